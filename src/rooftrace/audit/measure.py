@@ -13,12 +13,12 @@ from rooftrace.audit.components import BuildingCounter
 from rooftrace.audit.duplicates import phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import LabelReader, Mask, RasterSource, Scene, Window
+from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.shapes import count_vanished
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 
 _THUMBNAIL_PX = 128

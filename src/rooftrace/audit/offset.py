@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Scene, Window
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.core.types import Progress, Scene, Window
+from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 
 REACH_PX = 24

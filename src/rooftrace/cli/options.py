@@ -37,84 +37,82 @@ GSD_HELP = "Metres per pixel, for images whose files do not contain them."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ModelFile = Annotated[
     Path | None,
-    typer.Option(
-        "-m", "--model", metavar="FILE", rich_help_panel=MODEL,
+    option(
+        MODEL, "-m", "--model", metavar="FILE",
         help="Path of a .rooftrace file, or accurate for the slower bundled model; default: the "
         "faster one.",
     ),
 ]  # fmt: skip
 ModelFiles = Annotated[
     list[Path] | None,
-    typer.Option(
-        "-m", "--model", metavar="FILE", rich_help_panel=MODEL,
+    option(
+        MODEL, "-m", "--model", metavar="FILE",
         help="Path of a .rooftrace file, or accurate for the slower bundled model; repeat it for "
         "each model of an ensemble; default: the faster bundled model.",
     ),
 ]  # fmt: skip
-Nodata = Annotated[
-    str | None, typer.Option(metavar="VALUE", rich_help_panel=IMAGES, help=NODATA_HELP)
-]
+Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
 Gsd = Annotated[
     float | None,
-    typer.Option("--gsd", min=1e-4, max=1e6, metavar="M", rich_help_panel=IMAGES, help=GSD_HELP),
+    option(IMAGES, "--gsd", min=1e-4, max=1e6, metavar="M", help=GSD_HELP),
 ]
 ImageryDate = Annotated[
     str | None,
-    typer.Option(
-        "--imagery-date", metavar="DATE", rich_help_panel=IMAGES,
+    option(
+        IMAGES, "--imagery-date", metavar="DATE",
         help="Date of the images, such as 2024-05-17, for the polygons; default: the date in the "
         "files.",
     ),
 ]  # fmt: skip
 ImagerySource = Annotated[
     str | None,
-    typer.Option(
-        "--source", metavar="TEXT", rich_help_panel=IMAGES,
+    option(
+        IMAGES, "--source", metavar="TEXT",
         help="Source of the images, such as their attribution, for the polygons; default: the name "
         "or address of each image.",
     ),
 ]  # fmt: skip
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        min=0, max=1, metavar="P", rich_help_panel=MODEL,
+    option(
+        MODEL, min=0, max=1, metavar="P",
         help="Building probability from which a pixel is a building; default: the model's own.",
     ),
 ]  # fmt: skip
 Ensemble = Annotated[
     Literal["average", "vote", "weighted"] | None,
-    typer.Option(
-        metavar="HOW", rich_help_panel=MODEL,
+    option(
+        MODEL, metavar="HOW",
         help="Combine several models: average, weighted (average) or vote.",
     ),
 ]  # fmt: skip
 Weights = Annotated[
     str | None,
-    typer.Option(
-        metavar="2,1,1", rich_help_panel=MODEL,
+    option(
+        MODEL, metavar="2,1,1",
         help="Weights for --ensemble weighted; default: the validation IoU of each model.",
     ),
 ]  # fmt: skip
 Tta = Annotated[
     Literal["flips", "d4", "none"] | None,
-    typer.Option(
-        metavar="HOW", rich_help_panel=MODEL,
+    option(
+        MODEL, metavar="HOW",
         help="Test-time augmentation: average over 4 mirrored tiles (flips) or 8 (d4), or none. "
         "Slower and slightly more accurate. Default: that of the model; accurate has flips.",
     ),
 ]  # fmt: skip
 EngineName = Annotated[
     str | None,
-    typer.Option(
-        "--engine", metavar="NAME", rich_help_panel=MODEL,
+    option(
+        MODEL, "--engine", metavar="NAME",
         help="Inference engine, such as openvino, onnxruntime or torch; rooftrace doctor lists "
         "them.",
     ),
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
-    typer.Option(
-        metavar="TYPE", rich_help_panel=MODEL,
+    option(
+        MODEL, metavar="TYPE",
         help="Precision: fp32, bf16, fp16 or int8; default: the fastest that suits this machine.",
     ),
 ]  # fmt: skip
@@ -126,38 +124,38 @@ Split = Annotated[
 
 OutFolder = Annotated[
     str,
-    typer.Option(
-        "-o", "--out", metavar="FOLDER", rich_help_panel=OUTPUTS, show_default=False,
+    option(
+        OUTPUTS, "-o", "--out", metavar="FOLDER", show_default=False,
         help="Folder for the results, or an s3:// address.",
     ),
 ]  # fmt: skip
 Stac = Annotated[
     bool,
-    typer.Option(
-        "--stac", rich_help_panel=OUTPUTS,
+    option(
+        OUTPUTS, "--stac",
         help="Describe the results of images with a known date as a STAC collection.",
     ),
 ]  # fmt: skip
 Portable = Annotated[
     bool,
-    typer.Option(
-        "--portable", rich_help_panel=MODEL,
+    option(
+        MODEL, "--portable",
         help="Use the instruction set AVX2 alone, so that other x86-64 processors give the same "
         "mask. It is slower.",
     ),
 ]  # fmt: skip
 AllowMixed = Annotated[
     bool,
-    typer.Option(
-        "--allow-mixed", rich_help_panel=OUTPUTS,
+    option(
+        OUTPUTS, "--allow-mixed",
         help="Resume a run that began on a processor with another instruction set, although a few "
         "pixels then differ from those of one processor; run.json records it.",
     ),
 ]  # fmt: skip
 WorkFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--work", metavar="FOLDER", rich_help_panel=OUTPUTS,
+    option(
+        OUTPUTS, "--work", metavar="FOLDER",
         help="Local folder for results until they are uploaded, for -o s3://…; default: a folder "
         "in the user's cache.",
     ),

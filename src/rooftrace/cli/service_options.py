@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rooftrace.cli.options import option
 
 if TYPE_CHECKING:
     from rooftrace.io.service_raster import ServiceOptions
@@ -16,72 +16,69 @@ SERVICES = "Map services"
 
 _Layer = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", rich_help_panel=SERVICES,
+    option(
+        SERVICES, metavar="NAME",
         help="Layer of a WMTS or WMS; not needed if there is only one.",
     ),
 ]  # fmt: skip
 _MaxTiles = Annotated[
     int,
-    typer.Option(
-        min=1, metavar="N", rich_help_panel=SERVICES,
-        help="Maximum number of tiles of the area.",
-    ),
+    option(SERVICES, min=1, metavar="N", help="Maximum number of tiles of the area."),
 ]  # fmt: skip
 _CountTiles = Annotated[
     bool,
-    typer.Option(
-        "--count-tiles", rich_help_panel=SERVICES,
+    option(
+        SERVICES, "--count-tiles",
         help="Print how many tiles and requests are needed, and stop before the prediction.",
     ),
 ]  # fmt: skip
 _AllowMissing = Annotated[
     bool,
-    typer.Option(
-        "--allow-missing", rich_help_panel=SERVICES,
+    option(
+        SERVICES, "--allow-missing",
         help="Predict also if half of the tiles or more do not exist.",
     ),
 ]  # fmt: skip
 _Connections = Annotated[
     int,
-    typer.Option(
-        min=1, max=64, metavar="N", rich_help_panel=SERVICES,
+    option(
+        SERVICES, min=1, max=64, metavar="N",
         help="Maximum number of requests at the same time.",
     ),
 ]  # fmt: skip
 _PerSecond = Annotated[
     float,
-    typer.Option(
-        min=0.01, max=1000, metavar="N", rich_help_panel=SERVICES,
+    option(
+        SERVICES, min=0.01, max=1000, metavar="N",
         help="Maximum number of requests per second.",
     ),
 ]  # fmt: skip
 _Timeout = Annotated[
     float,
-    typer.Option(
-        min=0.1, max=600, metavar="S", rich_help_panel=SERVICES,
+    option(
+        SERVICES, min=0.1, max=600, metavar="S",
         help="Seconds without an answer after which a request is repeated.",
     ),
 ]  # fmt: skip
 _UserAgent = Annotated[
     str | None,
-    typer.Option(
-        metavar="TEXT", rich_help_panel=SERVICES,
+    option(
+        SERVICES, metavar="TEXT",
         help="Name and contact under which the service sees the requests; default: rooftrace "
         "and its version.",
     ),
 ]  # fmt: skip
 _TileCache = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FOLDER", rich_help_panel=SERVICES,
+    option(
+        SERVICES, metavar="FOLDER",
         help="Folder in which tiles are kept; default: a folder in the user's cache.",
     ),
 ]  # fmt: skip
 _TileCacheGb = Annotated[
     float,
-    typer.Option(
-        min=0, metavar="GB", rich_help_panel=SERVICES,
+    option(
+        SERVICES, min=0, metavar="GB",
         help="Maximum size of that folder; the tiles that were used longest ago are removed.",
     ),
 ]  # fmt: skip

@@ -29,7 +29,7 @@ class Report(Protocol):
 
 @contextmanager
 def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on stderr; a line every so often if stderr is no terminal.
+    """Show a progress bar on stderr; a line from time to time if stderr is no terminal.
 
     Args:
         title: Title of the bar.
@@ -120,7 +120,7 @@ _FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
 
 
 class _ProgressLines:
-    """Progress as lines for a log: the first after 10 s, then more and more rarely, up to 5 min."""
+    """Progress as lines for a log: the first after 10 s, then at intervals that grow to 5 min."""
 
     def __init__(self, title: str) -> None:
         self._title = title

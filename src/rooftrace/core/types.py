@@ -5,7 +5,7 @@ Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -23,6 +23,12 @@ Ints = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Polygons = NDArray[np.object_]
 """Shapely polygons and multipolygons; None where a feature has none."""
+
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right and top; in degrees: west, south, east and north."""
+
+Progress = Callable[[int, int], None]
+"""Function called with the number of finished items and their total; 0 if that is unknown."""
 
 
 def finite_array(values: object) -> Floats | None:

@@ -33,16 +33,6 @@ from rooftrace.core.types import (
 from rooftrace.density.cells import CellGrid, GroundPlane
 from rooftrace.io.legend import NODATA
 
-__all__ = [
-    "BuildingTally",
-    "DensityAccumulator",
-    "PixelCounter",
-    "density_of_polygons",
-    "density_of_zones",
-    "nearest_neighbour",
-    "pixel_bounds",
-]
-
 Mask8 = NDArray[np.uint8]
 
 _NODE_PX = 64

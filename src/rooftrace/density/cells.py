@@ -19,13 +19,8 @@ from pyproj.exceptions import CRSError, ProjError
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import DensityGrid, Floats, GeoGrid, Ints, Polygons
+from rooftrace.core.types import Bounds, DensityGrid, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import reprojected
-
-__all__ = ["Bounds", "CellGrid", "GroundPlane", "metric_crs"]
-
-Bounds = tuple[float, float, float, float]
-"""Left, bottom, right and top."""
 
 _SCALE_ERROR = 0.01
 """Maximum relative scale error up to which the metres of a map count as metres on the ground."""

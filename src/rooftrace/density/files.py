@@ -30,17 +30,6 @@ from rooftrace.io.gdal import writing_errors
 from rooftrace.io.image_write import round_length, write_png
 from rooftrace.io.vector_write import write_polygons
 
-__all__ = [
-    "BREAKS",
-    "beside",
-    "density_columns",
-    "draw_cells",
-    "draw_zones",
-    "write_cog",
-    "write_density",
-    "write_table",
-]
-
 Picture = NDArray[np.uint8]
 
 BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)

@@ -15,15 +15,6 @@ from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.types import BoolArray, Floats
 from rooftrace.io.files import write_json
 
-__all__ = [
-    "DEFAULT_THRESHOLD",
-    "DensityThreshold",
-    "ThresholdFit",
-    "balanced_accuracy",
-    "fit_threshold",
-    "read_threshold",
-]
-
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _MIN_EXAMPLES = 10

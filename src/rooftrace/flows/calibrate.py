@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Window
+from rooftrace.core.types import Progress, Window
 from rooftrace.flows.labelled_predictions import (
-    Progress,
     ProgressCounter,
     labelled_instances,
     open_labelled,

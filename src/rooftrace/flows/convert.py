@@ -10,13 +10,13 @@ from typing import Any
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import Scene
+from rooftrace.core.types import Progress, Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
 from rooftrace.labels.shapes import count_vanished
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import parse_reference, read_split
 
 _LISTED = 5

@@ -11,6 +11,7 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural
+from rooftrace.core.types import Progress
 from rooftrace.flows.ensemble_fit import (
     EnsembleFit,
     MemberProbabilities,
@@ -18,7 +19,6 @@ from rooftrace.flows.ensemble_fit import (
     fit_ensemble,
 )
 from rooftrace.flows.labelled_predictions import (
-    Progress,
     ProgressCounter,
     check_threshold_data,
     open_labelled,

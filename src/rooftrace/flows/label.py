@@ -13,6 +13,7 @@ from urllib.parse import quote
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.text import merge_notes, plural
+from rooftrace.core.types import Progress
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
@@ -34,7 +35,7 @@ from rooftrace.labels.labelstudio.references import (
     upload_path,
 )
 from rooftrace.labels.labelstudio.write import browser_image, is_shown_by_browsers, scene_data
-from rooftrace.labels.source import Progress, SceneEntry
+from rooftrace.labels.source import SceneEntry
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import load
 

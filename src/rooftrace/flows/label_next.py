@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from rooftrace.audit.duplicates import confirm, groups, hash_of, near_duplicates, thumbnail_of
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import merge_notes, plural
-from rooftrace.core.types import Scene
+from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import Progress, SceneSet
+from rooftrace.labels.source import SceneSet
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, DataError
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene, Window
+from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Window
 from rooftrace.io.files import export_error
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import NullMask
@@ -41,9 +41,6 @@ from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE
-
-Progress = Callable[[int, int], None]
-"""Function called with the number of scenes done and their total number."""
 
 _KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
 """Bits of a pixel: predicted, inside a building away from its neighbours, labelled as a building,

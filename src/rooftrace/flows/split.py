@@ -19,11 +19,11 @@ from rooftrace.audit.duplicates import (
     thumbnail_of,
 )
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.types import LabelReader
+from rooftrace.core.types import LabelReader, Progress
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.scene_extents import SceneExtents, outline_of
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import (
     PARTS,
     Split,

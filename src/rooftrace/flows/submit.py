@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import list_first, plural
+from rooftrace.core.types import Progress
 from rooftrace.io.files import export_error
 from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
@@ -127,9 +128,6 @@ class PartialTable:
         self._file.seek(end)
         self._file.truncate()
 
-
-Progress = Callable[[int, int], None]
-"""Function called with the number of finished images and the number of all images."""
 
 _COLUMNS = ("img_id", "mask_rle")
 _MAX_LISTED = 5

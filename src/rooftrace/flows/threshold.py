@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import Floats, Footprints, Scene
+from rooftrace.core.types import Floats, Footprints, Progress, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
-    Progress,
     ProgressCounter,
     SceneProbabilities,
     SetProbabilities,

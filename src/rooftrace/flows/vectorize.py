@@ -26,7 +26,7 @@ from rooftrace.vector.mask_record import MaskRecord
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
 
-Progress = Callable[[int], None]
+OnBlock = Callable[[int], None]
 """Function that is called with the number of pixels of each block that has been read."""
 
 _BLOCK_PX = 2**24
@@ -121,7 +121,7 @@ def open_mask(
     threshold: float | None = None,
     classes: Sequence[str] = (),
     score: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnBlock | None = None,
 ) -> MaskInput:
     """Decide how a raster is to be read. Reads a mask as a whole to find its values.
 
@@ -134,7 +134,7 @@ def open_mask(
         threshold: Smallest probability that is a building; default 0.5.
         classes: Values or names of the classes to trace; default all.
         score: Path of a raster of probabilities that belongs to the mask.
-        progress: See `Progress`.
+        progress: See `OnBlock`.
 
     Raises:
         DataError: A file cannot be read, or the two files differ in size.
@@ -249,7 +249,7 @@ def _blocks(source: RasterFile) -> Iterator[tuple[Window, Raster]]:
         yield window, source.read(window)
 
 
-def _values(source: RasterFile, progress: Progress | None) -> list[int]:
+def _values(source: RasterFile, progress: OnBlock | None) -> list[int]:
     """Return all values of a mask, ascending."""
     count = np.zeros(256, np.int64)
     for window, raster in _blocks(source):

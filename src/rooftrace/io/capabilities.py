@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsp
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.types import Bounds
 from rooftrace.io.map_service import (
     MapService,
     TileLevel,
@@ -38,8 +39,6 @@ _ELEMENT = re.compile(r"<Element (?:\{[^}]*\})?(\S+) at 0x[0-9a-f]+>")
 
 _MAX_LISTED = 12
 _MAX_LAT = 85.06
-
-Bounds = tuple[float, float, float, float]
 
 
 def capabilities_url(url: str) -> str:

@@ -254,7 +254,7 @@ def xyz_service(template: str) -> MapService:
 
 
 def check_web_address(url: str) -> None:
-    """Check that an address is of a web server and holds no user name.
+    """Check that an address belongs to a web server and holds no user name.
 
     Raises:
         ConfigError: It is not.

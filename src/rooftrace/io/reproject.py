@@ -11,9 +11,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import Floats, GeoGrid
-
-Bounds = tuple[float, float, float, float]
+from rooftrace.core.types import Bounds, Floats, GeoGrid
 
 CRS84 = CRS.from_user_input("OGC:CRS84")
 """Degrees of longitude and latitude on WGS 84, in this order."""

@@ -32,7 +32,7 @@ from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import transform_points
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
-Bounds = NDArray[np.float32]
+Boxes = NDArray[np.float32]
 
 _NODE_ENTRIES = 51
 """Entries of a node in a database with pages of 2 KB or more."""
@@ -48,7 +48,7 @@ _ROOT = 1
 _ROWS_AT_ONCE = 50_000
 
 
-def fill_rtree(file: sqlite3.Connection, name: str, box: Bounds) -> None:
+def fill_rtree(file: sqlite3.Connection, name: str, box: Boxes) -> None:
     """Fill an empty R-tree of two dimensions in one pass; row by row takes eight times as long.
 
     The nodes are those of sort-tile-recursive packing (Leutenegger, Lopez and Edgington 1997,
@@ -102,7 +102,7 @@ def fill_rtree(file: sqlite3.Connection, name: str, box: Bounds) -> None:
     file.execute(f"REPLACE INTO {node} VALUES ({_ROOT}, ?)", (root,))  # noqa: S608  # nosec B608
 
 
-def outward_boxes(bounds: NDArray[np.float64]) -> Bounds:
+def outward_boxes(bounds: NDArray[np.float64]) -> Boxes:
     """Return (n, 4) smallest and largest x, then y, in single precision and never smaller boxes.
 
     Args:
@@ -114,7 +114,7 @@ def outward_boxes(bounds: NDArray[np.float64]) -> Bounds:
     return np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1)
 
 
-def _packed(box: Bounds) -> tuple[Ints, Ints]:
+def _packed(box: Boxes) -> tuple[Ints, Ints]:
     """Return an order in which neighbours follow each other, and the boundaries of its nodes.
 
     The order goes by slices from left to right, and in each slice from bottom to top. A slice has
@@ -129,7 +129,7 @@ def _packed(box: Bounds) -> tuple[Ints, Ints]:
     return order, np.linspace(0, len(box), count + 1).astype(np.int64)
 
 
-def _nodes(number: Ints, box: Bounds, starts: Ints, depth: int = 0) -> Iterator[bytes]:
+def _nodes(number: Ints, box: Boxes, starts: Ints, depth: int = 0) -> Iterator[bytes]:
     """Yield each node in the format of the file; only the root holds the depth of the tree."""
     size = np.diff(starts)
     nodes = np.zeros(len(size), _NODE)
@@ -364,7 +364,7 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     _add_index(path, layer, boxes)
 
 
-def _add_index(path: Path, layer: LayerSettings, boxes: list[Bounds]) -> None:
+def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
     """Add the GeoPackage extension `gpkg_rtree_index` in the same form as GDAL.
 
     Args:

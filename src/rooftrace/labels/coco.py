@@ -15,7 +15,7 @@ import numpy as np
 
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import BoolArray, Mask, RasterSource
+from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -27,14 +27,7 @@ from rooftrace.labels.image_files import (
     relative_name,
 )
 from rooftrace.labels.mask_values import IGNORED
-from rooftrace.labels.source import (
-    Progress,
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 _HEAD_BYTES = 512
 _KEYS = "info|licenses|images|annotations|categories"

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, did_you_mean
-from rooftrace.io.legend import NODATA, filled_colours
+from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
-from rooftrace.labels.mask_values import Colour, LabelRule, NameRule
+from rooftrace.labels.mask_values import LabelRule, NameRule
 
 V = TypeVar("V", str, int)
 K = TypeVar("K", bound=Hashable)

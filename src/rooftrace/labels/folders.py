@@ -20,7 +20,7 @@ import numpy as np
 
 from rooftrace.core.errors import DataError, LabelError, LayoutError
 from rooftrace.core.text import plural
-from rooftrace.core.types import RasterSource, Window
+from rooftrace.core.types import Progress, RasterSource, Window
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
@@ -37,7 +37,6 @@ from rooftrace.labels.image_files import (
 )
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.labels.source import (
-    Progress,
     SceneEntry,
     SceneSet,
     SourceKind,

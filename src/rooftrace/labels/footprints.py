@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.types import GeoGrid, LabelReader, Polygons, RasterSource, Scene, Window
+from rooftrace.core.types import (
+    GeoGrid,
+    LabelReader,
+    Polygons,
+    Progress,
+    RasterSource,
+    Scene,
+    Window,
+)
 from rooftrace.io.files import export_error
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
@@ -41,14 +49,7 @@ from rooftrace.labels.shapes import (
     polygon_parts,
     valid_geometry,
 )
-from rooftrace.labels.source import (
-    Progress,
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 

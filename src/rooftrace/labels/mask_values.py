@@ -16,9 +16,8 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, Window
+from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
-
-Colour = tuple[int, int, int]
 
 IGNORED = -1
 """Value in place of a class index for pixels that are left out of loss and metrics."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
-from rooftrace.core.types import Raster, RasterSource
+from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_write import write_raster
@@ -43,7 +43,6 @@ from rooftrace.labels.footprints import (
 from rooftrace.labels.image_files import is_image_file
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
 from rooftrace.labels.source import (
-    Progress,
     SceneEntry,
     SceneSet,
     SourceKind,

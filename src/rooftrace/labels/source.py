@@ -24,11 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Mask, Scene, Window
+from rooftrace.core.types import Mask, Progress, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
-
-Progress = Callable[[int, int], None]
-"""Callback that receives the number of finished items and the total number."""
 
 
 @dataclass(frozen=True)

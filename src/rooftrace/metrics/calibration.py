@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats
+from rooftrace.io.legend import Colour
 from rooftrace.models.spec import (
     MAX_COEFFICIENT,
     MAX_KNOTS,
@@ -41,8 +42,6 @@ BINS = 10
 
 _CLIP = 1e-6
 """Distance from 0 and 1 to which probabilities are clipped in a log loss."""
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
+from rooftrace.labels.ground_truth import Instances
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, read_split
@@ -524,9 +525,6 @@ def _print_unless_stopped(
 ) -> None:
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
-
-
-Instances = NDArray[np.int32]
 
 
 SeparationTarget = Callable[[Instances], NDArray[np.float32]]

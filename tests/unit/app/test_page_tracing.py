@@ -11,7 +11,7 @@ import pytest
 from page_images import kept_of, predictor_of
 
 from rooftrace.app.page import results as tracing
-from rooftrace.app.page.results import Result, ResultStore, chosen_options, trace
+from rooftrace.app.page.results import Result, ResultStore, chosen_options, predict_files
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import SceneOptions
@@ -60,7 +60,7 @@ def files(folder: Path, *contents: str) -> list[Path]:
 def run(service: Any, paths: list[Path]) -> tuple[list[Result], list[Result]]:
     store = ResultStore()
     name = store.begin()
-    made = [*trace(service, store, name, paths, SceneOptions())]
+    made = [*predict_files(service, store, name, paths, SceneOptions())]
     return made, [*store.run(name)]
 
 
@@ -98,7 +98,7 @@ def test_in_the_middle_of_a_run_a_full_queue_is_waited_for(tmp_path: Path) -> No
 def test_no_more_than_may_run_are_asked_for_at_once(tmp_path: Path) -> None:
     service = FakeService()
     store = ResultStore()
-    results = trace(
+    results = predict_files(
         service,
         store,
         store.begin(),

@@ -21,7 +21,7 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import Floats, GeoGrid, Raster, RasterSource, Window
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.reproject import outline_bounds, reprojected, transform_points, transformer
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_degrees, to_metres, web_mercator
@@ -170,9 +170,6 @@ def _looked_up(
     rounded = np.rint(made) if data.dtype.kind in "ui" else made
     return rounded.astype(data.dtype), valid
 
-
-Bounds = tuple[float, float, float, float]
-"""Left, bottom, right and top."""
 
 DEEPEST_TILE_ZOOM = 24
 """Deepest zoom of the map's tiles."""

@@ -133,7 +133,7 @@ def _scaled(grid: GeoGrid) -> Callable[[GeoGrid], GeoGrid]:
 
 
 def _candidates(recorded: str, folder: Path) -> list[Path]:
-    """Return the paths at which an image may be whose recorded path was relative."""
+    """Return the paths where an image may lie whose recorded path is relative."""
     path = Path(recorded)
     if path.is_absolute():
         return [path, folder / path.name, folder.parent / path.name]

@@ -32,7 +32,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.app.page import strings
 from rooftrace.app.page.files import ROOT, outline_colours, page_router, thumbnail
-from rooftrace.app.page.results import MOST_IMAGES, Result, ResultStore, chosen_options, trace
+from rooftrace.app.page.results import (
+    MOST_IMAGES,
+    Result,
+    ResultStore,
+    chosen_options,
+    predict_files,
+)
 from rooftrace.app.page.strings import model_card
 from rooftrace.app.page.uploads import UploadFolder, UploadMiddleware, folder_of_process
 from rooftrace.core.errors import RooftraceError
@@ -341,7 +347,7 @@ class _Page:
         first = True
         pictures: list[tuple[Any, str]] = []
         for count, result in enumerate(
-            trace(self.service, self.store, run, paths, options), start=1
+            predict_files(self.service, self.store, run, paths, options), start=1
         ):
             if many:
                 pictures.append(_gallery_entry(result))

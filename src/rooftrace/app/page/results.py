@@ -238,7 +238,7 @@ def _metres(text: str) -> float | None:
     return metres
 
 
-def trace(
+def predict_files(
     service: Service, store: ResultStore, run: str, files: Sequence[Path], options: SceneOptions
 ) -> Iterator[Result]:
     """Predict the files of a run, a few at a time, and add each result to the store.

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
+from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
@@ -25,9 +26,6 @@ from rooftrace.io.remote import is_object_url, is_url, join_url, without_query
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
 _COLOURS = frozenset({"red", "green", "blue"})
-
-Bounds = tuple[float, float, float, float]
-"""West, south, east and north, in degrees."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plural
+from rooftrace.core.types import Bounds
 from rooftrace.flows.catalogue.scenes import (
-    Bounds,
     Catalogue,
     CatalogueFile,
     CatalogueScene,

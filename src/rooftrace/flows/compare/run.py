@@ -16,6 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import plural
+from rooftrace.core.types import Progress
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.dates import (
     PROBABILITY_FILES,
@@ -54,9 +55,6 @@ from rooftrace.vector.compare import (
     compare_layers,
 )
 from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
-
-Progress = Callable[[int, int], None]
-"""Function that is called with the numbers of finished and of all steps."""
 
 _STEPS = 5
 _NOTED_OFFSET_M = 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.names import result_name
-from rooftrace.core.types import GeoGrid, Polygons, Window
+from rooftrace.core.types import GeoGrid, Polygons, Progress, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_read import VectorFile, is_vector_file
@@ -22,8 +22,6 @@ from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
-Progress = Callable[[int, int], None]
-
 _BLOCK_PX = 2**24
 _BAND_PX = 512
 """Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""

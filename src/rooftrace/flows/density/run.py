@@ -20,9 +20,9 @@ from pyproj import CRS
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import DensityFigures, DensityGrid, Polygons, Window
+from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
-from rooftrace.density.cells import Bounds, CellGrid, GroundPlane, metric_crs
+from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
 from rooftrace.density.files import beside, density_columns, draw_zones, write_density, write_table
 from rooftrace.density.threshold import (
     DEFAULT_THRESHOLD,
@@ -32,7 +32,6 @@ from rooftrace.density.threshold import (
 from rooftrace.flows.density.inputs import (
     BuildingPolygons,
     MaskFile,
-    Progress,
     read_buildings,
     sort_inputs,
     stem_of,

@@ -25,9 +25,10 @@ from rooftrace.audit.keypoints import (
 )
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import RooftraceError
+from rooftrace.core.types import Progress
 from rooftrace.labels.config import DataConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import read_split
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of

@@ -6,7 +6,7 @@ count, and write the report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from rooftrace.core.cache import Prefetcher
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plain_number, plural
-from rooftrace.core.types import Scene, Window
+from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.external.files import PredictionFiles, find_predictions
@@ -47,8 +47,6 @@ from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.tta import TtaChoice
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError
 from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.types import Progress
 from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
 from rooftrace.io.files import replacing
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
@@ -80,9 +81,6 @@ class VideoReport:
             "notes": list(self.notes),
         }
 
-
-Progress = Callable[[int, int], None]
-"""Called with the number of drawn frames and the approximate total; 0 if that is unknown."""
 
 _WAITING_BYTES = 64 * 2**20
 """Maximum size in bytes of the frames between reading and drawing; a few large frames always

@@ -20,14 +20,14 @@ from shapely.geometry.polygon import orient
 
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import Floats, Footprints, GeoGrid, Mask, RasterSource, Scene
+from rooftrace.core.types import Floats, Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.legend import class_colours
 from rooftrace.labels.image_files import LabelFileImages, check_single_file, relative_name
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
-from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions, WriteResult
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
 
 _IMAGE = "image"
 _TOOLS = ("Polygon", "Brush", "Rectangle", "Ellipse")

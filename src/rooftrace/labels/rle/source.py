@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
+from rooftrace.core.types import GeoGrid, Mask, Progress, RasterSource, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
@@ -24,14 +24,7 @@ from rooftrace.labels.image_files import (
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
 from rooftrace.labels.rle.order import DIRECTION, MOST_SCENES, deduce_order, scenes_with_runs
 from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
-from rooftrace.labels.source import (
-    Progress,
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
 _LISTED = 3
 """Maximum number of files that an error lists."""

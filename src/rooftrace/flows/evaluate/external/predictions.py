@@ -34,7 +34,7 @@ from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
 from rooftrace.labels.rle.codec import Order, is_empty
 from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
-from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.rle.source import Cells, RunsLabel
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneSet
 
@@ -387,8 +387,6 @@ def _valid(image: RasterSource) -> NDArray[np.bool_]:
 def _none() -> NDArray[np.object_]:
     return np.zeros(0, np.object_)
 
-
-Cells = tuple[tuple[str, str], ...]
 
 _REMEDY_ORDER = "Give the order with --order row or --order column."
 _REMEDY = "Write a list of {image_id, category_id, segmentation, score} in the COCO results format."
