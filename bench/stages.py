@@ -120,11 +120,15 @@ def stages(
     repeats: int,
 ) -> dict[str, Any]:  # fmt: skip
     """All stages over one scene; each is handed what it needs in memory."""
-    from rooftrace.core.types import Window
-    from rooftrace.engines.select import load_engine
-    from rooftrace.io.raster import open_raster
-    from rooftrace.predict.plan import plan_scene
-    from rooftrace.predict.predictor import Predictor
+    from rooftrace.core.machine import importing
+
+    # As the command does at its start.
+    with importing("boto3"):
+        from rooftrace.core.types import Window
+        from rooftrace.engines.select import load_engine
+        from rooftrace.io.raster import open_raster
+        from rooftrace.predict.plan import plan_scene
+        from rooftrace.predict.predictor import Predictor
 
     bundle = load_bundle(model)
     engine = load_engine(bundle, precision=precision)
@@ -312,6 +316,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
 def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None:
     """Measure the further outputs: density and the preview."""
     from rooftrace.density.accumulate import DensityAccumulator
+    from rooftrace.io.image_write import write_png
     from rooftrace.io.raster import open_raster
     from rooftrace.predict.preview import Preview
 
@@ -334,7 +339,7 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
             seen.thumbnail.watch(window, raster)
         seen.paint(buildings)
         picture = seen.draw((0.0, 0.0), "", here.grid.gsd_m)
-        picture.save(here.out / "preview.png", compress_level=1)
+        write_png(here.out / "preview.png", picture, photograph=True)
 
     clock.time("preview", preview)
 

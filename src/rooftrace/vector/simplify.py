@@ -223,8 +223,9 @@ def moments_between(rectilinear: RingArrays, outline: RingArrays, at: Ints) -> F
     """Return (corners, 6) length, x, y, xx, xy, yy, integrated along the staircase to the
     next corner.
     """
-    step = rectilinear.vertex[rectilinear.after] - rectilinear.vertex
-    (x, y), (dx, dy) = (rectilinear.vertex + step / 2).T, step.T
+    x, y = np.ascontiguousarray(rectilinear.vertex.T)
+    dx, dy = x[rectilinear.after] - x, y[rectilinear.after] - y
+    x, y = x + dx / 2, y + dy / 2
     # In twelfths all values are integers, whose sums do not depend on the rings before.
     squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
     length = np.hypot(dx, dy)
@@ -361,7 +362,7 @@ def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     lost = (shapely.get_type_id(drawn) != shapely.GeometryType.POLYGON) | shapely.is_empty(drawn)
     lost |= shapely.get_num_interior_rings(drawn) != shapely.get_num_interior_rings(polygons)
     vertex, owner = shapely.get_coordinates(drawn, return_index=True)
-    lost[owner[(vertex != np.floor(vertex)).any(axis=1)]] = True
+    lost[owner[np.flatnonzero(vertex != np.floor(vertex)) // 2]] = True
     drawn[lost] = shapely.simplify(polygons[lost], tolerance_px)
     return drawn
 
