@@ -52,7 +52,7 @@ def restore(bundle: ModelBundle) -> torch.nn.Module:
     hooks = [
         module.register_forward_hook(lambda module, *_: order.append(module))
         for module in net.modules()
-        if not any(True for _ in module.children()) and any(True for _ in module.parameters())
+        if any(True for _ in module.parameters(recurse=False))
     ]
     side = bundle.spec.input_px or 4 * bundle.spec.input_multiple_px
     with torch.no_grad():
