@@ -33,6 +33,7 @@ from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import applied_tta
 
 _LINE = re.compile(rb"(\d{1,12}) ([-0-9][ 0-9]*)\n")
 """Pattern of a line of a partial table: index of an image, and its runs."""
@@ -215,7 +216,7 @@ def run_submit(
     made_with = {
         "bundle": predictor.bundle.sha256,
         "engine": [predictor.engine.name, predictor.engine.precision],
-        "tta": models.tta,
+        "tta": applied_tta(predictor.bundle, models.tta),
         "images": _stamp(images),
         "order": order,
         "options": {**asdict(options), "threshold": threshold},

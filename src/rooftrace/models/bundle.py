@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -196,9 +197,14 @@ def bundled_model(name: str) -> ModelBundle:
     bundle = _bundled("default.rooftrace")
     if name == "default":
         return bundle
-    text = (resources.files("rooftrace") / "assets" / f"{name}.json").read_bytes()
-    edition = BundleSpec.model_validate(bundle.spec.model_dump() | json.loads(text))
-    return replace(bundle, spec=edition, source=f"the bundled model {name}")
+    edition = _asset(f"{name}.json").read_bytes()
+    try:
+        spec = BundleSpec.model_validate(bundle.spec.model_dump() | json.loads(edition))
+    except ValidationError as error:
+        raise _damaged(name, invalid_values(error, BundleSpec, 1)) from error
+    except (ValueError, TypeError) as error:
+        raise _damaged(name, str(error)) from error
+    return replace(bundle, spec=spec, source=f"the bundled model {name}")
 
 
 def click_bundle() -> ModelBundle:
@@ -207,14 +213,25 @@ def click_bundle() -> ModelBundle:
 
 
 def _bundled(name: str) -> ModelBundle:
+    with resources.as_file(_asset(name)) as path:
+        return read_bundle(path)
+
+
+def _asset(name: str) -> Traversable:
     found = resources.files("rooftrace") / "assets" / name
     if not found.is_file():
         raise BundleError(
-            "This installation of rooftrace does not contain the bundled model.",
+            f"This installation of rooftrace does not contain {name}, a bundled model.",
             remedy="Give a .rooftrace file with -m, or install rooftrace from its wheel.",
         )
-    with resources.as_file(found) as path:
-        return read_bundle(path)
+    return found
+
+
+def _damaged(name: str, how: str) -> BundleError:
+    return BundleError(
+        f"The file {name}.json of this installation of rooftrace is damaged: {how}.",
+        remedy="Install rooftrace from its wheel again.",
+    )
 
 
 def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:

@@ -364,7 +364,7 @@ def combine(
     multiple, side = tile_size(bundles, scalings)
     check_weights(weights, how, len(members))
     notes = [
-        f"{spec.name} was trained at {spec.gsd_m:g} m per pixel: its tiles are resampled from "
+        f"{spec.name} works at {spec.gsd_text} m per pixel: its tiles are resampled from "
         f"the ensemble's {gsd_m:g} m, and its output is resampled back"
         for spec, scaling in zip(specs, scalings)
         if not scaling.is_identity

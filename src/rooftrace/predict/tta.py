@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.engines.base import Engine
+from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 
-__all__ = ["MirroredEngine", "TtaChoice", "TtaEngine", "with_tta"]
+__all__ = ["MirroredEngine", "TtaChoice", "TtaEngine", "applied_tta", "with_tta"]
 
 TtaChoice = Tta | Literal["none"]
 """Test-time augmentation that a user asks for; `none` turns off that of the model."""
@@ -46,6 +47,9 @@ class TtaEngine:
     mirrored output for the tile, bit for bit: outputs are added in mirror pairs, and the sum of two
     numbers does not depend on their order.
 
+    The mean of rounded outputs (`run_quantised`) is rounded once more. It differs from the rounded
+    mean by at most one 255th.
+
     With `d4` the other engine also receives tiles whose height and width are exchanged.
 
     Args:
@@ -59,25 +63,47 @@ class TtaEngine:
         self.name = inner.name
         self.precision = inner.precision
         self.settings: dict[str, Any] = {**getattr(inner, "settings", {}), "tta": tta}
+        parallel = getattr(inner, "parallel", None)
+        if parallel is not None:
+            self.parallel = lambda count: TtaEngine(parallel(count), tta)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run (n, band, y, x) pixel values to (n, class, y, x) mean probabilities in 0..1."""
-        total = self._sum(batch, self._mirrors)
+        total = _sum(lambda tiles: np.array(self._inner.run(tiles)), batch, self._mirrors)
         # The number of copies is a power of two, so that the mean is as exact as the sum.
         total *= np.float32(0.5 ** len(self._mirrors))
         return total
+
+    def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        """Like `run`, but in 255ths, from copies that are in 255ths."""
+        copies = 2 ** len(self._mirrors)
+        total = _sum(
+            lambda tiles: run_quantised(self._inner, tiles).astype(np.uint16), batch, self._mirrors
+        )
+        total += copies // 2
+        total //= copies
+        return total.astype(np.uint8)
 
     def release(self) -> None:
         """Release the compiled networks of the engine."""
         getattr(self._inner, "release", lambda: None)()
 
-    def _sum(self, batch: NDArray[Any], mirrors: tuple[Mirror, ...]) -> NDArray[np.float32]:
-        if not mirrors:
-            return np.array(self._inner.run(np.ascontiguousarray(batch)), dtype=np.float32)
-        *others, mirror = mirrors
-        total = self._sum(batch, tuple(others))
-        total += mirror(self._sum(mirror(batch), tuple(others)))
-        return total
+
+Total = TypeVar("Total", bound=np.generic)
+
+
+def _sum(
+    run: Callable[[NDArray[Any]], NDArray[Total]],
+    batch: NDArray[Any],
+    mirrors: tuple[Mirror, ...],
+) -> NDArray[Total]:
+    """Return the sum of the outputs for all products of the mirrors, each mirrored back."""
+    if not mirrors:
+        return run(np.ascontiguousarray(batch))
+    *others, mirror = mirrors
+    total = _sum(run, batch, tuple(others))
+    total += mirror(_sum(run, mirror(batch), tuple(others)))
+    return total
 
 
 class MirroredEngine:
@@ -105,5 +131,24 @@ def with_tta(engine: Engine, spec: BundleSpec, wanted: TtaChoice | None = None) 
         spec: Contract of the model.
         wanted: Augmentation; None for that of the contract.
     """
+    tta = _chosen(spec, wanted)
+    return engine if tta is None else TtaEngine(engine, tta)
+
+
+def applied_tta(bundle: ModelBundle, wanted: TtaChoice | None = None) -> str | None:
+    """Return the test-time augmentation that a model runs with, for records and reports.
+
+    Args:
+        bundle: Bundle of one model, or of an ensemble.
+        wanted: Augmentation that is asked for; None for that of the contract.
+
+    Returns:
+        The augmentation, or None; for members that differ, that of each: `flips, none`.
+    """
+    used = [_chosen(member.spec, wanted) for member in bundle.members or (bundle,)]
+    return used[0] if len({*used}) == 1 else ", ".join(one or "none" for one in used)
+
+
+def _chosen(spec: BundleSpec, wanted: TtaChoice | None) -> Tta | None:
     tta = wanted or spec.tta
-    return engine if tta is None or tta == "none" else TtaEngine(engine, tta)
+    return None if tta == "none" else tta

@@ -77,6 +77,20 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
 
 
+def test_the_mirroring_of_a_contract_is_reported_though_nobody_asked_for_it(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    tiny = read_bundle(tiny_run.bundle)
+    mirrored = tmp_path / "mirrored.rooftrace"
+    write_bundle(mirrored, tiny.spec.model_copy(update={"tta": "flips"}), tiny.parts)
+    data = folder_of(tiny_run.data, part="[:1]")
+    for asked, ran in ((None, "flips"), ("none", None), ("d4", "d4")):
+        options = EvalOptions(precision="fp32", tta=asked, pictures=0)
+        out = tmp_path / str(asked)
+        assert run_evaluate(mirrored, data, out, options).to_json()["tta"] == ran
+        assert f"mirrored tiles: {ran or 'none'}" in (out / "report.html").read_text()
+
+
 @pytest.mark.campaign
 def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     split = tiny_run.folder / "split.json"

@@ -16,6 +16,7 @@ from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.sources import ArraySource
+from rooftrace.models.bundle import bundled_model, default_bundle
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
@@ -122,8 +123,31 @@ def test_save_writes_what_predict_to_files_writes(
 def test_without_a_default_model_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch,
                                                     tmp_path: Path) -> None:  # fmt: skip
     monkeypatch.setattr("rooftrace.models.bundle.resources.files", lambda _: tmp_path)
-    with pytest.raises(BundleError, match="does not contain the bundled model"):
+    with pytest.raises(BundleError, match=r"does not contain default\.rooftrace, a bundled model"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"does not contain accurate\.json"),
+        (b'{"name": ', r"accurate\.json of this installation of rooftrace is damaged: Expecting"),
+        (b'{"threshold": 7}', r"accurate\.json .* is damaged: threshold"),
+        (b"[1]", r"accurate\.json .* is damaged"),
+        (b"\xff", r"accurate\.json .* is damaged"),
+    ],
+)
+def test_a_damaged_edition_is_an_error_of_the_bundle(
+    text: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "default.rooftrace").write_bytes(Path(default_bundle().source).read_bytes())
+    if text is not None:
+        (assets / "accurate.json").write_bytes(text)
+    monkeypatch.setattr("rooftrace.models.bundle.resources.files", lambda _: tmp_path)
+    with pytest.raises(BundleError, match=message):
+        bundled_model("accurate")
 
 
 BUILDINGS = Legend(("background", "building"), ())

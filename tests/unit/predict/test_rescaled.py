@@ -107,7 +107,7 @@ def test_the_finest_decides_in_any_order() -> None:
         made = combine(order)
         assert made.bundle.spec.gsd_m == 0.3
         (note,) = made.engine.notes  # type: ignore[attr-defined]
-        assert "at 0.6 was trained at 0.6 m per pixel" in note
+        assert "at 0.6 works at 0.6 m per pixel" in note
     tile = np.full((1, 3, 64, 64), 51, np.uint8)
     np.testing.assert_allclose(combine(members).engine.run(tile), (0.2 + 0.25) / 2, atol=1e-4)
     recorded = combine(members).engine.settings["members"]  # type: ignore[attr-defined]

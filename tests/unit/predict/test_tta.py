@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.ensemble import combine
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaEngine
+from rooftrace.predict.tta import TtaEngine, applied_tta
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
     "flips": [lambda a: a[..., ::-1], lambda a: a[..., ::-1, :], lambda a: a[..., ::-1, ::-1]],
@@ -105,6 +106,56 @@ def test_what_was_done_is_on_record() -> None:
     assert engine.settings == {"hint": "none", "tta": "d4"}
     engine.release()
     assert inner.released
+
+
+class SharedEngine(SlantedEngine):
+    """A fake engine that runs several batches at a time and rounds by itself."""
+
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__()
+        self.threads = threads
+        self.asked: list[int] = []
+
+    def parallel(self, count: int) -> SharedEngine:
+        self.asked.append(count)
+        return SharedEngine(count)
+
+    def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        return np.asarray(np.rint(self.run(batch) * 255), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("tta", ["flips", "d4"])
+def test_rounded_outputs_are_averaged_and_rounded_once_more(tta: Tta) -> None:
+    batch = np.random.default_rng(3).integers(0, 256, (2, 3, 24, 40), np.uint8)
+    engine = TtaEngine(SharedEngine(), tta)
+    answer = engine.run_quantised(batch)
+    assert answer.dtype == np.uint8
+    exact = engine.run(batch) * 255
+    assert np.abs(answer - exact).max() <= 1
+    # Rounding half up once more moves the mean by no more than an eighth of a 255th.
+    assert abs(float(np.mean(answer - exact))) < 0.15
+    for way in WAYS[tta]:
+        assert np.array_equal(engine.run_quantised(way(batch)), way(answer))
+
+
+def test_several_batches_run_at_a_time_if_the_engine_can() -> None:
+    assert not hasattr(TtaEngine(SlantedEngine(), "flips"), "parallel")
+    inner = SharedEngine()
+    engine = TtaEngine(inner, "flips").parallel(2)
+    assert inner.asked == [2]
+    assert engine.settings["tta"] == "flips"
+    batch = np.random.default_rng(4).integers(0, 256, (1, 3, 16, 16), np.uint8)
+    expected = TtaEngine(SlantedEngine(), "flips").run(batch)
+    assert np.array_equal(engine.run(batch), expected)
+
+
+def test_the_record_names_what_runs() -> None:
+    plain = ModelBundle(SPEC, {}, "m.rooftrace")
+    mirrored = replace(plain, spec=SPEC.model_copy(update={"tta": "flips"}))
+    both = replace(plain, members=(mirrored, plain))
+    assert [applied_tta(one) for one in (plain, mirrored, both)] == [None, "flips", "flips, none"]
+    assert [applied_tta(one, "none") for one in (plain, mirrored, both)] == [None] * 3
+    assert [applied_tta(one, "d4") for one in (plain, mirrored, both)] == ["d4"] * 3
 
 
 SPEC = BundleSpec(

@@ -16,6 +16,7 @@ from rooftrace.labels.shapes import valid_polygons
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaChoice, applied_tta
 
 _RECORDED = ("rooftrace", "openvino", "onnxruntime", "numpy", "rasterio", "shapely")
 
@@ -101,14 +102,14 @@ class ModelPredictions:
     Args:
         predictor: The model.
         chosen: Threshold that the user gave; None for the model's own.
-        tta: Mirroring of tiles, for the record.
+        tta: Test-time augmentation that the predictor was loaded with, see `applied_tta`.
         pixels_only: True makes no polygons.
         images: Bands, stretch and scale with which images are read.
     """
 
     predictor: Predictor
     chosen: float | None = None
-    tta: str | None = None
+    tta: TtaChoice | None = None
     pixels_only: bool = False
     images: SceneOptions = AS_FOUND
 
@@ -160,7 +161,7 @@ class ModelPredictions:
                 "precision": engine.precision,
                 "settings": getattr(engine, "settings", {}),
             },
-            "tta": self.tta,
+            "tta": applied_tta(bundle, self.tta),
             "versions": installed_versions(_RECORDED),
         }
 

@@ -41,6 +41,7 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scen
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
+from rooftrace.predict.tta import applied_tta
 
 if TYPE_CHECKING:
     from rooftrace.predict.cluster.pool import ClusterOptions
@@ -273,7 +274,7 @@ def predict_inputs(
     settings = {
         **asdict(options),
         "threshold": predictor.threshold_for(options.threshold),
-        "tta": executor.tta,
+        "tta": applied_tta(predictor.bundle, executor.tta),
         **inputs.settings,
     }
     if segmenter is not None:
@@ -282,8 +283,7 @@ def predict_inputs(
     with RunFolder(out, made_with, executor.processors, allow_mixed=allow_mixed) as folder:
         run = PredictRun(predictor, out, options, folder, progress, on_done, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
-        mirrored = settings["tta"]
-        is_changed |= mirrored is not None and mirrored != (spec.tta or "none")
+        is_changed |= settings["tta"] != applied_tta(predictor.bundle)
         if spec.calibration is not None and is_changed:
             run.notes.append(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
