@@ -22,7 +22,8 @@ FLOAT = "bf16" if "BF16" in capabilities() else "fp32"
 EVERYWHERE = {FLOAT: 0.006, "int8": 0.01}
 ELSEWHERE = {FLOAT: 0.003, "int8": 0.008}
 """Far from tiles' edges little changes: the tails of what an edge does, which reach far in a deep
-network. Rounding to 256 steps makes some of what is tiny visible."""
+network, farther than any overlap that is worth its time (`OVERLAP_PX`). Rounding to 256 steps makes
+some of what is tiny visible."""
 
 
 @pytest.fixture(scope="module", params=[FLOAT, "int8"])
