@@ -61,7 +61,11 @@ def shortened(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
-    raw = fill_from_start(read_config(path), path.parent)
+    raw = read_config(path)
+    if str(raw["model"].get("start", "")).startswith("../runs/"):
+        # The run of another recipe; the bundled model stands in for it.
+        raw["model"]["start"] = "default"
+    raw = fill_from_start(raw, path.parent)
     whole = parse_config(raw, TrainConfig, source=path.name)
     raw = shortened(raw, tmp_path)
     short = parse_config(raw, TrainConfig, source=path.name)
