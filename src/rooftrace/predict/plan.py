@@ -77,8 +77,12 @@ _FEW_CHANNELS = 4
 _ALIGN_PX = 512
 """Side of the output file's tiles in pixels; blocks begin at a multiple of it where possible."""
 
-MIN_BUILDING_PX = 9.0
+_MIN_BUILDING_PX = 9.0
 """Minimum area of a building, in pixels of the model."""
+
+_MIN_SHOWN_PX = 4.0
+"""Minimum area of a building, in pixels of the image. In an image that is coarser than the model,
+single pixels that compression left beside nodata would be buildings, too."""
 
 SIMPLIFY_PX = 1.25
 """Tolerance for simplifying outlines, in pixels of the model."""
@@ -226,6 +230,12 @@ class ScenePlan:
         return bool({"polygons", "preview", "density"} & {*self.options.outputs})
 
     @property
+    def min_building_px(self) -> float:
+        """Number of pixels below which a region is no building, if no minimum in m² is given."""
+        scale_y, scale_x = self.scaling.scale_yx
+        return max(_MIN_BUILDING_PX * scale_y * scale_x, _MIN_SHOWN_PX)
+
+    @property
     def vector_options(self) -> VectorOptions:
         """Options for tracing the polygons of the mask."""
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
@@ -237,7 +247,7 @@ class ScenePlan:
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
-            min_area_px=MIN_BUILDING_PX * area,
+            min_area_px=self.min_building_px,
             simplify_px=SIMPLIFY_PX * length,
             regularize=options.regularize,
             separate=options.separate,

@@ -74,6 +74,21 @@ def test_a_model_of_several_scales_runs_at_the_images_own(
     assert (found.mask.data == (village()[0] > 128)).mean() > 0.98
 
 
+def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
+    """At 1 m per pixel, 9 pixels of the model at 0.4 m are less than two pixels of the image."""
+    image = np.full((3, 100, 100), 60, dtype=np.uint8)
+    image[:, 20:22, 20] = 220
+    image[:, 60:63, 60:63] = 220
+    source = ArraySource(image)
+    plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=1.0))
+    assert plan.min_building_px == 4
+    result = model.predict(source, gsd_m=1.0)
+    assert result.mask.data[20:22, 20].all()
+    assert len(result.footprints) == 1
+    fine = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=0.2))
+    assert fine.min_building_px == pytest.approx(36)
+
+
 def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
     source = ArraySource(village(), GRID, name="village.tif")
     result = model.predict(source)

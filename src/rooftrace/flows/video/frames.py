@@ -25,7 +25,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.io.video_read import AudioPacket, VideoFrame
 from rooftrace.predict.block import Block
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
-from rooftrace.predict.plan import MIN_BUILDING_PX, SceneOptions, ScenePlan, plan_scene, prepared
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, prepared
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 
@@ -410,8 +410,7 @@ def _plan(
 def _smallest_px(plan: ScenePlan, options: VideoOptions, name: str) -> float:
     """Return the minimum size of a building in pixels of a frame."""
     if options.min_area_m2 is None:
-        scale_y, scale_x = plan.scaling.scale_yx
-        return MIN_BUILDING_PX * scale_y * scale_x
+        return plan.min_building_px
     if options.gsd_m is None:
         raise GeoreferenceError(
             f"A smallest area of {options.min_area_m2:g} m² was asked for, but {name} does not say "
