@@ -50,9 +50,9 @@ stride equals three tiles of the output file, so that blocks begin at the edges 
 OVERLAP_PX = 128
 """Tile overlap in pixels for large tiles; small tiles use a quarter of their side.
 
-bench/seams.py measures how many building pixels of a town change when tiles of 1024 px are shifted:
-0.7 % with an overlap of 128 px, 0.5 % with 192 px and 0.4 % with 256 px. Each further 64 px cost 8 %
-of the network's time."""
+bench/seams.py measures how many building pixels of a town change when tiles of 1024 px move: 0.7 %
+with an overlap of 128 px, 0.5 % with 192 px and 0.4 % with 256 px. Each further 64 px cost 8 % of
+the network's time."""
 
 _TRIM_SHARE = 3 / 8
 """Largest share of the overlap that is trimmed at either end. The trimmed width is at most the
@@ -77,7 +77,7 @@ _FEW_CHANNELS = 4
 _ALIGN_PX = 512
 """Side of the output file's tiles in pixels; blocks begin at a multiple of it where possible."""
 
-_MIN_BUILDING_PX = 9.0
+MIN_BUILDING_PX = 9.0
 """Minimum area of a building, in pixels of the model."""
 
 _MIN_SHOWN_PX = 4.0
@@ -233,7 +233,7 @@ class ScenePlan:
     def min_building_px(self) -> float:
         """Number of pixels below which a region is no building, if no minimum in m² is given."""
         scale_y, scale_x = self.scaling.scale_yx
-        return max(_MIN_BUILDING_PX * scale_y * scale_x, _MIN_SHOWN_PX)
+        return max(MIN_BUILDING_PX * scale_y * scale_x, _MIN_SHOWN_PX)
 
     @property
     def vector_options(self) -> VectorOptions:

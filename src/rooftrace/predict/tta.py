@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,9 @@ class TtaEngine:
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run (n, band, y, x) pixel values to (n, class, y, x) mean probabilities in 0..1."""
-        total = _sum(lambda tiles: np.array(self._inner.run(tiles)), batch, self._mirrors)
+        total = _sum(
+            lambda tiles: np.array(self._inner.run(tiles), np.float32), batch, self._mirrors
+        )
         # The number of copies is a power of two, so that the mean is as exact as the sum.
         total *= np.float32(0.5 ** len(self._mirrors))
         return total
@@ -89,14 +91,9 @@ class TtaEngine:
         getattr(self._inner, "release", lambda: None)()
 
 
-Total = TypeVar("Total", bound=np.generic)
-
-
 def _sum(
-    run: Callable[[NDArray[Any]], NDArray[Total]],
-    batch: NDArray[Any],
-    mirrors: tuple[Mirror, ...],
-) -> NDArray[Total]:
+    run: Callable[[NDArray[Any]], NDArray[Any]], batch: NDArray[Any], mirrors: tuple[Mirror, ...]
+) -> NDArray[Any]:
     """Return the sum of the outputs for all products of the mirrors, each mirrored back."""
     if not mirrors:
         return run(np.ascontiguousarray(batch))

@@ -77,9 +77,7 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
 
 
-def test_the_report_names_the_mirroring_of_a_contract(
-    tiny_run: TinyRun, tmp_path: Path
-) -> None:
+def test_the_report_names_the_mirroring_of_a_contract(tiny_run: TinyRun, tmp_path: Path) -> None:
     tiny = read_bundle(tiny_run.bundle)
     mirrored = tmp_path / "mirrored.rooftrace"
     write_bundle(mirrored, tiny.spec.model_copy(update={"tta": "flips"}), tiny.parts)

@@ -75,7 +75,7 @@ def test_a_model_of_several_scales_runs_at_the_images_own(
 
 
 def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
-    """At 1 m per pixel, 9 pixels of the model at 0.4 m are less than two pixels of the image."""
+    """An image of 1 m per pixel has fewer than two pixels for 9 pixels of the model at 0.4 m."""
     image = np.full((3, 100, 100), 60, dtype=np.uint8)
     image[:, 20:22, 20] = 220
     image[:, 60:63, 60:63] = 220
