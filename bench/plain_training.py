@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rooftrace.io.resample import WorkingScales
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.dataset import EvalTiles
 
@@ -49,9 +50,10 @@ def write_tiles(sources: Sequence[SceneSet], folder: Path, gsd_m: float | None) 
     """Cut labelled scenes to `images/*.png` and `masks/*.png` (0 and 255), and say how many."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
+    scales = None if gsd_m is None else WorkingScales(gsd_m)
     written = 0
     for place, source in enumerate(sources):
-        tiles = EvalTiles(source, crop_px=TILE_PX, gsd_m=gsd_m, cache_bytes=2**30)
+        tiles = EvalTiles(source, crop_px=TILE_PX, scales=scales, cache_bytes=2**30)
         for number in range(len(tiles)):
             tile = tiles[number]
             if tile.valid.mean() < _ENOUGH_VALID:

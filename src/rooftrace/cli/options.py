@@ -94,11 +94,12 @@ Weights = Annotated[
     ),
 ]  # fmt: skip
 Tta = Annotated[
-    Literal["flips", "d4", "none"] | None,
+    Literal["mirror", "flips", "d4", "none"] | None,
     option(
         MODEL, metavar="HOW",
-        help="Test-time augmentation: average over 4 mirrored tiles (flips) or 8 (d4), or none. "
-        "Slower and slightly more accurate. Default: that of the model; accurate has flips.",
+        help="Test-time augmentation: average over a tile and its mirror image (mirror), 4 "
+        "mirrored tiles (flips) or 8 (d4), or none. Slower and slightly more accurate. Default: that of the "
+        "model; accurate has mirror.",
     ),
 ]  # fmt: skip
 EngineName = Annotated[

@@ -277,8 +277,8 @@ def _tile_layout(spec: BundleSpec) -> tuple[object, ...]:
     return *_scales(spec), spec.input_px, spec.input_multiple_px, spec.context_px
 
 
-def _scales(spec: BundleSpec) -> tuple[float | None, float | None]:
-    return spec.gsd_m, spec.finest_gsd_m
+def _scales(spec: BundleSpec) -> tuple[float | None, ...]:
+    return spec.gsd_m, spec.finest_gsd_m, spec.interpolated_gsd_m
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

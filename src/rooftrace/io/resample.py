@@ -106,24 +106,34 @@ def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
     return min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1
 
 
-def working_gsd_m(own_m: float, model_gsd_m: float, finest_gsd_m: float | None = None) -> float:
-    """Return the metres per pixel at which a model predicts an image.
+@dataclass(frozen=True)
+class WorkingScales:
+    """Metres per pixel at which a model works; `BundleSpec` has the same fields.
 
     Args:
-        own_m: Metres per pixel of the image.
-        model_gsd_m: Metres per pixel of the model.
-        finest_gsd_m: See `BundleSpec`; None for a model that works at one scale only.
+        gsd_m: Coarsest metres per pixel at which an image is predicted as it is.
+        finest_gsd_m: Finest such value; None for a model that works at one scale only.
+        interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
+            `gsd_m`.
     """
-    if finest_gsd_m is None:
-        return model_gsd_m
-    return min(max(own_m, finest_gsd_m), model_gsd_m)
+
+    gsd_m: float
+    finest_gsd_m: float | None = None
+    interpolated_gsd_m: float | None = None
+
+    def for_image(self, own_m: float) -> float:
+        """Return the metres per pixel at which an image of `own_m` is predicted."""
+        if own_m > self.gsd_m * (1 + SAME_WITHIN):
+            return self.interpolated_gsd_m or self.gsd_m
+        if self.finest_gsd_m is None:
+            return self.gsd_m
+        return min(max(own_m, self.finest_gsd_m), self.gsd_m)
 
 
 def scaling_for(
     grid: GeoGrid,
-    model_gsd_m: float | None,
+    scales: WorkingScales | None,
     *,
-    finest_gsd_m: float | None = None,
     gsd_m: float | None = None,
     scale: float | None = None,
     name: str = "image",
@@ -132,9 +142,8 @@ def scaling_for(
 
     Args:
         grid: Grid of the image.
-        model_gsd_m: Metres per pixel of the model; None leaves the image as it is.
-        finest_gsd_m: See `working_gsd_m`. Pixels that are not square have the larger of their
-            sides as the image's metres per pixel.
+        scales: Metres per pixel at which the model works; None leaves the image as it is. Pixels
+            that are not square have the larger of their sides as the image's metres per pixel.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
         scale: Factor for the rows and columns of the image, given by the user; overrides all
             metres.
@@ -147,21 +156,21 @@ def scaling_for(
     """
     if scale is not None:
         return _scaling_by(scale, name)
-    if model_gsd_m is None:
+    if scales is None:
         return Scaling()
     gsd_yx_m = (gsd_m, gsd_m) if gsd_m is not None else grid.gsd_yx_m
     if gsd_yx_m is None:
         return Scaling(
-            note=f"{name} has no metres per pixel: assumed to be the model's {model_gsd_m:g} m. "
+            note=f"{name} has no metres per pixel: assumed to be the model's {scales.gsd_m:g} m. "
             "If that is wrong, give the right value with --gsd."
         )
     own = " × ".join(dict.fromkeys(plain_number(value) for value in gsd_yx_m))
-    model_gsd_m = working_gsd_m(max(gsd_yx_m), model_gsd_m, finest_gsd_m)
+    model_gsd_m = scales.for_image(max(gsd_yx_m))
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
-    if min(ratios) < 1 / (COARSEST_RATIO * _NOMINAL):
-        coarsest_m = plain_number(model_gsd_m * COARSEST_RATIO)
+    if max(gsd_yx_m) > scales.gsd_m * COARSEST_RATIO * _NOMINAL:
+        coarsest_m = plain_number(scales.gsd_m * COARSEST_RATIO)
         raise GsdMismatch(
-            f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; expected "
+            f"{name} has {own} m per pixel, the model was trained at {scales.gsd_m:g} m; expected "
             f"at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model. Such pixels "
             "do not show the detail that the model needs.",
             remedy="Use finer imagery or a model trained at a similar resolution. If the value is "

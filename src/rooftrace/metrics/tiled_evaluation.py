@@ -71,7 +71,7 @@ def predict_mask(
     Raises:
         GsdMismatch: The image is too far from the model's ground sample distance.
     """
-    scaling = scaling_for(pixels.grid, spec.gsd_m, finest_gsd_m=spec.finest_gsd_m, gsd_m=gsd_m)
+    scaling = scaling_for(pixels.grid, spec.scales, gsd_m=gsd_m)
     source = ArraySource(pixels.data, pixels.grid, pixels.valid)
     resampler = Resampler(source, scaling, spec.mean)
     tile_px = spec.input_px or max(_TILE_PX, spec.input_multiple_px)
@@ -108,7 +108,7 @@ def _windows(source: SceneSet, spec: BundleSpec) -> Iterator[tuple[Scene, Window
     windows: list[tuple[int, Window]] = []
     area_px = 0.0
     for number, scene in enumerate(source):
-        scale = model_scale(scene, spec.gsd_m, spec.finest_gsd_m)
+        scale = model_scale(scene, spec.scales)
         side = max(1, int(_WINDOW_PX * scale))
         height, width = scene.image.grid.shape
         windows += [

@@ -47,7 +47,10 @@ BUNDLED_MODELS = ("default", "accurate")
 """Names that stand for the bundled models in place of a path. Both have one network; `accurate`
 runs it at a finer scale and on mirrored copies of each tile: more accurate, and slower."""
 
-EDITION_FIELDS = {"name", "finest_gsd_m", "threshold", "tta", "calibration", "metrics"}
+EDITION_FIELDS = {
+    "name", "gsd_m", "finest_gsd_m", "interpolated_gsd_m", "threshold", "tta", "calibration",
+    "metrics",
+}  # fmt: skip
 """Fields of the contract in which `accurate` differs from the default model; its file has these."""
 
 SPEC_NAME = "bundle.json"

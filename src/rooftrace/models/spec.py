@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
 from rooftrace.io.legend import Legend
+from rooftrace.io.resample import WorkingScales
 from rooftrace.models.fingerprint import Fingerprint
 
 __all__ = [
@@ -174,10 +175,10 @@ Output = Literal["probabilities", "coarse"]
 Separation = Literal["border", "distance"]
 """Target of a second head: the borders between buildings, or the distance from their outlines."""
 
-Tta = Literal["flips", "d4"]
-"""Test-time augmentation. `flips`: the mean over the tile itself, mirrored left to right, top to
-bottom, and both. `d4`: in addition the same four of the transposed tile, which gives all eight
-symmetries of the square (the dihedral group D4)."""
+Tta = Literal["mirror", "flips", "d4"]
+"""Test-time augmentation. `mirror`: the mean over the tile itself and mirrored left to right.
+`flips`: in addition mirrored top to bottom, and both. `d4`: in addition the same four of the
+transposed tile, which gives all eight symmetries of the square (the dihedral group D4)."""
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """Precision of a network's arithmetic."""
@@ -235,6 +236,8 @@ class BundleSpec(Config):
         gsd_m: Metres per pixel that the image is resampled to; None if training used no metres.
         finest_gsd_m: If given, an image between these metres per pixel and `gsd_m` is predicted at
             its own, and only a finer one is resampled to these.
+        interpolated_gsd_m: If given, an image coarser than `gsd_m` is interpolated to these metres
+            per pixel instead of to `gsd_m`.
         mean, std: One value per band, in pixel values.
         classes: Names of the classes; index 0 is the background.
         colours: `#RRGGBB` of each class in masks and pictures; empty for those of `io.legend`.
@@ -271,6 +274,7 @@ class BundleSpec(Config):
     dtype: Literal["uint8", "uint16", "float32"] = "uint8"
     gsd_m: Positive | None = None
     finest_gsd_m: Positive | None = None
+    interpolated_gsd_m: Positive | None = None
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
@@ -311,6 +315,10 @@ class BundleSpec(Config):
                 f"finest_gsd_m is {self.finest_gsd_m:g}; expected at most gsd_m, which is "
                 f"{'absent' if self.gsd_m is None else f'{self.gsd_m:g}'}"
             )
+        if self.interpolated_gsd_m is not None and (
+            self.gsd_m is None or self.interpolated_gsd_m > self.gsd_m
+        ):
+            raise ValueError("interpolated_gsd_m needs a gsd_m, and may not be above it")
         if self.building_class >= len(self.classes):
             raise ValueError(
                 f"building_class is {self.building_class}, "
@@ -324,6 +332,13 @@ class BundleSpec(Config):
         probability.
         """
         return len(self.classes) == 2
+
+    @property
+    def scales(self) -> WorkingScales | None:
+        """Metres per pixel at which the model works; None if training used no metres."""
+        if self.gsd_m is None:
+            return None
+        return WorkingScales(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
 
     @property
     def least_gsd_m(self) -> float | None:

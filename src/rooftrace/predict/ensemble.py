@@ -21,9 +21,9 @@ from rooftrace.io.resample import (
     COARSEST_RATIO,
     Resampler,
     Scaling,
+    WorkingScales,
     enlarge,
     scaling_for,
-    working_gsd_m,
 )
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
@@ -244,16 +244,16 @@ def scaling_of(bundle: ModelBundle, gsd_m: float | None) -> Scaling:
     Raises:
         GsdMismatch: The member is more than four times as coarse as the ensemble.
     """
-    if bundle.spec.gsd_m is None or gsd_m is None:
+    if bundle.spec.scales is None or gsd_m is None:
         return Scaling()
-    own = working_gsd_m(gsd_m, bundle.spec.gsd_m, bundle.spec.finest_gsd_m)
+    own = bundle.spec.scales.for_image(gsd_m)
     if own > gsd_m * COARSEST_RATIO:
         raise GsdMismatch(
             f"{bundle.source} was trained at {own:g} m per pixel, and another model of the "
             f"ensemble at {gsd_m:g} m; the ratio may be at most {COARSEST_RATIO:g}.",
             remedy="Combine models with more similar scales, or predict with each separately.",
         )
-    return scaling_for(GeoGrid((1, 1)), own, gsd_m=gsd_m)
+    return scaling_for(GeoGrid((1, 1)), WorkingScales(own), gsd_m=gsd_m)
 
 
 def context_px(spec: BundleSpec, scaling: Scaling) -> int:
@@ -359,7 +359,8 @@ def combine(
         if bundle.spec.gsd_m is None or first.gsd_m is None:
             _check_alike(bundles[0], bundle, "gsd_m")
     specs = [bundle.spec for bundle in bundles]
-    gsd_m, finest_gsd_m = _shared_scales(specs)
+    scales = _shared_scales(specs)
+    gsd_m = None if scales is None else scales.gsd_m
     scalings = [scaling_of(bundle, gsd_m) for bundle in bundles]
     multiple, side = tile_size(bundles, scalings)
     check_weights(weights, how, len(members))
@@ -380,7 +381,8 @@ def combine(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
         gsd_m=gsd_m,
-        finest_gsd_m=finest_gsd_m,
+        finest_gsd_m=None if scales is None else scales.finest_gsd_m,
+        interpolated_gsd_m=None if scales is None else scales.interpolated_gsd_m,
         colours=first.colours,
         mean=first.mean,
         std=first.std,
@@ -398,16 +400,24 @@ def combine(
     return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
 
 
-def _shared_scales(specs: Sequence[BundleSpec]) -> tuple[float | None, float | None]:
-    """Return `gsd_m` and `finest_gsd_m` of an ensemble: the scales at which all members work.
+def _shared_scales(specs: Sequence[BundleSpec]) -> WorkingScales | None:
+    """Return the scales at which all members of an ensemble work; None if they know no metres.
 
     Without such a scale it works at the finest `gsd_m`, and tiles are resampled for the others.
+    Coarser images are interpolated to a finer scale only if that is the same for all members.
     """
-    ranges = [(s.least_gsd_m, s.gsd_m) for s in specs if s.least_gsd_m and s.gsd_m]
-    if not ranges:
-        return None, None
-    finest, coarsest = max(low for low, _ in ranges), min(high for _, high in ranges)
-    return coarsest, finest if finest < coarsest else None
+    own = [spec.scales for spec in specs if spec.scales is not None]
+    if not own:
+        return None
+    coarsest = min(one.gsd_m for one in own)
+    finest = max(one.finest_gsd_m or one.gsd_m for one in own)
+    wanted = {one.interpolated_gsd_m for one in own}
+    interpolated = wanted.pop() if len(wanted) == 1 else None
+    return WorkingScales(
+        coarsest,
+        finest if finest < coarsest else None,
+        interpolated if interpolated is not None and interpolated <= coarsest else None,
+    )
 
 
 def member_in_ensemble(member: Predictor, combined: BundleSpec) -> Predictor:

@@ -346,7 +346,7 @@ def plan_scene(
     _check_size(source, spec)
     shape_yx = source.grid.shape
     scaling = scaling_for(
-        source.grid, spec.gsd_m, finest_gsd_m=spec.finest_gsd_m, gsd_m=options.gsd_m,
+        source.grid, spec.scales, gsd_m=options.gsd_m,
         scale=options.scale, name=source.name,
     )  # fmt: skip
     source = prepared(source, spec, options)

@@ -35,6 +35,7 @@ def _transposed(tiles: NDArray[Any]) -> NDArray[Any]:
 
 # Each mirror is its own inverse; the augmented copies are all products of the mirrors.
 _MIRRORS: dict[Tta, tuple[Mirror, ...]] = {
+    "mirror": (_left_right,),
     "flips": (_left_right, _top_bottom),
     "d4": (_left_right, _top_bottom, _transposed),
 }
@@ -53,7 +54,8 @@ class TtaEngine:
     With `d4` the other engine also receives tiles whose height and width are exchanged.
 
     Args:
-        inner: Engine of the network; it runs 4 times (`flips`) or 8 times (`d4`) for each tile.
+        inner: Engine of the network; it runs 2 (`mirror`), 4 (`flips`) or 8 times (`d4`) for each
+            tile.
         tta: Kind of augmentation.
     """
 

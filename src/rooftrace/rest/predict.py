@@ -173,6 +173,7 @@ def _card(service: Service) -> ModelCard:
         dtype=spec.dtype,
         gsd_m=spec.gsd_m,
         finest_gsd_m=spec.finest_gsd_m,
+        interpolated_gsd_m=spec.interpolated_gsd_m,
         classes=[
             ModelClass(class_id=index, name=name, colour="#{:02X}{:02X}{:02X}".format(*rgb))
             for index, (name, rgb) in enumerate(

@@ -152,6 +152,13 @@ class ModelCard(ApiModel):
             "predicted at their own, and only finer ones are resampled to these"
         ),
     ]
+    interpolated_gsd_m: Annotated[
+        float | None,
+        Field(
+            description="If not null, images coarser than gsd_m are resampled to these metres per "
+            "pixel"
+        ),
+    ]
     classes: list[ModelClass]
     building_class: int
     threshold: float

@@ -20,7 +20,7 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
-from rooftrace.io.resample import working_gsd_m
+from rooftrace.io.resample import WorkingScales
 from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import (
@@ -187,24 +187,29 @@ def full_scale_of(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
-def model_scale(scene: Scene, gsd_m: float | None, finest_gsd_m: float | None = None) -> float:
+def model_scale(scene: Scene, scales: WorkingScales | None) -> float:
     """Return scene pixels per model pixel; 1 if the model has no ground sample distance.
 
     Args:
         scene: Scene.
-        gsd_m, finest_gsd_m: See `BundleSpec`.
+        scales: Metres per pixel at which the model works; None if they are not known.
 
     Raises:
         GeoreferenceError: The model needs metres per pixel, and the scene has none.
     """
-    if gsd_m is None:
+    if scales is None:
         return 1.0
     if scene.gsd_m is None:
         raise GeoreferenceError(
             f"The metres per pixel of {scene.image.name} are needed, but it has no CRS.",
             remedy="Give gsd_m for its folder, or leave out data.gsd_m to train without metres.",
         )
-    return working_gsd_m(scene.gsd_m, gsd_m, finest_gsd_m) / scene.gsd_m
+    return scales.for_image(scene.gsd_m) / scene.gsd_m
+
+
+def _scale_to(scene: Scene, gsd_m: float | None) -> float:
+    """Return scene pixels per pixel of `gsd_m`; 1 for None."""
+    return model_scale(scene, None if gsd_m is None else WorkingScales(gsd_m))
 
 
 class TrainSamples:
@@ -256,7 +261,7 @@ class TrainSamples:
         _check_dtype(scenes[0])
         # Every scene is checked before the first sample is drawn.
         for scene in scenes:
-            model_scale(scene, gsd_m if augment.gsd_range_m is None else 1.0)
+            _scale_to(scene, gsd_m if augment.gsd_range_m is None else 1.0)
         self._cache = SceneCache(scenes, cache_bytes, instances=instances)
         self._instances_of = sources[0].building_class if instances else None
         self._crop_px, self._gsd_m, self._augment = crop_px, gsd_m, augment
@@ -335,11 +340,11 @@ class TrainSamples:
         augment = self._augment
         limits = augment.gsd_range_m or augment.scale_range
         if limits is None or not chance(rng, augment.scale_p):
-            return model_scale(scene, self._gsd_m)
+            return _scale_to(scene, self._gsd_m)
         drawn = log_uniform(rng, *limits)
         if augment.gsd_range_m is not None:
-            return model_scale(scene, drawn)
-        return model_scale(scene, self._gsd_m) * drawn
+            return _scale_to(scene, drawn)
+        return _scale_to(scene, self._gsd_m) * drawn
 
     def _centre(self, draw: Draw, scale: float, rng: np.random.Generator) -> tuple[float, float]:
         """Return the position of the sample's centre, counted from the corner of the scene."""
@@ -384,8 +389,7 @@ class EvalTiles:
     Args:
         source: Set of scenes.
         crop_px: Side of a tile in pixels; pixels beyond the scene are invalid.
-        gsd_m: Ground sample distance of the model in metres per pixel, or None.
-        finest_gsd_m: Finest one at which it works, see `BundleSpec`.
+        scales: Metres per pixel at which the model works; None if they are not known.
         cache_bytes: Memory limit, see `SceneCache`.
         limit: Maximum number of tiles, spread evenly over all.
         instances: See `TrainSamples`.
@@ -400,8 +404,7 @@ class EvalTiles:
         source: SceneSet,
         *,
         crop_px: int,
-        gsd_m: float | None,
-        finest_gsd_m: float | None = None,
+        scales: WorkingScales | None,
         cache_bytes: int,
         limit: int | None = None,
         instances: bool = False,
@@ -419,7 +422,7 @@ class EvalTiles:
         self._crop_px = crop_px
         self._tiles: list[tuple[int, float, int, int]] = []
         for index, scene in enumerate(scenes):
-            scale = model_scale(scene, gsd_m, finest_gsd_m)
+            scale = model_scale(scene, scales)
             rows, cols = (
                 math.ceil(side / scale / crop_px - 1e-9) for side in scene.image.grid.shape
             )

@@ -344,6 +344,8 @@ class TrainConfig(Config):
         gsd_m: Ground sample distance of the model in metres per pixel; None trains pixel for pixel.
         finest_gsd_m: If given, the model predicts and is validated on an image between these metres
             per pixel and `gsd_m` at the image's own. `augment.gsd_range_m` should include them.
+        interpolated_gsd_m: If given, an image coarser than `gsd_m` is interpolated to these metres
+            per pixel for predictions and for validation, instead of to `gsd_m`.
         crop_px: Side of a training sample.
         full_scale: Brightest pixel value, of which colour changes are shares; default 255, 65535 or
             1 by the dtype. Give 4095 for 12 bits stored in 16.
@@ -376,6 +378,7 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     gsd_m: Positive | None = None
     finest_gsd_m: Positive | None = None
+    interpolated_gsd_m: Positive | None = None
     crop_px: Annotated[int, Field(ge=32)] = 256
     full_scale: Positive | None = None
     normalise: Literal["auto", "imagenet", "dataset"] | NormaliseConfig = "auto"
@@ -430,6 +433,10 @@ class TrainConfig(Config):
             raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
         if self.finest_gsd_m is not None and (self.gsd_m is None or self.finest_gsd_m > self.gsd_m):
             raise ValueError("finest_gsd_m needs a gsd_m, and may not be above it")
+        if self.interpolated_gsd_m is not None and (
+            self.gsd_m is None or self.interpolated_gsd_m > self.gsd_m
+        ):
+            raise ValueError("interpolated_gsd_m needs a gsd_m, and may not be above it")
         if self.balance == "class" and self.augment.prefer_buildings > 0:
             raise ValueError(
                 'balance = "class" and augment.prefer_buildings both decide the centre of a '

@@ -162,8 +162,7 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
         EvalTiles(
             source,
             crop_px=config.val_crop_px or config.crop_px,
-            gsd_m=config.gsd_m,
-            finest_gsd_m=config.finest_gsd_m,
+            scales=config.scales,
             cache_bytes=cache // 4,
             limit=config.val_tiles,
             instances=config.has_instances,

@@ -229,6 +229,7 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "name": config.export.name or path.parent.name,
         "gsd_m": config.gsd_m,
         "finest_gsd_m": config.finest_gsd_m,
+        "interpolated_gsd_m": config.interpolated_gsd_m,
         "classes": config.data.labels.classes,
         "building_class": config.data.labels.building_class,
         # Where a run was reported to is no part of a model that others receive.

@@ -15,7 +15,6 @@ import torch
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BandMismatch
-from rooftrace.io.resample import working_gsd_m
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.source import SceneSet
 from rooftrace.models.spec import BundleSpec
@@ -114,6 +113,7 @@ def finetune_config(
     else:
         raw["gsd_m"] = spec.gsd_m
         raw["finest_gsd_m"] = spec.finest_gsd_m
+        raw["interpolated_gsd_m"] = spec.interpolated_gsd_m
         least_m = spec.least_gsd_m or spec.gsd_m
         raw["augment"]["gsd_range_m"] = [0.75 * least_m, 1.35 * spec.gsd_m]
     for key in ("loss", "separation"):
@@ -136,8 +136,8 @@ def _crop_px(spec: BundleSpec, scenes: SceneSet) -> int:
     sides = []
     for scene in scenes:
         scale = 1.0
-        if spec.gsd_m is not None and scene.gsd_m is not None:
-            scale = scene.gsd_m / working_gsd_m(scene.gsd_m, spec.gsd_m, spec.finest_gsd_m)
+        if spec.scales is not None and scene.gsd_m is not None:
+            scale = scene.gsd_m / spec.scales.for_image(scene.gsd_m)
         sides.append(max(scene.image.grid.shape) * scale)
     trained = spec.training.get("crop_px")
     largest = trained if isinstance(trained, int) else 256

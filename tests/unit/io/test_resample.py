@@ -11,7 +11,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
+from rooftrace.io.resample import Resampler, Scaling, WorkingScales, enlarge, scaling_for
 from rooftrace.io.sources import ArraySource
 
 steps = st.sampled_from([64, 100, 128, 200, 256, 300, 333, 512, 777, 1024, 1357, 5120])
@@ -127,11 +127,11 @@ def utm(gsd_m: float) -> GeoGrid:
 
 
 def test_scaling_follows_metres() -> None:
-    assert scaling_for(utm(0.4), 0.4).is_identity
-    assert scaling_for(utm(0.41), 0.4).is_identity
-    assert scaling_for(utm(0.2), 0.4).scale_yx == pytest.approx((2, 2), rel=5e-3)
+    assert scaling_for(utm(0.4), WorkingScales(0.4)).is_identity
+    assert scaling_for(utm(0.41), WorkingScales(0.4)).is_identity
+    assert scaling_for(utm(0.2), WorkingScales(0.4)).scale_yx == pytest.approx((2, 2), rel=5e-3)
     assert scaling_for(utm(0.2), None).is_identity
-    assert scaling_for(utm(0.2), 0.4, gsd_m=0.8).scale_yx == (0.5, 0.5)
+    assert scaling_for(utm(0.2), WorkingScales(0.4), gsd_m=0.8).scale_yx == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -139,31 +139,46 @@ def test_scaling_follows_metres() -> None:
     [(0.1, 2.5), (0.2, 1.25), (0.25, 1), (0.3, 1), (0.4, 1), (0.5, 0.8), (1.0, 0.4)],
 )
 def test_a_model_of_several_scales_takes_the_images_own(own_m: float, scale: float) -> None:
-    scaling = scaling_for(utm(own_m), 0.4, finest_gsd_m=0.25)
+    scaling = scaling_for(utm(own_m), WorkingScales(0.4, 0.25))
     assert scaling.scale_yx == pytest.approx((scale, scale), rel=5e-3)
-    assert scaling_for(GeoGrid((9, 9)), 0.4, finest_gsd_m=0.25, gsd_m=own_m) == scaling
-    assert scaling_for(utm(own_m), 0.4, finest_gsd_m=0.25, scale=2).scale_yx == (0.5, 0.5)
+    assert scaling_for(GeoGrid((9, 9)), WorkingScales(0.4, 0.25), gsd_m=own_m) == scaling
+    assert scaling_for(utm(own_m), WorkingScales(0.4, 0.25), scale=2).scale_yx == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("own_m", "working_m"),
+    [(0.1, 0.25), (0.3, 0.3), (0.4, 0.4), (0.415, 0.4), (0.43, 0.25), (1.0, 0.25), (1.6, 0.25)],
+)
+def test_coarser_images_may_be_interpolated_to_a_finer_scale(
+    own_m: float, working_m: float
+) -> None:
+    scales = WorkingScales(0.4, 0.25, interpolated_gsd_m=0.25)
+    assert scales.for_image(own_m) == working_m
+    expected = 1 if abs(working_m / own_m - 1) < 0.05 else working_m / own_m
+    assert scaling_for(utm(own_m), scales).scale_yx[0] == pytest.approx(expected, rel=5e-3)
 
 
 def test_the_limits_of_a_model_of_several_scales() -> None:
+    with pytest.raises(GsdMismatch, match=r"trained at 0.4 m; expected at most 1.6 m"):
+        scaling_for(utm(1.69), WorkingScales(0.4, 0.25, 0.25))
     with pytest.raises(GsdMismatch, match=r"at most 1.6 m"):
-        scaling_for(utm(1.69), 0.4, finest_gsd_m=0.25)
+        scaling_for(utm(1.69), WorkingScales(0.4, 0.25))
     with pytest.raises(GsdMismatch, match=r"at least 0.00195 m"):
-        scaling_for(utm(0.0018), 0.4, finest_gsd_m=0.25)
-    assert "the model's 0.25 m" in scaling_for(utm(0.1), 0.4, finest_gsd_m=0.25).note
+        scaling_for(utm(0.0018), WorkingScales(0.4, 0.25))
+    assert "the model's 0.25 m" in scaling_for(utm(0.1), WorkingScales(0.4, 0.25)).note
 
 
 def test_degrees_are_not_metres() -> None:
     """A degree of longitude at 60° north is half as long as a degree of latitude."""
     step = 0.4 / 111_412
     grid = GeoGrid((100, 100), Affine(step, 0, 10, 0, -step, 60), CRS.from_epsg(4326))
-    scale_y, scale_x = scaling_for(grid, 0.4).scale_yx
+    scale_y, scale_x = scaling_for(grid, WorkingScales(0.4)).scale_yx
     assert scale_y == 1
     assert scale_x == pytest.approx(2, rel=0.01)
 
 
 def test_unknown_metres_are_reported() -> None:
-    scaling = scaling_for(GeoGrid((10, 10)), 0.4, name="a.png")
+    scaling = scaling_for(GeoGrid((10, 10)), WorkingScales(0.4), name="a.png")
     assert scaling.is_identity
     assert "a.png has no metres per pixel" in scaling.note
 
@@ -181,7 +196,7 @@ def test_too_coarse_and_impossibly_fine_are_refused(
     gsd_m: float, expected: str, remedy: str
 ) -> None:
     with pytest.raises(GsdMismatch, match=r"the model was trained at 0\.4 m") as caught:
-        scaling_for(utm(gsd_m), 0.4)
+        scaling_for(utm(gsd_m), WorkingScales(0.4))
     assert expected in caught.value.message
     assert remedy in caught.value.remedy
     assert "e-0" not in str(caught.value)
@@ -190,7 +205,7 @@ def test_too_coarse_and_impossibly_fine_are_refused(
 
 @pytest.mark.parametrize("finer", [2.0, 2.5, 5.3, 20.0, 100.0])
 def test_finer_pixels_are_averaged_at_any_factor(finer: float) -> None:
-    scaling = scaling_for(utm(0.4 / finer), 0.4)
+    scaling = scaling_for(utm(0.4 / finer), WorkingScales(0.4))
     assert scaling.scale_yx == pytest.approx((finer, finer), rel=2e-3)
     stripes = np.zeros((1, 900, 900), np.uint8)
     stripes[:, :, ::2] = 200
@@ -200,26 +215,29 @@ def test_finer_pixels_are_averaged_at_any_factor(finer: float) -> None:
 
 
 def test_a_scale_outweighs_metres() -> None:
-    assert scaling_for(utm(0.1), 0.4, scale=1).is_identity
-    assert scaling_for(utm(0.1), 0.4, gsd_m=0.2, scale=0.5).scale_yx == (2, 2)
+    assert scaling_for(utm(0.1), WorkingScales(0.4), scale=1).is_identity
+    assert scaling_for(utm(0.1), WorkingScales(0.4), gsd_m=0.2, scale=0.5).scale_yx == (2, 2)
     assert scaling_for(GeoGrid((10, 10)), None, scale=4).model_shape((10, 10)) == (40, 40)
     # More than four times, since somebody asked for it.
-    assert scaling_for(utm(0.01), 0.4, scale=1 / 16).model_shape((320, 160)) == (20, 10)
+    assert scaling_for(utm(0.01), WorkingScales(0.4), scale=1 / 16).model_shape((320, 160)) == (
+        20,
+        10,
+    )
 
 
 @pytest.mark.parametrize("scale", [0, -1, 16.1, 0.0078, float("nan"), float("inf")])
 def test_a_scale_that_makes_no_sense_is_refused(scale: float) -> None:
     with pytest.raises(ConfigError, match="between 1/128 and 16"):
-        scaling_for(utm(0.4), 0.4, scale=scale)
+        scaling_for(utm(0.4), WorkingScales(0.4), scale=scale)
 
 
 def test_what_is_resampled_by_much_is_said() -> None:
-    note = scaling_for(utm(0.1), 0.4, name="a.tif").note
+    note = scaling_for(utm(0.1), WorkingScales(0.4), name="a.tif").note
     assert "a.tif has 0.1 m per pixel and is resampled to the model's 0.4 m" in note
-    assert "0.8 m per pixel" in scaling_for(utm(0.1), 0.4, gsd_m=0.8).note
-    assert scaling_for(utm(0.3), 0.4).note == ""
-    assert "0.25 times" in scaling_for(utm(0.4), 0.4, scale=0.25).note
-    assert scaling_for(utm(0.4), 0.4, scale=1.2).note == ""
+    assert "0.8 m per pixel" in scaling_for(utm(0.1), WorkingScales(0.4), gsd_m=0.8).note
+    assert scaling_for(utm(0.3), WorkingScales(0.4)).note == ""
+    assert "0.25 times" in scaling_for(utm(0.4), WorkingScales(0.4), scale=0.25).note
+    assert scaling_for(utm(0.4), WorkingScales(0.4), scale=1.2).note == ""
 
 
 class Sparse(ArraySource):

@@ -70,6 +70,12 @@ def test_the_finest_scale_is_no_coarser_than_the_coarsest(
         BundleSpec.model_validate(SPEC.model_dump() | {"finest_gsd_m": finest_m, "gsd_m": gsd_m})
 
 
+@pytest.mark.parametrize("gsd_m", [0.2, None])
+def test_coarse_images_are_not_interpolated_to_a_coarser_scale(gsd_m: float | None) -> None:
+    with pytest.raises(ValidationError, match="interpolated_gsd_m needs a gsd_m"):
+        BundleSpec.model_validate(SPEC.model_dump() | {"interpolated_gsd_m": 0.25, "gsd_m": gsd_m})
+
+
 def test_scales_in_words() -> None:
     assert SPEC.gsd_text == "0.3"
     assert SPEC.model_copy(update={"finest_gsd_m": 0.25}).gsd_text == "0.25 to 0.3"

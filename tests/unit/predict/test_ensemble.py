@@ -184,6 +184,11 @@ def test_an_ensemble_works_at_the_scales_of_all_members(
     members = [model(ConstantEngine(), finest_gsd_m=low, gsd_m=high) for low, high in ranges]
     spec = combine(members).bundle.spec
     assert (spec.finest_gsd_m, spec.gsd_m) == expected
+    known = [high for _, high in ranges if high is not None]
+    finer = [model(ConstantEngine(), gsd_m=high, interpolated_gsd_m=0.2) for high in known]
+    if finer:
+        assert combine(finer).bundle.spec.interpolated_gsd_m == 0.2
+        assert combine([*finer, *members]).bundle.spec.interpolated_gsd_m is None
     resampled = [note for note in getattr(combine(members).engine, "notes", ()) if "from" in note]
     assert len(resampled) == (expected[1] == 0.2)
 

@@ -20,6 +20,7 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaEngine, applied_tta
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
+    "mirror": [lambda a: a[..., ::-1]],
     "flips": [lambda a: a[..., ::-1], lambda a: a[..., ::-1, :], lambda a: a[..., ::-1, ::-1]],
     "d4": [lambda a: a.swapaxes(-1, -2), lambda a: np.rot90(a, axes=(-2, -1)),
            lambda a: np.rot90(a, 3, axes=(-2, -1)),
@@ -56,7 +57,7 @@ class SlantedEngine:
         self.released = True
 
 
-@pytest.mark.parametrize("tta", ["flips", "d4"])
+@pytest.mark.parametrize("tta", ["mirror", "flips", "d4"])
 @pytest.mark.parametrize("shape_yx", [(32, 32), (24, 40)])
 def test_a_mirrored_tile_has_the_mirrored_answer(tta: Tta, shape_yx: tuple[int, int]) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (2, 3, *shape_yx), np.uint8)
@@ -65,14 +66,14 @@ def test_a_mirrored_tile_has_the_mirrored_answer(tta: Tta, shape_yx: tuple[int, 
     answer = engine.run(batch)
     assert answer.shape == (2, 4, *shape_yx)
     assert answer.dtype == np.float32
-    assert len(inner.shapes) == (4 if tta == "flips" else 8)
+    assert len(inner.shapes) == {"mirror": 2, "flips": 4, "d4": 8}[tta]
     for way in WAYS[tta]:
         assert np.array_equal(engine.run(way(batch)), way(answer))
         assert not np.array_equal(inner.run(np.ascontiguousarray(way(batch))),
                                   way(inner.run(batch)))  # fmt: skip
 
 
-@pytest.mark.parametrize("tta", ["flips", "d4"])
+@pytest.mark.parametrize("tta", ["mirror", "flips", "d4"])
 def test_it_is_the_mean_of_all_ways(tta: Tta) -> None:
     batch = np.random.default_rng(1).integers(0, 256, (1, 3, 16, 24), np.uint8)
     inner = SlantedEngine()
@@ -85,14 +86,14 @@ def test_it_is_the_mean_of_all_ways(tta: Tta) -> None:
     np.testing.assert_allclose(TtaEngine(inner, tta).run(batch), np.mean(answers, 0), rtol=1e-6)
 
 
-@given(st.floats(0, 1, width=32), st.sampled_from(["flips", "d4"]))
+@given(st.floats(0, 1, width=32), st.sampled_from(["mirror", "flips", "d4"]))
 def test_an_engine_without_a_place_is_left_as_it_is(probability: float, tta: Tta) -> None:
     batch = np.zeros((1, 3, 4, 6), np.uint8)
     plain = ConstantEngine(probability).run(batch)
     assert np.array_equal(TtaEngine(ConstantEngine(probability), tta).run(batch), plain)
 
 
-@pytest.mark.parametrize("tta", ["flips", "d4"])
+@pytest.mark.parametrize("tta", ["mirror", "flips", "d4"])
 def test_a_pointwise_engine_is_left_as_it_is(tta: Tta) -> None:
     batch = np.random.default_rng(2).integers(0, 256, (1, 3, 8, 12), np.uint8)
     plain = PointwiseEngine()
@@ -124,7 +125,7 @@ class SharedEngine(SlantedEngine):
         return np.asarray(np.rint(self.run(batch) * 255), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("tta", ["flips", "d4"])
+@pytest.mark.parametrize("tta", ["mirror", "flips", "d4"])
 def test_rounded_outputs_are_averaged_and_rounded_once_more(tta: Tta) -> None:
     batch = np.random.default_rng(3).integers(0, 256, (2, 3, 24, 40), np.uint8)
     engine = TtaEngine(SharedEngine(), tta)
@@ -132,8 +133,8 @@ def test_rounded_outputs_are_averaged_and_rounded_once_more(tta: Tta) -> None:
     assert answer.dtype == np.uint8
     exact = engine.run(batch) * 255
     assert np.abs(answer - exact).max() <= 1
-    # Rounding half up once more moves the mean by no more than an eighth of a 255th.
-    assert abs(float(np.mean(answer - exact))) < 0.15
+    # Rounding half up once more moves the mean by no more than a quarter of a 255th.
+    assert abs(float(np.mean(answer - exact))) < 0.27
     for way in WAYS[tta]:
         assert np.array_equal(engine.run_quantised(way(batch)), way(answer))
 

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from memory_sets import set_of
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
+from rooftrace.io.resample import WorkingScales
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
@@ -79,7 +80,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiles_of(source: SceneSet, gsd_m: float | None = None, **options: object) -> EvalTiles:
-    settings = {"crop_px": 32, "gsd_m": gsd_m, "cache_bytes": PLENTY} | options
+    scales = None if gsd_m is None else WorkingScales(gsd_m)
+    settings = {"crop_px": 32, "scales": scales, "cache_bytes": PLENTY} | options
     return EvalTiles(source, **settings)  # type: ignore[arg-type]
 
 
@@ -133,7 +135,7 @@ def test_tiles_of_a_model_of_several_scales_have_the_images_own(
 ) -> None:
     image, mask = random_pair(0, (64, 64))
     write(tmp_path, "a", image, mask, gsd_m=0.5)
-    cut = tiles_of(source_of(tmp_path), gsd_m, finest_gsd_m=finest_m)
+    cut = tiles_of(source_of(tmp_path), scales=WorkingScales(gsd_m, finest_m))
     assert len(cut) == math.ceil(64 * 0.5 / min(max(0.5, finest_m), gsd_m) / 32 - 1e-9) ** 2
     assert len(cut) == tiles
 
@@ -342,7 +344,7 @@ def test_metres_are_needed_where_the_model_has_them(tmp_path: Path) -> None:
     with pytest.raises(GeoreferenceError):
         samples_of(source, augment=AugmentConfig(gsd_range_m=(0.3, 0.5)), gsd_m=0.4)
     said = source_of(tmp_path, gsd_m=0.25)
-    assert model_scale(next(iter(said)), 0.5) == 2.0
+    assert model_scale(next(iter(said)), WorkingScales(0.5)) == 2.0
 
 
 def test_nothing_to_train_on(folder: Path) -> None:

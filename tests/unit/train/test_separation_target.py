@@ -162,16 +162,16 @@ def houses() -> Scene:
 
 def test_samples_have_the_buildings_of_their_class_if_asked_for() -> None:
     source = set_of(houses(), classes=3)
-    options = {"crop_px": 32, "gsd_m": None, "cache_bytes": 2**20}
-    (tile,) = EvalTiles(source, **options, instances=True)
+    options = {"crop_px": 32, "cache_bytes": 2**20}
+    (tile,) = EvalTiles(source, **options, scales=None, instances=True)
     assert set(np.unique(tile.instances)) == {0, 1, 2}
     np.testing.assert_array_equal(tile.instances > 0, tile.target == 1)
-    (plain,) = EvalTiles(source, **options)
+    (plain,) = EvalTiles(source, **options, scales=None)
     assert plain.instances is None
     for limit in (2**20, 0):  # a scene is read by window where it is too large to keep
         samples = TrainSamples(
-            [source], **(options | {"cache_bytes": limit}), augment=AugmentConfig(), samples=1,
-            seed=0, instances=True,
+            [source], **(options | {"cache_bytes": limit}), gsd_m=None, augment=AugmentConfig(),
+            samples=1, seed=0, instances=True,
         )  # fmt: skip
         sample = samples[0]
         np.testing.assert_array_equal(sample.instances > 0, sample.target == 1)
@@ -182,6 +182,6 @@ def test_samples_of_masks_have_components() -> None:
     data = np.zeros((20, 30), np.uint8)
     data[2:8, 2:8] = data[12:18, 12:18] = 1
     (tile,) = EvalTiles(
-        set_of(scene_of("a", data)), crop_px=32, gsd_m=None, cache_bytes=2**20, instances=True
+        set_of(scene_of("a", data)), crop_px=32, scales=None, cache_bytes=2**20, instances=True
     )
     assert len(np.unique(tile.instances)) == 3

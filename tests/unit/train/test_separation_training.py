@@ -174,7 +174,7 @@ def rows_with_walls(inside: int, wall: int) -> EvalTiles:
     scene = Scene("a", source, ShapesLabel(boxes, (1, 1, 1), source.grid))
     entries = (SceneEntry("a", None),)
     made = SceneSet("walls", "made", ("ground", "house"), 1, entries, lambda _: scene)
-    return EvalTiles(made, crop_px=128, gsd_m=None, cache_bytes=2**20, instances=True)
+    return EvalTiles(made, crop_px=128, scales=None, cache_bytes=2**20, instances=True)
 
 
 def first_two_bands(batch: np.ndarray) -> np.ndarray:

@@ -384,6 +384,7 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
             "file": bundle.source,
             "gsd_m": bundle.spec.gsd_m,
             "finest_gsd_m": bundle.spec.finest_gsd_m,
+            "interpolated_gsd_m": bundle.spec.interpolated_gsd_m,
         },
         "engine": {
             "name": engine.name,
