@@ -87,9 +87,15 @@ def command_name(arguments: Sequence[str]) -> str:
 
 
 def import_command(arguments: Sequence[str]) -> None:
-    """Import the module of the command that the arguments call, if they begin with one."""
+    """Import the module of the command that the arguments call, if they begin with one.
+
+    The packages that read and write images and polygons are imported, too: nearly every command
+    needs them, and one that cannot be loaded is reported before any work.
+    """
     if arguments and arguments[0] in COMMANDS:
         _module(arguments[0])
+        import pyogrio  # noqa: F401
+        import rasterio  # noqa: F401
 
 
 def load_command(name: str) -> Any:
