@@ -154,13 +154,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_locks)
 
 
+def _lock_file(path: Path) -> IO[str]:
+    """Open the file of a lock, and create it with its folder if it is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise export_error(path, error) from error
+
+
 def _held(path: Path, what: str) -> IO[str]:
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise export_error(path, error) from error
+        file = _lock_file(path)
         try:
             _take(file)
         except OSError as error:
@@ -186,11 +191,7 @@ def try_lock(path: Path) -> IO[str] | None:
     Raises:
         ExportError: the file cannot be created.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise export_error(path, error) from error
+    file = _lock_file(path)
     try:
         _take(file)
     except OSError:

@@ -208,7 +208,23 @@ def _tile_span(dataset: Any, place: tuple[int, int]) -> tuple[int, int]:
     return int(offset or 0), int(size or 0)
 
 
-class _GeoTiffMask:
+class _FileMask:
+    """Mask in a file, which is completed once, by `finish` or by its context."""
+
+    def __init__(self) -> None:
+        self._is_finished = False
+
+    def finish(self) -> None:
+        if not self._is_finished:
+            self._is_finished = True
+            self._complete()
+
+    def _complete(self) -> None:
+        """Write what follows the last window."""
+        raise NotImplementedError
+
+
+class _GeoTiffMask(_FileMask):
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
     Tiles of nodata are not stored. Each tile is written once, when it is complete, and the file is
@@ -223,9 +239,9 @@ class _GeoTiffMask:
         table: NDArray[np.uint8] | None,
         tags: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._path = path
         self._target = target
-        self._is_finished = False
         self._shape_yx = grid.shape
         self._started: dict[tuple[int, int], _StartedTile] = {}
         self._dataset: Any = rasterio.open(
@@ -261,11 +277,9 @@ class _GeoTiffMask:
                 del self._started[place]
         self._store(complete)
 
-    def finish(self) -> None:
-        if not self._is_finished:
-            self._is_finished = True
-            self.close()
-            _optimise(self._path, self._target)
+    def _complete(self) -> None:
+        self.close()
+        _optimise(self._path, self._target)
 
     def close(self) -> None:
         if self._dataset is not None:
@@ -331,7 +345,7 @@ def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
             yield row, col
 
 
-class _PngMask:
+class _PngMask(_FileMask):
     """Writer of a palette PNG whose values are the class indices; complete rows are written.
 
     PNG specification, third edition: https://www.w3.org/TR/png-3/
@@ -344,10 +358,10 @@ class _PngMask:
         table: NDArray[np.uint8],
         tags: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._file = file
         self._grid = grid
         self._row = 0
-        self._is_finished = False
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
@@ -373,10 +387,7 @@ class _PngMask:
         self._row += window.height
         self._data(self._deflate.compress(row.data))
 
-    def finish(self) -> None:
-        if self._is_finished:
-            return
-        self._is_finished = True
+    def _complete(self) -> None:
         if self._row != self._grid.height:
             raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())
