@@ -122,7 +122,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         ExportError: another process holds the lock, or the file cannot be created.
     """
-    file = _held(path, what)
+    file = _acquire(path, what)
     _LOCKS.add(file)
     try:
         # The name only explains the error of another process, and a full disk may have no space
@@ -163,7 +163,7 @@ def _lock_file(path: Path) -> IO[str]:
         raise export_error(path, error) from error
 
 
-def _held(path: Path, what: str) -> IO[str]:
+def _acquire(path: Path, what: str) -> IO[str]:
     while True:
         file = _lock_file(path)
         try:

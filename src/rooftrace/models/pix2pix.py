@@ -128,8 +128,8 @@ class PatchDiscriminator(nn.Module):
             image: (n, band, y, x) normalised pixels.
             drawn: (n, channel, y, x) probabilities in 0..1.
         """
-        verdict: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
-        return verdict
+        answer: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
+        return answer
 
 
 class RefinedNet(nn.Module):
