@@ -27,6 +27,14 @@ NOT_WRITABLE = (*DISK_FULL, errno.EFBIG, errno.EROFS)
 """Codes of the system's errors that say that a file cannot be written."""
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a file exists; False also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it if the block succeeds.

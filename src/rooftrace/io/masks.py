@@ -22,11 +22,10 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.files import replacing, write_atomically
-from rooftrace.io.gdal import environment, open_quietly, writing_errors
+from rooftrace.io.gdal import environment, open_quietly, rasterio_window, writing_errors
 from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
@@ -157,8 +156,8 @@ def _write_overviews(path: Path) -> None:
                 if not any(_tile_span(fine, place)[1] for place in _tiles_under(inside)):
                     continue
                 mask = np.full(below.shape_yx, NODATA, np.uint8)
-                mask[inside.slices(below)] = fine.read(1, window=_area(inside))
-                coarse.write(_most_frequent(mask), 1, window=_area(tile))
+                mask[inside.slices(below)] = fine.read(1, window=rasterio_window(inside))
+                coarse.write(_most_frequent(mask), 1, window=rasterio_window(tile))
     _write_overviews(overview)
 
 
@@ -293,7 +292,7 @@ class _GeoTiffMask(_FileMask):
                     continue
                 if self._dataset is None:
                     self._dataset = open_quietly(self._path, "r+")
-                self._dataset.write(mask, 1, window=_area(window))
+                self._dataset.write(mask, 1, window=rasterio_window(window))
         finally:
             self.close()
 
@@ -326,10 +325,6 @@ class _StartedTile:
             self.values = np.full(self._shape_yx, NODATA, dtype=np.uint8)
         if self.values is not None:
             self.values[into] = values
-
-
-def _area(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
 def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
