@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -57,16 +56,13 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         interruption = _Interruption()
     try:
-        # Rasterio asks boto3 for credentials of S3, which is read in another way.
-        with importing("boto3"):
+        # Rasterio asks boto3 for credentials of S3, which is read in another way. Pyogrio imports
+        # the other three for functions that are not used.
+        with importing("boto3", "geopandas", "pandas", "pyarrow"):
             from rooftrace.cli import main as run
             from rooftrace.cli.commands import import_command
 
             import_command(sys.argv[1:])
-        if sys.argv[1:2] == ["predict"]:
-            # It writes polygons; its functions for the three packages are not used.
-            with importing("geopandas", "pandas", "pyarrow"):
-                import_module("pyogrio")
     except Exception as error:
         shown = explained(error, "rooftrace")
         if isinstance(shown, DefectError) and os.environ.get(DEBUG):

@@ -247,6 +247,29 @@ def test_prediction_imports_what_it_uses(tmp_path: Path) -> None:
     assert done.out.split() == []
 
 
+@pytest.mark.campaign
+def test_commands_start_without_packages_that_only_libraries_use(tmp_path: Path) -> None:
+    image, _ = generate_scene(41, (256, 256), gsd_m=0.3).write(tmp_path, "town")
+    code = """
+import atexit, sys
+libraries = {"boto3", "geopandas", "pandas", "pyarrow"}
+atexit.register(lambda: print(*libraries & set(sys.modules)))
+from rooftrace.__main__ import main
+main()
+"""
+    out = tmp_path / "out"
+    for arguments in (
+        ("predict", image, "-o", out),
+        ("vectorize", out / "town_mask.tif", "-o", tmp_path / "again.gpkg"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == []
+
+
 def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     listed = {}
     for purposes in PANELS.values():

@@ -382,7 +382,7 @@ def coloured(context: FindingContext) -> Finding | None:
     scenes = [f for f in context.read if _kind(f) == "colours"]
     if not scenes:
         return None
-    held, listed = _held(scenes)
+    held, listed = _unreadable_values(scenes)
     top = held.most_common(_SHOWN)
     files = class_files(context.source)
     return make_finding(
@@ -402,7 +402,7 @@ def strange_values(context: FindingContext) -> Finding | None:
     scenes = [f for f in context.read if _kind(f) == "values"]
     if not scenes:
         return None
-    held, listed = _held(scenes)
+    held, listed = _unreadable_values(scenes)
     # Compression and interpolation leave a little of every value.
     blurred = len(held) > 2 * _SHOWN
     return make_finding(
@@ -425,7 +425,7 @@ def strange_values(context: FindingContext) -> Finding | None:
     )
 
 
-def _held(scenes: Sequence[SceneFacts]) -> tuple[Counter[str], str]:
+def _unreadable_values(scenes: Sequence[SceneFacts]) -> tuple[Counter[str], str]:
     """Return the pixels of each value or colour in unreadable masks, and the commonest as text."""
     held: Counter[str] = Counter()
     for f in scenes:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import takes_data
 from rooftrace.cli.option_groups import LabelledGroup, with_groups
-from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of
+from rooftrace.cli.options import EngineName, Json, Precision, Split, model_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 
@@ -34,11 +34,9 @@ def calibrate(
     from rooftrace.flows.calibrate import run_calibrate
     from rooftrace.predict.plan import SceneOptions
 
-    chosen = models_of([model], None)
-    assert chosen is None or isinstance(chosen, Path)
     with bar("calibrate", "images", hidden=as_json) as progress:
         report = run_calibrate(
-            chosen,
+            model_of(model),
             [data],
             out,
             split=split,

@@ -63,6 +63,9 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
+_OPENS_NO_IMAGE = {"runs", "card", "import", "doctor"}
+"""Commands that need neither images nor polygons, and start faster without their libraries."""
+
 
 class CommandList(TyperGroup):
     """Names and purposes of all commands; only the command that is called gets its options."""
@@ -87,9 +90,16 @@ def command_name(arguments: Sequence[str]) -> str:
 
 
 def import_command(arguments: Sequence[str]) -> None:
-    """Import the module of the command that the arguments call, if they begin with one."""
+    """Import the module of the command that the arguments call, if they begin with one.
+
+    The packages that read and write images and polygons are imported, too, unless the command opens
+    none: one that cannot be loaded is reported before any work.
+    """
     if arguments and arguments[0] in COMMANDS:
         _module(arguments[0])
+        if arguments[0] not in _OPENS_NO_IMAGE:
+            import pyogrio  # noqa: F401
+            import rasterio  # noqa: F401
 
 
 def load_command(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json, models_of, option
+from rooftrace.cli.options import Json, model_of, option
 from rooftrace.cli.show import answered, bar, say
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def compare(
         to_osm=to is not None,
         imagery_date=None if imagery_date is None else parse_imagery_date(imagery_date),
         source=source,
-        models=None if model is None else read_models(models_of([model], None)),
+        models=None if model is None else read_models(model_of(model)),
         threshold=threshold,
     )
     with bar("compare", "steps", hidden=as_json) as progress:

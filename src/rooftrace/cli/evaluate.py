@@ -24,6 +24,7 @@ from rooftrace.cli.options import (
     Threshold,
     Tta,
     Weights,
+    model_of,
     models_of,
     option,
     parse_weights,
@@ -135,7 +136,7 @@ def evaluate(
     from rooftrace.predict.plan import SceneOptions
 
     bundles, where = _named(paths or [], truth, predicted=bool(predictions))
-    models: Models = [None if str(path) == "default" else path for path in bundles]
+    models: Models = [model_of(path) for path in bundles]
     if ensemble is not None:
         models = models_of(bundles, ensemble)
     options = EvalOptions(

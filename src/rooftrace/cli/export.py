@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.data_options import DataAt, takes_data
-from rooftrace.cli.options import Json, models_of
+from rooftrace.cli.options import Json, model_of
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.errors import ConfigError
 
@@ -58,10 +58,8 @@ def export(
             f"{model} is an ensemble; expected a single model.",
             remedy="Export each of its members.",
         )
-    chosen = models_of([model], None)
-    assert chosen is None or isinstance(chosen, Path)
     report = run_export(
-        chosen,
+        model_of(model),
         to,
         out,
         precision=precision,

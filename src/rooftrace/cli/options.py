@@ -98,8 +98,8 @@ Tta = Annotated[
     option(
         MODEL, metavar="HOW",
         help="Test-time augmentation: average over a tile and its mirror image (mirror), 4 "
-        "mirrored tiles (flips) or 8 (d4), or none. Slower and slightly more accurate. Default: that of the "
-        "model; accurate has mirror.",
+        "mirrored tiles (flips) or 8 (d4), or none. Slower and slightly more accurate. Default: "
+        "that of the model; accurate has mirror.",
     ),
 ]  # fmt: skip
 EngineName = Annotated[
@@ -163,6 +163,11 @@ WorkFolder = Annotated[
 ]  # fmt: skip
 
 
+def model_of(given: Path) -> Path | None:
+    """Return the path of one model; None for `default`, which stands for the bundled model."""
+    return None if str(given) == "default" else given
+
+
 def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
     """Return the models of a command, in the form that `read_models` takes.
 
@@ -175,7 +180,7 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
         ConfigError: Several bundles were given without `--ensemble`, or `--ensemble` without
             several bundles.
     """
-    models = [None if str(path) == "default" else path for path in given or ()]
+    models = [model_of(path) for path in given or ()]
     if len(models) > 1 and how is None:
         raise ConfigError(
             f"{len(models)} models were given without a method to combine them.",

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import takes_data
 from rooftrace.cli.option_groups import LabelledGroup, with_groups
-from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of
+from rooftrace.cli.options import EngineName, Json, Precision, Split, model_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 
@@ -44,12 +44,10 @@ def threshold(
     from rooftrace.flows.threshold import run_threshold
     from rooftrace.predict.plan import SceneOptions
 
-    chosen = models_of([model], None)
-    assert chosen is None or isinstance(chosen, Path)
     with bar("threshold", "images", hidden=as_json) as progress:
         report = run_threshold(
-            chosen, data, out, metric=metric, split=split, engine=engine, precision=precision,
-            images=SceneOptions(**images.parsed()), progress=progress,
+            model_of(model), data, out, metric=metric, split=split, engine=engine,
+            precision=precision, images=SceneOptions(**images.parsed()), progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

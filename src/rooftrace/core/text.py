@@ -46,6 +46,14 @@ def list_and_count(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, at most 200 characters and without a full stop.
+
+    An error without a text gives the name of its type.
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
 def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:
     """Return notes in which those that only differ in the image and in numbers are one.
 

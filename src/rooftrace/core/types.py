@@ -286,6 +286,12 @@ class Raster:
     valid: BoolArray
     grid: GeoGrid
 
+    @property
+    def is_coloured(self) -> bool:
+        """True if there are several bands, and they differ in a valid pixel."""
+        differs = (self.data[1:] != self.data[0]).any(axis=0)
+        return bool((differs & self.valid).any())
+
 
 @dataclass(frozen=True, slots=True)
 class Mask:

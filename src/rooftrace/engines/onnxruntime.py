@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     Engine,
     EngineKind,
@@ -75,7 +76,7 @@ class OnnxRuntimeEngine:
         except Exception as error:
             # Its exceptions share no base class of their own.
             raise BundleError(
-                f"The graph in {source} cannot be read: {_first_line(error)}.",
+                f"The graph in {source} cannot be read: {first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
         # If a provider cannot start, ONNX Runtime only logs it and continues with the next one.
@@ -112,7 +113,7 @@ class OnnxRuntimeEngine:
             (answer,) = self._session.run(self._outputs, given, self._options)
         except Exception as error:
             raise PredictError(
-                f"ONNX Runtime failed on an input of shape {batch.shape}: {_first_line(error)}.",
+                f"ONNX Runtime failed on an input of shape {batch.shape}: {first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in the bundle's bundle.json.",
             ) from error
         probability: NDArray[np.float32] = np.asarray(answer, dtype=np.float32)
@@ -189,7 +190,3 @@ def _check_here(name: str) -> None:
 
 CPU = _kind("onnxruntime", "the processor", _on_cpu)
 CUDA = _kind("onnxruntime-cuda", "an NVIDIA GPU", _on_gpu)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")

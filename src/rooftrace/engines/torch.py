@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.core.text import first_line
 from rooftrace.engines.base import EngineKind, Offers, thread_limit
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
@@ -165,7 +166,7 @@ def _check_installed() -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".:")
+    return first_line(error).rstrip(".:")
 
 
 KIND = EngineKind(

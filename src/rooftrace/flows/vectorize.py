@@ -267,7 +267,7 @@ def _indices(raster: Raster, name: str) -> Mask8:
         LabelError: The raster is coloured, or holds values that are not bytes.
     """
     data = raster.data
-    if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & raster.valid).any():
+    if raster.is_coloured:
         raise LabelError(
             f"{name} is coloured: its {len(data)} bands differ. Expected one band, or bands "
             "that are equal.",

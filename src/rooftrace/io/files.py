@@ -27,6 +27,14 @@ NOT_WRITABLE = (*DISK_FULL, errno.EFBIG, errno.EROFS)
 """Codes of the system's errors that say that a file cannot be written."""
 
 
+def is_file(path: Path) -> bool:
+    """Return whether a file exists; False also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it if the block succeeds.
@@ -122,7 +130,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         ExportError: another process holds the lock, or the file cannot be created.
     """
-    file = _held(path, what)
+    file = _acquire(path, what)
     _LOCKS.add(file)
     try:
         # The name only explains the error of another process, and a full disk may have no space
@@ -154,13 +162,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_locks)
 
 
-def _held(path: Path, what: str) -> IO[str]:
+def _lock_file(path: Path) -> IO[str]:
+    """Open the file of a lock, and create it with its folder if it is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise export_error(path, error) from error
+
+
+def _acquire(path: Path, what: str) -> IO[str]:
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise export_error(path, error) from error
+        file = _lock_file(path)
         try:
             _take(file)
         except OSError as error:
@@ -186,11 +199,7 @@ def try_lock(path: Path) -> IO[str] | None:
     Raises:
         ExportError: the file cannot be created.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise export_error(path, error) from error
+    file = _lock_file(path)
     try:
         _take(file)
     except OSError:

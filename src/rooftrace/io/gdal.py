@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.text import is_utf8
+from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
 
 if TYPE_CHECKING:
@@ -184,6 +186,11 @@ def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         _drop_undecodable_logs()
         return rasterio.open(path, mode, **options)
+
+
+def rasterio_window(window: Window) -> RasterioWindow:
+    """Return a window as rasterio takes it."""
+    return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
 def with_openers(function: Callable[..., T], *given: Any, **options: Any) -> T:

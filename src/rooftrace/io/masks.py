@@ -22,11 +22,10 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.files import replacing, write_atomically
-from rooftrace.io.gdal import environment, open_quietly, writing_errors
+from rooftrace.io.gdal import environment, open_quietly, rasterio_window, writing_errors
 from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
@@ -157,8 +156,8 @@ def _write_overviews(path: Path) -> None:
                 if not any(_tile_span(fine, place)[1] for place in _tiles_under(inside)):
                     continue
                 mask = np.full(below.shape_yx, NODATA, np.uint8)
-                mask[inside.slices(below)] = fine.read(1, window=_area(inside))
-                coarse.write(_most_frequent(mask), 1, window=_area(tile))
+                mask[inside.slices(below)] = fine.read(1, window=rasterio_window(inside))
+                coarse.write(_most_frequent(mask), 1, window=rasterio_window(tile))
     _write_overviews(overview)
 
 
@@ -208,7 +207,23 @@ def _tile_span(dataset: Any, place: tuple[int, int]) -> tuple[int, int]:
     return int(offset or 0), int(size or 0)
 
 
-class _GeoTiffMask:
+class _FileMask:
+    """Mask in a file, which is completed once, by `finish` or by its context."""
+
+    def __init__(self) -> None:
+        self._is_finished = False
+
+    def finish(self) -> None:
+        if not self._is_finished:
+            self._is_finished = True
+            self._complete()
+
+    def _complete(self) -> None:
+        """Write what follows the last window."""
+        raise NotImplementedError
+
+
+class _GeoTiffMask(_FileMask):
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
     Tiles of nodata are not stored. Each tile is written once, when it is complete, and the file is
@@ -223,9 +238,9 @@ class _GeoTiffMask:
         table: NDArray[np.uint8] | None,
         tags: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._path = path
         self._target = target
-        self._is_finished = False
         self._shape_yx = grid.shape
         self._started: dict[tuple[int, int], _StartedTile] = {}
         self._dataset: Any = rasterio.open(
@@ -261,11 +276,9 @@ class _GeoTiffMask:
                 del self._started[place]
         self._store(complete)
 
-    def finish(self) -> None:
-        if not self._is_finished:
-            self._is_finished = True
-            self.close()
-            _optimise(self._path, self._target)
+    def _complete(self) -> None:
+        self.close()
+        _optimise(self._path, self._target)
 
     def close(self) -> None:
         if self._dataset is not None:
@@ -279,7 +292,7 @@ class _GeoTiffMask:
                     continue
                 if self._dataset is None:
                     self._dataset = open_quietly(self._path, "r+")
-                self._dataset.write(mask, 1, window=_area(window))
+                self._dataset.write(mask, 1, window=rasterio_window(window))
         finally:
             self.close()
 
@@ -314,10 +327,6 @@ class _StartedTile:
             self.values[into] = values
 
 
-def _area(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)
-
-
 def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
     tile = Window(place[0] * _TILE_PX, place[1] * _TILE_PX, _TILE_PX, _TILE_PX)
     inside = tile.intersection(Window.whole(shape_yx))
@@ -331,7 +340,7 @@ def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
             yield row, col
 
 
-class _PngMask:
+class _PngMask(_FileMask):
     """Writer of a palette PNG whose values are the class indices; complete rows are written.
 
     PNG specification, third edition: https://www.w3.org/TR/png-3/
@@ -344,10 +353,10 @@ class _PngMask:
         table: NDArray[np.uint8],
         tags: Mapping[str, str],
     ) -> None:
+        super().__init__()
         self._file = file
         self._grid = grid
         self._row = 0
-        self._is_finished = False
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
@@ -373,10 +382,7 @@ class _PngMask:
         self._row += window.height
         self._data(self._deflate.compress(row.data))
 
-    def finish(self) -> None:
-        if self._is_finished:
-            return
-        self._is_finished = True
+    def _complete(self) -> None:
         if self._row != self._grid.height:
             raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())

@@ -34,6 +34,7 @@ from rooftrace.io.gdal import (
     environment,
     is_complete_png,
     open_quietly,
+    rasterio_window,
     reading_errors,
     with_openers,
 )
@@ -202,7 +203,7 @@ class RasterFile:
         window = window or whole
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
-        area = _area(header.orientation.stored(window, header.grid.shape))
+        area = rasterio_window(header.orientation.stored(window, header.grid.shape))
         self._hold_blocks(window)
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
             data = dataset.read(header.read_indexes, window=area)
@@ -262,7 +263,7 @@ class RasterFile:
             return False
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
             if header.mask == "band":
-                return not self._read_mask(dataset, _area(window), window).any()
+                return not self._read_mask(dataset, rasterio_window(window), window).any()
             return not self._has_blocks(dataset, window)
 
     def _has_blocks(self, dataset: Any, window: Window) -> bool:
@@ -407,10 +408,6 @@ def _without_ink(data: NDArray[Any]) -> NDArray[Any]:
     full = np.iinfo(data.dtype).max if data.dtype.kind in "ui" else 1
     paper = full - data.astype(np.float64)
     return np.asarray(paper[:3] * paper[3] / full).astype(data.dtype)
-
-
-def _area(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
 def _is_small(grid: GeoGrid) -> bool:

@@ -32,11 +32,10 @@ from rooftrace.io.vector_formats import WRITERS, LayerChunk, LayerSettings, shor
 def preload_geopandas() -> None:
     """Import geopandas in a thread, because it is the slowest import of pyogrio.
 
-    Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread. The
-    command `rooftrace predict` has imported it without geopandas.
+    Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread.
+    Commands have imported it already, without geopandas.
     """
-    found = getattr(sys.modules.get("pyogrio._compat"), "HAS_GEOPANDAS", True)
-    if found and "geopandas" not in sys.modules:
+    if "pyogrio" not in sys.modules:
         Thread(target=_import_geopandas, name="import").start()
 
 

@@ -410,7 +410,7 @@ class VideoReader:
                 if packet.pts is not None and not self._hear(packet):
                     pending.discard(at)
                 elif packet.pts is not None and self._is_heard(packet):
-                    yield AudioPacket(self._moved(packet), self._sound_number(at))
+                    yield AudioPacket(self._shifted_packet(packet), self._sound_number(at))
                 continue
             for frame in self._decoded(packet):
                 picture = self._shown(frame)
@@ -478,7 +478,7 @@ class VideoReader:
     def _is_heard(self, packet: Any) -> bool:
         return self._start_s == 0 or float(packet.pts * packet.time_base) >= self._origin_s
 
-    def _moved(self, packet: Any) -> Any:
+    def _shifted_packet(self, packet: Any) -> Any:
         by = round(Fraction(self._origin_s) / packet.time_base)
         packet.pts -= by
         packet.dts = packet.pts if packet.dts is None else packet.dts - by

@@ -160,15 +160,6 @@ class TileName:
             return None
         return tile
 
-    @classmethod
-    def from_quadkey(cls, quadkey: str) -> TileName:
-        """Return the tile of a quadkey; "" is the whole Earth."""
-        col = row = 0
-        for digit in quadkey:
-            col = col << 1 | int(digit) & 1
-            row = row << 1 | int(digit) >> 1
-        return cls(len(quadkey), row, col)
-
     @property
     def quadkey(self) -> str:
         """The quadkey of the tile; "" for the whole Earth."""
@@ -189,13 +180,6 @@ class TileName:
         side = WORLD_M / (1 << self.zoom)
         left, top = self.col * side - WORLD_M / 2, WORLD_M / 2 - self.row * side
         return left, top - side, left + side, top
-
-    @property
-    def bounds_lonlat(self) -> tuple[float, float, float, float]:
-        """Bounds (west, south, east, north) in degrees."""
-        west, east = (edge / (1 << self.zoom) * 360 - 180 for edge in (self.col, self.col + 1))
-        _, bottom, _, top = self.bounds_xy
-        return west, latitude_of(bottom), east, latitude_of(top)
 
     def grid(self, shape: tuple[int, int]) -> GeoGrid:
         """Return the grid in EPSG:3857 of an image of `shape` that covers this tile."""

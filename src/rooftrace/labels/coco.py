@@ -16,14 +16,13 @@ import numpy as np
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import is_file, write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
-    is_file,
     relative_name,
 )
 from rooftrace.labels.mask_values import IGNORED

@@ -70,14 +70,6 @@ def is_sidecar(path: Path) -> bool:
     return path.suffix.lower() in (".ovr", ".msk") and path.with_suffix("").exists()
 
 
-def is_file(path: Path) -> bool:
-    """Return whether a file exists; False also for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def image_name(scene_id: str) -> str:
     """Return the file name of a scene, in which folders become part of the name."""
     return scene_id.replace("/", "__")

@@ -56,7 +56,6 @@ __all__ = [
     "Ratio",
     "ResamplingUnits",
     "UnitKind",
-    "bootstrap_mean",
     "bootstrap_pooled",
     "draw_counts",
     "mean_counts",
@@ -284,19 +283,6 @@ def bootstrap_pooled(
 ) -> Interval:
     """Return the interval of a figure of counts that are added over scenes, see `resample`."""
     return resample(counts, groups=groups, draws=draws, seed=seed).interval(ratio, level=level)
-
-
-def bootstrap_mean(
-    values: ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """Return the interval of the mean of (scenes,) values without the NaN ones."""
-    counts = mean_counts(values)
-    return bootstrap_pooled(counts, MEAN, groups=groups, draws=draws, seed=seed, level=level)
 
 
 def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
+from rooftrace.core.text import first_line
 from rooftrace.models.exported import cut_metadata, refuse_external_data
 
 __all__ = ["Activation", "ForeignGraph", "read_foreign_graph", "wrap_graph"]
@@ -86,7 +87,7 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
         onnx.checker.check_model(model)
     except Exception as error:  # onnx and protobuf raise kinds of their own
         raise BundleError(
-            f"{source} is not a valid ONNX file: {_first_line(error)}.", remedy=_REMEDY
+            f"{source} is not a valid ONNX file: {first_line(error)}.", remedy=_REMEDY
         ) from error
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < _MIN_OPSET:
@@ -213,7 +214,7 @@ def wrap_graph(
         onnx.checker.check_model(model)
     except Exception as error:  # onnx raises kinds of its own
         raise BundleError(
-            f"{foreign.source} cannot be wrapped: {_first_line(error)}.", remedy=_REMEDY
+            f"{foreign.source} cannot be wrapped: {first_line(error)}.", remedy=_REMEDY
         ) from error
     result: bytes = model.SerializeToString()
     return result
@@ -246,7 +247,3 @@ def _shape(value: Any) -> tuple[int | None, ...]:
 
 def _text(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")

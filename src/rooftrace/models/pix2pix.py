@@ -117,12 +117,6 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     @staticmethod
-    def patch_px(layers: int) -> int:
-        """Return the side of the patch that one answer sees."""
-        # The last two convolutions, with stride 1, see 7 px; each other doubles that and adds 2.
-        return 9 * (1 << layers) - 2
-
-    @staticmethod
     def smallest_px(layers: int) -> int:
         """Return the side of the smallest input that gives an answer."""
         return 3 << layers
@@ -134,8 +128,8 @@ class PatchDiscriminator(nn.Module):
             image: (n, band, y, x) normalised pixels.
             drawn: (n, channel, y, x) probabilities in 0..1.
         """
-        verdict: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
-        return verdict
+        answer: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
+        return answer
 
 
 class RefinedNet(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.text import first_line
 
 __all__ = [
     "convert_to_fp16",
@@ -179,9 +180,8 @@ def _packages(needed_for: str) -> tuple[Any, Any]:
 
 
 def _not_made(error: Exception) -> ExportError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
     return ExportError(
-        f"The graph cannot be converted to another precision: {reason}.",
+        f"The graph cannot be converted to another precision: {first_line(error)}.",
         remedy="Export it in fp32, or to another format; report the architecture.",
     )
 

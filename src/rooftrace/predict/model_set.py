@@ -10,6 +10,7 @@ from typing import Any
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
+from rooftrace.io.files import is_file
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import Output
@@ -147,7 +148,7 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
     bundles = []
     for one in file.members:
         where = one.at(path)
-        if one.path not in BUNDLED_MODELS and not _is_file(where):
+        if one.path not in BUNDLED_MODELS and not is_file(where):
             raise BundleError(
                 f"{path} names the member {one.path!r}, but there is no bundle at {where}.",
                 remedy="Put the bundle there, or make the file again with rooftrace ensemble.",
@@ -162,10 +163,3 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
             )
         bundles.append(bundle)
     return bundles
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # the path is not valid on this system
-        return False

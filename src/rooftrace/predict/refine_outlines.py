@@ -203,7 +203,7 @@ class OutlineRefiner:
             window = Window(row, col, min(side, height - row), min(side, width - col))
             try:
                 if self._crop is None or self._crop.window != window:
-                    self._crop = self._seen(window)
+                    self._crop = self._read_crop(window)
                 segment = self.segmenter.segment(self._crop.encoded, _prompt(outline, window))
             except (RuntimeError, MemoryError) as error:
                 raise PredictError(
@@ -213,7 +213,7 @@ class OutlineRefiner:
                 ) from error
             yield _region(segment.mask & self._crop.valid, window, outline, shape_yx)
 
-    def _seen(self, window: Window) -> _Crop:
+    def _read_crop(self, window: Window) -> _Crop:
         pixels = self.source.read(window)
         image = np.ascontiguousarray(pixels.data[[*self.bands]])
         return _Crop(window, pixels.valid, self.segmenter.encode(image))

@@ -431,7 +431,7 @@ class FootprintSet:
             ExportError: The polygons cannot be read from the temporary file.
         """
         for first in range(0, max(len(self), 1), size):
-            yield self._made(
+            yield self._footprints(
                 self._records.of_numbers(np.arange(first, min(first + size, len(self))))
             )
 
@@ -441,13 +441,13 @@ class FootprintSet:
         Raises:
             ExportError: See `chunks`.
         """
-        return self._made(self._records)
+        return self._footprints(self._records)
 
     def close(self) -> None:
         """Free the memory and the disk space; may be called twice."""
         self._spill.close()
 
-    def _made(self, chosen: FootprintRecords) -> Footprints:
+    def _footprints(self, chosen: FootprintRecords) -> Footprints:
         polygons = self._spill.read(chosen.proposed, chosen.stop)
         score = chosen.score if self._calibrate is None else self._calibrate(chosen.score)
         made = make_footprints(polygons, score, self._maker.grid, gsd_m=self._maker.gsd_m)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -63,7 +63,22 @@ _DEGREES = GeoGrid((1, 1), Affine.identity(), CRS84)
 
 
 @dataclass(frozen=True)
-class CandidateDetections:
+class _Rows:
+    """Base of tables whose fields are columns of equal length."""
+
+    def of(self, chosen: Ints | Bools) -> Self:
+        """Return some of the rows."""
+        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of one or more tables, one after the other."""
+        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+@dataclass(frozen=True)
+class CandidateDetections(_Rows):
     """Polygons of any scenes, in degrees of longitude and latitude.
 
     Args:
@@ -96,19 +111,9 @@ class CandidateDetections:
     def __len__(self) -> int:
         return len(self.geometry)
 
-    def of(self, chosen: Ints | Bools) -> CandidateDetections:
-        """Return some of the polygons."""
-        return CandidateDetections(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[CandidateDetections]) -> CandidateDetections:
-        """Return one or more parts, one after the other."""
-        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
-        return cls(*(np.concatenate(column) for column in columns))
-
 
 @dataclass(frozen=True)
-class DetectionPairs:
+class DetectionPairs(_Rows):
     """Pairs of polygons that may show one building.
 
     Args:
@@ -124,16 +129,6 @@ class DetectionPairs:
 
     def __len__(self) -> int:
         return len(self.one)
-
-    def of(self, chosen: Bools) -> DetectionPairs:
-        """Return some of the pairs."""
-        return DetectionPairs(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[DetectionPairs]) -> DetectionPairs:
-        """Return one or more parts, one after the other."""
-        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
-        return cls(*(np.concatenate(column) for column in columns))
 
 
 def match_detections(new: CandidateDetections, known: CandidateDetections) -> DetectionPairs:

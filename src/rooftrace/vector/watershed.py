@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,6 +82,15 @@ class Peaks:
         return len(self.pixel)
 
 
+def _ends(into: NDArray[Any]) -> NDArray[Any]:
+    """Return (n,) where each path of successors ends, in the type of the successors."""
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return into
+        into = further
+
+
 def _climbed(flat: Heights, land: Ints, width: int) -> Labels:
     """Return (pixels,) the index of the pixel on which each path ends.
 
@@ -98,12 +108,8 @@ def _climbed(flat: Heights, land: Ints, width: int) -> Labels:
     step = np.array([width, 1, 0, -1, -width])
     place = np.empty(len(flat), np.int32)
     place[land] = np.arange(len(land))
-    way: Labels = place[land + step[turn[land - width]]]
-    while True:
-        further = way[way]
-        if np.array_equal(further, way):
-            return way
-        way = further
+    ends: Labels = _ends(place[land + step[turn[land - width]]])
+    return ends
 
 
 def _saddles(
@@ -185,15 +191,6 @@ def merge_basins(
         if np.array_equal(further, into):
             return level, into, fell
         fell = np.minimum(fell, fell[into])
-        into = further
-
-
-def _ends(into: Ints) -> Ints:
-    """Return (n,) where each path of successors ends."""
-    while True:
-        further = into[into]
-        if np.array_equal(further, into):
-            return into
         into = further
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from local_pool import LocalPool
 from map_servers import Answer, serving
+from quadkeys import tile_of
 from rooftrace.core.errors import ConfigError, DataError, ServiceError
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -366,7 +367,7 @@ def test_tms_rows_and_quadkeys_give_the_same_pixels(
     def answer(path: str) -> Answer:
         kind, name = path.strip("/").split("/", 1)
         if kind == "q":
-            tile = TileName.from_quadkey(name)
+            tile = tile_of(name)
         else:
             zoom, col, row = map(int, name.split("/"))
             tile = TileName(zoom, row, col).flipped()

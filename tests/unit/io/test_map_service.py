@@ -10,6 +10,7 @@ import pytest
 import shapely
 from pyproj import CRS
 
+from quadkeys import tile_of
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.area import Area
 from rooftrace.io.capabilities import read_capabilities
@@ -60,7 +61,7 @@ def test_the_quadkey_is_that_of_the_z_order_curve() -> None:
     expected = quadkeys(interleave_bits(cols, rows, 17), 17)
     found = [service.url(level, int(row), int(col)) for row, col in zip(rows, cols)]
     assert found == [f"{HOST}/{key}" for key in expected]
-    assert TileName.from_quadkey(str(expected[0])) == TileName(17, int(rows[0]), int(cols[0]))
+    assert tile_of(str(expected[0])) == TileName(17, int(rows[0]), int(cols[0]))
 
 
 def test_switched_servers_are_used_in_turn() -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import shapely
 
+from quadkeys import bounds_lonlat
 from rooftrace.core.errors import ExportError
 from rooftrace.io import partitions
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
-from rooftrace.io.web_mercator import TileName, morton_codes, quadkeys
+from rooftrace.io.web_mercator import morton_codes, quadkeys
 
 
 def houses(count: int, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -75,7 +76,7 @@ def test_geopandas_reads_a_file_and_the_folder(tmp_path: Path) -> None:
     ] or "bbox" not in frame  # fmt: skip
     # All of a square's polygons begin in it, and are called by it.
     assert frame["id"].str.startswith(one["quadkey"]).all()
-    west, south, east, north = TileName.from_quadkey(one["quadkey"]).bounds_lonlat
+    west, south, east, north = bounds_lonlat(one["quadkey"])
     points = frame.geometry.representative_point()
     assert points.x.between(west, east).all()
     assert points.y.between(south, north).all()
@@ -161,7 +162,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_quadkeys_are_those_of_the_definition() -> None:
     # The example of the definition: tile (3, 5) of level 3 is 213.
-    west, south, east, north = TileName.from_quadkey("213").bounds_lonlat
+    west, south, east, north = bounds_lonlat("213")
     assert west == 3 / 8 * 360 - 180
     assert east == 4 / 8 * 360 - 180
     middle = np.array([(west + east) / 2]), np.array([(south + north) / 2])
@@ -185,6 +186,6 @@ def test_finer_quadkeys_begin_with_coarser_ones() -> None:
     fine, coarse = (quadkeys(morton_codes(lon, lat, level), level) for level in (20, 7))
     assert [one[:7] for one in fine.tolist()] == coarse.tolist()
     for key, x, y in zip(coarse.tolist(), lon, lat):
-        west, south, east, north = TileName.from_quadkey(key).bounds_lonlat
+        west, south, east, north = bounds_lonlat(key)
         assert west <= x <= east
         assert south <= y <= north

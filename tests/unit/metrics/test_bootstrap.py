@@ -14,7 +14,6 @@ from rooftrace.metrics.resampling import (
     LEAST_GROUPS,
     MEAN,
     ResamplingUnits,
-    bootstrap_mean,
     bootstrap_pooled,
     draw_counts,
     expanded,
@@ -101,7 +100,7 @@ def test_percentiles_lie_as_far_out_as_students_t(count: int) -> None:
 def test_of_a_mean_the_interval_is_students() -> None:
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(2).normal(0.7, 0.1, 12)
-    found = bootstrap_mean(values, draws=20_000)
+    found = bootstrap_pooled(mean_counts(values), MEAN, draws=20_000)
     low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
@@ -182,7 +181,7 @@ def test_without_limits_the_reason_is_said() -> None:
 
 
 def test_a_mean_leaves_out_what_is_not_known() -> None:
-    found = bootstrap_mean([0.5, math.nan, 0.7, 0.9])
+    found = bootstrap_pooled(mean_counts([0.5, math.nan, 0.7, 0.9]), MEAN)
     assert found.value == pytest.approx(0.7)
     assert 0.5 <= found.low < 0.7 < found.high <= 0.9
 
@@ -196,12 +195,13 @@ def test_a_quotient_by_hand() -> None:
 
 def test_all_figures_are_of_the_same_draws() -> None:
     counts = town(20)
-    drawn = resample(np.hstack([counts, mean_counts(counts[:, 0] / counts[:, 1])]))
+    means = mean_counts(counts[:, 0] / counts[:, 1])
+    drawn = resample(np.hstack([counts, means]))
     parts = (
         drawn.interval(lambda sums: IOU(sums[:, :2])),
         drawn.interval(lambda sums: MEAN(sums[:, 2:])),
     )
-    alone = bootstrap_pooled(counts, IOU), bootstrap_mean(counts[:, 0] / counts[:, 1])
+    alone = bootstrap_pooled(counts, IOU), bootstrap_pooled(means, MEAN)
     for part, expected in zip(parts, alone):
         assert (part.low, part.value, part.high) == pytest.approx(
             (expected.low, expected.value, expected.high)

@@ -32,7 +32,7 @@ Maps = NDArray[np.float32]
 _EVERY_PX = 8
 """Distance in pixels of a tile between the points whose coordinates are transformed exactly."""
 
-_LOOKED_UP = (np.uint8, np.uint16, np.int16, np.float32)
+_REMAPPED_TYPES = (np.uint8, np.uint16, np.int16, np.float32)
 """Data types that OpenCV interpolates without a conversion."""
 
 
@@ -69,7 +69,7 @@ def sampled(source: RasterSource, grid: GeoGrid, *, nearest: bool) -> Raster:
         data, known = averaged(Raster(data, known, raster.grid), step)
     across = ((cols - window.col) / step - 0.5).astype(np.float32)
     down = ((rows - window.row) / step - 0.5).astype(np.float32)
-    values, valid = _looked_up(data, known, across, down, nearest)
+    values, valid = _remapped(data, known, across, down, nearest)
     return Raster(values, valid & inside, grid)
 
 
@@ -141,7 +141,7 @@ def _between(corners: Floats, shape: tuple[int, int]) -> Floats:
     return known
 
 
-def _looked_up(
+def _remapped(
     data: NDArray[Any],
     known: NDArray[np.bool_],
     across: Maps,
@@ -150,22 +150,22 @@ def _looked_up(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
 
-    def looked(values: NDArray[Any]) -> NDArray[Any]:
+    def remapped(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(cv2.remap(values, across, down, kind, borderMode=cv2.BORDER_REPLICATE))
 
-    kept = data if data.dtype in _LOOKED_UP else data.astype(np.float32)
+    kept = data if data.dtype in _REMAPPED_TYPES else data.astype(np.float32)
     if known.all():
-        made = np.stack([looked(np.ascontiguousarray(band)) for band in kept])
+        made = np.stack([remapped(np.ascontiguousarray(band)) for band in kept])
         return made.astype(data.dtype), np.ones(across.shape, np.bool_)
-    weight = np.asarray(looked(known.astype(np.float32)), np.float32)
+    weight = np.asarray(remapped(known.astype(np.float32)), np.float32)
     valid = weight >= 0.5
     if nearest:
-        made = np.stack([looked(np.ascontiguousarray(band)) for band in kept])
+        made = np.stack([remapped(np.ascontiguousarray(band)) for band in kept])
         return made.astype(data.dtype), valid
     # The numerator and the denominator of the weighted mean need the same kernel.
     made = np.zeros((len(data), *across.shape), np.float32)
     for out, band in zip(made, kept):
-        total = looked(np.where(known, band, 0).astype(np.float32))
+        total = remapped(np.where(known, band, 0).astype(np.float32))
         np.divide(total, weight, out=out, where=valid)
     rounded = np.rint(made) if data.dtype.kind in "ui" else made
     return rounded.astype(data.dtype), valid

@@ -17,7 +17,7 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.app.map.place import Place
-from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, read_results
+from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, ResultsFolder, read_results
 from rooftrace.app.map.review_scene import (
     OpenBuildings,
     Position,
@@ -57,6 +57,33 @@ Folder = Annotated[str, PathParameter(description="Id of the results folder, see
 Image = Annotated[str, PathParameter(description="Name of the image in that folder")]
 
 
+def results_of(catalogue: ResultsCatalogue, folder: str) -> ResultsFolder:
+    """Return the results folder with an id, as it is now.
+
+    Raises:
+        ProblemError: There is no such folder.
+    """
+    path = catalogue.folder(folder)
+    if path is None:
+        raise ProblemError("not-found", "There is no such results folder on this server.")
+    return read_results(path)
+
+
+def _reviewed_image(
+    catalogue: ResultsCatalogue, folder: str, image: str
+) -> tuple[ResultsFolder, ImageFiles, Path]:
+    """Return a results folder, and the files of an image in it with the path of its buildings.
+
+    Raises:
+        ProblemError: There is no such folder, or no image whose buildings can be reviewed.
+    """
+    results = results_of(catalogue, folder)
+    files = results.images.get(image)
+    if files is None or files.polygons is None or files.is_comparison:
+        raise ProblemError("not-found", "This folder has no buildings of such an image.")
+    return results, files, files.polygons
+
+
 def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     """Return the routes of reviews, under `/v1/results`.
 
@@ -67,23 +94,17 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     scenes: LruCache[tuple[Path, str], ReviewScene] = LruCache(_SCENES)
 
     def opened(folder: str, image: str) -> ReviewScene:
-        path = catalogue.folder(folder)
-        if path is None:
-            raise ProblemError("not-found", "There is no such results folder on this server.")
-        results = read_results(path)
-        files = results.images.get(image)
-        if files is None or files.polygons is None or files.is_comparison:
-            raise ProblemError("not-found", "This folder has no buildings of such an image.")
-        scene = scenes.get((path, image))
-        comparison = comparison_of(files.polygons)
+        results, files, polygons = _reviewed_image(catalogue, folder, image)
+        scene = scenes.get((results.path, image))
+        comparison = comparison_of(polygons)
         if scene is None or scene.stamp != (files.stamp, comparison):
             try:
                 scene = ReviewScene(files, results.run, comparison)
             except DataError as error:
                 # Reviewers need not know where the files of the server lie.
-                message = error.message.replace(f"{path}/", "")
+                message = error.message.replace(f"{results.path}/", "")
                 raise type(error)(message, remedy=error.remedy) from error
-            scenes.put((path, image), scene)
+            scenes.put((results.path, image), scene)
         return scene
 
     router = APIRouter(tags=["review"])
@@ -290,17 +311,11 @@ def clicks_router(
     router = APIRouter(tags=["review"])
 
     def opened(folder: str, image: str) -> _ClickedScene:
-        path = catalogue.folder(folder)
-        if path is None:
-            raise ProblemError("not-found", "There is no such results folder on this server.")
-        results = read_results(path)
-        files = results.images.get(image)
-        if files is None or files.polygons is None or files.is_comparison:
-            raise ProblemError("not-found", "This folder has no buildings of such an image.")
-        scene = scenes.get((path, image))
+        results, files, _ = _reviewed_image(catalogue, folder, image)
+        scene = scenes.get((results.path, image))
         if scene is None or scene.stamp != files.stamp or not scene.is_there:
-            scene = _ClickedScene(files, results.run, path)
-            scenes.put((path, image), scene)
+            scene = _ClickedScene(files, results.run, results.path)
+            scenes.put((results.path, image), scene)
         return scene
 
     @router.post(

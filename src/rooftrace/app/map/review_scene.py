@@ -213,7 +213,7 @@ class ReviewScene:
         frame = place.frame(crs)
         self.compared: dict[int, str] = {}
         if comparison is not None:
-            gone = _gone(comparison[0], layer, frame)
+            gone = _gone_buildings(comparison[0], layer, frame)
             self.compared = _doubted(comparison[0]) | dict.fromkeys(gone, "gone")
             layer = replace(layer, proposed=gone)
         path = files.polygons.with_name(f"{files.name}{REVIEW_SUFFIX}")
@@ -412,7 +412,7 @@ class ReviewScene:
             missing = source < 0
             if name in ("perimeter_m", "orientation_deg", "rectangularity"):
                 missing = missing | drawn
-            columns[name] = _taken(values, source, missing)
+            columns[name] = _take_rows(values, source, missing)
         columns["id"] = np.array([one.id for one in kept], np.int64)
         if "area_m2" in columns:
             areas = cast(NDArray[np.float64], np.array(columns["area_m2"], np.float64))
@@ -464,7 +464,9 @@ def _doubted(record: Path) -> dict[int, str]:
         return {}
 
 
-def _gone(record: Path, layer: PredictedLayer, frame: BaseGeometry) -> dict[int, BaseGeometry]:
+def _gone_buildings(
+    record: Path, layer: PredictedLayer, frame: BaseGeometry
+) -> dict[int, BaseGeometry]:
     """Return the OLD buildings that a comparison calls gone, by numbers that it would give again.
 
     Args:
@@ -515,7 +517,7 @@ def _single(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     return geometry
 
 
-def _taken(
+def _take_rows(
     values: NDArray[Any], source: NDArray[np.int64], missing: NDArray[np.bool_]
 ) -> NDArray[Any]:
     """Return the values of some rows; those that are missing are null."""

@@ -239,7 +239,7 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
         data = store.tiles.get(key)
         if data is None:
             with turn:
-                data = _made(scene, layer, which, chosen)
+                data = _tile_bytes(scene, layer, which, chosen)
             store.tiles.put(key, data)
         if layer not in ("buildings", "cells"):
             kind = "image/webp" if data[:4] == b"RIFF" else "image/png"
@@ -252,7 +252,7 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
         return Response(data, media_type=_VECTOR, headers=headers)
 
 
-def _made(scene: MapScene, layer: TileLayer, tile: TileName, chosen: BuildingFilter) -> bytes:
+def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName, chosen: BuildingFilter) -> bytes:
     """Return a tile; vector tiles are compressed with gzip."""
     if layer != "buildings" and layer != "cells":
         return scene.picture(layer, tile) or clear_picture()

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyproj import CRS
 
-from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, ResultsFolder, read_results
-from rooftrace.app.map.review import Folder
+from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, ResultsFolder
+from rooftrace.app.map.review import Folder, results_of
 from rooftrace.app.map.review_scene import ReviewScene
 from rooftrace.app.map.scene import find_image, levels_of
 from rooftrace.core.errors import DataError, ExportError
@@ -30,7 +30,6 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.job_schemas import JobOut
 from rooftrace.rest.jobs import server_root
-from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.job import CORRECTIONS
@@ -66,19 +65,13 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
     router = APIRouter(tags=["review"])
     address = "/v1/results/{folder}/training"
 
-    def opened(folder: str) -> ResultsFolder:
-        path = catalogue.folder(folder)
-        if path is None:
-            raise ProblemError("not-found", "There is no such results folder on this server.")
-        return read_results(path)
-
     @router.get(
         address, summary="Show the training on a review", operation_id="get_review_training",
         responses=problem_responses("not-found"),
     )  # fmt: skip
     def show(request: Request, folder: Folder) -> ReviewTraining:
         """Return whether this server trains, and the last training on this review."""
-        reviewed = _reviewed(opened(folder))
+        reviewed = _reviewed(results_of(catalogue, folder))
         settings, job = versions.settings, versions.training_on(folder)
         return ReviewTraining(
             minutes=None if settings is None else settings.minutes, images=len(reviewed),
@@ -100,7 +93,7 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
         The ground around buildings without a decision is left out. A training on the same review
         that waits or runs is returned instead of a second one.
         """
-        results = opened(folder)
+        results = results_of(catalogue, folder)
         spec = versions.predictor.bundle.spec
         title = next(one.title for one in catalogue.entries() if one.id == folder)
 

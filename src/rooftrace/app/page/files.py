@@ -161,19 +161,19 @@ def page_router(store: ResultStore, intake: JobIntake | None = None) -> APIRoute
 
     @router.get("/{run}/{index}/picture.jpg")
     def picture(run: str, index: int) -> Response:
-        scores = _asked(lambda: found(run, index).scores)
+        scores = _with_http_errors(lambda: found(run, index).scores)
         return Response(picture_jpeg(scores), media_type="image/jpeg", headers=_KEPT)
 
     @router.get("/{run}/{index}/fill.png")
     def fill(run: str, index: int) -> Response:
         result = found(run, index)
-        data = _asked(lambda: fill_png(result.scores, result.at()))
+        data = _with_http_errors(lambda: fill_png(result.scores, result.at()))
         return Response(data, media_type="image/png", headers=_KEPT)
 
     @router.get("/{run}/{index}/outlines.bin")
     def rings(run: str, index: int, threshold: float | None = None) -> Response:
         result = found(run, index)
-        data = _asked(lambda: outlines(result.scores, result.at(_checked(threshold))))
+        data = _with_http_errors(lambda: outlines(result.scores, result.at(_checked(threshold))))
         return Response(data, media_type="application/octet-stream", headers=_KEPT)
 
     @router.get("/{run}/{index}/{kind}")
@@ -181,7 +181,7 @@ def page_router(store: ResultStore, intake: JobIntake | None = None) -> APIRoute
         if kind not in DOWNLOADS:
             raise HTTPException(404, f"There is no file {kind!r}; expected {[*DOWNLOADS]}.")
         result = found(run, index)
-        name, data = _asked(lambda: DOWNLOADS[kind].of(result.at(_checked(threshold))))
+        name, data = _with_http_errors(lambda: DOWNLOADS[kind].of(result.at(_checked(threshold))))
         return _attached(name, data, "application/octet-stream")
 
     if intake is not None:
@@ -222,7 +222,7 @@ def _checked(threshold: float | None) -> float | None:
     raise ConfigError(f"The threshold is {threshold}; a number from 0 to 1 was expected.")
 
 
-def _asked(make: Callable[[], Made]) -> Made:
+def _with_http_errors(make: Callable[[], Made]) -> Made:
     """Return what `make` returns; turn our errors into HTTP answers."""
     try:
         return make()

@@ -26,9 +26,14 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Roo
 from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
-from rooftrace.flows.predict.executor import Executor
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
-from rooftrace.flows.predict.run import OnDone, PredictReport, Progress, predict_inputs
+from rooftrace.flows.predict.run import (
+    Executor,
+    OnDone,
+    PredictReport,
+    Progress,
+    predict_inputs,
+)
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import locked
@@ -96,7 +101,7 @@ class CatalogueReport:
 
 
 @dataclass
-class _Gathered:
+class _Outcomes:
     """Layers, running times and errors of the scenes, by id."""
 
     layers: dict[str, SceneLayer] = field(default_factory=dict)
@@ -161,9 +166,9 @@ def run_catalogue(
     options = replace(options, outputs=outputs, outline=True)
     if stac:
         check_stac()
-    gathered = _Gathered()
+    outcomes = _Outcomes()
     model_bands = executor.predictor.bundle.spec.bands
-    jobs = _jobs(catalogue, model_bands, options.bands, nodata, gathered)
+    jobs = _jobs(catalogue, model_bands, options.bands, nodata, outcomes)
     notes = [*catalogue.notes]
     if area is not None:
         left_out = _limit(jobs, catalogue, area)
@@ -175,17 +180,17 @@ def run_catalogue(
 
     def take(job: SceneInput, record: Mapping[str, Any]) -> None:
         try:
-            gathered.layers[job.name] = _layer(job.name, record)
-            gathered.seconds[job.name] = float(record["output"]["seconds"])
+            outcomes.layers[job.name] = _layer(job.name, record)
+            outcomes.seconds[job.name] = float(record["output"]["seconds"])
             if stac:
-                gathered.files[job.name] = _files_of(record["output"])
+                outcomes.files[job.name] = _files_of(record["output"])
         except RooftraceError as error:
-            gathered.failures[job.name] = error
+            outcomes.failures[job.name] = error
         if on_done is not None:
             on_done(job, record)
 
-    if gathered.failures and (strict or not jobs):
-        raise _failure(_in_order(catalogue, gathered), len(catalogue.scenes))
+    if outcomes.failures and (strict or not jobs):
+        raise _failure(_in_order(catalogue, outcomes), len(catalogue.scenes))
     inputs = PredictInputs(
         jobs, [Path(one) for one in catalogue.skipped],
         {"nodata": nodata_to_json(nodata)}
@@ -197,23 +202,23 @@ def run_catalogue(
             keep=True, on_done=take, progress=progress,
         )  # fmt: skip
         names = {job.shown: job.name for job in jobs}
-        gathered.failures |= {names[shown]: error for shown, error in report.failures}
-        failures = _in_order(catalogue, gathered)
-        if failures and (strict or not gathered.layers):
+        outcomes.failures |= {names[shown]: error for shown, error in report.failures}
+        failures = _in_order(catalogue, outcomes)
+        if failures and (strict or not outcomes.layers):
             raise _failure(failures, len(catalogue.scenes))
         spec = executor.predictor.bundle.spec
         model = {"name": spec.name, "sha256": executor.predictor.bundle.sha256}
         manifest = merge_layers(
             [
-                gathered.layers[scene.id]
+                outcomes.layers[scene.id]
                 for scene in catalogue.scenes
-                if scene.id in gathered.layers
+                if scene.id in outcomes.layers
             ],
             out,
             level=level,
             classes=() if spec.is_binary else spec.classes,
             scenes=lambda kept: [
-                _manifest_entry(scene, gathered, kept) for scene in catalogue.scenes
+                _manifest_entry(scene, outcomes, kept) for scene in catalogue.scenes
             ],
             made_with={
                 "model": model,
@@ -227,12 +232,12 @@ def run_catalogue(
                     _in_degrees(layer),
                     layer.gsd_m,
                     layer.found,
-                    gathered.files[scene.id],
+                    outcomes.files[scene.id],
                     scene.provenance,
                     layer.provenance.imagery_date,
                 )
                 for scene in catalogue.scenes
-                if (layer := gathered.layers.get(scene.id)) is not None
+                if (layer := outcomes.layers.get(scene.id)) is not None
             ]
             parts = manifest["partitions"]
             notes += write_stac(out, catalogue.name, done, model, MANIFEST, parts)
@@ -240,7 +245,7 @@ def run_catalogue(
         out / MANIFEST,
         len(catalogue.scenes),
         tuple(failures),
-        sum(layer.found for layer in gathered.layers.values()),
+        sum(layer.found for layer in outcomes.layers.values()),
         int(manifest["rows"]),
         len(manifest["partitions"]),
         report,
@@ -255,7 +260,7 @@ def _files_of(output: Mapping[str, Any]) -> dict[str, Path]:
 
 def _jobs(
     catalogue: Catalogue, bands: Sequence[str], chosen: str | None, nodata: NodataRule | None,
-    gathered: _Gathered,
+    outcomes: _Outcomes,
 ) -> list[SceneInput]:  # fmt: skip
     """Return the scenes, in the order of a space-filling curve if all bounds are known.
 
@@ -272,7 +277,7 @@ def _jobs(
                 raise _not_georeferenced(job.shown)
             jobs.append(job)
         except RooftraceError as error:
-            gathered.failures[scene.id] = error
+            outcomes.failures[scene.id] = error
     return jobs
 
 
@@ -341,7 +346,7 @@ def _not_georeferenced(shown: str) -> GeoreferenceError:
 
 
 def _manifest_entry(
-    scene: CatalogueScene, gathered: _Gathered, kept: Mapping[str, int]
+    scene: CatalogueScene, outcomes: _Outcomes, kept: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
     entry: dict[str, Any] = {"id": scene.id, "location": _without_query(scene.location)}
@@ -352,10 +357,10 @@ def _manifest_entry(
         }
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
-    error = gathered.failures.get(scene.id)
+    error = outcomes.failures.get(scene.id)
     if error is not None:
         return entry | {"state": "failed", "error": error.to_json()}
-    layer = gathered.layers.get(scene.id)
+    layer = outcomes.layers.get(scene.id)
     if layer is None:
         return entry | {"state": "not done"}
     return entry | {
@@ -372,8 +377,8 @@ def _without_query(location: str) -> str:
     return location.partition("?")[0] if is_url(location) else location
 
 
-def _in_order(catalogue: Catalogue, gathered: _Gathered) -> list[tuple[str, RooftraceError]]:
-    known = gathered.failures
+def _in_order(catalogue: Catalogue, outcomes: _Outcomes) -> list[tuple[str, RooftraceError]]:
+    known = outcomes.failures
     return [(scene.id, known[scene.id]) for scene in catalogue.scenes if scene.id in known]
 
 
@@ -435,7 +440,7 @@ def merge_layers(
         ExportError: The folder is not writable.
     """
     outlines = [_in_degrees(layer) for layer in layers]
-    gatherer = DetectionAccumulator(outlines, [layer.gsd_m for layer in layers])
+    accumulator = DetectionAccumulator(outlines, [layer.gsd_m for layer in layers])
     kept: Counter[str] = Counter()
     names = np.array([layer.scene for layer in layers], dtype=object)
     origins = [layer.provenance for layer in layers]
@@ -450,10 +455,10 @@ def merge_layers(
 
         # Merge neighbours one after the other, so that few polygons are held.
         for count, index in enumerate(_along_a_curve(outlines), 1):
-            write(gatherer.add(index, _read(layers[index], index)))
+            write(accumulator.add(index, _read(layers[index], index)))
             if progress is not None:
                 progress(count, len(layers))
-        write(gatherer.finish())
+        write(accumulator.finish())
         return target.finish({"made_with": dict(made_with), "scenes": scenes(kept)})
 
 

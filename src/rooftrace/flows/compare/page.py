@@ -167,7 +167,7 @@ def _example(compared: Compared, finders: tuple[_Finder, _Finder], bounds: Float
         index = finder.near(low, high)[:_MAX_NEIGHBOURS]
         for outline, code in zip(packed.unpack(index), status[index].tolist()):
             path = "".join(
-                f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in _placed(ring, low, side))}Z"
+                f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in _in_drawing(ring, low, side))}Z"
                 for ring in shapely.get_rings(shapely.get_parts(outline))
             )
             colour = COLOURS[STATUSES[code]]
@@ -182,7 +182,7 @@ def _example(compared: Compared, finders: tuple[_Finder, _Finder], bounds: Float
     )
 
 
-def _placed(ring: shapely.LinearRing, low: Floats, side: float) -> Floats:
+def _in_drawing(ring: shapely.LinearRing, low: Floats, side: float) -> Floats:
     """Return the (n, 2) corners of a ring in a drawing, y downwards."""
     share = (shapely.get_coordinates(ring) - low) / side * _EXAMPLE_PX
     return np.stack([share[:, 0], _EXAMPLE_PX - share[:, 1]], axis=1)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import first_line, plural
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.export.convert import TileSet
 from rooftrace.flows.import_model.contract import (
@@ -280,7 +280,7 @@ def _run_in_child(trial: Trial, source: str, sender: Connection) -> None:
     except Exception as error:  # runtimes raise kinds of their own
         sender.send(
             BundleError(
-                f"{source} cannot be run: {_first_line(error)}.",
+                f"{source} cannot be run: {first_line(error)}.",
                 remedy="Check --bands, --input-px and --multiple, or export the network again.",
             )
         )
@@ -380,7 +380,3 @@ def _original_runner(trial: Trial) -> tuple[str, Any]:
 
 def _per_band(values: Sequence[float]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32).reshape(1, -1, 1, 1)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rooftrace.engines.base import engine_processor
 from rooftrace.engines.processor import PORTABLE_SET
@@ -25,57 +25,10 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
-    from rooftrace.flows.predict.run import PredictRun
+    from rooftrace.flows.predict.run import Executor, PredictRun
     from rooftrace.predict.cluster.pool import ClusterOptions
 
-__all__ = ["Executor", "LocalExecutor", "executing"]
-
-
-class Executor(Protocol):
-    """Runs the network on scenes, in this process or on a cluster."""
-
-    @property
-    def predictor(self) -> Predictor:
-        """Model of the run; its engine may be on other machines."""
-        ...
-
-    @property
-    def tta(self) -> TtaChoice | None:
-        """Test-time augmentation that was asked for; None for that of the models."""
-        ...
-
-    @property
-    def processors(self) -> Sequence[Mapping[str, str]]:
-        """Records of the processors that have run the network, for run.json."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Notes on the run for the user."""
-        ...
-
-    def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
-        """Predict the scenes that one worker predicts by itself, and return the others.
-
-        Args:
-            run: Run that receives the results.
-            folder: Folder of the run.
-            scenes: All scenes of the run.
-            sizes: Number of pixels of the scenes by name.
-            strict: Whether the run stops starting scenes after one has failed.
-        """
-        ...
-
-    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Return the fields that describe the executor in run.json."""
-        ...
+__all__ = ["LocalExecutor", "executing"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
 from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
-from rooftrace.flows.predict.executor import Executor, executing
+from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
@@ -41,12 +41,13 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scen
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
-from rooftrace.predict.tta import applied_tta
+from rooftrace.predict.tta import TtaChoice, applied_tta
 
 if TYPE_CHECKING:
     from rooftrace.predict.cluster.pool import ClusterOptions
 
 __all__ = [
+    "Executor",
     "OnDone",
     "PredictOutput",
     "PredictReport",
@@ -408,6 +409,53 @@ def _brief(notes: Sequence[str], scenes: Sequence[SceneInput]) -> tuple[str, ...
         more = plural(len(merged) - _MAX_NOTES, "more note")
         merged = [*merged[:_MAX_NOTES], f"… and {more} in run.json."]
     return tuple(merged)
+
+
+class Executor(Protocol):
+    """Runs the network on scenes, in this process or on a cluster."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """Model of the run; its engine may be on other machines."""
+        ...
+
+    @property
+    def tta(self) -> TtaChoice | None:
+        """Test-time augmentation that was asked for; None for that of the models."""
+        ...
+
+    @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        """Records of the processors that have run the network, for run.json."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes on the run for the user."""
+        ...
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
+        sizes: Mapping[str, int], *, strict: bool,
+    ) -> Sequence[SceneInput]:  # fmt: skip
+        """Predict the scenes that one worker predicts by itself, and return the others.
+
+        Args:
+            run: Run that receives the results.
+            folder: Folder of the run.
+            scenes: All scenes of the run.
+            sizes: Number of pixels of the scenes by name.
+            strict: Whether the run stops starting scenes after one has failed.
+        """
+        ...
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields that describe the executor in run.json."""
+        ...
 
 
 class RunStore(Protocol):

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.labels.image_files import images_folder, images_under, is_file
+from rooftrace.io.files import is_file
+from rooftrace.labels.image_files import images_folder, images_under
 from rooftrace.labels.labelstudio.regions import malformed
 
 ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"

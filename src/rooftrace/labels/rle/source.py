@@ -11,6 +11,7 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.types import GeoGrid, Mask, Progress, RasterSource, Window
+from rooftrace.io.files import is_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
@@ -18,7 +19,6 @@ from rooftrace.labels.image_files import (
     check_single_file,
     image_name,
     images_under,
-    is_file,
     relative_name,
 )
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs

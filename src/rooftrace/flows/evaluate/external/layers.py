@@ -284,7 +284,7 @@ def _probable(
 def _one_band(raster: Raster, name: str) -> NDArray[Any]:
     """Return the (y, x) values of a raster with one band, or with equal bands."""
     data = raster.data
-    if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & raster.valid).any():
+    if raster.is_coloured:
         raise LabelError(
             f"{name} is coloured: {len(data)} bands that differ. A prediction has one band, or "
             "equal bands.",
