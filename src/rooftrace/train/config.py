@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, KindConfig
 from rooftrace.core.errors import ConfigError
+from rooftrace.io.resample import WorkingScales
 from rooftrace.labels.config import DataConfig
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator
@@ -498,6 +499,13 @@ class TrainConfig(Config):
     def outputs(self) -> int:
         """Number of channels of the network: those of the classes, and one for a second head."""
         return self.data.labels.channels + (self.separation is not None)
+
+    @property
+    def scales(self) -> WorkingScales | None:
+        """Metres per pixel at which the model will work; None trains pixel for pixel."""
+        if self.gsd_m is None:
+            return None
+        return WorkingScales(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
 
     @property
     def processes(self) -> int:
