@@ -1,24 +1,28 @@
-"""Resolution: the IoU of images at several metres per pixel, as they are and resampled exactly.
+"""Resolution: the IoU of images at several metres per pixel, as they are and resampled.
 
 Each real scene is averaged to every value of `--gsd`, with its labels. The image is then predicted
-twice: its pixels taken as those of the model, and resampled to the model's metres per pixel.
+as it is, and resampled to every value of `--working`, whatever scale the model would choose.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import argument_parser, say, start
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rooftrace.core.types import Raster
     from rooftrace.predict.predictor import Predictor
 
 _SCENES = ("catanduanes_z20", "kampala_z20", "banepa_z20", "nairobi_z20", "zanzibar_z20")
-_GSDS_M = (0.36, 0.37, 0.38, 0.385, 0.39, 0.395, 0.398, 0.402, 0.405, 0.41, 0.415, 0.42, 0.43)
+_GSDS_M = (0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0)
+_WORKING_M = (0.4, 0.3, 0.25, 0.2)
 
 
 def main() -> dict[str, Any]:
@@ -30,7 +34,8 @@ def main() -> dict[str, Any]:
     for place in options.scenes:
         for gsd_m in options.gsd:
             image, truth = averaged(options.data, place, gsd_m)
-            row = {"scene": place, "gsd_m": gsd_m} | compare(model, image, truth, gsd_m)
+            working = [gsd_m, *options.working]
+            row = {"scene": place, "gsd_m": gsd_m} | compare(model, image, truth, gsd_m, working)
             say(", ".join(f"{key} {value}" for key, value in row.items()))
             rows.append(row)
     return {"model": model.bundle.spec.name, "model_gsd_m": model.bundle.spec.gsd_m, "rows": rows}
@@ -62,25 +67,24 @@ def averaged(data: Path, place: str, gsd_m: float) -> tuple[Raster, Any]:
     return Raster(pixels, valid, GeoGrid(whole.shape_yx)), inside[0] >= 128
 
 
-def compare(model: Predictor, image: Raster, truth: Any, gsd_m: float) -> dict[str, float]:
-    """Return the IoU of an image as it is, resampled, and of the two masks with each other."""
+def compare(
+    model: Predictor, image: Raster, truth: Any, gsd_m: float, working: Sequence[float]
+) -> dict[str, float]:
+    """Return the IoU of an image of `gsd_m` with its labels, at each of some working scales."""
     from rooftrace.io.sources import ArraySource
+    from rooftrace.predict.predictor import Predictor
 
     source = ArraySource(image.data, image.grid, image.valid)
-    masks = [
-        model.predict_mask(source, gsd_m=given)[0].data == 1
-        for given in (model.bundle.spec.gsd_m, gsd_m)
-    ]
-
-    def iou(one: Any, other: Any) -> float:
-        both, either = one & other & image.valid, (one | other) & image.valid
-        return round(float(both.sum() / max(1, either.sum())), 4)
-
-    return {
-        "as_it_is": iou(masks[0], truth),
-        "resampled": iou(masks[1], truth),
-        "agreement": iou(*masks),
-    }
+    found = {}
+    for working_m in working:
+        scales = {"gsd_m": working_m, "finest_gsd_m": None, "interpolated_gsd_m": None}
+        spec = model.bundle.spec.model_copy(update=scales)
+        fixed = Predictor(replace(model.bundle, spec=spec), model.engine)
+        mask = fixed.predict_mask(source, gsd_m=gsd_m)[0].data == 1
+        both, either = mask & truth & image.valid, (mask | truth) & image.valid
+        name = "as_it_is" if working_m == gsd_m else f"at_{working_m:g}_m"
+        found[name] = round(float(both.sum() / max(1, either.sum())), 4)
+    return found
 
 
 def _options() -> argparse.Namespace:
@@ -88,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder of the real imagery")
     parser.add_argument("--scenes", nargs="+", default=_SCENES)
     parser.add_argument("--gsd", nargs="+", type=float, default=_GSDS_M)
+    parser.add_argument("--working", nargs="+", type=float, default=_WORKING_M)
     return parser.parse_args()
 
 

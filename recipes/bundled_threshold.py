@@ -54,7 +54,10 @@ PROTOCOL = (
     "whole images as by rooftrace predict, openvino int8; the threshold was chosen on these images"
 )
 SAME_IOU = 0.001
-ACCURATE = {"name": "rooftrace-accurate", "finest_gsd_m": 0.2, "tta": "flips"}
+ACCURATE = {
+    "name": "rooftrace-accurate", "gsd_m": 0.3, "finest_gsd_m": 0.2, "interpolated_gsd_m": 0.25,
+    "tta": "mirror",
+}  # fmt: skip
 
 
 def main() -> None:

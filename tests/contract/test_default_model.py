@@ -30,6 +30,7 @@ def test_contract() -> None:
     spec = rooftrace.load().bundle.spec
     assert spec.bands == ("red", "green", "blue")
     assert (spec.finest_gsd_m, spec.gsd_m, spec.tta) == (0.25, 0.4, None)
+    assert spec.interpolated_gsd_m == 0.25
     assert spec.classes[spec.building_class] == "building"
     assert "OpenStreetMap contributors" in spec.attribution
     assert "EfficientNet-Lite2" in spec.attribution
@@ -39,7 +40,9 @@ def test_contract() -> None:
 
 def test_the_accurate_model_is_the_default_network_used_with_more_time() -> None:
     default, accurate = (bundled_model(name) for name in ("default", "accurate"))
-    assert (accurate.spec.finest_gsd_m, accurate.spec.tta) == (0.2, "flips")
+    spec = accurate.spec
+    assert (spec.finest_gsd_m, spec.gsd_m, spec.interpolated_gsd_m) == (0.2, 0.3, 0.25)
+    assert spec.tta == "mirror"
     assert accurate.parts == default.parts
     assert accurate.sha256 != default.sha256
     same = accurate.spec.model_dump(exclude=EDITION_FIELDS)
@@ -55,7 +58,7 @@ def test_the_accurate_model_is_the_default_network_used_with_more_time() -> None
 def test_the_accurate_model_mirrors_tiles_if_nothing_else_is_asked_for() -> None:
     by_load = rooftrace.load("accurate").engine
     assert isinstance(by_load, TtaEngine)
-    asked = {None: "flips", "none": None, "d4": "d4"}
+    asked = {None: "mirror", "none": None, "d4": "d4"}
     for choice, expected in asked.items():
         engine = read_models(Path("accurate"), tta=choice).ready().engine  # type: ignore[arg-type]
         assert getattr(engine, "settings", {}).get("tta") == expected
@@ -74,7 +77,8 @@ def test_its_int8_variant_loses_no_more_than_its_card_says_on_each_validation_pl
     assert (variant.engine, variant.precision) == ("openvino", "int8")
     against = {f"iou_drop/{place}/{p}" for place in PLACES for p in ("fp32", "bf16")}
     assert set(variant.parity) == against
-    assert max(variant.parity.values()) < 0.002
+    assert max(variant.parity.values()) < 0.015
+    assert sum(variant.parity.values()) < 0
 
 
 def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
@@ -106,7 +110,7 @@ def test_int8_holds_where_tall_buildings_lean(realdata: Path) -> None:
         run_evaluate(None, folder, None, EvalOptions(precision=p)).first.pooled.iou(1)
         for p in ("fp32", "int8")
     )
-    assert rounded > exact - 0.005
+    assert rounded > exact - 0.015
 
 
 @pytest.mark.realdata

@@ -87,6 +87,7 @@ def test_there_is_a_recipe_for_each_method() -> None:
         "contest-unet-resnet50",
         "default",
         "default-first",
+        "default-second",
         "density-unet",
         "mobilenetv2",
         "pix2pix-20class",
