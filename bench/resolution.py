@@ -1,7 +1,7 @@
 """Resolution: the IoU of images at several metres per pixel, as they are and resampled.
 
 Each real scene is averaged to every value of `--gsd`, with its labels. The image is then predicted
-as it is, and resampled to every value of `--working`, whatever scale the model would choose.
+as it is, and resampled to every value of `--working`; the model's own choice is not used.
 """
 
 from __future__ import annotations

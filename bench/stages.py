@@ -168,7 +168,7 @@ def _pixels(
 
     from rooftrace.core.types import Window
     from rooftrace.io.raster import open_raster
-    from rooftrace.io.resample import Resampler, enlarge, scaling_for
+    from rooftrace.io.resample import Resampler, WorkingScales, enlarge, scaling_for
     from rooftrace.io.sources import ArraySource
     from rooftrace.tiling.blend import quantise
 
@@ -188,7 +188,8 @@ def _pixels(
 
     clock.time("read", read)
     image = open_raster(here.path).read().data
-    scaling = scaling_for(here.grid, (here.grid.gsd_m or 0.3) * RESAMPLED_BY)
+    coarser = WorkingScales((here.grid.gsd_m or 0.3) * RESAMPLED_BY)
+    scaling = scaling_for(here.grid, coarser)
     resampler = Resampler(ArraySource(image, here.grid), scaling, here.spec.mean)
     small = Window.whole(resampler.shape_yx)
     clock.time("resample", lambda: resampler.read(small))

@@ -19,8 +19,8 @@ EDGE_PX = 160
 
 FLOAT = "bf16" if "BF16" in capabilities() else "fp32"
 
-EVERYWHERE = {FLOAT: 0.006, "int8": 0.01}
-ELSEWHERE = {FLOAT: 0.003, "int8": 0.008}
+EVERYWHERE = {FLOAT: 0.005, "int8": 0.01}
+ELSEWHERE = {FLOAT: 0.004, "int8": 0.008}
 """Far from tiles' edges little changes: the tails of what an edge does, which reach far in a deep
 network, farther than any overlap that is worth its time (`OVERLAP_PX`). Rounding to 256 steps makes
 some of what is tiny visible."""
