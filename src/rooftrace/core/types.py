@@ -47,6 +47,10 @@ DENSITY_COLUMNS = (
 
 _M2_PER_HA = 10_000.0
 
+SAME_WITHIN = 0.05
+"""Relative difference of metres per pixel up to which an image is not resampled: interpolation
+softens it, and costs more than the difference does. See docs/resolution.md for the measurement."""
+
 
 @dataclass(frozen=True)
 class DensityFigures:
@@ -276,6 +280,30 @@ class GeoGrid:
         """Return a grid from the same corner whose pixels are `scale_yx` times as large."""
         scaled = self.transform @ Affine.scale(scale_yx[1], scale_yx[0])
         return GeoGrid(shape, scaled, self.crs)
+
+
+@dataclass(frozen=True)
+class WorkingScales:
+    """Metres per pixel at which a model works; `BundleSpec` has the same fields.
+
+    Args:
+        gsd_m: Coarsest metres per pixel at which an image is predicted as it is.
+        finest_gsd_m: Finest such value; None for a model that works at one scale only.
+        interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
+            `gsd_m`.
+    """
+
+    gsd_m: float
+    finest_gsd_m: float | None = None
+    interpolated_gsd_m: float | None = None
+
+    def for_image(self, own_m: float) -> float:
+        """Return the metres per pixel at which an image of `own_m` is predicted."""
+        if own_m > self.gsd_m * (1 + SAME_WITHIN):
+            return self.interpolated_gsd_m or self.gsd_m
+        if self.finest_gsd_m is None:
+            return self.gsd_m
+        return min(max(own_m, self.finest_gsd_m), self.gsd_m)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,15 @@ from rasterio.warp import reproject
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
+from rooftrace.core.types import (
+    SAME_WITHIN,
+    GeoGrid,
+    Raster,
+    RasterSource,
+    SparseSource,
+    Window,
+    WorkingScales,
+)
 from rooftrace.io.reproject import outline_pixels
 
 COARSEST_RATIO = 4.0
@@ -45,10 +53,6 @@ _NOTE_RATIO = 1.5
 _NOMINAL = 1.05
 """Ratio accepted beyond the limits, because zoom levels are nominal: 0.0742 m is a quarter of
 0.3 m."""
-
-SAME_WITHIN = 0.05
-"""Relative difference of metres per pixel up to which an image is not resampled: interpolation
-softens it, and costs more than the difference does. See docs/resolution.md for the measurement."""
 
 _STEPS = 256
 _SOURCE_STRIP_PX = 4 * 2**20
@@ -104,30 +108,6 @@ def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
     first = floor((start + 0.5) * _STEPS / step - 0.5)
     last = floor((stop - 0.5) * _STEPS / step - 0.5) + 1
     return min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1
-
-
-@dataclass(frozen=True)
-class WorkingScales:
-    """Metres per pixel at which a model works; `BundleSpec` has the same fields.
-
-    Args:
-        gsd_m: Coarsest metres per pixel at which an image is predicted as it is.
-        finest_gsd_m: Finest such value; None for a model that works at one scale only.
-        interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
-            `gsd_m`.
-    """
-
-    gsd_m: float
-    finest_gsd_m: float | None = None
-    interpolated_gsd_m: float | None = None
-
-    def for_image(self, own_m: float) -> float:
-        """Return the metres per pixel at which an image of `own_m` is predicted."""
-        if own_m > self.gsd_m * (1 + SAME_WITHIN):
-            return self.interpolated_gsd_m or self.gsd_m
-        if self.finest_gsd_m is None:
-            return self.gsd_m
-        return min(max(own_m, self.finest_gsd_m), self.gsd_m)
 
 
 def scaling_for(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
+from rooftrace.core.types import WorkingScales
 from rooftrace.io.legend import Legend
-from rooftrace.io.resample import WorkingScales
 from rooftrace.models.fingerprint import Fingerprint
 
 __all__ = [

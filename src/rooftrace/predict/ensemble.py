@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, GsdMismatch
 from rooftrace.core.text import plural
-from rooftrace.core.types import GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Window, WorkingScales
 from rooftrace.engines.base import Engine
 from rooftrace.io.resample import (
     COARSEST_RATIO,
     Resampler,
     Scaling,
-    WorkingScales,
     enlarge,
     scaling_for,
 )

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, KindConfig
 from rooftrace.core.errors import ConfigError
-from rooftrace.io.resample import WorkingScales
+from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator

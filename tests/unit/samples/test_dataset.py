@@ -18,8 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from memory_sets import set_of
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
-from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
-from rooftrace.io.resample import WorkingScales
+from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window, WorkingScales
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
