@@ -77,7 +77,9 @@ def compare(
     source = ArraySource(image.data, image.grid, image.valid)
     found = {}
     for working_m in working:
-        scales = {"gsd_m": working_m, "finest_gsd_m": None, "interpolated_gsd_m": None}
+        # An image may be four times as coarse as `gsd_m`, and is interpolated further.
+        coarser_m = max(working_m, gsd_m / 2)
+        scales = {"gsd_m": coarser_m, "finest_gsd_m": None, "interpolated_gsd_m": working_m}
         spec = model.bundle.spec.model_copy(update=scales)
         fixed = Predictor(replace(model.bundle, spec=spec), model.engine)
         mask = fixed.predict_mask(source, gsd_m=gsd_m)[0].data == 1
