@@ -243,7 +243,7 @@ def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tupl
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    from rooftrace.predict.plan import MIN_BUILDING_PX
+    from rooftrace.vector.prepare import MIN_BUILDING_PX
 
     out.mkdir(parents=True, exist_ok=True)
     path = out / "mask.tif"

@@ -123,7 +123,7 @@ def stages(
     from rooftrace.core.machine import importing
 
     # As the command does at its start.
-    with importing("boto3"):
+    with importing("boto3", "geopandas", "pandas", "pyarrow"):
         from rooftrace.core.types import Window
         from rooftrace.engines.select import load_engine
         from rooftrace.io.raster import open_raster
@@ -273,8 +273,9 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     from rooftrace.io.sources import ArraySource
     from rooftrace.io.vector_write import write_footprints
     from rooftrace.predict.outputs import MemorySink, SceneOutputs
-    from rooftrace.predict.plan import MIN_BUILDING_PX, SIMPLIFY_PX, SceneOptions, plan_scene
+    from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.vector.footprints import make_footprints
+    from rooftrace.vector.prepare import MIN_BUILDING_PX, SIMPLIFY_PX
     from rooftrace.vector.regularize import regularize
     from rooftrace.vector.resolve_overlaps import resolve_overlaps
     from rooftrace.vector.trace_blocks import BlockPolygonizer

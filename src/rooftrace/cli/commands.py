@@ -64,7 +64,8 @@ COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
 _OPENS_NO_IMAGE = {"runs", "card", "import", "doctor"}
-"""Commands that need neither images nor polygons, and start faster without their libraries."""
+"""Commands that need neither images nor polygons. They would only start later with libraries for
+them; a command that is missing here does nothing else wrong."""
 
 
 class CommandList(TyperGroup):
@@ -93,7 +94,8 @@ def import_command(arguments: Sequence[str]) -> None:
     """Import the module of the command that the arguments call, if they begin with one.
 
     The packages that read and write images and polygons are imported, too, unless the command opens
-    none: one that cannot be loaded is reported before any work.
+    none. One that cannot be loaded is then reported before any work, and those that they import in
+    turn, for functions that are not used, are still hidden by the caller.
     """
     if arguments and arguments[0] in COMMANDS:
         _module(arguments[0])

@@ -46,12 +46,13 @@ def list_and_count(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error, at most 200 characters and without a full stop.
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, at most 200 characters and without a stop or colon.
 
     An error without a text gives the name of its type.
     """
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(" .:")
 
 
 def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:

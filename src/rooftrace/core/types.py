@@ -291,11 +291,35 @@ class WorkingScales:
         finest_gsd_m: Finest such value; None for a model that works at one scale only.
         interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
             `gsd_m`.
+
+    Raises:
+        ValueError: Another value is above `gsd_m`.
     """
 
     gsd_m: float
     finest_gsd_m: float | None = None
     interpolated_gsd_m: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("finest_gsd_m", "interpolated_gsd_m"):
+            if (value := getattr(self, name)) is not None and value > self.gsd_m:
+                raise ValueError(f"{name} is {value:g}, above gsd_m, which is {self.gsd_m:g}")
+
+    @classmethod
+    def of(
+        cls, gsd_m: float | None, finest_gsd_m: float | None, interpolated_gsd_m: float | None
+    ) -> WorkingScales | None:
+        """Return the scales, or None for a model that works pixel by pixel.
+
+        Raises:
+            ValueError: There is another value without `gsd_m`, or above it.
+        """
+        if gsd_m is not None:
+            return cls(gsd_m, finest_gsd_m, interpolated_gsd_m)
+        if finest_gsd_m is None and interpolated_gsd_m is None:
+            return None
+        name = "interpolated_gsd_m" if finest_gsd_m is None else "finest_gsd_m"
+        raise ValueError(f"{name} needs a gsd_m, the coarsest metres per pixel of the model")
 
     def for_image(self, own_m: float) -> float:
         """Return the metres per pixel at which an image of `own_m` is predicted."""

@@ -210,7 +210,7 @@ class OpenVinoEngine:
                 request.infer([batch], share_inputs=True, share_outputs=True)
             except RuntimeError as error:
                 raise PredictError(
-                    f"OpenVINO failed on an input of shape {batch.shape}: {_first_line(error)}.",
+                    f"OpenVINO failed on an input of shape {batch.shape}: {_reason(error)}.",
                     remedy="Try another engine with --engine, or report it with the bundle.",
                 ) from error
             if wanted == "quantised":
@@ -252,7 +252,7 @@ class OpenVinoEngine:
             return self._chosen(_core().read_model(self._parts[0], tensor))
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
-                f"The graph in {self._source} cannot be read: {_first_line(error)}.",
+                f"The graph in {self._source} cannot be read: {_reason(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
 
@@ -328,7 +328,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
-                f"{_first_line(error)}.",
+                f"{_reason(error)}.",
                 remedy=_remedy_of_compiling(self.precision),
             ) from error
 
@@ -405,7 +405,7 @@ def _element_type(dtype: str) -> Any:
     return getattr(openvino.Type, _TYPES[dtype])
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     # OpenVINO's messages begin with lines of its own source code.
     lines = [line.strip() for line in str(error).splitlines()]
     useful = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]

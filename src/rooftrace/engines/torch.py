@@ -86,7 +86,7 @@ class TorchEngine:
                 answer = self._net(given)[self._answer]
         except RuntimeError as error:
             raise PredictError(
-                f"PyTorch failed on an input of shape {batch.shape}: {_first_line(error)}.",
+                f"PyTorch failed on an input of shape {batch.shape}: {first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in the bundle's bundle.json, or use "
                 "a machine with more memory.",
             ) from error
@@ -127,7 +127,7 @@ def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
             kind = RefinedModel
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
-            f"The network that {source} records cannot be built: {_first_line(error)}.",
+            f"The network that {source} records cannot be built: {first_line(error)}.",
             remedy=_REMEDY,
         ) from error
     try:
@@ -135,7 +135,7 @@ def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(
             f"The weights in {source} are not those of the network that it records: "
-            f"{_first_line(error)}.",
+            f"{first_line(error)}.",
             remedy=_REMEDY,
         ) from error
     separated = spec.separation is not None
@@ -163,10 +163,6 @@ def _check_installed() -> None:
             import_module(name)
         except ImportError as error:
             raise MissingExtraError.of("train", "The engine torch", name) from error
-
-
-def _first_line(error: Exception) -> str:
-    return first_line(error).rstrip(".:")
 
 
 KIND = EngineKind(

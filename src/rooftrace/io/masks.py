@@ -10,6 +10,7 @@ import errno
 import os
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -207,7 +208,7 @@ def _tile_span(dataset: Any, place: tuple[int, int]) -> tuple[int, int]:
     return int(offset or 0), int(size or 0)
 
 
-class _FileMask:
+class _FileMask(ABC):
     """Mask in a file, which is completed once, by `finish` or by its context."""
 
     def __init__(self) -> None:
@@ -218,9 +219,9 @@ class _FileMask:
             self._is_finished = True
             self._complete()
 
+    @abstractmethod
     def _complete(self) -> None:
         """Write what follows the last window."""
-        raise NotImplementedError
 
 
 class _GeoTiffMask(_FileMask):

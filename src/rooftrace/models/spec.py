@@ -310,15 +310,7 @@ class BundleSpec(Config):
             raise ValueError(
                 f"colours has {len(self.colours)} values for {len(self.classes)} classes"
             )
-        if self.finest_gsd_m is not None and (self.gsd_m is None or self.finest_gsd_m > self.gsd_m):
-            raise ValueError(
-                f"finest_gsd_m is {self.finest_gsd_m:g}; expected at most gsd_m, which is "
-                f"{'absent' if self.gsd_m is None else f'{self.gsd_m:g}'}"
-            )
-        if self.interpolated_gsd_m is not None and (
-            self.gsd_m is None or self.interpolated_gsd_m > self.gsd_m
-        ):
-            raise ValueError("interpolated_gsd_m needs a gsd_m, and may not be above it")
+        WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
         if self.building_class >= len(self.classes):
             raise ValueError(
                 f"building_class is {self.building_class}, "
@@ -336,9 +328,7 @@ class BundleSpec(Config):
     @property
     def scales(self) -> WorkingScales | None:
         """Metres per pixel at which the model works; None if training used no metres."""
-        if self.gsd_m is None:
-            return None
-        return WorkingScales(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
+        return WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
 
     @property
     def least_gsd_m(self) -> float | None:

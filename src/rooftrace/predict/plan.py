@@ -23,7 +23,7 @@ from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
 from rooftrace.vector.mask_record import MaskRecord
-from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.prepare import MIN_BUILDING_PX, SIMPLIFY_PX, VectorOptions
 from rooftrace.vector.separate import MIN_MARKER_PX
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -77,15 +77,9 @@ _FEW_CHANNELS = 4
 _ALIGN_PX = 512
 """Side of the output file's tiles in pixels; blocks begin at a multiple of it where possible."""
 
-MIN_BUILDING_PX = 9.0
-"""Minimum area of a building, in pixels of the model."""
-
 _MIN_SHOWN_PX = 4.0
 """Minimum area of a building, in pixels of the image. In an image that is coarser than the model,
 single pixels that compression left beside nodata would be buildings, too."""
-
-SIMPLIFY_PX = 1.25
-"""Tolerance for simplifying outlines, in pixels of the model."""
 
 
 SceneOutput = Literal["mask", "polygons", "preview", "density"]
@@ -231,7 +225,10 @@ class ScenePlan:
 
     @property
     def min_building_px(self) -> float:
-        """Number of pixels below which a region is no building, if no minimum in m² is given."""
+        """Number of pixels of the image below which a region is no building.
+
+        A minimum in m² that is asked for applies in addition.
+        """
         scale_y, scale_x = self.scaling.scale_yx
         return max(MIN_BUILDING_PX * scale_y * scale_x, _MIN_SHOWN_PX)
 

@@ -24,9 +24,9 @@ from rooftrace.io.spill_file import SpillFile
 from rooftrace.models.clicks import Click
 from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.plan import SIMPLIFY_PX, SceneOptions, ScenePlan
+from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou
-from rooftrace.vector.prepare import FootprintRecords, OutlineMaker
+from rooftrace.vector.prepare import SIMPLIFY_PX, FootprintRecords, OutlineMaker
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 

@@ -432,12 +432,7 @@ class TrainConfig(Config):
             )
         if self.augment.gsd_range_m is not None and self.gsd_m is None:
             raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
-        if self.finest_gsd_m is not None and (self.gsd_m is None or self.finest_gsd_m > self.gsd_m):
-            raise ValueError("finest_gsd_m needs a gsd_m, and may not be above it")
-        if self.interpolated_gsd_m is not None and (
-            self.gsd_m is None or self.interpolated_gsd_m > self.gsd_m
-        ):
-            raise ValueError("interpolated_gsd_m needs a gsd_m, and may not be above it")
+        WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
         if self.balance == "class" and self.augment.prefer_buildings > 0:
             raise ValueError(
                 'balance = "class" and augment.prefer_buildings both decide the centre of a '
@@ -503,9 +498,7 @@ class TrainConfig(Config):
     @property
     def scales(self) -> WorkingScales | None:
         """Metres per pixel at which the model will work; None trains pixel for pixel."""
-        if self.gsd_m is None:
-            return None
-        return WorkingScales(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
+        return WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
 
     @property
     def processes(self) -> int:

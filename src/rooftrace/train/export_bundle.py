@@ -51,7 +51,7 @@ from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
-from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.prepare import MIN_BUILDING_PX, VectorOptions
 from rooftrace.vector.separate import MIN_MARKER_PX, separate
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.watershed import WatershedOptions
@@ -74,9 +74,6 @@ _INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Thresholds of the second head that are tried."""
-
-_MIN_BUILDING_PX = 9.0
-"""Smallest area of a building in pixels, as in `rooftrace predict`."""
 
 
 def export_bundle(
@@ -529,7 +526,7 @@ def _separated(
 
 
 def _rasterize(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
-    return rasterize_polygons(traced.polygons[traced.area_px >= _MIN_BUILDING_PX], shape_yx)
+    return rasterize_polygons(traced.polygons[traced.area_px >= MIN_BUILDING_PX], shape_yx)
 
 
 def _tiles(data: TrainingData, count: int = 8) -> NDArray[np.float32]:

@@ -24,6 +24,8 @@ from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
 
 __all__ = [
+    "MIN_BUILDING_PX",
+    "SIMPLIFY_PX",
     "Candidates",
     "FootprintRecordBuffer",
     "FootprintRecords",
@@ -32,6 +34,12 @@ __all__ = [
     "VectorOptions",
     "check_area",
 ]
+
+MIN_BUILDING_PX = 9.0
+"""Minimum area of a building, in pixels of the model."""
+
+SIMPLIFY_PX = 1.25
+"""Tolerance for simplifying outlines, in pixels of the model."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,8 @@ class VectorOptions:
 
     min_area_m2: float | None = None
     min_hole_m2: float | None = None
-    min_area_px: float = 9.0
-    simplify_px: float = 1.25
+    min_area_px: float = MIN_BUILDING_PX
+    simplify_px: float = SIMPLIFY_PX
     regularize: bool = True
     separate: bool = True
     min_marker_px: float = MIN_MARKER_PX

@@ -47,7 +47,7 @@ def test_there_are_recipes() -> None:
     [
         ({"data": {"train": [{"path": "a"}]}}, "nothing to validate on"),
         ({"data": DATA, "augment": {"gsd_range_m": [0.2, 0.4]}}, "needs gsd_m"),
-        ({"data": DATA, "gsd_m": 0.3, "finest_gsd_m": 0.4}, "may not be above it"),
+        ({"data": DATA, "gsd_m": 0.3, "finest_gsd_m": 0.4}, "above gsd_m, which is 0.3"),
         ({"data": DATA, "finest_gsd_m": 0.4}, "finest_gsd_m needs a gsd_m"),
         (
             {"data": DATA, "balance": "class", "augment": {"policy": "aerial"}},

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.text import list_first, plural
+from rooftrace.core.text import first_line, list_first, plural
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.import_model.contract import (
     Channels,
@@ -426,7 +426,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BundleError(
-            f"{path} cannot be read as safetensors: {_first_line(error)}.",
+            f"{path} cannot be read as safetensors: {first_line(error)}.",
             remedy="Get the file again; it may be truncated.",
         ) from error
 
@@ -456,7 +456,7 @@ def _load_pickle(path: Path) -> Any:
                 f"{path} is a TorchScript program; expected a state dict.",
                 remedy=f"Save the weights of the network: {_SAVE}",
             ) from error
-        reason = _first_line(error) or "it ends too early"
+        reason = first_line(error) if str(error) else "it ends too early"
         raise BundleError(
             f"{path} cannot be read: {reason}.", remedy="Get the file again; it may be truncated."
         ) from error
@@ -535,7 +535,3 @@ def _aliases(name: str) -> list[str]:
 def _suffixes(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[first:]) for first in range(min(len(parts), _MAX_DEPTH))]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200].rstrip(".")

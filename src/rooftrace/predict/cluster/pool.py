@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError, RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import first_line, plural
 from rooftrace.engines.processor import (
     Processor,
     cap_instruction_set,
@@ -301,7 +301,7 @@ class RayPool:
             if getattr(error, "actor_init_failed", False):
                 # None of our code has run: the package is missing, or of another version.
                 return self._unfit(call.worker, _not_started(error))
-            return self._lose(call.worker, _first_line(error))
+            return self._lose(call.worker, first_line(error))
         if isinstance(value, Processor):
             self._workers[call.worker].processor = value
             self._first_answer_at = self._first_answer_at or monotonic()
@@ -350,7 +350,7 @@ class RayPool:
             cause
             if isinstance(cause, RooftraceError)
             else PredictError(
-                f"A worker failed: {type(cause).__name__}: {_first_line(cause)}.",
+                f"A worker failed: {type(cause).__name__}: {first_line(cause)}.",
                 remedy="Please report this error with Ray's log of the worker.",
             )
         )
@@ -415,7 +415,7 @@ class RayPool:
                 configure_logging=False, **own,
             )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _no_cluster(address, _first_line(error)) from error
+            raise _no_cluster(address, first_line(error)) from error
         self._connected = True
 
     def _disconnect(self) -> None:
@@ -530,8 +530,3 @@ def _imported() -> Any:
     except ImportError as error:
         raise MissingExtraError.of("ray", "--cluster ray", error.name or "ray") from error
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300].rstrip(".")
