@@ -512,7 +512,8 @@ UNKNOWN_PROVENANCE = ResultProvenance()
 class Footprints:
     """Buildings, or the regions of several classes, as polygons.
 
-    `perimeter_m`, `orientation_deg`, `rectangularity` and `refined` are None if not requested.
+    `perimeter_m`, `orientation_deg`, `rectangularity` and `refined` are None if not requested,
+    `divided` if it is not known.
 
     Args:
         geometry: (n,) shapely polygons, in `crs`, or in pixels (x right, y down) without one.
@@ -531,6 +532,8 @@ class Footprints:
         provenance: Origin of the polygons, which is the same for all of them.
         refined: (n,) bool, True where another network has changed the outline, see
             `predict.refine_outlines`.
+        divided: (n,) bool, True for a piece of a region of the mask that was divided into
+            buildings, such as a house in a row; it is not written to files.
     """
 
     geometry: NDArray[np.object_]
@@ -544,6 +547,7 @@ class Footprints:
     rectangularity: NDArray[np.float64] | None = None
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
     refined: NDArray[np.bool_] | None = None
+    divided: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Progress, Window
+from rooftrace.core.types import BoolArray, Footprints, Progress, Window
 from rooftrace.flows.labelled_predictions import (
     ProgressCounter,
     labelled_instances,
@@ -30,7 +30,7 @@ from rooftrace.metrics.calibration import (
     draw_reliability,
     fit_calibration,
 )
-from rooftrace.metrics.objects import match_predicted
+from rooftrace.metrics.objects import Labels, match_predicted
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
@@ -219,7 +219,7 @@ def match_buildings(
     """
     which = predictor.bundle.spec.building_class
 
-    def outcomes() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
         for scene in source:
             assert scene.label is not None
             truth = scene.label.read(Window.whole(scene.image.grid.shape))
@@ -231,7 +231,7 @@ def match_buildings(
                 rasterize_footprints(prediction.mask.grid, buildings),
                 truth.valid & prediction.mask.valid,
             )
-            yield buildings.score[numbers - 1], right
+            yield buildings, numbers, right
             on_scene()
 
     return BuildingOutcomes.of_scenes(source.name, split, outcomes())

@@ -14,10 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import Floats, Footprints, Progress, Scene
+from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
     ProgressCounter,
@@ -36,7 +35,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
-from rooftrace.metrics.objects import ObjectCounts, match_predicted
+from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.models.bundle import write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.ensemble_file import (
@@ -134,7 +133,7 @@ class ThresholdSearchSet:
         """Match the buildings that are drawn at a level with the labels."""
         which = self._spec.building_class
 
-        def outcomes() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
             for scene, scored in zip(self.scored.source, self.scored):
                 assert scene.label is not None
                 buildings = self._buildings(scene, scored, level)
@@ -143,7 +142,7 @@ class ThresholdSearchSet:
                     rasterize_footprints(scene.image.grid, buildings),
                     scored.evaluated,
                 )
-                yield buildings.score[numbers - 1], right
+                yield buildings, numbers, right
 
         return BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
 

@@ -51,7 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
     unique = f"{os.getpid()}{secrets.randbelow(10**9):09d}"
     partial = path.with_name(f".{path.stem}.{unique}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         # Opened once here, so that an error has the reason of the system, not of a driver.
         partial.open("wb").close()
         mode = partial.stat().st_mode

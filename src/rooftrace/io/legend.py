@@ -100,11 +100,14 @@ def _default_texts() -> list[str]:
     return ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
 
 
+@cache
 def _default_table() -> NDArray[np.uint8]:
-    """Return RGB (255, 3) of the fixed colours."""
+    """Return RGB (255, 3) of the fixed colours; the array is read-only."""
     bright = np.frombuffer(bytes.fromhex(_BRIGHT), dtype=np.uint8)
     further = np.array([int(digit, 16) * 17 for digit in _FURTHER], dtype=np.uint8)
-    return np.concatenate([bright, further]).reshape(NODATA, 3)
+    table = np.concatenate([bright, further]).reshape(NODATA, 3)
+    table.flags.writeable = False
+    return table
 
 
 def read_categories(path: Path) -> tuple[str, ...]:

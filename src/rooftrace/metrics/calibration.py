@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Floats
+from rooftrace.core.types import BoolArray, Floats, Footprints
 from rooftrace.io.legend import Colour
+from rooftrace.metrics.objects import Labels
 from rooftrace.models.spec import (
     MAX_COEFFICIENT,
     MAX_KNOTS,
@@ -172,6 +173,8 @@ _FOLDS = 5
 _OBJECTS_PER_KNOT = 15
 
 ScoreMap = LogisticMap | IsotonicMap
+Fit = Callable[[Floats, BoolArray, BoolArray, Floats], ScoreMap]
+"""Function that fits a map to (n,) scores, `divided`, `right` and weights of buildings."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ class BuildingOutcomes:
         split: Name of the part of a split, or `all`.
         score: (n,) float32 in 0..1, mean probability of the pixels of each building.
         right: (n,) True where the IoU with a labelled building is above 0.5.
+        divided: (n,) True for a piece of a region that was divided into buildings.
         scene: (n,) int64 number of the scene of each building; buildings of one scene are in the
             order of their position.
         scenes: Number of scenes, including scenes without a building.
@@ -192,23 +196,35 @@ class BuildingOutcomes:
     split: str
     score: NDArray[np.float32]
     right: BoolArray
+    divided: BoolArray
     scene: NDArray[np.int64]
     scenes: int
 
     @classmethod
     def of_scenes(
-        cls, data: str, split: str, scenes: Iterable[tuple[NDArray[np.float32], BoolArray]]
+        cls, data: str, split: str, scenes: Iterable[tuple[Footprints, Labels, BoolArray]]
     ) -> BuildingOutcomes:
-        """Join the (n,) scores and the (n,) `right` of each scene's buildings."""
+        """Join the buildings of scenes.
+
+        Args:
+            data, split: See the class.
+            scenes: For each scene its predicted buildings, and the numbers, from 1, of those that
+                count, with (n,) `right` of each; see `match_predicted`.
+        """
         scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
-        for score, right in scenes:
-            scores.append(score)
+        divided = [np.zeros(0, np.bool_)]
+        for buildings, numbers, right in scenes:
+            counted = buildings.take(numbers.astype(np.int64) - 1)
+            assert counted.divided is not None
+            scores.append(counted.score)
             rights.append(right)
+            divided.append(counted.divided)
         return cls(
             data=data,
             split=split,
             score=np.concatenate(scores),
             right=np.concatenate(rights),
+            divided=np.concatenate(divided),
             scene=np.repeat(np.arange(len(rights) - 1), [len(part) for part in rights[1:]]),
             scenes=len(rights) - 1,
         )
@@ -257,6 +273,7 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
     """
     score = np.concatenate([f.score for f in folders]).astype(np.float64)
     right = np.concatenate([f.right for f in folders])
+    divided = np.concatenate([f.divided for f in folders])
     if not len(score):
         return CalibrationFit(None, "no building was predicted")
     rare = min(int(right.sum()), int((~right).sum()))
@@ -270,7 +287,8 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
     weight = np.concatenate([np.full(len(f.score), 1 / max(len(f.score), 1)) for f in folders])
     fold = _folds(folders)
     values = {"none": score} | {
-        kind: _cross_validated(fit, score, right, weight, fold) for kind, fit in FITS.items()
+        kind: _cross_validated(fit, score, divided, right, weight, fold)
+        for kind, fit in FITS.items()
     }
     losses = {kind: _log_loss(value, right) for kind, value in values.items()}
     mean = {kind: float(np.average(loss, weights=weight)) for kind, loss in losses.items()}
@@ -281,7 +299,7 @@ def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") 
         return CalibrationFit(None, reason, by_kind=mean)
     before, after = Reliability.of(score, right), Reliability.of(values[kind], right)
     calibration = Calibration(
-        map=FITS[kind](score, right, weight),
+        map=FITS[kind](score, divided, right, weight),
         fitted_on=tuple(folder.record for folder in folders),
         protocol=protocol,
         ece_before=round(before.ece, 5),
@@ -309,8 +327,9 @@ def _folds(folders: Sequence[BuildingOutcomes]) -> NDArray[np.int64]:
 
 
 def _cross_validated(
-    fit: Callable[[Floats, BoolArray, Floats], ScoreMap],
+    fit: Fit,
     score: Floats,
+    divided: BoolArray,
     right: BoolArray,
     weight: Floats,
     fold: NDArray[np.int64],
@@ -319,7 +338,8 @@ def _cross_validated(
     value = np.empty(len(score))
     for number in range(_FOLDS):
         out = fold == number
-        value[out] = fit(score[~out], right[~out], weight[~out]).apply(score[out])
+        made = fit(score[~out], divided[~out], right[~out], weight[~out])
+        value[out] = made.apply(score[out], divided[out])
     return value
 
 
@@ -337,20 +357,41 @@ def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
     return bool(mean <= error)
 
 
-def _temperature(score: Floats, right: BoolArray, weight: Floats) -> LogisticMap:
+def _temperature(
+    score: Floats, divided: BoolArray, right: BoolArray, weight: Floats
+) -> LogisticMap:
     """Fit temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
     (slope,) = _logistic(logit(score)[:, None], right, weight)
     return LogisticMap(kind="temperature", slope=_bounded(slope, 0.0))
 
 
-def _platt(score: Floats, right: BoolArray, weight: Floats) -> LogisticMap:
+def _platt(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> LogisticMap:
     """Fit Platt scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines")."""
-    ones = np.ones(len(score))
-    slope, intercept = _logistic(np.column_stack([logit(score), ones]), right, weight)
-    if slope < 0:
-        # A higher score must not mean a lower probability: all get the same one instead.
-        slope, (intercept,) = 0.0, _logistic(ones[:, None], right, weight)
+    slope, intercept = _slope_and_rest(score, np.ones((len(score), 1)), right, weight)
     return LogisticMap(kind="platt", slope=_bounded(slope, 0.0), intercept=_bounded(intercept))
+
+
+def _platt_divided(
+    score: Floats, divided: BoolArray, right: BoolArray, weight: Floats
+) -> LogisticMap:
+    """Fit Platt scaling with another intercept for the pieces of divided regions."""
+    if not 0 < divided.sum() < len(divided):
+        return _platt(score, divided, right, weight)
+    rest = np.column_stack([np.ones(len(score)), divided])
+    slope, intercept, more = _slope_and_rest(score, rest, right, weight)
+    return LogisticMap(
+        kind="platt-divided", slope=_bounded(slope, 0.0), intercept=_bounded(intercept),
+        divided=_bounded(more),
+    )  # fmt: skip
+
+
+def _slope_and_rest(score: Floats, rest: Floats, right: BoolArray, weight: Floats) -> list[float]:
+    """Return the slope of the scores' logits, 0 or more, and the coefficients of `rest` (n, k)."""
+    slope, *others = _logistic(np.column_stack([logit(score), rest]), right, weight).tolist()
+    if slope < 0:
+        # A higher score must not mean a lower probability: it makes no difference instead.
+        slope, others = 0.0, _logistic(rest, right, weight).tolist()
+    return [slope, *others]
 
 
 def _bounded(value: float, low: float = -MAX_COEFFICIENT) -> float:
@@ -388,7 +429,7 @@ def _logistic(x: Floats, right: BoolArray, weight: Floats) -> Floats:
     return beta
 
 
-def _isotonic(score: Floats, right: BoolArray, weight: Floats) -> IsotonicMap:
+def _isotonic(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> IsotonicMap:
     """Fit isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
     Accurate Multiclass Probability Estimates").
 
@@ -439,9 +480,10 @@ def pool_violators(value: Floats, weight: Floats) -> Floats:
     return np.repeat([mean for mean, _, _ in pools], [size for _, _, size in pools])
 
 
-FITS: dict[str, Callable[[Floats, BoolArray, Floats], ScoreMap]] = {
+FITS: dict[str, Fit] = {
     "temperature": _temperature,
     "platt": _platt,
+    "platt-divided": _platt_divided,
     "isotonic": _isotonic,
 }
 """Kinds of functions, the simplest first."""

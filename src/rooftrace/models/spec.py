@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
-from rooftrace.core.types import WorkingScales
+from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 
@@ -61,26 +61,32 @@ class LogisticMap(Config):
 
     Args:
         kind: `temperature` (Guo et al. 2017, "On Calibration of Modern Neural Networks"; its
-            temperature is 1 / slope, and there is no intercept) or `platt` (Platt 1999,
-            "Probabilistic Outputs for Support Vector Machines").
+            temperature is 1 / slope, and there is no intercept), `platt` (Platt 1999,
+            "Probabilistic Outputs for Support Vector Machines"), or `platt-divided`, which adds
+            `divided`.
         slope: Slope, 0 or more, so that a better score is never less probable.
         intercept: Intercept; 0 for `temperature`.
+        divided: Added to the intercept for a piece of a divided region. Where several buildings are
+            one region of the mask, the walls between them are a guess. 0 for the other kinds.
     """
 
-    kind: Literal["temperature", "platt"]
+    kind: Literal["temperature", "platt", "platt-divided"]
     slope: Annotated[Coefficient, Field(ge=0)]
     intercept: Coefficient = 0.0
+    divided: Coefficient = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> LogisticMap:
         if self.kind == "temperature" and self.intercept != 0:
             raise ValueError(f"a temperature has no intercept, but {self.intercept} was given")
+        if self.kind != "platt-divided" and self.divided != 0:
+            raise ValueError(f"divided is {self.divided}; only platt-divided may have a value")
         return self
 
-    def apply(self, score: NDArray[np.floating]) -> Floats:
-        """Map (n,) scores to (n,) probabilities."""
+    def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
+        """Map (n,) scores to (n,) probabilities; `divided` is (n,) True for pieces of regions."""
         # This form of the logistic function does not overflow.
-        halved = (self.slope * logit(score) + self.intercept) / 2
+        halved = (self.slope * logit(score) + self.intercept + self.divided * divided) / 2
         return np.asarray((1 + np.tanh(halved)) / 2, np.float64)
 
 
@@ -111,8 +117,8 @@ class IsotonicMap(Config):
             raise ValueError("the probabilities decrease from one knot to another")
         return self
 
-    def apply(self, score: NDArray[np.floating]) -> Floats:
-        """Map (n,) scores to (n,) probabilities."""
+    def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
+        """Map (n,) scores to (n,) probabilities; it makes no difference which are `divided`."""
         return np.asarray(np.interp(score, self.scores, self.probabilities), np.float64)
 
 
@@ -139,7 +145,7 @@ class Calibration(Config):
     above 0.5.
 
     Args:
-        map: The function, which is monotone.
+        map: The function, which is monotone in the score.
         fitted_on: The data.
         protocol: Way in which its buildings were predicted.
         ece_before, ece_after: Expected calibration error (`metrics.calibration`) of the scores and
@@ -155,16 +161,18 @@ class Calibration(Config):
     log_loss_before: Annotated[float, Field(ge=0)]
     log_loss_after: Annotated[float, Field(ge=0)]
 
-    def apply(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, score: NDArray[np.float32], divided: BoolArray) -> NDArray[np.float32]:
         """Map scores to probabilities.
 
         Args:
             score: (n,) scores in 0..1; NaN where there is none, which stays NaN.
+            divided: (n,) True for each building that is a piece of a divided region of the mask.
 
         Returns:
-            (n,) float32 in 0..1, in the order of the scores.
+            (n,) float32 in 0..1; among buildings that are pieces, and among those that are not, in
+            the order of the scores.
         """
-        return self.map.apply(score).astype(np.float32)
+        return self.map.apply(score, divided).astype(np.float32)
 
 
 SCHEMA_VERSION = 1

@@ -153,7 +153,6 @@ class OutputPaths:
 
     def write(self, result: SceneResult) -> None:
         """Write preview and density; mask and polygons are written during the prediction."""
-        self.preview.parent.mkdir(parents=True, exist_ok=True)
         if result.preview is not None:
             write_png(self.preview, result.preview, photograph=True)
         if result.density is not None:

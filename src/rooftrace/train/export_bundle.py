@@ -367,6 +367,7 @@ class BuildingEvaluator:
         self._tiles = tiles
         self._score = [np.zeros(0, np.float32)]
         self._correct = [np.zeros(0, np.bool_)]
+        self._divided = [np.zeros(0, np.bool_)]
         self._scene = [np.zeros(0, np.int64)]
 
     def feed(self, number: int, sample: Sample, probability: NDArray[np.float32]) -> None:
@@ -404,7 +405,10 @@ class BuildingEvaluator:
         numbers, correct = match_predicted(labelled, shape, sample.valid)
         edge = np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]])
         inner = ~np.isin(numbers, edge)
-        self._score.append(footprints.score[numbers[inner] - 1])
+        counted = footprints.take(numbers[inner].astype(np.int64) - 1)
+        assert counted.divided is not None
+        self._score.append(counted.score)
+        self._divided.append(counted.divided)
         self._correct.append(correct[inner])
         self._scene.append(np.full(int(inner.sum()), self._tiles.scene_of(number), np.int64))
 
@@ -415,6 +419,7 @@ class BuildingEvaluator:
             split="val",
             score=np.concatenate(self._score),
             right=np.concatenate(self._correct),
+            divided=np.concatenate(self._divided),
             scene=np.concatenate(self._scene),
             scenes=len(self._tiles.scenes),
         )

@@ -155,7 +155,7 @@ def _polygons(encoded: list[bytes]) -> NDArray[np.object_]:
     return np.asarray(shapely.from_wkb(held), np.object_)
 
 
-Calibrate = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
 _MIN_AT_ONCE, _MAX_AT_ONCE = 500, 2000
@@ -169,7 +169,7 @@ class FootprintAssembler:
     """Footprints of a scene from blocks that partition it.
 
     The same blocks give the same footprints, byte by byte, and so does any other partition. In
-    memory are 63 bytes for each footprint, and the outlines between fed and unfed blocks. The
+    memory are 64 bytes for each footprint, and the outlines between fed and unfed blocks. The
     polygons are in a file once they are many. A scene of one block needs neither threads nor a
     file.
 
@@ -180,7 +180,8 @@ class FootprintAssembler:
         options: Options in pixels of the grid.
         folder: Folder of the file; default the system's folder for temporary files.
         gsd_m: Metres per pixel; overrides the grid.
-        calibrate: Function that calibrates scores; by default a score is the mean probability.
+        calibrate: Function that calibrates scores, given which buildings are pieces of divided
+            regions; by default a score is the mean probability.
         class_names: Names by class index; empty where all are buildings, so no class is written.
 
     Raises:
@@ -449,8 +450,11 @@ class FootprintSet:
 
     def _footprints(self, chosen: FootprintRecords) -> Footprints:
         polygons = self._spill.read(chosen.proposed, chosen.stop)
-        score = chosen.score if self._calibrate is None else self._calibrate(chosen.score)
+        score = chosen.score
+        if self._calibrate is not None:
+            score = self._calibrate(score, chosen.divided)
         made = make_footprints(polygons, score, self._maker.grid, gsd_m=self._maker.gsd_m)
+        made = replace(made, divided=chosen.divided)
         if self.refined is not None:
             made = replace(made, refined=chosen.refined)
         if not self._class_names:

@@ -133,6 +133,7 @@ class Candidates:
         proposed: (n,) proposed replacements.
         accepted: (n,) True where the proposal is a regular outline.
         score: (n,) float32.
+        divided: (n,) True for a piece of a region that was divided into buildings.
         first: (n,) first pixel of each region: row times the scene's width plus column.
         class_id: Class index of all of them.
         area_px: Area of all regions, including those that were too small.
@@ -143,6 +144,7 @@ class Candidates:
     proposed: Polygons
     accepted: Bools
     score: NDArray[np.float32]
+    divided: Bools
     first: Ints
     class_id: int
     area_px: int
@@ -151,12 +153,13 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class FootprintRecords:
-    """Numbers of polygons whose shapes are in a spill file, 63 bytes each.
+    """Numbers of polygons whose shapes are in a spill file, 64 bytes each.
 
     Args:
         first: (n,) int64 as in `Candidates`.
         class_id: (n,) uint8.
         score: (n,) float32.
+        divided: (n,) True for a piece of a region that was divided into buildings.
         accepted: (n,) bool.
         area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
         bounds: (n, 4) float32: left, top, right, bottom of raw and proposed polygon, rounded
@@ -168,6 +171,7 @@ class FootprintRecords:
     first: Ints
     class_id: NDArray[np.uint8]
     score: NDArray[np.float32]
+    divided: Bools
     accepted: Bools
     area_m2: Floats
     bounds: NDArray[np.float32]
@@ -185,8 +189,8 @@ class FootprintRecords:
         raw, proposed, stop, bounds = cls.of_pairs(made.raw, made.proposed, spill)
         count = len(made.first)
         return cls(
-            made.first, np.full(count, made.class_id, np.uint8), made.score, made.accepted,
-            made.area_m2, bounds, raw, proposed, stop, np.zeros(count, np.bool_),
+            made.first, np.full(count, made.class_id, np.uint8), made.score, made.divided,
+            made.accepted, made.area_m2, bounds, raw, proposed, stop, np.zeros(count, np.bool_),
         )  # fmt: skip
 
     @staticmethod
@@ -210,7 +214,8 @@ class FootprintRecords:
         none, numbers = np.zeros(0, np.int64), np.zeros(0)
         return cls(
             none, none.astype(np.uint8), numbers.astype(np.float32), none.astype(np.bool_),
-            numbers, np.zeros((0, 4), np.float32), none, none, none, none.astype(np.bool_),
+            none.astype(np.bool_), numbers, np.zeros((0, 4), np.float32), none, none, none,
+            none.astype(np.bool_),
         )  # fmt: skip
 
     def of_numbers(self, chosen: Ints | Bools | slice) -> FootprintRecords:
@@ -299,6 +304,7 @@ class OutlineMaker:
             proposed[kept],
             accepted[kept],
             large.score[kept],
+            ~_is_among(large, batch.regions)[kept],
             (row * self.grid.width + col)[kept],
             batch.class_id,
             area_px,
@@ -381,6 +387,16 @@ class OutlineMaker:
             kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= limit]
             filled[index] = shapely.Polygon(polygon.exterior, kept)
         return filled
+
+
+def _is_among(found: TracedPolygons, regions: TracedPolygons) -> Bools:
+    """Return (n,) True for each region that is one of `regions`; others are pieces of these."""
+    wanted = {
+        (row, col): area
+        for (row, col), area in zip(regions.first_pixel_yx.tolist(), regions.area_px.tolist())
+    }
+    pairs = zip(found.first_pixel_yx.tolist(), found.area_px.tolist())
+    return np.array([wanted.get((row, col)) == area for (row, col), area in pairs], np.bool_)
 
 
 def check_area(class_id: int, fed_px: int, made_px: int) -> None:

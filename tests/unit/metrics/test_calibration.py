@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rooftrace.core.types import Footprints
 from rooftrace.metrics.calibration import (
     FITS,
     LEAST_OBJECTS,
@@ -19,10 +21,20 @@ from rooftrace.models.spec import MAX_KNOTS, IsotonicMap, LogisticMap, logit
 
 
 def judged(
-    score: np.ndarray, right: np.ndarray, scenes: int = 10, name: str = "a"
+    score: np.ndarray,
+    right: np.ndarray,
+    scenes: int = 10,
+    name: str = "a",
+    divided: np.ndarray | None = None,
 ) -> BuildingOutcomes:
     scene = np.sort(np.arange(len(score)) % scenes)
-    return BuildingOutcomes(name, "val", score.astype(np.float32), right, scene, scenes)
+    pieces = none_of(score) if divided is None else divided
+    return BuildingOutcomes(name, "val", score.astype(np.float32), right, pieces, scene, scenes)
+
+
+def none_of(score: np.ndarray) -> np.ndarray:
+    """No building is a piece of a divided region."""
+    return np.zeros(len(score), np.bool_)
 
 
 def drawn(
@@ -53,14 +65,59 @@ def test_pooling_is_the_nearest_that_does_not_decrease(points: list[tuple[float,
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (2.0, -1.0), (0.4, 0.7)])
 def test_platt_finds_what_was_put_in(slope: float, intercept: float) -> None:
     score, right = drawn(40_000, slope, intercept)
-    found = FITS["platt"](score, right, np.ones(len(score)))
+    found = FITS["platt"](score, none_of(score), right, np.ones(len(score)))
     assert isinstance(found, LogisticMap)
     assert (found.slope, found.intercept) == pytest.approx((slope, intercept), abs=0.06)
 
 
+def test_the_pieces_of_divided_regions_have_an_intercept_of_their_own() -> None:
+    whole, pieces = drawn(20_000, 2.0, 0.5), drawn(20_000, 2.0, -1.0, seed=1)
+    score, right = (np.concatenate(both) for both in zip(whole, pieces))
+    divided = np.arange(40_000) >= 20_000
+    found = FITS["platt-divided"](score, divided, right, np.ones(40_000))
+    assert isinstance(found, LogisticMap)
+    assert (found.slope, found.intercept, found.divided) == pytest.approx((2, 0.5, -1.5), abs=0.08)
+    assert found.apply(np.array([0.8, 0.8]), np.array([False, True])) == pytest.approx(
+        1 / (1 + np.exp([-2 * np.log(4) - 0.5, -2 * np.log(4) + 1])), abs=0.02
+    )
+    shuffled = np.random.default_rng(0).permutation(40_000)
+    fit = fit_calibration([judged(score[shuffled], right[shuffled], divided=divided[shuffled])])
+    assert fit.calibration is not None
+    assert fit.calibration.map.kind == "platt-divided"
+    assert fit.by_kind["platt-divided"] < fit.by_kind["platt"] - 0.02
+
+
+@pytest.mark.parametrize("are_divided", [False, True])
+def test_where_all_buildings_are_alike_there_is_one_intercept(are_divided: bool) -> None:
+    score, right = drawn(500, 2.0, -1.0)
+    divided = np.full(500, are_divided)
+    one, other = (
+        FITS[kind](score, divided, right, np.ones(500)) for kind in ("platt", "platt-divided")
+    )
+    assert one == other
+
+
+def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
+    def buildings(score: list[float], divided: list[bool]) -> Footprints:
+        squares = np.array([shapely.box(n, 0, n + 1, 1) for n in range(len(score))], np.object_)
+        areas = np.ones(len(score))
+        return Footprints(squares, np.float32(score), areas, None, divided=np.array(divided))
+
+    three = buildings([0.5, 0.6, 0.7], [True, False, True])
+    made = BuildingOutcomes.of_scenes("a", "val", [
+        (three, np.int32([1, 3]), np.array([True, False])),
+        (buildings([0.9], [False]), np.int32([]), np.array([], bool)),
+        (buildings([0.8], [False]), np.int32([1]), np.array([True])),
+    ])  # fmt: skip
+    assert made.score == pytest.approx([0.5, 0.7, 0.8])
+    assert made.right.tolist() == [True, False, True]
+    assert made.divided.tolist() == [True, True, False]
+    assert (made.scene.tolist(), made.scenes) == ([0, 0, 2], 3)
+
+
 def test_a_temperature_is_found() -> None:
     score, right = drawn(40_000, 0.5, 0.0)
-    found = FITS["temperature"](score, right, np.ones(len(score)))
+    found = FITS["temperature"](score, none_of(score), right, np.ones(len(score)))
     assert isinstance(found, LogisticMap)
     assert (found.slope, found.intercept) == (pytest.approx(0.5, abs=0.02), 0)
 
@@ -69,9 +126,9 @@ def test_steps_are_found() -> None:
     rng = np.random.default_rng(0)
     score = rng.uniform(0, 1, 20_000)
     right = rng.random(20_000) < np.where(score < 0.5, 0.2, 0.9)
-    found = FITS["isotonic"](score, right, np.ones(20_000))
-    np.testing.assert_allclose(found.apply(np.array([0.3, 0.45, 0.55, 0.8])),
-                               [0.2, 0.2, 0.9, 0.9], atol=0.05)  # fmt: skip
+    found = FITS["isotonic"](score, none_of(score), right, np.ones(20_000))
+    some = np.array([0.3, 0.45, 0.55, 0.8])
+    np.testing.assert_allclose(found.apply(some, none_of(some)), [0.2, 0.2, 0.9, 0.9], atol=0.05)
 
 
 def test_the_best_kind_is_taken() -> None:
@@ -101,12 +158,12 @@ def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
     assert (made.fitted_on[0].objects, made.fitted_on[0].right) == (3000, folder.right.sum())
     # New buildings, of the same kind.
     score, right = drawn(20_000, 2.0, -1.5, seed=5)
-    value = made.apply(score.astype(np.float32))
+    value = made.apply(score.astype(np.float32), none_of(score))
     for low in np.arange(0.1, 0.9, 0.2):
         here = (value >= low) & (value < low + 0.2)
         assert right[here].mean() == pytest.approx(value[here].mean(), abs=0.06)
     # Those left out saw other functions than the one that is kept, but not quite other ones.
-    kept = made.apply(folder.score)
+    kept = made.apply(folder.score, folder.divided)
     assert 0 < np.abs(fit.left_out - kept).max() < 0.1
 
 
@@ -118,7 +175,7 @@ def test_each_folder_counts_alike() -> None:
 
     made = fit_calibration([folder(8000, 0.9, "many"), folder(400, 0.1, "few")]).calibration
     assert made is not None
-    assert made.apply(np.float32([0.5]))[0] == pytest.approx(0.5, abs=0.05)
+    assert made.apply(np.float32([0.5]), np.array([False]))[0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_scores_that_are_probabilities_are_left_alone() -> None:
@@ -155,8 +212,8 @@ def test_the_function_is_monotone_for_any_input(kind: str, data: st.DataObject) 
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     score = rng.integers(0, levels, count) / max(levels - 1, 1)
     right = rng.random(count) < data.draw(st.floats(0, 1))
-    made = FITS[kind](score, right, rng.uniform(0.1, 1, count))
-    values = made.apply(np.linspace(0, 1, 200))
+    made = FITS[kind](score, rng.random(count) < 0.3, right, rng.uniform(0.1, 1, count))
+    values = made.apply(np.linspace(0, 1, 200), np.full(200, data.draw(st.booleans())))
     assert (np.diff(values) >= 0).all()
     assert values.min() >= 0
     assert values.max() <= 1
@@ -172,7 +229,7 @@ def test_a_scene_is_never_on_both_sides(folders: list[list[int]]) -> None:
     for sizes in folders:
         scene = np.repeat(np.arange(len(sizes)), sizes)
         score = np.full(len(scene), 0.5, np.float32)
-        made.append(BuildingOutcomes("a", "val", score, score > 0, scene, len(sizes)))
+        made.append(BuildingOutcomes("a", "val", score, score > 0, score > 1, scene, len(sizes)))
     fold = _folds(made)
     assert len(fold) == sum(map(sum, folders))
     scenes = [(n, int(s)) for n, folder in enumerate(made) for s in folder.scene]

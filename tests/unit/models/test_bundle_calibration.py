@@ -29,6 +29,11 @@ FIGURES = {"ece_before": 0.2, "ece_after": 0.05, "log_loss_before": 0.7, "log_lo
 PLATT = Calibration(
     map=LogisticMap(kind="platt", slope=2.0, intercept=-1.0), fitted_on=(DATA,), **FIGURES
 )
+DIVIDED = Calibration(
+    map=LogisticMap(kind="platt-divided", slope=2.0, intercept=-1.0, divided=-1.5),
+    fitted_on=(DATA,),
+    **FIGURES,
+)
 STEPS = Calibration(
     map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
     fitted_on=(DATA,),
@@ -41,7 +46,7 @@ def written(path: Path, calibration: Calibration | None) -> ModelBundle:
     return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
 
 
-@pytest.mark.parametrize("calibration", [PLATT, STEPS, None])
+@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, STEPS, None])
 def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
     bundle = written(tmp_path / "a.rooftrace", calibration)
     read = read_bundle(tmp_path / "a.rooftrace")
@@ -50,8 +55,8 @@ def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None)
 
 
 def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
-    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, STEPS, None)}
-    assert len(made) == 3
+    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, DIVIDED, STEPS, None)}
+    assert len(made) == 4
 
 
 def test_the_segmenter_alone_has_none() -> None:
@@ -64,23 +69,34 @@ def test_the_segmenter_alone_has_none() -> None:
 def test_functions_by_hand() -> None:
     score = np.array([0.3, 0.5, 0.7], np.float32)
     expected = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 1)))
-    found = PLATT.apply(score)
+    pieces = np.array([True, False, True])
+    found = PLATT.apply(score, pieces)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    less = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 2.5)))
+    np.testing.assert_allclose(
+        DIVIDED.apply(score, pieces), np.where(pieces, less, expected), rtol=1e-6
+    )
     same = LogisticMap(kind="temperature", slope=1.0)
-    np.testing.assert_allclose(same.apply(score), score, rtol=1e-6)
+    np.testing.assert_allclose(same.apply(score, pieces), score, rtol=1e-6)
     ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
-    np.testing.assert_allclose(STEPS.apply(ends), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(
+        STEPS.apply(ends, np.arange(6) % 2 == 0), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6
+    )
 
 
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=1),
     st.floats(0, 1000),
     st.floats(-1000, 1000),
+    st.floats(-1000, 1000),
+    st.booleans(),
 )
-def test_no_score_leaves_the_range(score: list[float], slope: float, intercept: float) -> None:
-    extreme = LogisticMap(kind="platt", slope=slope, intercept=intercept)
-    values = extreme.apply(np.sort(np.float32(score)))
+def test_no_score_leaves_the_range(
+    score: list[float], slope: float, intercept: float, divided: float, are_pieces: bool
+) -> None:
+    extreme = LogisticMap(kind="platt-divided", slope=slope, intercept=intercept, divided=divided)
+    values = extreme.apply(np.sort(np.float32(score)), np.full(len(score), are_pieces))
     assert np.isfinite(values).all()
     assert values.min() >= 0
     assert values.max() <= 1
@@ -90,8 +106,8 @@ def test_no_score_leaves_the_range(score: list[float], slope: float, intercept: 
 def test_no_score_stays_none() -> None:
     score = np.float32([np.nan, 0.5])
     for calibration in (PLATT, STEPS):
-        assert np.isnan(calibration.apply(score)).tolist() == [True, False]
-        assert calibration.apply(np.zeros(0, np.float32)).shape == (0,)
+        assert np.isnan(calibration.apply(score, score > 0)).tolist() == [True, False]
+        assert calibration.apply(np.zeros(0, np.float32), np.zeros(0, bool)).shape == (0,)
 
 
 def test_the_ends_have_a_logit() -> None:
@@ -117,6 +133,7 @@ WRONG = {
     "not a number": with_map(kind="platt", slope=float("nan"), intercept=0.0),
     "too steep": with_map(kind="platt", slope=1e9, intercept=0.0),
     "temperature": with_map(kind="temperature", slope=1.0, intercept=0.5),
+    "divided": with_map(kind="platt", slope=1.0, intercept=0.5, divided=-1.0),
     "both": with_map(kind="platt", slope=1.0, intercept=0.0, scores=[0.5], probabilities=[0.5]),
     "lengths": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5]),
     "no knots": with_map(kind="isotonic", scores=[], probabilities=[]),

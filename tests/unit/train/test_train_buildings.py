@@ -106,7 +106,7 @@ def test_a_bundle_says_what_its_calibration_is_of() -> None:
     score = rng.uniform(0.4, 0.95, 600).astype(np.float32)
     lines: list[str] = []
     folder = BuildingOutcomes(
-        "place", "val", score, rng.random(600) < score**4, np.sort(np.arange(600) % 6), 6
+        "place", "val", score, rng.random(600) < score**4, score > 1, np.sort(np.arange(600) % 6), 6
     )
     made = _calibration([folder], CONFIG, lines.append)
     assert made is not None
@@ -118,6 +118,6 @@ def test_a_bundle_says_what_its_calibration_is_of() -> None:
 def test_few_buildings_calibrate_nothing_and_it_is_said() -> None:
     lines: list[str] = []
     some = np.full(30, 0.5, np.float32)
-    folder = BuildingOutcomes("place", "val", some, some > 0, np.zeros(30, np.int64), 6)
+    folder = BuildingOutcomes("place", "val", some, some > 0, some > 1, np.zeros(30, np.int64), 6)
     assert _calibration([folder], CONFIG, lines.append) is None
     assert "not calibrated: 30 buildings were judged" in lines[0]

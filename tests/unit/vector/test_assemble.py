@@ -74,7 +74,8 @@ def blocks(shape_yx: tuple[int, int], side: int, seed: int) -> list[Window]:
 
 def as_bytes(found: Footprints) -> tuple[object, ...]:
     columns = {name: values.tolist() for name, values in found.columns().items()}
-    return shapely.to_wkb(found.geometry).tolist(), repr(columns)
+    assert found.divided is not None
+    return shapely.to_wkb(found.geometry).tolist(), repr(columns), found.divided.tolist()
 
 
 @settings(max_examples=12)
@@ -242,8 +243,26 @@ def test_scores_are_means_and_may_be_calibrated() -> None:
         return assembler.finish().whole().score.tolist()
 
     assert scores(prob) == [0.5, 1.0]
-    assert scores(prob, calibrate=lambda score: score / 2) == [0.25, 0.5]
+    assert scores(prob, calibrate=lambda score, divided: score / 2) == [0.25, 0.5]
     assert np.isnan(scores(None)).all()
+
+
+@pytest.mark.parametrize("by_watershed", [True, False])
+def test_pieces_of_a_region_are_divided_and_other_buildings_are_not(by_watershed: bool) -> None:
+    mask = np.zeros((40, 90), np.uint8)
+    # Two houses with a narrow connection, and one by itself that is as large as both.
+    mask[5:25, 5:25] = mask[5:25, 28:48] = mask[14:16, 25:28] = mask[5:25, 50:80] = 1
+    markers = np.zeros_like(mask)
+    markers[7:23, 7:23] = markers[7:23, 30:46] = markers[7:23, 52:78] = 1
+    options = VectorOptions(watershed=WatershedOptions() if by_watershed else None)
+    for windows in ([Window.whole(mask.shape)], blocks(mask.shape, 16, 0)):
+        found = assembled(
+            mask, windows, options, None if by_watershed else markers,
+            calibrate=lambda score, divided: np.where(divided, np.float32(0.25), score),
+        ).whole()  # fmt: skip
+        assert found.divided is not None
+        assert found.divided.tolist() == [True, True, False]
+        assert (found.score == 0.25).tolist() == [True, True, False]
 
 
 def test_found_counts_on_the_way() -> None:

@@ -13,8 +13,9 @@ def some(rng: np.random.Generator, count: int) -> FootprintRecords:
     numbers = rng.integers(0, 2**40, (4, count))
     return FootprintRecords(
         numbers[0], rng.integers(0, 3, count).astype(np.uint8),
-        rng.random(count).astype(np.float32), rng.random(count) < 0.5, rng.random(count),
-        rng.random((count, 4)).astype(np.float32), *numbers[1:], rng.random(count) < 0.5,
+        rng.random(count).astype(np.float32), rng.random(count) < 0.5, rng.random(count) < 0.5,
+        rng.random(count), rng.random((count, 4)).astype(np.float32), *numbers[1:],
+        rng.random(count) < 0.5,
     )  # fmt: skip
 
 

@@ -334,7 +334,8 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
             check_vector_path(out / f"{scene.name}.gpkg")
         for ending in ("_mask.tif", "_mask.png", "_preview.png"):
             target = out / (scene.name + ending)
-            if target.resolve() in given:
+            # Most results do not exist, which is known faster than where a path leads.
+            if target.exists() and target.resolve() in given:
                 raise ConfigError(
                     f"The result of {scene.path} would be written over the input {target}.",
                     remedy="Choose another folder with -o.",
