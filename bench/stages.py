@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rooftrace.core.types import Footprints, GeoGrid, WorkingScales
+    from rooftrace.core.types import Footprints, GeoGrid
     from rooftrace.engines.base import Engine
     from rooftrace.models.spec import BundleSpec
     from rooftrace.predict.block import Block
@@ -166,7 +166,7 @@ def _pixels(
     """Reading, scaling, and the network: its answers, and it once more."""
     import numpy as np
 
-    from rooftrace.core.types import Window
+    from rooftrace.core.types import Window, WorkingScales
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.io.sources import ArraySource

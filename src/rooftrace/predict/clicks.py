@@ -148,6 +148,15 @@ class _ImageSquare:
         """Image pixels per pixel of the view."""
         return self.side / VIEW_PX
 
+    def inside(self, shape_yx: tuple[int, int]) -> BoolArray:
+        """Return which pixels of the view have their centre in an image of this shape."""
+        middle = (np.arange(VIEW_PX) + 0.5) * self.scale
+        rows, cols = (
+            (start + middle >= 0) & (start + middle < length)
+            for start, length in zip((self.row, self.col), shape_yx)
+        )
+        return np.asarray(rows[:, None] & cols)
+
     @property
     def to_image(self) -> NDArray[np.float64]:
         """(2, 3) map from pixel centres (x, y) of the view to those of the image."""
@@ -296,8 +305,10 @@ class ClickSegmenter:
         )
 
     def _building(self, view: _ImageSquare) -> BoolArray:
-        """Return the pixels of the view whose connected region has a positive click."""
+        """Return the pixels whose connected region in the image has a positive click."""
         mask = self._probability >= self._threshold
+        # Beyond the image the network guesses, which would join roofs at its edge.
+        mask &= view.inside(self._image.grid.shape)
         places = [view.place(click) for click in self._clicks if click.positive]
         near = draw_clicks(places, mask.shape)[0] > _ON_CLICK
         # Roofs that touch are often joined by a bridge of a few pixels, which an opening removes.

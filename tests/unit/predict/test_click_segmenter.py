@@ -151,6 +151,25 @@ def test_at_the_edge_and_on_nodata() -> None:
     assert (nothing.score, len(nothing.outlines)) == (0.0, 0)
 
 
+class GuessingEngine(ObedientEngine):
+    """What is beyond the image, and black in views, is a building, too."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        beyond = (batch[:, :3] == 0).all(axis=1, keepdims=True)
+        return np.where(beyond, 1, super().run(batch)).astype(np.float32)
+
+
+def test_roofs_are_not_joined_beyond_the_edge_of_the_image() -> None:
+    # With nearly the whole range of values the image is not stretched.
+    pixels = np.full((3, *SHAPE), 60, np.uint8)
+    pixels[:, 200:220], pixels[:, 230:250] = 1, 255
+    pixels[:, :20, 100:130] = pixels[:, :20, 140:170] = 240
+    guessing = replace(model(), engine=GuessingEngine())
+    answer = ClickSegmenter(pixels, guessing, gsd_m=0.3).click(8, 115)
+    [outline] = answer.outlines
+    assert outline.bounds == pytest.approx((100, 0, 130, 20), abs=1.5)
+
+
 def test_where_there_is_nothing() -> None:
     answer = ClickSegmenter(np.full((3, *SHAPE), 20, np.uint8), model()).click(50, 50)
     assert not answer.mask.any()
