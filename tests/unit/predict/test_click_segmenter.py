@@ -152,7 +152,7 @@ def test_at_the_edge_and_on_nodata() -> None:
 
 
 class GuessingEngine(ObedientEngine):
-    """What is beyond the image, and black in views, is a building, too."""
+    """Obedient engine that also takes for buildings what is beyond the image, black in views."""
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         beyond = (batch[:, :3] == 0).all(axis=1, keepdims=True)
