@@ -4,8 +4,8 @@
     python -m rooftrace.testing work/demo
     python recipes/default_results.py
 
-prints the tables of docs/results.md, in bf16. A row of the first two is also what
-`rooftrace evaluate default PLACE --precision bf16` says; the third holds `--tta d4` against it, on
+prints the tables of docs/results.md, in int8. A row of the first two is also what
+`rooftrace evaluate default PLACE --precision int8` says; the third holds `--tta d4` against it, on
 the same scenes.
 """
 
@@ -40,8 +40,8 @@ COMPARED = {"IoU": "pixel.iou", "boundary IoU": "boundary.boundary_iou", "F1": "
 
 def main() -> None:
     models = [
-        ModelPredictions(read_models(None, precision="bf16").ready()),
-        ModelPredictions(read_models(None, precision="bf16", tta="d4").ready(), tta="d4"),
+        ModelPredictions(read_models(None, precision="int8").ready()),
+        ModelPredictions(read_models(None, precision="int8", tta="d4").ready(), tta="d4"),
     ]
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {PIXELS: [], BUILDINGS: [], MIRRORED: []}
     for given in (*load_config(RECIPES / "default.toml", TrainConfig).data.val, *BESIDE):
