@@ -57,7 +57,7 @@ def test_the_bundle_is_the_same_but_for_its_calibration(
     with Image.open(answer["picture"]) as picture:
         assert picture.width > 400
     # A score of 0.8 came true in about 0.8^4 of the cases.
-    assert made.apply(np.float32([0.8]))[0] == pytest.approx(0.8**4, abs=0.15)
+    assert made.apply(np.float32([0.8]), np.array([False]))[0] == pytest.approx(0.8**4, abs=0.15)
     # Again, from the bundle that has one already.
     again = tmp_path / "again.rooftrace"
     assert call("calibrate", out, data, "-o", again, "--precision", "fp32")[0] == 0

@@ -251,7 +251,8 @@ def _separating_cuts(
 def _cleaned(shape: Polygons) -> Polygons:
     """Return the largest part of each shape, without the slivers that rounding leaves."""
     parts, owner = shapely.get_parts(shape, return_index=True)
-    polygon = shapely.get_type_id(parts) == _POLYGON
+    # A cut may take a whole shape, which is then an empty polygon, without any ring.
+    polygon = (shapely.get_type_id(parts) == _POLYGON) & ~shapely.is_empty(parts)
     rings, part = shapely.get_rings(parts[polygon], return_index=True)
     owner = owner[polygon]
     area = shapely.area(shapely.polygons(rings))
