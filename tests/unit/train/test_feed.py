@@ -190,14 +190,22 @@ def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
 
 @pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_samples_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
+def test_samples_are_the_same_with_any_number_of_workers(
+    tmp_path: Path, clean_workers: str | None
+) -> None:
     write(tmp_path / "a", {str(n): image_of(n) for n in range(3)})
     augment = {"policy": "strong", "prefer_buildings": 0}
     data = opened(tmp_path, samples_per_epoch=6, augment=augment, balance="class")
 
     def drawn(workers: int, epoch: int) -> list[Sample]:
         data.samples.epoch = epoch
-        return list(DataLoader(_TorchDataset(data.samples), batch_size=None, num_workers=workers))
+        method = clean_workers if workers else None
+        return list(
+            DataLoader(
+                _TorchDataset(data.samples), batch_size=None, num_workers=workers,
+                multiprocessing_context=method,
+            )
+        )  # fmt: skip
 
     here = [drawn(0, epoch) for epoch in (0, 1)]
     assert not np.array_equal(here[0][0].image, here[1][0].image)

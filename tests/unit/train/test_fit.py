@@ -146,6 +146,7 @@ def test_the_same_run_gives_the_same_weights_and_says_nothing(
 
 
 @pytest.mark.campaign
+@pytest.mark.usefixtures("clean_workers")
 def test_workers_change_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     # The parent has read images before: a worker that is forked now must not wait for its threads.
     for scene in open_data(load_config(tiny_run.config, TrainConfig), tiny_run.folder).train[0]:

@@ -62,6 +62,7 @@ def epochs_of(data: TrainingData, config: TrainConfig, workers: int) -> list[tor
 
 
 @pytest.mark.campaign
+@pytest.mark.usefixtures("clean_workers")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_that_last_draw_what_this_process_would(pairs: Path) -> None:
     config = configured()

@@ -36,6 +36,7 @@ class Struck(Exception):
 
 
 @pytest.mark.campaign
+@pytest.mark.usefixtures("clean_workers")
 @pytest.mark.parametrize(
     "sets",
     [
