@@ -214,11 +214,11 @@ class BuildingOutcomes:
         scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
         divided = [np.zeros(0, np.bool_)]
         for buildings, numbers, right in scenes:
-            counted = buildings.take(numbers.astype(np.int64) - 1)
-            assert counted.divided is not None
-            scores.append(counted.score)
+            counted = numbers.astype(np.int64) - 1
+            assert buildings.divided is not None
+            scores.append(buildings.score[counted])
             rights.append(right)
-            divided.append(counted.divided)
+            divided.append(buildings.divided[counted])
         return cls(
             data=data,
             split=split,

@@ -405,10 +405,10 @@ class BuildingEvaluator:
         numbers, correct = match_predicted(labelled, shape, sample.valid)
         edge = np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]])
         inner = ~np.isin(numbers, edge)
-        counted = footprints.take(numbers[inner].astype(np.int64) - 1)
-        assert counted.divided is not None
-        self._score.append(counted.score)
-        self._divided.append(counted.divided)
+        counted = numbers[inner].astype(np.int64) - 1
+        assert footprints.divided is not None
+        self._score.append(footprints.score[counted])
+        self._divided.append(footprints.divided[counted])
         self._correct.append(correct[inner])
         self._scene.append(np.full(int(inner.sum()), self._tiles.scene_of(number), np.int64))
 

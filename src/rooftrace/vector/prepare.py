@@ -295,7 +295,7 @@ class OutlineMaker:
         check_area(batch.class_id, area_px, made_px)
         large = regions.of(regions.area_px >= self.options.min_area_px)
         proposed, accepted = self.outline(large.polygons, is_building=batch.is_building)
-        row, col = large.first_pixel_yx.T
+        first = self._first_pixel(large)
         area_m2 = self.area_m2(proposed)
         # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (self.options.min_area_m2 or 0))
@@ -304,8 +304,8 @@ class OutlineMaker:
             proposed[kept],
             accepted[kept],
             large.score[kept],
-            ~_is_among(large, batch.regions)[kept],
-            (row * self.grid.width + col)[kept],
+            self._divided(large, batch.regions)[kept],
+            first[kept],
             batch.class_id,
             area_px,
             area_m2[kept],
@@ -347,6 +347,21 @@ class OutlineMaker:
             return separate_by_watershed(batch.regions, self.options.watershed)
         return batch.regions
 
+    def _first_pixel(self, traced: TracedPolygons) -> Ints:
+        """Return (n,) numbers of first pixels, see `Candidates`."""
+        row, col = traced.first_pixel_yx.T
+        number: Ints = row * self.grid.width + col
+        return number
+
+    def _divided(self, traced: TracedPolygons, regions: TracedPolygons) -> Bools:
+        """Return (n,) True for each that is a piece of one of the regions, and not a region."""
+        # Regions have different first pixels; a piece may have that of its region.
+        first, of = self._first_pixel(traced), self._first_pixel(regions)
+        order = np.argsort(of)
+        same = order[np.searchsorted(of, first, sorter=order).clip(max=len(of) - 1)]
+        divided: Bools = (of[same] != first) | (regions.area_px[same] != traced.area_px)
+        return divided
+
     def _m2_per_px(self, polygons: Polygons) -> Floats:
         """Return (n,) the area of a pixel at each polygon; NaN where metres are unknown."""
         if self.gsd_m is not None:
@@ -387,16 +402,6 @@ class OutlineMaker:
             kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= limit]
             filled[index] = shapely.Polygon(polygon.exterior, kept)
         return filled
-
-
-def _is_among(found: TracedPolygons, regions: TracedPolygons) -> Bools:
-    """Return (n,) True for each region that is one of `regions`; others are pieces of these."""
-    wanted = {
-        (row, col): area
-        for (row, col), area in zip(regions.first_pixel_yx.tolist(), regions.area_px.tolist())
-    }
-    pairs = zip(found.first_pixel_yx.tolist(), found.area_px.tolist())
-    return np.array([wanted.get((row, col)) == area for (row, col), area in pairs], np.bool_)
 
 
 def check_area(class_id: int, fed_px: int, made_px: int) -> None:
