@@ -86,6 +86,14 @@ class MaskInput:
     def grid(self) -> GeoGrid:
         return self.source.grid
 
+    @property
+    def default_options(self) -> VectorOptions:
+        """Options for a raster that `rooftrace predict` has not written."""
+        watershed = WatershedOptions()
+        if self.threshold is not None:
+            watershed = WatershedOptions.at_threshold(self.threshold)
+        return VectorOptions(min_area_px=0, watershed=watershed)
+
     def blocks(self) -> Iterator[MaskBlock]:
         """Yield blocks of whole rows that partition the raster, from top to bottom.
 
@@ -313,9 +321,6 @@ ProgressVectorize = Callable[[int, int], None]
 
 _CHUNK = 20_000
 
-DEFAULT_OPTIONS = VectorOptions(min_area_px=0, watershed=WatershedOptions())
-"""Options for a mask that `rooftrace predict` has not written."""
-
 _NO_CLASS = 0
 """Index of the background, used as building class where there is none."""
 
@@ -397,7 +402,7 @@ def run_vectorize(
         mask: See `open_mask`.
         out: File to write; its suffix selects the format.
         options: Options in pixels of the mask. By default they are those with which `rooftrace
-            predict` made the polygons of this mask; for other masks see `DEFAULT_OPTIONS`.
+            predict` made the polygons of this mask; for others see `MaskInput.default_options`.
         changes: Fields of the options that get other values.
         threshold, classes, score: See `open_mask`.
         gsd_m: Metres per pixel, where the raster does not contain them.
@@ -421,7 +426,7 @@ def run_vectorize(
         mask, threshold=threshold, classes=classes, score=score, progress=meter.advance
     )
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
-    options = options or (DEFAULT_OPTIONS if record is None else record.options)
+    options = options or (source.default_options if record is None else record.options)
     options = replace(options, **(changes or {}))
     if gsd_m is None and record is not None:
         gsd_m = record.gsd_m
@@ -441,12 +446,19 @@ def run_vectorize(
         counts = _counts(found, source, areas)
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
-    if record is not None and record.has_markers and options.separate:
-        note = (
-            f"The model of {mask} separated touching buildings by a channel that the mask does not "
-            "contain: they are one polygon here."
-        )
-        notes = (note, *notes)
+    if record is not None and options.separate:
+        if record.has_markers:
+            note = (
+                f"The model of {mask} separated touching buildings by a channel that the mask does "
+                "not contain: they are one polygon here."
+            )
+            notes = (note, *notes)
+        elif score is None and options.watershed and options.watershed.core_probability:
+            note = (
+                f"The prediction separated touching buildings by probabilities, too, which {mask} "
+                "does not contain: some are separated in another way here."
+            )
+            notes = (note, *notes)
     if source.grid.crs is None:
         notes = (f"{mask} is not georeferenced: coordinates are pixels, x right, y down.", *notes)
     return VectorizeReport(

@@ -240,7 +240,9 @@ class ScenePlan:
         area, length = scale_y * scale_x, max(1.0, scale_y, scale_x)
         options = self.options
         # A separation channel locates the walls of buildings better than the watershed.
-        watershed = WatershedOptions().scaled(length) if self.spec.separation is None else None
+        watershed = None
+        if self.spec.separation is None:
+            watershed = WatershedOptions.at_threshold(self.threshold).scaled(length)
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,

@@ -390,7 +390,10 @@ class BuildingEvaluator:
             inside = ~above if spec.separation == "border" else above
             markers = (inside & (mask == spec.building_class)).astype(np.uint8)
         building = spec.building_class
-        options = VectorOptions(watershed=WatershedOptions() if spec.separation is None else None)
+        watershed = None
+        if spec.separation is None:
+            watershed = WatershedOptions.at_threshold(spec.threshold if spec.is_binary else None)
+        options = VectorOptions(watershed=watershed)
         assembler = FootprintAssembler(GeoGrid(mask.shape), [building], building, options)
         whole = Window.whole((mask.shape[0], mask.shape[1]))
         with assembler:

@@ -110,7 +110,8 @@ class Tracing:
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
         within = None
-        if markers is not None and options.separate:
+        markers = _markers(options, mask, score, self.building_class, occurring, markers)
+        if markers is not None:
             within = trace_block(scene, window, markers, score)
         waiting = TracedPolygons.none()
         crossing, made, found = {}, [], 0
@@ -134,6 +135,22 @@ class Tracing:
             window, crossing, None if within is None else within.without_complete(), waiting,
             tuple(made), found, score is not None,
         )  # fmt: skip
+
+
+def _markers(
+    options: VectorOptions,
+    mask: NDArray[np.uint8],
+    score: Prob | None,
+    building_class: int,
+    occurring: Collection[int],
+    markers: NDArray[np.uint8] | None,
+) -> NDArray[np.uint8] | None:
+    """Return (y, x) the markers of a model, or else the cores for the watershed; None for none."""
+    if not options.separate or building_class not in occurring:
+        return None
+    if markers is None and options.watershed is not None and score is not None:
+        return options.watershed.cores(mask == building_class, score)
+    return markers
 
 
 _POLYGONS = ("raw", "proposed")
@@ -262,7 +279,8 @@ class FootprintAssembler:
             return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
-        if markers is not None and self._options.separate:
+        markers = _markers(self._options, mask, score, self._building_class, occurring, markers)
+        if markers is not None:
             self._markers.feed(window, markers, score)
             self._has_markers = True
         else:

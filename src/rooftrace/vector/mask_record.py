@@ -37,6 +37,7 @@ class _Watershed(Config):
     ratio: Amount
     smallest_depth_px: Pixels
     level_px: Pixels
+    core_probability: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class _Polygons(Config):

@@ -21,7 +21,7 @@ from rooftrace.vector.regularize import regularize
 from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
 from rooftrace.vector.simplify import acceptable, simplify_staircase
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
-from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
+from rooftrace.vector.watershed import Cores, WatershedOptions, separate_by_watershed
 
 __all__ = [
     "MIN_BUILDING_PX",
@@ -55,10 +55,9 @@ class VectorOptions:
         simplify_px: Maximum distance between an outline and the pixel staircase; 0 keeps the
             staircase.
         regularize: True to give buildings right angles where they have them.
-        separate: True to separate buildings that touch, by markers where there are some.
-        min_marker_px: Minimum number of pixels of a marker.
-        watershed: Options of the watershed that separates buildings without markers; None disables
-            it.
+        separate: True to separate buildings that touch, by a watershed or else by markers.
+        min_marker_px: Minimum number of pixels of a marker or core.
+        watershed: Options of the watershed; None for a model that predicts markers.
     """
 
     min_area_m2: float | None = None
@@ -101,7 +100,8 @@ class RegionBatch:
         regions: Traced regions.
         is_building: True for the building class.
         class_id: Class index of all regions.
-        markers: Markers inside the regions; None where the model predicts none.
+        markers: Markers inside the regions, or their cores if a watershed divides them; None where
+            neither is known.
         owner: (markers,) region that holds each marker.
     """
 
@@ -341,11 +341,14 @@ class OutlineMaker:
     def _separated(self, batch: RegionBatch) -> TracedPolygons:
         if not (batch.is_building and self.options.separate):
             return batch.regions
+        options, cores = self.options.watershed, None
         if batch.markers is not None and batch.owner is not None:
-            return separate_by_owner(batch.regions, batch.markers, batch.owner)
-        if self.options.watershed is not None:
-            return separate_by_watershed(batch.regions, self.options.watershed)
-        return batch.regions
+            if options is None:
+                return separate_by_owner(batch.regions, batch.markers, batch.owner)
+            cores = Cores(batch.markers.polygons, batch.owner)
+        if options is None:
+            return batch.regions
+        return separate_by_watershed(batch.regions, options, cores)
 
     def _first_pixel(self, traced: TracedPolygons) -> Ints:
         """Return (n,) numbers of first pixels, see `Candidates`."""

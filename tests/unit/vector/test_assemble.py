@@ -78,13 +78,19 @@ def as_bytes(found: Footprints) -> tuple[object, ...]:
     return shapely.to_wkb(found.geometry).tolist(), repr(columns), found.divided.tolist()
 
 
-@settings(max_examples=12)
-@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans())
+BY_CORES = WatershedOptions(0.8, smallest_depth_px=2, core_probability=0.45)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), st.booleans())
 def test_any_partition_gives_the_same(
-    seed: int, side: int, regular: bool, with_markers: bool
+    seed: int, side: int, regular: bool, with_markers: bool, with_cores: bool
 ) -> None:
     mask, markers = town(seed)
-    options = VectorOptions(min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4)
+    options = VectorOptions(
+        min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4,
+        watershed=BY_CORES if with_cores else None,
+    )  # fmt: skip
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
     inner = markers if with_markers else None
     whole = assembled(mask, [Window.whole(mask.shape)], options, inner, **more)
@@ -105,7 +111,7 @@ def test_blocks_that_were_traced_elsewhere_give_the_same(
     mask, markers = town(seed)
     options = VectorOptions(
         min_area_px=4, min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4,
-        watershed=WatershedOptions() if by_watershed else None,
+        watershed=BY_CORES if by_watershed else None,
     )  # fmt: skip
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
     inner = markers if with_markers else None

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
 from rooftrace.vector import watershed as module
+from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.trace_blocks import BlockPolygonizer
-from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
+from rooftrace.vector.watershed import Cores, WatershedOptions, separate_by_watershed
 
 
 def traced(mask: np.ndarray) -> TracedPolygons:
@@ -47,6 +48,39 @@ def test_the_neck_is_measured_by_the_narrower_of_the_two() -> None:
     assert len(separate_by_watershed(traced(mask), WatershedOptions(0.7, smallest_depth_px=3))) == 2
     assert len(separate_by_watershed(traced(mask), WatershedOptions(0.3, smallest_depth_px=3))) == 1
     assert len(separate_by_watershed(traced(mask), WatershedOptions(0.7, smallest_depth_px=5))) == 1
+
+
+def cores_of(mask: np.ndarray, buildings: TracedPolygons) -> Cores:
+    found = traced(mask)
+    return Cores(found.polygons, owners(buildings, found))
+
+
+def test_a_gap_between_cores_divides_what_has_no_neck() -> None:
+    """Two houses without a gap in the mask, and less certain pixels where they meet."""
+    mask, core = np.zeros((2, 30, 60), np.uint8)
+    mask[5:25, 5:55] = 1
+    core[7:23, 7:28] = core[7:23, 32:53] = 1
+    buildings, options = traced(mask), WatershedOptions()
+    assert len(separate_by_watershed(buildings, options)) == 1
+    pieces = separate_by_watershed(buildings, options, cores_of(core, buildings))
+    assert [piece.bounds[::2] for piece in pieces.polygons] == [(5, 30), (30, 55)]
+    # One core, or none, changes nothing.
+    for narrower in (core * (np.arange(60) < 30), np.zeros_like(core)):
+        cores = cores_of(narrower.astype(np.uint8), buildings)
+        assert len(separate_by_watershed(buildings, options, cores)) == 1
+
+
+def test_cores_begin_between_the_threshold_and_certainty() -> None:
+    options = WatershedOptions.at_threshold(0.4)
+    assert options.core_probability == pytest.approx(0.8)
+    assert WatershedOptions.at_threshold(None).core_probability == pytest.approx(5 / 6)
+    building = np.array([[True, True, True, False]])
+    in_255ths = np.array([[203, 204, 255, 255]], np.uint8)
+    for probability in (in_255ths, (in_255ths / 255).astype(np.float32)):
+        found = options.scaled(3).cores(building, probability)
+        assert found is not None
+        assert found.tolist() == [[0, 1, 1, 0]]
+    assert WatershedOptions().cores(building, in_255ths) is None
 
 
 def test_what_has_no_neck_stays_whole() -> None:
@@ -122,22 +156,32 @@ def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_each_region_is_divided_as_if_alone(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("with_cores", [False, True])
+def test_each_region_is_divided_as_if_alone(
+    scale: int, with_cores: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mask = np.zeros((300, 400), np.uint8)
     for seed in range(6):
         row, col = divmod(seed, 3)
         mask[100 * row : 100 * row + 90, 120 * col : 120 * col + 110] = blobs(seed)
     buildings = traced(mask.repeat(scale, axis=0).repeat(scale, axis=1))
     options = WatershedOptions(0.8, smallest_depth_px=2).scaled(scale)
+    cores = None
+    if with_cores:
+        holes = np.random.default_rng(0).random(mask.shape) < 0.02
+        core = np.where(holes, np.uint8(0), mask)
+        cores = cores_of(core.repeat(scale, axis=0).repeat(scale, axis=1), buildings)
+    numbers = [np.array([number]) for number in range(len(buildings))]
     alone = [
-        separate_by_watershed(buildings.of(np.array([number])), options)
-        for number in range(len(buildings))
+        separate_by_watershed(buildings.of(own), options, None if cores is None else cores.of(own))
+        for own in numbers
     ]
     expected = TracedPolygons.concatenated(alone)
     assert len(expected) > len(buildings)
+    assert (len(expected) != len(separate_by_watershed(buildings, options))) == with_cores
     for most in (1, 30_000, 1 << 21):
         monkeypatch.setattr(module, "_ATLAS_PX", most)
-        together = separate_by_watershed(buildings, options)
+        together = separate_by_watershed(buildings, options, cores)
         assert shapely.equals_exact(together.polygons, expected.polygons).all()
         np.testing.assert_array_equal(together.first_pixel_yx, expected.first_pixel_yx)
 
