@@ -110,9 +110,9 @@ class Tracing:
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
         within = None
-        markers = _markers(options, mask, score, self.building_class, occurring, markers)
-        if markers is not None:
-            within = trace_block(scene, window, markers, score)
+        inner = _markers(options, mask, score, self.building_class, occurring, markers)
+        if inner is not None:
+            within = trace_block(scene, window, *inner, options.min_marker_px)
         waiting = TracedPolygons.none()
         crossing, made, found = {}, [], 0
         for index in self.classes:
@@ -124,7 +124,7 @@ class Tracing:
             if batch.is_building:
                 found = len(trace.complete)
                 if within is not None:
-                    fresh = within.complete.of(within.complete.area_px >= options.min_marker_px)
+                    fresh = within.complete
                     owner = owners(batch.regions, fresh)
                     inside = owner >= 0
                     waiting = fresh.of(~inside)
@@ -144,13 +144,18 @@ def _markers(
     building_class: int,
     occurring: Collection[int],
     markers: NDArray[np.uint8] | None,
-) -> NDArray[np.uint8] | None:
-    """Return (y, x) the markers of a model, or else the cores for the watershed; None for none."""
+) -> tuple[NDArray[np.uint8], Prob | None] | None:
+    """Return (y, x) the markers of a model with their scores, or else the cores for the watershed,
+    which need no scores; None if there are none.
+    """
     if not options.separate or building_class not in occurring:
         return None
-    if markers is None and options.watershed is not None and score is not None:
-        return options.watershed.cores(mask == building_class, score)
-    return markers
+    if markers is not None:
+        return markers, score
+    if options.watershed is None or score is None:
+        return None
+    cores = options.watershed.cores(mask == building_class, score)
+    return None if cores is None else (cores, None)
 
 
 _POLYGONS = ("raw", "proposed")
@@ -226,7 +231,7 @@ class FootprintAssembler:
         self._calibrate = calibrate
         self._class_names = class_names
         self._polygonizer = ClassPolygonizer(grid.shape, classes, options.min_area_px)
-        self._markers = BlockPolygonizer(grid.shape)
+        self._markers = BlockPolygonizer(grid.shape, options.min_marker_px)
         self._has_markers = False
         self._has_score = True
         # Markers whose building is not complete yet.
@@ -279,9 +284,10 @@ class FootprintAssembler:
             return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
-        markers = _markers(self._options, mask, score, self._building_class, occurring, markers)
-        if markers is not None:
-            self._markers.feed(window, markers, score)
+        options = self._options
+        inner = _markers(options, mask, score, self._building_class, occurring, markers)
+        if inner is not None:
+            self._markers.feed(window, *inner)
             self._has_markers = True
         else:
             self._markers.skip(window)
@@ -368,7 +374,6 @@ class FootprintAssembler:
         """Return a batch with the markers inside its regions, and the markers that continue
         to wait.
         """
-        fresh = fresh.of(fresh.area_px >= self._options.min_marker_px)
         waiting = self._waiting
         if joined:
             fresh, waiting = TracedPolygons.concatenated([waiting, fresh]), TracedPolygons.none()

@@ -557,11 +557,13 @@ class _Flood:
         atlas = LabelAtlas.of(regions, cell)
         number = _cells(atlas.number, cell)
         depth = _depth(number)
-        if cores is not None and len(cores.owner):
-            core = _cells(atlas.number_of(cores.polygons, cores.owner), cell)
-            has_core = np.zeros(len(regions) + 1, np.bool_)
-            has_core[cores.owner + 1] = True
-            np.copyto(depth, (depth + _depth(core)) / 2, where=has_core[number])
+        if cores is not None:
+            # A region without a core is its own.
+            bare = np.flatnonzero(np.bincount(cores.owner, minlength=len(regions)) == 0)
+            inner = np.concatenate([cores.polygons, regions[bare]])
+            core = atlas.number_of(inner, np.concatenate([cores.owner, bare]))
+            depth += _depth(_cells(core, cell))
+            depth *= np.float32(0.5)
         level = np.float32(options.level_px / cell)
         step = np.full(len(regions) + 1, level)
         if depth.max() > _MAX_LEVELS * level:
