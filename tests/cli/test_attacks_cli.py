@@ -305,13 +305,14 @@ def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> N
     assert "gdalwarp -rpc" in notes
 
 
+@pytest.mark.parametrize("option", ["--gsd", "--tile-cache-gb"])
 @pytest.mark.parametrize("given", ["inf", "1e300", "nan"])
-def test_metres_per_pixel_that_no_image_has_are_refused(
-    scene: Path, tiny: Path, given: str
+def test_numbers_beyond_all_sense_are_refused(
+    scene: Path, tiny: Path, option: str, given: str
 ) -> None:
-    code, text = predicted(scene, tiny, "--gsd", given)
+    code, text = predicted(scene, tiny, option, given)
     assert code == 2
-    assert "--gsd" in text
+    assert option in text
     assert "Traceback" not in text
 
 

@@ -78,7 +78,7 @@ _TileCache = Annotated[
 _TileCacheGb = Annotated[
     float,
     option(
-        SERVICES, min=0, metavar="GB",
+        SERVICES, min=0, max=1e6, metavar="GB",
         help="Maximum size of that folder; the tiles that were used longest ago are removed.",
     ),
 ]  # fmt: skip

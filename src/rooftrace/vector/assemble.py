@@ -110,7 +110,7 @@ class Tracing:
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
         within = None
-        inner = _markers(options, mask, score, self.building_class, occurring, markers)
+        inner = self.markers(mask, score, occurring, markers)
         if inner is not None:
             within = trace_block(scene, window, *inner, options.min_marker_px)
         waiting = TracedPolygons.none()
@@ -136,26 +136,28 @@ class Tracing:
             tuple(made), found, score is not None,
         )  # fmt: skip
 
+    def markers(
+        self,
+        mask: NDArray[np.uint8],
+        score: Prob | None,
+        occurring: Collection[int],
+        markers: NDArray[np.uint8] | None,
+    ) -> tuple[NDArray[np.uint8], Prob | None] | None:
+        """Return (y, x) the markers of a model with their scores, or else the cores for the
+        watershed, which need no scores; None if there are none.
 
-def _markers(
-    options: VectorOptions,
-    mask: NDArray[np.uint8],
-    score: Prob | None,
-    building_class: int,
-    occurring: Collection[int],
-    markers: NDArray[np.uint8] | None,
-) -> tuple[NDArray[np.uint8], Prob | None] | None:
-    """Return (y, x) the markers of a model with their scores, or else the cores for the watershed,
-    which need no scores; None if there are none.
-    """
-    if not options.separate or building_class not in occurring:
-        return None
-    if markers is not None:
-        return markers, score
-    if options.watershed is None or score is None:
-        return None
-    cores = options.watershed.cores(mask == building_class, score)
-    return None if cores is None else (cores, None)
+        Args:
+            mask, score, occurring, markers: See `FootprintAssembler.feed`.
+        """
+        options = self.maker.options
+        if not options.separate or self.building_class not in occurring:
+            return None
+        if markers is not None:
+            return markers, score
+        if options.watershed is None or score is None:
+            return None
+        cores = options.watershed.cores(mask == self.building_class, score)
+        return None if cores is None else (cores, None)
 
 
 _POLYGONS = ("raw", "proposed")
@@ -270,7 +272,8 @@ class FootprintAssembler:
             score: (y, x) probability of each pixel's class, float32 in 0..1 or uint8 in 255ths. If
                 a block has None, all scores are NaN.
             occurring: Classes that occur in the block.
-            markers: (y, x) not 0 inside a building and away from its neighbours.
+            markers: (y, x) not 0 inside a building and away from its neighbours. None where the
+                options have a watershed, which floods the mask and the cores of high `score`.
             outlines: Polygons of the block, where `tracing` has traced them elsewhere. The
                 footprints are the same.
 
@@ -284,8 +287,7 @@ class FootprintAssembler:
             return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
-        options = self._options
-        inner = _markers(options, mask, score, self._building_class, occurring, markers)
+        inner = self.tracing.markers(mask, score, occurring, markers)
         if inner is not None:
             self._markers.feed(window, *inner)
             self._has_markers = True

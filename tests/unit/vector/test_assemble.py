@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,17 +80,23 @@ def as_bytes(found: Footprints) -> tuple[object, ...]:
 
 
 BY_CORES = WatershedOptions(0.8, smallest_depth_px=2, core_probability=0.45)
+BY_OUTLINE = replace(BY_CORES, core_probability=None)
+WATERSHEDS = st.sampled_from([None, BY_OUTLINE, BY_CORES])
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), st.booleans())
+@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), WATERSHEDS)
 def test_any_partition_gives_the_same(
-    seed: int, side: int, regular: bool, with_markers: bool, with_cores: bool
+    seed: int,
+    side: int,
+    regular: bool,
+    with_markers: bool,
+    watershed: WatershedOptions | None,
 ) -> None:
     mask, markers = town(seed)
     options = VectorOptions(
         min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4,
-        watershed=BY_CORES if with_cores else None,
+        watershed=watershed,
     )  # fmt: skip
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
     inner = markers if with_markers else None
@@ -103,15 +110,19 @@ def test_any_partition_gives_the_same(
 
 @pytest.mark.campaign
 @settings(max_examples=12)
-@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), st.booleans())
+@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), WATERSHEDS)
 def test_blocks_that_were_traced_elsewhere_give_the_same(
-    seed: int, side: int, regular: bool, with_markers: bool, by_watershed: bool
+    seed: int,
+    side: int,
+    regular: bool,
+    with_markers: bool,
+    watershed: WatershedOptions | None,
 ) -> None:
     """Some blocks pass through pickle, as between machines, in any order."""
     mask, markers = town(seed)
     options = VectorOptions(
         min_area_px=4, min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4,
-        watershed=BY_CORES if by_watershed else None,
+        watershed=watershed,
     )  # fmt: skip
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
     inner = markers if with_markers else None

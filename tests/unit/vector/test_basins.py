@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rooftrace.vector.basins import Peaks, merge_basins
 from rooftrace.vector.trace_blocks import components
-from rooftrace.vector.watershed import Peaks, merge_basins
 
 
 def test_two_peaks_and_the_saddle_between_them() -> None:
