@@ -349,8 +349,13 @@ def run_finetune(
         bundle = trained.best["best_iou"][2]
         if spec.is_binary:
             part = f"{config.data.split}:val"
-            chosen = run_threshold(bundle, [data], bundle, metric="iou", split=part, images=images)
-            for note in (f"threshold {chosen.after:.3f} on whole images", *chosen.notes):
+            few = len(read_split(Path(config.data.split)).parts["val"]) < LEAST_FOR_VERDICT
+            chosen = run_threshold(
+                bundle, [data], bundle, metric="iou", split=part, images=images,
+                fallback=spec if few else None,
+            )  # fmt: skip
+            found = "that of the start model" if few else "on whole images"
+            for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
                 print_plain(console, note)
         parts = read_split(Path(config.data.split)).parts
         held_out = f"{config.data.split}:{'test' if parts.get('test') else 'val'}"

@@ -253,6 +253,7 @@ def run_threshold(
     engine: str | None = None,
     precision: str | None = None,
     images: SceneOptions = AS_FOUND,
+    fallback: BundleSpec | None = None,
     progress: Progress | None = None,
 ) -> ThresholdReport:
     """Choose a threshold: find the one with the highest figure on labelled data, calibrate the
@@ -273,6 +274,8 @@ def run_threshold(
         split: `FILE:PART` to choose scenes; None for all.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
         images: Bands, stretch and scale with which images are read.
+        fallback: Contract of the model that this one was tuned from, for data that is too small for
+            a choice: its threshold is taken, and its calibration if none can be fitted.
         progress: Function called with the number of images done and their total number, over two
             rounds.
 
@@ -308,6 +311,8 @@ def run_threshold(
                     remedy="Name data with buildings, or another part of the split.",
                 )
         after, levels, values = best_level(sets, metric, before)
+        if fallback is not None:
+            after = level_of(fallback.threshold)
         evaluated = []
         for one in sets:
             one.draw([before, after])
@@ -317,8 +322,12 @@ def run_threshold(
     run_by = predictor.engine
     protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
     fit = fit_calibration(evaluated, protocol=protocol)
+    if fallback is not None and fit.calibration is None and fallback.calibration is not None:
+        fit = replace(fit, calibration=fallback.calibration)
     names = tuple(source.name for source in sources)
     chosen = f"{protocol}; the threshold was chosen on these images for the highest {metric}"
+    if fallback is not None:
+        chosen = f"{protocol}; the threshold is that of {fallback.name}"
     report = ThresholdReport(
         out=out, metric=metric, before=spec.threshold, after=threshold_at(after),
         names=names, figures_before=tuple(figures[0]), figures_after=tuple(figures[1]),
@@ -344,7 +353,8 @@ def _check_kind(model: Path | None, out: Path) -> None:
 def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
     notes = []
     if fit.reason:
-        notes.append(f"no calibration was fitted: {fit.reason}")
+        kept = "" if fit.calibration is None else "; that of the start model is kept"
+        notes.append(f"no calibration was fitted: {fit.reason}{kept}")
     if old.metrics:
         notes.append(
             f"{len(old.metrics)} figures on record were of the old threshold, and are replaced"

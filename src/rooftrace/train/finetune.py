@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BandMismatch
+from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.source import SceneSet
 from rooftrace.models.spec import BundleSpec
@@ -38,6 +39,12 @@ _MOST_STEPS = 100
 
 _MOST_EPOCHS = 60
 
+_MOST_VIEWS = 1000
+"""Maximum number of samples for each crop of labelled ground; further ones add little but time."""
+
+_LEAST_EPOCHS = 10
+"""Minimum number of epochs in a run that this maximum limits."""
+
 _WARMUP_STEPS = 10
 """Steps in which the learning rate rises, in a run that is at least ten times as long."""
 
@@ -46,6 +53,10 @@ _LEAST_PATIENCE = 5
 
 _USED_SHARE = 0.9
 """Share of the minutes that is planned for; the rest covers a machine that becomes slower."""
+
+_START_CROPS = 5.0
+"""Area of labelled ground, in crops, that counts as much as the start model: with it, the tuned
+model is the mean of both."""
 
 _SHORTEST_CROP, _CROP_STEP = 64, 32
 """Smallest side of a crop in pixels, and the multiple that it is rounded up to."""
@@ -68,7 +79,8 @@ def finetune_config(
 
     Loss, second head and scale are those of the start model. Crops are as large as its own, or as
     the images if these are smaller. Augmentation is that of the recipe of the bundled model, with
-    a narrower range of scales, since all images come from the same place.
+    a narrower range of scales, since all images come from the same place. The less ground is
+    labelled, the larger is the share of the start model's weights in the tuned ones.
 
     Args:
         start: Value of `model.start`.
@@ -86,11 +98,12 @@ def finetune_config(
     Raises:
         ConfigError: An override does not fit.
     """
-    recorded = spec.training
+    recorded, crop_px = spec.training, _crop_px(spec, scenes)
+    labelled = _area_crops(spec, scenes, crop_px)
     replays = () if replay is None else (replay,)
     raw: dict[str, Any] = {
         "seed": seed,
-        "crop_px": _crop_px(spec, scenes),
+        "crop_px": crop_px,
         "batch_size": _BATCH,
         "model": {"start": start},
         "data": {
@@ -103,6 +116,7 @@ def finetune_config(
         "optimizer": {
             "lr": _DECODER_LR, "encoder_lr": _ENCODER_LR, "weight_decay": 1e-2,
             "ema_decay": 0.99, "freeze_statistics": True,
+            "start_share": round(_START_CROPS / (_START_CROPS + labelled), 3),
         },
         "schedule": {"kind": "cosine"},
         "stop": {"minutes": minutes},
@@ -131,14 +145,26 @@ def finetune_config(
     )
 
 
-def _crop_px(spec: BundleSpec, scenes: SceneSet) -> int:
-    """Return the side of a crop: the start model's, or that of the images if it is smaller."""
-    sides = []
+def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float]]:
+    """Return the height and width of each image in pixels of the model."""
+    sizes = []
     for scene in scenes:
         scale = 1.0
         if spec.scales is not None and scene.gsd_m is not None:
             scale = scene.gsd_m / spec.scales.for_image(scene.gsd_m)
-        sides.append(max(scene.image.grid.shape) * scale)
+        height, width = scene.image.grid.shape
+        sizes.append((height * scale, width * scale))
+    return sizes
+
+
+def _area_crops(spec: BundleSpec, scenes: Iterable[Scene], crop_px: int) -> float:
+    """Return the area of all images, with crops of this side as the unit."""
+    return sum(height * width for height, width in _sizes(spec, scenes)) / crop_px**2
+
+
+def _crop_px(spec: BundleSpec, scenes: SceneSet) -> int:
+    """Return the side of a crop: the start model's, or that of the images if it is smaller."""
+    sides = [max(size) for size in _sizes(spec, scenes)]
     trained = spec.training.get("crop_px")
     largest = trained if isinstance(trained, int) else 256
     step = math.lcm(spec.input_multiple_px, _CROP_STEP)
@@ -153,7 +179,8 @@ def fit_to_minutes(
 ) -> TrainConfig:
     """Return the configuration with as many epochs and samples as its minutes allow here.
 
-    A few steps are timed with a network of the same kind.
+    A few steps are timed with a network of the same kind. Where little ground is labelled, the run
+    is shorter than its minutes: nothing new is seen in the same crops for the thousandth time.
 
     Args:
         config: Configuration with `stop.minutes`.
@@ -176,10 +203,15 @@ def fit_to_minutes(
             "adapts the first layer.",
         )
     step_s, validation_s = _measure(config, data)
-    steps = int(min(_MOST_STEPS, max(1, (_EPOCH_S - validation_s) / step_s)))
+    area = _area_crops(spec, data.samples.scenes, config.crop_px)
+    most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
+    steps = int(min(_MOST_STEPS, most_steps / _LEAST_EPOCHS, (_EPOCH_S - validation_s) / step_s))
+    steps = max(1, steps)
     samples = config.samples_per_epoch or steps * config.samples_per_step
     epoch_s = samples / config.samples_per_step * step_s + validation_s
     possible = int(_USED_SHARE * 60 * config.stop.minutes / epoch_s)
+    if "samples_per_epoch" not in given:
+        possible = min(possible, max(1, most_steps // steps))
     epochs = config.epochs if "epochs" in given else min(_MOST_EPOCHS, max(1, possible))
     stop = config.stop
     if "stop.patience" not in given:

@@ -7,6 +7,7 @@ own answer in the middle of its largest error. The answer before the last correc
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -237,6 +238,13 @@ class SegmentationTask(TrainingTask):
         )
         if self.average is not None:
             self.average.requires_grad_(False)
+        # The network begins as the start model, also in a run that resumes.
+        self._start_weights = {
+            key: value.detach().clone()
+            for key, value in net.state_dict().items()
+            if config.optimizer.start_share and value.is_floating_point()
+        }
+        self.mixed = copy.deepcopy(net).requires_grad_(False) if self._start_weights else None
         self.loss = parse_loss(config.loss)
         self.schedule = Schedule(
             config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
@@ -255,7 +263,9 @@ class SegmentationTask(TrainingTask):
 
     @property
     def best_net(self) -> nn.Module:
-        """The averaged network if there is one."""
+        """The network mixed with its start model, else the averaged network if there is one."""
+        if self.mixed is not None:
+            return self.mixed
         module = self.net if self.average is None else self.average.module
         assert isinstance(module, nn.Module)
         return module
@@ -298,6 +308,21 @@ class SegmentationTask(TrainingTask):
         if self.average is not None:
             average_buffers(self.net)
             self.average.eval()
+        self._mix()
+
+    def _mix(self) -> None:
+        """Put the mean of the trained weights and those of the start model into `mixed`."""
+        if self.mixed is None:
+            return
+        trained = self.net if self.average is None else self.average.module
+        assert isinstance(trained, nn.Module)
+        mixed, share = self.mixed.state_dict(), self.config.optimizer.start_share
+        with torch.no_grad():
+            for key, value in trained.state_dict().items():
+                start = self._start_weights.get(key)
+                own = value if start is None else torch.lerp(value, start.to(value), share)
+                mixed[key].copy_(own)
+        self.mixed.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         del batch, batch_idx

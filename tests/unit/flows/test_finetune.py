@@ -25,13 +25,13 @@ from rooftrace.flows.finetune import (  # noqa: E402
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
-from rooftrace.labels.split import read_split  # noqa: E402
+from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
 from rooftrace.testing import write_pairs  # noqa: E402
 from rooftrace.train.callbacks import describe_end, is_out_of_time  # noqa: E402
 from rooftrace.train.config import StopConfig  # noqa: E402
-from rooftrace.train.finetune import finetune_config  # noqa: E402
+from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 
 if TYPE_CHECKING:
@@ -115,8 +115,32 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     assert config.optimizer.freeze_statistics
     assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
     assert config.stop.minutes == 3
+    # Five images of one crop each weigh as much as the start model.
+    assert config.optimizer.start_share == 0.5
     again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")
     assert again == config
+
+
+def test_little_ground_takes_fewer_minutes_than_are_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.train.finetune._measure", lambda *_: (0.1, 0.5))
+    data, spec = write_tiles(tmp_path / "data", 5), default_bundle().spec
+    split = tmp_path / "split.json"
+    write_split(split, Split(parts={"train": ("0", "1", "2", "3"), "val": ("4",)}))
+    labels = LabelConfig()
+    scenes = open_source(data, labels)
+    planned = {}
+    for minutes in (0.5, 60):
+        config = finetune_config(
+            "default", spec, data, scenes, labels, split, minutes=minutes, overrides=["workers=0"]
+        )
+        made = fit_to_minutes(config, spec, tmp_path)
+        planned[minutes] = (made.epochs, made.samples_per_epoch)
+    # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
+    assert planned[60] == (10, 400)
+    # An epoch takes three seconds, and nine tenths of the time are planned for.
+    assert planned[0.5] == (9, 400)
 
 
 def test_frozen_statistics_do_not_change() -> None:
@@ -145,9 +169,10 @@ def test_frozen_statistics_do_not_change() -> None:
     expected = start.weights["encoder.model.bn1.running_mean"]
     assert torch.equal(means[True], expected)
     assert not torch.allclose(means[False], expected)
-    with pytest.raises(ConfigError, match="keeps the statistics of a start model"):
-        parse_config({**raw, "model": {}, "optimizer": {"freeze_statistics": True}},
-                     TrainConfig, source="test")  # fmt: skip
+    for key, value in (("freeze_statistics", True), ("start_share", 0.5)):
+        with pytest.raises(ConfigError, match=rf"{key} keeps the \w+ of a start model"):
+            parse_config({**raw, "model": {}, "optimizer": {key: value}},
+                         TrainConfig, source="test")  # fmt: skip
 
 
 def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() -> None:
@@ -172,7 +197,10 @@ def tuned(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Finetu
 
 
 @pytest.mark.campaign
-def test_the_report_compares_both_models_on_what_was_held_out(tuned: FinetuneReport) -> None:
+def test_the_report_compares_both_models_on_what_was_held_out(
+    tuned: FinetuneReport, tiny_run: TinyRun
+) -> None:
+    start = read_bundle(tiny_run.bundle).spec
     run = tuned.trained.run
     split = read_split(run / "split.json")
     ids = {image.id for image in tuned.evaluation.first.images}
@@ -194,7 +222,9 @@ def test_the_report_compares_both_models_on_what_was_held_out(tuned: FinetuneRep
     assert shown["curve"] is None
     made = read_bundle(tuned.bundle)
     assert made.spec.training["start"]["model"] == "tiny"
-    assert any("threshold was chosen" in one.protocol for one in made.spec.metrics)
+    # Two images are too few to choose a threshold on.
+    assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
+    assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)
 
 
 @pytest.mark.campaign

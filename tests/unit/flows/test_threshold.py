@@ -25,7 +25,7 @@ from rooftrace.flows.threshold import run_threshold
 from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.curves import middle_of_best
 from rooftrace.models.bundle import read_bundle
-from rooftrace.models.spec import MeasuredMetrics
+from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap, MeasuredMetrics
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.testing import write_pairs
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE
@@ -160,6 +160,25 @@ def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -
     images = np.stack([np.array(Image.open(p)) for p in sorted((folder / "images").iterdir())])
     squares_above = (images[:, 10::SIDE, 10::SIDE, 0] >= level_of(report.after)).sum()
     assert fitted.objects == squares_above > (images[:, 10::SIDE, 10::SIDE, 0] >= 128).sum()
+
+
+def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path: Path) -> None:
+    few = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=170)))
+    kept = Calibration(
+        map=LogisticMap(kind="platt", slope=2.0, intercept=-1.0),
+        fitted_on=(CalibrationData(data="a", split="val", scenes=9, objects=90, right=45),),
+        log_loss_before=0.6, log_loss_after=0.5, ece_before=0.2, ece_after=0.1,
+    )  # fmt: skip
+    start = read_bundle(bundle).spec.model_copy(
+        update={"name": "start", "threshold": 0.3, "calibration": kept}
+    )
+    out = tmp_path / "out.rooftrace"
+    report = run_threshold(bundle, [few], out, precision="fp32", fallback=start)
+    made = read_bundle(out).spec
+    assert made.threshold == report.after == pytest.approx(0.3, abs=1 / 255)
+    assert made.calibration == kept
+    assert "that of the start model is kept" in report.notes[0]
+    assert "the threshold is that of start" in made.metrics[0].protocol
 
 
 @pytest.mark.campaign
