@@ -40,7 +40,7 @@ from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import Split, SplitBy, read_split, write_split
+from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import read_models
@@ -326,13 +326,14 @@ def run_finetune(
                 made = _divide(data, labels, scenes, part_file, val=val, by=by, seed=seed)
                 notes = made.notes
             try:
+                parts = _parts(scenes, part_file)
                 if replayed is not None:
                     print_plain(console, f"predicting the replay images of {replayed.given.path}")
                     predictor = read_models(start_model).ready()
                     notes = (*notes, *prepare_replay(replayed, labels, predictor, seed=seed))
                 config = finetune_config(
-                    model, spec, data, scenes, labels, part_file.absolute(),
-                    replay=None if replayed is None else replayed.train,
+                    model, spec, data, scenes.subset(parts.ids("train")), labels,
+                    part_file.absolute(), replay=None if replayed is None else replayed.train,
                     minutes=minutes, seed=seed, overrides=overrides,
                 )  # fmt: skip
                 config = fit_to_minutes(config, spec, base, overrides)
@@ -344,21 +345,20 @@ def run_finetune(
                     shutil.rmtree(replayed.folder, ignore_errors=True)
                 raise
             print_plain(console, _plan(config))
+        else:
+            parts = _parts(scenes, Path(config.data.split or part_file))
         trained = train_config(config, run, base=base, resume=resume, console=console)
-        assert config.data.split is not None
         bundle = trained.best["best_iou"][2]
         if spec.is_binary:
-            part = f"{config.data.split}:val"
-            few = len(read_split(Path(config.data.split)).parts["val"]) < LEAST_FOR_VERDICT
+            few = len(scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT
             chosen = run_threshold(
-                bundle, [data], bundle, metric="iou", split=part, images=images,
+                bundle, [data], bundle, metric="iou", split=f"{parts.path}:val", images=images,
                 fallback=spec if few else None,
             )  # fmt: skip
             found = "that of the start model" if few else "on whole images"
             for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
                 print_plain(console, note)
-        parts = read_split(Path(config.data.split)).parts
-        held_out = f"{config.data.split}:{'test' if parts.get('test') else 'val'}"
+        held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
         print_plain(console, f"comparing with the start model on {held_out}")
         evaluation = run_evaluate(
             [bundle, start_model],
@@ -473,6 +473,22 @@ def _divide(
                 "with buildings in each part: --split FILE.",
             )
     return made
+
+
+def _parts(scenes: SceneSet, path: Path) -> SceneParts:
+    """Return the scenes by the parts of a split file.
+
+    Raises:
+        ConfigError, DataError: See `labels.split.Split.match` and `SceneParts.ids`; or no scene to
+            train on has a label.
+    """
+    parts = read_split(path).match(scenes.all_ids, path=path.absolute())
+    if not len(scenes.subset(parts.ids("train"))):
+        raise DataError(
+            f"No image in the part 'train' of {path} has a label.",
+            remedy="Name labelled images there, or leave --split out to have a part held out.",
+        )
+    return parts
 
 
 def _unit(scenes: SceneSet) -> SplitBy:

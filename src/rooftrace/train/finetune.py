@@ -40,7 +40,9 @@ _MOST_STEPS = 100
 _MOST_EPOCHS = 60
 
 _MOST_VIEWS = 1000
-"""Maximum number of samples for each crop of labelled ground; further ones add little but time."""
+"""Maximum number of samples for each crop of labelled ground, so that a few tiles do not take all
+the minutes.
+"""
 
 _LEAST_EPOCHS = 10
 """Minimum number of epochs in a run that this maximum limits."""
@@ -86,7 +88,7 @@ def finetune_config(
         start: Value of `model.start`.
         spec: Contract of the start model.
         data: Labelled data.
-        scenes: Its scenes.
+        scenes: Those of its scenes that are trained on.
         labels: Meaning of the labels.
         split: Split file of the data, with the parts `train` and `val`.
         minutes: Limit of minutes of the training.
@@ -180,7 +182,7 @@ def fit_to_minutes(
     """Return the configuration with as many epochs and samples as its minutes allow here.
 
     A few steps are timed with a network of the same kind. Where little ground is labelled, the run
-    is shorter than its minutes: nothing new is seen in the same crops for the thousandth time.
+    is shorter than its minutes: each crop is seen at most a thousand times.
 
     Args:
         config: Configuration with `stop.minutes`.

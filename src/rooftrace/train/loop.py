@@ -163,11 +163,12 @@ def fit(
                     "was written are not noticed.")  # fmt: skip
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
     start: dict[str, Any] | None = None
+    from_start: tuple[str, ...] = ()
     if config.model.start is not None:
         model = read_start(config.model.start, base)
         loaded = model.load_into(net, config.model)
         data, notes = _as_in_start(data, config, model.bundle.spec)
-        start = {**model.to_json(), **loaded.to_json()}
+        start, from_start = {**model.to_json(), **loaded.to_json()}, loaded.loaded
         for note in (f"start from {model.bundle.source}: {loaded.describe()}", *notes):
             print_plain(console, note)
     bands, kind = data.samples.bands, SegmentationTask
@@ -186,6 +187,7 @@ def fit(
         std=std,
         val_names=[tiles.name for tiles in data.tiles],
         total_steps=steps * config.epochs,
+        from_start=from_start,
     )
     trained = run_trainer(
         task,

@@ -216,6 +216,8 @@ class SegmentationTask(TrainingTask):
         mean, std: One value per band, in pixel values.
         val_names: Names of the validation folders, in the order of their loaders.
         total_steps: Steps of the optimiser in the whole run.
+        from_start: Names of the network's weights that a start model gave; of these,
+            `optimizer.start_share` keeps a share.
     """
 
     def __init__(
@@ -227,6 +229,7 @@ class SegmentationTask(TrainingTask):
         std: Sequence[float],
         val_names: Sequence[str],
         total_steps: int,
+        from_start: Collection[str] = (),
     ) -> None:
         super().__init__(config, mean=mean, std=std, val_names=val_names)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -242,7 +245,7 @@ class SegmentationTask(TrainingTask):
         self._start_weights = {
             key: value.detach().clone()
             for key, value in net.state_dict().items()
-            if config.optimizer.start_share and value.is_floating_point()
+            if config.optimizer.start_share and key in from_start
         }
         self.mixed = copy.deepcopy(net).requires_grad_(False) if self._start_weights else None
         self.loss = parse_loss(config.loss)

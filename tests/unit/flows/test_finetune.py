@@ -30,7 +30,7 @@ from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
 from rooftrace.testing import write_pairs  # noqa: E402
 from rooftrace.train.callbacks import describe_end, is_out_of_time  # noqa: E402
-from rooftrace.train.config import StopConfig  # noqa: E402
+from rooftrace.train.config import StopConfig, TrainConfig  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 
@@ -119,6 +119,36 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     assert config.optimizer.start_share == 0.5
     again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")
     assert again == config
+
+
+def test_the_share_of_the_start_model_counts_only_images_that_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Planned(Exception):
+        pass
+
+    def stop(config: TrainConfig, *_: object) -> None:
+        raise Planned(str(config.optimizer.start_share))
+
+    monkeypatch.setattr("rooftrace.train.finetune.fit_to_minutes", stop)
+    data, split = write_tiles(tmp_path / "data", 12), tmp_path / "split.json"
+    train = tuple("01234")
+    for parts, share in (
+        ({"train": train, "val": ("5", "6")}, 0.5),
+        ({"train": (*train, "7", "8", "9"), "val": ("5",), "test": ("6",)}, 0.385),
+    ):
+        write_split(split, Split(parts=parts))
+        with pytest.raises(Planned, match=f"^{share}$"):
+            run_finetune(data, tmp_path / "run", split=split)
+
+
+def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path) -> None:
+    data, split = write_tiles(tmp_path / "data", 6), tmp_path / "split.json"
+    write_split(split, Split(parts={"train": (), "val": ("0", "1")}))
+    with pytest.raises(DataError, match="No image in the part 'train' of"):
+        run_finetune(data, tmp_path / "run", split=split)
+    assert split.exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_little_ground_takes_fewer_minutes_than_are_allowed(

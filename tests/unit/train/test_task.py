@@ -16,13 +16,19 @@ from rooftrace.train.datamodule import collate  # noqa: E402
 from rooftrace.train.task import MetricAccumulator, SegmentationTask  # noqa: E402
 
 
-def task_of(**optimizer: float) -> SegmentationTask:
-    raw = {"data": {"train": [{"path": "a"}], "val": [{"path": "b"}]}, "optimizer": optimizer}
+def task_of(
+    start: str | None = None, from_start: tuple[str, ...] = (), **optimizer: float
+) -> SegmentationTask:
+    raw = {
+        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]}, "optimizer": optimizer,
+        "model": {} if start is None else {"start": start},
+    }  # fmt: skip
     config = parse_config(raw, TrainConfig, source="c")
     net = torch.nn.Conv2d(3, 1, 1)
     return SegmentationTask(
-        net, config, mean=(1, 2, 3), std=(2, 4, 8), val_names=("b",), total_steps=10
-    )
+        net, config, mean=(1, 2, 3), std=(2, 4, 8), val_names=("b",), total_steps=10,
+        from_start=from_start,
+    )  # fmt: skip
 
 
 def test_collate() -> None:
@@ -48,6 +54,17 @@ def test_collate() -> None:
 def test_normalisation_is_per_band() -> None:
     images = torch.ones(1, 3, 2, 2) * torch.tensor([3.0, 6.0, 11.0]).view(1, 3, 1, 1)
     assert torch.equal(task_of().normalise(images), torch.ones(1, 3, 2, 2))
+
+
+def test_only_weights_of_the_start_model_keep_a_share() -> None:
+    task = task_of("default", ("weight",), start_share=0.25)
+    before = task.net.weight.detach().clone()
+    with torch.no_grad():
+        task.net.weight.fill_(6.0)
+        task.net.bias.fill_(8.0)
+    task.on_validation_epoch_start()
+    torch.testing.assert_close(task.best_net.weight, 0.75 * 6 + 0.25 * before)
+    assert torch.equal(task.best_net.bias, torch.full((1,), 8.0))
 
 
 def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
