@@ -47,6 +47,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(map(_says_so, _chain(error)))
 
 
+def clear_frames(error: BaseException) -> None:
+    """Clear the local variables of the functions that an error, and those that led to it, ended.
+
+    Such functions and their error refer to each other. Without this, what they worked on, such as
+    the image of a failed request, would stay in memory until Python looks for cycles, which it does
+    rarely in a large program. The lines of the traceback are kept.
+    """
+    for one in _chain(error):
+        traceback.clear_frames(one.__traceback__)
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Drop the tracebacks of an error that is kept for its message, and of those that led to it.
+
+    See `clear_frames`: a function that is still running keeps its local variables.
+    """
+    for one in _chain(error):
+        one.__traceback__ = None
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

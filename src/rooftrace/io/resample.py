@@ -195,30 +195,27 @@ class Resampler:
         source: Image, read from one thread at a time.
         scaling: Number of source pixels per model pixel.
         fill: (band,) value of nodata pixels, chosen so that the network sees nothing there.
-        watch: Function called with the window and the source pixels of every part that is read.
     """
 
-    def __init__(
-        self,
-        source: RasterSource,
-        scaling: Scaling,
-        fill: tuple[float, ...],
-        watch: Callable[[Window, Raster], None] | None = None,
-    ) -> None:
+    def __init__(self, source: RasterSource, scaling: Scaling, fill: tuple[float, ...]) -> None:
         self._source = source
         self._scaling = scaling
         self._fill = np.asarray(fill)
-        self._watch = watch
         self.shape_yx = scaling.model_shape(source.grid.shape)
 
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def read(
+        self, window: Window, watch: Callable[[Window, Raster], None] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return a window of model pixels: (band, y, x) in the source's dtype, and (y, x) valid.
 
         A model pixel is valid if at least half of the source pixels below it are.
+
+        Args:
+            window: Window in model pixels.
+            watch: Function called with the window and the source pixels of every part that is read.
         """
         if self._scaling.is_identity:
-            data, valid = self._read_source(window)
-            return data, valid
+            return self._read_source(window, watch)
         step_y, _ = self._scaling.steps_yx
         row_px = ceil(window.width * self._scaling.scale_yx[1]) * step_y / _STEPS
         strip = max(1, int(_SOURCE_STRIP_PX / max(row_px, 1)))
@@ -227,7 +224,8 @@ class Resampler:
         for top in range(0, window.height, strip):
             height = min(strip, window.height - top)
             part = Window(window.row + top, window.col, height, window.width)
-            self._resample(part, data[:, top : top + height], valid[top : top + height])
+            pixels, known = data[:, top : top + height], valid[top : top + height]
+            self._resample(part, pixels, known, watch)
         return data, valid
 
     def is_empty(self, window: Window) -> bool:
@@ -254,12 +252,15 @@ class Resampler:
         col_stop = ceil(window.col_stop * step_x / _STEPS) + margin_x
         return Window(row, col, row_stop - row, col_stop - col)
 
-    def _resample(self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+    def _resample(
+        self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_],
+        watch: Callable[[Window, Raster], None] | None,
+    ) -> None:  # fmt: skip
         # The last pixels of the source are repeated beyond its edges.
         reach = self._filtered(window)
         wide = reach.intersection(Window.whole(self._source.grid.shape))
         assert wide is not None
-        pixels, known = self._read_source(wide)
+        pixels, known = self._read_source(wide, watch)
         beyond = (0, reach.height - wide.height), (0, reach.width - wide.width)
         if beyond != ((0, 0), (0, 0)):
             pixels = np.pad(pixels, ((0, 0), *beyond), mode="edge")
@@ -281,10 +282,12 @@ class Resampler:
             valid[:] = _resize(known.astype(np.uint8) * np.uint8(255), window.shape_yx, box) >= 128
             self._neutralise(data, valid)
 
-    def _read_source(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _read_source(
+        self, window: Window, watch: Callable[[Window, Raster], None] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         raster = self._source.read(window)
-        if self._watch is not None:
-            self._watch(window, raster)
+        if watch is not None:
+            watch(window, raster)
         data = raster.data
         if not raster.valid.all():
             data = np.array(data)

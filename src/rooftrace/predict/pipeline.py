@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
-from rooftrace.core.failures import is_out_of_memory, out_of_memory
+from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.resample import Resampler
@@ -258,7 +258,7 @@ class _SceneReader:
         self.scene = scene
         self.plan = plan
         self._only = range(plan.block_count) if only is None else only
-        self._resampler = Resampler(plan.source, plan.scaling, plan.spec.mean, self._watch)
+        self._resampler = Resampler(plan.source, plan.scaling, plan.spec.mean)
         self._reading = 0
         """Number of the block whose tiles are being read."""
 
@@ -302,7 +302,7 @@ class _SceneReader:
             self._note_valid(self._resampler.reach(inside), None)
             return _Tile(self, index, None)
         try:
-            data, valid = self._resampler.read(inside)
+            data, valid = self._resampler.read(inside, self._watch)
         except RooftraceError as error:
             # A service that refuses one tile refuses all: a whole town would become nodata.
             if not self.plan.options.forgiving or isinstance(error, ServiceError):
@@ -568,6 +568,9 @@ def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:
             outputs = {
                 id(tile): _run_alone(tile, network, error, len(batch.tiles)) for tile in batch.tiles
             }
+            for output in outputs.values():
+                if isinstance(output, Exception):
+                    drop_tracebacks(output)
     return outputs, time.perf_counter() - started
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, DeadlineError, TooLargeError
+from rooftrace.core.failures import clear_frames
 from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.georeferenced import GeoreferencedSource
@@ -340,6 +341,9 @@ class Service:
             prediction = make()
             failed = False
         except BaseException as error:
+            # The error also refers to this function, which has the bytes of the image.
+            del make
+            clear_frames(error)
             request.answer.set_exception(error)
         finally:
             with self._lock:

@@ -113,10 +113,11 @@ def test_pixels_that_are_watched_cover_the_source() -> None:
     source = noise((100, 120))
     seen = np.zeros((100, 120), dtype=bool)
     scaling = Scaling((300, 333))
-    watched = Resampler(
-        source, scaling, (0, 0), watch=lambda window, _: seen.__setitem__(window.slices(), True)
+    watched = Resampler(source, scaling, (0, 0))
+    watched.read(
+        Window.whole(watched.shape_yx),
+        watch=lambda window, _: seen.__setitem__(window.slices(), True),
     )
-    watched.read(Window.whole(watched.shape_yx))
     assert seen.all()
 
 

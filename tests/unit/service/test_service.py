@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.decode import Limits
+from rooftrace.service.decode import Decoder, Limits
 from rooftrace.service.service import Service
 
 
@@ -191,14 +192,48 @@ def test_errors_are_those_of_the_image() -> None:
         one.close()
 
 
+class Broken(Gate):
+    """An engine that fails on an image of 99s."""
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        if (batch == 99).any():
+            raise ValueError("no")
+        return super().run(batch)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_image_leaves_memory_with_its_request(
+    monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    images: list[weakref.ref[Any]] = []
+    decode = Decoder.decode
+
+    def decode_noted(self: Decoder, *args: Any, **options: Any) -> Any:
+        image = decode(self, *args, **options)
+        images.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(Decoder, "decode", decode_noted)
+    one = service(Broken())
+    gc.collect()
+    # A cycle would keep the image until the next collection.
+    gc.disable()
+    try:
+        pixels = np.full((64, 64, 3), 99, np.uint8) if fails else blobs(1)
+        with pytest.raises(PredictError) if fails else nullcontext():
+            one.predict(png(pixels), "a.png", SceneOptions(outputs=("mask", "preview")))
+        deadline = time.monotonic() + 60
+        while any(image() is not None for image in images):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(images) == 1
+    finally:
+        gc.enable()
+        one.close()
+
+
 @pytest.mark.campaign
 def test_a_network_that_fails_fails_the_request_only() -> None:
-    class Broken(Gate):
-        def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-            if (batch == 99).any():
-                raise ValueError("no")
-            return super().run(batch)
-
     one = service(Broken())
     try:
         with pytest.raises(PredictError, match="the network failed on the tile"):
