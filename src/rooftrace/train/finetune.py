@@ -88,7 +88,7 @@ def finetune_config(
         start: Value of `model.start`.
         spec: Contract of the start model.
         data: Labelled data.
-        scenes: Those of its scenes that are trained on.
+        scenes: Scenes of it that are trained on.
         labels: Meaning of the labels.
         split: Split file of the data, with the parts `train` and `val`.
         minutes: Limit of minutes of the training.
