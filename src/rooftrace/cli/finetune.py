@@ -133,8 +133,11 @@ def finetune(
         bounds = f"{kept.low:.3f} … {kept.high:.3f}" if kept.is_known else ""
         table.add_row("agreement on replay images", "1.0000", f"{kept.value:.4f}", bounds)
     people.print(table)
-    gap = report.tests[report.evaluation.headline].difference
-    say(f"{report.verdict}: IoU {_signed(gap)} on {plural(len(tuned.images), 'held-out image')}")
+    gaps = [f"IoU {_signed(report.tests[report.evaluation.headline].difference)}"]
+    if report.buildings is not None:
+        gaps.append(f"F1 of buildings {_signed(report.buildings.difference)}")
+    where = plural(len(tuned.images), "held-out image")
+    say(f"{report.verdict}: {', '.join(gaps)} on {where}")
     if elsewhere is not None and elsewhere.iou is not None:
         where = plural(elsewhere.iou.scenes, "held-out replay image")
         say(f"elsewhere: IoU {_signed(elsewhere.iou.difference)} on {where}")

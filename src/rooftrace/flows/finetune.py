@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
 
 Verdict = Literal["better", "no different", "worse"]
-"""Result of the comparison of the tuned model with the start model."""
+"""Result of the comparison of the tuned model with the start model, see `FinetuneReport`."""
 
 LEAST_SCENES = 4
 """Minimum number of labelled images: one or more are held out, the others are trained on."""
@@ -158,12 +158,22 @@ class FinetuneReport:
         return self.evaluation.comparisons[0].figures
 
     @property
+    def buildings(self) -> PairedTest | None:
+        """Paired comparison of F1 of buildings; None with more than two classes."""
+        return self.tests.get("objects.f1")
+
+    @property
     def verdict(self) -> Verdict:
-        """Result of the comparison of IoU, by the 95 % interval of the difference."""
-        gap = self.tests[self.evaluation.headline].difference
-        if gap.is_known and gap.low > 0:
+        """Result of the comparison of IoU and F1 of buildings.
+
+        A difference is clear if 0 lies outside of its 95 % interval. The tuned model is better if
+        one of the two is clearly better and none clearly worse, and worse in the opposite case.
+        """
+        judged = self.tests[self.evaluation.headline], self.buildings
+        signs = {_sign(test.difference) for test in judged if test is not None}
+        if 1 in signs and -1 not in signs:
             return "better"
-        return "worse" if gap.is_known and gap.high < 0 else "no different"
+        return "worse" if -1 in signs and 1 not in signs else "no different"
 
     @property
     def figures(self) -> dict[str, tuple[float | None, float | None]]:
@@ -201,20 +211,27 @@ class FinetuneReport:
             )
         if self.verdict == "better":
             return tuple(advice)
-        if self.verdict == "no different" and gap.is_known and gap.value > 0:
+        iou_sign, buildings = _sign(gap), self.buildings
+        if buildings is not None and _sign(buildings.difference) < 0:
+            advice.append(
+                f"Fewer buildings are found one by one: F1 falls from {buildings.second:.3f} to "
+                f"{buildings.first:.3f}. Look in the report for neighbours that are joined."
+            )
+        if not iou_sign and gap.is_known and gap.value > 0:
             half = (gap.high - gap.low) / 2
             needed = math.ceil(test.scenes * (half / gap.value) ** 2)
             advice.append(
                 f"The difference may be due to the choice of {plural(test.scenes, 'scene')}: with "
                 f"about {needed} held-out scenes, a difference of this size would be clear."
             )
-        elif self.verdict == "no different" and not gap.is_known:
+        elif not gap.is_known:
             advice.append(f"There is no interval of the difference: {gap.reason}.")
         advice.append(
             "Label more tiles, above all of the kinds in which the pictures of the report show "
             "errors; check the labels with rooftrace inspect."
         )
-        advice.append(_NO_CURVE if self.curve is None else self.curve.advice(gap))
+        if iou_sign <= 0:
+            advice.append(_NO_CURVE if self.curve is None else self.curve.advice(gap))
         best, epochs = self.trained.best["best_iou"][0], self.trained.epochs
         is_late = best > (1 - _LATE_SHARE) * epochs
         advice.append(
@@ -248,6 +265,11 @@ class FinetuneReport:
             "advice": list(self.advice),
             "notes": list(self.notes),
         }
+
+
+def _sign(gap: Interval) -> int:
+    """Return 1 or -1 if a difference is clearly above or below 0, and otherwise 0."""
+    return 0 if not gap.is_known else int(gap.low > 0) - int(gap.high < 0)
 
 
 def run_finetune(

@@ -293,6 +293,39 @@ def interval(low: float, value: float, high: float) -> Interval:
     return Interval(value, low, high, 0.95, 1000, "scene", 9)
 
 
+UP, SAME, DOWN = interval(0.01, 0.02, 0.03), interval(-0.01, 0.0, 0.01), interval(-0.3, -0.1, -0.02)
+
+
+@pytest.mark.parametrize(
+    ("iou", "f1", "expected"),
+    [
+        (UP, UP, "better"), (UP, SAME, "better"), (SAME, UP, "better"), (UP, None, "better"),
+        (SAME, SAME, "no different"), (UP, DOWN, "no different"), (DOWN, UP, "no different"),
+        (SAME, DOWN, "worse"), (DOWN, SAME, "worse"), (DOWN, DOWN, "worse"),
+    ],
+)  # fmt: skip
+def test_the_verdict_looks_at_ground_and_at_buildings(
+    iou: Interval, f1: Interval | None, expected: str, tmp_path: Path
+) -> None:
+    from types import SimpleNamespace
+
+    tests = {
+        name: SimpleNamespace(difference=gap, scenes=9, first=0.55, second=0.65)
+        for name, gap in (("iou", iou), ("objects.f1", f1))
+        if gap is not None
+    }
+    evaluation = SimpleNamespace(headline="iou", comparisons=[SimpleNamespace(figures=tests)])
+    trained = SimpleNamespace(best={"best_iou": (3, 0.5, tmp_path)}, epochs=10)
+    report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
+    assert report.verdict == expected
+    advice = " ".join(report.advice)
+    assert bool(advice) == (expected != "better")
+    assert ("F1 falls from 0.650 to 0.550" in advice) == (f1 is DOWN)
+    assert ("Keep the start model" in advice) == (expected == "worse")
+    # A curve says what would make the IoU clear, which it is.
+    assert ("--resume --curve" in advice) == (expected != "better" and iou is not UP)
+
+
 @pytest.mark.parametrize(
     ("half", "full", "gap", "expected"),
     [
