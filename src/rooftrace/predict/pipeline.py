@@ -125,8 +125,8 @@ class SceneBlocks:
         self.error: RooftraceError | None = None
         """Error that stopped the scene; iteration raises it."""
 
-        self.on_tile: Callable[[TileIndex], None] | None = None
-        """Function called after each tile, in the thread of the network."""
+        self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
+        """Function called with the scene after each tile, in the thread of the network."""
 
         self.is_abandoned = False
         """True if the caller does not need more blocks."""
@@ -607,7 +607,7 @@ def _run(
                     run_px = event.pixels.shape[1] * event.pixels.shape[2]
                     tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
                 if event.reader.scene.on_tile is not None:
-                    event.reader.scene.on_tile(event.index)
+                    event.reader.scene.on_tile(event.reader.scene, event.index)
             if ends:
                 yield ends
 

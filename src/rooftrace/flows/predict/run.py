@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -585,7 +584,7 @@ class PredictRun:
                 scene.source.close()
                 continue
             blocks = SceneBlocks(plan, kept)
-            blocks.on_tile = partial(self._add_tile, blocks)
+            blocks.on_tile = self._add_tile
             self._begun[blocks] = scene, stamp
             yield blocks
 
