@@ -41,8 +41,9 @@ SERVER = "SERVER"
 """Word in place of the address of a server that runs during a try."""
 
 _KEPT = ("out", "work", "cluster", "address", "workers", "push", "help", "as_json", "version",
-         "gpus_per_worker", "out_path")  # fmt: skip
-"""Parameters that are not attacked: they lead out of the folder or start other machines."""
+         "gpus_per_worker", "out_path", "trials")  # fmt: skip
+"""Parameters that are not attacked: they lead out of the folder, start other machines or, as a
+thousand trials, ask for hours of work."""
 
 _WORDS = (
     "", " ", "0", "1", "-1", "2", "0.5", "7", "nan", "inf", "1e308", "-1e-5", "1e-320", "9" * 30,
@@ -433,8 +434,9 @@ TARGETS = (
           "--activation none",
           ["graph.onnx"], _trained),
     _verb("v-runs", "runs runs", ["runs/run/metrics.csv", "runs/run/config.json"], _trained),
-    _verb("v-train", "train tiny.toml -o out --set epochs=1", ["tiny.toml", "split.json"],
-          _trained, seconds=120.0),
+    # The length of a training is the user's choice: 65,536 samples are no hang.
+    _verb("v-train", "train tiny.toml -o out --set epochs=1 --set samples_per_epoch=16",
+          ["tiny.toml", "split.json"], _trained, seconds=120.0),
     _verb("v-finetune", "finetune data -o out -m start.rooftrace --minutes 0.1 --val 0.34",
           ["start.rooftrace"], _trained, seconds=180.0),
     _verb("v-tune", "tune search.toml -o out --trials 1", ["search.toml"], _searched,

@@ -138,7 +138,7 @@ class JobTrainingFigures(ApiModel):
     version: Annotated[str, Field(description="Version of the fine-tuned model")]
     verdict: Annotated[
         Verdict,
-        Field(description="Comparison with the start model, by the 95 % interval of the IoU"),
+        Field(description="Comparison with the start model, by IoU and F1 of buildings"),
     ]
     difference: Annotated[float, Field(description="Difference of the IoU")]
     interval: Annotated[
