@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
 
 Verdict = Literal["better", "no different", "worse"]
-"""Result of the comparison of the tuned model with the start model, see `FinetuneReport`."""
+"""Comparison of the tuned model with the start model, see `FinetuneReport.verdict`."""
 
 LEAST_SCENES = 4
 """Minimum number of labelled images: one or more are held out, the others are trained on."""
@@ -348,14 +348,14 @@ def run_finetune(
                 made = _divide(data, labels, scenes, part_file, val=val, by=by, seed=seed)
                 notes = made.notes
             try:
-                parts = _parts(scenes, part_file)
+                training = scenes.subset(_parts(scenes, part_file).ids("train"))
                 if replayed is not None:
                     print_plain(console, f"predicting the replay images of {replayed.given.path}")
                     predictor = read_models(start_model).ready()
                     notes = (*notes, *prepare_replay(replayed, labels, predictor, seed=seed))
                 config = finetune_config(
-                    model, spec, data, scenes.subset(parts.ids("train")), labels,
-                    part_file.absolute(), replay=None if replayed is None else replayed.train,
+                    model, spec, data, training, labels, part_file.absolute(),
+                    replay=None if replayed is None else replayed.train,
                     minutes=minutes, seed=seed, overrides=overrides,
                 )  # fmt: skip
                 config = fit_to_minutes(config, spec, base, overrides)
@@ -367,8 +367,8 @@ def run_finetune(
                     shutil.rmtree(replayed.folder, ignore_errors=True)
                 raise
             print_plain(console, _plan(config))
-        else:
-            parts = _parts(scenes, Path(config.data.split or part_file))
+        # A setting may name another split than `split`: what is trained on is not compared on.
+        parts = _parts(scenes, Path(config.data.split or part_file))
         trained = train_config(config, run, base=base, resume=resume, console=console)
         bundle = trained.best["best_iou"][2]
         if spec.is_binary:

@@ -151,6 +151,17 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_the_comparison_follows_the_split_that_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.train.finetune.fit_to_minutes", lambda config, *_: config)
+    other = tmp_path / "other.json"
+    write_split(other, Split(parts={"train": (), "val": ("0", "1")}))
+    data = write_tiles(tmp_path / "data", 6)
+    with pytest.raises(DataError, match=r"No image in the part .train. of .*other"):
+        run_finetune(data, tmp_path / "run", overrides=[f"data.split={other}", "epochs=1"])
+
+
 def test_little_ground_takes_fewer_minutes_than_are_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,6 +225,7 @@ def test_an_image_leaves_memory_with_its_request(
         deadline = time.monotonic() + 60
         while any(image() is not None for image in images):
             assert time.monotonic() < deadline
+            # The thread of the request ends shortly after its answer.
             time.sleep(0.01)
         assert len(images) == 1
     finally:
