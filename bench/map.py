@@ -235,11 +235,14 @@ def _browse(folder: str, address: str) -> dict[str, Any]:
         _until_idle(page)
         idle_s = time.perf_counter() - started
         frames = page.evaluate(_PAN, [PAN_S, centre])
+        page.evaluate(_HIDE)
+        empty = page.evaluate(_PAN, [PAN_S, centre])
         heap = page.evaluate("() => performance.memory.usedJSHeapSize / 1e6")
         browser.close()
     return {
         "first_idle_s": rounded(whole_s), "idle_s": rounded(idle_s),
         "received_bytes": sum(received), "heap_mb": rounded(heap), **frames,
+        "empty_frames_per_s": empty["frames_per_s"],
     }  # fmt: skip
 
 
@@ -248,6 +251,13 @@ def _until_idle(page: Page) -> None:
         "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
     )
 
+
+# Nothing is left but the ground, which is one colour.
+_HIDE = """() => {
+  for (const {id, type} of rooftrace.map.getStyle().layers) {
+    if (type !== "background") rooftrace.map.setLayoutProperty(id, "visibility", "none");
+  }
+}"""
 
 # Panned at a steady rate across what is in view; times between drawn frames.
 _PAN = """([seconds, centre]) => new Promise((done) => {
@@ -276,11 +286,13 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
 
     from rooftrace.app.map.results import FolderCatalogue
     from rooftrace.app.map.router import map_router
+    from rooftrace.rest.face import face_router
     from rooftrace.rest.problems import install_problems
 
     _as_geojson(folder)
     app = FastAPI()
     install_problems(app)
+    app.include_router(face_router())
     app.include_router(map_router(FolderCatalogue([folder])))
     app.get("/plain")(lambda: HTMLResponse(plain))
     app.get("/buildings.geojson")(lambda: FileResponse(folder / f"{NAME}.geojson"))

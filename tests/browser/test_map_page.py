@@ -141,6 +141,32 @@ def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, t
     assert "canvas" in page.evaluate("document.activeElement.className")
 
 
+# Whether outlines were drawn at the end of a move of a second and after it, by the limit in
+# milliseconds above which a frame is slow.
+MOVED = """(slow) => new Promise((done) => {
+    const {map, pace} = rooftrace, lines = () => map.getPaintProperty("outline", "line-opacity");
+    const before = lines();
+    let moving;
+    pace.slowMs = slow;
+    map.on("move", () => { moving = lines(); });
+    map.once("moveend", () => done([before, moving, lines(), map.getPaintProperty("fill",
+        "fill-antialias")]));
+    map.panBy([60, 0], {duration: 1000});
+})"""
+
+
+@pytest.mark.campaign
+def test_outlines_are_left_out_while_a_slow_map_moves(
+    page: Page, serve_app: Serve, town: Path
+) -> None:
+    open_map(page, serve_app, town)
+    page.wait_for_function(IDLE)
+    opacity, moving, after, smooth = page.evaluate(MOVED, 0)
+    assert opacity > 0
+    assert [moving, after, smooth] == [0, opacity, True]
+    assert page.evaluate(MOVED, 1e6)[:3] == [opacity, opacity, opacity]
+
+
 @pytest.mark.campaign
 def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)

@@ -89,8 +89,10 @@ def test_there_is_a_recipe_for_each_method() -> None:
         "default-first",
         "default-second",
         "density-unet",
+        "encoder-resnet50",
         "mobilenetv2",
         "pix2pix-20class",
         "rooftop-deeplabv3plus",
+        "segformer-b0",
         "unet-256",
     }

@@ -41,6 +41,9 @@ __all__ = [
 
 BINS = 10
 
+_DRAWS = 2000
+"""Draws of outcomes for the calibration error that chance alone gives."""
+
 _CLIP = 1e-6
 """Distance from 0 and 1 to which probabilities are clipped in a log loss."""
 
@@ -99,11 +102,26 @@ class Reliability:
         Probabilities Using Bayesian Binning"; Guo et al. 2017).
 
         It is the mean, over all objects, of the difference between the share of right objects in
-        their bin and the mean score there. For a few hundred objects, chance alone gives some
-        hundredths.
+        their bin and the mean score there. Few objects have an error by chance alone; see
+        `ece_by_chance`.
         """
         gap = np.abs(self.share_right - self.mean_score)
         return float(np.nansum(gap * self.count) / self.count.sum())
+
+    @property
+    def ece_by_chance(self) -> float:
+        """Calibration error in 0..1 that chance alone exceeds in 5 of 100 cases.
+
+        If the scores are probabilities, so that the right objects of a bin are a binomial draw with
+        its mean score, 95 of 100 such draws have a lower error. A larger one is a fault of the
+        scores (Bröcker and Smith 2007, "Increasing the Reliability of Reliability Diagrams"). The
+        draws are the same in every call.
+        """
+        filled = self.count > 0
+        count, score = self.count[filled], self.mean_score[filled].clip(0, 1)
+        right = np.random.default_rng(0).binomial(count, score, (_DRAWS, len(count)))
+        errors = np.abs(right - count * score).sum(axis=1) / count.sum()
+        return float(np.quantile(errors, 0.95))
 
 
 _INK: Colour = (30, 30, 30)

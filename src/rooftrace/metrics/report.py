@@ -121,6 +121,7 @@ def _of_part(ratio: Ratio, where: slice) -> Ratio:
 
 _PIXEL = ("accuracy", "precision", "recall", "dice", "iou", "mean_iou")
 _PER_IMAGE = ("dice", "dice_nonempty", "iou", "boundary_iou")
+_ECE = "Calibration error of scores (pooled)"
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,10 @@ class EvalReport:
             f"IoU of {self.classes[self.building_class]} (pooled)": "pixel.iou",
         }
         limits = {n: one for n, key in named.items() if (one := self.intervals.get(key))}
-        return {n: f"{one.low:.3f} – {one.high:.3f}" for n, one in limits.items() if one.is_known}
+        shown = {n: f"{one.low:.3f} – {one.high:.3f}" for n, one in limits.items() if one.is_known}
+        if (scores := self.reliability) is not None:
+            shown[_ECE] = f"by chance 0 – {scores.ece_by_chance:.3f}"
+        return shown
 
     def _own_rows(self) -> list[tuple[str, str]]:
         plain = self._figures()
@@ -382,7 +386,12 @@ class EvalReport:
         per_image = {key: plain["per_image"][key] for key in _PER_IMAGE}
         rows += [(f"{_row_name(key)} (mean per image)", value) for key, value in per_image.items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
-        rows += [("F1 of buildings (pooled)", plain["objects"]["f1"]), *outlines]
+        scores = self.reliability
+        rows += [
+            ("F1 of buildings (pooled)", plain["objects"]["f1"]),
+            (_ECE, None if scores is None else scores.ece),
+            *outlines,
+        ]
         shown = [(key, _shown(value)) for key, value in rows]
         return [
             ("images", str(len(self.images))),
@@ -424,6 +433,7 @@ def _of_scores(scores: Reliability) -> dict[str, Any]:
     return {
         "buildings": scores.objects,
         "ece": _known(scores.ece),
+        "ece_by_chance": _known(scores.ece_by_chance),
         "brier": _known(scores.brier),
         "log_loss": _known(scores.log_loss),
         "bins": [

@@ -97,6 +97,7 @@ def tile_of(client: TestClient, zoom: int) -> str:
 
 OWN_FILES = (
     "map.js",
+    "pace.js",
     "swipe.js",
     "place.js",
     "style.js",

@@ -206,8 +206,10 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
 def test_every_figure_in_the_table_says_over_what() -> None:
     square = np.pad(np.ones((6, 6), bool), 6)
     outlines = BoundaryCounts.of(square, np.roll(square, 2, axis=1))
-    score = ImageCounts("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines)
-    rows = report(score).rows()
+    scores = {"score": np.array([0.9, 0.6]), "right": np.array([True, False])}
+    image = ImageCounts("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines, **scores)
+    rows = report(image).rows()
+    assert ("Calibration error of scores (pooled)", "0.3500") in rows
     assert ("Boundary F1 at 2 px (pooled)", "1.0000") in rows
     assert [name for name, _ in rows[:2]] == ["images", "class"]
     for name, value in rows[2:]:

@@ -42,6 +42,30 @@ def test_scores_that_are_probabilities_have_no_error() -> None:
     assert Reliability.of(np.full(1000, 0.2), right).ece == pytest.approx(0.5)
 
 
+def test_scores_that_are_probabilities_are_within_chance() -> None:
+    rng = np.random.default_rng(1)
+    errors = []
+    for _ in range(200):
+        score = rng.random(150)
+        found = Reliability.of(score, rng.random(150) < score)
+        errors.append(found.ece > found.ece_by_chance)
+    # Five of a hundred are above; Bernoulli draws of single scores vary a little less than a
+    # binomial draw with their mean.
+    assert 2 <= np.sum(errors) <= 20
+
+
+def test_fewer_objects_have_a_larger_error_by_chance() -> None:
+    of_count = {
+        count: Reliability.of(np.full(count, 0.7), np.arange(count) % 10 < 7).ece_by_chance
+        for count in (20, 100, 10_000)
+    }
+    # Half of the distance between the quantiles of a binomial share: 1.96 sqrt(0.7 * 0.3 / n).
+    for count, value in of_count.items():
+        assert value == pytest.approx(1.96 * np.sqrt(0.21 / count), rel=0.15)
+    found = Reliability.of(np.full(100, 0.2), np.ones(100, bool))
+    assert found.ece > 4 * found.ece_by_chance
+
+
 @pytest.mark.parametrize("score", [[], [1.1], [-0.1], [float("nan")]])
 def test_what_is_no_score_is_refused(score: list[float]) -> None:
     with pytest.raises(ValueError, match=r"expected at least one, all in 0\.\.1"):

@@ -2,6 +2,7 @@
 
 import { ask, later, NoAnswer } from "./ask.js";
 import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, sizeOf } from "./panel.js";
+import { createPace } from "./pace.js";
 import { createReview } from "./review.js";
 import { addressOf, createPlace, readAddress } from "./place.js";
 import { choice, GROUND, paints, passing, query, shown, style, suited, tiles } from "./style.js";
@@ -45,8 +46,9 @@ function start() {
     maplibregl, map, popup, current: () => ({ scene, review: view.review }), home: goHome, fit: fitBuildings, notice, failed: showError,
   });
   bindMap();
+  const pace = createPace({ map, view, scene: () => scene });
   // For tests and for the developer console.
-  window.rooftrace = { map, view, review, swipe, get scene() { return scene; } };
+  window.rooftrace = { map, view, review, swipe, pace, get scene() { return scene; } };
   openFolders().catch(showError);
   addEventListener("hashchange", () => follow().catch(showError));
 }
