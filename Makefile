@@ -2,7 +2,7 @@
 # make test   the development environment, then the tests of a few minutes (PYTEST_ARGS="tests/unit -x")
 # make test-all   these and the campaigns, with coverage; K=jobs runs one family of the campaigns
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
-# make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco gpkg", SEED=1
+# make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco gpkg", SEED=1, JOBS=2
 # make attack   attack each verb of the command line: its options and files, MINUTES=3 each, SEED=1
 # make docs   the documentation site, into build/site
 # make labelstudio   the Label Studio server and the client generator that contract tests start, apart
@@ -97,14 +97,15 @@ layers: env
 MINUTES ?= 60
 SEED ?= 0
 ONLY ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 fuzz: env
-	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --only "$(ONLY)"
+	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --jobs $(JOBS) --only "$(ONLY)"
 
 # The verbs are targets of the same harness; a seed of its own for each day finds what others did not.
 attack: MINUTES = 3
 attack: env
-	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --only verbs
+	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --jobs $(JOBS) --only verbs
 
 # mkdocs-material tells of a version to come that nothing here is of.
 docs: env

@@ -24,6 +24,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ SOURCE = str(ROOT / "src" / "rooftrace")
 
 MEMORY_BYTES = 3 * 2**30
 """Memory that the tries of a worker may take in addition to what the libraries occupy."""
+
+COUNTS = OUT / "counts.jsonl"
+"""File that gets a line for each reader and run, so that the minutes of runs can be added up."""
 
 START_S = 300.0
 """Maximum number of seconds in which a worker is ready."""
@@ -114,6 +118,7 @@ class Worker:
             [sys.executable, __file__, "--work", reader, "--seed", str(seed),
              "--number", str(number)],
             stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
         )  # fmt: skip
         self._selector = selectors.DefaultSelector()
         assert self.process.stdout is not None
@@ -187,6 +192,10 @@ def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
             worker.end()
             worker = Worker(reader, seed, number)
     worker.end()
+    row = {"reader": reader, "seed": seed, "minutes": round(seconds / 60, 2), **counts}
+    COUNTS.parent.mkdir(parents=True, exist_ok=True)
+    with COUNTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
     return counts
 
 
@@ -229,6 +238,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="minutes for each reader")
     parser.add_argument("--only", default="", help=f"readers: verbs, {', '.join(TARGETS)}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at a time")
     parser.add_argument("--replay", type=Path, help="kept input to read once")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
@@ -248,7 +258,10 @@ def main() -> int:
         readers = verbs
     if unknown := set(readers) - set(TARGETS):
         parser.error(f"unknown readers {sorted(unknown)}; known: {', '.join(TARGETS)}")
-    rows = {one: campaign(one, given.minutes * 60, given.seed) for one in readers}
+    # Each reader is a process of its own; the threads wait for its answers.
+    with ThreadPoolExecutor(given.jobs) as pool:
+        runs = {one: pool.submit(campaign, one, given.minutes * 60, given.seed) for one in readers}
+        rows = {one: run.result() for one, run in runs.items()}
     columns = ("tries", "accepted", "refused", "finding", "kinds")
     lines = [f"{'reader':<14}" + "".join(f"{name:>10}" for name in columns)]
     lines += [f"{one:<14}" + "".join(f"{row[c]:>10}" for c in columns) for one, row in rows.items()]

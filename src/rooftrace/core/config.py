@@ -38,9 +38,13 @@ class Config(BaseModel):
         }
 
 
-def _as_text(value: object) -> object:
-    if isinstance(value, list):
-        return [_as_text(entry) for entry in value]
+_LISTS = 3
+"""Lists within lists that a field of numbers has at most; pydantic refuses deeper ones."""
+
+
+def _as_text(value: object, lists: int = _LISTS) -> object:
+    if isinstance(value, list) and lists:
+        return [_as_text(entry, lists - 1) for entry in value]
     return json.dumps(value) if isinstance(value, bool) else value
 
 
