@@ -27,13 +27,8 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
-from rooftrace.flows.predict.run import (
-    Executor,
-    OnDone,
-    PredictReport,
-    Progress,
-    predict_inputs,
-)
+from rooftrace.flows.predict.report import PredictReport
+from rooftrace.flows.predict.run import Executor, OnDone, Progress, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import locked

@@ -24,6 +24,7 @@ from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
+from rooftrace.flows.predict.report import PredictOutput, PredictReport
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import select_overview
@@ -39,7 +40,7 @@ from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.refine_outlines import check_refinable
-from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
+from rooftrace.predict.result import OutputPaths, SceneResult
 from rooftrace.predict.tta import TtaChoice, applied_tta
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Executor",
     "OnDone",
-    "PredictOutput",
-    "PredictReport",
     "PredictRun",
     "Progress",
     "RunStore",
@@ -71,78 +70,6 @@ _MAX_FIGURES = 1000
 
 _HEADER_REQUESTS = 16
 """Number of headers of images on servers that are requested at the same time."""
-
-
-@dataclass(frozen=True)
-class PredictOutput:
-    """Paths and figures of the results of one image.
-
-    Args:
-        input: Path or address of the image.
-        mask: Path of the mask; None if it was not requested.
-        polygons, preview, density: Paths of the other results; None for a result that was not
-            made.
-        buildings: Number of buildings; None if polygons were not requested.
-        built_up_share: Share of the valid pixels that are buildings, 0..1.
-        pixels: Number of pixels of the image.
-        seconds: Time of this image: from its first pixel to its last file, without the time before
-            the previous image of the run was finished.
-        classes: Figures of each class.
-    """
-
-    input: str
-    mask: str | None
-    polygons: str | None
-    preview: str | None
-    density: str | None
-    buildings: int | None
-    built_up_share: float
-    pixels: int
-    seconds: float
-    classes: tuple[ClassFigures, ...]
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PredictOutput:
-        """Return the output that `to_json` has turned into a mapping."""
-        classes = tuple(ClassFigures(**one) for one in record["classes"])
-        return cls(**{**record, "classes": classes})
-
-    def to_json(self) -> dict[str, Any]:
-        # Not `asdict`, which copies every value and takes as long as a small mask.
-        return vars(self) | {"classes": tuple(vars(one).copy() for one in self.classes)}
-
-
-@dataclass(frozen=True)
-class PredictReport:
-    """Result of a prediction run.
-
-    Args:
-        outputs: Output of each image, in order.
-        mpx_per_s: Megapixels per second over all images that this run predicted, with the time for
-            reading and writing files.
-        peak_rss_mb: Peak memory of the process in MB.
-        resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
-        notes: Assumptions and skipped files that the user should know.
-        failures: Names of the images that failed, and their errors.
-    """
-
-    outputs: tuple[PredictOutput, ...]
-    mpx_per_s: float
-    peak_rss_mb: float
-    resumed_images: int = 0
-    resumed_blocks: int = 0
-    notes: tuple[str, ...] = ()
-    failures: tuple[tuple[str, RooftraceError], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields of `--json`."""
-        return {
-            "outputs": [output.to_json() for output in self.outputs],
-            "mpx_per_s": self.mpx_per_s,
-            "peak_rss_mb": self.peak_rss_mb,
-            "resumed_images": self.resumed_images,
-            "resumed_blocks": self.resumed_blocks,
-        }
 
 
 def run_predict(
@@ -635,18 +562,7 @@ class PredictRun:
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
-        output = PredictOutput(
-            input=scene.shown,
-            mask=str(paths.mask) if "mask" in self.options.outputs else None,
-            polygons=str(paths.polygons) if "polygons" in self.options.outputs else None,
-            preview=None if result.preview is None else str(paths.preview),
-            density=None if result.density is None else f"{paths.density}.tif",
-            buildings=None if summary.regularized is None else summary.buildings,
-            built_up_share=summary.built_up_share,
-            pixels=summary.pixels,
-            seconds=summary.seconds,
-            classes=summary.classes,
-        )
+        output = PredictOutput.of(scene.shown, self.options.outputs, paths, result)
         failed_tiles = list(result.tiles.errors)
         figures = summary.to_json() | {
             "input": scene.shown,
