@@ -326,8 +326,9 @@ class ProgressLines(Callback):
         assert isinstance(pl_module, TrainingTask)
         done, total = batch_idx + 1, int(trainer.num_training_batches)
         spent_s = self._clock() - self._started
-        # A task that makes its own steps returns no loss.
-        loss = f", loss {float(outputs['loss']):.4f}" if isinstance(outputs, dict) else ""
+        # Of a task that makes its own steps, such as a refinement, there is an empty dict.
+        known = isinstance(outputs, dict) and "loss" in outputs
+        loss = f", loss {float(outputs['loss']):.4f}" if known else ""
         print_plain(
             self._console,
             f"epoch {trainer.current_epoch + 1}: step {done:,} of {total:,}{loss}, "
