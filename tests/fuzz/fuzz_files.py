@@ -93,8 +93,13 @@ def _read_catalogue(path: Path) -> None:
         if isinstance(raw, dict) and isinstance(raw.get("features"), list):
             # Items of the same image are one scene. The same relative path is another image where
             # the items state other addresses of themselves.
+            # An entry without an address is no asset.
             paths = [
-                tuple(asset["href"] for asset in item["assets"].values())
+                tuple(
+                    asset["href"]
+                    for asset in item["assets"].values()
+                    if isinstance(asset, dict) and "href" in asset
+                )
                 for item in raw["features"]
             ]
             links = [json.dumps(item.get("links")) for item in raw["features"]]

@@ -282,6 +282,10 @@ class GeoGrid:
         return GeoGrid(shape, scaled, self.crs)
 
 
+LEAST_GSD_M, MOST_GSD_M = 1e-4, 1e6
+"""Range of metres per pixel that models and data cards may have, as the option `--gsd`."""
+
+
 @dataclass(frozen=True)
 class WorkingScales:
     """Metres per pixel at which a model works; `BundleSpec` has the same fields.
@@ -309,11 +313,16 @@ class WorkingScales:
     def of(
         cls, gsd_m: float | None, finest_gsd_m: float | None, interpolated_gsd_m: float | None
     ) -> WorkingScales | None:
-        """Return the scales, or None for a model that works pixel by pixel.
+        """Return the scales of a contract, or None for a model that works pixel by pixel.
 
         Raises:
-            ValueError: There is another value without `gsd_m`, or above it.
+            ValueError: There is another value without `gsd_m`, or above it; or a value is outside
+                of `LEAST_GSD_M` to `MOST_GSD_M`.
         """
+        for value in (gsd_m, finest_gsd_m, interpolated_gsd_m):
+            if value is not None and not LEAST_GSD_M <= value <= MOST_GSD_M:
+                expected = f"{LEAST_GSD_M:g} to {MOST_GSD_M:g}"
+                raise ValueError(f"{value:g} metres per pixel; expected {expected}")
         if gsd_m is not None:
             return cls(gsd_m, finest_gsd_m, interpolated_gsd_m)
         if finest_gsd_m is None and interpolated_gsd_m is None:

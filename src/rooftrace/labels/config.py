@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, did_you_mean
+from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.mask_values import LabelRule, NameRule
@@ -186,7 +187,7 @@ class SourceConfig(Config):
     images: str | None = None
     glob: str | tuple[str, ...] = ()
     part: str | None = None
-    gsd_m: Annotated[float, Field(gt=0)] | None = None
+    gsd_m: Annotated[float, Field(ge=LEAST_GSD_M, le=MOST_GSD_M)] | None = None
     share: Annotated[float, Field(gt=0)] | None = None
     nodata: str | float | tuple[float, ...] = "alpha"
     labels: LabelConfig | None = None

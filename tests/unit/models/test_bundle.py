@@ -73,6 +73,12 @@ def test_no_scale_is_coarser_than_the_coarsest_at_which_an_image_stays_as_it_is(
         BundleSpec.model_validate(SPEC.model_dump() | {field: 0.5, "gsd_m": gsd_m})
 
 
+@pytest.mark.parametrize("gsd_m", [1e-5, 1e308])
+def test_a_scale_that_no_image_has_is_refused(gsd_m: float) -> None:
+    with pytest.raises(ValidationError, match=r"metres per pixel; expected 0\.0001 to 1e\+06"):
+        BundleSpec.model_validate(SPEC.model_dump() | {"gsd_m": gsd_m})
+
+
 def test_scales_in_words() -> None:
     assert SPEC.gsd_text == "0.3"
     assert SPEC.model_copy(update={"finest_gsd_m": 0.25}).gsd_text == "0.25 to 0.3"
