@@ -155,7 +155,8 @@ def read_all(path: Path, **options: Any) -> None:
 
 def agrees_with(mask: np.ndarray, polygons: list[Any], what: str) -> None:
     """Compare a mask with polygons in pixels, except for pixels within one of their outlines."""
-    drawn = shapely.union_all([shapely.make_valid(one) for one in polygons])
+    repair = {"method": "structure", "keep_collapsed": False}
+    drawn = shapely.union_all([shapely.make_valid(one, **repair) for one in polygons])
     rows, cols = np.indices(mask.shape) + 0.5
     centres = shapely.points(cols, rows)
     outline = shapely.union_all(shapely.boundary([*shapely.get_parts(drawn)]))

@@ -497,7 +497,8 @@ def _polygons(
     invalid = present & ~shapely.is_valid(geometry)
     repair = invalid | mixed
     geometry = geometry.copy()
-    made = shapely.make_valid(geometry[repair])
+    # By structure, an interior ring never becomes a building, even where it leaves its exterior.
+    made = shapely.make_valid(geometry[repair], method="structure", keep_collapsed=False)
     geometry[repair] = [_polygonal(one) for one in made]
     kept = present & ~shapely.is_missing(geometry)
     return geometry[kept], kept, int(invalid.sum())
@@ -508,7 +509,7 @@ def _polygonal(geometry: Any) -> Any:
     parts = shapely.get_parts(geometry)
     while (shapely.get_type_id(parts) > _POLYGON).any():
         parts = shapely.get_parts(parts)
-    parts = parts[shapely.get_type_id(parts) == _POLYGON]
+    parts = parts[(shapely.get_type_id(parts) == _POLYGON) & ~shapely.is_empty(parts)]
     if len(parts) < 2:
         return parts[0] if len(parts) else None
     # Parts of a collection may overlap, those of a multipolygon may not.

@@ -1,4 +1,4 @@
-"""What a prediction run returns: the files and figures of each image, and its failures."""
+"""Reports of prediction runs: the files and figures of each image, and the failures."""
 
 from __future__ import annotations
 
