@@ -15,6 +15,12 @@ from typing import Any
 
 from common import argument_parser, measure_rooftrace, rounded, say, start
 
+_EPOCHS = 12
+"""Epochs of a run with a fixed number of samples."""
+
+_NO_LIMIT = 600.0
+"""Minutes that no run with a fixed number of samples takes."""
+
 FIGURES = ("IoU", "precision", "recall", "F1 of buildings", "expected calibration error")
 
 
@@ -30,7 +36,8 @@ def main() -> dict[str, Any]:
                 runs.setdefault(str(size), []).append(_run(options, order[:size], test, seed))
     return {
         "data": str(options.data), "pool": len(pool), "test": len(test),
-        "minutes": options.minutes, "model": options.model or "default", "runs": runs,
+        "minutes": options.minutes, "samples": options.samples, "settings": options.settings,
+        "model": options.model or "default", "runs": runs,
         "mean": {size: _means(made) for size, made in runs.items()},
     }  # fmt: skip
 
@@ -44,12 +51,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, default=3, help="random tiles, and trainings")
     parser.add_argument("--minutes", type=float, default=10.0, help="limit of each training")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help="training samples of each run in place of --minutes, so that "
+        "the figures do not depend on the machine's speed",
+    )
+    parser.add_argument("--config", nargs="+", default=[], help="settings, as the command has them")
     parser.add_argument("--name", help="name of the results; default: of the data")
     options = parser.parse_args()
     options.data = options.data.resolve()
     options.work = options.work / "finetune" / (options.name or options.data.name)
     options.work.mkdir(parents=True, exist_ok=True)
     options.read = [word for value in options.set for word in ("--set", value)]
+    options.settings = list(options.config)
+    if options.samples is not None:
+        options.minutes = _NO_LIMIT
+        options.settings += [
+            f"epochs={_EPOCHS}", f"samples_per_epoch={options.samples // _EPOCHS}"
+        ]  # fmt: skip
     if options.gsd is not None:
         options.read += ["--gsd", str(options.gsd)]
     return options
@@ -72,7 +92,7 @@ def _run(options: argparse.Namespace, ids: list[str], test: list[str], seed: int
     """
     given = {
         "ids": ids, "test": test, "seed": seed, "minutes": options.minutes,
-        "model": options.model,
+        "model": options.model, "settings": options.settings,
     }  # fmt: skip
     kept = options.work / f"{len(ids)}-{seed}.json"
     if kept.exists():
@@ -86,7 +106,9 @@ def _run(options: argparse.Namespace, ids: list[str], test: list[str], seed: int
     parts.write_text(json.dumps(divided), "utf-8")
     made = measure_rooftrace(
         "finetune", options.data, *options.read, "-o", run, "--split", parts,
-        "--minutes", str(options.minutes), "--seed", str(seed), model=options.model,
+        "--minutes", str(options.minutes), "--seed", str(seed),
+        *(word for setting in options.settings for word in ("--config", setting)),
+        model=options.model,
     )  # fmt: skip
     report = made.report
     figures = {

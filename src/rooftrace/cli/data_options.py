@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rooftrace.cli.option_groups import sign
-from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option, parse_nodata
+from rooftrace.cli.options import GSD_HELP, GSD_LIMITS_M, NODATA_HELP, option, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.labels.config import SourceConfig
 
@@ -96,7 +96,9 @@ _DATA_OPTIONS: dict[str, Any] = {
         str, metavar="SLICE", help='Use a slice of the names in sorted order: "[:15]".'
     ),
     "nodata": _data_option(str, metavar="VALUE", help=NODATA_HELP),
-    "gsd": _data_option(float, "--gsd", min=1e-4, max=1e6, metavar="M", help=GSD_HELP),
+    "gsd": _data_option(
+        float, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP
+    ),
     "settings": _data_option(
         list[str],
         "--set",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json, option
+from rooftrace.cli.options import GSD_LIMITS_M, Json, option
 from rooftrace.cli.show import answered, say
 from rooftrace.core.errors import ConfigError
 
@@ -227,7 +227,7 @@ def _gsd(text: str) -> float | None:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 1e-4 <= value <= 1e6:
+    if not GSD_LIMITS_M[0] <= value <= GSD_LIMITS_M[1]:
         raise ConfigError(
             f"--gsd is {text!r}; expected metres per pixel, or none.", remedy="For example: 0.3"
         )

@@ -34,6 +34,9 @@ Order = Literal["row", "column"]
 NODATA_HELP = "Pixel value that means no data, or a colour such as 255,255,255."
 GSD_HELP = "Metres per pixel, for images whose files do not contain them."
 
+GSD_LIMITS_M = (1e-4, 1e6)
+"""Range of `--gsd`: that of `core.types`, which is not imported here since it imports NumPy."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ModelFile = Annotated[
     Path | None,
@@ -54,7 +57,7 @@ ModelFiles = Annotated[
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
 Gsd = Annotated[
     float | None,
-    option(IMAGES, "--gsd", min=1e-4, max=1e6, metavar="M", help=GSD_HELP),
+    option(IMAGES, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP),
 ]
 ImageryDate = Annotated[
     str | None,

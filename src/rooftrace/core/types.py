@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from affine import Affine
@@ -283,7 +283,13 @@ class GeoGrid:
 
 
 LEAST_GSD_M, MOST_GSD_M = 1e-4, 1e6
-"""Range of metres per pixel that models and data cards may have, as the option `--gsd`."""
+"""Range of metres per pixel that models, data cards and tasks may have, as the option `--gsd`."""
+
+
+def is_gsd_m(value: object) -> TypeGuard[float]:
+    """Return True for a number of metres per pixel in this range."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and LEAST_GSD_M <= value <= MOST_GSD_M
 
 
 @dataclass(frozen=True)
@@ -320,7 +326,7 @@ class WorkingScales:
                 of `LEAST_GSD_M` to `MOST_GSD_M`.
         """
         for value in (gsd_m, finest_gsd_m, interpolated_gsd_m):
-            if value is not None and not LEAST_GSD_M <= value <= MOST_GSD_M:
+            if value is not None and not is_gsd_m(value):
                 expected = f"{LEAST_GSD_M:g} to {MOST_GSD_M:g}"
                 raise ValueError(f"{value:g} metres per pixel; expected {expected}")
         if gsd_m is not None:

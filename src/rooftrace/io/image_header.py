@@ -104,6 +104,9 @@ _SIDECAR_REMEDY = (
 _MIN_PIXEL_ULP = 1024
 """Minimum side of a pixel, in steps between two neighbouring doubles at its coordinates."""
 
+_MOST_COORDINATE = 1e12
+"""Largest coordinate of a georeference: no place on the Earth has such a one, in any unit."""
+
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
 
@@ -381,10 +384,15 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     # A CRS with pixel coordinates would put the image at the origin of the map: not known.
     if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
         return GeoGrid(shape), _unused_position(dataset, name)
-    if not _has_distinct_pixels(GeoGrid(shape, transform)):
+    placed = GeoGrid(shape, transform)
+    damage = ""
+    if max(map(abs, placed.bounds_xy)) > _MOST_COORDINATE:
+        damage = "coordinates beyond those of any place"
+    elif not _has_distinct_pixels(placed):
+        damage = "pixels that are too small for the digits of its coordinates"
+    if damage:
         note = (
-            f"{name} has pixels that are too small for the digits of its coordinates, so that its "
-            "georeference is damaged: its results are in pixels."
+            f"{name} has {damage}, so that its georeference is damaged: its results are in pixels."
         )
         return GeoGrid(shape), note
     crs = _crs_of(dataset, name)

@@ -55,20 +55,21 @@ def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None
 
 
 @pytest.mark.parametrize(
-    "transform",
+    ("transform", "damage"),
     [
-        Affine(0.5, 0, 600_000, 0, -1e-20, 9_000_000),
-        Affine(1e-9, 0, 600_000, 0, -1e-9, 9_000_000),
-        Affine(0.5, 0, 1e20, 0, -0.5, 9_000_000),
+        (Affine(0.5, 0, 600_000, 0, -1e-20, 9_000_000), "too small for the digits"),
+        (Affine(1e-9, 0, 600_000, 0, -1e-9, 9_000_000), "too small for the digits"),
+        (Affine(0.5, 0, 1e20, 0, -0.5, 9_000_000), "beyond those of any place"),
+        (Affine(-1e240, 0, 600_000, 0, -1e100, 9_000_000), "beyond those of any place"),
     ],
 )
-def test_pixels_too_small_for_doubles_have_no_georeference(
-    tmp_path: Path, rgb: np.ndarray, transform: Affine
+def test_a_position_that_no_image_has_is_not_used(
+    tmp_path: Path, rgb: np.ndarray, transform: Affine, damage: str
 ) -> None:
     source = open_raster(write_tiff(tmp_path / "a.tif", rgb, transform=transform))
     assert source.grid.crs is None
     assert source.grid.transform.is_identity
-    assert any("too small for the digits" in note for note in source.notes)
+    assert any(damage in note for note in source.notes)
 
 
 @pytest.mark.parametrize("size_m", [1e-5, 0.01, 1e6])

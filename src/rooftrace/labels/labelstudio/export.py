@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
 from rooftrace.labels.labelstudio.references import (
@@ -499,6 +499,4 @@ def _text_of(data: Mapping[str, Any], key: str) -> str:
 
 def _gsd_of(data: Mapping[str, Any]) -> float | None:
     value = data.get(GSD_KEY) if isinstance(data.get(ID_KEY), str) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        return None
-    return float(value)
+    return float(value) if is_gsd_m(value) else None

@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
-from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource
+from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource, is_gsd_m
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.references import GSD_KEY
 from rooftrace.labels.labelstudio.regions import (
@@ -47,7 +47,6 @@ MAX_WAIT_S = 60.0
 1,000 tasks at once. If it receives one prediction for several tasks, it requests each alone."""
 
 _MAX_PAUSE_S = 5.0
-_MAX_GSD_M = 1e6
 _CONTEXT = "the regions of a smart tool"
 _LOG = logging.getLogger(__name__)
 
@@ -379,8 +378,7 @@ class Labeller:
             )
         own_gsd_m = data.get(GSD_KEY)
         gsd_m = control.settings.gsd_m if own_gsd_m is None else own_gsd_m
-        if gsd_m is not None and (isinstance(gsd_m, bool) or not isinstance(gsd_m, int | float)
-                                  or not 0 < gsd_m < _MAX_GSD_M):  # fmt: skip
+        if gsd_m is not None and not is_gsd_m(gsd_m):
             raise LabelError(
                 f"The data of task {number} has {GSD_KEY} = {str(gsd_m)[:40]!r}; expected "
                 "metres per pixel.",
