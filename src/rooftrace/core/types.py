@@ -288,8 +288,9 @@ LEAST_GSD_M, MOST_GSD_M = 1e-4, 1e6
 
 def is_gsd_m(value: object) -> TypeGuard[float]:
     """Return True for a number of metres per pixel in this range."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and LEAST_GSD_M <= value <= MOST_GSD_M
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return LEAST_GSD_M <= value <= MOST_GSD_M
 
 
 @dataclass(frozen=True)

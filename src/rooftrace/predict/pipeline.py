@@ -537,7 +537,7 @@ def _answered_ahead(
         for batch in batches:
             waiting.append((batch, pool.submit(_outputs, batch, shared)))
             # One more waits, so that no thread is idle while the others work on earlier batches.
-            if len(waiting) > _PARALLEL:
+            while sum(one.pixels is not None for one, _ in waiting) > _PARALLEL:
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL

@@ -271,6 +271,31 @@ def test_batches_that_run_at_the_same_time_keep_their_order(
     np.testing.assert_array_equal(found.score, expected.score)
 
 
+class PairedEngine(PointwiseEngine):
+    """An engine whose batches end in pairs: one alone would wait until the barrier breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = threading.Barrier(2, timeout=60)
+
+    def parallel(self, count: int) -> PairedEngine:
+        assert count == 2
+        return self
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self.pair.wait()
+        return super().run(batch)
+
+
+def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ends of scenes are no batches for the network, and do not count as running."""
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2 * 3 * 64**2)
+    plans = [plan_scene(scene((64, 64), holes=False), SPEC) for _ in range(12)]
+    for one in run_scenes([SceneBlocks(plan) for plan in plans], PairedEngine()):
+        assert len(list(one)) == 1
+        assert one.error is None
+
+
 def test_a_failing_tile_fails_the_run_with_its_window() -> None:
     source = scene((400, 400), holes=False)
     plan = plan_scene(source, SPEC, tile_px=128)
