@@ -536,14 +536,23 @@ def _answered_ahead(
         waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_outputs, batch, shared)))
-            # One more waits, so that no thread is idle while the others work on earlier batches.
-            while sum(one.pixels is not None for one, _ in waiting) > _PARALLEL:
+            while _is_enough([one.pixels for one, _ in waiting if one.pixels is not None]):
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
         for done, future in waiting:
             outputs, seconds = future.result()
             yield done, outputs, seconds / _PARALLEL
+
+
+def _is_enough(pixels: Sequence[NDArray[Any]]) -> bool:
+    """Return True if so many batches wait for the network that no thread will be idle.
+
+    One more than the threads is enough if all are of the same size. Behind a large batch, the other
+    threads can run many small ones in the meantime. Without a batch, nothing has to be waited for.
+    """
+    sizes = [one.size for one in pixels]
+    return sum(sizes) >= (_PARALLEL + 1) * max(sizes, default=0)
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:

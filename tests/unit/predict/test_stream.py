@@ -296,6 +296,34 @@ def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.Monkey
         assert one.error is None
 
 
+class LargeLastEngine(PointwiseEngine):
+    """An engine on which a large tile takes as long as six small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = threading.Semaphore(0)
+
+    def parallel(self, count: int) -> LargeLastEngine:
+        assert count == 2
+        return self
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        if batch.shape[-1] > 64:
+            assert all(self.small.acquire(timeout=60) for _ in range(6))
+        else:
+            self.small.release()
+        return super().run(batch)
+
+
+def test_small_batches_run_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 1)
+    sides = (256, *[64] * 8)
+    plans = [plan_scene(scene((side, side), holes=False), SPEC) for side in sides]
+    for one in run_scenes([SceneBlocks(plan) for plan in plans], LargeLastEngine()):
+        assert len(list(one)) == 1
+        assert one.error is None
+
+
 def test_a_failing_tile_fails_the_run_with_its_window() -> None:
     source = scene((400, 400), holes=False)
     plan = plan_scene(source, SPEC, tile_px=128)
