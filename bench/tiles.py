@@ -255,7 +255,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
                 paths = predictor.paths_for(job.source, out, job.name)
                 plan = plan_scene(job.source, bundle.spec, options)
             with step("read the pixels"):
-                data = job.source.read().data
+                data = plan.source.read().data
             answer = np.full((bundle.spec.outputs, *grid.shape), 128, np.uint8)
             # As smooth as masks are, for the PNG.
             answer[:, 50:90, 40:150] = 255
