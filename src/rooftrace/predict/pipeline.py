@@ -546,7 +546,7 @@ def _answered_ahead(
 
 
 def _is_enough(pixels: Sequence[NDArray[Any]]) -> bool:
-    """Return True if so many batches wait for the network that no thread will be idle.
+    """Return True if enough batches wait for the network to keep all its threads busy.
 
     One more than the threads is enough if all are of the same size. Behind a large batch, the other
     threads can run many small ones in the meantime. Without a batch, nothing has to be waited for.
