@@ -536,7 +536,7 @@ def _answered_ahead(
         waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_outputs, batch, shared)))
-            while _is_enough([one.pixels for one, _ in waiting if one.pixels is not None]):
+            while _is_enough([one for one, _ in waiting]):
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
@@ -545,14 +545,14 @@ def _answered_ahead(
             yield done, outputs, seconds / _PARALLEL
 
 
-def _is_enough(pixels: Sequence[NDArray[Any]]) -> bool:
+def _is_enough(waiting: Sequence[_Batch]) -> bool:
     """Return True if enough batches wait for the network to keep all its threads busy.
 
     One more than the threads is enough if all are of the same size. Behind a large batch, the other
-    threads can run many small ones in the meantime. Without a batch, nothing has to be waited for.
+    threads can run many small ones in the meantime. Batches without a tile are not waited for.
     """
-    sizes = [one.size for one in pixels]
-    return sum(sizes) >= (_PARALLEL + 1) * max(sizes, default=0)
+    sizes = [0 if one.pixels is None else one.pixels.size for one in waiting]
+    return bool(sizes) and sum(sizes) >= (_PARALLEL + 1) * max(sizes)
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:

@@ -296,6 +296,15 @@ def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.Monkey
         assert one.error is None
 
 
+def test_an_engine_for_several_threads_gets_no_empty_tile() -> None:
+    image = np.zeros((3, 64, 64), np.uint8)
+    nodata = ArraySource(image, valid=np.zeros((64, 64), bool))
+    engine = ParallelEngine()
+    for one in run_scenes([SceneBlocks(plan_scene(nodata, SPEC)) for _ in range(6)], engine):
+        assert [block.mask.min() for block in one] == [NODATA]
+    assert engine.count == 0
+
+
 class LargeLastEngine(PointwiseEngine):
     """An engine on which a large tile takes as long as six small ones."""
 
