@@ -281,7 +281,8 @@ class OpenVinoEngine:
         shapes = model.input(0).partial_shape, model.output(0).partial_shape
         expected = len(self._spec.bands), self._spec.outputs
         for shape, count, what in zip(shapes, expected, ("bands", "channels")):
-            if len(shape) != 4 or (shape[1].is_static and shape[1].get_length() != count):
+            known = shape.rank.is_static and len(shape) == 4
+            if not known or (shape[1].is_static and shape[1].get_length() != count):
                 raise BundleError(
                     f"The graph in {self._source} has the shape {shape}, "
                     f"expected (n, {count}, y, x): its contract names {count} {what}.",
