@@ -6,7 +6,7 @@ writes `default.rooftrace` and `accurate.json` there, as they lie in `src/rooftr
 needs ROOFTRACE_DATA and the extras `train` and `pretrained`, and takes about three hours on two
 cores. A run that was stopped goes on where it stopped: a step whose file is there is not repeated,
 and a training resumes. What follows the folder is given to each training, such as
-`--set epochs=1`, to try the steps in minutes.
+`--set epochs=1`, to try the steps in minutes; a training resumes only with the same settings.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def main() -> None:
         run([RECIPES / "default_data.py", DATA])
     for name in ("default-first", "default-second", "default"):
         if not best(name).exists():
-            resumed = ["--resume"] if (RUNS / name / "checkpoints").is_dir() else []
+            resumed = ["--resume"] if (RUNS / name / "checkpoints" / "last.ckpt").is_file() else []
             run(["-m", "rooftrace", "train", RECIPES / f"{name}.toml", "-o", RUNS / name,
-                 *resumed, *([] if resumed else settings)])  # fmt: skip
+                 *resumed, *settings])  # fmt: skip
     for made, arguments in steps(out):
         if not made.exists():
             run(arguments)

@@ -386,10 +386,10 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
         return GeoGrid(shape), _unused_position(dataset, name)
     placed = GeoGrid(shape, transform)
     damage = ""
-    if max(map(abs, placed.bounds_xy)) > _MOST_COORDINATE:
-        damage = "coordinates beyond those of any place"
-    elif not _has_distinct_pixels(placed):
+    if not _has_distinct_pixels(placed):
         damage = "pixels that are too small for the digits of its coordinates"
+    elif max(map(abs, placed.bounds_xy)) > _MOST_COORDINATE:
+        damage = "coordinates beyond those of any place"
     if damage:
         note = (
             f"{name} has {damage}, so that its georeference is damaged: its results are in pixels."

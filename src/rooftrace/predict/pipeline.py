@@ -46,7 +46,8 @@ _PARALLEL = 2
 """Number of batches that an engine runs at the same time, if it can."""
 
 _FINISHING_PX = 16 * 2**20
-"""Number of pixels in unfinished blocks above which the network pauses."""
+"""Number of pixels in unfinished blocks above which the network pauses, and above which blocks do
+not wait for more tiles."""
 
 Answer = NDArray[np.uint8]
 """(channel, y, x) output of the network for a tile, in 255ths."""
@@ -243,6 +244,11 @@ class _Batch:
         """Tiles that are run."""
         tiles = [one for one in self.events if isinstance(one, _Tile)]
         return [one for one in tiles if one.pixels is not None]
+
+    @cached_property
+    def ended_px(self) -> int:
+        """Number of pixels in the blocks that end."""
+        return _pixels([one for one in self.events if isinstance(one, _BlockEnd)])
 
 
 class _SceneReader:
@@ -484,8 +490,11 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
     """Combine tiles of the same shape into batches, across blocks and scenes, in reading order."""
     events: list[_Tile | _BlockEnd] = []
     pixels: list[NDArray[Any]] = []
+    ended_px = 0
 
     def batch() -> _Batch:
+        nonlocal ended_px
+        ended_px = 0
         together = None
         if pixels:
             # A single tile is not copied.
@@ -504,8 +513,12 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
                     yield batch()
                 pixels.append(own)
             events.append(event)
-            full = bool(pixels) and (len(pixels) + 1) * pixels[0][0].size > BATCH_PX
-            if full or (not pixels and isinstance(event, _BlockEnd)):
+            is_full = bool(pixels) and (len(pixels) + 1) * pixels[0][0].size > BATCH_PX
+            if isinstance(event, _BlockEnd):
+                ended_px += _pixels([event])
+                # Blocks of nodata have no tiles that would fill the batch.
+                is_full = is_full or not pixels or ended_px > _FINISHING_PX
+            if is_full:
                 yield batch()
     if events:
         yield batch()
@@ -536,7 +549,7 @@ def _answered_ahead(
         waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_outputs, batch, shared)))
-            while _is_enough([one for one, _ in waiting]):
+            while waiting and (waiting[0][1].done() or _is_enough([one for one, _ in waiting])):
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
@@ -549,10 +562,15 @@ def _is_enough(waiting: Sequence[_Batch]) -> bool:
     """Return True if enough batches wait for the network to keep all its threads busy.
 
     One more than the threads is enough if all are of the same size. Behind a large batch, the other
-    threads can run many small ones in the meantime. Batches without a tile are not waited for.
+    threads can run many small ones in the meantime. Batches without a tile keep no thread busy, but
+    the blocks that they end need memory.
     """
     sizes = [0 if one.pixels is None else one.pixels.size for one in waiting]
-    return bool(sizes) and sum(sizes) >= (_PARALLEL + 1) * max(sizes)
+    if sum(sizes) >= (_PARALLEL + 1) * max(sizes):
+        return True
+    # The last block does not count, so that a large one does not stop the network by itself.
+    ended_px = [one.ended_px for one in waiting if one.ended_px]
+    return sum(ended_px[:-1]) > _FINISHING_PX
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:

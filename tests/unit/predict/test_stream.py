@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +331,44 @@ def test_small_batches_run_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -
     plans = [plan_scene(scene((side, side), holes=False), SPEC) for side in sides]
     for one in run_scenes([SceneBlocks(plan) for plan in plans], LargeLastEngine()):
         assert len(list(one)) == 1
+        assert one.error is None
+
+
+class SlowEngine(PointwiseEngine):
+    """An engine that runs until too many scenes are read, or long enough to read them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.too_many = threading.Event()
+
+    def parallel(self, count: int) -> SlowEngine:
+        assert count == 2
+        return self
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        assert not self.too_many.wait(0.5)
+        return super().run(batch)
+
+
+@pytest.mark.parametrize("batch_px", [1, 2**20], ids=["full batch", "batch that is not full"])
+def test_nodata_is_not_collected_behind_a_batch(
+    monkeypatch: pytest.MonkeyPatch, batch_px: int
+) -> None:
+    """Each block keeps its validity until it is finished: many of them would fill the memory."""
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", batch_px)
+    monkeypatch.setattr("rooftrace.predict.pipeline._FINISHING_PX", 8 * 64**2)
+    engine = SlowEngine()
+
+    def scenes() -> Iterator[SceneBlocks]:
+        yield SceneBlocks(plan_scene(scene((64, 64), holes=False), SPEC))
+        for number in range(300):
+            if number == 100:
+                engine.too_many.set()
+            nothing = ArraySource(np.zeros((3, 64, 64), np.uint8), valid=np.zeros((64, 64), bool))
+            yield SceneBlocks(plan_scene(nothing, SPEC))
+
+    for number, one in enumerate(run_scenes(scenes(), engine)):
+        assert [block.mask.min() == NODATA for block in one] == [number > 0]
         assert one.error is None
 
 
