@@ -47,6 +47,9 @@ COUNTS = OUT / "counts.jsonl"
 START_S = 300.0
 """Maximum number of seconds in which a worker is ready."""
 
+STEP_S = 0.5
+"""Longest wait at a time, and the most that counts of it: a run may be stopped and continued."""
+
 
 def attempt(target: Target, folder: Path, name: str, data: bytes) -> dict[str, Any]:
     """Read one input in an empty folder; return how it ended, with a finding's data."""
@@ -109,6 +112,10 @@ def work(reader: str, seed: int, number: int) -> None:
             number += 1
 
 
+class NoStartError(Exception):
+    """A reader refuses its own valid files, or its process does not start."""
+
+
 class Worker:
     """A process that makes tries, and the lines that it writes."""
 
@@ -128,15 +135,23 @@ class Worker:
         first = self.answer(START_S)
         if first is None or "ready" not in first:
             self.end()
-            raise SystemExit(f"The reader {reader} does not start: {first}\n{self.tail()}")
+            raise NoStartError(f"The reader {reader} does not start: {first}\n{self.tail()}")
         self.folder = first["folder"]
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line; None if there is none in this time, or the process has ended."""
-        until = time.monotonic() + seconds
+        """Return the next line; None if there is none in this time, or the process has ended.
+
+        Time in which this process was stopped, with its worker, does not count.
+        """
+        left_s = seconds
         while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, until - time.monotonic())):
-                return None
+            started = time.monotonic()
+            is_there = self._selector.select(min(left_s, STEP_S))
+            left_s -= min(time.monotonic() - started, STEP_S)
+            if not is_there:
+                if left_s <= 0:
+                    return None
+                continue
             assert self.process.stdout is not None
             more = os.read(self.process.stdout.fileno(), 2**16)
             if not more:
@@ -165,10 +180,11 @@ class Worker:
 def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
     """Make tries for some seconds; return how many ended in which way, and keep the findings."""
     target, counts, number = TARGETS[reader], Counter[str](), 0
-    worker = Worker(reader, seed, number)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    worker, left_s = Worker(reader, seed, number), seconds
+    while left_s > 0:
+        started = time.monotonic()
         outcome = worker.answer(target.seconds)
+        left_s -= min(time.monotonic() - started, target.seconds)
         counts["tries"] += 1
         if outcome is None:
             hung = worker.process.poll() is None
@@ -259,14 +275,19 @@ def main() -> int:
     if unknown := set(readers) - set(TARGETS):
         parser.error(f"unknown readers {sorted(unknown)}; known: {', '.join(TARGETS)}")
     # Each reader is a process of its own; the threads wait for its answers.
+    rows: dict[str, Counter[str]] = {}
     with ThreadPoolExecutor(given.jobs) as pool:
         runs = {one: pool.submit(campaign, one, given.minutes * 60, given.seed) for one in readers}
-        rows = {one: run.result() for one, run in runs.items()}
+        for one, run in runs.items():
+            try:
+                rows[one] = run.result()
+            except NoStartError as error:
+                sys.stderr.write(f"{error}\n")
     columns = ("tries", "accepted", "refused", "finding", "kinds")
     lines = [f"{'reader':<14}" + "".join(f"{name:>10}" for name in columns)]
     lines += [f"{one:<14}" + "".join(f"{row[c]:>10}" for c in columns) for one, row in rows.items()]
     sys.stdout.write("\n".join(lines) + "\n")
-    return int(any(row["finding"] for row in rows.values()))
+    return int(len(rows) < len(runs) or any(row["finding"] for row in rows.values()))
 
 
 if __name__ == "__main__":
