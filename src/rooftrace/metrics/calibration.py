@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ class Reliability:
         gap = np.abs(self.share_right - self.mean_score)
         return float(np.nansum(gap * self.count) / self.count.sum())
 
-    @property
+    @cached_property
     def ece_by_chance(self) -> float:
         """Calibration error in 0..1 that chance alone exceeds in 5 of 100 cases.
 
