@@ -191,8 +191,9 @@ json_values = st.recursive(
 )
 numbers = st.lists(st.floats(-0.2, 1.2) | json_values, max_size=5)
 maps = st.fixed_dictionaries(
-    {"kind": st.sampled_from(["platt", "temperature", "isotonic"]) | json_values},
+    {"kind": st.sampled_from(["platt", "platt-divided", "temperature", "isotonic"]) | json_values},
     optional={
+        "divided": st.floats() | json_values,
         "slope": st.floats() | json_values,
         "intercept": st.floats() | json_values,
         "scores": numbers,
@@ -221,6 +222,7 @@ def test_any_content_is_read_or_refused(scratch: Path, calibration: Any) -> None
     except BundleError:
         return
     if made is not None:
-        values = made.apply(np.linspace(0, 1, 50, dtype=np.float32))
-        assert (np.diff(values) >= 0).all()
-        assert 0 <= values[0] <= values[-1] <= 1
+        for divided in (np.zeros(50, bool), np.ones(50, bool)):
+            values = made.apply(np.linspace(0, 1, 50, dtype=np.float32), divided)
+            assert (np.diff(values) >= 0).all()
+            assert 0 <= values[0] <= values[-1] <= 1
