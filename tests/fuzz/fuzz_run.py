@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -48,7 +49,26 @@ START_S = 300.0
 """Maximum number of seconds in which a worker is ready."""
 
 STEP_S = 0.5
-"""Longest wait at a time, and the most that counts of it: a run may be stopped and continued."""
+"""Seconds between two ticks of the clock."""
+
+
+class Clock:
+    """Seconds since its start in which this process was not stopped (by SIGSTOP, for example).
+
+    A thread adds the time between ticks, and no more than two ticks at once.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(STEP_S)
+            now = time.monotonic()
+            self.seconds += min(now - last, 2 * STEP_S)
+            last = now
 
 
 def attempt(target: Target, folder: Path, name: str, data: bytes) -> dict[str, Any]:
@@ -119,7 +139,8 @@ class NoStartError(Exception):
 class Worker:
     """A process that makes tries, and the lines that it writes."""
 
-    def __init__(self, reader: str, seed: int, number: int) -> None:
+    def __init__(self, reader: str, seed: int, number: int, clock: Clock) -> None:
+        self.clock = clock
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--work", reader, "--seed", str(seed),
@@ -139,17 +160,11 @@ class Worker:
         self.folder = first["folder"]
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next line; None if there is none in this time, or the process has ended.
-
-        Time in which this process was stopped, with its worker, does not count.
-        """
-        left_s = seconds
+        """Return the next line; None if there is none in this time, or the process has ended."""
+        end = self.clock.seconds + seconds
         while b"\n" not in self._buffer:
-            started = time.monotonic()
-            is_there = self._selector.select(min(left_s, STEP_S))
-            left_s -= min(time.monotonic() - started, STEP_S)
-            if not is_there:
-                if left_s <= 0:
+            if not self._selector.select(STEP_S):
+                if self.clock.seconds >= end:
                     return None
                 continue
             assert self.process.stdout is not None
@@ -177,14 +192,13 @@ class Worker:
         return self.log.read().decode(errors="replace")
 
 
-def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
+def campaign(reader: str, seconds: float, seed: int, clock: Clock) -> Counter[str]:
     """Make tries for some seconds; return how many ended in which way, and keep the findings."""
     target, counts, number = TARGETS[reader], Counter[str](), 0
-    worker, left_s = Worker(reader, seed, number), seconds
-    while left_s > 0:
-        started = time.monotonic()
+    worker = Worker(reader, seed, number, clock)
+    end = clock.seconds + seconds
+    while clock.seconds < end:
         outcome = worker.answer(target.seconds)
-        left_s -= min(time.monotonic() - started, target.seconds)
         counts["tries"] += 1
         if outcome is None:
             hung = worker.process.poll() is None
@@ -206,7 +220,7 @@ def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
         number += 1
         if worker.process.poll() is not None:
             worker.end()
-            worker = Worker(reader, seed, number)
+            worker = Worker(reader, seed, number, clock)
     worker.end()
     row = {"reader": reader, "seed": seed, "minutes": round(seconds / 60, 2), **counts}
     COUNTS.parent.mkdir(parents=True, exist_ok=True)
@@ -276,8 +290,9 @@ def main() -> int:
         parser.error(f"unknown readers {sorted(unknown)}; known: {', '.join(TARGETS)}")
     # Each reader is a process of its own; the threads wait for its answers.
     rows: dict[str, Counter[str]] = {}
+    clock, seconds = Clock(), given.minutes * 60
     with ThreadPoolExecutor(given.jobs) as pool:
-        runs = {one: pool.submit(campaign, one, given.minutes * 60, given.seed) for one in readers}
+        runs = {one: pool.submit(campaign, one, seconds, given.seed, clock) for one in readers}
         for one, run in runs.items():
             try:
                 rows[one] = run.result()

@@ -234,21 +234,18 @@ class _Batch:
     Args:
         events: Tiles and ends of blocks.
         pixels: (n, band, y, x) pixel values of the tiles to run; None if there are none.
+        ended_px: Number of pixels in the blocks that end.
     """
 
     events: Sequence[_Tile | _BlockEnd]
     pixels: NDArray[Any] | None
+    ended_px: int
 
     @cached_property
     def tiles(self) -> list[_Tile]:
         """Tiles that are run."""
         tiles = [one for one in self.events if isinstance(one, _Tile)]
         return [one for one in tiles if one.pixels is not None]
-
-    @cached_property
-    def ended_px(self) -> int:
-        """Number of pixels in the blocks that end."""
-        return _pixels([one for one in self.events if isinstance(one, _BlockEnd)])
 
 
 class _SceneReader:
@@ -494,14 +491,14 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
 
     def batch() -> _Batch:
         nonlocal ended_px
-        ended_px = 0
         together = None
         if pixels:
             # A single tile is not copied.
             together = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        made = _Batch(tuple(events), together)
+        made = _Batch(tuple(events), together, ended_px)
         events.clear()
         pixels.clear()
+        ended_px = 0
         return made
 
     for reader in readers:
@@ -566,7 +563,7 @@ def _is_enough(waiting: Sequence[_Batch]) -> bool:
     the blocks that they end need memory.
     """
     sizes = [0 if one.pixels is None else one.pixels.size for one in waiting]
-    if sum(sizes) >= (_PARALLEL + 1) * max(sizes):
+    if sum(sizes) >= (_PARALLEL + 1) * max(sizes, default=0):
         return True
     # The last block does not count, so that a large one does not stop the network by itself.
     ended_px = [one.ended_px for one in waiting if one.ended_px]

@@ -14,7 +14,7 @@ from typing import Any
 
 from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.core.text import plural
-from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.inputs import SceneInput, sizes_px
 from rooftrace.flows.predict.run import PredictRun
 from rooftrace.flows.predict.run_folder import (
     MADE,
@@ -89,12 +89,12 @@ class ClusterExecutor:
         return self.driver.notes
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+    ) -> Sequence[SceneInput]:
         run.notes += _share_limits(scenes, self.driver.machines)
         if len(scenes) == 1:
             return scenes
+        sizes = sizes_px(scenes)
         # All workers share a scene that is a large part of the run, so that none waits for it.
         fair_px = sum(sizes.values()) / min(self.driver.size, _BLOCK_WORKERS)
         limit_px = min(_WHOLE_PX, max(fair_px, BLOCK_PX**2))

@@ -44,9 +44,8 @@ class LocalExecutor:
         return [engine_processor(self.predictor.engine)]
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+    ) -> Sequence[SceneInput]:
         return scenes
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:

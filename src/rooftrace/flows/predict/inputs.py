@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.names import result_name
 from rooftrace.core.text import escape_surrogates, list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
@@ -27,7 +28,14 @@ from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.image_files import image_name, is_image_file, is_sidecar
 from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
-__all__ = ["CATALOGUE_SUFFIXES", "PredictInputs", "SceneInput", "find_inputs"]
+__all__ = [
+    "CATALOGUE_SUFFIXES",
+    "PredictInputs",
+    "SceneInput",
+    "about_total_px",
+    "find_inputs",
+    "sizes_px",
+]
 
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparquet")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
@@ -37,6 +45,12 @@ _MAX_LISTED = 3
 
 _MAX_SKIPPED_LISTED = 10
 """Maximum number of skipped files that a note lists."""
+
+_HEADER_REQUESTS = 16
+"""Number of headers of images on servers that are requested at the same time."""
+
+_COUNTED = 1000
+"""Number of images on disk from whose sizes that of all of them is estimated."""
 
 _TIFFS = (".tif", ".tiff")
 
@@ -238,6 +252,37 @@ def find_inputs(
         "provenance": None if provenance is None else asdict(provenance),
     }
     return PredictInputs(scenes, skipped, settings)
+
+
+def sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
+    """Return the number of pixels of each image by name; requests to servers run in parallel.
+
+    An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
+    """
+
+    def pixels(scene: SceneInput) -> int:
+        try:
+            return scene.source.grid.height * scene.source.grid.width
+        except RooftraceError:
+            return 0
+
+    remote = [scene for scene in scenes if scene.url]
+    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
+        sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
+    return sizes | {scene.name: pixels(scene) for scene in scenes if not scene.url}
+
+
+def about_total_px(scenes: Sequence[SceneInput]) -> int:
+    """Return the number of pixels of all images, estimated if more than 1,000 are on disk.
+
+    A header is read again with the pixels, so reading all of them first would take as long as the
+    decoding of small images.
+    """
+    on_disk = [scene for scene in scenes if not scene.url]
+    remote = [scene for scene in scenes if scene.url]
+    counted = on_disk[:: -(-len(on_disk) // _COUNTED) or 1]
+    total_px = sum(sizes_px(counted).values()) * len(on_disk) // max(len(counted), 1)
+    return total_px + sum(sizes_px(remote).values())
 
 
 def _images(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
 from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
-from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px
 from rooftrace.flows.predict.report import PredictOutput, PredictReport
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
@@ -67,9 +66,6 @@ _MAX_NOTES = 10
 
 _MAX_FIGURES = 1000
 """Maximum number of images in a run whose figures are written to run.json."""
-
-_HEADER_REQUESTS = 16
-"""Number of headers of images on servers that are requested at the same time."""
 
 
 def run_predict(
@@ -216,9 +212,8 @@ def predict_inputs(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
                 "With these settings they only approximate probabilities."
             )
-        sizes = _sizes_px(scenes)
-        run.total_px = sum(sizes.values())
-        rest = executor.predict_whole(run, folder, scenes, sizes, strict=strict)
+        run.total_px = about_total_px(scenes)
+        rest = executor.predict_whole(run, folder, scenes, strict=strict)
         run.predict(rest, executor.run_scenes, strict=strict)
         # The engine adds notes while it runs.
         notes = getattr(predictor.engine, "notes", ())
@@ -266,24 +261,6 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
                     f"The result of {scene.path} would be written over the input {target}.",
                     remedy="Choose another folder with -o.",
                 )
-
-
-def _sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
-    """Return the number of pixels of each image by name; requests to servers run in parallel.
-
-    An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
-    """
-
-    def pixels(scene: SceneInput) -> int:
-        try:
-            return scene.source.grid.height * scene.source.grid.width
-        except RooftraceError:
-            return 0
-
-    remote = [scene for scene in scenes if scene.url]
-    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
-        sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
-    return sizes | {scene.name: pixels(scene) for scene in scenes if not scene.url}
 
 
 def _identity(executor: Executor) -> dict[str, Any]:
@@ -362,16 +339,14 @@ class Executor(Protocol):
         ...
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+    ) -> Sequence[SceneInput]:
         """Predict the scenes that one worker predicts by itself, and return the others.
 
         Args:
             run: Run that receives the results.
             folder: Folder of the run.
             scenes: All scenes of the run.
-            sizes: Number of pixels of the scenes by name.
             strict: Whether the run stops starting scenes after one has failed.
         """
         ...
@@ -410,7 +385,7 @@ class PredictRun:
         progress: See `Progress`.
         on_done: See `OnDone`.
         segmenter: See `run_predict`.
-        total_px: Number of pixels of all images, for `progress`.
+        total_px: Number of pixels of all images for `progress`; see `about_total_px`.
         outputs: Outputs of finished images by name.
         failed: Shown names and errors of failed images by name.
         notes: Notes for the user.
@@ -548,7 +523,7 @@ class PredictRun:
             self._buildings += buildings
             if self.progress is not None:
                 done_px = self._done_px + self._ahead_px.total()
-                self.progress(done_px, self.total_px, self._buildings)
+                self.progress(done_px, max(done_px, self.total_px), self._buildings)
 
     def _add(
         self,
