@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from command_line import call, command
+from tiny_models import needs_bf16
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -36,7 +37,7 @@ FORMS = [
     ("onnx", "fp32", "m.onnx", "openvino"),
     ("onnx", "fp16", "m.onnx", "onnxruntime"),
     ("onnx", "int8", "m.onnx", "openvino"),
-    ("openvino", "bf16", "m.xml", "openvino"),
+    pytest.param("openvino", "bf16", "m.xml", "openvino", marks=needs_bf16),
 ]
 
 
@@ -52,7 +53,8 @@ def test_an_export_is_a_model_of_every_command(
                         "-o", out)  # fmt: skip
     assert code == 0, answer
     assert answer == json.loads((tmp_path / f"{name}.report.json").read_text())
-    assert answer["parity"][0]["label_iou"] > 0.99
+    # Processors without VNNI add int8 in 16 bits, which saturate.
+    assert answer["parity"][0]["label_iou"] > (0.97 if precision == "int8" else 0.99)
     image = data / "images/0.png"
     code, answer = call("predict", image, "-m", out, "-o", tmp_path / "out")
     assert code == 0, answer

@@ -64,6 +64,8 @@ def engine(request: pytest.FixtureRequest, bundle: ModelBundle) -> Engine:
     kind = ENGINES[name]
     if precision not in kind.offers(bundle):
         pytest.skip(f"{name} has no {precision} of a bundle")
+    if lacking := kind.lacks(precision):
+        pytest.skip(lacking)
     try:
         kind.check()
     except (MissingExtraError, ConfigError) as error:

@@ -19,6 +19,7 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
+from tiny_models import needs_bf16
 
 BUNDLE = tiny_bundle()
 GRAPH_ENGINES = ["openvino", "onnxruntime"]
@@ -82,7 +83,7 @@ def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.Monke
     assert [shape[2] for shape, *_ in engine._networks] == [2048]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_threads_that_share_a_model_get_the_same_answers(
     precision: str, pixels: np.ndarray
 ) -> None:

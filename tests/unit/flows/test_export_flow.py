@@ -33,6 +33,7 @@ from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.predict.predictor import load
+from tiny_models import needs_bf16
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -81,7 +82,7 @@ EXPORTS = [
     ("onnx", "fp16", {"onnxruntime": "fp16"}),
     ("onnx", "int8", {"onnxruntime": "int8", "openvino": "int8"}),
     ("openvino", "fp32", {"openvino": "fp32"}),
-    ("openvino", "bf16", {"openvino": "bf16"}),
+    pytest.param("openvino", "bf16", {"openvino": "bf16"}, marks=needs_bf16),
     ("openvino", "fp16", {"openvino": "fp32"}),
     ("openvino", "int8", {"openvino": "int8"}),
 ]
