@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fuzz_mutate import mutate
+import numpy as np
+from fuzz_mutate import mutate, mutate_json
 from fuzz_target import TESTS, Files, Target, check, json_bytes, tif
 
 __all__ = ["TARGETS"]
@@ -146,6 +147,35 @@ def _train(folder: Path, *, resume: bool) -> None:
     fit(config, folder / "run", base=folder, resume=resume)
 
 
+def _mutate_checkpoint(
+    rng: np.random.Generator, name: str, data: bytes, others: list[bytes]
+) -> bytes:
+    """Mutate the file, or what it holds with the hash made right: its state or a tensor."""
+    if rng.random() < 0.2:
+        return mutate(rng, name, data, others)
+    import torch
+    from safetensors.torch import load, save
+
+    from rooftrace.train.checkpoint import _FORMAT, _STATE, _sha256
+
+    tensors = load(data)
+    if rng.random() < 0.6:
+        state = mutate_json(rng, tensors[_STATE].numpy().tobytes())
+        tensors[_STATE] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+    else:
+        names = sorted(set(tensors) - {_STATE})
+        chosen = names[int(rng.integers(0, len(names)))]
+        old = tensors[chosen]
+        tensors[chosen] = [
+            old[:0].clone(), old.reshape(-1)[:1].clone(), old.reshape(-1), old[None],
+            old.to(torch.int64), old.to(torch.float64), torch.full_like(old, 255),
+            torch.full_like(old.to(torch.float32), float("nan")),
+        ][int(rng.integers(0, 8))] if old.ndim else old[None]  # fmt: skip
+        if rng.random() < 0.2:
+            del tensors[chosen]
+    return save(tensors, {"format": _FORMAT, "sha256": _sha256(tensors)})
+
+
 def _read_checkpoint(path: Path) -> None:
     _train(path.parents[2], resume=True)
     check(not (path.parents[2] / "ran").exists(), "code in the checkpoint ran")
@@ -155,5 +185,5 @@ TARGETS = (
     Target("toml", _configurations, _read_configuration),
     Target("split", _splits, _read_split),
     Target("catalogue", _catalogues, _read_catalogue),
-    Target("checkpoint", _checkpoints, _read_checkpoint, mutate, 60.0),
+    Target("checkpoint", _checkpoints, _read_checkpoint, _mutate_checkpoint, 60.0),
 )

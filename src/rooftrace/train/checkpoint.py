@@ -117,6 +117,68 @@ def check_state_dict(
         )
 
 
+def checked_on_load(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Make an optimiser check a state before it is loaded, and return it.
+
+    Fused optimisers write as many values as a weight has into the tensors of their state, whose
+    shapes torch does not compare: too small ones would damage the memory of the process.
+
+    Raises:
+        DataError: When a state is loaded: a tensor does not have the shape or the type that it has
+            for its weight, or a setting of a group has another type.
+    """
+    optimizer.register_load_state_dict_pre_hook(_check_optimizer_state)
+    return optimizer
+
+
+def _check_optimizer_state(optimizer: torch.optim.Optimizer, found: dict[str, Any]) -> None:
+    groups, now = found["param_groups"], optimizer.param_groups
+    weights: dict[Any, Tensor] = {}
+    for saved, own in zip(groups, now, strict=True):
+        for key, value in own.items():
+            if key != "params" and not _is_alike(saved.get(key), value):
+                raise _unusable_optimizer(f"{key} is {str(saved.get(key))[:40]!r}")
+        weights |= zip(saved["params"], own["params"], strict=True)
+    for number, values in found["state"].items():
+        weight = weights.get(number)
+        if weight is None:
+            raise _unusable_optimizer(f"there is no weight {str(number)[:40]!r}")
+        for key, value in values.items():
+            # SGD without momentum has None; the number of steps is one number for each weight.
+            if value is None and key == "momentum_buffer":
+                continue
+            expected = weight.new_empty((), dtype=torch.float32) if key == "step" else weight
+            if not isinstance(value, Tensor) or _form(value) != _form(expected):
+                kept = _form(value) if isinstance(value, Tensor) else repr(value)[:40]
+                raise _unusable_optimizer(
+                    f"{key} of the weight {number} is {kept}; expected {_form(expected)}"
+                )
+
+
+def _form(tensor: Tensor) -> tuple[tuple[int, ...], str]:
+    return tuple(tensor.shape), str(tensor.dtype)
+
+
+def _is_alike(value: Any, expected: Any) -> bool:
+    """Return whether a setting has the type that is expected; None fits where a switch is."""
+    if expected is None or isinstance(expected, bool):
+        return value is None or isinstance(value, bool)
+    if isinstance(expected, (int, float)):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and math.isfinite(value)
+    if isinstance(expected, (tuple, list)):
+        is_same = isinstance(value, (tuple, list)) and len(value) == len(expected)
+        return is_same and all(map(_is_alike, value, expected))
+    return type(value) is type(expected)
+
+
+def _unusable_optimizer(reason: str) -> DataError:
+    return DataError(
+        f"The state of the optimiser in the checkpoint does not fit this run: {reason}.",
+        remedy=UNUSABLE,
+    )
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's plugin for checkpoints in the format of this module."""
 

@@ -26,6 +26,7 @@ from rooftrace.models.pix2pix import Generator, PatchDiscriminator
 from rooftrace.train.checkpoint import (
     check_epochs,
     check_state_dict,
+    checked_on_load,
     last_checkpoint,
     load_weights,
     read_checkpoint,
@@ -187,7 +188,9 @@ class RefineTask(TrainingTask):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         settings = self.settings
         return [
-            torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(settings.beta1, 0.999))
+            checked_on_load(
+                torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(settings.beta1, 0.999))
+            )
             for net in (self.generator, self.discriminator)
         ]
 

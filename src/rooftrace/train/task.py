@@ -26,7 +26,7 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import Click, draw_clicks, middle, next_click
 from rooftrace.models.losses import parse_loss, separation_loss
-from rooftrace.train.checkpoint import check_state_dict
+from rooftrace.train.checkpoint import check_state_dict, checked_on_load
 from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig, sign_of
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.device import average_buffers, sum_over_processes
@@ -358,7 +358,7 @@ class SegmentationTask(TrainingTask):
         self.schedule.observe(figures)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.config.optimizer, self.net)
+        return checked_on_load(make_optimizer(self.config.optimizer, self.net))
 
     def configure_gradient_clipping(
         self,
