@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from rooftrace.engines.openvino import capabilities
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, write_bundle
-
-needs_bf16 = pytest.mark.skipif(
-    "BF16" not in capabilities(), reason="The processor has no instructions for bf16."
-)
-"""Mark of tests that run a network in bf16."""
 
 
 def write_tiny_bundle(path: Path, **changes: Any) -> Path:

@@ -124,8 +124,9 @@ def checked_on_load(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     shapes torch does not compare: too small ones would damage the memory of the process.
 
     Raises:
-        DataError: When a state is loaded: a tensor does not have the shape or the type that it has
-            for its weight, or a setting of a group has another type.
+        DataError: When a state is loaded: a weight has other values than this kind of optimiser
+            keeps, a tensor does not have the shape or the type that it has for its weight, or a
+            setting of a group has another type.
     """
     optimizer.register_load_state_dict_pre_hook(_check_optimizer_state)
     return optimizer
@@ -137,12 +138,17 @@ def _check_optimizer_state(optimizer: torch.optim.Optimizer, found: dict[str, An
     for saved, own in zip(groups, now, strict=True):
         for key, value in own.items():
             if key != "params" and not _is_alike(saved.get(key), value):
-                raise _unusable_optimizer(f"{key} is {str(saved.get(key))[:40]!r}")
+                raise _unusable_optimizer(f"{key} is {saved.get(key)!r:.40}")
         weights |= zip(saved["params"], own["params"], strict=True)
     for number, values in found["state"].items():
         weight = weights.get(number)
         if weight is None:
-            raise _unusable_optimizer(f"there is no weight {str(number)[:40]!r}")
+            raise _unusable_optimizer(f"there is no weight {number!r:.40}")
+        if values.keys() != _values_of(optimizer):
+            raise _unusable_optimizer(
+                f"the weight {number} has {sorted(map(str, values))}; expected "
+                f"{sorted(_values_of(optimizer))}"
+            )
         for key, value in values.items():
             # SGD without momentum has None; the number of steps is one number for each weight.
             if value is None and key == "momentum_buffer":
@@ -153,6 +159,13 @@ def _check_optimizer_state(optimizer: torch.optim.Optimizer, found: dict[str, An
                 raise _unusable_optimizer(
                     f"{key} of the weight {number} is {kept}; expected {_form(expected)}"
                 )
+
+
+def _values_of(optimizer: torch.optim.Optimizer) -> frozenset[str]:
+    """Return what an optimiser keeps for each weight; Adam is the base class of AdamW."""
+    if isinstance(optimizer, torch.optim.Adam):
+        return frozenset({"step", "exp_avg", "exp_avg_sq"})
+    return frozenset({"momentum_buffer"})
 
 
 def _form(tensor: Tensor) -> tuple[tuple[int, ...], str]:

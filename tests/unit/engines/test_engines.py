@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from processor_marks import needs_bf16
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines import onnxruntime, openvino
 from rooftrace.engines.base import ConstantEngine
@@ -19,7 +20,6 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
-from tiny_models import needs_bf16
 
 BUNDLE = tiny_bundle()
 GRAPH_ENGINES = ["openvino", "onnxruntime"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from processor_marks import needs_bf16
 from raster_files import write_geotiff
 from rooftrace.core.errors import (
     BandMismatch,
@@ -33,7 +34,6 @@ from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.predict.predictor import load
-from tiny_models import needs_bf16
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

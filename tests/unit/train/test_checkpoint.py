@@ -22,9 +22,14 @@ from safetensors.torch import load_file  # noqa: E402
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import DataError, ExportError, RooftraceError  # noqa: E402
 from rooftrace.train import checkpoint as module  # noqa: E402
-from rooftrace.train.checkpoint import SafeCheckpointIO, read_checkpoint  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.checkpoint import (  # noqa: E402
+    SafeCheckpointIO,
+    checked_on_load,
+    read_checkpoint,
+)
+from rooftrace.train.config import OptimizerConfig, TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.train.task import make_optimizer  # noqa: E402
 from training_runs import figures, weights  # noqa: E402
 
 if TYPE_CHECKING:
@@ -207,6 +212,62 @@ def test_content_that_does_not_fit_the_run_is_refused(tiny_folder: Path, run: Pa
     with pytest.raises(DataError, match=r"last\.ckpt does not fit this run") as caught:
         train(tiny_folder, run, "epochs=2", resume=True)
     assert caught.value.remedy
+
+
+def optimizer(kind: str, *, momentum: float = 0.9) -> torch.optim.Optimizer:
+    """Return an optimiser of one layer, after one step."""
+    own = {"momentum": momentum} if kind == "sgd" else {}
+    net = torch.nn.Linear(3, 2)
+    net(torch.ones(1, 3)).sum().backward()
+    made = checked_on_load(make_optimizer(OptimizerConfig(kind=kind, **own), net))
+    made.step()
+    return made
+
+
+@pytest.mark.parametrize(("kind", "momentum"), [("adamw", 0.9), ("adam", 0.9), ("sgd", 0.9),
+                                                ("sgd", 0.0)])  # fmt: skip
+def test_the_state_of_each_optimizer_is_loaded_again(kind: str, momentum: float) -> None:
+    kept = optimizer(kind, momentum=momentum).state_dict()
+    again = optimizer(kind, momentum=momentum)
+    again.load_state_dict(kept)
+    again.step()
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "message"),
+    [
+        # Fused Adam writes as many values as the weight has, past the end of these.
+        ("state", "exp_avg", torch.zeros(1), r"exp_avg of the weight 0 is \(\(1,\)"),
+        ("state", "exp_avg_sq", torch.zeros(6), r"exp_avg_sq .* expected \(\(2, 3\)"),
+        ("state", "exp_avg", torch.zeros(2, 3, dtype=torch.int64), "torch.int64"),
+        ("state", "step", torch.zeros(2), "step of the weight 0"),
+        ("state", "step", 1.0, "step of the weight 0 is 1.0"),
+        ("state", "exp_avg", None, "exp_avg of the weight 0 is None"),
+        ("state", "more", torch.zeros(2, 3), "the weight 0 has .*more"),
+        ("group", "lr", "fast", "lr is 'fast'"),
+        ("group", "lr", math.nan, "lr is nan"),
+        ("group", "betas", (0.9,), r"betas is \(0.9,\)"),
+        ("group", "amsgrad", "yes", "amsgrad is 'yes'"),
+    ],
+)
+def test_a_state_that_would_damage_memory_is_refused(
+    where: str, key: str, value: Any, message: str
+) -> None:
+    state = optimizer("adamw").state_dict()
+    (state["state"][0] if where == "state" else state["param_groups"][0])[key] = value
+    with pytest.raises(DataError, match=message):
+        optimizer("adamw").load_state_dict(state)
+
+
+def test_a_state_of_other_weights_or_of_another_kind_is_refused() -> None:
+    state = optimizer("adamw").state_dict()
+    state["state"][9] = state["state"][0]
+    with pytest.raises(DataError, match="there is no weight 9"):
+        optimizer("adamw").load_state_dict(state)
+    state = optimizer("adamw").state_dict()
+    del state["state"][1]["exp_avg"]
+    with pytest.raises(DataError, match=r"the weight 1 has .* expected .*exp_avg"):
+        optimizer("adamw").load_state_dict(state)
 
 
 def test_a_disk_that_becomes_full_leaves_the_last_checkpoint(

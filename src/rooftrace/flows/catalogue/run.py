@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Roo
 from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
-from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.report import PredictReport
 from rooftrace.flows.predict.run import Executor, OnDone, Progress, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
@@ -49,9 +48,6 @@ _PREDICT_LEVEL = 20
 
 _MERGE_LEVEL = 16
 """Level of the Z-order curve along which scenes are merged."""
-
-_HEADER_REQUESTS = 16
-"""Number of images whose headers are read at the same time."""
 
 _FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
 
@@ -296,8 +292,7 @@ def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]
             # The error is raised again and reported when the image is predicted.
             return False
 
-    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
-        missed = list(pool.map(is_missed, jobs))
+    missed = of_headers(is_missed, jobs)
     if jobs and all(missed):
         raise DataError(
             f"The area {area.name} lies outside of {plural(len(jobs), 'scene')} of "

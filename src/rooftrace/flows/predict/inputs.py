@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.names import result_name
@@ -34,6 +34,7 @@ __all__ = [
     "SceneInput",
     "about_total_px",
     "find_inputs",
+    "of_headers",
     "sizes_px",
 ]
 
@@ -53,6 +54,8 @@ _COUNTED = 1000
 """Number of images on disk from whose sizes that of all of them is estimated."""
 
 _TIFFS = (".tif", ".tiff")
+
+T = TypeVar("T")
 
 _NO_IMAGE = "The folder {} has no image among its {}."
 _NO_IMAGE_REMEDY = "Give the folder that holds the images themselves."
@@ -254,8 +257,25 @@ def find_inputs(
     return PredictInputs(scenes, skipped, settings)
 
 
+def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:
+    """Return the answer of a function that opens each image; requests to servers run in parallel.
+
+    Args:
+        function: Called with one image; from a thread of its own for an image on a server.
+        scenes: Images in the order of the answers.
+    """
+    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
+        requested = {
+            index: pool.submit(function, scene) for index, scene in enumerate(scenes) if scene.url
+        }
+        return [
+            requested[index].result() if scene.url else function(scene)
+            for index, scene in enumerate(scenes)
+        ]
+
+
 def sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
-    """Return the number of pixels of each image by name; requests to servers run in parallel.
+    """Return the number of pixels of each image by name; see `of_headers`.
 
     An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
     """
@@ -266,17 +286,14 @@ def sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
         except RooftraceError:
             return 0
 
-    remote = [scene for scene in scenes if scene.url]
-    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
-        sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
-    return sizes | {scene.name: pixels(scene) for scene in scenes if not scene.url}
+    return dict(zip([scene.name for scene in scenes], of_headers(pixels, scenes)))
 
 
 def about_total_px(scenes: Sequence[SceneInput]) -> int:
     """Return the number of pixels of all images, estimated if more than 1,000 are on disk.
 
-    A header is read again with the pixels, so reading all of them first would take as long as the
-    decoding of small images.
+    Opening all small images first would take as long as decoding them; each is opened again, with
+    its pixels, when it is predicted.
     """
     on_disk = [scene for scene in scenes if not scene.url]
     remote = [scene for scene in scenes if scene.url]
