@@ -25,6 +25,30 @@ def write_geotiff(path: Path, data: np.ndarray, **options: Any) -> Path:
     return path
 
 
+def with_blocks(tiff: bytes, block: bytes) -> bytes:
+    """Return a TIFF with the beginning of `block` in place of each of its compressed blocks.
+
+    Args:
+        tiff: TIFF with little-endian numbers, as GDAL writes it.
+        block: Bytes for each block; 0 follows where it is shorter than the block.
+    """
+    changed = bytearray(tiff)
+    place = struct.unpack_from("<I", changed, 4)[0]
+    tags: dict[int, tuple[int, ...]] = {}
+    for at in range(place + 2, place + 2 + 12 * struct.unpack_from("<H", changed, place)[0], 12):
+        tag, kind, count, value = struct.unpack_from("<HHII", changed, at)
+        numbers = struct.Struct(f"<{count}" + {3: "H", 4: "I"}.get(kind, "B"))
+        tags[tag] = numbers.unpack_from(changed, at + 8 if numbers.size <= 4 else value)
+    for offset, size in zip(tags[273], tags[279]):
+        changed[offset : offset + size] = block[:size].ljust(size, b"\0")
+    return bytes(changed)
+
+
+TOO_LONG = b"\x78\x9c\x01" + struct.pack("<HH", 65535, 0) + bytes(65535)
+"""Deflate stream of one piece that is longer than a block of fewer bytes: libtiff leaves the pixels
+of the block as memory was."""
+
+
 def png_of_rows(mode: str, rows: int) -> bytes:
     """Return a PNG of 256 × 256 pixels of the value 200 that holds fewer rows, unnoticed.
 

@@ -58,6 +58,7 @@ from rooftrace.io.remote import (
     url_stem,
     without_query,
 )
+from rooftrace.io.tiff_blocks import check_deflate_blocks
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 _KEEP_OPEN_PX = 2**20
@@ -102,6 +103,7 @@ class RasterFile:
         self._handle: Any = None
         self._pid = 0
         self._short_of_bytes = 0
+        self._blocks_checked = False
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -204,6 +206,7 @@ class RasterFile:
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
+        self._check_blocks()
         self._hold_blocks(window)
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
             data = dataset.read(header.read_indexes, window=area)
@@ -359,6 +362,18 @@ class RasterFile:
         check_regular(self.path)
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
+
+    def _check_blocks(self) -> None:
+        """Check once that a small image and its mask hold just their pixels.
+
+        For a large image the check would take as long as decoding it.
+        """
+        if self._blocks_checked or self._trusted or not _is_small(self.grid):
+            return
+        beside = mask_file(self.path)
+        for path in (self.path, *([] if beside is None else [beside])):
+            check_deflate_blocks(path)
+        self._blocks_checked = True
 
     def _explained(self, where: str) -> AbstractContextManager[None]:
         return reading_errors(self.name, where)
@@ -522,6 +537,9 @@ class RemoteRaster(RasterFile):
 
     def _check_sidecars(self, header: Header) -> None:
         """Do nothing: only the image itself is fetched."""
+
+    def _check_blocks(self) -> None:
+        """Do nothing: only the blocks that are needed are fetched."""
 
     def _environment(self) -> Any:
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")

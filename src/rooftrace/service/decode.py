@@ -37,6 +37,7 @@ from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
+from rooftrace.io.tiff_blocks import check_deflate_blocks
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 
@@ -313,7 +314,7 @@ class UploadFile(RasterFile):
         """Check format and size by the header of the file.
 
         Raises:
-            DataError: The file has none of the formats.
+            DataError: The file has none of the formats, or see `check_deflate_blocks`.
             TooLargeError: The image has more than `max_px` pixels, or too many bytes per pixel.
         """
         try:
@@ -337,6 +338,9 @@ class UploadFile(RasterFile):
                 f"{max_px:,} pixels of {_MAX_BYTES_PER_PX} bytes are accepted.",
                 remedy="Send a part of it, or start a job for a large scene.",
             )
+        # Of any size, because the memory of this process has held images of other clients.
+        check_deflate_blocks(self.path)
+        self._blocks_checked = True
 
     def header(self) -> dict[str, Any]:
         """Return the header as plain data."""

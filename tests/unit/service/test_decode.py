@@ -18,7 +18,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raster_files import png_of_rows
+from raster_files import TOO_LONG, png_of_rows, with_blocks, write_geotiff
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
 from rooftrace.core.names import upload_name
 from rooftrace.io.nodata import NodataRule
@@ -130,6 +130,20 @@ def test_a_png_with_too_few_rows_shows_no_memory_of_others(decoder: Decoder, mod
         decoder.decode(encoded(".png", image(seed, (256, 256))), "before.png")
     with pytest.raises(DataError, match=r"few\.png cannot be read"):
         decoder.decode(png_of_rows(mode, 3), "few.png")
+
+
+def test_a_tiff_with_a_block_that_is_too_long_shows_no_memory_of_others(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 60, 60), np.uint8)
+    path = write_geotiff(
+        tmp_path / "a.tif", pixels, compress="deflate", interleave="band", blockysize=60
+    )
+    for seed in range(3):
+        decoder.decode(encoded(".png", image(seed, (60, 60))), "before.png")
+    with pytest.raises(DataError, match=r"long\.tif is damaged") as caught:
+        decoder.decode(with_blocks(path.read_bytes(), TOO_LONG), "long.tif")
+    assert "/" not in caught.value.message
 
 
 def test_a_bomb_is_refused_by_its_header(decoder: Decoder, tmp_path: Path) -> None:

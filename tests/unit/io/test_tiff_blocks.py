@@ -1,0 +1,103 @@
+"""Blocks of a TIFF that libtiff fills only in part are refused, and no others."""
+
+from __future__ import annotations
+
+import zlib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from raster_files import TOO_LONG, with_blocks, write_geotiff
+from rooftrace.core.errors import DataError
+from rooftrace.io.raster import open_raster
+from rooftrace.io.tiff_blocks import check_deflate_blocks
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"tiled": True, "blockxsize": 32, "blockysize": 64},
+    {"blockysize": 7},
+]
+
+
+def write(path: Path, data: np.ndarray, **options: Any) -> Path:
+    return write_geotiff(path, data, **{"compress": "deflate"} | options)
+
+
+@pytest.mark.parametrize(
+    ("layout", "interleave", "big", "endianness"),
+    list(product(LAYOUTS, ("pixel", "band"), ("no", "yes"), ("little", "big"))),
+)
+def test_sound_files_pass_with_masks_and_overviews(
+    layout: dict[str, Any], interleave: str, big: str, endianness: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for dtype, bands, predictor in ((np.uint8, 1, 1), (np.uint16, 3, 2), (np.float32, 4, 3)):
+        data = (rng.random((bands, 101, 67)) * 200).astype(dtype)
+        path = write(
+            tmp_path / "a.tif", data, interleave=interleave, predictor=predictor, bigtiff=big,
+            endianness=endianness, **layout,
+        )  # fmt: skip
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK=True) as file,
+        ):
+            file.write_mask(np.where(data[0] > 100, 255, 0).astype(np.uint8))
+            file.build_overviews([2, 4])
+        check_deflate_blocks(path)
+
+
+@pytest.mark.parametrize("nbits", [1, 2, 4])
+def test_pixels_of_a_few_bits_pass(nbits: int, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 2, (1, 101, 67), np.uint8)
+    check_deflate_blocks(write(tmp_path / "a.tif", data, nbits=nbits))
+
+
+def test_absent_blocks_and_other_files_pass(tmp_path: Path) -> None:
+    empty = np.zeros((1, 300, 600), np.uint8)
+    check_deflate_blocks(write(tmp_path / "sparse.tif", empty, sparse_ok=True))
+    check_deflate_blocks(write(tmp_path / "lzw.tif", np.ones((1, 9, 9), np.uint8), compress="lzw"))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "empty").write_bytes(b"")
+    check_deflate_blocks(tmp_path / "a.png")
+    check_deflate_blocks(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_a_block_that_runs_over_its_end_is_refused(interleave: str, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (3, 60, 60), np.uint8)
+    path = write(tmp_path / "a.tif", data, interleave=interleave, blockysize=60)
+    path.write_bytes(with_blocks(path.read_bytes(), TOO_LONG))
+    with pytest.raises(DataError, match=r"a\.tif is damaged: .*deflate.*expected") as caught:
+        open_raster(path).read()
+    assert caught.value.remedy
+    # Files that no stranger made are not checked.
+    assert open_raster(path, trusted=True).read().data.shape == data.shape
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_a_block_of_another_size_is_refused(size: int, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (1, 4, 5), np.uint8)
+    path = write(tmp_path / "a.tif", data, blockysize=4)
+    path.write_bytes(with_blocks(path.read_bytes(), zlib.compress(bytes(size))))
+    with pytest.raises(DataError, match=f"{size} bytes; expected 20"):
+        check_deflate_blocks(path)
+
+
+def test_any_damage_of_a_file_passes_or_is_refused(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (3, 20, 20), np.uint8)
+    whole = write(tmp_path / "a.tif", data, blockysize=5).read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, 400, 3):
+            damaged[at] = rng.integers(256)
+        (tmp_path / "b.tif").write_bytes(damaged[: rng.integers(8, len(whole) + 1)])
+        try:
+            check_deflate_blocks(tmp_path / "b.tif")
+        except DataError:
+            refused += 1
+    assert refused > 100
