@@ -334,16 +334,30 @@ def _evaluate_folder(
     counts = PixelCounts.zero(len(spec.classes))
     outlines = BoundaryCounts.zero()
     for number, (sample, probability) in enumerate(_predictions(run, tiles)):
-        if spec.is_binary:
-            predicted = (probability[spec.building_channel] >= spec.threshold).astype(np.uint8)
-        else:
-            predicted = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
+        predicted = _class_map(probability, spec)
         counts += PixelCounts.of(sample.target, predicted, sample.valid, classes=len(spec.classes))
         truth = sample.target == spec.building_class
         outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
         if on_tile is not None:
             on_tile(number, sample, probability)
     return _FolderMetrics(tiles.name, counts, outlines)
+
+
+def _class_map(probability: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
+    """Return (y, x) class indices from (output, y, x) probabilities."""
+    if spec.is_binary:
+        found = probability[spec.building_channel] >= spec.threshold
+    else:
+        found = probability[: spec.channels].argmax(axis=0)
+    return np.asarray(found, np.uint8)
+
+
+def _inside(
+    probability: NDArray[np.float32], spec: BundleSpec, threshold: float
+) -> NDArray[np.bool_]:
+    """Return (y, x) True inside single buildings by the second head, in (output, y, x)."""
+    above: NDArray[np.bool_] = probability[-1] >= threshold
+    return ~above if spec.separation == "border" else above
 
 
 def _iou(counts: PixelCounts, spec: BundleSpec) -> float:
@@ -379,15 +393,11 @@ class BuildingEvaluator:
             probability: (output, y, x) probabilities of the model.
         """
         spec, values = self._spec, quantise(probability)
-        if spec.is_binary:
-            mask = (probability[0] >= spec.threshold).astype(np.uint8)
-        else:
-            mask = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
+        mask = _class_map(probability, spec)
         mask[~sample.valid] = 0
         markers = None
         if spec.separation is not None:
-            above = probability[-1] >= spec.separation_threshold
-            inside = ~above if spec.separation == "border" else above
+            inside = _inside(probability, spec, spec.separation_threshold)
             markers = (inside & (mask == spec.building_class)).astype(np.uint8)
         building = spec.building_class
         watershed = None
@@ -518,16 +528,11 @@ def _separated(
     probability: NDArray[np.float32], sample: Sample, spec: BundleSpec
 ) -> dict[float | None, NDArray[np.int32]]:
     """Return the (y, x) building numbers of one tile at each threshold."""
-    if spec.is_binary:
-        mask = probability[0] >= spec.threshold
-    else:
-        mask = probability[: spec.channels].argmax(axis=0) == spec.building_class
-    mask &= sample.valid
+    mask = (_class_map(probability, spec) == spec.building_class) & sample.valid
     buildings = trace(mask)
     found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, mask.shape)}
     for threshold in _THRESHOLDS:
-        above = probability[-1] >= threshold
-        markers = trace(mask & (~above if spec.separation == "border" else above))
+        markers = trace(mask & _inside(probability, spec, threshold))
         pieces = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
         found[threshold] = _rasterize(pieces, mask.shape)
     return found
