@@ -16,6 +16,8 @@ from rooftrace.flows.doctor import run_doctor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions, SceneOutput
+from rooftrace.predict.result import RESULT_FILES
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -104,6 +106,22 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
     mask = draw(tmp_path / "x" / "a_mask.png", (20, 50))
     with pytest.raises(ConfigError, match=r"written over the input .*a_mask\.png"):
         run_predict(find_inputs([one, mask]), read_models(bundle), tmp_path / "x")
+
+
+@pytest.mark.parametrize("output", RESULT_FILES)
+def test_an_input_is_refused_where_a_requested_output_would_replace_it(
+    bundle: Path, tmp_path: Path, output: SceneOutput
+) -> None:
+    others = tuple(one for one in RESULT_FILES if one != output)
+    # A GeoJSON is read as a catalogue, never as an image.
+    images = [ending for ending in RESULT_FILES[output] if not ending.endswith(".geojson")]
+    for number, ending in enumerate(images):
+        here = tmp_path / str(number)
+        inputs = find_inputs([draw(here / f"a{one}", (20, 50)) for one in (".png", ending)])
+        with pytest.raises(ConfigError, match=f"written over the input .*a{ending}"):
+            run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=(output,)))
+        assert len([*here.iterdir()]) == 2
+        run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=others))
 
 
 def test_empty_and_absent_are_reported(bundle: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.refine_outlines import check_refinable
-from rooftrace.predict.result import OutputPaths, SceneResult
+from rooftrace.predict.result import RESULT_FILES, OutputPaths, SceneResult
 from rooftrace.predict.tta import TtaChoice, applied_tta
 
 if TYPE_CHECKING:
@@ -250,10 +250,11 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
                 remedy="Predict them into different folders, or rename one of them.",
             )
     given = {scene.path.resolve() for scene in scenes}
+    endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
     for scene in scenes:
         if {"polygons", "density"} & {*outputs}:
             check_vector_path(out / f"{scene.name}.gpkg")
-        for ending in ("_mask.tif", "_mask.png", "_preview.png"):
+        for ending in endings:
             target = out / (scene.name + ending)
             # Most results do not exist, which is known faster than where a path leads.
             if target.exists() and target.resolve() in given:
