@@ -429,7 +429,8 @@ def test_too_many_cells_are_refused_before_anything_is_written(
     assert (code, counts(answer, "old")["outside"]) == (0, 1)
 
 
-def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["buildings", "polygons"])
+def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: str) -> None:
     mask = np.zeros((100, 200), np.uint8)
     mask[10:30, 10:40] = 1
     mask[50:80, 60:90] = 1
@@ -450,7 +451,7 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path) -> None:
         tmp_path / "buildings.gpkg",
         [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks[:2]],
     )
-    polygons = polygons.rename(tmp_path / "town_buildings.gpkg")
+    polygons = polygons.rename(tmp_path / f"town_{ending}.gpkg")
     new.rename(tmp_path / "town_mask.tif")
     _, again = call("compare", polygons, old, "-o", tmp_path / "out")
     assert (again["coverage"], again["statuses"]["gone"]["old"]) == ("mask", 1)

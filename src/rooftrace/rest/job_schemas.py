@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from rooftrace.core.text import in_api_terms
 from rooftrace.flows.finetune import Verdict
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.predict.result import RESULT_FILES
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.service.jobs.job import Job, JobFile, JobState, TrainingProgress, TrainingStep
 
@@ -275,7 +276,7 @@ def polygons_of(job: Job) -> JobFile | None:
     """Return the file with the polygons of a job that lie on the map; None if it has none."""
     if not (job.figures or {}).get("buildings"):
         return None
-    endings = ("_buildings.gpkg", "_polygons.gpkg")
+    endings = tuple(end for end in RESULT_FILES["polygons"] if end.endswith(".gpkg"))
     return next((file for file in job.files if file.name.endswith(endings)), None)
 
 

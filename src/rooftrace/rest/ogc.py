@@ -28,6 +28,7 @@ from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.machine import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
+from rooftrace.predict.result import RESULT_FILES
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.job_schemas import (
     JobQuery,
@@ -86,19 +87,17 @@ _STATUS: Mapping[JobState, Status] = {
 _OUTPUTS: Mapping[SceneOutput, tuple[str, str, Mapping[str, str]]] = {
     "mask": (
         "Mask", "Class of each pixel; PNG for an image without a georeference",
-        {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
+        RESULT_FILES["mask"],
     ),
     "polygons": (
         "Polygons", "Building outlines; GeoJSON in pixels for an image without a georeference",
-        {"_buildings.gpkg": "application/geopackage+sqlite3",
-         "_buildings.geojson": "application/geo+json"},
+        RESULT_FILES["polygons"],
     ),
-    "preview": (
-        "Preview", "Picture of the image with its buildings", {"_preview.png": "image/png"},
-    ),
+    "preview": ("Preview", "Picture of the image with its buildings", RESULT_FILES["preview"]),
     "density": (
         "Density", "Built-up share of each cell, if the metres per pixel are known",
-        {"_density.tif": "image/tiff"},
+        # An output is one file: the raster, not the cells as polygons or the picture.
+        {"_density.tif": RESULT_FILES["density"]["_density.tif"]},
     ),
 }  # fmt: skip
 """Title, description, and endings of the file with their media types."""
@@ -369,7 +368,7 @@ def _output_descriptions() -> dict[str, OgcValueDescription]:
             schema_={
                 "oneOf": [
                     {"type": "string", "contentEncoding": "binary", "contentMediaType": kind}
-                    for kind in kinds.values()
+                    for kind in dict.fromkeys(kinds.values())
                 ]
             },
         )
@@ -444,7 +443,7 @@ def _requested(execution: OgcExecution) -> list[SceneOutput]:
     for name, output in (execution.outputs or {}).items():
         if output.get("transmissionMode", "reference") != "reference":
             raise _invalid(f"The output {name!r} can be transmitted only by reference.")
-        kinds = _OUTPUTS[name][2].values()
+        kinds = dict.fromkeys(_OUTPUTS[name][2].values())
         wanted = output.get("format") or {}
         kind = wanted.get("mediaType") if isinstance(wanted, dict) else wanted
         if kind is not None and kind not in kinds:

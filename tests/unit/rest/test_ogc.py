@@ -130,6 +130,10 @@ def test_the_process_is_described(client: TestClient) -> None:
     assert process.items() >= one.items()
     assert one["links"][1]["href"].endswith(EXECUTION)
     assert set(process["outputs"]) == set(OUTPUTS)
+    formats = process["outputs"]["polygons"]["schema"]["oneOf"]
+    assert [one["contentMediaType"] for one in formats] == [
+        "application/geopackage+sqlite3", "application/geo+json",
+    ]  # fmt: skip
     inputs = process["inputs"]
     assert [name for name, value in inputs.items() if value["minOccurs"]] == ["image"]
     assert inputs["threshold"]["schema"] == {"type": "number", "minimum": 0, "maximum": 1}
@@ -273,15 +277,16 @@ def test_a_job_that_ends_meanwhile_is_dismissed(
     assert store.get(job_id) is None
 
 
-def test_results_are_links(client: TestClient, store: JobStore) -> None:
-    names = ("run.json", "scene_buildings.gpkg", "scene_density.png", "scene_mask.tif")
+@pytest.mark.parametrize("kind", ["buildings", "polygons"])
+def test_results_are_links(client: TestClient, store: JobStore, kind: str) -> None:
+    names = ("run.json", f"scene_{kind}.gpkg", "scene_density.png", "scene_mask.tif")
     job_id = add(store, "done", *names)
     answer = client.get(f"/ogc/jobs/{job_id}/results")
     check(answer.json(), "results")
     root = f"http://testserver/v1/jobs/{job_id}/results"
     assert {name: link["href"] for name, link in answer.json().items()} == {
         "mask": f"{root}/scene_mask.tif",
-        "polygons": f"{root}/scene_buildings.gpkg",
+        "polygons": f"{root}/scene_{kind}.gpkg",
     }
     assert answer.json()["mask"]["type"] == "image/tiff"
 

@@ -23,6 +23,7 @@ from rooftrace.io.reproject import reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
+from rooftrace.predict.result import RESULT_FILES
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
 BEND_M = 0.01
@@ -36,9 +37,6 @@ _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
 
 _BUILDING = ("building", "buildings")
-_POLYGONS_END, _MASK_END = "_buildings", "_mask.tif"
-"""Ends of the names of a scene's results."""
-
 _CHUNK = 50_000
 _UTF8 = ("utf-8", "surrogatepass")
 _PARQUET = (".parquet", ".geoparquet")
@@ -146,10 +144,12 @@ def read_buildings_layer(
 
 def _mask_beside(path: Path) -> tuple[Path, ...]:
     """Return the mask of the prediction that wrote the polygons, where it lies beside them."""
-    if not path.stem.endswith(_POLYGONS_END):
-        return ()
-    mask = path.with_name(f"{path.stem.removesuffix(_POLYGONS_END)}{_MASK_END}")
-    return (mask,) if mask.is_file() and is_raster(mask) else ()
+    # The polygons may have been converted to another format.
+    for ending in {Path(one).stem for one in RESULT_FILES["polygons"]}:
+        if path.stem.endswith(ending):
+            mask = path.with_name(f"{path.stem.removesuffix(ending)}_mask.tif")
+            return (mask,) if mask.is_file() and is_raster(mask) else ()
+    return ()
 
 
 def _files_of(folder: Path) -> list[Path]:

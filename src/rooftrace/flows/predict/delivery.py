@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import OnDone
 from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
+from rooftrace.predict.result import RESULT_FILES
 
 __all__ = ["Delivery", "Results", "results_in", "work_folder"]
 
@@ -29,9 +29,6 @@ _UPLOADS = 2
 
 _LAST = ("run.json", "manifest.json")
 """Files that are uploaded last: where they exist, all files that they name exist too."""
-
-_KINDS = r"_(mask|buildings|polygons|preview|density)\.[a-z]+"
-"""Pattern of what follows an image's name in the names of its results."""
 
 _SENT = ".sent.jsonl"
 """File that lists the uploaded files with their versions."""
@@ -158,14 +155,11 @@ class Delivery:
 
     def on_done(self, job: SceneInput, record: Mapping[str, Any]) -> None:
         """Upload the files of an image, in another thread."""
-        name = re.compile(re.escape(job.name) + _KINDS)
-        output = record["output"]
-        known = next(
-            (Path(output[kind]) for kind in ("mask", "polygons", "preview") if output[kind]), None
-        )
-        if known is not None:
-            for path in sorted(known.parent.iterdir()):
-                if name.fullmatch(path.name):
+        for kind, endings in RESULT_FILES.items():
+            made = record["output"][kind]
+            for ending in endings if made else ():
+                path = Path(made).with_name(f"{job.name}{ending}")
+                if path.exists():
                     self._sending.append(self._pool.submit(self._send, path))
 
     def shown(self, value: Any) -> Any:

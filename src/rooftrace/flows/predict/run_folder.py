@@ -19,6 +19,7 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import export_error, locked
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import ScenePlan
+from rooftrace.predict.result import RESULT_FILES
 
 __all__ = [
     "MADE",
@@ -44,9 +45,8 @@ MANIFEST = "journal.jsonl"
 _RUN_ID = "run"
 """Name of the file that holds the id of the run."""
 
-_LEFT_OVER = re.compile(
-    r"\.(.+_(mask|buildings|polygons|preview|density)(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{8})"
-)
+_KINDS = "|".join({Path(end).stem for ends in RESULT_FILES.values() for end in ends})
+_LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{{8}})")
 """Names of half-written results of a killed run, see `io.files.replacing` and
 `io.vector_write`. Other hidden files in the folder are not touched."""
 
