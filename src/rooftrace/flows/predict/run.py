@@ -545,12 +545,12 @@ class PredictRun:
             "provenance": asdict(plan.provenance),
             "failed_tiles": failed_tiles,
         }
-        self.outputs[scene.name] = output
         files = [output.mask, output.polygons, output.preview, output.density]
         record: dict[str, Any] = {"output": output.to_json(), "figures": figures}
         if result.outline is not None:
             record["outline"] = to_wkb(result.outline, hex=True)
         self.store.add(scene, [file for file in files if file is not None], record, stamp)
+        self.outputs[scene.name] = output
         if self.on_done is not None:
             self.on_done(scene, record)
 

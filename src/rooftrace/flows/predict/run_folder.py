@@ -186,15 +186,28 @@ class RunFolder:
             ExportError: The manifest cannot be written.
         """
         line = {"name": job.name, "stamp": stamp, "files": files, "record": dict(record)}
-        assert self._file is not None
         try:
             with self._lock:
-                self._known[job.name] = self._file.seek(0, 2)
-                self._file.write(json.dumps(line).encode() + b"\n")
-                self._file.flush()
+                self._known[job.name] = self._append(line)
         except OSError as error:
             raise export_error(self._work, error) from error
         shutil.rmtree(checkpoints_of(self._out, job), ignore_errors=True)
+
+    def _append(self, line: Mapping[str, Any]) -> int:
+        """Add a line to the manifest, or no part of it; return its offset."""
+        assert self._file is not None
+        offset = self._file.seek(0, 2)
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError:
+            # The file holds a part of the line, and its buffer keeps the rest until it is closed.
+            with suppress(OSError):
+                self._file.close()
+            self._file = (self._work / MANIFEST).open("r+b")
+            self._file.truncate(offset)
+            raise
+        return offset
 
     def checkpoints(self, job: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""

@@ -1,0 +1,93 @@
+"""The manifest of a run lists the finished images, also after a full disk or a power failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ExportError
+from rooftrace.flows.predict.inputs import SceneInput, find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.flows.predict.run_folder import MANIFEST, RunFolder, work_of
+from rooftrace.predict.model_set import read_models
+
+WITH = {"with": {"instruction_set": "AVX2"}}
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> list[SceneInput]:
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        Image.fromarray(np.full((20, 50, 3), 40, np.uint8)).save(tmp_path / "in" / f"{name}.png")
+    return list(find_inputs([tmp_path / "in"]).scenes)
+
+
+def record_of(scene: SceneInput) -> dict[str, Any]:
+    return {"name of the image": scene.name}
+
+
+def add(folder: RunFolder, *scenes: SceneInput) -> None:
+    for scene in scenes:
+        folder.add(scene, [], record_of(scene), scene.stamp)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    resource = pytest.importorskip("resource")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_an_image_that_does_not_fit_on_the_disk_is_not_listed(
+    scenes: list[SceneInput], tmp_path: Path
+) -> None:
+    a, b, c = scenes
+    manifest = work_of(tmp_path) / MANIFEST
+    with RunFolder(tmp_path, WITH) as folder:
+        add(folder, a)
+        written = manifest.read_bytes()
+        with (
+            files_of_at_most(len(written) + 10),
+            pytest.raises(ExportError, match="could not be written"),
+        ):
+            add(folder, b)
+        assert manifest.read_bytes() == written
+        assert folder.finished(a) == folder.record(a) == record_of(a)
+        assert folder.finished(b) is None
+        add(folder, c)
+        assert folder.record(c) == record_of(c)
+    with RunFolder(tmp_path, WITH) as folder:
+        assert [folder.finished(one) for one in (a, b, c)] == [record_of(a), None, record_of(c)]
+
+
+def test_an_image_whose_line_is_not_written_failed(
+    scenes: list[SceneInput], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_to = RunFolder.add
+
+    def full(
+        self: RunFolder, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None:
+        if scene.name == "b":
+            raise ExportError("The disk is full.")
+        add_to(self, scene, files, record, stamp)
+
+    monkeypatch.setattr(RunFolder, "add", full)
+    out = tmp_path / "out"
+    with pytest.raises(ExportError, match="The disk is full"):
+        run_predict(find_inputs([tmp_path / "in"]), read_models(bundle), out)
+    record = json.loads((out / "run.json").read_text())
+    listed = [[Path(one["input"]).name for one in record[key]] for key in ("outputs", "figures")]
+    assert listed == [["a.png", "c.png"]] * 2
+    assert [Path(one["input"]).name for one in record["failed"]] == ["b.png"]
