@@ -91,3 +91,31 @@ def test_an_image_whose_line_is_not_written_failed(
     listed = [[Path(one["input"]).name for one in record[key]] for key in ("outputs", "figures")]
     assert listed == [["a.png", "c.png"]] * 2
     assert [Path(one["input"]).name for one in record["failed"]] == ["b.png"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "not UTF-8", "zeros before a line", "number"])
+def test_images_before_a_damaged_line_are_kept(
+    scenes: list[SceneInput], tmp_path: Path, damage: str
+) -> None:
+    a, b, c = scenes
+    with RunFolder(tmp_path, WITH) as folder:
+        add(folder, *scenes)
+    manifest = work_of(tmp_path) / MANIFEST
+    *before, of_b, of_c = manifest.read_bytes().splitlines(keepends=True)
+    damaged = {
+        "cut": [of_b[:9]],
+        "zeros": [bytes(len(of_b) - 1), b"\n", of_c],
+        "not UTF-8": [of_b.replace(b"b", b"\xff"), of_c],
+        "zeros before a line": [bytes(len(of_b)), of_c],
+        "number": [b"0\n", of_c],
+    }
+    manifest.write_bytes(b"".join([*before, *damaged[damage]]))
+    for _ in range(2):
+        with RunFolder(tmp_path, WITH) as folder:
+            assert not folder.replaced
+            found = [folder.finished(one) for one in (a, b, c)]
+        assert found == [record_of(a), None, None]
+    with RunFolder(tmp_path, WITH) as folder:
+        add(folder, b)
+    with RunFolder(tmp_path, WITH) as folder:
+        assert folder.finished(b) == record_of(b)

@@ -272,10 +272,10 @@ class RunFolder:
         if begun and self._file.readline() == head:
             end = len(head)
             for line in self._file:
-                # An incomplete line is overwritten.
-                if not line.endswith(b"\n"):
+                known = _entry(line)
+                # It and all later lines are overwritten: their images are predicted again.
+                if known is None:
                     break
-                known = json.loads(line)
                 if "processors" in known:
                     self.add_processors(known["processors"])
                 else:
@@ -309,6 +309,18 @@ def _head(path: Path) -> dict[str, Any] | None:
         return None
     is_known = isinstance(head, dict) and "instruction_set" in head.get("with", ())
     return head if is_known else None
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return the content of a line of a manifest; None if it is incomplete or damaged.
+
+    A power failure may leave a part of a line, or zeros in its place.
+    """
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"processors", "name"} & {*entry} else None
 
 
 _BY_PROCESSOR = ("instruction_set", "engine", "settings")
