@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
+from threading import enumerate as all_threads
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from raster_files import write_geotiff
+from rooftrace.core.errors import DataError, ExportError
 from rooftrace.flows.predict import delivery as module
 from rooftrace.flows.predict.delivery import Delivery
 from rooftrace.flows.predict.inputs import find_inputs
@@ -17,6 +20,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.remote import ObjectAddress
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.result import RESULT_FILES
 
 
 @pytest.fixture
@@ -46,3 +50,37 @@ def test_files_of_a_density_alone_are_uploaded_with_their_image(
     assert early == {f"out/a_density.{suffix}" for suffix in ("tif", "gpkg", "png")}
     assert sent.get(timeout=60) == "out/run.json"
     assert sent.empty()
+
+
+def unwritable(_: Path, address: ObjectAddress) -> None:
+    raise ExportError(f"{address} could not be written.", remedy="Mend it.")
+
+
+def test_an_upload_that_fails_keeps_the_error_of_the_prediction(
+    open_delivery: Callable[..., Delivery],
+) -> None:
+    with pytest.raises(DataError) as caught, open_delivery(unwritable) as delivery:
+        (delivery.folder / "a_mask.tif").touch()
+        raise DataError("a.tif is damaged.", remedy="Copy it again.")
+    assert caught.value.message == (
+        "a.tif is damaged. s3://bucket/out/a_mask.tif could not be written. Mend it."
+    )
+    assert caught.value.remedy == "Copy it again."
+    with pytest.raises(ExportError, match="could not be written"), open_delivery(unwritable):
+        pass
+    assert (delivery.folder / "a_mask.tif").exists()
+
+
+def test_no_thread_is_left_after_an_upload_with_a_defect(
+    open_delivery: Callable[..., Delivery],
+) -> None:
+    def defect(_: Path, address: ObjectAddress) -> None:
+        raise RuntimeError(address.key)
+
+    delivery = open_delivery(defect)
+    with pytest.raises(RuntimeError, match=r"out/a_mask\.tif"), delivery:
+        (delivery.folder / "a_mask.tif").touch()
+        output = {"mask": str(delivery.folder / "a_mask.tif")}
+        scene = SimpleNamespace(name="a")
+        delivery.on_done(scene, {"output": dict.fromkeys(RESULT_FILES) | output})
+    assert not [thread for thread in all_threads() if thread.name.startswith("send")]

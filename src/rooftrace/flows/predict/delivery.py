@@ -147,11 +147,19 @@ class Delivery:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, RooftraceError):
+        try:
             # If some images failed, the results of the others are uploaded.
-            self._finish(complete=error is None)
-        else:
+            if error is None or isinstance(error, RooftraceError):
+                self._finish()
+        except RooftraceError as failure:
+            if not isinstance(error, RooftraceError):
+                raise
+            # A note would be in the traceback alone, which no command shows.
+            error.message = f"{error.message} {failure}"
+        finally:
             self._pool.shutdown(cancel_futures=True)
+        if error is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def on_done(self, job: SceneInput, record: Mapping[str, Any]) -> None:
         """Upload the files of an image, in another thread."""
@@ -173,7 +181,12 @@ class Delivery:
             return [self.shown(one) for one in value]
         return value
 
-    def _finish(self, *, complete: bool) -> None:
+    def _finish(self) -> None:
+        """Upload what is left.
+
+        Raises:
+            ExportError: A file could not be uploaded, or the folder cannot be read.
+        """
         for future in self._sending:
             future.result()
         left = [path for path in sorted(self.folder.rglob("*")) if self._is_result(path)]
@@ -188,8 +201,6 @@ class Delivery:
                 self._send(path)
         if self._failure is not None:
             raise self._failure
-        if complete:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_result(self, path: Path) -> bool:
         inside = path.relative_to(self.folder)
