@@ -61,24 +61,48 @@ from rooftrace.io.remote import (
 from rooftrace.io.tiff_blocks import check_deflate_blocks
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
-_KEEP_OPEN_PX = 2**20
-"""Minimum size of an image whose file stays open between reads; smaller images are read once."""
+_SMALL_PX = 2**20
+"""Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
+
+_MAX_OPEN = 32
+"""Maximum number of files that stay open after their headers were read, and of large files that
+stay open after their pixels were read."""
 
 
-class _LastHeader(threading.local):
-    """The small file of each thread whose header was read last and which is still open."""
+class _OpenFiles:
+    """The files that stay open between reads, those that were used last; all threads share it.
 
-    _file: weakref.ref[RasterFile] | None = None
+    Files of which only the header was read are counted separately, so that reading the headers of
+    a folder does not close the scene that is being read.
+    """
 
-    def replace(self, file: RasterFile) -> None:
-        """Keep `file` open, and close the one that was open before."""
-        last = None if self._file is None else self._file()
-        self._file = weakref.ref(file)
-        if last is not None and last is not file:
-            last.close()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._headers: weakref.WeakKeyDictionary[RasterFile, None] = weakref.WeakKeyDictionary()
+        self._pixels: weakref.WeakKeyDictionary[RasterFile, None] = weakref.WeakKeyDictionary()
+
+    def keep(self, file: RasterFile, *, header: bool) -> None:
+        """Keep a file open that was read, and close the one that was read longest ago.
+
+        The caller holds the lock of no file. A file that another thread reads stays open; that
+        thread calls this method when it has read it.
+        """
+        with self._lock:
+            self._headers.pop(file, None)
+            files = self._headers if header and file not in self._pixels else self._pixels
+            files.pop(file, None)
+            files[file] = None
+            if len(files) <= _MAX_OPEN:
+                return
+            oldest = next(iter(files))
+            del files[oldest]
+        oldest.close_unless_read()
 
 
-_LAST_HEADER = _LastHeader()
+_OPEN_FILES = _OpenFiles()
+if hasattr(os, "register_at_fork"):
+    # A child opens its own files, and another thread may have held the lock.
+    os.register_at_fork(after_in_child=_OPEN_FILES.__init__)  # type: ignore[misc]
 
 
 class RasterFile:
@@ -165,7 +189,7 @@ class RasterFile:
         """Name of the file or address of the image, and the date in its tags."""
         header = self._header  # checks the file before it is opened
         assert header is not None
-        with self._lock, self._explained("tags"), self._dataset(keep_open=True) as dataset:
+        with self._dataset("tags", header=True) as dataset:
             date = imagery_date(tags_of(dataset))
         return ResultProvenance(date, escape_surrogates(Path(self.name).name))
 
@@ -189,10 +213,21 @@ class RasterFile:
     def close(self) -> None:
         """Close the file; the next read opens it again."""
         with self._lock:
-            CACHE.need(self, 0)
-            handle, self._handle = self._handle, None
-            if handle is not None and self._pid == os.getpid():
-                self._close_file(handle)
+            self._close()
+
+    def close_unless_read(self) -> None:
+        """Close the file, unless a thread is reading it at the moment."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._lock.release()
+
+    def _close(self) -> None:
+        CACHE.need(self, 0)
+        handle, self._handle = self._handle, None
+        if handle is not None and self._pid == os.getpid():
+            self._close_file(handle)
 
     def read(self, window: Window | None = None) -> Raster:
         """Return the pixels of `window` in the dtype of the file.
@@ -208,7 +243,7 @@ class RasterFile:
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
         self._check_blocks()
         self._hold_blocks(window)
-        with self._lock, self._explained(str(window)), self._dataset() as dataset:
+        with self._dataset(str(window)) as dataset:
             data = dataset.read(header.read_indexes, window=area)
             mask = self._read_mask(dataset, area, window) if header.mask == "band" else None
         data, valid = self._interpreted(data, mask)
@@ -225,7 +260,7 @@ class RasterFile:
         header = self._header
         rows, cols = header.grid.shape
         try:
-            with self._lock, self._explained("overviews"), self._dataset() as dataset:
+            with self._dataset("overviews") as dataset:
                 stored = header.orientation.shape((rows, cols))
                 shapes = [(-(-stored[0] // n), -(-stored[1] // n)) for n in dataset.overviews(1)]
                 suitable = [shape for shape in shapes if min_px <= shape[0] * shape[1] <= max_px]
@@ -260,11 +295,11 @@ class RasterFile:
             DataError: the file cannot be read.
         """
         header = self._header
-        if header.file_format != "GTiff" or _is_small(header.grid):
+        if header.file_format != "GTiff" or is_small(header.grid.shape):
             return False
         if header.mask != "band" and not self._absent_is_nodata:
             return False
-        with self._lock, self._explained(str(window)), self._dataset() as dataset:
+        with self._dataset(str(window)) as dataset:
             if header.mask == "band":
                 return not self._read_mask(dataset, rasterio_window(window), window).any()
             return not self._has_blocks(dataset, window)
@@ -328,7 +363,7 @@ class RasterFile:
             # Every row of windows needs all stored rows.
             CACHE.need(self, header.grid.height * header.grid.width * header.bytes_per_px)
             return
-        if cols <= window.width or _is_small(header.grid):
+        if cols <= window.width or is_small(header.grid.shape):
             return
         # Also the blocks that the next row of windows shares with this one.
         held_rows = (-(-window.height // rows) + 2) * rows
@@ -341,11 +376,11 @@ class RasterFile:
 
     @cached_property
     def _header(self) -> Header:
-        with self._lock, self._explained("header"):
+        with self._explained("header"):
             self._check_present()
-            with self._dataset(keep_open=True) as dataset:
-                header = read_header(dataset, self.name, self._palette)
-                self._check_sidecars(header)
+        with self._dataset("header", header=True) as dataset:
+            header = read_header(dataset, self.name, self._palette)
+            self._check_sidecars(header)
         return header
 
     def _check_sidecars(self, header: Header) -> None:
@@ -392,30 +427,28 @@ class RasterFile:
         handle.close()
 
     @contextmanager
-    def _dataset(self, *, keep_open: bool = False) -> Iterator[Any]:
-        """Open the file while the block runs.
+    def _dataset(self, where: str, *, header: bool = False) -> Iterator[Any]:
+        """Lock and open the file while the block runs; errors name `where`, a part of the image.
 
-        With `keep_open` a small file stays open until the thread reads the header of another
-        one. Pixels are mostly read right after the header, and opening a small file takes as
-        long as decoding it. One open file for each thread bounds the number of open files.
+        A large file stays open for the next read. After its header a small file stays open, too:
+        pixels are mostly read right after the header, and opening a small file takes as long as
+        decoding it. `_OPEN_FILES` bounds the number of open files.
         """
-        with self._environment():
+        with self._lock, self._explained(where), self._environment():
             # A forked child must not share the file position of its parent.
             if self._handle is None or self._pid != os.getpid():
                 self._handle = self._open()
                 self._pid = os.getpid()
+            keep_open = False
             try:
                 yield self._handle
-            except BaseException:
-                keep_open = False
-                raise
+                keep_open = header or not is_small(self._handle.shape)
             finally:
-                small = self._handle.width * self._handle.height < _KEEP_OPEN_PX
-                if small and keep_open:
-                    _LAST_HEADER.replace(self)
-                elif small:
+                if not keep_open:
                     self._close_file(self._handle)
                     self._handle = None
+        if keep_open:
+            _OPEN_FILES.keep(self, header=header)
 
 
 def _without_ink(data: NDArray[Any]) -> NDArray[Any]:
@@ -425,8 +458,9 @@ def _without_ink(data: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(paper[:3] * paper[3] / full).astype(data.dtype)
 
 
-def _is_small(grid: GeoGrid) -> bool:
-    return grid.height * grid.width < _KEEP_OPEN_PX
+def is_small(shape: tuple[int, int]) -> bool:
+    """Return True if an image of this many rows and columns is better read whole than in parts."""
+    return shape[0] * shape[1] <= _SMALL_PX
 
 
 class RemoteRaster(RasterFile):
@@ -502,7 +536,7 @@ class RemoteRaster(RasterFile):
     def level_shapes(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of each overview, finest first."""
         _ = self._header
-        with self._lock, self._explained("overviews"), self._dataset() as dataset:
+        with self._dataset("overviews") as dataset:
             factors = dataset.overviews(1)
         height, width = self.grid.shape
         return tuple((-(-height // factor), -(-width // factor)) for factor in factors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from raster_files import png_of_rows, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import RasterSource, Window
+from rooftrace.io import raster as raster_module
 from rooftrace.io.gdal import is_complete_png, is_raster
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import open_raster
@@ -279,21 +281,101 @@ def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
     assert np.argwhere(~open_raster(path).read().valid).tolist() == [[2, 3], [4, 5]]
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
-def test_headers_of_many_small_files_leave_at_most_one_open(
-    tmp_path: Path, rgb: np.ndarray
-) -> None:
-    path = write_tiff(tmp_path / "a.tif", rgb)
-    kept = [open_raster(path) for _ in range(20)]
-    for source in kept:
-        assert source.grid.shape == (60, 80)
+needs_descriptors = pytest.mark.skipif(
+    not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does"
+)
+LARGE = np.zeros((1, 1100, 1100), np.uint8)
+
+
+def times_open(path: Path) -> int:
     opened = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
-    assert sum(link.resolve() == path.resolve() for link in opened) <= 1
+    return sum(link.resolve() == path.resolve() for link in opened)
+
+
+@needs_descriptors
+def test_headers_of_many_files_leave_few_open(
+    tmp_path: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", 3)
+    for name, data, most_open in (("small.tif", rgb, 0), ("large.tif", LARGE, 3)):
+        path = write_tiff(tmp_path / name, data)
+        kept = [open_raster(path) for _ in range(20)]
+        for source in kept:
+            assert source.grid.shape == data.shape[1:]
+        assert times_open(path) <= 3
+        for source in kept:
+            np.testing.assert_array_equal(source.read().data, data)
+        assert times_open(path) <= most_open
+        for source in kept:
+            source.close()
+        assert times_open(path) == 0
+
+
+@needs_descriptors
+def test_headers_do_not_close_the_scene_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", 3)
+    path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
+    scene = open_raster(path)
+    scene.read(Window(0, 0, 10, 10))
+    others = [open_raster(other) for _ in range(20)]
+    for source in others:
+        assert source.provenance.source == "b.tif"
+    assert scene.provenance.source == "a.tif"
+    assert times_open(path) == 1
+    for source in others:
+        source.read(Window(0, 0, 10, 10))
+    assert (times_open(path), times_open(other)) == (0, 3)
+    np.testing.assert_array_equal(scene.read().data, LARGE)
+
+
+@needs_descriptors
+def test_a_file_that_is_read_at_the_moment_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", 1)
+    path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
+    scene, others = open_raster(path), [open_raster(other) for _ in range(3)]
+    scene.read(Window(0, 0, 10, 10))
+    with scene._dataset("pixels") as dataset:
+        for source in others:
+            source.read(Window(0, 0, 10, 10))
+        assert not dataset.closed
+    assert times_open(path) == 1
+    others[0].read(Window(0, 0, 10, 10))
+    assert times_open(path) == 0
+
+
+@needs_descriptors
+def test_damaged_files_do_not_stay_open(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "a.tif", np.ones((1, 1100, 1100), np.uint8), compress="deflate")
+    path.write_bytes(path.read_bytes()[:-200])
+    kept = [open_raster(path) for _ in range(3)]
     for source in kept:
-        np.testing.assert_array_equal(source.read().data, rgb)
-    assert not [
-        link for link in Path("/proc/self/fd").iterdir() if link.resolve() == path.resolve()
-    ]
+        with pytest.raises(DataError, match=r"a\.tif cannot be read"):
+            source.read()
+    assert times_open(path) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_child_reads_although_a_thread_of_its_parent_kept_a_file_open(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from rooftrace.io.raster import _OPEN_FILES, open_raster\n"
+        "source = open_raster(sys.argv[1])\n"
+        "source.read()\n"
+        "_OPEN_FILES._lock.acquire()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(30)\n"
+        "    source.read()\n"
+        "    os._exit(0)\n"
+        "sys.exit(os.waitpid(child, 0)[1])\n"
+    )
+    path = write_tiff(tmp_path / "a.tif", LARGE)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert done.returncode == 0
 
 
 def test_the_content_names_the_format(tmp_path: Path, rgb: np.ndarray) -> None:
