@@ -29,6 +29,7 @@ from rooftrace.core.types import (
 )
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.image_header import BandInfo
+from rooftrace.io.raster import is_small
 
 _CACHE_BYTES = 96 * 2**20
 """Maximum size of the decoded images that are kept: enough for a row of tiles under a wide window,
@@ -37,12 +38,6 @@ so that no tile is decoded twice."""
 _MAX_OFFSET_PX = 0.05
 """Maximum distance of an image from the common grid; coordinates are rounded when they are
 written."""
-
-_SMALL_PX = 2**20
-"""Maximum size of an image that is decoded whole and kept for other windows."""
-
-_MAX_OPEN = 32
-"""Maximum number of large images whose files stay open."""
 
 _MAX_PX = 2**37
 _MIN_COVERED = 1000
@@ -95,7 +90,7 @@ class Mosaic:
         return ResultProvenance(source=escape_surrogates(Path(self._name).resolve().name))
 
     def close(self) -> None:
-        """Release the decoded images and close the open files."""
+        """Release the decoded images."""
         with self._lock:
             self._decoded.clear()
 
@@ -199,6 +194,12 @@ class TileMosaic(Mosaic):
     def _first(self) -> RasterSource:
         return next(iter(self._tiles.values()))
 
+    def close(self) -> None:
+        """Release the decoded tiles and close the files of all tiles."""
+        super().close()
+        for tile in self._tiles.values():
+            close_source(tile)
+
     def is_empty(self, window: Window) -> bool:
         """Return True if a window has no tile."""
         return next(self._under(window), None) is None
@@ -227,8 +228,8 @@ class TileMosaic(Mosaic):
 class AdjacentImages(Mosaic):
     """A `RasterSource` over images on one grid of pixels; where there is none, there is nodata.
 
-    Where images overlap, the valid pixels of the later one count. Memory holds one window, a cache
-    of decoded images and a few open files. It can be pickled; one thread at a time may read.
+    Where images overlap, the valid pixels of the later one count. Memory holds one window and a
+    cache of decoded images. It can be pickled; one thread at a time may read.
 
     Args:
         images: Images of one CRS, pixel size, dtype and number of bands; their headers are read
@@ -264,7 +265,6 @@ class AdjacentImages(Mosaic):
         self._check_dense(shape)
         transform = first.grid.transform @ Affine.translation(left, top)
         super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images), _CACHE_BYTES)
-        self._open: LruCache[int, SparseSource] = LruCache(_MAX_OPEN, on_evict=close_source)
         # Cells as large as the largest image: each image lies in four of them at most.
         self._cell = (
             max(window.height for window in self._windows),
@@ -281,9 +281,10 @@ class AdjacentImages(Mosaic):
         return tuple(getattr(self._images[0], "band_info", ()))
 
     def close(self) -> None:
+        """Release the decoded images and close the files of all images."""
         super().close()
-        with self._lock:
-            self._open.clear()
+        for image in self._images:
+            close_source(image)
 
     def is_empty(self, window: Window) -> bool:
         """Return True if a window has no image, or only images that are empty there."""
@@ -295,11 +296,9 @@ class AdjacentImages(Mosaic):
         return True
 
     def _read_part(self, key: int, own: Window, part: Window) -> tuple[Any, Any]:
-        if own.area_px <= _SMALL_PX:
+        if is_small(own.shape_yx):
             return super()._read_part(key, own, part)
-        image = self._images[key]
-        self._open.put(key, image)
-        raster = image.read(_within(part, own))
+        raster = self._images[key].read(_within(part, own))
         return raster.data, raster.valid
 
     def _image(self, key: int) -> RasterSource:

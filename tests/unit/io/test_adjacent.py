@@ -16,7 +16,8 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io import mosaic as adjacent
-from rooftrace.io.mosaic import AdjacentImages
+from rooftrace.io import raster as raster_module
+from rooftrace.io.mosaic import AdjacentImages, TileMosaic
 from rooftrace.io.raster import open_raster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -86,8 +87,8 @@ def test_windows_are_those_of_the_whole(
     small_px: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(adjacent, "_SMALL_PX", small_px)
-    monkeypatch.setattr(adjacent, "_MAX_OPEN", 2)
+    monkeypatch.setattr(raster_module, "_SMALL_PX", small_px)
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", 2)
     monkeypatch.setattr(adjacent, "_CACHE_BYTES", 20_000)
     source = opened(folder)
     assert isinstance(source, SparseSource)
@@ -109,6 +110,38 @@ def test_windows_are_those_of_the_whole(
     check()
     assert source.is_empty(Window(100, 50, 50, 150))
     source.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+@pytest.mark.parametrize("side", [1024, 1025])
+@pytest.mark.parametrize("as_tiles", [False, True])
+def test_large_images_stay_open_until_it_is_closed(
+    tmp_path: Path, side: int, as_tiles: bool
+) -> None:
+    data = np.zeros((1, side, side), np.uint8)
+    paths = [
+        write(tmp_path / f"{name}.tif", data, Window(0, col, side, side))
+        for name, col in (("a", 0), ("b", side))
+    ]
+    images = [open_raster(path) for path in paths]
+    grid = images[0].grid.resampled((side, 2 * side), (1, 1))
+    places = {(0, number): image for number, image in enumerate(images)}
+    source = (
+        TileMosaic(places, (side, side), grid, "town") if as_tiles else AdjacentImages(images, "t")
+    )
+
+    def open_files() -> int:
+        links = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        return sum(link.parent == tmp_path.resolve() for link in links)
+
+    source.read(Window(10, 0, 20, 20))
+    # Of large images, the search for empty windows opens the file, too.
+    assert not source.is_empty(Window(10, side, 20, 20))
+    if as_tiles or side == 1024:
+        source.read(Window(10, side, 20, 20))
+    assert open_files() == (2 if side > 1024 else 0)
+    source.close()
+    assert open_files() == 0
 
 
 def test_it_can_be_pickled_after_use(folder: Path) -> None:
