@@ -40,7 +40,7 @@ _ATTEMPTS = 6
 _DELAY_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _PART_BYTES = 8 * 2**20
-_INSTANCE_ADDRESS = "169.254."
+_INSTANCE_ADDRESS = "://169.254."
 """Beginning of the address at which the role of a machine is requested."""
 
 _CHUNK_BYTES = 2**15
@@ -56,7 +56,8 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
-_STATUS = re.compile(r"\b([45]\d\d)\b")
+_ADDRESS = re.compile(r"https?://\S+")
+_STATUS = re.compile(r"\bstatus(?: code)?:? ([45]\d\d)\b")
 
 
 class RemoteError(Exception):
@@ -266,22 +267,25 @@ def _explaining() -> Iterator[None]:
         raise _classified(str(error)) from None
 
 
-def _classified(text: str) -> RemoteError:
-    status = _STATUS.search(text)
-    if "InvalidRange" in text or (status and status[1] == "416"):
+def _classified(message: str) -> RemoteError:
+    # The address contains the key of the object, which may be any text.
+    text = _ADDRESS.sub("", message)
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else None
+    if "InvalidRange" in text or status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         return RemoteError("the object is empty", "Upload a file that is not empty.")
     if "redirect" in text.lower() or "AuthorizationHeaderMalformed" in text:
         return RemoteError(
             "the bucket is in another region", "Set AWS_REGION to the bucket's region."
         )
-    if "credential" in text.lower() or _INSTANCE_ADDRESS in text:
+    if "credential" in text.lower() or _INSTANCE_ADDRESS in message:
         return RemoteError(
             "no credentials were found",
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a public "
             "bucket AWS_SKIP_SIGNATURE=true.",
         )
-    reason = f"the server answered {status[1]}" if status else "the server does not answer"
-    transient = status is None or status[1] in ("408", "429", "500", "502", "503", "504")
+    reason = f"the server answered {status}" if status else "the server does not answer"
+    transient = status is None or status in TRANSIENT_STATUSES
     return RemoteError(reason, "Run the command again later.", transient=transient)
 
 

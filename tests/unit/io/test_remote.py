@@ -21,7 +21,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, select_overview
 from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raster
-from rooftrace.io.remote import RangeReader, Retry
+from rooftrace.io.remote import RangeReader, Retry, _classified
 
 SIDE = 1200
 UTM = CRS.from_epsg(32633)
@@ -215,3 +215,32 @@ def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(
         assert select_overview(there, model_gsd_m) == (there, None)
     here = open_raster(cog)
     assert select_overview(here, 0.3) == (here, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "reason", "transient"),
+    [
+        ("404/x.tif", "HTTP error: error sending request", "the server does not answer", True),
+        ("404.tif", "non-2xx status code: 503 Slow Down", "the server answered 503", True),
+        ("a.tif", "non-2xx status code: 425 Too Early", "the server answered 425", True),
+        ("503.tif", "non-2xx status code: 400 Bad Request", "the server answered 400", False),
+        ("redirect/credential.tif", "status code: 500 Error", "the server answered 500", True),
+        ("a.tif", "non-2xx status code: 416 Range", "the object is empty", False),
+    ],
+)
+def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transient: bool) -> None:
+    """The messages are those of the client of S3, which contain the address of the object."""
+    address = f"http://127.0.0.1:9/bucket/{key}"
+    error = _classified(
+        f"Generic S3 error: Error performing GET {address} in 2.7ms - {answer}\n\nDebug source:\n"
+        f"Generic {{ method: GET, uri: Some({address}), retries: 0, elapsed: 500.1ms }}"
+    )
+    assert (error.reason, error.transient) == (reason, transient)
+
+
+def test_a_machine_without_a_role_has_no_credentials() -> None:
+    error = _classified(
+        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 5s - "
+        "HTTP error: error sending request"
+    )
+    assert error.reason == "no credentials were found"
