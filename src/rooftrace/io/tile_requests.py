@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
 from rooftrace.core.machine import installed_versions, user_cache
-from rooftrace.io.files import try_lock, write_atomically
+from rooftrace.io.files import export_error, try_lock, write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
 
@@ -370,6 +370,15 @@ def _quoted(data: bytes) -> str:
     return f': "{plain}"' if plain and "\ufffd" not in plain else ""
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise what the system raises while the block works on a file as ExportError."""
+    try:
+        yield
+    except OSError as error:
+        raise export_error(path, error) from error
+
+
 class _Slots:
     """Permits for requests to one server, shared by the processes of this machine."""
 
@@ -380,7 +389,11 @@ class _Slots:
 
     @contextmanager
     def one(self, stopped: threading.Event) -> Iterator[None]:
-        """Hold a slot, from the time at which its next request may start."""
+        """Hold a slot, from the time at which its next request may start.
+
+        Raises:
+            ExportError: The file of the slot cannot be written.
+        """
         file = None
         while file is None:
             if stopped.is_set():
@@ -394,25 +407,32 @@ class _Slots:
             else:
                 stopped.wait(_SLOT_POLL_S)
         try:
-            now = time.time()
-            last = 0.0 if is_new else path.stat().st_mtime
-            # A clock that was set back must not stop the requests.
-            wait_s = min(last + self._interval_s - now, self._interval_s)
-            wait_s = max(wait_s, min(self._paused_until() - now, _LONGEST_PAUSE_S))
-            if wait_s > 0:
-                stopped.wait(wait_s)
-            os.utime(path)
+            with _writing(path):
+                now = time.time()
+                last = 0.0 if is_new else path.stat().st_mtime
+                # A clock that was set back must not stop the requests.
+                wait_s = min(last + self._interval_s - now, self._interval_s)
+                wait_s = max(wait_s, min(self._paused_until() - now, _LONGEST_PAUSE_S))
+                if wait_s > 0:
+                    stopped.wait(wait_s)
+                os.utime(path)
             yield
         finally:
             file.close()
 
     def pause(self, seconds: float) -> None:
-        """Let no process start a request before some seconds have passed."""
+        """Let no process start a request before some seconds have passed.
+
+        Raises:
+            ExportError: The file that says so cannot be written.
+        """
         until = time.time() + seconds
         if seconds > 0 and until > self._paused_until():
             path = self._folder / "pause"
-            path.touch()
-            os.utime(path, (until, until))
+            with _writing(path):
+                path.touch()
+                # Fails on a file of another user, even if all may write to it.
+                os.utime(path, (until, until))
 
     def _paused_until(self) -> float:
         with suppress(OSError):
