@@ -53,23 +53,16 @@ class LruCache(Generic[K, V]):
     Args:
         limit: Maximum sum of the sizes of all values; with the default size, their maximum number.
         size_of: Size of a value, for example its number of bytes; 1 by default.
-        on_evict: Function called with each value that leaves the cache, for example to close a
-            file; `clear` calls it, too.
     """
 
-    def __init__(
-        self,
-        limit: int,
-        size_of: Callable[[V], int] = _one,
-        on_evict: Callable[[V], object] | None = None,
-    ) -> None:
-        self._limit, self._size_of, self._on_evict = limit, size_of, on_evict
+    def __init__(self, limit: int, size_of: Callable[[V], int] = _one) -> None:
+        self._limit, self._size_of = limit, size_of
         self._values: OrderedDict[K, V] = OrderedDict()
         self._size = 0
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (LruCache, (self._limit, self._size_of, self._on_evict))
+        return (LruCache, (self._limit, self._size_of))
 
     def __len__(self) -> int:
         return len(self._values)
@@ -98,7 +91,8 @@ class LruCache(Generic[K, V]):
             self._values[key] = value
             self._size += self._size_of(value)
             while self._size > self._limit and len(self._values) > 1:
-                self._evict()
+                _, oldest = self._values.popitem(last=False)
+                self._size -= self._size_of(oldest)
 
     def get_or_make(self, key: K, make: Callable[[], V]) -> V:
         """Return the value of `key`, computed by `make` if it is not in the cache.
@@ -114,14 +108,8 @@ class LruCache(Generic[K, V]):
     def clear(self) -> None:
         """Evict all values."""
         with self._lock:
-            while self._values:
-                self._evict()
-
-    def _evict(self) -> None:
-        _, value = self._values.popitem(last=False)
-        self._size -= self._size_of(value)
-        if self._on_evict is not None:
-            self._on_evict(value)
+            self._values.clear()
+            self._size = 0
 
 
 class Prefetcher(Iterator[T], Generic[T]):

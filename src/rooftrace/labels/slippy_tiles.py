@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 
+from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
 from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
@@ -55,8 +55,8 @@ _TILE_PX = 256
 _MOST_FINER = 3
 """Maximum number of zooms finer than the scenes; each zoom multiplies the tiles by four."""
 
-_KEPT_OPEN = 16
-"""Maximum number of images that stay open."""
+_IMAGES_HELD = 16
+"""Maximum number of opened scenes that are kept for other tiles."""
 
 _BEND = 1e-7
 """Maximum error in degrees along the edge of a scene: a centimetre."""
@@ -95,15 +95,20 @@ def write_tiles(
         extents = exact
     extents.sort(key=lambda g: (g.tile is None or g.tile.zoom != zoom, abs(g.zoom - zoom)))
     plan = _plan(extents, zoom)
-    images = _OpenImages(source)
+    images: LruCache[str, RasterSource] = LruCache(_IMAGES_HELD)
+
+    def image_of(extent: _SceneExtent) -> RasterSource:
+        entry = extent.entry
+        return images.get_or_make(entry.id, lambda: source.open_scene(entry).image)
+
     written = copied = 0
     for number, (tile, over) in enumerate(sorted(plan.items())):
         path = out / "images" / str(tile.zoom) / str(tile.col) / str(tile.row)
-        if over[0].tile == tile and _copy_tile(images.of(over[0].entry), over[0].entry, path):
+        if over[0].tile == tile and _copy_tile(image_of(over[0]), over[0].entry, path):
             copied += 1
             written += 1
         else:
-            written += _write_tile(tile, [images.of(extent.entry) for extent in over], path)
+            written += _write_tile(tile, [image_of(extent) for extent in over], path)
         if progress is not None:
             progress(number + 1, len(plan))
     outlines = LayerBuilder(source.classes, LONLAT)
@@ -179,24 +184,6 @@ def _plan(extents: Sequence[_SceneExtent], zoom: int) -> dict[TileName, list[_Sc
             if extent.polygon.intersects(shapely.box(*tile.bounds_xy)):
                 plan.setdefault(tile, []).append(extent)
     return plan
-
-
-class _OpenImages:
-    """Least-recently-used cache of open images."""
-
-    def __init__(self, source: SceneSet) -> None:
-        self._source = source
-        self._open: OrderedDict[str, RasterSource] = OrderedDict()
-
-    def of(self, entry: SceneEntry) -> RasterSource:
-        if entry.id not in self._open:
-            self._open[entry.id] = self._source.open_scene(entry).image
-            if len(self._open) > _KEPT_OPEN:
-                _, old = self._open.popitem(last=False)
-                if isinstance(old, (RasterFile, GeoreferencedSource)):
-                    old.close()
-        self._open.move_to_end(entry.id)
-        return self._open[entry.id]
 
 
 def _copy_tile(image: RasterSource, entry: SceneEntry, path: Path) -> bool:
