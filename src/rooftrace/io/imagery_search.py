@@ -54,7 +54,6 @@ _MAX_LISTED = 20
 """Maximum number of collections that a message lists."""
 
 _PARALLEL_REQUESTS = 8
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader)
     with request_errors(address):
         try:
             client = Client.from_dict(landing, href=address)
-        except (STACError, ClientTypeError, *_MALFORMED) as error:
+        except (STACError, ClientTypeError) as error:
             raise not_stac(address, error) from error
         client._stac_io = reader.web
         if not client.has_conforms_to():
