@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Footprints, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
+from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import open_raster
@@ -94,16 +96,16 @@ class Predictor:
             BandMismatch, GsdMismatch: The bands or metres per pixel do not suit the model.
             PredictError: The network failed.
         """
-        source = as_source(image)
         options = options or SceneOptions(gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
-        plan = plan_scene(source, self.bundle.spec, options)
-        memory = MemoryMask(source.grid.shape)
-        sink = MemorySink(memory)
-        result = self._predict_scene(plan, sink, progress, on_block, segmenter)
-        mask = Mask(memory.data, memory.data != NODATA, source.grid)
-        name = Path(source.name).stem or "image"
-        outlines = Footprints.joined(sink.chunks) if sink.chunks else _no_footprints(source)
-        return Prediction(mask, outlines, result, name, self._legend, plan.mask_tags)
+        with opened(image) as source:
+            plan = plan_scene(source, self.bundle.spec, options)
+            memory = MemoryMask(source.grid.shape)
+            sink = MemorySink(memory)
+            result = self._predict_scene(plan, sink, progress, on_block, segmenter)
+            mask = Mask(memory.data, memory.data != NODATA, source.grid)
+            name = Path(source.name).stem or "image"
+            outlines = Footprints.joined(sink.chunks) if sink.chunks else _no_footprints(source)
+            return Prediction(mask, outlines, result, name, self._legend, plan.mask_tags)
 
     def predict_mask(
         self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
@@ -121,14 +123,14 @@ class Predictor:
         Raises:
             RooftraceError: See `predict`.
         """
-        source = as_source(image)
         options = SceneOptions(gsd_m=gsd_m, threshold=threshold, outputs=("mask",))
-        plan = plan_scene(source, self.bundle.spec, options)
-        memory = MemoryMask(source.grid.shape)
-        for block in pipeline.run(plan, self.engine):
-            memory.write(block.window, block.mask)
-        mask = Mask(memory.data, memory.data != NODATA, source.grid)
-        return mask, plan.notes
+        with opened(image) as source:
+            plan = plan_scene(source, self.bundle.spec, options)
+            memory = MemoryMask(source.grid.shape)
+            for block in pipeline.run(plan, self.engine):
+                memory.write(block.window, block.mask)
+            mask = Mask(memory.data, memory.data != NODATA, source.grid)
+            return mask, plan.notes
 
     def predict_to_files(
         self,
@@ -155,10 +157,10 @@ class Predictor:
             ExportError: The folder is not writable.
             RooftraceError: See `predict`.
         """
-        source = as_source(image)
-        plan = plan_scene(source, self.bundle.spec, options)
-        paths = self.paths_for(source, folder, name or Path(source.name).stem or "image")
-        return paths, self._predict_scene(plan, FileSink(paths, plan), progress)
+        with opened(image) as source:
+            plan = plan_scene(source, self.bundle.spec, options)
+            paths = self.paths_for(source, folder, name or Path(source.name).stem or "image")
+            return paths, self._predict_scene(plan, FileSink(paths, plan), progress)
 
     def paths_for(self, source: RasterSource, folder: Path, name: str) -> OutputPaths:
         """Return the paths of an image's outputs."""
@@ -229,3 +231,14 @@ def as_source(image: Input) -> RasterSource:
     if isinstance(image, np.ndarray):
         return ArraySource(image)
     return image
+
+
+@contextmanager
+def opened(image: Input) -> Iterator[RasterSource]:
+    """Yield an image as a source while the block runs, and close a file that was opened here."""
+    source = as_source(image)
+    try:
+        yield source
+    finally:
+        if source is not image:
+            close_source(source)

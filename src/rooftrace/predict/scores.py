@@ -30,7 +30,7 @@ from rooftrace.io.image_write import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import SceneOptions, prepared
-from rooftrace.predict.predictor import Input, Predictor, Progress, as_source
+from rooftrace.predict.predictor import Input, Predictor, Progress, opened
 from rooftrace.predict.preview import LARGEST_PX
 from rooftrace.predict.result import Prediction
 
@@ -120,26 +120,27 @@ def predict_keeping(
         RooftraceError: See `Predictor.predict`.
     """
     chosen = replace(options or SceneOptions(), forgiving=False)
-    source = prepared(as_source(image), predictor.bundle.spec, chosen)
-    recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
-    watched = _RecordingSource(source)
-    step = watched.step
-    score = np.zeros(_sampled_shape(source.grid.shape, step), dtype=np.uint8)
+    with opened(image) as given:
+        source = prepared(given, predictor.bundle.spec, chosen)
+        recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
+        watched = _RecordingSource(source)
+        step = watched.step
+        score = np.zeros(_sampled_shape(source.grid.shape, step), dtype=np.uint8)
 
-    def sample(block: Block) -> None:
-        into, which = _samples(block.window, step)
-        score[into] = block.score[which]
-        if on_block is not None:
-            on_block(block)
+        def sample(block: Block) -> None:
+            into, which = _samples(block.window, step)
+            score[into] = block.score[which]
+            if on_block is not None:
+                on_block(block)
 
-    made = Predictor(predictor.bundle, recorder).predict(
-        watched, options=chosen, progress=progress, on_block=sample
-    )
-    scores = KeptScores(
-        predictor.bundle, chosen, watched.recorded(), recorder.recorded(), score,
-        made.summary.engine_mpx_per_s,
-    )  # fmt: skip
-    return KeptPrediction(made, scores)
+        made = Predictor(predictor.bundle, recorder).predict(
+            watched, options=chosen, progress=progress, on_block=sample
+        )
+        scores = KeptScores(
+            predictor.bundle, chosen, watched.recorded(), recorder.recorded(), score,
+            made.summary.engine_mpx_per_s,
+        )  # fmt: skip
+        return KeptPrediction(made, scores)
 
 
 def _sampled_shape(shape_yx: tuple[int, int], step: int) -> tuple[int, int]:

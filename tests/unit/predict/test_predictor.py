@@ -12,9 +12,11 @@ from affine import Affine
 from PIL import Image
 from pyproj import CRS
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.legend import NODATA, Legend
+from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import bundled_model, default_bundle
 from rooftrace.predict.plan import SceneOptions, plan_scene
@@ -102,6 +104,40 @@ def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
     assert (right, bottom) == pytest.approx((500_024, 8_999_984))
     assert result.summary.notes == ()
     assert len(model.predict(source, min_area_m2=100).footprints) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+def test_a_path_is_closed_after_prediction(model: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    write_geotiff(
+        path, np.full((3, 1100, 1100), 60, np.uint8), crs="EPSG:32737", transform=GRID.transform
+    )
+    kept: list[object] = []
+
+    def is_open() -> bool:
+        links = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        return path.resolve() in links
+
+    def stop(*_: int) -> None:
+        assert is_open()
+        raise KeyboardInterrupt
+
+    kept.append(model.predict(path))
+    assert not is_open()
+    kept.append(model.predict_mask(path))
+    assert not is_open()
+    kept.append(model.predict_to_files(path, tmp_path / "out"))
+    assert not is_open()
+    # The traceback of an error refers to the image.
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.predict(path, progress=stop)
+    assert not is_open()
+    assert caught.traceback
+    # Who opened an image closes it.
+    source = open_raster(path)
+    model.predict_mask(source)
+    assert is_open()
+    source.close()
 
 
 def test_a_smallest_area_needs_metres(model: Predictor) -> None:
