@@ -26,7 +26,7 @@ from rooftrace.flows.predict.delivery import Delivery, work_folder
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io import remote as objects
 from rooftrace.io.raster import RemoteRaster, open_image
-from rooftrace.io.remote import ObjectAddress, list_objects, read_object, upload
+from rooftrace.io.remote import ObjectAddress, Retry, list_objects, read_object, upload
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign
@@ -60,7 +60,7 @@ def credentials(
         "AWS_REGION": "eu-central-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(objects, "_DELAY_S", 0.01)
+    monkeypatch.setattr(objects, "_RETRY", Retry(delay_s=0.01))
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_a_store_that_refuses_at_first_is_asked_again(
     upload(path, ObjectAddress(BUCKET, "f"))
     assert len(refused) == 3
     assert "f" in keys(bucket)
-    monkeypatch.setattr(objects, "_ATTEMPTS", 2)
+    monkeypatch.setattr(objects, "_RETRY", Retry(attempts=2, delay_s=0.01))
     refused.clear()
     with pytest.raises(
         ExportError, match=f"s3://{BUCKET}/f could not be written: the server answered 503"
@@ -336,7 +336,7 @@ def test_no_secret_is_reported_anywhere(
         seen.append("".join(traceback.format_exception(error)) + repr(error))
         seen.append(json.dumps(error.to_json()) if isinstance(error, RooftraceError) else "")
 
-    monkeypatch.setattr(objects, "_ATTEMPTS", 2)
+    monkeypatch.setattr(objects, "_RETRY", Retry(attempts=2, delay_s=0.01))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         unused_url = f"http://127.0.0.1:{taken.getsockname()[1]}"

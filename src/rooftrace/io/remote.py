@@ -35,9 +35,6 @@ T = TypeVar("T")
 
 _SCHEME = "s3"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_TIMEOUT_S = 20.0
-_ATTEMPTS = 6
-_DELAY_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _PART_BYTES = 8 * 2**20
 _INSTANCE_ADDRESS = "://169.254."
@@ -60,6 +57,24 @@ _ADDRESS = re.compile(r"https?://\S+")
 _STATUS = re.compile(r"\bstatus(?: code)?:? ([45]\d\d)\b")
 
 
+@dataclass(frozen=True)
+class Retry:
+    """Retries of failed requests.
+
+    Args:
+        attempts: Maximum number of attempts, the first one included.
+        delay_s: Seconds before the second attempt; the delay doubles each time.
+        timeout_s: Seconds without a byte from the server after which an attempt has failed.
+    """
+
+    attempts: int = 6
+    delay_s: float = 0.5
+    timeout_s: float = 20.0
+
+
+_RETRY = Retry()
+
+
 class RemoteError(Exception):
     """A request to a server or an object store failed.
 
@@ -67,13 +82,17 @@ class RemoteError(Exception):
         reason: Reason of the failure, without any part of the request.
         remedy: One sentence that solves the problem.
         transient: True if the same request may succeed later.
+        wait_s: Seconds after which the server asks to repeat the request.
     """
 
-    def __init__(self, reason: str, remedy: str, *, transient: bool = False) -> None:
+    def __init__(
+        self, reason: str, remedy: str, *, transient: bool = False, wait_s: float = 0.0
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
         self.transient = transient
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -127,11 +146,12 @@ class ObjectFile:
 
     Args:
         url: Address `s3://bucket/key`.
+        timeout_s: Seconds after which a request has failed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float) -> None:
         self.address = ObjectAddress.parse(url)
-        self._store = _store_of(self.address.bucket)
+        self._store = _store_of(self.address.bucket, timeout_s)
 
     def ask(self, start: int, stop: int) -> tuple[bytes, int, str]:
         """Return the bytes [start, stop), fewer at its end; its size; its entity tag.
@@ -157,19 +177,18 @@ def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
     import obstore
 
     address = ObjectAddress.parse(url)
-    store = _store_of(address.bucket)
+    store = _store_of(address.bucket, _RETRY.timeout_s)
 
     def get() -> bytes:
-        with _explaining():
-            size = int(obstore.head(store, address.key)["size"])
-            if size > most_bytes:
-                raise RemoteError(
-                    f"it has {size / 1e6:.0f} MB, more than {most_bytes / 1e6:.0f}",
-                    "Split it, or download it and use the copy.",
-                )
-            return bytes(obstore.get(store, address.key).bytes())
+        size = int(obstore.head(store, address.key)["size"])
+        if size > most_bytes:
+            raise RemoteError(
+                f"it has {size / 1e6:.0f} MB, more than {most_bytes / 1e6:.0f}",
+                "Split it, or download it and use the copy.",
+            )
+        return bytes(obstore.get(store, address.key).bytes())
 
-    return _repeated(get, lambda error: _data_error(address, error))
+    return _from_store(get, lambda error: _data_error(address, error))
 
 
 def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
@@ -187,14 +206,13 @@ def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
     import obstore
 
     address = ObjectAddress.parse(url)
-    store = _store_of(address.bucket)
+    store = _store_of(address.bucket, _RETRY.timeout_s)
 
     def find() -> list[str]:
-        with _explaining():
-            pages = obstore.list(store, prefix=address.key or None)
-            return [str(one["path"]) for page in pages for one in page]
+        pages = obstore.list(store, prefix=address.key or None)
+        return [str(one["path"]) for page in pages for one in page]
 
-    found = sorted(_repeated(find, lambda error: _data_error(address, error)))
+    found = sorted(_from_store(find, lambda error: _data_error(address, error)))
     kept = [key for key in found if not endings or key.lower().endswith(tuple(endings))]
     return [str(ObjectAddress(address.bucket, key)) for key in kept]
 
@@ -209,11 +227,10 @@ def upload(path: Path, address: ObjectAddress) -> None:
     import_store()
     import obstore
 
-    store = _store_of(address.bucket)
+    store = _store_of(address.bucket, _RETRY.timeout_s)
 
     def put() -> None:
-        with _explaining():
-            obstore.put(store, address.key, path, chunk_size=_PART_BYTES, max_concurrency=2)
+        obstore.put(store, address.key, path, chunk_size=_PART_BYTES, max_concurrency=2)
 
     def explained(error: RemoteError) -> RooftraceError:
         return ExportError(
@@ -221,7 +238,7 @@ def upload(path: Path, address: ObjectAddress) -> None:
             remedy=f"{error.remedy} Results are kept: the same command uploads the rest.",
         )
 
-    _repeated(put, explained)
+    _from_store(put, explained)
 
 
 def import_store() -> None:
@@ -232,17 +249,40 @@ def import_store() -> None:
         raise MissingExtraError.of("s3", "An s3:// address", error.name or "obstore") from error
 
 
-def _repeated(work: Callable[[], T], explained: Callable[[RemoteError], RooftraceError]) -> T:
-    delay_s = _DELAY_S
-    for attempt in range(1, _ATTEMPTS + 1):
+def _repeated(work: Callable[[int], T], retry: Retry) -> T:
+    """Return what `work` returns; it is called again after transient failures.
+
+    Args:
+        work: Function of the number of the attempt, from 0.
+        retry: Number of attempts, and the time between them.
+
+    Raises:
+        RemoteError: the one of the last attempt.
+    """
+    attempt, delay_s = 0, retry.delay_s
+    while True:
         try:
-            return work()
+            return work(attempt)
         except RemoteError as error:
-            if not error.transient or attempt == _ATTEMPTS:
-                raise explained(error) from None
+            attempt += 1
+            if not error.transient or attempt >= retry.attempts:
+                raise
+            delay_s = max(delay_s, error.wait_s)
         time.sleep(min(delay_s, _LONGEST_WAIT_S))
         delay_s *= 2
-    raise AssertionError("unreachable")
+
+
+def _from_store(work: Callable[[], T], explained: Callable[[RemoteError], RooftraceError]) -> T:
+    """Return what `work` returns, with retries; raise a failure of the store as `explained`."""
+
+    def attempt(_: int) -> T:
+        with _explaining():
+            return work()
+
+    try:
+        return _repeated(attempt, _RETRY)
+    except RemoteError as error:
+        raise explained(error) from None
 
 
 def _data_error(address: ObjectAddress, error: RemoteError) -> DataError:
@@ -289,7 +329,7 @@ def _classified(message: str) -> RemoteError:
     return RemoteError(reason, "Run the command again later.", transient=transient)
 
 
-def _store_of(bucket: str) -> Any:
+def _store_of(bucket: str, timeout_s: float) -> Any:
     import_store()
     from obstore.store import S3Store
 
@@ -301,7 +341,7 @@ def _store_of(bucket: str) -> Any:
         given["endpoint"] = endpoint
     return S3Store(
         bucket,
-        client_options={"timeout": f"{_TIMEOUT_S:g}s", "allow_http": endpoint.startswith("http:")},
+        client_options={"timeout": f"{timeout_s:g}s", "allow_http": endpoint.startswith("http:")},
         # Retries happen here, where they are counted.
         retry_config={"max_retries": 0},
         config=given,  # type: ignore[arg-type]
@@ -352,21 +392,6 @@ def url_stem(url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Retry:
-    """Retries of failed requests.
-
-    Args:
-        attempts: Maximum number of attempts, the first one included.
-        delay_s: Seconds before the second attempt; the delay doubles each time.
-        timeout_s: Seconds without a byte from the server after which an attempt has failed.
-    """
-
-    attempts: int = 6
-    delay_s: float = 0.5
-    timeout_s: float = 20.0
-
-
-@dataclass(frozen=True)
 class Traffic:
     """Requests to a server so far.
 
@@ -397,8 +422,9 @@ class RangeReader:
 
     def __init__(self, url: str, retry: Retry | None = None) -> None:
         self.url = url
+        self._retry = retry or _RETRY
         # Each machine uses its own credentials, which are not in the pickle.
-        self._object = ObjectFile(url) if is_object_url(url) else None
+        self._object = ObjectFile(url, self._retry.timeout_s) if is_object_url(url) else None
         parts = urlsplit(url)
         is_web = parts.scheme.lower() in ("http", "https") and parts.hostname
         if self._object is None and (not is_web or "@" in parts.netloc):
@@ -407,7 +433,6 @@ class RangeReader:
                 "http:// or s3://, followed by a server without a user name.",
                 remedy="Download the file and use the copy.",
             )
-        self._retry = retry or Retry()
         self._lock = threading.Lock()
         self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
         self._size: int | None = None
@@ -492,38 +517,44 @@ class RangeReader:
         return [found[span] for span in ranges]
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        delay_s, reason = self._retry.delay_s, ""
-        for attempt in range(self._retry.attempts):
-            if attempt:
-                time.sleep(min(delay_s, _LONGEST_WAIT_S))
-                delay_s *= 2
+        def ask(attempt: int) -> bytes:
             self._count(requests=1, repeated=int(attempt > 0))
-            try:
+            with self._request_errors():
                 return self._ask(start, stop)
-            except RemoteError as error:
-                if not error.transient:
-                    raise
-                reason = error.reason
-            except urllib.error.HTTPError as error:
-                error.close()
-                reason = f"the server answered {error.code} {error.reason}"
-                if error.code not in TRANSIENT_STATUSES:
-                    raise RemoteError(reason, _remedy_for(error.code)) from error
-                delay_s = max(delay_s, retry_after_s(error.headers.get("Retry-After", "")))
-            except urllib.error.URLError as error:
-                reason = f"the server cannot be reached: {_cause_of(error)}"
-                if self._size is None and isinstance(
-                    error.reason, ConnectionRefusedError | socket.gaierror
-                ):
-                    raise RemoteError(
-                        reason, "Check the address and the network connection."
-                    ) from error
-            except (OSError, http.client.HTTPException) as error:
-                reason = f"the connection broke off: {_cause_of(error)}"
-        raise RemoteError(
-            f"{reason} ({self._retry.attempts} times, bytes {start} to {stop})",
-            "Run the command again later, or download the file and use the copy.",
-        )
+
+        try:
+            return _repeated(ask, self._retry)
+        except RemoteError as error:
+            if not error.transient:
+                raise
+            raise RemoteError(
+                f"{error.reason} ({self._retry.attempts} times, bytes {start} to {stop})",
+                "Run the command again later, or download the file and use the copy.",
+            ) from error
+
+    @contextmanager
+    def _request_errors(self) -> Iterator[None]:
+        """Raise the failure of a request to a web server as RemoteError."""
+        try:
+            yield
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise RemoteError(
+                f"the server answered {error.code} {error.reason}",
+                _remedy_for(error.code),
+                transient=error.code in TRANSIENT_STATUSES,
+                wait_s=retry_after_s(error.headers.get("Retry-After", "")),
+            ) from error
+        except urllib.error.URLError as error:
+            is_wrong = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
+            raise RemoteError(
+                f"the server cannot be reached: {_cause_of(error)}",
+                "Check the address and the network connection.",
+                transient=self._size is not None or not is_wrong,
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"the connection broke off: {_cause_of(error)}"
+            raise RemoteError(reason, "Run the command again later.", transient=True) from error
 
     def _ask(self, start: int, stop: int) -> bytes:
         if self._object is not None:
