@@ -403,7 +403,7 @@ class RasterFile:
 
         For a large image the check would take as long as decoding it.
         """
-        if self._blocks_checked or self._trusted or not _is_small(self.grid):
+        if self._blocks_checked or self._trusted or not is_small(self.grid.shape):
             return
         beside = mask_file(self.path)
         for path in (self.path, *([] if beside is None else [beside])):
