@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
+from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
@@ -76,6 +78,9 @@ class _TileImage(RasterFile):
     @property
     def name(self) -> str:
         return self._name
+
+    def _check_blocks(self) -> None:
+        check_deflate_blocks_of(BytesIO(self._data), self._name)
 
     def _check_present(self) -> None:
         """Do nothing: the bytes are there."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["check_deflate_blocks"]
+__all__ = ["check_deflate_blocks", "check_deflate_blocks_of"]
 
 _Tags = Mapping[int, tuple[int, ...]]
 """Whole numbers of the tags of one image, by the number of the tag."""
@@ -53,35 +53,42 @@ _PART_BYTES = 2**24
 
 
 def check_deflate_blocks(path: Path) -> None:
+    """Check a TIFF on disk; see `check_deflate_blocks_of`."""
+    with path.open("rb") as file:
+        check_deflate_blocks_of(file, str(path))
+
+
+def check_deflate_blocks_of(file: BinaryIO, name: str) -> None:
     """Check that each block of a TIFF that is compressed by deflate holds just its pixels.
 
     All images in the file are checked: overviews and masks, too. Other files and compressions pass.
     It takes as long as decoding the pixels.
 
     Args:
-        path: File that GDAL can open.
+        file: File that GDAL can open, at its beginning.
+        name: Name of the file in messages.
 
     Raises:
         DataError: A block holds more or fewer bytes, is damaged, or is not described completely.
     """
-    with path.open("rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        for tags in _directories(file, end):
-            if tags.get(_COMPRESSION, (1,))[0] not in _DEFLATE:
-                continue
-            try:
-                for offset, size, expected in _blocks(tags):
-                    file.seek(offset)
-                    _check(file.read(min(size, end)), expected)
-            except (LookupError, ValueError, ArithmeticError, OSError) as error:
-                reason = "their tags are missing or impossible"
-                if isinstance(error, ValueError):
-                    reason = str(error)
-                raise DataError(
-                    f"{path} is damaged: its blocks, which are compressed by deflate, do not hold "
-                    f"the pixels of the image: {reason}.",
-                    remedy="Get or export the image again.",
-                ) from error
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    for tags in _directories(file, end):
+        if tags.get(_COMPRESSION, (1,))[0] not in _DEFLATE:
+            continue
+        try:
+            for offset, size, expected in _blocks(tags):
+                file.seek(offset)
+                _check(file.read(min(size, end)), expected)
+        except (LookupError, ValueError, ArithmeticError, OSError) as error:
+            reason = "their tags are missing or impossible"
+            if isinstance(error, ValueError):
+                reason = str(error)
+            raise DataError(
+                f"{name} is damaged: its blocks, which are compressed by deflate, do not hold the "
+                f"pixels of the image: {reason}.",
+                remedy="Get or export the image again.",
+            ) from error
 
 
 def _directories(file: BinaryIO, end: int) -> Iterator[_Tags]:
