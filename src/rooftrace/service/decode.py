@@ -314,7 +314,7 @@ class UploadFile(RasterFile):
         """Check format and size by the header of the file.
 
         Raises:
-            DataError: The file has none of the formats, or see `check_deflate_blocks`.
+            DataError: The file has none of the formats.
             TooLargeError: The image has more than `max_px` pixels, or too many bytes per pixel.
         """
         try:
@@ -338,9 +338,12 @@ class UploadFile(RasterFile):
                 f"{max_px:,} pixels of {_MAX_BYTES_PER_PX} bytes are accepted.",
                 remedy="Send a part of it, or start a job for a large scene.",
             )
-        # Of any size, because the memory of this process has held images of other clients.
-        check_deflate_blocks(self.path)
-        self._blocks_checked = True
+
+    def _check_blocks(self) -> None:
+        # Also if it is large: the memory of this process has held images of other clients.
+        if not self._blocks_checked:
+            check_deflate_blocks(self.path)
+            self._blocks_checked = True
 
     def header(self) -> dict[str, Any]:
         """Return the header as plain data."""

@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 from PIL import Image
 
-from raster_files import write_geotiff
+from raster_files import TOO_LONG, with_blocks, write_geotiff
 from rooftrace.core.errors import (
     BandMismatch,
     ConfigError,
@@ -190,3 +190,17 @@ def test_a_torn_image_is_an_error_and_no_crash(tmp_path: Path, bundle: Path) -> 
     assert isinstance(error, dict)
     assert error["type"] == "DataError"
     assert not (tmp_path / "answer.json").exists()
+
+
+@pytest.mark.campaign
+def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bundle: Path) -> None:
+    # Large enough that a command on one's own image would not check it.
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 1100, 1000), np.uint8)
+    path = write_geotiff(
+        tmp_path / "scene.tif", pixels, compress="deflate", interleave="band", blockysize=50
+    )
+    path.write_bytes(with_blocks(path.read_bytes(), TOO_LONG))
+    (message,) = answers(begin(tmp_path, bundle))
+    error = message["error"]
+    assert isinstance(error, dict)
+    assert error["message"].startswith("scene.tif is damaged")

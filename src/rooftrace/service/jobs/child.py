@@ -25,6 +25,7 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
+from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.decode import UploadFile, ending_of, limit_memory
 from rooftrace.service.jobs.job import START, LabelServer, TrainingOptions, options_from_json
@@ -106,6 +107,9 @@ def _predict(order: dict[str, Any], send: Send) -> None:
     with _locked(folder):
         done = folder / ANSWER
         if not done.exists():
+            # The map shows parts of the image later, from the process of the server.
+            with (folder / order["upload"]).open("rb") as image:
+                check_deflate_blocks_of(image, order["upload"])
             report = run_predict(
                 find_inputs([folder / order["upload"]], nodata_from_json(order.get("nodata"))),
                 read_models(
