@@ -70,8 +70,9 @@ def open_source(
         base: Folder in which relative paths start.
 
     Raises:
-        DataError: The data does not fit its kind, no scene is left, or the name of an image is not
-            UTF-8. The error may be of a subclass.
+        DataError: The data does not fit its kind, no scene is left, the name of an image is not
+            UTF-8, or the id of a scene is not UTF-8 or leads out of a folder. The error may be of
+            a subclass.
         ConfigError: The kind is unknown or does not have a given option.
     """
     config, base = _with_card(config, base)
@@ -99,6 +100,14 @@ def open_source(
                 f"{path} has a scene with the id {entry.id!r} in the group {entry.group!r}, which "
                 "cannot be written as UTF-8.",
                 remedy="Correct the file, or export it again.",
+            )
+        # Writers name files after ids, so an id must not lead out of their folder.
+        as_path = Path(entry.id)
+        if as_path.anchor or ".." in as_path.parts:
+            raise LabelError(
+                f"{path} has a scene with the id {entry.id!r}, which as a path leads out of a "
+                "folder; expected a name, or a relative path without '..'.",
+                remedy="Correct the id in the file.",
             )
     source = replace(source, notes=(*notes, *source.notes))
     return _apply_options(source, config, path)

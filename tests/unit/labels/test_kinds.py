@@ -253,3 +253,29 @@ def test_a_scene_id_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(LabelError, match="cannot be written as UTF-8"):
         open_source(SourceConfig(path=str(tmp_path / "coco.json")))
+
+
+@pytest.mark.parametrize("scene_id", ["../../escaped", "a/../../b", "..", "/escaped"])
+def test_a_scene_id_that_leads_out_of_a_folder_is_refused(tmp_path: Path, scene_id: str) -> None:
+    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 4, "scene_id": scene_id}
+    document = {"images": [image], "categories": [], "annotations": []}
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(LabelError, match="leads out of a folder") as caught:
+        open_source(SourceConfig(path=str(tmp_path / "coco.json")))
+    assert repr(scene_id) in caught.value.message
+
+
+def test_dots_in_the_name_of_a_scene_are_no_steps(tmp_path: Path) -> None:
+    save_pair(tmp_path, "a..b", np.zeros((4, 4), np.uint8))
+    assert source(tmp_path).ids == ("a..b",)
+
+
+def test_ids_of_a_table_of_paths_have_no_parent_steps(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    lines = ["img_path,mask_rle"]
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
+        lines.append(f"../{name},-1")
+    (tmp_path / "t" / "masks.csv").write_text("\n".join(lines) + "\n")
+    assert source(tmp_path / "t" / "masks.csv").ids == ("a.png", "a.tif")

@@ -313,6 +313,9 @@ def _entries(table: RleTable, images: dict[str, Path]) -> tuple[SceneEntry, ...]
     plain = _path_as_id if table.columns.id is None else str
     ids = [plain(name.removesuffix(images[name].suffix)) for name in cells]
     if len(set(ids)) < len(ids):
+        ids = [plain(name) for name in cells]
+    if len(set(ids)) < len(ids):
+        # Only steps such as `..` distinguish the paths; `open_source` refuses them as ids.
         ids = list(cells)
     entries = (
         SceneEntry(scene_id, images[name], scene_id.rpartition("/")[0], cells[name])
