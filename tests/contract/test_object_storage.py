@@ -353,7 +353,9 @@ def test_no_secret_is_reported_anywhere(
     work = tmp_path / "work"
     code, *printed = command("predict", f"s3://{BUCKET}/s.tif", "-m", model,
                              "-o", "s3://no-such-bucket/x", "--work", work)  # fmt: skip
-    assert code == 5
+    # The image cannot be read either, which is the first error.
+    assert code == 3
+    assert all(f"s3://{one}" in printed[1] for one in (f"{BUCKET}/s.tif", "no-such-bucket/x/"))
     left = b"".join(path.read_bytes() for path in work.rglob("*") if path.is_file())
     with Delivery(f"s3://{BUCKET}/y", tmp_path / "other") as delivery:
         seen.append(repr(vars(delivery)))

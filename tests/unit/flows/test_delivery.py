@@ -56,18 +56,29 @@ def unwritable(_: Path, address: ObjectAddress) -> None:
     raise ExportError(f"{address} could not be written.", remedy="Mend it.")
 
 
+def deliver(delivery: Delivery, error: Exception | None = None) -> None:
+    with delivery:
+        path = delivery.folder / "a_mask.tif"
+        path.touch()
+        scene, output = SimpleNamespace(name="a"), dict.fromkeys(RESULT_FILES)
+        delivery.on_done(scene, {"output": {**output, "mask": str(path)}})
+        if error is not None:
+            raise error
+
+
 def test_an_upload_that_fails_keeps_the_error_of_the_prediction(
     open_delivery: Callable[..., Delivery],
 ) -> None:
-    with pytest.raises(DataError) as caught, open_delivery(unwritable) as delivery:
-        (delivery.folder / "a_mask.tif").touch()
-        raise DataError("a.tif is damaged.", remedy="Copy it again.")
+    error = DataError("a.tif is damaged.", remedy="Copy it again.")
+    with pytest.raises(DataError) as caught:
+        deliver(open_delivery(unwritable), error)
     assert caught.value.message == (
         "a.tif is damaged. s3://bucket/out/a_mask.tif could not be written. Mend it."
     )
     assert caught.value.remedy == "Copy it again."
-    with pytest.raises(ExportError, match="could not be written"), open_delivery(unwritable):
-        pass
+    delivery = open_delivery(unwritable)
+    with pytest.raises(ExportError, match="could not be written"):
+        deliver(delivery)
     assert (delivery.folder / "a_mask.tif").exists()
 
 
@@ -77,10 +88,6 @@ def test_no_thread_is_left_after_an_upload_with_a_defect(
     def defect(_: Path, address: ObjectAddress) -> None:
         raise RuntimeError(address.key)
 
-    delivery = open_delivery(defect)
-    with pytest.raises(RuntimeError, match=r"out/a_mask\.tif"), delivery:
-        (delivery.folder / "a_mask.tif").touch()
-        output = {"mask": str(delivery.folder / "a_mask.tif")}
-        scene = SimpleNamespace(name="a")
-        delivery.on_done(scene, {"output": dict.fromkeys(RESULT_FILES) | output})
+    with pytest.raises(RuntimeError, match=r"out/a_mask\.tif"):
+        deliver(open_delivery(defect))
     assert not [thread for thread in all_threads() if thread.name.startswith("send")]
