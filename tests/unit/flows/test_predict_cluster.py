@@ -362,7 +362,7 @@ def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def scene(self: SceneWorker, task: SceneTask) -> SceneTaskResult:
-        if task.job.name == "4":
+        if task.scene.name == "4":
             raise Death
         return plain(self, task)
 

@@ -136,14 +136,14 @@ class SceneTask:
     """Scene that a worker predicts.
 
     Args:
-        job: Scene to predict.
+        scene: Scene to predict.
         options: Options of the scene.
         out: Results folder of the run; the worker may or may not have access to it.
         run_id: Id by which the worker recognises the folder.
         made_with: Everything except the image on which results depend, see `RunFolder`.
     """
 
-    job: SceneInput
+    scene: SceneInput
     options: SceneOptions
     out: Path
     run_id: str
@@ -215,48 +215,48 @@ class SceneTasks:
         self._folder = folder
         self._sizes = sizes
         self._strict = strict
-        self._jobs: list[SceneInput] = []
+        self._scenes: list[SceneInput] = []
         self._stamps: list[str] = []
 
     @property
     def wants_no_more(self) -> bool:
         return self._strict and bool(self._run.failed)
 
-    def tasks(self, jobs: Sequence[SceneInput]) -> Iterator[WorkerTask]:
+    def tasks(self, scenes: Sequence[SceneInput]) -> Iterator[WorkerTask]:
         """Yield the tasks of the images; the next one is requested when a worker is free."""
         run = self._run
-        for job in jobs:
+        for scene in scenes:
             if self.wants_no_more:
                 return
             try:
-                if run.resume(job):
+                if run.resume(scene):
                     continue
             except RooftraceError as error:
-                run.failed[job.name] = job.shown, error
+                run.failed[scene.name] = scene.shown, error
                 continue
-            run.notes += job.notes
-            self._jobs.append(job)
-            self._stamps.append(job.stamp)
+            run.notes += scene.notes
+            self._scenes.append(scene)
+            self._stamps.append(scene.stamp)
             given = SceneTask(
-                job, run.options, run.out.absolute(), self._folder.run_id, self._folder.made_with
+                scene, run.options, run.out.absolute(), self._folder.run_id, self._folder.made_with
             )
-            yield WorkerTask(job.shown, "scene", given, max(self._sizes[job.name], 1))
+            yield WorkerTask(scene.shown, "scene", given, max(self._sizes[scene.name], 1))
 
     def done(self, number: int, value: Any) -> None:
         assert isinstance(value, SceneTaskResult)
-        job, run = self._jobs[number], self._run
+        scene, run = self._scenes[number], self._run
         run.notes += value.notes
         run.resumed_blocks += value.resumed_blocks
         try:
             files, record = value.put(run.out)
-            self._folder.add(job, files, record, self._stamps[number])
-            run.take(job, record)
+            self._folder.add(scene, files, record, self._stamps[number])
+            run.take(scene, record)
         except RooftraceError as error:
             self.failed(number, error)
 
     def failed(self, number: int, error: RooftraceError) -> None:
-        job = self._jobs[number]
-        self._run.failed[job.name] = job.shown, error
+        scene = self._scenes[number]
+        self._run.failed[scene.name] = scene.shown, error
 
 
 class SceneWorker(BlockWorker):
@@ -270,7 +270,7 @@ class SceneWorker(BlockWorker):
         """
         if is_shared(task.out, task.run_id):
             with _folder_in(work_of(task.out)) as folder:
-                return self._predict(task, folder, checkpoints_of(task.out, task.job))
+                return self._predict(task, folder, checkpoints_of(task.out, task.scene))
         with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
             folder = Path(name) / "results"
             folder.mkdir()
@@ -281,7 +281,7 @@ class SceneWorker(BlockWorker):
         store = _WorkerStore(checkpoints, task.made_with)
         predictor = Predictor(self.predictor.bundle, self.engine)
         run = PredictRun(predictor, folder, task.options, store)
-        run.predict([task.job], lambda scenes: run_scenes(scenes, self.engine), strict=True)
+        run.predict([task.scene], lambda scenes: run_scenes(scenes, self.engine), strict=True)
         if run.failed:
             ((_, reason),) = run.failed.values()
             raise reason
@@ -304,16 +304,18 @@ class _WorkerStore:
         """None: polygons are spilled to the system's folder for temporary files."""
         return None
 
-    def finished(self, job: SceneInput) -> None:
+    def finished(self, scene: SceneInput) -> None:
         """Return None: the driver has already looked up the scene."""
 
-    def record(self, job: SceneInput) -> Mapping[str, Any]:
+    def record(self, scene: SceneInput) -> Mapping[str, Any]:
         return self.kept
 
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         return CheckpointStore(self._folder, checkpoint_key(self._made_with, scene, plan))
 
-    def add(self, job: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str) -> None:
+    def add(
+        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None:
         # The checkpoints stay until the driver has added the scene to the manifest.
         self.files = tuple(Path(file).name for file in files)
         self.kept = dict(record)

@@ -161,12 +161,12 @@ class Delivery:
         if error is None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def on_done(self, job: SceneInput, record: Mapping[str, Any]) -> None:
+    def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
         """Upload the files of an image, in another thread."""
         for kind, endings in RESULT_FILES.items():
             made = record["output"][kind]
             for ending in endings if made else ():
-                path = Path(made).with_name(f"{job.name}{ending}")
+                path = Path(made).with_name(f"{scene.name}{ending}")
                 if path.exists():
                     self._sending.append(self._pool.submit(self._send, path))
 

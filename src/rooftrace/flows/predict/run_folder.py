@@ -56,9 +56,9 @@ def work_of(out: Path) -> Path:
     return out / _WORK
 
 
-def checkpoints_of(out: Path, job: SceneInput) -> Path:
+def checkpoints_of(out: Path, scene: SceneInput) -> Path:
     """Return the folder of an image's checkpoints."""
-    return work_of(out) / f"{job.name}.parts"
+    return work_of(out) / f"{scene.name}.parts"
 
 
 def is_shared(out: Path, run_id: str) -> bool:
@@ -148,22 +148,22 @@ class RunFolder:
             if dict(one) not in self.processors:
                 self.processors.append(dict(one))
 
-    def finished(self, job: SceneInput) -> dict[str, Any] | None:
+    def finished(self, scene: SceneInput) -> dict[str, Any] | None:
         """Return the record of an image that an earlier run finished; None if there is none.
 
         There is none for an image that has changed since, or whose results are missing.
         """
-        if job.name not in self._known:
+        if scene.name not in self._known:
             return None
-        known = self._line(job.name)
-        if known["stamp"] != job.stamp or not all(Path(file).exists() for file in known["files"]):
+        known = self._line(scene.name)
+        if known["stamp"] != scene.stamp or not all(Path(file).exists() for file in known["files"]):
             return None
         record: dict[str, Any] = known["record"]
         return record
 
-    def record(self, job: SceneInput) -> dict[str, Any]:
+    def record(self, scene: SceneInput) -> dict[str, Any]:
         """Return the record of a finished image."""
-        record: dict[str, Any] = self._line(job.name)["record"]
+        record: dict[str, Any] = self._line(scene.name)["record"]
         return record
 
     def _line(self, name: str) -> dict[str, Any]:
@@ -173,11 +173,13 @@ class RunFolder:
             line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
-    def add(self, job: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str) -> None:
+    def add(
+        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None:
         """Add a finished image to the manifest, and remove its checkpoints.
 
         Args:
-            job: Image.
+            scene: Image.
             files: Paths of its results.
             record: Its record for run.json.
             stamp: Stamp of the image before it was read.
@@ -185,13 +187,13 @@ class RunFolder:
         Raises:
             ExportError: The manifest cannot be written.
         """
-        line = {"name": job.name, "stamp": stamp, "files": files, "record": dict(record)}
+        line = {"name": scene.name, "stamp": stamp, "files": files, "record": dict(record)}
         try:
             with self._lock:
-                self._known[job.name] = self._append(line)
+                self._known[scene.name] = self._append(line)
         except OSError as error:
             raise export_error(self._work, error) from error
-        shutil.rmtree(checkpoints_of(self._out, job), ignore_errors=True)
+        shutil.rmtree(checkpoints_of(self._out, scene), ignore_errors=True)
 
     def _append(self, line: Mapping[str, Any]) -> int:
         """Add a line to the manifest, or no part of it; return its offset."""
@@ -209,10 +211,10 @@ class RunFolder:
             raise
         return offset
 
-    def checkpoints(self, job: SceneInput, plan: ScenePlan) -> CheckpointStore:
+    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""
-        made_with = checkpoint_key(self._made_with, job, plan)
-        store = CheckpointStore(checkpoints_of(self._out, job), made_with)
+        made_with = checkpoint_key(self._made_with, scene, plan)
+        store = CheckpointStore(checkpoints_of(self._out, scene), made_with)
         self.replaced |= store.replaced
         return store
 
