@@ -7,7 +7,7 @@ images of any sizes, which may overlap.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -40,8 +40,15 @@ _MAX_OFFSET_PX = 0.05
 written."""
 
 _MAX_PX = 2**37
+"""Maximum number of pixels of a scene whose images may lie scattered."""
+
 _MIN_COVERED = 1000
-"""Scenes of more than `_MAX_PX` pixels are refused if fewer than one in 1000 pixels is covered."""
+"""A larger scene is refused if fewer than one in 1000 of its pixels is covered by an image."""
+
+
+def is_scattered(shape: tuple[int, int], covered_px: int) -> bool:
+    """Return True if a scene is too large for the number of its pixels that images cover."""
+    return shape[0] * shape[1] > max(_MAX_PX, _MIN_COVERED * covered_px)
 
 
 def _nbytes(raster: Raster) -> int:
@@ -59,7 +66,9 @@ class Mosaic:
     _overlap: bool
     """True if images may overlap: a pixel that is not valid then leaves what lies below it."""
 
-    def __init__(self, grid: GeoGrid, name: str, count: int, cache_bytes: int) -> None:
+    def __init__(
+        self, grid: GeoGrid, name: str, count: int, cache_bytes: int = _CACHE_BYTES
+    ) -> None:
         self._grid = grid
         self._name = name
         self._count = count
@@ -135,7 +144,29 @@ class Mosaic:
         return raster.data[:, rows, cols], raster.valid[rows, cols]
 
 
-class TileMosaic(Mosaic):
+class TileGridMosaic(Mosaic):
+    """Base of mosaics of tiles of one size that do not overlap."""
+
+    _overlap = False
+    _tiles: Container[tuple[int, int]]
+    """Row and column of each tile in the grid of tiles."""
+
+    _tile_shape: tuple[int, int]
+    """Rows and columns of pixels of every tile."""
+
+    def is_empty(self, window: Window) -> bool:
+        """Return True if no tile lies under a window."""
+        return next(self._under(window), None) is None
+
+    def _under(self, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
+        height, width = self._tile_shape
+        for row in range(window.row // height, -(-window.row_stop // height)):
+            for col in range(window.col // width, -(-window.col_stop // width)):
+                if (row, col) in self._tiles:
+                    yield (row, col), Window(row * height, col * width, height, width)
+
+
+class TileMosaic(TileGridMosaic):
     """A `RasterSource` over tiles of one size; where there is no tile, there is nodata.
 
     Tiles are opened when a window needs them. Memory holds one window and a cache of decoded
@@ -152,7 +183,7 @@ class TileMosaic(Mosaic):
         ValueError: there is no tile, or one lies outside the grid.
     """
 
-    _overlap = False
+    _tiles: Mapping[tuple[int, int], RasterSource]
 
     def __init__(
         self,
@@ -199,17 +230,6 @@ class TileMosaic(Mosaic):
         super().close()
         for tile in self._tiles.values():
             close_source(tile)
-
-    def is_empty(self, window: Window) -> bool:
-        """Return True if a window has no tile."""
-        return next(self._under(window), None) is None
-
-    def _under(self, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
-        height, width = self._tile_shape
-        for row in range(window.row // height, -(-window.row_stop // height)):
-            for col in range(window.col // width, -(-window.col_stop // width)):
-                if (row, col) in self._tiles:
-                    yield (row, col), Window(row * height, col * width, height, width)
 
     def _image(self, key: tuple[int, int]) -> RasterSource:
         tile = self._tiles[key]
@@ -264,7 +284,7 @@ class AdjacentImages(Mosaic):
         )
         self._check_dense(shape)
         transform = first.grid.transform @ Affine.translation(left, top)
-        super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images), _CACHE_BYTES)
+        super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images))
         # Cells as large as the largest image: each image lies in four of them at most.
         self._cell = (
             max(window.height for window in self._windows),
@@ -366,7 +386,7 @@ class AdjacentImages(Mosaic):
 
     def _check_dense(self, shape: tuple[int, int]) -> None:
         covered = sum(window.area_px for window in self._windows)
-        if shape[0] * shape[1] > max(_MAX_PX, _MIN_COVERED * covered):
+        if is_scattered(shape, covered):
             raise DataError(
                 f"The {len(self._images)} images of {self._name} lie scattered over {shape[0]} × "
                 f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",

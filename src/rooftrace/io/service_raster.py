@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +28,7 @@ from rooftrace.io.map_service import (
     without_secrets,
     xyz_service,
 )
-from rooftrace.io.mosaic import Mosaic
+from rooftrace.io.mosaic import TileGridMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
@@ -39,12 +39,6 @@ from rooftrace.io.web_mercator import latitude_of
 _BANDS = 3
 _SAMPLES = 32
 """Number of tiles, spread over the area, that are requested before the work."""
-
-_MAX_PX = 2**33
-_MIN_COVERED = 1000
-"""Scenes of more than `_MAX_PX` pixels are refused if fewer than one in 1000 pixels has a tile."""
-
-_CACHE_BYTES = 96 * 2**20
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ class _TileImage(RasterFile):
             self._memory.close()
 
 
-class ServiceRaster(Mosaic):
+class ServiceRaster(TileGridMosaic):
     """A `RasterSource` over the tiles of a map service in an area.
 
     Tiles are requested when a window needs them, several at a time. Where the service has no tile,
@@ -116,7 +110,6 @@ class ServiceRaster(Mosaic):
         nodata: Rule for pixels that count as nodata besides those that the tiles mark.
     """
 
-    _overlap = False
     bands = _BANDS
     dtype = np.dtype(np.uint8)
 
@@ -132,13 +125,14 @@ class ServiceRaster(Mosaic):
         last = max(row for row, _ in tiles), max(col for _, col in tiles)
         count = (last[0] - first[0] + 1, last[1] - first[1] + 1)
         grid = level.grid(first, count)
-        super().__init__(grid, service.name, len(tiles), _CACHE_BYTES)
+        super().__init__(grid, service.name, len(tiles))
         self.service = service
         self.level = level
         self.requests = TileRequests(service.name, options)
         self._options = options
         self._first = first
-        self._tiles = {(row - first[0], col - first[1]) for row, col in tiles}
+        self._tile_shape = level.tile_px
+        self._tiles: set[tuple[int, int]] = {(row - first[0], col - first[1]) for row, col in tiles}
         self._rule = nodata
         self._fetched: dict[tuple[int, int], bytes] = {}
         self._missing: set[tuple[int, int]] = set()
@@ -227,10 +221,6 @@ class ServiceRaster(Mosaic):
         super().close()
         self.requests.close()
 
-    def is_empty(self, window: Window) -> bool:
-        """Return True if no tile of the area lies under a window; nothing is requested."""
-        return next(self._under(window), None) is None
-
     def read(self, window: Window | None = None) -> Raster:
         """Return the pixels of `window`; 0 where there is no tile.
 
@@ -285,13 +275,6 @@ class ServiceRaster(Mosaic):
     @staticmethod
     def _shown(url: str) -> str:
         return without_secrets(url)
-
-    def _under(self, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
-        height, width = self.level.tile_px
-        for row in range(window.row // height, -(-window.row_stop // height)):
-            for col in range(window.col // width, -(-window.col_stop // width)):
-                if (row, col) in self._tiles:
-                    yield (row, col), Window(row * height, col * width, height, width)
 
     def _image(self, key: Hashable) -> RasterSource:
         assert isinstance(key, tuple)
@@ -402,8 +385,7 @@ def _service(url: str, options: ServiceOptions) -> MapService:
 
 def _check_dense(raster: ServiceRaster, count: int, area: Area) -> None:
     height, width = raster.grid.shape
-    tile_px = raster.level.tile_px[0] * raster.level.tile_px[1]
-    if height * width > max(_MAX_PX, _MIN_COVERED * count * tile_px):
+    if is_scattered((height, width), count * raster.level.tile_px[0] * raster.level.tile_px[1]):
         raise DataError(
             f"The polygons of {area.name} lie scattered over {width:,} × {height:,} pixels, of "
             f"which {plural(count, 'tile')} of {raster.name} are needed.",

@@ -21,7 +21,7 @@ from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_write import write_raster
-from rooftrace.io.mosaic import TileMosaic
+from rooftrace.io.mosaic import TileMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import outline_bounds, reprojected
@@ -253,13 +253,6 @@ def _shares(extents: Sequence[_SceneExtent]) -> list[shapely.Geometry | None]:
     return shares
 
 
-_MOST_PX = 2**33
-"""Number of pixels up to which a mosaic may be arbitrarily sparse."""
-
-_LEAST_COVERED = 1000
-"""Maximum number of tile places per existing tile in a larger mosaic."""
-
-
 @dataclass(frozen=True)
 class TileFolder:
     """Contents of a folder of tiles.
@@ -357,7 +350,7 @@ def open_mosaic(
     }
     height, width = next(iter(sources.values())).grid.shape
     shape = (count[0] * height, count[1] * width)
-    if shape[0] * shape[1] > max(_MOST_PX, _LEAST_COVERED * len(tiles) * height * width):
+    if is_scattered(shape, len(tiles) * height * width):
         raise DataError(
             f"The {len(tiles)} tiles of {folder} are scattered over {count[0]} × {count[1]} places "
             f"({shape[0]} × {shape[1]} pixels).",
