@@ -100,6 +100,12 @@ def _check_replaceable(path: Path) -> None:
 
 def export_error(path: Path, error: Exception) -> ExportError:
     """Return the error for a file that could not be written."""
+    with suppress(OSError):
+        if blocking := next((one for one in path.parents if one.is_file()), None):
+            return ExportError(
+                f"{path} could not be written: {blocking} is a file, not a folder.",
+                remedy="Choose another folder, or move the file.",
+            )
     reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
     return ExportError(
         f"{path} could not be written: {reason.rstrip('.')}.",

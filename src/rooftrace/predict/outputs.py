@@ -247,6 +247,11 @@ class SceneOutputs:
                 f"{plan.source.name}: "
                 f"{plural(tiles.tiles_failed, 'tile')} failed and became nodata, see run.json."
             )
+        elif not valid_px:
+            notes.append(
+                f"{plan.source.name}: no pixel has a value (all are nodata, or outside of the "
+                "area), so nothing was predicted."
+            )
         refined = None if found is None else found.refined
         if refined is not None:
             count = plural(building.polygons, "building")

@@ -7,6 +7,7 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -175,6 +176,11 @@ class BlockAxis:
         return self._needing[tile]
 
 
+_OTHER_GSD = 0.1
+"""Share by which metres per pixel that were given may differ from those of the georeference without
+a note; a scale in a projection differs by less."""
+
+
 @dataclass(frozen=True)
 class ScenePlan:
     """Plan for the prediction of one scene. Blocks are numbered row by row.
@@ -214,9 +220,27 @@ class ScenePlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Assumptions about scale, bands and values; the scene may be sampled for them."""
+        """Assumptions about place, scale, bands and values; the scene may be sampled for them."""
         scale = (self.scaling.note,) if self.scaling.note else ()
-        return (*scale, *getattr(self.source, "choices", ()))
+        return (*self._place_notes, *scale, *getattr(self.source, "choices", ()))
+
+    @property
+    def _place_notes(self) -> Iterator[str]:
+        """Notes on a georeference that is not used as its file states it."""
+        grid, given, name = self.source.grid, self.options.gsd_m, self.source.name
+        own = grid.gsd_m
+        if given is not None and own is not None and abs(given / own - 1) > _OTHER_GSD:
+            yield (
+                f"{name}: its georeference says {own:.3g} m per pixel, but {given:g} m were given, "
+                "which count for the scale of the model and for areas. Coordinates stay those of "
+                "the georeference."
+            )
+        if grid.crs is None and not grid.transform.is_identity:
+            yield (
+                f"{name}: it has a position, but no coordinate system. The mask keeps the "
+                "position; polygons are in pixels. To have both on a map, assign the coordinate "
+                "system first: gdal_edit.py -a_srs EPSG:… IMAGE"
+            )
 
     @property
     def has_polygons(self) -> bool:

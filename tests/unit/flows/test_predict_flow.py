@@ -167,3 +167,44 @@ def test_doctor_names_the_extra_of_a_missing_engine(monkeypatch: pytest.MonkeyPa
     onnx = next(engine for engine in report.engines if engine.name == "onnxruntime")
     assert not onnx.runs
     assert "rooftrace[onnx]" in onnx.problem
+
+
+def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    draw(folder / "more" / "d.png", (64, 80))
+    (folder / "papers").mkdir()
+    (folder / "papers" / "flight.txt").write_text("in May")
+    run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
+    report = run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
+    (note,) = [note for note in report.notes if "in a subfolder" in note]
+    assert note == "skipped, because images in a subfolder are not predicted: more"
+
+
+def test_results_of_an_earlier_run_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run_predict(find_inputs([folder / "c.tif"]), read_models(bundle), out)
+    assert not any("earlier" in note for note in first.notes)
+    second = run_predict(
+        find_inputs([folder / "c.tif"]), read_models(bundle), out,
+        SceneOptions(threshold=0.7, outputs=("polygons",)),
+    )  # fmt: skip
+    (note,) = [note for note in second.notes if "earlier" in note]
+    assert note.endswith("c_mask.tif, c_preview.png")
+
+
+@pytest.mark.parametrize("has_crs", [True, False])
+def test_a_georeference_that_is_not_used_is_named(
+    has_crs: bool, bundle: Path, tmp_path: Path
+) -> None:
+    data = np.full((3, 100, 90), 40, dtype=np.uint8)
+    path = write_geotiff(tmp_path / "a.tif", data, **({} if has_crs else {"crs": None}))
+    options = SceneOptions(gsd_m=1.0)
+    notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options).notes
+    assert any("says 0.5 m per pixel, but 1 m were given" in note for note in notes) == has_crs
+    assert any("no coordinate system. The mask keeps" in note for note in notes) != has_crs
+
+
+def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -> None:
+    data = np.zeros((3, 100, 90), dtype=np.uint8)
+    path = write_geotiff(tmp_path / "a.tif", data, nodata=0)
+    notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out").notes
+    assert any("no pixel has a value" in note for note in notes)

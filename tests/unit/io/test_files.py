@@ -39,3 +39,10 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
         write_atomically(pipe, b"x")
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ExportError, match=r"out is a file, not a folder"):
+        write_atomically(tmp_path / "out" / "deep" / "a.txt", b"")
+    assert (tmp_path / "out").read_text() == "mine"

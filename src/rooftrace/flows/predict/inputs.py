@@ -158,7 +158,7 @@ class PredictInputs:
 
     Args:
         scenes: Images, each predicted by itself.
-        skipped: Files in the given folders that are not images.
+        skipped: Files in the given folders that are not images, and subfolders with images.
         settings: Settings for reading the images, on which the results depend; plain data for
             `run.json`.
     """
@@ -175,12 +175,20 @@ class PredictInputs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Note on the skipped files, if there are any."""
-        if not self.skipped:
-            return ()
-        names = [escape_surrogates(path.name) for path in self.skipped]
-        reason = "it is not an image" if len(names) == 1 else "they are not images"
-        return (f"skipped, because {reason}: {list_and_count(names, _MAX_SKIPPED_LISTED)}",)
+        """Notes on skipped files and folders, if there are any."""
+        notes = []
+        folders = {path for path in self.skipped if path.is_dir()}
+        files = [path for path in self.skipped if path not in folders]
+        for paths, one, several in (
+            (files, "it is not an image", "they are not images"),
+            (sorted(folders), "images in a subfolder are not predicted",
+             "images in subfolders are not predicted"),
+        ):  # fmt: skip
+            if paths:
+                names = [escape_surrogates(path.name) for path in paths]
+                listed = list_and_count(names, _MAX_SKIPPED_LISTED)
+                notes.append(f"skipped, because {one if len(names) == 1 else several}: {listed}")
+        return tuple(notes)
 
 
 def find_inputs(
@@ -359,7 +367,7 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         return {path: None}, []
     images, others = _images_in(path)
     if images:
-        return dict.fromkeys(images), others
+        return dict.fromkeys(images), others + _folders_of_images(path)
     folders = [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
     # A folder of zoom levels holds the tiles of a map, each of which is an image by itself.
     if not all(one.name.isdecimal() for one in folders):
@@ -381,6 +389,17 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
     ]
     images = [file for file in files if is_raster(file)]
     return images, sorted(set(files) - set(images))
+
+
+def _folders_of_images(folder: Path) -> list[Path]:
+    """Return the subfolders with images, without hidden ones and those with results of a run."""
+    with os.scandir(folder) as entries:
+        folders = [Path(one) for one in entries if one.is_dir() and not one.name.startswith(".")]
+    return [
+        one
+        for one in sorted(folders)
+        if not (one / "run.json").exists() and any(map(is_image_file, one.iterdir()))
+    ]
 
 
 def _service(

@@ -6,6 +6,7 @@ sends them through the pipeline of an `Executor`, and gathers outputs, failures 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from shapely import to_wkb
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
-from rooftrace.core.text import escape_surrogates, merge_notes, plural
+from rooftrace.core.text import escape_surrogates, list_and_count, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px
@@ -63,6 +64,9 @@ OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""
+
+_MAX_EARLIER_LISTED = 5
+"""Maximum number of results of earlier runs that a note lists."""
 
 _MAX_FIGURES = 1000
 """Maximum number of images in a run whose figures are written to run.json."""
@@ -215,6 +219,7 @@ def predict_inputs(
         run.total_px = about_total_px(scenes)
         rest = executor.predict_whole(run, folder, scenes, strict=strict)
         run.predict(rest, executor.run_scenes, strict=strict)
+        run.notes += _earlier_results(scenes, out, options.outputs)
         # The engine adds notes while it runs.
         notes = getattr(predictor.engine, "notes", ())
         run.notes += [*notes, *executor.notes, *inputs.notes, *folder.notes]
@@ -262,6 +267,21 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
                     f"The result of {scene.path} would be written over the input {target}.",
                     remedy="Choose another folder with -o.",
                 )
+
+
+def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[str]) -> list[str]:
+    """Return a note on results in a folder that were not requested, and so are of earlier runs."""
+    others = [end for kind, ends in RESULT_FILES.items() if kind not in outputs for end in ends]
+    if not others:
+        return []
+    with os.scandir(out) as entries:
+        there = {entry.name for entry in entries}
+    names = [f"{scene.name}{end}" for scene in scenes for end in others]
+    earlier = [escape_surrogates(name) for name in names if name in there]
+    if not earlier:
+        return []
+    listed = list_and_count(earlier, _MAX_EARLIER_LISTED)
+    return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
 
 
 def _identity(executor: Executor) -> dict[str, Any]:
