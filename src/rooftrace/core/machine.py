@@ -26,18 +26,27 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     return {name: version for name in packages if (version := version_of(name)) is not None}
 
 
-_RECORDED = (
+_RESULT_PACKAGES = (
     "rooftrace", "numpy", "openvino", "onnxruntime", "rasterio", "shapely", "pyproj", "pyogrio",
-    "opencv-python-headless", "pillow",
+    "pillow",
 )  # fmt: skip
+
+
+def result_versions() -> dict[str, str]:
+    """Return the versions that must agree where parts of one result are made: packages and GDAL."""
+    import cv2
+    import rasterio
+
+    # Several distributions contain OpenCV.
+    return installed_versions(_RESULT_PACKAGES) | {
+        "opencv": cv2.__version__,
+        "gdal": rasterio.__gdal_version__,
+    }
 
 
 def versions() -> dict[str, str]:
     """Return the versions on which results may depend: packages, GDAL, Python, platform."""
-    import rasterio
-
-    return installed_versions(_RECORDED) | {
-        "gdal": rasterio.__gdal_version__,
+    return result_versions() | {
         "python": platform.python_version(),
         "platform": platform.platform(),
     }

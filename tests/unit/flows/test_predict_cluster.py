@@ -8,9 +8,12 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
+import rasterio
 
 from local_pool import Death, LocalPool, Mishap, Script
 from raster_files import write_geotiff
@@ -140,6 +143,20 @@ def test_a_stretched_scene_has_the_same_bytes_on_a_cluster(
     stretches = [record["figures"][0]["values"]["stretch"] for record in records]
     assert stretches[0]["how"] == "percentiles"
     assert stretches[0] == stretches[1]
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(cv2, "__version__"), (rasterio, "__gdal_version__")]
+)
+def test_a_worker_with_another_version_of_a_library_that_reads_pixels_differs(
+    package: ModuleType, name: str, wide_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    worker = SceneWorker(read_models(wide_bundle), None, tmp_path / "absent")
+    facts = worker.facts()
+    assert worker.facts().differs(facts) == ""
+    monkeypatch.setattr(package, name, "0.0.0")
+    assert "it has versions {" in worker.facts().differs(facts)
 
 
 def lost_at(*calls: int, how: Mishap = "lost") -> Script:

@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -121,6 +123,31 @@ def test_finished_images_are_not_done_again(
     assert [Path(output.input).stem for output in report.outputs] == ["a", "b", "c"]
     assert [output.buildings for output in report.outputs] == [report.outputs[0].buildings] * 3
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(cv2, "__version__"), (rasterio, "__gdal_version__")]
+)
+def test_another_version_of_a_library_that_reads_pixels_begins_anew(
+    package: ModuleType, name: str, wide_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "in").mkdir()
+    write_town(tmp_path / "in" / "a.tif", 120)
+    (tmp_path / "in" / "b.tif").write_bytes((tmp_path / "in" / "a.tif").read_bytes()[:1000])
+
+    def run() -> None:
+        images = find_inputs([tmp_path / "in"])
+        with pytest.raises(DataError, match=r"1 of 2 images failed"):
+            run_predict(images, read_models(wide_bundle), tmp_path / "out", OPTIONS)
+
+    run()
+    seen = stop_after(monkeypatch, 10_000)
+    run()
+    assert not seen
+    monkeypatch.setattr(package, name, "0.0.0")
+    run()
+    assert len(seen) == 1
 
 
 @pytest.mark.campaign

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shapely import to_wkb
 
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
+from rooftrace.core.machine import peak_rss_mb, result_versions, versions
 from rooftrace.core.text import escape_surrogates, list_and_count, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
@@ -292,9 +292,7 @@ def _identity(executor: Executor) -> dict[str, Any]:
         "instruction_set": executor.processors[0]["instruction_set"],
         "engine": [predictor.engine.name, predictor.engine.precision],
         "settings": getattr(predictor.engine, "settings", {}),
-        "versions": installed_versions(
-            ("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")
-        ),
+        "versions": result_versions(),
     }
 
 

@@ -224,8 +224,8 @@ class RunFolder:
         if not self.replaced:
             return ()
         note = (
-            f"An earlier run in {self._out} used another model, image or option. It cannot be "
-            "resumed, so this run starts from the beginning."
+            f"An earlier run in {self._out} used another model, image, option or version of a "
+            "package. It cannot be resumed, so this run starts from the beginning."
         )
         return (note,)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.machine import result_versions
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import Engine, engine_processor, limit_threads
 from rooftrace.io.gdal import limit_gdal_threads
@@ -176,10 +176,7 @@ class BlockWorker:
             engine.precision,
             getattr(engine, "settings", {}),
             tuple(getattr(engine, "notes", ())),
-            {
-                **installed_versions(("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")),
-                "python": platform.python_version(),
-            },
+            result_versions() | {"python": platform.python_version()},
             socket.gethostname(),
             engine_processor(engine),
         )
