@@ -96,7 +96,7 @@ class BatchingEngine:
         request = _TileRequest(batch)
         with self._change:
             if self._closed:
-                raise _stopped()
+                raise stopping_error()
             self._queue.append(request)
             self._change.notify()
         return request.answer.result()
@@ -115,7 +115,7 @@ class BatchingEngine:
             except Exception as error:  # any error of an engine belongs to the callers
                 self._answer_separately(requests, error)
         for request in self._queue:
-            request.answer.set_exception(_stopped())
+            request.answer.set_exception(stopping_error())
 
     def _next(self) -> list[_TileRequest] | None:
         """Return the requests of the next batch, all of one shape; None when closed."""
@@ -175,5 +175,6 @@ class BatchingEngine:
         return answer
 
 
-def _stopped() -> PredictError:
+def stopping_error() -> PredictError:
+    """Return the error of a request that a server which is stopping no longer answers."""
     return PredictError("The server is stopping.", remedy="Retry when the server runs again.")

@@ -27,7 +27,7 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
-from rooftrace.service.batching import BatchFigures, BatchingEngine
+from rooftrace.service.batching import BatchFigures, BatchingEngine, stopping_error
 from rooftrace.service.decode import Decoder, Limits
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class ServiceFigures:
         running: Number of requests that run.
         waiting: Number of requests that wait.
         answered: Number of finished requests.
-        failed: Number of requests that ended with an error.
+        failed: Number of requests that ended with an error; cancelled ones are not counted.
         refused: Number of requests that were refused because the queue was full.
         batches: Work of the network.
     """
@@ -67,6 +67,11 @@ class QueuedRequest(Generic[T]):
     answer: Future[T] = field(default_factory=Future)
     _cancelled: bool = False
 
+    @property
+    def cancelled(self) -> bool:
+        """Return whether its client gave it up; it may have had a result before."""
+        return self._cancelled or self.answer.cancelled()
+
     def cancel(self) -> None:
         """Cancel the request; it ends before its next tile."""
         self._cancelled = True
@@ -78,7 +83,7 @@ class QueuedRequest(Generic[T]):
         Raises:
             DeadlineError: The request was cancelled, or its time is over.
         """
-        if self._cancelled:
+        if self.cancelled:
             raise DeadlineError("The client cancelled the request.")
         if time.monotonic() > self.deadline_s:
             raise DeadlineError(
@@ -125,7 +130,9 @@ class Service:
         self._lock = threading.Lock()
         self._taken = self._running = self._answered = self._failed = self._refused = 0
         self._seconds = 1.0
-        self._ready = False
+        self._ready = self._closed = False
+        # Requests that no thread has begun. The one that removes a request has to answer it.
+        self._queued: set[QueuedRequest[Any]] = set()
 
     @classmethod
     def load(
@@ -215,6 +222,7 @@ class Service:
 
         Raises:
             BusyError: The queue is full.
+            PredictError: The service is closed.
         """
         return self._enqueue(Predictor.predict, data, name, options, predictor)
 
@@ -225,6 +233,7 @@ class Service:
 
         Raises:
             BusyError: The queue is full.
+            PredictError: The service is closed.
         """
         return self._enqueue(predict_keeping, data, name, options)
 
@@ -261,6 +270,7 @@ class Service:
             BusyError: The queue is full.
             TooLargeError, DeadlineError: The request exceeds the limits.
             DataError: The image cannot be decoded.
+            PredictError: The service is closed.
         """
 
         def on_image(_: Predictor, image: RasterSource, *, options: SceneOptions) -> T:
@@ -281,13 +291,20 @@ class Service:
             )
 
     def close(self) -> None:
-        """Refuse further requests, end the running ones, and release all resources."""
+        """Refuse further requests, end all others with an error, and release all resources."""
         self._ready = False
         with self._lock:
+            self._closed = True
             engines = [self._engine, *self._others]
+            dropped, self._queued = self._queued, set()
+            self._taken -= len(dropped)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for request in dropped:
+            if request.answer.set_running_or_notify_cancel():
+                request.answer.set_exception(stopping_error())
         for engine in engines:
             engine.close()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown()
         self._decoder.close()
 
     def _enqueue(
@@ -299,16 +316,6 @@ class Service:
         named: Predictor | None = None,
     ) -> QueuedRequest[T]:
         limits = self.limits
-        with self._lock:
-            if self._taken >= limits.waiting:
-                self._refused += 1
-                rounds = self._taken / limits.running
-                raise BusyError(
-                    f"{self._taken} requests are waiting already.",
-                    remedy="Retry in a few seconds.",
-                    retry_after_s=max(1.0, rounds * self._seconds),
-                )
-            self._taken += 1
         request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds)
         filled = self.defaults.filled(options)
 
@@ -318,7 +325,21 @@ class Service:
             with self._cancellable(named or self.predictor, request) as predictor:
                 return predict(predictor, image, options=filled)
 
-        self._pool.submit(self._run, make, request)
+        with self._lock:
+            if self._closed:
+                raise stopping_error()
+            if self._taken >= limits.waiting:
+                self._refused += 1
+                rounds = self._taken / limits.running
+                raise BusyError(
+                    f"{self._taken} requests are waiting already.",
+                    remedy="Retry in a few seconds.",
+                    retry_after_s=max(1.0, rounds * self._seconds),
+                )
+            self._taken += 1
+            self._queued.add(request)
+            # Within the lock, `close` cannot end the pool before.
+            self._pool.submit(self._run, make, request)
         return request
 
     def _decoded(self, data: bytes, name: str) -> ArraySource | GeoreferencedSource:
@@ -332,6 +353,9 @@ class Service:
 
     def _run(self, make: Callable[[], T], request: QueuedRequest[T]) -> None:
         with self._lock:
+            if request not in self._queued:
+                return
+            self._queued.remove(request)
             self._running += 1
         started = time.monotonic()
         failed = True
@@ -349,10 +373,11 @@ class Service:
             with self._lock:
                 self._running -= 1
                 self._taken -= 1
-                self._failed += failed
                 self._answered += not failed
-                # Moving average of the time of a request, for the remedy of refused requests.
-                self._seconds += (time.monotonic() - started - self._seconds) / 16
+                if not (failed and request.cancelled):
+                    self._failed += failed
+                    # Moving average of the time of a request, for the remedy of refused requests.
+                    self._seconds += (time.monotonic() - started - self._seconds) / 16
         if not failed:
             request.answer.set_result(prediction)
 

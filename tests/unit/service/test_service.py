@@ -244,14 +244,79 @@ def test_a_network_that_fails_fails_the_request_only() -> None:
         one.close()
 
 
-@pytest.mark.campaign
 def test_a_closed_service_takes_nothing() -> None:
     one = service(Gate())
     one.warm()
     one.close()
     assert not one.ready
-    with pytest.raises(RuntimeError):
+    with pytest.raises(PredictError, match="The server is stopping"):
         one.submit(b"", "a.png")
+    assert one.figures().waiting == 0
+
+
+def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
+    gate = Gate(is_open=False)
+    one = service(gate, running=1)
+    closing = threading.Thread(target=one.close)
+    try:
+        running = one.submit(png(blobs(1)), "a.png")
+        assert gate.begun.wait(60)
+        waiting, cancelled = (one.submit(png(blobs(2)), "a.png") for _ in range(2))
+        cancelled.cancel()
+        closing.start()
+        # The network still runs: these answers do not wait for it.
+        with pytest.raises(PredictError, match="The server is stopping"):
+            waiting.answer.result(60)
+        with pytest.raises(CancelledError):
+            cancelled.answer.result(60)
+        with pytest.raises(PredictError, match="The server is stopping"):
+            one.submit(png(blobs(2)), "a.png")
+    finally:
+        gate.go.set()
+        closing.join(60)
+    # The network ran its only tile before it was closed.
+    assert running.answer.result(60).summary.buildings > 0
+    assert (one.figures().running, one.figures().waiting) == (0, 0)
+
+
+def test_cancelled_requests_count_neither_as_failures_nor_in_the_waiting_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decode = Decoder.decode
+
+    def decode_and_cancel(self: Decoder, data: bytes, name: str, **options: Any) -> Any:
+        if name == "running.png":
+            running.cancel()
+        return decode(self, data, name, **options)
+
+    monkeypatch.setattr(Decoder, "decode", decode_and_cancel)
+    gate = Gate(is_open=False)
+    one = service(gate, running=1, waiting=20)
+    try:
+        first = one.submit(png(blobs(1)), "a.png")
+        assert gate.begun.wait(60)
+        for _ in range(18):
+            one.submit(png(blobs(2)), "a.png").cancel()
+        running = one.submit(png(blobs(2)), "running.png")
+        gate.begun.clear()
+        gate.go.set()
+        first.answer.result(60)
+        with pytest.raises(DeadlineError, match="cancelled"):
+            running.answer.result(60)
+        gate.go.clear()
+        one.submit(png(blobs(3)), "a.png")
+        assert gate.begun.wait(60)
+        assert one.figures().failed == 0
+        assert one.figures().waiting == 0
+        for _ in range(19):
+            one.submit(png(blobs(4)), "a.png")
+        with pytest.raises(BusyError) as busy:
+            one.submit(png(blobs(4)), "a.png")
+        # The average begins with 1 s; 18 requests of 0 s would leave a third of it.
+        assert busy.value.retry_after_s > 18
+    finally:
+        gate.go.set()
+        one.close()
 
 
 @pytest.mark.campaign
