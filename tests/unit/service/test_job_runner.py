@@ -48,6 +48,8 @@ if order["task"] == "finetune":
     sys.exit()
 task = (folder / order["upload"]).read_text()
 note("begin")
+with (folder / "models").open("a") as file:
+    print(Path(order["model"] or "own").name, file=file)
 if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
     (folder / "crashed").touch()
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -84,9 +86,12 @@ def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
     program.write_text(CHILD)
     started: list[JobRunner] = []
 
-    def begin(workers: int = 1, labels: LabelServer | None = None) -> JobRunner:
+    def begin(
+        workers: int = 1, labels: LabelServer | None = None, taken: Path | None = None
+    ) -> JobRunner:
         command = (sys.executable, "-S", str(program))
         runner = JobRunner(store, None, workers, labels=labels, command=command)
+        runner.taken_model = lambda: taken
         runner.start()
         started.append(runner)
         return runner
@@ -280,6 +285,25 @@ def test_a_stop_is_not_counted_as_a_crash(store: JobStore, start: Start) -> None
     start()
     assert ended(store, job_id).state == "done"
     assert ended(store, waiting).state == "done"
+
+
+@pytest.mark.parametrize("begins_with", ["own", "taken.rooftrace"])
+def test_a_job_that_resumes_keeps_its_model(
+    store: JobStore, start: Start, tmp_path: Path, begins_with: str
+) -> None:
+    version = tmp_path / "version.rooftrace"
+    version.write_text("model")
+    first, later = (None, version) if begins_with == "own" else (version, None)
+    runner = start(taken=first)
+    job_id = add(store, "hang")
+    half_done(store, job_id)
+    # A stop is not counted as a start, so the next one has the number 1 again.
+    runner.stop()
+    (store.folder_of(job_id) / "scene.tif").write_text("work")
+    start(taken=later)
+    assert ended(store, job_id).state == "done"
+    models = (store.folder_of(job_id) / "models").read_text().split()
+    assert models == [begins_with, begins_with]
 
 
 def test_stopped_at_any_moment(store: JobStore, start: Start) -> None:

@@ -170,6 +170,9 @@ _RETRY_S = 5.0
 _TAKEN = "taken.rooftrace"
 """File of the taken version with which a job began, in the folder of the job."""
 
+_OWN = "own-model"
+"""Empty file in the folder of a job that began with the server's own model."""
+
 _DRIVERS = {
     "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG",
     "SQLite", "WEBP",
@@ -501,13 +504,18 @@ class JobRunner:
     def _kept_model(self, job: Job, folder: Path) -> Path | None:
         """Return the copy of the taken version with which a job began; None for the own model.
 
-        A job that resumes must not change its model.
+        A job that resumes must not change its model, so the first start records the choice. The
+        number of starts is no record: those that ended with the server are not counted.
         """
-        kept = folder / _TAKEN
-        taken = self.taken_model() if job.attempts == 1 else None
-        if taken is not None and not kept.exists():
-            shutil.copyfile(taken, folder / f"{_TAKEN}.part")
-            (folder / f"{_TAKEN}.part").replace(kept)
+        kept, own = folder / _TAKEN, folder / _OWN
+        if not (kept.exists() or own.exists()):
+            # Jobs of earlier versions of rooftrace recorded no own model.
+            taken = self.taken_model() if job.attempts == 1 else None
+            if taken is None:
+                own.touch()
+            else:
+                shutil.copyfile(taken, folder / f"{_TAKEN}.part")
+                (folder / f"{_TAKEN}.part").replace(kept)
         return kept if kept.exists() else None
 
     def _listen(self, job: Job, child: subprocess.Popen[bytes]) -> dict[str, Any]:
