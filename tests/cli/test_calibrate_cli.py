@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from command_line import call, command
-from rooftrace.models.bundle import read_bundle
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 
 PIECES, SIDE = 5, 20
 
@@ -51,7 +52,7 @@ def test_the_bundle_is_the_same_but_for_its_calibration(
     assert (record["data"], record["split"], record["scenes"]) == (data.name, "all", 8)
     assert record["objects"] == 8 * PIECES**2
     assert 0.3 < record["right"] / record["objects"] < 0.6
-    assert answer["before"] == record["before"]
+    assert answer["before"] == record["before"] == answer["uncalibrated"]
     assert made.ece_after == answer["after"]["ece"] < 0.15 < 0.2 < answer["before"]["ece"]
     assert answer["after"]["brier"] < answer["before"]["brier"]
     with Image.open(answer["picture"]) as picture:
@@ -60,8 +61,35 @@ def test_the_bundle_is_the_same_but_for_its_calibration(
     assert made.apply(np.float32([0.8]), np.array([False]))[0] == pytest.approx(0.8**4, abs=0.15)
     # Again, from the bundle that has one already.
     again = tmp_path / "again.rooftrace"
-    assert call("calibrate", out, data, "-o", again, "--precision", "fp32")[0] == 0
+    code, second = call("calibrate", out, data, "-o", again, "--precision", "fp32")
+    assert code == 0
     assert again.read_bytes() == out.read_bytes()
+    assert (second["uncalibrated"], second["after"]) == (answer["before"], answer["after"])
+    assert second["before"]["ece"] < 0.15
+
+
+def test_before_is_of_the_model_as_given(bundle: Path, data: Path, tmp_path: Path) -> None:
+    old = read_bundle(bundle)
+    made = Calibration(
+        map=LogisticMap(kind="platt", slope=1.0, intercept=-1.5),
+        fitted_on=(CalibrationData(data="a", split="val", scenes=9, objects=90, right=45),),
+        log_loss_before=0.6, log_loss_after=0.5, ece_before=0.2, ece_after=0.1,
+    )  # fmt: skip
+    given, out = tmp_path / "given.rooftrace", tmp_path / "a.rooftrace"
+    write_bundle(given, old.spec.model_copy(update={"calibration": made}), old.parts)
+    code, answer = call("calibrate", given, data, "-o", out, "--precision", "fp32")
+    assert code == 0
+    _, evaluated = call("evaluate", given, data, "--precision", "fp32")
+    assert answer["before"]["ece"] == pytest.approx(evaluated["calibration"]["ece"], abs=1e-5)
+    assert answer["before"]["ece"] < 0.2 < answer["uncalibrated"]["ece"]
+    assert answer["data"][0]["before"] == answer["before"]
+    _, _, text = command("calibrate", given, data, "-o", out, "--precision", "fp32")
+    assert "uncalibrated" in text
+    # Too few buildings: the new model has no calibration, and the note says that it had one.
+    code, few = call("calibrate", given, data, "-o", out, "--part", "[:1]", "--precision", "fp32")
+    assert (code, few["after"]) == (0, None)
+    assert few["before"] != few["uncalibrated"]
+    assert "the new model is without the one it had" in few["notes"][0]
 
 
 def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path) -> None:

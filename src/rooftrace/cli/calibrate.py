@@ -47,10 +47,14 @@ def calibrate(
         )
     if answered(report, as_json=as_json):
         return
-    table = Table("figure", "before", "after")
-    before, after = report.whole.to_json().values()
-    for key, name in _FIGURES.items():
-        table.add_row(name, *("–" if f is None else f"{f[key]:.4f}" for f in (before, after)))
+    figures = report.whole.to_json()
+    names = ["before", "after"]
+    if report.given is not None:  # else the model as given is the uncalibrated one
+        names.insert(0, "uncalibrated")
+    table = Table("figure", *names)
+    for key, title in _FIGURES.items():
+        shown = (figures[name] for name in names)
+        table.add_row(title, *("–" if one is None else f"{one[key]:.4f}" for one in shown))
     people.print(table)
     for folder in report.folders:
         say(
@@ -59,5 +63,8 @@ def calibrate(
         )
     calibration = report.fit.calibration
     if calibration is not None:
-        say(f"fitted: {calibration.map.kind}; the column after is for images left out of the fit")
+        say(
+            f"fitted: {calibration.map.kind}; the column before is of the model as given, and the "
+            "column after is of images left out of the fit"
+        )
     say(f"{report.bundle}" + ("" if report.picture is None else f", picture {report.picture}"))

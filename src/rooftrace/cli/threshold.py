@@ -63,6 +63,6 @@ def threshold(
     if calibration is not None:
         say(
             f"scores calibrated ({calibration.map.kind}): expected calibration error "
-            f"{calibration.ece_before:.3f} before, {calibration.ece_after:.3f} after"
+            f"{calibration.ece_before:.3f} uncalibrated, {calibration.ece_after:.3f} calibrated"
         )
     say(f"{report.out}")

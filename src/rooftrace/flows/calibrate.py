@@ -32,6 +32,7 @@ from rooftrace.metrics.calibration import (
 )
 from rooftrace.metrics.objects import Labels, match_predicted
 from rooftrace.models.bundle import write_bundle
+from rooftrace.models.spec import Calibration
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 
@@ -41,34 +42,47 @@ class ReliabilityComparison:
     """Reliability of scores before and after a calibration.
 
     Args:
-        before: Reliability of the scores; None without a building.
+        before: Reliability of the scores that the model as given writes; None without a building.
         after: Reliability of the calibrated scores, from a calibration that was fitted without
             these buildings; None without a calibration.
+        uncalibrated: Reliability of the scores without any calibration; None without a building.
     """
 
     before: Reliability | None
     after: Reliability | None
+    uncalibrated: Reliability | None
 
     @classmethod
     def of(
         cls,
-        score: NDArray[np.floating],
+        folders: Sequence[BuildingOutcomes],
         value: NDArray[np.floating] | None,
-        right: NDArray[np.bool_],
+        given: Calibration | None,
     ) -> ReliabilityComparison:
-        """Count buildings by their (n,) scores, calibrated scores and outcomes."""
+        """Count the buildings of folders.
+
+        Args:
+            folders: Buildings with their scores without a calibration.
+            value: (n,) newly calibrated scores, folder after folder; None without a calibration.
+            given: Calibration of the model as given; None without one.
+        """
+        score = np.concatenate([folder.score for folder in folders])
+        right = np.concatenate([folder.right for folder in folders])
         if not len(score):
-            return cls(None, None)
-        after = None if value is None else Reliability.of(value, right)
-        return cls(Reliability.of(score, right), after)
+            return cls(None, None, None)
+        uncalibrated = before = Reliability.of(score, right)
+        if given is not None:
+            divided = np.concatenate([folder.divided for folder in folders])
+            before = Reliability.of(given.apply(score, divided), right)
+        return cls(before, None if value is None else Reliability.of(value, right), uncalibrated)
 
     def to_json(self) -> dict[str, Any]:
-        """Return calibration error, Brier score and log loss as `before` and `after`, or None."""
+        """Return calibration error, Brier score and log loss by the names of the fields."""
         return {
             name: None
             if one is None
             else {key: round(getattr(one, key), 5) for key in ("ece", "brier", "log_loss")}
-            for name, one in (("before", self.before), ("after", self.after))
+            for name, one in vars(self).items()
         }
 
 
@@ -81,17 +95,22 @@ class CalibrateReport:
         picture: Reliability diagram before and after; None where no building was predicted.
         fit: The fitted function, with its figures.
         folders: Buildings to which it was fitted.
+        given: Calibration of the model as given, which is replaced; None without one.
     """
 
     bundle: Path
     picture: Path | None
     fit: CalibrationFit
     folders: tuple[BuildingOutcomes, ...]
+    given: Calibration | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on what was not done."""
-        return (f"no calibration was fitted: {self.fit.reason}",) if self.fit.reason else ()
+        if not self.fit.reason:
+            return ()
+        lost = "" if self.given is None else "; the new model is without the one it had"
+        return (f"no calibration was fitted: {self.fit.reason}{lost}",)
 
     @cached_property
     def by_folder(self) -> tuple[ReliabilityComparison, ...]:
@@ -100,23 +119,20 @@ class CalibrateReport:
         values = self.fit.left_out
         parts = [None] * len(ends) if values is None else np.split(values, ends[:-1])
         return tuple(
-            ReliabilityComparison.of(folder.score, value, folder.right)
+            ReliabilityComparison.of([folder], value, self.given)
             for folder, value in zip(self.folders, parts)
         )
 
     @cached_property
     def whole(self) -> ReliabilityComparison:
         """Reliability for the buildings of all folders together."""
-        score, right = (
-            np.concatenate([getattr(folder, name) for folder in self.folders])
-            for name in ("score", "right")
-        )
-        return ReliabilityComparison.of(score, self.fit.left_out, right)
+        return ReliabilityComparison.of(self.folders, self.fit.left_out, self.given)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints.
 
-        Figures after calibration are from buildings that were left out of the fit.
+        Figures `before` are those of the model as given. Figures `after` are from buildings that
+        were left out of the fit.
         """
         calibration = self.fit.calibration
         return {
@@ -167,7 +183,8 @@ def run_calibrate(
     """
     if not folders:
         raise DataError("No data to calibrate on was given.", remedy="Name labelled data.")
-    predictor = uncalibrated(load(bundle, engine=engine, precision=precision))
+    loaded = load(bundle, engine=engine, precision=precision)
+    predictor = uncalibrated(loaded)
     part = "all" if split is None else parse_reference(split)[1]
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     counter = ProgressCounter(progress, sum(map(len, sources)))
@@ -181,7 +198,9 @@ def run_calibrate(
     spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
     write_bundle(out, spec, predictor.bundle.parts)
     picture = out.with_name(f"{out.stem}_reliability.png")
-    report = CalibrateReport(out, picture, fit, tuple(outcomes))
+    report = CalibrateReport(
+        out, picture, fit, tuple(outcomes), given=loaded.bundle.spec.calibration
+    )
     figures = report.whole
     if figures.before is None:
         return replace(report, picture=None)

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import plural, print_plain
+from rooftrace.core.text import minutes_text, plural, print_plain
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import training_labels
@@ -555,8 +555,8 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
 
 
 def _plan(config: TrainConfig) -> str:
-    stop = config.stop
+    assert config.stop.minutes is not None
     return (
         f"up to {plural(config.epochs, 'epoch')} of {config.samples_per_epoch} samples of "
-        f"{config.crop_px} px within {stop.minutes:g} minutes"
+        f"{config.crop_px} px within {minutes_text(config.stop.minutes)}"
     )

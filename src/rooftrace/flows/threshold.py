@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
@@ -354,10 +355,13 @@ def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
     notes = []
     if fit.reason:
         kept = "" if fit.calibration is None else "; that of the start model is kept"
-        notes.append(f"no calibration was fitted: {fit.reason}{kept}")
+        notes.append(
+            f"no calibration was fitted to the buildings of whole images: {fit.reason}{kept}"
+        )
     if old.metrics:
         notes.append(
-            f"{len(old.metrics)} figures on record were of the old threshold, and are replaced"
+            f"{plural(len(old.metrics), 'figure on record was', 'figures on record were')} of the "
+            "old threshold: new figures replace the record"
         )
     return tuple(notes)
 

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rooftrace.core.text import print_plain
+from rooftrace.core.text import minutes_text, print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
@@ -396,8 +396,8 @@ def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
     """Return a clause that says why a run ended."""
     if len(rows) >= epochs:
         return f"all {epochs} epochs done"
-    if is_out_of_time(rows, stop):
-        return f"one more epoch would take longer than {stop.minutes:g} minutes"
+    if stop.minutes is not None and is_out_of_time(rows, stop):
+        return f"one more epoch would take longer than {minutes_text(stop.minutes)}"
     if stop_state(rows, stop).diverged:
         return f"{stop.monitor} is no longer a finite number"
     return f"no better {stop.monitor} for {stop.patience} epochs"

@@ -441,18 +441,18 @@ class BuildingEvaluator:
 def _calibration(
     folders: Sequence[BuildingOutcomes], config: TrainConfig, notify: Notify
 ) -> Calibration | None:
-    fit = fit_calibration(
-        folders,
-        protocol=f"tiles of {config.val_crop_px or config.crop_px} px, without the buildings that "
-        "reach to the edge of one, PyTorch fp32",
+    measured = (
+        f"tiles of {config.val_crop_px or config.crop_px} px, without the buildings that reach to "
+        "the edge of one"
     )
+    fit = fit_calibration(folders, protocol=f"{measured}, PyTorch fp32")
     made = fit.calibration
     if made is None:
-        notify(f"scores of buildings are not calibrated: {fit.reason}")
+        notify(f"scores of buildings are not calibrated on {measured}: {fit.reason}")
     else:
         notify(
-            f"scores of buildings calibrated ({made.map.kind}): expected calibration error "
-            f"{made.ece_before:.3f} before, {made.ece_after:.3f} after"
+            f"scores of buildings calibrated ({made.map.kind}) on {measured}: expected calibration "
+            f"error {made.ece_before:.3f} uncalibrated, {made.ece_after:.3f} calibrated"
         )
     return made
 

@@ -222,7 +222,7 @@ def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() 
     assert not is_out_of_time(rows, stop)
     rows.append({**rows[0], "epoch": 2.0})
     assert is_out_of_time(rows, stop)
-    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minutes"
+    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
     assert not is_out_of_time(rows, StopConfig())
 
 

@@ -200,7 +200,7 @@ def _facts(spec: BundleSpec, engine: Engine) -> Iterator[tuple[str, str]]:
             "Confidence",
             (
                 "calibrated: the probability that a building is one (calibration error "
-                f"{error.ece_before:.3f} before, {error.ece_after:.3f} after)"
+                f"{error.ece_before:.3f} uncalibrated, {error.ece_after:.3f} calibrated)"
             ),
         )
     yield "Runs on", f"{engine.name}, {engine.precision}"
