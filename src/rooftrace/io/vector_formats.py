@@ -245,7 +245,8 @@ _WRITING = Lock()
 """Lock for warning filters and GDAL options, which belong to the whole process."""
 
 # RFC 7946 has no member for this: a file without longitude and latitude states it in a text.
-_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+"""Member `description` of a GeoJSON in pixels, by which it is also read."""
 
 _PIXEL_DIGITS = 10
 """Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
@@ -404,7 +405,7 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
     head = {"type": "FeatureCollection", "name": path.stem}
     if layer.crs is None:
-        head["description"] = _PIXELS
+        head["description"] = IN_PIXELS
     lines = path.with_suffix(".geojsonl")
     with path.open("wb") as file:
         members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())

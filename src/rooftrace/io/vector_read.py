@@ -24,10 +24,11 @@ from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraErro
 from rooftrace.core.names import check_vector_name
 from rooftrace.core.text import plural
 from rooftrace.io.gdal import pyogrio_options
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
 
 _OSM = (".osm", ".pbf")
 _MORE_SUFFIXES = (".geoparquet", ".geojsonl", ".geojsons", ".kml", ".gml", ".json", *_OSM)
+_GEOJSON = (".geojson", ".json")
 _PARQUET = (".parquet", ".geoparquet")
 _TABLES = (".csv", ".csv.gz")
 _OSM_LAYER = "multipolygons"
@@ -127,6 +128,21 @@ class VectorFile:
                 info = pyogrio.read_info(source, layer=self._layer, **options)
             return tuple(map(str, info["fields"]))
 
+    @cached_property
+    def in_pixels(self) -> bool:
+        """True for a GeoJSON that states that it is in pixels of an image, as rooftrace writes it.
+
+        Software that moves such a file to a place on the ground adds a member `crs`.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        if self.path.suffix.lower() not in _GEOJSON:
+            return False
+        with _explained(self.path), self.path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).partition(b'"features"')[0]
+        return IN_PIXELS.encode() in head and b'"crs"' not in head
+
     def read(self, fields: Sequence[str] = (), *, typed: bool = False) -> VectorLayer:
         """Read the polygons, and repair invalid ones.
 
@@ -171,6 +187,12 @@ class VectorFile:
         typed: bool,
     ) -> VectorLayer:
         """Check and repair what was read."""
+        if self.in_pixels:
+            raise GeoreferenceError(
+                f"{self.path} is in pixels of an image, so it has no place on the ground.",
+                remedy="Give the image a georeference and predict it again: gdal_translate -a_srs "
+                "EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
+            )
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
@@ -289,7 +311,9 @@ class VectorFile:
         _check_all_read(self.path, wkb)
         # GDAL returns columns in the order of the file.
         values = dict(zip(map(str, meta["fields"]), columns))
-        crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
+        # GDAL assumes degrees in every GeoJSON.
+        without = meta["crs"] is None or self.in_pixels
+        crs = None if without else CRS.from_user_input(meta["crs"])
         if crs is None and _is_table(self.path) and {*_LONLAT_COLUMNS} <= {*self.fields}:
             crs = CRS.from_epsg(4326)
         geometry, closed = _closed(wkb)
@@ -392,7 +416,7 @@ def _check_all_read(path: Path, wkb: NDArray[np.object_]) -> None:
     Raises:
         DataError: a record is no Feature, or its geometry was not read.
     """
-    if path.suffix.lower() not in (".geojson", ".json"):
+    if path.suffix.lower() not in _GEOJSON:
         return
     if path.stat().st_size > _MOST_CHECKED_BYTES:
         return
@@ -541,7 +565,8 @@ def _check_degrees(layer: VectorLayer, path: Path) -> None:
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "
             f"degrees, but its coordinate system is {layer.crs.name}.",
             remedy="Assign the right coordinate system: ogr2ogr -a_srs EPSG:… OUT.gpkg "
-            f"{path.name}. Pixel coordinates of an image without georeference have none.",
+            f"{path.name}. If they are pixels, give the image a georeference: gdal_translate "
+            "-a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
         )
 
 

@@ -149,11 +149,31 @@ def test_no_crs_is_reported(tmp_path: Path, suffix: str) -> None:
         VectorFile(path).read()
 
 
-def test_pixels_are_no_degrees(tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [50, 500])
+def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
     path = tmp_path / "a.geojson"
-    write_polygons(path, array(box(0, 0, 500, 500)), {"id": np.array([1])}, None)
-    with pytest.raises(GeoreferenceError, match="not degrees"):
+    write_polygons(path, array(box(0, 0, side, side)), {"id": np.array([1])}, None)
+    with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:
         VectorFile(path).read()
+    assert "gdal_translate" in caught.value.remedy
+    assert VectorFile(path).outlines()[1] is None
+    # A file of other software does not say so.
+    document = json.loads(path.read_text())
+    del document["description"]
+    path.write_text(json.dumps(document))
+    assert VectorFile(path).outlines()[1] == CRS.from_epsg(4326)
+    if side > 360:
+        with pytest.raises(GeoreferenceError, match="not degrees"):
+            VectorFile(path).read()
+
+
+def test_a_file_that_was_moved_to_the_ground_is_not_in_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    write_polygons(path, array(box(0, 0, 50, 50)), {"id": np.array([1])}, None)
+    document = json.loads(path.read_text())
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
+    path.write_text(json.dumps({"type": document["type"], "crs": crs, **document}))
+    assert VectorFile(path).read().crs.to_epsg() == 32737
 
 
 def test_a_parquet_of_a_table_and_one_without_pyarrow(

@@ -127,13 +127,13 @@ class BuildingPolygons:
     Args:
         path: File of the polygons.
         geometry: (n,) valid polygons and multipolygons.
-        crs: CRS of the geometry.
+        crs: CRS of the geometry; None for pixels of the mask (x right, y down).
         notes: Notes for the user.
     """
 
     path: Path
     geometry: Polygons
-    crs: CRS
+    crs: CRS | None
     notes: tuple[str, ...]
 
     @property
@@ -143,23 +143,34 @@ class BuildingPolygons:
         return left, bottom, right, top
 
 
-def read_buildings(path: Path, building: str | None = None) -> BuildingPolygons:
+def read_buildings(
+    path: Path, building: str | None = None, *, in_pixels: bool = False
+) -> BuildingPolygons:
     """Return the buildings of a vector file.
 
     Args:
         path: Path of the file.
         building: Value of the attribute `class` of buildings, where there are several classes.
+        in_pixels: True to accept polygons without a CRS, for a mask that has none either.
 
     Raises:
         DataError: The file cannot be read, or holds no building.
+        GeoreferenceError: It has no CRS, or coordinates outside the range of its CRS.
         ConfigError: The file has several classes and `building` is missing, or the file has no
             classes and `building` is given.
     """
     file = VectorFile(path)
     has_class = "class" in file.fields
-    layer = file.read(["class"] if has_class else [])
-    geometry = layer.geometry
-    names = sorted(set(layer.values["class"])) if has_class else []
+    fields = ["class"] if has_class else []
+    notes = []
+    if in_pixels:
+        geometry, crs, values = file.columns(fields)
+    else:
+        layer = file.read(fields)
+        geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
+        if layer.repaired:
+            notes.append(f"{layer.repaired} buildings had invalid outlines, which were repaired")
+    names = sorted(set(values["class"])) if has_class else []
     if building is not None or len(names) > 1:
         if building not in names:
             raise ConfigError(
@@ -170,14 +181,13 @@ def read_buildings(path: Path, building: str | None = None) -> BuildingPolygons:
                 if names
                 else "Remove --building.",
             )
-        geometry = geometry[layer.values["class"] == building]
+        geometry = geometry[values["class"] == building]
     if not len(geometry):
         raise DataError(
             f"{path} holds no building, so the area to measure is unknown.",
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
-    notes = [f"{layer.repaired} buildings had invalid outlines, which were repaired"]
-    return BuildingPolygons(path, geometry, layer.crs, tuple(notes if layer.repaired else ()))
+    return BuildingPolygons(path, geometry, crs, tuple(notes))
 
 
 def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:

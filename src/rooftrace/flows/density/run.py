@@ -130,10 +130,11 @@ def run_density(
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
     buildings, own = None, None
+    mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if polygons_path is not None:
-        buildings = read_buildings(polygons_path, None if mask_path else building)
+        buildings = _read_buildings(polygons_path, building, mask)
     notes = [] if buildings is None else list(buildings.notes)
-    if mask_path is None:
+    if mask is None:
         assert buildings is not None
         density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
         own = buildings.crs
@@ -142,9 +143,8 @@ def run_density(
             "observed; give the mask as well where it has nodata"
         )
     else:
-        mask = MaskFile.of(mask_path, building)
         accumulator = DensityAccumulator(
-            mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask_path)
+            mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask.path)
         )
         density = _of_mask(mask, buildings, accumulator, progress)
         own = mask.grid.crs
@@ -163,6 +163,17 @@ def crs_text(crs: CRS | None) -> str:
         return f"EPSG:{epsg} ({crs.name})"
     # A projection made for one place has no meaningful name.
     return str(crs.to_string())
+
+
+def _read_buildings(path: Path, building: str | None, mask: MaskFile | None) -> BuildingPolygons:
+    if mask is not None:
+        return read_buildings(path, in_pixels=mask.grid.crs is None)
+    if VectorFile(path).in_pixels:
+        raise GeoreferenceError(
+            f"{path} is in pixels of an image, and their size is not known without its mask.",
+            remedy=f"Give the mask as well: rooftrace density MASK {path.name} --gsd METRES -o OUT",
+        )
+    return read_buildings(path, building)
 
 
 def _of_mask(
@@ -194,6 +205,7 @@ def _of_polygons(
             f"--gsd {plain_number(gsd_m, 6)} was given, but {buildings.path} holds no pixels.",
             remedy="Leave --gsd out.",
         )
+    assert buildings.crs is not None
     plane = metric_crs(buildings.crs, buildings.bounds_xy)
     moved = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
     left, bottom, right, top = shapely.total_bounds(moved).tolist()
@@ -261,6 +273,7 @@ def run_zone_density(
     if polygons_path is not None:
         buildings = read_buildings(polygons_path, None if mask_path else building)
         notes += buildings.notes
+        assert buildings.crs is not None
         if mask_path is None:
             plane = metric_crs(buildings.crs, buildings.bounds_xy)
             place = buildings.bounds_xy, buildings.crs
