@@ -184,6 +184,17 @@ def test_an_offset_is_noted_and_removed(layers: tuple[Path, Path], tmp_path: Pat
     np.testing.assert_allclose(same.centroid.x.min(), min(h.centroid.x for h in old), atol=0.1)
 
 
+def test_too_few_pairs_for_an_offset_are_noted(tmp_path: Path) -> None:
+    few = houses()[:5]
+    new, old = write(tmp_path / "n.gpkg", few), write(tmp_path / "o.gpkg", few)
+    code, answer = call("compare", new, old, "-o", tmp_path / "a")
+    assert (code, answer["offset"]) == (0, None)
+    note = "The offset is not known: fewer than 20 pairs of buildings have one shape"
+    assert f"{note}." in answer["notes"]
+    _, answer = call("compare", new, old, "-o", tmp_path / "b", "--remove-offset")
+    assert f"{note}; none was removed." in answer["notes"]
+
+
 @pytest.mark.parametrize(
     ("keep", "from_old", "from_new"),
     [("old", 144, 12), ("new", 0, 156), ("both", 96 + 12, 12 + 12 + 24 + 12)],

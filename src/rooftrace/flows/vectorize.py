@@ -279,7 +279,9 @@ def _indices(raster: Raster, name: str) -> Mask8:
         raise LabelError(
             f"{name} is coloured: its {len(data)} bands differ. Expected one band, or bands "
             "that are equal.",
-            remedy="If its colours are classes, convert it to a mask of values: rooftrace convert.",
+            remedy="If its colours are classes, convert it to a mask of values: rooftrace convert. "
+            "If it is an image, predict it: rooftrace predict; or compare two images with a model: "
+            "rooftrace compare NEW OLD -m default",
         )
     values = data[0]
     if values.dtype == np.uint8:

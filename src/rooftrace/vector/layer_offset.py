@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block, one_to_one
 
-__all__ = ["LayerOffset", "estimate_offset"]
+__all__ = ["LEAST_PAIRS", "LayerOffset", "estimate_offset"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,7 +37,7 @@ _LIKE_AREA = 0.8
 _LIKE_SHAPE = 0.8
 """Minimum IoU of two outlines on each other that may be one."""
 
-_MIN_PAIRS = 20
+LEAST_PAIRS = 20
 """Minimum number of pairs for an estimate, and for that of a cell."""
 
 _MIN_IOU = 0.3
@@ -113,7 +113,7 @@ class LayerOffset:
 def estimate_offset(
     new: PackedPolygons, old: PackedPolygons, workers: int = 1
 ) -> LayerOffset | None:
-    """Return the offset of the new layer from the old one; None with fewer than 20 pairs.
+    """Return the offset of the new layer from the old one; None with fewer than `LEAST_PAIRS`.
 
     A first estimate is the shift for which most neighbours vote. The new layer is moved back by it
     and matched; the offset is the median shift of the pairs with one shape.
@@ -134,7 +134,7 @@ def estimate_offset(
         candidates.append(voted)
     found = [_pairs_at(new, old, shift, workers) for shift in candidates]
     one, other = max(found, key=lambda pairs: len(pairs[0]))
-    if len(one) < _MIN_PAIRS:
+    if len(one) < LEAST_PAIRS:
         return None
     shift = new.centre[one] - old.centre[other]
     median = np.median(shift, axis=0)
@@ -161,7 +161,7 @@ def _voted_shift(new: PackedPolygons, old: PackedPolygons, workers: int) -> Floa
 
     boxes = np.tile(new.centre[chosen], 2) + reach
     one, other, _ = join_by_block(boxes, np.tile(old.centre, 2), work, workers)
-    if len(one) < _MIN_PAIRS:
+    if len(one) < LEAST_PAIRS:
         return None
     shift = new.centre[chosen[one]] - old.centre[other]
     edges = np.arange(-_MAX_SHIFT_M, _MAX_SHIFT_M + _BIN_M, _BIN_M)
@@ -207,7 +207,7 @@ def _by_cell(
     code = index[:, 1] * cols + index[:, 0]
     order = np.argsort(code, kind="stable")
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    own = [part for part in np.split(order, starts[1:]) if len(part) >= _MIN_PAIRS]
+    own = [part for part in np.split(order, starts[1:]) if len(part) >= LEAST_PAIRS]
     if len(own) < 2:
         return None
     medians = np.array([np.median(shift[part], axis=0) for part in own])

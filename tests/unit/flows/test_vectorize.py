@@ -217,6 +217,9 @@ def test_unreadable_values_are_refused(tmp_path: Path) -> None:
     for data, more, kind, message in cases:
         with pytest.raises(kind, match=message):
             made(write(tmp_path / "mask.tif", data), **more)
+    with pytest.raises(LabelError) as image:
+        made(write(tmp_path / "mask.tif", coloured))
+    assert "rooftrace compare NEW OLD -m default" in image.value.remedy
     # The content decides the format, so a raster may have the ending of a vector file.
     path = write(tmp_path / "mask.tif", HOUSES).rename(tmp_path / "mask.gpkg")
     with pytest.raises(ConfigError, match="is also an input"):

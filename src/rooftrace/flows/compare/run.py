@@ -54,7 +54,7 @@ from rooftrace.vector.compare import (
     CompareRules,
     compare_layers,
 )
-from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
+from rooftrace.vector.layer_offset import LEAST_PAIRS, LayerOffset, estimate_offset
 
 _STEPS = 5
 _NOTED_OFFSET_M = 0.5
@@ -374,11 +374,10 @@ def _bounds_in(layer: BuildingLayer, crs: CRS) -> tuple[float, float, float, flo
 
 def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
     if offset is None:
-        return (
-            ["There are too few pairs of one shape to estimate an offset; none was removed."]
-            if is_wanted
-            else []
+        unknown = (
+            f"The offset is not known: fewer than {LEAST_PAIRS} pairs of buildings have one shape"
         )
+        return [f"{unknown}; none was removed." if is_wanted else f"{unknown}."]
     if is_wanted or offset.length_m < _NOTED_OFFSET_M:
         return []
     east, north = offset.xy.tolist()
