@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from command_line import call
+from command_line import command as as_person
 from rooftrace.cli import serve as command
 from rooftrace.engines.processor import this_processor
 
@@ -156,6 +157,19 @@ def test_a_camera_that_cannot_be_is_reported(
     code, answer = call("serve", "-m", bundle, "--port", "0", "--camera", "camera:1")
     assert code == 6
     assert "rooftrace[video]" in answer["error"]["remedy"]
+
+
+@pytest.mark.parametrize("name", ["there", "nothere"])
+def test_a_results_folder_that_is_missing_is_noted(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(command, "_run", lambda *_: None)
+    (tmp_path / "there").mkdir()
+    words = ("-m", bundle, "--port", "0", "--jobs", tmp_path / "jobs", "--results", tmp_path / name)
+    code, _, text = as_person("serve", *words)
+    assert code == 0
+    noted = f"there is no folder {tmp_path / name} yet" in " ".join(text.split())
+    assert noted == (name == "nothere")
 
 
 def test_a_port_that_is_in_use_is_reported(bundle: Path) -> None:

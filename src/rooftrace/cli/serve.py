@@ -248,6 +248,9 @@ def serve(
             say(f"page {url}   map {url}/map{live}   API {url}/v1/docs")
             if host not in LOOPBACK and api_key is None:
                 say("note: no API key is set; anyone who reaches this machine can use the server.")
+        for path in results or ():
+            if not path.exists():
+                say(f"note: there is no folder {path} yet; the map is empty until it is written.")
         sys.stdout.flush()
         _run(app, listening, cameras)
 
