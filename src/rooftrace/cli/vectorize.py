@@ -79,8 +79,9 @@ def vectorize(
 ) -> None:
     """Convert a mask or a raster of probabilities to polygons.
 
-    Outlines of buildings get right angles where the walls have them. The polygons of a mask that
-    rooftrace predict has written are those of the prediction, as far as no option changes them.
+    Outlines of buildings get right angles where the walls have them. A mask that rooftrace predict
+    has written is converted with the settings of the prediction, unless options change them. Where
+    the prediction divided buildings by what the mask does not hold, a note says so.
     """
     from rooftrace.flows.vectorize import run_vectorize
 
