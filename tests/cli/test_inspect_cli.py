@@ -49,6 +49,15 @@ def findings(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {finding["key"]: finding for finding in audit["findings"]}
 
 
+@pytest.mark.parametrize(("given", "named"), [("page", "page.html"), ("", "audit.html")])
+def test_a_page_has_the_name_of_a_page(town: Path, tmp_path: Path, given: str, named: str) -> None:
+    code, out, _ = command("inspect", town, "-o", tmp_path / given, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["type"]) == (2, "ConfigError")
+    assert error["remedy"] == f"For example: -o {tmp_path / named}"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.campaign
 def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) -> None:
     page = tmp_path / "new" / "audit.html"

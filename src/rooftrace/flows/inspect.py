@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.facts import Histogram, SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
-from rooftrace.core.errors import RooftraceError
+from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.io.bands import parse_bands
 from rooftrace.io.files import write_atomically
@@ -33,6 +33,9 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 _RGB = ("red", "green", "blue")
+
+
+_HTML = (".html", ".htm")
 
 
 def run_inspect(
@@ -56,9 +59,16 @@ def run_inspect(
         progress: Function called with the number of finished images and the number of all images.
 
     Raises:
+        ConfigError: `out` is a folder, or its name is not that of an HTML file.
         DataError: The data cannot be opened. Problems of single images or labels are findings.
         ExportError: The page cannot be written.
     """
+    if out is not None and (out.is_dir() or out.suffix.lower() not in _HTML):
+        page = out / "audit.html" if out.is_dir() else out.with_name(f"{out.name}.html")
+        raise ConfigError(
+            f"-o received {out}; expected the name of an HTML page, which ends in .html.",
+            remedy=f"For example: -o {page}",
+        )
     source, other = (
         None if one is None else _prepared(open_source(one), bands, stretch)
         for one in (data, against)
