@@ -93,7 +93,8 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
         xy = np.full((4, 2), np.inf)
     if not np.isfinite(xy).all():
         return f"{left:g} to {right:g} and {bottom:g} to {top:g} in {crs.name}"
-    (west, south), (east, north) = xy.min(axis=0), xy.max(axis=0)
+    # Adding 0 leaves no sign before a rounded zero.
+    (west, south), (east, north) = xy.min(axis=0).round(5) + 0, xy.max(axis=0).round(5) + 0
     return f"longitude {west:.5f} to {east:.5f}, latitude {south:.5f} to {north:.5f}"
 
 

@@ -144,7 +144,9 @@ def scaling_for(
             note=f"{name} has no metres per pixel: assumed to be the model's {scales.gsd_m:g} m. "
             "If that is wrong, give the right value with --gsd."
         )
-    own = " × ".join(dict.fromkeys(plain_number(value) for value in gsd_yx_m))
+    own, width = map(plain_number, gsd_yx_m)
+    if width != own:
+        own = f"{own} × {width} (height × width)"
     model_gsd_m = scales.for_image(max(gsd_yx_m))
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
     if max(gsd_yx_m) > scales.gsd_m * COARSEST_RATIO * _NOMINAL:

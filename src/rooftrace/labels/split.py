@@ -414,8 +414,9 @@ def read_split(path: Path) -> Split:
     try:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(
-            f"{path} is not a split file: {error}.",
+            f"{path} is not a split file: {reason}.",
             remedy="Make one with: rooftrace split DATA -o split.json",
         ) from error
     remedy = 'Write lists of image names: {"train": [...], "val": [...], "test": [...]}'

@@ -235,6 +235,10 @@ def test_a_scale_that_makes_no_sense_is_refused(scale: float) -> None:
 def test_what_is_resampled_by_much_is_said() -> None:
     note = scaling_for(utm(0.1), WorkingScales(0.4), name="a.tif").note
     assert "a.tif has 0.1 m per pixel and is resampled to the model's 0.4 m" in note
+    transform = Affine(0.1, 0, 500_000, 0, -0.05, 9_000_000)
+    oblong = GeoGrid((100, 100), transform, CRS.from_epsg(32737))
+    note = scaling_for(oblong, WorkingScales(0.4)).note
+    assert "0.05 × 0.1 (height × width) m per pixel" in note
     assert "0.8 m per pixel" in scaling_for(utm(0.1), WorkingScales(0.4), gsd_m=0.8).note
     assert scaling_for(utm(0.3), WorkingScales(0.4)).note == ""
     assert "0.25 times" in scaling_for(utm(0.4), WorkingScales(0.4), scale=0.25).note

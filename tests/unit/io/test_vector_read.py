@@ -262,6 +262,8 @@ def test_bounds_in_degrees_and_without() -> None:
     grid = GeoGrid((2, 4), Affine(1, 0, 15, 0, -1, 46), LONLAT)
     assert outline_bounds(grid, LONLAT) == (15, 44, 19, 46)
     assert degrees_text((15, 45, 16, 46), LONLAT).startswith("longitude 15.00000 to 16.00000")
+    zero = degrees_text((-1e-9, -1e-9, 0, 1), LONLAT)
+    assert zero == "longitude 0.00000 to 0.00000, latitude 0.00000 to 1.00000"
     assert "in WGS 84 / UTM" in degrees_text((1e12, 1e12, 1e13, 1e13), UTM)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     with pytest.raises(GeoreferenceError, match="no transformation from"):

@@ -244,7 +244,7 @@ def test_what_is_no_split_is_refused(tmp_path: Path, content: str, message: str)
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.json is not a split file"):
+    with pytest.raises(ConfigError, match=r"absent\.json is not a split file: No such file"):
         read_split(tmp_path / "absent.json")
     binary = tmp_path / "binary.json"
     binary.write_bytes(b"\xff\xfe\x00")

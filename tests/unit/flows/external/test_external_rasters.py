@@ -163,7 +163,7 @@ def test_tiles_are_found_by_their_place(truth: Path, tmp_path: Path) -> None:
     write_tiff(tmp_path / "predicted/far.tif", mask, PLACE @ Affine.translation(5000, 0))
     report = judged(tmp_path / "predicted", truth)
     assert report.to_json()["pixel"]["iou"] == 1
-    assert any("1 rasters touch no labelled scene: far.tif" in note for note in report.notes)
+    assert any("1 raster touches no labelled scene: far.tif" in note for note in report.notes)
 
 
 def test_files_of_rooftrace_beside_masks_are_left_aside(truth: Path, tmp_path: Path) -> None:

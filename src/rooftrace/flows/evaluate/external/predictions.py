@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.machine import installed_versions
+from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.external.layers import (
@@ -337,9 +338,8 @@ def _files_of(
         return pairs, []
     scene_id, name = changed[0]
     kind = "polygons" if shared else "rasters"
-    return pairs, [
-        f"{what}: {kind} were matched to {len(pairs):,} scenes by name ({name} is {scene_id})."
-    ]
+    scenes = plural(len(pairs), "scene")
+    return pairs, [f"{what}: {kind} were matched to {scenes} by name ({name} is {scene_id})."]
 
 
 def _is_alone(files: tuple[Path, ...], source: SceneSet, grids: _Grids, *, shared: bool) -> bool:
@@ -353,10 +353,12 @@ def _by_location(
     files: tuple[Path, ...], grids: _Grids, what: str
 ) -> tuple[Mapping[str, tuple[Path, ...]], list[str]]:
     pairs, unused = match_rasters_by_location(grids.all, files, what)
-    notes = [f"{what}: {len(files):,} rasters were matched to scenes by the ground they show."]
+    matched = plural(len(files), "raster was", "rasters were")
+    notes = [f"{what}: {matched} matched to scenes by the ground they show."]
     if unused:
         names = listed([path.name for path in unused])
-        notes.append(f"{what}: {len(unused):,} rasters touch no labelled scene: {names}.")
+        outside = plural(len(unused), "raster touches", "rasters touch")
+        notes.append(f"{what}: {outside} no labelled scene: {names}.")
     return pairs, notes
 
 
