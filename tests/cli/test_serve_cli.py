@@ -8,16 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from command_line import call
 from command_line import command as as_person
@@ -170,6 +173,31 @@ def test_a_results_folder_that_is_missing_is_noted(
     assert code == 0
     noted = f"there is no folder {tmp_path / name} yet" in " ".join(text.split())
     assert noted == (name == "nothere")
+
+
+def test_a_second_ctrl_c_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    app = FastAPI()
+
+    @app.get("/stop")
+    async def stop() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    def ask(port: int) -> None:
+        with suppress(httpx.HTTPError):  # the server may close the connection without an answer
+            httpx.get(f"http://127.0.0.1:{port}/stop", timeout=PATIENCE_S)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with command._listen("127.0.0.1", 0) as listening:
+            client = threading.Thread(target=ask, args=(listening.getsockname()[1],))
+            client.start()
+            with pytest.raises(KeyboardInterrupt):
+                command._run(app, listening, Mock())
+            client.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_that_is_in_use_is_reported(bundle: Path) -> None:

@@ -331,6 +331,9 @@ def _run(app: FastAPI, listening: socket.socket, cameras: LiveCameras) -> None:
             # Their viewers would stay until the end of the time that requests have to finish.
             cameras.close()
             await super().shutdown(sockets)
+            if self.force_exit:
+                # After a second Ctrl-C uvicorn cancels the app, which logs that as an error.
+                await self.lifespan.shutdown()
 
     settings: dict[str, Any] = {
         "log_level": "warning",
