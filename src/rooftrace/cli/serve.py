@@ -192,7 +192,7 @@ def serve(
         require_av("rooftrace serve --camera")
     own = defaults.images
     watching = (
-        VideoOptions(gsd_m=own.gsd_m, scale=own.scale, bands=own.bands, stretch=own.stretch)
+        VideoOptions(gsd_m=own.gsd_m, scale=own.scale, bands=own.bands, stretch=images.stretch)
         if sources
         else None
     )

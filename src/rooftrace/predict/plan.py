@@ -110,7 +110,7 @@ class SceneOptions:
         bands: Bands of the image that are read, by number or name, such as `3,2,1`; default: found
             in the file, see `io.pixels`.
         stretch: Way in which values are stretched to the model's range: `auto`, `none`, `per-band`
-            or `LOW,HIGH`.
+            or `LOW,HIGH`; default: that of the server for a request, otherwise `auto`.
     """
 
     gsd_m: float | None = None
@@ -125,7 +125,7 @@ class SceneOptions:
     outputs: tuple[SceneOutput, ...] = OUTPUTS
     outline: bool = False
     bands: str | None = None
-    stretch: str = "auto"
+    stretch: str | None = None
 
 
 AS_FOUND = SceneOptions()
@@ -408,8 +408,9 @@ def prepared(source: RasterSource, spec: BundleSpec, options: SceneOptions) -> R
     """
     usual = list(zip(spec.mean, spec.std))
     return prepare(
-        source, spec.bands, spec.numpy_dtype, usual, bands=options.bands, stretch=options.stretch
-    )
+        source, spec.bands, spec.numpy_dtype, usual,
+        bands=options.bands, stretch=options.stretch or "auto",
+    )  # fmt: skip
 
 
 def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:

@@ -250,13 +250,14 @@ class SceneQuery(BaseModel):
         ),
     ] = None
     stretch: Annotated[
-        str,
+        str | None,
         Field(
             max_length=50,
             description="Way in which values are stretched to the model's range: auto (other types "
-            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH",
+            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH; by "
+            "default that of the server, which is auto unless its operator chose another",
         ),
-    ] = "auto"
+    ] = None
     min_area: Annotated[
         SquareMetres | None, Field(description="Minimum area of a building in m²")
     ] = None

@@ -435,5 +435,5 @@ class RequestDefaults:
         return replace(
             given,
             bands=own.bands if given.bands is None else given.bands,
-            stretch=own.stretch if given.stretch == AS_FOUND.stretch else given.stretch,
+            stretch=own.stretch if given.stretch is None else given.stretch,
         )

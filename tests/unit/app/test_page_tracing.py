@@ -134,7 +134,7 @@ def test_a_slider_that_was_not_moved_is_the_models_own() -> None:
 
 def test_values_are_stretched_as_the_field_says() -> None:
     service: Any = FakeService()
-    assert chosen_options(service, "", None).stretch == "auto"
+    assert chosen_options(service, "", None).stretch is None
     assert chosen_options(service, "", None, "", " 200, 2500 ").stretch == "200, 2500"
     assert chosen_options(service, "", None, "", "none").stretch == "none"
     with pytest.raises(ConfigError, match="received 'bright'"):

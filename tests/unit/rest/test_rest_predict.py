@@ -25,7 +25,8 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.service import Service
+from rooftrace.rest import create_api
+from rooftrace.service.service import RequestDefaults, Service
 
 TIFF = {"Content-Type": "image/tiff"}
 PNG = {"Content-Type": "image/png"}
@@ -441,3 +442,20 @@ def test_bands_and_stretch_are_parameters(client: TestClient, tmp_path: Path) ->
         assert refused.status_code == 422
         assert text in refused.json()["detail"]
         assert "--" not in refused.text
+
+
+def test_auto_can_be_asked_of_a_server_with_another_stretch() -> None:
+    pixels = np.full((64, 64, 3), 120, np.uint8)
+    defaults = RequestDefaults(SceneOptions(stretch="0,140"))
+    service = Service(Predictor(tiny_bundle(), PointwiseEngine()), defaults=defaults)
+    try:
+        client = TestClient(create_api(service), raise_server_exceptions=False)
+        share = {
+            query: client.post(f"/v1/predict?{query}", content=png(pixels), headers=PNG).json()[
+                "figures"
+            ]["built_up_share"]
+            for query in ("threshold=0.6", "threshold=0.6&stretch=auto")
+        }
+    finally:
+        service.close()
+    assert list(share.values()) == [1, 0]

@@ -21,6 +21,7 @@ from rooftrace.service.service import RequestDefaults, Service
         (SceneOptions(gsd_m=0.1), ("3,2,1", "0,200", 0.1, None)),
         (SceneOptions(scale=0.5), ("3,2,1", "0,200", None, 0.5)),
         (SceneOptions(bands="1,2,3", stretch="none"), ("1,2,3", "none", 0.3, None)),
+        (SceneOptions(stretch="auto"), ("3,2,1", "auto", 0.3, None)),
     ],
 )
 def test_a_request_goes_before_the_server(

@@ -252,7 +252,7 @@ class _Page:
                 self.stretch = gr.Textbox(
                     label="Values",
                     info="How they are stretched: auto, none, per-band, or two values LOW,HIGH.",
-                    placeholder="auto",
+                    placeholder=self.service.defaults.images.stretch or "auto",
                     max_lines=1,
                     max_length=50,
                     elem_id="rt-stretch",

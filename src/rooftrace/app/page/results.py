@@ -205,20 +205,21 @@ def chosen_options(
         gsd: Metres per pixel as typed; empty to use the image's georeference.
         threshold: Value of the slider; None for the model's own threshold.
         bands: Bands as typed; empty to find them in the image.
-        stretch: Stretch of the values as typed; empty for `auto`.
+        stretch: Stretch of the values as typed; empty for that of the server.
 
     Raises:
         ConfigError: A field has an impossible value.
     """
-    stretch = stretch.strip() or SceneOptions.stretch
-    parse_stretch(stretch)
+    how = stretch.strip() or None
+    if how is not None:
+        parse_stretch(how)
     spec = service.bundle.spec
     own = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
     return SceneOptions(
         gsd_m=_metres(gsd),
         threshold=None if own else threshold,
         bands=bands.strip() or None,
-        stretch=stretch,
+        stretch=how,
         outputs=("mask", "polygons", "preview"),
     )
 

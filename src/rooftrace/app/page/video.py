@@ -228,7 +228,7 @@ class _VideoTab:
             )
         return VideoOptions(
             stride=int(stride), gsd_m=chosen.gsd_m, smoothing=smoothing, start_s=start,
-            end_s=start + length, bands=chosen.bands, stretch=chosen.stretch,
+            end_s=start + length, bands=chosen.bands, stretch=chosen.stretch or "auto",
         )  # fmt: skip
 
 

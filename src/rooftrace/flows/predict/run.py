@@ -201,6 +201,7 @@ def predict_inputs(
     settings = {
         **asdict(options),
         "threshold": predictor.threshold_for(options.threshold),
+        "stretch": options.stretch or "auto",
         "tta": applied_tta(predictor.bundle, executor.tta),
         **inputs.settings,
     }

@@ -215,7 +215,7 @@ def _opened(image: Mapping[str, Any], spec: BundleSpec) -> RasterSource:
             f"expected {rows} × {cols}: it has been replaced since it was reviewed.",
             remedy="Put the earlier image back, or predict and review the new one.",
         )
-    options = replace(SceneOptions(), bands=reading["bands"], stretch=reading["stretch"] or "auto")
+    options = replace(SceneOptions(), bands=reading["bands"], stretch=reading["stretch"])
     return prepared(source, spec, options)
 
 
