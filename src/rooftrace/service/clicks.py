@@ -18,6 +18,7 @@ from rooftrace.core.errors import BusyError
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, RasterSource
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.vector.footprints import make_footprints
 
 _WAITING = 16
@@ -75,6 +76,11 @@ _KEPT_PX = 64 * 2**20
 """Maximum number of pixels of the images whose segmenters are kept."""
 
 
+def click_bands(bands: str | None) -> str | None:
+    """Return the bands of a prediction if they suit the click network, which has three colours."""
+    return bands if bands is not None and bands.count(",") == 2 else None
+
+
 @dataclass(frozen=True)
 class ClickedBuilding:
     """The building at some clicks.
@@ -102,7 +108,7 @@ class ClickTool:
         self._sessions = ClickSessions(_KEPT_PX, lambda segmenter: segmenter.area_px)
 
     def outline(
-        self, key: str, image: RasterSource, clicks: Sequence[Click], gsd_m: float | None
+        self, key: str, image: RasterSource, clicks: Sequence[Click], options: SceneOptions
     ) -> ClickedBuilding:
         """Return the building at all clicks of a request.
 
@@ -110,13 +116,17 @@ class ClickTool:
             key: Name of the image's content.
             image: The image.
             clicks: Clicks in pixels of the image, the first of them positive.
-            gsd_m: Metres per pixel, where the georeference is missing.
+            options: Metres per pixel, bands and stretch of a prediction of the image.
 
         Raises:
             DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
         """
+        gsd_m, bands = options.gsd_m, click_bands(options.bands)
+        stretch = options.stretch or "auto"
         answer = self._sessions.answer(
-            (key, gsd_m), lambda: ClickSegmenter(image, self.model, gsd_m=gsd_m), clicks
+            (key, gsd_m, bands, stretch),
+            lambda: ClickSegmenter(image, self.model, gsd_m=gsd_m, bands=bands, stretch=stretch),
+            clicks,
         )
         return _on_image(answer, image.grid.shape)
 

@@ -44,7 +44,7 @@ from rooftrace.rest.description import binary_schema, problem_responses
 from rooftrace.rest.jobs import media_type_of
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
-from rooftrace.service.clicks import ClickSessions
+from rooftrace.service.clicks import ClickSessions, click_bands
 
 REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
@@ -367,9 +367,7 @@ class _ClickedScene:
             None if self._place.flat else grid.crs
         )
         options = run.get("options") or {}
-        # The bands of a model with others than red, green and blue do not suit the click network.
-        bands = str(options.get("bands") or "")
-        self._bands = bands if bands.count(",") == 2 else None
+        self._bands = click_bands(str(options.get("bands") or ""))
         self._stretch = str(options.get("stretch") or "auto")
         gsd_m = files.record.get("gsd_m")
         self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None

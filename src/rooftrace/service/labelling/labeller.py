@@ -309,26 +309,32 @@ class Labeller:
 
         Raises:
             ConfigError: See `read_interface`.
-            BusyError: Not even the first task was started in time.
+            BusyError: Not even the first task was finished in time.
         """
         control = read_interface(interface, self._service.bundle.spec)
         if len(tasks) > MAX_TASKS:
             tasks = tasks[:1]
+        deadline_s = time.monotonic() + MAX_WAIT_S
         answers = [
-            self._pool.submit(self._answer, task, control, project, context) for task in tasks
+            self._pool.submit(self._answer, task, control, project, context, deadline_s)
+            for task in tasks
         ]
         _, late = wait(answers, timeout=MAX_WAIT_S)
-        if late and len(answers) > 1:
-            for answer in late:
-                answer.cancel()
+        for answer in late:
+            answer.cancel()
+        if answers and answers[0] in late:
+            raise BusyError(
+                f"The server is busy: it did not predict the image in {MAX_WAIT_S:g} s.",
+                remedy="Retry in a few seconds.",
+            )
+        if late:
             answers = answers[:1]
-            if answers[0].cancelled():
-                raise BusyError("The server is busy.", remedy="Retry in a few seconds.")
         return [answer.result() for answer in answers]
 
     def _answer(
-        self, task: Mapping[str, Any], control: LabelControl, project: str, context: object
-    ) -> dict[str, Any]:
+        self, task: Mapping[str, Any], control: LabelControl, project: str, context: object,
+        deadline_s: float,
+    ) -> dict[str, Any]:  # fmt: skip
         number = task.get("id")
         number = number if isinstance(number, int) else None
         model = self._versions.predictor
@@ -336,11 +342,12 @@ class Labeller:
         try:
             image, options = self._fetch(task, number, control, project)
             if label is not None and (clicks := clicks_of(context, label)):
-                found = self._outline(image, options, clicks)
+                found = self._outline(image, options, clicks, deadline_s)
                 results = clicked_regions(found, control, label)
             else:
                 made = _retrying(
-                    lambda: self._service.predict(image.data, image.name, options, model)
+                    lambda: self._service.predict(image.data, image.name, options, model),
+                    deadline_s,
                 )
                 drawn = drawn_area(context, made.mask.grid.shape)
                 results = regions_of(made, control, drawn)
@@ -353,7 +360,7 @@ class Labeller:
         return prediction | ({"score": float(np.mean(scores))} if scores else {})
 
     def _outline(
-        self, image: TaskImage, options: SceneOptions, clicks: Sequence[Click]
+        self, image: TaskImage, options: SceneOptions, clicks: Sequence[Click], deadline_s: float
     ) -> ClickedBuilding:
         """Return the building at clicks in shares of the image's height and width."""
         key = hashlib.sha256(image.data).hexdigest()
@@ -361,9 +368,11 @@ class Labeller:
         def outline(source: RasterSource, filled: SceneOptions) -> ClickedBuilding:
             height, width = source.grid.shape
             placed = [replace(c, row=c.row * height, col=c.col * width) for c in clicks]
-            return self._clicks.get().outline(key, source, placed, filled.gsd_m)
+            return self._clicks.get().outline(key, source, placed, filled)
 
-        return _retrying(lambda: self._service.run(outline, image.data, image.name, options))
+        return _retrying(
+            lambda: self._service.run(outline, image.data, image.name, options), deadline_s
+        )
 
     def _fetch(
         self, task: Mapping[str, Any], number: int | None, control: LabelControl, project: str
@@ -393,9 +402,8 @@ class Labeller:
         return self._images.fetch(data[control.key], number, project), options
 
 
-def _retrying(attempt: Callable[[], T]) -> T:
+def _retrying(attempt: Callable[[], T], deadline_s: float) -> T:
     """Repeat an attempt while the service is busy and a request has time left."""
-    deadline_s = time.monotonic() + MAX_WAIT_S
     while True:
         try:
             return attempt()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,14 +18,19 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import find_regions
-from rooftrace.labels.labelstudio.write import Control
+from rooftrace.labels.labelstudio.write import Control, label_config
 from rooftrace.models.clicks import CLICK_BANDS, Click
 from rooftrace.predict.clicks import ClickModel
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import Predictor
 from rooftrace.service.clicks import ClickTool
+from rooftrace.service.labelling import labeller
 from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl
-from rooftrace.service.labelling.labeller import clicked_regions, clicks_of
+from rooftrace.service.labelling.labeller import Labeller, clicked_regions, clicks_of
+from rooftrace.service.service import RequestDefaults, Service
 
 SHAPE = (96, 128)
+METRES = SceneOptions(gsd_m=0.3)
 HOUSES = np.zeros(SHAPE, np.bool_)
 HOUSES[8:40, 16:40] = HOUSES[48:72, 72:112] = True
 PICTURE = np.where(HOUSES, 230, 30).astype(np.uint8)[None].repeat(3, axis=0)
@@ -95,7 +103,7 @@ def test_a_key_point_that_no_editor_sends() -> None:
 def test_a_click_gives_one_building(kind: ControlKind) -> None:
     control = LabelControl(kind, Control("c", "pic"), "photo", {1: "Roof"}, False,
                            ControlSettings())  # fmt: skip
-    found = tool().outline("one", ArraySource(PICTURE), [Click(60, 90)], 0.3)
+    found = tool().outline("one", ArraySource(PICTURE), [Click(60, 90)], METRES)
     [result] = clicked_regions(found, control, "Roof")
     assert (result["from_name"], result["to_name"]) == ("c", "pic")
     assert result["value"][f"{kind}labels"] == ["Roof"]
@@ -110,7 +118,7 @@ def test_a_click_gives_one_building(kind: ControlKind) -> None:
 
 
 def test_beside_a_building_there_is_nothing() -> None:
-    found = tool().outline("one", ArraySource(PICTURE), [Click(90, 5)], 0.3)
+    found = tool().outline("one", ArraySource(PICTURE), [Click(90, 5)], METRES)
     assert not found.mask.any()
     control = LabelControl("polygon", Control("c"), "photo", {1: "Roof"}, False, ControlSettings())
     assert clicked_regions(found, control, "Roof") == []
@@ -122,18 +130,43 @@ def test_a_request_continues_the_one_before() -> None:
     engine = made.model.engine
     assert isinstance(engine, CountingEngine)
     first, second = Click(60, 90), Click(20, 20)
-    one = made.outline("image", image, [first], 0.3)
+    one = made.outline("image", image, [first], METRES)
     after_one = engine.calls
-    made.outline("image", image, [first], 0.3)
+    made.outline("image", image, [first], METRES)
     assert engine.calls == after_one
-    both = made.outline("image", image, [first, second], 0.3)
+    both = made.outline("image", image, [first, second], METRES)
     after_two = engine.calls
     assert after_two > after_one
     assert np.array_equal(both.mask & one.mask, one.mask)
     # Other clicks, another image and other metres start anew, with the answers of a new tool.
-    fresh = tool().outline("image", image, [second], 0.3)
-    assert np.array_equal(made.outline("image", image, [second], 0.3).mask, fresh.mask)
+    fresh = tool().outline("image", image, [second], METRES)
+    assert np.array_equal(made.outline("image", image, [second], METRES).mask, fresh.mask)
     dark = ArraySource(np.full_like(PICTURE, 30))
-    assert not made.outline("dark", dark, [second], 0.3).mask.any()
-    made.outline("image", image, [second], 0.2)
+    assert not made.outline("dark", dark, [second], METRES).mask.any()
+    made.outline("image", image, [second], SceneOptions(gsd_m=0.2))
     assert engine.calls > after_two + 2
+    calls = engine.calls
+    for options in (SceneOptions(gsd_m=0.2, bands="3,2,1"), SceneOptions(gsd_m=0.2, stretch="0,9")):
+        made.outline("image", image, [second], options)
+        assert engine.calls > calls
+        calls = engine.calls
+
+
+def test_clicks_read_an_image_as_predictions_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The houses are in the third band, and grey until they are stretched."""
+    monkeypatch.setattr(labeller, "load_clicks", lambda: tool().model)
+    pixels = np.zeros((*SHAPE, 3), np.uint8)
+    # OpenCV has the third band of the file first.
+    pixels[..., 0] = np.where(HOUSES, 110, 10)
+    image = base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+    task = {"id": 1, "data": {"image": f"data:image/png;base64,{image}"}}
+    defaults = RequestDefaults(SceneOptions(gsd_m=0.3, bands="3,2,1", stretch="0,120"))
+    context = {"result": [key_point(70, 62)]}
+    context["result"][0]["value"]["keypointlabels"] = ["building"]
+    with closing(
+        Service(Predictor(tiny_bundle(), PointwiseEngine()), defaults=defaults)
+    ) as service:
+        made = Labeller(service)
+        config = label_config(("background", "building"))
+        [answer] = made.predictions([task], config, "1", context)
+    assert len(answer["result"]) == 1
