@@ -18,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.core.failures import is_out_of_memory, out_of_memory
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import write_atomically
 from rooftrace.io.spill_file import SpillFile
@@ -206,10 +207,14 @@ class OutlineRefiner:
                     self._crop = self._read_crop(window)
                 segment = self.segmenter.segment(self._crop.encoded, _prompt(outline, window))
             except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise out_of_memory(
+                        f"the network that refines outlines at {window} of {self.source.name}"
+                    ) from error
                 raise PredictError(
                     f"{self.source.name}: the network that refines outlines failed at {window}: "
                     f"{error}.",
-                    remedy="Use a smaller network, or predict without refinement.",
+                    remedy="Use another network, or predict without refinement.",
                 ) from error
             yield _region(segment.mask & self._crop.valid, window, outline, shape_yx)
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.core.errors import ConfigError, OutOfMemoryError, PredictError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.sources import ArraySource
@@ -209,11 +209,11 @@ def test_a_run_that_failed_is_resumed_with_the_same_bytes(
 
     def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
         if broken.prompts > 120:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("no kernel")
         return boxes(grown_px=3)(image, prompt)
 
     broken = FakeSegmenter(breaks)
-    with pytest.raises(PredictError, match=r"failed at rows .*: out of memory"):
+    with pytest.raises(PredictError, match=r"failed at rows .*: no kernel"):
         predicted(town, wide_bundle, tmp_path / "broken", broken)
     assert broken.prompts == 121
     parts = sorted((tmp_path / "broken").rglob("refined_*.part"))
@@ -230,6 +230,17 @@ def test_a_run_that_failed_is_resumed_with_the_same_bytes(
     for path in (tmp_path / "whole").iterdir():
         if path.name != "run.json":
             assert path.read_bytes() == (tmp_path / "broken" / path.name).read_bytes(), path.name
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_network(
+    town: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
+    def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+        raise RuntimeError("CUDA out of memory.")
+
+    with pytest.raises(OutOfMemoryError, match="the network that refines outlines at rows") as lack:
+        predicted(town, wide_bundle, tmp_path / "out", FakeSegmenter(breaks))
+    assert "memory" in lack.value.remedy
 
 
 def test_refinement_starts_a_run_anew(town: Path, wide_bundle: Path, tmp_path: Path) -> None:

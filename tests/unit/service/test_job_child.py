@@ -204,3 +204,33 @@ def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bund
     error = message["error"]
     assert isinstance(error, dict)
     assert error["message"].startswith("scene.tif is damaged")
+
+
+# The process of a job, whose work fails for a lack of memory as C++ reports it.
+WITHOUT_MEMORY = """
+from rooftrace.service.jobs import child
+
+def fail(*_):
+    raise RuntimeError("Exception from src/inference: std::bad_alloc")
+
+child._predict = child._finetune = child._inspect = fail
+child.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "remedy"),
+    [
+        ("predict", "OutOfMemoryError", "Send the scene in parts."),
+        ("finetune", "OutOfMemoryError", ""),
+        ("inspect", "TooLargeError", "Send the scene in parts."),
+    ],
+)
+def test_a_lack_of_memory_is_an_answer_and_no_crash(task: str, kind: str, remedy: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY],
+        input=json.dumps({"task": task, "name": "town.tif"}).encode() + b"\n",
+        capture_output=True, check=True,
+    )  # fmt: skip
+    error = json.loads(done.stdout)["error"]
+    assert (error["type"], error["remedy"]) == (kind, remedy)

@@ -20,7 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ExportError, PredictError, RooftraceError, TooLargeError
+from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError, TooLargeError
+from rooftrace.core.failures import is_out_of_memory
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
@@ -69,9 +70,17 @@ def main() -> None:
             _predict(order, send)
     except RooftraceError as error:
         send({"error": error.to_json()})
-    except MemoryError:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         remedy = "" if order["task"] == "finetune" else "Send the scene in parts."
-        no_memory = PredictError("The memory was not enough.", remedy=remedy)
+        no_memory: RooftraceError = OutOfMemoryError("The memory was not enough.", remedy=remedy)
+        if order["task"] == "inspect":
+            # The memory of this task is limited, and a header needs little.
+            no_memory = TooLargeError(
+                f"The header of {order['name']} needs more memory than the server allows.",
+                remedy=remedy,
+            )
         send({"error": no_memory.to_json()})
 
 
