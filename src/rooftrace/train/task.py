@@ -507,7 +507,8 @@ class ClickTask(SegmentationTask):
                 logits = net.decode(images, features, _maps(clicks, earlier))
                 earlier = torch.sigmoid(logits.float())
                 _correct(clicks, objects, valid, earlier, rng)
-        net.train()
+        # The mode of the task, not of the network alone: frozen statistics stay as they are.
+        self.train()
         logits = net.decode(images, features, _maps(clicks, earlier))
         loss, targets, known = self._compare(logits, objects, valid)
         self._train.add(logits.detach(), targets, known, loss.detach())

@@ -91,6 +91,22 @@ def test_it_learns_which_house_is_clicked() -> None:
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_stay(frozen: bool) -> None:
+    model = {**NETWORK, "start": "start.rooftrace"}
+    task = ClickTask(
+        click_net(), config(model=model, optimizer={"freeze_statistics": frozen}),
+        mean=(100,) * 3, std=(60,) * 3, val_names=("b",), total_steps=10,
+    ).train()  # fmt: skip
+    before = {name: value.clone() for name, value in task.net.named_buffers()}
+    assert any(name.endswith("running_mean") for name in before)
+    for _ in range(2):
+        task.training_step(houses(), 0)
+    stays = [torch.equal(value, before[name]) for name, value in task.net.named_buffers()]
+    assert all(stays) == frozen
+    assert task.training
+
+
 def test_a_sample_without_a_building_counts_nothing() -> None:
     task = ClickTask(
         click_net(), config(), mean=(0,) * 3, std=(1,) * 3, val_names=("b",), total_steps=10
