@@ -370,15 +370,6 @@ class Mask:
     grid: GeoGrid
 
 
-@dataclass(frozen=True, slots=True)
-class ProbMap:
-    """Probabilities: `data` (class, y, x) float32 in 0..1; `valid` (y, x)."""
-
-    data: NDArray[np.float32]
-    valid: BoolArray
-    grid: GeoGrid
-
-
 @runtime_checkable
 class RasterSource(Protocol):
     """Anything from which pixels can be read by window."""

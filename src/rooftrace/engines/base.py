@@ -48,7 +48,10 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """Precision of the arithmetic: `fp32`, `bf16` or `int8`."""
+        """Precision of the arithmetic: `fp32`, `bf16`, `fp16` or `int8`.
+
+        An ensemble joins the different ones of its members: `fp32+int8`.
+        """
         ...
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError
+from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.types import Footprints, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
@@ -83,20 +83,28 @@ class Predictor:
             threshold: Building probability from which a pixel is a building; default: the model's
                 own.
             min_area_m2: Minimum area of footprints in m²; smaller ones are dropped.
-            options: All options of the scene; it replaces the three options above.
+            options: All options of the scene, in place of the three options above.
             segmenter: Network that refines the outlines of buildings, such as SAM.
             progress: See `Progress`.
             on_block: Function called with each finished block. Only blocks contain the
                 probabilities.
 
         Raises:
-            ConfigError: A threshold was given for a model of more than two classes; outlines of
-                this model cannot be refined.
+            ConfigError: One of the three options was given beside `options`; a threshold was given
+                for a model of more than two classes; outlines of this model cannot be refined.
             DataError: The image cannot be read.
             BandMismatch, GsdMismatch: The bands or metres per pixel do not suit the model.
             PredictError: The network failed.
         """
-        options = options or SceneOptions(gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
+        given = {"gsd_m": gsd_m, "threshold": threshold, "min_area_m2": min_area_m2}
+        if options is None:
+            options = SceneOptions(gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
+        elif both := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(
+                f"Predictor.predict received {' and '.join(both)} beside options, which contain "
+                "all options of the scene.",
+                remedy=f"Put {' and '.join(both)} into options: SceneOptions({both[0]}=…).",
+            )
         with opened(image) as source:
             plan = plan_scene(source, self.bundle.spec, options)
             memory = MemoryMask(source.grid.shape)

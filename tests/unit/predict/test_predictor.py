@@ -13,7 +13,7 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import BundleError, GeoreferenceError
+from rooftrace.core.errors import BundleError, ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.raster import open_raster
@@ -41,6 +41,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
     write_tiny_bundle(path, gsd_m=0.4)
     return load(path)
+
+
+def test_options_beside_single_ones_are_refused(model: Predictor) -> None:
+    image = np.zeros((3, 64, 64), np.uint8)
+    with pytest.raises(ConfigError, match="received gsd_m and threshold beside options") as both:
+        model.predict(image, gsd_m=0.5, threshold=0.5, options=SceneOptions(outputs=("mask",)))
+    assert "SceneOptions(gsd_m=" in both.value.remedy
 
 
 def test_an_array_gives_mask_and_footprints(model: Predictor) -> None:
