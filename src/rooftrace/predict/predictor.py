@@ -31,12 +31,12 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, threshol
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.tta import with_tta
 
-__all__ = ["Predictor", "load"]
+__all__ = ["PredictProgress", "Predictor", "load"]
 
 Input = str | Path | NDArray[Any] | RasterSource
 """Image to predict: a path, an array (band, y, x) of pixel values, or a source."""
 
-Progress = Callable[[int, int, int], None]
+PredictProgress = Callable[[int, int, int], None]
 """Function called with the pixels done, the pixels in total and the buildings found so far."""
 
 
@@ -72,7 +72,7 @@ class Predictor:
         min_area_m2: float | None = None,
         options: SceneOptions | None = None,
         segmenter: PromptSegmenter | None = None,
-        progress: Progress | None = None,
+        progress: PredictProgress | None = None,
         on_block: Callable[[Block], None] | None = None,
     ) -> Prediction:
         """Predict the buildings of one image, with its mask in memory.
@@ -85,7 +85,7 @@ class Predictor:
             min_area_m2: Minimum area of footprints in m²; smaller ones are dropped.
             options: All options of the scene, in place of the three options above.
             segmenter: Network that refines the outlines of buildings, such as SAM.
-            progress: See `Progress`.
+            progress: See `PredictProgress`.
             on_block: Function called with each finished block. Only blocks contain the
                 probabilities.
 
@@ -147,7 +147,7 @@ class Predictor:
         *,
         name: str | None = None,
         options: SceneOptions | None = None,
-        progress: Progress | None = None,
+        progress: PredictProgress | None = None,
     ) -> tuple[OutputPaths, SceneResult]:
         """Predict an image of any size, and write its outputs to files during the prediction.
 
@@ -156,7 +156,7 @@ class Predictor:
             folder: Folder for the files.
             name: First part of the file names; default: the name of the image.
             options: Options of the scene.
-            progress: See `Progress`.
+            progress: See `PredictProgress`.
 
         Returns:
             Paths of the files, and the result.
@@ -178,7 +178,7 @@ class Predictor:
         self,
         plan: ScenePlan,
         sink: SceneSink,
-        progress: Progress | None,
+        progress: PredictProgress | None,
         on_block: Callable[[Block], None] | None = None,
         segmenter: PromptSegmenter | None = None,
     ) -> SceneResult:

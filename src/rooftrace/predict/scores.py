@@ -30,7 +30,7 @@ from rooftrace.io.image_write import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import SceneOptions, prepared
-from rooftrace.predict.predictor import Input, Predictor, Progress, opened
+from rooftrace.predict.predictor import Input, Predictor, PredictProgress, opened
 from rooftrace.predict.preview import LARGEST_PX
 from rooftrace.predict.result import Prediction
 
@@ -102,7 +102,7 @@ def predict_keeping(
     image: Input,
     *,
     options: SceneOptions | None = None,
-    progress: Progress | None = None,
+    progress: PredictProgress | None = None,
     on_block: Callable[[Block], None] | None = None,
 ) -> KeptPrediction:
     """Predict an image as `Predictor.predict` does, and record the scores.

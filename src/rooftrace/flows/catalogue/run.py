@@ -27,7 +27,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.report import PredictReport
-from rooftrace.flows.predict.run import Executor, OnDone, Progress, predict_inputs
+from rooftrace.flows.predict.run import Executor, OnDone, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import locked
@@ -38,6 +38,7 @@ from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.predict.predictor import PredictProgress
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
 
 _SCENES = "scenes"
@@ -119,7 +120,7 @@ def run_catalogue(
     area: Area | None = None,
     stac: bool = False,
     on_done: OnDone | None = None,
-    progress: Progress | None = None,
+    progress: PredictProgress | None = None,
 ) -> CatalogueReport:
     """Predict the scenes of a catalogue, and write a layer in which each building occurs once.
 

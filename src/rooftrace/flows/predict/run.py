@@ -38,7 +38,7 @@ from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
-from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.result import RESULT_FILES, OutputPaths, SceneResult
 from rooftrace.predict.tta import TtaChoice, applied_tta
@@ -50,14 +50,10 @@ __all__ = [
     "Executor",
     "OnDone",
     "PredictRun",
-    "Progress",
     "RunStore",
     "predict_inputs",
     "run_predict",
 ]
-
-Progress = Callable[[int, int, int], None]
-"""Function called with the pixels done, the pixels in total and the buildings found so far."""
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
@@ -85,7 +81,7 @@ def run_predict(
     stac: bool = False,
     segmenter: PromptSegmenter | None = None,
     on_done: OnDone | None = None,
-    progress: Progress | None = None,
+    progress: PredictProgress | None = None,
 ) -> PredictReport:
     """Predict all images, and write the results of each.
 
@@ -103,7 +99,7 @@ def run_predict(
         allow_mixed, keep, on_done: See `predict_inputs`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
-        progress: See `Progress`.
+        progress: See `PredictProgress`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
@@ -167,7 +163,7 @@ def predict_inputs(
     keep: bool = False,
     segmenter: PromptSegmenter | None = None,
     on_done: OnDone | None = None,
-    progress: Progress | None = None,
+    progress: PredictProgress | None = None,
 ) -> PredictReport:
     """Predict any number of images as one run; the same call resumes it.
 
@@ -185,7 +181,7 @@ def predict_inputs(
         keep: Whether the list of finished images is kept, so that a later run can add images.
         segmenter: See `run_predict`.
         on_done: Function called with each finished image and its record, see `RunFolder`.
-        progress: See `Progress`.
+        progress: See `PredictProgress`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
@@ -402,7 +398,7 @@ class PredictRun:
         out: Folder for the results.
         options: Options of every scene.
         store: Store of finished images and blocks.
-        progress: See `Progress`.
+        progress: See `PredictProgress`.
         on_done: See `OnDone`.
         segmenter: See `run_predict`.
         total_px: Number of pixels of all images for `progress`; see `about_total_px`.
@@ -416,7 +412,7 @@ class PredictRun:
     out: Path
     options: SceneOptions
     store: RunStore
-    progress: Progress | None = None
+    progress: PredictProgress | None = None
     on_done: OnDone | None = None
     segmenter: PromptSegmenter | None = None
     total_px: int = 0
