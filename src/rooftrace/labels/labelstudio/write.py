@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import shapely
-from PIL import Image
+from PIL import ExifTags, Image
 from shapely.geometry.polygon import orient
 
 from rooftrace.core.errors import DataError, LabelError
@@ -264,7 +264,6 @@ _MOST_PX = 64_000_000
 
 _MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _ENDINGS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
-_ORIENTATION = 0x0112
 _UPRIGHT = 1
 
 
@@ -330,7 +329,7 @@ def is_shown_by_browsers(file: Path) -> str | None:
     """
     try:
         with Image.open(file) as image:
-            upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+            upright = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT
             return image.format if upright and image.format in _MEDIA_TYPES else None
     except (OSError, ValueError, SyntaxError):
         return None

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
@@ -31,7 +31,6 @@ _MAX_PROJECTS = 256
 _MAX_SHOWN_CHARS = 100
 """Maximum length of a received value in a message."""
 
-_ORIENTATION = 0x0112
 _UPRIGHT = (None, 1)
 
 
@@ -222,7 +221,7 @@ def _check_upright(fetched: TaskImage) -> None:
     """Refuse an image that its EXIF rotates, because browsers rotate it but not its regions."""
     try:
         with Image.open(io.BytesIO(fetched.data), formats=("JPEG", "PNG")) as image:
-            orientation = image.getexif().get(_ORIENTATION)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the decoder reports other formats and damaged files
         return
     if orientation not in _UPRIGHT:
