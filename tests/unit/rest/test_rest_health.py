@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rest_service import fake_service, png, roofs
 from starlette.testclient import TestClient
 
+from rooftrace.core.errors import PredictError
 from rooftrace.rest import create_api
 
 PNG = {"Content-Type": "image/png"}
@@ -44,7 +45,7 @@ def test_the_app_warms_and_closes_its_service() -> None:
         answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
         assert answer.status_code == 200
     assert not service.ready
-    with pytest.raises(RuntimeError, match="shutdown"):
+    with pytest.raises(PredictError, match="The server is stopping"):
         service.submit(b"", "a")
 
 
