@@ -39,16 +39,25 @@ _MAX_OFFSET_PX = 0.05
 """Maximum distance of an image from the common grid; coordinates are rounded when they are
 written."""
 
+MAX_TILED_PX = 2**33
+"""Maximum number of pixels of a scene whose tiles of a map may lie scattered."""
+
 _MAX_PX = 2**37
-"""Maximum number of pixels of a scene whose images may lie scattered."""
+"""Maximum number of pixels of a scene whose images, which are larger, may lie scattered."""
 
 _MIN_COVERED = 1000
 """A larger scene is refused if fewer than one in 1000 of its pixels is covered by an image."""
 
 
-def is_scattered(shape: tuple[int, int], covered_px: int) -> bool:
-    """Return True if a scene is too large for the number of its pixels that images cover."""
-    return shape[0] * shape[1] > max(_MAX_PX, _MIN_COVERED * covered_px)
+def is_scattered(shape: tuple[int, int], covered_px: int, max_px: int = _MAX_PX) -> bool:
+    """Return True if a scene is too large for the number of its pixels that images cover.
+
+    Args:
+        shape: Rows and columns of the scene.
+        covered_px: Number of pixels that images cover.
+        max_px: Number of pixels up to which a scene is never too large.
+    """
+    return shape[0] * shape[1] > max(max_px, _MIN_COVERED * covered_px)
 
 
 def _nbytes(raster: Raster) -> int:

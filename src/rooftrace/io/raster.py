@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ from rooftrace.io.remote import (
     url_stem,
     without_query,
 )
-from rooftrace.io.tiff_blocks import check_deflate_blocks
+from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 _SMALL_PX = 2**20
@@ -111,6 +111,10 @@ class RasterFile:
     The file is opened on first use. The object can be pickled and forked; one thread at a time may
     read from it. Bands are colours: alpha becomes validity, and a palette is looked up.
     """
+
+    _max_checked_px: ClassVar[float] = _SMALL_PX
+    """Maximum number of pixels of a file whose compressed blocks are checked before its pixels are
+    read. The check takes as long as decoding the pixels."""
 
     def __init__(
         self,
@@ -241,7 +245,7 @@ class RasterFile:
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
-        self._check_blocks()
+        self.check_blocks()
         self._hold_blocks(window)
         with self._dataset(str(window)) as dataset:
             data = dataset.read(header.read_indexes, window=area)
@@ -260,6 +264,7 @@ class RasterFile:
         header = self._header
         rows, cols = header.grid.shape
         try:
+            self.check_blocks()
             with self._dataset("overviews") as dataset:
                 stored = header.orientation.shape((rows, cols))
                 shapes = [(-(-stored[0] // n), -(-stored[1] // n)) for n in dataset.overviews(1)]
@@ -398,17 +403,31 @@ class RasterFile:
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
 
-    def _check_blocks(self) -> None:
-        """Check once that a small image and its mask hold just their pixels.
+    def check_blocks(self) -> None:
+        """Check once that the blocks of an image and of its mask hold just their pixels.
 
-        For a large image the check would take as long as decoding it.
+        Large images pass unchecked, and so do files that no stranger made.
+
+        Raises:
+            DataError: A block holds more; see `io.tiff_blocks`.
         """
-        if self._blocks_checked or self._trusted or not is_small(self.grid.shape):
+        if self._blocks_checked or self._trusted:
             return
-        beside = mask_file(self.path)
-        for path in (self.path, *([] if beside is None else [beside])):
-            check_deflate_blocks(path)
+        height, width = self.grid.shape
+        if height * width <= self._max_checked_px:
+            with self._explained("blocks"):
+                for name, file in self._stored_files():
+                    check_deflate_blocks_of(file, name)
         self._blocks_checked = True
+
+    def _stored_files(self) -> Iterator[tuple[str, BinaryIO]]:
+        """Yield the names and the open files of the pixels and of a mask beside them."""
+        with self.path.open("rb") as file:
+            yield self.name, file
+        beside = mask_file(self.path)
+        if beside is not None:
+            with beside.open("rb") as file:
+                yield str(beside), file
 
     def _explained(self, where: str) -> AbstractContextManager[None]:
         return reading_errors(self.name, where)
@@ -472,6 +491,9 @@ class RemoteRaster(RasterFile):
         level: Overview to read, 0 being the finest; None for the image itself.
         retry: Retries of transient failures.
     """
+
+    # Only the blocks that are needed are fetched.
+    _max_checked_px = 0
 
     def __init__(
         self,
@@ -571,9 +593,6 @@ class RemoteRaster(RasterFile):
 
     def _check_sidecars(self, header: Header) -> None:
         """Do nothing: only the image itself is fetched."""
-
-    def _check_blocks(self) -> None:
-        """Do nothing: only the blocks that are needed are fetched."""
 
     def _environment(self) -> Any:
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import shapely
@@ -28,11 +28,10 @@ from rooftrace.io.map_service import (
     without_secrets,
     xyz_service,
 )
-from rooftrace.io.mosaic import TileGridMosaic, is_scattered
+from rooftrace.io.mosaic import MAX_TILED_PX, TileGridMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
@@ -73,8 +72,8 @@ class _TileImage(RasterFile):
     def name(self) -> str:
         return self._name
 
-    def _check_blocks(self) -> None:
-        check_deflate_blocks_of(BytesIO(self._data), self._name)
+    def _stored_files(self) -> Iterator[tuple[str, BinaryIO]]:
+        yield self._name, BytesIO(self._data)
 
     def _check_present(self) -> None:
         """Do nothing: the bytes are there."""
@@ -385,7 +384,8 @@ def _service(url: str, options: ServiceOptions) -> MapService:
 
 def _check_dense(raster: ServiceRaster, count: int, area: Area) -> None:
     height, width = raster.grid.shape
-    if is_scattered((height, width), count * raster.level.tile_px[0] * raster.level.tile_px[1]):
+    tile_height, tile_width = raster.level.tile_px
+    if is_scattered((height, width), count * tile_height * tile_width, MAX_TILED_PX):
         raise DataError(
             f"The polygons of {area.name} lie scattered over {width:,} × {height:,} pixels, of "
             f"which {plural(count, 'tile')} of {raster.name} are needed.",

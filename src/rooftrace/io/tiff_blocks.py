@@ -13,12 +13,11 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["check_deflate_blocks", "check_deflate_blocks_of"]
+__all__ = ["check_deflate_blocks_of"]
 
 _Tags = Mapping[int, tuple[int, ...]]
 """Whole numbers of the tags of one image, by the number of the tag."""
@@ -54,12 +53,6 @@ _LONGEST_COPY = 258
 
 _PART_BYTES = 2**24
 """Number of bytes that are inflated at once."""
-
-
-def check_deflate_blocks(path: Path) -> None:
-    """Check a TIFF on disk; see `check_deflate_blocks_of`."""
-    with path.open("rb") as file:
-        check_deflate_blocks_of(file, str(path))
 
 
 def check_deflate_blocks_of(file: BinaryIO, name: str) -> None:

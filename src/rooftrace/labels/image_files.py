@@ -49,9 +49,12 @@ def is_image_file(path: Path) -> bool:
 
     Opening each of 100,000 files would take minutes; reading a damaged image raises the error.
     """
-    if is_sidecar(path):
-        return False
-    return path.suffix.lower() in _IMAGE_SUFFIXES or is_raster(path)
+    return is_named_as_image(path) or (not is_sidecar(path) and is_raster(path))
+
+
+def is_named_as_image(path: Path) -> bool:
+    """Return whether the name of a file is that of an image, without opening the file."""
+    return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
 
 
 def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:

@@ -21,7 +21,7 @@ from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_write import write_raster
-from rooftrace.io.mosaic import TileMosaic, is_scattered
+from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import outline_bounds, reprojected
@@ -350,7 +350,7 @@ def open_mosaic(
     }
     height, width = next(iter(sources.values())).grid.shape
     shape = (count[0] * height, count[1] * width)
-    if is_scattered(shape, len(tiles) * height * width):
+    if is_scattered(shape, len(tiles) * height * width, MAX_TILED_PX):
         raise DataError(
             f"The {len(tiles)} tiles of {folder} are scattered over {count[0]} × {count[1]} places "
             f"({shape[0]} × {shape[1]} pixels).",

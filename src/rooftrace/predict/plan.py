@@ -7,7 +7,7 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -31,6 +31,7 @@ from rooftrace.vector.watershed import WatershedOptions
 __all__ = [
     "AS_FOUND",
     "OUTPUTS",
+    "RESULT_FILES",
     "BlockAxis",
     "SceneOptions",
     "SceneOutput",
@@ -87,6 +88,24 @@ SceneOutput = Literal["mask", "polygons", "preview", "density"]
 """Kind of output of a scene."""
 
 OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
+
+RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
+    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
+    "polygons": {
+        "_buildings.gpkg": "application/geopackage+sqlite3",
+        "_buildings.geojson": "application/geo+json",
+        "_polygons.gpkg": "application/geopackage+sqlite3",
+        "_polygons.geojson": "application/geo+json",
+    },
+    "preview": {"_preview.png": "image/png"},
+    "density": {
+        "_density.tif": "image/tiff",
+        "_density.gpkg": "application/geopackage+sqlite3",
+        "_density.png": "image/png",
+    },
+}
+"""Endings of the files of each output, after the name of the image, and their media types. An image
+has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
 
 
 @dataclass(frozen=True)
@@ -222,9 +241,8 @@ class ScenePlan:
     def notes(self) -> tuple[str, ...]:
         """Assumptions about place, scale, bands and values; the scene may be sampled for them."""
         scale = (self.scaling.note,) if self.scaling.note else ()
-        return (*self._place_notes, *scale, *getattr(self.source, "choices", ()))
+        return (*self._place_notes(), *scale, *getattr(self.source, "choices", ()))
 
-    @property
     def _place_notes(self) -> Iterator[str]:
         """Notes on a georeference that is not used as its file states it."""
         grid, given, name = self.source.grid, self.options.gsd_m, self.source.name

@@ -20,37 +20,17 @@ from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints_chunks
 from rooftrace.predict.block import TileStats
-from rooftrace.predict.plan import SceneOutput
 
 if TYPE_CHECKING:
     import geopandas
 
 __all__ = [
-    "RESULT_FILES",
     "ClassFigures",
     "OutputPaths",
     "Prediction",
     "PredictionSummary",
     "SceneResult",
 ]
-
-RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
-    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
-    "polygons": {
-        "_buildings.gpkg": "application/geopackage+sqlite3",
-        "_buildings.geojson": "application/geo+json",
-        "_polygons.gpkg": "application/geopackage+sqlite3",
-        "_polygons.geojson": "application/geo+json",
-    },
-    "preview": {"_preview.png": "image/png"},
-    "density": {
-        "_density.tif": "image/tiff",
-        "_density.gpkg": "application/geopackage+sqlite3",
-        "_density.png": "image/png",
-    },
-}
-"""Endings of the files of each output, after the name of the image, and their media types. An image
-has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from rooftrace.core.text import in_api_terms
 from rooftrace.flows.finetune import Verdict
-from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.service.jobs.job import Job, JobFile, JobState, TrainingProgress, TrainingStep
 

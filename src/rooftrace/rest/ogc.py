@@ -27,8 +27,7 @@ from starlette.requests import ClientDisconnect
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.machine import version_of
 from rooftrace.core.text import in_api_terms
-from rooftrace.predict.plan import OUTPUTS, SceneOutput
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOutput
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.job_schemas import (
     JobQuery,

@@ -9,6 +9,7 @@ to other files are not opened.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,7 +38,6 @@ from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.tiff_blocks import check_deflate_blocks
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 
@@ -301,6 +301,9 @@ class UploadFile(RasterFile):
         nodata: Nodata rule in addition to that of the file.
     """
 
+    # Also large ones: the memory of this process has held images of other clients.
+    _max_checked_px = math.inf
+
     def __init__(self, path: Path, shown: str, *, nodata: NodataRule | None = None) -> None:
         super().__init__(path, nodata=nodata)
         self._shown = shown
@@ -338,12 +341,6 @@ class UploadFile(RasterFile):
                 f"{max_px:,} pixels of {_MAX_BYTES_PER_PX} bytes are accepted.",
                 remedy="Send a part of it, or start a job for a large scene.",
             )
-
-    def _check_blocks(self) -> None:
-        # Also if it is large: the memory of this process has held images of other clients.
-        if not self._blocks_checked:
-            check_deflate_blocks(self.path)
-            self._blocks_checked = True
 
     def header(self) -> dict[str, Any]:
         """Return the header as plain data."""

@@ -23,6 +23,7 @@ from rooftrace.app.map.pyramid import (
     share_picture,
 )
 from rooftrace.core.types import GeoGrid, Raster
+from rooftrace.io import raster as raster_module
 from rooftrace.io.legend import class_colours
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
@@ -95,6 +96,23 @@ def test_overviews_are_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert tile is not None
         found.append(int(tile.data[0, 5, 5]))
     assert found == [99, 10, 10, 10, 10]
+
+
+def test_a_large_file_is_not_checked_for_a_small_overview(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(
+        raster_module, "check_deflate_blocks_of", lambda _, name: checked.append(name)
+    )
+    for name, side in (("large.tif", 1100), ("small.tif", 600)):
+        write_tiff(tmp_path / name, np.ones((1, side, side), np.uint8))
+        with rasterio.open(tmp_path / name, "r+") as image:
+            image.build_overviews([2, 4], Resampling.nearest)
+        for level in overviews(open_raster(tmp_path / name)):
+            level.read()
+    # The whole file is checked, and once for all of its overviews.
+    assert checked == [str(tmp_path / "small.tif")]
 
 
 class Counted(ArraySource):

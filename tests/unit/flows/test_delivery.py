@@ -19,8 +19,7 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.remote import ObjectAddress
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import RESULT_FILES, SceneOptions
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from rooftrace.io.reproject import reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import RESULT_FILES
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
 BEND_M = 0.01
@@ -144,10 +144,12 @@ def read_buildings_layer(
 
 def _mask_beside(path: Path) -> tuple[Path, ...]:
     """Return the mask of the prediction that wrote the polygons, where it lies beside them."""
-    # The polygons may have been converted to another format.
-    for ending in {Path(one).stem for one in RESULT_FILES["polygons"]}:
-        if path.stem.endswith(ending):
-            mask = path.with_name(f"{path.stem.removesuffix(ending)}_mask.tif")
+    for ending in RESULT_FILES["polygons"]:
+        # The polygons may have been converted to another format.
+        kind = Path(ending).stem
+        if path.stem.endswith(kind):
+            # The mask of a georeferenced image is always a GeoTIFF.
+            mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
             return (mask,) if mask.is_file() and is_raster(mask) else ()
     return ()
 

@@ -20,7 +20,7 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import OnDone
 from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import RESULT_FILES
 
 __all__ = ["Delivery", "Results", "results_in", "work_folder"]
 

@@ -25,7 +25,7 @@ from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raste
 from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
 from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.image_files import image_name, is_image_file, is_sidecar
+from rooftrace.labels.image_files import image_name, is_image_file, is_named_as_image, is_sidecar
 from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
 __all__ = [
@@ -398,7 +398,7 @@ def _folders_of_images(folder: Path) -> list[Path]:
     return [
         one
         for one in sorted(folders)
-        if not (one / "run.json").exists() and any(map(is_image_file, one.iterdir()))
+        if not (one / "run.json").exists() and any(map(is_named_as_image, one.iterdir()))
     ]
 
 

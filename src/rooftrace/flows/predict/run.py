@@ -37,10 +37,10 @@ from rooftrace.predict.instruction_set import processor_record
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks
-from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
+from rooftrace.predict.plan import RESULT_FILES, SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.refine_outlines import check_refinable
-from rooftrace.predict.result import RESULT_FILES, OutputPaths, SceneResult
+from rooftrace.predict.result import OutputPaths, SceneResult
 from rooftrace.predict.tta import TtaChoice, applied_tta
 
 if TYPE_CHECKING:

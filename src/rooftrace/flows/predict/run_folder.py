@@ -18,8 +18,7 @@ from rooftrace.engines.processor import CAP, this_processor
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import export_error, locked
 from rooftrace.predict.checkpoint import CheckpointStore
-from rooftrace.predict.plan import ScenePlan
-from rooftrace.predict.result import RESULT_FILES
+from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
 __all__ = [
     "MADE",
