@@ -286,6 +286,19 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
 
 
+def test_help_names_what_each_option_expects() -> None:
+    unnamed = [
+        f"{name} {option.opts[-1]}"
+        for name in COMMANDS
+        for command in getattr(load_command(name), "commands", {name: load_command(name)}).values()
+        for option in command.params
+        # A choice shows its values, and a switch has none.
+        if not option.metavar and "Literal" not in str(option.type_descriptor.annotation)
+        and option.type_descriptor.annotation is not bool
+    ]  # fmt: skip
+    assert unnamed == []
+
+
 # What it says when it cannot.
 
 

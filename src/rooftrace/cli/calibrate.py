@@ -20,7 +20,9 @@ _FIGURES = {"ece": "expected calibration error", "brier": "Brier score", "log_lo
 @takes_data("Labelled data of any kind, on which the model was not trained.")
 @with_groups
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A .rooftrace file, default or accurate.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, default or accurate.")
+    ],
     data: SourceConfig,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="New .rooftrace file.")],
     *,

@@ -14,7 +14,7 @@ from rooftrace.cli.show import answered, say
 def card(
     model: Annotated[
         Path,
-        typer.Argument(help="A .rooftrace or exported file, default or accurate."),
+        typer.Argument(metavar="MODEL", help="A .rooftrace or exported file, default or accurate."),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for README.md and item.json.")

@@ -25,11 +25,14 @@ def compare(
     new: Annotated[
         Path,
         typer.Argument(
+            metavar="NEW",
             help="New buildings: a vector file, a folder of GeoParquet, a mask, probabilities, or "
             "an image with -m.",
         ),
     ],
-    old: Annotated[Path, typer.Argument(help="Old buildings, such as those of a map.")],
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="Old buildings, such as those of a map.")
+    ],
     out: Annotated[
         Path,
         typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results."),

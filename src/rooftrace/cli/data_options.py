@@ -22,7 +22,9 @@ DataAt = Callable[[Path], SourceConfig]
 """Function that returns the configuration of the data at a path, with the options of DATA."""
 
 
-def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_data(
+    help_text: str, *, metavar: str = "DATA"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the argument DATA and its options, as one `SourceConfig`.
 
     The parameter `data: SourceConfig` of the command is replaced by the argument and the options.
@@ -31,6 +33,7 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
 
     Args:
         help_text: Help text of the argument DATA.
+        metavar: Name of the argument in the help.
     """
 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,7 +45,9 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
             del shown["data"]
         else:
             paths: Any = list[Path] if several else Path
-            argument = Annotated[paths, typer.Argument(help=help_text, show_default=False)]
+            argument = Annotated[
+                paths, typer.Argument(metavar=metavar, help=help_text, show_default=False)
+            ]
             shown["data"] = own["data"].replace(annotation=argument)
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [

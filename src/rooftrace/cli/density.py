@@ -23,22 +23,36 @@ def density(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Mask, polygons of buildings, or both. With --by-image or --fit: folder of masks."
+            metavar="INPUTS",
+            help="Mask, polygons of buildings, or both. With --by-image or --fit: folder of masks.",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--out", help="Path of the results without their endings, or an existing folder."
+            "-o",
+            "--out",
+            metavar="PATH",
+            help="Path of the results without their endings, or an existing folder.",
         ),
     ],
     cell: Annotated[
         float | None,
-        option(_PLACES, min=1e-3, help="Side of a cell in metres.", show_default=f"{_CELL_M:g}"),
+        option(
+            _PLACES,
+            min=1e-3,
+            metavar="M",
+            help="Side of a cell in metres.",
+            show_default=f"{_CELL_M:g}",
+        ),
     ] = None,
     zones: Annotated[
         Path | None,
-        option(_PLACES, help="File of polygons, such as wards, to measure instead of cells."),
+        option(
+            _PLACES,
+            metavar="FILE",
+            help="File of polygons, such as wards, to measure instead of cells.",
+        ),
     ] = None,
     by_image: Annotated[
         bool,
@@ -51,30 +65,45 @@ def density(
     fit: Annotated[
         Path | None,
         option(
-            _DENSE, help="CSV with the columns image and label, on which the threshold is fitted."
+            _DENSE,
+            metavar="CSV",
+            help="CSV with the columns image and label, on which the threshold is fitted.",
         ),
     ] = None,
     threshold: Annotated[
         str | None,
         option(
             _DENSE,
+            metavar="SHARE",
             help="Smallest built-up share that is dense, or the JSON file of a fit.",
             show_default="0.2",
         ),
     ] = None,
     building: Annotated[
         str | None,
-        option(_INPUTS, help="Class of buildings: an index for a mask, a name for polygons."),
+        option(
+            _INPUTS,
+            metavar="CLASS",
+            help="Class of buildings: an index for a mask, a name for polygons.",
+        ),
     ] = None,
     min_area: Annotated[
         float | None,
         option(
-            _INPUTS, "--min-area", min=0, help="Minimum area of a building that is counted, in m²."
+            _INPUTS,
+            "--min-area",
+            min=0,
+            metavar="M2",
+            help="Minimum area of a building that is counted, in m².",
         ),
     ] = None,
     glob: Annotated[
         list[str] | None,
-        option(_INPUTS, help="Pattern of file names to include with --by-image; repeatable."),
+        option(
+            _INPUTS,
+            metavar="PATTERN",
+            help="Pattern of file names to include with --by-image; repeatable.",
+        ),
     ] = None,
     gsd: Gsd = None,
     as_json: Json = False,

@@ -18,7 +18,8 @@ _FIGURES = {"iou": "IoU", "dice": "Dice"}
 
 
 @takes_data(
-    "Models (.rooftrace files, default or accurate), then labelled data on which none was trained."
+    "Models (.rooftrace files, default or accurate), then labelled data on which none was trained.",
+    metavar="MODELS… DATA",
 )
 @with_groups
 def ensemble(

@@ -18,14 +18,19 @@ _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label 
 
 @takes_data("Images for calibration and for the check.")
 def export(
-    model: Annotated[Path, typer.Argument(help="A .rooftrace file, default or accurate.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, default or accurate.")
+    ],
     to: Annotated[
         Literal["onnx", "openvino", "tensorrt"], typer.Option(help="Format of the file.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .onnx, .xml or .engine.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="Output file: .onnx, .xml or .engine."),
+    ],
     data: DataAt,
     precision: Annotated[
-        str, typer.Option(help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
+        str, typer.Option(metavar="NAME", help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
     ] = "fp32",
     tile: Annotated[
         int | None,
@@ -36,14 +41,17 @@ def export(
         ),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Representative images, needed for int8.")
+        Path | None, typer.Option(metavar="IMAGES", help="Representative images, needed for int8.")
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="Images for the check; default: synthetic images.")
+        Path | None,
+        typer.Option(metavar="IMAGES", help="Images for the check; default: synthetic images."),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Maximum change of the mask; default by precision."),
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Maximum change of the mask; default by precision."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -69,7 +69,10 @@ def finetune(
     ] = None,
     seed: Annotated[
         int,
-        option(TRAINING, min=0, max=2**32 - 1, help="Seed of the split and of all random draws."),
+        option(
+            TRAINING, min=0, max=2**32 - 1, metavar="N",
+            help="Seed of the split and of all random draws.",
+        ),
     ] = 0,
     resume: Annotated[
         bool,

@@ -16,9 +16,15 @@ NETWORK, CONTRACT, INPUT = "Network", "Contract", "Input of the network"
 
 def import_model(
     file: Annotated[
-        Path, typer.Argument(help="State dict (.pth, .pt, .ckpt, .safetensors) or .onnx file.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="State dict (.pth, .pt, .ckpt, .safetensors) or .onnx file."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Bundle to write: .rooftrace.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="Bundle to write: .rooftrace."),
+    ],
     gsd: Annotated[
         str,
         option(
@@ -87,13 +93,13 @@ def import_model(
         ),
     ] = 0.5,
     name: Annotated[
-        str, option(CONTRACT, help="Name of the model; default: of the file.")
+        str, option(CONTRACT, metavar="NAME", help="Name of the model; default: of the file.")
     ] = "",
     licence: Annotated[
-        str, option(CONTRACT, help="Licence of the weights.")
+        str, option(CONTRACT, metavar="LICENCE", help="Licence of the weights.")
     ] = "",
     attribution: Annotated[
-        str, option(CONTRACT, help="Attribution of the weights.")
+        str, option(CONTRACT, metavar="TEXT", help="Attribution of the weights.")
     ] = "",
     bands: Annotated[
         str,
@@ -155,7 +161,8 @@ def import_model(
         ),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="Images for the check; default: synthetic images.")
+        Path | None,
+        typer.Option(metavar="IMAGES", help="Images for the check; default: synthetic images."),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -23,12 +23,19 @@ def inspect(
     *,
     images: ValueGroup,
     against: Annotated[
-        Path | None, typer.Option(help="Set to compare with, such as the test images.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="HTML page to write.")
+    ] = None,
     against_settings: Annotated[
         list[str] | None,
-        typer.Option("--against-set", help="KEY=VALUE of the data card of the --against set."),
+        typer.Option(
+            "--against-set",
+            metavar="KEY=VALUE",
+            help="Value of the data card of the --against set; repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

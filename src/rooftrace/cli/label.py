@@ -34,7 +34,9 @@ COMPARISON = "Learning curve"
 SERVER = "Server"
 """Title of the group of options for the server in the help."""
 
-Url = Annotated[str, typer.Argument(help="Address of the server.", show_default=False)]
+Url = Annotated[
+    str, typer.Argument(metavar="URL", help="Address of the server.", show_default=False)
+]
 Token = Annotated[
     str,
     option(

@@ -27,10 +27,15 @@ def runs(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder that holds runs at any depth.")
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="HTML page to write.")
+    ] = None,
     sort: Annotated[
         str,
-        typer.Option(help="Column of metrics.csv to sort by; or name, status, epochs or minutes."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of metrics.csv to sort by; or name, status, epochs or minutes.",
+        ),
     ] = "val_iou",
     as_json: Json = False,
 ) -> None:

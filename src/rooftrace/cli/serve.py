@@ -54,24 +54,36 @@ def serve(
     precision: Precision = None,
     portable: Portable = False,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on; 0.0.0.0 for all addresses of this machine.",
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port to listen on; 0 for any free port."
+        ),
     ] = 8000,
     results: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of rooftrace predict or compare for the map; repeatable."),
+        typer.Option(
+            metavar="FOLDER", help="Folder of rooftrace predict or compare for the map; repeatable."
+        ),
     ] = None,
     basemap: Annotated[
         str | None,
         option(
             _MAP,
+            metavar="URL",
             help="Address of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
             "there. Default: none.",
         ),
     ] = None,
-    basemap_credit: Annotated[str, option(_MAP, help="Attribution of the basemap.")] = "",
+    basemap_credit: Annotated[
+        str, option(_MAP, metavar="TEXT", help="Attribution of the basemap.")
+    ] = "",
     camera: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +97,7 @@ def serve(
         str | None,
         option(
             _ACCESS,
+            metavar="KEY",
             help="Key that all clients must send; safer in the environment.",
             envvar="ROOFTRACE_API_KEY",
             show_default=False,
@@ -92,42 +105,58 @@ def serve(
     ] = None,
     jobs: Annotated[
         Path | None,
-        option(_JOBS, help="Folder of jobs and their results; default: in your state folder."),
+        option(
+            _JOBS,
+            metavar="FOLDER",
+            help="Folder of jobs and their results; default: in your state folder.",
+        ),
     ] = None,
     workers: Annotated[
         int,
-        option(_JOBS, min=1, help="Number of jobs that run at the same time."),
+        option(_JOBS, min=1, metavar="N", help="Number of jobs that run at the same time."),
     ] = 1,
     keep_jobs: Annotated[
         float,
-        option(_JOBS, min=0.01, help="Days to keep a job and its files after its end."),
+        option(
+            _JOBS, min=0.01, metavar="DAYS", help="Days to keep a job and its files after its end."
+        ),
     ] = 7.0,
     max_upload: Annotated[
         float,
-        option(_LIMITS, min=0.001, help="Maximum size of an image in MiB."),
+        option(_LIMITS, min=0.001, metavar="MIB", help="Maximum size of an image in MiB."),
     ] = Limits.upload_bytes / 2**20,
     max_mpx: Annotated[
         float,
-        option(_LIMITS, min=0.01, help="Maximum size of an image in millions of pixels."),
+        option(
+            _LIMITS, min=0.01, metavar="MPX", help="Maximum size of an image in millions of pixels."
+        ),
     ] = Limits.pixels / 1e6,
     queue: Annotated[
         int,
         option(
-            _LIMITS, min=1, help="Maximum number of requests that run or wait; others are refused."
+            _LIMITS,
+            min=1,
+            metavar="N",
+            help="Maximum number of requests that run or wait; others are refused.",
         ),
     ] = Limits.waiting,
     timeout: Annotated[
         float,
-        option(_LIMITS, min=1, help="Maximum time of a request in seconds."),
+        option(_LIMITS, min=1, metavar="S", help="Maximum time of a request in seconds."),
     ] = Limits.seconds,
     label_studio: Annotated[
         str | None,
-        option(_LABEL_STUDIO, help="Address of the Label Studio server that uses this ML backend."),
+        option(
+            _LABEL_STUDIO,
+            metavar="URL",
+            help="Address of the Label Studio server that uses this ML backend.",
+        ),
     ] = None,
     label_studio_token: Annotated[
         str | None,
         option(
             _LABEL_STUDIO,
+            metavar="TOKEN",
             help="Access token of that server; safer in the environment.",
             envvar="LABEL_STUDIO_API_KEY",
             show_default=False,
@@ -148,6 +177,7 @@ def serve(
         Path | None,
         option(
             _TRAININGS,
+            metavar="FOLDER",
             help="Folder of images that were not uploaded to Label Studio, for trainings.",
         ),
     ] = None,

@@ -22,7 +22,10 @@ _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "r
 @with_groups
 def threshold(
     model: Annotated[
-        Path, typer.Argument(help="A .rooftrace file, an ensemble file, default or accurate.")
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A .rooftrace file, an ensemble file, default or accurate."
+        ),
     ],
     data: list[SourceConfig],
     out: Annotated[

@@ -13,11 +13,16 @@ from rooftrace.cli.show import people, print_json, say
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file with the configuration; see recipes/.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="TOML file with the configuration; see recipes/."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE that replaces a value of the file; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Value that replaces one of the file; repeatable."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run that is in the folder.")

@@ -14,33 +14,49 @@ from rooftrace.cli.show import answered, people, say
 
 def tune(
     config: Annotated[
-        Path, typer.Argument(help="TOML file of rooftrace train with some values left open.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG", help="TOML file of rooftrace train with some values left open."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the study.")
+    ],
     trials: Annotated[
         int,
-        typer.Option(min=1, help="Number of trials in all, including those of earlier commands."),
+        typer.Option(
+            min=1, metavar="N", help="Number of trials in all, including those of earlier commands."
+        ),
     ],
     storage: Annotated[
         str | None,
         typer.Option(
+            metavar="URL",
             help="Address of a database that several machines share, such as postgresql://…, or "
-            "the path of a journal file. Default: study.db in the folder."
+            "the path of a journal file. Default: study.db in the folder.",
         ),
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(help="Name of the study in the storage. Default: the name of the file."),
+        typer.Option(
+            metavar="NAME", help="Name of the study in the storage. Default: the name of the file."
+        ),
     ] = None,
     jobs: Annotated[
         int,
         typer.Option(
-            "-j", "--jobs", min=1, help="Number of trials at the same time on this machine."
+            "-j",
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Number of trials at the same time on this machine.",
         ),
     ] = 1,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE that replaces a value of the file; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Value that replaces one of the file; repeatable."
+        ),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the checkpoints of all trials.")

@@ -15,11 +15,17 @@ _AS_PREDICTED = "as in the prediction that wrote MASK; else yes"
 
 
 def vectorize(
-    mask: Annotated[Path, typer.Argument(help="Raster with a mask or probabilities of buildings.")],
+    mask: Annotated[
+        Path,
+        typer.Argument(metavar="MASK", help="Raster with a mask or probabilities of buildings."),
+    ],
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--out", help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp or .pmtiles."
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp or .pmtiles.",
         ),
     ],
     threshold: Annotated[
@@ -28,6 +34,7 @@ def vectorize(
             _READING,
             min=0,
             max=1,
+            metavar="P",
             help="Smallest probability that is a building. Bytes are read as probabilities only "
             "if this is given.",
             show_default="0.5 for fractions",
@@ -35,11 +42,18 @@ def vectorize(
     ] = None,
     classes: Annotated[
         list[str] | None,
-        option(_READING, "--class", help="Value or name of a class to trace; repeatable."),
+        option(
+            _READING,
+            "--class",
+            metavar="CLASS",
+            help="Value or name of a class to trace; repeatable.",
+        ),
     ] = None,
     min_area: Annotated[
         float | None,
-        option(_POLYGONS, "--min-area", min=0, help="Minimum area of a polygon, in m²."),
+        option(
+            _POLYGONS, "--min-area", min=0, metavar="M2", help="Minimum area of a polygon, in m²."
+        ),
     ] = None,
     min_hole: Annotated[
         float | None,
@@ -47,6 +61,7 @@ def vectorize(
             _POLYGONS,
             "--min-hole",
             min=0,
+            metavar="M2",
             help="Minimum area of a hole in a building, in m²; at most --min-area.",
         ),
     ] = None,
@@ -71,7 +86,9 @@ def vectorize(
     score: Annotated[
         Path | None,
         option(
-            _READING, help="Raster of probabilities, from which the polygons of a mask get scores."
+            _READING,
+            metavar="FILE",
+            help="Raster of probabilities, from which the polygons of a mask get scores.",
         ),
     ] = None,
     gsd: Gsd = None,

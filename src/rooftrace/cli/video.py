@@ -47,6 +47,7 @@ def video(
         typer.Option(
             "-o",
             "--out",
+            metavar="FILE",
             help="Video to write: .mp4, .m4v, .mov, .mkv.",
         ),
     ],
@@ -82,7 +83,7 @@ def video(
     ] = 0.15,
     table: Annotated[
         Path | None,
-        option(DRAWING, help="Table with one row a frame: .csv or .parquet."),
+        option(DRAWING, metavar="FILE", help="Table with one row a frame: .csv or .parquet."),
     ] = None,
     opacity: Annotated[
         float,
