@@ -45,12 +45,14 @@ class Area:
         name: Name in messages.
         may_be_pixels: True if the format always states a CRS, as GeoJSON does, so that the
             coordinates may be pixels nevertheless.
+        in_pixels: True if the file states that it is in pixels, as rooftrace writes it.
     """
 
     geometry: NDArray[np.object_]
     crs: CRS | None
     name: str
     may_be_pixels: bool = False
+    in_pixels: bool = False
 
     @property
     def digest(self) -> str:
@@ -71,17 +73,23 @@ def read_area(path: Path) -> Area:
     """
     if not path.exists():
         raise DataError(f"There is no area at {path}.", remedy="Check the path.")
-    geometry, crs = VectorFile(path).outlines()
+    file = VectorFile(path)
+    geometry, crs = file.outlines()
     if not len(geometry):
         raise DataError(
             f"{path} holds no polygon; an area needs at least one.",
             remedy="Draw the area as a polygon.",
         )
-    return Area(geometry, crs, str(path), path.suffix.lower() in _JSON)
+    return Area(geometry, crs, str(path), path.suffix.lower() in _JSON, file.in_pixels)
 
 
 def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:
     """Return the error of an area without a coordinate system, where one is needed."""
+    if area.in_pixels:
+        return GeoreferenceError(
+            f"The area {area.name} is in pixels of an image{consequence}.",
+            remedy="Draw the area in coordinates of the ground.",
+        )
     return GeoreferenceError(
         f"The area {area.name} has no coordinate system{consequence}.",
         remedy="Assign its coordinate system: ogr2ogr -a_srs EPSG:4326 OUT.gpkg AREA",

@@ -15,6 +15,8 @@ from rooftrace.app.page.results import chosen_options
 from rooftrace.app.page.video import VideoRun, _summary
 from rooftrace.core.errors import DeadlineError, RooftraceError
 from rooftrace.flows.video.frames import VideoOptions
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.service import RequestDefaults
 from tiny_models import write_tiny_bundle
 
 av = pytest.importorskip("av")
@@ -85,7 +87,7 @@ def test_one_that_takes_too_long_is_ended(service: Any, video: Path, tmp_path: P
 def test_the_tab_says_what_cannot_be() -> None:
     from rooftrace.app.page.video import _VideoTab
 
-    whole: Any = SimpleNamespace(bundle=predictor_of().bundle)
+    whole: Any = SimpleNamespace(bundle=predictor_of().bundle, defaults=RequestDefaults())
     tab = _VideoTab(whole)
     for given, length, gsd, stretch, words in (
         (None, 10, "", "", "drop one first"),
@@ -101,8 +103,20 @@ def test_the_tab_says_what_cannot_be() -> None:
 def test_the_fields_of_the_tab_reach_the_video() -> None:
     from rooftrace.app.page.video import _VideoTab
 
-    service: Any = SimpleNamespace(bundle=predictor_of().bundle)
+    service: Any = SimpleNamespace(bundle=predictor_of().bundle, defaults=RequestDefaults())
     chosen = chosen_options(service, "0,5", None, "3,2,1", "0,120")
     options = _VideoTab(service)._options(5, 10, 2, "flow", chosen)
     assert (options.gsd_m, options.bands, options.stretch) == (0.5, "3,2,1", "0,120")
     assert (options.start_s, options.end_s, options.stride) == (5, 15, 2)
+
+
+@pytest.mark.parametrize(("own", "used"), [("0,120", "0,120"), ("per-band", "auto")])
+def test_empty_fields_of_the_tab_take_what_the_server_was_given(own: str, used: str) -> None:
+    from rooftrace.app.page.video import _VideoTab
+
+    images = SceneOptions(scale=0.5, bands="3,2,1", stretch=own)
+    service: Any = SimpleNamespace(bundle=predictor_of().bundle, defaults=RequestDefaults(images))
+    chosen = chosen_options(service, "", None, "", "")
+    options = _VideoTab(service)._options(5, 10, 2, "flow", chosen)
+    assert (options.gsd_m, options.scale, options.bands) == (None, 0.5, "3,2,1")
+    assert options.stretch == used

@@ -20,6 +20,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, read_area
 from rooftrace.io.sources import ArraySource
+from rooftrace.io.vector_write import write_polygons
 
 SHAPE = (700, 1100)
 UTM = CRS.from_epsg(32633)
@@ -156,6 +157,11 @@ def test_what_does_not_say_where_it_lies_is_refused(tmp_path: Path) -> None:
         AreaSource(ArraySource(PIXELS, name="a.png"), Area(on_ground(GRID), UTM, "b")).read()
     with pytest.raises(GeoreferenceError, match="area b has no coordinate system"):
         AreaSource(ArraySource(PIXELS, GRID), Area(on_ground(GRID), None, "b")).read()
+    pixels = tmp_path / "pixels.geojson"
+    write_polygons(pixels, np.array(OUTLINES[:1], np.object_), {}, None)
+    with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:
+        AreaSource(ArraySource(PIXELS, GRID), read_area(pixels)).read()
+    assert "coordinates of the ground" in str(caught.value.remedy)
     with pytest.raises(DataError, match="no area at"):
         read_area(tmp_path / "absent.geojson")
     empty = tmp_path / "empty.geojson"

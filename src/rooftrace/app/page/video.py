@@ -226,9 +226,14 @@ class _VideoTab:
                 f"{_MOST_VIDEO_S:g} s are done here.",
                 remedy="Correct the field, or use rooftrace video.",
             )
+        filled = self._service.defaults.filled(chosen)
+        stretch = filled.stretch
+        if chosen.stretch is None and stretch == "per-band":
+            # The server's stretch of images, which would change from frame to frame.
+            stretch = None
         return VideoOptions(
-            stride=int(stride), gsd_m=chosen.gsd_m, smoothing=smoothing, start_s=start,
-            end_s=start + length, bands=chosen.bands, stretch=chosen.stretch or "auto",
+            stride=int(stride), gsd_m=filled.gsd_m, scale=filled.scale, smoothing=smoothing,
+            start_s=start, end_s=start + length, bands=filled.bands, stretch=stretch or "auto",
         )  # fmt: skip
 
 
