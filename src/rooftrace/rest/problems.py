@@ -167,6 +167,9 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "not-ready": ProblemKind(
         503, "The server is not ready", "The server is starting or stopping.",
         "Retry in a few seconds."),
+    "out-of-memory": ProblemKind(
+        503, "The server is out of memory", "The memory of the server was not enough.",
+        "Send a smaller image, or retry later.", errors.OutOfMemoryError),
     "deadline": ProblemKind(
         503, "The request took too long", "The request exceeded the server's time limit.",
         "Send a smaller image, or start a job.", errors.DeadlineError),
@@ -285,10 +288,12 @@ async def respond(request: Request, error: Exception) -> Response:
 def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
     known = (_BY_ERROR[kind] for kind in type(error).__mro__ if kind in _BY_ERROR)
     name = next(known, "server-error")
-    if PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    for_operator = name in ("server-error", "out-of-memory")
+    if for_operator or PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("request %s failed", request_id(request.scope), exc_info=error)
-    if name == "server-error":
-        # The message of a damaged bundle or a full disk would show paths of the server.
+    if for_operator:
+        # The message of a damaged bundle or a full disk would show paths of the server, and the
+        # remedies for a lack of memory are options of the server.
         return ProblemError(name, PROBLEMS[name].meaning)
     headers = None
     if isinstance(error, errors.BusyError):
