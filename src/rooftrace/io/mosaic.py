@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -27,7 +28,7 @@ from rooftrace.core.types import (
     SparseSource,
     Window,
 )
-from rooftrace.io.georeferenced import close_source
+from rooftrace.io.georeferenced import close_source, provenance_of
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
 
@@ -281,7 +282,12 @@ class AdjacentImages(Mosaic):
         self._name = name
         first = images[0]
         self.bands, self.dtype = first.bands, first.dtype
-        offsets = [self._offset_of(image) for image in images]
+        offsets = []
+        self._dates = []
+        for image in images:
+            offsets.append(self._offset_of(image))
+            # Its file is still open.
+            self._dates.append(provenance_of(image).imagery_date)
         top, left = (min(axis) for axis in zip(*offsets))
         self._windows = [
             Window(row - top, col - left, *image.grid.shape)
@@ -303,6 +309,11 @@ class AdjacentImages(Mosaic):
         for number, window in enumerate(self._windows):
             for cell in self._cells_under(window):
                 self._cells.setdefault(cell, []).append(number)
+
+    @property
+    def provenance(self) -> ResultProvenance:
+        """Name of the folder, and the day of all images, or their first and last day."""
+        return replace(super().provenance, imagery_date=_span(self._dates))
 
     @property
     def band_info(self) -> tuple[BandInfo, ...]:
@@ -401,6 +412,14 @@ class AdjacentImages(Mosaic):
                 f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
                 remedy="Put the images of each place into a folder of their own.",
             )
+
+
+def _span(dates: Sequence[str | None]) -> str | None:
+    """Return the day or the interval of days that dates cover; None if one is not known."""
+    days = sorted({part[:10] for date in dates if date for part in date.split("/")})
+    if None in dates or not days:
+        return None
+    return days[0] if len(days) == 1 else f"{days[0]}/{days[-1]}"
 
 
 def _within(part: Window, own: Window) -> Window:

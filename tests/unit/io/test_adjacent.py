@@ -144,6 +144,29 @@ def test_large_images_stay_open_until_it_is_closed(
     assert open_files() == 0
 
 
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (("2024:05:17 10:31:00", "2024:05:17 10:33:20"), "2024-05-17"),
+        (("2024:06:01 00:10:00", "2024:05:17 10:31:00"), "2024-05-17/2024-06-01"),
+        (("2024:05:17 10:31:00", None), None),
+    ],
+)
+def test_the_days_of_the_images_are_those_of_the_scene(
+    dates: tuple[str | None, ...], expected: str | None, tmp_path: Path, scene: np.ndarray
+) -> None:
+    images = []
+    for name, date in zip("ab", dates):
+        window = PLACES[name]
+        path = write(tmp_path / f"{name}.tif", scene[:, *window.slices()], window)
+        if date is not None:
+            with rasterio.open(path, "r+") as file:
+                file.update_tags(TIFFTAG_DATETIME=date)
+        images.append(open_raster(path))
+    provenance = AdjacentImages(images, str(tmp_path / "flight")).provenance
+    assert (provenance.imagery_date, provenance.source) == (expected, "flight")
+
+
 def test_it_can_be_pickled_after_use(folder: Path) -> None:
     source = opened(folder)
     whole = source.read()
