@@ -25,8 +25,8 @@ from rooftrace.flows.predict import delivery as delivery_module
 from rooftrace.flows.predict.delivery import Delivery, work_folder
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io import remote as objects
-from rooftrace.io.raster import RemoteRaster, open_image
 from rooftrace.io.remote import ObjectAddress, Retry, list_objects, read_object, upload
+from rooftrace.io.remote_raster import RemoteRaster, open_image
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign

@@ -21,7 +21,7 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, SparseSource, Window
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.georeferenced import WrappedSource
-from rooftrace.io.raster import RemoteRaster
+from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import CRS84, degrees_text, reprojected
 from rooftrace.io.vector_read import VectorFile
 

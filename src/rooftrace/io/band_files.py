@@ -16,7 +16,8 @@ from rooftrace.io.bands import band_name, parse_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, close_source, innermost
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.raster import RasterFile, RemoteRaster, open_image
+from rooftrace.io.raster import RasterFile
+from rooftrace.io.remote_raster import RemoteRaster, open_image
 
 _MAX_OFFSET_PX = 0.05
 """Maximum distance between the corners of two bands; coordinates are rounded when written."""

@@ -25,7 +25,8 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.files import export_error
-from rooftrace.io.raster import open_image, open_raster
+from rooftrace.io.raster import open_raster
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file

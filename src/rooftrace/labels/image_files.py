@@ -14,7 +14,8 @@ from rooftrace.io.files import replacing
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.raster import RasterFile, open_image
+from rooftrace.io.raster import RasterFile
+from rooftrace.io.remote_raster import open_image
 from rooftrace.labels.config import SourceConfig, nodata_rule
 from rooftrace.labels.source import SceneEntry, WriteOptions, matches_glob
 

@@ -18,7 +18,7 @@ from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
 from rooftrace.flows.predict.inputs import about_total_px, find_inputs, sizes_px
 from rooftrace.io.area import read_area
-from rooftrace.io.raster import RemoteRaster
+from rooftrace.io.remote_raster import RemoteRaster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
 URL = "https://example.org/maps/North%20end.tif?token=secret"

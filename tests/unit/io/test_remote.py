@@ -20,8 +20,9 @@ from range_server import RangeServer, serving
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, select_overview
-from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raster
+from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import RangeReader, Retry, _classified
+from rooftrace.io.remote_raster import RemoteRaster, open_image
 
 SIDE = 1200
 UTM = CRS.from_epsg(32633)

@@ -21,8 +21,8 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.raster import open_image
 from rooftrace.io.remote import is_object_url, is_url, join_url, without_query
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
 _COLOURS = frozenset({"red", "green", "blue"})

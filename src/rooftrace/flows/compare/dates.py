@@ -32,7 +32,8 @@ from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.raster import open_image, open_raster
+from rooftrace.io.raster import open_raster
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 from rooftrace.predict import pipeline
 from rooftrace.predict.model_set import ModelSet

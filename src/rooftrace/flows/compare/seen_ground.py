@@ -17,7 +17,7 @@ from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M, areal
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.raster import open_image
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import outline_bounds, reprojected
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset

@@ -21,8 +21,9 @@ from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
-from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raster
+from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
+from rooftrace.io.remote_raster import RemoteRaster, open_image
 from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.image_files import image_name, is_image_file, is_named_as_image, is_sidecar

@@ -17,7 +17,8 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.flows.evaluate.external.files import PredictionFiles, match_scene_names, plain_name
-from rooftrace.io.raster import open_image, open_raster
+from rooftrace.io.raster import open_raster
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.vector_read import is_vector_file

@@ -1,0 +1,280 @@
+"""GeoTIFFs on a web server or in object storage, read by window.
+
+GDAL reads through a `RangeReader`, so that only the needed parts are fetched and errors name the
+HTTP status. https://cogeo.org describes files that are made for this; any tiled GeoTIFF can be
+read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from rasterio.abc import MultiByteRangeResourceContainer
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import ResultProvenance, Window
+from rooftrace.io.gdal import environment, open_quietly, reading_errors, with_openers
+from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.image_header import Header
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import RasterFile
+from rooftrace.io.remote import (
+    RangeReader,
+    RemoteError,
+    Retry,
+    Traffic,
+    is_url,
+    url_stem,
+    without_query,
+)
+from rooftrace.io.web_mercator import TileGeoreference, TileName
+
+
+class RemoteRaster(RasterFile):
+    """A `RasterFile` whose blocks are fetched when they are needed.
+
+    Args:
+        url: Address of a GeoTIFF that begins with http, https or s3.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        level: Overview to read, 0 being the finest; None for the image itself.
+        retry: Retries of transient failures.
+    """
+
+    # Only the blocks that are needed are fetched.
+    _max_checked_px = 0
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        nodata: NodataRule | None = None,
+        level: int | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(Path(url_stem(url)), nodata=nodata)
+        self.url = url
+        self._ranges = RangeReader(url, retry)
+        self._level = level
+        self._failure: RemoteError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_close_handle", None)
+        return state | {"_failure": None}
+
+    @property
+    def name(self) -> str:
+        return without_query(self.url)
+
+    @cached_property
+    def provenance(self) -> ResultProvenance:
+        """Address of the image, and the date in its tags."""
+        return replace(super().provenance, source=self.name)
+
+    @property
+    def is_self_describing(self) -> bool:
+        """False: there is no local file to copy."""
+        return False
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests to the server so far."""
+        return self._ranges.traffic
+
+    @property
+    def version(self) -> str:
+        """Text that changes when the file on the server changes, as far as the server shows it.
+
+        Raises:
+            DataError: see `grid`.
+        """
+        assert self.grid is not None
+        return self._ranges.version
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of a file, and how much has been fetched."""
+        traffic = self.traffic
+        repeated = f", {traffic.repeated} of them repeated" if traffic.repeated else ""
+        fetched = (
+            f"{self.name}: {traffic.requests} requests{repeated}, "
+            f"{traffic.nbytes / 1e6:.1f} MB fetched."
+        )
+        return (*super().notes, fetched)
+
+    @cached_property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each overview, finest first."""
+        _ = self._header
+        with self._dataset("overviews") as dataset:
+            factors = dataset.overviews(1)
+        height, width = self.grid.shape
+        return tuple((-(-height // factor), -(-width // factor)) for factor in factors)
+
+    def overview_for(self, gsd_m: float) -> Self:
+        """Return the coarsest overview whose pixels are at most `gsd_m`, or the image itself.
+
+        The overview and the image share one counter of requests.
+        """
+        own_m = self.grid.gsd_yx_m
+        if own_m is None or self._level is not None:
+            return self
+        height, width = self.grid.shape
+        # Levels are nominal: 0.0742 m is half of 0.15 m.
+        fine_enough = [
+            number
+            for number, (rows, cols) in enumerate(self.level_shapes)
+            if max(own_m[0] * height / rows, own_m[1] * width / cols) <= gsd_m * 1.01
+        ]
+        if not fine_enough:
+            return self
+        coarser = type(self)(self.url, nodata=self._rule, level=fine_enough[-1])
+        coarser._ranges = self._ranges
+        return coarser
+
+    def is_empty(self, window: Window) -> bool:
+        # GDAL lists the blocks of an overview under other names than those of the image.
+        return self._level is None and super().is_empty(window)
+
+    def _check_present(self) -> None:
+        """Do nothing: opening the file asks the server."""
+
+    def _check_sidecars(self, header: Header) -> None:
+        """Do nothing: only the image itself is fetched."""
+
+    def _environment(self) -> Any:
+        return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+
+    def _open(self) -> Any:
+        _ = self._ranges.size
+        options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}
+        container = _Container(self._ranges, self)
+        handle = with_openers(open_quietly, _GDAL_NAME, driver="GTiff", opener=container, **options)
+        # GDAL must not close a file in Python after the interpreter has shut down.
+        self._close_handle = weakref.finalize(self, with_openers, handle.close)
+        return handle
+
+    def _close_file(self, handle: Any) -> None:
+        self._close_handle()
+
+    @contextmanager
+    def _explained(self, where: str) -> Iterator[None]:
+        self._failure = None
+        try:
+            with reading_errors(self.name, where):
+                try:
+                    yield
+                except RemoteError as error:
+                    self._failure = error
+                    raise
+        except DataError as error:
+            failure = self._failure
+            if failure is None:
+                raise
+            raise DataError(
+                f"{self.name} cannot be read ({where}): {failure.reason}.", remedy=failure.remedy
+            ) from error
+
+    def failed(self, error: RemoteError) -> None:
+        """Record why a read failed: GDAL does not pass on exceptions of its files."""
+        self._failure = error
+
+
+_GDAL_NAME = "/scene.tif"
+
+
+class _RemoteFile(io.RawIOBase):
+    """The open file from which GDAL reads."""
+
+    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
+        self._ranges = ranges
+        self._owner = owner
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._ranges.size}[whence]
+        self._at = origin + offset
+        return self._at
+
+    def read(self, count: int = -1) -> bytes:
+        stop = self._ranges.size if count < 0 else self._at + count
+        try:
+            data = self._ranges.read(self._at, stop)
+        except RemoteError as error:
+            self._owner.failed(error)
+            return b""
+        self._at += len(data)
+        return data
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Return the bytes of several blocks."""
+        spans = [(offset, offset + size) for offset, size in zip(offsets, sizes)]
+        try:
+            return self._ranges.read_many(spans)
+        except RemoteError as error:
+            self._owner.failed(error)
+            return [b""] * len(spans)
+
+
+class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]
+    """A folder that holds one file, as GDAL sees it."""
+
+    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
+        self._ranges = ranges
+        self._owner = owner
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> _RemoteFile:
+        return _RemoteFile(self._ranges, self._owner)
+
+    def isfile(self, path: str) -> bool:
+        return path.endswith(_GDAL_NAME)
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        return []
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+    def size(self, path: str) -> int:
+        return self._ranges.size
+
+
+def open_image(
+    path_or_url: str | Path,
+    *,
+    nodata: NodataRule | None = None,
+    tile: TileName | None = None,
+    trusted: bool = False,
+) -> RasterFile | GeoreferencedSource:
+    """Open an image on disk, on a web server or in object storage.
+
+    Args:
+        path_or_url: Path of any image, or address of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        tile: Tile that a file shows if it has no georeference; default from a name such as
+            `OAM-x-y-z.png`.
+        trusted: No stranger made the file, see `open_raster`.
+
+    Raises:
+        DataError: the address does not begin with http, https or s3, or holds a user name.
+        MissingExtraError: s3 without its extra.
+    """
+    if isinstance(path_or_url, str) and is_url(path_or_url):
+        return RemoteRaster(path_or_url, nodata=nodata)
+    source = RasterFile(Path(path_or_url), nodata=nodata, trusted=trusted)
+    tile = tile or TileName.parse(source.path, folders=False)
+    return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))
