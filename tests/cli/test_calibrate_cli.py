@@ -95,10 +95,14 @@ def test_before_is_of_the_model_as_given(bundle: Path, data: Path, tmp_path: Pat
 def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["7"]}}')
-    code, answer = call("calibrate", bundle, data, "-o", tmp_path / "a", "--split", f"{split}:val")
+    code, answer = call(
+        "calibrate", bundle, data, "-o", tmp_path / "a.rooftrace", "--split", f"{split}:val"
+    )
     assert code == 0
     assert (answer["data"][0]["split"], answer["data"][0]["scenes"]) == ("val", 3)
-    code, answer = call("calibrate", bundle, data, "-o", tmp_path / "a", "--split", f"{split}:no")
+    code, answer = call(
+        "calibrate", bundle, data, "-o", tmp_path / "a.rooftrace", "--split", f"{split}:no"
+    )
     assert code == 2
     assert "has no part 'no'" in answer["error"]["message"]
 
@@ -111,6 +115,25 @@ def test_where_there_is_too_little_none_is_fitted(bundle: Path, data: Path, tmp_
     (note,) = answer["notes"]
     assert "no calibration was fitted: 25 buildings were judged" in note
     assert read_bundle(out).spec.calibration is None
+
+
+def test_a_scale_that_is_assumed_is_said(bundle: Path, data: Path, tmp_path: Path) -> None:
+    given = read_bundle(bundle)
+    scaled, out = tmp_path / "scaled.rooftrace", tmp_path / "a.rooftrace"
+    write_bundle(scaled, given.spec.model_copy(update={"gsd_m": 0.4}), given.parts)
+    code, answer = call("calibrate", scaled, data, "-o", out, "--part", "[:2]")
+    assert code == 0
+    assert "2 images without metres per pixel, assumed to have the model's 0.4 m" in " ".join(
+        answer["notes"]
+    )
+    code, answer = call("calibrate", scaled, data, "-o", out, "--part", "[:2]", "--gsd", 0.4)
+    assert (code, any("Scale" in note for note in answer["notes"])) == (0, False)
+
+
+def test_an_output_that_no_command_would_take_for_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    code, answer = call("calibrate", bundle, tmp_path, "-o", tmp_path / "default")
+    assert code == 2
+    assert "expected a name that ends with .rooftrace" in answer["error"]["message"]
 
 
 def test_people_read_the_calibration(bundle: Path, data: Path, tmp_path: Path) -> None:

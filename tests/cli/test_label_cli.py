@@ -45,7 +45,7 @@ def fails(*arguments: object, code: int) -> str:
 def test_what_must_be_said(images: Path) -> None:
     pull = ["label", "pull", UNREACHABLE, "--project", "1", "-o", "x"]
     assert "LABEL_STUDIO_API_KEY" in fails(*pull, code=2)
-    assert "data" in fails("label", "push", UNREACHABLE, "--token", TOKEN, code=2)
+    assert "DATA" in fails("label", "push", UNREACHABLE, "--token", TOKEN, code=2)
     assert "--project" in fails("label", "push", UNREACHABLE, str(images), "--token", TOKEN, code=2)
 
 

@@ -64,6 +64,7 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
     assert code == 0
     assert answer["threshold"]["before"] == 0.5
     assert answer["threshold"]["after"] == pytest.approx(180 / 255, abs=0.03)
+    assert not any("Scale" in note for note in answer["notes"])
     assert answer["value"]["after"] > 0.97 > 0.9 > answer["value"]["before"]
     assert len(answer["curve"]) == 255
     assert answer["data"][0]["data"] == data.name
@@ -75,6 +76,19 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
     ]
     ious = [one["pixel"]["iou"] for one in judged]
     assert ious[1] > 0.95 > ious[0]
+
+
+def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_path: Path) -> None:
+    expected = "6 images without metres per pixel, assumed to have the model's 0.3 m"
+    out = tmp_path / "a.rooftrace"
+    code, answer = call("threshold", bundles[0], data, "-o", out)
+    assert (code, expected in " ".join(answer["notes"])) == (0, True)
+    out = tmp_path / "a.ensemble.json"
+    code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", out)
+    assert (code, expected in " ".join(answer["notes"])) == (0, True)
+    # Nothing of the name tells another command that it is a bundle.
+    code, answer = call("threshold", bundles[0], data, "-o", tmp_path / "thr.txt")
+    assert (code, "ends with .rooftrace" in answer["error"]["message"]) == (2, True)
 
 
 @pytest.mark.campaign

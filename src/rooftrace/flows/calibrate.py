@@ -15,6 +15,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, Footprints, Progress, Window
 from rooftrace.flows.labelled_predictions import (
     ProgressCounter,
+    ScaleCounts,
     labelled_instances,
     open_labelled,
     rasterize_footprints,
@@ -31,7 +32,7 @@ from rooftrace.metrics.calibration import (
     fit_calibration,
 )
 from rooftrace.metrics.objects import Labels, match_predicted
-from rooftrace.models.bundle import write_bundle
+from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import Calibration
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
@@ -96,6 +97,7 @@ class CalibrateReport:
         fit: The fitted function, with its figures.
         folders: Buildings to which it was fitted.
         given: Calibration of the model as given, which is replaced; None without one.
+        scale_notes: Notes on metres per pixel that were assumed.
     """
 
     bundle: Path
@@ -103,14 +105,15 @@ class CalibrateReport:
     fit: CalibrationFit
     folders: tuple[BuildingOutcomes, ...]
     given: Calibration | None = None
+    scale_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user on what was not done."""
+        """Notes for the user on what was assumed, and on what was not done."""
         if not self.fit.reason:
-            return ()
+            return self.scale_notes
         lost = "" if self.given is None else "; the new model is without the one it had"
-        return (f"no calibration was fitted: {self.fit.reason}{lost}",)
+        return (*self.scale_notes, f"no calibration was fitted: {self.fit.reason}{lost}")
 
     @cached_property
     def by_folder(self) -> tuple[ReliabilityComparison, ...]:
@@ -183,13 +186,15 @@ def run_calibrate(
     """
     if not folders:
         raise DataError("No data to calibrate on was given.", remedy="Name labelled data.")
+    check_bundle_path(out)
     loaded = load(bundle, engine=engine, precision=precision)
     predictor = uncalibrated(loaded)
     part = "all" if split is None else parse_reference(split)[1]
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     counter = ProgressCounter(progress, sum(map(len, sources)))
+    scales = ScaleCounts()
     outcomes = [
-        match_buildings(predictor, source, part, counter.advance, images=images)
+        match_buildings(predictor, source, part, counter.advance, images=images, scales=scales)
         for source in sources
     ]
     run_by = predictor.engine
@@ -199,8 +204,9 @@ def run_calibrate(
     write_bundle(out, spec, predictor.bundle.parts)
     picture = out.with_name(f"{out.stem}_reliability.png")
     report = CalibrateReport(
-        out, picture, fit, tuple(outcomes), given=loaded.bundle.spec.calibration
-    )
+        out, picture, fit, tuple(outcomes), given=loaded.bundle.spec.calibration,
+        scale_notes=scales.notes_if_unknown(spec.gsd_m, images),
+    )  # fmt: skip
     figures = report.whole
     if figures.before is None:
         return replace(report, picture=None)
@@ -226,6 +232,7 @@ def match_buildings(
     on_scene: Callable[[], None] = lambda: None,
     *,
     images: SceneOptions = AS_FOUND,
+    scales: ScaleCounts | None = None,
 ) -> BuildingOutcomes:
     """Predict every scene of a set, and match its buildings with the labels.
 
@@ -235,11 +242,14 @@ def match_buildings(
         split: Name of the part of the data, for the record.
         on_scene: Function called after each scene.
         images: Bands, stretch and scale with which images are read.
+        scales: Counts to which the metres per pixel of the scenes are added.
     """
     which = predictor.bundle.spec.building_class
 
     def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
         for scene in source:
+            if scales is not None:
+                scales.add(scene)
             assert scene.label is not None
             truth = scene.label.read(Window.whole(scene.image.grid.shape))
             options = replace(images, gsd_m=scene.stated_gsd_m)

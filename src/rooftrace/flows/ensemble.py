@@ -185,6 +185,11 @@ def run_ensemble(
             engine=engine, precision=precision, images=images, progress=progress,
         )  # fmt: skip
         return replace(report, notes=(*_left_out_note(names, kept), *report.notes))
+    assumed = [
+        note
+        for one in sets
+        for note in one.combined[0].scales.notes_if_unknown(combined.gsd_m, images)
+    ]
     chosen = _figures_of(fit, how)
     part = "all" if split is None else parse_reference(split)[1]
     threshold = 0.5 if how == "vote" else threshold_at(chosen.threshold_level)
@@ -204,7 +209,8 @@ def run_ensemble(
     report = EnsembleReport(
         out=out, combine=how, metric=metric, members=tuple(names[place] for place in kept),
         weights=weights, threshold=threshold, fit=fit,
-        names=tuple(source.name for source in sources), notes=_left_out_note(names, kept),
+        names=tuple(source.name for source in sources),
+        notes=(*_left_out_note(names, kept), *assumed),
     )  # fmt: skip
     gain = report.gain
     if gain is None or gain.difference.value > 0:

@@ -37,12 +37,12 @@ from rooftrace.flows.split import run_split
 from rooftrace.flows.threshold import run_threshold
 from rooftrace.flows.train import TrainReport, locked_run, train_config
 from rooftrace.io.files import write_json
-from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
-from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
@@ -327,6 +327,7 @@ def run_finetune(
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
     base = Path.cwd()
+    model, data = _placed(model), data.absolute()
     start = read_start(model)
     spec, labels = start.bundle.spec, _labels(start.bundle, data)
     data = data.model_copy(update={"labels": None})
@@ -541,17 +542,32 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
             remedy="Start without --resume; the first checkpoint is written after an epoch.",
         ) from error
     config = parse_config(raw, TrainConfig, source=str(path))
-    for name, now, before in (
-        ("use of --replay", () if replay is None else (replay.train,), config.data.replay),
-        ("data", (data,), config.data.train), ("start model", model, config.model.start)
-    ):  # fmt: skip
-        if now != before:
-            raise ConfigError(
-                f"The {name} of the run in {run} is not the one given.",
-                remedy="Resume with the DATA, its options, the model and the --replay that the run "
-                "began with.",
-            )
+    if (() if replay is None else (replay.train,)) != config.data.replay:
+        raise ConfigError(
+            f"The use of --replay of the run in {run} is not the one given.",
+            remedy="Resume with the --replay that the run began with.",
+        )
+    (began,) = config.data.train
+    changed = {
+        name: (before, now)
+        for name, before, now in (
+            ("model", _placed(config.model.start or ""), model),
+            *((name, was, getattr(data, name)) for name, was in began.absolute()),
+        )
+        if now != before
+    }
+    if changed:
+        name, (before, now) = next(iter(changed.items()))
+        raise ConfigError(
+            f"The run in {run} began with {name} {before}; {now} was given.",
+            remedy="Resume with the DATA, its options and the model that the run began with.",
+        )
     return config
+
+
+def _placed(model: str) -> str:
+    """Return the name of a bundled model, or the absolute path of another one."""
+    return model if model in BUNDLED_MODELS else absolute_text(model)
 
 
 def _plan(config: TrainConfig) -> str:

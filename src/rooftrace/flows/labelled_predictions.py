@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from affine import Affine
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, DataError
+from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Progress, Scene, Window
 from rooftrace.io.files import export_error
 from rooftrace.io.legend import NODATA
@@ -65,6 +67,60 @@ class ProgressCounter:
         self._done += scenes
         if self._progress is not None:
             self._progress(self._done, self._total)
+
+
+_Origin = Literal["given", "georeference", "unknown"]
+
+_ORIGINS: dict[_Origin, str] = {"given": "as given", "georeference": "by their georeference"}
+
+
+@dataclass
+class ScaleCounts:
+    """Metres per pixel of images, by their origin."""
+
+    _found: dict[_Origin, list[float]] = field(default_factory=dict)
+
+    def add(self, scene: Scene) -> None:
+        """Count an image."""
+        stated_m, own_m = scene.stated_gsd_m, scene.image.grid.gsd_m
+        if stated_m is not None:
+            self._found.setdefault("given", []).append(stated_m)
+        elif own_m is not None:
+            self._found.setdefault("georeference", []).append(own_m)
+        else:
+            self._found.setdefault("unknown", []).append(0.0)
+
+    def notes(self, model_gsd_m: float, images: SceneOptions) -> tuple[str, ...]:
+        """Return one note on the metres per pixel with which a model read the images.
+
+        Args:
+            model_gsd_m: Metres per pixel of the model.
+            images: Options with which the images were read.
+        """
+        if not self._found:
+            return ()
+        if images.scale is not None:
+            count = plural(sum(map(len, self._found.values())), "image")
+            return (
+                f"Scale: {count} resized by the factor {plain_number(images.scale)}, as given.",
+            )
+        parts = []
+        for origin, text in _ORIGINS.items():
+            if values := self._found.get(origin):
+                lowest, highest = plain_number(min(values)), plain_number(max(values))
+                span = lowest if lowest == highest else f"{lowest} to {highest}"
+                parts.append(f"{plural(len(values), 'image')} at {span} m per pixel, {text}")
+        if values := self._found.get("unknown"):
+            parts.append(
+                f"{plural(len(values), 'image')} without metres per pixel, assumed to have the "
+                f"model's {plain_number(model_gsd_m)} m; if that is wrong, give them with --gsd"
+            )
+        return (f"Scale: {'; '.join(parts)}.",)
+
+    def notes_if_unknown(self, model_gsd_m: float | None, images: SceneOptions) -> tuple[str, ...]:
+        """Return the same note, but none if no scale had to be assumed."""
+        assumed = "unknown" in self._found and images.scale is None and images.gsd_m is None
+        return self.notes(model_gsd_m, images) if assumed and model_gsd_m is not None else ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +167,13 @@ class SetProbabilities:
         source: The scenes.
         folder: Folder with one array for each scene.
         images: Bands, stretch and scale with which the images were read.
+        scales: Metres per pixel of the images.
     """
 
     source: SceneSet
     folder: Path
     images: SceneOptions = AS_FOUND
+    scales: ScaleCounts = field(default_factory=ScaleCounts)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -203,10 +261,12 @@ def predict_set(
     except OSError as error:
         raise export_error(folder, error) from error
     planes: deque[NDArray[np.uint8]] = deque()
+    scales = ScaleCounts()
 
     def scenes() -> Iterator[SceneBlocks]:
         # In the thread that reads images, because a label may be in the same file.
         for scene in source:
+            scales.add(scene)
             # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
             options = replace(images, gsd_m=scene.stated_gsd_m, threshold=0.0, outputs=("mask",))
             plan = plan_scene(scene.image, predictor.bundle.spec, options)
@@ -227,7 +287,7 @@ def predict_set(
         except OSError as error:
             raise export_error(path, error) from error
         on_scene()
-    return SetProbabilities(source, folder, images)
+    return SetProbabilities(source, folder, images, scales)
 
 
 def _label_planes(

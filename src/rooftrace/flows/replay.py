@@ -82,7 +82,7 @@ class ReplaySet:
     def of(cls, given: SourceConfig, run: Path) -> ReplaySet:
         """Return the set of a run, which need not exist yet."""
         chips = given if given.chip_px else given.model_copy(update={"chip_px": _CHIP_PX})
-        return cls(chips, (run / "replay").absolute())
+        return cls(chips.absolute(), (run / "replay").absolute())
 
     @property
     def train(self) -> SourceConfig:

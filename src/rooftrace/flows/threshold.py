@@ -37,7 +37,7 @@ from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
-from rooftrace.models.bundle import write_bundle
+from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.ensemble_file import (
     is_ensemble,
@@ -339,7 +339,10 @@ def run_threshold(
         for name, one in zip(names, figures[1])
     )
     _write(model, loaded, report, measured)
-    return replace(report, notes=_notes(loaded.bundle.spec, fit))
+    scales = [
+        note for one in sets for note in one.scored.scales.notes_if_unknown(spec.gsd_m, images)
+    ]
+    return replace(report, notes=(*scales, *_notes(loaded.bundle.spec, fit)))
 
 
 def _check_kind(model: Path | None, out: Path) -> None:
@@ -349,6 +352,8 @@ def _check_kind(model: Path | None, out: Path) -> None:
             f"{out} was given for the new {kind}; expected a name that ends in {ending}.",
             remedy=f"For example: -o better{'.ensemble' if is_ensemble(model) else ''}{ending}",
         )
+    if not is_ensemble(out):
+        check_bundle_path(out)
 
 
 def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:

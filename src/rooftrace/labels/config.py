@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
@@ -222,6 +224,11 @@ class SourceConfig(Config):
     def globs(self) -> tuple[str, ...]:
         return (self.glob,) if isinstance(self.glob, str) else self.glob
 
+    def absolute(self) -> SourceConfig:
+        """Return the same set with absolute paths, which are the same from every folder."""
+        images = None if self.images is None else absolute_text(self.images)
+        return self.model_copy(update={"path": absolute_text(self.path), "images": images})
+
 
 class DataConfig(Config):
     """Sets for training and validation.
@@ -243,6 +250,12 @@ class DataConfig(Config):
     replay: tuple[SourceConfig, ...] = ()
     labels: LabelConfig = LabelConfig()
     cache_mb: Annotated[int, Field(ge=0)] = 4096
+
+
+def absolute_text(path: str) -> str:
+    """Return a path as absolute, unless it begins with a variable or a home folder."""
+    # Links are not resolved, because the last part of the path names the set.
+    return path if path.startswith(("$", "~")) else os.path.normpath(Path(path).absolute())
 
 
 def nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:

@@ -35,8 +35,10 @@ __all__ = [
     "BUNDLED_MODELS",
     "EDITION_FIELDS",
     "MAX_PART_BYTES",
+    "RUN_BUNDLES",
     "ModelBundle",
     "bundled_model",
+    "check_bundle_path",
     "click_bundle",
     "default_bundle",
     "read_bundle",
@@ -53,6 +55,9 @@ EDITION_FIELDS = {
 }  # fmt: skip
 """Fields of the contract in which `accurate` differs from the default model; its file has these."""
 
+RUN_BUNDLES = ("best_iou.rooftrace", "best_loss.rooftrace")
+"""Bundles of the folder of a training run, the preferred one first."""
+
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.safetensors"
@@ -62,6 +67,7 @@ MAX_SPEC_BYTES = 4 * 2**20
 MAX_PART_BYTES = 2 * 2**30
 """Maximum size of a part; an ONNX file cannot hold more."""
 
+_SUFFIX = ".rooftrace"
 _REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
 
 
@@ -157,6 +163,19 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return info
 
 
+def check_bundle_path(out: Path) -> None:
+    """Check the name of a bundle that will be written.
+
+    Raises:
+        ConfigError: It does not end in .rooftrace, so that no command would take it for a bundle.
+    """
+    if out.suffix.lower() != _SUFFIX:
+        raise ConfigError(
+            f"The output is {out}; expected a name that ends with {_SUFFIX}.",
+            remedy=f"Use -o {out.with_suffix(_SUFFIX).name}.",
+        )
+
+
 def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBundle:
     """Open a bundle and check it before anything is used.
 
@@ -165,6 +184,14 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
             or its schema is unknown; or a part is missing or surplus. The message says which.
     """
     try:
+        if path.is_dir():
+            found = [path / name for name in RUN_BUNDLES if (path / name).is_file()]
+            raise BundleError(
+                f"{path} is a folder; a bundle was expected.",
+                remedy=f"Give the bundle in it: {found[0]}"
+                if found
+                else "Give the path of a .rooftrace file.",
+            )
         if not path.is_file():
             raise BundleError(
                 f"There is no bundle at {path}.", remedy="Give the path of a .rooftrace file."

@@ -27,6 +27,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     GRAPH_NAME,
+    RUN_BUNDLES,
     WEIGHTS_NAME,
     ModelBundle,
     bundled_model,
@@ -52,9 +53,6 @@ _LISTED = 4
 
 _COUNTER = "num_batches_tracked"
 """Ending of the names of counters, which are no weights: graphs leave them out."""
-
-_RUN_BUNDLES = ("best_iou.rooftrace", "best_loss.rooftrace")
-"""Bundles of a run's folder, the preferred one first."""
 
 _RAW_WEIGHTS = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".safetensors"})
 """Endings of files that hold weights without a contract, or a pickle."""
@@ -299,10 +297,10 @@ def _graph_weights(graph: bytes) -> dict[str, Tensor]:
 def _read(start: str, base: Path) -> ModelBundle:
     path = expand_path(start, base, key="model.start")
     if path.is_dir():
-        made = [path / name for name in _RUN_BUNDLES if (path / name).is_file()]
+        made = [path / name for name in RUN_BUNDLES if (path / name).is_file()]
         if not made:
             raise ConfigError(
-                f"model.start = {start!r} is a folder without {' or '.join(_RUN_BUNDLES)}.",
+                f"model.start = {start!r} is a folder without {' or '.join(RUN_BUNDLES)}.",
                 remedy="Give the folder of a finished run, or the path of a bundle.",
             )
         path = made[0]

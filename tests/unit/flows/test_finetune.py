@@ -269,15 +269,23 @@ def test_the_report_compares_both_models_on_what_was_held_out(
 
 
 @pytest.mark.campaign
-def test_a_finished_run_resumes_to_the_same_model(tuned: FinetuneReport) -> None:
+def test_a_finished_run_resumes_to_the_same_model(
+    tuned: FinetuneReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tuned.trained.run
     data = SourceConfig(path=str(run.parent / "data"))
     start = json.loads((run / "config.json").read_text())["model"]["start"]
     with pytest.raises(ConfigError, match="already holds a run"):
         run_finetune(data, run, model=start)
-    with pytest.raises(ConfigError, match="The start model of the run in"):
+    with pytest.raises(ConfigError, match=f"began with model {start}; default was given"):
         run_finetune(data, run, resume=True)
+    other = data.model_copy(update={"gsd_m": 0.2})
+    with pytest.raises(ConfigError, match=r"began with gsd_m None; 0\.2 was given"):
+        run_finetune(other, run, model=start, resume=True)
     before = read_bundle(tuned.bundle)
+    # From another folder, by other names of the same paths.
+    monkeypatch.chdir(run)
+    data = SourceConfig(path="../run/../data")
     again = run_finetune(data, run, model=start, resume=True)
     after = read_bundle(again.bundle)
     assert after.parts == before.parts

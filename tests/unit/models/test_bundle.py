@@ -162,6 +162,17 @@ def test_a_bundle_without_what_it_promises_is_not_written(tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_of_a_folder_the_bundle_in_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is a folder") as caught:
+        read_bundle(tmp_path)
+    assert "best_iou" not in caught.value.remedy
+    write_bundle(tmp_path / "best_loss.rooftrace", SPEC, PARTS)
+    write_bundle(tmp_path / "best_iou.rooftrace", SPEC, PARTS)
+    with pytest.raises(BundleError) as caught:
+        read_bundle(tmp_path)
+    assert caught.value.remedy.endswith(str(tmp_path / "best_iou.rooftrace"))
+
+
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
@@ -361,7 +372,7 @@ def test_other_packings_are_refused(tmp_path: Path, whole: bytes, method: int) -
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    refused(tmp_path, "There is no bundle")
+    refused(tmp_path, "is a folder")
     refused(tmp_path / "absent.rooftrace", "There is no bundle")
     refused(tmp_path / ("x" * 400), "cannot be read")
     empty = tmp_path / "empty"

@@ -7,9 +7,9 @@ count, and write the report.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import plain_number, plural
+from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
@@ -31,7 +31,7 @@ from rooftrace.flows.evaluate.external.predictions import (
 from rooftrace.flows.evaluate.leakage import check_leakage_of_each
 from rooftrace.flows.evaluate.page import draw_pictures, evaluation_page
 from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
-from rooftrace.flows.labelled_predictions import select_part, training_labels
+from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
@@ -418,55 +418,6 @@ def write_evaluation(
     page = evaluation_page(evaluation, predictions[: len(evaluation.reports)], scenes)
     write_atomically(out / "report.html", page.encode())
     draw_pictures(predictions[0], scenes, report, out / "pictures", options.pictures)
-
-
-_Origin = Literal["given", "georeference", "unknown"]
-
-_ORIGINS: dict[_Origin, str] = {"given": "as given", "georeference": "by their georeference"}
-
-
-@dataclass
-class ScaleCounts:
-    """Metres per pixel of the evaluated images, by their origin."""
-
-    _found: dict[_Origin, list[float]] = field(default_factory=dict)
-
-    def add(self, scene: Scene) -> None:
-        """Count an image."""
-        stated_m, own_m = scene.stated_gsd_m, scene.image.grid.gsd_m
-        if stated_m is not None:
-            self._found.setdefault("given", []).append(stated_m)
-        elif own_m is not None:
-            self._found.setdefault("georeference", []).append(own_m)
-        else:
-            self._found.setdefault("unknown", []).append(0.0)
-
-    def notes(self, model_gsd_m: float, images: SceneOptions) -> tuple[str, ...]:
-        """Return one note on the metres per pixel with which a model read the images.
-
-        Args:
-            model_gsd_m: Metres per pixel of the model.
-            images: Options with which the images were read.
-        """
-        if not self._found:
-            return ()
-        if images.scale is not None:
-            count = plural(sum(map(len, self._found.values())), "image")
-            return (
-                f"Scale: {count} resized by the factor {plain_number(images.scale)}, as given.",
-            )
-        parts = []
-        for origin, text in _ORIGINS.items():
-            if values := self._found.get(origin):
-                lowest, highest = plain_number(min(values)), plain_number(max(values))
-                span = lowest if lowest == highest else f"{lowest} to {highest}"
-                parts.append(f"{plural(len(values), 'image')} at {span} m per pixel, {text}")
-        if values := self._found.get("unknown"):
-            parts.append(
-                f"{plural(len(values), 'image')} without metres per pixel, assumed to have the "
-                f"model's {plain_number(model_gsd_m)} m; if that is wrong, give them with --gsd"
-            )
-        return (f"Scale: {'; '.join(parts)}.",)
 
 
 def note_on_masks(masks: int, scenes: int) -> tuple[str, ...]:

@@ -18,10 +18,9 @@ from rooftrace.flows.import_model.contract import ImportOptions, pixel_statistic
 from rooftrace.flows.import_model.graph import ImportedModel, import_graph
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.models.bundle import MAX_PART_BYTES, write_bundle
+from rooftrace.models.bundle import MAX_PART_BYTES, check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec
 
-_SUFFIX = ".rooftrace"
 _TILES = 3
 _MAX_PARITY = 1e-3
 """Largest difference of probabilities that rounding explains; beyond it the bundle is wrong."""
@@ -107,11 +106,7 @@ def run_import(
         MissingExtraError: A package is not installed.
         ExportError: The bundle's graph does not answer like the original, or cannot be written.
     """
-    if out.suffix.lower() != _SUFFIX:
-        raise ConfigError(
-            f"The output is {out}; expected a name that ends with {_SUFFIX}.",
-            remedy=f"Use -o {out.with_suffix(_SUFFIX).name}.",
-        )
+    check_bundle_path(out)
     pixel_statistics(options)
 
     def draw(spec: BundleSpec) -> TileSet:
