@@ -345,6 +345,10 @@ def test_buildings_for_josm_do_not_overlap_and_have_no_specks(tmp_path: Path) ->
     areas = sorted(shapely.area(metres))
     np.testing.assert_allclose(areas, [28 - 12, 40 - 8, 200 - 16], rtol=5e-3)
     assert shapely.area(shapely.union_all(metres)) == pytest.approx(sum(areas), abs=0.01)
+    assert not any("earlier comparison" in note for note in answer["notes"])
+    # Without the file that was written before, which stays there.
+    _, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert any("new.osm is of an earlier comparison" in note for note in answer["notes"])
 
 
 def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from rooftrace.core.config import parse_config
-from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.text import minutes_text, plural, print_plain
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
@@ -335,6 +335,8 @@ def run_finetune(
     if replayed is not None:
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
+    if spec.gsd_m is not None:
+        _check_metres(scenes)
     start_model = None if model == DEFAULT_START else Path(start.bundle.source)
     part_file = run / "split.json" if split is None else split
     notes: tuple[str, ...] = ()
@@ -461,6 +463,21 @@ def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
             remedy="Label more images; cut a large one into tiles with --set chip_px=512.",
         )
     return scenes
+
+
+def _check_metres(scenes: SceneSet) -> None:
+    """Check that the metres per pixel of all scenes are known.
+
+    Raises:
+        GeoreferenceError: They are not.
+    """
+    for scene in scenes:
+        if scene.gsd_m is None:
+            raise GeoreferenceError(
+                f"The metres per pixel of {scene.image.name} are needed, but it has no "
+                "georeference.",
+                remedy="State them, such as --gsd 0.3.",
+            )
 
 
 def _check_new(run: Path) -> None:

@@ -25,6 +25,7 @@ from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.labels.folders import find_pairs
 from rooftrace.labels.image_files import images_under
 from rooftrace.labels.rle.codec import NO_RUNS, Order, encode_runs
 from rooftrace.labels.rle.source import NamedImages
@@ -368,7 +369,12 @@ def _images(inputs: Sequence[Path]) -> list[Path]:
     for given in inputs:
         if not given.exists():
             raise DataError(f"There is no image at {given}.", remedy="Check the path.")
-        images += images_under(given) if given.is_dir() else [given]
+        if given.is_dir():
+            # Masks are images, too, but not those of a table.
+            masks = {pair.key for pair in find_pairs(given)}
+            images += [path for path in images_under(given) if path not in masks]
+        else:
+            images.append(given)
     if not images:
         raise DataError(
             f"There is no image in {', '.join(map(str, inputs))}.",

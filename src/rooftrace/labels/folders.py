@@ -112,6 +112,14 @@ def pair_images_and_masks(
     return readings[0]
 
 
+def find_pairs(root: Path) -> tuple[SceneEntry, ...]:
+    """Return the image/mask pairs under `root`; none if it is no folder of pairs."""
+    try:
+        return pair_images_and_masks(root).pairs
+    except LayoutError:
+        return ()
+
+
 def select(ordered: Sequence[T], part: str | None) -> tuple[T, ...]:
     """Return the slice `part` of a sorted sequence, such as `"[:15]"`.
 

@@ -213,6 +213,24 @@ def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:
         read_catalogue(tmp_path / "table.csv")
 
 
+def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:
+    data = tmp_path / "my data"
+    for name in ("images/x.tif", "masks/x.tif"):
+        image(data / name)
+    catalogue = read_catalogue(data)
+    assert [scene.id for scene in catalogue.scenes] == ["images_x"]
+    assert catalogue.skipped == (str(data / "masks" / "x.tif"),)
+    with pytest.raises(ConfigError, match="is labelled data") as caught:
+        find_inputs([data])
+    assert f"rooftrace predict '{data / 'images'}' -o OUT" in caught.value.remedy
+
+
+def test_a_folder_of_empty_folders_holds_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(DataError, match="no image in"):
+        find_inputs([tmp_path / "a"])
+
+
 def test_paths_that_are_catalogues(tmp_path: Path) -> None:
     image(tmp_path / "flat" / "x.tif")
     image(tmp_path / "tree" / "a" / "x.tif")

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError  # noqa: E402
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -69,6 +69,14 @@ def test_too_little_data_is_an_error_before_the_work(
     data = write_tiles(tmp_path / "data", count, **changes)
     with pytest.raises(error, match=message):
         run_finetune(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_metres_are_an_error_before_the_work(tmp_path: Path) -> None:
+    data = write_tiles(tmp_path / "data", 5).model_copy(update={"gsd_m": None})
+    with pytest.raises(GeoreferenceError, match="it has no georeference") as caught:
+        run_finetune(data, tmp_path / "run")
+    assert "--gsd" in caught.value.remedy
     assert not (tmp_path / "run").exists()
 
 

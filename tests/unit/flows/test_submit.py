@@ -133,6 +133,14 @@ def test_without_a_sample_rows_are_sorted_by_name(
     )
 
 
+def test_masks_beside_images_are_no_rows(images: Path, bundle: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for part in ("images", "masks"):
+        (data / part).mkdir(parents=True)
+        (data / part / "a.png").write_bytes((images / "a.png").read_bytes())
+    assert run_submit([data], read_models(bundle), tmp_path / "t.csv").images == 1
+
+
 def test_names_that_would_be_one_keep_their_endings(
     images: Path, bundle: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.stac_item import item_key, link_of, links_of
+from rooftrace.labels.folders import find_pairs
 from rooftrace.labels.image_files import is_sidecar
 
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
@@ -214,6 +215,7 @@ def _objects(url: str) -> Catalogue:
 
 def _tree(folder: Path) -> Catalogue:
     scenes, skipped = [], []
+    masks = {pair.key for pair in find_pairs(folder)}
     for where, folders, files in os.walk(folder):
         # `os.walk` does not follow links, so no link leads to an endless loop.
         folders[:] = sorted(one for one in folders if not one.startswith("."))
@@ -221,7 +223,7 @@ def _tree(folder: Path) -> Catalogue:
             path = Path(where) / name
             if name.startswith(".") or is_sidecar(path):
                 continue
-            if not is_raster(path):
+            if path in masks or not is_raster(path):
                 skipped.append(str(path))
                 continue
             relative = path.relative_to(folder).with_suffix("")

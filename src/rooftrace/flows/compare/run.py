@@ -396,6 +396,12 @@ def _write(
     write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
     write_sides(out / "review.geojson", compared, REVIEWED)
     files, conflated, in_osm = [], None, None
+    for name, is_asked in (
+        ("conflated.gpkg", options.keep is not None),
+        ("new.osm", options.to_osm),
+    ):
+        if not is_asked and (out / name).exists():
+            notes.append(f"{out / name} is of an earlier comparison, and was not written anew.")
     if options.keep is not None:
         files.append(out / "conflated.gpkg")
         conflated, repeated = write_conflated(files[-1], compared, options.keep)

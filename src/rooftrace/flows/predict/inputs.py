@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +27,14 @@ from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.image_files import image_name, is_image_file, is_named_as_image, is_sidecar
+from rooftrace.labels.folders import find_pairs
+from rooftrace.labels.image_files import (
+    has_images_under,
+    image_name,
+    is_image_file,
+    is_named_as_image,
+    is_sidecar,
+)
 from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
 __all__ = [
@@ -337,10 +345,7 @@ def _images(
         else:
             images = None
         if images is None:
-            raise ConfigError(
-                f"{given} is a catalogue of scenes, not an image or a folder of images.",
-                remedy=f"Predict its scenes as one layer: rooftrace catalogue {given} -o OUT",
-            )
+            raise _no_images(str(given))
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
@@ -352,6 +357,27 @@ def _images(
         source = open_image(location, nodata=nodata, tile=tile)
         scenes.append(SceneInput(name, Path(source.name), source))
     return scenes, skipped
+
+
+def _no_images(given: str) -> RooftraceError:
+    """Return the error for a catalogue, or for a folder whose images are all in subfolders."""
+    path = Path(given)
+    pairs = find_pairs(path) if path.is_dir() else ()
+    if pairs:
+        folders = sorted({str(pair.image.parent) for pair in pairs if pair.image is not None})
+        return ConfigError(
+            f"{given} is labelled data: images with their masks.",
+            remedy=f"Predict the images alone: rooftrace predict {shlex.join(folders)} -o OUT",
+        )
+    if path.is_dir() and not has_images_under(path):
+        return DataError(
+            f"There is no image in {given} or its subfolders.",
+            remedy="Give the folder that holds the images.",
+        )
+    return ConfigError(
+        f"{given} is a catalogue of scenes, not an image or a folder of images.",
+        remedy=f"Predict its scenes as one layer: rooftrace catalogue {shlex.quote(given)} -o OUT",
+    )
 
 
 def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, list[Path]]:
