@@ -454,7 +454,7 @@ def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
         raise DataError(
             f"{data.path} is read as {scenes.kind}: it has no label to train on (images: "
             f"{len(scenes.unlabelled)}).",
-            remedy="Give a folder with masks, or the file of the labels.",
+            remedy=" ".join(scenes.notes) or "Give a folder with masks, or the file of the labels.",
         )
     if len(scenes) < LEAST_SCENES:
         raise DataError(

@@ -20,6 +20,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.files import export_error
 from rooftrace.io.legend import NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.mask_record import MaskRecord
@@ -149,6 +150,11 @@ def open_mask(
         LabelError: The values are neither classes nor probabilities.
         ConfigError: An option does not apply to such a raster, or a class does not occur.
     """
+    if is_vector_file(path):
+        raise DataError(
+            f"{path} holds polygons already; a mask or probabilities were expected.",
+            remedy=f"Convert the polygons to another format: ogr2ogr OUT {path.name}",
+        )
     source = open_raster(path, palette="indices")
     if source.dtype.kind == "f" or threshold is not None:
         for option, given in (("--class", classes), ("--score", score)):

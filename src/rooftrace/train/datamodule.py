@@ -239,7 +239,7 @@ def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
         raise DataError(
             f"{given.path} is read as {source.kind}: it has no label to train on (images: "
             f"{len(source.unlabelled)}).",
-            remedy="Give a folder with masks, or the file of the labels.",
+            remedy=" ".join(source.notes) or "Give a folder with masks, or the file of the labels.",
         )
     return source
 

@@ -79,6 +79,12 @@ def test_a_mask_of_buildings_in_any_format(tmp_path: Path, data: np.ndarray, mor
     assert report.regularized is None
 
 
+def test_polygons_are_no_mask(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(DataError, match="holds polygons already"):
+        run_vectorize(tmp_path / "a.geojson", tmp_path / "b.gpkg")
+
+
 def test_images_without_georeference(tmp_path: Path) -> None:
     palette = Image.fromarray(HOUSES, "P")
     palette.putpalette([0, 0, 0, 255, 255, 255])

@@ -63,6 +63,24 @@ def test_writing_takes_the_options_of_the_kind() -> None:
     assert "folder" in caught.value.remedy
 
 
+def test_images_that_seem_unlabelled_lead_to_what_may_be_their_labels(tmp_path: Path) -> None:
+    for part, name in (("Luftbild", "tile_{}.jpg"), ("Häuser", "tile_{}_Gebäude.png")):
+        (tmp_path / part).mkdir()
+        for number in range(3):
+            picture = Image.new("L", (8, 8))
+            picture.save(tmp_path / part / name.format(number))
+    (note,) = source(tmp_path).notes
+    assert note.startswith("Häuser and Luftbild hold 3 images each.")
+    assert '--layout "Häuser/{id}.png=Luftbild/{id}.jpg"' in note
+    layout = "Luftbild/{id}.jpg=Häuser/{id}_Gebäude.png"
+    assert len(source(tmp_path, layout=layout)) == 3
+    # The file of the labels lies beside the images.
+    (tmp_path / "buildings.json").write_text('{"images": [], "annotations": []}')
+    (note,) = source(tmp_path).notes
+    assert note.endswith(f"name it: {tmp_path / 'buildings.json'}.")
+    assert source(tmp_path / "Luftbild").notes == ()
+
+
 def test_images_alone_are_unlabelled_and_a_part_of_them_can_be_chosen(pairs: Path) -> None:
     found = source(pairs / "images", part="[1:3]", glob="*.tif")
     assert (found.kind, len(found)) == ("images", 0)
