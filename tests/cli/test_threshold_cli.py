@@ -86,7 +86,7 @@ def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_pa
     out = tmp_path / "a.ensemble.json"
     code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", out)
     assert (code, expected in " ".join(answer["notes"])) == (0, True)
-    # Nothing of the name tells another command that it is a bundle.
+    # Other commands would not take a file of this name for a bundle.
     code, answer = call("threshold", bundles[0], data, "-o", tmp_path / "thr.txt")
     assert (code, "ends with .rooftrace" in answer["error"]["message"]) == (2, True)
 
