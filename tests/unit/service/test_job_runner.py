@@ -49,7 +49,7 @@ if order["task"] == "finetune":
 task = (folder / order["upload"]).read_text()
 note("begin")
 with (folder / "models").open("a") as file:
-    print(Path(order["model"] or "own").name, file=file)
+    print(order["model"] or "own", file=file)
 if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
     (folder / "crashed").touch()
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -87,10 +87,13 @@ def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
     started: list[JobRunner] = []
 
     def begin(
-        workers: int = 1, labels: LabelServer | None = None, taken: Path | None = None
+        workers: int = 1,
+        labels: LabelServer | None = None,
+        taken: Path | None = None,
+        model: Path | None = None,
     ) -> JobRunner:
         command = (sys.executable, "-S", str(program))
-        runner = JobRunner(store, None, workers, labels=labels, command=command)
+        runner = JobRunner(store, model, workers, labels=labels, command=command)
         runner.taken_model = lambda: taken
         runner.start()
         started.append(runner)
@@ -105,6 +108,11 @@ def add(store: JobStore, task: str) -> str:
     job_id = store.reserve()
     (store.folder_of(job_id) / "scene.tif").write_text(task)
     return store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions()).id
+
+
+def models_of(store: JobStore, job_id: str) -> list[str]:
+    """Return the model of each start of a job as the order named it."""
+    return (store.folder_of(job_id) / "models").read_text().splitlines()
 
 
 def until(store: JobStore, job_id: str, is_so: Callable[[Job], bool]) -> Job:
@@ -302,8 +310,26 @@ def test_a_job_that_resumes_keeps_its_model(
     (store.folder_of(job_id) / "scene.tif").write_text("work")
     start(taken=later)
     assert ended(store, job_id).state == "done"
-    models = (store.folder_of(job_id) / "models").read_text().split()
-    assert models == [begins_with, begins_with]
+    assert [Path(one).name for one in models_of(store, job_id)] == [begins_with, begins_with]
+
+
+@pytest.mark.parametrize("name", ["default", "accurate"])
+def test_a_bundled_model_is_given_by_its_name(store: JobStore, start: Start, name: str) -> None:
+    runner = start(model=Path(name))
+    job_id = add(store, "hang")
+    half_done(store, job_id)
+    runner.stop()
+    (store.folder_of(job_id) / "scene.tif").write_text("work")
+    start(model=Path(name))
+    assert ended(store, job_id).state == "done"
+    assert models_of(store, job_id) == [name, name]
+
+
+def test_a_model_that_is_a_file_is_given_by_its_full_path(store: JobStore, start: Start) -> None:
+    start(model=Path("town.rooftrace"))
+    job_id = add(store, "work")
+    assert ended(store, job_id).state == "done"
+    assert models_of(store, job_id) == [str(Path.cwd() / "town.rooftrace")]
 
 
 def test_stopped_at_any_moment(store: JobStore, start: Start) -> None:

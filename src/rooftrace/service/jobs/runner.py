@@ -31,6 +31,7 @@ import rasterio
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.io.files import locked, write_json
 from rooftrace.io.nodata import nodata_to_json
+from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import DecodedImage, Limits
@@ -256,7 +257,7 @@ class JobRunner:
 
     Args:
         store: Store of the jobs.
-        model: Path of a bundle; None for the model that comes with rooftrace.
+        model: Path of a bundle, or one of `BUNDLED_MODELS`; None for the default model.
         workers: Number of predictions that run at the same time.
         engine: Engine of `run_predict`.
         precision: Precision of `run_predict`.
@@ -288,7 +289,7 @@ class JobRunner:
         self.defaults = defaults or RequestDefaults()
         self._order = {
             "task": "predict",
-            "model": None if model is None else str(model.absolute()),
+            "model": None if model is None else _name_of(model),
             "engine": engine,
             "precision": precision,
             "nodata": nodata_to_json(self.defaults.nodata),
@@ -554,6 +555,11 @@ class JobRunner:
         else:
             times = f"its process failed {job.crashes + 1} times"
             self.store.fail(job.id, crash_error(job, f"{times}: {_reason(code)}"))
+
+
+def _name_of(model: Path) -> str:
+    """Return the model of an order: the name of a bundled model, or the full path of a file."""
+    return str(model) if str(model) in BUNDLED_MODELS else str(model.absolute())
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
