@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -248,17 +248,56 @@ def test_older_jobs_are_beyond_the_first_page(page: Any, idle_url: str, store: J
     page.wait_for_selector("#jobs li:nth-child(121)")
 
 
+def finish(
+    store: JobStore, job_id: str, *, buildings: int | None, files: Sequence[str] = ()
+) -> None:
+    store.claim()
+    store.results(job_id).mkdir()
+    figures = {
+        "buildings": buildings, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0,
+        "mpx_per_s": 1.0, "classes": [], "notes": [],
+    }  # fmt: skip
+    store.finish(job_id, figures, [JobFile(name, 1) for name in files])
+
+
+def test_a_job_without_polygons_is_listed_as_all_others(
+    page: Any, idle_url: str, store: JobStore
+) -> None:
+    finish(store, add(store, "mask.tif"), buildings=None)
+    finish(store, add(store, "town.tif"), buildings=2)
+    page.goto(f"{idle_url}/jobs")
+    page.wait_for_selector("#jobs li:nth-child(2)[data-state=done]")
+    assert names_on(page) == ["town.tif", "mask.tif"]
+    figures = page.locator("#jobs .figures").all_inner_texts()
+    assert figures[0].startswith("2 buildings · 10.0 % built up")
+    assert figures[1].startswith("10.0 % built up")
+    assert not page.locator("#message").is_visible()
+
+
+def test_a_job_that_cannot_be_drawn_hides_no_other(
+    browser: Any, idle_url: str, store: JobStore
+) -> None:
+    store.cancel(add(store, "town.tif"))
+    add(store, "broken.tif")
+    listed = httpx.get(f"{idle_url}/v1/jobs").json()
+    listed["jobs"][0]["progress"] = None
+    # The page is a separate one, because the error of the broken row is reported.
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/v1/jobs?limit*", lambda route: route.fulfill(json=listed))
+    page.goto(f"{idle_url}/jobs")
+    page.get_by_text("This page cannot show the job.").wait_for()
+    page.wait_for_selector("#jobs [data-state=cancelled]")
+    assert names_on(page) == ["broken.tif", "town.tif"]
+    assert not page.locator("#message").is_visible()
+    context.close()
+
+
 def test_removing_a_job_asks_before_its_review_is_lost(
     browser: Any, idle_url: str, store: JobStore
 ) -> None:
     job_id = add(store, "town.tif")
-    store.claim()
-    store.results(job_id).mkdir()
-    figures = {
-        "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
-        "classes": [], "notes": [],
-    }  # fmt: skip
-    store.finish(job_id, figures, [])
+    finish(store, job_id, buildings=2)
     # The page is a separate one, because the expected 409 answer is an error in the console.
     context = browser.new_context()
     page = context.new_page()

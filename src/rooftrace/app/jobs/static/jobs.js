@@ -41,12 +41,23 @@ function showMessage(text) {
   $("message").hidden = !text;
 }
 
+// A request that was refused, or that got no answer.
+class RequestError extends Error {
+  constructor(message, status = 0, type = "") {
+    super(message);
+    this.status = status;
+    this.type = type;
+  }
+}
+
 async function request(url, options) {
-  const answer = await fetch(url, options);
+  const answer = await fetch(url, options).catch(() => {
+    throw new RequestError("The server does not answer. Is it still running?");
+  });
   const body = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (!answer.ok) {
     const text = body ? sentence(body) : `The server answered ${answer.status}.`;
-    throw Object.assign(new Error(text), { status: answer.status, type: body?.type });
+    throw new RequestError(text, answer.status, body?.type);
   }
   return body;
 }
@@ -90,7 +101,9 @@ function figures(job) {
   const size = `${(pixels / 1e6).toFixed(1)} Mpx`;
   if (job.state === "done" && job.figures) {
     const share = (100 * job.figures.built_up_share).toFixed(1);
-    return `${number(job.figures.buildings)} buildings · ${share} % built up · ${size} in ${job.figures.seconds.toFixed(1)} s`;
+    // A job without polygons has no number of buildings.
+    const found = job.figures.buildings === null ? "" : `${number(job.figures.buildings)} buildings · `;
+    return `${found}${share} % built up · ${size} in ${job.figures.seconds.toFixed(1)} s`;
   }
   if (job.state === "queued") return size;
   if (ENDED.includes(job.state)) return `${(done / 1e6).toFixed(1)} of ${size} were done`;
@@ -124,9 +137,21 @@ function rowOf(job) {
   return row;
 }
 
+// The row of a job. One that cannot be drawn leaves all others as they are.
 function show(job) {
   if (!rows.has(job.id)) rows.set(job.id, { row: rowOf(job), first: null });
-  const entry = rows.get(job.id), { row } = entry;
+  const entry = rows.get(job.id);
+  try {
+    draw(job, entry);
+  } catch (error) {
+    reportError(error);
+    entry.row.querySelector(".figures").textContent = "This page cannot show the job.";
+  }
+  return entry.row;
+}
+
+function draw(job, entry) {
+  const { row } = entry;
   const ended = ENDED.includes(job.state);
   const part = (name) => row.querySelector(name);
   row.dataset.state = job.state;
@@ -148,7 +173,6 @@ function show(job) {
   part(".archive").href = `${ROOT}/${job.id}/results.zip`;
   part(".cancel").hidden = ended;
   if (!training || job.state !== "done") part(".remove").hidden = !ended;
-  return row;
 }
 
 // The version in use has the way back; every other one can be taken.
@@ -201,10 +225,14 @@ function refresh() {
       if (lost) showMessage("");
       lost = false;
     } catch (error) {
-      // A job at the end of a page may have expired; the next list does not name it.
-      if (error.status !== 404) {
+      if (!(error instanceof RequestError)) {
+        reportError(error);
+      } else if (error.status === 404) {
+        // The job at the end of a page may have expired: begin again with the first page.
+        pages = 1;
+      } else {
         lost = true;
-        showMessage(error.status ? error.message : "The server does not answer. Is it still running?");
+        showMessage(error.message);
       }
     }
     const busy = [...rows.values()].some(({ row }) => !ENDED.includes(row.dataset.state));
