@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from fastapi import FastAPI, Request, Response
 
 from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
@@ -291,6 +292,59 @@ def test_a_job_that_cannot_be_drawn_hides_no_other(
     assert names_on(page) == ["broken.tif", "town.tif"]
     assert not page.locator("#message").is_visible()
     context.close()
+
+
+def test_vector_tiles_are_offered_where_the_job_has_some(
+    page: Any, idle_url: str, store: JobStore
+) -> None:
+    finish(store, add(store, "flat.png"), buildings=2, files=["scene_buildings.geojson"])
+    finish(store, add(store, "town.tif"), buildings=2, files=["scene_buildings.gpkg"])
+    page.goto(f"{idle_url}/jobs")
+    page.wait_for_selector("#jobs li:nth-child(2)[data-state=done]")
+    links = page.locator("#jobs .tiles")
+    assert [links.nth(row).is_visible() for row in (0, 1)] == [True, False]
+
+
+def test_the_time_that_is_left_needs_no_clock_of_the_server(
+    page: Any, idle_url: str, store: JobStore
+) -> None:
+    job_id = add(store, "town.tif")
+    store.claim()
+    listed = httpx.get(f"{idle_url}/v1/jobs").json()
+    (job,) = listed["jobs"]
+    assert job["id"] == job_id
+    job["started"] = "2050-01-01T00:00:00Z"
+    job["progress"]["share"] = 0.5
+    page.clock.install()
+    page.route("**/v1/jobs?limit*", lambda route: route.fulfill(json=listed))
+    page.goto(f"{idle_url}/jobs")
+    state = page.locator("#jobs .state")
+    state.get_by_text("running").wait_for()
+    assert state.inner_text() == "running · 50 %"
+    # Two hundred seconds at this pace leave 7,190 seconds.
+    job["progress"]["share"] = 0.5 + 0.5 * 200 / 7390
+    page.clock.run_for(200_000)
+    page.get_by_text("about 2 h 0 min left").wait_for(timeout=PATIENCE_MS)
+
+
+def test_older_jobs_are_found_below_a_folder_of_a_proxy(
+    page: Any, idle_url: str, store: JobStore, serve_app: Callable[[Any], str]
+) -> None:
+    for number in range(60):
+        store.cancel(add(store, f"{number}.tif"))
+    proxy = FastAPI()
+
+    # As of a proxy that removes the folder from the path and does not tell the server.
+    @proxy.get("/roofs/{path:path}")
+    def passed(request: Request, path: str) -> Response:
+        asked = httpx.get(f"{idle_url}/{path}?{request.url.query}", timeout=60)
+        kind = asked.headers["content-type"]
+        return Response(asked.content, asked.status_code, media_type=kind)
+
+    page.goto(f"{serve_app(proxy)}/roofs/jobs")
+    page.wait_for_selector("#jobs li:nth-child(50)")
+    page.get_by_role("button", name="Older jobs").click()
+    page.wait_for_selector("#jobs li:nth-child(60)")
 
 
 def test_removing_a_job_asks_before_its_review_is_lost(

@@ -158,6 +158,10 @@ class JobLinks(ApiModel):
     events: str
     results: str
     archive: str
+    tiles: Annotated[
+        str | None,
+        Field(description="Address of the buildings as PMTiles; null if the job has none"),
+    ]
 
 
 class JobOut(ApiModel):
@@ -227,6 +231,7 @@ class JobOut(ApiModel):
                 "events": f"{here}/events",
                 "results": f"{here}/results",
                 "archive": f"{here}/results.zip",
+                "tiles": _tiles_of(job, here),
             },
         })  # fmt: skip
 
@@ -263,12 +268,13 @@ class JobResults(ApiModel):
         """Return the results of a job; arguments as for `JobOut.of`."""
         own = f"{root}/v1/jobs/{job.id}"
         here = f"{own}/results"
-        tiles = None if polygons_of(job) is None else f"{own}/buildings.pmtiles"
         files: list[dict[str, Any]] = [
             {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
             for file in job.files
         ]
-        return cls.model_validate({"files": files, "archive": f"{here}.zip", "tiles": tiles})
+        return cls.model_validate(
+            {"files": files, "archive": f"{here}.zip", "tiles": _tiles_of(job, own)}
+        )
 
 
 def polygons_of(job: Job) -> JobFile | None:
@@ -277,6 +283,16 @@ def polygons_of(job: Job) -> JobFile | None:
         return None
     endings = tuple(end for end in RESULT_FILES["polygons"] if end.endswith(".gpkg"))
     return next((file for file in job.files if file.name.endswith(endings)), None)
+
+
+def _tiles_of(job: Job, address: str) -> str | None:
+    """Return the address of the buildings of a job as PMTiles; None if it has none.
+
+    Args:
+        job: Job of the store.
+        address: Address of the job.
+    """
+    return None if polygons_of(job) is None else f"{address}/buildings.pmtiles"
 
 
 def _progress(job: Job) -> dict[str, Any]:

@@ -23,6 +23,11 @@ from rooftrace.service.jobs.job import Job, JobFile
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
 
+FIGURES = {
+    "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
+    "classes": [], "notes": [],
+}  # fmt: skip
+
 
 @pytest.fixture
 def client(store: JobStore) -> TestClient:
@@ -45,13 +50,14 @@ def job(store: JobStore) -> Job:
         houses, np.array([0.5, 0.8], np.float32), shapely.area(houses), CRS(32736)
     )
     write_footprints(store.results(job_id) / "scene_buildings.gpkg", buildings)
-    store.finish(job_id, {"buildings": 2, "pixels": 64}, [JobFile("scene_buildings.gpkg", 1)])
+    store.finish(job_id, FIGURES, [JobFile("scene_buildings.gpkg", 1)])
     return job
 
 
 def test_buildings_are_vector_tiles(client: TestClient, job: Job, tmp_path: Path) -> None:
     address = client.get(f"/v1/jobs/{job.id}/results").json()["tiles"]
     assert address == f"/v1/jobs/{job.id}/buildings.pmtiles"
+    assert client.get(f"/v1/jobs/{job.id}").json()["links"]["tiles"] == address
     answer = client.get(address)
     assert answer.headers["content-type"] == "application/vnd.pmtiles"
     assert 'filename="town_buildings.pmtiles"' in answer.headers["content-disposition"]
@@ -70,8 +76,9 @@ def test_a_job_without_buildings_on_the_map_has_none(
 ) -> None:
     flat = store.add(store.reserve(), "flat.png", ".", 64, SceneOptions())
     store.claim()
-    store.finish(flat.id, {"buildings": 1}, [JobFile("scene_buildings.geojson", 1)])
+    store.finish(flat.id, FIGURES, [JobFile("scene_buildings.geojson", 1)])
     assert client.get(f"/v1/jobs/{flat.id}/results").json()["tiles"] is None
+    assert client.get(f"/v1/jobs/{flat.id}").json()["links"]["tiles"] is None
     answer = client.get(f"/v1/jobs/{flat.id}/buildings.pmtiles")
     assert answer.status_code == 404
     assert "no buildings that lie on the map" in answer.json()["detail"]

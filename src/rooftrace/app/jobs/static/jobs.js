@@ -18,19 +18,22 @@ const number = (value) => value.toLocaleString("en-US");
 const percent = (share) => `${Math.floor(100 * share)} %`;
 
 function duration(seconds) {
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round(seconds % 3600 / 60)} min`;
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 // The state as the API names it, with the progress in percent and the time that is left.
 function stateText(job, entry) {
-  if (job.state !== "running") return job.state;
-  const { share } = job.progress;
-  const now = Date.now() / 1000;
-  // A job that was resumed has done a part of its work before its start.
-  if (job.attempts > 1) entry.first ??= { at: now, share };
-  const { at, share: before } = entry.first ?? { at: Date.parse(job.started) / 1000, share: 0 };
+  if (job.state !== "running") {
+    entry.first = null;
+    return job.state;
+  }
+  // Measured from the first progress that this page saw: the clock of the server may differ, and a
+  // job that was resumed has done a part of its work before its start.
+  const { share } = job.progress, now = performance.now() / 1000;
+  entry.first ??= { at: now, share };
+  const { at, share: before } = entry.first;
   const left = (now - at) / (share - before) * (1 - share);
   const ending = share > before && left > 0 ? ` · about ${duration(left)} left` : "";
   return `running · ${percent(share)}${ending}`;
@@ -168,7 +171,7 @@ function draw(job, entry) {
   part(".map").hidden = part(".review").hidden = training || job.state !== "done";
   part(".map").href = new URL(`map#job-${job.id}`, document.baseURI).href;
   part(".review").href = new URL(`map#job-${job.id}//review`, document.baseURI).href;
-  part(".tiles").hidden = part(".map").hidden || !job.figures.buildings;
+  part(".tiles").hidden = !job.links.tiles;
   part(".tiles").href = `${ROOT}/${job.id}/buildings.pmtiles`;
   part(".archive").href = `${ROOT}/${job.id}/results.zip`;
   part(".cancel").hidden = ended;
@@ -196,7 +199,8 @@ async function load() {
   for (let page = 0; older && page < pages; page += 1) {
     const list = await request(older);
     jobs.push(...list.jobs);
-    older = list.next && new URL(list.next, document.baseURI).href;
+    // Only the query is used: behind a proxy the API may have another path.
+    older = list.next && ROOT + new URL(list.next, document.baseURI).search;
   }
   const trained = jobs.some((job) => job.kind === "finetune" && job.state === "done");
   const versions = trained ? await request(VERSIONS) : null;
