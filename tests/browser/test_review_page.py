@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 Serve = Callable[[Any], str]
+Clients = Callable[[str], httpx.Client]
 
 REVIEWED = "() => window.rooftrace?.review?.current"
 PROGRAM = """
@@ -242,6 +243,131 @@ def test_two_reviewers_at_once_see_the_conflict(
     press(other, "r")
     assert other.locator("#review-message").is_hidden()
     other.close()
+
+
+REVIEW = "/v1/results/town/images/scene/review"
+
+
+def square_beside(outline: dict[str, Any]) -> dict[str, Any]:
+    """Return a square that overlaps the right edge of an outline."""
+    _, south, east, north = shapely.geometry.shape(outline).bounds
+    side = north - south
+    return shapely.geometry.mapping(shapely.box(east - side / 4, south, east + side, north))
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[[str], httpx.Client]]:
+    """Return a function that opens a client of a server; it is closed at the end."""
+    with ExitStack() as stack:
+        yield lambda address: stack.enter_context(httpx.Client(base_url=address, timeout=60))
+
+
+def change_as(client: httpx.Client, reviewer: str, **change: Any) -> Any:
+    answer = client.post(f"{REVIEW}/changes", json={"reviewer": reviewer, **change})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["buildings"][0]
+
+
+@pytest.mark.campaign
+def test_a_drawing_of_a_building_that_is_gone_replaces_no_other(
+    browser: Browser, serve_app: Serve, client_of: Clients, town: Path
+) -> None:
+    address = serve_app(app_of(town))
+    client = client_of(address)
+    change_as(client, "Ada", action="accept", buildings=[{"id": 1, "revision": 0}])
+    kept = client.get(f"{REVIEW}/buildings/1").json()
+    outline = square_beside(kept["outline"])
+    added = change_as(client, "Bo", action="add", outline=outline)["id"]
+    # The page is a separate one, because the expected 409 answer is an error in the console.
+    page = browser.new_page()
+    page.goto(f"{address}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    page.select_option("#review-show", "accepted")
+    page.locator("#review-show").blur()
+    press(page, "n")
+    if page.evaluate("rooftrace.review.current.id") != added:
+        press(page, "n")
+    assert page.evaluate("rooftrace.review.current.id") == added
+    press(page, "e", "Shift+ArrowRight")
+    assert client.post(f"{REVIEW}/undo", json={"reviewer": "Bo"}).status_code == 200
+    press(page, "Enter")
+    assert "is not there any more" in page.locator("#review-message").inner_text()
+    assert page.evaluate("rooftrace.review.mode") is None
+    assert page.evaluate("rooftrace.review.current.id") == 1
+    press(page, "Enter")
+    assert client.get(f"{REVIEW}/buildings/1").json() == kept
+    assert page.evaluate("Object.keys(sessionStorage)") == []
+    page.close()
+
+
+@pytest.mark.campaign
+def test_a_merge_goes_on_with_the_neighbour_as_it_is_now(
+    browser: Browser, serve_app: Serve, client_of: Clients, town: Path
+) -> None:
+    address = serve_app(app_of(town))
+    client = client_of(address)
+    outline = square_beside(client.get(f"{REVIEW}/buildings/1").json()["outline"])
+    added = change_as(client, "Bo", action="add", outline=outline)
+    page = browser.new_page()
+    page.goto(f"{address}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    page.wait_for_function("() => rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()")
+    press(page, "m")
+    near = page.evaluate("rooftrace.review.mode.near.map((one) => one.id)")
+    press(page, *"n" * near.index(added["id"]))
+    seen = [{"id": added["id"], "revision": added["revision"]}]
+    change_as(client, "Bo", action="redraw", buildings=seen, outline=outline)
+    press(page, "Enter")
+    assert "Nothing was saved" in page.locator("#review-message").inner_text()
+    press(page, "Enter")
+    assert page.locator("#review-message").is_hidden()
+    assert client.get(f"{REVIEW}/buildings/1").json()["status"] == "changed"
+    page.close()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("keys", "held"),
+    [(["a"], "**/review?after=*"), (["e", "ArrowRight", "Enter"], "**/review/changes")],
+    ids=["decision", "drawing"],
+)
+def test_another_image_is_chosen_while_a_change_is_saved(
+    page: Page, serve_app: Serve, client_of: Clients, town: Path, keys: list[str], held: str
+) -> None:
+    for kind in ("mask.tif", "buildings.gpkg"):
+        (town / f"other_{kind}").hardlink_to(town / f"scene_{kind}")
+    address = serve_app(app_of(town))
+    page.goto(f"{address}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    page.evaluate("() => rooftrace.review.settled()")
+    waiting: list[Any] = []
+    page.route(held, lambda route: waiting.append(route), times=1)
+    with page.expect_request(held):
+        for key in keys:
+            page.keyboard.press(key)
+    page.select_option("#images", "other")
+    page.locator("#images").blur()
+    page.wait_for_function("() => rooftrace.scene.name === 'other'")
+    (route,) = waiting
+    route.continue_()
+    page.wait_for_function("() => location.hash === '#town/other/review'")
+    page.wait_for_function(REVIEWED)
+    press(page, "n", "r")
+    assert progress(page).startswith("1 of ")
+    client = client_of(address)
+    for image, state in (
+        ("scene", "accepted" if keys == ["a"] else "changed"),
+        ("other", "rejected"),
+    ):
+        counts = client.get(REVIEW.replace("scene", image)).json()["counts"]
+        assert (counts["reviewed"], counts[state]) == (1, 1)
+    # What was saved is no draft.
+    page.select_option("#images", "scene")
+    page.wait_for_function("() => location.hash === '#town/scene/review'")
+    page.wait_for_function(REVIEWED)
+    page.evaluate("() => rooftrace.review.settled()")
+    assert page.evaluate("rooftrace.review.mode") is None
+    assert progress(page).startswith("1 of ")
 
 
 @pytest.mark.campaign

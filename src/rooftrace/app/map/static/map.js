@@ -122,6 +122,7 @@ async function openImage(name, at = null) {
   // Another scene was asked for in the meantime.
   if (turn !== opened) return;
   scene = given;
+  review.close();
   popup.remove();
   Object.assign(view, { chosen: null, filter: { score: 0, size: 0, kinds: null } });
   view.by = suited(scene.comparison ? "kind" : view.by, scene);

@@ -1,7 +1,7 @@
 // Review of the buildings: a queue in the order of doubt, decisions and corrections.
 // All of it works by keyboard alone; the server saves each change before the next building is shown.
 
-import { ask, NoAnswer, send } from "./ask.js";
+import { ask as askServer, NoAnswer, send as sendServer } from "./ask.js";
 import { addClick, describeClicks, newClicks, removeClick } from "./clicks.js";
 import { colourKey } from "./panel.js";
 import { STATUSES } from "./style.js";
@@ -36,6 +36,9 @@ const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "re
 // For a building of the older layer of a comparison.
 const GONE_WORDS = { added: "still there", rejected: "gone" };
 
+// Ends work on a scene that the map no longer shows.
+class SceneLeft extends Error {}
+
 export function createReview({ map, view, padding, restyle, address, popup }) {
   let scene = null, base = "", revision = 0, current = null, mode = null, working = Promise.resolve(), saving = 0;
   const outlines = new Map(), training = createTraining({ warn });
@@ -47,21 +50,46 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     $("review-message").hidden = !text;
   }
 
-  // One thing after the other: keys that come while a change is saved are not lost.
+  // One thing after the other: keys that come while a change is saved are not lost. Those for a
+  // scene that the map no longer shows are; without a scene there is nothing to review.
   function run(work) {
-    working = working.then(work).catch((error) => {
+    const of = scene;
+    if (!of) return working;
+    const done = working.then(() => (of === scene ? work() : null));
+    // An error ends its own work only.
+    working = done.catch(() => {});
+    return done.catch((error) => {
+      if (error instanceof SceneLeft) return;
       if (!(error instanceof NoAnswer)) throw error;
       warn(error.message);
     });
-    return working;
+  }
+
+  // Wait for an answer; it is of no use once the map shows another scene.
+  async function still(answer) {
+    const of = scene;
+    await answer.catch(() => {});
+    if (of !== scene) throw new SceneLeft();
+    return answer;
+  }
+
+  const ask = (address) => still(askServer(address));
+  const send = (address, change) => still(sendServer(address, change));
+
+  // The map leaves the scene; `open` follows.
+  function close() {
+    scene = null;
   }
 
   async function open(given) {
     scene = given;
-    mode = current = null;
     $("review").hidden = !scene?.buildings?.count || Boolean(scene.comparison);
     if ($("review").hidden) view.review = false;
-    if (scene) await run(show);
+    // Work on the scene before may still use its drawing.
+    await run(() => {
+      mode = current = null;
+      return show();
+    });
   }
 
   function toggle() {
@@ -85,7 +113,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     current = null;
     training.close();
     if (!on) return;
-    await styled();
+    await still(styled());
     const names = [scene.folder, scene.name].map(encodeURIComponent);
     base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
     revision = 0;
@@ -111,15 +139,22 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   // Return whether what is drawn will be a new building.
   const isNew = () => mode.kind === "add" || (Boolean(mode.clicks) && !mode.replaces);
 
+  // Return a building as it is now; null if it was removed.
+  async function present(id) {
+    try {
+      return await ask(`${base}/buildings/${id}`);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      return null;
+    }
+  }
+
   // Return whether a drawing was brought back.
   async function restore() {
     const draft = JSON.parse(sessionStorage.getItem(draftKey()));
     if (!draft) return false;
-    let building = null;
-    try {
-      if (draft.id !== undefined) building = await ask(`${base}/buildings/${draft.id}`);
-    } catch (error) {
-      if (error.status !== 404) throw error;
+    const building = draft.id === undefined ? null : await present(draft.id);
+    if (draft.id !== undefined && !building) {
       forget();
       return false;
     }
@@ -152,7 +187,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       }
     }
     for (const id of state.removed) outlines.delete(id);
-    map.getSource("review").setData({ type: "FeatureCollection", features: [...outlines.values()] });
+    map.getSource("review")?.setData({ type: "FeatureCollection", features: [...outlines.values()] });
     const { reviewed, total } = state.counts;
     $("review-progress").textContent = `${reviewed} of ${total} reviewed`;
     $("review-bar").firstElementChild.style.width = `${(100 * reviewed) / Math.max(total, 1)}%`;
@@ -256,7 +291,8 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     try {
       for (let tries = 0; ; tries += 1) {
         try {
-          await send(`${base}/changes`, { ...change, reviewer: reviewer() });
+          // A drawing that is saved is no draft, also if the map shows another scene by then.
+          await still(sendServer(`${base}/changes`, { ...change, reviewer: reviewer() }).then(forget));
           break;
         } catch (error) {
           if (error.status !== 423 || tries === LOCKED_TRIES) throw error;
@@ -266,12 +302,8 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       }
     } catch (error) {
       if (error.status !== 409) throw error;
-      // What was drawn stays; the building is that of the other reviewer now.
       await refresh();
-      const now = error.problem.buildings.find((one) => one.id === current?.id);
-      if (mode && now) current = now;
-      else if (now) await look(now);
-      else await go();
+      await yieldTo(error.problem.buildings);
       warn(error.message);
       return false;
     } finally {
@@ -280,6 +312,28 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     warn("");
     await refresh();
     return true;
+  }
+
+  // After a conflict: what was drawn stays, and the building is that of the other reviewer now. A
+  // building that is gone takes its drawing along, which would otherwise be saved for the next one.
+  async function yieldTo(buildings) {
+    if (!mode) {
+      const now = buildings.find((one) => one.id === current?.id);
+      return now ? look(now) : go();
+    }
+    const now = current && await present(current.id);
+    if (!now) {
+      forget();
+      leave();
+      return go();
+    }
+    current = now;
+    if (!mode.other) return;
+    const other = await present(mode.other.id);
+    if (!other) return leave();
+    mode.other = other;
+    mode.near = mode.near.map((one) => (one.id === other.id ? other : one));
+    draw();
   }
 
   async function decide(action) {
@@ -365,7 +419,6 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       if (kind === "split") change.line = points;
       else if (kind !== "merge") change.outline = outline ?? outlineOf(rings ?? [points]);
       if (!await save(change)) return;
-      forget();
       leave();
       if (fresh) draw();
       else await look(await ask(`${base}/buildings/${current.id}`));
@@ -410,6 +463,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
 
   // Return whether the click was for the review.
   async function click(point, { shiftKey, altKey }) {
+    if (!scene) return true;
     const at = map.unproject(point).toArray();
     if (mode?.points || mode?.clicks) await run(() => place(at, shiftKey || altKey));
     if (mode?.points || mode?.clicks || mode?.rings) return true;
@@ -433,7 +487,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
 
   function press(event) {
     const typing = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog, [role=slider]");
-    if (!view.review || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!scene || !view.review || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     // Enter and Space press the button in focus, but while something is drawn only Save and Cancel.
     const control = event.target.closest?.(mode ? "#review-mode button" : "button, a, input");
     if (control && (event.key === "Enter" || event.key === " ")) return;
@@ -500,5 +554,5 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   map.on("touchstart", "hand-corner", drag);
   setInterval(() => { if (view.review && base && !document.hidden) run(refresh); }, POLL_MS);
 
-  return { open, click, fit, get current() { return current; }, get mode() { return mode; }, settled: () => working };
+  return { open, close, click, fit, get current() { return current; }, get mode() { return mode; }, settled: () => working };
 }
