@@ -70,6 +70,12 @@ _JSON = "application/json"
 _RAW = "ogc-raw"
 """Name of the file in the folder of a job whose client asked for the response `raw`."""
 
+_OPEN = ("..", "")
+"""Edges of an interval that has no first or last second."""
+
+_MAX_VALUE_CHARS = 80
+"""Maximum length of a received value in a message."""
+
 _PAGE = 100
 """Number of jobs that are read from the store at once."""
 
@@ -445,8 +451,9 @@ def _requested(execution: OgcExecution) -> list[SceneOutput]:
         kinds = dict.fromkeys(_OUTPUTS[name][2].values())
         wanted = output.get("format") or {}
         kind = wanted.get("mediaType") if isinstance(wanted, dict) else wanted
-        if kind is not None and kind not in kinds:
-            raise _invalid(f"The output {name!r} has no format {kind!r}: {', '.join(kinds)}.")
+        if kind is not None and not (isinstance(kind, str) and kind in kinds):
+            shown = repr(kind)[:_MAX_VALUE_CHARS]
+            raise _invalid(f"The output {name!r} has no format {shown}: {', '.join(kinds)}.")
     return list(execution.outputs or OUTPUTS)
 
 
@@ -474,15 +481,23 @@ def _accepts(query: OgcJobQuery, job: Job, between: tuple[float, float], now_s: 
 
 
 def _interval(text: str | None) -> tuple[float, float]:
-    """Return the first and last second of an interval of RFC 3339, open where it says `..`."""
+    """Return the first and last second of a time or an interval of RFC 3339.
+
+    An interval is open where it says `..` or nothing.
+    """
     if text is None:
         return float("-inf"), float("inf")
-    first, _, last = text.partition("/")
+    first, slash, last = text.partition("/")
     try:
-        edges = _seconds(first, float("-inf")), _seconds(last or first, float("inf"))
+        if not slash:
+            return _seconds(first), _seconds(first)
+        edges = (
+            float("-inf") if first in _OPEN else _seconds(first),
+            float("inf") if last in _OPEN else _seconds(last),
+        )
     except (ValueError, OverflowError) as error:
         message = (
-            f"The parameter 'datetime' is {text[:80]!r}: expected a time such as "
+            f"The parameter 'datetime' is {text[:_MAX_VALUE_CHARS]!r}: expected a time such as "
             "2026-01-01T00:00:00Z, or an interval of two, or of a time and .. ."
         )
         wrong = {"parameter": "datetime", "in": "query", "message": message}
@@ -490,9 +505,7 @@ def _interval(text: str | None) -> tuple[float, float]:
     return edges
 
 
-def _seconds(text: str, unbounded: float) -> float:
-    if text == "..":
-        return unbounded
+def _seconds(text: str) -> float:
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 

@@ -70,7 +70,14 @@ def test_the_stylesheet_is_served(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
-    [("gzip, deflate, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip", "gzip"), ("identity", None)],
+    [
+        ("gzip, deflate, br", "br"),
+        ("gzip", "gzip"),
+        ("br;q=0, gzip", "gzip"),
+        ("br; q=0.00, GZIP", "gzip"),
+        ("gzip;q=0", None),
+        ("identity", None),
+    ],
 )
 def test_files_are_compressed_as_the_browser_reads_them(
     client: TestClient, accepted: str, encoding: str | None

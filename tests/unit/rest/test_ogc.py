@@ -199,6 +199,14 @@ def test_an_execution_becomes_a_job(client: TestClient, store: JobStore) -> None
             {"inputs": {"image": IMAGE}, "outputs": {"mask": {"format": {"mediaType": "a/b"}}}},
             "no format 'a/b'",
         ),
+        (
+            {"inputs": {"image": IMAGE}, "outputs": {"mask": {"format": {"mediaType": []}}}},
+            "no format []",
+        ),
+        (
+            {"inputs": {"image": IMAGE}, "outputs": {"mask": {"format": ["image/tiff"]}}},
+            "no format ['image/tiff']",
+        ),
         ({"inputs": {"image": IMAGE}, "subscriber": {"successUri": "http://a"}}, "subscriber"),
     ],
 )
@@ -334,12 +342,16 @@ def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
     assert listed(maxDuration=1e6) == made[1:]
     assert listed(datetime="2020-01-01T00:00:00Z/..") == made
     assert listed(datetime="../2020-01-01") == []
+    # An edge may also be empty.
+    assert listed(datetime="2020-01-01T00:00:00Z/") == made
+    assert listed(datetime="/2020-01-01") == []
     assert listed(datetime="2020-01-01T00:00:00Z") == []
     first = client.get("/ogc/jobs?limit=3&type=process").json()
     address = first["links"][1]["href"]
     assert first["links"][1]["rel"] == "next"
     assert [one["jobID"] for one in client.get(address).json()["jobs"]] == made[3:]
-    refused(client.get("/ogc/jobs?datetime=soon"), 422, "'soon'")
+    for no_time in ("soon", "..", ""):
+        refused(client.get(f"/ogc/jobs?datetime={no_time}"), 422, f"'{no_time}'")
     refused(client.get("/ogc/jobs?status=asleep"), 422, "status")
     assert client.get(f"/ogc/jobs/{training}").status_code == 404
     assert client.get("/ogc/jobs", params={"before": "none"}).status_code == 404
