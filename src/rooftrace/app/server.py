@@ -24,6 +24,7 @@ from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.rest.versions import versions_router
+from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.live import LiveCameras
@@ -48,7 +49,7 @@ _JOBS_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame
 
 
 class ServerCatalogue:
-    """Results on the map: the given folders, then finished jobs, newest first.
+    """Results on the map: the given folders, then finished predictions, newest first.
 
     Args:
         paths: Results folders.
@@ -67,21 +68,36 @@ class ServerCatalogue:
         jobs = [] if self._store is None else self._store.newest(_MAX_JOBS)
         return [
             *self._named.entries(),
-            *(
-                ResultsEntry(_JOB_PREFIX + job.id, f"{job.name}, {_day(job.created_s)}")
-                for job in jobs
-                if job.state == "done" and job.training is None
-            ),
+            *(_entry_of(job) for job in jobs if _has_map(job)),
         ]
+
+    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
+        """Return the entry with an id, also of a job that is too old for the list."""
+        job = self._job(id)
+        return self._named.entry(id) or (None if job is None else _entry_of(job))
 
     def folder(self, id: str) -> Path | None:  # noqa: A002
         """Return the folder of an entry, or None if it does not exist."""
+        # A given folder may have a name that begins as the ids of jobs do.
+        named = self._named.folder(id)
+        if named is not None or self._store is None:
+            return named
+        job = self._job(id)
+        return None if job is None else self._store.results(job.id)
+
+    def _job(self, id: str) -> Job | None:  # noqa: A002
         if self._store is None or not id.startswith(_JOB_PREFIX):
-            return self._named.folder(id)
-        job = self._store.get(id.removeprefix(_JOB_PREFIX))
-        if job is None or job.state != "done" or job.training is not None:
             return None
-        return self._store.results(job.id)
+        job = self._store.get(id.removeprefix(_JOB_PREFIX))
+        return job if job is not None and _has_map(job) else None
+
+
+def _has_map(job: Job) -> bool:
+    return job.state == "done" and job.training is None
+
+
+def _entry_of(job: Job) -> ResultsEntry:
+    return ResultsEntry(_JOB_PREFIX + job.id, f"{job.name}, {_day(job.created_s)}")
 
 
 def _day(seconds: float) -> str:

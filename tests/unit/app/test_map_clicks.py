@@ -187,6 +187,14 @@ def test_an_image_that_has_vanished(client: TestClient, folder: Path) -> None:
     assert ask(client, (at(145, 85), True)).status_code == 200
 
 
+def test_a_mask_that_is_damaged(client: TestClient, folder: Path) -> None:
+    (folder / "town_mask.tif").write_bytes(b"II*\0 no more")
+    answer = ask(client, (at(145, 85), True))
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/data-error")
+    assert "town_mask.tif" in answer.json()["detail"]
+    assert str(folder) not in answer.text
+
+
 def test_a_click_that_failed_is_not_kept(client: TestClient, engine: ObedientEngine) -> None:
     first, second = (at(145, 85), True), (at(145, 125), False)
     whole = ask(client, first).json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -92,6 +93,19 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
     assert (reported["state"], reported["images"]) == (
         "ready", [{"name": "compare", "buildings": None}]
     )  # fmt: skip
+
+
+def test_addresses_of_tiles_name_a_folder_with_any_characters(
+    folder: Path, client: TestClient
+) -> None:
+    (folder / "compared").rename(folder / "v #2")
+    id = client.get("/map/folders").json()[1]["id"]  # noqa: A001
+    assert id == "out--v #2"
+    scene = client.get(f"/map/folders/{quote(id)}/images/compare").json()
+    document = client.get(scene["tiles"]["buildings"]).json()
+    address = document["tiles"][0].format(z=0, x=0, y=0)
+    assert "/out--v%20%232/" in address
+    assert client.get(address).status_code == 200
 
 
 def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient) -> None:

@@ -290,6 +290,8 @@ def test_vector_tiles_are_packed(client: TestClient) -> None:
     address = f"{TOWN}/buildings/{tile_of(client, 15)}"
     packed = client.get(address, headers={"accept-encoding": "gzip"})
     plain = client.get(address, headers={"accept-encoding": "identity"})
+    refused = client.get(address, headers={"accept-encoding": "gzip;q=0"})
+    assert "content-encoding" not in refused.headers
     assert packed.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
     assert packed.content == plain.content
@@ -454,6 +456,14 @@ def test_an_image_that_is_damaged(folder: Path, client: TestClient) -> None:
     answer = client.get(f"{TOWN}/image/{tile_of(client, 17)}")
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("town.tif cannot be read")
+    assert str(folder.parent) not in answer.text
+
+
+def test_a_mask_that_is_damaged(folder: Path, client: TestClient) -> None:
+    (folder / "town_mask.tif").write_bytes(b"II*\0 no more")
+    answer = client.get(TOWN)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/data-error")
+    assert "town_mask.tif" in answer.json()["detail"]
     assert str(folder.parent) not in answer.text
 
 

@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import ConfigError, DataError
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -35,6 +36,9 @@ _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
 # `rooftrace predict` keeps this folder until a run is finished.
 _BEGUN = ".rooftrace"
 _MOST_RECORD_BYTES = 64 * 2**20
+
+_INSIDE = "--"
+"""Mark between the id of a results folder and the name of a comparison in it."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,33 @@ def _failures(run: Mapping[str, Any]) -> str:
     return f"{len(failed)} images failed, the first: {first}"
 
 
+def without_folders(text: str, folder: Path, image: str | None = None) -> str:
+    """Remove folders from a text: clients need not know where files of the server lie.
+
+    Args:
+        text: Message about the files of a results folder.
+        folder: Results folder.
+        image: Path of the image, which may lie anywhere.
+    """
+    if image is not None:
+        text = text.replace(image, Path(image).name)
+    return text.replace(f"{folder}/", "")
+
+
+@contextmanager
+def hidden_folders(folder: Path, image: str | None = None) -> Iterator[None]:
+    """Remove folders from the errors of a block, see `without_folders`.
+
+    Raises:
+        DataError: The block raised it.
+    """
+    try:
+        yield
+    except DataError as error:
+        message = without_folders(error.message, folder, image)
+        raise type(error)(message, remedy=error.remedy) from error
+
+
 @dataclass(frozen=True)
 class ResultsEntry:
     """A results folder that a person can choose.
@@ -212,6 +243,10 @@ class ResultsCatalogue(Protocol):
 
     def entries(self) -> Sequence[ResultsEntry]:
         """Return the current entries in the order in which they are shown."""
+        ...
+
+    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
+        """Return the entry with an id, also one that is too old for the list; None if unknown."""
         ...
 
     def folder(self, id: str) -> Path | None:  # noqa: A002
@@ -253,8 +288,12 @@ class FolderCatalogue:
 
         return [ResultsEntry(name, title(path)) for name, path in folders.items()]
 
+    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
+        return next((one for one in self.entries() if one.id == id), None)
+
     def folder(self, id: str) -> Path | None:  # noqa: A002
-        return self._folders.get(id) or self._with_comparisons().get(id)
+        # Only ids of comparisons have this mark; to look for them takes a listing of each folder.
+        return self._with_comparisons().get(id) if _INSIDE in id else self._folders.get(id)
 
     def _with_comparisons(self) -> dict[str, Path]:
         """Return the folders by their ids, each before the comparisons that lie in it."""
@@ -264,5 +303,5 @@ class FolderCatalogue:
             for compared in sorted(path.glob(f"*/{_COMPARED}")):
                 inside = compared.parent
                 if inside not in self._folders.values():
-                    found[f"{name}--{inside.name}"] = inside
+                    found[f"{name}{_INSIDE}{inside.name}"] = inside
         return found

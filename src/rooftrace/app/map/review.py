@@ -17,7 +17,13 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.app.map.place import Place
-from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, ResultsFolder, read_results
+from rooftrace.app.map.results import (
+    ImageFiles,
+    ResultsCatalogue,
+    ResultsFolder,
+    hidden_folders,
+    read_results,
+)
 from rooftrace.app.map.review_scene import (
     OpenBuildings,
     Position,
@@ -98,12 +104,8 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         scene = scenes.get((results.path, image))
         comparison = comparison_of(polygons)
         if scene is None or scene.stamp != (files.stamp, comparison):
-            try:
+            with hidden_folders(results.path):
                 scene = ReviewScene(files, results.run, comparison)
-            except DataError as error:
-                # Reviewers need not know where the files of the server lie.
-                message = error.message.replace(f"{results.path}/", "")
-                raise type(error)(message, remedy=error.remedy) from error
             scenes.put((results.path, image), scene)
         return scene
 
@@ -314,7 +316,8 @@ def clicks_router(
         results, files, _ = _reviewed_image(catalogue, folder, image)
         scene = scenes.get((results.path, image))
         if scene is None or scene.stamp != files.stamp or not scene.is_there:
-            scene = _ClickedScene(files, results.run, results.path)
+            with hidden_folders(results.path):
+                scene = _ClickedScene(files, results.run, results.path)
             scenes.put((results.path, image), scene)
         return scene
 
@@ -352,6 +355,7 @@ class _ClickedScene:
 
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], folder: Path) -> None:
         self.stamp = files.stamp
+        self._folder = folder
         mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
         found, reason = find_image(files.record.get("input"), run, folder, mask)
         if found is None:
@@ -394,13 +398,14 @@ class _ClickedScene:
         for number, click in enumerate(placed, start=1):
             self._check(number, click)
         key = (self._path, self.stamp, placed[0])
-        answer = sessions.answer(
-            key,
-            lambda: ClickSegmenter(
-                self._source, model, gsd_m=self._gsd_m, bands=self._bands, stretch=self._stretch
-            ),
-            placed,
-        )
+        with hidden_folders(self._folder, self._source.name):
+            answer = sessions.answer(
+                key,
+                lambda: ClickSegmenter(
+                    self._source, model, gsd_m=self._gsd_m, bands=self._bands, stretch=self._stretch
+                ),
+                placed,
+            )
         outlines = sorted(answer.outlines.tolist(), key=shapely.area, reverse=True)
         return ClickedOutline(
             outline=self._on_map(outlines[0]) if outlines else None,

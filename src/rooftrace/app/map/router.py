@@ -28,7 +28,13 @@ from fastapi.responses import JSONResponse
 from rooftrace.app.map.outlines import BuildingFilter, Side
 from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
 from rooftrace.app.map.pyramid import clear_picture
-from rooftrace.app.map.results import ResultsCatalogue, ResultsFolder, read_results
+from rooftrace.app.map.results import (
+    ResultsCatalogue,
+    ResultsFolder,
+    hidden_folders,
+    read_results,
+    without_folders,
+)
 from rooftrace.app.map.scene import ComparisonScene, MapScene
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, GeoreferenceError, RooftraceError
@@ -36,7 +42,7 @@ from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
-from rooftrace.rest.face import file_response, with_header
+from rooftrace.rest.face import accepted_encodings, file_response, with_header
 from rooftrace.rest.jobs import server_url
 from rooftrace.rest.problems import ProblemError
 
@@ -130,14 +136,15 @@ def _add_folders(router: APIRouter, store: _Store) -> None:
 
     @router.get("/folders/{id}")
     def folder(id: str) -> dict[str, Any]:  # noqa: A002
-        results = store.folder(id)
-        if results is None:
+        entry, results = store.catalogue.entry(id), store.folder(id)
+        if entry is None or results is None:
             raise _no_folder()
         model = store.model(results)
         recorded = results.run.get("bundle") or {}
         return {
             "state": results.state,
-            "message": results.message.replace(f"{results.path}/", ""),
+            "title": entry.title,
+            "message": without_folders(results.message, results.path),
             "created": results.run.get("created"),
             "images": [
                 {"name": one.name, "buildings": one.record.get("buildings")}
@@ -174,7 +181,7 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
         if document is None:
             raise ProblemError(
                 "not-found", f"The image {name} has no tiles of the layer {layer}.",
-                remedy=f"See the member tiles of /map/folders/{id}/images/{quote(name, safe='')}.",
+                remedy=f"See the member tiles of {_image_path(id, name)}.",
             )  # fmt: skip
         return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
@@ -245,7 +252,7 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
             kind = "image/webp" if data[:4] == b"RIFF" else "image/png"
             return Response(data, media_type=kind, headers=headers)
         headers["Vary"] = "Accept-Encoding"
-        if data and "gzip" in request.headers.get("accept-encoding", ""):
+        if data and "gzip" in accepted_encodings(request):
             headers["Content-Encoding"] = "gzip"
         elif data:
             data = gzip.decompress(data)
@@ -265,7 +272,16 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName, chosen: Build
 
 def _address(request: Request, id: str, name: str, layer: TileLayer) -> str:  # noqa: A002
     """Return the absolute address of a layer."""
-    return f"{server_url(request)}/map/folders/{id}/images/{quote(name, safe='')}/{layer}"
+    return f"{server_url(request)}{_image_path(id, name)}/{layer}"
+
+
+def _folder_path(id: str) -> str:  # noqa: A002
+    # The id of a comparison has the name of its folder, with any characters.
+    return f"/map/folders/{quote(id, safe='')}"
+
+
+def _image_path(id: str, name: str) -> str:  # noqa: A002
+    return f"{_folder_path(id)}/images/{quote(name, safe='')}"
 
 
 def _scene(store: _Store, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
@@ -275,7 +291,7 @@ def _scene(store: _Store, id: str, name: str, *, refresh: bool = False) -> MapSc
             raise _no_folder()
         raise ProblemError(
             "not-found", "There is no such image in this folder.",
-            remedy=f"See /map/folders/{id} for its images; the image may have been removed.",
+            remedy=f"See {_folder_path(id)} for its images; the image may have been removed.",
         )  # fmt: skip
     return scene
 
@@ -357,7 +373,8 @@ class _Store:
                 model = self.model(results)
                 legend = None if model is None else model.legend
                 kind = ComparisonScene if files.is_comparison else MapScene
-                opened.scene[:] = [kind(files, results.run, legend)]
+                with hidden_folders(path):
+                    opened.scene[:] = [kind(files, results.run, legend)]
             return opened.scene[0]
 
     def _opened(self, path: Path, name: str) -> _Opened:

@@ -26,7 +26,7 @@ from rooftrace.app.map.pyramid import (
     overviews,
     share_picture,
 )
-from rooftrace.app.map.results import ImageFiles, read_results
+from rooftrace.app.map.results import ImageFiles, read_results, without_folders
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import DataError, RooftraceError
@@ -390,10 +390,9 @@ class MapScene:
         self._say(self._without_folders(str(error)))
 
     def _without_folders(self, text: str) -> str:
-        """Remove folders from a text: visitors of the map need not know where files lie."""
-        if self._input is not None:
-            text = text.replace(self._input.name, Path(self._input.name).name)
-        return text.replace(f"{self._folder}/", "")
+        return without_folders(
+            text, self._folder, None if self._input is None else self._input.name
+        )
 
     def _say(self, note: str) -> None:
         if note not in self.notes:

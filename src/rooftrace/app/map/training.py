@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyproj import CRS
 
-from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, ResultsFolder
+from rooftrace.app.map.results import (
+    ImageFiles,
+    ResultsCatalogue,
+    ResultsFolder,
+    hidden_folders,
+)
 from rooftrace.app.map.review import Folder, results_of
 from rooftrace.app.map.review_scene import ReviewScene
 from rooftrace.app.map.scene import find_image, levels_of
@@ -95,7 +100,8 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
         """
         results = results_of(catalogue, folder)
         spec = versions.predictor.bundle.spec
-        title = next(one.title for one in catalogue.entries() if one.id == folder)
+        entry = catalogue.entry(folder)
+        title = results.path.name if entry is None else entry.title
 
         def prepare(job: Path, earlier: Path | None) -> None:
             images = _corrections(results, spec)
@@ -146,7 +152,8 @@ def _corrections(results: ResultsFolder, spec: BundleSpec) -> list[CorrectedImag
             f"Nothing of {results.path.name} is reviewed yet.",
             remedy="Accept, reject or correct buildings first.",
         )
-    return [_corrected(files, results, spec) for files in reviewed]
+    with hidden_folders(results.path):
+        return [_corrected(files, results, spec) for files in reviewed]
 
 
 def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> CorrectedImage:

@@ -1,0 +1,48 @@
+"""The results that the map of a server shows: given folders, and jobs that are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from rooftrace.app.server import ServerCatalogue
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.store import JobStore
+
+
+def add(store: JobStore, name: str) -> str:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").touch()
+    job = store.add(job_id, name, "scene.tif", 64, SceneOptions())
+    store.claim()
+    store.results(job_id).mkdir()
+    store.finish(job_id, {"buildings": 1, "pixels": 64}, [])
+    return job.id
+
+
+def test_a_given_folder_may_be_called_as_jobs_are(store: JobStore, tmp_path: Path) -> None:
+    folder = tmp_path / "job-results"
+    folder.mkdir()
+    job = f"job-{add(store, 'town.tif')}"
+    catalogue = ServerCatalogue([folder], store)
+    assert [one.id for one in catalogue.entries()] == ["job-results", job]
+    assert catalogue.folder("job-results") == folder
+    assert catalogue.folder(job) == store.results(job.removeprefix("job-"))
+    assert catalogue.folder("job-none") is None
+
+
+def test_a_job_that_is_too_old_for_the_list_has_an_entry(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.app.server._MAX_JOBS", 1)
+    old, new = (f"job-{add(store, name)}" for name in ("old.tif", "new.tif"))
+    catalogue = ServerCatalogue([], store)
+    assert [one.id for one in catalogue.entries()] == [new]
+    entry = catalogue.entry(old)
+    assert entry is not None
+    assert (entry.id, entry.title.partition(",")[0]) == (old, "old.tif")
+    assert catalogue.entry("job-none") is None
+    assert catalogue.entry("none") is None
