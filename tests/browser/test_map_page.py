@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fastapi import FastAPI, Response
 from PIL import Image
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
@@ -27,7 +27,7 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.testing import generate_scene
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 IDLE = "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 BOTH_IDLE = """() => window.rooftrace?.swipe?.map && rooftrace.map.loaded()
@@ -69,12 +69,16 @@ PIXEL = """() => new Promise((done) => {
 Serve = Callable[[Any], str]
 
 
-def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:
+def app_of(catalogue: FolderCatalogue) -> FastAPI:
     app = FastAPI()
     install_problems(app)
     app.include_router(face_router())
-    app.include_router(map_router(FolderCatalogue(folders)))
-    page.goto(f"{serve_app(app)}/map")
+    app.include_router(map_router(catalogue))
+    return app
+
+
+def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:
+    page.goto(f"{serve_app(app_of(FolderCatalogue(folders)))}/map")
 
 
 def shown(page: Page, layer: str = "fill") -> int:
@@ -222,6 +226,13 @@ def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_p
     assert "100 more" in page.locator("#images").inner_text()
     page.fill("#search", "_39")
     assert page.locator("#images option").count() == 10
+    # Another folder has other names.
+    page.select_option("#folder", "town")
+    page.wait_for_function("() => rooftrace.scene.name === 'scene'")
+    assert page.locator("#search").input_value() == ""
+    page.select_option("#folder", "many")
+    page.wait_for_function("() => rooftrace.scene.name === 'img_000'")
+    page.fill("#search", "_39")
     page.select_option("#images", "img_397")
     page.wait_for_function("() => rooftrace.scene.name === 'img_397'")
     page.click("#next")
@@ -419,11 +430,16 @@ def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> 
 
 
 @pytest.mark.campaign
-def test_a_link_to_what_is_gone_is_explained(page: Page, serve_app: Serve, town: Path) -> None:
+def test_a_link_to_what_is_gone_is_explained(
+    browser: Browser, serve_app: Serve, town: Path
+) -> None:
+    # The page is a separate one, because the expected 404 answer is an error in the console.
+    page = browser.new_page()
     open_map(page, serve_app, town)
     address = page.url
     for link, words in (
         ("#an-expired-job/scene@18.50,1.0,2.0", "The results of this link are not there"),
+        ("#an-expired-job//review", "The results of this link are not there"),
         ("#town/other", "The image other of this link is not in this folder"),
     ):
         page.goto("about:blank")
@@ -431,7 +447,57 @@ def test_a_link_to_what_is_gone_is_explained(page: Page, serve_app: Serve, town:
         page.wait_for_function(IDLE)
         page.get_by_text(words).wait_for()
         assert page.evaluate("location.hash") == "#town/scene"
+        assert page.evaluate("rooftrace.view.review") is False
     page.wait_for_load_state("networkidle")
+    page.close()
+
+
+class ShortList(FolderCatalogue):
+    """Folders of which only the first is listed."""
+
+    def entries(self) -> Sequence[ResultsEntry]:
+        return super().entries()[:1]
+
+    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
+        return next((one for one in super().entries() if one.id == id), None)
+
+
+@pytest.mark.campaign
+def test_a_link_leads_to_results_that_the_list_lacks(
+    page: Page, serve_app: Serve, town: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(town, tmp_path / "older")
+    address = serve_app(app_of(ShortList([town, tmp_path / "older"])))
+    page.goto(f"{address}/map#older/scene@18.50,1.0,2.0")
+    page.wait_for_function(IDLE)
+    assert page.evaluate("rooftrace.scene.folder") == "older"
+    assert page.locator("#folder").input_value() == "older"
+    assert page.locator("#folder option").all_inner_texts() == ["town", "older"]
+    assert page.locator("#message").is_hidden()
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.campaign
+def test_a_run_that_goes_on_keeps_the_view(
+    page: Page, serve_app: Serve, town: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(town, run)
+    (run / ".rooftrace").mkdir()
+    open_map(page, serve_app, run)
+    page.wait_for_function(IDLE)
+    assert page.locator("#position").inner_text() == "1 of 1"
+    slide(page, "#score", 0.6)
+    page.evaluate("rooftrace.map.jumpTo({zoom: 20})")
+    for kind in ("mask.tif", "buildings.gpkg"):
+        shutil.copy(run / f"scene_{kind}", run / f"scene2_{kind}")
+    page.wait_for_function("() => position.textContent === '1 of 2'")
+    assert page.locator("#next").is_enabled()
+    (run / ".rooftrace").rmdir()
+    page.locator("#message").wait_for(state="hidden")
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("rooftrace.map.getZoom()") == 20
+    assert page.evaluate("rooftrace.view.filter.score") == 600
 
 
 @pytest.mark.campaign

@@ -1,7 +1,7 @@
 // The map of results folders: which scene is shown, and what the controls do to it.
 
 import { ask, later, NoAnswer } from "./ask.js";
-import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, sizeOf } from "./panel.js";
+import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, showPosition, sizeOf } from "./panel.js";
 import { createPace } from "./pace.js";
 import { createReview } from "./review.js";
 import { addressOf, createPlace, readAddress } from "./place.js";
@@ -10,6 +10,7 @@ import { createSwipe } from "./swipe.js";
 
 const $ = (id) => document.getElementById(id), { maplibregl } = window;
 const FOLDERS = new URL("map/folders", document.baseURI).href;
+const POLL_MS = 5000; // between looks at a run that is not finished
 const LAYERS = { buildings: ["fill", "outline", "cells", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
 
 const view = {
@@ -62,40 +63,62 @@ function showError(error) {
 async function openFolders() {
   Object.assign(view, await ask(new URL("map/settings", document.baseURI).href));
   entries = await ask(FOLDERS);
-  $("folder").replaceChildren(...entries.map((one) => new Option(one.title, one.id)));
-  $("folder-row").hidden = entries.length < 2;
-  if (!entries.length) {
-    say("There are no results to show yet. Start the server with: rooftrace serve --results FOLDER");
-    return;
-  }
+  listFolders();
   await follow();
+}
+
+function listFolders() {
+  const chosen = $("folder").value;
+  $("folder").replaceChildren(...entries.map((one) => new Option(one.title, one.id, false, one.id === chosen)));
+  $("folder-row").hidden = entries.length < 2;
+}
+
+// Return whether there is a folder. The list lacks old jobs, and those that ended after it was read.
+async function find(id) {
+  if (!id || entries.some((one) => one.id === id)) return Boolean(id);
+  try {
+    const { title } = await ask(`${FOLDERS}/${encodeURIComponent(id)}`);
+    entries.push({ id, title });
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return false;
+  }
+  listFolders();
+  return true;
 }
 
 // The address says what is shown, and where.
 async function follow() {
-  const wanted = readAddress(location.hash);
-  view.review = wanted.review;
-  const known = [...$("folder").options].map((option) => option.value);
-  const there = known.includes(wanted.folder);
-  await openFolder(there ? wanted.folder : known[0], wanted.name, there ? wanted.place : null);
+  const wanted = readAddress(location.hash), there = await find(wanted.folder);
+  if (!entries.length) {
+    say("There are no results to show yet. Start the server with: rooftrace serve --results FOLDER");
+    return;
+  }
+  // The results that are shown in place of others are not those that someone means to review.
+  view.review = wanted.review && there;
+  await openFolder(there ? wanted.folder : entries[0].id, wanted.name, there ? wanted.place : null);
   if (wanted.folder && !there) say("The results of this link are not there (any more): those of a job are removed after some time. These are others.");
   else if (wanted.name && scene && scene.name !== wanted.name) say(`The image ${wanted.name} of this link is not in this folder (any more).`);
 }
 
-async function openFolder(id, name, at = null) {
+// `again` says that the folder was open before, and is read for what has changed since.
+async function openFolder(id, name, at = null, again = false) {
   clearTimeout(polling);
   $("folder").value = id;
   const of = await ask(`${FOLDERS}/${encodeURIComponent(id)}`);
   if ($("folder").value !== id) return;
+  if (id !== folder?.id) $("search").value = "";
   folder = { id, ...of };
   images = of.images;
   say(of.message);
-  listImages(images, id === folder.id ? $("search").value : "", scene?.name);
-  if (of.state === "running") polling = setTimeout(() => openFolder(id, scene?.name ?? name).catch(showError), 5000);
+  listImages(images, $("search").value, scene?.name);
+  if (of.state === "running") polling = setTimeout(() => openFolder(id, scene?.name ?? name, null, true).catch(showError), POLL_MS);
   if (!images.length) return closeScene();
   const wanted = images.find((one) => one.name === name) ?? images[0];
-  if (scene?.name === wanted.name && scene.folder === id && of.state === "running") return;
-  await openImage(wanted.name, at);
+  const same = again && scene?.name === wanted.name && scene.folder === id;
+  if (same) showPosition(wanted.name, images);
+  if (same && of.state === "running") return;
+  await openImage(wanted.name, at, same);
 }
 
 function closeScene() {
@@ -109,7 +132,8 @@ function closeScene() {
   showNotes([], folder, view.basemap);
 }
 
-async function openImage(name, at = null) {
+// With `again`, a scene that has not changed keeps its view and its filters.
+async function openImage(name, at = null, again = false) {
   const address = `${FOLDERS}/${encodeURIComponent(folder.id)}/images/${encodeURIComponent(name)}`;
   const busy = setTimeout(() => notice("Opening…"), 200), turn = ++opened, of = folder.id;
   let given;
@@ -121,6 +145,11 @@ async function openImage(name, at = null) {
   }
   // Another scene was asked for in the meantime.
   if (turn !== opened) return;
+  if (again && given.stamp === scene?.stamp) {
+    // The record of the run names the model only at its end.
+    showNotes(given.notes, folder, view.basemap);
+    return;
+  }
   scene = given;
   review.close();
   popup.remove();

@@ -90,12 +90,16 @@ export function showNotes(notes, folder, basemap) {
   $("credit").textContent = [used, basemap?.credit && `Basemap ${basemap.credit}`, "MapLibre"].filter(Boolean).join(" · ");
 }
 
-// The controls that a scene has a use for, at their beginnings.
-export function describe(scene, view, name, images) {
+export function showPosition(name, images) {
   const at = images.findIndex((one) => one.name === name);
   $("position").textContent = `${whole.format(at + 1)} of ${whole.format(images.length)}`;
   $("previous").disabled = at <= 0;
   $("next").disabled = at >= images.length - 1;
+}
+
+// The controls that a scene has a use for, at their beginnings.
+export function describe(scene, view, name, images) {
+  showPosition(name, images);
   if ([...$("images").options].some((option) => option.value === name)) $("images").value = name;
   document.title = `${name} · rooftrace map`;
   const buildings = scene.buildings;
