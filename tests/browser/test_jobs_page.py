@@ -334,7 +334,7 @@ def test_older_jobs_are_found_below_a_folder_of_a_proxy(
         store.cancel(add(store, f"{number}.tif"))
     proxy = FastAPI()
 
-    # As of a proxy that removes the folder from the path and does not tell the server.
+    # As of a proxy that removes the folder from the path and names it in no header.
     @proxy.get("/roofs/{path:path}")
     def passed(request: Request, path: str) -> Response:
         asked = httpx.get(f"{idle_url}/{path}?{request.url.query}", timeout=60)

@@ -204,6 +204,45 @@ print("ended")
 """
 
 
+# A server that says from which address a request came.
+WHO_ASKS = """
+import signal, threading
+from contextlib import suppress
+from unittest.mock import Mock
+
+import httpx
+from fastapi import FastAPI, Request
+
+from rooftrace.cli import serve as command
+
+app = FastAPI()
+
+@app.get("/who")
+async def who(request: Request):
+    return request.client.host
+
+def ask(port):
+    headers = {"X-Forwarded-For": "203.0.113.7"}
+    print(httpx.get(f"http://127.0.0.1:{port}/who", headers=headers, timeout=60).json())
+    signal.raise_signal(signal.SIGINT)
+
+with command._listen("127.0.0.1", 0) as listening:
+    client = threading.Thread(target=ask, args=(listening.getsockname()[1],))
+    client.start()
+    with suppress(KeyboardInterrupt):
+        command._run(app, listening, Mock())
+    client.join()
+"""
+
+
+@pytest.mark.campaign
+def test_a_client_cannot_choose_its_address() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WHO_ASKS], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "127.0.0.1\n", done.stderr
+
+
 @pytest.mark.campaign
 def test_a_second_ctrl_c_prints_no_traceback() -> None:
     # In a process of its own, because signals of the test's process end the tests.

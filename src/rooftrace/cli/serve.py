@@ -368,6 +368,9 @@ def _run(app: FastAPI, listening: socket.socket, cameras: LiveCameras) -> None:
     settings: dict[str, Any] = {
         "log_level": "warning",
         "server_header": False,
+        # With these headers, a client could choose the address by which it gets its places.
+        # X-Forwarded-Proto is read by `rest.security`.
+        "proxy_headers": False,
         "timeout_graceful_shutdown": _SHUTDOWN_S,
         # This includes clients that only follow the events of jobs.
         "limit_concurrency": _MAX_CONNECTIONS,

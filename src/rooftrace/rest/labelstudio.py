@@ -195,8 +195,16 @@ def _limited_route(max_bodies: int) -> type[APIRoute]:
     return LimitedRoute
 
 
+_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
 def _is_local(request: Request) -> bool:
-    """Return whether the client is a program on this machine."""
+    """Return whether the client is a program on this machine.
+
+    A proxy on this machine also sends the requests of other machines, and says so in a header.
+    """
+    if any(name in request.headers for name in _PROXY_HEADERS):
+        return False
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:

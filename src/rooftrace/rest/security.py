@@ -2,7 +2,7 @@
 
 All of it is pure ASGI (https://asgi.readthedocs.io), so nothing is buffered and streams stay
 streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `HostMiddleware`,
-`ApiKeyMiddleware`.
+`ApiKeyMiddleware`, `HeadMiddleware`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ FORM_BYTES = 2**16
 
 API_PREFIXES = ("/v1", "/ogc", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json")
 """Beginnings of the paths of the API; all other paths are pages."""
+
+_CAMERAS = "/live/cameras/"
+"""Beginning of the paths whose answer to GET starts a camera."""
 
 _NO_KEY_PATHS = ("/healthz", "/readyz")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -97,6 +100,7 @@ class Security:
 def install_security(app: FastAPI, security: Security) -> None:
     """Add all middleware to an app that does not serve yet."""
     # The middleware that is added last is outermost.
+    app.add_middleware(HeadMiddleware)
     if security.api_key is not None:
         app.add_middleware(ApiKeyMiddleware, key=security.api_key)
     if security.origins:
@@ -122,7 +126,12 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _uuid(Headers(scope=scope).get("x-request-id"))
+        headers = Headers(scope=scope)
+        request_id = _uuid(headers.get("x-request-id"))
+        # A proxy with TLS states the scheme of links. Clients change only those of their own
+        # answers. Their addresses are not taken from X-Forwarded-For: they share the places.
+        if (scheme := headers.get("x-forwarded-proto", "").strip()) in ("http", "https"):
+            scope["scheme"] = scheme
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -217,6 +226,42 @@ class ApiKeyMiddleware:
         # Every key is compared, each in constant time.
         matches = [hmac.compare_digest(_digest(key), self._digest) for key in _keys(headers)]
         return any(matches)
+
+
+class HeadMiddleware:
+    """Answer HEAD as GET, without the body: routes of FastAPI answer only the methods they name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        if not is_head or scope["path"].startswith(_CAMERAS):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body"})
+            if message.get("more_body", False):
+                # Otherwise a large file would be read, and a stream would not end.
+                raise _HeadAnswered
+
+        # The server must see the method of the client, since it does not expect a body then.
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, send_headers)
+        except* _HeadAnswered:
+            pass
+        finally:
+            # The metrics count by route.
+            scope.update({key: asked[key] for key in ("route",) if key in asked})
+
+
+class _HeadAnswered(Exception):
+    """Raised in the app when it sends more of a body that is not wanted."""
 
 
 class BodyLimitMiddleware:

@@ -164,6 +164,10 @@ def test_a_project_that_cannot_be(
 def test_only_a_neighbour_may_introduce_itself(service: Service) -> None:
     assert setup(client(service, near=False)).status_code >= 400
     assert setup(client(service, near=True)).status_code == 200
+    # A proxy on this machine is no neighbour.
+    behind = client(service, near=True)
+    behind.headers["X-Forwarded-For"] = "203.0.113.7"
+    assert setup(behind).status_code >= 400
 
 
 @pytest.mark.campaign

@@ -5,23 +5,39 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.rest import security as body
 from rooftrace.rest.problems import install_problems
-from rooftrace.rest.security import LOOPBACK, BodyLimitMiddleware, Security, install_security
+from rooftrace.rest.security import (
+    LOOPBACK,
+    BodyLimitMiddleware,
+    HeadMiddleware,
+    Security,
+    install_security,
+)
 
 KEY = "schlüssel"
 
 
-def app_of(security: Security) -> FastAPI:
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("security") / "large.bin"
+    path.write_bytes(bytes(2**20))
+    return path
+
+
+def app_of(security: Security, large: Path | None = None) -> FastAPI:
     app = FastAPI(openapi_url=None)
 
     @app.api_route("/echo", methods=["GET", "POST"])
@@ -39,6 +55,20 @@ def app_of(security: Security) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> str:
         return "alive"
+
+    @app.get("/where")
+    def where(request: Request) -> list[str]:
+        assert request.client is not None
+        return [str(request.base_url), request.client.host]
+
+    @app.get("/file")
+    def file() -> FileResponse:
+        assert large is not None
+        return FileResponse(large)
+
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        return StreamingResponse(itertools.repeat(b"x" * 1000))
 
     @app.get("/v1/broken")
     def broken() -> None:
@@ -284,6 +314,39 @@ def test_forms_of_foreign_pages_are_refused(origin: str | None, status: int) -> 
 def test_behind_a_proxy_its_own_page_may_ask() -> None:
     headers = {"Origin": "https://roofs.example", "X-Forwarded-Host": "roofs.example"}
     assert client_of().post("/echo", content=b"x", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("stated", "scheme"),
+    [("https", "https"), ("http", "http"), ("javascript", "http"), ("", "http")],
+)
+def test_a_proxy_states_the_scheme_of_links(stated: str, scheme: str) -> None:
+    answer = client_of().get("/where", headers={"X-Forwarded-Proto": stated})
+    assert answer.json() == [f"{scheme}://localhost:8000/", "testclient"]
+
+
+def test_head_is_answered_as_get_without_a_body(large: Path) -> None:
+    client = TestClient(app_of(Security(api_key=KEY), large))
+    for path, length in (("/healthz", "7"), ("/file", str(2**20)), ("/endless", None)):
+        answer = client.head(path, headers={"X-API-Key": KEY.encode()})
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers.get("content-length") == length
+    assert client.head("/nowhere", headers={"X-API-Key": KEY.encode()}).status_code == 404
+    assert client.head("/echo").status_code == 401
+
+
+def test_head_starts_no_camera() -> None:
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["method"])
+
+    async def unused(*_: object) -> None:
+        raise AssertionError
+
+    head = {"type": "http", "method": "HEAD", "path": "/live/cameras/0/stream"}
+    asyncio.run(HeadMiddleware(app)(head, unused, unused))
+    assert asked == ["HEAD"]
 
 
 def test_other_sites_are_allowed_only_if_configured() -> None:
