@@ -66,7 +66,8 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "foreign-origin": ProblemKind(
         403, "The request comes from a page of another site",
         "A browser sent the request for a page that does not come from this server.",
-        "Start the server with that origin allowed, or call it from your own server."),
+        "Use the server's own pages, or call it from your own server. A proxy must pass on the "
+        "header Host of the page, or send it as X-Forwarded-Host."),
     "not-found": ProblemKind(
         404, "Not found", "The address does not exist, or the resource has been removed.",
         "See /v1/docs for all addresses."),
@@ -106,7 +107,8 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         421, "Unknown host name",
         "The header Host names another server. A server that listens only on this machine answers "
         "only to its own names, which protects it against DNS rebinding.",
-        "Use localhost or 127.0.0.1, or start the server with the name allowed."),
+        "Use localhost or 127.0.0.1. For other names, start the server with --host 0.0.0.0 and an "
+        "API key, or put a proxy on its machine that sends the header Host: localhost."),
     "invalid-request": ProblemKind(
         422, "Invalid parameter",
         "A parameter or field is missing, unknown or out of range. The member errors lists each.",
