@@ -157,7 +157,7 @@ def test_a_bundle_may_have_any_name(tmp_path: Path) -> None:
     write_bundle(path, SPEC, TINY.parts)
     assert read_model(path).part(GRAPH_NAME) == TINY.part(GRAPH_NAME)
     refused(tmp_path / "absent.onnx", "There is no bundle")
-    refused(tmp_path, "There is no bundle")
+    refused(tmp_path, "is a folder; a bundle was expected")
     (tmp_path / "empty").touch()
     refused(tmp_path / "empty", "cannot be read as a bundle")
 

@@ -9,6 +9,7 @@ of the review, so undo and the rules for several reviewers hold as for an outlin
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 import shapely
@@ -249,14 +250,19 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         """Return accepted, changed and added buildings as a file."""
         scene = opened(folder, image)
         name = f"{scene.files.name}_reviewed.{format}"
-        quoted = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_"
-                         for c in name)  # fmt: skip
         return Response(
             scene.exported(name, open), media_type=media_type_of(name),
-            headers={"Content-Disposition": f'attachment; filename="{quoted}"'},
+            headers={"Content-Disposition": attachment(name)},
         )  # fmt: skip
 
     return router
+
+
+def attachment(name: str) -> str:
+    """Return the header Content-Disposition (RFC 6266) of a download with a name in any script."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
+    header = f'attachment; filename="{plain}"'
+    return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 MAX_CLICKS = 50
