@@ -247,6 +247,15 @@ class SeedBatches(Callback):
     def __init__(self, data: TrainingData, seed: int) -> None:
         self._samples = data.samples
         self._seed = seed
+        # The workers of the loaders draw samples before the first epoch starts. The training of a
+        # segmenter may have left its last epoch.
+        self._samples.epoch = 0
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # A checkpoint is written at the end of its epoch.
+        self._samples.epoch = int(checkpoint["epoch"]) + 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._samples.epoch = trainer.current_epoch

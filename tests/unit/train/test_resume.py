@@ -4,7 +4,9 @@ optimiser are what they are said to be.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config  # noqa: E402
+from rooftrace.train.callbacks import SeedBatches  # noqa: E402
 from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
@@ -70,6 +73,33 @@ def test_ended_in_an_epoch_and_resumed_equals_uninterrupted(
     assert figures(tmp_path / "struck") == figures(tmp_path / "whole")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("clean_workers")
+def test_workers_that_are_early_draw_the_samples_of_the_resumed_epoch(
+    monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
+) -> None:
+    sets = (DROPOUT, "samples_per_epoch=16", "workers=1")
+    whole = train(tiny_folder, tmp_path / "whole", *sets, "epochs=2")
+    train(tiny_folder, tmp_path / "parts", *sets, "epochs=1")
+
+    def late(self: Any) -> None:
+        time.sleep(2)
+
+    # Meanwhile the workers prepare the first batches.
+    monkeypatch.setattr(SegmentationTask, "on_train_start", late)
+    parts = train(tiny_folder, tmp_path / "parts", *sets, "epochs=2", resume=True)
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    assert all(torch.equal(value, parts[key]) for key, value in whole.items())
+
+
+def test_the_epoch_of_the_samples_is_known_before_the_first_batch() -> None:
+    data: Any = SimpleNamespace(samples=SimpleNamespace(epoch=7))
+    callback, trainer = SeedBatches(data, 0), Any
+    assert data.samples.epoch == 0
+    callback.on_load_checkpoint(trainer, trainer, {"epoch": 2})  # type: ignore[arg-type]
+    assert data.samples.epoch == 3
 
 
 @pytest.mark.campaign
