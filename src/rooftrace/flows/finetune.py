@@ -108,7 +108,7 @@ class HalfCurve:
             f"and {self.images} gave {self.iou:.3f}"
         )
         # A difference is clear if its interval, as wide as now, lies above 0.
-        missing = (gap.high - gap.low) / 2 - gap.value if gap.is_known else math.nan
+        missing = -gap.low if gap.is_known else math.nan
         if math.isnan(missing):
             return f"{known}; how many would be needed cannot be said without an interval."
         needed = images_needed(self.images, self.half_iou, self.iou, self.iou + missing)
@@ -218,8 +218,9 @@ class FinetuneReport:
                 f"{buildings.first:.3f}. Look in the report for neighbours that are joined."
             )
         if not iou_sign and gap.is_known and gap.value > 0:
-            half = (gap.high - gap.low) / 2
-            needed = math.ceil(test.scenes * (half / gap.value) ** 2)
+            # The side of the interval that reaches 0 decides; the other may be much shorter.
+            reach = gap.value - gap.low
+            needed = math.ceil(test.scenes * (reach / gap.value) ** 2)
             advice.append(
                 f"The difference may be due to the choice of {plural(test.scenes, 'scene')}: with "
                 f"about {needed} held-out scenes, a difference of this size would be clear."
@@ -398,30 +399,31 @@ def run_finetune(
             elsewhere = compare_on_replay(replayed, labels, *models, images)
         forgotten = measure_forgetting(*models, data, seed=seed)
         report = FinetuneReport(trained, evaluation, held_out, page, elsewhere, notes, forgotten)
+        write_json(run / "verdict.json", report.to_json())
         if curve and report.verdict != "better":
             print_plain(console, "training on half of the images for the learning curve")
-            report = replace(report, curve=_half_curve(config, trained, run, base, console))
-        write_json(run / "verdict.json", report.to_json())
+            half = _half_curve(config, trained, scenes, parts, run, base, console)
+            report = replace(report, curve=half)
+            write_json(run / "verdict.json", report.to_json())
     return report
 
 
 def _half_curve(
-    config: TrainConfig, trained: TrainReport, run: Path, base: Path, console: Console | None
-) -> HalfCurve:
+    config: TrainConfig, trained: TrainReport, scenes: SceneSet, parts: SceneParts, run: Path,
+    base: Path, console: Console | None,
+) -> HalfCurve:  # fmt: skip
     """Train on half of the images with the settings of a finished run.
 
     The half is every second image in the order of ids, so both halves show the same ground.
     """
     from rooftrace.train.loop import fit
 
-    assert config.data.split is not None
     folder = run / "curve"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    split = read_split(Path(config.data.split))
-    ids = split.parts["train"]
+    ids = scenes.subset(parts.ids("train")).ids
     halved = folder / "split.json"
-    write_split(halved, Split(parts={"train": tuple(ids[1::2]), "val": split.parts["val"]}))
+    write_split(halved, Split(parts={"train": ids[1::2], "val": parts.ids("val")}))
     data = config.data.model_copy(update={"split": str(halved.absolute())})
     result = fit(
         config.model_copy(update={"data": data}), folder / "run", base=base, console=console

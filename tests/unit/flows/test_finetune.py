@@ -353,12 +353,26 @@ def test_the_verdict_looks_at_ground_and_at_buildings(
     assert ("--resume --curve" in advice) == (expected != "better" and iou is not UP)
 
 
+def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    gap = Interval(0.0583, -0.0108, 0.0968, 0.95, 1000, "scene", 11)
+    test = SimpleNamespace(difference=gap, scenes=11, first=0.6, second=0.5)
+    evaluation = SimpleNamespace(
+        headline="iou", comparisons=[SimpleNamespace(figures={"iou": test})]
+    )
+    trained = SimpleNamespace(best={"best_iou": (3, 0.5, tmp_path)}, epochs=10)
+    report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
+    assert "with about 16 held-out scenes" in " ".join(report.advice)
+    assert "about 10 more images" in HalfCurve(20, 0.60, 0.62).advice(gap)
+
+
 @pytest.mark.parametrize(
     ("half", "full", "gap", "expected"),
     [
         # The interval reaches 0.02 below the difference, and a doubling adds 0.02.
         (0.60, 0.62, interval(-0.02, 0.0, 0.02), "about 20 more images"),
-        (0.60, 0.61, interval(-0.01, 0.0, 0.03), "about 60 more images"),
+        (0.60, 0.61, interval(-0.01, 0.0, 0.03), "about 20 more images"),
         (0.62, 0.62, interval(-0.02, 0.0, 0.02), "are unlikely to help"),
         (0.60, 0.601, interval(-0.10, 0.0, 0.10), "are unlikely to help"),
     ],
@@ -379,14 +393,19 @@ def test_a_run_that_is_not_better_is_continued_with_half_of_the_images(
     data = SourceConfig(path=str(tmp_path / "data"))
     # Without a learning rate, the tuned model is the start model.
     still = [*FAST, "optimizer.lr=1e-12", "optimizer.encoder_lr=1e-12"]
-    first = run_finetune(data, tmp_path / "run", model=str(tiny_run.bundle), overrides=still)
+    # All images that the file does not name are trained on.
+    split = tmp_path / "only_val.json"
+    split.write_text('{"val": ["synthetic_00030", "synthetic_00034"]}')
+    first = run_finetune(
+        data, tmp_path / "run", model=str(tiny_run.bundle), overrides=still, split=split
+    )
     assert first.verdict == "no different"
     assert first.curve is None
     again = run_finetune(
-        data, tmp_path / "run", model=str(tiny_run.bundle), resume=True, curve=True
+        data, tmp_path / "run", model=str(tiny_run.bundle), split=split, resume=True, curve=True
     )
     assert again.curve is not None
-    assert again.curve.images == len(read_split(tmp_path / "run/split.json").parts["train"])
+    assert again.curve.images == 6
     assert again.curve.half_iou == pytest.approx(again.curve.iou, abs=1e-4)
     shown = json.loads((tmp_path / "run/verdict.json").read_text())
     assert shown["curve"]["images"] == again.curve.images
