@@ -349,6 +349,20 @@ def test_head_starts_no_camera() -> None:
     assert asked == ["HEAD"]
 
 
+def test_remedies_name_what_the_server_can_do() -> None:
+    local, other = client_of(hosts=LOOPBACK), {"Host": "roofs.example"}
+    refused = local.get("/echo", headers=other)
+    assert refused.status_code == 421
+    # `rooftrace serve --host 0.0.0.0` answers to any name.
+    assert "--host 0.0.0.0 and an API key" in refused.json()["remedy"]
+    assert client_of(api_key="a").get("/healthz", headers=other).status_code == 200
+    assert "Host: localhost" in refused.json()["remedy"]
+    assert local.get("/echo", headers={"Host": "localhost"}).status_code == 200
+    foreign = local.post("/echo", headers={"Origin": "https://roofs.example"})
+    assert foreign.status_code == 403
+    assert "X-Forwarded-Host" in foreign.json()["remedy"]
+
+
 def test_other_sites_are_allowed_only_if_configured() -> None:
     ask = {"Origin": "https://map.example.org", "Access-Control-Request-Method": "POST"}
     allowed = client_of(origins=["https://map.example.org"]).options("/echo", headers=ask)
