@@ -39,7 +39,7 @@ from rooftrace.train.loop import (
     prepare_process,
     run_trainer,
 )
-from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known
+from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known, with_pixels
 
 
 class RefineTask(TrainingTask):
@@ -165,6 +165,7 @@ class RefineTask(TrainingTask):
         """Collect the figures of the epoch, those of the segmenter beside those of the refiner."""
         l1, generator, discriminator = self._parts.means
         refined, coarse = self._refined, self._coarse
+        judged = with_pixels([folder.tally for folder in refined])
         figures = {
             "train_loss": self._train.loss,
             "train_iou": self._train.iou,
@@ -173,9 +174,9 @@ class RefineTask(TrainingTask):
             "train_l1": l1,
             "train_loss_generator": generator,
             "train_loss_discriminator": discriminator,
-            "val_loss": float(np.mean([folder.tally.loss for folder in refined])),
+            "val_loss": float(np.mean([tally.loss for tally in judged])),
             "val_dice": mean_known([folder.tally.dice for folder in refined]),
-            "val_accuracy": float(np.mean([folder.tally.counts.accuracy for folder in refined])),
+            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in judged])),
             "val_l1": self._val_l1.means[0],
         }
         for suffix, folders in (("", refined), ("_coarse", coarse)):

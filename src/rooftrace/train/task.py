@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rooftrace.core.config import did_you_mean
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import BoolArray
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.click_net import ClickNet
@@ -342,16 +342,16 @@ class SegmentationTask(TrainingTask):
         """Collect the figures of the epoch: training, validation, and each folder by itself."""
         for tally in (self._train, *self._val):
             tally.gather()
-        ious = [tally.iou for tally in self._val]
+        ious, judged = [tally.iou for tally in self._val], with_pixels(self._val)
         figures = {
             "train_loss": self._train.loss,
             "train_iou": self._train.iou,
             "train_dice": self._train.dice,
             "train_accuracy": self._train.counts.accuracy,
-            "val_loss": float(np.mean([tally.loss for tally in self._val])),
+            "val_loss": float(np.mean([tally.loss for tally in judged])),
             "val_iou": mean_known(ious),
             "val_dice": mean_known([tally.dice for tally in self._val]),
-            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in self._val])),
+            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in judged])),
         }
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
@@ -446,6 +446,11 @@ class MetricAccumulator:
             )
 
     @property
+    def has_batches(self) -> bool:
+        """True if a batch was added, even one without a valid pixel."""
+        return self._matrix is not None
+
+    @property
     def counts(self) -> PixelCounts:
         if self._matrix is None:
             return PixelCounts.zero(self._classes)
@@ -467,6 +472,24 @@ class MetricAccumulator:
     def dice(self) -> float:
         """Dice of the second of two classes, else the mean over classes."""
         return self.counts.dice(1) if self._classes == 2 else self.counts.mean_dice
+
+
+def with_pixels(tallies: Sequence[MetricAccumulator]) -> list[MetricAccumulator]:
+    """Return the accumulators of the folders in which any pixel was compared; all before any batch.
+
+    Raises:
+        DataError: There is none.
+    """
+    judged = [tally for tally in tallies if tally.counts.pixels]
+    if not judged and not any(tally.has_batches for tally in tallies):
+        return [*tallies]
+    if not judged:
+        raise DataError(
+            "No pixel of the validation images has both a value and a label, so the model cannot "
+            "be measured.",
+            remedy="Check nodata, labels.ignore and the validation part with rooftrace inspect.",
+        )
+    return judged
 
 
 def mean_known(values: Sequence[float]) -> float:

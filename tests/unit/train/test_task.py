@@ -8,12 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.errors import DataError  # noqa: E402
 from rooftrace.core.types import Sample  # noqa: E402
 from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
 from rooftrace.train.callbacks import BestEpoch  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import collate  # noqa: E402
-from rooftrace.train.task import MetricAccumulator, SegmentationTask  # noqa: E402
+from rooftrace.train.task import MetricAccumulator, SegmentationTask, with_pixels  # noqa: E402
 
 
 def task_of(
@@ -125,6 +126,18 @@ def test_the_figures_have_the_announced_names() -> None:
     task.on_validation_epoch_end()
     assert tuple(task.epoch_metrics) == task.metric_names
     assert {"train_loss", "val_iou", "val_iou/b"} <= set(task.metric_names)
+
+
+def test_a_folder_without_a_known_pixel_has_no_part_in_the_means() -> None:
+    known, blank = MetricAccumulator(2), MetricAccumulator(2)
+    logits, target = torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.uint8)
+    valid = torch.ones(1, 2, 2, dtype=torch.bool)
+    known.add(logits, target, valid, torch.tensor(float("nan")))
+    blank.add(logits, target, ~valid, torch.tensor(float("nan")))
+    # A loss that is no number where there are pixels stays one.
+    assert with_pixels([blank, known]) == [known]
+    with pytest.raises(DataError, match="both a value and a label"):
+        with_pixels([blank])
 
 
 def test_one_logit_is_the_second_class_above_zero() -> None:
