@@ -14,6 +14,7 @@ place.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig
 from rooftrace.labels.folders import FOLDER
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, WriteOptions
-from rooftrace.labels.split import write_split
+from rooftrace.labels.split import SplitBy, write_split
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import Interval, PairedTest
 from rooftrace.models.bundle import ModelBundle
@@ -60,6 +61,9 @@ _HELD_OUT = 0.2
 
 _LEAST_IMAGES, _MOST_IMAGES = 5, 100
 """Limits of the number of replay images; of more images as many are drawn at random."""
+
+_CHIP = r"@\d+_\d+$"
+"""End of the id of a chip, after the id of its image."""
 
 _CHIP_PX = 512
 """Side in pixels of the squares into which larger images are cut."""
@@ -169,11 +173,11 @@ def prepare_replay(
     shutil.rmtree(replay.folder, ignore_errors=True)
     replay.folder.mkdir(parents=True)
     split_file = replay.folder / "split.json"
-    groups = {entry.group for entry in images.entries}
+    by, pattern = _unit(images, notes)
     split = run_split(
         replay.given.model_copy(update={"labels": labels.model_copy(update={"colours": None})}),
         split_file, val=_HELD_OUT, test=0.0, stratify=False, seed=seed,
-        by="group" if len(groups) >= _LEAST_IMAGES else "image",
+        by=by, group_pattern=pattern,
     )  # fmt: skip
     parts = _limited(split.parts, seed)
     if (used := sum(map(len, parts.values()))) < len(images):
@@ -189,6 +193,20 @@ def prepare_replay(
         FOLDER.write(answered.subset(parts[part]), replay.folder / name, WriteOptions(), None)
     write_json(replay.folder / "source.json", replay.record)
     return tuple(notes)
+
+
+def _unit(images: SceneSet, notes: list[str]) -> tuple[SplitBy, str | None]:
+    """Return the unit that stays in one part, and the pattern of its name in an id."""
+    if len({entry.group for entry in images.entries}) >= _LEAST_IMAGES:
+        return "group", None
+    if len({re.sub(_CHIP, "", name) for name in images.ids}) > 1:
+        # All chips of an image show one ground.
+        return "group", f"^(.+?)(?:{_CHIP})?$"
+    notes.append(
+        "The replay images are chips of one image, so those that are held out are beside others "
+        "that are trained on."
+    )
+    return "image", None
 
 
 def _limited(parts: dict[str, tuple[str, ...]], seed: int) -> dict[str, tuple[str, ...]]:

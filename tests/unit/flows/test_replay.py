@@ -106,6 +106,25 @@ def test_many_and_large_images_are_limited(tmp_path: Path, monkeypatch: pytest.M
     assert max(max(scene.image.grid.shape) for scene in made) <= 32
 
 
+def test_chips_of_one_image_are_in_one_part(tmp_path: Path) -> None:
+    written = sorted((write_images(tmp_path / "a", 6) / "images").iterdir())
+    for place, images in (("north", written[:3]), ("south", written[3:])):
+        (tmp_path / "other" / place).mkdir(parents=True)
+        for image in images:
+            image.rename(tmp_path / "other" / place / image.name)
+    replay = replay_set(tmp_path / "other", tmp_path / "run", chip_px=20)
+    prepare_replay(replay, LABELS, bright(), seed=0)
+    parts = read_split(replay.folder / "split.json").parts
+    train, held_out = ({name.partition("@")[0] for name in parts[one]} for one in ("train", "val"))
+    assert len(train | held_out) == 6
+    assert held_out
+    assert not train & held_out
+    # Chips of a single image show ground of others, and a note says so.
+    single = replay_set(tmp_path / "other/north/0.png", tmp_path / "b", chip_px=16)
+    notes = prepare_replay(single, LABELS, bright(), seed=0)
+    assert any("chips of one image" in note for note in notes)
+
+
 def test_images_that_cannot_be_replayed_are_an_error(tmp_path: Path) -> None:
     write_images(tmp_path / "few", 3)
     write_images(tmp_path / "damaged", 6)
