@@ -180,3 +180,22 @@ def test_bands_of_boundary_iou_follow_the_diagonal(data: Path, tools: list[Path]
         code, answer = call(*common, "--boundary", wrong)
         assert code == 2
         assert f"--boundary received {wrong!r}" in answer["error"]["message"]
+
+
+def test_an_area_without_metres_is_not_applied_and_a_note_says_so(tmp_path: Path) -> None:
+    truth = np.zeros((64, 64), np.uint8)
+    truth[5:8, 5:8] = truth[20:50, 20:50] = 255
+    found = truth.copy()
+    found[5:8, 5:8] = 0
+    pictures = {"t/images": np.full((64, 64, 3), 90, np.uint8), "t/masks": truth, "p": found}
+    for folder, picture in pictures.items():
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / folder / "a.png")
+    given = ("evaluate", "--predictions", tmp_path / "p", "--truth", tmp_path / "t")
+    code, answer = call(*given, "--min-area", 20)
+    assert code == 0
+    assert answer["objects"]["labelled"] == 2
+    assert any("--min-area was not applied to 1 image" in note for note in answer["notes"])
+    code, answer = call(*given, "--min-area", 20, "--set", "gsd_m=1")
+    assert (code, answer["objects"]["labelled"]) == (0, 1)
+    assert not any("--min-area" in note for note in answer["notes"])

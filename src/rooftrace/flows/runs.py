@@ -87,7 +87,7 @@ class RunRecord:
             return "damaged" if self.problems else "unfinished: no epoch"
         if isinstance(wanted, int) and self.rows[-1]["epoch"] >= wanted:
             return "finished"
-        if self.packaged or self._out_of_patience:
+        if self.packaged or self._out_of_patience or self._out_of_time:
             return "stopped early"
         if not isinstance(wanted, int):
             return "damaged"
@@ -95,11 +95,25 @@ class RunRecord:
 
     @property
     def _out_of_patience(self) -> bool:
-        patience = self.config.get("stop.patience")
-        best = self.best(str(self.config.get("stop.monitor")))
-        if best is None or not isinstance(patience, int) or patience < 1:
+        # As `train.callbacks.stop_state`, which needs PyTorch.
+        patience, least = self.config.get("stop.patience"), self.config.get("stop.min_delta") or 0.0
+        if not isinstance(patience, int) or patience < 1:
             return False
-        return self.rows[-1]["epoch"] - best.epoch >= patience
+        monitor, mode = str(self.config.get("stop.monitor")), self.config.get("stop.mode")
+        sign = -1 if mode == "min" or (mode != "max" and is_lower_better(monitor)) else 1
+        best: BestValue | None = None
+        for row in self.rows:
+            value = row.get(monitor)
+            if value is not None and (best is None or sign * (value - best.value) > least):
+                best = BestValue(value, int(row["epoch"]))
+        return best is not None and self.rows[-1]["epoch"] - best.epoch >= patience
+
+    @property
+    def _out_of_time(self) -> bool:
+        limit, last = self.config.get("stop.minutes"), self.rows[-1].get("seconds")
+        if limit is None or last is None or self.minutes is None:
+            return False
+        return self.minutes + last / 60 > float(limit)
 
     def best(self, figure: str) -> BestValue | None:
         """Return the highest value, or the lowest of a loss; None if no epoch has one."""

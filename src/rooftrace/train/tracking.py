@@ -201,10 +201,13 @@ class TensorBoardCallback(Callback):
             return
         recorder = MetricsRecorder.of(trainer)
         self._add(recorder.rows[-1])
-        if recorder.is_best and (picture := cv2.imread(str(self._panel))) is not None:
-            self._writer.add_image(
-                "panel", picture[..., ::-1], int(recorder.rows[-1]["epoch"]), dataformats="HWC"
-            )
+        # OpenCV warns of a missing file: with watch.panel = 0 there is none.
+        if recorder.is_best and self._panel.is_file():
+            picture = cv2.imread(str(self._panel))
+            if picture is not None:
+                self._writer.add_image(
+                    "panel", picture[..., ::-1], int(recorder.rows[-1]["epoch"]), dataformats="HWC"
+                )
         self._writer.flush()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -84,6 +84,22 @@ def test_no_runs_are_an_error(name: str, tmp_path: Path) -> None:
             False,
             "unfinished: 3 of 9 epochs",
         ),
+        # It rises by 0.5, which is less than min_delta, so that the first epoch stays the best.
+        (
+            {
+                "epochs": 9,
+                "stop": {"monitor": "val_loss", "mode": "max", "patience": 2, "min_delta": 0.6},
+            },
+            False,
+            "stopped early",
+        ),
+        # Three epochs of 30 s, and no time for a fourth.
+        ({"epochs": 9, "stop": {"monitor": "val_iou", "minutes": 1.9}}, False, "stopped early"),
+        (
+            {"epochs": 9, "stop": {"monitor": "val_iou", "minutes": 2.1}},
+            False,
+            "unfinished: 3 of 9 epochs",
+        ),
         ({"epochs": "many"}, False, "damaged"),
     ],
 )

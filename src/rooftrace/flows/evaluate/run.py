@@ -354,6 +354,7 @@ class _Counter:
         self._coco: CocoCollector | None = None
         self._notes: tuple[str, ...] = ()
         self._scales = ScaleCounts()
+        self._without_metres = 0
         if options.pixels_only:
             self._notes = ("Only pixels were compared, not single buildings.",)
             return
@@ -366,6 +367,7 @@ class _Counter:
         """Count one scene."""
         building_class, options = self._predictions.building_class, self._options
         self._scales.add(scene)
+        self._without_metres += pair.gsd_m is None
         self._images.append(
             score_scene(
                 pair, scene_id=scene.id, classes=len(self._predictions.classes),
@@ -388,6 +390,13 @@ class _Counter:
             context: Entries for the report's context.
         """
         predictions, coco = self._predictions, self._coco
+        if self._without_metres and self._options.min_area_m2:
+            count = plural(self._without_metres, "image")
+            note = (
+                f"--min-area was not applied to {count} without metres per pixel; state them, such "
+                "as --set gsd_m=0.3."
+            )
+            self._notes = (*self._notes, note)
         model_gsd_m = predictions.context.get("gsd_m")
         if model_gsd_m is not None:
             self._notes = (*self._scales.notes(model_gsd_m, self._options.images), *self._notes)
