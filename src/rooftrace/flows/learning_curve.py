@@ -39,6 +39,7 @@ _TEST_SHARE = 0.35
 """Share of the images that every training is tested on."""
 
 _CHOSEN, _RANDOM = "chosen", "random"
+_PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,16 @@ def compare_choices(
     with locked_run(out):
         # The test images, the orders and the number of samples stay the same when it continues.
         pool, test = _divided(data, labels, scenes, out, numbers)
-        plan = _plan(out, data, model, minutes, lambda: {
-            _CHOSEN: _chosen(scenes.subset(pool), numbers[-1], bundle, images),
-            "samples": train(pool[: numbers[-1]], test, 0, None)[1],
-        })  # fmt: skip
+        read = {"bands": images.bands, "stretch": images.stretch, "scale": images.scale}
+        given = {"data": data.model_dump(mode="json"), "model": model, "minutes": minutes} | read
+        plan = _plan(out, given)
+        if plan.get("asked", 0) < numbers[-1]:
+            # A longer list of chosen images begins with the shorter one.
+            plan[_CHOSEN] = _chosen(scenes.subset(pool), numbers[-1], bundle, images)
+            plan["asked"] = numbers[-1]
+            if "samples" not in plan:
+                plan["samples"] = train(pool[: numbers[-1]], test, 0, None)[1]
+            write_json(out / _PLAN, plan)
         chosen, samples = plan[_CHOSEN], plan["samples"]
         notes = []
         if len(chosen) < numbers[-1]:
@@ -279,22 +286,20 @@ def _chosen(pool: SceneSet, count: int, bundle: Path | None, images: SceneOption
     return [one.id for one in report.chosen]
 
 
-def _plan(
-    out: Path, data: SourceConfig, model: str, minutes: float, make: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the plan of the comparison in a folder; make it at the first time.
+def _plan(out: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan of the comparison in a folder, which has only `given` at the first time.
 
     Raises:
         ConfigError: The folder has a comparison of other data or settings.
     """
-    path = out / "plan.json"
-    given = {"data": data.model_dump(mode="json"), "model": model, "minutes": minutes}
+    path = out / _PLAN
     if not path.exists():
-        write_json(path, {"given": given, **make()})
+        return {"given": given}
     plan: dict[str, Any] = json.loads(path.read_bytes())
     if plan["given"] != given:
         raise ConfigError(
-            f"{out} holds a comparison of other data, of another model, or with other minutes.",
+            f"{out} holds a comparison of other data, of another model, with other minutes, or of "
+            "images that are read otherwise.",
             remedy="Choose another folder, or continue with the earlier settings.",
         )
     return plan

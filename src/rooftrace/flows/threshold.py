@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
@@ -365,8 +364,8 @@ def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
         )
     if old.metrics:
         notes.append(
-            f"{plural(len(old.metrics), 'figure on record was', 'figures on record were')} of the "
-            "old threshold: new figures replace the record"
+            "the figures in the start model's file were measured at its old threshold; the new file "
+            "has those measured here in their place"
         )
     return tuple(notes)
 

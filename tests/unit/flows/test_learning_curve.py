@@ -18,6 +18,7 @@ from rooftrace.flows.learning_curve import (
     images_needed,
 )
 from rooftrace.labels.config import SourceConfig
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.testing import write_pairs
 
 if TYPE_CHECKING:
@@ -89,3 +90,14 @@ def test_trainings_on_chosen_and_on_random_images(tiny_run: TinyRun, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     with pytest.raises(ConfigError, match="with other minutes"):
         compare(4, minutes=1)
+    with pytest.raises(ConfigError, match="read otherwise"):
+        compare_choices(
+            data, out, [4], model=model, minutes=0.02, images=SceneOptions(stretch="none")
+        )
+    # More images than at first: more are chosen, and nothing is done again.
+    more = compare(8, 9)
+    assert [(one.rule, one.images) for one in more.points] == [
+        ("chosen", 8), ("chosen", 9), ("random", 8), ("random", 9)
+    ]  # fmt: skip
+    assert not any("could be chosen" in note for note in more.notes)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
