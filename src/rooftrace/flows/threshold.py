@@ -364,8 +364,8 @@ def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
         )
     if old.metrics:
         notes.append(
-            "the figures in the start model's file were measured at its old threshold; the new file "
-            "has those measured here in their place"
+            "the figures in the start model's file were measured at its old threshold; the new "
+            "file has those measured here in their place"
         )
     return tuple(notes)
 
