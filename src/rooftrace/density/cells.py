@@ -223,6 +223,8 @@ def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:
 
 def _is_metric(crs: CRS) -> bool:
     """Return True if the unit is the metre and the CRS is no equatorial Mercator projection."""
+    # A compound CRS has its projection in the horizontal part.
+    crs = next((part for part in crs.sub_crs_list if part.is_projected), crs)
     operation = crs.coordinate_operation
     # Near the equator Web Mercator is true enough, but the cells of scenes farther north or south
     # would then not fit together with those there.

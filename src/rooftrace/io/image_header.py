@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, ulp
@@ -153,6 +154,34 @@ def _check(path: Path, above: tuple[Path, ...], sound: set[Path]) -> None:
     for part in nested:
         _check(part, (*above, path), sound)
     sound.add(path)
+
+
+def companions(path: Path) -> list[Path]:
+    """Return the files without which an image has other pixels or another place.
+
+    These are its mask, its world file and GDAL's `.aux.xml`, and the images of a VRT.
+    """
+    found = [one for one in (mask_file(path), _world_file(path)) if one is not None]
+    auxiliary = path.with_name(path.name + ".aux.xml")
+    if auxiliary.is_file():
+        found.append(auxiliary)
+    if path.suffix.lower() == ".vrt":
+        inside: dict[Path, None] = {}
+        _collect(path.absolute(), inside)
+        found += inside
+    return found
+
+
+def _collect(path: Path, found: dict[Path, None]) -> None:
+    """Add the files of a VRT, and of those among them."""
+    # A VRT that is damaged or contains itself is reported when it is opened.
+    with suppress(DataError):
+        for part in _parts(path):
+            if part in found:
+                continue
+            found[part] = None
+            if part.is_file() and _is_vrt(part):
+                _collect(part, found)
 
 
 def _parts(path: Path) -> list[Path]:
@@ -316,11 +345,15 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     # A damaged .msk may have lost the entry of a band; GDAL reads no mask for that band.
     masked = (band for band in indexes if MaskFlags.per_dataset in per_band[band - 1])
     mask: Literal["none", "nodata", "band"] = "none"
-    if MaskFlags.nodata in flags:
+    dtypes, nodata = dataset.dtypes, dataset.nodatavals
+    # The tag NODATA_VALUES, one value for each band, is known only to GDAL's own mask.
+    together = MaskFlags.per_dataset in flags and not any(
+        nodata[i - 1] is not None for i in indexes
+    )
+    if MaskFlags.nodata in flags and not together:
         mask = "nodata"
     elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         mask = "band"
-    dtypes, nodata = dataset.dtypes, dataset.nodatavals
     dtype = np.result_type(*{dtypes[i - 1] for i in indexes})
     rows, cols = dataset.block_shapes[0]
     grid, note = _grid_of(dataset, name)

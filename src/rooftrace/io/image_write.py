@@ -37,7 +37,7 @@ def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArra
         values = bands.astype(np.float32)
         known = values if valid is None else values[:, valid]
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-        bands = ((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
+        bands = np.nan_to_num((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
 
 

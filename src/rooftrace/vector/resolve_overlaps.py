@@ -301,6 +301,9 @@ def resolve_scene_overlaps(
         min_iou: See `resolve_overlaps`.
     """
     number = np.flatnonzero(chosen)
+    # In the order of their places: that of the records depends on the division into blocks, and
+    # the last digits of a line between two footprints on which of them comes first.
+    number = number[np.argsort(records.first[number], kind="stable")]
     own = records.of_numbers(number)
     pairs = list(_in_threads(_overlapping, _parts(own, spill)))
     if not any(one.size for one in pairs):

@@ -220,13 +220,14 @@ def test_metres_by_hand_have_their_own_plane() -> None:
         (32737, (5e5, 9e6), "EPSG:32737"),
         (4326, (39.2, -6.1), "EPSG:32737"),
         (3857, (0.0, 90.0), "EPSG:32631"),
+        ("EPSG:3857+5773", (0.0, 90.0), "EPSG:32631"),
         (2263, (1e6, 2e5), "EPSG:32618"),  # New York in feet
         (4326, (10.0, 86.0), "EPSG:32661"),
         (3035, (4.3e6, 3.2e6), "EPSG:3035"),
     ],
 )
-def test_the_plane_of_the_cells(crs: int, at: tuple[float, float], expected: str) -> None:
-    system = CRS.from_epsg(crs)
+def test_the_plane_of_the_cells(crs: int | str, at: tuple[float, float], expected: str) -> None:
+    system = CRS.from_user_input(crs)
     px = 1e-5 if system.is_geographic else 1.0
     grid = GeoGrid((50, 50), Affine(px, 0, at[0], 0, -px, at[1]), system)
     assert DensityAccumulator(grid, 100.0).cells.crs == CRS.from_user_input(expected)

@@ -15,16 +15,24 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from pyproj import CRS
 from rasterio.windows import Window
 
 from local_pool import LocalPool
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.names import scene_id
-from rooftrace.flows.catalogue.run import CatalogueReport, run_catalogue
+from rooftrace.flows.catalogue.run import (
+    CatalogueReport,
+    SceneLayer,
+    _in_degrees,
+    run_catalogue,
+)
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.reproject import CRS84, transform_points
+from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
@@ -76,6 +84,18 @@ def cut(town: Path, folder: Path, cuts: list[Cut]) -> list[Path]:
             name = folder / "abcdefgh"[number] / "scene.tif"
             paths.append(write(name, data, (row, col)))
     return paths
+
+
+def test_edges_of_a_wide_scene_bend_with_its_pixels(tmp_path: Path) -> None:
+    path, crs = tmp_path / "a.gpkg", CRS.from_epsg(32636)
+    left, bottom, right, top = 650_000, 6_649_910, 660_444, 6_650_000
+    outline = shapely.box(left, bottom, right, top)
+    write_polygons(path, np.array([outline], np.object_), {}, crs)
+    degrees = _in_degrees(SceneLayer("a", outline, 0.3, path, 1))
+    # Pixels on the upper edge lie on it, also far from its corners, where a chord is 3 m off.
+    on_edge = np.stack([np.linspace(left, right, 50), np.full(50, top)], axis=1)
+    points = shapely.points(transform_points(on_edge, crs, CRS84))
+    assert shapely.distance(points, degrees.exterior).max() * 111_320 < 0.05
 
 
 def bounds(path: Path) -> tuple[float, ...]:

@@ -100,6 +100,32 @@ def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:
         assert "secret" not in str(caught.value)
 
 
+def test_a_scene_changes_with_the_files_beside_it_and_those_of_a_vrt(tmp_path: Path) -> None:
+    write(tmp_path / "part.tif", 0, 0, (20, 30), 5)
+    (tmp_path / "inner.vrt").write_text(
+        '<VRTDataset rasterXSize="30" rasterYSize="20"><VRTRasterBand dataType="Byte" band="1">'
+        '<SimpleSource><SourceFilename relativeToVRT="1">part.tif</SourceFilename></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    text = (tmp_path / "inner.vrt").read_text()
+    (tmp_path / "outer.vrt").write_text(text.replace("part.tif", "inner.vrt"))
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.png")
+    (tmp_path / "photo.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
+
+    def stamp(name: str) -> str:
+        (scene,) = find_inputs([tmp_path / name]).scenes
+        return scene.read_stamp()
+
+    before = stamp("outer.vrt"), stamp("photo.png")
+    assert before == (stamp("outer.vrt"), stamp("photo.png"))
+    write(tmp_path / "part.tif", 0, 0, (21, 30), 6)
+    (tmp_path / "photo.pgw").write_text("1\n0\n0\n-1\n1000\n0\n")
+    after = stamp("outer.vrt"), stamp("photo.png")
+    assert not set(before) & set(after)
+    (tmp_path / "photo.png.aux.xml").write_text("<PAMDataset/>")
+    assert stamp("photo.png") != after[1]
+
+
 def test_paths_may_be_text(town: Path) -> None:
     jobs = find_inputs([str(town), town / "a.tif"]).scenes
     assert [job.name for job in jobs] == ["a", "b"]

@@ -105,6 +105,10 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
     mask = draw(tmp_path / "x" / "a_mask.png", (20, 50))
     with pytest.raises(ConfigError, match=r"written over the input .*a_mask\.png"):
         run_predict(find_inputs([one, mask]), read_models(bundle), tmp_path / "x")
+    # Addresses that differ in their queries alone.
+    both = find_inputs(["http://127.0.0.1:9/get?id=1", "http://127.0.0.1:9/get?id=2"])
+    with pytest.raises(ConfigError, match=r"would both be written as get_"):
+        run_predict(both, read_models(bundle), tmp_path / "out")
 
 
 @pytest.mark.parametrize("output", RESULT_FILES)

@@ -116,6 +116,13 @@ def test_eight_bits_stay_as_they_are() -> None:
     np.testing.assert_array_equal(as_rgb(data[:2]), np.repeat(data[0][..., None], 3, axis=2))
 
 
+def test_what_is_no_number_is_shown_without_a_warning() -> None:
+    data = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    valid = np.isfinite(data[0])
+    assert as_rgb(data, valid)[0, :3, 0].tolist() == [0, 255, 0]
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_others_are_stretched_over_what_is_valid(dtype: type) -> None:
     data = np.linspace(200, 900, 300).reshape(3, 10, 10).astype(dtype)

@@ -135,6 +135,16 @@ def test_nodata_value_needs_every_band(tmp_path: Path, rgb: np.ndarray) -> None:
     assert raster.valid[10:].all()
 
 
+def test_the_tag_nodata_values_is_a_mask(tmp_path: Path, rgb: np.ndarray) -> None:
+    rgb[:, :10] = 0
+    path = write_tiff(tmp_path / "a.tif", rgb)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="0 0 0")
+    raster = open_raster(path).read()
+    assert not raster.valid[:10].any()
+    assert raster.valid[10:].all()
+
+
 def test_nan_is_nodata(tmp_path: Path) -> None:
     data = np.ones((1, 20, 20), dtype=np.float32)
     data[0, :5] = np.nan

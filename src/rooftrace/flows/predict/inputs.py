@@ -19,6 +19,7 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
+from rooftrace.io.image_header import companions
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -134,7 +135,10 @@ class SceneInput:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
         path = self.path
         is_folder = path.is_dir()
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if is_folder else [path]
+        if is_folder:
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+        else:
+            files = [path, *companions(path)]
         digest = hashlib.sha256(os.fsencode(path.resolve()))
         for file in files:
             if file.exists():

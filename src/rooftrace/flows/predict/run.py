@@ -243,12 +243,13 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
             overwritten.
         ExportError: See `check_vector_path`.
     """
-    by_name: dict[str, Path] = {}
+    by_name: dict[str, SceneInput] = {}
     for scene in scenes:
-        other = by_name.setdefault(scene.name, scene.path)
-        if other != scene.path:
+        # Two addresses may differ in their queries alone, which are not shown.
+        other = by_name.setdefault(scene.name, scene)
+        if other is not scene:
             raise ConfigError(
-                f"{other} and {scene.path} would both be written as {scene.name}_… in {out}.",
+                f"{other.path} and {scene.path} would both be written as {scene.name}_… in {out}.",
                 remedy="Predict them into different folders, or rename one of them.",
             )
     given = {scene.path.resolve() for scene in scenes}
