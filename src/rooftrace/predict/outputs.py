@@ -23,7 +23,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, NullMask, mask_sink
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, TileStats
-from rooftrace.predict.plan import ScenePlan
+from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.refine_outlines import OutlineRefiner
 from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummary, SceneResult
@@ -242,6 +242,10 @@ class SceneOutputs:
         seconds = time.perf_counter() - self._started
         pixels = plan.source.grid.height * plan.source.grid.width
         notes = [*plan.notes]
+        # By default the density is made where it can be.
+        is_asked = plan.options.outputs != OUTPUTS or plan.options.cell_m != AS_FOUND.cell_m
+        if "density" in plan.options.outputs and is_asked and (reason := _no_density(plan)):
+            notes.append(f"{plan.source.name}: no density was made: {reason}.")
         if tiles.tiles_failed:
             notes.append(
                 f"{plan.source.name}: "
@@ -315,10 +319,22 @@ def _assembler(plan: ScenePlan, spill: Path | None) -> FootprintAssembler:
     )
 
 
+def _no_density(plan: ScenePlan) -> str:
+    """Return why a scene gets no density by cells; "" if it gets one."""
+    cell_m, gsd_m = plan.options.cell_m, plan.gsd_m
+    if gsd_m is None:
+        return "its metres per pixel are not known; give them with --gsd"
+    if max(plan.source.grid.shape) * gsd_m < _MIN_CELLS * cell_m:
+        return f"it is less than {_MIN_CELLS} cells of {cell_m:g} m long; choose a smaller --cell"
+    if cell_m < 2 * gsd_m:
+        return f"cells of {cell_m:g} m are less than two pixels wide; choose a larger --cell"
+    return ""
+
+
 def _density(plan: ScenePlan) -> DensityAccumulator | None:
     """Return the accumulator; None if metres are unknown or the scene is too small."""
-    grid, cell_m, gsd_m = plan.source.grid, plan.options.cell_m, plan.gsd_m
-    if gsd_m is None or max(grid.shape) * gsd_m < _MIN_CELLS * cell_m or cell_m < 2 * gsd_m:
+    grid, cell_m = plan.source.grid, plan.options.cell_m
+    if _no_density(plan):
         return None
     has_metres = grid.crs is not None and grid.gsd_m is not None
     try:

@@ -212,3 +212,23 @@ def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -
     path = write_geotiff(tmp_path / "a.tif", data, nodata=0)
     notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out").notes
     assert any("no pixel has a value" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (SceneOptions(outputs=("density",)), "metres per pixel are not known"),
+        (SceneOptions(outputs=("density",), gsd_m=0.3), "less than 3 cells of 100 m long"),
+        (SceneOptions(gsd_m=0.3, cell_m=0.5), "less than two pixels wide"),
+        (SceneOptions(), ""),
+        (SceneOptions(outputs=("density",), gsd_m=0.3, cell_m=5.0), ""),
+    ],
+)
+def test_a_density_that_cannot_be_made_is_said(
+    options: SceneOptions, reason: str, bundle: Path, tmp_path: Path
+) -> None:
+    image = draw(tmp_path / "a.png", (64, 80))
+    report = run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out", options)
+    found = [note for note in report.notes if "no density was made" in note]
+    assert len(found) == bool(reason)
+    assert reason in "".join(found)
