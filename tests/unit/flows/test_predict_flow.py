@@ -12,6 +12,7 @@ from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError
+from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -232,3 +233,17 @@ def test_a_density_that_cannot_be_made_is_said(
     found = [note for note in report.notes if "no density was made" in note]
     assert len(found) == bool(reason)
     assert reason in "".join(found)
+
+
+def test_results_in_the_folder_of_the_images_are_no_inputs(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    first = run_predict(find_inputs([folder]), read_models(bundle), folder)
+    again = run_predict(find_inputs([folder]), read_models(bundle), folder)
+    assert len(again.outputs) == len(first.outputs)
+    (note,) = [note for note in again.notes if "results of a run" in note]
+    assert "a_mask.png" in note
+    catalogue = read_catalogue(folder)
+    assert {Path(scene.location).stem for scene in catalogue.scenes} == {
+        Path(one.input).stem for one in again.outputs
+    }

@@ -34,7 +34,7 @@ from rooftrace.flows.catalogue.scenes import (
     scene_of_item,
     with_unique_ids,
 )
-from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES
+from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.files import write_json
 from rooftrace.io.gdal import is_raster
@@ -218,12 +218,13 @@ def _tree(folder: Path) -> Catalogue:
     masks = {pair.key for pair in find_pairs(folder)}
     for where, folders, files in os.walk(folder):
         # `os.walk` does not follow links, so no link leads to an endless loop.
+        results = holds_results(Path(where))
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(files):
             path = Path(where) / name
             if name.startswith(".") or is_sidecar(path):
                 continue
-            if path in masks or not is_raster(path):
+            if path in masks or (results and is_result(path)) or not is_raster(path):
                 skipped.append(str(path))
                 continue
             relative = path.relative_to(folder).with_suffix("")

@@ -37,6 +37,7 @@ from rooftrace.labels.image_files import (
     is_sidecar,
 )
 from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
+from rooftrace.predict.plan import RESULT_FILES
 
 __all__ = [
     "CATALOGUE_SUFFIXES",
@@ -44,6 +45,8 @@ __all__ = [
     "SceneInput",
     "about_total_px",
     "find_inputs",
+    "holds_results",
+    "is_result",
     "of_headers",
     "sizes_px",
 ]
@@ -64,6 +67,8 @@ _COUNTED = 1000
 """Number of images on disk from whose sizes that of all of them is estimated."""
 
 _TIFFS = (".tif", ".tiff")
+
+_RESULT_ENDINGS = tuple(end for endings in RESULT_FILES.values() for end in endings)
 
 T = TypeVar("T")
 
@@ -192,8 +197,12 @@ class PredictInputs:
         notes = []
         folders = {path for path in self.skipped if path.is_dir()}
         files = [path for path in self.skipped if path not in folders]
+        made = {path for path in files if is_named_as_image(path) and is_raster(path)}
         for paths, one, several in (
-            (files, "it is not an image", "they are not images"),
+            ([path for path in files if path not in made],
+             "it is not an image", "they are not images"),
+            (sorted(made), "it is a mask or the result of a run",
+             "they are masks or results of a run"),
             (sorted(folders), "images in a subfolder are not predicted",
              "images in subfolders are not predicted"),
         ):  # fmt: skip
@@ -418,8 +427,19 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
         for file in sorted(folder.iterdir())
         if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
     ]
-    images = [file for file in files if is_raster(file)]
+    results = holds_results(folder)
+    images = [file for file in files if not (results and is_result(file)) and is_raster(file)]
     return images, sorted(set(files) - set(images))
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a run has written into a folder, or was stopped while it did."""
+    return (folder / "run.json").is_file() or (folder / ".rooftrace").is_dir()
+
+
+def is_result(file: Path) -> bool:
+    """Return whether a file has the name of a result, which is no input of the next run."""
+    return file.name.endswith(_RESULT_ENDINGS)
 
 
 def _folders_of_images(folder: Path) -> list[Path]:
