@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -164,9 +165,18 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
             here = near[np.sort(tree.query(frame))]
             if len(here):
                 _count(source, window, pixels, here, seen, drawn)
-    area = shapely.area(pixels)
     # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
-    return np.asarray(seen / np.maximum(np.maximum(drawn, np.floor(area * 0.95)), 1))
+    least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
+    for one in near[drawn[near] < least[near]]:
+        # Others may have been drawn over it.
+        seen[one] = drawn[one] = 0
+        left, top, right, bottom = bounds[one]
+        row, col = int(top), int(left)
+        own = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
+        inside = own.intersection(whole)
+        if inside is not None:
+            _count(source, inside, pixels, np.array([one]), seen, drawn)
+    return np.asarray(seen / np.maximum(drawn, least))
 
 
 def _count(
