@@ -174,13 +174,13 @@ def companions(path: Path) -> list[Path]:
 
 def _collect(path: Path, found: dict[Path, None]) -> None:
     """Add the files of a VRT, and of those among them."""
-    # A VRT that is damaged or contains itself is reported when it is opened.
-    with suppress(DataError):
+    # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
+    with suppress(DataError, OSError):
         for part in _parts(path):
-            if part in found:
+            if part in found or not part.is_file():
                 continue
             found[part] = None
-            if part.is_file() and _is_vrt(part):
+            if _is_vrt(part):
                 _collect(part, found)
 
 
