@@ -163,7 +163,7 @@ def companions(path: Path) -> list[Path]:
     """
     found = [one for one in (mask_file(path), _world_file(path)) if one is not None]
     auxiliary = path.with_name(path.name + ".aux.xml")
-    if auxiliary.is_file():
+    if _is_file(auxiliary):
         found.append(auxiliary)
     if path.suffix.lower() == ".vrt":
         inside: dict[Path, None] = {}
@@ -177,7 +177,7 @@ def _collect(path: Path, found: dict[Path, None]) -> None:
     # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
     with suppress(DataError, OSError):
         for part in _parts(path):
-            if part in found or not part.is_file():
+            if part in found or not _is_file(part):
                 continue
             found[part] = None
             if _is_vrt(part):
@@ -558,7 +558,15 @@ def _world_file(path: Path) -> Path | None:
     ending = path.suffix.removeprefix(".").lower()
     endings = (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld") if ending else ("wld",)
     names = (path.with_suffix(f".{one}") for low in endings for one in (low, low.upper()))
-    return next((name for name in names if name.is_file() and name != path), None)
+    return next((name for name in names if name != path and _is_file(name)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file; a name that is too long has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _check_world_file(world: Path, path: Path) -> None:

@@ -126,6 +126,14 @@ def test_a_scene_changes_with_the_files_beside_it_and_those_of_a_vrt(tmp_path: P
     assert stamp("photo.png") != after[1]
 
 
+def test_names_as_long_as_can_be_have_no_files_beside_them(tmp_path: Path) -> None:
+    for ending in (".tif", ".png"):
+        path = tmp_path / ("a" * (255 - len(ending)) + ending)
+        Image.new("RGB", (30, 20)).save(path)
+        (scene,) = find_inputs([path]).scenes
+        assert scene.source.grid.shape == (20, 30)
+
+
 def test_paths_may_be_text(town: Path) -> None:
     jobs = find_inputs([str(town), town / "a.tif"]).scenes
     assert [job.name for job in jobs] == ["a", "b"]
