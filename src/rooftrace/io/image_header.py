@@ -529,7 +529,7 @@ def check_sidecars(path: Path, header: Header) -> None:
         DataError: a sidecar is damaged; the message names it.
     """
     metadata = path.with_name(f"{path.name}.aux.xml")
-    if metadata.is_file():
+    if _is_file(metadata):
         try:
             # Python's parser expands no external entities and stops at entity expansion attacks.
             text = metadata.read_text("utf-8", "replace")
