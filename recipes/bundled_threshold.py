@@ -101,7 +101,7 @@ def report_test_places(path: Path) -> None:
         place = open_labelled(predictor, placed(given), None)
         judged = match_buildings(predictor, place, "test")
         values = None if calibration is None else calibration.apply(judged.score, judged.divided)
-        figures = ReliabilityComparison.of(judged.score, values, judged.right)
+        figures = ReliabilityComparison.of([judged], values, None)
         print(json.dumps(judged.record.model_dump() | figures.to_json()))
         measured(path, placed(given))
 

@@ -97,7 +97,8 @@ def drawn_mask(rng: np.random.Generator, classes: list[str]) -> NDArray[np.uint8
     rows, cols = np.mgrid[:SIDE_PX, :SIDE_PX] + 6 * np.stack([smooth(rng, 8), smooth(rng, 8)])
     places = rng.random((PATCHES, 2)) * SIDE_PX
     distance = (rows[..., None] - places[:, 0]) ** 2 + (cols[..., None] - places[:, 1]) ** 2
-    mask = rng.choice(ground, PATCHES).astype(np.uint8)[distance.argmin(axis=-1)]
+    classes_of_patches = rng.choice(ground, PATCHES).astype(np.uint8)
+    mask: NDArray[np.uint8] = classes_of_patches[distance.argmin(axis=-1)]
     for name in LINES:
         if rng.random() < 0.7:
             along = rng.random((4, 2)) * SIDE_PX
