@@ -6,11 +6,13 @@ rules are:
 1.  A polygon is *cut* if it comes within 1.5 px of the edge of its scene's valid data, otherwise
     *whole*. Only polygons within 2 px of another scene's valid data are compared.
 2.  Polygons of different scenes that share at least half of the smaller one show the same building,
-    unless both are cut. Whole polygons rank before cut ones, then the one farther from its
-    scene's edge, then the one of the finer scene, then that of the earlier scene of the
+    unless they are pieces (rule 3). Whole polygons rank before cut ones, then the one farther from
+    its scene's edge, then the one of the finer scene, then that of the earlier scene of the
     catalogue. In this order each polygon is kept unless a kept one shows the same building.
 3.  Kept polygons of different scenes that are both cut, and adjoin along 3 px or more or overlap,
-    are pieces of one building. They become their union, with the gap between them closed.
+    are pieces of one building, unless a scene sees the other piece itself: it then draws it as a
+    building of its own (of two that share half of the smaller one: unless both scenes do). Pieces
+    become their union, with the gap between them closed.
 4.  A kept polygon that still overlaps a higher-ranking one by less than half loses the common part.
     If less than a quarter remains, it is dropped. So no ground is counted twice.
 
@@ -131,12 +133,15 @@ class DetectionPairs(_Rows):
         return len(self.one)
 
 
-def match_detections(new: CandidateDetections, known: CandidateDetections) -> DetectionPairs:
+def match_detections(
+    new: CandidateDetections, known: CandidateDetections, outlines: NDArray[np.object_]
+) -> DetectionPairs:
     """Return the pairs of a scene's polygons with polygons of other scenes.
 
     Args:
         new: Polygons of one scene.
         known: Polygons of other scenes.
+        outlines: Outlines of the valid data of all scenes, in degrees, by index of the scene.
 
     Returns:
         Pairs with `one` in `new` and `other` in `known`.
@@ -160,7 +165,13 @@ def match_detections(new: CandidateDetections, known: CandidateDetections) -> De
     both = np.flatnonzero(new.cut[one] & known.cut[other])
     if len(both):
         gsd_m = np.maximum(new.gsd_m[one[both]], known.gsd_m[other[both]])
-        meet[both] = _contact_m(first[both], second[both], gsd_m) >= _MEET_PX * gsd_m
+        adjoin = _contact_m(first[both], second[both], gsd_m) >= _MEET_PX * gsd_m
+        both, gsd_m = both[adjoin], gsd_m[adjoin]
+        seen = (
+            _sees(outlines[known.scene[other[both]]], first[both], gsd_m),
+            _sees(outlines[new.scene[one[both]]], second[both], gsd_m),
+        )
+        meet[both] = np.where(same[both], ~(seen[0] & seen[1]), ~(seen[0] | seen[1]))
     same &= ~meet
     chosen = same | meet | (common > 0)
     return DetectionPairs(one[chosen], other[chosen], same[chosen], meet[chosen])
@@ -341,6 +352,18 @@ def _contact_m(first: Polygons, second: Polygons, gsd_m: Floats) -> Floats:
     return np.asarray((shapely.area(near) + shapely.area(back)) / (2 * reach), np.float64)
 
 
+def _sees(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> Bools:
+    """Return (n,) True where a scene sees a polygon of another scene.
+
+    At least half of it lies in the scene's valid data, and the rest is at most `CUT_PX` wide.
+    """
+    outside = shapely.difference(polygons, outlines)
+    is_inside = shapely.area(outside) <= shapely.area(polygons) / 2
+    rest = _scaled(outside, _steps(polygons))
+    is_narrow = shapely.is_empty(shapely.buffer(rest, -CUT_PX * gsd_m / 2))
+    return np.asarray(is_inside & is_narrow, np.bool_)
+
+
 def _scaled(polygons: Polygons, steps: Floats) -> Polygons:
     xy, owner = shapely.get_coordinates(polygons, return_index=True)
     return np.asarray(shapely.set_coordinates(polygons.copy(), xy * steps[owner]), np.object_)
@@ -424,7 +447,7 @@ class DetectionAccumulator:
             if self._held is None:
                 self._held, self._ids = new, ids
             else:
-                pairs = match_detections(new, self._held)
+                pairs = match_detections(new, self._held, self._outlines)
                 self._pairs.append(replace(pairs, one=ids[pairs.one], other=self._ids[pairs.other]))
                 self._held = CandidateDetections.joined([self._held, new])
                 self._ids = np.concatenate([self._ids, ids])

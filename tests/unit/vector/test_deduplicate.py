@@ -12,7 +12,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.vector import deduplicate as gather
+from rooftrace.vector import deduplicate
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
 from rooftrace.vector.trace_blocks import components
 
@@ -29,7 +29,7 @@ def placed(x: float, y: float, width: float, height: float) -> shapely.Polygon:
     )
 
 
-def sightings(
+def detections(
     scene: int, polygons: list[shapely.Polygon], score: float = 0.5
 ) -> CandidateDetections:
     count = len(polygons)
@@ -43,17 +43,17 @@ def sightings(
     )  # fmt: skip
 
 
-def gathered(
+def accumulated(
     outlines: list[shapely.Polygon], found: list[list[shapely.Polygon]],
     order: list[int] | None = None,
 ) -> CandidateDetections:  # fmt: skip
-    gatherer = DetectionAccumulator(outlines, [GSD_M] * len(outlines))
+    accumulator = DetectionAccumulator(outlines, [GSD_M] * len(outlines))
     parts = []
     for scene in order or range(len(outlines)):
-        parts += gatherer.add(scene, sightings(scene, found[scene], 0.1 * (scene + 1)))
-    parts += gatherer.finish()
+        parts += accumulator.add(scene, detections(scene, found[scene], 0.1 * (scene + 1)))
+    parts += accumulator.finish()
     if not parts:
-        return sightings(0, [])
+        return detections(0, [])
     whole = CandidateDetections.joined(parts)
     return whole.of(np.lexsort((whole.number, whole.scene)))
 
@@ -68,7 +68,7 @@ WEST, EAST = placed(0, 0, 120, 100), placed(80, 0, 120, 100)
 def test_a_building_of_two_scenes_occurs_once() -> None:
     inside = placed(95, 40, 10, 10)
     drawn_otherwise = placed(95.5, 40.2, 10, 10)
-    layer = gathered([WEST, EAST], [[inside], [drawn_otherwise]])
+    layer = accumulated([WEST, EAST], [[inside], [drawn_otherwise]])
     assert len(layer) == 1
     assert layer.seen.tolist() == [2]
     # It lies farther from the edge of the western scene, which ends at 120.
@@ -80,7 +80,7 @@ def test_a_building_of_two_scenes_occurs_once() -> None:
 def test_a_whole_polygon_ranks_before_a_cut_one() -> None:
     # The western scene ends in the middle of it.
     cut, whole = placed(105, 40, 15, 10), placed(105, 40, 30, 10)
-    layer = gathered([WEST, EAST], [[cut], [whole]])
+    layer = accumulated([WEST, EAST], [[cut], [whole]])
     assert areas_m2(layer) == pytest.approx([300], rel=1e-3)
     assert layer.scene.tolist() == [1]
 
@@ -91,7 +91,7 @@ def test_one_that_merges_two_gives_way_to_both() -> None:
     both = placed(96, 40, 10.5, 10)
     third = placed(90, 0, 110, 100)
     # The merged polygon lies nearer to the edge of its scene.
-    layer = gathered([WEST, EAST, third], [[left, right], [both], []])
+    layer = accumulated([WEST, EAST, third], [[left, right], [both], []])
     assert len(layer) in (1, 2)
     total = sum(areas_m2(layer))
     assert total == pytest.approx(100, rel=0.06)
@@ -100,7 +100,7 @@ def test_one_that_merges_two_gives_way_to_both() -> None:
 def test_pieces_on_both_sides_of_a_seam_are_one() -> None:
     west, east = placed(0, 0, 100, 100), placed(100, 0, 100, 100)
     pieces = [placed(90, 40, 10, 12), placed(100.3, 40, 14.7, 12)]
-    layer = gathered([west, east], [[pieces[0]], [pieces[1]]])
+    layer = accumulated([west, east], [[pieces[0]], [pieces[1]]])
     assert len(layer) == 1
     assert areas_m2(layer) == pytest.approx([25 * 12], rel=2e-3)
     assert layer.area_m2 == pytest.approx([25 * 12], rel=5e-3)
@@ -110,9 +110,27 @@ def test_pieces_on_both_sides_of_a_seam_are_one() -> None:
     assert layer.seen.tolist() == [2]
 
 
+def test_houses_that_two_scenes_of_one_ground_cut_stay_apart() -> None:
+    """Each scene sees the neighbour, and draws it apart."""
+    houses = [placed(20, 0, 8, 6), placed(28, 0, 8, 6), placed(36, 0, 8, 6)]
+    drawn_again = [placed(20.2, 0, 8, 6.3), placed(28.2, 0, 8, 6.3), placed(36.2, 0, 8, 6.3)]
+    for shift in (0.0, 0.5, 60.0):
+        again = drawn_again if shift < 60 else []
+        later = [WEST, placed(shift, shift / 100, 120, 100)]
+        layer = accumulated(later, [houses, again])
+        assert len(layer) == 3
+        assert areas_m2(layer) == pytest.approx([48, 48, 48], rel=0.1)
+
+
+def test_a_piece_inside_of_the_other_scene_that_goes_on_beyond_it_is_one_building() -> None:
+    # The eastern scene's piece covers more than half of the western one's, and both are cut.
+    layer = accumulated([WEST, EAST], [[placed(85, 0, 35, 10)], [placed(85, 0, 55, 10)]])
+    assert areas_m2(layer) == pytest.approx([550], rel=2e-3)
+
+
 def test_corners_that_touch_across_a_seam_are_two_buildings() -> None:
     west, east = placed(0, 0, 100, 100), placed(100, 0, 100, 100)
-    layer = gathered([west, east], [[placed(90, 40, 10, 10)], [placed(100, 50, 10, 10)]])
+    layer = accumulated([west, east], [[placed(90, 40, 10, 10)], [placed(100, 50, 10, 10)]])
     assert len(layer) == 2
 
 
@@ -121,7 +139,7 @@ def test_a_building_over_a_corner_of_four_scenes_is_one() -> None:
     scenes = [placed(x, y, 100, 100) for x, y in corners]
     whole = placed(80, 70, 45, 55)
     found = [[shapely.intersection(scene, whole)] for scene in scenes]
-    layer = gathered(scenes, found)
+    layer = accumulated(scenes, found)
     assert len(layer) == 1
     assert areas_m2(layer) == pytest.approx([45 * 55], rel=2e-3)
     assert layer.seen.tolist() == [4]
@@ -129,7 +147,7 @@ def test_a_building_over_a_corner_of_four_scenes_is_one() -> None:
 
 def test_no_ground_counts_twice() -> None:
     one, other = placed(90, 40, 10, 10), placed(98, 40, 10, 10)
-    layer = gathered([WEST, EAST], [[one], [other]])
+    layer = accumulated([WEST, EAST], [[one], [other]])
     assert len(layer) == 2
     assert sum(areas_m2(layer)) == pytest.approx(180, rel=1e-3)
     assert shapely.area(shapely.intersection(*layer.geometry)) == pytest.approx(0, abs=1e-18)
@@ -139,25 +157,25 @@ def test_no_ground_counts_twice() -> None:
 def test_far_from_other_scenes_nothing_is_compared() -> None:
     # Two polygons of one scene that overlap are not compared.
     twice = [placed(10, 10, 10, 10), placed(10, 10, 10, 10)]
-    layer = gathered([WEST, EAST], [twice, []])
+    layer = accumulated([WEST, EAST], [twice, []])
     assert len(layer) == 2
     assert layer.cut.tolist() == [False, False]
 
 
 def test_classes_are_not_compared() -> None:
-    gatherer = DetectionAccumulator([WEST, EAST], [GSD_M] * 2)
+    accumulator = DetectionAccumulator([WEST, EAST], [GSD_M] * 2)
     parts = []
     for scene in (0, 1):
-        own = sightings(scene, [placed(95, 40, 10, 10)])
+        own = detections(scene, [placed(95, 40, 10, 10)])
         own.class_id[:] = scene + 1
-        parts += gatherer.add(scene, own)
-    assert sum(map(len, [*parts, *gatherer.finish()])) == 2
+        parts += accumulator.add(scene, own)
+    assert sum(map(len, [*parts, *accumulator.finish()])) == 2
 
 
 def test_a_missing_scene_does_not_block_the_others() -> None:
-    gatherer = DetectionAccumulator([WEST, EAST, None], [GSD_M] * 3)
-    assert gatherer.add(0, sightings(0, [placed(95, 40, 10, 10)])) == []
-    assert len(CandidateDetections.joined(gatherer.finish())) == 1
+    accumulator = DetectionAccumulator([WEST, EAST, None], [GSD_M] * 3)
+    assert accumulator.add(0, detections(0, [placed(95, 40, 10, 10)])) == []
+    assert len(CandidateDetections.joined(accumulator.finish())) == 1
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(0, 30))
@@ -176,8 +194,8 @@ def test_a_town_cut_into_scenes_is_the_town(seed: int, across: int, overlap: int
         found.append([one for one in seen if one.area * LON_M * LAT_M > 0.5])
     order = list(range(across))
     rng.shuffle(order)
-    layer = gathered(scenes, found, order)
-    again = gathered(scenes, found)
+    layer = accumulated(scenes, found, order)
+    again = accumulated(scenes, found)
     assert shapely.to_wkb(layer.geometry).tolist() == shapely.to_wkb(again.geometry).tolist()
     tree = shapely.STRtree(layer.geometry)
     for house in houses:
@@ -190,19 +208,19 @@ def test_a_town_cut_into_scenes_is_the_town(seed: int, across: int, overlap: int
 
 
 def test_little_is_held_where_scenes_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "_MIN_HELD", 10)
+    monkeypatch.setattr(deduplicate, "_MIN_HELD", 10)
     count = 60
     scenes = [placed(i * 100, 0, 120, 100) for i in range(count)]
     found = [
         [placed(i * 100 + x, y, 8, 8) for x in (2, 10, 50, 104, 110) for y in range(10, 90, 20)]
         for i in range(count)
     ]
-    gatherer = DetectionAccumulator(scenes, [GSD_M] * count)
+    accumulator = DetectionAccumulator(scenes, [GSD_M] * count)
     parts = []
     for scene in range(count):
-        parts += gatherer.add(scene, sightings(scene, found[scene]))
-    parts += gatherer.finish()
-    assert gatherer.most_held < 60
+        parts += accumulator.add(scene, detections(scene, found[scene]))
+    parts += accumulator.finish()
+    assert accumulator.most_held < 60
     # Coordinates 2 and 10 of a scene are 102 and 110 of the previous one.
     assert 60 * 4 * 3 <= sum(map(len, parts)) < 60 * 4 * 5
 
