@@ -28,6 +28,7 @@ from rooftrace.core.types import (
     SparseSource,
     Window,
 )
+from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.io.georeferenced import close_source, provenance_of
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.raster import is_small
@@ -262,8 +263,8 @@ class AdjacentImages(Mosaic):
     cache of decoded images. It can be pickled; one thread at a time may read.
 
     Args:
-        images: Images of one CRS, pixel size, dtype and number of bands; their headers are read
-            here.
+        images: Images of one CRS, pixel size, dtype, number and order of bands; their headers are
+            read here.
         name: Name in errors and reports.
 
     Raises:
@@ -378,6 +379,7 @@ class AdjacentImages(Mosaic):
                 f"{self.bands} of {self.dtype}, and is part of the same scene.",
                 remedy="Remove it from the folder, or convert it to the same bands and dtype.",
             )
+        self._check_order(image)
         if grid.crs is not common.crs and not grid.crs.equals(common.crs):
             raise GeoreferenceError(
                 f"{image.name} is in the coordinate system {grid.crs.name}; {first.name} is in "
@@ -403,6 +405,21 @@ class AdjacentImages(Mosaic):
                 "the images one by one, without --mosaic.",
             )
         return row, col
+
+    def _check_order(self, image: SparseSource) -> None:
+        """Raise an error for an image that names the bands of the first one in another order."""
+        first = self._images[0]
+        infos, common = band_infos(image), band_infos(first)
+        if infos == common:
+            return
+        own, others = name_bands(infos, image.name), name_bands(common, first.name)
+        if any(band in others and others.index(band) != index for index, band in enumerate(own)):
+            raise DataError(
+                f"{image.name} has the bands {', '.join(own)}; {first.name} has "
+                f"{', '.join(others)}, and is part of the same scene.",
+                remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
+                "-b 1, or predict the images one by one, without --mosaic.",
+            )
 
     def _check_dense(self, shape: tuple[int, int]) -> None:
         covered = sum(window.area_px for window in self._windows)

@@ -229,7 +229,7 @@ class RasterFile:
         self.check_blocks()
         self._hold_blocks(window)
         with self._dataset(str(window)) as dataset:
-            data = dataset.read(header.read_indexes, window=area)
+            data = _read_bands(dataset, header, window=area)
             mask = self._read_mask(dataset, area, window) if header.mask == "band" else None
         data, valid = self._interpreted(data, mask)
         if header.orientation != UPRIGHT:
@@ -254,7 +254,7 @@ class RasterFile:
                     return None
                 # GDAL reads the overview of exactly this shape.
                 shape = min(suitable)
-                data = dataset.read(header.read_indexes, out_shape=shape)
+                data = _read_bands(dataset, header, out_shape=shape)
                 mask = None
                 if header.mask == "band":
                     mask = dataset.read_masks(header.mask_band, out_shape=shape)
@@ -449,6 +449,19 @@ class RasterFile:
                     self._handle = None
         if keep_open:
             _OPEN_FILES.keep(self, header=header)
+
+
+def _read_bands(dataset: Any, header: Header, **part: Any) -> NDArray[Any]:
+    """Return the bands as they are stored, alpha last; those of several types in a common one."""
+    indexes = header.read_indexes
+    if len({dataset.dtypes[index - 1] for index in indexes}) == 1:
+        return np.asarray(dataset.read(indexes, **part))
+    bands = [dataset.read(index, **part) for index in indexes]
+    if header.alpha is not None:
+        # Values of alpha may not fit into the type of the colours.
+        bands[-1] = bands[-1] > 0
+    common = np.result_type(*bands[: len(header.indexes)])
+    return np.stack([band.astype(common) for band in bands])
 
 
 def _without_ink(data: NDArray[Any]) -> NDArray[Any]:

@@ -202,6 +202,21 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
                       "town")  # fmt: skip
 
 
+def test_bands_in_another_order_are_refused(tmp_path: Path, scene: np.ndarray) -> None:
+    """The bands of the scene are those of its first image: others had red and blue exchanged."""
+    orders = {"a": ("red", "green", "blue"), "b": ("blue", "green", "red"), "c": (None,) * 3}
+    images = {}
+    for name, order in orders.items():
+        path = write(tmp_path / f"{name}.tif", scene[:, *PLACES[name].slices()], PLACES[name])
+        with rasterio.open(path, "r+") as file:
+            file.descriptions = order
+        images[name] = open_raster(path)
+    with pytest.raises(DataError, match=r"b\.tif has the bands blue, green, red; .*a\.tif has red"):
+        AdjacentImages([images["a"], images["b"]], "scene")
+    # Without names the bands are taken to be in the usual order, as in one image.
+    AdjacentImages([images["a"], images["c"]], "scene")
+
+
 def test_coordinates_may_be_rounded_a_little(
     folder: Path, tmp_path: Path, scene: np.ndarray
 ) -> None:

@@ -257,6 +257,34 @@ def parts(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_bands_of_a_vrt_may_differ_in_type(tmp_path: Path) -> None:
+    """`gdalbuildvrt -separate` makes such files of bands of several products."""
+    values = np.random.default_rng(0).integers(0, 255, (3, 20, 30))
+    alpha = np.where(values[0] > 100, 255, 0)
+    kinds = {"red": np.uint8, "green": np.uint16, "blue": np.int16, "alpha": np.uint8}
+    for (name, kind), band in zip(kinds.items(), (*values, alpha)):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", driver="GTiff", height=20, width=30, count=1, dtype=kind
+        ) as file:
+            file.write(band.astype(kind), 1)
+    bands = [
+        f'<VRTRasterBand dataType="{gdal}" band="{number}"><ColorInterp>{name}</ColorInterp>'
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename>'
+        "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, (name, gdal) in enumerate(
+            zip(kinds, ("Byte", "UInt16", "Int16", "Byte")), start=1
+        )
+    ]
+    path = tmp_path / "bands.vrt"
+    sizes = 'rasterXSize="30" rasterYSize="20"'
+    path.write_text(f"<VRTDataset {sizes}>{''.join(bands)}</VRTDataset>")
+    source = open_raster(path)
+    raster = source.read()
+    assert (raster.data == values).all()
+    assert raster.data.dtype == source.dtype == np.int32
+    assert (raster.valid == (alpha > 0)).all()
+
+
 def test_a_vrt_is_its_parts_side_by_side(parts: Path) -> None:
     vrt(parts / "inner.vrt", "a.tif", "b.tif")
     source = open_raster(vrt(parts / "outer.vrt", "inner.vrt", "inner.vrt"))
