@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import command
+from command_line import call, command
 from rooftrace.testing import generate_scene, write_pairs
 
 
@@ -37,6 +37,14 @@ def test_for_programs(data: Path, tmp_path: Path) -> None:
     assert written["schema_version"] == 2
     part_of = {i: part for part, ids in written["parts"].items() for i in ids}
     assert part_of["copy_00000"] == part_of["synthetic_00003"]
+
+
+def test_the_labels_are_not_replaced(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text("{}")
+    code, answer = call("split", labels, "-o", labels)
+    assert (code, "would replace the input" in answer["error"]["message"]) == (2, True)
+    assert labels.read_text() == "{}"
 
 
 @pytest.mark.campaign

@@ -268,6 +268,11 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
 _RESERVED = {*DENSITY_COLUMNS, "buildings", "class", "id", "fid", "geom", "geometry"}
 
 
+def density_files(stem: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of the raster, the polygons and the picture that `write_density` writes."""
+    return beside(stem, ".tif"), beside(stem, ".gpkg"), beside(stem, ".png")
+
+
 def write_density(
     stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str
 ) -> tuple[Path, ...]:
@@ -287,7 +292,7 @@ def write_density(
     Raises:
         ExportError: A file cannot be written.
     """
-    raster, polygons, picture = (beside(stem, suffix) for suffix in (".tif", ".gpkg", ".png"))
+    raster, polygons, picture = density_files(stem)
     write_cog(raster, density.figures.columns(), density.grid)
     cells = CellGrid.of(density)
     shown = np.flatnonzero((density.figures.observed_m2 > 0) | (density.figures.buildings > 0))

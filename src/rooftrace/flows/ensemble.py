@@ -25,6 +25,7 @@ from rooftrace.flows.labelled_predictions import (
     predict_set,
     threshold_at,
 )
+from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference
@@ -158,6 +159,8 @@ def run_ensemble(
         BundleError, PredictError, ExportError: A model cannot be used, or `out` cannot be written.
     """
     _check(bundles, folders, out)
+    read = [path for folder in folders for path in folder.paths]
+    check_outputs([out], [*bundles, *read, None if split is None else parse_reference(split)[0]])
     members = [load(path, engine=engine, precision=precision) for path in bundles]
     combined = combine(members).bundle.spec
     sources = [open_labelled(members[0], folder, split) for folder in folders]

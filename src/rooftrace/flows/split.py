@@ -20,6 +20,7 @@ from rooftrace.audit.duplicates import (
 )
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import LabelReader, Progress
+from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.scene_extents import SceneExtents, outline_of
@@ -79,6 +80,7 @@ def run_split(
         LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
         GeoreferenceError: The split is by block, and an image has no georeference.
     """
+    check_outputs([out], data.paths)
     _check_options(by, group_pattern, block_m, gap_m)
     source, notes = _to_divide(open_source(data), stratify)
     units = _groups(source, by, group_pattern, data.path)

@@ -20,7 +20,7 @@ from rooftrace.core.errors import ConfigError, DataError, LayoutError, Rooftrace
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress
-from rooftrace.io.files import export_error
+from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -355,11 +355,7 @@ def _table_and_images(
         names = _names(images)
         rows = tuple(TableRow(index + 2, (names[path], "")) for index, path in enumerate(names))
         return RleTable(TableColumns.of(_COLUMNS, str(out)), rows, name=str(out)), list(names)
-    if out.exists() and out.samefile(sample):
-        raise ConfigError(
-            f"The table would be written over the sample {sample}.",
-            remedy="Write it under another name.",
-        )
+    check_outputs([out], [sample])
     table = RleTable.read(sample)
     return table, _listed(table, images)
 

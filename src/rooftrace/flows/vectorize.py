@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.files import export_error
+from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.legend import NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.vector_read import is_vector_file
@@ -423,12 +423,7 @@ def run_vectorize(
     """
     started = time.perf_counter()
     check_vector_path(out)
-    for given in (mask, score):
-        if given is not None and out.exists() and out.samefile(given):
-            raise ConfigError(
-                f"-o received {given}, which is also an input.",
-                remedy="Give another output file with -o.",
-            )
+    check_outputs([out], [mask, score])
     meter = _ProgressMeter(progress)
     source = open_mask(
         mask, threshold=threshold, classes=classes, score=score, progress=meter.advance

@@ -13,12 +13,12 @@ import secrets
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ConfigError, ExportError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Codes of the system's errors that say that a disk is full."""
@@ -33,6 +33,33 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Raise an error for a result that would replace an input; call it before the work.
+
+    Args:
+        outputs: Files that will be written.
+        inputs: Files that are read; None and what does not exist are left out.
+
+    Raises:
+        ConfigError: Two of them are one file, by whatever path.
+    """
+    given = {(one.st_dev, one.st_ino): path for path in inputs if path and (one := _stat(path))}
+    for path in outputs:
+        found = _stat(path)
+        replaced = None if found is None else given.get((found.st_dev, found.st_ino))
+        if replaced is not None:
+            raise ConfigError(
+                f"The result {path} would replace the input {replaced}.",
+                remedy="Give another name or folder with -o.",
+            )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    with suppress(OSError, ValueError):
+        return path.stat()
+    return None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config, did_you_mean
+from rooftrace.core.config import Config, did_you_mean, expand_path
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
@@ -223,6 +223,19 @@ class SourceConfig(Config):
     @property
     def globs(self) -> tuple[str, ...]:
         return (self.glob,) if isinstance(self.glob, str) else self.glob
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Absolute paths of the data and of their images, as far as they were given.
+
+        Relative ones begin in the current folder, as those of the command line do.
+        """
+        given = {"path": self.path, "images": self.images}
+        return tuple(
+            expand_path(text, Path.cwd(), key=key)
+            for key, text in given.items()
+            if text is not None
+        )
 
     def absolute(self) -> SourceConfig:
         """Return the same set with absolute paths, which are the same from every folder."""

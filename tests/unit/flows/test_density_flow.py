@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -59,6 +60,28 @@ def files(town: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Pat
         {"ward": ["west", "east"], "class": ["a", "b"]}, geometry=zones, crs=crs
     ).to_crs(4326).to_file(folder / "wards.gpkg")
     return folder
+
+
+def test_no_input_is_replaced(files: Path, tmp_path: Path) -> None:
+    """Results have no ending on the command line, so that the name of an input comes to mind."""
+    folder = Path(shutil.copytree(files, tmp_path / "town"))
+    inputs = [folder / "mask.tif", folder / "truth.gpkg"]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for name in ("mask", "truth"):
+        with pytest.raises(ConfigError, match="would replace the input"):
+            run_density(inputs, folder / name, cell_m=20)
+    with pytest.raises(ConfigError, match="would replace the input"):
+        run_zone_density(inputs, folder / "wards.gpkg", folder / "wards")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_labels_of_a_fit_are_not_replaced(files: Path, tmp_path: Path) -> None:
+    shutil.copy(files / "mask.tif", tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,label\nmask.tif,dense\n")
+    with pytest.raises(ConfigError, match=r"would replace the input .*labels\.csv"):
+        fit_images(tmp_path, labels, tmp_path / "labels")
+    assert labels.read_text().startswith("image,label\n")
 
 
 def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:

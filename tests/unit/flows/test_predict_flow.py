@@ -112,6 +112,18 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
         run_predict(both, read_models(bundle), tmp_path / "out")
 
 
+def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
+    """Pairs of images and masks may lie in one folder, and masks have the names of results."""
+    image = draw(tmp_path / "data" / "a.png", (20, 50))
+    label = draw(tmp_path / "data" / "a_mask.png", (20, 50))
+    before = label.read_bytes()
+    with pytest.raises(ConfigError, match=r"over .*a_mask\.png, and .* is not the results folder"):
+        run_predict(find_inputs([image]), read_models(bundle), tmp_path / "data")
+    assert label.read_bytes() == before
+    for _ in range(2):
+        run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out")
+
+
 @pytest.mark.parametrize("output", RESULT_FILES)
 def test_an_input_is_refused_where_a_requested_output_would_replace_it(
     bundle: Path, tmp_path: Path, output: SceneOutput

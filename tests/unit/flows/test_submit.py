@@ -190,7 +190,7 @@ def test_samples_that_cannot_be_filled_in(
 def test_what_is_wrong_with_the_paths(
     images: Path, sample: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="would be written over the sample"):
+    with pytest.raises(ConfigError, match="would replace the input"):
         run_submit([images], read_models(bundle), sample, sample=sample)
     with pytest.raises(ConfigError, match="is a folder"):
         run_submit([images], read_models(bundle), tmp_path)

@@ -228,7 +228,7 @@ def test_unreadable_values_are_refused(tmp_path: Path) -> None:
     assert "rooftrace compare NEW OLD -m default" in image.value.remedy
     # The content decides the format, so a raster may have the ending of a vector file.
     path = write(tmp_path / "mask.tif", HOUSES).rename(tmp_path / "mask.gpkg")
-    with pytest.raises(ConfigError, match="is also an input"):
+    with pytest.raises(ConfigError, match="would replace the input"):
         run_vectorize(path, path, PLAIN)
 
 

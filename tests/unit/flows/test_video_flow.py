@@ -255,7 +255,7 @@ def test_what_breaks_off(predictor: Predictor, tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_before_anything_is_done(
     source: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="over the video"):
+    with pytest.raises(ConfigError, match="would replace the input"):
         run_video(source, source, predictor=predictor)
     with pytest.raises(ConfigError, match=r"ends in \.csv or \.parquet"):
         run(source, predictor, tmp_path, table=tmp_path / "frames.txt")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.errors import ExportError
-from rooftrace.io.files import replacing, write_atomically
+from rooftrace.core.errors import ConfigError, ExportError
+from rooftrace.io.files import check_outputs, replacing, write_atomically
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
@@ -30,6 +30,18 @@ def test_permissions_follow_the_umask_also_where_a_library_makes_its_own_file(
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"plain.json": mode, "weights.safetensors": mode}
+
+
+def test_a_result_does_not_replace_an_input(tmp_path: Path) -> None:
+    given, other = tmp_path / "given.tif", tmp_path / "other.tif"
+    given.write_text("given")
+    other.write_text("other")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "hard.tif").hardlink_to(given)
+    check_outputs([other, tmp_path / "new.tif"], [given, None, tmp_path / "absent.tif"])
+    for same in (given, tmp_path / "link" / "given.tif", tmp_path / "hard.tif"):
+        with pytest.raises(ConfigError, match=r"would replace the input .*given\.tif"):
+            check_outputs([other, same], [None, given])
 
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def test_pieces_on_both_sides_of_a_seam_are_one() -> None:
     assert layer.seen.tolist() == [2]
 
 
-def test_houses_that_two_scenes_of_one_ground_cut_stay_apart() -> None:
-    """Each scene sees the neighbour, and draws it apart."""
+def test_houses_that_two_scenes_of_one_ground_cut_stay_separate() -> None:
+    """Each scene sees the neighbour, and draws it separately."""
     houses = [placed(20, 0, 8, 6), placed(28, 0, 8, 6), placed(36, 0, 8, 6)]
     drawn_again = [placed(20.2, 0, 8, 6.3), placed(28.2, 0, 8, 6.3), placed(36.2, 0, 8, 6.3)]
     for shift in (0.0, 0.5, 60.0):

@@ -19,6 +19,7 @@ from rooftrace.core.types import BoolArray, Ints, Polygons
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.partitions import MANIFEST
+from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
@@ -138,8 +139,16 @@ def read_buildings_layer(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
+        background = open_raster(path, palette="indices").nodata[0] == 0
+        if background:
+            note = (
+                f"{path} declares 0, its background, as nodata, so it does not say which ground "
+                "was seen: the bounds of its buildings count. If 0 is seen ground, unset it: "
+                "gdal_edit.py -unsetnodata FILE"
+            )
+            notes = (*notes, note)
         layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
-    return replace(layer, masks=(path,))
+    return layer if background else replace(layer, masks=(path,))
 
 
 def _mask_beside(path: Path) -> tuple[Path, ...]:

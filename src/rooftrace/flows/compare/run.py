@@ -45,7 +45,7 @@ from rooftrace.flows.compare.outputs import (
 )
 from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside
-from rooftrace.io.files import export_error, write_atomically, write_json
+from rooftrace.io.files import check_outputs, export_error, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.reproject import degrees_text, transform_points
 from rooftrace.predict.model_set import ModelSet
@@ -59,6 +59,10 @@ from rooftrace.vector.layer_offset import LEAST_PAIRS, LayerOffset, estimate_off
 _STEPS = 5
 _NOTED_OFFSET_M = 0.5
 """Length of an offset from which a note proposes to remove it."""
+
+
+_WRITTEN = ("compare.gpkg", "review.geojson", "cells.csv", "compare.json", "report.html")
+_ON_REQUEST = ("conflated.gpkg", "new.osm")
 
 
 @dataclass(frozen=True)
@@ -262,9 +266,7 @@ def run_compare(
         out / "report.html", comparison_page(report.figures(), compared, cells).encode()
     )
     step()
-    names = ["compare.gpkg", "review.geojson", "cells.csv", "compare.json", "report.html"]
-    if options.models is not None:
-        names += PROBABILITY_FILES
+    names = _WRITTEN if options.models is None else (*_WRITTEN, *PROBABILITY_FILES)
     return replace(
         report,
         files=(*(out / name for name in names), *files),
@@ -298,21 +300,16 @@ def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> No
         raise ConfigError(
             f"NEW and OLD are both {new}; expected two layers.", remedy="Give two different files."
         )
-    inside = [path for path in (new, old) if path.parent.resolve() == out.resolve()]
-    written = ["compare.gpkg", "review.geojson", "conflated.gpkg", "new.osm"]
-    if options.models is not None:
-        written += PROBABILITY_FILES
-    elif options.threshold is not None and not (is_raster(new) or is_raster(old)):
+    probabilities = () if options.models is None else PROBABILITY_FILES
+    read = (new, old, *options.imagery, options.area)
+    written = (*_WRITTEN, *_ON_REQUEST, *probabilities)
+    check_outputs((out / name for name in written), read)
+    is_given = options.models is None and options.threshold is not None
+    if is_given and not (is_raster(new) or is_raster(old)):
         raise ConfigError(
             f"--threshold received {options.threshold:g}, but neither NEW nor OLD is a raster.",
             remedy="Remove it, or give two rasters of probabilities, or two images with -m.",
         )
-    for path in inside:
-        if path.name in written:
-            raise ConfigError(
-                f"-o received {out}, where the results would replace the input {path}.",
-                remedy="Give another folder with -o.",
-            )
     if options.rules.move_m > options.rules.max_move_m:
         raise ConfigError(
             f"--move received {options.rules.move_m:g} m, which is more than --max-move, "

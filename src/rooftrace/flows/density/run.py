@@ -23,7 +23,14 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
-from rooftrace.density.files import beside, density_columns, draw_zones, write_density, write_table
+from rooftrace.density.files import (
+    beside,
+    density_columns,
+    density_files,
+    draw_zones,
+    write_density,
+    write_table,
+)
 from rooftrace.density.threshold import (
     DEFAULT_THRESHOLD,
     DensityThreshold,
@@ -37,6 +44,7 @@ from rooftrace.flows.density.inputs import (
     stem_of,
     trace_regions,
 )
+from rooftrace.io.files import check_outputs
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import degrees_text, reprojected
@@ -129,6 +137,7 @@ def run_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
+    check_outputs(density_files(stem), inputs)
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if polygons_path is not None:
@@ -254,6 +263,8 @@ def run_zone_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
+    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
+    check_outputs(files, [*inputs, zones])
     file = VectorFile(zones)
     layer = file.read(file.fields)
     if not len(layer):
@@ -290,7 +301,6 @@ def run_zone_density(
     figures = density_of_zones(outlines, traced[shapely.area(traced) >= min_area_m2], observed)
     if not (figures.built_m2 if observed is None else figures.observed_m2).any():
         raise _no_overlap(zones, layer, *place)
-    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
     columns = density_columns(figures, threshold, layer.values)
     write_polygons(files[0], layer.geometry, columns, layer.crs)
     write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
@@ -390,6 +400,7 @@ def run_by_image(
     """
     masks = _masks(data, glob)
     stem = stem_of(out, data.resolve().stem)
+    check_outputs([beside(stem, ".csv")], masks.values())
     shares = _shares(list(masks.values()), building, progress)
     return _report(list(masks), shares, threshold, stem)
 
@@ -421,6 +432,7 @@ def fit_images(
     rows = _read_labels(labels)
     stem = stem_of(out, labels.resolve().stem)
     masks = [_find(image, data, labels) for image, _ in rows]
+    check_outputs([beside(stem, ".csv"), beside(stem, ".json")], [labels, *masks])
     shares = _shares(masks, building, progress)
     known = np.isfinite(shares)
     names = np.array([label for _, label in rows], np.object_)

@@ -23,7 +23,7 @@ from rooftrace.core.machine import peak_rss_mb, result_versions, versions
 from rooftrace.core.text import escape_surrogates, list_and_count, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
-from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px, holds_results
 from rooftrace.flows.predict.report import PredictOutput, PredictReport
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
@@ -102,9 +102,9 @@ def run_predict(
         progress: See `PredictProgress`.
 
     Raises:
-        ConfigError: The results of two images would have the same name; an image would be
-            overwritten; a threshold was given for a model of more than two classes; outlines cannot
-            be refined with these options.
+        ConfigError: The results of two images would have the same name; an image, or a file that
+            no run has written, would be overwritten; a threshold was given for a model of more than
+            two classes; outlines cannot be refined with these options.
         DataError, BundleError, PredictError, ExportError: An image or the model cannot be used.
         MissingExtraError: A package is not installed: the cluster's, or pystac for `stac`.
     """
@@ -239,8 +239,8 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
         outputs: Names of the results.
 
     Raises:
-        ConfigError: The results of two images would have the same name, or an image would be
-            overwritten.
+        ConfigError: The results of two images would have the same name, or an image or a file
+            that no run has written would be overwritten.
         ExportError: See `check_vector_path`.
     """
     by_name: dict[str, SceneInput] = {}
@@ -253,6 +253,8 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
                 remedy="Predict them into different folders, or rename one of them.",
             )
     given = {scene.path.resolve() for scene in scenes}
+    # A folder of labelled images has masks of the same names.
+    is_own = holds_results(out)
     endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
     for scene in scenes:
         if {"polygons", "density"} & {*outputs}:
@@ -260,10 +262,18 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
         for ending in endings:
             target = out / (scene.name + ending)
             # Most results do not exist, which is known faster than where a path leads.
-            if target.exists() and target.resolve() in given:
+            if not target.exists():
+                continue
+            if target.resolve() in given:
                 raise ConfigError(
                     f"The result of {scene.path} would be written over the input {target}.",
                     remedy="Choose another folder with -o.",
+                )
+            if not is_own:
+                raise ConfigError(
+                    f"The result of {scene.path} would be written over {target}, and {out} is not "
+                    "the results folder of an earlier run.",
+                    remedy="Choose another folder with -o, or remove the file.",
                 )
 
 

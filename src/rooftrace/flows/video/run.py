@@ -17,7 +17,7 @@ from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.types import Progress
 from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
-from rooftrace.io.files import replacing
+from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
 from rooftrace.io.video_write import VideoWriter, check_video_name, video_sink
 from rooftrace.predict.ensemble import Combine
@@ -166,11 +166,8 @@ def _check_names(source: str | Path, out: Path, options: VideoOptions) -> None:
     check_video_name(out)
     if options.table is not None:
         check_table(options.table)
-    if not is_camera(source) and out.exists() and Path(source).exists() and out.samefile(source):
-        raise ConfigError(
-            f"The result would be written over the video {source}.",
-            remedy="Give it another name with -o.",
-        )
+    written = [out] if options.table is None else [out, options.table]
+    check_outputs(written, [None if is_camera(source) else Path(source)])
 
 
 class _Run:
