@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from rooftrace.core.config import did_you_mean, flatten
+from rooftrace.core.early_stopping import StopConfig, sign_of, stops_early
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first
 from rooftrace.io.files import write_atomically
@@ -41,8 +43,6 @@ _MAX_NUMBER = 1e15
 """Largest absolute value that is kept; larger numbers, NaN and infinities come from a damaged file
 or a run that diverged.
 """
-
-_LOWER_IS_BETTER = ("loss", "seconds")
 
 Figures = Mapping[str, float]
 
@@ -87,40 +87,28 @@ class RunRecord:
             return "damaged" if self.problems else "unfinished: no epoch"
         if isinstance(wanted, int) and self.rows[-1]["epoch"] >= wanted:
             return "finished"
-        if self.packaged or self._out_of_patience or self._out_of_time:
+        if self.packaged or self._stops_early:
             return "stopped early"
         if not isinstance(wanted, int):
             return "damaged"
         return f"unfinished: {self.rows[-1]['epoch']:.0f} of {wanted} epochs"
 
     @property
-    def _out_of_patience(self) -> bool:
-        # As `train.callbacks.stop_state`, which needs PyTorch.
-        patience, least = self.config.get("stop.patience"), self.config.get("stop.min_delta") or 0.0
-        if not isinstance(patience, int) or patience < 1:
+    def _stops_early(self) -> bool:
+        keys = {name: f"stop.{name}" for name in StopConfig.model_fields}
+        known = {name: self.config[key] for name, key in keys.items() if key in self.config}
+        try:
+            stop = StopConfig(**({"patience": 0} | known))
+        except ValidationError:
             return False
-        monitor, mode = str(self.config.get("stop.monitor")), self.config.get("stop.mode")
-        sign = -1 if mode == "min" or (mode != "max" and is_lower_better(monitor)) else 1
-        best: BestValue | None = None
-        for row in self.rows:
-            value = row.get(monitor)
-            if value is not None and (best is None or sign * (value - best.value) > least):
-                best = BestValue(value, int(row["epoch"]))
-        return best is not None and self.rows[-1]["epoch"] - best.epoch >= patience
-
-    @property
-    def _out_of_time(self) -> bool:
-        limit, last = self.config.get("stop.minutes"), self.rows[-1].get("seconds")
-        if limit is None or last is None or self.minutes is None:
-            return False
-        return self.minutes + last / 60 > float(limit)
+        return stops_early(self.rows, stop)
 
     def best(self, figure: str) -> BestValue | None:
         """Return the highest value, or the lowest of a loss; None if no epoch has one."""
         values = [(row[figure], int(row["epoch"])) for row in self.rows if figure in row]
         if not values:
             return None
-        sign = -1 if is_lower_better(figure) else 1
+        sign = sign_of(figure)
         value, epoch = max(values, key=lambda pair: (sign * pair[0], -pair[1]))
         return BestValue(value, epoch)
 
@@ -139,11 +127,6 @@ class RunRecord:
         """Training samples per second: the median over epochs, because the first may be slow."""
         rates = sorted(row["images_per_s"] for row in self.rows if "images_per_s" in row)
         return rates[len(rates) // 2] if rates else None
-
-
-def is_lower_better(figure: str) -> bool:
-    """Return whether the best value of a figure is its lowest."""
-    return any(word in figure for word in _LOWER_IS_BETTER)
 
 
 def find_runs(folder: Path) -> list[RunRecord]:
@@ -374,7 +357,7 @@ def compare_runs(runs: Sequence[RunRecord], sort: str = "val_iou") -> RunCompari
             f"--sort received {printable(sort)!r}, which no run has. {near}".strip(),
             remedy=f"Known: {', '.join(known)}.",
         )
-    lowest_first = sort in _LOWEST_FIRST or is_lower_better(sort)
+    lowest_first = sort in _LOWEST_FIRST or sign_of(sort) < 0
     with_value = [(value, run) for run in runs if (value := _value(run, sort)) is not None]
     with_value.sort(key=lambda pair: pair[0], reverse=not lowest_first)
     without = [run for run in runs if _value(run, sort) is None]

@@ -9,7 +9,6 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rooftrace.core.text import minutes_text, print_plain
+from rooftrace.core.early_stopping import Rows, StopConfig, StopState, stop_state, stops_early
+from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
-from rooftrace.train.config import StopConfig
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.task import TrainingTask
-
-Rows = Sequence[Mapping[str, float]]
 
 
 class MetricsRecorder(Callback):
@@ -363,55 +360,6 @@ _LINE_S = 60.0
 """Seconds between two lines of progress."""
 
 
-@dataclass(frozen=True)
-class StopState:
-    """Distance of a run from early stopping, by one figure.
-
-    Args:
-        epoch: Number of the best epoch so far, from 1; 0 if the figure was never a finite number.
-        value: Value of that epoch.
-        waited: Number of epochs since then.
-        diverged: The figure is a loss, and it is no longer a finite number.
-    """
-
-    epoch: int
-    value: float
-    waited: int
-    diverged: bool
-
-    def is_over(self, patience: int) -> bool:
-        return self.diverged or self.waited >= patience
-
-
-def stop_state(rows: Rows, stop: StopConfig) -> StopState:
-    """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`."""
-    epoch, best = 0, math.nan
-    for number, row in enumerate(rows, start=1):
-        value = row[stop.monitor]
-        if math.isfinite(value) and (epoch == 0 or stop.sign * (value - best) > stop.min_delta):
-            epoch, best = number, value
-    diverged = bool(rows) and "loss" in stop.monitor and not math.isfinite(rows[-1][stop.monitor])
-    return StopState(epoch, best, len(rows) - epoch, diverged)
-
-
-def is_out_of_time(rows: Rows, stop: StopConfig) -> bool:
-    """Return whether one more epoch, as long as the last, would end after the limit of minutes."""
-    if stop.minutes is None or not rows:
-        return False
-    return sum(row["seconds"] for row in rows) + rows[-1]["seconds"] > 60 * stop.minutes
-
-
-def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
-    """Return a clause that says why a run ended."""
-    if len(rows) >= epochs:
-        return f"all {epochs} epochs done"
-    if stop.minutes is not None and is_out_of_time(rows, stop):
-        return f"one more epoch would take longer than {minutes_text(stop.minutes)}"
-    if stop_state(rows, stop).diverged:
-        return f"{stop.monitor} is no longer a finite number"
-    return f"no better {stop.monitor} for {stop.patience} epochs"
-
-
 class EarlyStopping(Callback):
     """Ends a run after `patience` epochs without a better figure, and reports how near that is; or
     at its limit of minutes.
@@ -440,8 +388,7 @@ class EarlyStopping(Callback):
 
     def _decide(self, trainer: L.Trainer) -> StopState:
         now = stop_state(self._recorder.rows, self._stop)
-        over = self._stop.patience > 0 and now.is_over(self._stop.patience)
-        over = over or is_out_of_time(self._recorder.rows, self._stop)
+        over = stops_early(self._recorder.rows, self._stop)
         trainer.should_stop = trainer.should_stop or over
         return now
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, KindConfig
+from rooftrace.core.early_stopping import Mode, StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig
@@ -36,16 +37,6 @@ TUNE_TABLE = "tune"
 
 Key = tuple[str | int, ...]
 """Path to a value: keys of tables, and indices of lists."""
-
-
-Mode = Literal["auto", "min", "max"]
-
-
-def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
-    """Return 1 if more is better, -1 if less is; `auto` takes -1 for a loss."""
-    if mode == "auto":
-        return -1 if "loss" in monitor else 1
-    return 1 if mode == "max" else -1
 
 
 Decay = Annotated[float, Field(ge=0)]
@@ -232,32 +223,6 @@ class WatchConfig(Config):
                 "MLFLOW_TRACKING_PASSWORD instead"
             )
         return address
-
-
-class StopConfig(Config):
-    """Early stopping.
-
-    Args:
-        monitor: A figure of metrics.csv that measures how good an epoch was: `val_iou`, `val_loss`,
-            `val_iou/FOLDER`, `train_loss`, …
-        mode: Whether `min` or `max` is better; `auto` is `min` for a loss, else `max`.
-        patience: Epochs without a better value of `monitor` after which the run stops; 0 never
-            stops early.
-        min_delta: Smallest improvement that counts as better.
-        minutes: Minutes of training and validation after which the run stops; default no limit. The
-            run stops after the last epoch that ends in time, and has one epoch at least.
-    """
-
-    monitor: str = "val_iou"
-    mode: Mode = "auto"
-    patience: Annotated[int, Field(ge=0)] = 10
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
-    minutes: Positive | None = None
-
-    @property
-    def sign(self) -> Literal[-1, 1]:
-        """1 if a higher value of `monitor` is better, -1 if a lower one is."""
-        return sign_of(self.monitor, self.mode)
 
 
 class ExportConfig(Config):

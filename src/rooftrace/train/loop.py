@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from rooftrace.core.early_stopping import describe_end
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import print_plain
@@ -44,7 +45,6 @@ from rooftrace.train.callbacks import (
     ProgressLines,
     RunRecorder,
     SeedBatches,
-    describe_end,
 )
 from rooftrace.train.checkpoint import (
     UNUSABLE,

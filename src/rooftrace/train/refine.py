@@ -19,6 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rooftrace.core.early_stopping import StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.models.losses import masked_mean, one_hot, parse_loss, probabilities
@@ -31,7 +32,7 @@ from rooftrace.train.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from rooftrace.train.config import RefineConfig, ScheduleConfig, StopConfig, TrainConfig
+from rooftrace.train.config import RefineConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.loop import (
     FitResult,

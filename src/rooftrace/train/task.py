@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rooftrace.core.config import did_you_mean
+from rooftrace.core.early_stopping import sign_of
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import BoolArray
 from rooftrace.metrics.pixel import PixelCounts
@@ -27,7 +28,7 @@ from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import Click, draw_clicks, middle, next_click
 from rooftrace.models.losses import parse_loss, separation_loss
 from rooftrace.train.checkpoint import check_state_dict, checked_on_load
-from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig, sign_of
+from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.device import average_buffers, sum_over_processes
 

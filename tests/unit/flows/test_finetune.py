@@ -29,8 +29,7 @@ from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
 from rooftrace.testing import write_pairs  # noqa: E402
-from rooftrace.train.callbacks import describe_end, is_out_of_time  # noqa: E402
-from rooftrace.train.config import StopConfig, TrainConfig  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 
@@ -222,16 +221,6 @@ def test_frozen_statistics_do_not_change() -> None:
         with pytest.raises(ConfigError, match=rf"{key} keeps the \w+ of a start model"):
             parse_config({**raw, "model": {}, "optimizer": {key: value}},
                          TrainConfig, source="test")  # fmt: skip
-
-
-def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() -> None:
-    stop = StopConfig(minutes=1, patience=0)
-    rows = [{"epoch": 1.0, "seconds": 25.0, "val_iou": 0.5, "val_loss": 1.0}]
-    assert not is_out_of_time(rows, stop)
-    rows.append({**rows[0], "epoch": 2.0})
-    assert is_out_of_time(rows, stop)
-    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
-    assert not is_out_of_time(rows, StopConfig())
 
 
 @pytest.fixture(scope="module")

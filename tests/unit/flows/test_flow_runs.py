@@ -100,6 +100,7 @@ def test_no_runs_are_an_error(name: str, tmp_path: Path) -> None:
             False,
             "unfinished: 3 of 9 epochs",
         ),
+        ({"epochs": 9, "stop": {"minutes": "many"}}, False, "unfinished: 3 of 9 epochs"),
         ({"epochs": "many"}, False, "damaged"),
     ],
 )
@@ -110,6 +111,14 @@ def test_how_far_a_run_has_come(
     if packaged:
         (folder / "best_iou.rooftrace").write_bytes(b"")
     assert find_runs(tmp_path)[0].status == status
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_iou"])
+def test_a_run_whose_figure_was_no_number_has_stopped(monitor: str, tmp_path: Path) -> None:
+    """A loss stops a run at once, and another figure after `patience` epochs."""
+    stop = {"monitor": monitor, "patience": 3}
+    write(tmp_path / "a", [math.nan] * 3, epochs=9, stop=stop)
+    assert find_runs(tmp_path)[0].status == "stopped early"
 
 
 def test_a_run_without_an_epoch_yet(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
-"""A run stops by any figure, by the figures of all its epochs, and reports how near that is."""
+"""A run stops by any figure, and reports how near that is."""
 
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -17,65 +14,8 @@ from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.train.callbacks import describe_end, stop_state  # noqa: E402
-from rooftrace.train.config import (  # noqa: E402
-    StopConfig,
-    TrainConfig,
-    sign_of,
-)
+from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
-
-
-def rows(*values: float, monitor: str = "val_iou") -> list[dict[str, float]]:
-    return [{monitor: value} for value in values]
-
-
-def test_which_way_is_better() -> None:
-    for name in ("val_loss", "train_loss", "train_loss_generator"):
-        assert sign_of(name) == -1
-    for name in ("val_iou", "val_accuracy", "val_iou/town", "train_dice"):
-        assert sign_of(name) == 1
-    assert (sign_of("val_loss", "max"), sign_of("val_iou", "min")) == (1, -1)
-
-
-@pytest.mark.parametrize(
-    ("values", "stop", "expected"),
-    [
-        ((), {}, (0, 0)),
-        ((0.5,), {}, (1, 0)),
-        ((0.5, 0.6, 0.6, 0.59), {}, (2, 2)),
-        ((0.5, 0.6, 0.7, 0.6), {"mode": "min"}, (1, 3)),
-        ((0.5, 0.55, 0.65, 0.7), {"min_delta": 0.1}, (3, 1)),
-        ((math.nan, 0.5, math.nan), {}, (2, 1)),
-        ((math.nan, math.nan), {}, (0, 2)),
-    ],
-)
-def test_standing_by_hand(
-    values: tuple[float, ...], stop: dict[str, Any], expected: tuple[int, int]
-) -> None:
-    found = stop_state(rows(*values), StopConfig(**stop))
-    assert (found.epoch, found.waited) == expected
-    assert not found.diverged
-    if found.epoch:
-        assert found.value == values[found.epoch - 1]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_without_a_least_step_the_first_of_the_best_stands(values: list[float]) -> None:
-    found = stop_state(rows(*values), StopConfig())
-    assert found.epoch - 1 == values.index(max(values))
-
-
-def test_why_a_run_ended() -> None:
-    stop = StopConfig(monitor="val_loss", patience=4)
-    same = rows(0.5, 0.5, 0.5, monitor="val_loss")
-    assert describe_end(same, 3, stop) == "all 3 epochs done"
-    assert describe_end(same, 9, stop) == "no better val_loss for 4 epochs"
-    diverged = rows(0.5, math.nan, monitor="val_loss")
-    assert describe_end(diverged, 9, stop) == "val_loss is no longer a finite number"
-    # A folder without any building has no IoU: that is no divergence.
-    assert not stop_state(rows(0.5, math.nan), StopConfig()).diverged
-
 
 PLAIN = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "epochs=9",

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config, did_you_mean, parse_config, read_config
+from rooftrace.core.early_stopping import Mode, sign_of
 from rooftrace.core.errors import ConfigError
 from rooftrace.models.start import fill_from_start
-from rooftrace.train.config import TUNE_TABLE, Key, Mode, TrainConfig, find_open_values, sign_of
+from rooftrace.train.config import TUNE_TABLE, Key, TrainConfig, find_open_values
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -1,0 +1,130 @@
+"""Early stopping: which figures a run monitors, which direction is better, and when it ends.
+
+Training applies these rules to its epochs. `rooftrace runs` applies them to the files of a run, on
+a machine that may have no PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rooftrace.core.config import Config
+from rooftrace.core.text import minutes_text
+
+Rows = Sequence[Mapping[str, float]]
+"""Figures of the epochs of a run, in order; each row has the number of its epoch, from 1."""
+
+Mode = Literal["auto", "min", "max"]
+
+_LOWER_IS_BETTER = ("loss", "seconds")
+"""Words in the name of a figure whose lowest value is the best."""
+
+
+def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
+    """Return 1 if a higher value of a figure is better, -1 if a lower one is.
+
+    Args:
+        monitor: Name of the figure, such as `val_loss` or `val_iou/FOLDER`. The name of the folder
+            does not count.
+        mode: `min` or `max` states which is better; `auto` takes `min` for losses and for seconds.
+    """
+    if mode == "auto":
+        name = _without_folder(monitor)
+        return -1 if any(word in name for word in _LOWER_IS_BETTER) else 1
+    return 1 if mode == "max" else -1
+
+
+def _without_folder(monitor: str) -> str:
+    return monitor.partition("/")[0]
+
+
+class StopConfig(Config):
+    """Early stopping.
+
+    Args:
+        monitor: A figure of metrics.csv that measures how good an epoch was: `val_iou`, `val_loss`,
+            `val_iou/FOLDER`, `train_loss`, …
+        mode: Whether `min` or `max` is better; `auto` is `min` for a loss, else `max`.
+        patience: Epochs without a better value of `monitor` after which the run stops; 0 never
+            stops early.
+        min_delta: Smallest improvement that counts as better.
+        minutes: Minutes of training and validation after which the run stops; default no limit. The
+            run stops after the last epoch that ends in time, and has one epoch at least.
+    """
+
+    monitor: str = "val_iou"
+    mode: Mode = "auto"
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    minutes: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def sign(self) -> Literal[-1, 1]:
+        """1 if a higher value of `monitor` is better, -1 if a lower one is."""
+        return sign_of(self.monitor, self.mode)
+
+
+@dataclass(frozen=True)
+class StopState:
+    """Distance of a run from early stopping, by one figure.
+
+    Args:
+        epoch: Number of the best epoch so far, from 1; 0 if the figure was never a finite number.
+        value: Value of that epoch.
+        waited: Number of epochs since then.
+        diverged: The figure is a loss, and it is no longer a finite number.
+    """
+
+    epoch: int
+    value: float
+    waited: int
+    diverged: bool
+
+    def is_over(self, patience: int) -> bool:
+        return self.diverged or self.waited >= patience
+
+
+def stop_state(rows: Rows, stop: StopConfig) -> StopState:
+    """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`.
+
+    An epoch without the figure is as one whose figure is not a number.
+    """
+    epoch, best, value = 0, math.nan, math.nan
+    for row in rows:
+        value = row.get(stop.monitor, math.nan)
+        if math.isfinite(value) and (epoch == 0 or stop.sign * (value - best) > stop.min_delta):
+            epoch, best = int(row["epoch"]), value
+    last = int(rows[-1]["epoch"]) if rows else 0
+    is_loss = "loss" in _without_folder(stop.monitor)
+    diverged = bool(rows) and is_loss and not math.isfinite(value)
+    return StopState(epoch, best, last - epoch, diverged)
+
+
+def is_out_of_time(rows: Rows, stop: StopConfig) -> bool:
+    """Return whether one more epoch, as long as the last, would end after the limit of minutes."""
+    if stop.minutes is None or not rows:
+        return False
+    seconds = [row.get("seconds", 0.0) for row in rows]
+    return sum(seconds) + seconds[-1] > 60 * stop.minutes
+
+
+def stops_early(rows: Rows, stop: StopConfig) -> bool:
+    """Return whether a run ends after these epochs, by its patience or its limit of minutes."""
+    out_of_patience = stop.patience > 0 and stop_state(rows, stop).is_over(stop.patience)
+    return out_of_patience or is_out_of_time(rows, stop)
+
+
+def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
+    """Return a clause that says why a run ended."""
+    if len(rows) >= epochs:
+        return f"all {epochs} epochs done"
+    if stop.minutes is not None and is_out_of_time(rows, stop):
+        return f"one more epoch would take longer than {minutes_text(stop.minutes)}"
+    if stop_state(rows, stop).diverged:
+        return f"{stop.monitor} is no longer a finite number"
+    return f"no better {stop.monitor} for {stop.patience} epochs"

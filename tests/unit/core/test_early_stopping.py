@@ -1,0 +1,94 @@
+"""A run ends early by any figure, by the figures of all its epochs, or by its limit of minutes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.early_stopping import (
+    StopConfig,
+    describe_end,
+    is_out_of_time,
+    sign_of,
+    stop_state,
+    stops_early,
+)
+
+
+def rows(*values: float, monitor: str = "val_iou") -> list[dict[str, float]]:
+    return [{"epoch": float(n), monitor: value} for n, value in enumerate(values, start=1)]
+
+
+def test_which_way_is_better() -> None:
+    for name in ("val_loss", "train_loss", "train_loss_generator", "val_loss/town", "seconds"):
+        assert sign_of(name) == -1
+    # A folder may be called after a place, such as Fossloss.
+    for name in ("val_iou", "val_accuracy", "val_iou/fossloss", "train_dice", "images_per_s"):
+        assert sign_of(name) == 1
+    assert (sign_of("val_loss", "max"), sign_of("val_iou", "min")) == (1, -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "stop", "expected"),
+    [
+        ((), {}, (0, 0)),
+        ((0.5,), {}, (1, 0)),
+        ((0.5, 0.6, 0.6, 0.59), {}, (2, 2)),
+        ((0.5, 0.6, 0.7, 0.6), {"mode": "min"}, (1, 3)),
+        ((0.5, 0.55, 0.65, 0.7), {"min_delta": 0.1}, (3, 1)),
+        ((math.nan, 0.5, math.nan), {}, (2, 1)),
+        ((math.nan, math.nan), {}, (0, 2)),
+    ],
+)
+def test_standing_by_hand(
+    values: tuple[float, ...], stop: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    found = stop_state(rows(*values), StopConfig(**stop))
+    assert (found.epoch, found.waited) == expected
+    assert not found.diverged
+    if found.epoch:
+        assert found.value == values[found.epoch - 1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_without_a_least_step_the_first_of_the_best_stands(values: list[float]) -> None:
+    found = stop_state(rows(*values), StopConfig())
+    assert found.epoch - 1 == values.index(max(values))
+
+
+def test_why_a_run_ended() -> None:
+    stop = StopConfig(monitor="val_loss", patience=4)
+    same = rows(0.5, 0.5, 0.5, monitor="val_loss")
+    assert describe_end(same, 3, stop) == "all 3 epochs done"
+    assert describe_end(same, 9, stop) == "no better val_loss for 4 epochs"
+    diverged = rows(0.5, math.nan, monitor="val_loss")
+    assert describe_end(diverged, 9, stop) == "val_loss is no longer a finite number"
+    # A folder without any building has no IoU: that is no divergence.
+    assert not stop_state(rows(0.5, math.nan), StopConfig()).diverged
+    assert not stop_state(
+        rows(math.nan, monitor="val_iou/fossloss"), StopConfig(monitor="val_iou/fossloss")
+    ).diverged
+
+
+def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() -> None:
+    stop = StopConfig(minutes=1, patience=0)
+    rows = [{"epoch": 1.0, "seconds": 25.0, "val_iou": 0.5, "val_loss": 1.0}]
+    assert not is_out_of_time(rows, stop)
+    rows.append({**rows[0], "epoch": 2.0})
+    assert is_out_of_time(rows, stop)
+    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
+    assert not is_out_of_time(rows, StopConfig())
+
+
+def test_rows_that_are_missing_count_as_epochs() -> None:
+    found = stop_state([{"epoch": 1.0, "val_iou": 0.5}, {"epoch": 4.0}], StopConfig())
+    assert (found.epoch, found.waited, found.diverged) == (1, 3, False)
+    lost = [{"epoch": 1.0, "val_loss": 0.5}, {"epoch": 2.0}]
+    stop = StopConfig(monitor="val_loss")
+    assert stop_state(lost, stop).diverged
+    assert stops_early(lost, stop)
+    assert not stops_early(lost, StopConfig(monitor="val_loss", patience=0))
