@@ -187,6 +187,9 @@ def test_doctor_names_the_extra_of_a_missing_engine(monkeypatch: pytest.MonkeyPa
 
 def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
     draw(folder / "more" / "d.png", (64, 80))
+    # A run was stopped before it wrote run.json.
+    (folder / "stopped" / ".rooftrace").mkdir(parents=True)
+    draw(folder / "stopped" / "d_mask.png", (64, 80))
     (folder / "papers").mkdir()
     # Files there are not opened, which would take long.
     (folder / "papers" / "flight.txt").write_bytes((folder / "more" / "d.png").read_bytes())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.flows.predict.inputs import WORK_FOLDER
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -33,8 +34,6 @@ _KINDS = ("mask", "polygons", "preview", "density")
 _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
-# `rooftrace predict` keeps this folder until a run is finished.
-_BEGUN = ".rooftrace"
 _MOST_RECORD_BYTES = 64 * 2**20
 
 _INSIDE = "--"
@@ -102,7 +101,7 @@ def read_results(path: Path) -> ResultsFolder:
 
     try:
         names = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
-        begun = (path / _BEGUN).is_dir()
+        begun = (path / WORK_FOLDER).is_dir()
     except FileNotFoundError:
         return without_images("missing", f"The folder {path.name} is not there (any more).")
     except (NotADirectoryError, PermissionError) as error:

@@ -41,6 +41,7 @@ from rooftrace.predict.plan import RESULT_FILES
 
 __all__ = [
     "CATALOGUE_SUFFIXES",
+    "WORK_FOLDER",
     "PredictInputs",
     "SceneInput",
     "about_total_px",
@@ -53,6 +54,9 @@ __all__ = [
 
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparquet")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
+
+WORK_FOLDER = ".rooftrace"
+"""Name of the hidden folder for checkpoints and manifest, which a run has until it is finished."""
 
 _MAX_LISTED = 3
 """Maximum number of images outside of the area that a note lists."""
@@ -434,7 +438,7 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def holds_results(folder: Path) -> bool:
     """Return whether a run has written into a folder, or was stopped while it did."""
-    return (folder / "run.json").is_file() or (folder / ".rooftrace").is_dir()
+    return (folder / "run.json").is_file() or (folder / WORK_FOLDER).is_dir()
 
 
 def is_result(file: Path) -> bool:
@@ -449,7 +453,7 @@ def _folders_of_images(folder: Path) -> list[Path]:
     return [
         one
         for one in sorted(folders)
-        if not (one / "run.json").exists() and any(map(is_named_as_image, one.iterdir()))
+        if not holds_results(one) and any(map(is_named_as_image, one.iterdir()))
     ]
 
 

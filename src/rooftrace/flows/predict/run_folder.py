@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines.processor import CAP, this_processor
-from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, locked
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
@@ -30,9 +30,6 @@ __all__ = [
     "is_shared",
     "work_of",
 ]
-
-_WORK = ".rooftrace"
-"""Name of the hidden folder for checkpoints and manifest."""
 
 MADE = "made."
 """Prefix of the folders in which workers of a cluster write results."""
@@ -52,7 +49,7 @@ _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-
 
 def work_of(out: Path) -> Path:
     """Return the hidden folder of a run inside of its results folder."""
-    return out / _WORK
+    return out / WORK_FOLDER
 
 
 def checkpoints_of(out: Path, scene: SceneInput) -> Path:
@@ -116,7 +113,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         with self._open:
-            self._open.enter_context(locked(self._out / f"{_WORK}.lock", str(self._out)))
+            self._open.enter_context(locked(self._out / f"{WORK_FOLDER}.lock", str(self._out)))
             try:
                 self._sweep()
                 self._work.mkdir(exist_ok=True)
