@@ -25,7 +25,7 @@ from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.labels.folders import find_pairs
+from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import images_under
 from rooftrace.labels.rle.codec import NO_RUNS, Order, encode_runs
 from rooftrace.labels.rle.source import NamedImages
@@ -367,7 +367,7 @@ def _images(inputs: Sequence[Path]) -> list[Path]:
             raise DataError(f"There is no image at {given}.", remedy="Check the path.")
         if given.is_dir():
             # Masks are images, too, but not those of a table.
-            masks = {pair.key for pair in find_pairs(given)}
+            masks = masks_under(given)
             images += [path for path in images_under(given) if path not in masks]
         else:
             images.append(given)

@@ -51,7 +51,7 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.stac_item import item_key, link_of, links_of
-from rooftrace.labels.folders import find_pairs
+from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_sidecar
 
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
@@ -215,7 +215,7 @@ def _objects(url: str) -> Catalogue:
 
 def _tree(folder: Path) -> Catalogue:
     scenes, skipped = [], []
-    masks = {pair.key for pair in find_pairs(folder)}
+    masks = masks_under(folder)
     for where, folders, files in os.walk(folder):
         # `os.walk` does not follow links, so no link leads to an endless loop.
         results = holds_results(Path(where))
