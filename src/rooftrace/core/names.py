@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import escape_surrogates
@@ -18,6 +20,10 @@ _UNUSABLE = re.compile("[\x00-\x1f\x7f!;\\\\\ud800-\udfff]")
 """Control characters, characters that divide a path, and bytes that are not UTF-8."""
 
 _NOT_ID = re.compile(r"[^A-Za-z0-9._-]+")
+
+_NOT_QUOTABLE = re.compile(r'[^ -~]|["%\\]')
+"""Characters that browsers read in different ways in the quoted name of a download: those that are
+not printable ASCII, quotes, percent signs and backslashes (RFC 6266, appendix D)."""
 
 _MAX_CHARS = 120
 """Maximum length of the id of a scene, and of the name of an upload."""
@@ -62,6 +68,23 @@ def upload_name(name: str) -> str:
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(c if c.isalnum() or c in "-_. ()" else "_" for c in last).strip(" .")
     return kept[-_MAX_CHARS:] or UNNAMED
+
+
+def content_disposition(
+    name: str, kind: Literal["attachment", "inline"] = "attachment", *, plain: str = ""
+) -> str:
+    """Return the value of the header Content-Disposition (RFC 6266) for a name in any script.
+
+    Args:
+        name: Name of the file.
+        kind: `attachment` for a download, `inline` for a file that a browser shows.
+        plain: Name for programs that read only ASCII, such as curl, where `name` has other
+            characters; default `name` with `_` in place of each of them.
+    """
+    fit = _NOT_QUOTABLE.sub("_", name)
+    if fit == name:
+        return f'{kind}; filename="{name}"'
+    return f"{kind}; filename=\"{plain or fit}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def layer_name(name: str) -> str:

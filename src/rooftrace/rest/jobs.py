@@ -8,14 +8,13 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.names import upload_name
+from rooftrace.core.names import content_disposition, upload_name
 from rooftrace.engines.processor import PORTABLE_SET, this_processor
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
@@ -375,7 +374,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         if path.name.endswith(REVIEW_SUFFIX):
             return Response(
                 read_review(path), media_type=media_type_of(path.name),
-                headers={"Content-Disposition": f'attachment; filename="{path.name}"'},
+                headers={"Content-Disposition": content_disposition(path.name)},
             )  # fmt: skip
         return FileResponse(path, media_type=media_type_of(path.name), filename=known)
 
@@ -385,10 +384,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 def _attachment(job: Job, ending: str) -> str:
     """Return the header Content-Disposition of a download, named after the scene."""
     name = f"{PurePosixPath(job.name).stem}_{ending}"
-    quoted = quote(name, safe="")
-    # A name that needs quotation is for browsers; curl reads the other one.
-    plain = name if quoted == name else f"{job.id}{PurePosixPath(ending).suffix}"
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}"
+    return content_disposition(name, plain=f"{job.id}{PurePosixPath(ending).suffix}")
 
 
 def media_type_of(name: str) -> str:

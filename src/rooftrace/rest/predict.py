@@ -14,7 +14,6 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -23,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
+from rooftrace.core.names import content_disposition
 from rooftrace.core.text import in_api_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.vector_write import write_footprints
@@ -133,7 +133,11 @@ def predict_router(service: Service) -> APIRouter:
             body,
             media_type=_MEDIA_TYPES[form],
             headers=_headers(figures)
-            | {"Content-Disposition": _disposition(name), "Server-Timing": took, "Vary": "Accept"},
+            | {
+                "Content-Disposition": content_disposition(name, "inline"),
+                "Server-Timing": took,
+                "Vary": "Accept",
+            },
         )
 
     @router.get("/model", summary="Describe the model", operation_id="model")
@@ -311,13 +315,6 @@ def _headers(figures: Figures) -> dict[str, str]:
         "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _disposition(name: str) -> str:
-    """Return the header Content-Disposition (RFC 6266) of a file name in any script."""
-    if name.isascii():
-        return f'inline; filename="{name}"'
-    return f"inline; filename*=utf-8''{quote(name, safe='')}"
 
 
 def _media_range(text: str) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rooftrace.app.map.results import FolderCatalogue
-from rooftrace.app.map.review import attachment, review_router
+from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.flows.compare.run import CompareOptions, run_compare
@@ -366,13 +366,6 @@ def test_an_export_before_anything_is_accepted_is_an_empty_layer(
     path = tmp_path / f"town.{kind}"
     path.write_bytes(answer.content)
     assert len(geopandas.read_file(path)) == 0
-
-
-def test_a_download_keeps_a_name_in_any_script() -> None:
-    assert attachment("a_reviewed.gpkg") == 'attachment; filename="a_reviewed.gpkg"'
-    assert attachment('Süd "1".gpkg') == (
-        "attachment; filename=\"S_d _1_.gpkg\"; filename*=UTF-8''S%C3%BCd%20%221%22.gpkg"
-    )
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:

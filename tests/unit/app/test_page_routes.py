@@ -77,7 +77,10 @@ def test_a_download_is_of_the_threshold_that_it_names(client: TestClient, run: s
 
 def test_a_name_cannot_leave_its_header(client: TestClient, run: str) -> None:
     reported = client.get(f"/page/{run}/0/mask").headers["content-disposition"]
-    assert reported == "attachment; filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
+    assert reported == (
+        'attachment; filename="Z_rich (x)_mask.tif"; '
+        "filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
+    )
 
 
 @pytest.mark.parametrize(

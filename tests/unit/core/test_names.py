@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.names import check_vector_name, layer_name, result_name
+from rooftrace.core.names import check_vector_name, content_disposition, layer_name, result_name
 from rooftrace.core.text import escape_surrogates
 from rooftrace.io.gdal import check_utf8
 from rooftrace.io.vector_write import check_vector_path, write_polygons
@@ -84,3 +84,28 @@ def test_any_name_becomes_one_that_can_be_written(name: str) -> None:
     assert fit.isprintable() or not name.isprintable()
     first = layer_name(name)[0]
     assert first.isalnum() or first in "_ "
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a_reviewed.gpkg", 'attachment; filename="a_reviewed.gpkg"'),
+        ("a (1).gpkg", 'attachment; filename="a (1).gpkg"'),
+        (
+            'Süd "1".gpkg',
+            "attachment; filename=\"S_d _1_.gpkg\"; filename*=UTF-8''S%C3%BCd%20%221%22.gpkg",
+        ),
+        # Some browsers would read `%41` as `A`.
+        ("a%41.tif", "attachment; filename=\"a_41.tif\"; filename*=UTF-8''a%2541.tif"),
+        ("a\r\nb.tif", "attachment; filename=\"a__b.tif\"; filename*=UTF-8''a%0D%0Ab.tif"),
+    ],
+)
+def test_a_download_keeps_a_name_in_any_script(name: str, expected: str) -> None:
+    assert content_disposition(name) == expected
+
+
+def test_a_download_may_have_another_name_in_ascii() -> None:
+    assert content_disposition("屋根.tif", "inline", plain="7.tif") == (
+        "inline; filename=\"7.tif\"; filename*=UTF-8''%E5%B1%8B%E6%A0%B9.tif"
+    )
+    assert content_disposition("a.tif", "inline", plain="7.tif") == 'inline; filename="a.tif"'

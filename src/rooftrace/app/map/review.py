@@ -9,7 +9,6 @@ of the review, so undo and the rules for several reviewers hold as for an outlin
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 import shapely
@@ -43,6 +42,7 @@ from rooftrace.app.map.review_scene import (
 from rooftrace.app.map.scene import find_image, levels_of
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import DataError
+from rooftrace.core.names import content_disposition
 from rooftrace.core.types import Floats, RasterSource, Window
 from rooftrace.io.raster import open_raster
 from rooftrace.models.clicks import Click
@@ -252,17 +252,10 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         name = f"{scene.files.name}_reviewed.{format}"
         return Response(
             scene.exported(name, open), media_type=media_type_of(name),
-            headers={"Content-Disposition": attachment(name)},
+            headers={"Content-Disposition": content_disposition(name)},
         )  # fmt: skip
 
     return router
-
-
-def attachment(name: str) -> str:
-    """Return the header Content-Disposition (RFC 6266) of a download with a name in any script."""
-    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
-    header = f'attachment; filename="{plain}"'
-    return header if plain == name else f"{header}; filename*=UTF-8''{quote(name, safe='')}"
 
 
 MAX_CLICKS = 50

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rooftrace.app.page.results import Result, ResultStore, missing_file
 from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.names import content_disposition
 from rooftrace.core.text import in_page_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
@@ -231,8 +231,8 @@ def _with_http_errors(make: Callable[[], Made]) -> Made:
 
 
 def _attached(name: str, data: bytes, media_type: str) -> Response:
-    named = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-    return Response(data, media_type=media_type, headers=_FRESH | {"Content-Disposition": named})
+    headers = _FRESH | {"Content-Disposition": content_disposition(name)}
+    return Response(data, media_type=media_type, headers=headers)
 
 
 RAMP = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
