@@ -16,6 +16,12 @@ from rooftrace.core.types import Bounds, Floats, GeoGrid
 CRS84 = CRS.from_user_input("OGC:CRS84")
 """Degrees of longitude and latitude on WGS 84, in this order."""
 
+METRES_PER_DEGREE = 111_320.0
+"""Length in metres of a degree along the equator of WGS 84: 2π × 6,378,137 m / 360, rounded.
+
+A degree of latitude has 110,574 to 111,694 m. The constant serves for tolerances and pixel sizes.
+"""
+
 _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 

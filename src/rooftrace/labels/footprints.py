@@ -27,7 +27,7 @@ from rooftrace.core.types import (
 from rooftrace.io.files import export_error
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import METRES_PER_DEGREE, degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_polygons
@@ -59,8 +59,6 @@ _BLOCK_PX = 2048
 
 _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
-
-_METRES_PER_DEGREE = 111_320.0
 
 
 def scene_crs(scene: Scene) -> CRS:
@@ -146,7 +144,7 @@ class LayerBuilder:
         if not self.crs.is_geographic or (grid.crs is not None and grid.crs.is_geographic):
             return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # The scene is in metres, the layer in degrees.
-        return _BEND_PX * (grid.gsd_m or 1.0) / _METRES_PER_DEGREE
+        return _BEND_PX * (grid.gsd_m or 1.0) / METRES_PER_DEGREE
 
 
 def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:

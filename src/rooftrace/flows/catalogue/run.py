@@ -35,7 +35,7 @@ from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import CRS84, reprojected, transform_points
+from rooftrace.io.reproject import CRS84, METRES_PER_DEGREE, reprojected, transform_points
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import PredictProgress
@@ -52,8 +52,6 @@ _MERGE_LEVEL = 16
 
 _BEND_PX = 0.1
 """Maximum deviation in pixels of the edges of a scene that are reprojected."""
-
-_METRES_PER_DEGREE = 111_320.0
 
 _FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
 
@@ -464,7 +462,7 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
     with _explained(layer):
         crs = CRS.from_user_input(pyogrio.read_info(layer.polygons)["crs"])
-    bend_deg = _BEND_PX * layer.gsd_m / _METRES_PER_DEGREE
+    bend_deg = _BEND_PX * layer.gsd_m / METRES_PER_DEGREE
     return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 
