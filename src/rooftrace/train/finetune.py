@@ -79,8 +79,9 @@ def finetune_config(
 ) -> TrainConfig:
     """Return the configuration of a fine-tuning run, except its length.
 
-    Loss, second head and scale are those of the start model. Crops are as large as its own, or as
-    the images if these are smaller. Augmentation is that of the recipe of the bundled model, with
+    Loss, second head and scale are those of the start model, and so is the full scale of pixel
+    values if the images have its pixel type. Crops are as large as its own, or as the images if
+    these are smaller. Augmentation is that of the recipe of the bundled model, with
     a narrower range of scales, since all images come from the same place. The less ground is
     labelled, the larger is the share of the start model's weights in the tuned ones.
 
@@ -132,7 +133,10 @@ def finetune_config(
         raw["interpolated_gsd_m"] = spec.interpolated_gsd_m
         least_m = spec.least_gsd_m or spec.gsd_m
         raw["augment"]["gsd_range_m"] = [0.75 * least_m, 1.35 * spec.gsd_m]
-    for key in ("loss", "separation"):
+    keys = ["loss", "separation"]
+    if next(iter(scenes)).image.dtype == spec.numpy_dtype:
+        keys.append("full_scale")
+    for key in keys:
         if recorded.get(key) is not None:
             raw[key] = recorded[key]
     if recorded.get("model", {}).get("encoder") is None:

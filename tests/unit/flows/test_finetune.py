@@ -128,6 +128,20 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     assert again == config
 
 
+def test_the_full_scale_is_that_of_the_start_model_if_the_pixel_type_is_its_own(
+    tmp_path: Path,
+) -> None:
+    data, labels = write_tiles(tmp_path / "data", 5), LabelConfig()
+    scenes, spec = open_source(data, labels), default_bundle().spec
+    training = {**spec.training, "full_scale": 4095.0}
+    for dtype, expected in (("uint8", 4095.0), ("uint16", None)):
+        config = finetune_config(
+            "default", spec.model_copy(update={"training": training, "dtype": dtype}), data, scenes,
+            labels, tmp_path / "split.json", minutes=3,
+        )  # fmt: skip
+        assert config.full_scale == expected
+
+
 def test_the_share_of_the_start_model_counts_only_images_that_are_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
