@@ -257,8 +257,16 @@ _LEANING = (
 )
 
 
-def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
-    """Return `label.offset` if the labels of the set or of single scenes are 2 px or more off."""
+def offset_findings(
+    offsets: Sequence[Offset], label_shift_px: tuple[int, int] = (0, 0)
+) -> list[Finding]:
+    """Return `label.offset` if the labels of the set or of single scenes are 2 px or more off.
+
+    Args:
+        offsets: Offsets of the labels as they were read.
+        label_shift_px: Shift of the labels that the configuration of the set has already, in pixels
+            down and to the right. The value that the remedy names includes it.
+    """
     scenes = [o for o in offsets if o.level == "scene"]
     sure = sorted((o for o in scenes if o.confidence >= SURE), key=lambda o: -o.px)
     off = [o for o in sure if o.px >= OFF_PX]
@@ -276,6 +284,9 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
     if whole:
         most = max(whole, key=lambda o: o.scenes)
         where = _direction(most.rows, most.cols)
+        rows, cols = label_shift_px
+        total = [rows + round(most.rows), cols + round(most.cols)]
+        instead = f" instead of [{rows}, {cols}]" if any(label_shift_px) else ""
         return [
             Finding(
                 "label.offset",
@@ -284,8 +295,8 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
                 f"({most.scenes} scenes together)",
                 f"They fit best when shifted {where}. A model would learn outlines at the wrong "
                 f"place. {method}",
-                f"Shift them: label_shift_px = [{round(most.rows)}, {round(most.cols)}] in the "
-                f"configuration of the set. Look at some scenes and inspect again. {_LEANING}",
+                f"Shift them: label_shift_px = {total}{instead} in the configuration of the set. "
+                f"Look at some scenes and inspect again. {_LEANING}",
                 ids,
                 len(off),
             )

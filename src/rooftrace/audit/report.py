@@ -263,7 +263,7 @@ def run_audit(
     second = None if against is None else _measure(against, _count(source), total, progress)
     found = [
         *findings_of(first.facts, first.source),
-        *offset_findings(first.offsets),
+        *offset_findings(first.offsets, first.source.label_shift_px),
         *duplicate_findings(
             first.facts,
             None if second is None else second.facts,

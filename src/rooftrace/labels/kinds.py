@@ -376,7 +376,12 @@ class ShiftedLabel:
 
 def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
     """Return the set with all labels shifted by (rows down, columns to the right)."""
-    return replace(source, open_scene=partial(_open_shifted, source.open_scene, shift_yx))
+    rows, cols = source.label_shift_px
+    return replace(
+        source,
+        open_scene=partial(_open_shifted, source.open_scene, shift_yx),
+        label_shift_px=(rows + shift_yx[0], cols + shift_yx[1]),
+    )
 
 
 def _open_shifted(

@@ -93,6 +93,7 @@ class SceneSet:
         notes: Assumptions and omissions that the user should see.
         class_counts: Pixels of each class in the scenes, if they were counted.
         label_file: File that holds the labels of all scenes, if they are not in files of their own.
+        label_shift_px: Shift that was applied to all labels, in pixels down and to the right.
     """
 
     name: str
@@ -107,6 +108,7 @@ class SceneSet:
     notes: tuple[str, ...] = ()
     class_counts: ClassCounts | None = None
     label_file: Path | None = None
+    label_shift_px: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(

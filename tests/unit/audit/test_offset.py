@@ -27,10 +27,11 @@ from rooftrace.audit.offset import (
     estimate_offsets,
     offset_findings,
 )
+from rooftrace.audit.report import run_audit
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import open_source
+from rooftrace.labels.kinds import open_source, shift_labels
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.testing import generate_scene
 
@@ -169,6 +170,15 @@ def test_a_set_that_is_off_is_one_finding() -> None:
     assert re.match(r"They fit best when shifted \d\.\d px up", finding.detail)
     assert re.match(r"Shift them: label_shift_px = \[-\d, -?\d\]", finding.remedy)
     assert finding.count == len(finding.ids) >= 4
+
+
+def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
+    source = shift_labels(set_of(6, open_shifted((8, 0))), (-4, 1))
+    audit = run_audit(source)
+    (finding,) = (f for f in audit.findings if f.key == "label.offset")
+    assert "label_shift_px = [-8, 0] instead of [-4, 1] in the" in finding.remedy
+    (finding,) = offset_findings(audit.data.offsets)
+    assert "label_shift_px = [-4, -1] in the configuration" in finding.remedy
 
 
 @pytest.mark.campaign
