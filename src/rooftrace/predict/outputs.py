@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
-from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
@@ -143,7 +143,10 @@ class SceneOutputs:
         self._preview: Preview | None = None
         if "preview" in outputs:
             self._preview = Preview(source.grid, source.bands, source.dtype, plan.spec.legend)
-        self._density = _density(plan) if "density" in outputs else None
+        self._density: DensityAccumulator | None = None
+        self._no_density = ""
+        if "density" in outputs:
+            self._density, self._no_density = _density(plan)
         self._outline = ValidOutline(source.grid) if plan.options.outline else None
         self._found: FootprintSet | None = None
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
@@ -242,10 +245,8 @@ class SceneOutputs:
         seconds = time.perf_counter() - self._started
         pixels = plan.source.grid.height * plan.source.grid.width
         notes = [*plan.notes]
-        # By default the density is made where it can be.
-        is_asked = plan.options.outputs != OUTPUTS or plan.options.cell_m != AS_FOUND.cell_m
-        if "density" in plan.options.outputs and is_asked and (reason := _no_density(plan)):
-            notes.append(f"{plan.source.name}: no density was made: {reason}.")
+        if self._no_density and (_is_density_asked(plan) or plan.contradicts_georeference):
+            notes.append(f"{plan.source.name}: no density was made: {self._no_density}.")
         if tiles.tiles_failed:
             notes.append(
                 f"{plan.source.name}: "
@@ -319,31 +320,50 @@ def _assembler(plan: ScenePlan, spill: Path | None) -> FootprintAssembler:
     )
 
 
-def _no_density(plan: ScenePlan) -> str:
-    """Return why a scene gets no density by cells; "" if it gets one."""
-    cell_m, gsd_m = plan.options.cell_m, plan.gsd_m
-    if gsd_m is None:
-        return "its metres per pixel are not known; give them with --gsd"
-    if max(plan.source.grid.shape) * gsd_m < _MIN_CELLS * cell_m:
-        return f"it is less than {_MIN_CELLS} cells of {cell_m:g} m long; choose a smaller --cell"
-    if cell_m < 2 * gsd_m:
-        return f"cells of {cell_m:g} m are less than two pixels wide; choose a larger --cell"
-    return ""
+def _density(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
+    """Return the accumulator; where no density can be made, None and the reason.
 
+    Cells lie on the ground, so that the georeference counts, also where `--gsd` contradicts it.
 
-def _density(plan: ScenePlan) -> DensityAccumulator | None:
-    """Return the accumulator; None if metres are unknown or the scene is too small."""
+    Raises:
+        ConfigError: The user asked for a density whose cells are too many.
+    """
     grid, cell_m = plan.source.grid, plan.options.cell_m
-    if _no_density(plan):
-        return None
-    has_metres = grid.crs is not None and grid.gsd_m is not None
+    own_m = grid.gsd_m
+    gsd_m = plan.options.gsd_m if own_m is None else own_m
+    if gsd_m is None:
+        return None, "its metres per pixel are not known; give them with --gsd"
+    if max(grid.shape) * gsd_m < _MIN_CELLS * cell_m:
+        reason = f"it is less than {_MIN_CELLS} cells of {cell_m:g} m long"
+        return None, f"{reason}{_measured(plan)}; choose a smaller --cell"
+    if cell_m < 2 * max(grid.gsd_yx_m or (gsd_m,)):
+        reason = f"cells of {cell_m:g} m are less than two pixels wide"
+        return None, f"{reason}{_measured(plan)}; choose a larger --cell"
     try:
-        return DensityAccumulator(
+        accumulator = DensityAccumulator(
             grid,
             cell_m,
             building_class=plan.spec.building_class,
-            gsd_m=None if has_metres else plan.options.gsd_m,
+            gsd_m=gsd_m if own_m is None else None,
             name=plan.source.name,
         )
-    except GeoreferenceError:
-        return None
+    except (ConfigError, GeoreferenceError) as error:
+        if isinstance(error, ConfigError) and _is_density_asked(plan):
+            raise
+        return None, error.message.removesuffix(".")
+    return accumulator, ""
+
+
+def _measured(plan: ScenePlan) -> str:
+    """Return the metres per pixel of a georeference that `--gsd` contradicts, as a remark."""
+    if not plan.contradicts_georeference:
+        return ""
+    return f" by its georeference, which says {plan.source.grid.gsd_m:.3g} m per pixel"
+
+
+def _is_density_asked(plan: ScenePlan) -> bool:
+    """Return True if the user chose outputs or cells; by default it is made where it can be."""
+    options = plan.options
+    return "density" in options.outputs and (
+        options.outputs != OUTPUTS or options.cell_m != AS_FOUND.cell_m
+    )

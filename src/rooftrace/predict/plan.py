@@ -238,6 +238,12 @@ class ScenePlan:
         return given if given is not None else self.source.grid.gsd_m
 
     @property
+    def contradicts_georeference(self) -> bool:
+        """True if the given metres per pixel differ from those of the georeference."""
+        given, own = self.options.gsd_m, self.source.grid.gsd_m
+        return given is not None and own is not None and abs(given / own - 1) > _OTHER_GSD
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Assumptions about place, scale, bands and values; the scene may be sampled for them."""
         scale = (self.scaling.note,) if self.scaling.note else ()
@@ -246,12 +252,11 @@ class ScenePlan:
     def _place_notes(self) -> Iterator[str]:
         """Notes on a georeference that is not used as its file states it."""
         grid, given, name = self.source.grid, self.options.gsd_m, self.source.name
-        own = grid.gsd_m
-        if given is not None and own is not None and abs(given / own - 1) > _OTHER_GSD:
+        if self.contradicts_georeference:
             yield (
-                f"{name}: its georeference says {own:.3g} m per pixel, but {given:g} m were given, "
-                "which count for the scale of the model and for areas. Coordinates stay those of "
-                "the georeference."
+                f"{name}: its georeference says {grid.gsd_m:.3g} m per pixel, but {given:g} m were "
+                "given, which count for the scale of the model and for areas. Coordinates stay "
+                "those of the georeference."
             )
         if grid.crs is None and not grid.transform.is_identity:
             yield (

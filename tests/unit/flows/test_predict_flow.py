@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from PIL import Image
 
 from raster_files import write_geotiff
@@ -248,6 +249,43 @@ def test_a_density_that_cannot_be_made_is_said(
     found = [note for note in report.notes if "no density was made" in note]
     assert len(found) == bool(reason)
     assert reason in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("pixel_m", "cell_m", "reason"),
+    [
+        (200.0, 100.0, "cells of 100 m are less than two pixels wide by its georeference"),
+        (200.0, 20.0, "cells of 20 m are less than two pixels wide by its georeference"),
+        (0.001, 1.0, "less than 3 cells of 1 m long by its georeference"),
+    ],
+)
+def test_cells_are_measured_by_the_georeference_that_the_given_gsd_contradicts(
+    pixel_m: float, cell_m: float, reason: str, bundle: Path, tmp_path: Path
+) -> None:
+    data = np.full((3, 1000, 90), 40, dtype=np.uint8)
+    place = Affine(pixel_m, 0, 5e5, 0, -pixel_m, 9e6)
+    path = write_geotiff(tmp_path / "a.tif", data, transform=place)
+    options = SceneOptions(gsd_m=0.5, cell_m=cell_m)
+    report = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options)
+    (output,) = report.outputs
+    assert output.mask is not None
+    assert output.density is None
+    (note,) = [note for note in report.notes if "no density was made" in note]
+    assert reason in note
+
+
+def test_a_density_of_too_many_cells_fails_only_where_it_was_asked_for(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.density.cells.MAX_CELLS", 3)
+    data = np.full((3, 100, 90), 40, dtype=np.uint8)
+    path = write_geotiff(tmp_path / "a.tif", data, transform=Affine(6, 0, 5e5, 0, -6, 9e6))
+    models = read_models(bundle)
+    report = run_predict(find_inputs([path]), models, tmp_path / "out", SceneOptions())
+    assert report.outputs[0].mask is not None
+    asked = SceneOptions(outputs=("density",))
+    with pytest.raises(ConfigError, match="at most 3 are expected"):
+        run_predict(find_inputs([path]), models, tmp_path / "asked", asked)
 
 
 def test_results_in_the_folder_of_the_images_are_no_inputs(
