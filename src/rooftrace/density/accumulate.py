@@ -1,8 +1,9 @@
 """Built-up density of a scene by grid cell or by zone, from its mask and its buildings.
 
-Built-up shares of cells come from the pixels of a mask. Without a mask they come from the exact
-areas of the polygons, as those of zones always do. The file holds the counting of pixels by cell,
-the distances to the nearest neighbours, and the accumulator that combines both.
+Built-up shares come from a mask; without a mask they come from the exact areas of the polygons.
+Pixels count in the cell of their centre; zones divide the regions of the pixels exactly. The file
+holds the counting of pixels by cell, the distances to the nearest neighbours, and the accumulator
+that combines both.
 """
 
 from __future__ import annotations
@@ -526,7 +527,10 @@ def _check_cell(cell_m: float, grid: GeoGrid, gsd_m: float | None, name: str) ->
 
 
 def density_of_zones(
-    zones: Polygons, buildings: Polygons, observed: Polygons | None = None
+    zones: Polygons,
+    buildings: Polygons,
+    observed: Polygons | None = None,
+    built: Polygons | None = None,
 ) -> DensityFigures:
     """Return the figures of each zone.
 
@@ -535,8 +539,10 @@ def density_of_zones(
 
     Args:
         zones: (n,) valid polygons and multipolygons on a plane in metres; they may overlap.
-        buildings: (k,) valid polygons on this plane; no two overlap.
+        buildings: (k,) valid polygons of the buildings that are counted, on this plane.
         observed: Polygons without overlaps of the observed area; None: everything is observed.
+        built: Polygons without overlaps of the built-up area, which lie in the observed area; None:
+            `buildings`, of which no two overlap then.
 
     Returns:
         Figures (n,).
@@ -548,8 +554,8 @@ def density_of_zones(
     building, zone = tree.query(shapely.points(tally.sorted()[0]), predicate="intersects")
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
-    built = _common_area(zones, tree, buildings)
-    return DensityFigures(area, seen, built, *tally.figures(zone, building, len(zones)))
+    built_m2 = _common_area(zones, tree, buildings if built is None else built)
+    return DensityFigures(area, seen, built_m2, *tally.figures(zone, building, len(zones)))
 
 
 def _common_area(zones: Polygons, tree: shapely.STRtree, polygons: Polygons) -> Floats:

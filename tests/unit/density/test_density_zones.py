@@ -42,6 +42,15 @@ def test_zones_that_overlap_and_exceed_the_observed_area() -> None:
     assert np.isnan(figures.built_up_share[2])
 
 
+def test_a_built_up_area_other_than_the_counted_buildings() -> None:
+    zones, houses = boxes((0, 0, 10, 10)), boxes((1, 1, 3, 3), (6, 6, 9, 9))
+    figures = density_of_zones(zones, houses, boxes((0, 0, 5, 10)), boxes((1, 1, 2, 2)))
+    assert figures.built_m2.tolist() == [1]
+    assert figures.built_up_share.tolist() == [pytest.approx(1 / 50)]
+    assert figures.buildings.tolist() == [2]
+    assert figures.mean_area_m2.tolist() == [pytest.approx(6.5)]
+
+
 def test_a_hole_does_not_belong_to_its_zone() -> None:
     ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
     figures = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))

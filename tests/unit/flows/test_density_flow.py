@@ -148,6 +148,41 @@ def test_zones(files: Path, tmp_path: Path) -> None:
         assert picture.width > 400
 
 
+@pytest.fixture
+def half_seen(tmp_path: Path) -> Path:
+    """Write m.tif with nodata in its south, b.gpkg with two buildings, and z.gpkg, one zone."""
+    mask = np.zeros((200, 100), np.uint8)
+    mask[20:40, 20:40] = 1
+    mask[100:103, 60:63] = 1
+    mask[150:] = 255
+    write_mask(tmp_path / "m.tif", mask, "EPSG:32633", Affine(1, 0, 5e5, 0, -1, 5e6))
+    houses = [box(500018, 4999958, 500042, 4999982), box(500050, 4999810, 500090, 4999840)]
+    zone = [box(500000, 4999800, 500100, 5000000)]
+    for name, shapes in (("b", houses), ("z", zone)):
+        gpd.GeoDataFrame(geometry=shapes, crs=32633).to_file(tmp_path / f"{name}.gpkg")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "min_area_m2", "buildings"),
+    [(["m.tif"], 0.0, 2), (["m.tif"], 50.0, 1), (["m.tif", "b.gpkg"], 0.0, 2),
+     (["b.gpkg", "m.tif"], 1000.0, 1)],
+)  # fmt: skip
+def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
+    inputs: list[str], min_area_m2: float, buildings: int, half_seen: Path
+) -> None:
+    given = [half_seen / name for name in inputs]
+    zones = run_zone_density(given, half_seen / "z.gpkg", half_seen / "z", min_area_m2=min_area_m2)
+    zone = gpd.read_file(zones.files[0]).loc[0]
+    assert zone["built_up_share"] == pytest.approx((400 + 9) / 15000)
+    assert zone["observed_share"] == pytest.approx(0.75)
+    assert zone["buildings"] == buildings
+    cells = run_density(given, half_seen / "c", cell_m=100, min_area_m2=min_area_m2).total
+    assert cells is not None
+    assert float(cells.built_up_share) == pytest.approx(zone["built_up_share"])
+    assert int(cells.buildings) == buildings
+
+
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:
     report = run_zone_density([files / "truth.gpkg"], files / "wards.gpkg", tmp_path / "z")
     assert report.classes[None] == 0

@@ -275,12 +275,12 @@ def run_zone_density(
     notes = []
     if layer.repaired:
         notes.append(f"{layer.repaired} zones had invalid outlines, which were repaired")
-    traced, observed = np.empty(0, np.object_), None
+    built, observed = None, None
     if mask_path is not None:
         mask = MaskFile.of(mask_path, building)
         ground = _ground(mask)
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
-        traced, observed = _regions(mask, ground, progress, buildings=polygons_path is None)
+        built, observed = _regions(mask, ground, progress)
     if polygons_path is not None:
         buildings = read_buildings(polygons_path, None if mask_path else building)
         notes += buildings.notes
@@ -293,12 +293,16 @@ def run_zone_density(
                 "zones count as observed"
             )
         assert plane is not None
-        traced = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+        counted = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+    else:
+        assert built is not None
+        counted = built
     assert plane is not None
     outlines = reprojected(layer.geometry, layer.crs, plane, _BEND_M)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, layer, *place)
-    figures = density_of_zones(outlines, traced[shapely.area(traced) >= min_area_m2], observed)
+    counted = counted[shapely.area(counted) >= min_area_m2]
+    figures = density_of_zones(outlines, counted, observed, built)
     if not (figures.built_m2 if observed is None else figures.observed_m2).any():
         raise _no_overlap(zones, layer, *place)
     columns = density_columns(figures, threshold, layer.values)
@@ -318,19 +322,22 @@ def _ground(mask: MaskFile) -> GroundPlane:
 
 
 def _regions(
-    mask: MaskFile, ground: GroundPlane, progress: Progress | None, *, buildings: bool
+    mask: MaskFile, ground: GroundPlane, progress: Progress | None
 ) -> tuple[Polygons, Polygons]:
-    """Return the buildings, if requested, and the valid area, on the plane of the figures."""
+    """Return the built-up area and the valid area of a mask, on the plane of the figures."""
     shape = mask.grid.shape
-    found = [np.empty(0, np.object_)]
-    if buildings:
-        built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
-        found += [ground.reproject(regions, None) for regions in trace_regions(shape, built)]
+    built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
     known = (
         (window, (values != NODATA).view(np.uint8)) for window, values in mask.blocks(progress)
     )
-    observed = [ground.reproject(regions, None) for regions in trace_regions(shape, known)]
-    return np.concatenate(found), np.concatenate(observed)
+    found, observed = (
+        np.concatenate(
+            [np.empty(0, np.object_)]
+            + [ground.reproject(regions, None) for regions in trace_regions(shape, blocks)]
+        )
+        for blocks in (built, known)
+    )
+    return found, observed
 
 
 def _no_overlap(zones: Path, layer: VectorLayer, bounds: Bounds, crs: CRS | None) -> DataError:
