@@ -407,9 +407,9 @@ def test_a_strict_run_stops_at_the_first_image_that_fails(
     inputs = find_inputs([tmp_path / "in"])
     with executing(read_models(wide_bundle), CLUSTER) as executor:
         report = predict_inputs(inputs, executor, tmp_path / "out", OPTIONS, strict=True)
-    ((shown, error),) = report.failures
-    assert shown.endswith("5.tif")
-    assert isinstance(error, DataError)
+    (failed,) = report.failures
+    assert failed.shown.endswith("5.tif")
+    assert isinstance(failed.error, DataError)
     assert len(pools[0].called) < 7
     # Finished images are kept for the run that resumes.
     (tmp_path / "in" / "5.tif").unlink()

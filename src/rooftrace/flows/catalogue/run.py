@@ -196,8 +196,7 @@ def run_catalogue(
             inputs, executor, scenes_of(out), options, strict=strict, allow_mixed=allow_mixed,
             keep=True, on_done=take, progress=progress,
         )  # fmt: skip
-        names = {job.shown: job.name for job in jobs}
-        outcomes.failures |= {names[shown]: error for shown, error in report.failures}
+        outcomes.failures |= {one.name: one.error for one in report.failures}
         failures = _in_order(catalogue, outcomes)
         if failures and (strict or not outcomes.layers):
             raise _failure(failures, len(catalogue.scenes))

@@ -232,7 +232,7 @@ class SceneTasks:
                 if run.resume(scene):
                     continue
             except RooftraceError as error:
-                run.failed[scene.name] = scene.shown, error
+                run.fail(scene, error)
                 continue
             run.notes += scene.notes
             self._scenes.append(scene)
@@ -255,8 +255,7 @@ class SceneTasks:
             self.failed(number, error)
 
     def failed(self, number: int, error: RooftraceError) -> None:
-        scene = self._scenes[number]
-        self._run.failed[scene.name] = scene.shown, error
+        self._run.fail(self._scenes[number], error)
 
 
 class SceneWorker(BlockWorker):
@@ -283,8 +282,8 @@ class SceneWorker(BlockWorker):
         run = PredictRun(predictor, folder, task.options, store)
         run.predict([task.scene], lambda scenes: run_scenes(scenes, self.engine), strict=True)
         if run.failed:
-            ((_, reason),) = run.failed.values()
-            raise reason
+            (failed,) = run.failed.values()
+            raise failed.error
         return SceneTaskResult(
             folder, store.files, store.kept, tuple(run.notes), run.resumed_blocks
         )

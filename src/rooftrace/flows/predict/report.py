@@ -9,7 +9,7 @@ from typing import Any
 from rooftrace.core.errors import RooftraceError
 from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
 
-__all__ = ["PredictOutput", "PredictReport"]
+__all__ = ["FailedImage", "PredictOutput", "PredictReport"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,21 @@ class PredictOutput:
 
 
 @dataclass(frozen=True)
+class FailedImage:
+    """An image that failed, and its error.
+
+    Args:
+        name: First part of the names of its results, which no other image of the run has.
+        shown: Path or address of the image without its query, which other images may share.
+        error: Error of the image.
+    """
+
+    name: str
+    shown: str
+    error: RooftraceError
+
+
+@dataclass(frozen=True)
 class PredictReport:
     """Result of a prediction run.
 
@@ -88,7 +103,7 @@ class PredictReport:
         peak_rss_mb: Peak memory of the process in MB.
         resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
         notes: Assumptions and skipped files that the user should know.
-        failures: Names of the images that failed, and their errors.
+        failures: Images that failed, in order.
     """
 
     outputs: tuple[PredictOutput, ...]
@@ -97,7 +112,7 @@ class PredictReport:
     resumed_images: int = 0
     resumed_blocks: int = 0
     notes: tuple[str, ...] = ()
-    failures: tuple[tuple[str, RooftraceError], ...] = ()
+    failures: tuple[FailedImage, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of `--json`."""

@@ -24,7 +24,7 @@ from rooftrace.core.text import escape_surrogates, list_and_count, merge_notes, 
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px, holds_results
-from rooftrace.flows.predict.report import PredictOutput, PredictReport
+from rooftrace.flows.predict.report import FailedImage, PredictOutput, PredictReport
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import select_overview
@@ -144,7 +144,7 @@ def run_predict(
             report = replace(report, notes=(*report.notes, *notes))
     if not report.failures:
         return report
-    shown, error = report.failures[0]
+    shown, error = report.failures[0].shown, report.failures[0].error
     if len(inputs.scenes) == 1:
         raise error
     message = error.message if shown in error.message else f"{shown}: {error.message}"
@@ -325,7 +325,7 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
         },
         **report.to_json(),
         "figures": run.figures(inputs.scenes),
-        "failed": [{"input": shown, **error.to_json()} for shown, error in report.failures],
+        "failed": [{"input": one.shown, **one.error.to_json()} for one in report.failures],
         "skipped": [escape_surrogates(str(path)) for path in inputs.skipped],
         "notes": report.notes,
         "versions": versions(),
@@ -414,7 +414,7 @@ class PredictRun:
         segmenter: See `run_predict`.
         total_px: Number of pixels of all images for `progress`; see `about_total_px`.
         outputs: Outputs of finished images by name.
-        failed: Shown names and errors of failed images by name.
+        failed: Failed images by name.
         notes: Notes for the user.
         resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
     """
@@ -428,7 +428,7 @@ class PredictRun:
     segmenter: PromptSegmenter | None = None
     total_px: int = 0
     outputs: dict[str, PredictOutput] = field(default_factory=dict)
-    failed: dict[str, tuple[str, RooftraceError]] = field(default_factory=dict)
+    failed: dict[str, FailedImage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     resumed_images: int = 0
     resumed_blocks: int = 0
@@ -481,7 +481,7 @@ class PredictRun:
                     result = outputs.finish()
                 self._add(scene, plan, paths, result, stamp)
             except RooftraceError as error:
-                self.failed[scene.name] = scene.shown, error
+                self.fail(scene, error)
             finally:
                 self._ended = time.perf_counter()
                 with self._lock:
@@ -509,7 +509,7 @@ class PredictRun:
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
-                self.failed[scene.name] = scene.shown, error
+                self.fail(scene, error)
                 scene.source.close()
                 continue
             blocks = SceneBlocks(plan, kept)
@@ -534,6 +534,10 @@ class PredictRun:
         self._advance(output.pixels, output.buildings or 0)
         if self.on_done is not None:
             self.on_done(scene, record)
+
+    def fail(self, scene: SceneInput, error: RooftraceError) -> None:
+        """Add an image that failed."""
+        self.failed[scene.name] = FailedImage(scene.name, scene.shown, error)
 
     def _add_tile(self, blocks: SceneBlocks, index: TileIndex) -> None:
         """Add a tile that was run to the progress, as a part of its block."""
