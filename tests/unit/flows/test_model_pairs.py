@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.leakage import LeakageReport
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport
@@ -50,3 +51,15 @@ def test_two_models_have_no_table_of_pairs() -> None:
     (one,) = evaluation.comparisons
     assert (one.first, one.second) == (0, 1)
     assert one.figures["pixel.iou"].difference.value > 0.3
+
+
+def test_notes_on_training_ground_name_their_models() -> None:
+    reports = report_of(0.9, 0), report_of(0.5, 1)
+    notes = ("Parts are found from 150 m by 150 m.", "The model's threshold was chosen on 3.")
+    leaks = tuple(LeakageReport("none", SCENES, (), notes[:count]) for count in (1, 2))
+    assert Evaluation(reports, leaks).notes == (
+        f"model 0, model 1: {notes[0]}",
+        f"model 1: {notes[1]}",
+    )
+    # A single model needs no name, also beside predictions of a tool, which are not checked.
+    assert Evaluation(reports, leaks[1:]).notes == notes

@@ -65,9 +65,19 @@ class Evaluation:
             for leak, report in zip(self.leaks, self.reports)
             if leak.scenes
         ]
-        notes += [note for leak in self.leaks for note in leak.notes]
+        notes += self._leakage_notes()
         notes += [note for report in self.reports for note in report.notes]
         return tuple(dict.fromkeys(notes))
+
+    def _leakage_notes(self) -> list[str]:
+        """Return the notes of the leakage checks; those of several models name the models."""
+        if len(self.leaks) == 1:
+            return list(self.leaks[0].notes)
+        models: dict[str, list[str]] = {}
+        for leak, report in zip(self.leaks, self.reports):
+            for note in leak.notes:
+                models.setdefault(note, []).append(report.name)
+        return [f"{', '.join(names)}: {note}" for note, names in models.items()]
 
     @cached_property
     def comparisons(self) -> tuple[PairedComparison, ...]:
