@@ -18,7 +18,7 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
-from rooftrace.core.text import list_first, plural
+from rooftrace.core.text import escape_surrogates, list_and_count, list_first, plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.gdal import check_utf8
@@ -135,6 +135,9 @@ _COLUMNS = ("img_id", "mask_rle")
 _MAX_LISTED = 5
 """Maximum number of names that an error message lists."""
 
+_MAX_MASKS_LISTED = 10
+"""Maximum number of masks that the note on masks among the images lists."""
+
 _MAX_FAILED = 10
 """Number of failed images after which the run stops: an unsuitable model fails on all images."""
 
@@ -203,7 +206,7 @@ def run_submit(
             model of more than two classes.
         DataError, BundleError, PredictError, ExportError: An image or the model cannot be used.
     """
-    table, images = _table_and_images(inputs, sample, out)
+    table, images, notes = _table_and_images(inputs, sample, out)
     order = order or table.columns.custom
     if order is None:
         raise ConfigError(
@@ -225,6 +228,7 @@ def run_submit(
     }
     with PartialTable(out.with_name(f"{out.name}.partial"), made_with) as partial:
         run = _SubmitRun(predictor, partial, order, progress)
+        run.notes += notes
         run.predict(images, options, nodata=nodata)
         # The engine adds notes while it runs.
         run.notes += getattr(predictor.engine, "notes", ())
@@ -343,32 +347,36 @@ class _SubmitRun:
 
 def _table_and_images(
     inputs: Sequence[Path], sample: Path | None, out: Path
-) -> tuple[RleTable, list[Path]]:
-    """Return the table to fill, and the image of each of its rows."""
+) -> tuple[RleTable, list[Path], list[str]]:
+    """Return the table to fill, the image of each of its rows, and notes on the images."""
     if out.is_dir():
         raise ConfigError(
             f"{out} is a folder; expected the path of a table.",
             remedy="Give the path of a .csv file.",
         )
-    images = _images(inputs)
+    images, notes = _images(inputs)
     if sample is None:
         names = _names(images)
         rows = tuple(TableRow(index + 2, (names[path], "")) for index, path in enumerate(names))
-        return RleTable(TableColumns.of(_COLUMNS, str(out)), rows, name=str(out)), list(names)
+        table = RleTable(TableColumns.of(_COLUMNS, str(out)), rows, name=str(out))
+        return table, list(names), notes
     check_outputs([out], [sample])
     table = RleTable.read(sample)
-    return table, _listed(table, images)
+    return table, _listed(table, images), notes
 
 
-def _images(inputs: Sequence[Path]) -> list[Path]:
+def _images(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the images, and notes on the masks that were left out."""
     images: list[Path] = []
+    skipped: list[Path] = []
     for given in inputs:
         if not given.exists():
             raise DataError(f"There is no image at {given}.", remedy="Check the path.")
         if given.is_dir():
             # Masks are images, too, but not those of a table.
             masks = masks_under(given)
-            images += [path for path in images_under(given) if path not in masks]
+            for path in images_under(given):
+                (skipped if path in masks else images).append(path)
         else:
             images.append(given)
     if not images:
@@ -379,7 +387,12 @@ def _images(inputs: Sequence[Path]) -> list[Path]:
     for path in images:
         check_utf8(path)
     # A file may be given twice, by itself and by its folder.
-    return list(dict.fromkeys(images))
+    images = list(dict.fromkeys(images))
+    names = [escape_surrogates(path.name) for path in dict.fromkeys(skipped) if path not in images]
+    if not names:
+        return images, []
+    reason = "it is a mask" if len(names) == 1 else f"they are masks ({len(names):,})"
+    return images, [f"skipped, because {reason}: {list_and_count(names, _MAX_MASKS_LISTED)}"]
 
 
 def _names(images: Sequence[Path]) -> dict[Path, str]:

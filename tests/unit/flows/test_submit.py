@@ -138,7 +138,17 @@ def test_masks_beside_images_are_no_rows(images: Path, bundle: Path, tmp_path: P
     for part in ("images", "masks"):
         (data / part).mkdir(parents=True)
         (data / part / "a.png").write_bytes((images / "a.png").read_bytes())
-    assert run_submit([data], read_models(bundle), tmp_path / "t.csv").images == 1
+    report = run_submit([data], read_models(bundle), tmp_path / "t.csv", options=AT_30_CM)
+    assert report.images == 1
+    assert report.notes == ("skipped, because it is a mask: a.png",)
+    for part in ("images", "masks"):
+        (data / part / "b.png").write_bytes((images / "a.png").read_bytes())
+    report = run_submit([data], read_models(bundle), tmp_path / "t.csv", options=AT_30_CM)
+    assert report.notes == ("skipped, because they are masks (2): a.png, b.png",)
+    # A mask that is given by itself is an image.
+    given = [data, data / "masks" / "a.png", data / "masks" / "b.png"]
+    with pytest.raises(ConfigError, match=r"would both be 'a\.png'"):
+        run_submit(given, read_models(bundle), tmp_path / "t.csv")
 
 
 def test_names_that_would_be_one_keep_their_endings(
