@@ -79,7 +79,7 @@ class ImagerySearch:
     @property
     def shown(self) -> str:
         """Address or path for messages, without keys."""
-        return without_query(self.address) if is_url(self.address) else self.address
+        return without_query(self.address)
 
     @cached_property
     def period(self) -> Times:

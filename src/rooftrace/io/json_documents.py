@@ -128,7 +128,7 @@ def _check_web(address: str) -> None:
 
 
 def _json_object(text: str | bytes, address: str) -> Json:
-    shown = without_query(address) if is_url(address) else address
+    shown = without_query(address)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -210,12 +210,17 @@ def _remedy_for(status: int, text: str) -> str:
 
 
 def not_stac(address: str, error: Exception) -> DataError:
-    """Return the error for a server whose answer cannot be understood."""
+    """Return the error for a document, of a server or on disk, that cannot be understood."""
     plain = str(error).replace(address, without_query(address))
     reason = " ".join(plain.split())[:200].rstrip(".") or type(error).__name__
     if isinstance(error, AttributeError | LookupError | TypeError):
         # Python's words for a part of the document that was not found.
         reason = "a part of the document is missing, or of another type"
+    if not is_url(address):
+        return DataError(
+            f"{address} differs from the STAC specification: {reason}.",
+            remedy="Correct the document, or save it again from the server.",
+        )
     return DataError(
         f"{without_query(address)} answers differently from the STAC specification: {reason}.",
         remedy="Check the address, and that the server supports STAC API 1.0.",

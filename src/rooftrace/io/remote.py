@@ -633,7 +633,12 @@ def _cause_of(error: Exception) -> str:
 
 
 def without_query(url: str) -> str:
-    """Return an address without its query and user name, which may hold keys, for messages."""
+    """Return an address without its query and user name, which may hold keys, for messages.
+
+    A path has neither, and is returned as it is.
+    """
+    if not is_url(url):
+        return url
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

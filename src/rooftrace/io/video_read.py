@@ -63,7 +63,7 @@ def is_stream(source: str | Path) -> bool:
 
 def source_name(source: str | Path) -> str:
     """Return a source for messages, without the user name and keys of an address."""
-    return without_query(str(source)) if is_url(str(source)) else str(source)
+    return without_query(str(source))
 
 
 def open_video(source: str | Path, *, streams: bool = False) -> Any:

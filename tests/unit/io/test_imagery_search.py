@@ -16,7 +16,7 @@ import shapely
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.imagery_search import ImagerySearch, search_imagery
-from rooftrace.io.json_documents import linked_address
+from rooftrace.io.json_documents import linked_address, not_stac
 from rooftrace.io.remote import Retry
 from stac_scenes import collection, write_catalog, write_scenes
 
@@ -276,3 +276,16 @@ def test_a_collection_of_an_api_is_searched_by_its_address(server: FolderServer)
     }  # fmt: skip
     assert found(f"{server.url}/collections/town") == ["a"]
     assert asked[0]["collections"] == ["town"]
+
+
+def test_messages_name_a_document_on_disk_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "landing.json"
+    path.write_text(json.dumps(landing("https://localhost", "https://example.org/none")))
+    with pytest.raises(DataError) as caught:
+        found(str(path))
+    assert caught.value.message == f"{path} is a STAC API without item search."
+    error = not_stac(str(path), ValueError(f"{path} has no stac_version"))
+    assert error.message == (
+        f"{path} differs from the STAC specification: {path} has no stac_version."
+    )
+    assert "server supports" not in error.remedy

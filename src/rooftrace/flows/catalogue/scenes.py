@@ -21,7 +21,7 @@ from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.remote import is_object_url, is_url, join_url, without_query
+from rooftrace.io.remote import is_object_url, join_url, without_query
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
@@ -312,7 +312,7 @@ def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any
     href = link_of(item, "self")
     return Provenance(
         name,
-        without_query(href) if is_url(href) else href,
+        without_query(href),
         text(item.get("collection")),
         text(own.get("datetime")) or None,
         text(own.get("start_datetime")) or None,

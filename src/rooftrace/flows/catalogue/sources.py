@@ -465,7 +465,7 @@ def _without_keys(item: Mapping[str, Any]) -> dict[str, Any]:
 
     def plain(entry: Any) -> Any:
         href = entry.get("href") if isinstance(entry, dict) else None
-        is_keyed = isinstance(href, str) and is_url(href) and href != without_query(href)
+        is_keyed = isinstance(href, str) and href != without_query(href)
         return {**entry, "href": without_query(str(href))} if is_keyed else entry
 
     assets = item.get("assets")
