@@ -62,6 +62,7 @@ class SceneFacts:
         file_format: Format of the file by its content ("PNG", "JPEG", "GTiff"); "" if not a file.
         has_alpha: True if the file has an alpha band.
         gsd_m: Metres per pixel, None if unknown.
+        is_georeferenced: True if the position of the image on the ground is known.
         valid_share: Share of all pixels that are not nodata.
         inner_nodata_share: Share of all pixels that are nodata in pieces that reach no edge.
         flat_share: Share of the valid pixels with the commonest extreme colour (all bands at the
@@ -91,6 +92,7 @@ class SceneFacts:
     file_format: str = ""
     has_alpha: bool = False
     gsd_m: float | None = None
+    is_georeferenced: bool = False
     valid_share: float = 0.0
     inner_nodata_share: float = 0.0
     flat_share: float = 0.0
@@ -245,6 +247,7 @@ class SetStatistics:
     Args:
         images: Number of images, including unreadable ones.
         unreadable: Number of images that could not be read.
+        georeferenced: Number of images whose position on the ground is known.
         labelled: Number of images with a readable label.
         unreadable_labels: Number of labels that could not be read.
         pixels: Number of pixels of all images.
@@ -265,6 +268,7 @@ class SetStatistics:
 
     images: int
     unreadable: int
+    georeferenced: int
     labelled: int
     unreadable_labels: int
     pixels: int
@@ -319,6 +323,7 @@ def compute_statistics(
     return SetStatistics(
         images=len(facts),
         unreadable=len(facts) - len(read),
+        georeferenced=sum(f.is_georeferenced for f in read),
         labelled=len(labelled),
         unreadable_labels=sum(bool(f.label_error) for f in read),
         pixels=int(pixels.sum()),

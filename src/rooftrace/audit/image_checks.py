@@ -140,6 +140,8 @@ def several_zooms(context: FindingContext) -> Finding | None:
     # The middle zoom of three keeps many images that still show whole buildings.
     best = sorted(zooms)[len(zooms) // 2]
     chosen = f"zoom = {best}" if folders else f'glob = "*-{best}.*"'
+    has_blocks = all(f.is_georeferenced for f in context.facts)
+    or_split = ", or split by place: rooftrace split --by block" if has_blocks else ""
     return make_finding(
         "leakage.zooms",
         "warning",
@@ -149,7 +151,7 @@ def several_zooms(context: FindingContext) -> Finding | None:
         detail=f"The file names say: {listed}. After a random split the model would be tested on "
         "ground that it was trained on, and the scores would be too good. The set also covers less "
         "ground than its number of images suggests.",
-        remedy=f"Use one zoom, such as {chosen}, or split by place: rooftrace split --by block.",
+        remedy=f"Use one zoom, such as {chosen}{or_split}.",
     )
 
 

@@ -17,6 +17,7 @@ from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scen
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.labels.mask_values import LabelFile
+from rooftrace.labels.scene_extents import outline_of
 from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
@@ -269,6 +270,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         file_format="" if file is None else file.file_format,
         has_alpha=file is not None and file.has_alpha,
         gsd_m=scene.gsd_m,
+        is_georeferenced=outline_of(scene.image.grid) is not None,
         valid_share=tried_valid / max(tried_px, 1),
         label=None if reader is None else label.finish(reader),
         label_error=error,

@@ -31,11 +31,17 @@ fewer learns these buildings by heart instead of learning what a building is."""
 _ACTIONS = 3
 """Number of actions in a summary."""
 
+_SET_ASIDE = "Set a test part aside before the first training: rooftrace split DATA -o split.json"
+
+_BY_BLOCK = f"{_SET_ASIDE}, with --by group or, if images lie side by side, --by block."
+
+_WITHOUT_BLOCKS = (
+    f"{_SET_ASIDE}. Keep images of the same place together: --by group, with --group-pattern if "
+    "they are in one folder."
+)
+"""The first action if an image has no georeference, without which there are no blocks."""
+
 _USUAL_ACTIONS = (
-    (
-        "Set a test part aside before the first training: rooftrace split DATA -o split.json, with "
-        "--by group or, if images lie side by side, --by block."
-    ),
     "Look at the contact sheets below. A wrong label is easier to see than to compute.",
     "Train a first model, then look at its worst images: rooftrace evaluate -o.",
 )
@@ -125,7 +131,8 @@ def _actions(statistics: SetStatistics, findings: Sequence[Finding]) -> tuple[st
     else:
         if statistics.labelled and statistics.buildings < _LEAST_BUILDINGS:
             usual.append("Add images, from other places rather than more of the same.")
-        usual += _USUAL_ACTIONS
+        has_blocks = statistics.georeferenced == statistics.images
+        usual += [_BY_BLOCK if has_blocks else _WITHOUT_BLOCKS, *_USUAL_ACTIONS]
     return tuple([*remedies, *usual][:_ACTIONS])
 
 

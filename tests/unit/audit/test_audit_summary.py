@@ -65,3 +65,12 @@ def test_few_buildings_are_reported() -> None:
     assert made.fit == "with care"
     assert "With 20 buildings, it is a small set." in made.paragraph
     assert made.actions[0].startswith("Add images")
+
+
+@pytest.mark.parametrize("georeferenced", [0, 399, 400])
+def test_blocks_are_recommended_only_where_all_images_are_georeferenced(georeferenced: int) -> None:
+    scenes = [scene(str(n), 900, is_georeferenced=n < georeferenced) for n in range(400)]
+    first = summarize_audit("town", compute_statistics(scenes, 2, 1), []).actions[0]
+    assert ("--by block" in first) == (georeferenced == 400)
+    assert first.startswith("Set a test part aside")
+    assert "--by group" in first

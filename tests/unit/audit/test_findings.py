@@ -268,6 +268,21 @@ def test_the_same_ground_at_several_zooms(tmp_path: Path) -> None:
     assert "leakage.zooms" not in folder.found(**tomllib.loads(line.group()))
 
 
+@pytest.mark.parametrize("is_georeferenced", [True, False])
+def test_zooms_lead_to_blocks_only_where_there_can_be_blocks(is_georeferenced: bool) -> None:
+    names = ("OAM-4-8-5.png", "OAM-8-16-6.png")
+    facts = [
+        replace(facts_with(n), image=name, is_georeferenced=is_georeferenced)
+        for n, name in enumerate(names)
+    ]
+    entries = tuple(SceneEntry(f.id, Path(f.image)) for f in facts)
+    source = SceneSet("s", "folder", ("a", "b"), 1, entries, lambda entry: pytest.fail(entry.id))
+    found = {finding.key: finding for finding in findings_of(facts, source)}
+    remedy = found["leakage.zooms"].remedy
+    assert remedy.startswith('Use one zoom, such as glob = "*-6.*"')
+    assert ("--by block" in remedy) == is_georeferenced
+
+
 def facts_with(number: int = 0, **label: object) -> SceneFacts:
     """Return the facts of a faultless scene, except for the given values."""
     image = {key: label.pop(key) for key in list(label) if key in SceneFacts.__slots__}

@@ -20,6 +20,7 @@ from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
+from rooftrace.testing import write_pairs
 
 CLASSES = ("background", "building")
 
@@ -326,3 +327,11 @@ def test_a_wide_scene_is_read_within_bounded_memory(tmp_path: Path) -> None:
     assert facts.shape_yx == (3_000, 60_000)
     assert 0 < facts.measured_share < 0.5
     assert facts.gsd_m == pytest.approx(0.5, rel=1e-2)
+
+
+def test_metres_alone_are_no_georeference(image: np.ndarray, tmp_path: Path) -> None:
+    facts = facts_of(image)
+    assert (facts.gsd_m, facts.is_georeferenced) == (0.5, False)
+    write_pairs(tmp_path, range(1), shape_yx=(64, 64))
+    (scene,) = open_source(SourceConfig(path=str(tmp_path)))
+    assert measure.measure_scene(scene, CLASSES, 1).is_georeferenced
