@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
 from rooftrace.flows.ensemble_fit import (
@@ -37,6 +37,7 @@ from rooftrace.predict.ensemble_file import (
     EnsembleFile,
     is_ensemble,
     members_from,
+    read_ensemble,
     write_ensemble,
 )
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
@@ -138,7 +139,8 @@ def run_ensemble(
     Figures are measured on scenes that were left out of the fit, in five folds. Each model predicts
     at the scale and on the tiles of the ensemble; where its own scale differs, it also predicts
     alone. Votes have nothing to fit: each model decides at its own threshold, and the majority
-    wins. A model with weight 0 is left out of the file.
+    wins. A model with weight 0 is left out of the file. An earlier ensemble file of the same name
+    is replaced; any other file is not.
 
     Args:
         bundles: At least two models with equal bands and classes; None is the default model.
@@ -154,11 +156,11 @@ def run_ensemble(
 
     Raises:
         ConfigError: There are fewer than two bundles, one of them is an ensemble file or has more
-            than two classes, or `out` has another file ending.
+            than two classes, or `out` has another file ending or is a file that is no ensemble.
         DataError: There is no data, it has no labelled image or no building, or it cannot be read.
         BundleError, PredictError, ExportError: A model cannot be used, or `out` cannot be written.
     """
-    _check(bundles, folders, out)
+    replaced = _check(bundles, folders, out)
     read = [path for folder in folders for path in folder.paths]
     check_outputs([out], [*bundles, *read, None if split is None else parse_reference(split)[0]])
     members = [load(path, engine=engine, precision=precision) for path in bundles]
@@ -213,7 +215,7 @@ def run_ensemble(
         out=out, combine=how, metric=metric, members=tuple(names[place] for place in kept),
         weights=weights, threshold=threshold, fit=fit,
         names=tuple(source.name for source in sources),
-        notes=(*_left_out_note(names, kept), *assumed),
+        notes=(*replaced, *_left_out_note(names, kept), *assumed),
     )  # fmt: skip
     gain = report.gain
     if gain is None or gain.difference.value > 0:
@@ -222,7 +224,8 @@ def run_ensemble(
     return replace(report, notes=(*report.notes, text))
 
 
-def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out: Path) -> None:
+def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out: Path) -> list[str]:
+    """Check the request, and return a note on an earlier ensemble file that is replaced."""
     if len(bundles) < 2:
         raise ConfigError(
             f"{plural(len(bundles), 'model was', 'models were')} given; "
@@ -242,6 +245,16 @@ def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out:
             f"{out} was given for the ensemble file; expected a name that ends in .json.",
             remedy="For example: -o team.ensemble.json",
         )
+    if not out.exists():
+        return []
+    try:
+        read_ensemble(out)
+    except BundleError as error:
+        raise ConfigError(
+            f"{out} exists and is no ensemble file.",
+            remedy="Choose another name with -o, or remove the file.",
+        ) from error
+    return [f"{out} of an earlier fit was replaced"]
 
 
 def _predict_sets(

@@ -162,8 +162,9 @@ def test_without_data_it_is_generated_town_and_said(bundle: Path, tmp_path: Path
 def test_over_the_tolerance_nothing_is_left(
     bundle: Path, data: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    earlier = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
+    before = {file: file.read_bytes() for file in (earlier.path, earlier.report)}
     monkeypatch.setattr(flow, "load_engine", _wrong_but_openvino)
-    (tmp_path / "a.onnx").write_text("an earlier one")
     with pytest.raises(ExportError) as caught:
         run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
     # Of the 256 columns of a tile 150 are dark.
@@ -173,7 +174,7 @@ def test_over_the_tolerance_nothing_is_left(
     )
     assert "--tolerance" in caught.value.remedy
     assert caught.value.exit_code == 5
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["an earlier one"]
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     report = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data, tolerance=0.6)
     assert report.parities[0].mask_iou == pytest.approx(106 / 256)
 
@@ -305,6 +306,35 @@ def test_where_nothing_can_be_written(bundle: Path, data: SourceConfig, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
         run_export(bundle, "onnx", tmp_path / "file" / "a.onnx", check=data)
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "there"),
+    [("onnx", "a.onnx", "a.onnx"), ("openvino", "a.xml", "a.xml"), ("openvino", "a.xml", "a.bin")],
+)
+def test_a_file_that_is_no_export_is_not_replaced(
+    to: str, name: str, there: str, bundle: Path, data: SourceConfig, tmp_path: Path
+) -> None:
+    (tmp_path / there).write_bytes(b"weights of another program")
+    with pytest.raises(ConfigError, match=f"{there} exists and is no model that rooftrace") as no:
+        run_export(bundle, to, tmp_path / name, check=data)  # type: ignore[arg-type]
+    assert "-o" in no.value.remedy
+    assert [file.name for file in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_bytes() == b"weights of another program"
+
+
+@pytest.mark.usefixtures("few")
+def test_an_earlier_export_is_replaced_unless_it_is_the_model(
+    bundle: Path, data: SourceConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.onnx"
+    assert not any("replaced" in note for note in run_export(bundle, "onnx", out, check=data).notes)
+    again = run_export(bundle, "onnx", out, check=data)
+    assert f"{out} of an earlier export was replaced" in again.notes
+    before = out.read_bytes()
+    with pytest.raises(ConfigError, match="which is also the model"):
+        run_export(out, "onnx", out, check=data)
+    assert out.read_bytes() == before
 
 
 @pytest.mark.campaign

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
+from rooftrace.core.errors import BundleError, ConfigError, ExportError, MissingExtraError
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.flows.export.convert import (
@@ -265,7 +265,8 @@ def run_export(
     """Write a model for one engine, if its answers agree with those of the bundle.
 
     The file is read again and compared with the bundle's graph in fp32 on tiles. If the difference
-    exceeds the tolerance, no file is written.
+    exceeds the tolerance, no file is written. An earlier export of the same name is replaced; any
+    other file is not.
 
     Args:
         bundle: Model; None for the default model of rooftrace.
@@ -283,7 +284,7 @@ def run_export(
 
     Raises:
         ConfigError: the precision or the tile is not supported, int8 has no images, the suffix is
-            wrong, or TensorRT has no GPU.
+            wrong, TensorRT has no GPU, or `out` is the model or a file that is no earlier export.
         MissingExtraError: a package is not installed.
         DataError: the images cannot be used.
         BundleError: the model cannot be used.
@@ -292,6 +293,7 @@ def run_export(
     wanted = check_precision(to, precision)
     source = default_bundle() if bundle is None else read_model(bundle)
     _check_request(source, to, wanted, out, calibration)
+    replaced = _replaced(out, to, bundle)
     reference = source
     if tile_px is not None:
         source = for_tiles_of(source, to, tile_px)
@@ -309,7 +311,7 @@ def run_export(
         made_with=made_with(to),
         spec=source.spec,
     )
-    notes = list(dict.fromkeys((*(given.notes if given else ()), *checked.notes)))
+    notes = list(dict.fromkeys((*replaced, *(given.notes if given else ()), *checked.notes)))
     if given is not None and len(given.images) < _FEW_TILES:
         notes.append(f"calibrated with only {len(given.images)} tiles: more images are better")
     with _staging_folder(out) as folder:
@@ -368,6 +370,32 @@ def _check_engine(name: str) -> None:
         if name != "onnxruntime":
             raise
         raise MissingExtraError.of("export", "rooftrace export", name) from error
+
+
+def _replaced(out: Path, to: Target, bundle: Path | None) -> list[str]:
+    """Return a note on an earlier export that the output replaces.
+
+    Raises:
+        ConfigError: The output would replace the model, or a file that is no export.
+    """
+    files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
+    there = [file for file in files if file.exists()]
+    for file in there:
+        if bundle is not None and bundle.exists() and file.samefile(bundle):
+            raise ConfigError(
+                f"-o received {out}, which is also the model.",
+                remedy="Give another output file with -o.",
+            )
+    if not there:
+        return []
+    try:
+        read_model(out)
+    except BundleError as error:
+        raise ConfigError(
+            f"{there[0]} exists and is no model that rooftrace exported.",
+            remedy="Choose another name with -o, or remove the file.",
+        ) from error
+    return [f"{out} of an earlier export was replaced"]
 
 
 def _check_request(
