@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -111,6 +112,8 @@ _MOST_COORDINATE = 1e12
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
 
+_METADATA_ENDING = ".aux.xml"
+
 _MAX_LISTED = 3
 _HEAD_BYTES = 16
 
@@ -156,15 +159,67 @@ def _check(path: Path, above: tuple[Path, ...], sound: set[Path]) -> None:
     sound.add(path)
 
 
-def companions(path: Path) -> list[Path]:
+class FolderNames:
+    """Names of the files in a folder, from one listing, for the companions of many images.
+
+    Asking the file system for each file that an image may have beside it takes ten calls. A listing
+    is for one call of a function: files that appear later are not seen.
+
+    Args:
+        folder: Folder to list.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = os.path.realpath(folder).rstrip(os.sep) + os.sep
+        self._lower: set[str] = set()
+        self._links: set[str] = set()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._lower.add(entry.name.lower())
+                if entry.is_symlink():
+                    self._links.add(entry.name)
+
+    def resolved(self, name: str) -> str:
+        """Return the path of a file of the folder without symbolic links."""
+        if name in self._links:
+            return os.path.realpath(self._folder / name)
+        return self._prefix + name
+
+    def may_have(self, name: str) -> bool:
+        """Return whether the file system may find a file under a name.
+
+        Some file systems ignore case, and some compare other characters than those of ASCII in
+        ways of their own.
+        """
+        return not name.isascii() or name.lower() in self._lower
+
+
+def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
     These are its mask, its world file and GDAL's `.aux.xml`, and the images of a VRT.
+
+    Args:
+        path: Image.
+        names: Names of the files in its folder; None to ask the file system for each.
     """
-    found = [one for one in (mask_file(path), _world_file(path)) if one is not None]
-    auxiliary = path.with_name(path.name + ".aux.xml")
-    if _is_file(auxiliary):
-        found.append(auxiliary)
+    name = path.name
+
+    def first(candidates: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+        if names is not None:
+            candidates = [one for one in candidates if names.may_have(one)]
+        return _first(path, candidates, is_there)
+
+    beside = (
+        first(_mask_names(name), os.path.lexists),
+        first(_world_names(name, path.suffix), _is_file),
+        first([name + _METADATA_ENDING], _is_file),
+    )
+    found = [one for one in beside if one is not None]
     if path.suffix.lower() == ".vrt":
         inside: dict[Path, None] = {}
         _collect(path.absolute(), inside)
@@ -204,19 +259,23 @@ def _parts(path: Path) -> list[Path]:
             f"The VRT {path} has a filter without a kernel (KernelFilteredSource).",
             remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
         )
-    parts: dict[Path, None] = {}
+    # Each band names the same files again.
+    named: dict[tuple[str, bool], None] = {}
     for tag in ("SourceFilename", "SourceDataset"):
         for element in root.iter(tag):
             name = (element.text or "").strip()
-            if name.startswith("/vsi") or "://" in name:
-                raise DataError(
-                    f"The VRT {path} is made of {name!r}, which is not a local file.",
-                    remedy="Copy the images to this machine and build the VRT again: "
-                    "gdalbuildvrt OUT.vrt *.tif",
-                )
             relative = element.get("relativeToVRT", element.get("relativetoVRT", "0")) == "1"
-            parts[(path.parent / name if relative else Path(name)).absolute()] = None
-    return list(parts)
+            named[name, relative] = None
+    for name, _ in named:
+        if name.startswith("/vsi") or "://" in name:
+            raise DataError(
+                f"The VRT {path} is made of {name!r}, which is not a local file.",
+                remedy="Copy the images to this machine and build the VRT again: "
+                "gdalbuildvrt OUT.vrt *.tif",
+            )
+    folder = path.parent
+    parts = (folder / name if relative else Path(name) for name, relative in named)
+    return list(dict.fromkeys(part.absolute() for part in parts))
 
 
 def _has_kernel(source: ElementTree.Element) -> bool:
@@ -225,8 +284,8 @@ def _has_kernel(source: ElementTree.Element) -> bool:
 
 
 def _is_vrt(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES).lstrip().startswith(b"<VRTDataset")
+    with path.open("rb", buffering=0) as file:
+        return (file.read(_HEAD_BYTES) or b"").lstrip().startswith(b"<VRTDataset")
 
 
 @dataclass(frozen=True)
@@ -528,7 +587,7 @@ def check_sidecars(path: Path, header: Header) -> None:
     Raises:
         DataError: a sidecar is damaged; the message names it.
     """
-    metadata = path.with_name(f"{path.name}.aux.xml")
+    metadata = path.with_name(path.name + _METADATA_ENDING)
     if _is_file(metadata):
         try:
             # Python's parser expands no external entities and stops at entity expansion attacks.
@@ -555,17 +614,33 @@ def _world_file(path: Path) -> Path | None:
 
     https://gdal.org/en/stable/drivers/raster/wld.html
     """
-    ending = path.suffix.removeprefix(".").lower()
+    return _first(path, _world_names(path.name, path.suffix), _is_file)
+
+
+def _world_names(name: str, suffix: str) -> list[str]:
+    ending = suffix.removeprefix(".").lower()
+    stem = name.removesuffix(suffix)
     endings = (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld") if ending else ("wld",)
-    names = (path.with_suffix(f".{one}") for low in endings for one in (low, low.upper()))
-    return next((name for name in names if name != path and _is_file(name)), None)
+    names = (f"{stem}.{one}" for low in endings for one in (low, low.upper()))
+    return [one for one in names if one != name]
 
 
-def _is_file(path: Path) -> bool:
+def _first(path: Path, names: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+    """Return the first file that is there under one of the names beside an image."""
+    # Much faster than paths, and most images have no such file.
+    folder = str(path)[: -len(path.name)]
+    for name in names:
+        file = folder + name
+        if is_there(file):
+            return Path(file)
+    return None
+
+
+def _is_file(path: str | Path) -> bool:
     """Return whether there is a file; a name that is too long has none."""
     try:
-        return path.is_file()
-    except OSError:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
+    except (OSError, ValueError):
         return False
 
 
@@ -591,6 +666,9 @@ def _check_world_file(world: Path, path: Path) -> None:
 
 def mask_file(path: Path) -> Path | None:
     """Return the file beside an image that holds its mask, under a name that GDAL finds."""
-    names = (path.with_name(path.name + suffix) for suffix in (".msk", ".MSK"))
     # A broken link counts: the mask that it names is gone.
-    return next((name for name in names if os.path.lexists(name)), None)
+    return _first(path, _mask_names(path.name), os.path.lexists)
+
+
+def _mask_names(name: str) -> list[str]:
+    return [f"{name}.msk", f"{name}.MSK"]

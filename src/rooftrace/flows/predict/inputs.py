@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +21,7 @@ from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
-from rooftrace.io.image_header import companions
+from rooftrace.io.image_header import FolderNames, companions
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -58,6 +60,9 @@ CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparq
 WORK_FOLDER = ".rooftrace"
 """Name of the hidden folder for checkpoints and manifest, which a run has until it is finished."""
 
+_MIN_LISTED = 10
+"""Minimum number of images in a folder to list its files, rather than to ask for each one."""
+
 _MAX_LISTED = 3
 """Maximum number of images outside of the area that a note lists."""
 
@@ -90,6 +95,7 @@ class SceneInput:
         source: Opened image, to be closed after prediction.
         notes: Decisions about the input that the user should know.
         provenance: Origin of the image, where it is known better than from the source.
+        opened: Result of `read_stamp` when the image was opened; "" to read it now.
     """
 
     name: str
@@ -105,15 +111,16 @@ class SceneInput:
     )
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
-    _opened: str = field(init=False, default="", repr=False, compare=False)
+    opened: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # The version on a server is known when the image is first requested.
-        object.__setattr__(self, "_opened", "" if self.url else self.read_stamp())
+        if not (self.opened or self.url):
+            object.__setattr__(self, "opened", self.read_stamp())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker gets, which opens the image again."""
-        return self.__dict__ | {"_opened": ""}
+        return self.__dict__ | {"opened": ""}
 
     @property
     def url(self) -> str:
@@ -126,7 +133,7 @@ class SceneInput:
     @property
     def stamp(self) -> str:
         """Result of `read_stamp` when the image was opened."""
-        return self._opened or self.read_stamp()
+        return self.opened or self.read_stamp()
 
     def read_stamp(self) -> str:
         """Return a text that changes when the image changes.
@@ -142,18 +149,7 @@ class SceneInput:
             return f"{self.url} {version}"
         if version:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
-        path = self.path
-        is_folder = path.is_dir()
-        if is_folder:
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-        else:
-            files = [path, *companions(path)]
-        digest = hashlib.sha256(os.fsencode(path.resolve()))
-        for file in files:
-            if file.exists():
-                status = file.stat()
-                digest.update(os.fsencode(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
-        return digest.hexdigest()
+        return _stamp_of(self.path)
 
     def check_unchanged(self, stamp: str) -> None:
         """Check that the image has not changed since its stamp was taken.
@@ -172,6 +168,27 @@ class SceneInput:
     def shown(self) -> str:
         """Path or address, as the user knows it."""
         return self.url or escape_surrogates(str(self.path))
+
+
+def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
+    """Return a text that changes when a file, the files beside it or those in a folder change.
+
+    Args:
+        path: File or folder.
+        names: Names of the files in the folder of a file; None to ask the file system for each.
+    """
+    resolved = os.path.realpath(path) if names is None else names.resolved(path.name)
+    files: Iterable[Path]
+    if names is None and path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        files = (path, *companions(path, names))
+    digest = hashlib.sha256(os.fsencode(resolved))
+    for file in files:
+        with suppress(OSError):
+            status = file.stat()
+            digest.update(os.fsencode(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -366,14 +383,30 @@ def _images(
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
+    names = _names_beside(file for file in found if isinstance(file, Path))
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
             name = image_name(str(tile))
         source = open_image(location, nodata=nodata, tile=tile)
-        scenes.append(SceneInput(name, Path(source.name), source))
+        if isinstance(location, str):
+            scenes.append(SceneInput(name, Path(source.name), source))
+        else:
+            opened = _stamp_of(location, names.get(location.parent))
+            scenes.append(SceneInput(name, location, source, opened=opened))
     return scenes, skipped
+
+
+def _names_beside(files: Iterable[Path]) -> dict[Path, FolderNames]:
+    """Return the names of the files in each folder that holds many of the given files."""
+    names = {}
+    for folder, count in Counter(file.parent for file in files).items():
+        if count >= _MIN_LISTED:
+            # A folder may be searched by those who may not list it.
+            with suppress(OSError):
+                names[folder] = FolderNames(folder)
+    return names
 
 
 def _no_images(given: str) -> RooftraceError:
@@ -426,14 +459,30 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
 
 def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images directly in a folder, and its other files, without hidden ones."""
-    files = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
-    ]
     results = holds_results(folder)
-    images = [file for file in files if not (results and is_result(file)) and is_raster(file)]
-    return images, sorted(set(files) - set(images))
+    images: list[Path] = []
+    others: list[Path] = []
+    for file in _visible(folder, os.DirEntry.is_file):
+        if not is_sidecar(file):
+            is_image = not (results and is_result(file)) and is_raster(file)
+            (images if is_image else others).append(file)
+    return images, others
+
+
+def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
+    """Return the files or the folders directly in a folder, sorted, without hidden ones."""
+
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        try:
+            return not entry.name.startswith(".") and is_kind(entry)
+        except OSError:
+            # A link that leads to itself.
+            return False
+
+    # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if is_wanted(entry))
+    return [folder / name for name in names]
 
 
 def holds_results(folder: Path) -> bool:
@@ -448,11 +497,9 @@ def is_result(file: Path) -> bool:
 
 def _folders_of_images(folder: Path) -> list[Path]:
     """Return the subfolders with images, without hidden ones and those with results of a run."""
-    with os.scandir(folder) as entries:
-        folders = [Path(one) for one in entries if one.is_dir() and not one.name.startswith(".")]
     return [
         one
-        for one in sorted(folders)
+        for one in _visible(folder, os.DirEntry.is_dir)
         if not holds_results(one) and any(map(is_named_as_image, one.iterdir()))
     ]
 
