@@ -12,6 +12,7 @@ import os
 import tomllib
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -199,6 +200,50 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
         return base / Path(expanded).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the whole path.") from error
+
+
+@dataclass(frozen=True)
+class PathField:
+    """Annotation of a configuration's field that holds a path, relative to the file's folder.
+
+    Args:
+        names: Values that are names, not paths.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+def find_paths(
+    raw: Mapping[str, Any], model: type[BaseModel], key: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the key and the text of each path in plain data.
+
+    Args:
+        raw: Plain data, well formed or not.
+        model: Model of the data; `PathField` annotates its fields that hold paths.
+        key: Key of the data in the whole configuration.
+    """
+    for name, field in model.model_fields.items():
+        value, here = raw.get(name), (*key, name)
+        mark = next((one for one in field.metadata if isinstance(one, PathField)), None)
+        inner = next(_models_in(field.annotation), None)
+        if mark is not None:
+            if isinstance(value, str) and value not in mark.names:
+                yield here, value
+        elif inner is not None and isinstance(value, Mapping):
+            yield from find_paths(value, inner, here)
+        elif inner is not None and isinstance(value, list | tuple):
+            for index, entry in enumerate(value):
+                if isinstance(entry, Mapping):
+                    yield from find_paths(entry, inner, (*here, index))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation, such as the one in `tuple[Model, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config, did_you_mean, expand_path
+from rooftrace.core.config import Config, PathField, did_you_mean, expand_path
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
@@ -183,10 +183,10 @@ class SourceConfig(Config):
         zoom: Zoom of the slippy tiles that are used; default all.
     """
 
-    path: str
+    path: Annotated[str, PathField()]
     kind: str | None = None
     name: str = ""
-    images: str | None = None
+    images: Annotated[str | None, PathField()] = None
     glob: str | tuple[str, ...] = ()
     part: str | None = None
     gsd_m: Annotated[float, Field(ge=LEAST_GSD_M, le=MOST_GSD_M)] | None = None
@@ -259,7 +259,7 @@ class DataConfig(Config):
 
     train: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     val: tuple[SourceConfig, ...] = ()
-    split: str | None = None
+    split: Annotated[str | None, PathField()] = None
     replay: tuple[SourceConfig, ...] = ()
     labels: LabelConfig = LabelConfig()
     cache_mb: Annotated[int, Field(ge=0)] = 4096

@@ -27,8 +27,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.segmentation import DeepLabV3
 
-from rooftrace.core.config import Config, Registry, did_you_mean, expand_path, parse_config
+from rooftrace.core.config import (
+    Config,
+    PathField,
+    Registry,
+    did_you_mean,
+    expand_path,
+    parse_config,
+)
 from rooftrace.core.errors import ConfigError
+from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.pretrained import installed_encoder, read_installed_encoder
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
 
@@ -209,8 +217,8 @@ class ModelConfig(Config):
 
     architecture: str = "Unet"
     encoder: str | None = None
-    encoder_weights: str | None = None
-    start: str | None = None
+    encoder_weights: Annotated[str | None, PathField(names=("imagenet", "none"))] = None
+    start: Annotated[str | None, PathField(names=BUNDLED_MODELS)] = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -21,10 +21,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from tomlkit.items import Table
 
+from rooftrace.core.config import find_paths
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, render_page
 from rooftrace.train.checkpoint import last_checkpoint
-from rooftrace.train.config import Key, WatchConfig
+from rooftrace.train.config import Key, TrainConfig, WatchConfig
 from rooftrace.train.export_bundle import export_bundle
 from rooftrace.train.loop import fit
 from rooftrace.train.tune.space import Choices, Parameter, Tuning, set_value
@@ -189,10 +190,6 @@ class TrialReporter:
         return f"{line}  {values}"
 
 
-_NOT_A_PATH = ("imagenet", "none")
-"""Values of `model.encoder_weights` that are not the path of a file."""
-
-
 def write_config(
     path: Path, tuning: Tuning, best: FrozenTrial, trials: Sequence[FrozenTrial], study: str
 ) -> None:
@@ -296,24 +293,11 @@ def _is_list_of_tables(value: object) -> bool:
 
 def _with_moved_paths(raw: dict[str, Any], base: Path, folder: Path) -> dict[str, Any]:
     """Change relative paths that start from `base` so that they start from `folder`."""
-    for key, text in _paths(raw):
+    for key, text in list(find_paths(raw, TrainConfig)):
         # A path that starts with a variable, a home or a root is the same from everywhere.
-        if isinstance(text, str) and not (text.startswith(("$", "~")) or Path(text).is_absolute()):
+        if not (text.startswith(("$", "~")) or Path(text).is_absolute()):
             set_value(raw, key, os.path.relpath(base.resolve() / text, folder.resolve()))
     return raw
-
-
-def _paths(raw: Mapping[str, Any]) -> list[tuple[Key, object]]:
-    """Return every value that is a path relative to the configuration's folder."""
-    data = raw["data"]
-    found: list[tuple[Key, object]] = [(("data", "split"), data.get("split"))]
-    for part in ("train", "val"):
-        for index, source in enumerate(data.get(part, ())):
-            found += [(("data", part, index, k), source.get(k)) for k in ("path", "images")]
-    weights = raw.get("model", {}).get("encoder_weights")
-    if weights not in _NOT_A_PATH:
-        found.append((("model", "encoder_weights"), weights))
-    return found
 
 
 _DONE, _BEST, _PRUNED = "var(--s0)", "var(--s1)", "var(--faint)"

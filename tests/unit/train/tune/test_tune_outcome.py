@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import typing
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import TrialState
+from pydantic import BaseModel
 
-from rooftrace.core.config import load_config
+from rooftrace.core.config import PathField, load_config
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
+from rooftrace.train.tune import results
 from rooftrace.train.tune.results import (
     StudySummary,
     TrialReporter,
@@ -172,6 +175,63 @@ def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
     there, here = open_data(found, out), open_data(meant, tuning.base)
     assert there.train[0].ids == here.train[0].ids
     assert there.samples[0].image.tolist() == here.samples[0].image.tolist()
+
+
+def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: Path) -> None:
+    raw: dict[str, Any] = {
+        "model": {"start": "start.rooftrace", "encoder_weights": "none"},
+        "data": {
+            "train": [{"path": "a", "images": "b/images"}, {"path": "/c"}, {"path": "$D/d"}],
+            "val": [{"path": "../e"}],
+            "replay": [{"path": "f", "images": "~/f"}],
+            "split": "split.json",
+        },
+    }
+    moved = results._with_moved_paths(raw, tmp_path / "config", tmp_path / "out")
+    assert moved == {
+        "model": {"start": "../config/start.rooftrace", "encoder_weights": "none"},
+        "data": {
+            "train": [
+                {"path": "../config/a", "images": "../config/b/images"},
+                {"path": "/c"},
+                {"path": "$D/d"},
+            ],
+            "val": [{"path": "../e"}],
+            "replay": [{"path": "../config/f", "images": "~/f"}],
+            "split": "../config/split.json",
+        },
+    }
+    for name in ("default", "accurate"):
+        named = {"model": {"start": name}}
+        assert (
+            results._with_moved_paths(named, tmp_path, tmp_path / "out")["model"]["start"] == name
+        )
+
+
+NO_PATHS = {
+    "annotator", "architecture", "attribution", "building", "classes", "drop", "encoder",
+    "experiment", "field", "glob", "kind", "layout", "licence", "loss", "mlflow", "monitor", "name",
+    "nodata", "part", "prefer_classes", "run_name",
+}  # fmt: skip
+
+
+def test_each_text_of_a_training_configuration_is_a_path_or_known_not_to_be_one() -> None:
+    """A new field that holds a path is annotated, so that best.toml can be moved."""
+    waiting: list[Any] = [TrainConfig]
+    texts, paths = set(), set()
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for name, field in kind.model_fields.items():
+                is_table = typing.get_origin(field.annotation) is dict
+                inner = () if is_table else typing.get_args(field.annotation)
+                if field.annotation in (str, Path) or {str, Path} & {*inner}:
+                    is_path = any(isinstance(one, PathField) for one in field.metadata)
+                    (paths if is_path else texts).add(name)
+                waiting.append(field.annotation)
+        waiting += typing.get_args(kind)
+    assert paths == {"encoder_weights", "images", "path", "split", "start"}
+    assert texts == NO_PATHS
 
 
 def values() -> st.SearchStrategy[Any]:
