@@ -43,7 +43,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
         inputs: Files that are read; None and what does not exist are left out.
 
     Raises:
-        ConfigError: Two of them are one file, by whatever path.
+        ConfigError: Two of them are one file, also by different paths.
     """
     given = {(one.st_dev, one.st_ino): path for path in inputs if path and (one := _stat(path))}
     for path in outputs:

@@ -172,7 +172,9 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     inputs: list[str], min_area_m2: float, buildings: int, half_seen: Path
 ) -> None:
     given = [half_seen / name for name in inputs]
-    zones = run_zone_density(given, half_seen / "z.gpkg", half_seen / "z", min_area_m2=min_area_m2)
+    zones = run_zone_density(
+        given, half_seen / "z.gpkg", half_seen / "by_zone", min_area_m2=min_area_m2
+    )
     zone = gpd.read_file(zones.files[0]).loc[0]
     assert zone["built_up_share"] == pytest.approx((400 + 9) / 15000)
     assert zone["observed_share"] == pytest.approx(0.75)

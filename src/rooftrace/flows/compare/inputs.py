@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Ints, Polygons
+from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.partitions import MANIFEST
@@ -139,16 +139,17 @@ def read_buildings_layer(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
-        background = open_raster(path, palette="indices").nodata[0] == 0
-        if background:
-            note = (
-                f"{path} declares 0, its background, as nodata, so it does not say which ground "
-                "was seen: the bounds of its buildings count. If 0 is seen ground, unset it: "
-                "gdal_edit.py -unsetnodata FILE"
-            )
+        if is_background_nodata(open_raster(path, palette="indices")):
+            note = f"{path} declares 0, its background, as nodata: all of it counts as seen"
             notes = (*notes, note)
         layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
-    return layer if background else replace(layer, masks=(path,))
+    return replace(layer, masks=(path,))
+
+
+def is_background_nodata(source: RasterSource) -> bool:
+    """Return whether a mask has the nodata value 0, as tools that rasterise polygons write it."""
+    nodata: tuple[float | None, ...] = getattr(source, "nodata", (None,))
+    return nodata[0] == 0
 
 
 def _mask_beside(path: Path) -> tuple[Path, ...]:

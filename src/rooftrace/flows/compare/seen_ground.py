@@ -15,7 +15,7 @@ from rasterio.features import rasterize
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
-from rooftrace.flows.compare.inputs import BEND_M, areal
+from rooftrace.flows.compare.inputs import BEND_M, areal, is_background_nodata
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
@@ -84,7 +84,7 @@ def mark_outside(
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
                 if sources:
-                    shown = [_seen_share(source, plane, outlines) for source in sources]
+                    shown = [_seen_share(one, plane, outlines, not imagery) for one in sources]
                     seen = np.minimum(seen, np.max(shown, axis=0))
                 old[1].status[index[seen < least]] = OUTSIDE
     changed = np.flatnonzero(new[1].status == CHANGED)
@@ -125,7 +125,7 @@ def _inside_share(area: Area, plane: CRS, geometry: Polygons) -> Floats:
     return share
 
 
-def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
+def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: bool) -> Floats:
     """Return (n,) share of the pixels of each building on the plane that an image shows.
 
     Only the blocks of the image in which there are buildings are read.
@@ -134,6 +134,8 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         source: Image; its nodata shows nothing.
         plane: Coordinate system of the buildings.
         geometry: (n,) buildings.
+        is_mask: Whether it is a mask. Many tools write the background as nodata: then all of it
+            was seen.
 
     Raises:
         GeoreferenceError: The image has no coordinate system.
@@ -156,6 +158,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
     )  # fmt: skip
     seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
+    is_whole = is_mask and is_background_nodata(source)
     tree = shapely.STRtree(pixels[near])
     whole = Window.whole(grid.shape)
     for strip in whole.strips(_BLOCK_PX):
@@ -164,7 +167,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
             frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
             here = near[np.sort(tree.query(frame))]
             if len(here):
-                _count(source, window, pixels, here, seen, drawn)
+                _count(source, window, pixels, here, seen, drawn, is_whole)
     # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
     least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
     for one in near[drawn[near] < least[near]]:
@@ -175,16 +178,16 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         own = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
         inside = own.intersection(whole)
         if inside is not None:
-            _count(source, inside, pixels, np.array([one]), seen, drawn)
+            _count(source, inside, pixels, np.array([one]), seen, drawn, is_whole)
     return np.asarray(seen / np.maximum(drawn, least))
 
 
 def _count(
     source: RasterSource, window: Window, pixels: Polygons, here: NDArray[np.int64],
-    seen: Floats, drawn: Floats,
+    seen: Floats, drawn: Floats, is_whole: bool,
 ) -> None:  # fmt: skip
     """Add the pixels of a window to those drawn and seen of the buildings `here`."""
-    valid = source.read(window).valid
+    valid = np.ones(window.shape_yx, np.bool_) if is_whole else source.read(window).valid
     shapes = shapely.transform(pixels[here], lambda xy: xy - (window.col, window.row))
     numbers = rasterize(
         zip(shapes, range(1, len(here) + 1)), window.shape_yx, dtype=np.int32, all_touched=True
