@@ -151,7 +151,7 @@ class SceneOutputs:
         self._found: FootprintSet | None = None
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
         self._tiles = TileStats()
-        self._blocks_resumed = 0
+        self._blocks_resumed = self._pixels_resumed = 0
 
     def __enter__(self) -> SceneOutputs:
         return self
@@ -180,7 +180,9 @@ class SceneOutputs:
         self._mask.write(block.window, block.mask)
         self._class_px += block.count
         self._tiles = self._tiles.plus(block.tiles)
-        self._blocks_resumed += block.resumed
+        if block.resumed:
+            self._blocks_resumed += 1
+            self._pixels_resumed += block.window.area_px
         if self._density is not None and not block.is_empty:
             self._density.feed(block.window, block.mask)
         if self._assembler is not None:
@@ -267,7 +269,7 @@ class SceneOutputs:
             pixels=pixels,
             valid_pixels=valid_px,
             seconds=seconds,
-            mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
+            mpx_per_s=(pixels - self._pixels_resumed) / 1e6 / max(seconds, 1e-9),
             engine_mpx_per_s=tiles.engine_px / 1e6 / max(tiles.engine_seconds, 1e-9),
             gsd_m=plan.gsd_m,
             threshold=plan.threshold,
@@ -275,6 +277,7 @@ class SceneOutputs:
             regularized=None if found is None else found.regularized,
             refined=refined,
             blocks_resumed=self._blocks_resumed,
+            pixels_resumed=self._pixels_resumed,
             tiles_failed=tiles.tiles_failed,
             notes=tuple(notes),
             values=getattr(plan.source, "record", None),

@@ -66,7 +66,7 @@ class PredictionSummary:
         valid_pixels: Number of pixels that are not nodata.
         seconds: Time in seconds from the first pixel read to the last file or array made, without
             the time before the previous image of a run was finished.
-        mpx_per_s: Megapixels of the image per second.
+        mpx_per_s: Megapixels per second over the blocks that this run predicted.
         engine_mpx_per_s: Megapixels that the network received per second of its own time.
         gsd_m: Metres per pixel of the image; None if unknown.
         threshold: Threshold on the building probability; None if the most probable class is taken.
@@ -74,7 +74,8 @@ class PredictionSummary:
         regularized: Number of building footprints that got right angles; None without polygons.
         refined: Number of building footprints whose outline another network has refined; None if
             none was to be refined.
-        blocks_resumed: Number of blocks that an earlier run finished.
+        blocks_resumed, pixels_resumed: Numbers of blocks and of their pixels that an earlier run
+            finished.
         tiles_failed: Number of tiles that failed and became nodata.
         notes: Assumptions that the person should know.
         values: Bands that were read and the stretch of their values, see `PreparedSource.record`;
@@ -94,6 +95,7 @@ class PredictionSummary:
     regularized: int | None = None
     refined: int | None = None
     blocks_resumed: int = 0
+    pixels_resumed: int = 0
     tiles_failed: int = 0
     notes: tuple[str, ...] = ()
     values: dict[str, Any] | None = None

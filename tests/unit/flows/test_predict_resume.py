@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -166,10 +167,7 @@ def test_another_option_begins_anew(wide_bundle: Path, town: Path, tmp_path: Pat
     assert any("starts from the beginning" in note for note in report.notes)
 
 
-@pytest.mark.campaign
-def test_a_source_that_vanishes_costs_nothing_that_is_done(
-    wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
-) -> None:
+def run_until_the_source_vanishes(wide_bundle: Path, town: Path, out: Path) -> None:
     read = RasterFile.read
     calls = 0
 
@@ -184,7 +182,31 @@ def test_a_source_that_vanishes_costs_nothing_that_is_done(
         patch.setattr(RasterFile, "read", vanishing)
         patch.setattr("rooftrace.io.pixels._HELD_PX", 0)  # else the scene is read once
         with pytest.raises(DataError, match="it is gone"):
-            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
+            run_predict(find_inputs([town]), read_models(wide_bundle), out, OPTIONS)
+
+
+def test_pixels_per_second_are_those_of_this_run(
+    wide_bundle: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_until_the_source_vanishes(wide_bundle, town, tmp_path)
+    # The run seems to end this much later, so that its own seconds do not matter.
+    late_s = 1e6
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + late_s)
+    monkeypatch.setattr("rooftrace.flows.predict.run.time", clock)
+    report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
+    assert report.resumed_blocks > 0
+    (figures,) = json.loads((tmp_path / "run.json").read_text())["figures"]
+    done = figures["pixels"] - figures["pixels_resumed"]
+    assert 0 < done < figures["pixels"] == 900 * 900
+    assert figures["mpx_per_s"] * figures["seconds"] * 1e6 == pytest.approx(done)
+    assert report.mpx_per_s * late_s * 1e6 == pytest.approx(done, rel=0.01)
+
+
+@pytest.mark.campaign
+def test_a_source_that_vanishes_costs_nothing_that_is_done(
+    wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    run_until_the_source_vanishes(wide_bundle, town, tmp_path)
     report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert report.resumed_blocks > 0
     assert results(tmp_path) == undisturbed

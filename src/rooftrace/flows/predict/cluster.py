@@ -159,7 +159,8 @@ class SceneTaskResult:
         files: Names of the files.
         record: Record of the scene.
         notes: Notes for the user.
-        resumed_blocks: Number of blocks that another worker or run finished.
+        resumed_blocks, resumed_px: Numbers of blocks and of their pixels that another worker or run
+            finished.
         contents: Contents of the files by name; None if the worker has access to the results
             folder.
     """
@@ -169,6 +170,7 @@ class SceneTaskResult:
     record: Mapping[str, Any]
     notes: tuple[str, ...]
     resumed_blocks: int
+    resumed_px: int
     contents: Mapping[str, bytes] | None = None
 
     def put(self, out: Path) -> tuple[list[str], dict[str, Any]]:
@@ -247,6 +249,7 @@ class SceneTasks:
         scene, run = self._scenes[number], self._run
         run.notes += value.notes
         run.resumed_blocks += value.resumed_blocks
+        run.resumed_px += value.resumed_px
         try:
             files, record = value.put(run.out)
             self._folder.add(scene, files, record, self._stamps[number])
@@ -285,7 +288,7 @@ class SceneWorker(BlockWorker):
             (failed,) = run.failed.values()
             raise failed.error
         return SceneTaskResult(
-            folder, store.files, store.kept, tuple(run.notes), run.resumed_blocks
+            folder, store.files, store.kept, tuple(run.notes), run.resumed_blocks, run.resumed_px
         )
 
 

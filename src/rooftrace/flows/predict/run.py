@@ -416,7 +416,8 @@ class PredictRun:
         outputs: Outputs of finished images by name.
         failed: Failed images by name.
         notes: Notes for the user.
-        resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
+        resumed_images, resumed_blocks, resumed_px: Numbers of images, blocks and pixels that an
+            earlier run finished.
     """
 
     predictor: Predictor
@@ -432,6 +433,7 @@ class PredictRun:
     notes: list[str] = field(default_factory=list)
     resumed_images: int = 0
     resumed_blocks: int = 0
+    resumed_px: int = 0
     _begun: dict[SceneBlocks, tuple[SceneInput, str]] = field(default_factory=dict)
     """Scenes that are planned and not yet finished, with their stamps."""
 
@@ -441,7 +443,6 @@ class PredictRun:
 
     _lock: RLock = field(default_factory=RLock)
     _ended: float = 0.0
-    _resumed_px: int = 0
     _buildings: int = 0
     _started: float = field(default_factory=time.perf_counter)
 
@@ -523,7 +524,7 @@ class PredictRun:
         if record is None:
             return False
         self.resumed_images += 1
-        self._resumed_px += int(record["output"]["pixels"])
+        self.resumed_px += int(record["output"]["pixels"])
         self.take(scene, record)
         return True
 
@@ -568,6 +569,7 @@ class PredictRun:
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
+        self.resumed_px += summary.pixels_resumed
         output = PredictOutput.of(scene.shown, self.options.outputs, paths, result)
         failed_tiles = list(result.tiles.errors)
         figures = summary.to_json() | {
@@ -595,7 +597,7 @@ class PredictRun:
         """Return the report of the run, with all notes."""
         seconds = time.perf_counter() - self._started
         outputs = tuple(self.outputs[one.name] for one in scenes if one.name in self.outputs)
-        pixels = sum(output.pixels for output in outputs) - self._resumed_px
+        pixels = sum(output.pixels for output in outputs) - self.resumed_px
         return PredictReport(
             outputs=outputs,
             mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
