@@ -336,8 +336,7 @@ def run_finetune(
     if replayed is not None:
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
-    if spec.gsd_m is not None:
-        _check_metres(scenes)
+    has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
     start_model = None if model == DEFAULT_START else Path(start.bundle.source)
     part_file = run / "split.json" if split is None else split
     notes: tuple[str, ...] = ()
@@ -349,7 +348,8 @@ def run_finetune(
     with locked_run(run):
         if config is None:
             if split is None:
-                made = _divide(data, labels, scenes, part_file, val=val, by=by, seed=seed)
+                unit = _unit(scenes, has_crs=has_crs) if by is None else by
+                made = _divide(data, labels, part_file, val=val, unit=unit, seed=seed)
                 notes = made.notes
             try:
                 training = scenes.subset(_parts(scenes, part_file).ids("train"))
@@ -467,19 +467,22 @@ def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
     return scenes
 
 
-def _check_metres(scenes: SceneSet) -> None:
-    """Check that the metres per pixel of all scenes are known.
+def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
+    """Open each image once, and return whether all have a coordinate system.
 
     Raises:
-        GeoreferenceError: They are not.
+        GeoreferenceError: Metres per pixel are needed, and those of an image are not known.
     """
+    has_crs = True
     for scene in scenes:
-        if scene.gsd_m is None:
+        has_crs = has_crs and scene.image.grid.crs is not None
+        if needs_metres and scene.gsd_m is None:
             raise GeoreferenceError(
                 f"The metres per pixel of {scene.image.name} are needed, but it has no "
                 "georeference.",
                 remedy="State them, such as --gsd 0.3.",
             )
+    return has_crs
 
 
 def _check_new(run: Path) -> None:
@@ -491,15 +494,14 @@ def _check_new(run: Path) -> None:
 
 
 def _divide(
-    data: SourceConfig, labels: LabelConfig, scenes: SceneSet, path: Path, *,
-    val: float, by: SplitBy | None, seed: int,
+    data: SourceConfig, labels: LabelConfig, path: Path, *,
+    val: float, unit: SplitBy, seed: int,
 ) -> Split:  # fmt: skip
     """Hold a part of the scenes out, and write the split file.
 
     Raises:
         DataError: No building is labelled in one of the parts.
     """
-    unit = _unit(scenes) if by is None else by
     # Few tiles are precious: parts by block may touch, but share no ground.
     made = run_split(
         data.model_copy(update={"labels": labels.model_copy(update={"colours": None})}),
@@ -533,10 +535,9 @@ def _parts(scenes: SceneSet, path: Path) -> SceneParts:
     return parts
 
 
-def _unit(scenes: SceneSet) -> SplitBy:
+def _unit(scenes: SceneSet, *, has_crs: bool) -> SplitBy:
     """Return the unit that is kept together, by what is known of the scenes."""
-    placed = len(scenes) >= _LEAST_FOR_BLOCKS
-    if placed and all(scene.image.grid.crs is not None for scene in scenes):
+    if has_crs and len(scenes) >= _LEAST_FOR_BLOCKS:
         return "block"
     groups = {entry.group for entry in scenes.entries}
     return "group" if len(groups) >= LEAST_SCENES else "image"

@@ -101,8 +101,9 @@ def finetune_config(
     Raises:
         ConfigError: An override does not fit.
     """
-    recorded, crop_px = spec.training, _crop_px(spec, scenes)
-    labelled = _area_crops(spec, scenes, crop_px)
+    recorded, sizes = spec.training, _sizes(spec, scenes)
+    crop_px = _crop_px(spec, sizes)
+    labelled = _area_crops(sizes, crop_px)
     replays = () if replay is None else (replay,)
     raw: dict[str, Any] = {
         "seed": seed,
@@ -163,20 +164,19 @@ def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float
     return sizes
 
 
-def _area_crops(spec: BundleSpec, scenes: Iterable[Scene], crop_px: int) -> float:
+def _area_crops(sizes: Sequence[tuple[float, float]], crop_px: int) -> float:
     """Return the area of all images, with crops of this side as the unit."""
-    return sum(height * width for height, width in _sizes(spec, scenes)) / crop_px**2
+    return sum(height * width for height, width in sizes) / crop_px**2
 
 
-def _crop_px(spec: BundleSpec, scenes: SceneSet) -> int:
+def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
     """Return the side of a crop: the start model's, or that of the images if it is smaller."""
-    sides = [max(size) for size in _sizes(spec, scenes)]
     trained = spec.training.get("crop_px")
     largest = trained if isinstance(trained, int) else 256
     step = math.lcm(spec.input_multiple_px, _CROP_STEP)
     if spec.input_px is not None:
         return spec.input_px
-    wanted = math.ceil(round(statistics.median(sides)) / step) * step
+    wanted = math.ceil(round(statistics.median(map(max, sizes))) / step) * step
     return max(step, min(largest, max(_SHORTEST_CROP, wanted)))
 
 
@@ -209,7 +209,7 @@ def fit_to_minutes(
             "adapts the first layer.",
         )
     step_s, validation_s = _measure(config, data)
-    area = _area_crops(spec, data.samples.scenes, config.crop_px)
+    area = _area_crops(_sizes(spec, data.samples.scenes), config.crop_px)
     most_steps = int(_MOST_VIEWS * area / config.samples_per_step)
     steps = int(min(_MOST_STEPS, most_steps / _LEAST_EPOCHS, (_EPOCH_S - validation_s) / step_s))
     steps = max(1, steps)
