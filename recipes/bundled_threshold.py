@@ -99,7 +99,7 @@ def report_test_places(path: Path) -> None:
     calibration, predictor = made.bundle.spec.calibration, uncalibrated(made)
     for given in TEST_PLACES:
         place = open_labelled(predictor, placed(given), None)
-        judged = match_buildings(predictor, place, "test")
+        judged = match_buildings(predictor, place, "test").outcomes
         values = None if calibration is None else calibration.apply(judged.score, judged.divided)
         figures = ReliabilityComparison.of([judged], values, None)
         print(json.dumps(judged.record.model_dump() | figures.to_json()))

@@ -192,11 +192,12 @@ def run_calibrate(
     part = "all" if split is None else parse_reference(split)[1]
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     counter = ProgressCounter(progress, sum(map(len, sources)))
-    scales = ScaleCounts()
-    outcomes = [
-        match_buildings(predictor, source, part, counter.advance, images=images, scales=scales)
+    matched = [
+        match_buildings(predictor, source, part, counter.advance, images=images)
         for source in sources
     ]
+    outcomes = tuple(one.outcomes for one in matched)
+    scales = ScaleCounts.joined(one.scales for one in matched)
     run_by = predictor.engine
     protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
     fit = fit_calibration(outcomes, protocol=protocol)
@@ -204,7 +205,7 @@ def run_calibrate(
     write_bundle(out, spec, predictor.bundle.parts)
     picture = out.with_name(f"{out.stem}_reliability.png")
     report = CalibrateReport(
-        out, picture, fit, tuple(outcomes), given=loaded.bundle.spec.calibration,
+        out, picture, fit, outcomes, given=loaded.bundle.spec.calibration,
         scale_notes=scales.notes_if_unknown(spec.gsd_m, images),
     )  # fmt: skip
     figures = report.whole
@@ -225,6 +226,19 @@ def uncalibrated(predictor: Predictor) -> Predictor:
     return Predictor(replace(predictor.bundle, spec=spec), predictor.engine)
 
 
+@dataclass(frozen=True)
+class MatchedSet:
+    """Buildings that a model predicts in the scenes of one set, matched with the labels.
+
+    Args:
+        outcomes: The buildings.
+        scales: Metres per pixel of the images.
+    """
+
+    outcomes: BuildingOutcomes
+    scales: ScaleCounts
+
+
 def match_buildings(
     predictor: Predictor,
     source: SceneSet,
@@ -232,8 +246,7 @@ def match_buildings(
     on_scene: Callable[[], None] = lambda: None,
     *,
     images: SceneOptions = AS_FOUND,
-    scales: ScaleCounts | None = None,
-) -> BuildingOutcomes:
+) -> MatchedSet:
     """Predict every scene of a set, and match its buildings with the labels.
 
     Args:
@@ -242,14 +255,13 @@ def match_buildings(
         split: Name of the part of the data, for the record.
         on_scene: Function called after each scene.
         images: Bands, stretch and scale with which images are read.
-        scales: Counts to which the metres per pixel of the scenes are added.
     """
     which = predictor.bundle.spec.building_class
+    scales = ScaleCounts()
 
     def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
         for scene in source:
-            if scales is not None:
-                scales.add(scene)
+            scales.add(scene)
             assert scene.label is not None
             truth = scene.label.read(Window.whole(scene.image.grid.shape))
             options = replace(images, gsd_m=scene.stated_gsd_m)
@@ -263,4 +275,4 @@ def match_buildings(
             yield buildings, numbers, right
             on_scene()
 
-    return BuildingOutcomes.of_scenes(source.name, split, outcomes())
+    return MatchedSet(BuildingOutcomes.of_scenes(source.name, split, outcomes()), scales)

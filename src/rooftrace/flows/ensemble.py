@@ -20,6 +20,7 @@ from rooftrace.flows.ensemble_fit import (
 )
 from rooftrace.flows.labelled_predictions import (
     ProgressCounter,
+    ScaleCounts,
     check_threshold_data,
     open_labelled,
     predict_set,
@@ -190,11 +191,8 @@ def run_ensemble(
             engine=engine, precision=precision, images=images, progress=progress,
         )  # fmt: skip
         return replace(report, notes=(*_left_out_note(names, kept), *report.notes))
-    assumed = [
-        note
-        for one in sets
-        for note in one.combined[0].scales.notes_if_unknown(combined.gsd_m, images)
-    ]
+    scales = ScaleCounts.joined(one.combined[0].scales for one in sets)
+    assumed = scales.notes_if_unknown(combined.gsd_m, images)
     chosen = _figures_of(fit, how)
     part = "all" if split is None else parse_reference(split)[1]
     threshold = 0.5 if how == "vote" else threshold_at(chosen.threshold_level)

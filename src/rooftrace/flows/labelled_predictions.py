@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -79,6 +79,15 @@ class ScaleCounts:
     """Metres per pixel of images, by their origin."""
 
     _found: dict[_Origin, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, counts: Iterable[ScaleCounts]) -> ScaleCounts:
+        """Return the counts of several sets of images as one."""
+        found: dict[_Origin, list[float]] = {}
+        for one in counts:
+            for origin, values in one._found.items():
+                found.setdefault(origin, []).extend(values)
+        return cls(found)
 
     def add(self, scene: Scene) -> None:
         """Count an image."""

@@ -20,6 +20,7 @@ from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
     ProgressCounter,
+    ScaleCounts,
     SceneProbabilities,
     SetProbabilities,
     check_threshold_data,
@@ -338,10 +339,9 @@ def run_threshold(
         for name, one in zip(names, figures[1])
     )
     _write(model, loaded, report, measured)
-    scales = [
-        note for one in sets for note in one.scored.scales.notes_if_unknown(spec.gsd_m, images)
-    ]
-    return replace(report, notes=(*scales, *_notes(loaded.bundle.spec, fit)))
+    scales = ScaleCounts.joined(one.scored.scales for one in sets)
+    assumed = scales.notes_if_unknown(spec.gsd_m, images)
+    return replace(report, notes=(*assumed, *_notes(loaded.bundle.spec, fit)))
 
 
 def _check_kind(model: Path | None, out: Path) -> None:
