@@ -18,7 +18,10 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
 from rooftrace.flows.predict.inputs import about_total_px, find_inputs, sizes_px
+from rooftrace.io import raster as raster_module
 from rooftrace.io.area import read_area
+from rooftrace.io.georeferenced import provenance_of
+from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote_raster import RemoteRaster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -76,6 +79,24 @@ def test_a_vrt_beside_its_parts_is_no_part_itself(town: Path) -> None:
     (job,), skipped = found.scenes, found.skipped
     assert job.source.grid.shape == (40, 80)
     assert [path.name for path in skipped] == ["notes.txt", "all.vrt"]
+
+
+def test_each_image_of_a_scene_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", 4)
+    opened: list[Path] = []
+    open_file = RasterFile._open
+    monkeypatch.setattr(
+        RasterFile, "_open", lambda self: opened.append(self.path) or open_file(self)
+    )
+    for number in range(12):
+        write(tmp_path / f"{number:02d}.tif", 0, 10 * number, (10, 10), number)
+        with rasterio.open(tmp_path / f"{number:02d}.tif", "r+") as file:
+            file.update_tags(TIFFTAG_DATETIME=f"2024:05:{number + 1:02d} 10:31:00")
+    (scene,) = find_inputs([tmp_path], mosaic=True).scenes
+    assert provenance_of(scene.source).imagery_date == "2024-05-01/2024-05-12"
+    assert opened == sorted(tmp_path.iterdir())
 
 
 def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:

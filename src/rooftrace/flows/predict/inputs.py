@@ -555,10 +555,17 @@ def _mosaics(
             raise DataError(
                 _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
             )
-        tiles = [open_raster(path, nodata=nodata) for path in paths]
-        # A mosaic file beside its images shows them a second time.
-        parts = [tile for tile in tiles if tile.file_format != "VRT"]
-        skipped += others + [tile.path for tile in tiles if tile.file_format == "VRT"]
+        parts: list[RasterFile] = []
+        skipped += others
+        for path in paths:
+            tile = open_raster(path, nodata=nodata)
+            # A mosaic file beside its images shows them a second time.
+            if tile.file_format == "VRT":
+                skipped.append(path)
+            else:
+                parts.append(tile)
+                # Its date, before the headers of others close its file.
+                _ = tile.provenance
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
         joined = AdjacentImages(parts, str(folder))
         scenes.append(SceneInput(name, folder, joined, (note,)))
