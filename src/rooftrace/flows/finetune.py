@@ -373,7 +373,10 @@ def run_finetune(
             print_plain(console, _plan(config))
         # A setting may name another split than `split`: what is trained on is not compared on.
         parts = _parts(scenes, Path(config.data.split or part_file))
-        trained = train_config(config, run, base=base, resume=resume, console=console)
+        trained = train_config(
+            config, run, base=base, resume=resume, console=console,
+            record=config.without_home(base),
+        )  # fmt: skip
         bundle = trained.best["best_iou"][2]
         if spec.is_binary:
             few = len(scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT

@@ -34,6 +34,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.text import plural
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.leakage import recorded_base
 from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import select_part, training_labels
@@ -383,15 +384,17 @@ def _recorded_validation(
     except (KeyError, ValueError):
         return None
     labels = training_labels(bundle)
+    base = recorded_base(bundle) or Path.cwd()
     sets: list[SceneSet] = []
     for given in data.val or data.train:
         try:
-            path = expand_path(given.path, Path.cwd(), key="path")
-            if path == expand_path(trained_on.path, Path.cwd(), key="path"):
+            path = expand_path(given.path, base, key="path").resolve()
+            if path == expand_path(trained_on.path, Path.cwd(), key="path").resolve():
                 continue
-            source = open_source(given, labels)
+            source = open_source(given, labels, base)
             if not data.val:
-                source = select_part(source, f"{data.split}:val", given.path)
+                split = expand_path(str(data.split), base, key="data.split")
+                source = select_part(source, f"{split}:val", given.path)
         except (RooftraceError, OSError, ValueError):
             # It is not on this machine, or is not what it was.
             continue

@@ -95,12 +95,14 @@ def run_train(
 
 
 def train_config(
-    config: TrainConfig, run: Path, *, base: Path, resume: bool, console: Console | None
-) -> TrainReport:
+    config: TrainConfig, run: Path, *, base: Path, resume: bool, console: Console | None,
+    record: TrainConfig | None = None,
+) -> TrainReport:  # fmt: skip
     """Train a resolved configuration, and write its bundles; see `run_train`.
 
     Args:
         base: Folder that relative paths of the configuration start from.
+        record: Configuration that the bundles record; default `config`.
     """
     from rooftrace.train.device import is_main_process
     from rooftrace.train.export_bundle import export_bundle, export_click_bundle
@@ -111,7 +113,7 @@ def train_config(
         # The remaining work is done by the first of several processes.
         raise SystemExit(0)
     export = export_bundle if config.clicks is None else export_click_bundle
-    return _export(config, result, run, export, resume=resume, console=console)
+    return _export(config, record or config, result, run, export, resume=resume, console=console)
 
 
 @contextmanager
@@ -132,17 +134,17 @@ def locked_run(run: Path) -> Iterator[None]:
 
 
 def _export(
-    config: TrainConfig, result: FitResult, run: Path, export_bundle: Callable[..., object], *,
-    resume: bool, console: Console | None,
+    config: TrainConfig, record: TrainConfig, result: FitResult, run: Path,
+    export_bundle: Callable[..., object], *, resume: bool, console: Console | None,
 ) -> TrainReport:  # fmt: skip
-    """Refine if it is configured, and write the bundles."""
+    """Refine if it is configured, and write the bundles, which record `record`."""
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.trained.best.items():
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(config, result, name, bundle, notify=notify)
+            export_bundle(record, result, name, bundle, notify=notify)
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())
@@ -152,7 +154,7 @@ def _export(
 
         refined = refine(config, result, run, resume=resume, console=console)
         bundle = run / "refined.rooftrace"
-        export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
+        export_bundle(record, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
         epoch, value, _ = refined.trained.best["best_iou"]
         best["refined"] = (epoch, value, bundle)
     trained = result.trained

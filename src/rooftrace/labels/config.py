@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -242,6 +243,11 @@ class SourceConfig(Config):
         images = None if self.images is None else absolute_text(self.images)
         return self.model_copy(update={"path": absolute_text(self.path), "images": images})
 
+    def relative_to(self, base: Path) -> SourceConfig:
+        """Return the same set with paths relative to a folder, see `relative_text`."""
+        images = None if self.images is None else relative_text(self.images, base)
+        return self.model_copy(update={"path": relative_text(self.path, base), "images": images})
+
 
 class DataConfig(Config):
     """Sets for training and validation.
@@ -264,11 +270,37 @@ class DataConfig(Config):
     labels: LabelConfig = LabelConfig()
     cache_mb: Annotated[int, Field(ge=0)] = 4096
 
+    def relative_to(self, base: Path) -> DataConfig:
+        """Return the same sets with paths relative to a folder, see `relative_text`."""
+        sets = {
+            name: tuple(one.relative_to(base) for one in getattr(self, name))
+            for name in ("train", "val", "replay")
+        }
+        split = None if self.split is None else relative_text(self.split, base)
+        return self.model_copy(update={**sets, "split": split})
+
 
 def absolute_text(path: str) -> str:
     """Return a path as absolute, unless it begins with a variable or a home folder."""
     # Links are not resolved, because the last part of the path names the set.
     return path if path.startswith(("$", "~")) else os.path.normpath(Path(path).absolute())
+
+
+def relative_text(path: str, base: Path) -> str:
+    """Return an absolute path relative to a folder, so that it shows no home folder to others.
+
+    A path that has nothing in common with the folder begins with `~` in a home folder, and stays
+    absolute elsewhere. Other paths are returned as they are.
+    """
+    given = Path(path)
+    if not given.is_absolute():
+        return path
+    base = Path(os.path.normpath(base.absolute()))
+    if given.parts[:2] == base.parts[:2]:
+        return Path(os.path.relpath(given, base)).as_posix()
+    with suppress(RuntimeError, ValueError):
+        return f"~/{given.relative_to(Path.home()).as_posix()}"
+    return path
 
 
 def nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:

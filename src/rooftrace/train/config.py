@@ -13,7 +13,7 @@ from rooftrace.core.config import Config, KindConfig
 from rooftrace.core.early_stopping import Mode, StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import WorkingScales
-from rooftrace.labels.config import DataConfig
+from rooftrace.labels.config import DataConfig, relative_text
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator
 from rooftrace.models.spec import Separation
@@ -479,6 +479,21 @@ class TrainConfig(Config):
     def samples_per_step(self) -> int:
         """Number of samples per step of the optimiser, over all devices."""
         return self.batch_size * self.optimizer.accumulate
+
+    def without_home(self, base: Path) -> TrainConfig:
+        """Return the configuration for a bundle that others receive.
+
+        Paths are relative to the folder `base`, see `labels.config.relative_text`.
+        """
+        start = self.model.start
+        if start is not None:
+            start = relative_text(start, base)
+        return self.model_copy(
+            update={
+                "data": self.data.relative_to(base),
+                "model": self.model.model_copy(update={"start": start}),
+            }
+        )
 
     def relative_to(self, base: Path) -> dict[str, object]:
         """Return plain data for the record, with the folder that relative paths start from."""

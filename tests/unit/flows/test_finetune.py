@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError  # noqa: E402
+from rooftrace.flows.evaluate.leakage import TrainingRecord  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -142,6 +144,27 @@ def test_the_full_scale_is_that_of_the_start_model_if_the_pixel_type_is_its_own(
         assert config.full_scale == expected
 
 
+def test_a_bundle_records_paths_without_the_folders_above_the_work(tmp_path: Path) -> None:
+    data, labels = write_tiles(tmp_path / "work/data", 5), LabelConfig()
+    config = finetune_config(
+        "default", default_bundle().spec, data, open_source(data, labels), labels,
+        tmp_path / "work/run/split.json", minutes=3,
+        replay=SourceConfig(path=str(tmp_path / "work/run/replay")),
+    )  # fmt: skip
+    started = config.model_copy(
+        update={"model": config.model.model_copy(update={"start": str(tmp_path / "a.rooftrace")})}
+    )
+    record = started.without_home(tmp_path / "work")
+    assert record.model.start == "../a.rooftrace"
+    assert record.data.split == "run/split.json"
+    assert [one.path for one in (*record.data.train, *record.data.replay)] == [
+        "data", "run/replay",
+    ]  # fmt: skip
+    assert str(tmp_path) not in record.model_dump_json()
+    # The run itself keeps them, so that it is resumed from any folder.
+    assert started.data.train[0].path == str(tmp_path / "work/data")
+
+
 def test_the_share_of_the_start_model_counts_only_images_that_are_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,10 +265,11 @@ def tuned(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Finetu
     folder = tmp_path_factory.mktemp("tuned")
     write_pairs(folder / "data", range(20, 28), shape_yx=(128, 128), gsd_m=0.3)
     lines = io.StringIO()
-    return run_finetune(
-        SourceConfig(path=str(folder / "data")), folder / "run", model=str(tiny_run.bundle),
-        minutes=1, overrides=FAST, console=Console(file=lines),
-    )  # fmt: skip
+    with contextlib.chdir(folder):
+        return run_finetune(
+            SourceConfig(path=str(folder / "data")), folder / "run", model=str(tiny_run.bundle),
+            minutes=1, overrides=FAST, console=Console(file=lines),
+        )  # fmt: skip
 
 
 @pytest.mark.campaign
@@ -274,6 +298,13 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert shown["curve"] is None
     made = read_bundle(tuned.bundle)
     assert made.spec.training["start"]["model"] == "tiny"
+    recorded = made.spec.training["data"]
+    assert (recorded["train"][0]["path"], recorded["split"]) == ("data", "run/split.json")
+    assert str(run.parent) not in json.dumps(made.spec.training)
+    # Beside its run, the model still leads to the images that it was trained on.
+    (scenes,) = TrainingRecord(made, None).train
+    assert scenes is not None
+    assert set(scenes.ids) == set(split.parts["train"])
     # Two images are too few to choose a threshold on.
     assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
     assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)

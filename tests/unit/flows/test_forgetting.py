@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.replay import measure_forgetting
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.split import Split, write_split
 from rooftrace.predict.predictor import Predictor
 from rooftrace.testing import write_pairs
 
@@ -61,6 +64,32 @@ def test_the_recorded_validation_is_used(tmp_path: Path) -> None:
     only = measure_forgetting(start, start, SourceConfig(path=str(tmp_path / "west")))
     assert only is not None
     assert only.data == "validation of the start model: east"
+
+
+def test_recorded_paths_start_from_the_folder_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path / "work/town", range(5), shape_yx=(64, 64), gsd_m=0.5)
+    scenes = [
+        entry.id for entry in open_source(SourceConfig(path=str(tmp_path / "work/town"))).entries
+    ]
+    write_split(
+        tmp_path / "work/split.json",
+        Split(parts={"train": tuple(scenes[:3]), "val": tuple(scenes[3:])}),
+    )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps({"base": str(tmp_path / "work")}))
+    start = start_model({"data": {"train": [{"path": "town"}], "split": "split.json"}})
+    bundle = replace(start.bundle, source=str(tmp_path / "run/best_iou.rooftrace"))
+    start = Predictor(bundle, start.engine)
+    monkeypatch.chdir(tmp_path)
+    report = measure_forgetting(start, start, ELSEWHERE)
+    assert report is not None
+    assert (report.is_generated, report.to_json()["images"]) == (False, 2)
+    # Data that the tuned model was trained on is recognised by another name of its path.
+    own = measure_forgetting(start, start, SourceConfig(path="work/../work/town"))
+    assert own is not None
+    assert own.is_generated
 
 
 @pytest.mark.parametrize(

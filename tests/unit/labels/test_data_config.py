@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig
+from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig, relative_text
 
 DUBAI = {
     "classes": ["land", "building", "road"],
@@ -92,6 +94,15 @@ def test_classes_are_drawn_in_their_own_colours() -> None:
     assert named.class_colours() == ("#FFFFFF", "#FF0000")
     some = LabelConfig(classes=("land", "building", "road"), colours={"road": "#102030"})
     assert some.class_colours() == ("#141418", "#EE6677", "#102030")
+
+
+def test_paths_for_others_show_no_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/other/me")
+    for path, shown in (
+        ("/home/me/work/tiles", "tiles"), ("/home/me/tiles", "../tiles"), ("tiles", "tiles"),
+        ("/other/me/tiles", "~/tiles"), ("/data/tiles", "/data/tiles"), ("$DATA/x", "$DATA/x"),
+    ):  # fmt: skip
+        assert relative_text(path, Path("/home/me/work")) == shown
 
 
 def test_one_glob_or_several() -> None:
