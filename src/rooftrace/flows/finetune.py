@@ -131,7 +131,8 @@ class FinetuneReport:
         split: `FILE:PART` of these scenes.
         page: Report with pictures.
         replay: Comparison on replay images; None without them.
-        notes: Notes on how the data was divided.
+        notes: Notes on how the data was divided, and on held-out images that show ground on which
+            one of the models was trained.
         forgetting: Comparison on data of the start model; None if there is none.
         curve: Result with half of the images; None if it was not measured.
     """
@@ -395,6 +396,7 @@ def run_finetune(
             run / "comparison",
             EvalOptions(split=held_out, baseline="2", images=images),
         )
+        notes = (*notes, *evaluation.warnings)
         page = run / "comparison" / "report.html"
         models = read_models(bundle).ready(), read_models(start_model).ready()
         elsewhere = None

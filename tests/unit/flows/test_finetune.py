@@ -18,7 +18,7 @@ from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError  # noqa: E402
-from rooftrace.flows.evaluate.leakage import TrainingRecord  # noqa: E402
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene, TrainingRecord  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -293,6 +293,7 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert both["start"] == pytest.approx(gap["second"], abs=1e-4)
     assert bool(shown["advice"]) == (shown["verdict"] != "better" or len(ids) < LEAST_FOR_VERDICT)
     assert tuned.page.is_file()
+    assert tuned.evaluation.warnings == ()
     # The data of the start model lies in a folder that is not there any more, or is that of a test.
     assert shown["forgetting"]["images"] >= 1
     assert shown["curve"] is None
@@ -308,6 +309,22 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     # Two images are too few to choose a threshold on.
     assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
     assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)
+
+
+@pytest.mark.campaign
+def test_held_out_ground_of_the_start_model_is_a_note(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = (LeakedScene("a", "town/a", None, 1.0),)
+    leaks = LeakageReport("none", 2, (), ()), LeakageReport("found", 2, pairs, ())
+    monkeypatch.setattr("rooftrace.flows.evaluate.run.check_leakage_of_each", lambda *_: leaks)
+    report = run_finetune(
+        SourceConfig(path=str(tiny_run.data)), tmp_path / "run", model=str(tiny_run.bundle),
+        minutes=1, overrides=FAST,
+    )  # fmt: skip
+    warning = "1 of 2 scenes show ground that tiny was trained on: a"
+    assert warning in report.notes
+    assert warning in json.loads((report.trained.run / "verdict.json").read_text())["notes"]
 
 
 @pytest.mark.campaign

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.leakage import LeakageReport
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport
@@ -61,5 +63,12 @@ def test_notes_on_training_ground_name_their_models() -> None:
         f"model 0, model 1: {notes[0]}",
         f"model 1: {notes[1]}",
     )
+    assert Evaluation(reports, leaks).warnings == ()
+    pairs = (LeakedScene("scene 3", "town/3", None, 1.0),)
+    found = replace(leaks[1], status="found", pairs=pairs)
+    warned = Evaluation(reports, (leaks[0], found))
+    text = "1 of 16 scenes show ground that model 1 was trained on: scene 3"
+    assert warned.warnings == (text,)
+    assert warned.notes[0] == text
     # A single model needs no name, also beside predictions of a tool, which are not checked.
     assert Evaluation(reports, leaks[1:]).notes == notes

@@ -59,15 +59,20 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user, starting with those that put the figures in doubt."""
-        notes = [
+        notes = list(self.warnings)
+        notes += self._leakage_notes()
+        notes += [note for report in self.reports for note in report.notes]
+        return tuple(dict.fromkeys(notes))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Notes on scenes that show ground on which a model was trained."""
+        return tuple(
             f"{len(leak.scenes)} of {leak.checked} scenes show ground that {report.name} was "
             f"trained on: {list_first(leak.scenes, _LISTED)}"
             for leak, report in zip(self.leaks, self.reports)
             if leak.scenes
-        ]
-        notes += self._leakage_notes()
-        notes += [note for report in self.reports for note in report.notes]
-        return tuple(dict.fromkeys(notes))
+        )
 
     def _leakage_notes(self) -> list[str]:
         """Return the notes of the leakage checks; those of several models name the models."""
