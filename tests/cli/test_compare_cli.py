@@ -439,6 +439,34 @@ def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
     assert counts(answer, "old") == {"changed": 1}
 
 
+def test_a_building_on_the_seam_of_images_is_seen_by_all_together(tmp_path: Path) -> None:
+    same = box(EAST + 60, NORTH + 10, EAST + 70, NORTH + 20)
+    grown = box(EAST + 32, NORTH + 10, EAST + 50, NORTH + 30)
+    old_one = box(EAST + 10, NORTH + 10, EAST + 50, NORTH + 30)
+    gone = box(EAST + 2, NORTH + 35, EAST + 92, NORTH + 45)
+    new = write(tmp_path / "new.gpkg", [grown, same])
+    old = write(tmp_path / "old.gpkg", [old_one, same, gone])
+
+    def found(*edges: tuple[int, int]) -> dict[str, int]:
+        """Compare with images that show columns of ground, in metres from the left."""
+        images: list[object] = []
+        for left, right in edges:
+            path = tmp_path / f"{left}_{right}.tif"
+            write_geotiff(
+                path, np.full((60, right - left), 90, np.uint8), crs=f"EPSG:{UTM}",
+                transform=Affine(1, 0, EAST + left, 0, -1, NORTH + 55),
+            )  # fmt: skip
+            images += ["--imagery", path]
+        _, answer = call("compare", new, old, "-o", tmp_path / "out", *images)
+        return counts(answer, "old")
+
+    assert found((0, 100)) == {"changed": 1, "gone": 1, "same": 1}
+    # Each of the three shows a third of the building that is gone, and half of the other at most.
+    assert found((0, 32), (32, 62), (62, 100)) == {"changed": 1, "gone": 1, "same": 1}
+    # Two that show the same part are no more than one of them.
+    assert found((0, 40), (1, 41)) == {"outside": 2, "same": 1}
+
+
 def test_too_many_cells_are_refused_before_anything_is_written(
     layers: tuple[Path, Path], tmp_path: Path
 ) -> None:

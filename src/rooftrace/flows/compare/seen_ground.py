@@ -19,7 +19,7 @@ from rooftrace.flows.compare.inputs import BEND_M, areal, is_background_nodata
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.io.reproject import outline_bounds, reprojected, transform_points
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
@@ -30,6 +30,9 @@ _SEEN_SHARE = 0.5
 _WHOLE_SHARE = 0.95
 """Minimum share of a building's pixels that an image shows where the building can have changed: the
 edge of the imagery cuts the new outline of any other."""
+
+_POINTS = 64
+"""Points along each side of a building's bounds that are looked up in several images."""
 
 _BLOCK_PX = 2048
 _CHUNK = 50_000
@@ -84,8 +87,7 @@ def mark_outside(
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
                 if sources:
-                    shown = [_seen_share(one, plane, outlines, not imagery) for one in sources]
-                    seen = np.minimum(seen, np.max(shown, axis=0))
+                    seen = np.minimum(seen, _seen_by_any(sources, plane, outlines, not imagery))
                 old[1].status[index[seen < least]] = OUTSIDE
     changed = np.flatnonzero(new[1].status == CHANGED)
     cut = old[1].status[new[1].partner[changed]] == OUTSIDE
@@ -123,6 +125,45 @@ def _inside_share(area: Area, plane: CRS, geometry: Polygons) -> Floats:
     common = shapely.area(shapely.intersection(geometry[edge], outline))
     share[edge] = common / shapely.area(geometry[edge])
     return share
+
+
+def _seen_by_any(
+    sources: Sequence[RasterSource], plane: CRS, geometry: Polygons, is_mask: bool
+) -> Floats:
+    """Return (n,) share of each building on the plane that at least one of the images shows.
+
+    Raises:
+        GeoreferenceError, DataError: See `_seen_share`.
+    """
+    shown = np.stack([_seen_share(source, plane, geometry, is_mask) for source in sources])
+    seen: Floats = shown.max(axis=0)
+    # On the seam of images, each of them shows another part.
+    for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shown > 0).sum(axis=0) > 1)).tolist():
+        left, bottom, right, top = shapely.bounds(geometry[one])
+        middles = (np.arange(_POINTS) + 0.5) / _POINTS
+        x, y = np.meshgrid(left + middles * (right - left), bottom + middles * (top - bottom))
+        inside = shapely.contains_xy(geometry[one], x, y)
+        points = np.stack([x[inside], y[inside]], axis=1)
+        if len(points):
+            parts = [sources[at] for at in np.flatnonzero(shown[:, one]).tolist()]
+            found = np.any([_sees(source, plane, points) for source in parts], axis=0)
+            seen[one] = max(seen[one], found.mean())
+    return seen
+
+
+def _sees(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]:
+    """Return (n,) True for each point (n, 2) on the plane that an image shows."""
+    grid = source.grid
+    assert grid.crs is not None
+    pixels = grid.to_pixels(transform_points(points, plane, grid.crs))
+    sees = np.isfinite(pixels).all(axis=1)
+    sees &= (pixels >= 0).all(axis=1) & (pixels < (grid.width, grid.height)).all(axis=1)
+    if sees.any():
+        col, row = np.floor(pixels[sees]).astype(np.int64).T
+        first, left = int(row.min()), int(col.min())
+        window = Window(first, left, int(row.max()) - first + 1, int(col.max()) - left + 1)
+        sees[sees] = source.read(window).valid[row - first, col - left]
+    return sees
 
 
 def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: bool) -> Floats:
