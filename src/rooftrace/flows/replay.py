@@ -23,25 +23,23 @@ from typing import Any
 
 import numpy as np
 
-from rooftrace.core.config import expand_path
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
     GeoreferenceError,
     LayoutError,
-    RooftraceError,
 )
 from rooftrace.core.text import plural
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.leakage import recorded_base
+from rooftrace.flows.evaluate.leakage import TrainingRecord
 from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
-from rooftrace.flows.labelled_predictions import select_part, training_labels
+from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
 from rooftrace.io.files import write_json
 from rooftrace.io.sources import ArraySource
-from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig
+from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import FOLDER
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, WriteOptions
@@ -379,27 +377,8 @@ def _recorded_validation(
     bundle: ModelBundle, trained_on: SourceConfig, seed: int
 ) -> SceneSet | None:
     """Return images of the recorded validation that are on this machine; None without any."""
-    try:
-        data = DataConfig.model_validate(bundle.spec.training["data"])
-    except (KeyError, ValueError):
-        return None
-    labels = training_labels(bundle)
-    base = recorded_base(bundle) or Path.cwd()
-    sets: list[SceneSet] = []
-    for given in data.val or data.train:
-        try:
-            path = expand_path(given.path, base, key="path").resolve()
-            if path == expand_path(trained_on.path, Path.cwd(), key="path").resolve():
-                continue
-            source = open_source(given, labels, base)
-            if not data.val:
-                split = expand_path(str(data.split), base, key="data.split")
-                source = select_part(source, f"{split}:val", given.path)
-        except (RooftraceError, OSError, ValueError):
-            # It is not on this machine, or is not what it was.
-            continue
-        if source.entries:
-            sets.append(source)
+    found = TrainingRecord(bundle, None).val_outside(trained_on)
+    sets = [one for one in found if one.entries and one.classes == bundle.spec.classes]
     if not sets:
         return None
     entries = [

@@ -92,6 +92,27 @@ def test_recorded_paths_start_from_the_folder_of_the_run(
     assert own.is_generated
 
 
+def test_a_folder_of_the_recorded_name_in_the_current_directory_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = start_model({"data": {"train": [{"path": "/no"}], "val": [{"path": "town"}]}})
+    for folder, seeds in ((tmp_path / "here", range(3)), (tmp_path / "trained", range(4))):
+        write_pairs(folder / "town", seeds, shape_yx=(64, 64), gsd_m=0.5)
+    monkeypatch.chdir(tmp_path / "here")
+    report = measure_forgetting(start, start, ELSEWHERE)
+    assert report is not None
+    assert report.is_generated
+    # The record beside the bundle says where its paths begin.
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"base": str(tmp_path / "trained")}))
+    beside = Predictor(replace(start.bundle, source=str(run / "a.rooftrace")), PointwiseEngine())
+    report = measure_forgetting(beside, beside, ELSEWHERE)
+    assert report is not None
+    assert report.data == "validation of the start model: town"
+    assert report.to_json()["images"] == 4
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -156,8 +156,8 @@ def _sees(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]
     grid = source.grid
     assert grid.crs is not None
     pixels = grid.to_pixels(transform_points(points, plane, grid.crs))
-    sees = np.isfinite(pixels).all(axis=1)
-    sees &= (pixels >= 0).all(axis=1) & (pixels < (grid.width, grid.height)).all(axis=1)
+    sees: NDArray[np.bool_] = np.isfinite(pixels).all(axis=1)
+    sees &= ((pixels >= 0) & (pixels < (grid.width, grid.height))).all(axis=1)
     if sees.any():
         col, row = np.floor(pixels[sees]).astype(np.int64).T
         first, left = int(row.min()), int(col.min())

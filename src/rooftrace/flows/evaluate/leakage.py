@@ -65,6 +65,14 @@ class TrainingRecord:
             return tuple(self._open(given) for given in self._data.val)
         return () if self._data.split is None else self._part(self._data.train, "val")
 
+    def val_outside(self, folder: SourceConfig) -> list[SceneSet]:
+        """Return the sets on which the threshold was chosen, except those that lie at a folder."""
+        if self._data is None:
+            return []
+        path = expand_path(folder.path, Path.cwd(), key="path").resolve()
+        pairs = zip(self._data.val or self._data.train, self.val)
+        return [one for given, one in pairs if one is not None and self._found(given.path) != path]
+
     def ids_of(self, path: Path, part: Literal["train", "val"]) -> dict[str, str]:
         """Return the ids of a folder's scenes that are in a part, with the name of their set."""
         if self._data is None:
@@ -99,17 +107,18 @@ class TrainingRecord:
             if self._found(given.path) is None:
                 return None
             return open_source(given, self._data.labels, self._base or Path("/"))
-        except RooftraceError:
+        except (RooftraceError, OSError, ValueError):
             return None
 
     def _found(self, text: str) -> Path | None:
         """Return the location of a recorded path if it is certain and exists."""
         try:
             path = expand_path(text, self._base or Path(), key="path")
-        except RooftraceError:
+            sure = self._base is not None or expand_path(text, Path("/"), key="path") == path
+            return path.resolve() if sure and path.exists() else None
+        except (RooftraceError, OSError, ValueError):
+            # The text is no path here, such as a name that is too long.
             return None
-        sure = self._base is not None or expand_path(text, Path("/"), key="path") == path
-        return path.resolve() if sure and path.exists() else None
 
 
 def recorded_base(bundle: ModelBundle) -> Path | None:
