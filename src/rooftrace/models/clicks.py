@@ -106,10 +106,12 @@ def middle(
     inside = cv2.distanceTransform(
         np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )[1:-1, 1:-1]
+    # OpenCV's last bit depends on where the array lies in memory; squared distances are integers.
+    squared = np.rint(inside.astype(np.float64) ** 2)
     if rng is None:
-        row, col = divmod(int(inside.argmax()), region.shape[1])
+        row, col = divmod(int(squared.argmax()), region.shape[1])
     else:
-        found = np.flatnonzero((inside >= depth * inside.max()) & region)
+        found = np.flatnonzero((squared >= depth**2 * squared.max()) & region)
         row, col = divmod(int(found[rng.integers(len(found))]), region.shape[1])
     return row + 0.5, col + 0.5
 

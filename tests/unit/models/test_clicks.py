@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 
@@ -47,6 +50,21 @@ def test_the_middle_is_the_deepest_pixel() -> None:
     drawn = {middle(region, 0.5, rng) for _ in range(200)}
     assert len(drawn) > 5
     assert all(region[int(row), int(col)] for row, col in drawn)
+
+
+def test_the_last_bit_of_a_distance_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV's distances differ in it with the place of the array in memory."""
+    measured, noise = cv2.distanceTransform, np.random.default_rng(0)
+
+    def unsteady(*args: Any) -> np.ndarray:
+        exact = measured(*args)
+        return np.nextafter(exact, noise.choice([0, 9], exact.shape).astype(np.float32))
+
+    monkeypatch.setattr(cv2, "distanceTransform", unsteady)
+    region = box(2, 3, 7, 20)
+    assert {middle(region) for _ in range(20)} == {(5.5, 6.5)}
+    drawn = {middle(region, 0.5, np.random.default_rng(1)) for _ in range(20)}
+    assert len(drawn) == 1
 
 
 def test_the_annotator_clicks_in_the_largest_error() -> None:
