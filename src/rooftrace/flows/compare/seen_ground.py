@@ -156,7 +156,7 @@ def _sees(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]
     grid = source.grid
     assert grid.crs is not None
     pixels = grid.to_pixels(transform_points(points, plane, grid.crs))
-    sees: NDArray[np.bool_] = np.isfinite(pixels).all(axis=1)
+    sees: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), np.bool_)
     sees &= ((pixels >= 0) & (pixels < (grid.width, grid.height))).all(axis=1)
     if sees.any():
         col, row = np.floor(pixels[sees]).astype(np.int64).T
