@@ -1,3 +1,5 @@
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -7,10 +9,17 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from overlap import polygon_iou
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
+from rooftrace.vector.prepare import FootprintRecords
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.resolve_overlaps import OVERLAP_PX, overlapping_boxes, resolve_overlaps
+from rooftrace.vector.resolve_overlaps import (
+    OVERLAP_PX,
+    overlapping_boxes,
+    resolve_overlaps,
+    resolve_scene_overlaps,
+)
 from rooftrace.vector.simplify import MIN_IOU
 from rooftrace.vector.trace import trace
 from rooftrace.vector.trace_blocks import components
@@ -92,6 +101,43 @@ def test_groups_are_resolved_independently(
         assert shapely.equals_exact(
             resolve_overlaps(raw[here], proposed[here]), settled[here], 0
         ).all()
+
+
+def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> dict[int, bytes]:
+    """Return the outlines of a scene by their places, if its records come in this order."""
+    count = len(order)
+    with contextlib.closing(SpillFile()) as spill:
+        starts = FootprintRecords.of_pairs(raw[order], proposed[order], spill)
+        raw_at, proposed_at, stop, bounds = starts
+        flags = np.zeros(count, np.bool_)
+        records = FootprintRecords(
+            order, np.ones(count, np.uint8), np.ones(count, np.float32), flags, flags,
+            np.zeros(count), bounds, raw_at, proposed_at, stop, flags,
+        )  # fmt: skip
+        found = resolve_scene_overlaps(records, ~flags, spill, shapely.area)
+        polygons = spill.read(found.proposed, found.stop)
+    return dict(zip(found.first.tolist(), shapely.to_wkb(polygons).tolist(), strict=True))
+
+
+def wavy(left: float, rng: np.random.Generator) -> shapely.Polygon:
+    """Return a house of 20 px whose walls cross those of its neighbours several times."""
+    ys = np.linspace(0, 25, 9)
+    walls = [
+        np.stack([x + rng.uniform(-1.5, 1.5, len(ys)), way], axis=1)
+        for x, way in ((left, ys), (left + 20, ys[::-1]))
+    ]
+    return affinity.rotate(shapely.Polygon(np.concatenate(walls)), rng.uniform(-2, 2))
+
+
+def test_outlines_of_a_scene_do_not_depend_on_the_order_of_its_records() -> None:
+    """Blocks of another size bring the records in another order: the bytes stay the same."""
+    places = np.arange(12)
+    raw = np.array([box(20 * at, 0, 20 * at + 20, 25) for at in places], object)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
+        expected = scene_outlines(raw, proposed, places)
+        assert scene_outlines(raw, proposed, places[::-1].copy()) == expected
 
 
 def test_rows_overlap_before() -> None:
