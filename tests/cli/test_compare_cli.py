@@ -287,6 +287,33 @@ def test_repeats_with_a_partner_each_lose_no_id(tmp_path: Path) -> None:
         assert sorted(made.compare_old_id) == ["7", "8"]
 
 
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
+def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Path) -> None:
+    day = pd.to_datetime(["2024-01-31", None, "2024-03-01"]).astype("datetime64[ms]")
+    attributes = {
+        "osm_id": pd.array([2**60 + 1, None, 5], "Int64"), "whole": [1, 2, 3],
+        "share": [1.5, None, 3.0], "flag": [True, False, True], "day": day,
+        "text": ["a", "b", None],
+    }  # fmt: skip
+    old = write(tmp_path / "old.gpkg", [box(x, 0, x + 10, 10) for x in (0, 30, 60)], **attributes)
+    if suffix == ".parquet":
+        gpd.read_file(old).assign(**attributes).to_parquet(old := tmp_path / "old.parquet")
+    new = write(tmp_path / "new.gpkg", [box(x, 0, x + 10, 10) for x in (0, 31, 90)])
+    code, _ = call("compare", new, old, "-o", tmp_path / "out", "--keep", "old")
+    assert code == 0
+    made = VectorFile(tmp_path / "out" / "conflated.gpkg").read(
+        [*attributes, "compare_old_id"], typed=True
+    )
+    values = {name: column.tolist() for name, column in made.values.items()}
+    assert values["osm_id"] == [2**60 + 1, None, 5, None]
+    assert values["compare_old_id"] == [str(2**60 + 1), "2", "5", None]
+    assert values["whole"] == [1, 2, 3, None]
+    assert values["share"] == pytest.approx([1.5, np.nan, 3.0, np.nan], nan_ok=True)
+    assert values["flag"] == [True, False, True, None]
+    assert values["day"] == [*day.to_pydatetime()[:1], None, day.to_pydatetime()[2], None]
+    assert values["text"] == ["a", "b", None, None]
+
+
 def osm_truth() -> list[shapely.Polygon]:
     """Return two houses with one wall of which a third one has a part, and one with a court."""
     row = [box(0, 0, 10, 10), box(10, 0, 20, 10), box(5, 10, 15, 20)]

@@ -49,7 +49,8 @@ def write_parquet(
     Args:
         path: File to write.
         crs: Coordinate system of the geometry, or None.
-        parts: One or more chunks: geometry (n,) and (n,) values of each column. NaN is null.
+        parts: One or more chunks: geometry (n,) and (n,) values of each column. NaN, NaT and
+            masked values are null.
         kinds: Geometry types that may occur.
 
     Raises:
@@ -77,8 +78,20 @@ def _table(pa: Any, geometry: NDArray[np.object_], columns: Columns) -> Any:
     return pa.table(made)
 
 
+def nulls(values: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return (n,) True for NaN, NaT and masked values; None for texts, and where none is null."""
+    masked: NDArray[np.bool_] | None = None
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(values)
+    if values.dtype.kind not in "fM":
+        return masked
+    data = np.ma.getdata(values)
+    missing: NDArray[np.bool_] = np.isnan(data) if values.dtype.kind == "f" else np.isnat(data)
+    return missing if masked is None else missing | masked
+
+
 def _column(pa: Any, values: NDArray[Any]) -> Any:
-    made = pa.array(values, mask=np.isnan(values) if values.dtype.kind == "f" else None)
+    made = pa.array(np.ma.getdata(values), mask=nulls(values))
     # Texts that are all unknown; other parts of the layer may have some.
     return made.cast(pa.string()) if pa.types.is_null(made.type) else made
 

@@ -28,7 +28,7 @@ from rooftrace.core.names import layer_name
 from rooftrace.core.types import Ints
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded
-from rooftrace.io.partitions import write_parquet
+from rooftrace.io.partitions import nulls, write_parquet
 from rooftrace.io.reproject import transform_points
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
@@ -326,7 +326,7 @@ def _write_wkb(
                 geometry=encoded,
                 field_data=[np.ma.getdata(values) for values in columns.values()],
                 fields=list(columns),
-                field_mask=[_nulls(values) for values in columns.values()],
+                field_mask=[nulls(values) for values in columns.values()],
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
                 promote_to_multi=layer.multi,
                 # GDAL assumes WGS 84 for lines of GeoJSON and warns if no CRS is given. Outside
@@ -339,13 +339,6 @@ def _write_wkb(
             )
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
-
-
-def _nulls(values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Return (n,) True for NaN and for masked values; None for texts, and where none is null."""
-    if isinstance(values, np.ma.MaskedArray):
-        return np.ma.getmaskarray(values)
-    return np.isnan(values) if values.dtype.kind == "f" else None
 
 
 def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

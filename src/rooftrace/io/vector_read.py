@@ -9,8 +9,9 @@ import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ _CHUNK_ROWS = 50_000
 _MOST_CHUNKS = 64
 """Maximum number of chunks of a file that GDAL reads."""
 
+_EXACT_FLOATS = 2**53
+"""Integers below this have an exact float of 64 bits."""
+
 _HEAD_BYTES = 2048
 _MOST_CHECKED_BYTES = 32 * 2**20
 """Maximum size in bytes of a GeoJSON whose records are counted a second time."""
@@ -59,7 +63,7 @@ class VectorLayer:
 
     Args:
         geometry: (n,) valid shapely polygons and multipolygons in two dimensions.
-        values: (n,) strings of each attribute, "" for null; see `VectorFile.read`.
+        values: (n,) values of each attribute; see `VectorFile.read`.
         crs: Coordinate system of the geometry.
         repaired: Number of polygons that were invalid and have been repaired.
         without_outline: Number of features without an outline, which are left out.
@@ -121,7 +125,8 @@ class VectorFile:
         """
         with _explained(self.path):
             if self._is_parquet:
-                return tuple(name for name in _parquet_schema(self.path).names)
+                names = _parquet_schema(self.path).names
+                return tuple(name for name in names if name not in self._geometry_names)
             import pyogrio
 
             with _driver(self.path) as (source, options):
@@ -146,9 +151,14 @@ class VectorFile:
     def read(self, fields: Sequence[str] = (), *, typed: bool = False) -> VectorLayer:
         """Read the polygons, and repair invalid ones.
 
+        Attributes are strings, "" for null. With `typed` they keep their types: floats (NaN is
+        null), integers and booleans (null is masked), dates and times as datetime64 (NaT is null),
+        and texts (null is None). Times that state their offset become those of UTC. Other values,
+        such as lists, become texts.
+
         Args:
             fields: Attributes to read, among `self.fields`.
-            typed: True to keep numbers as numbers, and null among texts as None.
+            typed: True to keep the types of attributes.
 
         Raises:
             DataError: see `fields`; also if a feature is not a polygon.
@@ -301,16 +311,27 @@ class VectorFile:
         if self.path.suffix.lower() == ".gpkg" and not first:
             _check_database(self.path)
         with _driver(self.path) as (source, options):
-            meta, _, wkb, columns = pyogrio.raw.read(
+            meta, fids, wkb, columns = pyogrio.raw.read(
                 source, layer=self._layer, columns=list(fields), force_2d=True,
-                skip_features=first, max_features=rows,
+                skip_features=first, max_features=rows, datetime_as_string=True, return_fids=True,
                 where=_OSM_BUILDINGS if self._layer == _OSM_LAYER else None, **options,
             )  # fmt: skip
+            # GDAL returns columns in the order of the file.
+            values = {
+                str(name): _declared(column, str(kind))
+                for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
+            }
+            # Large integers beside nulls have gone through floats, which round them.
+            for name, column in values.items():
+                if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
+                    known = ~np.ma.getmaskarray(column)
+                    _, _, _, (column[known],) = pyogrio.raw.read(
+                        source, layer=self._layer, columns=[name], fids=fids[known],
+                        read_geometry=False, **options,
+                    )  # fmt: skip
         if wkb is None:
             raise ValueError("it has no column geometry with polygons")
         _check_all_read(self.path, wkb)
-        # GDAL returns columns in the order of the file.
-        values = dict(zip(map(str, meta["fields"]), columns))
         # GDAL assumes degrees in every GeoJSON.
         without = meta["crs"] is None or self.in_pixels
         crs = None if without else CRS.from_user_input(meta["crs"])
@@ -320,10 +341,13 @@ class VectorFile:
         return crs, geometry, values, closed
 
     def _read_parquet(self, fields: Sequence[str]) -> _Read:
+        column = self._geometry_column["name"]
         import geopandas as gpd
+        from pyarrow import parquet
 
-        table = gpd.read_parquet(self.path, columns=[self._geometry_column["name"], *fields])
-        values = {name: table[name].to_numpy(dtype=object) for name in fields}
+        table = gpd.read_parquet(self.path, columns=[column])
+        attributes = parquet.read_table(self.path, columns=list(fields))
+        values = {name: _from_arrow(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
     def _parquet_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
@@ -340,28 +364,35 @@ class VectorFile:
             parquet.write_table(file.schema_arrow.empty_table(), nothing)
             crs = gpd.read_parquet(nothing, columns=[column]).crs
             if not file.metadata.num_rows:
-                yield (
-                    crs,
-                    np.zeros(0, np.object_),
-                    {name: np.zeros(0, np.object_) for name in fields},
-                    0,
-                )
+                nothing_of = file.schema_arrow.empty_table()
+                values = {name: _from_arrow(nothing_of.column(name)) for name in fields}
+                yield crs, np.zeros(0, np.object_), values, 0
             for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
                 wkb = batch.column(column).to_numpy(zero_copy_only=False)
-                values = {
-                    name: batch.column(name).to_pandas().to_numpy(dtype=object) for name in fields
-                }
+                values = {name: _from_arrow(batch.column(name)) for name in fields}
                 yield crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
 
     @cached_property
     def _geometry_column(self) -> dict[str, str]:
         """Name and encoding of the column with the polygons of a GeoParquet."""
+        known = self._geo_metadata
+        name = known["primary_column"]
+        return {"name": name, "encoding": known["columns"][name]["encoding"]}
+
+    @cached_property
+    def _geometry_names(self) -> set[str]:
+        """Names of the columns of a GeoParquet that hold geometries, or bounds of geometries."""
+        columns = self._geo_metadata["columns"]
+        bounds = [one.get("covering", {}).get("bbox", {}).values() for one in columns.values()]
+        return {*columns, *(str(place[0]) for edges in bounds for place in edges)}
+
+    @cached_property
+    def _geo_metadata(self) -> dict[str, Any]:
         metadata = (_parquet_schema(self.path).metadata or {}).get(b"geo")
         if metadata is None:
             raise ValueError("it has no geometry (no GeoParquet metadata)")
-        known = json.loads(metadata)
-        name = known["primary_column"]
-        return {"name": name, "encoding": known["columns"][name]["encoding"]}
+        known: dict[str, Any] = json.loads(metadata)
+        return known
 
 
 _LONLAT_COLUMNS = ("latitude", "longitude")
@@ -576,25 +607,75 @@ def _texts(column: NDArray[Any]) -> NDArray[np.object_]:
 
 
 def _typed(column: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers as they are, and other values as texts or None."""
-    if column.dtype.kind in "if":
+    """Return integers of 64 bits, floats, booleans and times, and other values as texts or None."""
+    if column.dtype.kind in "fbM":
         return column
-    if column.dtype.kind in "ub":
+    if column.dtype.kind in "iu":
         return column.astype(np.int64)
-    texts = _texts(column)
-    texts[texts == ""] = None
-    return texts
+    return _array([None if _is_null(value) else _text(value) for value in column.tolist()])
+
+
+def _declared(column: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return the values of GDAL with the type of their field.
+
+    GDAL's reader returns integers and booleans as floats where some are null, and times as texts.
+
+    Args:
+        column: (n,) values as they were read.
+        kind: Type of the field, such as "int32", "bool", "datetime64[ms]" or "list(int32)".
+    """
+    if kind.startswith(("int", "uint", "bool")) and column.dtype.kind == "f":
+        missing = np.isnan(column)
+        return np.ma.masked_array(np.where(missing, 0, column).astype(kind), missing)
+    if kind.startswith("datetime64") and column.dtype.kind == "O":
+        with suppress(ValueError, OverflowError):
+            return np.array([_moment(text) for text in column.tolist()], kind)
+    return column
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Return the time of an ISO 8601 text, without its offset: that of UTC where it states one."""
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:
+    """Return the values of a column of pyarrow; see `VectorFile.read` for their types."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        # The numbers of a timestamp with a zone are those of UTC.
+        return np.asarray(column.cast(pa.timestamp("ms", kind.tz), safe=False)).astype("M8[ms]")
+    if pa.types.is_date(kind):
+        return np.asarray(column.cast(pa.date32())).astype("M8[D]")
+    if pa.types.is_floating(kind):
+        return np.asarray(column)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        missing = np.asarray(column.is_null())
+        filled = column.fill_null(pa.scalar(0).cast(kind))
+        values = np.asarray(filled).astype(kind.to_pandas_dtype())
+        return np.ma.masked_array(values, missing) if missing.any() else values
+    return np.asarray(column.to_pandas().to_numpy(dtype=object))
 
 
 def _text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         # A list in a GeoJSON.
         return str(value.tolist())
-    if value is None or value != value:
+    if _is_null(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (not isinstance(value, np.ndarray) and bool(value != value))
 
 
 def _array(items: Any) -> NDArray[np.object_]:

@@ -129,8 +129,9 @@ def write_polygons(
     Args:
         path: File in an existing folder.
         geometry: (n,) shapely polygons and multipolygons.
-        columns: (n,) values of each column: integers, floats (NaN is null) or strings (None is
-            null).
+        columns: (n,) values of each column: integers, booleans, floats (NaN is null), datetime64
+            (NaT is null) or strings (None is null); masked values are null. A GeoPackage and
+            GeoParquet hold all of these types; a Shapefile holds times as texts.
         crs: Coordinate system of the geometry; None for pixels.
         digits: Decimal places of degrees in a GeoJSON; 7 are about a centimetre.
 
@@ -153,7 +154,7 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     Args:
         path: File in an existing folder.
         layer: Settings of the layer.
-        parts: One or more chunks with the same columns; a masked integer is null.
+        parts: One or more chunks with the same columns.
 
     Raises:
         ExportError, MissingExtraError: See `write_polygons`.

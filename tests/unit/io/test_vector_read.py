@@ -1,8 +1,11 @@
 import json
+import warnings
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -24,7 +27,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraErro
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_read import VectorFile, is_vector_file
+from rooftrace.io.vector_read import VectorFile, _declared, is_vector_file
 from rooftrace.io.vector_write import write_polygons
 
 UTM = CRS.from_epsg(32633)
@@ -335,7 +338,73 @@ def test_typed_attributes_keep_numbers_and_nulls(tmp_path: Path) -> None:
     assert values["x"][0] == 0.5
     assert np.isnan(values["x"][1])
     assert values["t"].tolist() == ["a", None]
-    assert values["b"].tolist() == [1, 0]
+    assert values["b"].tolist() == [True, False]
+    assert values["b"].dtype.kind == "b"
+
+
+def typed_columns() -> dict[str, list[object]]:
+    zone = timezone(timedelta(hours=2))
+    return {
+        "n": [2**40, None, 3],
+        "large": [2**60 + 1, None, 2**62 + 3],
+        "whole": [1, 2, 3],
+        "x": [0.5, None, 3.0],
+        "flag": [True, None, False],
+        "text": ["a", None, ""],
+        "day": [date(2024, 1, 31), None, date(1969, 12, 31)],
+        "time": [datetime(2024, 1, 31, 10, 11, 12, 500_000), None, datetime(2024, 2, 1)],
+        "zoned": [datetime(2024, 1, 31, 1, tzinfo=zone), None, datetime(2024, 2, 1, tzinfo=zone)],
+    }
+
+
+def in_utc(values: list[object]) -> list[object]:
+    return [
+        value.astimezone(UTC).replace(tzinfo=None)
+        if isinstance(value, datetime) and value.tzinfo is not None
+        else value
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".parquet"])
+def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path) -> None:
+    columns = typed_columns()
+    shapes = [box(2 * number, 0, 2 * number + 1, 1) for number in range(3)]
+    path = tmp_path / f"typed{suffix}"
+    if suffix == ".geojson":
+        features = [
+            {"type": "Feature", "geometry": shape.__geo_interface__, "properties": {
+                name: value.isoformat() if isinstance(value, date) else value
+                for name, value in zip(columns, row)
+            }}
+            for shape, row in zip(shapes, zip(*columns.values()))
+        ]  # fmt: skip
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    else:
+        nullable = {"n": "Int64", "large": "Int64", "flag": "boolean"}
+        frame = {name: pd.array(columns[name], nullable.get(name, "object")) for name in columns}
+        with warnings.catch_warnings():
+            # Pandas warns of its own way of reading times with a zone.
+            warnings.simplefilter("ignore")
+            geopandas.GeoDataFrame(frame, geometry=shapes, crs=4326).to_parquet(path)
+    file = VectorFile(path)
+    assert set(file.fields) == set(columns)
+    layer = file.read(list(columns), typed=True)
+    kinds = {"n": "i", "large": "i", "whole": "i", "x": "f", "flag": "b", "text": "O"}
+    for made in (".gpkg", ".parquet"):
+        write_polygons(tmp_path / f"made{made}", layer.geometry, layer.values, layer.crs)
+        again = VectorFile(tmp_path / f"made{made}").read(list(columns), typed=True)
+        (chunk,) = VectorFile(tmp_path / f"made{made}").chunks(list(columns))
+        for values in (layer.values, again.values, chunk.values):
+            for name, expected in columns.items():
+                found = [None if one != one else one for one in values[name].tolist()]
+                assert found == in_utc(expected), name
+                assert values[name].dtype.kind == kinds.get(name, "M")
+
+
+def test_a_date_that_no_calendar_has_stays_a_text() -> None:
+    strange = np.array(["2024-01-31T00:00:00", "0000-00-00", None], object)
+    assert _declared(strange, "datetime64[ms]").tolist() == strange.tolist()
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ class _LayerParts:
 
 
 class _Column:
-    """Values of an attribute, chunk by chunk: numbers in memory, texts in a temporary file."""
+    """Values of an attribute, chunk by chunk: texts in a temporary file, others in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._spill = SpillFile(folder)
@@ -336,7 +336,9 @@ class _Column:
 
     def add(self, values: NDArray[Any]) -> None:
         """Add the values of the next polygons."""
-        if values.dtype.kind != "O" and not self._texts:
+        first = self._numbers[0].dtype.kind if self._numbers else values.dtype.kind
+        alike = first == values.dtype.kind or {first, values.dtype.kind} == {"i", "f"}
+        if values.dtype.kind != "O" and alike and not self._texts:
             self._numbers.append(values)
             return
         # Of several files, one may have texts where another one has numbers.
@@ -348,7 +350,10 @@ class _Column:
     def take(self, index: Ints) -> NDArray[Any] | SpilledTexts:
         """Return the values of some polygons."""
         if not self._texts:
-            return np.concatenate(self._numbers)[index]
+            if not any(isinstance(part, np.ma.MaskedArray) for part in self._numbers):
+                return np.concatenate(self._numbers)[index]
+            joined: NDArray[Any] = np.ma.concatenate(self._numbers)  # type: ignore[no-untyped-call]
+            return joined[index]
         return SpilledTexts(self._spill, *np.concatenate(self._texts, axis=1)[:, index])
 
 
@@ -426,8 +431,8 @@ def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float3
     """Return scores in 0..1, NaN where there is none; None if the attribute has other texts."""
     for name in _columns_of(values, _SCORES)[:1]:
         try:
-            found = values[name].astype(np.float32)
-        except ValueError:
+            found = np.ma.filled(values[name].astype(np.float32), np.nan)
+        except (TypeError, ValueError):
             return None
         # Microsoft writes -1 where it has none.
         return np.where((found >= 0) & (found <= 1), found, np.float32(np.nan))

@@ -248,6 +248,10 @@ def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     return written, ~replaced
 
 
+_NULLS = {"f": np.nan, "M": np.datetime64("NaT"), "O": None}
+"""Null by kind of values; null is masked where a kind has none."""
+
+
 def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray[Any]]:
     """Return the attributes of the old layer; a new building has those of its partner."""
     status = compared.old_status if side == "old" else compared.new_status
@@ -259,12 +263,10 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
     columns: dict[str, NDArray[Any]] = {}
     for name, values in compared.old.attributes.items():
         found = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
-        if values.dtype.kind == "f":
-            found[~known] = np.nan
-        elif values.dtype.kind == "i":
-            found = np.ma.MaskedArray(found, ~known)
+        if values.dtype.kind in "ib":
+            found = np.ma.MaskedArray(found, np.ma.getmaskarray(found) | ~known)
         else:
-            found[~known] = None
+            found[~known] = _NULLS[values.dtype.kind]
         columns[f"old_{name}" if name.lower() in _RESERVED else name] = found
     layer = compared.old if side == "old" else compared.new
     old_id = np.full(len(index), None, np.object_)

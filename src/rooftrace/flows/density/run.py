@@ -266,7 +266,7 @@ def run_zone_density(
     files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, zones])
     file = VectorFile(zones)
-    layer = file.read(file.fields)
+    layer = file.read(file.fields, typed=True)
     if not len(layer):
         raise DataError(
             f"{zones} holds no zone with an outline; expected polygons.",
