@@ -114,6 +114,48 @@ def test_255_beside_a_class_says_nothing(truth: Path, tmp_path: Path) -> None:
     assert judged(tmp_path / "predicted", truth).to_json()["pixel"]["iou"] == 1
 
 
+def write_labels(folder: Path, masks: dict[str, np.ndarray]) -> Path:
+    for name, mask in masks.items():
+        write_png(folder / f"{name}.png", mask)
+    return folder
+
+
+def test_the_meaning_of_255_is_that_of_all_files(tmp_path: Path) -> None:
+    empty, built = np.zeros(SHAPE, np.uint8), houses()
+    truth = write_labels(tmp_path / "truth", {"a": empty, "b": built, "c": built})
+    marked = {"a": empty.copy(), "b": built.copy(), "c": built.copy()}
+    for mask in marked.values():
+        mask[:3] = 255
+    report = judged(write_labels(tmp_path / "predicted", marked), truth)
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert not any("0 and 255" in note for note in report.notes)
+
+
+def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: Path) -> None:
+    masks = {"a": houses(), "b": houses(0)}
+    truth = write_labels(tmp_path / "truth", masks)
+    full = {name: mask * np.uint8(255) for name, mask in masks.items()}
+    report = judged(write_labels(tmp_path / "predicted", full), truth)
+    assert report.to_json()["pixel"]["iou"] == 1
+    (note,) = [note for note in report.notes if "0 and 255" in note]
+    assert "255 is taken for building" in note
+
+
+def test_probabilities_in_bytes_are_known_by_a_file_that_has_buildings(tmp_path: Path) -> None:
+    empty = np.zeros(SHAPE, np.uint8)
+    names = [f"{number:02}" for number in range(20)]
+    built = {"01", "11"}
+    masks = {name: houses() if name in built else empty for name in names}
+    shades = {name: mask * np.uint8(200) for name, mask in masks.items()}
+    for name in built:
+        shades[name][0, :4] = 1, 2, 3, 4
+    truth = write_labels(tmp_path / "truth", masks)
+    predicted = write_labels(tmp_path / "predicted", shades)
+    report = judged(predicted, truth, EvalOptions(threshold=0.5))
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert report.context["threshold"] == 0.5
+
+
 def test_another_resolution_and_origin(truth: Path, tmp_path: Path) -> None:
     # Twice as fine, ten metres farther up and to the left, larger on all sides.
     fine = np.zeros((200, 240), np.uint8)

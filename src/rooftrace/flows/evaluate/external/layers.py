@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,13 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.features import rasterize
 
-from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    GeoreferenceError,
+    LabelError,
+    LayoutError,
+)
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
@@ -28,7 +36,7 @@ from rooftrace.labels.shapes import polygon_parts, valid_geometry
 
 _LONLAT = CRS.from_epsg(4326)
 _LOOKED_AT = 8
-"""Number of files that are read to distinguish masks from probabilities in bytes."""
+"""Number of files whose type is looked at to distinguish masks from probabilities."""
 
 _SAME_PX = 0.01
 """Maximum distance in pixels between the corners of two equal grids."""
@@ -49,12 +57,14 @@ class SceneMask:
         covered: (y, x) pixels with a prediction.
         probability: (y, x) uint8 probability of the building in 255ths; None for masks.
         resampled: True if they were resampled from another grid.
+        note: Assumption about the values, for the user; "" if there is none.
     """
 
     classes: Bytes
     covered: BoolArray
     probability: Bytes | None
     resampled: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class RasterPredictions:
         building_class: int,
         threshold: float | None,
     ) -> RasterPredictions:
-        """Read a few of the files to find out their kind.
+        """Read some of the files to find out their kind.
 
         Fractions are probabilities, and so are shades of grey where a threshold is given.
 
@@ -94,11 +104,17 @@ class RasterPredictions:
             DataError: A file cannot be read.
         """
         paths = list(dict.fromkeys(path for each in files.values() for path in each))
-        chosen = sorted({i * len(paths) // _LOOKED_AT for i in range(min(_LOOKED_AT, len(paths)))})
-        looked_at = [open_raster(paths[index], palette="indices") for index in chosen]
+        count = min(_LOOKED_AT, len(paths))
+        looked_at = [
+            open_raster(paths[i * len(paths) // count], palette="indices") for i in range(count)
+        ]
         shades = any(source.dtype.kind == "f" for source in looked_at)
         if not shades and threshold is not None and len(classes) == 2:
-            shades = any(len(_buildings(_values(source))) > 1 for source in looked_at)
+            # Files without a building do not show which of both they are, so that all may be read.
+            sources = (open_raster(path, palette="indices") for path in paths)
+            shades = any(
+                len(_buildings(_values(source))) > 1 for source in chain(looked_at, sources)
+            )
         if shades and len(classes) > 2:
             raise ConfigError(
                 f"{paths[0]} holds probabilities of one class, but the labels have the classes "
@@ -121,13 +137,14 @@ class RasterPredictions:
         paths = self.files[scene_id]
         parts = [self._read(path, grid) for path in paths]
         first = parts[0]
+        note = next((part.note for part in parts if part.note), "")
         for part in parts[1:]:
             first.classes[part.covered] = part.classes[part.covered]
             if first.probability is not None and part.probability is not None:
                 first.probability[part.covered] = part.probability[part.covered]
         covered = np.logical_or.reduce([part.covered for part in parts])
         resampled = any(part.resampled for part in parts)
-        return SceneMask(first.classes, covered, first.probability, resampled)
+        return SceneMask(first.classes, covered, first.probability, resampled, note)
 
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
         source = open_raster(path, palette="indices")
@@ -141,24 +158,43 @@ class RasterPredictions:
             raster = warped(source, grid, nearest=self.threshold is None)
         if self.threshold is not None:
             return _probable(raster, source.name, self.threshold, self.building_class, resampled)
-        classes, covered = self._classes(raster, source, resampled)
-        return SceneMask(classes, covered, None, resampled)
+        classes, covered, note = self._classes(raster, source, resampled)
+        return SceneMask(classes, covered, None, resampled, note)
+
+    @cached_property
+    def _has_other_values(self) -> bool:
+        """True if a file holds another value than 0 and 255: 255 is then unknown in all files."""
+        for path in dict.fromkeys(path for each in self.files.values() for path in each):
+            # A file that cannot be read, or is no mask, is reported with its scene.
+            with suppress(DataError):
+                if {*_values(open_raster(path, palette="indices"))} - {NODATA}:
+                    return True
+        return False
 
     def _classes(
         self, raster: Raster, source: RasterFile, resampled: bool
-    ) -> tuple[Bytes, BoolArray]:
+    ) -> tuple[Bytes, BoolArray, str]:
+        """Return class indices, the pixels with a prediction, and a note on the values."""
         valid = raster.valid
         if self.colours is not None and len(raster.data) == 3:
             classes, known = self.colours.decode(raster.data, source.name, valid)
-            return classes, valid if known is None else known
+            return classes, valid if known is None else known, ""
         if len(self.classes) > 2:
             rule = LabelRule(self.classes, None, (NODATA,) if len(self.classes) <= NODATA else ())
             classes, known = rule.decode(raster.data, source.name, valid)
-            return classes, valid if known is None else known
+            return classes, valid if known is None else known, ""
         data = _one_band(raster, source.name)
         # A part of a file may lack the values that decide on the meaning of the others.
         found = _values(source) if resampled else _occurring(data[valid], source.name)
-        buildings = _buildings(found)
+        buildings, note = _buildings(found), ""
+        if found == (NODATA,):
+            if self._has_other_values:
+                buildings = []
+            else:
+                note = (
+                    f"{source.path.parent}: masks hold only 0 and 255, and 255 is taken for "
+                    "building. If it marks unknown pixels, declare it as nodata."
+                )
         if len(buildings) > 1:
             raise LabelError(
                 f"{source.name} holds the values {', '.join(map(str, found[:_SHOWN]))}"
@@ -169,7 +205,7 @@ class RasterPredictions:
             )
         covered = valid if NODATA in buildings else valid & (data != NODATA)
         drawn = np.isin(data, buildings) & covered
-        return drawn * np.uint8(self.building_class), covered
+        return drawn * np.uint8(self.building_class), covered, note
 
 
 def match_rasters_by_location(
@@ -309,7 +345,7 @@ def _values(source: RasterFile) -> tuple[int, ...]:
 
 
 def _buildings(found: tuple[int, ...]) -> list[int]:
-    """Return the values of a mask that are buildings: 255 is nodata if there are other values."""
+    """Return the values of one file that are buildings: 255 is unknown beside other values."""
     return [value for value in found if value != NODATA or len(found) == 1]
 
 

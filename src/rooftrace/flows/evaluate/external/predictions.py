@@ -196,6 +196,8 @@ class ExternalPredictions:
         missing = np.count_nonzero(valid & ~painted.covered)
         if missing:
             self._collected.uncovered[scene.id] = missing / np.count_nonzero(valid)
+        if painted.note:
+            self._collected.of_files[painted.note] = None
         if painted.resampled:
             self._collected.resampled[scene.id] = None
         return painted
