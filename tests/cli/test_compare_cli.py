@@ -322,6 +322,16 @@ def osm_truth() -> list[shapely.Polygon]:
     return [affinity.translate(one, EAST, NORTH) for one in (*row, court, bent)]
 
 
+@pytest.mark.parametrize("count", [0, 2])
+def test_no_new_building_is_a_josm_file_without_ways(count: int, tmp_path: Path) -> None:
+    old = write(tmp_path / "old.gpkg", osm_truth())
+    new = write(tmp_path / "new.gpkg", osm_truth()[:count])
+    code, answer = call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
+    assert code == 0, answer
+    assert answer["osm"] == 0
+    assert "<way" not in (tmp_path / "out" / "new.osm").read_text()
+
+
 def test_new_buildings_are_written_for_josm(tmp_path: Path) -> None:
     new = write(tmp_path / "new.gpkg", osm_truth())
     old = write(tmp_path / "old.gpkg", [box(EAST + 30, NORTH, EAST + 35, NORTH + 5)])

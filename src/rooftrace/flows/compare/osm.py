@@ -146,6 +146,8 @@ def _merged_corners(xy: Floats) -> Floats:
 def _polygons_of(rings: Polygons, owner: Ints, before: Polygons) -> Polygons:
     """Build polygons of rings, the exterior first; those that became invalid stay as before."""
     made = before.copy()
+    if not len(made):
+        return made
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     for number, own in enumerate(np.split(np.arange(len(rings)), starts[1:])):
         made[number] = shapely.Polygon(rings[own[0]], list(rings[own[1:]]))
