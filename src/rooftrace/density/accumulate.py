@@ -526,6 +526,11 @@ def _check_cell(cell_m: float, grid: GeoGrid, gsd_m: float | None, name: str) ->
         )
 
 
+_BESIDE_M = (1e-6, 0.6e-6)
+"""Metres to the right and upwards by which a point on a border is moved to find its zone. Their
+direction is not that of usual borders."""
+
+
 def density_of_zones(
     zones: Polygons,
     buildings: Polygons,
@@ -535,7 +540,7 @@ def density_of_zones(
     """Return the figures of each zone.
 
     Areas are those of the intersections. A building counts in every zone that contains its
-    centroid. The nearest other building may lie in another zone or in none.
+    centroid; a border belongs to the zone to the right of it or above it. The nearest other building may lie in another zone or in none.
 
     Args:
         zones: (n,) valid polygons and multipolygons on a plane in metres; they may overlap.
@@ -551,11 +556,30 @@ def density_of_zones(
     shapely.prepare(zones)
     tally = BuildingTally()
     tally.add(buildings)
-    building, zone = tree.query(shapely.points(tally.sorted()[0]), predicate="intersects")
+    building, zone = _zones_of_points(zones, tree, tally.sorted()[0])
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
     built_m2 = _common_area(zones, tree, buildings if built is None else built)
     return DensityFigures(area, seen, built_m2, *tally.figures(zone, building, len(zones)))
+
+
+def _zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
+    """Return (k,) pairs of a point and a zone that contains it.
+
+    Of a point on a border, these are the zones just to the right and above, as with cells. If
+    there are none, the border is that of the first zone.
+    """
+    point, zone = tree.query(shapely.points(xy), predicate="intersects")
+    order = np.lexsort((zone, point))
+    point, zone = point[order], zone[order]
+    kept = shapely.contains_properly(zones[zone], shapely.points(xy[point]))
+    border = np.flatnonzero(~kept)
+    beside = shapely.points(xy[point[border]] + _BESIDE_M)
+    kept[border] = shapely.contains_properly(zones[zone[border]], beside)
+    # A point may lie on the outer border of the zones alone.
+    first = np.flatnonzero(np.diff(point, prepend=-1))
+    kept[first] |= ~np.isin(point[first], point[kept])
+    return point[kept], zone[kept]
 
 
 def _common_area(zones: Polygons, tree: shapely.STRtree, polygons: Polygons) -> Floats:

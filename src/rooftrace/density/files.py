@@ -318,12 +318,17 @@ def density_columns(
         figures: Figures of the cells or zones.
         threshold: Threshold for the column `class`.
         kept: Existing attributes, which come first. An attribute with a reserved name is renamed to
-            `zone_NAME`.
+            `zone_NAME`, or `zone_zone_NAME` where that name exists.
     """
-    before = {
-        f"zone_{name}" if name.lower() in _RESERVED else name: values
-        for name, values in (kept or {}).items()
-    }
+    before: dict[str, NDArray[Any]] = {}
+    taken = {*_RESERVED, *(name.lower() for name in kept or {})}
+    for name, values in (kept or {}).items():
+        free = name
+        if name.lower() in _RESERVED:
+            while free.lower() in taken:
+                free = f"zone_{free}"
+            taken.add(free.lower())
+        before[free] = values
     return {
         **before,
         "class": threshold.classes(figures.built_up_share.ravel()),

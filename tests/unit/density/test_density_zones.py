@@ -51,6 +51,16 @@ def test_a_built_up_area_other_than_the_counted_buildings() -> None:
     assert figures.mean_area_m2.tolist() == [pytest.approx(6.5)]
 
 
+def test_a_centroid_on_a_border_counts_in_one_of_the_adjacent_zones() -> None:
+    zones = boxes((0, 0, 10, 10), (10, 0, 20, 10), (0, 10, 10, 20), (10, 10, 20, 20))
+    houses = boxes((8, 4, 12, 6), (4, 8, 6, 12), (8, 8, 12, 12), (18, 4, 22, 6), (-2, 8, 2, 12))
+    figures = density_of_zones(zones, houses)
+    assert figures.buildings.tolist() == [0, 2, 2, 1]
+    # Zones that overlap count it each.
+    twice = boxes((0, 0, 10, 10), (10, 0, 20, 10), (5, 0, 15, 10))
+    assert density_of_zones(twice, houses[:1]).buildings.tolist() == [0, 1, 1]
+
+
 def test_a_hole_does_not_belong_to_its_zone() -> None:
     ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
     figures = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))

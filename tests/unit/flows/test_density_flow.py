@@ -213,6 +213,15 @@ def test_attributes_of_zones_keep_their_types(suffix: str, half_seen: Path) -> N
     assert [row["pop"] for row in rows] == ["1200", ""]
 
 
+def test_attributes_of_an_earlier_measurement_are_kept(half_seen: Path) -> None:
+    zones = gpd.read_file(half_seen / "z.gpkg").assign(zone_buildings=77, buildings=99)
+    zones.to_file(half_seen / "z.gpkg")
+    run_zone_density([half_seen / "m.tif"], half_seen / "z.gpkg", half_seen / "out")
+    zone = gpd.read_file(half_seen / "out.gpkg").loc[0]
+    assert (zone["zone_buildings"], zone["zone_zone_buildings"]) == (77, 99)
+    assert zone["buildings"] == 2
+
+
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:
     report = run_zone_density([files / "truth.gpkg"], files / "wards.gpkg", tmp_path / "z")
     assert report.classes[None] == 0
