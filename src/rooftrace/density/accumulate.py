@@ -540,7 +540,8 @@ def density_of_zones(
     """Return the figures of each zone.
 
     Areas are those of the intersections. A building counts in every zone that contains its
-    centroid; a border belongs to the zone to the right of it or above it. The nearest other building may lie in another zone or in none.
+    centroid; a border belongs to the zone to the right of it or above it. The nearest other
+    building may lie in another zone or in none.
 
     Args:
         zones: (n,) valid polygons and multipolygons on a plane in metres; they may overlap.

@@ -213,6 +213,13 @@ def test_attributes_of_zones_keep_their_types(suffix: str, half_seen: Path) -> N
     assert [row["pop"] for row in rows] == ["1200", ""]
 
 
+def test_zones_without_an_outline_are_named(half_seen: Path) -> None:
+    zone = gpd.read_file(half_seen / "z.gpkg").geometry[0]
+    gpd.GeoDataFrame(geometry=[zone, None], crs=32633).to_file(half_seen / "gap.gpkg")
+    report = run_zone_density([half_seen / "m.tif"], half_seen / "gap.gpkg", half_seen / "out")
+    assert "1 zone without an outline left out" in report.notes
+
+
 def test_attributes_of_an_earlier_measurement_are_kept(half_seen: Path) -> None:
     zones = gpd.read_file(half_seen / "z.gpkg").assign(zone_buildings=77, buildings=99)
     zones.to_file(half_seen / "z.gpkg")

@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
@@ -275,6 +275,8 @@ def run_zone_density(
     notes = []
     if layer.repaired:
         notes.append(f"{layer.repaired} zones had invalid outlines, which were repaired")
+    if layer.without_outline:
+        notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
     built, observed = None, None
     if mask_path is not None:
         mask = MaskFile.of(mask_path, building)
