@@ -172,40 +172,9 @@ def test_a_results_folder_that_is_missing_is_noted(
     assert noted == (name == "nothere")
 
 
-# A server that is stopped twice while it answers a request.
-STOPPED_TWICE = """
-import signal, threading
-from contextlib import suppress
-from unittest.mock import Mock
-
-import httpx
-from fastapi import FastAPI
-
-from rooftrace.cli import serve as command
-
-app = FastAPI()
-
-@app.get("/stop")
-async def stop():
-    signal.raise_signal(signal.SIGINT)
-    signal.raise_signal(signal.SIGINT)
-
-def ask(port):
-    with suppress(httpx.HTTPError):  # the server may close the connection without an answer
-        httpx.get(f"http://127.0.0.1:{port}/stop", timeout=60)
-
-with command._listen("127.0.0.1", 0) as listening:
-    client = threading.Thread(target=ask, args=(listening.getsockname()[1],))
-    client.start()
-    with suppress(KeyboardInterrupt):
-        command._run(app, listening, Mock())
-    client.join()
-print("ended")
-"""
-
-
-# A server that says from which address a request came.
-WHO_ASKS = """
+# A server in a process of its own, because signals of the test's process end the tests. A client
+# sends one request, which the code in the middle answers.
+ASKED = """
 import signal, threading
 from contextlib import suppress
 from unittest.mock import Mock
@@ -217,14 +186,14 @@ from rooftrace.cli import serve as command
 
 app = FastAPI()
 
-@app.get("/who")
-async def who(request: Request):
-    return request.client.host
+@app.get("/")
+async def answer(request: Request):
+    {code}
 
 def ask(port):
-    headers = {"X-Forwarded-For": "203.0.113.7"}
-    print(httpx.get(f"http://127.0.0.1:{port}/who", headers=headers, timeout=60).json())
-    signal.raise_signal(signal.SIGINT)
+    with suppress(httpx.HTTPError):  # the server may close the connection without an answer
+        headers = {{"X-Forwarded-For": "203.0.113.7"}}
+        httpx.get(f"http://127.0.0.1:{{port}}", headers=headers, timeout=60)
 
 with command._listen("127.0.0.1", 0) as listening:
     client = threading.Thread(target=ask, args=(listening.getsockname()[1],))
@@ -232,24 +201,29 @@ with command._listen("127.0.0.1", 0) as listening:
     with suppress(KeyboardInterrupt):
         command._run(app, listening, Mock())
     client.join()
+print("ended")
 """
 
-
-@pytest.mark.campaign
-def test_a_client_cannot_choose_its_address() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WHO_ASKS], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.stdout == "127.0.0.1\n", done.stderr
+STOP = "signal.raise_signal(signal.SIGINT)"
 
 
 @pytest.mark.campaign
-def test_a_second_ctrl_c_prints_no_traceback() -> None:
-    # In a process of its own, because signals of the test's process end the tests.
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        pytest.param(f"{STOP}; {STOP}", "", id="a second Ctrl-C prints no traceback"),
+        pytest.param(
+            f"print(request.client.host); {STOP}", "127.0.0.1\n",
+            id="a client cannot choose its address",
+        ),
+    ],
+)  # fmt: skip
+def test_while_a_request_is_answered(code: str, printed: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STOPPED_TWICE], capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "ended\n", done.stderr
+        [sys.executable, "-c", ASKED.format(code=code)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == f"{printed}ended\n", done.stderr
     assert "Traceback" not in done.stderr
 
 
