@@ -129,7 +129,7 @@ class WindowSource(WrappedSource):
     def name(self) -> str:
         return f"{self.source.name} ({self._window})"
 
-    @property
+    @cached_property
     def grid(self) -> GeoGrid:
         return self.source.grid.crop(self._window)
 

@@ -281,7 +281,9 @@ class _OpenChip:
         scene = self._last[1]
         label = None if scene.label is None else WindowLabel(scene.label, window)
         image = WindowSource(scene.image, window)
-        return replace(scene, id=entry.id, image=image, label=label, group=entry.group)
+        # Metres that the georeference gives are given for each axis, also of a chip.
+        gsd_m = image.grid.gsd_m if scene.stated_gsd_m is None else scene.gsd_m
+        return replace(scene, id=entry.id, image=image, label=label, group=entry.group, gsd_m=gsd_m)
 
 
 def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:

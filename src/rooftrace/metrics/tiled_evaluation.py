@@ -108,15 +108,15 @@ def _windows(source: SceneSet, spec: BundleSpec) -> Iterator[tuple[Scene, Window
     windows: list[tuple[int, Window]] = []
     area_px = 0.0
     for number, scene in enumerate(source):
-        scale = model_scale(scene, spec.scales)
-        side = max(1, int(_WINDOW_PX * scale))
+        scale_yx = model_scale(scene, spec.scales)
+        down, along = (max(1, int(_WINDOW_PX * scale)) for scale in scale_yx)
         height, width = scene.image.grid.shape
         windows += [
-            (number, Window(row, col, min(side, height - row), min(side, width - col)))
-            for row in range(0, height, side)
-            for col in range(0, width, side)
+            (number, Window(row, col, min(down, height - row), min(along, width - col)))
+            for row in range(0, height, down)
+            for col in range(0, width, along)
         ]
-        area_px += height * width / scale**2
+        area_px += height * width / (scale_yx[0] * scale_yx[1])
     count = max(1, min(len(windows), int(len(windows) * _MAX_PX / area_px)))
     places = np.linspace(0, len(windows) - 1, count).round().astype(int)
     chosen = {windows[place] for place in places}

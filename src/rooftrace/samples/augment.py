@@ -191,7 +191,7 @@ T = TypeVar("T", bound=np.generic)
 
 def crop_transform(
     centre_yx: tuple[float, float],
-    scale: float,
+    scale_yx: tuple[float, float],
     crop_px: int,
     config: AugmentConfig,
     rng: np.random.Generator,
@@ -201,7 +201,8 @@ def crop_transform(
     Args:
         centre_yx: Position in the scene of the crop's centre, counted from the centre of the
             scene's first pixel.
-        scale: Scene pixels per crop pixel: the square root of the map's determinant.
+        scale_yx: Scene pixels per crop pixel, down and along. The crop is turned and sheared on the
+            ground, before pixels that are not square stretch it.
         crop_px: Side of the crop in pixels.
         config: Augmentation settings.
         rng: Random generator.
@@ -219,8 +220,9 @@ def crop_transform(
     shear = 0.0
     if config.shear_deg and chance(rng, config.shear_p):
         shear = np.tan(np.radians(rng.uniform(-config.shear_deg, config.shear_deg)))
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    turned = np.array([[cos, -sin], [sin, cos]])
+    cos, sin = np.cos(angle), np.sin(angle)
+    scale_y, scale_x = scale_yx
+    turned = np.array([[scale_x * cos, -scale_x * sin], [scale_y * sin, scale_y * cos]])
     linear = turned @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([across, down])
     middle = np.full(2, (crop_px - 1) / 2)
     centre = np.array([centre_yx[1], centre_yx[0]])

@@ -186,8 +186,16 @@ def full_scale_of(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
-def model_scale(scene: Scene, scales: WorkingScales | None) -> float:
-    """Return scene pixels per model pixel; 1 if the model has no ground sample distance.
+_SQUARE = 0.01
+"""Relative difference of the sides of a pixel up to which it counts as square. The sides differ by
+up to 0.7 % in Web Mercator, and by far more in degrees."""
+
+
+def model_scale(scene: Scene, scales: WorkingScales | None) -> tuple[float, float]:
+    """Return scene pixels per model pixel, down and along; 1 if the model has no ground sample
+    distance.
+
+    Each axis has a scale of its own where pixels are not square, as in `io.resample.scaling_for`.
 
     Args:
         scene: Scene.
@@ -197,17 +205,22 @@ def model_scale(scene: Scene, scales: WorkingScales | None) -> float:
         GeoreferenceError: The model needs metres per pixel, and the scene has none.
     """
     if scales is None:
-        return 1.0
+        return 1.0, 1.0
     if scene.gsd_m is None:
         raise GeoreferenceError(
             f"The metres per pixel of {scene.image.name} are needed, but it has no CRS.",
             remedy="Give gsd_m for its folder, or leave out data.gsd_m to train without metres.",
         )
-    return scales.for_image(scene.gsd_m) / scene.gsd_m
+    down_m, along_m = scene.gsd_m, scene.gsd_m
+    sides_m = scene.image.grid.gsd_yx_m if scene.stated_gsd_m is None else None
+    if sides_m is not None and max(sides_m) > (1 + _SQUARE) * min(sides_m):
+        down_m, along_m = sides_m
+    model_m = scales.for_image(max(down_m, along_m))
+    return model_m / down_m, model_m / along_m
 
 
-def _scale_to(scene: Scene, gsd_m: float | None) -> float:
-    """Return scene pixels per pixel of `gsd_m`; 1 for None."""
+def _scale_to(scene: Scene, gsd_m: float | None) -> tuple[float, float]:
+    """Return scene pixels per pixel of `gsd_m`, down and along; 1 for None."""
     return model_scale(scene, None if gsd_m is None else WorkingScales(gsd_m))
 
 
@@ -335,7 +348,7 @@ class TrainSamples:
         to_window[:, 2] -= window.col, window.row
         return warp(self._cache.read(draw.scene, window), to_window, self._crop_px)
 
-    def _scale(self, scene: Scene, rng: np.random.Generator) -> float:
+    def _scale(self, scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
         augment = self._augment
         limits = augment.gsd_range_m or augment.scale_range
         if limits is None or not chance(rng, augment.scale_p):
@@ -343,22 +356,26 @@ class TrainSamples:
         drawn = log_uniform(rng, *limits)
         if augment.gsd_range_m is not None:
             return _scale_to(scene, drawn)
-        return _scale_to(scene, self._gsd_m) * drawn
+        down, along = _scale_to(scene, self._gsd_m)
+        return down * drawn, along * drawn
 
-    def _centre(self, draw: Draw, scale: float, rng: np.random.Generator) -> tuple[float, float]:
+    def _centre(
+        self, draw: Draw, scale_yx: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[float, float]:
         """Return the position of the sample's centre, counted from the corner of the scene."""
         shape_yx = self.scenes[draw.scene].image.grid.shape
+        sides_yx = self._crop_px * scale_yx[0], self._crop_px * scale_yx[1]
         if draw.block is not None and draw.class_index is not None:
             found = self._on_class(draw.scene, draw.block, [draw.class_index], rng)
             # If a label has changed since it was counted, any place in the block is used.
-            return found or _anywhere(draw, shape_yx, self._crop_px * scale, rng)
-        centre = _anywhere(draw, shape_yx, self._crop_px * scale, rng)
+            return found or _anywhere(draw, shape_yx, sides_yx, rng)
+        centre = _anywhere(draw, shape_yx, sides_yx, rng)
         if not chance(rng, self._augment.prefer_buildings):
             return centre
-        reach = math.ceil(self._crop_px * scale / 2)
+        down, along = (math.ceil(side / 2) for side in sides_yx)
         place = centre
         for _ in range(_TRIES):
-            around = Window(int(place[0]) - reach, int(place[1]) - reach, 2 * reach, 2 * reach)
+            around = Window(int(place[0]) - down, int(place[1]) - along, 2 * down, 2 * along)
             window = around.intersection(Window.whole(shape_yx))
             assert window is not None
             wanted = rng.permutation(self._preferred).tolist()
@@ -366,7 +383,7 @@ class TrainSamples:
                 return found
             if window == Window.whole(shape_yx):
                 break
-            place = _anywhere(draw, shape_yx, self._crop_px * scale, rng)
+            place = _anywhere(draw, shape_yx, sides_yx, rng)
         return centre
 
     def _on_class(
@@ -419,11 +436,12 @@ class EvalTiles:
         self._cache = SceneCache(scenes, cache_bytes, instances=instances)
         self._instances_of = source.building_class if instances else None
         self._crop_px = crop_px
-        self._tiles: list[tuple[int, float, int, int]] = []
+        self._tiles: list[tuple[int, tuple[float, float], int, int]] = []
         for index, scene in enumerate(scenes):
             scale = model_scale(scene, scales)
             rows, cols = (
-                math.ceil(side / scale / crop_px - 1e-9) for side in scene.image.grid.shape
+                math.ceil(side / per_px / crop_px - 1e-9)
+                for side, per_px in zip(scene.image.grid.shape, scale)
             )
             self._tiles += [(index, scale, r, c) for r in range(rows) for c in range(cols)]
         if limit is not None and len(self._tiles) > limit:
@@ -447,10 +465,11 @@ class EvalTiles:
 
     def __getitem__(self, number: int) -> Sample:
         """Return image (band, y, x) float32 in pixel values, target and validity (y, x)."""
-        index, scale, row, col = self._tiles[number]
+        index, scale_yx, row, col = self._tiles[number]
+        scale_xy = np.array(scale_yx[::-1])
         # The centre of the tile's first pixel is half a model pixel inside its corner.
-        offset = np.array([col, row]) * self._crop_px * scale + (scale - 1) / 2
-        to_scene = np.column_stack([np.eye(2) * scale, offset])
+        offset = np.array([col, row]) * self._crop_px * scale_xy + (scale_xy - 1) / 2
+        to_scene = np.column_stack([np.diag(scale_xy), offset])
         window = window_under(to_scene, self._crop_px).intersection(
             Window.whole(self.scenes[index].image.grid.shape)
         )
@@ -506,7 +525,10 @@ def _preferred(source: SceneSet, augment: AugmentConfig) -> list[int]:
 
 
 def _anywhere(
-    draw: Draw, shape_yx: tuple[int, int], side: float, rng: np.random.Generator
+    draw: Draw,
+    shape_yx: tuple[int, int],
+    sides_yx: tuple[float, float],
+    rng: np.random.Generator,
 ) -> tuple[float, float]:
     """Return a random position in the drawn block.
 
@@ -515,11 +537,11 @@ def _anywhere(
     Args:
         draw: Drawn block.
         shape_yx: Shape of the scene.
-        side: Side of the crop in pixels of the scene.
+        sides_yx: Height and width of the crop in pixels of the scene.
         rng: Random generator.
     """
     block = draw.block or Window.whole(shape_yx)
-    margins = [min(side, length) / 2 for length in shape_yx]
+    margins = [min(side, length) / 2 for side, length in zip(sides_yx, shape_yx)]
     spans = ((block.row, block.row_stop), (block.col, block.col_stop))
     row, col = (
         rng.uniform(*np.clip(span, margin, length - margin))

@@ -21,6 +21,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.models.spec import BundleSpec
 from rooftrace.models.start import fill_from_start
 from rooftrace.models.zoo import build_model
+from rooftrace.samples.dataset import model_scale
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, collate, open_data, separation_target
 from rooftrace.train.device import choose_accelerator, tune_allocator
@@ -156,11 +157,9 @@ def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float
     """Return the height and width of each image in pixels of the model."""
     sizes = []
     for scene in scenes:
-        scale = 1.0
-        if spec.scales is not None and scene.gsd_m is not None:
-            scale = scene.gsd_m / spec.scales.for_image(scene.gsd_m)
+        down, along = model_scale(scene, None if scene.gsd_m is None else spec.scales)
         height, width = scene.image.grid.shape
-        sizes.append((height * scale, width * scale))
+        sizes.append((height / down, width / along))
     return sizes
 
 

@@ -48,7 +48,8 @@ def test_the_chips_of_a_scene_are_the_scene(scenes: SceneSet, chip_px: int) -> N
             part = np.s_[row : row + height, col : col + width]
             seen[part] += 1
             found_image[:, *part], found_mask[part] = chip.image.read().data, label(chip)
-            assert chip.gsd_m == scene.gsd_m
+            assert chip.gsd_m == pytest.approx(scene.gsd_m, rel=1e-6)
+            assert chip.stated_gsd_m is None
         assert (seen == 1).all()
         np.testing.assert_array_equal(found_image, image)
         np.testing.assert_array_equal(found_mask, mask)

@@ -71,7 +71,7 @@ def places(to_scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_the_map_is_a_similarity_about_the_centre(
     centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
 ) -> None:
-    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    to_scene = crop_transform(centre, (scale, scale), CROP, config, np.random.default_rng(seed))
     linear = to_scene[:, :2]
     np.testing.assert_allclose(linear.T @ linear, np.eye(2) * scale**2, atol=1e-9)
     middle = linear @ np.full(2, (CROP - 1) / 2) + to_scene[:, 2]
@@ -85,9 +85,24 @@ def test_the_map_is_a_similarity_about_the_centre(
         assert np.abs(linear[1, 1]) == pytest.approx(scale)
 
 
+@given(CENTRES, st.floats(0.3, 6), st.floats(0.3, 6), CONFIGS, SEEDS)
+def test_pixels_that_are_not_square_stretch_the_turned_crop(
+    centre: tuple[float, float], down: float, along: float, config: AugmentConfig, seed: int
+) -> None:
+    square, stretched = (
+        crop_transform(centre, scale_yx, CROP, config, np.random.default_rng(seed))
+        for scale_yx in ((1.0, 1.0), (down, along))
+    )
+    np.testing.assert_allclose(stretched[:, :2], np.diag([along, down]) @ square[:, :2], atol=1e-12)
+    middle = stretched[:, :2] @ np.full(2, (CROP - 1) / 2) + stretched[:, 2]
+    np.testing.assert_allclose(middle[::-1], centre, atol=1e-9)
+
+
 def linear_parts(config: AugmentConfig, count: int = 400) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.array([crop_transform((0, 0), 1, CROP, config, rng)[:, :2] for _ in range(count)])
+    return np.array(
+        [crop_transform((0, 0), (1, 1), CROP, config, rng)[:, :2] for _ in range(count)]
+    )
 
 
 def test_flips_and_angles_come_in_their_shares() -> None:
@@ -156,7 +171,7 @@ def test_the_window_under_a_crop_is_all_that_it_needs(
     centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
 ) -> None:
     scene = coded()
-    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    to_scene = crop_transform(centre, (scale, scale), CROP, config, np.random.default_rng(seed))
     window = window_under(to_scene, CROP).intersection(Window.whole(scene.valid.shape))
     # Averaging goes by blocks, which begin where the window does. Their side is the scale rounded
     # down, with the tolerance that `warp` has for the rounding of its determinant.
@@ -184,7 +199,7 @@ def test_nodata_never_leaks_into_what_is_known(
     valid = np.kron(rng.random((15, 20)) < 0.6, np.ones((6, 6), bool))
     image[:, ~valid] = 255
     sample = Sample(image, np.ones((HEIGHT, WIDTH), np.uint8), valid)
-    to_scene = crop_transform((HEIGHT / 2, WIDTH / 2), scale, CROP, config, rng)
+    to_scene = crop_transform((HEIGHT / 2, WIDTH / 2), (scale, scale), CROP, config, rng)
     crop = warp(sample, to_scene, CROP)
     assert (crop.image[:, crop.valid] >= 89.99).all()
     assert (crop.image[:, crop.valid] <= 110.01).all()
@@ -208,7 +223,7 @@ def test_nodata_never_leaks_into_what_is_known(
 def test_image_target_and_validity_go_through_the_same_map(
     centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
 ) -> None:
-    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    to_scene = crop_transform(centre, (scale, scale), CROP, config, np.random.default_rng(seed))
     crop = warp(coded(), to_scene, CROP)
     rows, cols = places(to_scene)
     # Where the nearest pixel is not in doubt.
@@ -239,7 +254,7 @@ def test_a_coarse_crop_is_averaged_in_its_place(
     row_numbers = np.repeat(np.arange(HEIGHT, dtype=np.uint8)[:, None], WIDTH, axis=1)
     everywhere = Sample(scene.image, row_numbers, np.ones_like(scene.valid))
     centre = (HEIGHT / 2, WIDTH / 2)
-    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    to_scene = crop_transform(centre, (scale, scale), CROP, config, np.random.default_rng(seed))
     crop = warp(everywhere, to_scene, CROP)
     rows, cols = places(to_scene)
     reach = 2 * scale

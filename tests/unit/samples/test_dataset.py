@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from memory_sets import set_of
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window, WorkingScales
+from rooftrace.io.resample import scaling_for
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
@@ -336,14 +337,55 @@ def test_a_dtype_that_no_bundle_has_is_refused_before_training(tmp_path: Path, d
 def test_metres_are_needed_where_the_model_has_them(tmp_path: Path) -> None:
     write(tmp_path, "a", *random_pair(0, (40, 40)), gsd_m=None)
     source = source_of(tmp_path)
-    assert model_scale(next(iter(source)), None) == 1.0
+    assert model_scale(next(iter(source)), None) == (1.0, 1.0)
     with pytest.raises(GeoreferenceError, match=r"a\.tif.* has no CRS") as caught:
         tiles_of(source, 0.5)
     assert "gsd_m" in caught.value.remedy
     with pytest.raises(GeoreferenceError):
         samples_of(source, augment=AugmentConfig(gsd_range_m=(0.3, 0.5)), gsd_m=0.4)
     said = source_of(tmp_path, gsd_m=0.25)
-    assert model_scale(next(iter(said)), WorkingScales(0.5)) == 2.0
+    assert model_scale(next(iter(said)), WorkingScales(0.5)) == (2.0, 2.0)
+
+
+def write_disc_in_degrees(folder: Path) -> SceneSet:
+    """Write a round building, 20 m wide, at 60 degrees north, where a pixel is half as wide as
+    high.
+    """
+    rows, cols = np.mgrid[:120, :240]
+    disc = (((cols - 120) * 0.2232) ** 2 + ((rows - 60) * 0.4456) ** 2 < 100).astype(np.uint8)
+    place = {"crs": "EPSG:4326", "transform": Affine(4e-6, 0, 10, 0, -4e-6, 60)}
+    for part, data in (("images", np.stack([disc * 200 + 20] * 3)), ("masks", disc[None])):
+        (folder / part).mkdir()
+        with rasterio.open(
+            folder / part / "a.tif", "w", driver="GTiff", count=len(data), height=120, width=240,
+            dtype=np.uint8, **place,
+        ) as out:  # fmt: skip
+            out.write(data)
+    return source_of(folder)
+
+
+def test_pixels_in_degrees_are_resampled_to_square_ones(tmp_path: Path) -> None:
+    source = write_disc_in_degrees(tmp_path)
+    scene = next(iter(source))
+    expected = scaling_for(scene.image.grid, WorkingScales(0.3)).scale_yx
+    assert model_scale(scene, WorkingScales(0.3)) == pytest.approx(expected, rel=0.01)
+    for part in (source, cut_into_chips(source, 200)):
+        tile = tiles_of(part, 0.3, crop_px=256)[0]
+        assert sides_px(tile.target) == pytest.approx((67, 67), abs=2)
+    augment = AugmentConfig(rotate_deg=180, gsd_range_m=(0.3, 0.3), prefer_buildings=1)
+    samples = samples_of(source, augment=augment, gsd_m=0.3, crop_px=192)
+    for number in range(8):
+        target = samples[number].target
+        if not (target[[0, -1]].any() or target[:, [0, -1]].any()):
+            assert sides_px(target) == pytest.approx((67, 67), abs=3)
+    # Metres that are given are those of both axes.
+    (given,) = tiles_of(source_of(tmp_path, gsd_m=0.3), 0.3, crop_px=256)
+    assert sides_px(given.target) == pytest.approx((45, 90), abs=2)
+
+
+def sides_px(target: np.ndarray) -> tuple[int, int]:
+    rows, cols = np.nonzero(target)
+    return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
 def test_nothing_to_train_on(folder: Path) -> None:
