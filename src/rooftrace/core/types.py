@@ -473,15 +473,24 @@ class Sample:
     Args:
         image: Pixels (band, y, x).
         target: Class indices (y, x) uint8.
-        valid: Valid pixels (y, x) bool.
+        valid: Pixels (y, x) bool that are valid in the image and whose class is known; only these
+            count in the loss and in metrics.
         instances: Number of the object of each pixel (y, x) int32, 0 for none; None if not
             requested or if the label does not separate objects.
+        image_valid: Pixels (y, x) bool that are valid in the image, also where the class is not
+            known; None if these are the same as `valid`.
     """
 
     image: NDArray[Any]
     target: NDArray[np.uint8]
     valid: BoolArray
     instances: NDArray[np.int32] | None = None
+    image_valid: BoolArray | None = None
+
+    @property
+    def shown(self) -> BoolArray:
+        """Pixels (y, x) bool that are valid in the image."""
+        return self.valid if self.image_valid is None else self.image_valid
 
 
 @dataclass(frozen=True)

@@ -250,28 +250,35 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
     """Cut a square crop out of a scene by an affine map of `crop_transform`.
 
     Pixels outside the scene, and nodata, become invalid with the value 0 and do not affect their
-    neighbours. If the crop is much coarser than the scene, the scene is averaged first to prevent
-    aliasing.
+    neighbours. Pixels whose class alone is not known keep their values. If the crop is much coarser
+    than the scene, the scene is averaged first to prevent aliasing.
     """
     factor = _blocks(to_scene)
-    image, target, valid = sample.image, sample.target, sample.valid
+    image, target, shown, valid = sample.image, sample.target, sample.shown, sample.valid
     instances = sample.instances
     if factor >= 2:
         instances = None if instances is None else _middles(instances, factor)
-        image, target, valid = _shrink(image, target, valid, factor)
+        image, target, shown = _shrink(image, target, shown, factor)
+        valid = _middles(valid, factor)
         # A pixel of the averaged scene has its centre (factor - 1) / 2 inside its block.
         to_scene = to_scene.copy()
         to_scene[:, 2] -= (factor - 1) / 2
         to_scene /= factor
-    whole = bool(valid.all())
-    if not whole:
-        image = _with_edge(image, valid)
+    if not shown.all():
+        image = _with_edge(image, shown)
     size = (crop_px, crop_px)
     nearest = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
-    if whole and _within(to_scene, crop_px, valid.shape):
-        seen = np.ones(size, dtype=bool)
-    else:
-        seen = cv2.warpAffine(valid.astype(np.uint8), to_scene, size, flags=nearest).astype(bool)
+    is_inside = _within(to_scene, crop_px, valid.shape)
+
+    def cut_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if is_inside and mask.all():
+            return np.ones(size, dtype=bool)
+        found = cv2.warpAffine(mask.astype(np.uint8), to_scene, size, flags=nearest)
+        return np.asarray(found, dtype=bool)
+
+    seen = cut_mask(shown)
+    image_valid = None if sample.image_valid is None else seen
+    known = seen if image_valid is None else cut_mask(valid)
     labels = cv2.warpAffine(target, to_scene, size, flags=nearest).astype(np.uint8, copy=False)
 
     def cut(picture: NDArray[Any]) -> NDArray[Any]:
@@ -288,15 +295,16 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
     pixels = on_pictures(image, cut)
     if not seen.all():
         pixels = np.where(seen, pixels, 0)
-        labels[~seen] = 0
+    if not known.all():
+        labels[~known] = 0
     if instances is None:
-        return Sample(pixels, labels, seen)
+        return Sample(pixels, labels, known, None, image_valid)
     # OpenCV rounds four-byte integers to other pixels than bytes and floats.
     numbers = cv2.warpAffine(instances.astype(np.float32), to_scene, size, flags=nearest).astype(
         np.int32
     )
-    numbers[~seen] = 0
-    return Sample(pixels, labels, seen, numbers)
+    numbers[~known] = 0
+    return Sample(pixels, labels, known, numbers, image_valid)
 
 
 def on_pictures(

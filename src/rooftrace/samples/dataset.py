@@ -95,6 +95,7 @@ class SceneCache:
             sample.target[rows, cols],
             sample.valid[rows, cols],
             None if sample.instances is None else sample.instances[rows, cols],
+            None if sample.image_valid is None else sample.image_valid[rows, cols],
         )
 
     def find(self, index: int, window: Window, class_index: int) -> NDArray[np.intp]:
@@ -145,7 +146,9 @@ def _pixel_bytes(image: RasterSource) -> int:
 
 def _nbytes(sample: Sample) -> int:
     instances = 0 if sample.instances is None else sample.instances.nbytes
-    return int(sample.image.nbytes + sample.target.nbytes + sample.valid.nbytes + instances)
+    image_valid = 0 if sample.image_valid is None else sample.image_valid.nbytes
+    own = sample.image.nbytes + sample.target.nbytes + sample.valid.nbytes
+    return int(own + image_valid + instances)
 
 
 def _read(scene: Scene, window: Window, instances: bool) -> Sample:
@@ -161,7 +164,9 @@ def _read(scene: Scene, window: Window, instances: bool) -> Sample:
         return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
     mask = scene.label.read(window)
     ids = label_instances(scene.label, window) if instances else None
-    return Sample(pixels, mask.data, valid & mask.valid, ids)
+    # A pixel whose class is not known keeps its colour: painted black, it would show the label.
+    image_valid = None if mask.valid[valid].all() else valid
+    return Sample(pixels, mask.data, valid & mask.valid, ids, image_valid)
 
 
 def _valid(raster: Raster) -> NDArray[np.bool_]:
@@ -330,7 +335,7 @@ class TrainSamples:
             if best.valid.mean() >= _ENOUGH_VALID:
                 break
         assert best is not None
-        pixels = change_colours(best.image, best.valid, self.full_scale, self._augment, rng)
+        pixels = change_colours(best.image, best.shown, self.full_scale, self._augment, rng)
         return Sample(pixels, best.target, best.valid, _instances(best, self._instances_of))
 
     def _draw(self, rng: np.random.Generator) -> Sample:

@@ -347,6 +347,35 @@ def test_metres_are_needed_where_the_model_has_them(tmp_path: Path) -> None:
     assert model_scale(next(iter(said)), WorkingScales(0.5)) == (2.0, 2.0)
 
 
+def test_pixels_of_an_unknown_class_keep_their_colours(tmp_path: Path) -> None:
+    """An ignored ring around each building must not be visible in the image."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[16:80, 16:80], mask[20:76, 20:76] = 255, 1
+    image = np.full((3, 96, 96), 120, np.uint8)
+    write(tmp_path, "a", image, mask)
+    labels = LabelConfig(ignore=(255,))
+    source = open_source(SourceConfig(path=str(tmp_path), nodata=7), labels)
+    light = AugmentConfig(blur=1.0, gamma=1.5, cutout=0.0)
+    for scale in (1.0, 2.0):
+        tile = tiles_of(source, 0.5 * scale, crop_px=int(96 / scale))[0]
+        assert (tile.image == 120).all()
+        assert not tile.valid.all()
+        assert not tile.target[~tile.valid].any()
+        for augment in (AugmentConfig(), light):
+            crop_px = int(96 / scale)
+            sample = samples_of(source, augment=augment, gsd_m=0.5 * scale, crop_px=crop_px)[0]
+            assert not sample.valid.all()
+            assert np.ptp(sample.image) < 1e-3
+    # Nodata of the image is still black.
+    image[:, :8] = 7
+    write(tmp_path, "a", image, mask)
+    tile = tiles_of(source, 0.5, crop_px=96)[0]
+    assert not tile.image[:, :8].any()
+    assert (tile.image[:, 8:] == 120).all()
+    assert not tile.valid[:8].any()
+    assert tile.valid[8:16].all()
+
+
 def write_disc_in_degrees(folder: Path) -> SceneSet:
     """Write a round building, 20 m wide, at 60 degrees north, where a pixel is half as wide as
     high.
