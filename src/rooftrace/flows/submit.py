@@ -18,7 +18,7 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
-from rooftrace.core.text import escape_surrogates, list_and_count, list_first, plural
+from rooftrace.core.text import escape_surrogates, list_and_count, list_first, merge_notes, plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.gdal import check_utf8
@@ -326,10 +326,7 @@ class _SubmitRun:
             self._assumed += blocks.plan.notes
             if self._progress is not None:
                 self._progress(len(self.partial), len(images))
-        if self._assumed:
-            count = len(self._assumed) - 1
-            more = f" The same holds for {plural(count, 'more image')}." if count else ""
-            self.notes.append(self._assumed[0] + more)
+        self.notes += merge_notes(self._assumed, {str(path) for path in images})
 
     def report(self, out: Path, images: int, empty: int) -> SubmitReport:
         seconds = time.perf_counter() - self._started

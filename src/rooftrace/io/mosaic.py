@@ -109,6 +109,11 @@ class Mosaic:
         """Name of the folder; its images may have several dates."""
         return ResultProvenance(source=escape_surrogates(Path(self._name).resolve().name))
 
+    @property
+    def images(self) -> Iterable[RasterSource]:
+        """Images of the mosaic."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Release the decoded images."""
         with self._lock:
@@ -233,6 +238,10 @@ class TileMosaic(TileGridMosaic):
         return infos if len(infos) == self.bands else ()
 
     @property
+    def images(self) -> Iterable[RasterSource]:
+        return self._tiles.values()
+
+    @property
     def _first(self) -> RasterSource:
         return next(iter(self._tiles.values()))
 
@@ -315,6 +324,10 @@ class AdjacentImages(Mosaic):
     def provenance(self) -> ResultProvenance:
         """Name of the folder, and the day of all images, or their first and last day."""
         return replace(super().provenance, imagery_date=_span(self._dates))
+
+    @property
+    def images(self) -> Iterable[RasterSource]:
+        return self._images
 
     @property
     def band_info(self) -> tuple[BandInfo, ...]:

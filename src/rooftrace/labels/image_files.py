@@ -58,6 +58,20 @@ def is_named_as_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_SUFFIXES and not is_sidecar(path)
 
 
+def is_lost_image(path: Path) -> bool:
+    """Return whether a file with the name of an image is empty or may not be read.
+
+    It is an image that fails, such as an interrupted download, rather than no image.
+    """
+    if not is_named_as_image(path):
+        return False
+    try:
+        with path.open("rb") as opened:
+            return not opened.read(1)
+    except OSError:
+        return True
+
+
 def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
     """Return the images directly in a folder, sorted; empty if there is no such folder."""
     if not folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -185,6 +186,44 @@ def test_the_images_of_a_folder_have_the_stamps_that_they_have_alone(tmp_path: P
     scenes["07"].check_unchanged(scenes["07"].stamp)
     with pytest.raises(DataError, match="was changed while"):
         scenes["08"].check_unchanged(scenes["08"].stamp)
+
+
+def test_a_mosaic_changes_with_its_images_not_with_results_in_its_folder(town: Path) -> None:
+    (scene,) = find_inputs([town], mosaic=True).scenes
+    stamp = scene.stamp
+    (town / "out").mkdir()
+    write(town / "out" / "town_mask.tif", 0, 0, (40, 80), 1)
+    (town / "run.json").write_text("{}")
+    scene.check_unchanged(stamp)
+    (town / "b.tfw").write_text("0.5\n0\n0\n-0.5\n500015\n5000000\n")
+    with pytest.raises(DataError, match="was changed while"):
+        scene.check_unchanged(stamp)
+    (town / "b.tfw").unlink()
+    scene.check_unchanged(stamp)
+    write(town / "b.tif", 0, 30, (25, 50), 3)
+    with pytest.raises(DataError, match="was changed while"):
+        scene.check_unchanged(stamp)
+
+
+def test_an_empty_or_unreadable_image_is_one_that_fails(
+    town: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left out as no image, so that part of a town was missing at exit status 0."""
+    (town / "c.tif").touch()
+    secret = town / "d.tif"
+    write(secret, 0, 0, (9, 9), 1)
+    real = Path.open
+
+    def refuse(path: Path, *given: Any, **options: Any) -> Any:
+        if path == secret:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *given, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(inputs_module, "is_raster", lambda path: path.name in ("a.tif", "b.tif"))
+    found = find_inputs([town])
+    assert [scene.path.name for scene in found.scenes] == ["a.tif", "b.tif", "c.tif", "d.tif"]
+    assert [path.name for path in found.skipped] == ["notes.txt"]
 
 
 def test_an_image_keeps_its_first_stamp_when_its_origin_is_given(tmp_path: Path) -> None:

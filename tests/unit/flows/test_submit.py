@@ -124,10 +124,15 @@ def test_without_a_sample_rows_are_sorted_by_name(
         "path": str(tmp_path / "t.csv"), "images": 4, "empty": 1, "resumed": 0, "order": "row",
         "images_per_s": 0, "peak_rss_mb": 0, "notes": [],
     }  # fmt: skip
-    # One note for all images that lack the same.
-    (note,) = report.notes
-    assert "has no metres per pixel" in note
-    assert note.endswith("The same holds for 3 more images.")
+    # One note for all images that lack the same, and others by themselves.
+    Image.new("L", (20, 20), 99).save(images / "a grey one.png")
+    report = run_submit([images], read_models(bundle), tmp_path / "t.csv")
+    (images / "a grey one.png").unlink()
+    found = sorted(note for note in report.notes if "lower" in note or "metres" in note)
+    assert len(found) == 2, report.notes
+    assert "has one band" in found[0]
+    assert "has no metres per pixel" in found[1]
+    assert found[1].endswith("(4 more images with such a note)")
     assert (
         run_submit([images], read_models(bundle), tmp_path / "t.csv", options=AT_30_CM).notes == ()
     )

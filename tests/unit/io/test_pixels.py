@@ -176,6 +176,15 @@ def test_planets_files_are_known_by_their_names() -> None:
     assert found.indexes == (2, 1, 0)
 
 
+def test_the_names_of_folders_do_not_matter() -> None:
+    """The same file would be read in two ways, by where it lies and how its path is written."""
+    found = find_bands(infos("", "", "", ""), RGB, None, "AnalyticMS_project/rgbn.tif")
+    assert found.indexes == (0, 1, 2)
+    stack = infos("B1", "B2", "B3", "B4", "B8")
+    for folder in ("", "LT05_vs_S2/", "a\\LT05_vs_S2\\"):
+        assert find_bands(stack, RGB, None, f"{folder}stack.tif").indexes == (3, 2, 1)
+
+
 def test_a_model_of_more_bands_finds_them_by_name() -> None:
     wanted = (*RGB, "nir")
     assert find_bands(infos(*SENTINEL), wanted, None, "s2.tif").indexes == (3, 2, 1, 7)

@@ -52,7 +52,7 @@ from rooftrace.io.remote import (
 )
 from rooftrace.io.stac_item import item_key, link_of, links_of
 from rooftrace.labels.folders import masks_under
-from rooftrace.labels.image_files import is_sidecar
+from rooftrace.labels.image_files import is_lost_image, is_sidecar
 
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
 _MAX_ROWS = 5_000_000
@@ -224,7 +224,8 @@ def _tree(folder: Path) -> Catalogue:
             path = Path(where) / name
             if name.startswith(".") or is_sidecar(path):
                 continue
-            if path in masks or (results and is_result(path)) or not is_raster(path):
+            is_image = is_raster(path) or is_lost_image(path)
+            if path in masks or (results and is_result(path)) or not is_image:
                 skipped.append(str(path))
                 continue
             relative = path.relative_to(folder).with_suffix("")

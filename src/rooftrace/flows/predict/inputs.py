@@ -23,7 +23,7 @@ from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.image_header import FolderNames, companions
 from rooftrace.io.map_service import is_service, without_secrets
-from rooftrace.io.mosaic import AdjacentImages, TileMosaic
+from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
@@ -35,6 +35,7 @@ from rooftrace.labels.image_files import (
     has_images_under,
     image_name,
     is_image_file,
+    is_lost_image,
     is_named_as_image,
     is_sidecar,
 )
@@ -138,8 +139,8 @@ class SceneInput:
     def read_stamp(self) -> str:
         """Return a text that changes when the image changes.
 
-        For an address it contains the version that the server reports; for a file or folder,
-        names, sizes and times of change.
+        For an address it contains the version that the server reports; for a file or the images of
+        a folder, names, sizes and times of change.
         """
         image = innermost(self.source)
         version = ""
@@ -149,6 +150,8 @@ class SceneInput:
             return f"{self.url} {version}"
         if version:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
+        if isinstance(image, Mosaic):
+            return _stamp_of_images(image)
         return _stamp_of(self.path)
 
     def check_unchanged(self, stamp: str) -> None:
@@ -171,23 +174,34 @@ class SceneInput:
 
 
 def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
-    """Return a text that changes when a file, the files beside it or those in a folder change.
+    """Return a text that changes when a file or the files beside it change.
 
     Args:
-        path: File or folder.
-        names: Names of the files in the folder of a file; None to ask the file system for each.
+        path: File.
+        names: Names of the files in its folder; None to ask the file system for each.
     """
     resolved = os.path.realpath(path) if names is None else names.resolved(path.name)
-    files: Iterable[Path]
-    if names is None and path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-    else:
-        files = (path, *companions(path, names))
     digest = hashlib.sha256(os.fsencode(resolved))
-    for file in files:
+    for file in (path, *companions(path, names)):
         with suppress(OSError):
             status = file.stat()
             digest.update(os.fsencode(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    return digest.hexdigest()
+
+
+def _stamp_of_images(mosaic: Mosaic) -> str:
+    """Return a text that changes when an image of a mosaic changes.
+
+    Other files in the folder, such as the results of the run itself, do not matter.
+    """
+    folders: dict[Path, FolderNames] = {}
+    digest = hashlib.sha256()
+    for image in mosaic.images:
+        assert isinstance(image, RasterFile)
+        folder = image.path.parent
+        if folder not in folders:
+            folders[folder] = FolderNames(folder)
+        digest.update(_stamp_of(image.path, folders[folder]).encode())
     return digest.hexdigest()
 
 
@@ -464,7 +478,8 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
     others: list[Path] = []
     for file in _visible(folder, os.DirEntry.is_file):
         if not is_sidecar(file):
-            is_image = not (results and is_result(file)) and is_raster(file)
+            is_image = is_raster(file) or is_lost_image(file)
+            is_image &= not (results and is_result(file))
             (images if is_image else others).append(file)
     return images, others
 
