@@ -105,6 +105,19 @@ class TestImages:
         with pytest.raises(LayoutError, match="is not a folder"):
             read(path, images=str(tmp_path / "nowhere"))
 
+    def test_the_whole_path_goes_before_its_name(self, tmp_path: Path) -> None:
+        images = tmp_path / "images"
+        here = write_image(images / "1.png")
+        there = write_image(images / "val/1.png")
+        outside = write_image(tmp_path / "1.png")
+        for text, expected in (
+            ("val/1.png", there), ("1.png", here), ("x/1.png", here), ("../1.png", here),
+            (str(outside), here),
+        ):  # fmt: skip
+            path = write_table(tmp_path / "t", ROW, [f"a,{text},1 3"])
+            (entry,) = read(path, images=str(images)).entries
+            assert entry.image == expected
+
     @pytest.mark.parametrize("name", ["a", "a.png", "img/a", "deep/img/a.png"])
     def test_by_name_in_folders_beside_the_table(self, tmp_path: Path, name: str) -> None:
         write_image(tmp_path / "deep/img/a.png")

@@ -116,9 +116,13 @@ def _followed(text: str, table: Path, folder: Path | None) -> Path:
     relative = Path(text.replace("\\", "/"))
     if folder is None:
         return table.parent / relative
-    # `folder` may hold the images, or may be where the paths start.
-    by_name = folder / relative.name
-    return by_name if is_file(by_name) else folder / relative
+    # `folder` may be where the paths start, or may hold the images. The whole path goes first,
+    # because images in several folders may have one name, unless it leads out of the folder.
+    whole, by_name = folder / relative, folder / relative.name
+    leads_out = relative.is_absolute() or ".." in relative.parts
+    if is_file(whole) and not leads_out:
+        return whole
+    return by_name if is_file(by_name) else whole
 
 
 def _missing(path: Path, missing: list[tuple[TableRow, str]], count: int) -> DataError:
