@@ -270,7 +270,8 @@ def offset_findings(
     scenes = [o for o in offsets if o.level == "scene"]
     sure = sorted((o for o in scenes if o.confidence >= SURE), key=lambda o: -o.px)
     off = [o for o in sure if o.px >= OFF_PX]
-    whole = [o for o in offsets if o.level == "set" and o.confidence >= SURE and o.px >= OFF_PX]
+    pools = [o for o in offsets if o.level == "set" and o.confidence >= SURE]
+    whole = [o for o in pools if o.px >= OFF_PX]
     often = len(off) >= max(_OFTEN * len(sure), 1)
     far = [o for o in off if o.px >= _FAR_PX]
     if not whole and not (often or far):
@@ -287,6 +288,13 @@ def offset_findings(
         rows, cols = label_shift_px
         total = [rows + round(most.rows), cols + round(most.cols)]
         instead = f" instead of [{rows}, {cols}]" if any(label_shift_px) else ""
+        where_to = "in the configuration of the set"
+        distances = [math.hypot(o.rows - most.rows, o.cols - most.cols) for o in pools]
+        if max(distances) >= OFF_PX and most.gsd_m is not None:
+            where_to = (
+                f"for the scenes at {most.gsd_m:.2g} m per pixel, in a set of their own (glob). "
+                "Those at other metres per pixel need another shift, or none"
+            )
         return [
             Finding(
                 "label.offset",
@@ -295,7 +303,7 @@ def offset_findings(
                 f"({most.scenes} scenes together)",
                 f"They fit best when shifted {where}. A model would learn outlines at the wrong "
                 f"place. {method}",
-                f"Shift them: label_shift_px = {total}{instead} in the configuration of the set. "
+                f"Shift them: label_shift_px = {total}{instead} {where_to}. "
                 f"Look at some scenes and inspect again. {_LEANING}",
                 ids,
                 len(off),
