@@ -240,6 +240,8 @@ def range_unused(context: FindingContext) -> Finding | None:
     used = float(np.median([max(m + 2 * s for m, s in zip(f.mean, f.std)) for f in scenes]))
     if used >= _RANGE:
         return None
+    three = any(len(f.mean) == 3 for f in scenes)
+    normalised = ', and so is the normalisation of three bands, normalise = "auto"' if three else ""
     return make_finding(
         "image.range",
         "note",
@@ -248,7 +250,8 @@ def range_unused(context: FindingContext) -> Finding | None:
         detail="This is usual for imagery of 10 to 12 bits that is stored in 16. Brightness and "
         "contrast in this audit are shares of the whole range, and the images look black in other "
         "programs.",
-        remedy="Training needs no change: the mean and deviation of the bands are measured.",
+        remedy="Give full_scale, the brightest value, in the training configuration, such as 4095 "
+        f"for 12 bits. Changes of colours are shares of it{normalised}.",
     )
 
 

@@ -333,6 +333,14 @@ def test_a_common_fault_is_a_finding(given: dict[str, object], key: str, figure:
     assert figure in found[key].title
 
 
+@pytest.mark.parametrize("bands", [3, 4])
+def test_the_full_scale_of_images_of_12_bits_is_advised(bands: int) -> None:
+    given = {"dtype": "uint16", "mean": (0.01,) * bands, "std": (0.01,) * bands}
+    remedy = findings_from(*(facts_with(n, **given) for n in range(3)))["image.range"].remedy
+    assert "Give full_scale" in remedy
+    assert ("the normalisation of three bands" in remedy) == (bands == 3)
+
+
 def test_empty_labels_are_judged_by_their_share() -> None:
     nothing = {"class_px": (9000, 0), "buildings_px": np.zeros(0, np.int64)}
     good = [facts_with(n) for n in range(20)]
