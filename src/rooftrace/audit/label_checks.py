@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.components import SPECK_PX
-from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_finding, share
+from rooftrace.audit.facts import (
+    Finding,
+    FindingContext,
+    LabelFacts,
+    SceneFacts,
+    make_finding,
+    share,
+)
 from rooftrace.core.text import plural
 from rooftrace.labels.source import SceneSet
 
@@ -65,12 +72,28 @@ def no_building(context: FindingContext) -> Finding | None:
     )
 
 
+_HIDDEN = 0.05
+"""Mean unknown share of labels from which a background that never occurs is taken as hidden."""
+
+
 def inverted(context: FindingContext) -> Finding | None:
     """Find labels in which background and building may be swapped."""
     total = sum(context.class_px)
     built = context.class_px[context.source.building_class] if total else 0
     if len(context.source.classes) != 2 or built < _INVERTED * total or not built:
         return None
+    unknown = float(np.mean([label.unknown_share for _, label in context.labelled]))
+    if built == total and unknown >= _HIDDEN:
+        return make_finding(
+            "label.inverted",
+            "warning",
+            f"All known pixels are labelled as building, and {share(unknown, 1)} are unknown",
+            [f for f, _ in context.labelled],
+            detail="Transparency or a nodata value probably hides the background. A model would "
+            "learn that everything is a building.",
+            remedy="Save the masks without transparency, with the background in its own value.",
+            by=lambda f: f.label.unknown_share if isinstance(f.label, LabelFacts) else 0.0,
+        )
     return make_finding(
         "label.inverted",
         "warning",

@@ -341,6 +341,15 @@ def test_the_full_scale_of_images_of_12_bits_is_advised(bands: int) -> None:
     assert ("the normalisation of three bands" in remedy) == (bands == 3)
 
 
+def test_a_background_that_transparency_hides_is_not_taken_for_swapped_classes() -> None:
+    hidden = {"class_px": (0, 6000), "unknown_share": 0.4}
+    found = findings_from(*(facts_with(n, **hidden) for n in range(3)))["label.inverted"]
+    assert found.title == "All known pixels are labelled as building, and 40 % are unknown"
+    assert "without transparency" in found.remedy
+    swapped = findings_from(*(facts_with(n, class_px=(0, 6000)) for n in range(3)))
+    assert "swapped" in swapped["label.inverted"].remedy
+
+
 def test_empty_labels_are_judged_by_their_share() -> None:
     nothing = {"class_px": (9000, 0), "buildings_px": np.zeros(0, np.int64)}
     good = [facts_with(n) for n in range(20)]
