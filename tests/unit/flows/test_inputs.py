@@ -208,7 +208,7 @@ def test_a_mosaic_changes_with_its_images_not_with_results_in_its_folder(town: P
 def test_an_empty_or_unreadable_image_is_one_that_fails(
     town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was left out as no image, so that part of a town was missing at exit status 0."""
+    """An empty file was left out as no image: a part of a town was missing at exit status 0."""
     (town / "c.tif").touch()
     secret = town / "d.tif"
     write(secret, 0, 0, (9, 9), 1)

@@ -177,7 +177,7 @@ def test_planets_files_are_known_by_their_names() -> None:
 
 
 def test_the_names_of_folders_do_not_matter() -> None:
-    """The same file would be read in two ways, by where it lies and how its path is written."""
+    """A file would be read in two ways, by where it lies and how its path is written."""
     found = find_bands(infos("", "", "", ""), RGB, None, "AnalyticMS_project/rgbn.tif")
     assert found.indexes == (0, 1, 2)
     stack = infos("B1", "B2", "B3", "B4", "B8")
