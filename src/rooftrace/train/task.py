@@ -218,7 +218,7 @@ class SegmentationTask(TrainingTask):
         val_names: Names of the validation folders, in the order of their loaders.
         total_steps: Steps of the optimiser in the whole run.
         from_start: Names of the network's weights that a start model gave; of these,
-            `optimizer.start_share` keeps a share.
+            `optimizer.start_share` keeps a share, and `optimizer.freeze_statistics` the statistics.
     """
 
     def __init__(
@@ -234,6 +234,7 @@ class SegmentationTask(TrainingTask):
     ) -> None:
         super().__init__(config, mean=mean, std=std, val_names=val_names)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._from_start = frozenset(from_start)
         decay = config.optimizer.ema_decay
         self.average = (
             AveragedModel(net, multi_avg_fn=_averaging_function(decay), use_buffers=True)
@@ -260,8 +261,10 @@ class SegmentationTask(TrainingTask):
         """Set the mode of all layers; BatchNorm with frozen statistics stays in evaluation mode."""
         super().train(mode)
         if self.config.optimizer.freeze_statistics:
-            for module in self.net.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # A layer that the start model does not have has no statistics to keep.
+            for name, module in self.net.named_modules():
+                is_normalising = isinstance(module, nn.modules.batchnorm._BatchNorm)
+                if is_normalising and f"{name}.running_mean" in self._from_start:
                     module.eval()
         return self
 

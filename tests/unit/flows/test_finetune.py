@@ -244,13 +244,20 @@ def test_frozen_statistics_do_not_change() -> None:
         raw["optimizer"]["freeze_statistics"] = frozen
         config = parse_config(raw, TrainConfig, source="test")
         net = build_model(start.config, bands=3, channels=1)
-        start.load_into(net, start.config)
+        loaded = start.load_into(net, start.config).loaded
+        given = tuple(name for name in loaded if name.startswith("encoder."))
         task = SegmentationTask(
-            net, config, mean=[0.0] * 3, std=[1.0] * 3, val_names=["a"], total_steps=1
-        ).train()
+            net, config, mean=[0.0] * 3, std=[1.0] * 3, val_names=["a"], total_steps=1,
+            from_start=given,
+        ).train()  # fmt: skip
+        decoder = {n: b.clone() for n, b in net.decoder.named_buffers() if n.endswith("_mean")}
         assert task.training
         task.net(torch.zeros(2, 3, 64, 64))
         means[frozen] = net.encoder.model.bn1.running_mean
+        # A layer that the start model does not have learns its statistics.
+        buffers = dict(net.decoder.named_buffers())
+        assert decoder
+        assert not any(torch.equal(buffers[name], value) for name, value in decoder.items())
     expected = start.weights["encoder.model.bn1.running_mean"]
     assert torch.equal(means[True], expected)
     assert not torch.allclose(means[False], expected)

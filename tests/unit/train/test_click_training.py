@@ -94,9 +94,11 @@ def test_it_learns_which_house_is_clicked() -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_statistics_stay(frozen: bool) -> None:
     model = {**NETWORK, "start": "start.rooftrace"}
+    net = click_net()
     task = ClickTask(
-        click_net(), config(model=model, optimizer={"freeze_statistics": frozen}),
+        net, config(model=model, optimizer={"freeze_statistics": frozen}),
         mean=(100,) * 3, std=(60,) * 3, val_names=("b",), total_steps=10,
+        from_start=tuple(net.state_dict()),
     ).train()  # fmt: skip
     before = {name: value.clone() for name, value in task.net.named_buffers()}
     assert any(name.endswith("running_mean") for name in before)
