@@ -82,7 +82,8 @@ def write_tiles(
     Raises:
         GeoreferenceError: A scene has no CRS, or lies outside Web Mercator.
         ConfigError: The zoom is much finer than the scenes.
-        DataError: Scenes with different bands or types fall into one tile.
+        DataError: Scenes with different bands or types fall into one tile, or no scene has a valid
+            pixel.
         ExportError: A file cannot be written.
     """
     extents = [_SceneExtent.of(source, entry) for entry in source.entries]
@@ -115,6 +116,11 @@ def write_tiles(
     for extent, within in zip(extents, _shares(extents)):
         scene = source.open_scene(extent.entry)
         outlines.add(scene, scene_id=None, within=within)
+    if not written:
+        raise DataError(
+            f"No tile of {source.name} can be written: none of its scenes has a valid pixel.",
+            remedy="Check the nodata value of the images, such as nodata = 0.",
+        )
     geometry, columns = outlines.layer()
     write_polygons(out / "labels.geojson", geometry, columns, LONLAT, digits=DIGITS)
     kept = f", {copied} of them copied as they are" if copied else ""

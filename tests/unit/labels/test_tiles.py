@@ -247,6 +247,14 @@ def test_an_aligned_scene_is_cut_into_its_tiles(tmp_path: Path) -> None:
     assert sum(int(mask.sum()) for mask in masks(back).values()) == 100 * 300
 
 
+def test_scenes_without_a_valid_pixel_are_an_error(tmp_path: Path) -> None:
+    grid = HOME.grid((256, 256))
+    nothing = ArraySource(np.zeros((3, 256, 256), np.uint8), grid, np.zeros((256, 256), np.bool_))
+    with pytest.raises(DataError, match="none of its scenes has a valid pixel"):
+        TILES.write(scene_set(a=(nothing, [])), tmp_path / "out", WriteOptions(), None)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_scene_elsewhere_is_warped_into_place(tmp_path: Path) -> None:
     """Scenes in UTM are warped; bright pixels still lie under the label."""
     drawn = generate_scene(3, shape_yx=(300, 400))
