@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -429,6 +430,11 @@ def run_vectorize(
         mask, threshold=threshold, classes=classes, score=score, progress=meter.advance
     )
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
+    origin = None if record is None else record.origin
+    resampled: tuple[str, ...] = ()
+    if record is not None and not record.is_of(source.grid):
+        resampled = (_resampled_note(mask, record, source.grid),)
+        record = None
     options = options or (source.default_options if record is None else record.options)
     options = replace(options, **(changes or {}))
     if gsd_m is None and record is not None:
@@ -442,8 +448,7 @@ def run_vectorize(
     with _assembled(source, options, out.parent, gsd_m, meter) as found:
         areas = np.zeros(256)
         chunks = _measured(found.chunks(_CHUNK), areas)
-        if record is not None:
-            origin = record.origin
+        if origin is not None:
             chunks = (replace(chunk, provenance=origin) for chunk in chunks)
         notes = write_footprints_chunks(out, chunks, gsd_m=gsd_m or source.grid.gsd_m)
         counts = _counts(found, source, areas)
@@ -473,7 +478,20 @@ def run_vectorize(
         pixels=pixels,
         seconds=time.perf_counter() - started,
         peak_rss_mb=peak_rss_mb(),
-        notes=(*source.notes, *notes),
+        notes=(*source.notes, *resampled, *notes),
+    )
+
+
+def _resampled_note(mask: Path, record: MaskRecord, grid: GeoGrid) -> str:
+    now, then = _size(grid), "another size"
+    if record.pixel_m is not None and grid.gsd_m is not None:
+        now = f"pixels of {grid.gsd_m:.3g} m"
+        then = f"pixels of {math.sqrt(math.prod(record.pixel_m)):.3g} m"
+    elif record.shape is not None:
+        then = _size(GeoGrid(record.shape))
+    return (
+        f"{mask} has {now}, but was predicted with {then}: another program has changed it, so the "
+        "options and the --gsd of its prediction do not apply."
     )
 
 

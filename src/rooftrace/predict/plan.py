@@ -307,7 +307,7 @@ class ScenePlan:
         spec = self.spec
         return MaskRecord.of(
             self.vector_options, spec.building_class, gsd_m=self.options.gsd_m,
-            has_markers=spec.separation is not None, origin=self.provenance,
+            has_markers=spec.separation is not None, origin=self.provenance, grid=self.source.grid,
         ).tags()  # fmt: skip
 
     def for_source(self, source: RasterSource) -> ScenePlan:

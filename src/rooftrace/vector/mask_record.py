@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
@@ -26,6 +26,10 @@ TAG = "ROOFTRACE"
 """Name of the tag that holds the record."""
 
 _MAX_CHARACTERS = 100_000
+
+_SAME_SIZE = 0.02
+"""Largest difference of pixel sizes, as a share, that a part of a mask shows: the metres of a pixel
+in degrees or in Web Mercator depend on its latitude."""
 
 Amount = Annotated[float, Field(ge=0)]
 Pixels = Annotated[float, Field(gt=0, le=1e6)]
@@ -63,6 +67,9 @@ class MaskRecord(Config):
         has_markers: True if a channel of the model separated touching buildings; the mask does not
             contain it.
         origin: Origin of the mask.
+        shape: Rows and columns of the mask as it was written; None in masks of earlier editions.
+        pixel_m: Metres of its pixels down a column and along a row; None where the georeference
+            did not have them.
     """
 
     polygons: _Polygons
@@ -70,6 +77,8 @@ class MaskRecord(Config):
     building: Annotated[int, Field(ge=0, le=254)]
     has_markers: bool = False
     origin: ResultProvenance = UNKNOWN_PROVENANCE
+    shape: tuple[int, int] | None = None
+    pixel_m: tuple[float, float] | None = None
 
     @classmethod
     def of(
@@ -80,14 +89,17 @@ class MaskRecord(Config):
         gsd_m: float | None,
         has_markers: bool,
         origin: ResultProvenance = UNKNOWN_PROVENANCE,
+        grid: GeoGrid | None = None,
     ) -> MaskRecord:
-        """Return the record of a prediction; see the class for the arguments."""
+        """Return the record of a prediction on a grid; see the class for the other arguments."""
         return cls(
             polygons=_polygons_of(options),
             gsd_m=gsd_m,
             building=building,
             has_markers=has_markers,
             origin=origin,
+            shape=None if grid is None else grid.shape,
+            pixel_m=None if grid is None else grid.gsd_yx_m,
         )
 
     @classmethod
@@ -116,6 +128,17 @@ class MaskRecord(Config):
     def tags(self) -> dict[str, str]:
         """Return the tags to write to the mask."""
         return {TAG: json.dumps(self.model_dump(mode="json"), separators=(",", ":"))}
+
+    def is_of(self, grid: GeoGrid) -> bool:
+        """Return True if a raster has the pixels for which the record was written, or some of them.
+
+        Other programs copy the tag when they resample a mask.
+        """
+        found = grid.gsd_yx_m
+        if self.pixel_m is None or found is None:
+            return self.shape is None or self.shape == grid.shape
+        pairs = zip(self.pixel_m, found, strict=True)
+        return all(abs(now / then - 1) <= _SAME_SIZE for then, now in pairs)
 
     @property
     def options(self) -> VectorOptions:

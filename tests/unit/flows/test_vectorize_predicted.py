@@ -151,3 +151,44 @@ def test_a_damaged_record_is_an_error(text: str, tmp_path: Path) -> None:
         file.update_tags(**{TAG: text or json.dumps({"polygons": {"min_area_px": "x" * 9}})})
     with pytest.raises(DataError, match=f"damaged tag {TAG}"):
         MaskRecord.read(path)
+
+
+@pytest.mark.parametrize("placed", [True, False], ids=["georeferenced", "pixels"])
+def test_a_mask_that_another_program_resampled_has_pixels_of_its_own(
+    placed: bool, bundle: Path, tmp_path: Path
+) -> None:
+    """Other programs copy the tag, though its limits and its `--gsd` are of the former pixels."""
+    pixels = np.full((3, 200, 200), 20, np.uint8)
+    pixels[:, 40:120, 40:120] = 240
+    image = write_geotiff(
+        tmp_path / "a.tif", pixels, transform=Affine(0.5, 0, 5e5, 0, -0.5, 5e6),
+        crs="EPSG:32633" if placed else None,
+    )  # fmt: skip
+    found = find_inputs([image], provenance=ResultProvenance("2024-05-17"))
+    run_predict(found, read_models(bundle), tmp_path, SceneOptions(gsd_m=0.5))
+    with rasterio.open(tmp_path / "a_mask.tif") as file:
+        tags = file.tags()
+        data = file.read(1)
+        assert TAG in tags
+
+    def polygons(name: str, values: np.ndarray, size_m: float) -> tuple[float, tuple[str, ...]]:
+        path = write_geotiff(
+            tmp_path / name, values[None], transform=Affine(size_m, 0, 5e5, 0, -size_m, 5e6),
+            crs="EPSG:32633" if placed else None,
+        )  # fmt: skip
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(**tags)
+        out = tmp_path / ("again.gpkg" if placed else "again.geojson")
+        report = run_vectorize(path, out)
+        table = geopandas.read_file(out)
+        assert {*table["imagery_date"].astype(str).str[:10]} == {"2024-05-17"}
+        (area,) = table["area_m2"]
+        return area, tuple(note for note in report.notes if "predicted with" in note)
+
+    area, notes = polygons("same.tif", data, 0.5)
+    assert (round(area), notes) == (1600, ())
+    if placed:
+        assert round(polygons("part.tif", data[20:], 0.5)[0]) == 1600
+    area, (note,) = polygons("half.tif", data[::2, ::2].copy(), 1.0)
+    assert "do not apply" in note
+    assert area is None if not placed else area == pytest.approx(1600, rel=0.002)
