@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.text import plural
 from rooftrace.core.types import (
     GeoGrid,
     LabelReader,
@@ -223,7 +224,7 @@ def georeferenced_set(
         labels,
         sorted(entries, key=lambda entry: entry.id),
         SceneOpener.of(config, partial(_label_of, file=file, by_scene=by_scene), key_is_tile=True),
-        reading=f"{len(layer)} footprints of {file.path.name} in {layer.crs.name}",
+        reading=f"{plural(len(layer), 'footprint')} of {file.path.name} in {layer.crs.name}",
         notes=(*notes, *layer.notes),
         label_file=file.path,
     )

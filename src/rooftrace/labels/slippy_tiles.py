@@ -17,6 +17,7 @@ from PIL import Image
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
+from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import GeoreferencedSource
@@ -123,8 +124,10 @@ def write_tiles(
         )
     geometry, columns = outlines.layer()
     write_polygons(out / "labels.geojson", geometry, columns, LONLAT, digits=DIGITS)
-    kept = f", {copied} of them copied as they are" if copied else ""
-    notes.append(f"{len(extents)} scenes became {written} tiles of zoom {zoom}{kept}.")
+    kept = f", {copied:,} of them copied as they are" if copied else ""
+    notes.append(
+        f"{plural(len(extents), 'scene')} became {plural(written, 'tile')} of zoom {zoom}{kept}."
+    )
     return WriteResult(out, written, tuple(notes))
 
 

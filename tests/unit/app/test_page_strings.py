@@ -26,6 +26,12 @@ def test_options_of_the_command_line_are_fields() -> None:
     assert "--" not in strings.sentence(DataError("No scale.", remedy="Say it with --gsd."))
 
 
+def test_a_failed_image_is_not_done() -> None:
+    assert strings.images_done(2, 4, 0) == "2 of 4 images are done."
+    assert strings.images_done(3, 4, 1) == "3 of 4 images are done; 1 failed, see the table."
+    assert strings.images_done(1, 1, 0) == "1 of 1 image is done."
+
+
 def test_a_status_is_announced_and_escaped() -> None:
     assert 'role="alert"' in strings.status("Broken.", "error")
     assert 'role="status"' in strings.status("Fine.")

@@ -268,7 +268,7 @@ def test_a_scene_elsewhere_is_warped_into_place(tmp_path: Path) -> None:
         out.write(grey)
     source = open_source(SourceConfig(path=str(truth)))
     written = TILES.write(source, tmp_path / "out", WriteOptions(), None)
-    assert "tiles of zoom 19" in written.notes[-1]
+    assert "1 scene became 6 tiles of zoom 19" in written.notes[-1]
     assert written.scenes == 6
     agree = total = 0
     for scene in open_source(SourceConfig(path=str(tmp_path / "out"))):

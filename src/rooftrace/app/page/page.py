@@ -375,8 +375,7 @@ class _Page:
         """Return the progress of a run of several images."""
         results = self.store.run(run)
         failed = sum(result.error is not None for result in results)
-        text = f"{len(results)} of {count} images are done"
-        text += f"; {failed} failed, see the table." if failed else "."
+        text = strings.images_done(len(results) - failed, count, failed)
         return strings.status(text, "error" if failed else "note")
 
     def decide(self, threshold: float, run: str, index: int) -> _UPDATES:

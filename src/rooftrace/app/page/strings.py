@@ -11,7 +11,7 @@ from html import escape
 from rooftrace.app.page.files import DOWNLOADS, LOW_SCORE, RAMP, dense_or_sparse
 from rooftrace.app.page.results import Result
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
-from rooftrace.core.text import in_page_terms, plain_number
+from rooftrace.core.text import in_page_terms, plain_number, plural
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.engines.base import Engine
 from rooftrace.io.legend import Legend
@@ -34,6 +34,12 @@ def status(text: str, kind: str = "", action: str = "") -> str:
         return ""
     role = "alert" if kind == "error" else "status"
     return f'<p class="rt-status {kind}" role="{role}">{escape(text)} {action}</p>'
+
+
+def images_done(done: int, count: int, failed: int) -> str:
+    """Return how many of the images of a run are done and how many failed, as a sentence."""
+    text = f"{done:,} of {plural(count, 'image')} {'is' if count == 1 else 'are'} done"
+    return text + (f"; {failed:,} failed, see the table." if failed else ".")
 
 
 def job_button(root: str, run: str, index: int, result: Result) -> str:
