@@ -21,6 +21,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.legend import NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.reproject import transform_points
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
@@ -38,6 +39,9 @@ _BAND_PX = 256
 _SHOWN = 6
 _MAX_CLASSES = 40
 """Maximum number of classes without names; a raster with more values shows shades of grey."""
+
+_SAME_PX = 0.5
+"""Largest distance in pixels between a mask and its probabilities."""
 
 _BUILDING = ("building", "buildings")
 DEFAULT_THRESHOLD = 0.5
@@ -170,6 +174,13 @@ def open_mask(
         raise DataError(
             f"{score} has {_size(beside.grid)}, but the mask {path} has {_size(source.grid)}.",
             remedy="Give the probabilities from which the mask was made.",
+        )
+    if beside is not None and (distance := _pixels_apart(source.grid, beside.grid)) > _SAME_PX:
+        raise DataError(
+            f"{score} lies {distance:,.1f} pixels away from the mask {path}; the same pixels were "
+            "expected.",
+            remedy="Give the probabilities from which the mask was made, or align them first: "
+            "gdalwarp -te … -tr … IN OUT",
         )
     found = _values(source, progress)
     return _mask_input(source, found, read_categories(path), classes, beside)
@@ -320,6 +331,25 @@ def _probabilities(raster: Raster, name: str) -> NDArray[np.float32] | NDArray[n
             remedy="Divide it by its largest value, or give a mask of whole numbers.",
         )
     return known
+
+
+def _pixels_apart(one: GeoGrid, other: GeoGrid) -> float:
+    """Return the largest distance of the corners of two grids of equal shape, in pixels.
+
+    It is 0 where a grid has no georeference, and infinite where one lies outside the range of the
+    other's coordinate system.
+    """
+    if one.crs is None or other.crs is None:
+        return 0.0
+    height, width = one.shape
+    corners = np.array([(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)])
+    world = np.stack(one.to_world(*corners.T), axis=1)
+    if not one.crs.equals(other.crs, ignore_axis_order=True):
+        world = transform_points(world, one.crs, other.crs)
+    there = other.to_pixels(world)
+    if not np.isfinite(there).all():
+        return math.inf
+    return float(np.hypot(*(there - corners).T).max())
 
 
 def _size(grid: GeoGrid) -> str:

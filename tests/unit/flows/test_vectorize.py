@@ -172,6 +172,28 @@ def test_scores_come_from_probabilities_beside_a_mask(tmp_path: Path) -> None:
         made(path, score=write(tmp_path / "prob.tif", np.zeros((41, 60), np.float32)))
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ({"transform": Affine(0.5, 0, 700_000, 0, -0.5, 5_000_000)}, "lies 400,000.0 pixels away"),
+        ({"transform": Affine(0.5, 0, 500_000.5, 0, -0.5, 5_000_000)}, "lies 1.0 pixels away"),
+        ({"crs": "EPSG:32633", "transform": Affine(1, 0, 5e5, 0, -1, 5e6)}, "pixels away"),
+        ({"crs": "EPSG:32733", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 15e6)}, None),
+        ({"crs": None, "transform": Affine.identity()}, None),
+    ],
+    ids=["far", "shifted", "coarser", "another-system", "no-georeference"],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_scores_lie_where_the_mask_lies(tmp_path: Path, place: dict, reason: str | None) -> None:
+    path = write(tmp_path / "mask.tif", HOUSES)
+    prob = write(tmp_path / "prob.tif", np.full(HOUSES.shape, 0.25, np.float32), **place)
+    if reason is None:
+        assert made(path, score=prob)[1]["score"].tolist() == [0.25, 0.25]
+        return
+    with pytest.raises(DataError, match=reason):
+        made(path, score=prob)
+
+
 def test_nodata_is_no_building(tmp_path: Path) -> None:
     mask = HOUSES.copy()
     mask[:16, 10:] = 9
