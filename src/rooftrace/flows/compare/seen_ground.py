@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,12 @@ from rooftrace.flows.compare.inputs import BEND_M, areal, is_background_nodata
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import outline_bounds, reprojected, transform_points
+from rooftrace.io.reproject import (
+    METRES_PER_DEGREE,
+    outline_bounds,
+    reprojected,
+    transform_points,
+)
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
@@ -63,14 +70,14 @@ def mark_outside(
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
     """
-    area = None if area_file is None else read_area(area_file)
+    area = None if area_file is None else _SeenArea.of(read_area(area_file))
     images = tuple(imagery) or tuple(masks)
     if area is None and not images:
         _mark_outside_bounds(new[0], old)
         return "bounds"
     if area is not None:
         for index in _chunks(new[1], NEW):
-            share = _inside_share(area, plane, new[0].unpack(index))
+            share = area.share_of(plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
     with ExitStack() as opened:
         sources = []
@@ -82,7 +89,7 @@ def mark_outside(
                 outlines = old[0].unpack(index)
                 seen = np.ones(len(index))
                 if area is not None:
-                    seen = _inside_share(area, plane, outlines)
+                    seen = area.share_of(plane, outlines)
                 if shift is not None:
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
@@ -110,21 +117,56 @@ def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
     return [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
 
 
-def _inside_share(area: Area, plane: CRS, geometry: Polygons) -> Floats:
-    """Return (n,) share of each building on the plane that lies in an area.
+@dataclass(frozen=True)
+class _SeenArea:
+    """Ground that was seen, in its own coordinate system.
 
-    Raises:
-        GeoreferenceError: The area has no coordinate system.
+    The plane of the buildings has no place for ground that is far from them, such as the other half
+    of the world, but each building has one in the coordinate system of the area.
+
+    Args:
+        outline: The area as one geometry, prepared.
+        crs: Its coordinate system.
     """
-    if area.crs is None:
-        raise no_area_crs(area)
-    outline = shapely.union_all(areal(reprojected(area.geometry, area.crs, plane, BEND_M)))
-    shapely.prepare(outline)
-    share = shapely.contains_properly(outline, geometry).astype(np.float64)
-    edge = np.flatnonzero((share == 0) & shapely.intersects(outline, geometry))
-    common = shapely.area(shapely.intersection(geometry[edge], outline))
-    share[edge] = common / shapely.area(geometry[edge])
-    return share
+
+    outline: shapely.Geometry
+    crs: CRS
+
+    @classmethod
+    def of(cls, area: Area) -> _SeenArea:
+        """Return an area, prepared for many buildings.
+
+        Raises:
+            GeoreferenceError: The area has no coordinate system.
+        """
+        if area.crs is None:
+            raise no_area_crs(area)
+        outline = shapely.union_all(areal(area.geometry))
+        shapely.prepare(outline)
+        return cls(outline, area.crs)
+
+    def share_of(self, plane: CRS, geometry: Polygons) -> Floats:
+        """Return (n,) share of each building on the plane that lies in the area."""
+        degrees = self.crs.is_geographic
+        tolerance = BEND_M / (METRES_PER_DEGREE if degrees else 1.0)
+        own = reprojected(geometry, plane, self.crs, tolerance)
+        share = np.zeros(len(geometry))
+        known = np.flatnonzero(np.isfinite(shapely.bounds(own).reshape(-1, 4)).all(axis=1))
+        left, _, right, _ = shapely.bounds(self.outline).tolist()
+        for turn in (0.0, 360.0, -360.0):
+            # Degrees of an area across the antimeridian may be less than -180 or more than 180.
+            if turn and not (degrees and (left < -180 or right > 180)):
+                continue
+            turned = shapely.transform(own[known], partial(np.add, (turn, 0.0)))
+            share[known] = np.maximum(share[known], self._share_inside(turned))
+        return share
+
+    def _share_inside(self, geometry: Polygons) -> Floats:
+        share = shapely.contains_properly(self.outline, geometry).astype(np.float64)
+        edge = np.flatnonzero((share == 0) & shapely.intersects(self.outline, geometry))
+        common = shapely.area(shapely.intersection(geometry[edge], self.outline))
+        share[edge] = common / shapely.area(geometry[edge])
+        return share
 
 
 def _seen_by_any(
