@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import shapely
 from pyproj import CRS
@@ -25,7 +26,7 @@ from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
 from rooftrace.io.files import write_atomically
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import CRS84, transform_points
+from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
 
 COLLECTION = "collection.json"
@@ -57,7 +58,7 @@ class PredictedScene:
 
     Args:
         id: First part of the names of its results.
-        outline: Outline of the valid data, in degrees.
+        outline: Outline of the valid data, in degrees; its longitudes may jump at 180.
         gsd_m: Ground sample distance in metres per pixel.
         buildings: Number of buildings in the scene.
         files: Path of each result by its kind: mask, polygons, density, preview.
@@ -188,12 +189,13 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
     if moment is None and (start is None or end is None):
         return None
     # The convex hull has few corners where the outline follows the pixels of a rotated image.
-    hull = shapely.orient_polygons(shapely.convex_hull(scene.outline))
+    hull = shapely.convex_hull(unwrapped(np.array([scene.outline], np.object_)))
+    hull = shapely.orient_polygons(split_at_180(hull)[0])
     hull = shapely.transform(hull, lambda xy: xy.round(7))
     item = pystac.Item(
         id=scene.id,
         geometry=json.loads(shapely.to_geojson(hull)),
-        bbox=[float(edge) for edge in shapely.bounds(hull)],
+        bbox=_bbox([hull]),
         datetime=moment,
         start_datetime=start,
         end_datetime=end,
@@ -224,6 +226,13 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
         item.add_link(pystac.Link("derived_from", source, _GEOJSON, origin.item))
     document: Json = item.to_dict(include_self_link=False, transform_hrefs=False)
     return document
+
+
+def _bbox(outlines: Sequence[shapely.Geometry]) -> list[float]:
+    """Return west, south, east and north in degrees; west is more than east across 180."""
+    boxes = shapely.geometrycollections(outlines)
+    west, south, east, north = shapely.bounds(unwrapped(np.array([boxes], np.object_)))[0].tolist()
+    return [round(edge, 7) for edge in (west, south, east - 360 if east > 180 else east, north)]
 
 
 def _times(scene: PredictedScene) -> tuple[datetime | None, datetime | None, datetime | None]:
@@ -271,7 +280,6 @@ def _collection(
     origins = [one.provenance or Provenance(one.id) for one, _ in written]
     licenses = {_license(origin.license) if origin.license else "other" for origin in origins}
     providers = {str(one["name"]): one for origin in origins for one in origin.providers}
-    bounds = shapely.total_bounds([one.outline for one, _ in written])
     known = [moment for one, _ in written for moment in _times(one) if moment is not None]
     moments: list[datetime | None] = [*sorted(known)]
     collection = pystac.Collection(
@@ -279,7 +287,7 @@ def _collection(
         description=f"Buildings that rooftrace predicted in images of {name}.",
         title="Buildings",
         extent=pystac.Extent(
-            pystac.SpatialExtent([[round(float(edge), 7) for edge in bounds]]),
+            pystac.SpatialExtent([_bbox([one.outline for one, _ in written])]),
             pystac.TemporalExtent([[moments[0], moments[-1]]]),
         ),
         license=licenses.pop() if len(licenses) == 1 else "other",

@@ -22,7 +22,7 @@ from rooftrace.core.types import BoolArray, Raster, RasterSource, SparseSource, 
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.remote_raster import RemoteRaster
-from rooftrace.io.reproject import CRS84, degrees_text, reprojected
+from rooftrace.io.reproject import CRS84, degrees_text, reprojected, split_at_180, transform_points
 from rooftrace.io.vector_read import VectorFile
 
 _CELL_PX = 512
@@ -111,7 +111,23 @@ def area_in_degrees(area: Area) -> shapely.Geometry:
             f"The area {area.name} has coordinates outside the range of degrees.",
             remedy="Assign the right coordinate system to the area.",
         )
+    degrees = _split(degrees, area.geometry, area.crs)
     return shapely.union_all(shapely.make_valid(degrees))
+
+
+def _split(
+    degrees: NDArray[np.object_], geometry: NDArray[np.object_], crs: CRS
+) -> NDArray[np.object_]:
+    """Return (n,) polygons in degrees, divided at longitude 180 where they lie across it.
+
+    An area may also be wider than half the Earth. A point of the polygons in `crs` decides.
+    """
+    inside = shapely.get_coordinates(shapely.point_on_surface(geometry))
+    lonlat = transform_points(inside, crs, CRS84)
+    points = shapely.points((lonlat[:, 0] + 180) % 360 - 180, lonlat[:, 1])
+    divided = split_at_180(degrees)
+    fits = shapely.intersects(shapely.make_valid(divided), points)
+    return np.asarray(np.where(fits, divided, degrees), np.object_)
 
 
 class AreaSource(WrappedSource):

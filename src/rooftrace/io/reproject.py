@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import shapely
@@ -33,6 +33,7 @@ def reprojected(
 
     A straight edge is bent in another projection. If the middle of an edge would deviate by more
     than `tolerance`, the edge gets vertices: the deviation falls with the square of its length.
+    Longitudes jump by a full turn across 180°; see `split_at_180`.
 
     Args:
         geometry: (n,) shapely polygons and multipolygons in `source`.
@@ -55,6 +56,56 @@ def reprojected(
         geometry[bent] = shapely.segmentize(geometry[bent], length[bent])
     projected = shapely.transform(geometry, lambda xy: transform_points(xy, source, target))
     return np.asarray(projected, np.object_)
+
+
+def split_at_180(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Divide polygons that lie across longitude 180, as RFC 7946 (section 3.1.9) asks.
+
+    Args:
+        geometry: (n,) polygons and multipolygons in degrees; their longitudes may jump by a full
+            turn, or go on beyond ±180.
+
+    Returns:
+        (n,) geometry whose longitudes are from -180 to 180. What lies across 180 is a valid
+        multipolygon with pieces on both sides; the rest is unchanged.
+    """
+    whole = unwrapped(geometry)
+    west, _, east, _ = shapely.bounds(whole).T
+    with np.errstate(invalid="ignore"):
+        beyond = np.isfinite(east - west) & ((west < -180) | (east > 180))
+    if not beyond.any():
+        return geometry
+    divided = geometry.copy()
+    for index in np.flatnonzero(beyond).tolist():
+        valid = shapely.make_valid(whole[index], method="structure", keep_collapsed=False)
+        pieces = []
+        for turn in (-360, 0, 360):
+            inside = shapely.intersection(valid, shapely.box(turn - 180, -90, turn + 180, 90))
+            moved = shapely.transform(inside, partial(np.add, (-turn, 0)))
+            pieces += [one for one in shapely.get_parts(moved) if one.area > 0]
+        one = pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
+        divided[index] = shapely.orient_polygons(one)
+    return divided
+
+
+def unwrapped(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) geometry in degrees whose longitudes go on beyond 180 instead of jumping.
+
+    This is how each geometry is drawn that becomes narrower by it; the others are unchanged.
+    """
+    west, _, east, _ = shapely.bounds(geometry).T
+    with np.errstate(invalid="ignore"):
+        wide = np.isfinite(east - west) & (east - west > 180)
+    if not wide.any():
+        return geometry
+    made = geometry.copy()
+    for index in np.flatnonzero(wide).tolist():
+        turned = shapely.transform(made[index], lambda xy: xy + (xy < 0) * (360, 0))
+        left, _, right, _ = turned.bounds
+        # A box around the whole Earth would have no width.
+        if 1e-9 < right - left < east[index] - west[index]:
+            made[index] = turned
+    return made
 
 
 def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
@@ -114,9 +165,13 @@ def _edge_lengths(
     within = ring[1:] == ring[:-1]
     start, stop, edge_of = xy[:-1][within], xy[1:][within], owner[part[ring[1:][within]]]
     ends = transform_points(xy, source, target)
-    straight = (ends[:-1][within] + ends[1:][within]) / 2
+    middle = transform_points((start + stop) / 2, source, target)
     with np.errstate(invalid="ignore"):
-        off = np.hypot(*(straight - transform_points((start + stop) / 2, source, target)).T)
+        steps = np.stack([ends[:-1][within] - middle, ends[1:][within] - middle])
+        if target.is_geographic:
+            # Across longitude 180 an end may be a full turn away from the middle.
+            steps[..., 0] -= 360 * np.round(steps[..., 0] / 360)
+        off = np.hypot(*(steps.sum(axis=0) / 2).T)
     # Infinite ends give NaN: the caller has to handle such geometry.
     pieces = np.ceil(np.sqrt(np.where(np.isfinite(off), off, 0) / tolerance))
     long = pieces > 1

@@ -29,7 +29,7 @@ from rooftrace.core.types import Ints
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import nulls, write_parquet
-from rooftrace.io.reproject import transform_points
+from rooftrace.io.reproject import CRS84, split_at_180, transform_points
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
 Boxes = NDArray[np.float32]
@@ -520,7 +520,7 @@ _MOST_IN_TILE = 40_000
 def on_web_mercator(
     path: Path, geometry: NDArray[np.object_], crs: CRS | None
 ) -> NDArray[np.object_]:
-    """Return (n,) polygons in EPSG:3857.
+    """Return (n,) polygons in EPSG:3857; those across longitude 180 have pieces on both sides.
 
     Args:
         path: File named in messages.
@@ -545,10 +545,17 @@ def on_web_mercator(
             remedy=f"{others}, which may be empty.",
         )
 
-    def moved(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        return transform_points(xy, crs, web_mercator())
+    def moved(polygons: NDArray[np.object_], source: CRS, target: CRS) -> NDArray[np.object_]:
+        made = shapely.transform(polygons, lambda xy: transform_points(xy, source, target))
+        return np.asarray(made, np.object_)
 
-    placed = np.asarray(shapely.transform(geometry, moved), np.object_)
+    placed = moved(geometry, crs, web_mercator())
+    left, _, right, _ = shapely.bounds(placed).T
+    with np.errstate(invalid="ignore"):
+        across = np.maximum.reduce([right - left, right, -left]) > WORLD_M / 2
+    if across.any():
+        degrees = split_at_180(moved(geometry[across], crs, CRS84))
+        placed[across] = moved(degrees, CRS84, web_mercator())
     # Written so that NaN counts as outside, too.
     if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2).all():
         raise ExportError(

@@ -49,6 +49,7 @@ __all__ = [
     "distances_m",
     "keep_best",
     "match_detections",
+    "measured",
     "metres_per_degree",
 ]
 
@@ -60,6 +61,9 @@ same building."""
 
 _MEET_PX = 3.0
 _MIN_REST_SHARE = 0.25
+
+_NO_EDGE_DEG = 1e-9
+"""Distance from longitude 180, in degrees, within which no edge of a scene is sought."""
 
 _DEGREES = GeoGrid((1, 1), Affine.identity(), CRS84)
 
@@ -283,7 +287,7 @@ def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> Candidat
             )
     if not made:
         return known.of(np.zeros(0, np.int64))
-    return _measured(CandidateDetections.joined(made))
+    return measured(CandidateDetections.joined(made))
 
 
 def _without_common(
@@ -321,11 +325,11 @@ def _without_common(
     known = replace(known, geometry=geometry)
     parts = [known.of(as_it_is)]
     if changed:
-        parts.append(_measured(known.of(np.array(changed))))
+        parts.append(measured(known.of(np.array(changed))))
     return CandidateDetections.joined(parts)
 
 
-def _measured(detections: CandidateDetections) -> CandidateDetections:
+def measured(detections: CandidateDetections) -> CandidateDetections:
     """Return the polygons with figures of their present shapes."""
     made = make_footprints(detections.geometry, detections.score, _DEGREES)
     assert made.perimeter_m is not None
@@ -362,6 +366,15 @@ def _sees(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> B
     rest = _scaled(outside, _steps(polygons))
     is_narrow = shapely.is_empty(shapely.buffer(rest, -CUT_PX * gsd_m / 2))
     return np.asarray(is_inside & is_narrow, np.bool_)
+
+
+def _edge(outline: Any) -> Any:
+    """Return the edge of a scene's valid data; longitude 180 divides a scene, but is no edge."""
+    edge = shapely.boundary(outline)
+    west, _, east, _ = shapely.bounds(outline).tolist()
+    if west > -180 or east < 180:
+        return edge
+    return shapely.clip_by_rect(edge, -180 + _NO_EDGE_DEG, -90, 180 - _NO_EDGE_DEG, 90)
 
 
 def _scaled(polygons: Polygons, steps: Floats) -> Polygons:
@@ -492,7 +505,7 @@ class DetectionAccumulator:
         return contested
 
     def _with_edges(self, scene: int, found: CandidateDetections) -> CandidateDetections:
-        edge_m = distances_m(found.geometry, shapely.boundary(self._outlines[scene]))
+        edge_m = distances_m(found.geometry, _edge(self._outlines[scene]))
         return replace(found, cut=edge_m <= CUT_PX * self._gsd_m[scene], edge_m=edge_m)
 
     def _take_final(self) -> list[CandidateDetections]:

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from pyproj import CRS
+from pyproj import CRS, Geod, Transformer
 from rasterio.windows import Window
 
 from folder_server import serving_folder
@@ -97,6 +97,42 @@ def test_edges_of_a_wide_scene_bend_with_its_pixels(tmp_path: Path) -> None:
     on_edge = np.stack([np.linspace(left, right, 50), np.full(50, top)], axis=1)
     points = shapely.points(transform_points(on_edge, crs, CRS84))
     assert shapely.distance(points, degrees.exterior).max() * 111_320 < 0.05
+
+
+@pytest.mark.parametrize("epsg", [32601, 3832])
+def test_buildings_across_longitude_180_lie_on_both_sides(
+    epsg: int, model: Path, tmp_path: Path
+) -> None:
+    """Scenes of Taveuni show three houses; 180° divides the middle one, and one scene cuts it."""
+    crs = CRS.from_epsg(epsg)
+    x, y = Transformer.from_crs(CRS84, crs, always_xy=True).transform(180.0, -16.8)
+    data = np.full((3, 128, 256), 20, np.uint8)
+    for left in (40, 116, 190):
+        data[:, 50:68, left : left + 24] = 250
+    for name, first in (("a", 122), ("b", 0), ("c", 30)):
+        place = Affine(0.5, 0, x - 64 + first / 2, 0, -0.5, y + 32)
+        path = write(tmp_path / "in" / f"{name}.tif", data[..., first:], crs=crs, transform=place)
+        with rasterio.open(path, "r+") as image:
+            image.update_tags(TIFFTAG_DATETIME="2019:02:03 04:05:06")
+    report = run(tmp_path / "in", model, tmp_path / "out", stac=True)
+    assert (report.found, report.buildings) == (8, 4)
+    found = layer(tmp_path / "out")
+    assert set(found.geom_type) == {"Polygon"}
+    assert sorted(found["scenes"]) == [2, 3, 3, 3]
+    west, _, east, _ = found.geometry.bounds.to_numpy().T
+    assert np.abs([west, east]).max() <= 180
+    assert (east - west < 0.001).all()
+    assert [(east == 180).sum(), (west == -180).sum()] == [1, 1]
+    ground = [abs(Geod(ellps="WGS84").geometry_area_perimeter(one)[0]) for one in found.geometry]
+    assert found["area_m2"].to_numpy() == pytest.approx(ground, rel=0.001)
+    whole = geopandas.read_file(tmp_path / "out" / "scenes" / "b_buildings.gpkg")
+    assert found["area_m2"].sum() == pytest.approx(whole["area_m2"].sum(), rel=0.01)
+    item = json.loads((tmp_path / "out" / "scenes" / "b_item.json").read_text())
+    collection = json.loads((tmp_path / "out" / "collection.json").read_text())
+    assert item["geometry"]["type"] == "MultiPolygon"
+    for west, _, east, _ in (item["bbox"], *collection["extent"]["spatial"]["bbox"]):
+        assert (west, east) == pytest.approx((180, -180), abs=0.001)
+        assert west > 0 > east
 
 
 def bounds(path: Path) -> tuple[float, ...]:

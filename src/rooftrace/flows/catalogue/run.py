@@ -35,11 +35,17 @@ from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import CRS84, METRES_PER_DEGREE, reprojected, transform_points
+from rooftrace.io.reproject import (
+    CRS84,
+    METRES_PER_DEGREE,
+    reprojected,
+    split_at_180,
+    transform_points,
+)
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import PredictProgress
-from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
+from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
 
 _SCENES = "scenes"
 """Name of the folder of the results of each scene."""
@@ -462,7 +468,8 @@ def _in_degrees(layer: SceneLayer) -> Any:
     with _explained(layer):
         crs = CRS.from_user_input(pyogrio.read_info(layer.polygons)["crs"])
     bend_deg = _BEND_PX * layer.gsd_m / METRES_PER_DEGREE
-    return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
+    outline = reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)
+    return split_at_180(outline)[0]
 
 
 @contextmanager
@@ -502,27 +509,30 @@ def _along_a_curve(outlines: Sequence[Any]) -> list[int]:
 
 
 def _read(layer: SceneLayer, index: int) -> CandidateDetections:
+    """Return the polygons of a scene; each side of longitude 180 has its own."""
     import pyogrio
 
     with _explained(layer):
         meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
     columns = dict(zip(meta["fields"].tolist(), fields))
-    polygons = make_polygons_valid(
+    degrees = split_at_180(
         np.asarray(
             shapely.transform(shapely.from_wkb(geometry), _to_crs84(meta["crs"])), np.object_
         )
     )
+    parts, row = shapely.get_parts(degrees, return_index=True)
+    polygons = make_polygons_valid(parts)
     count = len(polygons)
-    kind = columns.get("class_id", np.ones(count))
+    kind = columns.get("class_id", np.ones(len(degrees)))[row]
 
     def figures(name: str) -> NDArray[np.float64]:
-        return np.asarray(columns[name], np.float64)
+        return np.asarray(columns[name], np.float64)[row]
 
-    return CandidateDetections(
+    found = CandidateDetections(
         geometry=polygons,
         scene=np.full(count, index),
         number=np.arange(count),
-        score=np.asarray(columns["score"], np.float32),
+        score=np.asarray(columns["score"], np.float32)[row],
         class_id=np.asarray(kind, np.uint8),
         area_m2=figures("area_m2"),
         perimeter_m=figures("perimeter_m"),
@@ -533,6 +543,10 @@ def _read(layer: SceneLayer, index: int) -> CandidateDetections:
         gsd_m=np.full(count, layer.gsd_m),
         seen=np.ones(count, np.int64),
     )
+    is_piece = np.bincount(row, minlength=len(degrees))[row] > 1
+    if not is_piece.any():
+        return found
+    return CandidateDetections.joined([found.of(~is_piece), measured(found.of(is_piece))])
 
 
 def _columns(
