@@ -23,7 +23,7 @@ from rooftrace.io.band_files import BandFiles
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import CRS84, degrees_text, reprojected, split_at_180, transform_points
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_read import VectorFile, assign_crs
 
 _CELL_PX = 512
 _CELLS_HELD = 64
@@ -92,7 +92,7 @@ def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:
         )
     return GeoreferenceError(
         f"The area {area.name} has no coordinate system{consequence}.",
-        remedy="Assign its coordinate system: ogr2ogr -a_srs EPSG:4326 OUT.gpkg AREA",
+        remedy=assign_crs(area.geometry, "AREA"),
     )
 
 

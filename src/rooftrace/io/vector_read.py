@@ -206,8 +206,7 @@ class VectorFile:
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
-                remedy="Assign its coordinate system: "
-                f"ogr2ogr -a_srs EPSG:4326 OUT.gpkg {self.path.name}",
+                remedy=assign_crs(geometry, self.path.name),
             )
         geometry, kept, repaired = _polygons(geometry, self.path)
         layer = VectorLayer(
@@ -270,11 +269,14 @@ class VectorFile:
         if len(able) == 1:
             return able[0]
         listed = ", ".join(f"{name} ({kind or 'no geometry'})" for name, kind in layers)
+        separate = (
+            "Write the layer that you need to a separate file: "
+            f"ogr2ogr OUT.gpkg {self.path.name} LAYER"
+        )
         raise DataError(
             f"{self.path} has {len(able) or 'no'} layers of polygons, expected one; "
             f"it has {listed or 'no layer'}.",
-            remedy="Write the layer that you need to a separate file: "
-            f"ogr2ogr OUT.gpkg {self.path.name} LAYER",
+            remedy=separate if able else "Give a file with polygons: closed outlines of areas.",
         )
 
     def _has_polygons(self, layer: str) -> bool:
@@ -492,6 +494,18 @@ def _parquet_schema(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError.of("parquet", "Reading GeoParquet", "pyarrow") from error
     return parquet.read_schema(path)
+
+
+def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
+    """Return the remedy for polygons without a coordinate system.
+
+    Args:
+        geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
+        name: Name of their file.
+    """
+    can_be_degrees = bool((np.abs(shapely.get_coordinates(geometry)) <= (180, 90)).all())
+    code = "EPSG:4326" if can_be_degrees and len(geometry) else "EPSG:…"
+    return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {name}"
 
 
 def _may_hold_polygons(kind: str) -> bool:

@@ -155,8 +155,14 @@ def test_an_area_that_misses_names_both_extents() -> None:
 def test_what_does_not_say_where_it_lies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeoreferenceError, match=r"a\.png has no georeference"):
         AreaSource(ArraySource(PIXELS, name="a.png"), Area(on_ground(GRID), UTM, "b")).read()
-    with pytest.raises(GeoreferenceError, match="area b has no coordinate system"):
-        AreaSource(ArraySource(PIXELS, GRID), Area(on_ground(GRID), None, "b")).read()
+    metric = np.array([shapely.box(5e5, 1e6, 6e5, 2e6)], np.object_)
+    with pytest.raises(GeoreferenceError, match="area b has no coordinate system") as metres:
+        AreaSource(ArraySource(PIXELS, GRID), Area(metric, None, "b")).read()
+    assert "EPSG:…" in metres.value.remedy
+    degrees = np.array([shapely.box(32.5, 0.3, 32.6, 0.4)], np.object_)
+    with pytest.raises(GeoreferenceError, match="area b has no coordinate system") as lonlat:
+        AreaSource(ArraySource(PIXELS, GRID), Area(degrees, None, "b")).read()
+    assert "EPSG:4326" in lonlat.value.remedy
     pixels = tmp_path / "pixels.geojson"
     write_polygons(pixels, np.array(OUTLINES[:1], np.object_), {}, None)
     with pytest.raises(GeoreferenceError, match="is in pixels of an image") as caught:

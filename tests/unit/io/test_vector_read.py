@@ -131,8 +131,10 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
     points = geopandas.GeoDataFrame(geometry=[Point(0, 0)], crs=UTM)
     houses = geopandas.GeoDataFrame({"kind": ["x"]}, geometry=[box(0, 0, 1, 1)], crs=UTM)
     points.to_file(path, layer="trees")
-    with pytest.raises(DataError, match=r"no layers of polygons.*trees \(Point\)"):
+    with pytest.raises(DataError, match=r"no layers of polygons.*trees \(Point\)") as none:
         VectorFile(path).read()
+    assert "with polygons" in none.value.remedy
+    assert "LAYER" not in none.value.remedy
     houses.to_file(path, layer="houses")
     assert VectorFile(path).fields == ("kind",)
     # A layer that could hold anything holds points.
