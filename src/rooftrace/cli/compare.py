@@ -182,7 +182,8 @@ def _print_report(report: CompareReport) -> None:
         if row.new or row.old:
             say(f"{row.status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
     if report.offset is not None:
-        east, north = report.offset.xy.tolist()
+        # The sum with 0 makes 0 of -0.
+        east, north = (round(metres, 2) + 0.0 for metres in report.offset.xy.tolist())
         removed = "removed" if report.offset_removed else "not removed"
         say(f"offset {east:+.2f} m east, {north:+.2f} m north, {removed}")
     say(", ".join(map(str, report.files)))
