@@ -519,6 +519,28 @@ def test_an_area_may_be_larger_than_the_plane(tmp_path: Path, seen: shapely.Poly
     assert counts(answer, "old") == {"same": 2, "gone" if is_inside else "outside": 1}
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["Height", "height"], ["Height", "old_height"]),
+        (["a", "A", "old_A"], ["a", "old_A_2", "old_A"]),
+        (["Compare_Layer", "fid_"], ["old_Compare_Layer", "fid_"]),
+    ],
+)
+def test_attributes_whose_names_collide_are_renamed(
+    tmp_path: Path, given: list[str], names: list[str]
+) -> None:
+    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
+    new = write(tmp_path / "new.gpkg", [house])
+    columns = {name: [f"of {name}"] for name in given}
+    old = write(tmp_path / "old.parquet", [house], **columns)
+    code, _ = call("compare", new, old, "-o", tmp_path / "out", "--keep", "old")
+    assert code == 0
+    table = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert [table[name][0] for name in names] == [f"of {name}" for name in given]
+    assert table["compare_status"].tolist() == ["same"]
+
+
 def test_too_many_cells_are_refused_before_anything_is_written(
     layers: tuple[Path, Path], tmp_path: Path
 ) -> None:

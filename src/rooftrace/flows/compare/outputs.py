@@ -45,6 +45,7 @@ REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
 
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")
+_OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score")
 _PAIRED = (SAME, CHANGED, MOVED)
 
 
@@ -261,13 +262,14 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
         of_old = np.where(has_old, status.partner[index], -1)
     known = of_old >= 0
     columns: dict[str, NDArray[Any]] = {}
+    names = _free_names(tuple(compared.old.attributes))
     for name, values in compared.old.attributes.items():
         found = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
         if values.dtype.kind in "ib":
             found = np.ma.MaskedArray(found, np.ma.getmaskarray(found) | ~known)
         else:
             found[~known] = _NULLS[values.dtype.kind]
-        columns[f"old_{name}" if name.lower() in _RESERVED else name] = found
+        columns[names[name]] = found
     layer = compared.old if side == "old" else compared.new
     old_id = np.full(len(index), None, np.object_)
     old_id[known] = compared.old.ids[of_old[known]]
@@ -277,6 +279,29 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
         "compare_old_id": old_id,
         "compare_score": layer.score[index].astype(np.float64),
     }
+
+
+def _free_names(attributes: Sequence[str]) -> dict[str, str]:
+    """Return the name of each attribute of the old layer in the conflated one.
+
+    A GeoPackage regards names that differ in case alone as the same, and rooftrace adds columns of
+    its own: such attributes get the prefix `old_`, and a number where that is taken, too.
+    """
+    own = [name.casefold() for name in attributes]
+    taken = {*_RESERVED, *_OWN_COLUMNS}
+    names: dict[str, str] = {}
+    for name in attributes:
+        if name in _OWN_COLUMNS:
+            # Those of an earlier comparison are replaced, so that repeated ones add no columns.
+            names[name] = name
+            continue
+        free, number = name, 1
+        while free.casefold() in taken or (free != name and free.casefold() in own):
+            free = f"old_{name}" if number == 1 else f"old_{name}_{number}"
+            number += 1
+        names[name] = free
+        taken.add(free.casefold())
+    return names
 
 
 @dataclass(frozen=True)
