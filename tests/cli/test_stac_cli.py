@@ -330,6 +330,7 @@ def test_the_results_of_predict_are_stac_items(town: Town) -> None:
     done = command("predict", *images, *made_with, "--stac")
     assert done.code == 0, done.err
     assert "No STAC item was written for 2 scenes" in " ".join(done.err.split())
+    assert "--imagery-date" in done.err
     assert not Path("out/collection.json").exists()
 
 

@@ -155,7 +155,8 @@ def write_stac(
         return []
     note = (
         f"No STAC item was written for {plural(len(undated), 'scene')} whose imagery has no date: "
-        f"{list_and_count(undated, _MAX_LISTED)}."
+        f"{list_and_count(undated, _MAX_LISTED)}. Where the date of images is known, "
+        "rooftrace predict takes it with --imagery-date."
     )
     return [note]
 
