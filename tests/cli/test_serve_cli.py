@@ -238,6 +238,12 @@ def test_a_port_that_is_in_use_is_reported(bundle: Path) -> None:
     assert "--port" in answer["error"]["remedy"]
 
 
+def test_other_machines_get_an_address_of_all_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "office")
+    assert command._address_for_others("0.0.0.0", 8000) == "http://office:8000"
+    assert command._address_for_others("127.0.0.1", 8000) == ""
+
+
 def test_an_address_of_another_machine_is_reported(bundle: Path) -> None:
     code, answer = call("serve", "-m", bundle, "--host", "203.0.113.7", "--port", "0")
     assert code == 2

@@ -276,6 +276,8 @@ def serve(
             say(f"model {service.bundle.spec.name} on {service.predictor.engine.name}")
             live = f"   live {url}/live" if sources else ""
             say(f"page {url}   map {url}/map{live}   API {url}/v1/docs")
+            if others := _address_for_others(host, listening.getsockname()[1]):
+                say(f"other machines: {others}")
             if host not in LOOPBACK and api_key is None:
                 say("note: no API key is set; anyone who reaches this machine can use the server.")
         for path in results or ():
@@ -351,6 +353,13 @@ def _address(host: str, port: int) -> str:
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # nosec B104
     shown = everywhere.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
+
+
+def _address_for_others(host: str, port: int) -> str:
+    """Return the address for other machines where all interfaces are listened on, else ""."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104  # nosec B104
+        return ""
+    return f"http://{socket.gethostname()}:{port}"
 
 
 def _run(app: FastAPI, listening: socket.socket, cameras: LiveCameras) -> None:
