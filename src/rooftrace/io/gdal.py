@@ -41,6 +41,7 @@ MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
 
 _REMEDY = "Open it with another program to check that it is complete, or remove it."
+_WHO = "Check who may read it."
 
 # GDAL's thread pool does not survive a fork: a child that gives it work would wait for ever.
 _THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
@@ -232,7 +233,8 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         raise DataError(
-            f"{name} cannot be read as an image ({where}): {_reason(error)}.", remedy=_REMEDY
+            f"{name} cannot be read as an image ({where}): {_reason(error)}.",
+            remedy=_WHO if "Permission denied" in _reason(error) else _REMEDY,
         ) from error
 
 

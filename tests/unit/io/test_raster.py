@@ -19,7 +19,7 @@ from raster_files import png_of_rows, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io import raster as raster_module
-from rooftrace.io.gdal import is_complete_png, is_raster
+from rooftrace.io.gdal import is_complete_png, is_raster, reading_errors
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import open_raster
 
@@ -429,3 +429,12 @@ def test_a_message_that_is_not_utf8_prints_no_traceback(tmp_path: Path) -> None:
     assert "ValueError: from a destructor" in after
     assert "UnicodeDecodeError" in after
     assert done.returncode == 1
+
+
+def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
+    with (
+        pytest.raises(DataError, match="Permission denied") as caught,
+        reading_errors("a.tif", "header"),
+    ):
+        raise PermissionError(13, "Permission denied")
+    assert caught.value.remedy == "Check who may read it."
