@@ -326,6 +326,7 @@ class Header:
         orientation: Way from the stored pixels to the picture on `grid`.
         is_cmyk: True if the four colour bands are inks, which are read as red, green and blue.
         mask_band: GDAL's number of a band that has the mask, if there is one.
+        has_one_type: True if all bands that are read, with alpha, are stored in one type.
     """
 
     grid: GeoGrid
@@ -343,6 +344,7 @@ class Header:
     orientation: Orientation = UPRIGHT
     is_cmyk: bool = False
     mask_band: int = 1
+    has_one_type: bool = True
 
     @property
     def read_indexes(self) -> list[int]:
@@ -438,6 +440,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         orientation=orientation,
         is_cmyk=is_cmyk,
         mask_band=next(masked, 1),
+        has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
     )
 
 

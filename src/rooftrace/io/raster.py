@@ -454,7 +454,7 @@ class RasterFile:
 def _read_bands(dataset: Any, header: Header, **part: Any) -> NDArray[Any]:
     """Return the bands as they are stored, alpha last; those of several types in a common one."""
     indexes = header.read_indexes
-    if len({dataset.dtypes[index - 1] for index in indexes}) == 1:
+    if header.has_one_type:
         return np.asarray(dataset.read(indexes, **part))
     bands = [dataset.read(index, **part) for index in indexes]
     if header.alpha is not None:
