@@ -352,12 +352,12 @@ def _table_and_images(
             remedy="Give the path of a .csv file.",
         )
     images, notes = _images(inputs)
+    check_outputs([out], [sample, *images])
     if sample is None:
         names = _names(images)
         rows = tuple(TableRow(index + 2, (names[path], "")) for index, path in enumerate(names))
         table = RleTable(TableColumns.of(_COLUMNS, str(out)), rows, name=str(out))
         return table, list(names), notes
-    check_outputs([out], [sample])
     table = RleTable.read(sample)
     return table, _listed(table, images), notes
 

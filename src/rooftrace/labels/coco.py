@@ -23,6 +23,7 @@ from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
+    listed_image,
     relative_name,
 )
 from rooftrace.labels.mask_values import IGNORED
@@ -96,10 +97,8 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     labelled = "annotations" in raw
     records = _images(raw, path)
     drawn = _annotations(raw, path, records, labels, summary) if labelled else {}
-    folders = (
-        (path.parent, path.parent / "images") if config.images is None else (Path(config.images),)
-    )
-    entries = _entries(records, path, folders, drawn)
+    folder = None if config.images is None else Path(config.images)
+    entries = _entries(records, path, folder, drawn)
     if drawn:
         mask_tools()
     counted = sum(map(len, drawn.values()))
@@ -266,29 +265,38 @@ def _segmentation(
 def _entries(
     records: dict[int | str, dict[str, Any]],
     path: Path,
-    folders: tuple[Path, ...],
+    folder: Path | None,
     drawn: dict[int | str, list[CocoAnnotation]],
 ) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id.
 
     The id is the one that rooftrace wrote, or the name; without its suffix if that is unique.
+    Images lie in the folder that the user gave, or else beside the file or in `images` there.
     """
-    names = [Path(record["file_name"]) for record in records.values()]
+    names = [Path(record["file_name"].replace("\\", "/")) for record in records.values()]
     parts = [[p for p in name.parts if p not in (name.anchor, "..", ".")] for name in names]
     stems = ["/".join([*part[:-1], Path(part[-1]).stem] if part else ["?"]) for part in parts]
     if len(set(stems)) < len(stems):
         stems = ["/".join(part) for part in parts]
     entries: dict[str, SceneEntry] = {}
     missing = []
+    found: dict[Path, Path] = {}
     for name, stem, (identity, record) in zip(names, stems, records.items()):
         own, group, gsd = (record.get(key) for key in ("scene_id", "group", "gsd_m"))
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:
             raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
-        places = [folder / name for folder in folders]
+        places = [listed_image(str(name), path, folder)]
+        if folder is None:
+            places.append(path.parent / "images" / name)
         there = next(filter(is_file, places), None)
         if there is None:
-            missing.append(name)
+            missing.append(places[0])
+        elif found.setdefault(there, name) != name:
+            raise LayoutError(
+                f"{path} has the images {found[there]} and {name}, which are both {there}.",
+                remedy="Give the folder where their names start with --images.",
+            )
         entries[scene_id] = SceneEntry(
             scene_id,
             there or places[0],
@@ -298,8 +306,7 @@ def _entries(
         )
     if entries and len(missing) == len(entries):
         raise LayoutError(
-            f"None of the {len(missing)} images of {path} is in "
-            f"{' or '.join(map(str, folders))}: {missing[0]} is not there.",
+            f"None of the {len(missing)} images of {path} can be found: there is no {missing[0]}.",
             remedy="Give their folder with --images.",
         )
     return tuple(entries[scene_id] for scene_id in sorted(entries))

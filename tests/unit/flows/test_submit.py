@@ -202,11 +202,7 @@ def test_samples_that_cannot_be_filled_in(
         run_submit([images], read_models(bundle), tmp_path / "t.csv", sample=sample)
 
 
-def test_what_is_wrong_with_the_paths(
-    images: Path, sample: Path, bundle: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="would replace the input"):
-        run_submit([images], read_models(bundle), sample, sample=sample)
+def test_what_is_wrong_with_the_paths(images: Path, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder"):
         run_submit([images], read_models(bundle), tmp_path)
     with pytest.raises(DataError, match="There is no image at"):
@@ -220,6 +216,17 @@ def test_what_is_wrong_with_the_paths(
 
 
 @pytest.mark.campaign
+def test_no_table_replaces_an_image_or_the_sample(
+    images: Path, sample: Path, bundle: Path, predicted: list[str]
+) -> None:
+    for given in (sample, next(images.glob("*.png"))):
+        before = given.read_bytes()
+        with pytest.raises(ConfigError, match="would replace the input"):
+            run_submit([images], read_models(bundle), given, sample=sample)
+        assert given.read_bytes() == before
+    assert predicted == []
+
+
 def test_an_image_that_fails_keeps_the_others(
     images: Path, sample: Path, bundle: Path, tmp_path: Path, predicted: list[str]
 ) -> None:

@@ -217,10 +217,20 @@ def test_where_images_lie_and_what_they_are_called(folder: Path, tmp_path: Path)
     assert read(save(tmp_path, raw)).ids == ("a.jpg", "a.png", "west/a.png")
     (tmp_path / "far").mkdir()
     away = save(tmp_path / "far", raw)
-    with pytest.raises(LayoutError, match=r"None of the 3 images of .*coco\.json is in"):
+    with pytest.raises(LayoutError, match=r"None of the 3 images of .*coco\.json can be found"):
         read(away)
     assert len(read(away, images=str(tmp_path / "images"))) == 3
     assert len(open_source(SourceConfig(path=str(away), images="images"), None, tmp_path)) == 3
+
+
+def test_names_may_start_above_the_given_folder_of_images(folder: Path, tmp_path: Path) -> None:
+    raw = document()
+    raw["images"][0]["file_name"] = "export\\train/a.png"
+    (entry,) = read(save(tmp_path, raw), images=str(folder)).entries
+    assert entry.image == folder / "a.png"
+    raw["images"].append(raw["images"][0] | {"id": 9, "file_name": "export/val/a.png"})
+    with pytest.raises(LayoutError, match=r"export/train/a\.png and export/val/a\.png, which are"):
+        read(save(tmp_path, raw), images=str(folder))
 
 
 @pytest.mark.parametrize("images", ["refer", "copy"])

@@ -19,6 +19,7 @@ from rooftrace.labels.image_files import (
     check_single_file,
     image_name,
     images_under,
+    listed_image,
     relative_name,
 )
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
@@ -62,7 +63,7 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
             image = by_name.find(name)
             expected = f"{top / name} with the suffix of an image"
         else:
-            image = _followed(table.image_path(row), path, folder)
+            image = listed_image(table.image_path(row), path, folder)
             expected = str(image)
         if image is None or not is_file(image):
             missing.append((row, expected))
@@ -110,19 +111,6 @@ class NamedImages:
                 remedy="Include the folder in the name, or add a column img_path.",
             )
         return fitting[0] if fitting else None
-
-
-def _followed(text: str, table: Path, folder: Path | None) -> Path:
-    relative = Path(text.replace("\\", "/"))
-    if folder is None:
-        return table.parent / relative
-    # `folder` may be where the paths start, or may hold the images. The whole path goes first,
-    # because images in several folders may have one name, unless it leads out of the folder.
-    whole, by_name = folder / relative, folder / relative.name
-    leads_out = relative.is_absolute() or ".." in relative.parts
-    if is_file(whole) and not leads_out:
-        return whole
-    return by_name if is_file(by_name) else whole
 
 
 def _missing(path: Path, missing: list[tuple[TableRow, str]], count: int) -> DataError:
