@@ -286,6 +286,17 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
 
 
+def test_no_word_of_a_help_text_is_taken_for_a_style() -> None:
+    texts = [
+        text or ""
+        for name in COMMANDS
+        for command in getattr(load_command(name), "commands", {name: load_command(name)}).values()
+        for text in (command.help, *(getattr(one, "help", "") for one in command.params))
+    ]
+    assert len(texts) > 100
+    assert [text for text in texts if re.search(r"\[[a-z#/@]", text)] == []
+
+
 def test_help_names_what_each_option_expects() -> None:
     unnamed = [
         f"{name} {option.opts[-1]}"

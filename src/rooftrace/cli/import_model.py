@@ -51,8 +51,8 @@ def import_model(
         list[str] | None,
         option(
             NETWORK, "--set", metavar="KEY=VALUE",
-            help="Further key of [model], such as options.decoder_channels=[64,32,16,8,4]; "
-            "repeatable.",
+            help="Further key of the section model, such as "
+            "options.decoder_channels=[64,32,16,8,4]; repeatable.",
         ),
     ] = None,
     encoder_only: Annotated[
