@@ -114,7 +114,7 @@ def polygons(count: int) -> dict[str, Any]:
     houses = shapely.box(corner[:, 0], corner[:, 1], corner[:, 0] + 12, corner[:, 1] + 10)
     cells = CellGrid.over((0, 0, side + 12, side + 10), _CELL_M, None)
     started = time.perf_counter()
-    density = density_of_polygons([np.asarray(houses, np.object_)], cells)
+    density = density_of_polygons(np.asarray(houses, np.object_), cells)
     seconds = time.perf_counter() - started
     return {
         "polygons": count,

@@ -8,7 +8,6 @@ that combines both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -479,23 +478,49 @@ class BuildingTally:
         return number, area.astype(np.float64), mean
 
 
-def density_of_polygons(chunks: Iterable[Polygons], cells: CellGrid) -> DensityGrid:
+def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
     """Return the built-up density of polygons alone: exact areas, with every cell taken as
     observed.
 
     Args:
-        chunks: Chunks of polygons on the plane of the cells; no two polygons overlap.
+        buildings: (n,) valid polygons on the plane of the cells; ground under several of them is
+            built up once.
         cells: Grid of cells that covers all polygons.
     """
     tally = BuildingTally()
+    tally.add(buildings)
+    built = without_overlaps(buildings)
     steps = np.zeros(cells.count, np.int64)
-    for chunk in chunks:
-        tally.add(chunk)
-        for start in range(0, len(chunk), _POLYGONS_AT_ONCE):
-            cell, area = cells.areas_of(chunk[start : start + _POLYGONS_AT_ONCE])
-            np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
+    for start in range(0, len(built), _POLYGONS_AT_ONCE):
+        cell, area = cells.areas_of(built[start : start + _POLYGONS_AT_ONCE])
+        np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
     observed = np.full(cells.count, cells.cell_m**2)
     return _on_grid(cells, observed, steps / _AREA_STEPS, tally)
+
+
+def without_overlaps(polygons: Polygons) -> Polygons:
+    """Return polygons of the same union, each without the ground that a larger one covers.
+
+    Those without any ground of their own are left out. The order is from large to small.
+
+    Args:
+        polygons: (n,) valid polygons and multipolygons of a plane.
+    """
+    # The few that are large may overlap thousands, so that it is the others that are cut.
+    order = np.lexsort((*shapely.bounds(polygons).T, -shapely.area(polygons)))
+    whole = polygons[order]
+    rest = whole.copy()
+    tree = shapely.STRtree(whole)
+    for start in range(0, len(whole), _POLYGONS_AT_ONCE):
+        larger, own = tree.query(whole[start : start + _POLYGONS_AT_ONCE], "intersects")[::-1]
+        own += start
+        larger, own = larger[larger < own], own[larger < own]
+        # One cut of each polygon at a time; `own` is ascending.
+        turn = np.arange(len(own)) - np.searchsorted(own, own)
+        for number in range(turn.max(initial=-1) + 1):
+            now = turn == number
+            rest[own[now]] = shapely.difference(rest[own[now]], whole[larger[now]])
+    return rest[~shapely.is_empty(rest)]
 
 
 def _on_grid(
@@ -548,7 +573,7 @@ def density_of_zones(
         buildings: (k,) valid polygons of the buildings that are counted, on this plane.
         observed: Polygons without overlaps of the observed area; None: everything is observed.
         built: Polygons without overlaps of the built-up area, which lie in the observed area; None:
-            `buildings`, of which no two overlap then.
+            the ground under `buildings`.
 
     Returns:
         Figures (n,).
@@ -560,7 +585,8 @@ def density_of_zones(
     building, zone = _zones_of_points(zones, tree, tally.sorted()[0])
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
-    built_m2 = _common_area(zones, tree, buildings if built is None else built)
+    built = without_overlaps(buildings) if built is None else built
+    built_m2 = _common_area(zones, tree, built)
     return DensityFigures(area, seen, built_m2, *tally.figures(zone, building, len(zones)))
 
 

@@ -22,7 +22,7 @@ def test_cells_as_zones_have_the_figures_of_cells(seed: int) -> None:
     corner = rng.random((9, 2)) * 30
     houses = shapely.box(*corner.T, *(corner + 1 + rng.random((9, 2)) * 9).T)
     cells = CellGrid.over((0, 0, 40, 40), 10.0, None)
-    by_cell = density_of_polygons([houses], cells).figures
+    by_cell = density_of_polygons(houses, cells).figures
     by_zone = density_of_zones(cells.polygons(np.arange(cells.count)), houses)
     for name in ("built_m2", "observed_m2", "buildings_m2", "nearest_m"):
         np.testing.assert_allclose(

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
-from shapely import box
+from shapely import Polygon, box
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import (
@@ -240,6 +240,27 @@ def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> 
     lost = write_mask(tmp_path / "lost.tif", np.ones((9, 9), np.uint8), None, Affine.scale(2, 2))
     with pytest.raises(GeoreferenceError, match="zones cannot be placed"):
         run_zone_density([lost], files / "wards.gpkg", tmp_path / "no")
+
+
+def test_repeated_polygons_count_once(half_seen: Path) -> None:
+    house, other = gpd.read_file(half_seen / "b.gpkg").geometry
+    # The same outline from another vertex, in the other direction; and a part of the house.
+    turned = Polygon(np.roll(house.exterior.coords[:-1], 1, axis=0)[::-1])
+    part = box(500020, 4999960, 500030, 4999970)
+    gpd.GeoDataFrame(geometry=[house, other, house, turned, part], crs=32633).to_file(
+        half_seen / "several.gpkg"
+    )
+    for name, buildings in (("b.gpkg", 2), ("several.gpkg", 3)):
+        zones = run_zone_density([half_seen / name], half_seen / "z.gpkg", half_seen / "z_out")
+        zone = gpd.read_file(zones.files[0]).loc[0]
+        cells = run_density([half_seen / name], half_seen / "c", cell_m=200)
+        assert cells.total is not None
+        assert zone["built_up_share"] == pytest.approx((24 * 24 + 40 * 30) / 20000)
+        assert cells.total.built_m2.sum() == pytest.approx(24 * 24 + 40 * 30)
+        assert (zone["buildings"], int(cells.total.buildings)) == (buildings, buildings)
+        for report in (zones, cells):
+            said = "2 polygons exactly on another one left out" in report.notes
+            assert said == (name == "several.gpkg")
 
 
 def test_a_mask_without_georeference(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.names import result_name
-from rooftrace.core.types import GeoGrid, Polygons, Progress, Window
+from rooftrace.core.text import plural
+from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_read import VectorFile, is_vector_file
@@ -182,12 +183,31 @@ def read_buildings(
                 else "Remove --building.",
             )
         geometry = geometry[values["class"] == building]
+    first = _first_of_equal(geometry)
+    if not first.all():
+        repeated = int((~first).sum())
+        notes.append(f"{plural(repeated, 'polygon')} exactly on another one left out")
+        geometry = geometry[first]
     if not len(geometry):
         raise DataError(
             f"{path} holds no building, so the area to measure is unknown.",
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
     return BuildingPolygons(path, geometry, crs, tuple(notes))
+
+
+def _first_of_equal(polygons: Polygons) -> BoolArray:
+    """Return (n,) False for each polygon with the same vertices as an earlier one."""
+    first = np.ones(len(polygons), np.bool_)
+    bounds = shapely.bounds(polygons).reshape(-1, 4)
+    order = np.lexsort(bounds.T)
+    alike = np.flatnonzero((np.diff(bounds[order], axis=0) == 0).all(axis=1))
+    chosen = np.sort(order[np.union1d(alike, alike + 1)])
+    seen: set[bytes] = set()
+    for index, shape in zip(chosen.tolist(), shapely.to_wkb(shapely.normalize(polygons[chosen]))):
+        first[index] = shape not in seen
+        seen.add(shape)
+    return first
 
 
 def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:

@@ -219,22 +219,16 @@ def _of_polygons(
     moved = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
     left, bottom, right, top = shapely.total_bounds(moved).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
-    return density_of_polygons([moved[shapely.area(moved) >= min_area_m2]], cells)
+    return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells)
 
 
 def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
     notes = []
-    plane, figures = density.grid.crs, density.figures
+    plane = density.grid.crs
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
     if density.outside:
         notes.append(f"{density.outside} of the buildings lie outside the mask and are not counted")
-    crowded = int((figures.built_m2 > figures.observed_m2 * (1 + 1e-6)).sum())
-    if crowded:
-        notes.append(
-            f"in {crowded} cells overlapping buildings cover more than the cell; their built-up "
-            "share is set to 1"
-        )
     return notes
 
 
