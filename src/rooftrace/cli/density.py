@@ -84,7 +84,7 @@ def density(
         option(
             _INPUTS,
             metavar="CLASS",
-            help="Class of buildings: an index for a mask, a name for polygons.",
+            help="Class of buildings: its name, or its index in a mask.",
         ),
     ] = None,
     min_area: Annotated[

@@ -561,6 +561,7 @@ def density_of_zones(
     buildings: Polygons,
     observed: Polygons | None = None,
     built: Polygons | None = None,
+    extent: shapely.Geometry | None = None,
 ) -> DensityFigures:
     """Return the figures of each zone.
 
@@ -574,6 +575,7 @@ def density_of_zones(
         observed: Polygons without overlaps of the observed area; None: everything is observed.
         built: Polygons without overlaps of the built-up area, which lie in the observed area; None:
             the ground under `buildings`.
+        extent: Outline outside of which no building is counted in a zone; None: everywhere.
 
     Returns:
         Figures (n,).
@@ -582,7 +584,11 @@ def density_of_zones(
     shapely.prepare(zones)
     tally = BuildingTally()
     tally.add(buildings)
-    building, zone = _zones_of_points(zones, tree, tally.sorted()[0])
+    xy, _ = tally.sorted()
+    building, zone = _zones_of_points(zones, tree, xy)
+    if extent is not None:
+        inside = shapely.intersects_xy(extent, xy)[building]
+        building, zone = building[inside], zone[inside]
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
     built = without_overlaps(buildings) if built is None else built

@@ -19,7 +19,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.files import check_outputs, export_error
-from rooftrace.io.legend import NODATA, read_categories
+from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import transform_points
 from rooftrace.io.vector_read import is_vector_file
@@ -43,7 +43,6 @@ _MAX_CLASSES = 40
 _SAME_PX = 0.5
 """Largest distance in pixels between a mask and its probabilities."""
 
-_BUILDING = ("building", "buildings")
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -241,7 +240,7 @@ def _mask_input(
         names[value] if value < len(names) and names[value] else str(value)
         for value in range(max(chosen, default=1) + 1)
     )
-    building = [value for value in chosen if called[value].casefold() in _BUILDING]
+    building = [value for value in chosen if called[value].casefold() in BUILDING_NAMES]
     if not building:
         notes.append(
             f"{source.name}: none of the classes {', '.join(called[v] for v in chosen)} is named "

@@ -20,6 +20,9 @@ from rooftrace.core.errors import DataError
 NODATA = 255
 """Class index of a pixel whose class is not known."""
 
+BUILDING_NAMES = ("building", "buildings")
+"""Names of the class of buildings, in lower case."""
+
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255 each."""
 

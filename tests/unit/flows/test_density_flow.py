@@ -322,6 +322,113 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     assert int(total.buildings) == 1
 
 
+@pytest.fixture
+def land_cover(tmp_path: Path) -> Path:
+    """Write m.tif with a road, 2, and a building, 3, p.gpkg with their polygons, and z.gpkg."""
+    mask = np.zeros((100, 100), np.uint8)
+    mask[10:20, 10:20], mask[50:70, 50:70] = 2, 3
+    write_mask(tmp_path / "m.tif", mask, "EPSG:32633", Affine(1, 0, 5e5, 0, -1, 5e6))
+    left, top = 500000, 5000000
+    shapes = [box(left + 10, top - 20, left + 20, top - 10), box(left + 50, top - 70, left + 70,
+                                                                 top - 50)]  # fmt: skip
+    frame = gpd.GeoDataFrame({"class": ["road", "building"]}, geometry=shapes, crs=32633)
+    frame.to_file(tmp_path / "p.gpkg")
+    # A zone that exceeds the mask.
+    zone = gpd.GeoDataFrame(geometry=[box(left, top - 100, left + 200, top)], crs=32633)
+    zone.to_file(tmp_path / "z.gpkg")
+    return tmp_path
+
+
+def name_classes(folder: Path, *names: str) -> None:
+    categories = "".join(f"<Category>{name}</Category>" for name in names)
+    (folder / "m.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "building"),
+    [("empty other road Building", None), ("empty other road Building", "building"),
+     ("empty other road Building", "3"), ("", "3")],
+)  # fmt: skip
+def test_buildings_of_a_mask_of_several_classes_and_of_its_polygons(
+    names: str, building: str | None, land_cover: Path
+) -> None:
+    name_classes(land_cover, *names.split())
+    inputs = [land_cover / "m.tif", land_cover / "p.gpkg"]
+    cells = run_density(inputs, land_cover / "c", cell_m=100, building=building)
+    zones = run_zone_density(inputs, land_cover / "z.gpkg", land_cover / "o", building=building)
+    zone = gpd.read_file(zones.files[0]).loc[0]
+    assert cells.total is not None
+    assert int(cells.total.buildings) == zone["buildings"] == 1
+    assert float(cells.total.built_up_share) == pytest.approx(400 / 10000)
+    assert zone["built_up_share"] == pytest.approx(400 / 10000)
+    said = "1 polygon of other classes than building left out"
+    assert (said in cells.notes, said in zones.notes) == (building is None, building is None)
+
+
+def test_a_class_that_mask_or_polygons_do_not_have(land_cover: Path) -> None:
+    name_classes(land_cover, "empty", "other", "road", "roof")
+    inputs = [land_cover / "m.tif", land_cover / "p.gpkg"]
+    with pytest.raises(ConfigError, match="'house'; for a mask, expected one of other, road, roof"):
+        run_density(inputs, land_cover / "x", building="house")
+    frame = gpd.read_file(land_cover / "p.gpkg")
+    frame.assign(**{"class": ["road", "house"]}).to_file(land_cover / "p.gpkg")
+    with pytest.raises(
+        ConfigError, match=r"\['house', 'road'\]; expected roof, the class of"
+    ) as no:
+        run_density(inputs, land_cover / "x", building="roof")
+    assert "-where \"class = 'NAME'\"" in no.value.remedy
+    total = run_density(inputs, land_cover / "x", building="road").total
+    assert total is not None
+    assert float(total.buildings_m2.sum()) == pytest.approx(100)
+
+
+def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
+    mask = np.eye(9, dtype=np.uint8)
+    place = {"crs": "EPSG:32737", "transform": Affine(1, 0, 5e5, 0, -1, 9e6)}
+    write_geotiff(tmp_path / "m.tif", mask, nodata=0, **place)
+    for building in (None, "1"):
+        with pytest.raises(LabelError, match="nodata value 0") as refused:
+            run_density([tmp_path / "m.tif"], tmp_path / "x", building=building)
+        assert "-unsetnodata" in refused.value.remedy
+        assert "--building" not in refused.value.remedy
+
+
+def test_nodata_of_a_mask_of_many_classes(land_cover: Path) -> None:
+    with rasterio.open(land_cover / "m.tif", "r+") as raster:
+        raster.nodata = 2
+    total = run_density([land_cover / "m.tif"], land_cover / "x", building="3").total
+    assert total is not None
+    assert float(total.built_up_share) == pytest.approx(400 / (10000 - 100))
+
+
+def test_a_mask_and_buildings_of_different_places(half_seen: Path) -> None:
+    far = gpd.read_file(half_seen / "b.gpkg").translate(20000, 0)
+    far.to_file(half_seen / "far.gpkg")
+    inputs = [half_seen / "m.tif", half_seen / "far.gpkg"]
+    with pytest.raises(DataError, match=r"longitude .* show different places"):
+        run_density(inputs, half_seen / "x")
+    with pytest.raises(DataError, match="show different places"):
+        run_zone_density(inputs, half_seen / "z.gpkg", half_seen / "x")
+
+
+def test_buildings_outside_of_the_mask_count_in_no_zone(half_seen: Path) -> None:
+    zone, houses = (gpd.read_file(half_seen / f"{name}.gpkg") for name in "zb")
+    zone.geometry.scale(3, 3).to_file(half_seen / "z.gpkg")
+    beside = [*houses.geometry, box(500150, 4999900, 500160, 4999910)]
+    gpd.GeoDataFrame(geometry=beside, crs=32633).to_file(half_seen / "b.gpkg")
+    inputs = [half_seen / "m.tif", half_seen / "b.gpkg"]
+    zones = run_zone_density(inputs, half_seen / "z.gpkg", half_seen / "z_out")
+    cells = run_density(inputs, half_seen / "c_out", cell_m=50)
+    assert gpd.read_file(zones.files[0])["buildings"].tolist() == [2]
+    assert cells.total is not None
+    assert int(cells.total.buildings) == 2
+    for report in (zones, cells):
+        assert "1 building outside the mask not counted" in report.notes
+
+
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     mask, truth = files / "mask.tif", files / "truth.gpkg"
     with pytest.raises(ConfigError, match="2 masks"):

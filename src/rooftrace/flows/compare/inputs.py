@@ -18,6 +18,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
+from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import reprojected
@@ -37,7 +38,6 @@ _SCORES = ("score", "confidence", "probability", "prob", "conf")
 _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 """Kinds of the ids in the two columns that GDAL gives an extract of OpenStreetMap."""
 
-_BUILDING = ("building", "buildings")
 _CHUNK = 50_000
 _UTF8 = ("utf-8", "surrogatepass")
 _PARQUET = (".parquet", ".geoparquet")
@@ -383,7 +383,7 @@ def _is_building(layer: VectorLayer) -> BoolArray:
     names = layer.values.get("class")
     if names is None:
         return np.zeros(len(layer), np.bool_)
-    return np.array([str(name).casefold() in _BUILDING for name in names.tolist()], np.bool_)
+    return np.array([str(name).casefold() in BUILDING_NAMES for name in names.tolist()], np.bool_)
 
 
 def _first_of_equal(outlines: SpillFile, rows: NDArray[Any]) -> BoolArray:

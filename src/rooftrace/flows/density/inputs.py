@@ -15,8 +15,9 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.names import result_name
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
-from rooftrace.io.legend import NODATA
+from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
+from rooftrace.io.reproject import degrees_text, outline_bounds
 from rooftrace.io.vector_read import VectorFile, is_vector_file
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
@@ -32,6 +33,10 @@ _NO_MASK = (
     "A mask holds class indices with 1 for buildings, or 0 and 255. Where it has other classes, "
     "or its 255 is nodata, name the class of buildings: --building 1"
 )
+_BACKGROUND_IS_NODATA = (
+    "If the background was observed, unset its nodata value: gdal_edit.py -unsetnodata FILE. If "
+    "not, give the polygons alone"
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,13 @@ class MaskFile:
         path: Path of the mask.
         label: Reader of its class indices.
         building_class: Class index of buildings.
+        class_name: Name of this class; its index where the mask names no classes.
     """
 
     path: Path
     label: LabelFile
     building_class: int
+    class_name: str
 
     @classmethod
     def of(cls, path: Path, building: str | None = None) -> MaskFile:
@@ -54,27 +61,28 @@ class MaskFile:
 
         Args:
             path: Path of the mask.
-            building: Class index of buildings; default 1, or 255 where the mask has no 1.
+            building: Index or name of the class of buildings. By default, it is the class called
+                building where the mask names several classes, otherwise 1, or 255 where the mask
+                has no 1.
 
         Raises:
             DataError: The file cannot be read.
-            ConfigError: `building` is no class index.
+            ConfigError: `building` is neither an index nor a name of a class.
         """
         file = open_raster(path, palette="indices")
-        rule, index = LabelConfig().rule(), 1
-        if building is None and file.nodata[0] == NODATA and open_raster(path).bands > 1:
+        names = read_categories(path)
+        rule, index = LabelConfig().rule(), _class_index(building, names)
+        if index is not None:
+            is_class = file.nodata[0] in {*range(NODATA)} - {0, index}
+            unknown = (int(file.nodata[0] or 0),) if is_class else ()
+            rule = LabelRule(tuple(map(str, range(NODATA))), None, unknown)
+        elif file.nodata[0] == NODATA and open_raster(path).bands > 1:
             # Class indices with a colour table, as rooftrace writes them: without a building the
             # file has no 1, and its 255 is no building either.
             rule = LabelRule(rule.classes, values=((0, 0), (1, 1)))
-        elif building is not None:
-            if not building.isdecimal() or not 0 < int(building) < NODATA:
-                raise ConfigError(
-                    f"--building received {building!r}; for a mask, expected the index of a class, "
-                    f"1 to {NODATA - 1}.",
-                    remedy="Inspect the mask's values, for instance: gdalinfo -hist MASK",
-                )
-            rule, index = LabelRule(tuple(map(str, range(NODATA)))), int(building)
-        return cls(path, LabelFile(path, rule, file.grid, path.name), index)
+        index = index or 1
+        name = names[index] if index < len(names) else str(index)
+        return cls(path, LabelFile(path, rule, file.grid, path.name), index, name)
 
     @property
     def grid(self) -> GeoGrid:
@@ -96,11 +104,31 @@ class MaskFile:
             try:
                 mask = self.label.read(window)
             except LabelError as error:
-                raise LabelError(error.message, remedy=_NO_MASK) from error
+                is_nodata = open_raster(self.path, palette="indices").nodata[0] == 0
+                remedy = _BACKGROUND_IS_NODATA if is_nodata else _NO_MASK
+                raise LabelError(error.message, remedy=remedy) from error
             built = (mask.data == self.building_class).view(np.uint8)
             yield window, np.where(mask.valid, built, np.uint8(NODATA))
             if progress is not None:
                 progress(window.row_stop * window.width, whole.area_px)
+
+
+def _class_index(building: str | None, names: Sequence[str]) -> int | None:
+    """Return the index of a class of a mask that names its classes, or none; None by default."""
+    folded = [name.casefold() for name in names]
+    if building is None:
+        known = [folded.index(name) for name in BUILDING_NAMES if name in folded]
+        return known[0] if known and len(names) > 2 else None
+    if building.casefold() in folded[1:]:
+        return folded.index(building.casefold(), 1)
+    if building.isdecimal() and 0 < int(building) < NODATA:
+        return int(building)
+    listed = f"one of {', '.join(names[1:])}, or " if names[1:] else ""
+    raise ConfigError(
+        f"--building received {building!r}; for a mask, expected {listed}the index of a class, "
+        f"1 to {NODATA - 1}.",
+        remedy="Inspect the mask's values, for instance: gdalinfo -hist MASK",
+    )
 
 
 def trace_regions(
@@ -145,44 +173,41 @@ class BuildingPolygons:
 
 
 def read_buildings(
-    path: Path, building: str | None = None, *, in_pixels: bool = False
+    path: Path, building: str | None = None, mask: MaskFile | None = None
 ) -> BuildingPolygons:
     """Return the buildings of a vector file.
 
     Args:
         path: Path of the file.
-        building: Value of the attribute `class` of buildings, where there are several classes.
-        in_pixels: True to accept polygons without a CRS, for a mask that has none either.
+        building: Value of the attribute `class` of buildings, where there are several classes;
+            default building.
+        mask: Mask of the same place, which gives the name of the class instead. Polygons may be in
+            its pixels if it has no CRS.
 
     Raises:
-        DataError: The file cannot be read, or holds no building.
+        DataError: The file cannot be read, holds no building, or shows another place than the mask.
         GeoreferenceError: It has no CRS, or coordinates outside the range of its CRS.
         ConfigError: The file has several classes and `building` is missing, or the file has no
             classes and `building` is given.
     """
     file = VectorFile(path)
-    has_class = "class" in file.fields
-    fields = ["class"] if has_class else []
+    fields = ["class"] if "class" in file.fields else []
     notes = []
-    if in_pixels:
+    if mask is not None and mask.grid.crs is None:
         geometry, crs, values = file.columns(fields)
     else:
         layer = file.read(fields)
         geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
         if layer.repaired:
             notes.append(f"{layer.repaired} buildings had invalid outlines, which were repaired")
-    names = sorted(set(values["class"])) if has_class else []
-    if building is not None or len(names) > 1:
-        if building not in names:
-            raise ConfigError(
-                f"{path} has the classes {names}; --building received {building!r}."
-                if names
-                else f"{path} has no classes, and --building {building} was given.",
-                remedy=f"Name the class of buildings: --building {names[-1]}"
-                if names
-                else "Remove --building.",
-            )
-        geometry = geometry[values["class"] == building]
+    classes = values.get("class", np.zeros(0, np.object_))
+    name = _class_name(path, sorted(set(classes.tolist())), building, mask)
+    if name is not None:
+        chosen = classes == name
+        if building is None and not chosen.all():
+            left_out = plural(int((~chosen).sum()), "polygon")
+            notes.append(f"{left_out} of other classes than {name} left out")
+        geometry = geometry[chosen]
     first = _first_of_equal(geometry)
     if not first.all():
         repeated = int((~first).sum())
@@ -193,7 +218,54 @@ def read_buildings(
             f"{path} holds no building, so the area to measure is unknown.",
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
-    return BuildingPolygons(path, geometry, crs, tuple(notes))
+    found = BuildingPolygons(path, geometry, crs, tuple(notes))
+    if mask is not None:
+        _check_place(found, mask)
+    return found
+
+
+def _class_name(
+    path: Path, names: Sequence[str], building: str | None, mask: MaskFile | None
+) -> str | None:
+    """Return the class of buildings among those of polygons; None where all are buildings."""
+    wanted: tuple[str, ...] = BUILDING_NAMES if building is None else (building,)
+    if mask is not None:
+        wanted = (mask.class_name, *BUILDING_NAMES)
+    if len(names) < 2 and (building is None or mask is not None):
+        return None
+    by_name = {name.casefold(): name for name in names}
+    name = next((by_name[one.casefold()] for one in wanted if one.casefold() in by_name), None)
+    if name is not None:
+        return name
+    if not names:
+        raise ConfigError(
+            f"{path} has no classes, and --building {building} was given.",
+            remedy="Remove --building.",
+        )
+    if mask is not None:
+        raise ConfigError(
+            f"{path} has the classes {names}; expected {mask.class_name}, the class of the mask, "
+            "or building.",
+            remedy=f"Keep only buildings: ogr2ogr OUT.gpkg {path.name} -where \"class = 'NAME'\"",
+        )
+    raise ConfigError(
+        f"{path} has the classes {names}; --building received {building!r}.",
+        remedy=f"Name the class of buildings: --building {names[-1]}",
+    )
+
+
+def _check_place(buildings: BuildingPolygons, mask: MaskFile) -> None:
+    """Raise an error for buildings of another place than their mask."""
+    if buildings.crs is None or mask.grid.crs is None:
+        return
+    bounds = outline_bounds(mask.grid, buildings.crs)
+    if bounds is None or not shapely.box(*bounds).intersects(shapely.box(*buildings.bounds_xy)):
+        raise DataError(
+            f"{buildings.path} ({degrees_text(buildings.bounds_xy, buildings.crs)}) and "
+            f"{mask.path} ({degrees_text(mask.grid.bounds_xy, mask.grid.crs)}) show different "
+            "places.",
+            remedy="Give a mask and buildings of one place, or check both coordinate systems.",
+        )
 
 
 def _first_of_equal(polygons: Polygons) -> BoolArray:

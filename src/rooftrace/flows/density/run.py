@@ -125,7 +125,7 @@ def run_density(
         out: Path of the results without their endings, or an existing folder.
         cell_m: Side of a cell in metres.
         gsd_m: Metres per pixel of a mask without georeference.
-        building: Class of buildings: an index for a mask, a name for polygons alone.
+        building: Class of buildings: its name, or its index in a mask.
         min_area_m2: Minimum area of a building that is counted.
         threshold: Threshold for the classes of cells.
         progress: Function that is called with the numbers of finished and of all pixels.
@@ -176,7 +176,7 @@ def crs_text(crs: CRS | None) -> str:
 
 def _read_buildings(path: Path, building: str | None, mask: MaskFile | None) -> BuildingPolygons:
     if mask is not None:
-        return read_buildings(path, in_pixels=mask.grid.crs is None)
+        return read_buildings(path, building, mask)
     if VectorFile(path).in_pixels:
         raise GeoreferenceError(
             f"{path} is in pixels of an image, and their size is not known without its mask.",
@@ -227,9 +227,11 @@ def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
     plane = density.grid.crs
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
-    if density.outside:
-        notes.append(f"{density.outside} of the buildings lie outside the mask and are not counted")
-    return notes
+    return notes + _outside_notes(density.outside)
+
+
+def _outside_notes(count: int) -> list[str]:
+    return [f"{plural(count, 'building')} outside the mask not counted"] if count else []
 
 
 def run_zone_density(
@@ -271,17 +273,18 @@ def run_zone_density(
         notes.append(f"{layer.repaired} zones had invalid outlines, which were repaired")
     if layer.without_outline:
         notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
-    built, observed = None, None
-    if mask_path is not None:
-        mask = MaskFile.of(mask_path, building)
+    mask = None if mask_path is None else MaskFile.of(mask_path, building)
+    buildings = None if polygons_path is None else read_buildings(polygons_path, building, mask)
+    built, observed, extent = None, None, None
+    if mask is not None:
         ground = _ground(mask)
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
         built, observed = _regions(mask, ground, progress)
-    if polygons_path is not None:
-        buildings = read_buildings(polygons_path, None if mask_path else building)
-        notes += buildings.notes
+        counted = built
+    if buildings is not None:
         assert buildings.crs is not None
-        if mask_path is None:
+        notes += buildings.notes
+        if mask is None:
             plane = metric_crs(buildings.crs, buildings.bounds_xy)
             place = buildings.bounds_xy, buildings.crs
             notes.append(
@@ -290,15 +293,17 @@ def run_zone_density(
             )
         assert plane is not None
         counted = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
-    else:
-        assert built is not None
-        counted = built
     assert plane is not None
+    counted = counted[shapely.area(counted) >= min_area_m2]
+    if mask is not None and buildings is not None:
+        frame = np.array([shapely.box(0, 0, mask.grid.width, mask.grid.height)], np.object_)
+        extent = ground.reproject(frame, None)[0]
+        centroids = shapely.get_coordinates(shapely.centroid(counted))
+        notes += _outside_notes(int(np.count_nonzero(~shapely.intersects_xy(extent, centroids))))
     outlines = reprojected(layer.geometry, layer.crs, plane, _BEND_M)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, layer, *place)
-    counted = counted[shapely.area(counted) >= min_area_m2]
-    figures = density_of_zones(outlines, counted, observed, built)
+    figures = density_of_zones(outlines, counted, observed, built, extent)
     if not (figures.built_m2 if observed is None else figures.observed_m2).any():
         raise _no_overlap(zones, layer, *place)
     columns = density_columns(figures, threshold, layer.values)
