@@ -54,6 +54,7 @@ class MaskBlock:
         window: Window of the raster.
         mask: (y, x) uint8 class indices; NODATA marks unknown pixels.
         score: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths; None where there are none.
+            Unknown ones of pixels in the mask are NaN.
         occurring: Values that occur in `mask`.
     """
 
@@ -115,7 +116,11 @@ class MaskInput:
                 mask = self.table[_indices(raster, self.source.name)]
                 mask[~raster.valid] = NODATA
                 if self.score is not None:
-                    score = _probabilities(self.score.read(window), self.score.name)
+                    beside = self.score.read(window)
+                    score = _probabilities(beside, self.score.name)
+                    if not beside.valid.all():
+                        unit = 255 if score.dtype == np.uint8 else 1
+                        score = np.where(beside.valid, score / np.float32(unit), np.float32("nan"))
             occurring = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
             yield MaskBlock(window, mask, score, occurring)
 

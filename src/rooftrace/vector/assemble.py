@@ -269,8 +269,8 @@ class FootprintAssembler:
         Args:
             window: Window of the grid; it overlaps no block fed before.
             mask: (y, x) class indices.
-            score: (y, x) probability of each pixel's class, float32 in 0..1 or uint8 in 255ths. If
-                a block has None, all scores are NaN.
+            score: (y, x) probability of each pixel's class, float32 in 0..1 or uint8 in 255ths; NaN
+                where unknown. If a block has None, all scores are NaN.
             occurring: Classes that occur in the block.
             markers: (y, x) not 0 inside a building and away from its neighbours. None where the
                 options have a watershed, which floods the mask and the cores of high `score`.

@@ -288,7 +288,8 @@ class TracedPolygons:
 
     Args:
         polygons: (n,) shapely polygons in pixel coordinates (x = column, y = row, corner-based).
-        score: (n,) float32, mean probability of the region's pixels; NaN where none was given.
+        score: (n,) float32, mean of the known probabilities of the region's pixels; NaN where
+            there is none.
         area_px: (n,) int64, number of the region's pixels.
         first_pixel_yx: (n, 2) int64, row and column of each region's first pixel.
     """
@@ -338,18 +339,18 @@ def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -
     Args:
         mask: (y, x) mask; all values but 0 are foreground.
         window: Position of the mask in its scene; polygons are in the scene's coordinates.
-        prob: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths. Values outside the
-            foreground are ignored.
+        prob: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths; NaN where unknown. Values
+            outside the foreground are ignored.
 
     Raises:
-        ValueError: Shapes differ, or a foreground pixel's probability is not finite.
+        ValueError: Shapes differ, or a foreground pixel's probability is infinite.
     """
     window = window or Window(0, 0, mask.shape[0], mask.shape[1])
     check_shapes(mask, window, prob)
     regions = Regions.of(find_corners(mask).shifted(window.row, window.col))
     score = np.full(len(regions), np.nan, np.float32)
     if prob is not None:
-        score = mean_score(regions.integrate(mask, prob, window), regions.area_px)
+        score = mean_score(regions.integrate(mask, prob, window))
     every = np.ones(len(regions), np.bool_)
     return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
 
@@ -362,11 +363,10 @@ def check_shapes(mask: Mask8, window: Window, prob: Prob | None) -> None:
         raise ValueError(f"the probabilities have shape {prob.shape}, the mask {mask.shape}")
 
 
-def mean_score(total: Ints, area_px: Ints) -> NDArray[np.float32]:
-    """Return (n,) mean probabilities, given the sums of `Regions.integrate` and the numbers
-    of pixels.
-    """
-    return (total / (area_px * float(_PROB_STEPS))).astype(np.float32)
+def mean_score(total: Ints) -> NDArray[np.float32]:
+    """Return (n,) mean probabilities, given (n, 2) sums of `Regions.integrate`; NaN if unknown."""
+    with np.errstate(invalid="ignore"):
+        return (total[:, 0] / (total[:, 1] * float(_PROB_STEPS))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,17 +418,30 @@ class Regions:
         return self.region_of_ring[self.rings.ring_of_edge]
 
     def integrate(self, mask: Mask8, prob: Prob, window: Window) -> Ints:
-        """Return (regions,) the sums of the probabilities over each region's pixels, for
-        `mean_score`.
+        """Return (regions, 2) the sum of the probabilities over each region's pixels, and the
+        number of pixels that have one, for `mean_score`.
 
         Raises:
-            ValueError: A foreground pixel's probability is not finite.
+            ValueError: A foreground pixel's probability is infinite.
         """
+        unknown = np.isnan(prob) if prob.dtype.kind == "f" else np.zeros((), np.bool_)
+        if not unknown.any():
+            return np.stack([self._sums(mask, prob, window, _PROB_STEPS), self.area_px], axis=1)
+        known = (mask != 0) & ~unknown
+        one = np.ones(mask.shape, np.float32)
+        sums = (
+            self._sums(known, values, window, steps)
+            for values, steps in ((prob, _PROB_STEPS), (one, 1))
+        )
+        return np.stack([*sums], axis=1)
+
+    def _sums(self, mask: Mask8, values: Prob, window: Window, steps: int) -> Ints:
+        """Return (regions,) sums of the values of each region's pixels, times `steps`."""
         corners = self.corners.shifted(-window.row, -window.col)
-        along = _sums_along(mask, prob, corners.row[0::2], corners.col.reshape(-1, 2))
+        along = _sums_along(mask, values, corners.row[0::2], corners.col.reshape(-1, 2))
         # Each sum along an edge is exact in float64; sums of these sums need integers.
-        steps: Ints = (along * _PROB_STEPS).astype(np.int64)
-        return _by_region(self.rings.sums(steps * corners.weight[1::2]), self.region_of_ring)
+        whole: Ints = (along * steps).astype(np.int64)
+        return _by_region(self.rings.sums(whole * corners.weight[1::2]), self.region_of_ring)
 
     def polygons(self, chosen: NDArray[np.bool_]) -> NDArray[np.object_]:
         """Return the polygons of the regions that are `chosen` (regions,)."""
@@ -509,7 +522,7 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
         values -= np.float32(1)
         strip = cv2.integral(values, local[: stop - top + 1], cv2.CV_64F)
         if not np.isfinite(strip[-1, -1]):
-            raise ValueError(f"rows {top}:{stop}: a foreground pixel's probability is not finite")
+            raise ValueError(f"rows {top}:{stop}: a foreground pixel's probability is infinite")
         edges = slice(*np.searchsorted(row, [top, stop], side="right"))
         at, left, right = row[edges] - top, cols[edges, 0], cols[edges, 1]
         sums[edges] = (strip[at, right] - strip[at, left]) + (above[right] - above[left])

@@ -104,7 +104,7 @@ def open_pieces(
 
     Args:
         regions: Regions of the block.
-        total: (regions,) sum of each region, see `Regions.integrate`.
+        total: (regions, 2) sums of each region, see `Regions.integrate`.
         window: Window of the block.
         scene: Window of the whole scene.
 
@@ -234,7 +234,7 @@ class RegionPieces:
         corners: Corners of all pieces, pair by pair.
         owner: (pairs,) piece of each pair of corners.
         runs: Runs along the edges of other blocks.
-        total: (n,) sums, see `Regions.integrate`.
+        total: (n, 2) sums, see `Regions.integrate`.
         area_px: (n,) int64.
         first: (n,) int64, the first pixel's row times the scene's width, plus its column.
     """
@@ -253,7 +253,8 @@ class RegionPieces:
     def none(cls) -> RegionPieces:
         none = np.zeros(0, np.int64)
         runs = _Runs(none.reshape(0, 2), np.zeros(0, np.bool_), none)
-        return cls(Corners(none, none, np.zeros(0, np.int8)), none, runs, none, none, none)
+        corners, total = Corners(none, none, np.zeros(0, np.int8)), none.reshape(0, 2)
+        return cls(corners, none, runs, total, none, none)
 
     @classmethod
     def joined(cls, parts: Sequence[RegionPieces]) -> RegionPieces:
@@ -265,7 +266,7 @@ class RegionPieces:
         owner = np.concatenate([part.runs.owner + at for part, at in zip(parts, base)])
         group = components(int(count.sum()), *_touching(key, before, owner))
         leaders, group = np.unique(group, return_inverse=True)
-        total, area = np.zeros((2, len(leaders)), np.int64)
+        total, area = np.zeros((len(leaders), 2), np.int64), np.zeros(len(leaders), np.int64)
         np.add.at(total, group, np.concatenate([part.total for part in parts]))
         np.add.at(area, group, np.concatenate([part.area_px for part in parts]))
         first = np.full(len(leaders), np.iinfo(np.int64).max)
@@ -311,7 +312,7 @@ class RegionPieces:
         first = np.stack(np.divmod(self.first[order], width), axis=1)
         assert np.array_equal(first, regions.first_pixel_yx)
         assert np.array_equal(self.area_px[order], regions.area_px)
-        score = mean_score(self.total[order], regions.area_px)
+        score = mean_score(self.total[order])
         return TracedPolygons(regions.polygons(complete[order]), score, regions.area_px, first)
 
 
@@ -387,7 +388,7 @@ def trace_block(
     """
     check_shapes(mask, window, prob)
     regions = Regions.of(find_corners(mask).shifted(window.row, window.col))
-    total = np.zeros(len(regions), np.int64)
+    total = np.stack([np.zeros_like(regions.area_px), regions.area_px], axis=1)
     if prob is not None:
         total = regions.integrate(mask, prob, window)
     pieces, crossing = open_pieces(regions, total, window, scene)
@@ -397,7 +398,7 @@ def trace_block(
     small_px = int(regions.area_px[small].sum())
     done &= ~small
     area, first = regions.area_px[done], regions.first_pixel_yx[done]
-    score = mean_score(total[done], area)
+    score = mean_score(total[done])
     complete = TracedPolygons(regions.polygons(done), score, area, first)
     return BlockTrace(window, pieces, complete, small_px, int(regions.area_px.sum()))
 
@@ -430,11 +431,12 @@ class BlockPolygonizer:
         Args:
             window: Window of the scene; it overlaps no block fed before.
             mask: (y, x) mask of the window; all values but 0 are foreground.
-            prob: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths; None counts as 0.
+            prob: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths, NaN where unknown; None
+                counts as 0.
 
         Raises:
             ValueError: The block leaves the scene, overlaps another or has another shape, or a
-                foreground pixel's probability is not finite.
+                foreground pixel's probability is infinite.
         """
         self._check_place(window)
         self.add(trace_block(self._scene, window, mask, prob, self._smallest_px))

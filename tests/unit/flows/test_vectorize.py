@@ -172,6 +172,18 @@ def test_scores_come_from_probabilities_beside_a_mask(tmp_path: Path) -> None:
         made(path, score=write(tmp_path / "prob.tif", np.zeros((41, 60), np.float32)))
 
 
+@pytest.mark.parametrize("unit", [1, 255])
+def test_unknown_probabilities_do_not_count_in_scores(tmp_path: Path, unit: int) -> None:
+    path = write(tmp_path / "mask.tif", HOUSES)
+    prob = np.full(HOUSES.shape, 0.8 * unit, np.float32)
+    prob[4:14, 5:15] = prob[20:36, 30:] = 0
+    prob = prob.astype(np.uint8) if unit == 255 else np.where(prob == 0, np.nan, prob)
+    score = write(tmp_path / "prob.tif", prob, nodata=0 if unit == 255 else None)
+    _, table = made(path, score=score)
+    assert table.area.tolist() == pytest.approx([50.0, 71.0])
+    np.testing.assert_allclose(table["score"], [0.8, np.nan], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

@@ -166,10 +166,15 @@ def test_without_probabilities_there_is_no_score() -> None:
     assert np.isnan(trace(np.ones((2, 2), np.uint8)).score).all()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_foreground_probability_must_be_finite(value: float) -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        trace(np.ones((2, 2), np.uint8), prob=np.full((2, 2), value, np.float32))
+def test_unknown_probabilities_do_not_count() -> None:
+    mask = np.array([[1, 1, 0, 1], [1, 1, 0, 1]], np.uint8)
+    prob = np.array([[0.5, np.nan, 1, np.nan], [0.25, np.nan, 1, np.nan]], np.float32)
+    np.testing.assert_array_equal(trace(mask, prob=prob).score, [0.375, np.nan])
+
+
+def test_a_foreground_probability_must_not_be_infinite() -> None:
+    with pytest.raises(ValueError, match="infinite"):
+        trace(np.ones((2, 2), np.uint8), prob=np.full((2, 2), np.inf, np.float32))
 
 
 def test_shapes_must_agree() -> None:
