@@ -11,14 +11,21 @@ import json
 import os
 import secrets
 import socket
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from rooftrace.core.errors import ConfigError, ExportError
+from rooftrace.core.names import layer_name
+from rooftrace.core.text import list_and_count, plural
+
+_MAX_LAYERS_LISTED = 5
+_QGIS_STYLES = "layer_styles"
+"""Table in which QGIS keeps the styles of the layers of a GeoPackage."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Codes of the system's errors that say that a disk is full."""
@@ -36,14 +43,17 @@ def is_file(path: Path) -> bool:
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
-    """Raise an error for a result that would replace an input; call it before the work.
+    """Raise an error for a result that would replace an input, or other layers of a GeoPackage.
+
+    Call it before the work.
 
     Args:
         outputs: Files that will be written.
         inputs: Files that are read; None and what does not exist are left out.
 
     Raises:
-        ConfigError: Two of them are one file, also by different paths.
+        ConfigError: Two of them are one file, also by different paths; or a GeoPackage exists with
+            layers that have not its name, as those of rooftrace have.
     """
     given = {(one.st_dev, one.st_ino): path for path in inputs if path and (one := _stat(path))}
     for path in outputs:
@@ -54,6 +64,25 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 f"The result {path} would replace the input {replaced}.",
                 remedy="Give another name or folder with -o.",
             )
+        others = [] if found is None or path.suffix.lower() != ".gpkg" else _other_layers(path)
+        if others:
+            layers = plural(len(others), "layer")
+            raise ConfigError(
+                f"The result {path} would replace a GeoPackage with {layers} of other data: "
+                f"{list_and_count(others, _MAX_LAYERS_LISTED)}.",
+                remedy="Give another name with -o. Its layer can be added to this file afterwards: "
+                f"ogr2ogr -update {path.name} OTHER.gpkg",
+            )
+
+
+def _other_layers(path: Path) -> list[str]:
+    """Return the names of those layers of a GeoPackage that have not the name of the file."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    # Another file, or a damaged one, has no layers that could be kept.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:
+        names = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
+        return sorted({*names} - {layer_name(path.stem), _QGIS_STYLES})
+    return []
 
 
 def _stat(path: Path) -> os.stat_result | None:

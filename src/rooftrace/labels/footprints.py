@@ -25,7 +25,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.io.files import export_error
+from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import METRES_PER_DEGREE, degrees_text, outline_bounds, reprojected
@@ -374,6 +374,7 @@ def _write(
 ) -> WriteResult:
     """Write one vector file; images stay in place, or are copied to `OUT_images/` beside it."""
     check_vector_path(out)
+    check_outputs([out], [])
     systems = list(dict.fromkeys(scene_crs(scene) for scene in source))
     geojson = out.suffix.lower() == ".geojson"
     crs = systems[0] if len(systems) == 1 and not geojson else LONLAT

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,23 @@ def test_a_result_does_not_replace_an_input(tmp_path: Path) -> None:
     for same in (given, tmp_path / "link" / "given.tif", tmp_path / "hard.tif"):
         with pytest.raises(ConfigError, match=r"would replace the input .*given\.tif"):
             check_outputs([other, same], [None, given])
+
+
+def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
+    def written(name: str, *layers: str) -> Path:
+        with closing(sqlite3.connect(tmp_path / name)) as database, database:
+            database.execute("CREATE TABLE gpkg_contents (table_name TEXT)")
+            rows = [(layer,) for layer in layers]
+            database.executemany("INSERT INTO gpkg_contents VALUES (?)", rows)
+        return tmp_path / name
+
+    (tmp_path / "text.gpkg").write_text("no database")
+    own = written("town.gpkg", "town", "layer_styles")
+    check_outputs([own, tmp_path / "text.gpkg", tmp_path / "new.gpkg"], [])
+    project = written("project.gpkg", "roads", "project", "parcels")
+    with pytest.raises(ConfigError, match="2 layers of other data: parcels, roads") as refused:
+        check_outputs([own, project], [])
+    assert "ogr2ogr -update project.gpkg" in refused.value.remedy
 
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
