@@ -1,0 +1,300 @@
+"""Inputs of `rooftrace compare`: masks, other formats, layers that change, and bad ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from shapely import affinity, box
+
+from building_layers import (
+    EAST,
+    NORTH,
+    SIDE,
+    TRUTH_OLD,
+    UTM,
+    changed,
+    counts,
+    houses,
+    write,
+    write_layers,
+)
+from command_line import call
+from raster_files import write_geotiff
+from rooftrace.flows.compare import seen_ground
+from rooftrace.io.vector_read import VectorFile, VectorLayer
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_layers(tmp_path_factory.mktemp("layers"))
+
+
+@pytest.mark.parametrize("ending", ["buildings", "polygons"])
+def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: str) -> None:
+    mask = np.zeros((100, 200), np.uint8)
+    mask[10:30, 10:40] = 1
+    mask[50:80, 60:90] = 1
+    mask[:, 150:] = 255
+    place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH), "nodata": 255}
+    new = write_geotiff(tmp_path / "mask.tif", mask, **place)
+    blocks = [(5, -15, 20, -5), (30, -40, 45, -25), (55, -10, 60, -5), (80, -30, 85, -25)]
+    old = write(
+        tmp_path / "old.parquet",
+        [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks],
+    )
+    _, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert answer["coverage"] == "mask"
+    assert counts(answer, "new") == {"same": 2}
+    assert counts(answer, "old") == {"same": 2, "gone": 1, "outside": 1}
+    # Where the background is nodata, as some tools write it, all of the mask was seen.
+    tool = np.where(mask == 1, mask, 0)
+    other = write_geotiff(tmp_path / "tool.tif", tool, **(place | {"nodata": 0}))
+    _, answer = call("compare", other, old, "-o", tmp_path / "other")
+    assert answer["coverage"] == "mask"
+    assert counts(answer, "old") == {"same": 2, "gone": 2}
+    assert any("declares 0, its background, as nodata" in note for note in answer["notes"])
+    # The mask of a prediction lies beside its polygons.
+    polygons = write(
+        tmp_path / "buildings.gpkg",
+        [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks[:2]],
+    )
+    polygons = polygons.rename(tmp_path / f"town_{ending}.gpkg")
+    new.rename(tmp_path / "town_mask.tif")
+    _, again = call("compare", polygons, old, "-o", tmp_path / "out")
+    assert (again["coverage"], again["statuses"]["gone"]["old"]) == ("mask", 1)
+    assert any("town_mask.tif" in note for note in again["notes"])
+
+
+def test_other_layouts_are_read(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    old = houses()
+    frame = gpd.GeoSeries(old, crs=UTM).to_crs(4326)
+    google = tmp_path / "google.csv.gz"
+    rows = ["latitude,longitude,area_in_meters,confidence,geometry,full_plus_code"]
+    rows += [f'{g.centroid.y},{g.centroid.x},9,0.8,"{g.wkt}",6G+{n}' for n, g in enumerate(frame)]
+    google.write_bytes(gzip.compress("\n".join(rows).encode()))
+    microsoft = tmp_path / "microsoft.csv.gz"
+    lines = [
+        json.dumps({"type": "Feature", "properties": {"height": -1.0, "confidence": -1.0},
+                    "geometry": shapely.geometry.mapping(g)})
+        for g in frame
+    ]  # fmt: skip
+    microsoft.write_bytes(gzip.compress("\n".join(lines).encode()))
+    folder = tmp_path / "overture"
+    for number, part in enumerate(np.array_split(np.arange(len(old)), 3)):
+        path = folder / f"quadkey={number}" / "buildings.parquet"
+        path.parent.mkdir(parents=True)
+        gpd.GeoDataFrame(
+            {"id": [f"o{i}" for i in part], "names": [{"primary": "x"}] * len(part)},
+            geometry=frame.iloc[part].to_list(), crs=4326,
+        ).to_parquet(path)  # fmt: skip
+    for path in (google, microsoft, folder):
+        code, answer = call("compare", layers[0], path, "-o", tmp_path / "out", "--keep", "old")
+        assert (code, counts(answer, "old")) == (0, TRUTH_OLD), path
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert made.id[0] == "o0"
+    sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
+    assert sides[sides.side == "new"].score.notna().all()
+
+
+def test_a_folder_under_a_hidden_folder_is_read_without_its_own_hidden_files(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / ".cache" / "map"
+    folder.mkdir(parents=True)
+    write(folder / "a.parquet", houses())
+    (folder / ".a.parquet.part").mkdir()
+    write(folder / ".a.parquet.part" / "b.parquet", changed(houses()))
+    code, answer = call("compare", layers[0], folder, "-o", tmp_path / "out")
+    assert (code, counts(answer, "old")) == (0, TRUTH_OLD)
+
+
+def test_images_are_closed_when_another_one_cannot_be_read(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((20, 20), 90, np.uint8)
+    place = {"transform": Affine(1, 0, EAST, 0, -1, NORTH + 20), "nodata": 0}
+    seen = write_geotiff(tmp_path / "a.tif", pixels, crs=f"EPSG:{UTM}", **place)
+    nowhere = write_geotiff(tmp_path / "b.tif", pixels, crs=None, **place)
+    closed = []
+    monkeypatch.setattr(seen_ground, "close_source", lambda source: closed.append(source.name))
+    images = ("--imagery", seen, "--imagery", nowhere)
+    code, answer = call("compare", *layers, "-o", tmp_path / "out", *images)
+    assert (code, "has no coordinate system" in answer["error"]["message"]) == (3, True)
+    assert sorted(Path(name).name for name in closed) == ["a.tif", "b.tif"]
+
+
+def test_an_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
+    corners = [(0, 0), (0.0002, 0), (0.0002, 0.0002), (0, 0.0002)]
+    nodes = "".join(
+        f"<node id='{n + 1}' lat='{lat}' lon='{lon}'/>" for n, (lon, lat) in enumerate(corners)
+    )
+    way = "<nd ref='1'/><nd ref='2'/><nd ref='3'/><nd ref='4'/><nd ref='1'/>"
+    extract = tmp_path / "map.osm"
+    extract.write_text(
+        f"<osm version='0.6'>{nodes}<way id='7'>{way}<tag k='building' v='house'/></way>"
+        f"<way id='8'>{way}<tag k='landuse' v='residential'/></way>"
+        f"<way id='9'>{way}<tag k='building' v='no'/></way></osm>"
+    )
+    new = tmp_path / "new.geojson"
+    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
+    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
+    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
+
+
+def test_a_compressed_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
+    osmium = pytest.importorskip("osmium")
+    # GDAL loses a node at 0, 0 of this format.
+    corners = [(0.001, 0.001), (0.0012, 0.001), (0.0012, 0.0012), (0.001, 0.0012)]
+    extract = tmp_path / "map.osm.pbf"
+    with osmium.SimpleWriter(str(extract)) as writer:
+        for number, place in enumerate(corners, 1):
+            writer.add_node(osmium.osm.mutable.Node(id=number, location=place))
+        for number, tags in ((7, {"building": "house"}), (8, {"landuse": "residential"})):
+            way = osmium.osm.mutable.Way(id=number, nodes=[1, 2, 3, 4, 1], tags=tags)
+            writer.add_way(way)
+    new = tmp_path / "new.geojson"
+    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
+    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
+    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
+
+
+def test_an_empty_layer_is_an_answer_two_are_an_error(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    empty = write(tmp_path / "empty.gpkg", [])
+    _, answer = call("compare", empty, layers[1], "-o", tmp_path / "a", "--keep", "new")
+    assert counts(answer, "old") == {"gone": SIDE**2}
+    _, answer = call("compare", layers[0], empty, "-o", tmp_path / "b", "--to", "osm")
+    assert list(counts(answer, "new")) == ["new"]
+    other = write(tmp_path / "other.gpkg", [])
+    code, answer = call("compare", empty, other, "-o", tmp_path / "c")
+    assert code == 3
+    assert "Neither" in answer["error"]["message"]
+
+
+def test_repeated_and_invalid_polygons_are_noted(tmp_path: Path) -> None:
+    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
+    bow = shapely.Polygon(
+        [(EAST + 30, NORTH), (EAST + 40, NORTH + 10), (EAST + 40, NORTH), (EAST + 30, NORTH + 10)]
+    )
+    new = write(tmp_path / "new.gpkg", [house] * 2000 + [bow])
+    old = write(tmp_path / "old.gpkg", [house, bow])
+    code, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert code == 0
+    assert counts(answer, "new") == {"same": 2}
+    assert any("1,999 polygons lie exactly on another one" in note for note in answer["notes"])
+    assert any("1 polygon had invalid outlines" in note for note in answer["notes"])
+
+
+@pytest.mark.campaign
+def test_a_million_identical_polygons_are_one_in_bounded_memory(tmp_path: Path) -> None:
+    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
+    new = write(tmp_path / "new.parquet", [house] * 1_000_000)
+    old = write(tmp_path / "old.gpkg", [house])
+    # The peak of a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-m", "rooftrace", "compare", new, old, "-o", tmp_path / "out", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert counts(answer, "new") == counts(answer, "old") == {"same": 1}
+    assert any("999,999 polygons lie exactly on another one" in one for one in answer["notes"])
+    assert answer["peak_rss_mb"] < 2000
+
+
+def test_bad_inputs_are_explained_before_anything_is_written(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    far = write(tmp_path / "far.gpkg", [affinity.translate(h, 90_000, 0) for h in houses()])
+    plain = tmp_path / "plain.shp"
+    write(plain, [box(0, 0, 1, 1)])
+    plain.with_suffix(".prj").unlink()
+    points = tmp_path / "points.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=UTM).to_file(points)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "file").touch()
+    cases = [
+        ((layers[0], far), 3, "show different places"),
+        ((layers[0], plain), 3, "has no coordinate system"),
+        ((layers[0], points), 3, "polygons"),
+        ((layers[0], tmp_path / "missing.gpkg"), 3, "does not exist"),
+        ((layers[0], tmp_path / "none"), 3, "has no GeoParquet"),
+        ((layers[0], layers[0]), 2, "two layers"),
+        ((*layers, "--source", "x"), 2, "which is not written"),
+        ((*layers, "--move", 20), 2, "more than --max-move"),
+        ((*layers, "--area", tmp_path / "no.gpkg"), 3, "does not exist"),
+        ((*layers, "--imagery", tmp_path / "no.tif"), 3, "does not exist"),
+        ((*layers, "--to", "osm", "--imagery-date", "May"), 2, "imagery date"),
+    ]
+    for arguments, code, words in cases:
+        found, answer = call("compare", *arguments, "-o", tmp_path / "out")
+        assert (found, words in answer["error"]["message"]) == (code, True), answer
+        assert not list((tmp_path / "out").glob("*")), arguments
+    found, answer = call("compare", *layers, "-o", tmp_path / "file")
+    assert (found, "is a file" in answer["error"]["message"]) == (2, True)
+
+
+def test_a_layer_that_changes_while_it_is_read_is_refused(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new.gpkg"
+    new.write_bytes(layers[0].read_bytes())
+    chunks = VectorFile.chunks
+
+    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
+        yield from chunks(self, *given)
+        if self.path == new:
+            new.write_bytes(new.read_bytes() + bytes(8))
+
+    monkeypatch.setattr(VectorFile, "chunks", read_late)
+    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
+    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
+
+
+def test_an_edit_in_the_log_of_a_geopackage_is_noticed(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edit a layer as QGIS does: SQLite writes to the log, and the file itself stays as it is."""
+    new = tmp_path / "new.gpkg"
+    new.write_bytes(layers[0].read_bytes())
+    editor = sqlite3.connect(new)
+    editor.execute("PRAGMA journal_mode=WAL")
+    code, _ = call("compare", new, layers[1], "-o", tmp_path / "quiet")
+    assert code == 0
+    chunks = VectorFile.chunks
+
+    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
+        yield from chunks(self, *given)
+        if self.path == new:
+            before = new.stat().st_mtime_ns
+            editor.execute("CREATE TABLE edit (id INTEGER)")
+            editor.commit()
+            assert new.stat().st_mtime_ns == before
+
+    monkeypatch.setattr(VectorFile, "chunks", read_late)
+    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
+    editor.close()
+    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
+
+
+def test_an_input_is_not_replaced(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    old = tmp_path / "compare.gpkg"
+    old.write_bytes(layers[0].read_bytes())
+    code, answer = call("compare", layers[0], old, "-o", tmp_path)
+    assert (code, "would replace" in answer["error"]["message"]) == (2, True)
