@@ -77,6 +77,32 @@ def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path, ending: st
     assert any("town_mask.tif" in note for note in again["notes"])
 
 
+@pytest.mark.parametrize("names", ["", "empty water field building", "empty water field house"])
+def test_the_buildings_of_a_mask_of_several_classes(tmp_path: Path, names: str) -> None:
+    mask = np.zeros((100, 200), np.uint8)
+    mask[10:30, 10:40], mask[50:80, 60:90], mask[10:40, 100:150] = 3, 1, 2
+    place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH)}
+    new = write_geotiff(tmp_path / "mask.tif", mask, **place)
+    categories = "".join(f"<Category>{name}</Category>" for name in names.split())
+    (tmp_path / "mask.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    old = write(tmp_path / "old.gpkg", [box(EAST + 5, NORTH - 15, EAST + 20, NORTH - 5)])
+    code, answer = call("compare", new, old, "-o", tmp_path / "out")
+    if "building" in names:
+        assert (code, counts(answer, "new")) == (0, {"same": 1})
+        return
+    last = "house" if names else "3"
+    assert code == 3
+    assert f"{last}; expected a mask of buildings" in answer["error"]["message"]
+    assert f"vectorize {new.name} --class CLASS" in answer["error"]["remedy"]
+    made = tmp_path / "buildings.gpkg"
+    assert call("vectorize", new, "--class", last, "-o", made)[0] == 0
+    code, answer = call("compare", made, old, "-o", tmp_path / "out", "--imagery", new)
+    assert (code, counts(answer, "new")) == (0, {"same": 1})
+
+
 def test_other_layouts_are_read(layers: tuple[Path, Path], tmp_path: Path) -> None:
     old = houses()
     frame = gpd.GeoSeries(old, crs=UTM).to_crs(4326)

@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
@@ -121,6 +121,7 @@ def read_buildings_layer(
     Raises:
         DataError: The input does not exist, cannot be read, or has something else than polygons.
         GeoreferenceError: It has no coordinate system.
+        LabelError: A mask has classes of which none is called building.
         ExportError: The folder has no space, or is not writable.
     """
     if not path.exists():
@@ -133,6 +134,7 @@ def read_buildings_layer(
     with tempfile.TemporaryDirectory() as made:
         traced = Path(made) / "buildings.gpkg"
         report = run_vectorize(path, traced, threshold=threshold)
+        _check_classes(path, [one.name for one in report.classes])
         notes = tuple(note for note in report.notes if str(traced) not in note)
         if not VectorFile(traced).outlines()[1]:
             raise GeoreferenceError(
@@ -144,6 +146,18 @@ def read_buildings_layer(
             notes = (*notes, note)
         layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
     return replace(layer, masks=(path,))
+
+
+def _check_classes(path: Path, names: Sequence[str]) -> None:
+    """Raise an error for a mask of classes of which none is called building."""
+    if names and not any(name.casefold() in BUILDING_NAMES for name in names):
+        raise LabelError(
+            f"{path} has the classes {', '.join(names)}; expected a mask of buildings, or a class "
+            "called building.",
+            remedy="Make polygons of the class of buildings, and compare these: rooftrace "
+            f"vectorize {path.name} --class CLASS -o buildings.gpkg. With --imagery "
+            f"{path.name}, the valid pixels of the mask say which ground was seen.",
+        )
 
 
 def is_background_nodata(source: RasterSource) -> bool:
