@@ -22,6 +22,9 @@ METRES_PER_DEGREE = 111_320.0
 A degree of latitude has 110,574 to 111,694 m. The constant serves for tolerances and pixel sizes.
 """
 
+_LONG_EDGE = 1e4
+"""Length of an edge, in tolerances, from which it can have an inflection of importance."""
+
 _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 
@@ -31,9 +34,10 @@ def reprojected(
 ) -> NDArray[np.object_]:
     """Transform geometry to another coordinate system.
 
-    A straight edge is bent in another projection. If the middle of an edge would deviate by more
-    than `tolerance`, the edge gets vertices: the deviation falls with the square of its length.
-    Longitudes jump by a full turn across 180°; see `split_at_180`.
+    A straight edge is bent in another projection. If the middle of an edge, or of a half of a long
+    one, would deviate by more than `tolerance`, the edge gets vertices: the deviation falls at
+    least with the square of its length. Longitudes jump by a full turn across 180°; see
+    `split_at_180`.
 
     Args:
         geometry: (n,) shapely polygons and multipolygons in `source`.
@@ -165,20 +169,39 @@ def _edge_lengths(
     within = ring[1:] == ring[:-1]
     start, stop, edge_of = xy[:-1][within], xy[1:][within], owner[part[ring[1:][within]]]
     ends = transform_points(xy, source, target)
+    first, last = ends[:-1][within], ends[1:][within]
+
     middle = transform_points((start + stop) / 2, source, target)
+    off = _deviation(first, middle, last, target)
     with np.errstate(invalid="ignore"):
-        steps = np.stack([ends[:-1][within] - middle, ends[1:][within] - middle])
+        long = np.hypot(*(last - first).T) > _LONG_EDGE * tolerance
+    if long.any():
+        # The middle of an edge that is symmetric about an inflection does not deviate, but those of
+        # its halves do. The deviation of a half is a quarter of that of an evenly bent edge.
+        quarters = (
+            transform_points(start[long] + share * (stop - start)[long], source, target)
+            for share in (0.25, 0.75)
+        )
+        ends_of_half = (first[long], middle[long]), (middle[long], last[long])
+        halves = [_deviation(a, q, b, target) for (a, b), q in zip(ends_of_half, quarters)]
+        off[long] = np.fmax(off[long], 4 * np.fmax(*halves))
+    # Infinite ends give NaN: the caller has to handle such geometry.
+    pieces = np.ceil(np.sqrt(np.where(np.isfinite(off), off, 0) / tolerance))
+    bent = pieces > 1
+    length = np.full(len(geometry), np.inf)
+    shares = np.hypot(*(stop - start)[bent].T) / pieces[bent]
+    np.minimum.at(length, edge_of[bent], shares)
+    return length
+
+
+def _deviation(first: Floats, middle: Floats, last: Floats, target: CRS) -> Floats:
+    """Return (n,) distances of the middles of edges (n, 2) from the straight lines."""
+    with np.errstate(invalid="ignore"):
+        steps = np.stack([first - middle, last - middle])
         if target.is_geographic:
             # Across longitude 180 an end may be a full turn away from the middle.
             steps[..., 0] -= 360 * np.round(steps[..., 0] / 360)
-        off = np.hypot(*(steps.sum(axis=0) / 2).T)
-    # Infinite ends give NaN: the caller has to handle such geometry.
-    pieces = np.ceil(np.sqrt(np.where(np.isfinite(off), off, 0) / tolerance))
-    long = pieces > 1
-    length = np.full(len(geometry), np.inf)
-    shares = np.hypot(*(stop - start)[long].T) / pieces[long]
-    np.minimum.at(length, edge_of[long], shares)
-    return length
+        return np.asarray(np.hypot(*(steps.sum(axis=0) / 2).T))
 
 
 def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
