@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from external_scenes import (
     HOUSES,
@@ -113,6 +114,19 @@ def test_polygons_against_polygons(tmp_path: Path) -> None:
     gpd.read_file(truth).iloc[:0].to_file(tmp_path / "none.gpkg")
     with pytest.raises(DataError, match="holds no polygon"):
         judged(predicted, tmp_path / "none.gpkg", gsd_m=0.1)
+
+
+def test_predicted_polygons_outside_of_the_labels_are_named(tmp_path: Path) -> None:
+    truth = write_polygons(tmp_path / "truth.gpkg", 0, 1)
+    same = write_polygons(tmp_path / "same.gpkg", 0, 1)
+    assert not any("lie outside" in note for note in judged(same, truth, gsd_m=0.1).notes)
+    own = gpd.read_file(same).geometry
+    more = [*own, shapely.affinity.translate(own[0], -180, 0)]
+    gpd.GeoDataFrame(geometry=more, crs=own.crs).to_file(tmp_path / "more.gpkg")
+    report = judged(tmp_path / "more.gpkg", truth, gsd_m=0.1)
+    assert report.objects.matched == 2
+    note = "more.gpkg: 1 of 3 polygons lie outside of the labels' bounds and are left out."
+    assert note in report.notes
 
 
 def test_a_table_has_the_size_of_the_rasters(tmp_path: Path) -> None:

@@ -464,6 +464,18 @@ class PolygonPredictions:
                 "these scenes. An empty file stands for predictions without a building.",
             )
 
+    def count_outside(self, grids: Mapping[str, GeoGrid]) -> tuple[int, int]:
+        """Return the numbers of polygons that lie in no scene, and of all."""
+        near: dict[Path, set[int]] = {}
+        count: dict[Path, int] = {}
+        for scene_id, grid in grids.items():
+            for path in self.files[scene_id]:
+                layer = self._layer(path, placed=True)
+                near.setdefault(path, set()).update(layer.near(grid).tolist())
+                count[path] = len(layer.geometry)
+        every = sum(count.values())
+        return every - sum(map(len, near.values())), every
+
     def _layer(self, path: Path, *, placed: bool) -> _Layer:
         stamp = path.stat().st_mtime_ns
         return _load(path, stamp, placed, self.classes, self.building_class)

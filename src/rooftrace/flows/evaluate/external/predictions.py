@@ -20,6 +20,7 @@ from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
+from rooftrace.flows.evaluate.external.labels_without_images import has_imagery
 from rooftrace.flows.evaluate.external.layers import (
     PolygonPredictions,
     RasterPredictions,
@@ -300,6 +301,13 @@ def _read(
         polygons = PolygonPredictions(files, source.classes, source.building_class)
         if grids.are_georeferenced:
             polygons.check_reach(grids.all, str(found.path))
+            # Images may show a part of what was predicted; labels without images are all there is.
+            outside, every = (0, 0) if has_imagery(source) else polygons.count_outside(grids.all)
+            if outside:
+                notes.append(
+                    f"{name}: {outside:,} of {every:,} polygons lie outside of the labels' bounds "
+                    "and are left out."
+                )
         notes += note
         made = replace(made, polygons=polygons)
     return replace(made, assumed=tuple(dict.fromkeys(notes)))
