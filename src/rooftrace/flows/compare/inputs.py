@@ -15,7 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
+from rooftrace.core.types import BoolArray, Ints, Polygons
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.legend import BUILDING_NAMES
@@ -88,6 +88,8 @@ class BuildingLayer:
         masks: Rasters whose valid pixels were seen: the input itself, or the mask that `rooftrace
             predict` has written beside the polygons; empty where there is none.
         notes: Notes for the user.
+        all_seen: True if all pixels of `masks` were seen: their background is marked as nodata, as
+            tools that rasterise polygons write it.
     """
 
     name: str
@@ -99,6 +101,7 @@ class BuildingLayer:
     attributes: Mapping[str, NDArray[Any] | SpilledTexts]
     masks: tuple[Path, ...]
     notes: tuple[str, ...]
+    all_seen: bool = False
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -130,7 +133,8 @@ def read_buildings_layer(
         return _of_files(str(path), _files_of(path), (), folder, attributes=attributes)
     if not is_raster(path):
         layer = _of_files(str(path), [path], (), folder, attributes=attributes)
-        return replace(layer, masks=_mask_beside(path))
+        mask = _mask_beside(path)
+        return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
         traced = Path(made) / "buildings.gpkg"
         report = run_vectorize(path, traced, threshold=threshold)
@@ -141,11 +145,8 @@ def read_buildings_layer(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
-        if is_background_nodata(open_raster(path, palette="indices")):
-            note = f"{path} declares 0, its background, as nodata: all of it counts as seen"
-            notes = (*notes, note)
         layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
-    return replace(layer, masks=(path,))
+    return _seen_by(path, layer)
 
 
 def _check_classes(path: Path, names: Sequence[str]) -> None:
@@ -160,22 +161,24 @@ def _check_classes(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def is_background_nodata(source: RasterSource) -> bool:
-    """Return whether a mask has the nodata value 0, as tools that rasterise polygons write it."""
-    nodata: tuple[float | None, ...] = getattr(source, "nodata", (None,))
-    return nodata[0] == 0
+def _seen_by(mask: Path, layer: BuildingLayer) -> BuildingLayer:
+    """Return a layer whose mask says which ground was seen."""
+    all_seen = open_raster(mask, palette="indices").nodata[0] == 0
+    note = f"{mask} declares 0, its background, as nodata: all of it counts as seen"
+    notes = (*layer.notes, *((note,) if all_seen else ()))
+    return replace(layer, masks=(mask,), all_seen=all_seen, notes=notes)
 
 
-def _mask_beside(path: Path) -> tuple[Path, ...]:
-    """Return the mask of the prediction that wrote the polygons, where it lies beside them."""
+def _mask_beside(path: Path) -> Path | None:
+    """Return the mask of the prediction that wrote the polygons, if it lies beside them."""
     for ending in RESULT_FILES["polygons"]:
         # The polygons may have been converted to another format.
         kind = Path(ending).stem
         if path.stem.endswith(kind):
             # The mask of a georeferenced image is always a GeoTIFF.
             mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
-            return (mask,) if mask.is_file() and is_raster(mask) else ()
-    return ()
+            return mask if mask.is_file() and is_raster(mask) else None
+    return None
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -230,7 +230,7 @@ def run_compare(
         masks = new_layer.masks if dates is None else ()
         coverage = mark_outside(
             (new_plane, found.new), (old_plane, found.old), plane, options.imagery, options.area,
-            masks, shift,
+            masks, shift, all_seen=new_layer.all_seen,
         )  # fmt: skip
     if dates is not None:
         change_share, unsure = keep_certain_changes(

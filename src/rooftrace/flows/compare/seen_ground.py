@@ -17,7 +17,7 @@ from rasterio.features import rasterize
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
-from rooftrace.flows.compare.inputs import BEND_M, areal, is_background_nodata
+from rooftrace.flows.compare.inputs import BEND_M, areal
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
@@ -27,6 +27,7 @@ from rooftrace.io.reproject import (
     reprojected,
     transform_points,
 )
+from rooftrace.io.sources import BlankSource
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
@@ -53,6 +54,8 @@ def mark_outside(
     area_file: Path | None,
     masks: Sequence[Path],
     shift: LayerOffset | None,
+    *,
+    all_seen: bool = False,
 ) -> str:
     """Set the status of buildings on ground that was not seen; return what says so.
 
@@ -63,6 +66,7 @@ def mark_outside(
         area_file: File of polygons of the area that was seen.
         masks: Rasters that say it where there are no images.
         shift: Offset that was removed from the new layer.
+        all_seen: True if all pixels of the masks were seen, also those that are nodata.
 
     Returns:
         `imagery`, `area`, `mask` or `bounds`.
@@ -80,10 +84,12 @@ def mark_outside(
             share = area.share_of(plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
     with ExitStack() as opened:
-        sources = []
+        sources: list[RasterSource] = []
         for path in images:
-            sources.append(open_image(path))
-            opened.callback(close_source, sources[-1])
+            source = open_image(path)
+            opened.callback(close_source, source)
+            blank = BlankSource(source.grid, source.name)
+            sources.append(blank if all_seen and not imagery else source)
         for code, least in ((GONE, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
             for index in _chunks(old[1], code):
                 outlines = old[0].unpack(index)
@@ -94,7 +100,7 @@ def mark_outside(
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
                 if sources:
-                    seen = np.minimum(seen, _seen_by_any(sources, plane, outlines, not imagery))
+                    seen = np.minimum(seen, _seen_by_any(sources, plane, outlines))
                 old[1].status[index[seen < least]] = OUTSIDE
     changed = np.flatnonzero(new[1].status == CHANGED)
     cut = old[1].status[new[1].partner[changed]] == OUTSIDE
@@ -169,15 +175,13 @@ class _SeenArea:
         return share
 
 
-def _seen_by_any(
-    sources: Sequence[RasterSource], plane: CRS, geometry: Polygons, is_mask: bool
-) -> Floats:
+def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons) -> Floats:
     """Return (n,) share of each building on the plane that at least one of the images shows.
 
     Raises:
         GeoreferenceError, DataError: See `_seen_share`.
     """
-    shown = np.stack([_seen_share(source, plane, geometry, is_mask) for source in sources])
+    shown = np.stack([_seen_share(source, plane, geometry) for source in sources])
     seen: Floats = shown.max(axis=0)
     # On the seam of images, each of them shows another part.
     for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shown > 0).sum(axis=0) > 1)).tolist():
@@ -208,7 +212,7 @@ def _sees(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]
     return sees
 
 
-def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: bool) -> Floats:
+def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
     """Return (n,) share of the pixels of each building on the plane that an image shows.
 
     Only the blocks of the image in which there are buildings are read.
@@ -217,8 +221,6 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: b
         source: Image; its nodata shows nothing.
         plane: Coordinate system of the buildings.
         geometry: (n,) buildings.
-        is_mask: Whether it is a mask. Many tools write the background as nodata: then all of it
-            was seen.
 
     Raises:
         GeoreferenceError: The image has no coordinate system.
@@ -241,7 +243,6 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: b
         & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
     )  # fmt: skip
     seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
-    is_whole = is_mask and is_background_nodata(source)
     tree = shapely.STRtree(pixels[near])
     whole = Window.whole(grid.shape)
     for strip in whole.strips(_BLOCK_PX):
@@ -250,7 +251,7 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: b
             frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
             here = near[np.sort(tree.query(frame))]
             if len(here):
-                _count(source, window, pixels, here, seen, drawn, is_whole)
+                _count(source, window, pixels, here, seen, drawn)
     # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
     least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
     for one in near[drawn[near] < least[near]]:
@@ -261,16 +262,16 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons, is_mask: b
         own = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
         inside = own.intersection(whole)
         if inside is not None:
-            _count(source, inside, pixels, np.array([one]), seen, drawn, is_whole)
+            _count(source, inside, pixels, np.array([one]), seen, drawn)
     return np.asarray(seen / np.maximum(drawn, least))
 
 
 def _count(
     source: RasterSource, window: Window, pixels: Polygons, here: NDArray[np.int64],
-    seen: Floats, drawn: Floats, is_whole: bool,
+    seen: Floats, drawn: Floats,
 ) -> None:  # fmt: skip
     """Add the pixels of a window to those drawn and seen of the buildings `here`."""
-    valid = np.ones(window.shape_yx, np.bool_) if is_whole else source.read(window).valid
+    valid = source.read(window).valid
     shapes = shapely.transform(pixels[here], lambda xy: xy - (window.col, window.row))
     numbers = rasterize(
         zip(shapes, range(1, len(here) + 1)), window.shape_yx, dtype=np.int32, all_touched=True
