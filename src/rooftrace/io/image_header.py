@@ -8,6 +8,7 @@ https://gdal.org/en/stable/drivers/raster/vrt.html
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -115,7 +116,11 @@ _MAX_BANDS = 4096
 _METADATA_ENDING = ".aux.xml"
 
 _MAX_LISTED = 3
-_HEAD_BYTES = 16
+_HEAD_BYTES = 1024
+"""Number of bytes in which GDAL looks for the mark of a VRT."""
+
+_VRTS_HELD = 64
+"""Number of parsed VRTs that are kept."""
 
 
 def check_vrt(path: Path) -> None:
@@ -239,15 +244,34 @@ def _collect(path: Path, found: dict[Path, None]) -> None:
                 _collect(part, found)
 
 
-def _parts(path: Path) -> list[Path]:
+def _parts(path: Path) -> tuple[Path, ...]:
+    """Return the files that a VRT names.
+
+    Raises:
+        DataError: It cannot be read, or it reads other than local image files.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _unreadable_vrt(path, error) from error
+    return _parsed_parts(path, status.st_mtime_ns, status.st_size)
+
+
+def _unreadable_vrt(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"The VRT {path} cannot be read: {error}.",
+        remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
+    )
+
+
+@lru_cache(maxsize=_VRTS_HELD)
+def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
+    """Return `_parts` of a VRT: a run asks for them to open it and to see whether it changes."""
     try:
         # Python's parser expands no external entities and stops at entity expansion attacks.
         root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
     except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise DataError(
-            f"The VRT {path} cannot be read: {error}.",
-            remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
-        ) from error
+        raise _unreadable_vrt(path, error) from error
     if any(band.get("subClass") == "VRTRawRasterBand" for band in root.iter("VRTRasterBand")):
         raise DataError(
             f"The VRT {path} reads raw bytes of a file as pixels (VRTRawRasterBand).",
@@ -275,7 +299,7 @@ def _parts(path: Path) -> list[Path]:
             )
     folder = path.parent
     parts = (folder / name if relative else Path(name) for name, relative in named)
-    return list(dict.fromkeys(part.absolute() for part in parts))
+    return tuple(dict.fromkeys(part.absolute() for part in parts))
 
 
 def _has_kernel(source: ElementTree.Element) -> bool:
@@ -284,8 +308,10 @@ def _has_kernel(source: ElementTree.Element) -> bool:
 
 
 def _is_vrt(path: Path) -> bool:
+    """Return whether GDAL opens a file as a VRT; a declaration of XML or a comment may precede."""
     with path.open("rb", buffering=0) as file:
-        return (file.read(_HEAD_BYTES) or b"").lstrip().startswith(b"<VRTDataset")
+        head = (file.read(_HEAD_BYTES) or b"").removeprefix(codecs.BOM_UTF8).lstrip()
+    return head.startswith(b"<") and b"<VRTDataset" in head
 
 
 @dataclass(frozen=True)
