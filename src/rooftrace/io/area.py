@@ -32,6 +32,9 @@ _BEND_PX = 0.05
 
 _BEND_DEG = 1e-6
 
+_MAX_LONGITUDE = 540
+"""Maximum longitude of an area, which may be drawn a full turn away."""
+
 _JSON = (".geojson", ".json", ".geojsonl", ".geojsons")
 
 
@@ -106,13 +109,13 @@ def area_in_degrees(area: Area) -> shapely.Geometry:
         raise no_area_crs(area)
     degrees = reprojected(area.geometry, area.crs, CRS84, _BEND_DEG)
     edges = shapely.get_coordinates(degrees)
-    if not (np.abs(edges) <= (360, 90)).all():
+    if not (np.abs(edges) <= (_MAX_LONGITUDE, 90)).all():
         raise GeoreferenceError(
             f"The area {area.name} has coordinates outside the range of degrees.",
             remedy="Assign the right coordinate system to the area.",
         )
     degrees = _split(degrees, area.geometry, area.crs)
-    return shapely.union_all(shapely.make_valid(degrees))
+    return shapely.union_all(shapely.make_valid(degrees, method="structure", keep_collapsed=False))
 
 
 def _split(

@@ -26,6 +26,7 @@ from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import list_and_count
 from rooftrace.io.json_documents import JsonReader, linked_address, not_stac, request_errors
 from rooftrace.io.remote import Retry, is_url, without_query
+from rooftrace.io.reproject import degrees_box
 from rooftrace.io.stac_item import (
     Json,
     Times,
@@ -441,7 +442,7 @@ def _may_hold(collection: Json, area: shapely.Geometry | None, times: Times) -> 
     boxes = list_in(object_in(extent, "spatial"), "bbox") if area is not None else []
     if boxes:
         found = [bounds_of(box) for box in boxes]
-        known = [shapely.box(*box) for box in found if box is not None]
+        known = [degrees_box(box) for box in found if box is not None]
         if len(known) == len(boxes) and not any(shapely.intersects(one, area) for one in known):
             return False
     periods = list_in(object_in(extent, "temporal"), "interval")

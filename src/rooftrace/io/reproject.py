@@ -25,6 +25,9 @@ A degree of latitude has 110,574 to 111,694 m. The constant serves for tolerance
 _LONG_EDGE = 1e4
 """Length of an edge, in tolerances, from which it can have an inflection of importance."""
 
+_NEAR_180_DEG = 0.01
+"""Distance in degrees within which geometry counts as near longitude 180."""
+
 _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 
@@ -73,7 +76,21 @@ def split_at_180(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
         (n,) geometry whose longitudes are from -180 to 180. What lies across 180 is a valid
         multipolygon with pieces on both sides; the rest is unchanged.
     """
-    whole = unwrapped(geometry)
+    return _divided(geometry, unwrapped(geometry))
+
+
+def degrees_box(bounds: Bounds) -> shapely.Geometry:
+    """Return a box of west, south, east and north in degrees, divided at longitude 180.
+
+    The east of a box across longitude 180 is more than 180, or the west less than -180.
+    """
+    box = np.array([shapely.box(*bounds)], np.object_)
+    divided: shapely.Geometry = _divided(box, box)[0]
+    return divided
+
+
+def _divided(geometry: NDArray[np.object_], whole: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) `geometry`, with the pieces of `whole`, where that goes on beyond ±180."""
     west, _, east, _ = shapely.bounds(whole).T
     with np.errstate(invalid="ignore"):
         beyond = np.isfinite(east - west) & ((west < -180) | (east > 180))
@@ -109,6 +126,38 @@ def unwrapped(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
         # A box around the whole Earth would have no width.
         if 1e-9 < right - left < east[index] - west[index]:
             made[index] = turned
+    return made
+
+
+def first_longitude(geometry: NDArray[np.object_]) -> float:
+    """Return a longitude from which `counted_from` counts, so that none of (n,) geometry jumps.
+
+    It is -180 if no geometry is near longitude 180, and else the middle of the widest gap.
+    """
+    west, _, east, _ = shapely.bounds(unwrapped(geometry)).T
+    known = np.flatnonzero(np.isfinite(east - west))
+    # Degrees east of longitude 180.
+    start = (west[known] + 180) % 360
+    order = np.argsort(start)
+    start = start[order]
+    stop = start + (east - west)[known][order]
+    if not len(start) or (start[0] > _NEAR_180_DEG and stop.max() < 360 - _NEAR_180_DEG):
+        return -180.0
+    reached = np.concatenate([[stop.max() - 360], np.maximum.accumulate(stop)[:-1]])
+    widest = (start - reached).argmax()
+    return float(start[widest] + reached[widest]) / 2 - 180
+
+
+def counted_from(first: float, geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) geometry in degrees whose longitudes go on from `first` without a jump."""
+    whole = unwrapped(geometry)
+    turns = np.floor((shapely.bounds(whole)[:, 0] - first) / 360)
+    moved = np.flatnonzero(np.isfinite(turns) & (turns != 0))
+    if not len(moved):
+        return whole
+    made = whole.copy()
+    for index in moved.tolist():
+        made[index] = shapely.transform(whole[index], partial(np.add, (-360 * turns[index], 0)))
     return made
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import shapely
 
 from rooftrace.core.types import ResultProvenance, finite_array
+from rooftrace.io.reproject import degrees_box, split_at_180
 
 Json = dict[str, Any]
 Times = tuple[datetime | None, datetime | None]
@@ -99,18 +101,26 @@ def meets(item: Json, area: shapely.Geometry | None, times: Times) -> bool:
 
 
 def _footprint(item: Json) -> shapely.Geometry | None:
+    """Return the footprint of an item, divided at longitude 180; None if it states none."""
+    bounds = bounds_of(item.get("bbox"))
     geometry = item.get("geometry")
     if isinstance(geometry, dict):
         with malformed_ignored():
             shape = shapely.from_geojson(json.dumps(geometry))
             if not shapely.is_empty(shape):
+                # A footprint may also be wider than half the Earth: the bbox decides.
+                if bounds is not None and bounds[2] > 180:
+                    shape = split_at_180(np.array([shape], np.object_))[0]
                 return shape if shapely.is_valid(shape) else shapely.make_valid(shape)
-    bounds = bounds_of(item.get("bbox"))
-    return None if bounds is None else shapely.box(*bounds)
+    return None if bounds is None else degrees_box(bounds)
 
 
 def bounds_of(bbox: object) -> tuple[float, float, float, float] | None:
-    """Return west, south, east and north of a GeoJSON bbox of 4 or 6 numbers; None for others."""
+    """Return west, south, east and north of a GeoJSON bbox of 4 or 6 numbers; None for others.
+
+    A bbox across longitude 180 has a west that is more than its east (RFC 7946, section 5.2); the
+    east that is returned is then more than 180.
+    """
     if not isinstance(bbox, list) or len(bbox) not in (4, 6):
         return None
     flat = bbox if len(bbox) == 4 else [bbox[0], bbox[1], bbox[3], bbox[4]]
@@ -118,7 +128,7 @@ def bounds_of(bbox: object) -> tuple[float, float, float, float] | None:
     if found is None or found.shape != (4,):
         return None
     west, south, east, north = found.tolist()
-    return west, south, east, north
+    return west, south, east if west <= east else east + 360, north
 
 
 def overlap(one: Times, other: Times) -> bool:

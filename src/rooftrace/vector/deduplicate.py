@@ -62,9 +62,6 @@ same building."""
 _MEET_PX = 3.0
 _MIN_REST_SHARE = 0.25
 
-_NO_EDGE_DEG = 1e-9
-"""Distance from longitude 180, in degrees, within which no edge of a scene is sought."""
-
 _DEGREES = GeoGrid((1, 1), Affine.identity(), CRS84)
 
 
@@ -368,15 +365,6 @@ def _sees(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> B
     return np.asarray(is_inside & is_narrow, np.bool_)
 
 
-def _edge(outline: Any) -> Any:
-    """Return the edge of a scene's valid data; longitude 180 divides a scene, but is no edge."""
-    edge = shapely.boundary(outline)
-    west, _, east, _ = shapely.bounds(outline).tolist()
-    if west > -180 or east < 180:
-        return edge
-    return shapely.clip_by_rect(edge, -180 + _NO_EDGE_DEG, -90, 180 - _NO_EDGE_DEG, 90)
-
-
 def _scaled(polygons: Polygons, steps: Floats) -> Polygons:
     xy, owner = shapely.get_coordinates(polygons, return_index=True)
     return np.asarray(shapely.set_coordinates(polygons.copy(), xy * steps[owner]), np.object_)
@@ -419,7 +407,7 @@ class DetectionAccumulator:
 
     Args:
         outlines: (n,) outlines of the valid data of each scene in degrees; None where there is
-            none.
+            none. Longitudes of all scenes, and of their buildings, go on without a jump.
         gsd_m: (n,) metres per pixel of each scene.
     """
 
@@ -505,7 +493,7 @@ class DetectionAccumulator:
         return contested
 
     def _with_edges(self, scene: int, found: CandidateDetections) -> CandidateDetections:
-        edge_m = distances_m(found.geometry, _edge(self._outlines[scene]))
+        edge_m = distances_m(found.geometry, shapely.boundary(self._outlines[scene]))
         return replace(found, cut=edge_m <= CUT_PX * self._gsd_m[scene], edge_m=edge_m)
 
     def _take_final(self) -> list[CandidateDetections]:

@@ -32,6 +32,7 @@ from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.area import Area
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.cluster.pool import ClusterOptions
@@ -133,6 +134,48 @@ def test_buildings_across_longitude_180_lie_on_both_sides(
     for west, _, east, _ in (item["bbox"], *collection["extent"]["spatial"]["bbox"]):
         assert (west, east) == pytest.approx((180, -180), abs=0.001)
         assert west > 0 > east
+
+
+def test_scenes_that_meet_at_longitude_180_are_compared_across_it(
+    model: Path, tmp_path: Path
+) -> None:
+    """Two scenes show one house; 180° divides the house of the first, the other is 1 m beside."""
+    crs = CRS.from_epsg(32601)
+    x, y = Transformer.from_crs(CRS84, crs, always_xy=True).transform(180.0, -16.8)
+    for name, first, last, left in (("a", 0, 156, 124), ("b", 120, 256, 132)):
+        data = np.full((3, 128, 256), 20, np.uint8)
+        data[:, 50:68, left : left + 24] = 250
+        place = Affine(0.5, 0, x - 64 + first / 2, 0, -0.5, y + 32)
+        write(tmp_path / "in" / f"{name}.tif", data[..., first:last], crs=crs, transform=place)
+    report = run(tmp_path / "in", model, tmp_path / "out")
+    assert (report.found, report.buildings) == (2, 1)
+    found = layer(tmp_path / "out")
+    assert found["scenes"].tolist() == [2]
+    assert -180 < found.geometry.bounds["minx"][0] < -179.9
+
+
+def test_an_area_limits_stac_items_whose_bbox_lies_across_longitude_180(
+    model: Path, tmp_path: Path
+) -> None:
+    crs = CRS.from_epsg(32601)
+    x, y = Transformer.from_crs(CRS84, crs, always_xy=True).transform(180.0, -16.8)
+    paths = []
+    for name, shift in (("a", 0), ("b", 200)):
+        data = np.full((3, 128, 256), 20, np.uint8)
+        data[:, 50:68, 60:84] = 250
+        place = Affine(0.5, 0, x - 64 + shift, 0, -0.5, y + 32)
+        paths.append(write(tmp_path / name / "scene.tif", data, crs=crs, transform=place))
+    items = as_stac(tmp_path, paths)
+    document = json.loads(items.read_text())
+    for one in document["features"]:
+        west, south, east, north = one["bbox"]
+        one["bbox"] = [east, south, west, north] if east - west > 180 else one["bbox"]
+    assert document["features"][0]["bbox"][0] > document["features"][0]["bbox"][2]
+    items.write_text(json.dumps(document))
+    inside = shapely.box(179.9995, -16.81, 180, -16.79)
+    area = Area(np.array([inside], np.object_), CRS84, "area")
+    report = run(items, model, tmp_path / "out", area=area)
+    assert (report.scenes, report.buildings) == (1, 1)
 
 
 def bounds(path: Path) -> tuple[float, ...]:

@@ -227,6 +227,28 @@ def test_malformed_items_do_not_end_a_search(tmp_path: Path, server: FolderServe
     assert found(f"{server.url}/items.json", area=area) == ["west", "5", "b"]
 
 
+@pytest.mark.parametrize("geometry", ["none", "jumps", "divided"])
+def test_items_across_longitude_180_cover_only_their_ground(
+    geometry: str, tmp_path: Path, server: FolderServer
+) -> None:
+    ring = shapely.Polygon([(179, -17), (-179, -17), (-179, -16), (179, -16)])
+    sides = shapely.union(shapely.box(179, -17, 180, -16), shapely.box(-180, -17, -179, -16))
+    shape = {"none": None, "jumps": ring, "divided": sides}[geometry]
+    item = {
+        "type": "Feature", "id": "taveuni", "properties": {"datetime": "2024-05-01T00:00:00Z"},
+        "bbox": [179, -17, -179, -16],
+        "geometry": None if shape is None else json.loads(shapely.to_geojson(shape)),
+    }  # fmt: skip
+    (tmp_path / "items.json").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [item]})
+    )
+    address = f"{server.url}/items.json"
+    for west in (179.5, -179.8):
+        assert found(address, area=shapely.box(west, -16.8, west + 0.1, -16.7)) == ["taveuni"]
+    with pytest.raises(DataError, match="has no images in the area"):
+        found(address, area=shapely.box(20, -16.8, 21, -16.7))
+
+
 @pytest.mark.parametrize(
     "extent",
     [

@@ -38,6 +38,9 @@ from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import (
     CRS84,
     METRES_PER_DEGREE,
+    counted_from,
+    degrees_box,
+    first_longitude,
     reprojected,
     split_at_180,
     transform_points,
@@ -293,7 +296,7 @@ def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]
 
     def is_missed(job: SceneInput) -> bool:
         known = bounds[job.name]
-        if known is not None and not shapely.intersects(shapely.box(*known), degrees):
+        if known is not None and not shapely.intersects(degrees_box(known), degrees):
             return True
         try:
             return AreaSource(job.source, area).is_missed
@@ -438,15 +441,18 @@ def merge_layers(
         MissingExtraError: pyarrow is missing.
         ExportError: The folder is not writable.
     """
-    outlines = [_in_degrees(layer) for layer in layers]
-    accumulator = DetectionAccumulator(outlines, [layer.gsd_m for layer in layers])
+    outlines = np.array([_in_degrees(layer) for layer in layers], np.object_)
+    # Longitudes go on beyond 180, so that scenes on both sides of it are compared.
+    first = first_longitude(outlines)
+    outlines = counted_from(first, outlines)
+    accumulator = DetectionAccumulator(outlines.tolist(), [layer.gsd_m for layer in layers])
     kept: Counter[str] = Counter()
     names = np.array([layer.scene for layer in layers], dtype=object)
     origins = [layer.provenance for layer in layers]
     with PartitionedLayer(out, level) as target:
 
         def write(parts: Sequence[CandidateDetections]) -> None:
-            for part in parts:
+            for part in map(_split_detections, parts):
                 shown = names[part.scene]
                 kept.update(shown.tolist())
                 columns = _columns(part, shown, classes) | _origin_columns(part.scene, origins)
@@ -454,7 +460,7 @@ def merge_layers(
 
         # Merge neighbours one after the other, so that few polygons are held.
         for count, index in enumerate(_along_a_curve(outlines), 1):
-            write(accumulator.add(index, _read(layers[index], index)))
+            write(accumulator.add(index, _read(layers[index], index, first)))
             if progress is not None:
                 progress(count, len(layers))
         write(accumulator.finish())
@@ -462,14 +468,16 @@ def merge_layers(
 
 
 def _in_degrees(layer: SceneLayer) -> Any:
-    """Return the outline of a scene in degrees, whose edges bend with those of its images."""
+    """Return the outline of a scene in degrees, whose edges bend with those of its images.
+
+    Its longitudes may jump at 180.
+    """
     import pyogrio
 
     with _explained(layer):
         crs = CRS.from_user_input(pyogrio.read_info(layer.polygons)["crs"])
     bend_deg = _BEND_PX * layer.gsd_m / METRES_PER_DEGREE
-    outline = reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)
-    return split_at_180(outline)[0]
+    return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 
 @contextmanager
@@ -492,14 +500,14 @@ def _to_crs84(crs: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     return lambda xy: transform_points(xy, source, CRS84)
 
 
-def _along_a_curve(outlines: Sequence[Any]) -> list[int]:
+def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
     """Return the indices of the outlines in the order of a Z-order curve."""
-    centres = shapely.get_coordinates(shapely.centroid(np.array(outlines, np.object_)))
+    centres = shapely.get_coordinates(shapely.centroid(outlines))
     if not len(centres):
         return []
     if len(centres) < len(outlines):
         # Empty outlines have no centre; they are placed at (0, 0).
-        empty = shapely.is_empty(np.array(outlines, np.object_))
+        empty = shapely.is_empty(outlines)
         placed = np.zeros((len(outlines), 2))
         placed[~empty] = centres
         centres = placed
@@ -508,32 +516,26 @@ def _along_a_curve(outlines: Sequence[Any]) -> list[int]:
     return order
 
 
-def _read(layer: SceneLayer, index: int) -> CandidateDetections:
-    """Return the polygons of a scene; each side of longitude 180 has its own."""
+def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
+    """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
     import pyogrio
 
     with _explained(layer):
         meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
     columns = dict(zip(meta["fields"].tolist(), fields))
-    degrees = split_at_180(
-        np.asarray(
-            shapely.transform(shapely.from_wkb(geometry), _to_crs84(meta["crs"])), np.object_
-        )
-    )
-    parts, row = shapely.get_parts(degrees, return_index=True)
-    polygons = make_polygons_valid(parts)
+    degrees = shapely.transform(shapely.from_wkb(geometry), _to_crs84(meta["crs"]))
+    polygons = make_polygons_valid(counted_from(first, np.asarray(degrees, np.object_)))
     count = len(polygons)
-    kind = columns.get("class_id", np.ones(len(degrees)))[row]
 
     def figures(name: str) -> NDArray[np.float64]:
-        return np.asarray(columns[name], np.float64)[row]
+        return np.asarray(columns[name], np.float64)
 
-    found = CandidateDetections(
+    return CandidateDetections(
         geometry=polygons,
         scene=np.full(count, index),
         number=np.arange(count),
-        score=np.asarray(columns["score"], np.float32)[row],
-        class_id=np.asarray(kind, np.uint8),
+        score=np.asarray(columns["score"], np.float32),
+        class_id=np.asarray(columns.get("class_id", np.ones(count)), np.uint8),
         area_m2=figures("area_m2"),
         perimeter_m=figures("perimeter_m"),
         orientation_deg=figures("orientation_deg"),
@@ -543,10 +545,16 @@ def _read(layer: SceneLayer, index: int) -> CandidateDetections:
         gsd_m=np.full(count, layer.gsd_m),
         seen=np.ones(count, np.int64),
     )
-    is_piece = np.bincount(row, minlength=len(degrees))[row] > 1
+
+
+def _split_detections(found: CandidateDetections) -> CandidateDetections:
+    """Return polygons whose longitudes are from -180 to 180; pieces have figures of their own."""
+    parts, row = shapely.get_parts(split_at_180(found.geometry), return_index=True)
+    pieces = replace(found.of(row), geometry=parts)
+    is_piece = np.bincount(row, minlength=len(found))[row] > 1
     if not is_piece.any():
-        return found
-    return CandidateDetections.joined([found.of(~is_piece), measured(found.of(is_piece))])
+        return pieces
+    return CandidateDetections.joined([pieces.of(~is_piece), measured(pieces.of(is_piece))])
 
 
 def _columns(

@@ -35,8 +35,9 @@ class CatalogueScene:
     Args:
         id: Id that is unique in the catalogue and valid as a file name.
         location: Path or address of the image; that of its first band if each has its own file.
-        bounds: Bounds of the footprint, if the catalogue has them. They decide the order in which
-            scenes are predicted.
+        bounds: West, south, east and north of the footprint in degrees, if the catalogue has them;
+            the east is more than 180 where it lies across longitude 180. They decide the order in
+            which scenes are predicted.
         provenance: Date, licence and providers of the imagery, if the catalogue has them.
         problem: Reason why the image cannot be read, if the catalogue shows it.
         bands: Files of single bands, if the catalogue has them. They are read if there is no image

@@ -50,6 +50,7 @@ from rooftrace.io.remote import (
     url_stem,
     without_query,
 )
+from rooftrace.io.reproject import unwrapped
 from rooftrace.io.stac_item import item_key, link_of, links_of
 from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image, is_sidecar
@@ -118,7 +119,7 @@ def _bounds_table(frame: Any) -> list[Bounds | None]:
         return [None] * len(frame)
     if geometry.crs is not None and not geometry.crs.is_geographic:
         geometry = geometry.to_crs(4326)
-    found = np.asarray(shapely.bounds(geometry.to_numpy()), float).reshape(-1, 4)
+    found = np.asarray(shapely.bounds(unwrapped(geometry.to_numpy())), float).reshape(-1, 4)
     return [
         (float(w), float(s), float(e), float(n)) if math.isfinite(w + s + e + n) else None
         for w, s, e, n in found.tolist()

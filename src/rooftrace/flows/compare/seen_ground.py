@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,15 @@ from rasterio.features import rasterize
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M, areal
-from rooftrace.io.area import Area, no_area_crs, read_area
+from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
+    CRS84,
     METRES_PER_DEGREE,
     outline_bounds,
     reprojected,
+    split_at_180,
     transform_points,
 )
 from rooftrace.io.sources import BlankSource
@@ -125,46 +126,34 @@ def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class _SeenArea:
-    """Ground that was seen, in its own coordinate system.
+    """Ground that was seen, in degrees.
 
     The plane of the buildings has no place for ground that is far from them, such as the other half
-    of the world, but each building has one in the coordinate system of the area.
+    of the world.
 
     Args:
-        outline: The area as one geometry, prepared.
-        crs: Its coordinate system.
+        outline: The area as one geometry in degrees, prepared.
     """
 
     outline: shapely.Geometry
-    crs: CRS
 
     @classmethod
     def of(cls, area: Area) -> _SeenArea:
         """Return an area, prepared for many buildings.
 
         Raises:
-            GeoreferenceError: The area has no coordinate system.
+            GeoreferenceError: See `area_in_degrees`.
         """
-        if area.crs is None:
-            raise no_area_crs(area)
-        outline = shapely.union_all(areal(area.geometry))
+        outline = area_in_degrees(area)
         shapely.prepare(outline)
-        return cls(outline, area.crs)
+        return cls(outline)
 
     def share_of(self, plane: CRS, geometry: Polygons) -> Floats:
         """Return (n,) share of each building on the plane that lies in the area."""
-        degrees = self.crs.is_geographic
-        tolerance = BEND_M / (METRES_PER_DEGREE if degrees else 1.0)
-        own = reprojected(geometry, plane, self.crs, tolerance)
+        degrees = split_at_180(reprojected(geometry, plane, CRS84, BEND_M / METRES_PER_DEGREE))
         share = np.zeros(len(geometry))
-        known = np.flatnonzero(np.isfinite(shapely.bounds(own).reshape(-1, 4)).all(axis=1))
-        left, _, right, _ = shapely.bounds(self.outline).tolist()
-        for turn in (0.0, 360.0, -360.0):
-            # Degrees of an area across the antimeridian may be less than -180 or more than 180.
-            if turn and not (degrees and (left < -180 or right > 180)):
-                continue
-            turned = shapely.transform(own[known], partial(np.add, (turn, 0.0)))
-            share[known] = np.maximum(share[known], self._share_inside(turned))
+        known = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
+        share[known] = self._share_inside(degrees[known])
         return share
 
     def _share_inside(self, geometry: Polygons) -> Floats:
