@@ -89,12 +89,12 @@ def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_pa
     assert not any("replaced" in note for note in answer["notes"])
     # An earlier ensemble is replaced, but no other file.
     code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", out)
-    assert (code, answer["notes"][0]) == (0, f"{out} of an earlier fit was replaced")
+    assert (code, answer["notes"][0]) == (0, f"{out} of an earlier run was replaced")
     labels = tmp_path / "labels.json"
     labels.write_text('{"images": []}')
     code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", labels)
     assert code == 2
-    assert answer["error"]["message"] == f"{labels} exists and is no ensemble file."
+    assert answer["error"]["message"] == f"{labels} exists and is not an ensemble file."
     assert labels.read_text() == '{"images": []}'
     # Other commands would not take a file of this name for a bundle.
     code, answer = call("threshold", bundles[0], data, "-o", tmp_path / "thr.txt")

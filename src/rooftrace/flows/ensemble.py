@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rooftrace.core.errors import BundleError, ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
 from rooftrace.flows.ensemble_fit import (
@@ -26,7 +27,7 @@ from rooftrace.flows.labelled_predictions import (
     predict_set,
     threshold_at,
 )
-from rooftrace.io.files import check_outputs
+from rooftrace.io.files import check_outputs, check_replaced
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference
@@ -243,16 +244,7 @@ def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out:
             f"{out} was given for the ensemble file; expected a name that ends in .json.",
             remedy="For example: -o team.ensemble.json",
         )
-    if not out.exists():
-        return []
-    try:
-        read_ensemble(out)
-    except BundleError as error:
-        raise ConfigError(
-            f"{out} exists and is no ensemble file.",
-            remedy="Choose another name with -o, or remove the file.",
-        ) from error
-    return [f"{out} of an earlier fit was replaced"]
+    return check_replaced([out], partial(read_ensemble, out), "an ensemble file")
 
 
 def _predict_sets(

@@ -14,12 +14,12 @@ import socket
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from rooftrace.core.errors import ConfigError, ExportError
+from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.names import layer_name
 from rooftrace.core.text import list_and_count, plural
 
@@ -83,6 +83,33 @@ def _other_layers(path: Path) -> list[str]:
         names = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
         return sorted({*names} - {layer_name(path.stem), _QGIS_STYLES})
     return []
+
+
+def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: str) -> list[str]:
+    """Check before the work that results replace at most files of an earlier run of their kind.
+
+    Args:
+        outputs: Files that will be written, the main one first.
+        read: Function that reads the main file as such a result.
+        kind: Kind of the result with its article, for the error.
+
+    Returns:
+        A note on the file that is replaced, if there is one.
+
+    Raises:
+        ConfigError: One of the files exists, and `read` raised BundleError.
+    """
+    there = [path for path in outputs if path.exists()]
+    if not there:
+        return []
+    try:
+        read()
+    except BundleError as error:
+        raise ConfigError(
+            f"{there[0]} exists and is not {kind}.",
+            remedy="Choose another name with -o, or remove the file.",
+        ) from error
+    return [f"{outputs[0]} of an earlier run was replaced"]
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from PIL import Image
 
@@ -17,6 +18,7 @@ from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.area import read_area
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput
 
@@ -105,7 +107,7 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
         run_predict(find_inputs([one, two]), read_models(bundle), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     mask = draw(tmp_path / "x" / "a_mask.png", (20, 50))
-    with pytest.raises(ConfigError, match=r"written over the input .*a_mask\.png"):
+    with pytest.raises(ConfigError, match=r"would replace the input .*a_mask\.png"):
         run_predict(find_inputs([one, mask]), read_models(bundle), tmp_path / "x")
     # Addresses that differ in their queries alone.
     both = find_inputs(["http://127.0.0.1:9/get?id=1", "http://127.0.0.1:9/get?id=2"])
@@ -125,6 +127,26 @@ def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) 
         run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out")
 
 
+def test_an_area_that_is_a_result_of_an_earlier_run_is_not_replaced(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """The buildings of a run are polygons, and may be the area of the next one."""
+    image, out = draw(tmp_path / "a.png", (20, 50)), tmp_path / "out"
+    run_predict(find_inputs([image]), read_models(bundle), out)
+    buildings = out / "a_buildings.geojson"
+    drawn = shapely.to_geojson(shapely.box(0, 0, 40, 15))
+    document = {"type": "Feature", "properties": {}, "geometry": json.loads(drawn)}
+    buildings.write_text(json.dumps({"type": "FeatureCollection", "features": [document]}))
+    before = buildings.read_bytes()
+    (tmp_path / "link.geojson").symlink_to(buildings)
+    for name in (buildings, tmp_path / "link.geojson"):
+        inputs = find_inputs([image], area=read_area(name))
+        with pytest.raises(ConfigError, match=r"a_buildings\.geojson would replace the input"):
+            run_predict(inputs, read_models(bundle), out)
+    assert buildings.read_bytes() == before
+    run_predict(inputs, read_models(bundle), tmp_path / "other")
+
+
 @pytest.mark.parametrize("output", RESULT_FILES)
 def test_an_input_is_refused_where_a_requested_output_would_replace_it(
     bundle: Path, tmp_path: Path, output: SceneOutput
@@ -135,7 +157,7 @@ def test_an_input_is_refused_where_a_requested_output_would_replace_it(
     for number, ending in enumerate(images):
         here = tmp_path / str(number)
         inputs = find_inputs([draw(here / f"a{one}", (20, 50)) for one in (".png", ending)])
-        with pytest.raises(ConfigError, match=f"written over the input .*a{ending}"):
+        with pytest.raises(ConfigError, match=f"would replace the input .*a{ending}"):
             run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=(output,)))
         assert len([*here.iterdir()]) == 2
         run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=others))

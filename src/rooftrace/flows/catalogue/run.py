@@ -199,6 +199,7 @@ def run_catalogue(
         jobs, [Path(one) for one in catalogue.skipped],
         {"nodata": nodata_to_json(nodata)}
         | ({} if area is None else {"area": [area.name, area.digest]}),
+        () if area is None else [Path(area.name)],
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
         report = predict_inputs(

@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
-from rooftrace.flows.compare.inputs import BEND_M, areal
+from rooftrace.flows.compare.inputs import BEND_M
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image

@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, ConfigError, ExportError, MissingExtraError
+from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.flows.export.convert import (
@@ -31,7 +32,7 @@ from rooftrace.flows.export.convert import (
     tile_side,
 )
 from rooftrace.flows.labelled_predictions import training_labels
-from rooftrace.io.files import export_error
+from rooftrace.io.files import check_outputs, check_replaced, export_error
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
@@ -293,7 +294,11 @@ def run_export(
     wanted = check_precision(to, precision)
     source = default_bundle() if bundle is None else read_model(bundle)
     _check_request(source, to, wanted, out, calibration)
-    replaced = _replaced(out, to, bundle)
+    files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
+    report_path = out.with_name(f"{out.name}.report.json")
+    data = [path for one in (calibration, check) if one is not None for path in one.paths]
+    check_outputs([*files, report_path], [bundle, *data])
+    replaced = check_replaced(files, partial(read_model, out), "a model that rooftrace exported")
     reference = source
     if tile_px is not None:
         source = for_tiles_of(source, to, tile_px)
@@ -342,7 +347,7 @@ def run_export(
         read_model(folder / out.name)
         report = ExportReport(
             path=out,
-            report=out.with_name(f"{out.name}.report.json"),
+            report=report_path,
             to=to,
             precision=wanted,
             bundle=(source.spec.name, reference.sha256),
@@ -370,32 +375,6 @@ def _check_engine(name: str) -> None:
         if name != "onnxruntime":
             raise
         raise MissingExtraError.of("export", "rooftrace export", name) from error
-
-
-def _replaced(out: Path, to: Target, bundle: Path | None) -> list[str]:
-    """Return a note on an earlier export that the output replaces.
-
-    Raises:
-        ConfigError: The output would replace the model, or a file that is no export.
-    """
-    files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
-    there = [file for file in files if file.exists()]
-    for file in there:
-        if bundle is not None and bundle.exists() and file.samefile(bundle):
-            raise ConfigError(
-                f"-o received {out}, which is also the model.",
-                remedy="Give another output file with -o.",
-            )
-    if not there:
-        return []
-    try:
-        read_model(out)
-    except BundleError as error:
-        raise ConfigError(
-            f"{there[0]} exists and is no model that rooftrace exported.",
-            remedy="Choose another name with -o, or remove the file.",
-        ) from error
-    return [f"{out} of an earlier export was replaced"]
 
 
 def _check_request(

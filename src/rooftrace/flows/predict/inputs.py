@@ -214,11 +214,13 @@ class PredictInputs:
         skipped: Files in the given folders that are not images, and subfolders with images.
         settings: Settings for reading the images, on which the results depend; plain data for
             `run.json`.
+        files: Other files that the run reads.
     """
 
     scenes: Sequence[SceneInput]
     skipped: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[Path] = ()
 
     @property
     def services(self) -> tuple[ServiceRaster, ...]:
@@ -319,7 +321,7 @@ def find_inputs(
         "area": None if area is None else [area.name, area.digest],
         "provenance": None if provenance is None else asdict(provenance),
     }
-    return PredictInputs(scenes, skipped, settings)
+    return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
 
 
 def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:

@@ -28,7 +28,7 @@ from rooftrace.flows.predict.report import FailedImage, PredictOutput, PredictRe
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import select_overview
-from rooftrace.io.files import write_json
+from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.vector_write import check_vector_path, load_writer_if_limited
 from rooftrace.models.prompts import PromptSegmenter
@@ -190,7 +190,7 @@ def predict_inputs(
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
-    _check_results(scenes, out, options.outputs)
+    _check_results(inputs, out, options.outputs)
     if "polygons" in options.outputs:
         load_writer_if_limited()
     spec = predictor.bundle.spec
@@ -230,19 +230,20 @@ def predict_inputs(
     return replace(report, notes=_brief(report.notes, scenes))
 
 
-def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[str]) -> None:
+def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> None:
     """Check before the work that the results of all images can be written to a folder.
 
     Args:
-        scenes: Images to predict.
+        inputs: Images to predict.
         out: Folder for the results.
         outputs: Names of the results.
 
     Raises:
-        ConfigError: The results of two images would have the same name, or an image or a file
+        ConfigError: The results of two images would have the same name, or an input or a file
             that no run has written would be overwritten.
         ExportError: See `check_vector_path`.
     """
+    scenes = inputs.scenes
     by_name: dict[str, SceneInput] = {}
     for scene in scenes:
         # Two addresses may differ in their queries alone, which are not shown.
@@ -252,29 +253,27 @@ def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[st
                 f"{other.path} and {scene.path} would both be written as {scene.name}_… in {out}.",
                 remedy="Predict them into different folders, or rename one of them.",
             )
-    given = {scene.path.resolve() for scene in scenes}
     # A folder of labelled images has masks of the same names.
     is_own = holds_results(out)
     endings = [end for kind, ends in RESULT_FILES.items() if kind in outputs for end in ends]
+    there = {}
     for scene in scenes:
         if {"polygons", "density"} & {*outputs}:
             check_vector_path(out / f"{scene.name}.gpkg")
         for ending in endings:
             target = out / (scene.name + ending)
-            # Most results do not exist, which is known faster than where a path leads.
-            if not target.exists():
-                continue
-            if target.resolve() in given:
-                raise ConfigError(
-                    f"The result of {scene.path} would be written over the input {target}.",
-                    remedy="Choose another folder with -o.",
-                )
-            if not is_own:
-                raise ConfigError(
-                    f"The result of {scene.path} would be written over {target}, and {out} is not "
-                    "the results folder of an earlier run.",
-                    remedy="Choose another folder with -o, or remove the file.",
-                )
+            if target.exists():
+                there[target] = scene
+    if not there:
+        return
+    check_outputs(there, [*(scene.path for scene in scenes), *inputs.files])
+    if not is_own:
+        target, scene = next(iter(there.items()))
+        raise ConfigError(
+            f"The result of {scene.path} would be written over {target}, and {out} is not the "
+            "results folder of an earlier run.",
+            remedy="Choose another folder with -o, or remove the file.",
+        )
 
 
 def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[str]) -> list[str]:
