@@ -64,6 +64,17 @@ class JobQuery(SceneQuery):
         return JobRequest(self.filename or name, options, self.portable)
 
 
+class JobListQuery(BaseModel):
+    """Query parameters of the list of jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs")] = 20
+    before: Annotated[
+        str | None, Field(max_length=64, description="Id of a job; only older jobs are listed")
+    ] = None
+
+
 class JobProgress(ApiModel):
     """Progress of a job."""
 

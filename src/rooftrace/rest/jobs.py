@@ -22,6 +22,7 @@ from rooftrace.predict.instruction_set import check_portable
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
 from rooftrace.rest.job_schemas import (
+    JobListQuery,
     JobOut,
     JobPage,
     JobQuery,
@@ -190,15 +191,10 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         operation_id="list_jobs",
         responses=problem_responses("invalid-request", "not-found"),
     )
-    def list_jobs(
-        request: Request,
-        limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of jobs")] = 20,
-        before: Annotated[
-            str | None, Query(max_length=64, description="Id of a job; only older jobs are listed")
-        ] = None,
-    ) -> JobPage:
+    def list_jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> JobPage:
         """Follow `next` for older jobs."""
-        number = None if before is None else find_job(before).number
+        limit = query.limit
+        number = None if query.before is None else find_job(query.before).number
         jobs = store.newest(limit + 1, number)
         root = server_root(request)
         older = None

@@ -56,3 +56,9 @@ def test_an_expired_job_is_in_no_page(client: TestClient, store: JobStore) -> No
     assert listed(client, 2) == ["c", "a"]
     # The page that began after it says so, and the first page is asked again.
     assert client.get(second).status_code == 404
+
+
+def test_unknown_parameters_are_refused(client: TestClient) -> None:
+    answer = client.get("/v1/jobs?state=done&limits=5")
+    assert answer.status_code == 422
+    assert [one["parameter"] for one in answer.json()["errors"]] == ["state", "limits"]
