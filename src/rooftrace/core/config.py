@@ -159,7 +159,8 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int | N
 
 _EXPECTED = {
     "int": "a whole number", "int_from": "a whole number", "float": "a number",
-    "bool": "true or false", "string": "a text",
+    "bool": "true or false", "string": "a text", "none": "null",
+    "dict": "an object of names and values", "model": "an object of names and values",
 }  # fmt: skip
 """Expected values by pydantic's names of errors, without their last word: `int_parsing`."""
 

@@ -37,6 +37,11 @@ _WEB_MERCATOR = re.compile(r"(^|:|/)(3857|900913|3785|102100|102113|900914)$")
 _ELEMENT = re.compile(r"<Element (?:\{[^}]*\})?(\S+) at 0x[0-9a-f]+>")
 """Python's text for an element of XML, which OWSLib puts into its errors."""
 
+_NAMESPACE = re.compile(r"\{http[^}]*\}")
+_NO_NUMBER = re.compile(r"(?:invalid literal for int|could not convert string to float).*?('.*')")
+_ODD_NUMBER = ("math domain error", "cannot convert float", "not enough values", "too many values")
+"""Python's words for numbers that are NaN or negative, and for one number instead of two."""
+
 _MAX_LISTED = 12
 _MAX_LAT = 85.06
 
@@ -86,12 +91,8 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
     except RooftraceError:
         raise
     except Exception as error:
-        reason = " ".join(_ELEMENT.sub(r"\1", str(error)).split()) or type(error).__name__
-        if isinstance(error, AttributeError | LookupError | TypeError):
-            # Python's words for an element that OWSLib did not find.
-            reason = "an element that it needs is missing or empty"
         raise DataError(
-            f"The capabilities at {shown} cannot be read: {reason.rstrip('.')}.",
+            f"The capabilities at {shown} cannot be read: {_reason(error)}.",
             remedy="Open the address in a browser: it must show the XML of a WMTS or WMS.",
         ) from error
     text = " ".join(re.sub(r"<[^>]*>|\s", " ", kind).split())[:120]
@@ -100,6 +101,18 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
         remedy="Open the address in a browser; it often ends with WMTSCapabilities.xml or with "
         "?SERVICE=WMS&REQUEST=GetCapabilities.",
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of an error in words of the document: OWSLib and Python name their own."""
+    if isinstance(error, AttributeError | LookupError | TypeError):
+        return "an element that it needs is missing or empty"
+    text = " ".join(_NAMESPACE.sub("", _ELEMENT.sub(r"\1", str(error))).split())
+    if match := _NO_NUMBER.match(text):
+        return f"it has {match[1]} where a number is expected"
+    if not text or isinstance(error, ArithmeticError) or text.startswith(_ODD_NUMBER):
+        return "a number in it cannot be right"
+    return text.rstrip(".")
 
 
 def _with_keys(service: MapService, url: str) -> MapService:
@@ -236,7 +249,7 @@ def _read_wms(url: str, document: bytes, layer: str | None, version: str) -> Map
         raise _not_web_mercator(url, chosen, systems)
     system = "EPSG:3857" if "EPSG:3857" in fitting else fitting[0]
     operation = found.getOperationByName("GetMap")
-    image_format = _best_format([str(one) for one in operation.formatOptions])
+    image_format = _best_format([str(one or "") for one in operation.formatOptions])
     time = str(content.defaulttimeposition or "")
     base = _operation_url([operation], "GetMap", url)
     template = _with_parameters(
@@ -308,6 +321,7 @@ def _not_web_mercator(url: str, layer: str, systems: Sequence[str]) -> DataError
 
 def _best_format(formats: Sequence[str]) -> str:
     """Return the format to request: PNG keeps all values and shows where there is no imagery."""
+    formats = [one for one in formats if one]
     plain = [one.partition(";")[0].strip().lower() for one in formats]
     for wanted in ("image/png", "image/png8", "image/webp", "image/jpeg", "image/jpg"):
         if wanted in plain:

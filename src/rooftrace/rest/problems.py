@@ -6,6 +6,7 @@ internals. `PROBLEMS` lists all kinds; `/problems/{name}` explains each.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -193,7 +194,10 @@ PAGE_HEADERS = {
 }
 """Headers of pages that load no other files."""
 
-_PLACES = {"query": "parameter", "path": "part of the address", "header": "header", "body": "field"}
+_PLACES = {
+    "query": "parameter", "path": "part of the address", "header": "header", "body": "field",
+    "inputs": "input",
+}  # fmt: skip
 _MAX_VALUE_CHARS = 80
 """Maximum length of a received value in a message."""
 
@@ -307,8 +311,14 @@ def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
 
 def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
     """Return an error of pydantic as an entry of `errors`, with a full sentence."""
-    place, *steps = (str(step) for step in one["loc"])
-    name = ".".join(steps) or place
+    place, *steps = one["loc"]
+    # Pydantic adds the place in a list, which a query does not have, and a mark of keys.
+    kept = [
+        str(step)
+        for step in steps
+        if step != "[key]" and (place != "query" or isinstance(step, str))
+    ]
+    name = ".".join(kept) or str(place)
     subject = f"The {_PLACES.get(place, place)} {name!r}"
     if one["type"] == "missing":
         message = f"{subject} is missing."
@@ -320,7 +330,11 @@ def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
+    """Return a value as its client wrote it: Python's null and true have other names."""
+    try:
+        text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
     return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
 
 

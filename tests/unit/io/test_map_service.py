@@ -213,14 +213,16 @@ def test_a_wmts_by_parameters_and_by_paths() -> None:
             service.level(19)
 
 
+LIMITS = (
+    "<TileMatrixSetLimits><TileMatrixLimits><TileMatrix>L17</TileMatrix>"
+    "<MinTileRow>10</MinTileRow><MaxTileRow>12</MaxTileRow><MinTileCol>20</MinTileCol>"
+    "<MaxTileCol>20</MaxTileCol></TileMatrixLimits></TileMatrixSetLimits>"
+)
+
+
 def test_limits_of_a_wmts_are_kept() -> None:
     pytest.importorskip("owslib")
-    limits = (
-        "<TileMatrixSetLimits><TileMatrixLimits><TileMatrix>L17</TileMatrix>"
-        "<MinTileRow>10</MinTileRow><MaxTileRow>12</MaxTileRow><MinTileCol>20</MinTileCol>"
-        "<MaxTileCol>20</MaxTileCol></TileMatrixLimits></TileMatrixSetLimits>"
-    )
-    document = WMTS.replace("LIMITS", limits).replace("RESOURCE", "").encode()
+    document = WMTS.replace("LIMITS", LIMITS).replace("RESOURCE", "").encode()
     level = read_capabilities(HOST + "/wmts", document, None).level(17)
     assert (level.rows, level.cols) == ((10, 13), (20, 21))
 
@@ -242,6 +244,15 @@ EMPTY_BOX = (
         (WMTS.replace("ScaleDenominator", "Scale").encode(), "cannot be read"),
         (WMTS.replace("MatrixWidth", "Width").encode(), "TileMatrix is missing MatrixWidth"),
         (WMTS.replace("<Contents><Layer>", EMPTY_BOX).encode(), "needs is missing or empty"),
+        (WMTS.replace(">4265.459166936<", ">abc<").encode(), "it has 'abc' where a number is exp"),
+        (WMTS.replace(">4265.459166936<", ">-5<").encode(), "a number in it cannot be right"),
+        (WMTS.replace(">4265.459166936<", ">nan<").encode(), "a number in it cannot be right"),
+        (WMTS.replace(" 20037508.34<", "<").encode(), "a number in it cannot be right"),
+        (WMTS.replace("<MatrixWidth>131072", "<MatrixWidth>1.5").encode(), "it has '1.5' where a"),
+        (
+            WMTS.replace("LIMITS", LIMITS.replace("MinTileRow", "Row")).encode(),
+            "read: Missing MinTileRow in",
+        ),
     ],
 )
 def test_documents_that_cannot_be_used(document: bytes, message: str) -> None:
@@ -250,7 +261,7 @@ def test_documents_that_cannot_be_used(document: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as failed:
         read_capabilities(HOST + "/wmts?service=WMTS", document, None)
     # Python's words for objects say nothing to a user.
-    assert not re.search("at 0x|NoneType|attribute", str(failed.value))
+    assert not re.search("at 0x|NoneType|attribute|int\\(|float|unpack", str(failed.value))
 
 
 def test_a_document_does_not_read_files(tmp_path: Path) -> None:

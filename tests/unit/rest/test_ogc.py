@@ -355,3 +355,28 @@ def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
     refused(client.get("/ogc/jobs?status=asleep"), 422, "status")
     assert client.get(f"/ogc/jobs/{training}").status_code == 404
     assert client.get("/ogc/jobs", params={"before": "none"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([], "The field 'body' is []: it should be an object of names and values."),
+        ({"inputs": 5}, "The field 'inputs' is 5: it should be an object of names and values."),
+        ({"inputs": {"image": IMAGE}, "outputs": {"x": {}}},
+         "The field 'outputs.x' is 'x': it should be 'mask', 'polygons', 'preview' or 'density'."),
+        ({"inputs": {}, "subscriber": {"a": True}},
+         "The field 'subscriber' is {\"a\": true}: it should be null."),
+        ({"inputs": {"image": IMAGE, "portable": {"value": None}}},
+         "The input 'portable' is null: it should be true or false."),
+    ],
+)  # fmt: skip
+def test_errors_name_no_class_of_the_program(client: TestClient, body: Any, message: str) -> None:
+    answer = client.post(EXECUTION, json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (400, message)
+
+
+def test_a_wrong_value_in_a_list_is_named_by_its_parameter(client: TestClient) -> None:
+    answer = client.get("/ogc/jobs?status=accepted&status=new")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "status"
+    assert answer.json()["detail"].startswith("The parameter 'status' is 'new': it should be ")
