@@ -149,19 +149,29 @@ class BestEpoch:
         )
 
 
+BEST_MONITORED = "best_monitored"
+"""Name of the best epoch by a figure that is neither `val_iou` nor `val_loss`."""
+
+
 class CheckpointSaver(Checkpoint):
     """Writes checkpoints/: `last.ckpt` to resume from, and the weights of the best epochs.
 
     Each file appears under its name when it is complete, so that a killed process leaves the
     file before it.
+
+    Args:
+        run: Folder of the run.
+        monitored: Best epoch by a further figure, which is saved as `best_monitored`.
     """
 
     state_key = "Keeper"
     """Key in the checkpoint; it stays as it is, so that older runs can be resumed."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, monitored: BestEpoch | None = None) -> None:
         self._last = last_checkpoint(run)
         self.best = {"best_iou": BestEpoch("val_iou", 1), "best_loss": BestEpoch("val_loss", -1)}
+        if monitored is not None:
+            self.best[BEST_MONITORED] = monitored
 
     @classmethod
     def of(cls, trainer: L.Trainer) -> CheckpointSaver:
@@ -172,11 +182,12 @@ class CheckpointSaver(Checkpoint):
         return {name: (best.epoch, best.value) for name, best in self.best.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, (epoch, value) in state_dict.items():
+        for name in self.best.keys() & state_dict.keys():
+            epoch, value = state_dict[name]
             self.best[name].epoch, self.best[name].value = int(epoch), float(value)
 
     def weights_path(self, name: str) -> Path:
-        """Return the path of the weights of `best_iou` or `best_loss`."""
+        """Return the path of the weights of one of the best epochs, such as `best_iou`."""
         return self._last.with_name(f"{name}.safetensors")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -36,6 +36,7 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.models.start import read_start
 from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (
+    BestEpoch,
     CheckpointSaver,
     EarlyStopping,
     EpochNotifier,
@@ -83,7 +84,8 @@ class TrainerResult:
     """The result of a trainer.
 
     Args:
-        best: Best epochs by name (`best_iou`, `best_loss`): number from 1, value, file of weights.
+        best: Best epochs by name (`best_iou`, `best_loss`, and `best_monitored` if a further figure
+            was monitored): number from 1, value, file of weights.
         epochs: Number of all epochs of the run, including those before it was resumed.
         stopped_because: Reason for the end, as a clause.
         images_per_s: Training samples per second, without the time of validation.
@@ -129,6 +131,7 @@ def fit(
     resume: bool = False,
     console: Console | None = None,
     on_epoch: OnEpoch | None = None,
+    monitored: BestEpoch | None = None,
 ) -> FitResult:
     """Train a network, and write config.json, metrics.csv, curves.svg, checkpoints/, start.json
     if `model.start` is given, and the outputs of `config.watch` to the folder `run`.
@@ -138,6 +141,7 @@ def fit(
         resume: Continue after the last finished epoch of the run that is in the folder.
         console: Console for progress; None prints nothing.
         on_epoch: Function called with the figures of each epoch.
+        monitored: See `CheckpointSaver`.
 
     Raises:
         ConfigError: The folder already holds a run; or a run is to be resumed, and there is none,
@@ -200,6 +204,7 @@ def fit(
             RunRecorder(run, resolved, files, start),
             *([] if on_epoch is None else [EpochNotifier(on_epoch)]),
         ],
+        monitored=monitored,
     )
     return FitResult(trained, net, data, config.gsd_m, start)
 
@@ -242,6 +247,7 @@ def run_trainer(
     resume: bool,
     console: Console | None,
     callbacks: Sequence[Callback] = (),
+    monitored: BestEpoch | None = None,
 ) -> TrainerResult:
     """Train a task, and write metrics.csv, curves.svg, checkpoints/ and the outputs of
     `config.watch` to the folder `run`.
@@ -249,6 +255,7 @@ def run_trainer(
     Args:
         callbacks: Further callbacks; they see an epoch's figures after they are recorded and
             before the checkpoint is written.
+        monitored: See `CheckpointSaver`.
 
     Raises:
         ConfigError: The precision or the devices are not available; or no epoch had a finite value.
@@ -264,7 +271,7 @@ def run_trainer(
         *EpochProgressBar.columns(), console=console, transient=True, disable=console is None
     )
     recorder = MetricsRecorder(run, console and progress.console)
-    saver = CheckpointSaver(run)
+    saver = CheckpointSaver(run, monitored)
     every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience or config.stop.minutes is not None:
         every.append(EarlyStopping(config.stop, recorder, console and progress.console))

@@ -24,13 +24,14 @@ from tomlkit.items import Table
 from rooftrace.core.config import find_paths
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, render_page
+from rooftrace.train.callbacks import BEST_MONITORED
 from rooftrace.train.checkpoint import last_checkpoint
 from rooftrace.train.config import Key, TrainConfig, WatchConfig
 from rooftrace.train.export_bundle import export_bundle
 from rooftrace.train.loop import fit
 from rooftrace.train.tune.space import Choices, Parameter, Tuning, set_value
 from rooftrace.train.tune.study import TrialOutcome, best_of, failure_reason, finished, outcome
-from rooftrace.train.tune.trial import folder_name
+from rooftrace.train.tune.trial import folder_name, monitored_epoch
 
 _MIN_TRIALS_FOR_IMPORTANCE = 4
 """Minimum number of complete trials from which importance is estimated."""
@@ -227,7 +228,7 @@ def render_config(raw: dict[str, Any], parameters: Sequence[Parameter], head: st
 def export_best(
     tuning: Tuning, best: FrozenTrial, out: Path, path: Path, *, notify: Callable[[str], None]
 ) -> bool:
-    """Write the bundle of the best epoch of the best trial.
+    """Write the bundle of the best epoch of the best trial, by the figure of the study.
 
     Returns:
         False if the weights of that trial are not in this folder: it ran on another machine.
@@ -238,16 +239,24 @@ def export_best(
     run = out / folder_name(best.number)
     if not last_checkpoint(run).is_file():
         return False
-    config = tuning.config(best.params, source=run.name)
+    config, settings = tuning.config(best.params, source=run.name), tuning.settings
+    name = "best_iou" if settings.maximises else "best_loss"
+    if (monitored := monitored_epoch(settings)) is not None:
+        name = BEST_MONITORED
     record = run / "config.json"
     before = record.read_bytes()
     try:
         # Resuming a run that already has its number of epochs opens it, and trains nothing.
         update = {"epochs": len(best.intermediate_values), "watch": WatchConfig(panel=0)}
-        result = fit(config.model_copy(update=update), run, base=tuning.base, resume=True)
+        result = fit(
+            config.model_copy(update=update),
+            run,
+            base=tuning.base,
+            resume=True,
+            monitored=monitored,
+        )
     finally:
         write_atomically(record, before)
-    name = "best_iou" if tuning.settings.maximises else "best_loss"
     export_bundle(config, result, name, path, notify=notify)
     return True
 

@@ -24,10 +24,11 @@ from optuna.trial import FrozenTrial, Trial
 
 from rooftrace.core.errors import ConfigError, RooftraceError, TrainError
 from rooftrace.io.files import write_atomically
+from rooftrace.train.callbacks import BestEpoch
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 from rooftrace.train.task import check_monitor
-from rooftrace.train.tune.space import Tuning
+from rooftrace.train.tune.space import TuneConfig, Tuning
 from rooftrace.train.tune.study import (
     TrialAllocator,
     TrialOutcome,
@@ -85,6 +86,15 @@ def folder_of(trial: FrozenTrial) -> str:
     return f"{trial.user_attrs.get(_HOST, '?')}:{trial.user_attrs.get(_FOLDER, '?')}"
 
 
+def monitored_epoch(settings: TuneConfig) -> BestEpoch | None:
+    """Return the best epoch that a trial saves for the figure of a study; None for `val_iou` and
+    `val_loss`, by which every run saves its best epochs.
+    """
+    if (settings.monitor, settings.maximises) in (("val_iou", True), ("val_loss", False)):
+        return None
+    return BestEpoch(settings.monitor, 1 if settings.maximises else -1)
+
+
 def sample_config(trial: Trial, tuning: Tuning) -> TrainConfig:
     """Return a configuration for a trial; ConfigError if its values contradict each other."""
     return tuning.config(tuning.space.sample(trial), source=folder_name(trial.number))
@@ -112,7 +122,8 @@ def run_trial(
     reporter = _EpochReporter(trial, tuning, config.epochs)
     try:
         with heartbeat(trial):
-            fit(config, run, base=tuning.base, on_epoch=reporter)
+            monitored = monitored_epoch(tuning.settings)
+            fit(config, run, base=tuning.base, on_epoch=reporter, monitored=monitored)
             value = reporter.best_value()
         study.tell(trial, value)
         return TrialOutcome.complete

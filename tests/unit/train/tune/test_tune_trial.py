@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from optuna.study import Study
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, TrainError
+from rooftrace.flows.tune import TuneOptions, run_tune
+from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 from rooftrace.train.tune import trial as trial_module
@@ -47,7 +50,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     """Trainings that leave a checkpoint, and whose figures, or whose end, are made up."""
 
     def use(script: Script) -> None:
-        def fake(config: TrainConfig, run: Path, *, base: Path, on_epoch: Any) -> None:
+        def fake(config: TrainConfig, run: Path, *, on_epoch: Any, **_: Any) -> None:
             (run / "checkpoints").mkdir(parents=True)
             (run / "checkpoints" / "last.ckpt").touch()
             output = script(config)
@@ -296,3 +299,24 @@ def test_the_trainer_hands_on_what_a_watcher_raises(tiny_folder: Path, tmp_path:
     with pytest.raises(optuna.TrialPruned):
         fit(config, tmp_path / "run", base=tiny_folder, on_epoch=end)
     assert seen == [1]
+
+
+@pytest.mark.campaign
+def test_the_exported_epoch_is_the_one_that_gives_the_trial_its_value(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The lowest `val_iou` is neither the highest nor, here, in the epoch of the lowest loss."""
+    path, out = tiny_folder / "worst.toml", tmp_path / "study"
+    path.write_text(
+        (tiny_folder / "tiny.toml").read_text().replace("epochs = 2", "epochs = 3")
+        + '\n[tune]\nmonitor = "val_iou"\nmode = "min"\n'
+        + "\n[optimizer]\nlr = { choices = [1e-2] }\n"
+    )
+    report = run_tune(path, out, TuneOptions(trials=1), notify=lambda line: None)
+    rows = [*csv.DictReader((out / "trial_0000" / "metrics.csv").read_text().splitlines())]
+    worst = min(rows, key=lambda row: float(row["val_iou"]))
+    assert worst != min(rows, key=lambda row: float(row["val_loss"]))
+    assert report.summary.best is not None
+    assert report.summary.best.value == pytest.approx(float(worst["val_iou"]), rel=1e-4)
+    assert report.bundle is not None
+    assert read_bundle(report.bundle).spec.training["epoch"] == int(worst["epoch"])
