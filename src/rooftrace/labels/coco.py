@@ -319,8 +319,8 @@ def write_coco(
 
     Each connected building is an annotation; every other class of an image is one annotation. All
     are run lengths, since polygons of COCO have no holes. Unknown pixels are a crowd region.
-    Besides COCO's own fields an image has `scene_id` and, if known, `group` and `gsd_m`, so that it
-    is the same scene when it is read again.
+    Besides COCO's own fields an image has `scene_id`, and `group` and `gsd_m` if these were given,
+    so that it is the same scene when it is read again.
 
     Raises:
         ConfigError: `out` does not end in `.json`.
@@ -340,8 +340,8 @@ def write_coco(
                   "height": height, "scene_id": entry.id}  # fmt: skip
         if entry.group:
             record["group"] = entry.group
-        if scene.gsd_m is not None and scene.image.grid.crs is None:
-            record["gsd_m"] = scene.gsd_m
+        if scene.stated_gsd_m is not None:
+            record["gsd_m"] = scene.stated_gsd_m
         images.append(record)
         assert scene.label is not None
         for annotation in _annotations_of(scene.label.read(), source):

@@ -42,6 +42,7 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
+    lost_gsd_note,
     matches_glob,
 )
 
@@ -343,7 +344,7 @@ def _write_folder(
     """Write `images/` and `masks/` side by side and a card; masks contain class indices."""
     # Masks with more than 255 classes need the card to define NODATA as unknown.
     unknown = len(source.classes) > NODATA
-    gsds: set[float | None] = set()
+    gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
         name = image_name(entry.id)
         write_image(scene.image, entry.image, out / "images", name)
@@ -359,13 +360,14 @@ def _write_folder(
                 remedy="Merge two classes, so that there are at most 255.",
             )
         grid = scene.image.grid
-        gsds.add(scene.gsd_m if grid.crs is None else None)
+        gsds_m.add(scene.stated_gsd_m)
         path = out / "masks" / (name + (".png" if grid.crs is None else ".tif"))
         with mask_sink(path, grid) as sink:
             sink.write(Window.whole(grid.shape), data)
-    gsd_m = gsds.pop() if len(gsds) == 1 else None
+    # The card overrides the georeference of all images.
+    gsd_m = gsds_m.pop() if len(gsds_m) == 1 else None
     write_card(out, source, gsd_m=gsd_m, unknown=unknown)
-    return WriteResult(out, len(source))
+    return WriteResult(out, len(source), lost_gsd_note(gsds_m))
 
 
 def write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: bool) -> None:
@@ -374,7 +376,7 @@ def write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: boo
     Args:
         out: Folder of the pairs.
         source: Set that was written.
-        gsd_m: Metres per pixel of images without a georeference, if it is the same for all.
+        gsd_m: Metres per pixel that were given for all images.
         unknown: Whether masks contain NODATA.
     """
     lines = ['path = "."', f'kind = "{FOLDER.name}"']

@@ -51,7 +51,14 @@ from rooftrace.labels.shapes import (
     polygon_parts,
     valid_geometry,
 )
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
+from rooftrace.labels.source import (
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+    lost_gsd_note,
+)
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
@@ -389,8 +396,10 @@ def _write(
         _check_copies(copies, source)
         notes += why_copy
     outlines = LayerBuilder(source.classes, crs)
+    gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
         outlines.add(scene, scene_id=entry.id)
+        gsds_m.add(scene.stated_gsd_m)
         if copies is not None:
             write_image(scene.image, entry.image, copies, entry.id)
     geometry, columns = outlines.layer()
@@ -405,6 +414,8 @@ def _write(
         notes.append(f"The images are in {copies}, where reading {out} finds them.")
     else:
         notes.append(f"The images stay where they are; read it again with --images {folder}.")
+    if is_data:
+        notes += lost_gsd_note(gsds_m)
     return WriteResult(out, len(source), tuple(notes))
 
 

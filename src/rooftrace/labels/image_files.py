@@ -229,7 +229,7 @@ class SceneOpener:
         assert entry.image is not None
         tile = entry.key if self.key_is_tile else None
         image = open_image(entry.image, nodata=self.nodata, tile=tile, trusted=True)
-        gsd_m = self.gsd_m or image.grid.gsd_m or entry.gsd_m
+        gsd_m = self.gsd_m or entry.gsd_m or image.grid.gsd_m
         return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
 
 

@@ -114,9 +114,11 @@ def write_tiles(
         if progress is not None:
             progress(number + 1, len(plan))
     outlines = LayerBuilder(source.classes, LONLAT)
+    is_given = False
     for extent, within in zip(extents, _shares(extents)):
         scene = source.open_scene(extent.entry)
         outlines.add(scene, scene_id=None, within=within)
+        is_given |= scene.stated_gsd_m is not None
     if not written:
         raise DataError(
             f"No tile of {source.name} can be written: none of its scenes has a valid pixel.",
@@ -128,6 +130,8 @@ def write_tiles(
     notes.append(
         f"{plural(len(extents), 'scene')} became {plural(written, 'tile')} of zoom {zoom}{kept}."
     )
+    if is_given:
+        notes.append("Tiles have the metres per pixel of their zoom, not those that were given.")
     return WriteResult(out, written, tuple(notes))
 
 

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class SceneEntry:
         image: Image file, or None if the image is not a file of its own (a chip of a scene).
         group: See `Scene.group`.
         key: Picklable data that the set's opener needs to find the label.
-        gsd_m: Metres per pixel that the label file states, for images without georeference.
+        gsd_m: Metres per pixel that the label file states; they override the georeference.
     """
 
     id: str
@@ -212,6 +212,20 @@ class WriteResult:
     path: Path
     scenes: int
     notes: tuple[str, ...] = ()
+
+
+def lost_gsd_note(stated_m: Collection[float | None]) -> tuple[str, ...]:
+    """Return the note on metres per pixel that a kind of data does not hold; empty without any.
+
+    Args:
+        stated_m: `Scene.stated_gsd_m` of the scenes that are written.
+    """
+    values = sorted({gsd_m for gsd_m in stated_m if gsd_m is not None})
+    if not values:
+        return ()
+    listed = ", ".join(f"{gsd_m:g}" for gsd_m in values)
+    note = f"Metres per pixel ({listed}) must be given again: --gsd"
+    return (f"{note}, for the images of each value by themselves." if values[1:] else f"{note}.",)
 
 
 Reader = Callable[[Path, SourceConfig, LabelConfig], SceneSet]

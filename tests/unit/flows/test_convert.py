@@ -28,7 +28,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def convert(data: Path, to: str, out: Path, **options: Any) -> ConvertReport:
-    given = {key: options.pop(key) for key in ("labels", "part", "nodata") if key in options}
+    keys = ("labels", "part", "nodata", "gsd_m")
+    given = {key: options.pop(key) for key in keys if key in options}
     return run_convert(SourceConfig(path=str(data), **given), to, out, **options)
 
 
@@ -194,3 +195,46 @@ def test_two_scenes_of_one_name_and_data_without_labels(data: Path, tmp_path: Pa
         convert(data / "c.json", "folder", tmp_path / "out")
     with pytest.raises(DataError, match=r"read as images, with 3 images without a label"):
         convert(data / "images", "folder", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "is_kept"),
+    [
+        ("folder", "out", True),
+        ("coco", "out.json", True),
+        ("labelstudio", "out.json", True),
+        ("rle", "out.csv", False),
+        ("footprints", "out.gpkg", False),
+        ("tiles", "out", False),
+    ],
+)
+def test_metres_that_override_the_georeference_are_kept_or_noted(
+    data: Path, tmp_path: Path, to: str, out: str, is_kept: bool
+) -> None:
+    report = convert(data, to, tmp_path / "written" / out, gsd_m=0.5)
+    notes = [note for note in report.notes if "etres per pixel" in note]
+    assert bool(notes) != is_kept
+    if is_kept:
+        read = open_source(SourceConfig(path=str(report.path)))
+        assert [scene.gsd_m for scene in read] == [0.5] * 3
+    # Metres of the georeference are nothing to note or to write down.
+    report = convert(data, to, tmp_path / "plain" / out)
+    assert not [note for note in report.notes if "etres per pixel" in note]
+    if to in ("folder", "coco", "labelstudio"):
+        read = open_source(SourceConfig(path=str(report.path)))
+        assert {scene.stated_gsd_m for scene in read} == {None}
+
+
+def test_a_folder_of_several_metres_per_pixel_says_what_it_cannot_hold(tmp_path: Path) -> None:
+    images = []
+    for number, gsd_m in enumerate((0.3, 0.6)):
+        Image.new("RGB", (32, 32), (90, number, 9)).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": 32, "width": 32,
+                       "gsd_m": gsd_m})  # fmt: skip
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "building"}]}
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    report = convert(tmp_path / "c.json", "folder", tmp_path / "out")
+    assert any("(0.3, 0.6) must be given again: --gsd" in note for note in report.notes)
+    report = convert(tmp_path / "c.json", "coco", tmp_path / "again" / "c.json")
+    assert [s.gsd_m for s in open_source(SourceConfig(path=str(report.path)))] == [0.3, 0.6]
+    assert not any("etres per pixel" in note for note in report.notes)

@@ -188,8 +188,9 @@ def scene_data(
     data: dict[str, Any] = {key: reference, ID_KEY: entry.id}
     if entry.group:
         data[GROUP_KEY] = entry.group
-    if scene.gsd_m is not None and not (georeferenced and scene.image.grid.crs is not None):
-        data[GSD_KEY] = scene.gsd_m
+    gsd_m = scene.stated_gsd_m if georeferenced else scene.gsd_m
+    if gsd_m is not None:
+        data[GSD_KEY] = gsd_m
     return data
 
 

@@ -25,7 +25,14 @@ from rooftrace.labels.image_files import (
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
 from rooftrace.labels.rle.order import DIRECTION, MOST_SCENES, deduce_order, scenes_with_runs
 from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
-from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
+from rooftrace.labels.source import (
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+    lost_gsd_note,
+)
 
 _LISTED = 3
 """Maximum number of files that an error lists."""
@@ -148,14 +155,13 @@ def write_rle(
     order = options.order or columns.custom or "row"
     files = LabelFileImages(out, options)
     unknown = 0
-    gsds_m: set[float] = set()
+    gsds_m: set[float | None] = set()
     rows = []
     for number, (entry, scene) in enumerate(source.opened(progress)):
         assert scene.label is not None
         mask = scene.label.read()
         unknown += not mask.valid.all()
-        if scene.gsd_m is not None and scene.image.grid.crs is None:
-            gsds_m.add(scene.gsd_m)
+        gsds_m.add(scene.stated_gsd_m)
         cells = [""] * len(columns.header)
         cells[columns.runs] = encode_runs((mask.data == source.building_class) & mask.valid, order)
         image = files.path_of(entry, scene)
@@ -169,10 +175,7 @@ def write_rle(
     notes = []
     if unknown:
         notes.append(f"{unknown} masks have unknown pixels, which are background in a table.")
-    if gsds_m:
-        gsds = ", ".join(f"{gsd_m:g}" for gsd_m in sorted(gsds_m))
-        notes.append(f"Metres per pixel ({gsds}) must be given again: --gsd.")
-    notes += files.notes
+    notes += (*lost_gsd_note(gsds_m), *files.notes)
     if options.images == "refer" and columns.path is None:
         notes.append("The table has no paths: when reading it, give the folder of its images.")
     if order != columns.custom:
