@@ -91,6 +91,13 @@ class RasterFile:
 
     The file is opened on first use. The object can be pickled and forked; one thread at a time may
     read from it. Bands are colours: alpha becomes validity, and a palette is looked up.
+
+    Args:
+        path: Path of the file.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        palette: Whether a palette is looked up, or its indices are read.
+        trusted: No stranger made the file, see `open_raster`.
+        shown: Name of the image, which may name its sensor; default the path.
     """
 
     _max_checked_px: ClassVar[float] = _SMALL_PX
@@ -104,8 +111,10 @@ class RasterFile:
         nodata: NodataRule | None = None,
         palette: Literal["colours", "indices"] = "colours",
         trusted: bool = False,
+        shown: str | None = None,
     ) -> None:
         self.path = Path(path)
+        self._shown = shown
         self._trusted = trusted
         self._rule = nodata or NodataRule()
         self._palette = palette
@@ -130,7 +139,7 @@ class RasterFile:
 
     @property
     def name(self) -> str:
-        return str(self.path)
+        return str(self.path) if self._shown is None else self._shown
 
     @property
     def grid(self) -> GeoGrid:

@@ -259,6 +259,7 @@ def open_image(
     nodata: NodataRule | None = None,
     tile: TileName | None = None,
     trusted: bool = False,
+    shown: str | None = None,
 ) -> RasterFile | GeoreferencedSource:
     """Open an image on disk, on a web server or in object storage.
 
@@ -268,6 +269,7 @@ def open_image(
         tile: Tile that a file shows if it has no georeference; default from a name such as
             `OAM-x-y-z.png`.
         trusted: No stranger made the file, see `open_raster`.
+        shown: Name of the image if its file has another one; default the path.
 
     Raises:
         DataError: the address does not begin with http, https or s3, or holds a user name.
@@ -275,6 +277,6 @@ def open_image(
     """
     if isinstance(path_or_url, str) and is_url(path_or_url):
         return RemoteRaster(path_or_url, nodata=nodata)
-    source = RasterFile(Path(path_or_url), nodata=nodata, trusted=trusted)
-    tile = tile or TileName.parse(source.path, folders=False)
+    source = RasterFile(Path(path_or_url), nodata=nodata, trusted=trusted, shown=shown)
+    tile = tile or TileName.parse(Path(source.name), folders=False)
     return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))

@@ -93,6 +93,12 @@ class DecodedImage(ArraySource):
         return cls(data, grid, valid, name, [BandInfo(**info) for info in header["band_info"]])
 
 
+def georeferenced_by_name(image: DecodedImage) -> DecodedImage | GeoreferencedSource:
+    """Return an image without a coordinate system as the slippy map tile that its name says."""
+    tile = TileName.parse(Path(image.name), folders=False) if image.grid.crs is None else None
+    return image if tile is None else GeoreferencedSource(image, TileGeoreference(tile))
+
+
 class Decoder:
     """A pool of processes that decode images.
 
@@ -161,8 +167,7 @@ class Decoder:
                 child.stop()
                 child = None
             self._idle.put(child)
-        tile = TileName.parse(Path(shown), folders=False) if source.grid.crs is None else None
-        return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))
+        return georeferenced_by_name(source)
 
     def close(self) -> None:
         """Stop the processes; a busy process stops after its image."""
@@ -305,13 +310,8 @@ class UploadFile(RasterFile):
     _max_checked_px = math.inf
 
     def __init__(self, path: Path, shown: str, *, nodata: NodataRule | None = None) -> None:
-        super().__init__(path, nodata=nodata)
-        self._shown = shown
+        super().__init__(path, nodata=nodata, shown=shown)
         self._driver = ""
-
-    @property
-    def name(self) -> str:
-        return self._shown
 
     def check(self, max_px: int) -> None:
         """Check format and size by the header of the file.

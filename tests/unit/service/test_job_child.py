@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,19 +113,22 @@ def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> N
         admit(path, "slow.tif", SceneOptions(), predictor, Limits(decode_seconds=0.01))
 
 
-def order(folder: Path, bundle: Path) -> bytes:
+def order(folder: Path, bundle: Path, upload: str, name: str) -> bytes:
     message = {
-        "task": "predict", "folder": str(folder), "upload": "scene.tif", "model": str(bundle),
+        "task": "predict", "folder": str(folder), "upload": upload, "name": name,
+        "model": str(bundle),
         "engine": None, "precision": None, "portable": False,
         "options": options_to_json(SceneOptions(cell_m=10)),
     }  # fmt: skip
     return json.dumps(message).encode() + b"\n"
 
 
-def begin(folder: Path, bundle: Path) -> subprocess.Popen[bytes]:
+def begin(
+    folder: Path, bundle: Path, upload: str = "scene.tif", name: str = "town.tif"
+) -> subprocess.Popen[bytes]:
     child = subprocess.Popen(CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
-    child.stdin.write(order(folder, bundle))
+    child.stdin.write(order(folder, bundle, upload, name))
     child.stdin.flush()
     return child
 
@@ -203,7 +207,38 @@ def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bund
     (message,) = answers(begin(tmp_path, bundle))
     error = message["error"]
     assert isinstance(error, dict)
-    assert error["message"].startswith("scene.tif is damaged")
+    assert error["message"].startswith("town.tif is damaged")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((folder / "results" / "run.json").read_bytes())["figures"]
+    return figures[0]
+
+
+def test_the_name_of_an_upload_gives_its_bands(tmp_path: Path, bundle: Path) -> None:
+    # Without this name, the first three bands would be taken for red, green and blue.
+    pixels = np.full((4, 60, 80), 4000, np.uint16)
+    pixels[:, 5:25, 10:40] = 9000
+    write_geotiff(
+        tmp_path / "scene.tif", pixels, crs="EPSG:32737",
+        transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
+    )  # fmt: skip
+    answers(begin(tmp_path, bundle, name="20240101_3B_AnalyticMS.tif"))
+    record = read_record(tmp_path)
+    assert record["values"]["bands"] == [3, 2, 1]
+    assert record["provenance"]["source"] == "20240101_3B_AnalyticMS.tif"
+
+
+def test_the_name_of_an_upload_places_a_slippy_tile(
+    tmp_path: Path, bundle: Path, predictor: Predictor
+) -> None:
+    Image.new("RGB", (256, 256)).save(tmp_path / "scene.png")
+    answers(begin(tmp_path, bundle, "scene.png", "OAM-301000-281000-19.png"))
+    assert read_record(tmp_path)["gsd_m"] == pytest.approx(0.29, abs=0.01)
+    assert (tmp_path / "results" / "scene_mask.tif").exists()
+    Image.new("RGB", (256, 256)).save(tmp_path / "upload", format="PNG")
+    with pytest.raises(GsdMismatch):
+        admit(tmp_path / "upload", "OAM-300-280-9.png", SceneOptions(), predictor, Limits())
 
 
 # The process of a job, whose work fails for a lack of memory as C++ reports it.

@@ -17,15 +17,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError, TooLargeError
 from rooftrace.core.failures import is_out_of_memory
-from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.decode import UploadFile, ending_of, limit_memory
@@ -118,9 +120,9 @@ def _predict(order: dict[str, Any], send: Send) -> None:
         if not done.exists():
             # The map shows parts of the image later, from the process of the server.
             with (folder / order["upload"]).open("rb") as image:
-                check_deflate_blocks_of(image, order["upload"])
+                check_deflate_blocks_of(image, order["name"])
             report = run_predict(
-                find_inputs([folder / order["upload"]], nodata_from_json(order.get("nodata"))),
+                _inputs(order, folder / order["upload"]),
                 read_models(
                     None if order["model"] is None else Path(order["model"]),
                     engine=order["engine"],
@@ -141,6 +143,17 @@ def _predict(order: dict[str, Any], send: Send) -> None:
             }
             write_atomically(done, json.dumps(answer).encode())
         send(json.loads(done.read_bytes()))
+
+
+def _inputs(order: dict[str, Any], upload: Path) -> PredictInputs:
+    """Return the upload as an image that has the name that the client gave.
+
+    Bands of some sensors and the position of a slippy map tile are known by this name.
+    """
+    nodata = nodata_from_json(order.get("nodata"))
+    found = find_inputs([upload], nodata)
+    source = open_image(upload, nodata=nodata, shown=order["name"])
+    return replace(found, scenes=[replace(found.scenes[0], source=source)])
 
 
 def _finetune(order: dict[str, Any], send: Send) -> None:

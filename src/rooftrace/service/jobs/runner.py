@@ -34,7 +34,7 @@ from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.decode import DecodedImage, Limits
+from rooftrace.service.decode import DecodedImage, Limits, georeferenced_by_name
 from rooftrace.service.jobs.job import (
     Job,
     JobFile,
@@ -215,7 +215,8 @@ def admit(
     # An array of the size of the image that needs the memory of one pixel.
     pixels = np.broadcast_to(np.zeros((), header["dtype"]), (header["bands"], rows, cols))
     valid = np.broadcast_to(np.True_, (rows, cols))
-    plan_scene(DecodedImage.of(header, pixels, valid, name), predictor.bundle.spec, options)
+    image = georeferenced_by_name(DecodedImage.of(header, pixels, valid, name))
+    plan_scene(image, predictor.bundle.spec, options)
     return path.rename(path.with_name(f"scene{header['ending']}")), rows * cols
 
 
@@ -470,6 +471,7 @@ class JobRunner:
             **self._order,
             "folder": str(folder),
             "upload": job.upload,
+            "name": job.name,
             "options": options_to_json(job.options),
             "portable": job.portable,
         }
