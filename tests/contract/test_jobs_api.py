@@ -29,6 +29,7 @@ from jobs_server import (
     write_model,
     write_town,
 )
+from rooftrace.core.types import ResultProvenance
 from rooftrace.engines.processor import Processor, this_processor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -124,9 +125,9 @@ def test_a_job_from_upload_to_files(
     assert done == received[-1][2]
     assert done["progress"]["share"] == 1
     assert done["figures"]["buildings"] == done["progress"]["buildings"] > 100
-    run_predict(
-        find_inputs([town]), read_models(model), tmp_path, SceneOptions(min_area_m2=5, cell_m=50)
-    )
+    # The results of a job name its image as the client does.
+    inputs = find_inputs([town], provenance=ResultProvenance(source="Häuser.tif"))
+    run_predict(inputs, read_models(model), tmp_path, SceneOptions(min_area_m2=5, cell_m=50))
     expected = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.json"}
     listed = server.get(job["links"]["results"]).json()
     found = {file["name"]: server.get(file["url"]).content for file in listed["files"]}
@@ -185,7 +186,8 @@ def test_an_image_that_lies_nowhere(
     cv2.imwrite(str(image), pixels)
     job = begin(server, image)
     assert events(server, job)[-1][0] == "done"
-    run_predict(find_inputs([image]), read_models(model), tmp_path / "out", SceneOptions())
+    inputs = find_inputs([image], provenance=ResultProvenance(source="Häuser.tif"))
+    run_predict(inputs, read_models(model), tmp_path / "out", SceneOptions())
     expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     del expected["run.json"]
     assert set(expected) == {"scene_mask.png", "scene_buildings.geojson", "scene_preview.png"}
