@@ -509,6 +509,8 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
     assert read_results(tmp_path / "absent").state == "missing"
     (tmp_path / "empty").mkdir()
     assert read_results(tmp_path / "empty").state == "empty"
+    (tmp_path / "folders" / "deep" / "deeper").mkdir(parents=True)
+    assert read_results(tmp_path / "folders").state == "other"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
     assert read_results(tmp_path / "photos").state == "other"
@@ -551,6 +553,24 @@ def test_folders_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"):
         FolderCatalogue([tmp_path / "file"])
+
+
+def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -> None:
+    for city in ("lagos", "accra"):
+        shutil.copytree(folder, tmp_path / "cities" / city)
+    (tmp_path / "cities" / "notes").mkdir()
+    client = client_of(tmp_path / "cities")
+    listed = client.get("/map/folders").json()
+    assert [one["title"] for one in listed] == ["accra", "lagos"]
+    for one in listed:
+        shown = client.get(f"/map/folders/{one['id']}").json()
+        assert (shown["state"], [image["name"] for image in shown["images"]]) == ("ready", ["town"])
+        assert client.get(f"/map/folders/{one['id']}/images/town").status_code == 200
+    # A folder with results of its own is listed before those inside it.
+    shutil.copytree(folder, tmp_path / "out2")
+    shutil.copytree(folder, tmp_path / "out2" / "later")
+    titles = [one["title"] for one in client_of(tmp_path / "out2").get("/map/folders").json()]
+    assert titles == ["out2", "later"]
 
 
 def test_flat_scenes(tmp_path: Path) -> None:

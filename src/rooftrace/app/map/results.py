@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.flows.predict.inputs import WORK_FOLDER
+from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -37,7 +37,7 @@ _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
 _MOST_RECORD_BYTES = 64 * 2**20
 
 _INSIDE = "--"
-"""Mark between the id of a results folder and the name of a comparison in it."""
+"""Mark between the id of a named folder and the name of a folder inside it."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def read_results(path: Path) -> ResultsFolder:
         return ResultsFolder(path, state, message, {}, {})
 
     try:
-        names = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
+        entries = list(os.scandir(path))
+        names = sorted(entry.name for entry in entries if entry.is_file())
         begun = (path / WORK_FOLDER).is_dir()
     except FileNotFoundError:
         return without_images("missing", f"The folder {path.name} is not there (any more).")
@@ -147,7 +148,7 @@ def read_results(path: Path) -> ResultsFolder:
     if run:
         message = f"The run in {path.name} has no results to show. {_failures(run)}".strip()
         return ResultsFolder(path, "empty", message, {}, run)
-    if not names:
+    if not entries:
         return without_images("empty", f"The folder {path.name} is empty.")
     return without_images(
         "other",
@@ -254,7 +255,10 @@ class ResultsCatalogue(Protocol):
 
 
 class FolderCatalogue:
-    """The folders that a person named, and the comparisons that lie in folders below them.
+    """The folders that a person named, and the results in folders inside them.
+
+    A folder without results of its own is left out if it has such folders: it may hold one for each
+    city.
 
     Args:
         paths: Results folders; they may be empty, or be created later.
@@ -279,7 +283,7 @@ class FolderCatalogue:
             self._folders[unique] = path
 
     def entries(self) -> Sequence[ResultsEntry]:
-        folders = self._with_comparisons()
+        folders = self._with_inner()
         names = [path.name for path in folders.values()]
 
         def title(path: Path) -> str:
@@ -291,16 +295,33 @@ class FolderCatalogue:
         return next((one for one in self.entries() if one.id == id), None)
 
     def folder(self, id: str) -> Path | None:  # noqa: A002
-        # Only ids of comparisons have this mark; to look for them takes a listing of each folder.
-        return self._with_comparisons().get(id) if _INSIDE in id else self._folders.get(id)
+        # Only ids of folders inside others have this mark; to find them takes a listing of each.
+        return self._with_inner().get(id) if _INSIDE in id else self._folders.get(id)
 
-    def _with_comparisons(self) -> dict[str, Path]:
-        """Return the folders by their ids, each before the comparisons that lie in it."""
+    def _with_inner(self) -> dict[str, Path]:
+        """Return the folders by their ids, each before those with results inside it."""
         found: dict[str, Path] = {}
         for name, path in self._folders.items():
-            found[name] = path
-            for compared in sorted(path.glob(f"*/{_COMPARED}")):
-                inside = compared.parent
-                if inside not in self._folders.values():
-                    found[f"{name}{_INSIDE}{inside.name}"] = inside
+            inner = [one for one in _inner_results(path) if one not in self._folders.values()]
+            if not inner or _is_shown(path):
+                found[name] = path
+            found |= {f"{name}{_INSIDE}{one.name}": one for one in inner}
         return found
+
+
+def _inner_results(path: Path) -> list[Path]:
+    """Return the folders inside a folder that hold results of a run or a comparison."""
+    try:
+        with os.scandir(path) as entries:
+            inside = [Path(entry.path) for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(one for one in inside if holds_results(one) or (one / _COMPARED).is_file())
+
+
+def _is_shown(path: Path) -> bool:
+    """Return whether a folder holds results itself."""
+    if holds_results(path) or (path / _COMPARED).is_file():
+        return True
+    with os.scandir(path) as entries:
+        return any(_RESULT.fullmatch(entry.name) for entry in entries)
