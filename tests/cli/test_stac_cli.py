@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import geopandas
 import pytest
+import rasterio
 import shapely
 
 from command_line import Finished, command
@@ -314,14 +315,17 @@ def test_the_results_of_predict_are_stac_items(town: Town) -> None:
     pystac = pytest.importorskip("pystac")
     images = [f"{town.server.url}/west.tif", "web/east.tif"]
     made_with = ("-m", "tiny.rooftrace", "-o", "out")
-    done = command("predict", *images, *made_with, "--imagery-date", "2024-05-17", "--stac")
+    dated = ("--imagery-date", "2024-05-17", "--source", "Survey of Lindi, CC BY")
+    done = command("predict", *images, *made_with, *dated, "--stac")
     assert done.code == 0, done.err
     found = pystac.Collection.from_file("out/collection.json")
     found.validate_all()
+    assert [one.to_dict() for one in found.providers] == [{"name": "Survey of Lindi, CC BY"}]
     assert Path("out", found.assets["run"].href).is_file()
     items = {item.id: item for item in found.get_items()}
     assert {*items} == {"west", "east"}
     west = items["west"]
+    assert west.properties["providers"] == [{"name": "Survey of Lindi, CC BY"}]
     assert west.datetime.isoformat() == "2024-05-17T00:00:00+00:00"
     assert west.bbox == pytest.approx(town.items[0]["bbox"], abs=2e-5)
     assert {*west.assets} == {"mask", "polygons", "preview"}
@@ -330,8 +334,26 @@ def test_the_results_of_predict_are_stac_items(town: Town) -> None:
     done = command("predict", *images, *made_with, "--stac")
     assert done.code == 0, done.err
     assert "No STAC item was written for 2 scenes" in " ".join(done.err.split())
-    assert "--imagery-date" in done.err
+    assert "give it with --imagery-date" in " ".join(done.err.split())
     assert not Path("out/collection.json").exists()
+    # The name of an image is no provider.
+    done = command("predict", *images, *made_with, *dated[:2], "--stac")
+    assert pystac.Collection.from_file("out/collection.json").providers is None
+
+
+def test_the_note_on_undated_scenes_of_a_catalogue(town: Town) -> None:
+    done = catalogue("web", "--stac")
+    assert done.code == 0, done.err
+    text = " ".join(done.err.split())
+    assert "No STAC item was written for 3 scenes" in text
+    assert "gdal_edit -mo TIFFTAG_DATETIME=" in text
+    assert "--imagery-date" not in text
+    for path in Path("web").glob("*.tif"):
+        with rasterio.open(path, "r+") as image:
+            image.update_tags(TIFFTAG_DATETIME="2024:05:17 00:00:00")
+    done = catalogue("web", "--stac")
+    assert "No STAC item" not in done.err
+    assert len(list(Path("out/scenes").glob("*_item.json"))) == 3
 
 
 @pytest.mark.campaign

@@ -65,6 +65,7 @@ class PredictedScene:
         provenance: Origin of the image, if a STAC item states one.
         imagery_date: Date of the image, see `ResultProvenance`; it counts if there is no origin
             with a date.
+        attribution: Attribution of the image; it is the provider if there is no origin with any.
     """
 
     id: str
@@ -74,6 +75,14 @@ class PredictedScene:
     files: Mapping[str, Path]
     provenance: Provenance | None = None
     imagery_date: str | None = None
+    attribution: str | None = None
+
+    @property
+    def providers(self) -> list[Json]:
+        """STAC providers of the image. Their roles are optional, and an attribution has none."""
+        if self.provenance is not None and self.provenance.providers:
+            return [dict(one) for one in self.provenance.providers]
+        return [{"name": self.attribution}] if self.attribution else []
 
 
 def check_stac() -> None:
@@ -88,13 +97,16 @@ def check_stac() -> None:
         raise MissingExtraError.of("stac", "STAC items", "pystac") from error
 
 
-def predicted_scene(name: str, crs: CRS | None, record: Mapping[str, Any]) -> PredictedScene | None:
+def predicted_scene(
+    name: str, crs: CRS | None, record: Mapping[str, Any], attribution: str | None
+) -> PredictedScene | None:
     """Return the results of an image of `rooftrace predict`; None if it is not georeferenced.
 
     Args:
         name: First part of the names of its results.
         crs: Coordinate system of the image.
         record: Its record, with the outline of its valid data.
+        attribution: Attribution of the image; None if it is not known.
     """
     output, figures = record["output"], record["figures"]
     if crs is None or not figures["gsd_m"]:
@@ -106,13 +118,14 @@ def predicted_scene(name: str, crs: CRS | None, record: Mapping[str, Any]) -> Pr
     files = {kind: Path(output[kind]) for kind in _KINDS if output[kind] is not None}
     date = figures.get("provenance", {}).get("imagery_date")
     return PredictedScene(
-        name, outline, float(figures["gsd_m"]), buildings, files, imagery_date=date
-    )
+        name, outline, float(figures["gsd_m"]), buildings, files, imagery_date=date,
+        attribution=attribution,
+    )  # fmt: skip
 
 
 def write_stac(
     out: Path, name: str, scenes: Sequence[PredictedScene], model: Mapping[str, Any],
-    record: str, partitions: Sequence[Mapping[str, Any]] = (),
+    record: str, dating: str, partitions: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:  # fmt: skip
     """Write a STAC collection of the results, and an item for each scene with a known date.
 
@@ -124,6 +137,7 @@ def write_stac(
         scenes: Results of the scenes.
         model: Name and sha256 of the model.
         record: Name of the file in the folder that records the run.
+        dating: Sentence that explains to the user where to give the date of images.
         partitions: Files of the layer, as its manifest lists them.
 
     Returns:
@@ -155,8 +169,7 @@ def write_stac(
         return []
     note = (
         f"No STAC item was written for {plural(len(undated), 'scene')} whose imagery has no date: "
-        f"{list_and_count(undated, _MAX_LISTED)}. Where the date of images is known, "
-        "rooftrace predict takes it with --imagery-date."
+        f"{list_and_count(undated, _MAX_LISTED)}. {dating}"
     )
     return [note]
 
@@ -210,8 +223,8 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
     )
     if origin.license:
         item.properties["license"] = _license(origin.license)
-    if origin.providers:
-        item.properties["providers"] = list(origin.providers)
+    if scene.providers:
+        item.properties["providers"] = scene.providers
     for kind in _KINDS:
         for key, path in _files(kind, scene.files.get(kind)):
             roles = ["overview"] if path.suffix == ".png" and kind != "mask" else ["data"]
@@ -280,7 +293,7 @@ def _collection(
 
     origins = [one.provenance or Provenance(one.id) for one, _ in written]
     licenses = {_license(origin.license) if origin.license else "other" for origin in origins}
-    providers = {str(one["name"]): one for origin in origins for one in origin.providers}
+    providers = {str(one["name"]): one for scene, _ in written for one in scene.providers}
     known = [moment for one, _ in written for moment in _times(one) if moment is not None]
     moments: list[datetime | None] = [*sorted(known)]
     collection = pystac.Collection(
@@ -292,7 +305,7 @@ def _collection(
             pystac.TemporalExtent([[moments[0], moments[-1]]]),
         ),
         license=licenses.pop() if len(licenses) == 1 else "other",
-        providers=[pystac.Provider.from_dict(dict(one)) for one in providers.values()] or None,
+        providers=[pystac.Provider.from_dict(one) for one in providers.values()] or None,
     )
     collection.add_asset(
         Path(record).stem, pystac.Asset(f"./{record}", media_type=_JSON, roles=["metadata"])

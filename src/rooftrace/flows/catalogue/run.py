@@ -62,6 +62,11 @@ _MERGE_LEVEL = 16
 _BEND_PX = 0.1
 """Maximum deviation in pixels of the edges of a scene that are reprojected."""
 
+_DATING = (
+    "If their date is known, write it into the files (gdal_edit -mo "
+    'TIFFTAG_DATETIME="2024:05:17 00:00:00" FILE), or name the scenes by STAC items.'
+)
+
 _FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
 
 
@@ -244,7 +249,7 @@ def run_catalogue(
                 if (layer := outcomes.layers.get(scene.id)) is not None
             ]
             parts = manifest["partitions"]
-            notes += write_stac(out, catalogue.name, done, model, MANIFEST, parts)
+            notes += write_stac(out, catalogue.name, done, model, MANIFEST, _DATING, parts)
     return CatalogueReport(
         out / MANIFEST,
         len(catalogue.scenes),

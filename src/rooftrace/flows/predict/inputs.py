@@ -132,6 +132,13 @@ class SceneInput:
         return self.source.name if is_remote else ""
 
     @property
+    def attribution(self) -> str | None:
+        """Attribution of the image, as the user or its map service states it; None if unknown."""
+        image = innermost(self.source)
+        stated = image.service.attribution if isinstance(image, ServiceRaster) else None
+        return self.provenance.source or stated or None
+
+    @property
     def stamp(self) -> str:
         """Result of `read_stamp` when the image was opened."""
         return self.opened or self.read_stamp()

@@ -121,7 +121,9 @@ def run_predict(
 
     def take(scene: SceneInput, record: Mapping[str, Any]) -> None:
         if stac:
-            described[scene.name] = predicted_scene(scene.name, scene.source.grid.crs, record)
+            described[scene.name] = predicted_scene(
+                scene.name, scene.source.grid.crs, record, scene.attribution
+            )
         if on_done is not None:
             on_done(scene, record)
 
@@ -139,7 +141,7 @@ def run_predict(
             done = [described.get(scene.name) for scene in inputs.scenes]
             notes = write_stac(
                 out, "the given imagery", [one for one in done if one is not None], model,
-                "run.json",
+                "run.json", "If their date is known, give it with --imagery-date.",
             )  # fmt: skip
             report = replace(report, notes=(*report.notes, *notes))
     if not report.failures:
