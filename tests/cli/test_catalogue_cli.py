@@ -66,6 +66,21 @@ def test_what_is_reported(folder: Path) -> None:
     assert catalogue("scenes", "--strict").code == 3
 
 
+def test_a_remedy_names_the_command_that_has_the_option(folder: Path) -> None:
+    Path("coarse").mkdir()
+    write_tiny_bundle(folder / "tiny.rooftrace", gsd_m=0.4)
+    with rasterio.open("scenes/west/s.tif") as image:
+        profile = image.profile | {"transform": Affine(30, 0, 500_000, 0, -30, 9_000_000)}
+        data = image.read()
+    with rasterio.open("coarse/s.tif", "w", **profile) as image:
+        image.write(data)
+    done = catalogue("coarse", "--json")
+    assert done.code == 4
+    assert done.json["error"]["remedy"].endswith("with rooftrace predict --gsd.")
+    done = catalogue("coarse", "--json", name="predict")
+    assert done.json["error"]["remedy"].endswith("right one with --gsd.")
+
+
 @pytest.mark.campaign
 def test_a_flat_folder_is_a_catalogue(folder: Path) -> None:
     done = catalogue("scenes/west", "--json")

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli.commands import CommandList, command_name
+from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_options
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
-from rooftrace.core.text import is_utf8
+from rooftrace.core.text import in_command_terms, is_utf8
 from rooftrace.io.files import NOT_WRITABLE
 
 __all__ = ["app", "main"]
@@ -89,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        _fail(_translated(error, command_name(given)), as_json=as_json)
+        shown = _translated(error, command_name(given))
+        if given[0] in COMMANDS and "--" in shown.remedy:
+            shown.remedy = in_command_terms(shown.remedy, other_options(given[0]))
+        _fail(shown, as_json=as_json)
     if code == _STOPPED:
         people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)

@@ -117,6 +117,41 @@ def load_command(name: str) -> Any:
     return get_command(own)
 
 
+def other_options(name: str) -> dict[str, tuple[str, str]]:
+    """Return what remedies say for the options that a command does not have.
+
+    Many functions serve several commands, and name the option that most of them have.
+
+    Returns:
+        Terms for `in_command_terms`: keys of data for commands that read labelled data, and options
+        of `rooftrace predict`.
+    """
+    from rooftrace.labels.config import SourceConfig
+
+    own, predicts = _options(name), _options("predict")
+    command = "rooftrace predict"
+    terms = {one: (f"{command} --{one}", f"{command} --{one} {{}}") for one in predicts - own}
+    if "set" in own:
+        for key in SourceConfig.model_fields:
+            option = key.removesuffix("_m").replace("_", "-")
+            if option not in own and "kind" in own:
+                terms[option] = f"--set {key}=…", f"--set {key}={{}}"
+            elif option not in own:
+                terms[option] = f"the key {key} of the data", f"the key {key} of the data: {{}}"
+    return terms
+
+
+def _options(name: str) -> set[str]:
+    """Return the names of a command's options, and of its subcommands, without dashes."""
+    waiting, found = [load_command(name)], set()
+    while waiting:
+        command = waiting.pop()
+        names = [one for parameter in command.params for one in parameter.opts]
+        found |= {one[2:] for one in names if one.startswith("--")}
+        waiting += getattr(command, "commands", {}).values()
+    return found
+
+
 def _module(name: str) -> ModuleType:
     # A module cannot be named after a keyword of Python.
     return import_module(f"rooftrace.cli.{'import_model' if name == 'import' else name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ _VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|non
 
 _OPTION = re.compile(
     r"(?P<command>rooftrace [a-z]+ [^.;]*)?(?P<with>\bwith )?"
-    rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>{_VALUE}))?"
+    rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>\"[^\"]*\"|{_VALUE}))?"
 )
 
 
@@ -175,6 +175,25 @@ def in_page_terms(text: str) -> str:
         return joined + (value if named else f"{value} {where} {title}")
 
     return _OPTION.sub(field, text)
+
+
+def in_command_terms(text: str, terms: Mapping[str, tuple[str, str]]) -> str:
+    """Replace options that a command does not have.
+
+    Args:
+        text: Remedy of an error.
+        terms: Words for each such option without and with a value, `{}`, by its name without
+            dashes.
+    """
+
+    def own(found: re.Match[str]) -> str:
+        if found["name"] not in terms or found["command"]:
+            return found[0]
+        alone, valued = terms[found["name"]]
+        value = found["value"]
+        return (found["with"] or "") + (valued.format(value) if value else alone)
+
+    return _OPTION.sub(own, text)
 
 
 def _sentence_before(found: re.Match[str]) -> str:

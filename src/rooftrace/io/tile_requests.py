@@ -375,8 +375,12 @@ def _writing(path: Path) -> Iterator[None]:
     """Raise what the system raises while the block works on a file as ExportError."""
     try:
         yield
-    except OSError as error:
-        raise export_error(path, error) from error
+    except (OSError, ExportError) as error:
+        known = error if isinstance(error, ExportError) else export_error(path, error)
+        raise ExportError(
+            known.message,
+            remedy="Choose a folder with write permission and free space with --tile-cache.",
+        ) from error
 
 
 class _Slots:
@@ -402,7 +406,9 @@ class _Slots:
             for number in range(self._count):
                 path = self._folder / str(number)
                 is_new = not path.exists()
-                if (file := try_lock(path)) is not None:
+                with _writing(path):
+                    file = try_lock(path)
+                if file is not None:
                     break
             else:
                 stopped.wait(_SLOT_POLL_S)

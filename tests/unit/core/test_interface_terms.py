@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import rooftrace
-from rooftrace.core.text import API_PARAMETERS, in_api_terms, in_page_terms
+from rooftrace.cli.commands import other_options
+from rooftrace.core.text import API_PARAMETERS, in_api_terms, in_command_terms, in_page_terms
 
 FOLDER = Path(rooftrace.__file__).parent
 REACHING = (
@@ -135,3 +136,26 @@ def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:
     jobs = pytest.importorskip("rooftrace.rest.jobs")
     known = {name.replace("_", "-") for name in jobs.JobQuery.model_fields}
     assert known >= API_PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "expected"),
+    [
+        ("catalogue", "Give the right one with --gsd.",
+         "Give the right one with rooftrace predict --gsd."),
+        ("predict", "Give the right one with --gsd.", "Give the right one with --gsd."),
+        ("split", "Choose one, for example --zoom 19.",
+         "Choose one, for example --set zoom=19."),
+        ("split", "Set a part aside: rooftrace predict --zoom 3", None),
+        ("train", 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".',
+         ("Give it with the key layout of the data, for example the key layout of the data: "
+          '"a/{id}.jpg=b/{id}_gt.png".')),
+        ("evaluate", "Give it with --layout.", None),
+        ("export", "Use another engine with --engine.",
+         "Use another engine with rooftrace predict --engine."),
+    ],
+)  # fmt: skip
+def test_remedies_name_no_option_that_the_command_lacks(
+    command: str, text: str, expected: str | None
+) -> None:
+    assert in_command_terms(text, other_options(command)) == (expected or text)

@@ -78,9 +78,10 @@ def test_a_slot_of_another_user_is_explained(
     monkeypatch.setattr(os, "utime", refused)
     with (
         serving(lambda path: (503, {"Retry-After": "1"}, b"")) as server,
-        pytest.raises(ExportError, match=rf"{name} could not be written: Operation not permitted"),
+        pytest.raises(ExportError, match=rf"{name} could not be written: Operation not") as caught,
     ):
         client(tmp_path, connections=1).fetch(urls(server, 2))
+    assert "--tile-cache" in caught.value.remedy
 
 
 @pytest.mark.parametrize("status", [204, 404, 410])

@@ -361,6 +361,7 @@ def test_one_server_a_folder(store: JobStore, start: Start) -> None:
     with pytest.raises(ExportError, match="is being written to by process") as caught:
         JobRunner(store).start()
     assert "Stop that server" in caught.value.remedy
+    assert "rooftrace serve --jobs" in caught.value.remedy
 
 
 def write_protect(store: JobStore, *, on: bool) -> None:

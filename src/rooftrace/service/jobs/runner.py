@@ -316,7 +316,8 @@ class JobRunner:
                 held.enter_context(locked(folder / ".lock", f"The folder of jobs {folder}"))
             except ExportError as error:
                 raise ExportError(
-                    error.message, remedy="Stop that server, or name another folder for the jobs."
+                    error.message,
+                    remedy="Stop that server, or name another folder: rooftrace serve --jobs PATH",
                 ) from error
             self.store.recover()
             self._environment = _environment()
