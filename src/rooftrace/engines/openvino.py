@@ -23,7 +23,7 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.processor import CAP, this_processor
+from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Output
@@ -380,8 +380,8 @@ def _remedy_of_compiling(precision: str) -> str:
         return "Check input_px and input_multiple_px in its bundle.json."
     # OpenVINO chooses some kernels by the processor, and oneDNN then has none below the cap.
     return (
-        f"The processor is limited by {CAP}={processor.cap}, with which some networks do not run "
-        f"in {precision}: unset it, or use another --precision."
+        f"The processor is limited by {cap_setting(processor.cap)}, with which some networks do "
+        f"not run in {precision}: unset it, or use another --precision."
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Processor",
     "can_be_capped",
     "cap_instruction_set",
+    "cap_setting",
     "highest_shared",
     "this_processor",
 ]
@@ -135,7 +136,7 @@ class Processor:
 
     def to_json(self) -> dict[str, str]:
         """Return the record of the processor for run.json and other records."""
-        limited = {"limited_by": f"{CAP}={self.cap}"} if self.cap else {}
+        limited = {"limited_by": cap_setting(self.cap)} if self.cap else {}
         return {"name": self.name, "instruction_set": self.instruction_set, **limited}
 
     @property
@@ -154,6 +155,11 @@ def this_processor() -> Processor:
     allowed = cap if flags and cap in INSTRUCTION_SETS else ""
     processor = Processor(name, platform.machine().lower(), flags, allowed)
     return processor if processor.sets != processor.without_cap.sets else processor.without_cap
+
+
+def cap_setting(name: str) -> str:
+    """Return the setting of the environment that limits engines to an instruction set."""
+    return f"{CAP}={name}"
 
 
 def can_be_capped() -> bool:
@@ -178,7 +184,7 @@ def cap_instruction_set(name: str) -> None:
         raise ConfigError(
             f"This process has loaded an engine that uses {processor.instruction_set}, and cannot "
             f"change to {name}.",
-            remedy=f"Set {CAP}={name} before the process starts.",
+            remedy=f"Set {cap_setting(name)} before the process starts.",
         )
     os.environ[CAP] = name
 

@@ -34,10 +34,11 @@ NOT_WRITABLE = (*DISK_FULL, errno.EFBIG, errno.EROFS)
 """Codes of the system's errors that say that a file cannot be written."""
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: str | Path) -> bool:
     """Return whether a file exists; False also for names that no file can have."""
     try:
-        return path.is_file()
+        # Much faster than paths, and many images are looked for.
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
     except (OSError, ValueError):
         return False
 

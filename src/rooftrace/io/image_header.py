@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from rasterio.errors import RasterioError
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import list_and_count
 from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.files import is_file
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
 
     beside = (
         first(_mask_names(name), os.path.lexists),
-        first(_world_names(name, path.suffix), _is_file),
-        first([name + _METADATA_ENDING], _is_file),
+        first(_world_names(name, path.suffix), is_file),
+        first([name + _METADATA_ENDING], is_file),
     )
     found = [one for one in beside if one is not None]
     if path.suffix.lower() == ".vrt":
@@ -237,7 +237,7 @@ def _collect(path: Path, found: dict[Path, None]) -> None:
     # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
     with suppress(DataError, OSError):
         for part in _parts(path):
-            if part in found or not _is_file(part):
+            if part in found or not is_file(part):
                 continue
             found[part] = None
             if _is_vrt(part):
@@ -617,7 +617,7 @@ def check_sidecars(path: Path, header: Header) -> None:
         DataError: a sidecar is damaged; the message names it.
     """
     metadata = path.with_name(path.name + _METADATA_ENDING)
-    if _is_file(metadata):
+    if is_file(metadata):
         try:
             # Python's parser expands no external entities and stops at entity expansion attacks.
             text = metadata.read_text("utf-8", "replace")
@@ -643,7 +643,7 @@ def _world_file(path: Path) -> Path | None:
 
     https://gdal.org/en/stable/drivers/raster/wld.html
     """
-    return _first(path, _world_names(path.name, path.suffix), _is_file)
+    return _first(path, _world_names(path.name, path.suffix), is_file)
 
 
 def _world_names(name: str, suffix: str) -> list[str]:
@@ -663,14 +663,6 @@ def _first(path: Path, names: Iterable[str], is_there: Callable[[str], bool]) ->
         if is_there(file):
             return Path(file)
     return None
-
-
-def _is_file(path: str | Path) -> bool:
-    """Return whether there is a file; a name that is too long has none."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
-    except (OSError, ValueError):
-        return False
 
 
 def _check_world_file(world: Path, path: Path) -> None:

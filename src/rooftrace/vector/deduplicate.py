@@ -169,8 +169,8 @@ def match_detections(
         adjoin = _contact_m(first[both], second[both], gsd_m) >= _MEET_PX * gsd_m
         both, gsd_m = both[adjoin], gsd_m[adjoin]
         seen = (
-            _sees(outlines[known.scene[other[both]]], first[both], gsd_m),
-            _sees(outlines[new.scene[one[both]]], second[both], gsd_m),
+            _is_in_scene(outlines[known.scene[other[both]]], first[both], gsd_m),
+            _is_in_scene(outlines[new.scene[one[both]]], second[both], gsd_m),
         )
         meet[both] = np.where(same[both], ~(seen[0] & seen[1]), ~(seen[0] | seen[1]))
     same &= ~meet
@@ -353,7 +353,7 @@ def _contact_m(first: Polygons, second: Polygons, gsd_m: Floats) -> Floats:
     return np.asarray((shapely.area(near) + shapely.area(back)) / (2 * reach), np.float64)
 
 
-def _sees(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> Bools:
+def _is_in_scene(outlines: NDArray[np.object_], polygons: Polygons, gsd_m: Floats) -> Bools:
     """Return (n,) True where a scene sees a polygon of another scene.
 
     At least half of it lies in the scene's valid data, and the rest is at most `CUT_PX` wide.

@@ -181,12 +181,12 @@ def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons
         points = np.stack([x[inside], y[inside]], axis=1)
         if len(points):
             parts = [sources[at] for at in np.flatnonzero(shown[:, one]).tolist()]
-            found = np.any([_sees(source, plane, points) for source in parts], axis=0)
+            found = np.any([_shown_points(source, plane, points) for source in parts], axis=0)
             seen[one] = max(seen[one], found.mean())
     return seen
 
 
-def _sees(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]:
+def _shown_points(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]:
     """Return (n,) True for each point (n, 2) on the plane that an image shows."""
     grid = source.grid
     assert grid.crs is not None

@@ -46,7 +46,7 @@ class TrainingRecord:
 
     def __init__(self, bundle: ModelBundle, base: Path | None) -> None:
         self.bundle = bundle
-        self._base = base or recorded_base(bundle)
+        self._base = base or _recorded_base(bundle)
         self._data: DataConfig | None = None
         with suppress(ValidationError):
             self._data = DataConfig.model_validate(bundle.spec.training.get("data"))
@@ -121,7 +121,7 @@ class TrainingRecord:
             return None
 
 
-def recorded_base(bundle: ModelBundle) -> Path | None:
+def _recorded_base(bundle: ModelBundle) -> Path | None:
     """Return the folder where relative paths of the record start, if the run is still beside the
     bundle.
     """

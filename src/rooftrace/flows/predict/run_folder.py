@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.engines.processor import CAP, this_processor
+from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, locked
 from rooftrace.predict.checkpoint import CheckpointStore
@@ -339,7 +339,7 @@ def _is_other_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def _other_set(out: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
     wanted, used = earlier["instruction_set"], now["instruction_set"]
     has_it = wanted in this_processor().without_cap.sets
-    how = f"Set {CAP}={wanted}" if has_it else "Resume on a machine that has the first set"
+    how = f"Set {cap_setting(wanted)}" if has_it else "Resume on a machine that has the first set"
     return ConfigError(
         f"The run in {out} began with the instruction set {wanted or 'of a GPU'}, but the engine "
         f"{now['engine'][0]} uses {used or 'a GPU'} here. Its results would mix the answers of "
