@@ -21,7 +21,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import transform_points
+from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
@@ -179,7 +179,10 @@ def open_mask(
             f"{score} has {_size(beside.grid)}, but the mask {path} has {_size(source.grid)}.",
             remedy="Give the probabilities from which the mask was made.",
         )
-    if beside is not None and (distance := _pixels_apart(source.grid, beside.grid)) > _SAME_PX:
+    distance = 0.0
+    if beside is not None and source.grid.crs is not None and beside.grid.crs is not None:
+        distance = pixels_apart(source.grid, beside.grid)
+    if distance > _SAME_PX:
         raise DataError(
             f"{score} lies {distance:,.1f} pixels away from the mask {path}; the same pixels were "
             "expected.",
@@ -337,25 +340,6 @@ def _probabilities(raster: Raster, name: str) -> NDArray[np.float32] | NDArray[n
     return known
 
 
-def _pixels_apart(one: GeoGrid, other: GeoGrid) -> float:
-    """Return the largest distance of the corners of two grids of equal shape, in pixels.
-
-    It is 0 where a grid has no georeference, and infinite where one lies outside the range of the
-    other's coordinate system.
-    """
-    if one.crs is None or other.crs is None:
-        return 0.0
-    height, width = one.shape
-    corners = np.array([(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)])
-    world = np.stack(one.to_world(*corners.T), axis=1)
-    if not one.crs.equals(other.crs, ignore_axis_order=True):
-        world = transform_points(world, one.crs, other.crs)
-    there = other.to_pixels(world)
-    if not np.isfinite(there).all():
-        return math.inf
-    return float(np.hypot(*(there - corners).T).max())
-
-
 def _size(grid: GeoGrid) -> str:
     return f"{grid.height} rows × {grid.width} columns"
 
@@ -465,9 +449,9 @@ def run_vectorize(
     )
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
     origin = None if record is None else record.origin
-    resampled: tuple[str, ...] = ()
+    own_notes = list(source.notes)
     if record is not None and not record.is_of(source.grid):
-        resampled = (_resampled_note(mask, record, source.grid),)
+        own_notes.append(_resampled_note(mask, record, source.grid))
         record = None
     options = options or (source.default_options if record is None else record.options)
     options = replace(options, **(changes or {}))
@@ -512,7 +496,7 @@ def run_vectorize(
         pixels=pixels,
         seconds=time.perf_counter() - started,
         peak_rss_mb=peak_rss_mb(),
-        notes=(*source.notes, *resampled, *notes),
+        notes=(*own_notes, *notes),
     )
 
 

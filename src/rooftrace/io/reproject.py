@@ -183,6 +183,32 @@ def outline_pixels(grid: GeoGrid, other: GeoGrid) -> Floats:
     return other.to_pixels(_outline(grid, other.crs))
 
 
+def pixels_apart(one: GeoGrid, other: GeoGrid) -> float:
+    """Return the largest distance of the corners of two grids of equal shape, in pixels.
+
+    It is infinite where one lies outside the range of the other's coordinate system. Both have one.
+    """
+    assert one.crs is not None
+    assert other.crs is not None
+    height, width = one.shape
+    corners = np.array([(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)])
+    world = np.stack(one.to_world(*corners.T), axis=1)
+    if not one.crs.equals(other.crs, ignore_axis_order=True):
+        world = transform_points(world, one.crs, other.crs)
+    there = other.to_pixels(world)
+    return float(np.hypot(*(there - corners).T).max()) if np.isfinite(there).all() else np.inf
+
+
+def crs_units(metres: float, crs: CRS) -> float:
+    """Return a length in the units of a coordinate system, for tolerances and pixel sizes.
+
+    A degree has its length along the equator.
+    """
+    if crs.is_geographic:
+        return metres / METRES_PER_DEGREE
+    return metres / (crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0)
+
+
 def _outline(grid: GeoGrid, target: CRS) -> Floats:
     assert grid.crs is not None
     side = np.linspace(0, 1, _OUTLINE_POINTS)

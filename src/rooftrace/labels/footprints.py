@@ -28,7 +28,7 @@ from rooftrace.core.types import (
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import METRES_PER_DEGREE, degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_polygons
@@ -152,7 +152,7 @@ class LayerBuilder:
         if not self.crs.is_geographic or (grid.crs is not None and grid.crs.is_geographic):
             return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # The scene is in metres, the layer in degrees.
-        return _BEND_PX * (grid.gsd_m or 1.0) / METRES_PER_DEGREE
+        return crs_units(_BEND_PX * (grid.gsd_m or 1.0), self.crs)
 
 
 def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:

@@ -25,7 +25,7 @@ from shapely.geometry import (
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import GeoGrid
-from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import VectorFile, _declared, is_vector_file
 from rooftrace.io.vector_write import write_polygons
@@ -271,6 +271,12 @@ def test_an_edge_that_is_symmetric_about_an_inflection_is_bent() -> None:
 def test_the_same_system_changes_no_bit() -> None:
     given_ = array(box(0.1, 0.2, 0.3, 0.7))
     assert reprojected(given_, LONLAT, CRS.from_user_input("OGC:CRS84"), 1e-9) is given_
+
+
+def test_a_length_in_the_units_of_a_system() -> None:
+    feet = CRS.from_epsg(2263)
+    assert [crs_units(0.3048, crs) for crs in (UTM, feet)] == pytest.approx([0.3048, 1], rel=1e-5)
+    assert crs_units(111_320, LONLAT) == 1
 
 
 def test_bounds_in_degrees_and_without() -> None:

@@ -38,7 +38,7 @@ from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import METRES_PER_DEGREE
+from rooftrace.io.reproject import crs_units
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
@@ -524,8 +524,7 @@ class ComparisonScene(MapScene):
         bounds = shapely.total_bounds(geometry[inside if len(inside) else rows])
         if not np.isfinite(bounds).all():
             raise DataError(f"{self.files.polygons.name} has no buildings.")
-        unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-        pixel = _PIXEL_M / (METRES_PER_DEGREE if crs.is_geographic else unit)
+        pixel = crs_units(_PIXEL_M, crs)
         left, bottom, right, top = _widened(bounds).tolist()
         shape = (int((top - bottom) / pixel) + 1, int((right - left) / pixel) + 1)
         return GeoGrid(shape, Affine(pixel, 0, left, 0, -pixel, top), crs)

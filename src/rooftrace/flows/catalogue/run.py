@@ -37,8 +37,8 @@ from rooftrace.io.partitions import MANIFEST, PartitionedLayer
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import (
     CRS84,
-    METRES_PER_DEGREE,
     counted_from,
+    crs_units,
     degrees_box,
     first_longitude,
     reprojected,
@@ -482,7 +482,7 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
     with _explained(layer):
         crs = CRS.from_user_input(pyogrio.read_info(layer.polygons)["crs"])
-    bend_deg = _BEND_PX * layer.gsd_m / METRES_PER_DEGREE
+    bend_deg = crs_units(_BEND_PX * layer.gsd_m, CRS84)
     return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 

@@ -19,7 +19,7 @@ from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.files import write_table
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
-from rooftrace.io.reproject import METRES_PER_DEGREE, reprojected
+from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_formats import LayerChunk, LayerSettings
 from rooftrace.io.vector_write import write_layer
 from rooftrace.vector.compare import (
@@ -98,7 +98,7 @@ class Compared:
 
     @property
     def _tolerance(self) -> float:
-        return BEND_M / (METRES_PER_DEGREE if self.crs.is_geographic else 1.0)
+        return crs_units(BEND_M, self.crs)
 
     def columns(self, side: str, index: Ints) -> dict[str, NDArray[Any]]:
         """Return the attributes of some buildings of a side."""

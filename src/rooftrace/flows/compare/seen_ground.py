@@ -22,7 +22,7 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
     CRS84,
-    METRES_PER_DEGREE,
+    crs_units,
     outline_bounds,
     reprojected,
     split_at_180,
@@ -150,7 +150,8 @@ class _SeenArea:
 
     def share_of(self, plane: CRS, geometry: Polygons) -> Floats:
         """Return (n,) share of each building on the plane that lies in the area."""
-        degrees = split_at_180(reprojected(geometry, plane, CRS84, BEND_M / METRES_PER_DEGREE))
+        bend_deg = crs_units(BEND_M, CRS84)
+        degrees = split_at_180(reprojected(geometry, plane, CRS84, bend_deg))
         share = np.zeros(len(geometry))
         known = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
         share[known] = self._share_inside(degrees[known])
