@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import degrees_text, outline_bounds, pixels_apart, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.mask_values import LabelRule
@@ -78,6 +77,7 @@ class RasterPredictions:
         colours: Rule for reading masks in colours; None where there is no palette.
         building_class: Class index of the probabilities.
         threshold: Threshold on probabilities; None for masks.
+        values: Values besides 0 of all files; None if not all have been read.
     """
 
     files: Mapping[str, tuple[Path, ...]]
@@ -85,6 +85,7 @@ class RasterPredictions:
     colours: LabelRule | None
     building_class: int
     threshold: float | None
+    values: frozenset[int] | None = None
 
     @classmethod
     def of(
@@ -105,16 +106,20 @@ class RasterPredictions:
         """
         paths = list(dict.fromkeys(path for each in files.values() for path in each))
         count = min(_LOOKED_AT, len(paths))
-        looked_at = [
-            open_raster(paths[i * len(paths) // count], palette="indices") for i in range(count)
-        ]
-        shades = any(source.dtype.kind == "f" for source in looked_at)
+        looked_at = [paths[i * len(paths) // count] for i in range(count)]
+        shades = any(open_raster(path, palette="indices").dtype.kind == "f" for path in looked_at)
+        values = None
         if not shades and threshold is not None and len(classes) == 2:
             # Files without a building do not show which of both they are, so that all may be read.
-            sources = (open_raster(path, palette="indices") for path in paths)
-            shades = any(
-                len(_buildings(_values(source))) > 1 for source in chain(looked_at, sources)
-            )
+            every: set[int] = set()
+            for path in dict.fromkeys([*looked_at, *paths]):
+                found = _values(open_raster(path, palette="indices"))
+                every.update(found)
+                shades |= len(_buildings(found)) > 1
+                if shades:
+                    break
+            else:
+                values = frozenset(every)
         if shades and len(classes) > 2:
             raise ConfigError(
                 f"{paths[0]} holds probabilities of one class, but the labels have the classes "
@@ -123,7 +128,7 @@ class RasterPredictions:
             )
         least = (_DEFAULT_THRESHOLD if threshold is None else threshold) if shades else None
         colours = rule if rule.palette is not None else None
-        return cls(files, classes, colours, building_class, least)
+        return cls(files, classes, colours, building_class, least, values)
 
     def on(self, scene_id: str, grid: GeoGrid) -> SceneMask:
         """Return the predictions for a scene on its grid.
@@ -164,6 +169,8 @@ class RasterPredictions:
     @cached_property
     def _has_other_values(self) -> bool:
         """True if a file holds another value than 0 and 255: 255 is then unknown in all files."""
+        if self.values is not None:
+            return not self.values <= {NODATA}
         for path in dict.fromkeys(path for each in self.files.values() for path in each):
             # A file that cannot be read, or is no mask, is reported with its scene.
             with suppress(DataError):
@@ -250,25 +257,13 @@ def match_rasters_by_location(
     return files, tuple(path for path in rasters if path not in used)
 
 
-def same_grid(one: GeoGrid, other: GeoGrid) -> bool:
-    """Return True if two grids have the same pixels at the same positions."""
-    if one.shape != other.shape or one.crs is None or other.crs is None:
-        return False
-    if not one.crs.equals(other.crs, ignore_axis_order=True):
-        return False
-    height, width = one.shape
-    cols, rows = np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height])
-    there = other.to_pixels(np.stack(one.to_world(cols, rows), axis=1))
-    return bool(np.abs(there - np.stack([cols, rows], axis=1)).max() < _SAME_PX)
-
-
 def _lies_on(source: RasterFile, grid: GeoGrid) -> bool:
     """Return True if a raster has a scene's own pixels; False if it covers the same ground
     otherwise.
     """
     own = source.grid
     if own.crs is not None and grid.crs is not None:
-        return same_grid(own, grid)
+        return own.shape == grid.shape and pixels_apart(own, grid) < _SAME_PX
     if own.shape == grid.shape:
         return True
     raise LayoutError(
