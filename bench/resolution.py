@@ -62,8 +62,8 @@ def averaged(data: Path, place: str, gsd_m: float) -> tuple[Raster, Any]:
     buildings = rasterize(shapes, grid.shape, transform=grid.transform, dtype="uint8")
     fine = ArraySource((buildings * np.uint8(255))[None])
     whole = Window.whole(scaling.model_shape(grid.shape))
-    pixels, valid = Resampler(source, scaling, (0.0, 0.0, 0.0)).read(whole)
-    inside, _ = Resampler(fine, scaling, (0.0,)).read(whole)
+    pixels, valid = Resampler(source, scaling).read(whole)
+    inside, _ = Resampler(fine, scaling).read(whole)
     return Raster(pixels, valid, GeoGrid(whole.shape_yx)), inside[0] >= 128
 
 

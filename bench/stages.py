@@ -190,7 +190,7 @@ def _pixels(
     image = open_raster(here.path).read().data
     coarser = WorkingScales((here.grid.gsd_m or 0.3) * RESAMPLED_BY)
     scaling = scaling_for(here.grid, coarser)
-    resampler = Resampler(ArraySource(image, here.grid), scaling, here.spec.mean)
+    resampler = Resampler(ArraySource(image, here.grid), scaling)
     small = Window.whole(resampler.shape_yx)
     clock.time("resample", lambda: resampler.read(small))
     coarse = np.zeros((1, *small.shape_yx), np.uint16)

@@ -99,9 +99,7 @@ def detect_keypoints(
     Raises:
         DataError: The image cannot be read.
     """
-    pixels = Resampler(
-        scene.image, _scaling(scene, gsd_m, assumed_gsd_m), (0.0,) * scene.image.bands
-    )
+    pixels = Resampler(scene.image, _scaling(scene, gsd_m, assumed_gsd_m))
     whole = Window.whole(pixels.shape_yx)
     parts, hashed = [_none()], NO_HASH
     for number, core in enumerate(_blocks(whole), start):

@@ -54,6 +54,10 @@ _NOMINAL = 1.05
 """Ratio accepted beyond the limits, because zoom levels are nominal: 0.0742 m is a quarter of
 0.3 m."""
 
+_SQUARE = 1e-6
+"""Relative difference of the sides of a pixel up to which it counts as square: they are measured on
+the ground, with a numerical error."""
+
 _STEPS = 256
 _SOURCE_STRIP_PX = 4 * 2**20
 """Number of source pixels in memory at a time while they are resampled."""
@@ -110,6 +114,31 @@ def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
     return min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1
 
 
+def working_metres(
+    grid: GeoGrid, scales: WorkingScales, gsd_m: float | None = None
+) -> tuple[tuple[float, float], float] | None:
+    """Return the metres per pixel of an image, down and along, and those of the model on it.
+
+    Each axis has a scale of its own where pixels are not square. The model chooses its metres per
+    pixel by the larger side.
+
+    Args:
+        grid: Grid of the image.
+        scales: Metres per pixel at which the model works.
+        gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
+
+    Returns:
+        None if the metres per pixel of the image are not known.
+    """
+    own_m = grid.gsd_m if gsd_m is None else gsd_m
+    if own_m is None:
+        return None
+    sides_m = grid.gsd_yx_m if gsd_m is None else None
+    if sides_m is None or max(sides_m) <= (1 + _SQUARE) * min(sides_m):
+        sides_m = own_m, own_m
+    return sides_m, scales.for_image(max(sides_m))
+
+
 def scaling_for(
     grid: GeoGrid,
     scales: WorkingScales | None,
@@ -122,8 +151,7 @@ def scaling_for(
 
     Args:
         grid: Grid of the image.
-        scales: Metres per pixel at which the model works; None leaves the image as it is. Pixels
-            that are not square have the larger of their sides as the image's metres per pixel.
+        scales: Metres per pixel at which the model works; None leaves the image as it is.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
         scale: Factor for the rows and columns of the image, given by the user; overrides all
             metres.
@@ -138,16 +166,16 @@ def scaling_for(
         return _scaling_by(scale, name)
     if scales is None:
         return Scaling()
-    gsd_yx_m = (gsd_m, gsd_m) if gsd_m is not None else grid.gsd_yx_m
-    if gsd_yx_m is None:
+    metres = working_metres(grid, scales, gsd_m)
+    if metres is None:
         return Scaling(
             note=f"{name} has no metres per pixel: assumed to be the model's {scales.gsd_m:g} m. "
             "If that is wrong, give the right value with --gsd."
         )
+    gsd_yx_m, model_gsd_m = metres
     own, width = map(plain_number, gsd_yx_m)
     if width != own:
         own = f"{own} × {width} (height × width)"
-    model_gsd_m = scales.for_image(max(gsd_yx_m))
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
     if max(gsd_yx_m) > scales.gsd_m * COARSEST_RATIO * _NOMINAL:
         coarsest_m = plain_number(scales.gsd_m * COARSEST_RATIO)
@@ -193,16 +221,18 @@ def _scaling_by(scale: float, name: str) -> Scaling:
 class Resampler:
     """Reader of windows of a source at the model's resolution.
 
+    Nodata pixels have the value 0 and do not affect their neighbours, as in training
+    (`samples.augment.warp`): a network that was trained with black nodata misses buildings beside
+    nodata of another colour.
+
     Args:
         source: Image, read from one thread at a time.
         scaling: Number of source pixels per model pixel.
-        fill: (band,) value of nodata pixels, chosen so that the network sees nothing there.
     """
 
-    def __init__(self, source: RasterSource, scaling: Scaling, fill: tuple[float, ...]) -> None:
+    def __init__(self, source: RasterSource, scaling: Scaling) -> None:
         self._source = source
         self._scaling = scaling
-        self._fill = np.asarray(fill)
         self.shape_yx = scaling.model_shape(source.grid.shape)
 
     def read(
@@ -281,8 +311,10 @@ class Resampler:
         elif not known.any():
             valid[:] = False
         else:
-            valid[:] = _resize(known.astype(np.uint8) * np.uint8(255), window.shape_yx, box) >= 128
-            self._neutralise(data, valid)
+            share = _resize(known.astype(np.uint8) * np.uint8(255), window.shape_yx, box)
+            valid[:] = share >= 128
+            _divide(data, share, valid & (share < 255))
+            data[:, ~valid] = 0
 
     def _read_source(
         self, window: Window, watch: Callable[[Window, Raster], None] | None
@@ -292,14 +324,8 @@ class Resampler:
             watch(window, raster)
         data = raster.data
         if not raster.valid.all():
-            data = np.array(data)
-            self._neutralise(data, raster.valid)
+            data = np.where(raster.valid, data, data.dtype.type(0))
         return data, raster.valid
-
-    def _neutralise(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        unknown = ~valid
-        for band, value in zip(data, self._fill.astype(data.dtype)):
-            band[unknown] = value
 
 
 def _resize(
@@ -321,6 +347,15 @@ def _resize(
     if band.dtype.kind in "ui" and not whole:
         resized = np.rint(resized)
     return resized.astype(band.dtype, copy=False)
+
+
+def _divide(data: NDArray[Any], share: NDArray[np.uint8], where: NDArray[np.bool_]) -> None:
+    """Divide sums over valid pixels by the share of these, in 255ths: nodata has no weight."""
+    means = data[:, where] * (np.float32(255) / share[where])
+    if data.dtype.kind in "ui":
+        limits = np.iinfo(data.dtype)
+        means = np.rint(means).clip(limits.min, limits.max)
+    data[:, where] = means
 
 
 def enlarge(

@@ -73,7 +73,7 @@ def predict_mask(
     """
     scaling = scaling_for(pixels.grid, spec.scales, gsd_m=gsd_m)
     source = ArraySource(pixels.data, pixels.grid, pixels.valid)
-    resampler = Resampler(source, scaling, spec.mean)
+    resampler = Resampler(source, scaling)
     tile_px = spec.input_px or max(_TILE_PX, spec.input_multiple_px)
     overlap_px = min(_OVERLAP_PX, tile_px // 4)
     tiles = plan_tiles(

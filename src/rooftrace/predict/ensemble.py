@@ -221,7 +221,7 @@ class RescaledEngine:
         return size
 
     def _resampled(self, tile: NDArray[Any], own_yx: tuple[int, int]) -> NDArray[Any]:
-        resampler = Resampler(ArraySource(tile), self._scaling, self._spec.mean)
+        resampler = Resampler(ArraySource(tile), self._scaling)
         return resampler.read(Window.whole(own_yx))[0]
 
     def _enlarged(

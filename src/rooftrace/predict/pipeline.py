@@ -261,7 +261,7 @@ class _SceneReader:
         self.scene = scene
         self.plan = plan
         self._only = range(plan.block_count) if only is None else only
-        self._resampler = Resampler(plan.source, plan.scaling, plan.spec.mean)
+        self._resampler = Resampler(plan.source, plan.scaling)
         self._reading = 0
         """Number of the block whose tiles are being read."""
 

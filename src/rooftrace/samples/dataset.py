@@ -20,6 +20,7 @@ from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window, WorkingScales
+from rooftrace.io.resample import working_metres
 from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import (
@@ -191,16 +192,11 @@ def full_scale_of(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
-_SQUARE = 0.01
-"""Relative difference of the sides of a pixel up to which it counts as square. The sides differ by
-up to 0.7 % in Web Mercator, and by far more in degrees."""
-
-
 def model_scale(scene: Scene, scales: WorkingScales | None) -> tuple[float, float]:
     """Return scene pixels per model pixel, down and along; 1 if the model has no ground sample
     distance.
 
-    Each axis has a scale of its own where pixels are not square, as in `io.resample.scaling_for`.
+    The rule is that of predictions, `io.resample.working_metres`.
 
     Args:
         scene: Scene.
@@ -211,16 +207,13 @@ def model_scale(scene: Scene, scales: WorkingScales | None) -> tuple[float, floa
     """
     if scales is None:
         return 1.0, 1.0
-    if scene.gsd_m is None:
+    metres = working_metres(scene.image.grid, scales, scene.stated_gsd_m)
+    if metres is None:
         raise GeoreferenceError(
             f"The metres per pixel of {scene.image.name} are needed, but it has no CRS.",
             remedy="Give gsd_m for its folder, or leave out data.gsd_m to train without metres.",
         )
-    down_m, along_m = scene.gsd_m, scene.gsd_m
-    sides_m = scene.image.grid.gsd_yx_m if scene.stated_gsd_m is None else None
-    if sides_m is not None and max(sides_m) > (1 + _SQUARE) * min(sides_m):
-        down_m, along_m = sides_m
-    model_m = scales.for_image(max(down_m, along_m))
+    (down_m, along_m), model_m = metres
     return model_m / down_m, model_m / along_m
 
 

@@ -14,12 +14,13 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from memory_sets import set_of
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window, WorkingScales
-from rooftrace.io.resample import scaling_for
+from rooftrace.io.resample import Resampler, scaling_for
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
@@ -255,6 +256,19 @@ def test_the_colour_of_nodata_takes_no_part(tmp_path: Path) -> None:
     assert not sample.image[:, ~sample.valid].any()
 
 
+def test_nodata_looks_in_training_as_in_predictions(tmp_path: Path) -> None:
+    image, mask = random_pair(1, (40, 40))
+    image[:, :, 20:] = 255
+    write(tmp_path, "a", image, mask)
+    source = source_of(tmp_path, nodata=(255, 255, 255))
+    (tile,) = tiles_of(source, 0.5, crop_px=40)
+    scene = next(iter(source))
+    scaling = scaling_for(scene.image.grid, WorkingScales(0.5))
+    pixels, valid = Resampler(scene.image, scaling).read(Window(0, 0, 40, 40))
+    np.testing.assert_array_equal(tile.image, pixels)
+    np.testing.assert_array_equal(tile.valid, valid)
+
+
 def test_samples_look_for_places_with_data(tmp_path: Path) -> None:
     image, mask = random_pair(1, (200, 200))
     image[:, :, 80:] = 0
@@ -374,6 +388,18 @@ def test_pixels_of_an_unknown_class_keep_their_colours(tmp_path: Path) -> None:
     assert (tile.image[:, 8:] == 120).all()
     assert not tile.valid[:8].any()
     assert tile.valid[8:16].all()
+
+
+@pytest.mark.parametrize(("crs", "is_square"), [("EPSG:32632", True), ("EPSG:3857", False)])
+def test_training_has_the_scales_of_predictions(crs: str, is_square: bool) -> None:
+    grid = GeoGrid((96, 96), Affine(0.3, 0, 500_000, 0, -0.3, 6_600_000), CRS.from_user_input(crs))
+    scene = Scene("a", ArraySource(np.zeros((3, 96, 96), np.uint8), grid), None, "", grid.gsd_m)
+    found = model_scale(scene, WorkingScales(1.0))
+    predicted = scaling_for(grid, WorkingScales(1.0)).scale_yx
+    # Predictions round to 256ths of a pixel.
+    assert found == pytest.approx(predicted, abs=0.5 / 256)
+    assert grid.gsd_m is not None
+    assert (found == (1.0 / grid.gsd_m, 1.0 / grid.gsd_m)) == is_square
 
 
 def write_disc_in_degrees(folder: Path) -> SceneSet:

@@ -282,7 +282,7 @@ class _Scenes:
         scene: Scene = self._source.open_scene(self._entries[number])
         plan = plan_scene(scene.image, self._spec, SceneOptions(gsd_m=scene.stated_gsd_m))
         self._notes.update(dict.fromkeys(plan.notes))
-        return Resampler(plan.source, plan.scaling, self._spec.mean)
+        return Resampler(plan.source, plan.scaling)
 
 
 def _corners(shape_yx: tuple[int, int], side: int) -> Iterator[tuple[int, int]]:
