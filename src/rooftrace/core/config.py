@@ -239,6 +239,23 @@ def find_paths(
                     yield from find_paths(entry, inner, (*here, index))
 
 
+def replace_paths(config: C, change: Callable[[str], str]) -> C:
+    """Return a configuration with each of its paths changed, see `find_paths`."""
+    for key, text in list(find_paths(config.model_dump(), type(config))):
+        config = _replaced(config, key, change(text))
+    return config
+
+
+def _replaced(value: Any, key: Sequence[str | int], text: str) -> Any:
+    """Return a copy of a configuration, or of a tuple of these, with the value at a key."""
+    if not key:
+        return text
+    first, *rest = key
+    if isinstance(first, int):
+        return (*value[:first], _replaced(value[first], rest, text), *value[first + 1 :])
+    return value.model_copy(update={first: _replaced(getattr(value, first), rest, text)})
+
+
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the models in an annotation, such as the one in `tuple[Model, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -11,7 +11,14 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config, PathField, did_you_mean, expand_path
+from rooftrace.core.config import (
+    Config,
+    PathField,
+    did_you_mean,
+    expand_path,
+    find_paths,
+    replace_paths,
+)
 from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.io.legend import NODATA, Colour, filled_colours
 from rooftrace.io.nodata import NodataRule
@@ -231,22 +238,12 @@ class SourceConfig(Config):
 
         Relative ones begin in the current folder, as those of the command line do.
         """
-        given = {"path": self.path, "images": self.images}
-        return tuple(
-            expand_path(text, Path.cwd(), key=key)
-            for key, text in given.items()
-            if text is not None
-        )
+        found = find_paths(self.model_dump(), SourceConfig)
+        return tuple(expand_path(text, Path.cwd(), key=str(key[-1])) for key, text in found)
 
     def absolute(self) -> SourceConfig:
         """Return the same set with absolute paths, which are the same from every folder."""
-        images = None if self.images is None else absolute_text(self.images)
-        return self.model_copy(update={"path": absolute_text(self.path), "images": images})
-
-    def relative_to(self, base: Path) -> SourceConfig:
-        """Return the same set with paths relative to a folder, see `relative_text`."""
-        images = None if self.images is None else relative_text(self.images, base)
-        return self.model_copy(update={"path": relative_text(self.path, base), "images": images})
+        return replace_paths(self, absolute_text)
 
 
 class DataConfig(Config):
@@ -269,15 +266,6 @@ class DataConfig(Config):
     replay: tuple[SourceConfig, ...] = ()
     labels: LabelConfig = LabelConfig()
     cache_mb: Annotated[int, Field(ge=0)] = 4096
-
-    def relative_to(self, base: Path) -> DataConfig:
-        """Return the same sets with paths relative to a folder, see `relative_text`."""
-        sets = {
-            name: tuple(one.relative_to(base) for one in getattr(self, name))
-            for name in ("train", "val", "replay")
-        }
-        split = None if self.split is None else relative_text(self.split, base)
-        return self.model_copy(update={**sets, "split": split})
 
 
 def absolute_text(path: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config, KindConfig
+from rooftrace.core.config import Config, KindConfig, replace_paths
 from rooftrace.core.early_stopping import Mode, StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import WorkingScales
@@ -439,7 +440,9 @@ class TrainConfig(Config):
         return self
 
     def _check_clicks(self) -> None:
-        """Raise ValueError for keys that a click network does not have."""
+        """Raise ValueError for keys that a click network does not have: its encoder is not trained,
+        and its decoder does not come from the start model.
+        """
         if self.data.labels.channels != 1:
             raise ValueError(
                 "clicks segments one building, so it needs two classes; data.labels.classes has "
@@ -449,6 +452,15 @@ class TrainConfig(Config):
             ("separation", self.separation is not None, "leave it out"),
             ("refine", self.refine is not None, "leave it out"),
             ("export.int8", self.export.int8, "set it to false"),
+            (
+                "export.weights",
+                self.export.weights and "weights" in self.export.model_fields_set,
+                "leave it out",
+            ),
+            ("optimizer.encoder_lr", self.optimizer.encoder_lr is not None, "leave it out"),
+            ("optimizer.start_share", self.optimizer.start_share > 0, "leave it out"),
+            # That of a start model is filled in, also where no user gave it.
+            ("model.dropout", self.model.dropout > 0 and self.model.start is None, "leave it out"),
             ("watch.panel", self.watch.panel > 0, "set it to 0"),
             ("devices or nodes", self.processes > 1, "train on one device"),
         ):
@@ -485,15 +497,7 @@ class TrainConfig(Config):
 
         Paths are relative to the folder `base`, see `labels.config.relative_text`.
         """
-        start = self.model.start
-        if start is not None:
-            start = relative_text(start, base)
-        return self.model_copy(
-            update={
-                "data": self.data.relative_to(base),
-                "model": self.model.model_copy(update={"start": start}),
-            }
-        )
+        return replace_paths(self, partial(relative_text, base=base))
 
     def relative_to(self, base: Path) -> dict[str, object]:
         """Return plain data for the record, with the folder that relative paths start from."""

@@ -28,9 +28,13 @@ from rooftrace.flows.finetune import (  # noqa: E402
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
+from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
+from rooftrace.metrics.tiled_evaluation import evaluate_scenes  # noqa: E402
 from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
+from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.testing import write_pairs  # noqa: E402
+from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
@@ -161,6 +165,10 @@ def test_a_bundle_records_paths_without_the_folders_above_the_work(tmp_path: Pat
         "data", "run/replay",
     ]  # fmt: skip
     assert str(tmp_path) not in record.model_dump_json()
+    update = {"encoder_weights": str(tmp_path / "work/e.safetensors")}
+    weights = config.model.model_copy(update=update)
+    record = config.model_copy(update={"model": weights}).without_home(tmp_path / "work")
+    assert record.model.encoder_weights == "e.safetensors"
     # The run itself keeps them, so that it is resumed from any folder.
     assert started.data.train[0].path == str(tmp_path / "work/data")
 
@@ -277,6 +285,29 @@ def tuned(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Finetu
             SourceConfig(path=str(folder / "data")), folder / "run", model=str(tiny_run.bundle),
             minutes=1, overrides=FAST, console=Console(file=lines),
         )  # fmt: skip
+
+
+@pytest.mark.campaign
+def test_int8_is_judged_at_the_final_threshold(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def evaluate(source: Any, spec: BundleSpec, run: Any) -> PixelCounts:
+        judged.append(spec.threshold)
+        return evaluate_scenes(source, spec, run)
+
+    monkeypatch.setattr(export_bundle, "evaluate_scenes", evaluate)
+    write_pairs(tmp_path / "data", range(20, 28), shape_yx=(128, 128), gsd_m=0.3)
+    tuned = run_finetune(
+        SourceConfig(path=str(tmp_path / "data")), tmp_path / "run", model=str(tiny_run.bundle),
+        minutes=1,
+        overrides=[*FAST, "export.int8=true", "export.int8_samples=4", "export.int8_max_drop=1.0"],
+    )  # fmt: skip
+    spec = read_bundle(tuned.bundle).spec
+    assert [one.precision for one in spec.variants] == ["int8"]
+    assert judged[-1] == spec.threshold
+    assert judged[0] != spec.threshold
 
 
 @pytest.mark.campaign
