@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -324,6 +324,7 @@ def run_finetune(
     """
     try:
         from rooftrace.models.start import DEFAULT_START, read_start
+        from rooftrace.train.export_bundle import add_int8, remove_int8
         from rooftrace.train.finetune import finetune_config, fit_to_minutes
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
@@ -380,6 +381,8 @@ def run_finetune(
         )  # fmt: skip
         bundle = trained.best["best_iou"][2]
         if spec.is_binary:
+            # The threshold is that of the graph; the variant is judged at it.
+            int8 = remove_int8(bundle) if config.export.int8 else None
             few = len(scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT
             chosen = run_threshold(
                 bundle, [data], bundle, metric="iou", split=f"{parts.path}:val", images=images,
@@ -388,6 +391,8 @@ def run_finetune(
             found = "that of the start model" if few else "on whole images"
             for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
                 print_plain(console, note)
+            if config.export.int8:
+                add_int8(config, bundle, int8, base=base, notify=partial(print_plain, console))
         held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
         print_plain(console, f"comparing with the start model on {held_out}")
         evaluation = run_evaluate(

@@ -30,7 +30,13 @@ from rooftrace.metrics.image_counts import rasterize_polygons
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
-from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
+from rooftrace.models.bundle import (
+    GRAPH_NAME,
+    WEIGHTS_NAME,
+    ModelBundle,
+    read_bundle,
+    write_bundle,
+)
 from rooftrace.models.clicks import CLICK_BANDS, Click, draw_clicks
 from rooftrace.models.export import (
     ExportableModel,
@@ -47,7 +53,7 @@ from rooftrace.samples.dataset import EvalTiles
 from rooftrace.tiling.blend import quantise
 from rooftrace.train.checkpoint import load_weights
 from rooftrace.train.config import ExportConfig, TrainConfig
-from rooftrace.train.datamodule import TrainingData
+from rooftrace.train.datamodule import TrainingData, open_data
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
@@ -571,8 +577,50 @@ def _check_parity(network: Run, engine: Run, batch: NDArray[Any], name: str) -> 
         )
 
 
+def remove_int8(path: Path) -> tuple[bytes, bytes] | None:
+    """Remove the int8 variant of an exported bundle, and return its files; None if it has none."""
+    bundle = read_bundle(path)
+    if not bundle.spec.variants:
+        return None
+    parts = {name: part for name, part in bundle.parts.items() if name not in _INT8_FILES}
+    write_bundle(path, bundle.spec.model_copy(update={"variants": ()}), parts)
+    xml, weights = (bundle.part(name) for name in _INT8_FILES)
+    return xml, weights
+
+
+def add_int8(
+    config: TrainConfig,
+    path: Path,
+    files: tuple[bytes, bytes] | None,
+    *,
+    base: Path,
+    notify: Notify,
+) -> None:
+    """Add the int8 variant to a bundle if it is nearly as good at the bundle's threshold.
+
+    Args:
+        config: Configuration of the run.
+        path: Bundle without an int8 variant.
+        files: Files of the variant if they are known, see `remove_int8`.
+        base: Folder that relative paths of the configuration start from.
+        notify: Function called with each line of progress.
+    """
+    bundle, data = read_bundle(path), open_data(config, base)
+    graph = bundle.part(GRAPH_NAME)
+    made = int8_variant(config.export, data, bundle.spec, graph, notify, files)
+    if made is not None:
+        variant, parts = made
+        spec = bundle.spec.model_copy(update={"variants": (variant,)})
+        write_bundle(path, spec, {**bundle.parts, **parts})
+
+
 def int8_variant(
-    config: ExportConfig, data: TrainingData, spec: BundleSpec, graph: bytes, notify: Notify
+    config: ExportConfig,
+    data: TrainingData,
+    spec: BundleSpec,
+    graph: bytes,
+    notify: Notify,
+    files: tuple[bytes, bytes] | None = None,
 ) -> tuple[Variant, dict[str, bytes]] | None:
     """Return the int8 variant if it is nearly as good as the graph on every validation folder.
 
@@ -585,13 +633,15 @@ def int8_variant(
         spec: Contract with its threshold.
         graph: The graph of the bundle.
         notify: Function called with each line of progress.
+        files: Files of the variant; by default the graph is quantised.
 
     Returns:
         The variant with the loss of IoU on each folder, and its parts; None if that is too much.
     """
-    plain = data.samples.unchanged(config.int8_samples)
-    notify(f"quantising to int8 with {len(plain)} samples")
-    files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
+    if files is None:
+        plain = data.samples.unchanged(config.int8_samples)
+        notify(f"quantising to int8 with {len(plain)} samples")
+        files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
     after = _iou_by_folder(data, spec, OpenVinoEngine(spec, files, "int8", "int8"))
     unmeasured = [source.name for source in data.val if source.name not in after]
     if unmeasured:
