@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rooftrace.cli.data_options import DATA, takes_data
+from rooftrace.cli.data_options import DATA, source_config, takes_data
 from rooftrace.cli.option_groups import CheckedCommand, LabelledGroup, with_groups
 from rooftrace.cli.options import Json, ModelFile, Threshold, option
 from rooftrace.cli.show import answered, bar, people, print_json, say
@@ -71,6 +71,13 @@ def choose_next(
         option(
             DATA, metavar="DATA",
             help="Labelled data; its images and those that resemble them are not needed again.",
+        ),
+    ] = None,
+    labelled_settings: Annotated[
+        list[str] | None,
+        option(
+            DATA, "--labelled-set", metavar="KEY=VALUE",
+            help="Value of the data card of the --labelled set, such as gsd_m=0.5; repeatable.",
         ),
     ] = None,
     out: Annotated[
@@ -153,9 +160,12 @@ def choose_next(
         )
     if out is not None:
         check_list_path(out)
-    others = None
-    if labelled is not None:
-        others = SourceConfig(path=str(labelled), gsd_m=data.gsd_m, nodata=data.nodata)
+    if labelled is None and labelled_settings:
+        raise ConfigError(
+            "--labelled-set was given without --labelled.",
+            remedy="Add --labelled DATA, or use --set for the images to choose from.",
+        )
+    others = None if labelled is None else source_config(labelled, labelled_settings)
     server = None if push_to is None else _server(push_to, project, token)
     taken: frozenset[str] = frozenset()
     if server is not None:
