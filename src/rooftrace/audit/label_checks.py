@@ -24,6 +24,12 @@ from rooftrace.audit.facts import (
     share,
 )
 from rooftrace.core.text import plural
+from rooftrace.labels.hidden_background import (
+    HIDDEN_DETAIL,
+    HIDDEN_REMEDY,
+    describe_hidden,
+    hides_background,
+)
 from rooftrace.labels.source import SceneSet
 
 _EMPTY_NOTE, _EMPTY_WARNING = 0.1, 0.5
@@ -72,10 +78,6 @@ def no_building(context: FindingContext) -> Finding | None:
     )
 
 
-_HIDDEN = 0.05
-"""Mean unknown share of labels from which a background that never occurs is taken as hidden."""
-
-
 def inverted(context: FindingContext) -> Finding | None:
     """Find labels in which background and building may be swapped."""
     total = sum(context.class_px)
@@ -83,15 +85,14 @@ def inverted(context: FindingContext) -> Finding | None:
     if len(context.source.classes) != 2 or built < _INVERTED * total or not built:
         return None
     unknown = float(np.mean([label.unknown_share for _, label in context.labelled]))
-    if built == total and unknown >= _HIDDEN:
+    if hides_background(built, total, unknown):
         return make_finding(
             "label.inverted",
             "warning",
-            f"All known pixels are labelled as building, and {share(unknown, 1)} are unknown",
+            describe_hidden(unknown),
             [f for f, _ in context.labelled],
-            detail="Transparency or a nodata value probably hides the background. A model would "
-            "learn that everything is a building.",
-            remedy="Save the masks without transparency, with the background in its own value.",
+            detail=HIDDEN_DETAIL,
+            remedy=HIDDEN_REMEDY,
             by=lambda f: f.label.unknown_share if isinstance(f.label, LabelFacts) else 0.0,
         )
     return make_finding(

@@ -29,6 +29,7 @@ from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.ground_truth import Instances
+from rooftrace.labels.hidden_background import check_background
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, read_split
@@ -103,7 +104,8 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
 
     Raises:
         DataError and its kinds: See `labels.kinds.open_source` and `samples.dataset`; also for a
-            set without labels, and if there is nothing to validate on.
+            set without labels, for labels that hide the background, and if there is nothing to
+            validate on.
         BandMismatch: The images of two sets differ in bands or dtype.
         ConfigError: Two validation sets have the same name; or a normalisation or full scale does
             not fit the images.
@@ -241,6 +243,7 @@ def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
             f"{len(source.unlabelled)}).",
             remedy=" ".join(source.notes) or "Give a folder with masks, or the file of the labels.",
         )
+    check_background(source)
     return source
 
 

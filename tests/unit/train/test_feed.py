@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rich.console import Console
 
@@ -17,8 +18,9 @@ pytest.importorskip("torch")
 from torch.utils.data import DataLoader
 
 from rooftrace.core.config import parse_config
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError, LabelError
 from rooftrace.core.types import Sample
+from rooftrace.flows.inspect import run_inspect
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.split import Split, write_split
@@ -126,6 +128,25 @@ def test_images_alone_and_other_classes_are_refused(tmp_path: Path) -> None:
     other = {"path": "a", "labels": {"classes": ["background", "road"], "building": "road"}}
     with pytest.raises(ConfigError, match=r"\['background', 'building'\] are expected"):
         opened(tmp_path, data={"train": [{"path": "a"}, other], "val": [{"path": "a"}]})
+
+
+def test_masks_whose_transparency_hides_the_background_are_refused(tmp_path: Path) -> None:
+    drawn = np.zeros((48, 48), np.uint8)
+    drawn[8:20, 8:40] = 255
+    for number in range(3):
+        write(tmp_path / "a", {str(number): image_of(number)})
+        (tmp_path / "a" / "masks" / f"{number}.tif").unlink()
+        mask = Image.fromarray(np.dstack([drawn] * 4))
+        mask.save(tmp_path / "a" / "masks" / f"{number}.png")
+    with pytest.raises(LabelError, match="All known pixels are labelled as building") as raised:
+        opened(tmp_path)
+    finding = {one.key: one for one in run_inspect(SourceConfig(path=str(tmp_path / "a"))).findings}
+    inverted = finding["label.inverted"]
+    assert raised.value.message == f"a: {inverted.title}. {inverted.detail}"
+    assert raised.value.remedy == inverted.remedy
+    # With the background of one image in its own value, transparent parts are unknown.
+    Image.fromarray(drawn).save(tmp_path / "a" / "masks" / "2.png")
+    assert len(opened(tmp_path).samples.scenes) == 3
 
 
 def test_normalisation_is_of_imagenet_measured_or_given(tmp_path: Path) -> None:
