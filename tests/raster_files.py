@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ PLACE = {"crs": "EPSG:32737", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 9e6)}
 """Default georeference: half a metre per pixel in UTM zone 37 south."""
 
 
-def write_geotiff(path: Path, data: np.ndarray, **options: Any) -> Path:
+def write_geotiff(
+    path: Path, data: np.ndarray, descriptions: Sequence[str] = (), **options: Any
+) -> Path:
     """Write (band, y, x) or (y, x) as a GeoTIFF at `PLACE`, or with other options of rasterio."""
     bands = data[None] if data.ndim == 2 else data
     count, height, width = bands.shape
     profile = {"driver": "GTiff", "dtype": bands.dtype, **PLACE, **options}
     with rasterio.open(path, "w", count=count, height=height, width=width, **profile) as file:
         file.write(bands)
+        if descriptions:
+            file.descriptions = descriptions
     return path
 
 

@@ -159,7 +159,7 @@ def run_push(
         footprints = made.outlines.of_class(spec.building_class)
         buildings += len(footprints)
         if root is None or entry.image is None:
-            picture = browser_image(scene.image, entry.image, _short_name(entry))
+            picture = browser_image(scene.image, entry.image, _short_name(entry), images.bands)
             reference = server.upload(number, picture.name, picture.content, picture.media_type)
         else:
             below = entry.image.resolve().relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Bands that a model reads, found among those of an image."""
+"""Bands that a model reads, or that show an image in its colours, found among those of an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from rooftrace.core.errors import BandMismatch, ConfigError
 from rooftrace.core.text import plural
-from rooftrace.core.types import RasterSource
+from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
+from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.image_header import BandInfo
 
 _NAMES = {
@@ -210,6 +211,60 @@ def band_infos(source: RasterSource) -> tuple[BandInfo, ...]:
     """Return the descriptions of an image's bands; only their numbers if it has none."""
     infos: tuple[BandInfo, ...] = getattr(source, "band_info", ())
     return infos or tuple(BandInfo(index + 1) for index in range(source.bands))
+
+
+class SelectedBands(WrappedSource):
+    """A `RasterSource` that shows some bands of another source in another order.
+
+    Args:
+        source: Image.
+        indexes: Index of each band among those of the source, from 0.
+    """
+
+    def __init__(self, source: RasterSource, indexes: Sequence[int]) -> None:
+        super().__init__(source)
+        self._indexes = list(indexes)
+
+    def __repr__(self) -> str:
+        return f"SelectedBands({self.source!r}, {self._indexes})"
+
+    @property
+    def bands(self) -> int:
+        return len(self._indexes)
+
+    @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        infos = band_infos(self.source)
+        return tuple(infos[index] for index in self._indexes)
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self.source.read(window)
+        return Raster(raster.data[self._indexes], raster.valid, raster.grid)
+
+    def is_empty(self, window: Window) -> bool:
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
+
+
+def in_colours(source: RasterSource, given: str | None = None) -> RasterSource:
+    """Return an image whose first three bands are red, green and blue, for people to look at.
+
+    An image whose colours are not known is returned as it is, and so is one with a single band.
+
+    Args:
+        source: Image; one that is prepared for a model is returned as it is.
+        given: Bands that the user chose, see `parse_bands`; others than three have no effect.
+    """
+    infos = band_infos(source)
+    if getattr(source, "is_prepared", False) or len(infos) != source.bands:
+        return source
+    for chosen in (given, None):
+        try:
+            indexes = find_bands(infos, _RGB, chosen, source.name).indexes
+        except (ConfigError, BandMismatch):
+            continue
+        is_usual = indexes == tuple(range(len(_RGB))) or source.bands == 1
+        return source if is_usual else SelectedBands(source, indexes)
+    return source
 
 
 def _by_position(wanted: Sequence[str], named: dict[str, int]) -> list[int]:

@@ -21,8 +21,10 @@ pytest.importorskip("fastapi")
 from affine import Affine
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 from pyproj import CRS
 
+from raster_files import write_geotiff
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.pyramid import SHARE_COLOURS
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry, read_results
@@ -603,3 +605,29 @@ def test_flat_scenes(tmp_path: Path) -> None:
     middle = 2 ** (zoom - 1)
     tile = client.get(f"/map/folders/out/images/photo/image/{zoom}/{middle}/{middle}")
     assert tile.content.startswith(b"RIFF")
+
+
+@pytest.mark.parametrize("known", ["name", "record", "option"])
+def test_an_image_is_shown_in_its_colours(folder: Path, known: str) -> None:
+    # As in images of Planet: blue, green, red, infrared.
+    names = ("blue", "green", "red", "nir") if known == "name" else ()
+    write_geotiff(
+        folder.parent / "town.tif",
+        np.zeros((4, 128, 128), np.uint8) + np.array([40, 80, 120, 160], np.uint8)[:, None, None],
+        crs=GRID.crs, transform=GRID.transform, photometric="minisblack", descriptions=names,
+    )  # fmt: skip
+    record = json.loads((folder / "run.json").read_text())
+    if known == "record":
+        record["figures"] = [
+            {"input": record["outputs"][0]["input"], "values": {"bands": [3, 2, 1]}}
+        ]
+    elif known == "option":
+        record["options"] = {"bands": "3,2,1"}
+    (folder / "run.json").write_text(json.dumps(record))
+    client = client_of(folder)
+    tile = client.get(f"{TOWN}/image/{tile_of(client, 19)}")
+    with Image.open(io.BytesIO(tile.content)) as picture:
+        pixels = np.asarray(picture.convert("RGBA")).astype(int)
+    shown = pixels[pixels[..., 3] == 255]
+    assert len(shown) > 1000
+    assert np.abs(np.median(shown[:, :3], axis=0) - [120, 80, 40]).max() < 4

@@ -188,6 +188,24 @@ def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return records
 
 
+def recorded_bands(record: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
+    """Return the bands that a prediction has read, as the option `--bands` takes them.
+
+    Args:
+        record: Entry of the image, see `ImageFiles`.
+        run: Content of `run.json`.
+
+    Returns:
+        The numbers of the bands in the file; if they are not recorded, what the user gave.
+    """
+    values = record.get("values")
+    numbers = values.get("bands") if isinstance(values, dict) else None
+    if isinstance(numbers, list) and numbers and all(type(one) is int for one in numbers):
+        return ",".join(map(str, numbers))
+    given = (run.get("options") or {}).get("bands")
+    return given if isinstance(given, str) else None
+
+
 def _failures(run: Mapping[str, Any]) -> str:
     failed = [one for one in run.get("failed") or () if isinstance(one, dict)]
     if not failed:

@@ -23,6 +23,7 @@ from rooftrace.app.map.results import (
     ResultsFolder,
     hidden_folders,
     read_results,
+    recorded_bands,
 )
 from rooftrace.app.map.review_scene import (
     OpenBuildings,
@@ -369,9 +370,8 @@ class _ClickedScene:
         self._to_lonlat, self._from_lonlat = self._place.lonlat_functions(
             None if self._place.flat else grid.crs
         )
-        options = run.get("options") or {}
-        self._bands = click_bands(str(options.get("bands") or ""))
-        self._stretch = str(options.get("stretch") or "auto")
+        self._bands = click_bands(recorded_bands(files.record, run))
+        self._stretch = str((run.get("options") or {}).get("stretch") or "auto")
         gsd_m = files.record.get("gsd_m")
         self._gsd_m = float(gsd_m) if isinstance(gsd_m, (int, float)) and gsd_m > 0 else None
 

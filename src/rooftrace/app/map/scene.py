@@ -26,13 +26,19 @@ from rooftrace.app.map.pyramid import (
     overviews,
     share_picture,
 )
-from rooftrace.app.map.results import ImageFiles, read_results, without_folders
+from rooftrace.app.map.results import (
+    ImageFiles,
+    read_results,
+    recorded_bands,
+    without_folders,
+)
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.types import GeoGrid, RasterSource, Window
 from rooftrace.flows.compare.page import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.io.bands import in_colours
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
@@ -171,6 +177,7 @@ class MapScene:
         self._density = LazyValue(self._open_density)
         self._stretch = LazyValue(self._find_stretch)
         self.notes: list[str] = []
+        self._bands = recorded_bands(files.record, run)
         self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
         mask = None if self._mask_file is None else self._mask_file.grid
         self._input = self._find_input(run, mask)
@@ -231,7 +238,8 @@ class MapScene:
 
     def _open_image(self) -> Pyramid | None:
         if self._input is not None:
-            return Pyramid(levels_of(self._input, self.place.grid), self.place)
+            levels = levels_of(self._input, self.place.grid)
+            return Pyramid([in_colours(level, self._bands) for level in levels], self.place)
         if self.files.preview is None:
             return None
         try:
@@ -482,35 +490,36 @@ class ComparisonScene(MapScene):
         return COLOURS[STATUSES[index]]
 
     def _find_input(self, run: Mapping[str, Any], mask: GeoGrid | None) -> RasterSource | None:
-        return self._image_of("new")
+        image, self._bands = self._image_of("new")
+        return image
 
     def _open_image(self) -> Pyramid | None:
-        return _pyramid(self._input)
+        return _pyramid(self._input, self._bands)
 
     def _open_old(self) -> Pyramid | None:
-        return _pyramid(self._image_of("old"))
+        return _pyramid(*self._image_of("old"))
 
     def _find_old_stretch(self) -> DisplayStretch | None:
         return None if self.old is None else DisplayStretch.of(self.old.sample())
 
-    def _image_of(self, side: str) -> RasterSource | None:
-        """Return the image that a layer was made from; None if it is not known."""
+    def _image_of(self, side: str) -> tuple[RasterSource | None, str | None]:
+        """Return the image that a layer was made from, None if it is not known, and its bands."""
         record = self.files.record
         imagery = record.get("imagery")
         if side == "new" and isinstance(imagery, list) and imagery:
-            return find_image(imagery[0], {}, self._folder, None)[0]
+            return find_image(imagery[0], {}, self._folder, None)[0], None
         recorded = str(record.get(side) or "")
         layer = next((path for path in _places(recorded, self._folder) if path.exists()), None)
         if layer is None:
-            return None
+            return None, None
         results = read_results(layer.parent)
         for one in results.images.values():
             if layer.name in {path.name for path in (one.polygons, one.mask) if path is not None}:
                 image, note = find_image(one.record.get("input"), results.run, layer.parent, None)
                 if note:
                     self._say(note)
-                return image
-        return find_image(str(layer), {}, self._folder, None)[0]
+                return image, recorded_bands(one.record, results.run)
+        return find_image(str(layer), {}, self._folder, None)[0], None
 
     def _grid(self) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
@@ -544,8 +553,11 @@ def _places(recorded: str, folder: Path) -> list[Path]:
     return [path, *near] if path.is_absolute() else [path, folder.parent / path, *near]
 
 
-def _pyramid(source: RasterSource | None) -> Pyramid | None:
+def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:
     if source is None or source.grid.crs is None:
         return None
     place = Place(source.grid)
-    return None if place.flat else Pyramid(levels_of(source, source.grid), place)
+    if place.flat:
+        return None
+    levels = levels_of(source, source.grid)
+    return Pyramid([in_colours(level, bands) for level in levels], place)

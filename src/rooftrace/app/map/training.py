@@ -19,6 +19,7 @@ from rooftrace.app.map.results import (
     ResultsCatalogue,
     ResultsFolder,
     hidden_folders,
+    recorded_bands,
 )
 from rooftrace.app.map.review import Folder, results_of
 from rooftrace.app.map.review_scene import ReviewScene
@@ -182,12 +183,15 @@ def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> C
     indices = {name: number for number, name in enumerate(spec.classes)} | {IGNORE_NAME: -1}
     names = layer.values["class"].tolist()
     options = results.run.get("options") or {}
+    bands = recorded_bands(files.record, results.run)
+    if bands is not None and len(bands.split(",")) != len(spec.bands):
+        bands = options.get("bands")
     gsd_m = files.record.get("gsd_m")
     frame = scene.rules.frame
     return CorrectedImage(
         files.name, Path(source.name), grid.shape,
         float(gsd_m) if isinstance(gsd_m, (int, float)) else grid.gsd_m,
-        {name: options.get(name) for name in ("nodata", "zoom", "bands", "stretch")},
+        {name: options.get(name) for name in ("nodata", "zoom", "stretch")} | {"bands": bands},
         _in_pixels(decided, scene.layer.crs, grid),
         _in_pixels(layer.geometry, scene.layer.crs, grid),
         np.array([indices.get(name, spec.building_class) for name in names], np.int64),

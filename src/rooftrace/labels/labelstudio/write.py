@@ -21,6 +21,7 @@ from shapely.geometry.polygon import orient
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import Floats, Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
+from rooftrace.io.bands import in_colours
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.legend import class_colours
 from rooftrace.labels.image_files import LabelFileImages, check_single_file, relative_name
@@ -283,16 +284,20 @@ class BrowserImage:
     media_type: str
 
 
-def browser_image(image: RasterSource, file: Path | None, name: str) -> BrowserImage:
+def browser_image(
+    image: RasterSource, file: Path | None, name: str, bands: str | None = None
+) -> BrowserImage:
     """Return the image's own file if a browser shows it unchanged, otherwise a PNG.
 
-    A PNG has the first three bands, or the first; values of more than 8 bits are stretched from the
-    2nd to the 98th percentile of the valid pixels.
+    A PNG has red, green and blue as far as they are known, or the first three bands, or the first;
+    values of more than 8 bits are stretched from the 2nd to the 98th percentile of the valid
+    pixels.
 
     Args:
         image: Image to show.
         file: File from which the image was opened; None if it is a part of a scene.
         name: File name without suffix.
+        bands: Bands that the user chose, see `in_colours`.
 
     Raises:
         DataError: The image has too many pixels for the editor, or cannot be read.
@@ -309,7 +314,7 @@ def browser_image(image: RasterSource, file: Path | None, name: str) -> BrowserI
         # A server goes by the suffix, so it must fit the content.
         suffix = file.suffix if file.suffix.lower() in _ENDINGS[kind] else _ENDINGS[kind][0]
         return BrowserImage(name + suffix, file.read_bytes(), _MEDIA_TYPES[kind])
-    raster = image.read()
+    raster = in_colours(image, bands).read()
     data = raster.data[: 3 if image.bands >= 3 else 1]
     if data.dtype != np.uint8:
         known = data[:, raster.valid] if raster.valid.any() else data.reshape(len(data), -1)
