@@ -450,6 +450,10 @@ class JobRunner:
             return
         try:
             answer = self._listen(job, child)
+            if not answer:
+                # A process closes its output a moment before it ends with a code of its own.
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(_GRACE_S)
         finally:
             child.kill()
             code = child.wait()
