@@ -330,6 +330,17 @@ def test_new_predictions_do_not_take_over_an_old_review(client: TestClient, fold
     assert client.get(TOWN).json()["counts"]["accepted"] == 1
 
 
+def test_a_first_change_names_the_polygons_that_it_saw(client: TestClient, folder: Path) -> None:
+    seen = client.get(TOWN).json()["polygons"]
+    write_results(folder, houses=HOUSES[::-1])
+    answer = decide(client, "accept", (1, 0), polygons=seen)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/review-error")
+    assert "predicted again" in answer.json()["detail"]
+    assert not list(folder.glob("*_review.gpkg"))
+    now = client.get(TOWN).json()["polygons"]
+    assert decide(client, "accept", (1, 0), polygons=now).status_code == 200
+
+
 @pytest.mark.filterwarnings("ignore:The given matrix")
 def test_a_flat_scene(tmp_path: Path) -> None:
     houses = [shapely.box(x, 20, x + 8, 30) for x in (5, 20, 35, 50)]

@@ -132,7 +132,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         revision, statuses = scene.store.statuses()
         touched, removed = scene.store.touched(after)
         return ReviewState(
-            revision=revision, counts=scene.counts(statuses),
+            revision=revision, polygons=scene.layer.fingerprint, counts=scene.counts(statuses),
             buildings=[scene.described(one, short=True) for one in touched],
             removed=removed,
         )  # fmt: skip

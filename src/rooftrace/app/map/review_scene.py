@@ -111,6 +111,7 @@ class ReviewState(ApiModel):
     """State of a review, and the buildings that were changed after a revision."""
 
     revision: Annotated[int, Field(ge=0, description="Number of the last change")]
+    polygons: Annotated[str, Field(description="Hash of the predicted polygons")]
     counts: ReviewCounts
     buildings: list[ReviewedBuilding]
     removed: Annotated[
@@ -160,6 +161,14 @@ class ReviewChange(BaseModel):
     line: Annotated[
         list[Position] | None,
         Field(min_length=2, max_length=100, description="Longitude and latitude of its corners"),
+    ] = None
+    polygons: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Member of the state that the reviewer saw. A change is refused if the "
+            "image has been predicted again since: its numbers would be those of other buildings",
+        ),
     ] = None
 
 
@@ -289,6 +298,13 @@ class ReviewScene:
             ProblemError: The change does not fit the action.
             OutlineError, ReviewConflictError, ReviewLockedError, ReviewFileError, ExportError.
         """
+        if change.polygons not in (None, self.layer.fingerprint):
+            raise ProblemError(
+                "review-error",
+                f"Nothing was saved: {self.layer.name} has been predicted again since it was read, "
+                "and its buildings have other numbers now.",
+                remedy="Reload the page, or read the review again.",
+            )
         seen = {one.id: one.revision for one in change.buildings}
         self._check(change, len(seen))
         return self.store.change(change.reviewer, change.action, seen, self._edits(change, seen))

@@ -40,7 +40,7 @@ const GONE_WORDS = { added: "still there", rejected: "gone" };
 class SceneLeft extends Error {}
 
 export function createReview({ map, view, padding, restyle, address, popup }) {
-  let scene = null, base = "", revision = 0, current = null, mode = null, working = Promise.resolve(), saving = 0;
+  let scene = null, base = "", revision = 0, polygons, current = null, mode = null, working = Promise.resolve(), saving = 0;
   const outlines = new Map(), training = createTraining({ warn });
 
   const feature = (geometry, properties = {}) => ({ type: "Feature", geometry, properties });
@@ -117,6 +117,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     const names = [scene.folder, scene.name].map(encodeURIComponent);
     base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
     revision = 0;
+    polygons = undefined;
     links();
     if (view.trains) training.open(scene.folder);
     await refresh();
@@ -133,7 +134,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     mode.unsaved = (mode.points ?? mode.clicks)?.length !== 0;
     if (!mode.unsaved) return forget();
     const { id, revision: number } = isNew() ? {} : current;
-    sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: number, mode }));
+    sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: number, polygons, mode }));
   }
 
   // Return whether what is drawn will be a new building.
@@ -153,6 +154,12 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   async function restore() {
     const draft = JSON.parse(sessionStorage.getItem(draftKey()));
     if (!draft) return false;
+    if (draft.polygons !== polygons && draft.id !== undefined) {
+      forget();
+      await go();
+      warn("The image has been predicted again since you drew: your drawing was of another building.");
+      return true;
+    }
     const building = draft.id === undefined ? null : await present(draft.id);
     if (draft.id !== undefined && !building) {
       forget();
@@ -173,6 +180,9 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
 
   async function refresh() {
     const state = await ask(`${base}?after=${revision}`);
+    // The numbers of the buildings on this page are those of the first answer.
+    polygons ??= state.polygons;
+    if (polygons !== state.polygons) throw new NoAnswer("The image has been predicted again. Reload the page to review its new buildings.");
     revision = state.revision;
     for (const one of state.buildings) {
       if (one.row != null) {
@@ -292,7 +302,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       for (let tries = 0; ; tries += 1) {
         try {
           // A drawing that is saved is no draft, also if the map shows another scene by then.
-          await still(sendServer(`${base}/changes`, { ...change, reviewer: reviewer() }).then(forget));
+          await still(sendServer(`${base}/changes`, { ...change, polygons, reviewer: reviewer() }).then(forget));
           break;
         } catch (error) {
           if (error.status !== 423 || tries === LOCKED_TRIES) throw error;
