@@ -6,49 +6,75 @@ https://docs.ogc.org/is/21-026/21-026.html
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, Any, Protocol
+from tempfile import TemporaryFile
+from typing import IO, Protocol
 from xml.sax.saxutils import escape
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 
+from rooftrace.core.parallel import Workers
 from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.cloud_tiff import TILE_PX, CloudTiff, decode_tile, encode_tile
 from rooftrace.io.files import replacing, write_atomically
-from rooftrace.io.gdal import environment, open_quietly, rasterio_window, writing_errors
+from rooftrace.io.gdal import writing_errors
 from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
-
-_TILE_PX = 512
-
-_FAST = "packbits"
-"""Compression of the tiles before they are copied. It takes a quarter of the time of deflate."""
-
-_COPY_CACHE_BYTES = 16 * 2**20
-"""Size of GDAL's cache of blocks while a mask is copied."""
 
 
 class MaskSink(Protocol):
     """Writer of a mask by windows, which partition its grid row by row."""
 
-    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
-        """Write the class indices (y, x) of a window, NODATA where the class is not known."""
+    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
+        """Write the class indices (y, x) of a window, NODATA where the class is not known.
+
+        Only a GeoTIFF takes `MaskTiles`.
+        """
         ...
 
-    def finish(self) -> None:
-        """Do now, in any thread, what follows the last window; otherwise the context does it."""
+    def finish(self, workers: Workers | None = None) -> None:
+        """Do now, in any thread, what follows the last window; otherwise the context does it.
+
+        Args:
+            workers: Workers that make the overviews; default: threads.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class MaskTiles:
+    """A window of a mask as a GeoTIFF stores it; picklable.
+
+    Args:
+        tiles: Row, column and compressed pixels of each tile inside the window.
+        rest: Windows and pixels (y, x) of the tiles that reach into other windows.
+    """
+
+    tiles: tuple[tuple[tuple[int, int], bytes], ...]
+    rest: tuple[tuple[Window, NDArray[np.uint8]], ...]
+
+    @classmethod
+    def of(cls, window: Window, mask: NDArray[np.uint8], shape_yx: tuple[int, int]) -> MaskTiles:
+        """Return a window (y, x) of a mask with the given shape."""
+        tiles, rest = [], []
+        for place in _tiles_under(window):
+            tile = _tile(place, shape_yx)
+            part = tile.intersection(window)
+            assert part is not None
+            values = mask[part.slices(window)]
+            if part == tile:
+                tiles.append((place, encode_tile(values)))
+            else:
+                rest.append((part, values.copy()))
+        return cls(tuple(tiles), tuple(rest))
 
 
 @contextmanager
@@ -84,16 +110,12 @@ def mask_sink(
                     yield png
                     png.finish()
             else:
-                # The parts of a cloud-optimised file are in another order than that of the blocks.
-                with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-                    tiles = Path(folder) / "tiles"
+                # The tiles of a cloud-optimised file are in another order than the blocks.
+                with TemporaryFile(dir=path.parent) as scratch:
                     tiff = _GeoTiffMask(
-                        tiles, partial, grid, table if coloured else None, tags or {}
+                        scratch, partial, grid, table if coloured else None, tags or {}
                     )
-                    try:
-                        yield tiff
-                    finally:
-                        tiff.close()
+                    yield tiff
                     tiff.finish()
         _write_names(path, () if legend is None else legend.names)
 
@@ -115,51 +137,17 @@ def _write_names(path: Path, names: tuple[str, ...]) -> None:
     write_atomically(target, text.encode())
 
 
-def _optimise(tiles: Path, path: Path) -> None:
-    """Copy a tiled GeoTIFF to a cloud-optimised one with overviews.
+def _overview_tiles(below: list[bytes]) -> list[bytes]:
+    """Return n neighbouring tiles of an overview from the 2 by 2n tiles below them, row by row.
 
-    The bytes do not depend on the number of threads.
+    A pixel has the most frequent class of the four below it.
     """
-    # GDAL fills its cache with blocks that are read once. The image is no longer read.
-    with environment(GDAL_CACHEMAX=_COPY_CACHE_BYTES):
-        _write_overviews(tiles)
-        rasterio.shutil.copy(
-            tiles, path, driver="COG", compress="deflate", blocksize=_TILE_PX,
-            bigtiff="if_safer", sparse_ok="true",
-        )  # fmt: skip
-        with open_quietly(path) as made:
-            _check_complete(path, made)
-
-
-def _write_overviews(path: Path) -> None:
-    """Write the overviews of a tiled GeoTIFF beside it, each half as large as the one before.
-
-    A pixel has the most frequent class of the four below it. GDAL's own overviews of this kind take
-    memory in proportion to the width of the image, and decode tiles that are not stored.
-    """
-    with open_quietly(path) as fine:
-        if max(fine.shape) <= _TILE_PX:
-            return
-        shape_yx = (-(-fine.height // 2), -(-fine.width // 2))
-        # GDAL looks for overviews of `tiles` in `tiles.ovr`, and for their own in `tiles.ovr.ovr`.
-        overview = path.with_name(f"{path.name}.ovr")
-        with rasterio.open(
-            overview, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
-            height=shape_yx[0], width=shape_yx[1],
-            tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
-            compress=_FAST, bigtiff="if_safer", sparse_ok=True,
-        ) as coarse:  # fmt: skip
-            for place in _tiles_under(Window.whole(shape_yx)):
-                tile = _tile(place, shape_yx)
-                below = Window(2 * tile.row, 2 * tile.col, 2 * tile.height, 2 * tile.width)
-                inside = below.intersection(Window.whole(fine.shape))
-                assert inside is not None
-                if not any(_tile_span(fine, place)[1] for place in _tiles_under(inside)):
-                    continue
-                mask = np.full(below.shape_yx, NODATA, np.uint8)
-                mask[inside.slices(below)] = fine.read(1, window=rasterio_window(inside))
-                coarse.write(_most_frequent(mask), 1, window=rasterio_window(tile))
-    _write_overviews(overview)
+    across = len(below) // 2
+    if not any(below):
+        return [b""] * (across // 2)
+    tiles = [decode_tile(encoded) for encoded in below]
+    half = _most_frequent(np.block([tiles[:across], tiles[across:]]))
+    return [encode_tile(half[:, col : col + TILE_PX]) for col in range(0, half.shape[1], TILE_PX)]
 
 
 def _most_frequent(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -184,132 +172,60 @@ def _most_frequent(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.select([is_tie, *twice], [first, *ranked[:3]], first)
 
 
-def _check_complete(path: Path, dataset: Any) -> None:
-    """Check that a file has its last tile: on a full disk, GDAL may leave one that is cut off.
-
-    Raises:
-        OSError: it has not.
-    """
-    ends = (sum(_tile_span(dataset, place)) for place in _tiles_under(Window.whole(dataset.shape)))
-    if max(ends) > path.stat().st_size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _tile_span(dataset: Any, place: tuple[int, int]) -> tuple[int, int]:
-    """Return the offset and the length of a tile in a GeoTIFF in bytes; zeros if it is not there.
-
-    https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
-    """
-    row, col = place
-    offset, size = (
-        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1)
-        for what in ("OFFSET", "SIZE")
-    )
-    return int(offset or 0), int(size or 0)
-
-
 class _FileMask(ABC):
     """Mask in a file, which is completed once, by `finish` or by its context."""
 
     def __init__(self) -> None:
         self._is_finished = False
 
-    def finish(self) -> None:
+    def finish(self, workers: Workers | None = None) -> None:
         if not self._is_finished:
             self._is_finished = True
-            self._complete()
+            self._complete(workers)
 
     @abstractmethod
-    def _complete(self) -> None:
+    def _complete(self, workers: Workers | None) -> None:
         """Write what follows the last window."""
 
 
 class _GeoTiffMask(_FileMask):
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
-    Tiles of nodata are not stored. Each tile is written once, when it is complete, and the file is
-    closed after every window, so that its tiles do not fill GDAL's cache, which reads share.
+    Tiles of nodata are not stored. Each tile is compressed once, when it is complete.
     """
 
     def __init__(
         self,
-        path: Path,
+        scratch: IO[bytes],
         target: Path,
         grid: GeoGrid,
         table: NDArray[np.uint8] | None,
         tags: Mapping[str, str],
     ) -> None:
         super().__init__()
-        self._path = path
         self._target = target
         self._shape_yx = grid.shape
         self._started: dict[tuple[int, int], _StartedTile] = {}
-        self._dataset: Any = rasterio.open(
-            path, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
-            height=grid.height, width=grid.width, transform=grid.transform,
-            crs=None if grid.crs is None else grid.crs.to_wkt(),
-            tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
-            compress=_FAST, bigtiff="if_safer", sparse_ok=True,
-        )  # fmt: skip
-        if table is not None:
-            colours = {index: tuple(rgba) for index, rgba in enumerate(table.tolist())}
-            self._dataset.write_colormap(1, colours)
-        self._dataset.update_tags(**tags)
+        colours = None if table is None else dict(enumerate(map(tuple, table.tolist())))
+        self._tiff = CloudTiff(grid, scratch, colours, tags)
 
-    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
-        complete: list[tuple[Window, NDArray[np.uint8]]] = []
-        inside = self._whole_tiles(window)
-        if inside is not None:
-            complete.append((inside, mask[inside.slices(window)]))
-        for place in _tiles_under(window):
+    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
+        made = mask if isinstance(mask, MaskTiles) else MaskTiles.of(window, mask, self._shape_yx)
+        for place, encoded in made.tiles:
+            self._tiff.add(place, encoded)
+        for part, values in made.rest:
+            place = part.row // TILE_PX, part.col // TILE_PX
             tile = _tile(place, self._shape_yx)
-            if inside is not None and tile.intersection(inside) is not None:
-                continue
-            part = tile.intersection(window)
-            assert part is not None
-            started = self._started.get(place)
-            if started is None:
-                started = self._started[place] = _StartedTile(tile.shape_yx)
-            started.add(part.slices(tile), mask[part.slices(window)])
+            started = self._started.setdefault(place, _StartedTile(tile.shape_yx))
+            started.add(part.slices(tile), values)
             if not started.missing_px:
                 if started.values is not None:
-                    complete.append((tile, started.values))
+                    self._tiff.add(place, encode_tile(started.values))
                 del self._started[place]
-        self._store(complete)
 
-    def _complete(self) -> None:
-        self.close()
-        _optimise(self._path, self._target)
-
-    def close(self) -> None:
-        if self._dataset is not None:
-            self._dataset.close()
-            self._dataset = None
-
-    def _store(self, complete: Sequence[tuple[Window, NDArray[np.uint8]]]) -> None:
-        try:
-            for window, mask in complete:
-                if (mask == NODATA).all():
-                    continue
-                if self._dataset is None:
-                    self._dataset = open_quietly(self._path, "r+")
-                self._dataset.write(mask, 1, window=rasterio_window(window))
-        finally:
-            self.close()
-
-    def _whole_tiles(self, window: Window) -> Window | None:
-        """Return the window of the tiles that lie completely in `window`, or None."""
-        (top, bottom), (left, right) = (
-            (-(-start // _TILE_PX) * _TILE_PX,
-             stop if stop == length else stop // _TILE_PX * _TILE_PX)
-            for start, stop, length in (
-                (window.row, window.row_stop, self._shape_yx[0]),
-                (window.col, window.col_stop, self._shape_yx[1]),
-            )
-        )  # fmt: skip
-        if top >= bottom or left >= right:
-            return None
-        return Window(top, left, bottom - top, right - left)
+    def _complete(self, workers: Workers | None) -> None:
+        self._tiff.add_overviews(_overview_tiles, workers)
+        self._tiff.write(self._target)
 
 
 class _StartedTile:
@@ -329,15 +245,15 @@ class _StartedTile:
 
 
 def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
-    tile = Window(place[0] * _TILE_PX, place[1] * _TILE_PX, _TILE_PX, _TILE_PX)
+    tile = Window(place[0] * TILE_PX, place[1] * TILE_PX, TILE_PX, TILE_PX)
     inside = tile.intersection(Window.whole(shape_yx))
     assert inside is not None
     return inside
 
 
 def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
-    for row in range(window.row // _TILE_PX, -(-window.row_stop // _TILE_PX)):
-        for col in range(window.col // _TILE_PX, -(-window.col_stop // _TILE_PX)):
+    for row in range(window.row // TILE_PX, -(-window.row_stop // TILE_PX)):
+        for col in range(window.col // TILE_PX, -(-window.col_stop // TILE_PX)):
             yield row, col
 
 
@@ -370,7 +286,8 @@ class _PngMask(_FileMask):
             # Of a text in UTF-8: not compressed, without a language and a translated keyword.
             self._chunk(b"iTXt", name.encode("latin-1") + bytes(5) + text.encode())
 
-    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
+        assert not isinstance(mask, MaskTiles)
         self._pending.append((window, mask))
         if window.col_stop < self._grid.width:
             return
@@ -383,7 +300,7 @@ class _PngMask(_FileMask):
         self._row += window.height
         self._data(self._deflate.compress(row.data))
 
-    def _complete(self) -> None:
+    def _complete(self, workers: Workers | None) -> None:
         if self._row != self._grid.height:
             raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())
@@ -407,18 +324,19 @@ class MemoryMask:
     def __init__(self, shape_yx: tuple[int, int]) -> None:
         self.data: NDArray[np.uint8] = np.full(shape_yx, NODATA, dtype=np.uint8)
 
-    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
+        assert not isinstance(mask, MaskTiles)
         self.data[window.slices()] = mask
 
-    def finish(self) -> None:
+    def finish(self, workers: Workers | None = None) -> None:
         """Do nothing."""
 
 
 class NullMask:
     """A mask that is not stored."""
 
-    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+    def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
         """Do nothing."""
 
-    def finish(self) -> None:
+    def finish(self, workers: Workers | None = None) -> None:
         """Do nothing."""

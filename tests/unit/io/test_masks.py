@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io import gdal
 from rooftrace.io.legend import NODATA, Legend
-from rooftrace.io.masks import mask_sink
+from rooftrace.io.masks import MaskTiles, mask_sink
 from rooftrace.io.raster import open_raster
 from rooftrace.tiling.plan import plan_blocks
 
@@ -184,6 +185,31 @@ def test_the_bytes_of_a_mask_depend_on_its_pixels_alone(
         write(tmp_path / "a.tif", GRID, mask, plan_blocks(SHAPE, block_px=side))
         written.add((tmp_path / "a.tif").read_bytes())
     assert len(written) == 1
+
+
+def test_tiles_of_another_process_give_the_same_mask(tmp_path: Path, mask: np.ndarray) -> None:
+    mask[:600, :600] = NODATA
+    write(tmp_path / "a.tif", GRID, mask, [Window.whole(SHAPE)])
+    with mask_sink(tmp_path / "b.tif", GRID) as sink:
+        for block in plan_blocks(SHAPE, block_px=600):
+            made = MaskTiles.of(block, mask[block.slices()], SHAPE)
+            sink.write(block, pickle.loads(pickle.dumps(made)))
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_a_mask_that_is_too_large_for_a_classic_tiff_is_a_bigtiff(
+    tmp_path: Path, mask: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.io.cloud_tiff._MOST_CLASSIC", 1000)
+    write(tmp_path / "a.tif", GRID, mask, plan_blocks(SHAPE, block_px=512))
+    assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
+    assert _strict_errors(tmp_path / "a.tif") == (True, [], [])
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), mask)
+        assert dataset.overviews(1) == [2, 4]
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    with rasterio.open(tmp_path / "a.tif", overview_level=1) as overview:
+        assert overview.read(1).shape == (-(-SHAPE[0] // 4), -(-SHAPE[1] // 4))
 
 
 def test_a_png_mask_has_tags(tmp_path: Path, mask: np.ndarray) -> None:

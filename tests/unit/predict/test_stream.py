@@ -452,7 +452,7 @@ def test_a_failing_consumer_fails_the_run() -> None:
 def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mask of several blocks is copied in a thread of its own."""
+    """The mask of several blocks is completed in a thread of its own."""
     source = scene((700, 700), gsd_m=0.3)
     plan = plan_scene(
         source, SPEC, SceneOptions(outputs=("mask", "polygons")), tile_px=128, block_px=256
@@ -471,7 +471,7 @@ def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(
             outputs.finish()
 
     with monkeypatch.context() as patch:
-        patch.setattr("rooftrace.io.masks._optimise", full)
+        patch.setattr("rooftrace.io.cloud_tiff.CloudTiff.write", full)
         with pytest.raises(ExportError, match=r"a\.tif could not be written: No space left"):
             write()
     assert not (tmp_path / "a.tif").exists()

@@ -1,0 +1,44 @@
+"""Test calls that run at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rooftrace.core.parallel import Threads, in_order
+
+
+def slower_first(number: int, count: int) -> int:
+    time.sleep(0.01 * (count - number))
+    return number * number
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9])
+@pytest.mark.parametrize("own", [True, False])
+def test_results_come_in_the_order_of_the_arguments(count: int, own: bool) -> None:
+    given = [(number, count) for number in range(count)]
+    with Threads("test") as threads:
+        found = list(in_order(slower_first, given, threads if own else None))
+    assert found == [number * number for number in range(count)]
+
+
+def test_few_arguments_are_made_ahead() -> None:
+    made = 0
+
+    def given() -> Iterator[tuple[int]]:
+        nonlocal made
+        for number in range(100):
+            made += 1
+            yield (number,)
+
+    results = in_order(abs, given())
+    assert next(results) == 0
+    assert made <= Threads.size + 2
+    assert list(results) == list(range(1, 100))
+
+
+def test_an_error_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(divmod, [(1, 1), (1, 0), (2, 1)]))
