@@ -12,8 +12,10 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from common import (
     argument_parser,
@@ -30,6 +32,9 @@ from common import (
 )
 
 _CALLS = 300
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def main() -> dict[str, Any]:
@@ -116,14 +121,12 @@ def scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
 
 
 def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
-    """The driver's own work for a block: one process makes the parts, then only takes them."""
+    """The driver's own work for a block: one process makes the blocks, and then only takes them."""
     import pickle
-    from dataclasses import replace
 
     from rooftrace.io.raster import open_raster
     from rooftrace.predict import pipeline
-    from rooftrace.predict.checkpoint import CheckpointStore, unpack
-    from rooftrace.predict.outputs import FileSink, SceneOutputs, tracing_of
+    from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
 
@@ -131,74 +134,67 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     source = open_raster(scene)
     out = Path(folder) / "cluster_driver"
     shutil.rmtree(out, ignore_errors=True)
-    store = CheckpointStore(out / "parts", {"bench": "cluster"})
-    quiet = SceneOptions(outputs=("mask",))
-    paths = predictor.paths_for(source, out, "scene")
-    for _ in pipeline.run(
-        plan_scene(source, predictor.bundle.spec, quiet), predictor.engine, store
-    ):
-        pass
-    files = sorted((out / "parts").glob("*.part"))
+    out.mkdir(parents=True)
+    plan = plan_scene(source, predictor.bundle.spec, SceneOptions())
+    sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+    beside = _Beside()
+    outputs = SceneOutputs(plan, sink, workers=beside)
+    made, sent = 0.0, []
+    for block in pipeline.run(plan, predictor.engine):
+        began = time.thread_time()
+        sent.append(pickle.dumps(outputs.parts(block)))
+        made += time.thread_time() - began
+    count = len(sent)
     answer: dict[str, Any] = {
-        "blocks": len(files),
-        "part_bytes": sum(file.stat().st_size for file in files) / len(files),
+        "blocks": count,
+        "part_bytes": sum(map(len, sent)) / count,
+        "worker_parts_ms": rounded(1e3 * made / count),
     }
-    for name, outputs in {
-        "mask": ("mask",),
-        "polygons": ("polygons",),
-        "all": ("mask", "polygons", "preview", "density"),
-        "untraced": ("mask", "polygons", "preview", "density"),
-    }.items():
-        options = SceneOptions(outputs=outputs)  # type: ignore[arg-type]
-        plan = plan_scene(source, predictor.bundle.spec, options)
-        tracing = None if name == "untraced" else tracing_of(plan)
-        scene_outputs = SceneOutputs(plan, _MaskAlone(FileSink(paths, plan)))
-        taken, unpacked, traced, sent = 0.0, 0.0, 0.0, 0
-        for file in files:
-            data = file.read_bytes()
-            began = cpu_s()
-            block = unpack(data, with_scores=name == "untraced").block
-            unpacked += cpu_s() - began
-            whole = unpack(data).block
-            if tracing is not None:
-                # What a worker does, and what comes of it through the cluster.
-                began = cpu_s()
-                packed = pickle.dumps(whole.traced(tracing))
-                traced += cpu_s() - began
-                sent += len(packed)
-            began = cpu_s()
-            if tracing is not None:
-                # Packed by this program.
-                block = replace(block, outlines=pickle.loads(packed))  # nosec B301
-            scene_outputs.feed(block)
-            taken += cpu_s() - began
+    with outputs:
         began = cpu_s()
-        with scene_outputs:
-            scene_outputs.finish()
-        answer[f"take_{name}_ms"] = rounded(1e3 * taken / len(files))
-        answer[f"finish_{name}_ms"] = rounded(1e3 * (cpu_s() - began) / len(files))
-        answer["unpack_ms" if name != "untraced" else "unpack_untraced_ms"] = rounded(
-            1e3 * unpacked / len(files)
-        )
-        if traced:
-            answer[f"worker_trace_{name}_ms"] = rounded(1e3 * traced / len(files))
-            answer["outline_bytes"] = rounded(sent / len(files))
+        for one in sent:
+            # Packed by this program.
+            outputs.feed(pickle.loads(one))  # nosec B301
+        answer |= _costs("take", cpu_s() - began, beside, count)
+        began, cpu = time.perf_counter(), cpu_s()
+        outputs.finish()
+        answer["finish_wall_ms"] = rounded(1e3 * (time.perf_counter() - began) / count)
+        answer |= _costs("finish", cpu_s() - cpu, beside, count)
     shutil.rmtree(out, ignore_errors=True)
     return answer
 
 
-class _MaskAlone:
-    """Files of a scene, of which only the mask is written."""
+def _costs(name: str, took_s: float, beside: _Beside, blocks: int) -> dict[str, float]:
+    """The driver's time for each block, and that of the calls that workers make."""
+    calls_s = sum(beside.seconds)
+    beside.seconds.clear()
+    return {
+        f"{name}_ms": rounded(1e3 * (took_s - calls_s) / blocks),
+        f"{name}_calls_ms": rounded(1e3 * calls_s / blocks),
+    }
 
-    def __init__(self, files: Any) -> None:
-        self.open_mask = files.open_mask
 
-    def write_polygons(self, chunks: Any) -> None:
-        for _ in chunks:
-            pass
+class _Beside:
+    """Makes the driver's calls at once, and takes their time, which is that of workers."""
 
-    def write(self, result: object) -> None:
-        pass
+    size = 2
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
+        import pickle
+
+        from rooftrace.predict.cluster.worker import packed
+
+        content = packed((work, given))
+        began = time.thread_time()
+        work, given = pickle.loads(content)  # nosec B301
+        answer = packed(work(*given))
+        self.seconds.append(time.thread_time() - began)
+        result: Future[T] = Future()
+        result.set_result(pickle.loads(answer))  # nosec B301
+        return result
 
 
 def calls(*, payload_bytes: int) -> dict[str, Any]:

@@ -212,9 +212,9 @@ def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
         # With what it takes to finish it.
         run=measured["worker_block_s"] / faster,
         finish=0.0,
-        take=(driver["take_all_ms"] + driver["unpack_ms"]) / 1e3,
+        take=driver["take_ms"] / 1e3,
         hear=(calls["call_cpu_ms"] + calls["schedule_ms_at_1000_workers"]) / 1e3,
-        end=driver["finish_all_ms"] / 1e3,
+        end=driver["finish_ms"] / 1e3,
     )
 
 

@@ -33,6 +33,10 @@ class Death(BaseException):
     """Raised by what a worker does, it is its end."""
 
 
+class _Shared(bytes):
+    """A value that was sent to each machine once."""
+
+
 @dataclass
 class _Worker:
     threads: ThreadPoolExecutor
@@ -87,7 +91,7 @@ class LocalPool:
         self._events.put(Joined(number, worker.facts()))
 
     def share(self, value: Any) -> Any:
-        return pickle.dumps(value)
+        return _Shared(pickle.dumps(value))
 
     def call(self, worker: Hashable, token: Token, method: str, given: Sequence[Any]) -> None:
         assert isinstance(worker, int)
@@ -97,7 +101,7 @@ class LocalPool:
         number = len(self.called)
         self.called.append((worker, method))
         # What is shared is so already.
-        first = given[0] if isinstance(given[0], bytes) else pickle.dumps(given[0])
+        first = given[0] if isinstance(given[0], _Shared) else pickle.dumps(given[0])
         sent = pickle.dumps(tuple(given[1:]))
         mishap = self._script(worker, method, number)
         if mishap == "lost":

@@ -63,6 +63,10 @@ class _Rectangles:
     cell: Ints
 
 
+CellCounts = tuple[Ints, Ints, Ints]
+"""(n,) indices of cells, and their numbers of valid pixels and of building pixels."""
+
+
 class PixelCounter:
     """Count the valid pixels and the building pixels of each cell.
 
@@ -89,6 +93,19 @@ class PixelCounter:
         parts = self._by_squares(window, squares)
         self._add(window, mask, parts)
         self._add_one_by_one(window, mask, squares, parts)
+
+    def count(self, window: Window, mask: Mask8) -> CellCounts:
+        """Return the counts of a block alone; see `feed`."""
+        counter = PixelCounter(self._ground, self._cells, self._class)
+        counter.feed(window, mask)
+        cell = np.flatnonzero(counter.valid_px)
+        return cell, counter.valid_px[cell], counter.built_px[cell]
+
+    def add(self, counts: CellCounts) -> None:
+        """Add the counts of a block."""
+        cell, valid_px, built_px = counts
+        self.valid_px[cell] += valid_px
+        self.built_px[cell] += built_px
 
     def _add(self, window: Window, mask: Mask8, parts: _Rectangles) -> None:
         """Add the counts of the rectangles that lie in one cell."""
@@ -396,7 +413,9 @@ class DensityAccumulator:
         self.ground = GroundPlane.of(grid, gsd_m, name=name)
         _check_cell(cell_m, grid, gsd_m, name)
         self.cells = CellGrid.over(pixel_bounds(self.ground), cell_m, self.ground.crs)
-        self._pixels = PixelCounter(self.ground, self.cells, building_class)
+        self.pixels = PixelCounter(self.ground, self.cells, building_class)
+        """Counter of the mask's pixels, also of blocks that another process has counted."""
+
         self._tally = BuildingTally()
         self._min_area_m2 = min_area_m2
 
@@ -412,7 +431,7 @@ class DensityAccumulator:
         """
         if mask.shape != window.shape_yx:
             raise ValueError(f"the mask has shape {mask.shape}, its window {window.shape_yx}")
-        self._pixels.feed(window, mask)
+        self.pixels.feed(window, mask)
 
     def add(self, footprints: Footprints) -> None:
         """Add buildings; without a CRS they are in pixels of the grid.
@@ -429,7 +448,7 @@ class DensityAccumulator:
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
-        valid, built = self._pixels.valid_px, self._pixels.built_px
+        valid, built = self.pixels.valid_px, self.pixels.built_px
         seen = np.flatnonzero(valid)
         row, col = np.divmod(seen, self.cells.shape[1])
         x = (self.cells.first_col + col + 0.5) * self.cells.cell_m

@@ -284,7 +284,7 @@ def predict_set(
 
     for number, blocks in enumerate(run_scenes(scenes(), predictor.engine)):
         probabilities = planes.popleft()
-        for block in blocks:
+        for block in blocks.run_here():
             rows, cols = block.window.slices()
             probabilities[0, rows, cols] = block.score
             probabilities[1, rows, cols] |= (block.mask != NODATA) * np.uint8(_KNOWN)

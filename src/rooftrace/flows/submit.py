@@ -313,7 +313,7 @@ class _SubmitRun:
             index, source = plans.pop(blocks)
             mask = MemoryMask(blocks.plan.shape_yx)
             try:
-                for block in blocks:
+                for block in blocks.run_here():
                     mask.write(block.window, block.mask)
             except RooftraceError as error:
                 self.failed[index] = source.path, error

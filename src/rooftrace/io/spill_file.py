@@ -91,6 +91,10 @@ class SpillFile:
         records[order] = cut
         return records
 
+    def content(self) -> bytes:
+        """Return all records, one after the other."""
+        return self._part(0, self._size)
+
     def _part(self, start: int, stop: int) -> bytes:
         with self._reading:
             self._file.seek(start)

@@ -15,13 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Window
+from rooftrace.density.accumulate import CellCounts
 from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import MaskTiles
 from rooftrace.io.resample import enlarge
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender
 from rooftrace.vector.assemble import BlockOutlines, Tracing
+from rooftrace.vector.trace_blocks import BlockTrace
 
-__all__ = ["Block", "BlockTiles", "Halo", "Thumbnail", "TileOutput", "TileStats", "most_probable"]
+__all__ = [
+    "Block",
+    "BlockParts",
+    "BlockTiles",
+    "Halo",
+    "Thumbnail",
+    "TileOutput",
+    "TileStats",
+    "most_probable",
+]
 
 Thumbnail = tuple[NDArray[Any], NDArray[np.bool_]]
 """Pixels (y, x, band) of a block at the resolution of the preview, and their validity (y, x)."""
@@ -92,7 +104,6 @@ class Block:
         count: (256,) number of pixels by class index.
         markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
             without a separation channel.
-        outlines: Polygons of the block, if another process has traced them.
         thumbnail: Pixels of the block for the preview; None if no preview is made.
         tiles: Counts over its tiles.
         resumed: Whether an earlier run finished the block.
@@ -103,7 +114,6 @@ class Block:
     score: NDArray[np.uint8]
     count: NDArray[np.int64]
     markers: NDArray[np.uint8] | None = None
-    outlines: BlockOutlines | None = None
     thumbnail: Thumbnail | None = None
     tiles: TileStats = TileStats()
     resumed: bool = False
@@ -142,6 +152,33 @@ class Block:
     def is_empty(self) -> bool:
         """True if all pixels are nodata."""
         return int(self.count[NODATA]) == self.window.area_px
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """Contribution of a block to the outputs of its scene; picklable.
+
+    Args:
+        window: Window of the block in the source.
+        count: (256,) number of pixels by class index.
+        tiles: Counts over its tiles.
+        thumbnail: Pixels of the block for the preview; None if no preview is made.
+        mask: Compressed part of the mask, or (y, x) class indices; None if no mask is written.
+        outlines: Its polygons; None if no output needs them.
+        density: Counts of its pixels by cell; None if no density is made.
+        valid: Regions of its valid pixels; None if they are not needed, or there is none.
+        resumed: Whether an earlier run finished the block.
+    """
+
+    window: Window
+    count: NDArray[np.int64]
+    tiles: TileStats
+    thumbnail: Thumbnail | None
+    mask: NDArray[np.uint8] | MaskTiles | None
+    outlines: BlockOutlines | None
+    density: CellCounts | None
+    valid: BlockTrace | None
+    resumed: bool = False
 
 
 @dataclass(frozen=True)

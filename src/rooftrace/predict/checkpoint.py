@@ -159,13 +159,8 @@ def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return scored
 
 
-def unpack(data: bytes, *, with_scores: bool = True) -> Checkpoint:
+def unpack(data: bytes) -> Checkpoint:
     """Return the checkpoint that `pack` has turned into bytes.
-
-    Args:
-        data: Bytes of the checkpoint.
-        with_scores: Whether scores are read. Otherwise they are 0, which suffices for blocks whose
-            polygons exist.
 
     Raises:
         ValueError: The bytes are not those of a checkpoint, or are damaged.
@@ -199,10 +194,8 @@ def unpack(data: bytes, *, with_scores: bool = True) -> Checkpoint:
             bits = _bits(plane, window).view(np.uint8)
             # A pixel has one class, so that planes can be added; choosing takes ten times as long.
             mask += bits if index == 1 else bits * np.uint8(index)
-        score: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), window.shape_yx)
-        if with_scores:
-            score = np.zeros(window.shape_yx, dtype=np.uint8)
-            score[_scored(mask)] = scores
+        score = np.zeros(window.shape_yx, dtype=np.uint8)
+        score[_scored(mask)] = scores
         inside = None if markers is None else _bits(markers, window).view(np.uint8)
         block = Block.of(window, mask, score, inside)
     thumbnail = None if pixels is None or valid is None else (pixels, valid)

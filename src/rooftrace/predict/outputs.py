@@ -16,28 +16,30 @@ from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.parallel import Workers
 from rooftrace.core.text import plural
-from rooftrace.core.types import Footprints, Window
+from rooftrace.core.types import Footprints
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.io.legend import NODATA
-from rooftrace.io.masks import MaskSink, NullMask, mask_sink
+from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
 from rooftrace.models.prompts import PromptSegmenter
-from rooftrace.predict.block import Block, TileStats
+from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.refine_outlines import OutlineRefiner
 from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummary, SceneResult
-from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine, Tracing
+from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
-__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "tracing_of"]
+__all__ = [
+    "FileSink",
+    "MemorySink",
+    "SceneOutputs",
+    "SceneSink",
+]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
-
-_COPIED_BESIDE_PX = 2**28
-"""Number of pixels up to which a mask is copied while the polygons are finished. The copy takes
-memory in proportion to the mask; that of a larger one is made afterwards."""
 
 _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
@@ -113,6 +115,8 @@ class SceneOutputs:
         started: Start time of the work on the scene, by `time.perf_counter`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         answers: Folder that keeps its answers; None to keep none.
+        workers: Workers of a cluster that make outlines, footprints and overviews; default:
+            threads.
 
     Raises:
         ConfigError, GeoreferenceError: See `VectorOptions.check` and `check_refinable`.
@@ -127,7 +131,9 @@ class SceneOutputs:
         started: float | None = None,
         segmenter: PromptSegmenter | None = None,
         answers: Path | None = None,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         self._started = time.perf_counter() if started is None else started
         self._plan = plan
         self._sink = sink
@@ -138,7 +144,7 @@ class SceneOutputs:
         self._stack = ExitStack()
         self._assembler: FootprintAssembler | None = None
         if plan.has_polygons:
-            self._assembler = self._stack.enter_context(_assembler(plan, spill))
+            self._assembler = self._stack.enter_context(_assembler(plan, spill, workers))
         source, outputs = plan.source, plan.options.outputs
         self._preview: Preview | None = None
         if "preview" in outputs:
@@ -169,31 +175,57 @@ class SceneOutputs:
         """Number of buildings found so far."""
         return 0 if self._assembler is None else self._assembler.found
 
-    def feed(self, block: Block) -> None:
-        """Add the next block.
+    def feed(self, block: Block | BlockParts) -> None:
+        """Add the next block, or what another process has made of it.
 
         Raises:
             ExportError: A file cannot be written.
         """
         if self._mask is None:
             self._mask = self._stack.enter_context(self._sink.open_mask())
-        self._mask.write(block.window, block.mask)
+        if block.mask is not None:
+            self._mask.write(block.window, block.mask)
         self._class_px += block.count
         self._tiles = self._tiles.plus(block.tiles)
         if block.resumed:
             self._blocks_resumed += 1
             self._pixels_resumed += block.window.area_px
+        if self._preview is not None and block.thumbnail is not None:
+            self._preview.thumbnail.paste(block.window, *block.thumbnail)
+        if isinstance(block, BlockParts):
+            self._feed_parts(block)
+            return
         if self._density is not None and not block.is_empty:
             self._density.feed(block.window, block.mask)
         if self._assembler is not None:
             self._assembler.feed(
-                block.window, block.mask, block.score, block.occurring, block.markers,
-                outlines=block.outlines,
-            )  # fmt: skip
-        if self._preview is not None and block.thumbnail is not None:
-            self._preview.thumbnail.paste(block.window, *block.thumbnail)
+                block.window, block.mask, block.score, block.occurring, block.markers
+            )
         if self._outline is not None:
             self._outline.feed(block.window, block.mask)
+
+    def _feed_parts(self, parts: BlockParts) -> None:
+        if self._density is not None and parts.density is not None:
+            self._density.pixels.add(parts.density)
+        if self._assembler is not None and parts.outlines is not None:
+            self._assembler.feed_outlines(parts.outlines)
+        if self._outline is not None:
+            self._outline.add(parts.window, parts.valid)
+
+    def parts(self, block: Block) -> BlockParts:
+        """Return the part of `feed` that depends on one block alone; any machine may do it."""
+        plan, window, mask = self._plan, block.window, block.mask
+        grid, outputs = plan.source.grid, plan.options.outputs
+        # The file of a mask takes tiles if it is a GeoTIFF.
+        has_tiles = OutputPaths.of(Path(), "", grid, plan.spec.legend).mask.suffix == ".tif"
+        tiles = MaskTiles.of(window, mask, grid.shape) if has_tiles else mask
+        return BlockParts(
+            window, block.count, block.tiles, block.thumbnail,
+            tiles if "mask" in outputs else None,
+            None if self._assembler is None else block.traced(self._assembler.tracing),
+            None if self._density is None else self._density.pixels.count(window, mask),
+            None if self._outline is None else self._outline.trace(window, mask),
+        )  # fmt: skip
 
     def finish(self) -> SceneResult:
         """Make and write the outputs that need all blocks.
@@ -201,12 +233,11 @@ class SceneOutputs:
         Raises:
             ExportError: A file cannot be written.
         """
-        is_large = Window.whole(self._plan.shape_yx).area_px > _COPIED_BESIDE_PX
-        if self._plan.block_count == 1 or self._mask is None or is_large:
+        if self._plan.block_count == 1 or self._mask is None:
             return self._finished()
-        # The mask of several blocks is copied meanwhile. Its errors pass the context of the mask.
+        # The mask of several blocks is put in order meanwhile. Its errors pass its context.
         with ThreadPoolExecutor(1, "mask") as pool:
-            copying = pool.submit(self._mask.finish)
+            copying = pool.submit(self._mask.finish, self._workers)
             result = self._finished()
             copying.result()
         return result
@@ -220,19 +251,23 @@ class SceneOutputs:
         return result
 
     def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
-        """Yield the footprints, and draw and count them; meanwhile the next chunk is made.
+        """Yield the footprints; meanwhile the next chunk is made, drawn and counted.
 
         Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
         """
         self._found = found = self._stack.enter_context(assembler.finish(self._refine))
-        with Prefetcher(found.chunks(_CHUNK), 1, "footprints") as chunks:
-            for chunk in chunks:
-                chunk = replace(chunk, provenance=self._plan.provenance)
-                if self._density is not None:
-                    self._density.add(chunk.of_class(self._plan.spec.building_class))
-                if self._preview is not None:
-                    self._preview.paint(chunk)
-                yield chunk
+        with Prefetcher(self._drawn(found.chunks(_CHUNK)), 1, "footprints") as chunks:
+            yield from chunks
+
+    def _drawn(self, chunks: Iterator[Footprints]) -> Iterator[Footprints]:
+        """Yield footprints after they were drawn and counted."""
+        for chunk in chunks:
+            chunk = replace(chunk, provenance=self._plan.provenance)
+            if self._density is not None:
+                self._density.add(chunk.of_class(self._plan.spec.building_class))
+            if self._preview is not None:
+                self._preview.paint(chunk)
+            yield chunk
 
     def _result(self) -> SceneResult:
         plan, found, tiles = self._plan, self._found, self._tiles
@@ -301,15 +336,9 @@ class SceneOutputs:
         )
 
 
-def tracing_of(plan: ScenePlan) -> Tracing | None:
-    """Return the settings for tracing single blocks; None if no output needs polygons."""
-    if not plan.has_polygons:
-        return None
-    with _assembler(plan, None) as assembler:
-        return assembler.tracing
-
-
-def _assembler(plan: ScenePlan, spill: Path | None) -> FootprintAssembler:
+def _assembler(
+    plan: ScenePlan, spill: Path | None, workers: Workers | None = None
+) -> FootprintAssembler:
     spec = plan.spec
     return FootprintAssembler(
         plan.source.grid,
@@ -320,6 +349,7 @@ def _assembler(plan: ScenePlan, spill: Path | None) -> FootprintAssembler:
         gsd_m=plan.options.gsd_m,
         calibrate=None if spec.calibration is None else spec.calibration.apply,
         class_names=() if spec.is_binary else spec.classes,
+        workers=workers,
     )
 
 

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
 from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
+from rooftrace.core.parallel import Workers
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.resample import Resampler
-from rooftrace.predict.block import Block, BlockTiles, TileOutput, TileStats
+from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
@@ -69,7 +70,7 @@ def run(
         ExportError: A checkpoint cannot be written.
     """
     for scene in run_scenes([SceneBlocks(plan, checkpoints)], engine):
-        yield from scene
+        yield from scene.run_here()
 
 
 def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneBlocks]:
@@ -126,21 +127,30 @@ class SceneBlocks:
         self.error: RooftraceError | None = None
         """Error that stopped the scene; iteration raises it."""
 
+        self.workers: Workers | None = None
+        """Workers of the cluster that runs the scene, for other work on it."""
+
         self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
         """Function called with the scene after each tile, in the thread of the network."""
 
         self.is_abandoned = False
         """True if the caller does not need more blocks."""
 
-        self._blocks: Iterator[Block] = iter(())
+        self._blocks: Iterator[Block | BlockParts] = iter(())
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Block | BlockParts]:
         for block in self._blocks:
             if self.error is not None:
                 break
             yield block
         if self.error is not None:
             raise self.error
+
+    def run_here(self) -> Iterator[Block]:
+        """Yield the blocks of a scene that this process runs."""
+        for block in self:
+            assert isinstance(block, Block)
+            yield block
 
     def fail(self, error: RooftraceError) -> None:
         """Stop the scene. Only the first error is kept."""
@@ -151,7 +161,7 @@ class SceneBlocks:
         """True if no more blocks are needed."""
         return self.is_abandoned or self.error is not None
 
-    def receive(self, blocks: Iterator[Block]) -> None:
+    def receive(self, blocks: Iterator[Block | BlockParts]) -> None:
         """Set the iterator of blocks; the producer calls this before it yields the scene."""
         self._blocks = blocks
 
@@ -163,7 +173,7 @@ class SceneBlocks:
 
 
 def by_scene(
-    blocks: Generator[tuple[SceneBlocks, Block | None], None, None],
+    blocks: Generator[tuple[SceneBlocks, Block | BlockParts | None], None, None],
 ) -> Iterator[SceneBlocks]:
     """Group the blocks of successive scenes by scene.
 
@@ -180,7 +190,9 @@ def by_scene(
         blocks.close()
 
 
-def _until_none(blocks: Iterator[tuple[SceneBlocks, Block | None]]) -> Iterator[Block]:
+def _until_none(
+    blocks: Iterator[tuple[SceneBlocks, Block | BlockParts | None]],
+) -> Iterator[Block | BlockParts]:
     for _, block in blocks:
         if block is None:
             return

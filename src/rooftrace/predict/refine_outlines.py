@@ -170,7 +170,7 @@ class OutlineRefiner:
             at = number[part][taken]
             proposed.accepted[at] = regular[taken]
             proposed.area_m2[at] = maker.area_m2(better[taken])
-        resolved = resolve_scene_overlaps(proposed, chosen, spill, maker.area_m2, MIN_IOU)
+        resolved = resolve_scene_overlaps(proposed, chosen, spill, maker.area_m2, min_iou=MIN_IOU)
         return _marked(records, resolved, number, spill)
 
     def _answers(self, number: int, outlines: Polygons, crops: Ints) -> Polygons:

@@ -6,18 +6,18 @@ block was predicted, as far as its footprints depend on it alone.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
@@ -64,16 +64,6 @@ class BlockOutlines:
     made: tuple[Candidates, ...]
     found: int
     has_score: bool
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        # All polygons are encoded at once; one by one takes many times as long.
-        state["made"] = tuple(_packed(one) for one in self.made)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state["made"] = tuple(_unpacked(one) for one in state["made"])
-        self.__dict__.update(state)
 
 
 @dataclass(frozen=True)
@@ -160,33 +150,12 @@ class Tracing:
         return None if cores is None else (cores, None)
 
 
-_POLYGONS = ("raw", "proposed")
-
-
-def _packed(made: Candidates) -> dict[str, Any]:
-    values = {one.name: getattr(made, one.name) for one in fields(made)}
-    return values | {name: shapely.to_wkb(values[name]).tolist() for name in _POLYGONS}
-
-
-def _unpacked(values: Mapping[str, Any]) -> Candidates:
-    polygons = {name: _polygons(values[name]) for name in _POLYGONS}
-    return Candidates(**{**values, **polygons})
-
-
-def _polygons(encoded: list[bytes]) -> NDArray[np.object_]:
-    held = np.empty(len(encoded), np.object_)
-    held[:] = encoded
-    return np.asarray(shapely.from_wkb(held), np.object_)
-
-
 Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
 _MIN_AT_ONCE, _MAX_AT_ONCE = 500, 2000
 """Number of regions that a thread processes at once; fewer are processed in the calling thread.
 More take less time for each, but more memory."""
-
-_WORKERS = min(4, os.cpu_count() or 1)
 
 
 class FootprintAssembler:
@@ -207,6 +176,7 @@ class FootprintAssembler:
         calibrate: Function that calibrates scores, given which buildings are pieces of divided
             regions; by default a score is the mean probability.
         class_names: Names by class index; empty where all are buildings, so no class is written.
+        workers: Workers that make outlines and footprints; default: threads.
 
     Raises:
         ConfigError, GeoreferenceError: The options do not fit the grid, see `VectorOptions.check`.
@@ -223,6 +193,7 @@ class FootprintAssembler:
         gsd_m: float | None = None,
         calibrate: Calibrate | None = None,
         class_names: tuple[str, ...] = (),
+        workers: Workers | None = None,
     ) -> None:
         options.check(grid, gsd_m)
         self.found = 0
@@ -241,7 +212,8 @@ class FootprintAssembler:
         self._spill = SpillFile(folder)
         self._records = FootprintRecordBuffer()
         self._made_px = dict.fromkeys(classes, 0)
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = workers
+        self._threads: Threads | None = None
         self._making: deque[Future[Candidates]] = deque()
         self._finished = False
 
@@ -249,8 +221,8 @@ class FootprintAssembler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
         if not self._finished:
             self._spill.close()
 
@@ -261,8 +233,6 @@ class FootprintAssembler:
         score: Prob | None,
         occurring: Collection[int],
         markers: NDArray[np.uint8] | None = None,
-        *,
-        outlines: BlockOutlines | None = None,
     ) -> None:
         """Add one block; call it from one thread only.
 
@@ -274,17 +244,12 @@ class FootprintAssembler:
             occurring: Classes that occur in the block.
             markers: (y, x) not 0 inside a building and away from its neighbours. None where the
                 options have a watershed, which floods the mask and the cores of high `score`.
-            outlines: Polygons of the block, where `tracing` has traced them elsewhere. The
-                footprints are the same.
 
         Raises:
             ValueError: The block is invalid, see `BlockPolygonizer.feed`.
             ExportError: There is no space for the polygons.
             PredictError: Pixels were lost.
         """
-        if outlines is not None:
-            self._feed_outlines(outlines)
-            return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
         inner = self.tracing.markers(mask, score, occurring, markers)
@@ -301,10 +266,15 @@ class FootprintAssembler:
 
     @property
     def tracing(self) -> Tracing:
-        """Description of how to trace a block elsewhere, see `feed`."""
+        """Description of how to trace a block elsewhere, see `feed_outlines`."""
         return Tracing(tuple(self._made_px), self._building_class, self._maker)
 
-    def _feed_outlines(self, outlines: BlockOutlines) -> None:
+    def feed_outlines(self, outlines: BlockOutlines) -> None:
+        """Add one block that `tracing` has traced elsewhere; the footprints are those of `feed`.
+
+        Raises:
+            ValueError, ExportError, PredictError: See `feed`.
+        """
         self._polygonizer.add(outlines.window, outlines.crossing)
         self._has_score &= outlines.has_score
         if outlines.markers is None:
@@ -334,13 +304,15 @@ class FootprintAssembler:
         self._process(self._polygonizer.finish(), self._markers.finish(), joined=True)
         while self._making:
             self._keep(self._making.popleft().result())
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self._threads is not None:
+            self._threads.shutdown()
         for index, small in self._polygonizer.small_px.items():
             check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
         records = self._records.whole()
         buildings = records.class_id == self._building_class
-        records = resolve_scene_overlaps(records, buildings, self._spill, self._maker.area_m2)
+        records = resolve_scene_overlaps(
+            records, buildings, self._spill, self._maker.area_m2, self._workers
+        )
         if refine is not None:
             records = refine(records, buildings, self._spill, self._maker)
         if not self._has_score:
@@ -348,7 +320,7 @@ class FootprintAssembler:
         self._finished = True
         return FootprintSet(
             records, self._spill, self._maker, self._building_class, self._calibrate,
-            self._class_names, may_be_refined=refine is not None,
+            self._class_names, may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
 
     def _process(
@@ -366,7 +338,7 @@ class FootprintAssembler:
                 if self._has_markers:
                     batch, left = self._with_markers(batch, markers, joined=joined)
                     self._waiting = left
-            share = -(-len(own) // _WORKERS)
+            share = -(-len(own) // Threads.size)
             for part in batch.parts(min(max(share, _MIN_AT_ONCE), _MAX_AT_ONCE)):
                 self._submit(part)
 
@@ -385,18 +357,20 @@ class FootprintAssembler:
         return replace(batch, markers=fresh.of(inside), owner=owner[inside]), left
 
     def _submit(self, batch: RegionBatch) -> None:
-        if len(batch.regions) < _MIN_AT_ONCE and self._pool is None:
+        workers = self._workers or self._threads
+        if workers is None and len(batch.regions) < _MIN_AT_ONCE:
             self._keep(self._maker.make(batch))
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_WORKERS, "footprints")
-        self._making.append(self._pool.submit(self._maker.make, batch))
-        while len(self._making) > 2 * _WORKERS or (self._making and self._making[0].done()):
+        if workers is None:
+            workers = self._threads = Threads("footprints")
+        self._making.append(workers.submit(self._maker.make, batch))
+        while len(self._making) > 2 * workers.size or (self._making and self._making[0].done()):
             self._keep(self._making.popleft().result())
 
     def _keep(self, made: Candidates) -> None:
         self._made_px[made.class_id] += made.area_px
-        self._records.append(FootprintRecords.of(made, self._spill))
+        offset = int(self._spill.append_bytes([made.polygons])[0])
+        self._records.append(made.records.shifted(offset))
 
 
 class FootprintSet:
@@ -410,6 +384,7 @@ class FootprintSet:
         calibrate: Function that calibrates scores.
         class_names: Names by class index; empty where all are buildings.
         may_be_refined: Whether footprints state if their outlines were refined.
+        workers: Workers that make the footprints of `chunks`; default: the calling thread.
     """
 
     def __init__(
@@ -422,15 +397,15 @@ class FootprintSet:
         class_names: tuple[str, ...],
         *,
         may_be_refined: bool = False,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         smallest = maker.options.min_area_m2
         if smallest:
             records = records.of_numbers(records.area_m2 >= smallest)
         self._records = records.of_numbers(np.argsort(records.first))
         self._spill = spill
-        self._maker = maker
-        self._calibrate = calibrate
-        self._class_names = class_names
+        self._make = partial(_footprints, maker, calibrate, class_names, may_be_refined)
         ids, counts = np.unique(self._records.class_id, return_counts=True)
         self.counts: dict[int, int] = dict(zip(ids.tolist(), counts.tolist()))
         """Number of footprints by class; classes without any are missing."""
@@ -456,10 +431,14 @@ class FootprintSet:
         Raises:
             ExportError: The polygons cannot be read from the temporary file.
         """
-        for first in range(0, max(len(self), 1), size):
-            yield self._footprints(
-                self._records.of_numbers(np.arange(first, min(first + size, len(self))))
-            )
+        chunks = (
+            self._records.of_numbers(np.arange(first, min(first + size, len(self))))
+            for first in range(0, max(len(self), 1), size)
+        )
+        if self._workers is None:
+            yield from map(self._footprints, chunks)
+            return
+        yield from in_order(self._make, map(self._given, chunks), self._workers)
 
     def whole(self) -> Footprints:
         """Return all footprints at once.
@@ -474,14 +453,29 @@ class FootprintSet:
         self._spill.close()
 
     def _footprints(self, chosen: FootprintRecords) -> Footprints:
-        polygons = self._spill.read(chosen.proposed, chosen.stop)
-        score = chosen.score
-        if self._calibrate is not None:
-            score = self._calibrate(score, chosen.divided)
-        made = make_footprints(polygons, score, self._maker.grid, gsd_m=self._maker.gsd_m)
-        made = replace(made, divided=chosen.divided)
-        if self.refined is not None:
-            made = replace(made, refined=chosen.refined)
-        if not self._class_names:
-            return made
-        return replace(made, class_id=chosen.class_id, classes=self._class_names)
+        return self._make(*self._given(chosen))
+
+    def _given(self, chosen: FootprintRecords) -> tuple[FootprintRecords, NDArray[np.object_]]:
+        """Return records and their polygons as WKB."""
+        return chosen, self._spill.read_bytes(chosen.proposed, chosen.stop)
+
+
+def _footprints(
+    maker: OutlineMaker,
+    calibrate: Calibrate | None,
+    class_names: tuple[str, ...],
+    may_be_refined: bool,
+    chosen: FootprintRecords,
+    encoded: NDArray[np.object_],
+) -> Footprints:
+    """Return footprints from their records and from their polygons (n,) as WKB."""
+    polygons, score = np.asarray(shapely.from_wkb(encoded), np.object_), chosen.score
+    if calibrate is not None:
+        score = calibrate(score, chosen.divided)
+    made = make_footprints(polygons, score, maker.grid, gsd_m=maker.gsd_m)
+    made = replace(made, divided=chosen.divided)
+    if may_be_refined:
+        made = replace(made, refined=chosen.refined)
+    if not class_names:
+        return made
+    return replace(made, class_id=chosen.class_id, classes=class_names)

@@ -18,7 +18,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.vector.trace import Floats, Polygons
-from rooftrace.vector.trace_blocks import BlockPolygonizer
+from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
 
 __all__ = [
     "Rectangles",
@@ -259,11 +259,20 @@ class ValidOutline:
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Add a block (y, x) of class indices; NODATA marks unknown pixels."""
+        self.add(window, self.trace(window, mask))
+
+    def trace(self, window: Window, mask: NDArray[np.uint8]) -> BlockTrace | None:
+        """Return the regions of valid data in a block, for `add`; None if there are none."""
         valid = mask != NODATA
-        if valid.any():
-            self._polygonizer.feed(window, valid, None)
-        else:
+        scene = Window.whole(self._grid.shape)
+        return trace_block(scene, window, valid, None, _MIN_VALID_PX) if valid.any() else None
+
+    def add(self, window: Window, trace: BlockTrace | None) -> None:
+        """Add a block that any process has traced; see `feed`."""
+        if trace is None:
             self._polygonizer.skip(window)
+        else:
+            self._polygonizer.add(trace)
 
     def finish(self) -> shapely.MultiPolygon:
         """Return the outline in the grid's CRS, within half a pixel; empty where nothing is

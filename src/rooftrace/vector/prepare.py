@@ -6,6 +6,7 @@ until those of the whole scene are known; `FootprintRecords` hold a few numbers 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -126,29 +127,19 @@ class RegionBatch:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidate outlines of a batch, before neighbours are considered.
+    """Candidate outlines of a batch, before neighbours are considered; picklable.
 
     Args:
-        raw: (n,) polygons along pixel edges.
-        proposed: (n,) proposed replacements.
-        accepted: (n,) True where the proposal is a regular outline.
-        score: (n,) float32.
-        divided: (n,) True for a piece of a region that was divided into buildings.
-        first: (n,) first pixel of each region: row times the scene's width plus column.
+        records: Their records, with offsets from the first byte of `polygons`.
+        polygons: Their raw and proposed polygons, see `SpillFile.content`.
         class_id: Class index of all of them.
         area_px: Area of all regions, including those that were too small.
-        area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
     """
 
-    raw: Polygons
-    proposed: Polygons
-    accepted: Bools
-    score: NDArray[np.float32]
-    divided: Bools
-    first: Ints
+    records: FootprintRecords
+    polygons: bytes
     class_id: int
     area_px: int
-    area_m2: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +147,11 @@ class FootprintRecords:
     """Numbers of polygons whose shapes are in a spill file, 64 bytes each.
 
     Args:
-        first: (n,) int64 as in `Candidates`.
+        first: (n,) int64, first pixel of each region: row times the scene's width plus column.
         class_id: (n,) uint8.
         score: (n,) float32.
         divided: (n,) True for a piece of a region that was divided into buildings.
-        accepted: (n,) bool.
+        accepted: (n,) True where the proposed polygon is a regular outline.
         area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
         bounds: (n, 4) float32: left, top, right, bottom of raw and proposed polygon, rounded
             outwards.
@@ -182,16 +173,6 @@ class FootprintRecords:
 
     def __len__(self) -> int:
         return len(self.first)
-
-    @classmethod
-    def of(cls, made: Candidates, spill: SpillFile) -> FootprintRecords:
-        """Write polygons to a spill file and return their records."""
-        raw, proposed, stop, bounds = cls.of_pairs(made.raw, made.proposed, spill)
-        count = len(made.first)
-        return cls(
-            made.first, np.full(count, made.class_id, np.uint8), made.score, made.divided,
-            made.accepted, made.area_m2, bounds, raw, proposed, stop, np.zeros(count, np.bool_),
-        )  # fmt: skip
 
     @staticmethod
     def of_pairs(
@@ -217,6 +198,12 @@ class FootprintRecords:
             none.astype(np.bool_), numbers, np.zeros((0, 4), np.float32), none, none, none,
             none.astype(np.bool_),
         )  # fmt: skip
+
+    def shifted(self, offset: int) -> FootprintRecords:
+        """Return the records of polygons that lie `offset` bytes further in a file."""
+        return replace(
+            self, raw=self.raw + offset, proposed=self.proposed + offset, stop=self.stop + offset
+        )
 
     def of_numbers(self, chosen: Ints | Bools | slice) -> FootprintRecords:
         """Return some records; those of a slice share the memory."""
@@ -299,17 +286,17 @@ class OutlineMaker:
         area_m2 = self.area_m2(proposed)
         # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (self.options.min_area_m2 or 0))
-        return Candidates(
-            large.polygons[kept],
-            proposed[kept],
-            accepted[kept],
-            large.score[kept],
-            self._divided(large, batch.regions)[kept],
-            first[kept],
-            batch.class_id,
-            area_px,
-            area_m2[kept],
+        spill = SpillFile(in_memory_bytes=sys.maxsize)
+        raw_at, proposed_at, stop, bounds = FootprintRecords.of_pairs(
+            large.polygons[kept], proposed[kept], spill
         )
+        count = len(stop)
+        records = FootprintRecords(
+            first[kept], np.full(count, batch.class_id, np.uint8), large.score[kept],
+            self._divided(large, batch.regions)[kept], accepted[kept], area_m2[kept], bounds,
+            raw_at, proposed_at, stop, np.zeros(count, np.bool_),
+        )  # fmt: skip
+        return Candidates(records, spill.content(), batch.class_id, area_px)
 
     def outline(self, raw: Polygons, *, is_building: bool) -> tuple[Polygons, Bools]:
         """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.
@@ -351,7 +338,7 @@ class OutlineMaker:
         return separate_by_watershed(batch.regions, options, cores)
 
     def _first_pixel(self, traced: TracedPolygons) -> Ints:
-        """Return (n,) numbers of first pixels, see `Candidates`."""
+        """Return (n,) numbers of first pixels, see `FootprintRecords`."""
         row, col = traced.first_pixel_yx.T
         number: Ints = row * self.grid.width + col
         return number

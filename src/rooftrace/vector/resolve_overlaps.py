@@ -11,18 +11,14 @@ scene that overlap, one part of the scene at a time.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, islice, starmap
-from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.prepare import FootprintRecords
 from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
@@ -270,13 +266,8 @@ def _cleaned(shape: Polygons) -> Polygons:
     return cleaned
 
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
 _FOOTPRINTS_AT_ONCE = 2000
-"""Number of footprints that a thread processes at once."""
-
-_WORKERS = min(4, os.cpu_count() or 1)
+"""Number of footprints that a worker processes at once."""
 
 _INTERIORS_MEET = "T********"
 
@@ -286,6 +277,7 @@ def resolve_scene_overlaps(
     chosen: Bools,
     spill: SpillFile,
     area_m2: Callable[[Polygons], Floats],
+    workers: Workers | None = None,
     min_iou: float = MIN_IOU,
 ) -> FootprintRecords:
     """Return the records of a scene after overlaps between neighbours were resolved.
@@ -298,6 +290,7 @@ def resolve_scene_overlaps(
         chosen: (n,) True for footprints that must not overlap each other.
         spill: File that holds the polygons, and to which new ones are added.
         area_m2: Function that returns the areas of polygons in pixels.
+        workers: Workers that compare and separate the footprints; default: threads.
         min_iou: See `resolve_overlaps`.
     """
     number = np.flatnonzero(chosen)
@@ -305,46 +298,25 @@ def resolve_scene_overlaps(
     # the last digits of a line between two footprints on which of them comes first.
     number = number[np.argsort(records.first[number], kind="stable")]
     own = records.of_numbers(number)
-    pairs = list(_in_threads(_overlapping, _parts(own, spill)))
+    pairs = list(in_order(_overlapping, _parts(own, spill), workers))
     if not any(one.size for one in pairs):
         return records
     one, other = np.concatenate(pairs, axis=1)
     start, stop = records.proposed.copy(), records.stop.copy()
     accepted, area = records.accepted.copy(), records.area_m2.copy()
     groups = (
-        (group, *_read(spill, own.of_numbers(group)), min_iou)
+        (group, *_read(spill, own.of_numbers(group)), area_m2, min_iou)
         for group in _groups(len(own), one, other)
     )
-    for group, raw, proposed, resolved in _in_threads(_resolved, groups):
-        changed = ~_same(resolved, proposed)
-        places = number[group[changed]]
-        offsets = spill.append(resolved[changed])
+    for changed, encoded, is_raw, changed_m2 in in_order(_resolved, groups, workers):
+        places = number[changed]
+        offsets = spill.append_bytes(encoded)
         start[places], stop[places] = offsets[:-1], offsets[1:]
         # An outline that was separated from its neighbour is still regular; one reverted to pixels
         # is not.
-        accepted[places] &= ~_same(resolved[changed], raw[changed])
-        area[places] = area_m2(resolved[changed])
+        accepted[places] &= ~is_raw
+        area[places] = changed_m2
     return replace(records, proposed=start, stop=stop, accepted=accepted, area_m2=area)
-
-
-def _in_threads(work: Callable[[*Ts], T], given: Iterable[tuple[*Ts]]) -> Iterator[T]:
-    """Yield the results of `work` in the order of the arguments; a single call needs no thread.
-
-    The arguments are made in the calling thread, a few of them ahead.
-    """
-    given = iter(given)
-    first = list(islice(given, 2))
-    if len(first) < 2:
-        yield from starmap(work, first)
-        return
-    with ThreadPoolExecutor(_WORKERS, "overlaps") as pool:
-        waiting: deque[Future[T]] = deque()
-        for one in chain(first, given):
-            waiting.append(pool.submit(work, *one))
-            if len(waiting) > _WORKERS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _parts(
@@ -356,7 +328,7 @@ def _parts(
 
     Yields:
         (n,) indices of footprints, (pairs,) first and second of each pair, and (n,) raw and
-        proposed polygons.
+        proposed polygons as WKB.
     """
     top, bottom = records.bounds[:, 1], records.bounds[:, 3]
     order = np.argsort(top, kind="stable")
@@ -377,10 +349,11 @@ def _parts(
         carried = together
 
 
-def _overlapping(number: Ints, a: Ints, b: Ints, raw: Polygons, proposed: Polygons) -> Ints:
+def _overlapping(number: Ints, a: Ints, b: Ints, raw_wkb: Polygons, proposed_wkb: Polygons) -> Ints:
     """Return (2, pairs) of footprints of which one, raw or proposed, overlaps the other's
     proposal.
     """
+    raw, proposed = shapely.from_wkb(raw_wkb), shapely.from_wkb(proposed_wkb)
     hit = _meet(proposed[a], proposed[b])
     for mine, theirs in ((a, b), (b, a)):
         todo = np.flatnonzero(~hit)
@@ -389,9 +362,24 @@ def _overlapping(number: Ints, a: Ints, b: Ints, raw: Polygons, proposed: Polygo
 
 
 def _resolved(
-    group: Ints, raw: Polygons, proposed: Polygons, min_iou: float
-) -> tuple[Ints, Polygons, Polygons, Polygons]:
-    return group, raw, proposed, resolve_overlaps(raw, proposed, min_iou=min_iou)
+    group: Ints,
+    raw_wkb: Polygons,
+    proposed_wkb: Polygons,
+    area_m2: Callable[[Polygons], Floats],
+    min_iou: float,
+) -> tuple[Ints, list[bytes], Bools, Floats]:
+    """Return the footprints of a group whose outlines change.
+
+    Returns:
+        (n,) their numbers, their outlines as WKB, (n,) True where it is that of the pixels, and
+        (n,) areas.
+    """
+    raw, proposed = shapely.from_wkb(raw_wkb), shapely.from_wkb(proposed_wkb)
+    resolved = resolve_overlaps(raw, proposed, min_iou=min_iou)
+    changed = ~_same(resolved, proposed)
+    outlines = resolved[changed]
+    encoded: list[bytes] = shapely.to_wkb(outlines).tolist()
+    return group[changed], encoded, _same(outlines, raw[changed]), area_m2(outlines)
 
 
 def _near(bounds: NDArray[np.float32]) -> tuple[Ints, Ints]:
@@ -410,9 +398,9 @@ def _meet(one: Polygons, other: Polygons) -> Bools:
 
 
 def _read(spill: SpillFile, records: FootprintRecords) -> tuple[Polygons, Polygons]:
-    """Return the raw and the proposed polygons."""
-    raw = spill.read(records.raw, records.proposed)
-    return raw, spill.read(records.proposed, records.stop)
+    """Return the raw and the proposed polygons (n,) as WKB."""
+    raw = spill.read_bytes(records.raw, records.proposed)
+    return raw, spill.read_bytes(records.proposed, records.stop)
 
 
 def _groups(count: int, one: Ints, other: Ints) -> Iterator[Ints]:

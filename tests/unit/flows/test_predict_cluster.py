@@ -27,7 +27,6 @@ from rooftrace.flows.predict.run import predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.checkpoint import CheckpointStore
-from rooftrace.predict.cluster import driver as blocks_module
 from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions, plan_scene
@@ -232,15 +231,50 @@ def test_checkpoints_travel_through_the_cluster_if_no_folder_is_shared(
     assert results(tmp_path) == alone
 
 
-@pytest.mark.campaign
-def test_memory_of_blocks_that_wait_is_limited(
-    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+class FirstCalls:
+    """Script in which the first calls of a function meet a mishap; see `WorkerCalls`."""
+
+    def __init__(self, mishap: Mishap, count: int) -> None:
+        self.mishap = mishap
+        self.left = count
+
+    def __call__(self, worker: int, method: str, call: int) -> Mishap:
+        if method != "call" or not self.left:
+            return None
+        self.left -= 1
+        return self.mishap
+
+
+@pytest.mark.parametrize("mishap", ["lost", "lost after", "fails"])
+def test_outlines_of_a_lost_worker_are_made_by_another(
+    mishap: Mishap, wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread,
+    tmp_path: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(blocks_module, "_HELD_BYTES", 0)
-    spread(size=2)
+    script = FirstCalls(mishap, 2)
+    spread(size=3, script=script)
     run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
+    assert script.left == 0
+
+
+def test_outlines_that_no_worker_can_make_fail_the_image(
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    spread(size=2, script=FirstCalls("fails", 10_000))
+    with pytest.raises(DataError, match="The disk of this machine is broken"):
+        run_predict(
+            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
+
+
+def test_a_run_ends_where_all_workers_are_lost_while_outlines_are_made(
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    spread(size=2, script=FirstCalls("lost", 10_000), replaces=False)
+    with pytest.raises(PredictError, match="No worker is left"):
+        run_predict(
+            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
 
 
 def test_a_block_that_kills_its_workers_is_named(

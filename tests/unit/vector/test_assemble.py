@@ -137,7 +137,7 @@ def test_blocks_that_were_traced_elsewhere_give_the_same(
             if number % 3:
                 traced = tracing.trace(window, part, own, occurring, within)
                 sent = pickle.loads(pickle.dumps(traced))
-                assembler.feed(window, part, own, occurring, within, outlines=sent)
+                assembler.feed_outlines(sent)
             else:
                 assembler.feed(window, part, own, occurring, within)
         found = assembler.finish()

@@ -178,7 +178,7 @@ def test_polygons_of_blocks_lie_inside_the_image_too(
             score = np.full(block.shape, 200, np.uint8)
             occurring = np.unique(block).tolist()
             outlines = assembler.tracing.trace(window, block, score, occurring)
-            assembler.feed(window, block, score, occurring, outlines=outlines)
+            assembler.feed_outlines(outlines)
         with assembler.finish() as found:
             blocks = found.whole()
     assert shapely.to_wkb(blocks.geometry).tolist() == shapely.to_wkb(made.geometry).tolist()

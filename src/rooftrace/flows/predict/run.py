@@ -470,7 +470,7 @@ class PredictRun:
                 started = max(blocks.started, self._ended)
                 with SceneOutputs(
                     plan, FileSink(paths, plan), spill=self.store.spill, started=started,
-                    segmenter=self.segmenter, answers=blocks.folder,
+                    segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
                 ) as outputs:  # fmt: skip
                     before = 0
                     for number, block in enumerate(blocks):

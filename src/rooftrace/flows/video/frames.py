@@ -142,7 +142,7 @@ class FrameAsker:
         answer = np.empty(blocks.plan.shape_yx, dtype=np.uint8)
         promise = self._open[blocks]
         try:
-            for block in blocks:
+            for block in blocks.run_here():
                 answer[block.window.slices()] = self._said_of(block)
         except RooftraceError as error:
             promise.set_exception(error)

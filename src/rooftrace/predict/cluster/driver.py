@@ -16,12 +16,12 @@ from collections import Counter, defaultdict
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from rooftrace.core.errors import PredictError, RooftraceError
-from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
-from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, unpack
+from rooftrace.predict.block import Block, BlockParts, Halo, TileOutput, TileStats
+from rooftrace.predict.cluster.calls import WorkerCalls
 from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
 from rooftrace.predict.cluster.schedule import (
     MOST_LOSSES,
@@ -38,24 +38,15 @@ from rooftrace.predict.cluster.worker import (
     SharedScene,
     can_be_read,
 )
-from rooftrace.predict.outputs import tracing_of
 from rooftrace.predict.pipeline import SceneBlocks, by_scene
-from rooftrace.vector.assemble import BlockOutlines
 
 __all__ = ["BlockRun", "Driver"]
 
 _AHEAD_PER_WORKER = 6
 _MIN_AHEAD = 16
-_HELD_BYTES = 256 * 2**20
-"""Maximum bytes of finished blocks in memory; other blocks are read from their checkpoints."""
-
 _MAX_DELIVERED = 4
 """Maximum number of blocks that wait in the caller's queue."""
 
-_VISIBLE_WITHIN_S = 60.0
-"""Maximum number of seconds until a checkpoint of another machine is visible here."""
-
-_LOOK_S = 0.05
 _WAIT_S = 0.05
 
 
@@ -91,20 +82,16 @@ class _RunningBlock:
     Args:
         scene: Its scene.
         number: Number of the block in the plan.
-        checkpoint: The finished block; None if it is not finished, or only on disk.
-        outlines: Its polygons.
+        finished: The finished block, or what a worker has made of it; None if it is not finished.
         tiles: Counts over its tiles; None if an earlier run finished it.
-        resumed: Whether an earlier run finished it.
         received: Halo outputs of earlier blocks, by the key of the block that they come from. A
             block that two workers run gives the same outputs twice; they count once.
     """
 
     scene: _RunningScene
     number: int
-    checkpoint: Checkpoint | bytes | None = None
-    outlines: BlockOutlines | None = None
+    finished: Block | BlockParts | None = None
     tiles: TileStats | None = None
-    resumed: bool = False
     received: dict[int, tuple[TileOutput, ...]] = field(default_factory=dict)
 
 
@@ -129,7 +116,7 @@ class BlockRun:
         self._next = 0
         """Key of the block that is handed over next."""
 
-        self._held_bytes = 0
+        self.calls = WorkerCalls(pool)
         self._ready: queue.SimpleQueue[tuple[_RunningScene, int | None]] = queue.SimpleQueue()
         """Blocks for the caller by key, in order; None ends a scene."""
 
@@ -147,7 +134,7 @@ class BlockRun:
 
     def finished(
         self, driving: Future[None]
-    ) -> Generator[tuple[SceneBlocks, Block | None], None, None]:
+    ) -> Generator[tuple[SceneBlocks, Block | BlockParts | None], None, None]:
         """Yield finished blocks in order, for `by_scene`.
 
         Args:
@@ -157,42 +144,23 @@ class BlockRun:
             try:
                 scene, key = self._ready.get(timeout=_WAIT_S)
             except queue.Empty:
-                if driving.done() and self._ready.empty():
-                    driving.result()
+                has_ended = driving.done()
+                if self._ready.empty() and (has_ended or self.schedule.is_over):
+                    if has_ended:
+                        driving.result()
                     return
                 continue
             if key is None:
                 yield scene.blocks, None
                 continue
-            block = None if scene.blocks.is_stopped else self._load(self._blocks[key])
-            if block is not None:
+            if not scene.blocks.is_stopped:
+                running = self._blocks[key]
+                block = running.finished
+                assert block is not None
+                if running.tiles is not None:
+                    block = replace(block, tiles=running.tiles)
                 yield scene.blocks, block
             self._taken.put(key)
-
-    def _load(self, running: _RunningBlock) -> Block | None:
-        """Return a finished block; None if this machine cannot see it, which fails the scene."""
-        scene, checkpoint = running.scene.blocks, running.checkpoint
-        if checkpoint is None:
-            assert scene.checkpoints is not None
-            checkpoint = _when_visible(scene.checkpoints, running.number)
-        if checkpoint is None:
-            window = scene.plan.blocks[running.number]
-            scene.fail(
-                PredictError(
-                    f"{scene.plan.source.name}: a worker has written the block at {window} to "
-                    f"{scene.checkpoints and scene.checkpoints.folder}, which this machine does "
-                    "not see.",
-                    remedy="Run the same command again; finished blocks are kept.",
-                )
-            )
-            return None
-        if isinstance(checkpoint, bytes):
-            # Scores are needed for polygons only, which the worker has traced already.
-            checkpoint = unpack(checkpoint, with_scores=running.outlines is None)
-        tiles = checkpoint.block.tiles if running.tiles is None else running.tiles
-        return replace(
-            checkpoint.block, outlines=running.outlines, tiles=tiles, resumed=running.resumed
-        )
 
     # In the driver's thread.
 
@@ -205,7 +173,9 @@ class BlockRun:
         for order in self.schedule.orders(monotonic()):
             self._send(order)
         self._hand_over()
-        return not self.schedule.is_over
+        self.calls.step(self.schedule.workers)
+        # The caller finishes the last scene by calls, and then cancels.
+        return True
 
     def cancel(self) -> None:
         """Stop: the caller wants no more blocks."""
@@ -214,6 +184,8 @@ class BlockRun:
     def notify(self, event: Answered | Failed) -> None:
         """Handle the outcome of a call."""
         match event:
+            case Answered(_, (_, "call")) | Failed(_, (_, "call")):
+                self.calls.notify(event)
             case Answered(worker, (key, _), BlockRunResult() as result):
                 self._ran(worker, key, result)
             case Answered(worker, (key, _), PackedBlock() as packed):
@@ -228,6 +200,7 @@ class BlockRun:
 
     def lost(self, worker: Hashable) -> None:
         """Handle the loss of a worker."""
+        self.calls.leave(worker)
         for key in self.schedule.leave(worker):
             running = self._blocks[key]
             plan = running.scene.blocks.plan
@@ -244,9 +217,9 @@ class BlockRun:
         for number, blocks in enumerate(self._scenes):
             plan = blocks.plan
             scene = _RunningScene(blocks, key, plan.block_count)
+            blocks.workers = self.calls
             readable = can_be_read(plan.source)
-            shared = SharedScene(number, plan, blocks.checkpoints, tracing_of(plan), readable)
-            scene.shared = self._pool.share(shared)
+            scene.shared = self._pool.share(SharedScene(number, plan, blocks.checkpoints, readable))
             for block in range(plan.block_count):
                 if scene.stopped:
                     break
@@ -263,7 +236,7 @@ class BlockRun:
         kept = running.scene.blocks.checkpoints
         checkpoint = None if kept is None else kept.load(running.number)
         if checkpoint is not None:
-            running.checkpoint, running.resumed = checkpoint, True
+            running.finished = replace(checkpoint.block, resumed=True)
             self._pass_on(key, checkpoint.halo)
             self.schedule.known(key)
 
@@ -302,19 +275,13 @@ class BlockRun:
 
     def _finish(self, key: int, packed: PackedBlock) -> None:
         running = self._blocks[key]
-        running.checkpoint, running.outlines = packed.checkpoint, packed.outlines
+        running.finished = packed.parts
         kept = running.scene.blocks.checkpoints
-        if kept is None:
-            return
-        if not packed.is_kept:
+        if kept is not None and packed.checkpoint is not None:
             try:
                 kept.save_packed(running.number, packed.checkpoint)
             except RooftraceError as error:
                 self._fail(running.scene, error)
-        self._held_bytes += len(packed.checkpoint)
-        if self._held_bytes > _HELD_BYTES:
-            self._held_bytes -= len(packed.checkpoint)
-            running.checkpoint = None
 
     def _hand_over(self) -> None:
         """Give finished blocks to the caller, and forget those that it has taken."""
@@ -327,8 +294,6 @@ class BlockRun:
                 self._stop(scene)
         while self._delivered < _MAX_DELIVERED and self.schedule.is_done(self._next):
             running = self._blocks[self._next]
-            if isinstance(running.checkpoint, bytes) and running.scene.blocks.checkpoints:
-                self._held_bytes -= len(running.checkpoint)
             self._ready.put((running.scene, self._next))
             self._delivered += 1
             self._next += 1
@@ -353,14 +318,6 @@ class BlockRun:
         scene.count = scene.scheduled
         self.schedule.given_up(range(scene.first, scene.first + scene.count))
         self._end(scene)
-
-
-def _when_visible(kept: CheckpointStore, number: int) -> Checkpoint | None:
-    """Return a checkpoint that another machine wrote; a network folder shows it with a delay."""
-    until = monotonic() + _VISIBLE_WITHIN_S
-    while (checkpoint := kept.load(number)) is None and monotonic() < until:
-        sleep(_LOOK_S)
-    return checkpoint
 
 
 class Driver:
@@ -427,6 +384,7 @@ class Driver:
         run = BlockRun(self._pool, scenes, ahead=self._ahead, patient=self._patient)
         with ThreadPoolExecutor(1, "driver") as thread:
             driving = thread.submit(self._drive, run)
+            driving.add_done_callback(lambda done: run.calls.close(done.exception()))
             try:
                 yield from by_scene(run.finished(driving))
             finally:

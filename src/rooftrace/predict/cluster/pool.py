@@ -121,8 +121,9 @@ class Pool(Protocol):
 _THREADS_PER_WORKER = 4
 """Cores for each worker by default; more cores speed up one network only a little."""
 
-_CALLS_AT_ONCE = 4
-"""Concurrent calls of a worker: two blocks run, one is finished, one is dropped."""
+_CALLS_AT_ONCE = 6
+"""Concurrent calls of a worker: two blocks run, one is finished, one is dropped, and two calls of
+`WorkerCalls`."""
 
 _PATIENCE_S = 120.0
 """Maximum number of seconds without any worker. The run then stops; finished blocks are kept."""

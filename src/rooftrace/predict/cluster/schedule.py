@@ -299,6 +299,11 @@ class WorkSchedule:
 
     # Decisions.
 
+    @property
+    def workers(self) -> list[Hashable]:
+        """All workers, those that joined first before others."""
+        return list(self._workers)
+
     def dismissed(self) -> list[Hashable]:
         """Return the workers that failed where others did not.
 

@@ -6,7 +6,9 @@ A block is finished once the halo outputs of all earlier blocks that count in it
 from __future__ import annotations
 
 import copy
+import io
 import os
+import pickle
 import platform
 import socket
 import threading
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, RooftraceError
@@ -26,14 +29,15 @@ from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import Engine, engine_processor, limit_threads
 from rooftrace.io.gdal import limit_gdal_threads
 from rooftrace.io.georeferenced import close_source
-from rooftrace.predict.block import BlockTiles, Halo, TileOutput, TileStats
+from rooftrace.io.masks import NullMask
+from rooftrace.predict.block import BlockParts, BlockTiles, Halo, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
 from rooftrace.predict.instruction_set import check_limited
 from rooftrace.predict.model_set import ModelSet
+from rooftrace.predict.outputs import MemorySink, SceneOutputs
 from rooftrace.predict.pipeline import run_block
 from rooftrace.predict.plan import ScenePlan
 from rooftrace.predict.predictor import Predictor
-from rooftrace.vector.assemble import BlockOutlines, Tracing
 
 __all__ = [
     "BlockRunResult",
@@ -42,6 +46,7 @@ __all__ = [
     "PackedBlock",
     "SharedScene",
     "can_be_read",
+    "packed",
     "remote_predictor",
 ]
 
@@ -97,14 +102,12 @@ class SharedScene:
         key: Number of the scene in the run.
         plan: Plan of the scene. Every worker opens the source by itself.
         checkpoints: Store of finished blocks; None for a scene of one block.
-        tracing: Options of polygon tracing; None if no output needs polygons.
         readable: Whether the driver can read the source, see `can_be_read`.
     """
 
     key: int
     plan: ScenePlan
     checkpoints: CheckpointStore | None
-    tracing: Tracing | None
     readable: bool
 
 
@@ -113,14 +116,13 @@ class PackedBlock:
     """A finished block on its way to the driver.
 
     Args:
-        checkpoint: Bytes of the checkpoint, see `pack`.
-        outlines: Polygons of the block; None if no output needs them.
-        is_kept: Whether the worker has written the checkpoint.
+        parts: Its contribution to the outputs of the scene.
+        checkpoint: Bytes of the checkpoint, see `pack`; None if the worker has written it, or if
+            none is needed.
     """
 
-    checkpoint: bytes
-    outlines: BlockOutlines | None
-    is_kept: bool
+    parts: BlockParts
+    checkpoint: bytes | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class BlockWorker:
         self.engine = _locked(self.predictor.engine)
         """The predictor's engine behind a lock, for several threads."""
 
-        self._scenes: OrderedDict[int, _OpenSource] = OrderedDict()
+        self._scenes: OrderedDict[int, _OpenScene] = OrderedDict()
         self._held: dict[tuple[int, int], BlockTiles] = {}
         self._lock = threading.Lock()
 
@@ -223,19 +225,26 @@ class BlockWorker:
         with self._lock:
             self._held.pop((scene.key, number), None)
 
+    def call(self, content: bytes) -> bytes:
+        """Make a call, whose function and arguments the driver has packed; see `WorkerCalls`."""
+        work, given = pickle.loads(content)  # noqa: S301  # nosec B301
+        return packed(work(*given))
+
     def _finish(
         self, scene: SharedScene, tiles: BlockTiles, received: Sequence[TileOutput]
     ) -> PackedBlock:
         block = tiles.finish(scene.plan, received)
-        outlines = None if scene.tracing is None else block.traced(scene.tracing)
+        parts = self._opened(scene).outputs.parts(block)
+        if scene.checkpoints is None:
+            return PackedBlock(parts, None)
         packed = pack(Checkpoint(block, tiles.halo))
-        is_kept = scene.checkpoints is not None and scene.checkpoints.is_visible
-        if is_kept and scene.checkpoints is not None:
-            scene.checkpoints.save_packed(tiles.number, packed)
-        return PackedBlock(packed, outlines, is_kept)
+        if not scene.checkpoints.is_visible:
+            return PackedBlock(parts, packed)
+        scene.checkpoints.save_packed(tiles.number, packed)
+        return PackedBlock(parts, None)
 
-    def _opened(self, scene: SharedScene) -> _OpenSource:
-        """Return the source of a scene, which this worker keeps open."""
+    def _opened(self, scene: SharedScene) -> _OpenScene:
+        """Return a scene whose source this worker keeps open."""
         with self._lock:
             known = self._scenes.get(scene.key)
             if known is None:
@@ -245,7 +254,7 @@ class BlockWorker:
                         remedy="Put the images in a folder that every machine sees at the same "
                         "path, or give https:// or s3:// addresses.",
                     )
-                known = self._scenes[scene.key] = _OpenSource(scene.plan.source)
+                known = self._scenes[scene.key] = _OpenScene(scene.plan)
             self._scenes.move_to_end(scene.key)
             while len(self._scenes) > _SCENES_KEPT:
                 _, old = self._scenes.popitem(last=False)
@@ -253,12 +262,15 @@ class BlockWorker:
         return known
 
 
-class _OpenSource:
-    """An image that several threads read, each through a copy of its own."""
+class _OpenScene:
+    """A scene whose image several threads read, each through a copy of its own."""
 
-    def __init__(self, source: RasterSource) -> None:
-        self._source = source
-        self._idle = [source]
+    def __init__(self, plan: ScenePlan) -> None:
+        self.outputs = SceneOutputs(plan, MemorySink(NullMask()))
+        """Outputs of which only the parts of blocks are made."""
+
+        self._source = plan.source
+        self._idle = [plan.source]
         self._closed = False
 
     @contextmanager
@@ -276,6 +288,23 @@ class _OpenSource:
         self._closed = True
         for source in self._idle:
             close_source(source)
+
+
+class _Pickler(pickle.Pickler):
+    """Encodes all polygons of an array at once; one by one takes many times as long."""
+
+    def reducer_override(self, value: Any) -> Any:
+        is_array = isinstance(value, np.ndarray) and value.dtype == object and value.size > 0
+        if is_array and shapely.is_geometry(value).all():
+            return shapely.from_wkb, (shapely.to_wkb(value).tolist(),)
+        return NotImplemented
+
+
+def packed(value: Any) -> bytes:
+    """Return a function, its arguments or its result as bytes, for `pickle.loads`."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
 
 
 def can_be_read(source: RasterSource) -> bool:
