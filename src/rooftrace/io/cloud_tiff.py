@@ -41,10 +41,17 @@ _LONG, _LONG8 = 4, 16
 _MOST_CLASSIC = 2**32 - 1
 """Maximum size in bytes of a TIFF whose offsets have four bytes."""
 
-_LAYOUT = b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+_LAYOUT = (
+    b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+    b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+)
 _LAYOUT = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_LAYOUT) + _LAYOUT
 """Statement of the order of the tiles, by which GDAL knows the file as cloud-optimised, see
 https://gdal.org/en/stable/drivers/raster/cog.html#header-ghost-area."""
+
+_LEADER_BYTES = _TRAILER_BYTES = 4
+"""A tile follows its size, and its last bytes are repeated after it: readers that know this save a
+request, and see whether another program has changed the file."""
 
 _Entry = tuple[int, int, bytes]
 """Type, number of values, and bytes of a tag."""
@@ -149,18 +156,22 @@ class CloudTiff:
     def write(self, path: Path) -> None:
         """Write the file."""
         starts = [np.zeros(spans.shape[:2], np.int64) for spans in self._spans]
-        is_big = len(self._head(starts, is_big=True)) + self._size > _MOST_CLASSIC
+        stored = sum(int(np.count_nonzero(spans[..., 1])) for spans in self._spans)
+        size = self._size + stored * (_LEADER_BYTES + _TRAILER_BYTES)
+        is_big = len(self._head(starts, is_big=True)) + size > _MOST_CLASSIC
         at = len(self._head(starts, is_big=is_big))
         for level in reversed(range(len(starts))):
             sizes = self._spans[level][..., 1]
-            ends = at + np.cumsum(sizes).reshape(sizes.shape)
-            starts[level] = np.where(sizes > 0, ends - sizes, 0)
+            room = np.where(sizes > 0, sizes + _LEADER_BYTES + _TRAILER_BYTES, 0)
+            ends = at + np.cumsum(room).reshape(sizes.shape)
+            starts[level] = np.where(sizes > 0, ends - sizes - _TRAILER_BYTES, 0)
             at = int(ends[-1, -1])
         with path.open("wb") as file:
             file.write(self._head(starts, is_big=is_big))
             for spans in reversed(self._spans):
-                for span in spans.reshape(-1, 2):
-                    file.write(self._read(span))
+                for span in spans[spans[..., 1] > 0]:
+                    tile = self._read(span)
+                    file.write(struct.pack("<I", len(tile)) + tile + tile[-_TRAILER_BYTES:])
 
     def _head(self, starts: Sequence[NDArray[np.int64]], *, is_big: bool) -> bytes:
         """Return everything before the tiles, whose offsets are given by level."""

@@ -149,6 +149,7 @@ def test_a_mask_is_a_cloud_optimised_geotiff(tmp_path: Path, mask: np.ndarray) -
         np.testing.assert_array_equal(dataset.read(1), mask)
         assert dataset.overviews(1) == [2, 4]
         assert dataset.tags()["ROOFTRACE"] == '{"a": "é"}'
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         # Tiles of nodata are not stored.
         assert dataset.get_tag_item("BLOCK_OFFSET_0_1", "TIFF", bidx=1) is None
     for level in range(2):
