@@ -22,7 +22,7 @@ from rooftrace.audit.facts import Histogram, SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
-from rooftrace.io.bands import parse_bands
+from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import draw_histogram, render_page
 from rooftrace.io.image_write import as_rgb
@@ -220,7 +220,7 @@ def draw_scene(scene: Scene, building_class: int, *, labelled: bool = True) -> s
     """
     try:
         window = _part(scene.image)
-        raster = scene.image.read(window)
+        raster = in_colours(scene.image).read(window)
     except RooftraceError:
         return ""
     mask = None

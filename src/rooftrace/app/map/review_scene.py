@@ -21,7 +21,7 @@ from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError, RooftraceError
-from rooftrace.io.reproject import reprojected
+from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
@@ -496,7 +496,7 @@ def _gone_buildings(
         gone = gone[(columns["side"][gone] == "old") & (columns["status"][gone] == "gone")]
         outlines = _single(geometry[gone])
         if crs is not None and layer.crs is not None:
-            outlines = reprojected(outlines, crs, layer.crs, _BEND_M)
+            outlines = reprojected(outlines, crs, layer.crs, crs_units(_BEND_M, layer.crs))
     except (RooftraceError, KeyError):
         # The file was removed, or is that of another tool.
         return {}

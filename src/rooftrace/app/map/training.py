@@ -29,7 +29,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid
 from rooftrace.flows.finetune import LEAST_SCENES
 from rooftrace.io.raster import open_raster
-from rooftrace.io.reproject import reprojected
+from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.models.spec import BundleSpec
@@ -205,5 +205,5 @@ def _in_pixels(
     """Return polygons of a layer in pixels of the image."""
     if crs is None or grid.crs is None or not len(geometry):
         return geometry
-    moved = reprojected(geometry, crs, grid.crs, _BEND_M)
+    moved = reprojected(geometry, crs, grid.crs, crs_units(_BEND_M, grid.crs))
     return np.asarray(shapely.transform(moved, grid.to_pixels), np.object_)
