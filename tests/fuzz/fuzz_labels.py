@@ -247,6 +247,9 @@ def _sqlite_polygons(path: Path) -> list[Any] | None:
             blobs = [row[0] for row in base.execute("select geom from houses") if row[0]]
         if crs != [(32736,)]:
             return None
+        if any(blob[:2] != b"GP" for blob in blobs):
+            # GDAL reads no outline from them, and the labels are without them, with a note.
+            return None
         # The header of 8 bytes is followed by an envelope whose size its flags state.
         sizes = {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}
         return [shapely.from_wkb(blob[8 + sizes[blob[3] >> 1 & 7] :]) for blob in blobs]
