@@ -27,7 +27,7 @@ __all__ = ["TILE_PX", "CloudTiff", "decode_tile", "encode_tile"]
 TILE_PX = 512
 """Side of a tile in pixels."""
 
-_TILES_AT_ONCE = 4
+_TILES_AT_ONCE = 2
 """Maximum number of neighbouring tiles of an overview that are made at once."""
 
 _SUBFILE, _WIDTH, _LENGTH, _OFFSETS, _SIZES = 254, 256, 257, 324, 325

@@ -145,8 +145,8 @@ def _overview_tiles(below: list[bytes]) -> list[bytes]:
     across = len(below) // 2
     if not any(below):
         return [b""] * (across // 2)
-    tiles = [decode_tile(encoded) for encoded in below]
-    half = _most_frequent(np.block([tiles[:across], tiles[across:]]))
+    tiles = map(decode_tile, below)
+    half = _most_frequent(np.block([[next(tiles) for _ in range(across)] for _ in range(2)]))
     return [encode_tile(half[:, col : col + TILE_PX]) for col in range(0, half.shape[1], TILE_PX)]
 
 
