@@ -36,13 +36,31 @@ DEEP = "ours_16bit"
 ACCURATE = "ours_accurate"
 """Row of `rooftrace predict -m accurate` on the same scene."""
 
-OURS = {"ours": None, DEEP: None, "ours_bf16": "bf16", "ours_fp32": "fp32", ACCURATE: None}
-"""Rows of `rooftrace predict`, with the precision that is asked for."""
+OURS: dict[str, list[str]] = {
+    "ours": [],
+    DEEP: [],
+    "ours_bf16": ["--precision", "bf16"],
+    "ours_fp32": ["--precision", "fp32"],
+    ACCURATE: [],
+}
+"""Rows of `rooftrace predict`, with the engine and precision that are asked for."""
 
-LOOPS = {"plain": False, "tuned": True}
-"""Rows of the loop, and whether it has what makes PyTorch fast on a CPU."""
+LOOPS = {"plain": (False, "cpu"), "tuned": (True, "cpu")}
+"""Rows of the loop: whether it has what makes PyTorch fast, and its device."""
 
-ROWS = (*OURS, *LOOPS, *PEERS)
+OURS_ON_GPU: dict[str, list[str]] = {
+    "ours_cuda": ["--engine", "onnxruntime-cuda", "--precision", "fp16"],
+    "ours_cuda_fp32": ["--engine", "onnxruntime-cuda", "--precision", "fp32"],
+}
+"""Rows of `rooftrace predict` on an NVIDIA GPU."""
+
+LOOPS_ON_GPU = {"plain_cuda": (False, "cuda"), "tuned_cuda": (True, "cuda")}
+
+ON_CPU = (*OURS, *LOOPS)
+ON_GPU = (*OURS_ON_GPU, *LOOPS_ON_GPU)
+OURS |= OURS_ON_GPU
+LOOPS |= LOOPS_ON_GPU
+ROWS = (*ON_CPU, *ON_GPU, *PEERS)
 _ON_CROP = ("plain", *PEERS)
 """Rows that are slow, and run on the crop where there is one."""
 
@@ -56,7 +74,7 @@ def main() -> dict[str, Any]:
     prepared = measure_part(
         __file__, "prepare", work=options.work, model=options.model, size_px=options.size,
         baseline_size_px=options.baseline_size, compress=options.compress,
-        deep=DEEP in options.rows,
+        deep=DEEP in options.rows, on_gpu=any(name in ON_GPU for name in options.rows),
         tile_px=options.tile, overlap_px=options.overlap,
     ).report  # fmt: skip
     runs: dict[str, list[Measured]] = {}
@@ -70,7 +88,7 @@ def main() -> dict[str, Any]:
             try:
                 run = _run(name, scene, prepared, options)
             except ChildFailed as error:
-                if OURS.get(name) is None or error.code != _UNAVAILABLE:
+                if not OURS.get(name) or error.code != _UNAVAILABLE:
                     raise SystemExit(f"{name}: {error}") from error
                 unavailable[name] = json.loads(error.output)["error"]["message"]
                 continue
@@ -116,7 +134,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--overlap", type=int, default=64, help="of the loop's tiles, in pixels")
     parser.add_argument("--compress", choices=("deflate", "jpeg"), default="deflate")
     parser.add_argument("--repeats", type=int, default=1, help="number of rounds over all rows")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that can run")
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS, help="default: all on the processor; with --gpu on both"
+    )
+    parser.add_argument("--gpu", action="store_true", help="add the rows on an NVIDIA GPU")
     parser.add_argument(
         "--peers-python", help="of an environment with geoai-py and sahi, for their rows"
     )
@@ -126,7 +147,8 @@ def _options() -> argparse.Namespace:
     if not 64 <= options.baseline_size <= options.size or options.repeats < 1:
         parser.error("sizes of 64 pixels and more, a crop no larger than the scene, one repeat")
     if options.rows is None:
-        options.rows = ROWS if options.peers_python else (*OURS, *LOOPS)
+        peers = PEERS if options.peers_python else ()
+        options.rows = (*ON_CPU, *(ON_GPU if options.gpu else ()), *peers)
     if not options.peers_python and {*PEERS} & {*options.rows}:
         parser.error(f"the rows {', '.join(PEERS)} need --peers-python")
     return options
@@ -159,15 +181,17 @@ def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Nam
     if name in LOOPS:
         return measure_part(
             __file__, "loop", scene=scene, network=prepared["network"], out=out,
-            tile_px=prepared["tile_px"], overlap_px=prepared["overlap_px"], tuned=LOOPS[name],
+            tile_px=prepared["tile_px"], overlap_px=prepared["overlap_px"],
+            tuned=LOOPS[name][0], device=LOOPS[name][1],
         )  # fmt: skip
     if name in PEERS:
         return _peer(options, name, scene=scene, network=prepared["network"], out=out)
     # An earlier run in this folder must not be resumed.
     shutil.rmtree(out, ignore_errors=True)
-    precision = ["--precision", wanted] if (wanted := OURS[name]) else []
     model = "accurate" if name == ACCURATE else options.model
-    return measure_rooftrace("predict", scene, "-o", out, *precision, model=model)
+    if name == "ours_cuda":
+        model = prepared["fp16"]
+    return measure_rooftrace("predict", scene, "-o", out, *OURS[name], model=model)
 
 
 def _row(
@@ -257,9 +281,11 @@ def _agreement(path: Path, reference: Path) -> dict[str, float]:
 
 def prepare(
     *, work: str, model: str | None, size_px: int, baseline_size_px: int, compress: str,
-    deep: bool, tile_px: int, overlap_px: int,
+    deep: bool, on_gpu: bool, tile_px: int, overlap_px: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the scene, its crop, and the loop's network with the bundle's weights."""
+    """Write the scene, its crop, the loop's network with the bundle's weights, and the model in
+    fp16 for a GPU.
+    """
     bundle = load_bundle(model)
     spec = bundle.spec
     gsd_m = spec.gsd_m or 0.3
@@ -274,6 +300,7 @@ def prepare(
         "scene": str(scene),
         "plain_scene": str(crop),
         "deep_scene": str(_deep(scene)) if deep else "",
+        "fp16": str(_in_fp16(Path(work), model, bundle.sha256)) if on_gpu else "",
         "gsd_m": gsd_m,
         "network": str(network),
         "tile_px": tile_px,
@@ -300,6 +327,16 @@ def _crop(scene: Path, size_px: int) -> Path:
         profile = {**source.profile, "height": size_px, "width": size_px}
         with rasterio.open(partial, "w", **profile) as target:
             target.write(source.read(window=Window(0, 0, size_px, size_px)))
+    return path
+
+
+def _in_fp16(work: Path, model: str | None, sha256: str) -> Path:
+    """The model in fp16, which GPUs compute faster; exported, unless it is there already."""
+    from rooftrace.flows.export.run import run_export
+
+    path = work / f"fp16_{sha256[:12]}.onnx"
+    if not path.exists():
+        run_export(None if model is None else Path(model), "onnx", path, precision="fp16")
     return path
 
 

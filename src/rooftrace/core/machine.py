@@ -12,13 +12,22 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
+_SAME = {
+    "onnxruntime": ("onnxruntime-gpu",),
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless"),
+}
+"""Other distributions of the same package."""
+
 
 def version_of(package: str) -> str | None:
-    """Return the installed version of a distribution, or None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    """Return the installed version of a distribution, or None if it is not installed.
+
+    Another distribution of the same package counts, such as that of ONNX Runtime for GPUs.
+    """
+    for name in (package, *_SAME.get(package, ())):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return None
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

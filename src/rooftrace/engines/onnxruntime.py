@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -70,7 +72,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(
                 graph,
                 options,
-                providers=list(dict.fromkeys([wanted, "CPUExecutionProvider"])),
+                providers=_providers(wanted, precision),
                 enable_fallback=wanted != "CPUExecutionProvider",
             )
         except Exception as error:
@@ -137,6 +139,16 @@ class OnnxRuntimeEngine:
             )
 
 
+def _providers(wanted: str, precision: str) -> list[str | tuple[str, dict[str, str]]]:
+    if wanted == "CPUExecutionProvider":
+        return [wanted]
+    # A search by trial takes seconds for each size of a tile. TF32 has ten bits of precision.
+    options = {
+        "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0" if precision == "fp32" else "1"
+    }  # fmt: skip
+    return [(wanted, options), "CPUExecutionProvider"]
+
+
 def _runtime(name: str) -> Any:
     """The package, which must have what the engine of that name runs on."""
     try:
@@ -145,6 +157,11 @@ def _runtime(name: str) -> Any:
         raise MissingExtraError.of("onnx", f"The engine {name}", "onnxruntime") from error
     if _PROVIDERS[name] not in onnxruntime.get_available_providers():
         raise _no_cuda("the installed one has none")
+    if name == "onnxruntime-cuda" and hasattr(onnxruntime, "preload_dlls"):
+        # pip puts the libraries of CUDA where the system does not look for them. What is missing
+        # is printed on stdout, although the system may have it.
+        with redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
     return onnxruntime
 
 
@@ -152,7 +169,7 @@ def _no_cuda(why: str) -> ConfigError:
     return ConfigError(
         f"The engine onnxruntime-cuda needs an ONNX Runtime with CUDA; {why}.",
         remedy="On a machine with an NVIDIA GPU: pip uninstall onnxruntime, then "
-        "pip install onnxruntime-gpu. Elsewhere leave out --engine.",
+        "pip install 'onnxruntime-gpu[cuda,cudnn]'. Elsewhere leave out --engine.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.core.failures import require_address_space
+from rooftrace.core.parallel import core_count
 from rooftrace.engines.base import (
     EngineKind,
     Offers,
@@ -57,7 +57,7 @@ _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 @cache
 def _core() -> Any:
     # OpenVINO ends the process where it cannot start a thread.
-    threads = thread_limit() or os.cpu_count() or 1
+    threads = thread_limit() or core_count()
     require_address_space(_ADDRESS_SPACE + threads * _THREAD_SPACE, "the engine openvino")
     # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
@@ -190,7 +190,7 @@ class OpenVinoEngine:
         A batch that all cores share takes a tenth more processor time, because its threads wait for
         one another at every layer. Answers are the same. The compiled networks are shared.
         """
-        cores = thread_limit() or os.cpu_count() or 1
+        cores = thread_limit() or core_count()
         one = copy(self)
         one._streams = min(count, cores)
         return one

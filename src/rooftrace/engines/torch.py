@@ -16,6 +16,7 @@ from rooftrace.engines.base import EngineKind, Offers, thread_limit
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
+from rooftrace.tiling.blend import PROB_ONE, check_range
 
 __all__ = ["KIND", "TorchEngine"]
 
@@ -77,21 +78,35 @@ class TorchEngine:
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
+        probability: NDArray[np.float32] = self._infer(batch).cpu().numpy()
+        return probability
+
+    def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        """Like `run`, but rounded to 255ths on the device: a quarter of the bytes."""
         import torch
 
-        pixels = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        answer = self._infer(batch)
+        low, high = torch.aminmax(answer)
+        check_range(low.item(), high.item())
+        rounded: NDArray[np.uint8] = (answer * PROB_ONE + 0.5).to(torch.uint8).cpu().numpy()
+        return rounded
+
+    def _infer(self, batch: NDArray[Any]) -> Any:
+        """Return the answer in fp32 as a tensor on the device."""
+        import torch
+
+        # Pixel values become fp32 on the device, which receives fewer bytes.
+        pixels = torch.from_numpy(np.ascontiguousarray(batch))
         try:
             with torch.inference_mode(), self._arithmetic():
-                given = pixels.to(self._device, memory_format=torch.channels_last)
-                answer = self._net(given)[self._answer]
+                given = pixels.to(self._device).to(torch.float32, memory_format=torch.channels_last)
+                return self._net(given)[self._answer].float()
         except RuntimeError as error:
             raise PredictError(
                 f"PyTorch failed on an input of shape {batch.shape}: {first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in the bundle's bundle.json, or use "
                 "a machine with more memory.",
             ) from error
-        probability: NDArray[np.float32] = answer.float().cpu().numpy()
-        return probability
 
     def release(self) -> None:
         """Free the memory that PyTorch keeps on a GPU."""
@@ -105,6 +120,9 @@ class TorchEngine:
 
         if self.precision == "bf16":
             return torch.autocast(self._device.type, torch.bfloat16)
+        if self._device.type == "cuda":
+            # A GPU would compute convolutions in TF32, with ten bits of precision.
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return nullcontext()
 
 

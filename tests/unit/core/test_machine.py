@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+
+from rooftrace.core.machine import installed_versions
 
 FRAGMENTS = """
 import sys
@@ -83,3 +86,13 @@ print("pyogrio" in sys.modules, sorted(heavy), file=sys.stderr)
 def test_the_command_imports_no_package_that_it_does_not_use() -> None:
     done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True)
     assert done.stderr.split("\n")[-2] == "True []"
+
+
+def test_another_distribution_of_a_package_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "onnxruntime-gpu":
+            raise metadata.PackageNotFoundError(name)
+        return "1.31.1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert installed_versions(["onnxruntime", "openvino"]) == {"onnxruntime": "1.31.1"}

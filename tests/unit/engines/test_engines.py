@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -287,3 +288,30 @@ def test_a_node_without_its_inputs_is_refused(operator: str, inputs: list[str], 
 
 def test_a_node_with_its_inputs_is_read() -> None:
     refuse_missing_inputs(tiny_bundle().parts[GRAPH_NAME], "tiny")
+
+
+def test_cuda_gets_its_libraries_and_exact_fp32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    asked: list[object] = []
+
+    def session(*_: object, providers: list[object], **__: object) -> None:
+        asked.extend(providers)
+        raise RuntimeError("no GPU")
+
+    provider = "CUDAExecutionProvider"
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: [provider])
+    monkeypatch.setattr(
+        runtime,
+        "preload_dlls",
+        lambda: sys.stdout.write("Failed to load libcudart.so"),
+        raising=False,
+    )
+    monkeypatch.setattr(runtime, "InferenceSession", session)
+    with pytest.raises(BundleError, match="no GPU"):
+        load_engine(BUNDLE, engine="onnxruntime-cuda", precision="fp32")
+    wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    assert asked == [(provider, wanted), "CPUExecutionProvider"]
+    # A command's stdout may be one JSON object.
+    assert capsys.readouterr().out == ""
