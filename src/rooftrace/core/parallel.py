@@ -1,22 +1,44 @@
-"""Calls of functions that run at the same time, in threads or on the workers of a cluster."""
+"""Calls of functions that run at the same time, in threads or by other workers."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 from itertools import chain, islice, starmap
+from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
 
-__all__ = ["Threads", "Workers", "in_order"]
+__all__ = ["Threads", "Workers", "core_count", "in_order"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+@cache
+def core_count() -> int:
+    """Return the number of processor cores that this process may use.
+
+    It may be bound to some cores of the machine, and a container may have a quota of their time.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(cores, 1)
+
+
 class Workers(Protocol):
-    """Runs calls of functions. Function, arguments and result must be picklable for a cluster."""
+    """Runs calls of functions. Function, arguments and result must be picklable, except for
+    threads.
+    """
 
     @property
     def size(self) -> int:
@@ -31,7 +53,7 @@ class Workers(Protocol):
 class Threads(ThreadPoolExecutor):
     """Threads of this process; see `Workers`. Use it in a `with` block."""
 
-    size = min(4, os.cpu_count() or 1)
+    size = min(4, core_count())
 
     def __init__(self, name: str) -> None:
         super().__init__(self.size, name)

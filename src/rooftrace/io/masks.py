@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Workers
+from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.cloud_tiff import TILE_PX, CloudTiff, decode_tile, encode_tile
 from rooftrace.io.files import replacing, write_atomically
@@ -49,6 +49,10 @@ class MaskSink(Protocol):
         ...
 
 
+_PARALLEL_PX = 2**22
+"""Number of pixels of a window from which threads compress its tiles."""
+
+
 @dataclass(frozen=True)
 class MaskTiles:
     """A window of a mask as a GeoTIFF stores it; picklable.
@@ -62,19 +66,34 @@ class MaskTiles:
     rest: tuple[tuple[Window, NDArray[np.uint8]], ...]
 
     @classmethod
-    def of(cls, window: Window, mask: NDArray[np.uint8], shape_yx: tuple[int, int]) -> MaskTiles:
-        """Return a window (y, x) of a mask with the given shape."""
-        tiles, rest = [], []
+    def of(
+        cls,
+        window: Window,
+        mask: NDArray[np.uint8],
+        shape_yx: tuple[int, int],
+        threads: Threads | None = None,
+    ) -> MaskTiles:
+        """Return a window (y, x) of a mask with the given shape.
+
+        Args:
+            threads: Threads that compress; default: the calling thread.
+        """
+        whole, rest = {}, []
         for place in _tiles_under(window):
             tile = _tile(place, shape_yx)
             part = tile.intersection(window)
             assert part is not None
             values = mask[part.slices(window)]
             if part == tile:
-                tiles.append((place, encode_tile(values)))
+                whole[place] = values
             else:
                 rest.append((part, values.copy()))
-        return cls(tuple(tiles), tuple(rest))
+        encoded = (
+            map(encode_tile, whole.values())
+            if threads is None
+            else in_order(encode_tile, ((values,) for values in whole.values()), threads)
+        )
+        return cls(tuple(zip(whole, encoded)), tuple(rest))
 
 
 @contextmanager
@@ -210,7 +229,7 @@ class _GeoTiffMask(_FileMask):
         self._tiff = CloudTiff(grid, scratch, colours, tags)
 
     def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
-        made = mask if isinstance(mask, MaskTiles) else MaskTiles.of(window, mask, self._shape_yx)
+        made = mask if isinstance(mask, MaskTiles) else self._compressed(window, mask)
         for place, encoded in made.tiles:
             self._tiff.add(place, encoded)
         for part, values in made.rest:
@@ -222,6 +241,12 @@ class _GeoTiffMask(_FileMask):
                 if started.values is not None:
                     self._tiff.add(place, encode_tile(started.values))
                 del self._started[place]
+
+    def _compressed(self, window: Window, mask: NDArray[np.uint8]) -> MaskTiles:
+        if window.area_px < _PARALLEL_PX:
+            return MaskTiles.of(window, mask, self._shape_yx)
+        with Threads("mask") as threads:
+            return MaskTiles.of(window, mask, self._shape_yx, threads)
 
     def _complete(self, workers: Workers | None) -> None:
         self._tiff.add_overviews(_overview_tiles, workers)

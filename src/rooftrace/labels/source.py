@@ -8,7 +8,6 @@ by their share of buildings.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.parallel import core_count
 from rooftrace.core.types import Mask, Progress, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 
@@ -305,7 +305,7 @@ def map_entries(
             progress(len(done), len(source))
     rest = source.entries[len(done) :]
     if rest:
-        for chunk in _in_processes(bare, rest, work, workers or _processor_count()):
+        for chunk in _in_processes(bare, rest, work, workers or core_count()):
             done += chunk
             if progress is not None:
                 progress(len(done), len(source))
@@ -358,12 +358,6 @@ def _work_on(entries: Sequence[SceneEntry]) -> list[Any]:
     assert _TASK is not None
     source, work = _TASK
     return [work(source, entry) for entry in entries]
-
-
-def _processor_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 BLOCK_PX = 256

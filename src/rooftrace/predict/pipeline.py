@@ -376,25 +376,18 @@ class _SceneReader:
 
     # Methods that run in the caller's thread.
 
-    def finish(self, end: _BlockEnd) -> Block:
-        """Return the finished block of a block end.
-
-        Raises:
-            ExportError: Its checkpoint cannot be written.
-        """
+    def finish(self, end: _BlockEnd) -> Checkpoint:
+        """Return the finished block of a block end, with its contributions to later blocks."""
         assert end.number is not None
         received = self._halo.pop(end.number, [])
-        checkpoint = end.checkpoint
-        if checkpoint is not None:
-            block = replace(checkpoint.block, resumed=True)
+        if end.checkpoint is not None:
+            finished = replace(end.checkpoint, block=replace(end.checkpoint.block, resumed=True))
         else:
             tiles = self.divide(end)
-            checkpoint = Checkpoint(block := tiles.finish(self.plan, received), tiles.halo)
-            if self.scene.checkpoints is not None:
-                self.scene.checkpoints.save(end.number, checkpoint)
-        for number, output in checkpoint.halo:
+            finished = Checkpoint(tiles.finish(self.plan, received), tiles.halo)
+        for number, output in finished.halo:
             self._halo[number].append(output)
-        return block
+        return finished
 
     def divide(self, end: _BlockEnd) -> BlockTiles:
         """Divide the outputs of a block's tiles among the blocks to which they contribute."""
@@ -664,17 +657,54 @@ def _run_alone(
 def _finished(
     ends: Iterator[_BlockEnd],
 ) -> Generator[tuple[SceneBlocks, Block | None], None, None]:
-    """Yield scenes with their finished blocks; None marks the end of a scene."""
-    for end in ends:
-        scene = end.reader.scene
-        if end.number is None:
-            if end.error is not None:
-                scene.fail(end.error)
-            yield scene, None
-        elif not scene.is_stopped:
+    """Yield scenes with their finished blocks; None marks the end of a scene.
+
+    The checkpoint of a block is written while the next block is finished.
+    """
+    with _CheckpointThread() as checkpoints:
+        for end in ends:
+            scene = end.reader.scene
+            if end.number is None:
+                checkpoints.wait()
+                if end.error is not None:
+                    scene.fail(end.error)
+                yield scene, None
+            elif not scene.is_stopped:
+                finished = end.reader.finish(end)
+                if end.checkpoint is None:
+                    checkpoints.save(scene, end.number, finished)
+                if not scene.is_stopped:
+                    yield scene, finished.block
+
+
+class _CheckpointThread:
+    """Thread that writes checkpoints, one at a time; an error stops the scene."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._last: tuple[SceneBlocks, Future[None]] | None = None
+
+    def __enter__(self) -> _CheckpointThread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def save(self, scene: SceneBlocks, number: int, finished: Checkpoint) -> None:
+        """Begin to write a checkpoint, after the one before is written."""
+        self.wait()
+        if scene.checkpoints is None or scene.is_stopped:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._last = scene, self._pool.submit(scene.checkpoints.save, number, finished)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is written."""
+        if self._last is not None:
+            (scene, written), self._last = self._last, None
             try:
-                block = end.reader.finish(end)
+                written.result()
             except RooftraceError as error:
                 scene.fail(error)
-            else:
-                yield scene, block

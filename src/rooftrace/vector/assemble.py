@@ -153,6 +153,9 @@ class Tracing:
 Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
+_STRIP_PX = 2**21
+"""Number of pixels of a block that a worker traces at once."""
+
 _MIN_AT_ONCE, _MAX_AT_ONCE = 500, 2000
 """Number of regions that a thread processes at once; fewer are processed in the calling thread.
 More take less time for each, but more memory."""
@@ -176,7 +179,8 @@ class FootprintAssembler:
         calibrate: Function that calibrates scores, given which buildings are pieces of divided
             regions; by default a score is the mean probability.
         class_names: Names by class index; empty where all are buildings, so no class is written.
-        workers: Workers that make outlines and footprints; default: threads.
+        workers: Workers that trace blocks, and make outlines and footprints; default: the calling
+            thread traces, and threads do the rest.
 
     Raises:
         ConfigError, GeoreferenceError: The options do not fit the grid, see `VectorOptions.check`.
@@ -214,6 +218,7 @@ class FootprintAssembler:
         self._made_px = dict.fromkeys(classes, 0)
         self._workers = workers
         self._threads: Threads | None = None
+        self._tracing: deque[Future[BlockOutlines]] = deque()
         self._making: deque[Future[Candidates]] = deque()
         self._finished = False
 
@@ -250,6 +255,9 @@ class FootprintAssembler:
             ExportError: There is no space for the polygons.
             PredictError: Pixels were lost.
         """
+        if self._workers is not None:
+            self._trace(self._workers, window, mask, score, occurring, markers)
+            return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
         inner = self.tracing.markers(mask, score, occurring, markers)
@@ -301,6 +309,8 @@ class FootprintAssembler:
             ValueError: The blocks do not cover the grid.
             ExportError, PredictError: See `feed`.
         """
+        while self._tracing:
+            self.feed_outlines(self._tracing.popleft().result())
         self._process(self._polygonizer.finish(), self._markers.finish(), joined=True)
         while self._making:
             self._keep(self._making.popleft().result())
@@ -322,6 +332,30 @@ class FootprintAssembler:
             records, self._spill, self._maker, self._building_class, self._calibrate,
             self._class_names, may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
+
+    def _trace(
+        self,
+        workers: Workers,
+        window: Window,
+        mask: NDArray[np.uint8],
+        score: Prob | None,
+        occurring: Collection[int],
+        markers: NDArray[np.uint8] | None,
+    ) -> None:
+        """Have workers trace a block in strips, and add those that are traced, in order."""
+        trace, rows = self.tracing.trace, max(1, _STRIP_PX // window.width)
+        for top in range(0, window.height, rows):
+            strip = Window(
+                window.row + top, window.col, min(rows, window.height - top), window.width
+            )
+            part = slice(top, top + strip.height)
+            own_score = None if score is None else score[part]
+            own_markers = None if markers is None else markers[part]
+            self._tracing.append(
+                workers.submit(trace, strip, mask[part], own_score, occurring, own_markers)
+            )
+        while len(self._tracing) > 2 * workers.size or (self._tracing and self._tracing[0].done()):
+            self.feed_outlines(self._tracing.popleft().result())
 
     def _process(
         self, regions: dict[int, TracedPolygons], markers: TracedPolygons, *, joined: bool

@@ -302,6 +302,11 @@ class TracedPolygons:
     def __len__(self) -> int:
         return len(self.polygons)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # As WKB, the polygons of a batch take a sixth of the time.
+        encoded = shapely.to_wkb(self.polygons)
+        return _from_wkb, (encoded, self.score, self.area_px, self.first_pixel_yx)
+
     @classmethod
     def none(cls) -> TracedPolygons:
         """Return an empty set of regions."""
@@ -331,6 +336,13 @@ class TracedPolygons:
             self.area_px[chosen],
             self.first_pixel_yx[chosen],
         )
+
+
+def _from_wkb(
+    encoded: NDArray[np.object_], score: NDArray[np.float32], area_px: Ints, first_pixel_yx: Ints
+) -> TracedPolygons:
+    polygons = np.asarray(shapely.from_wkb(encoded), np.object_)
+    return TracedPolygons(polygons, score, area_px, first_pixel_yx)
 
 
 def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -> TracedPolygons:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from rooftrace.core.parallel import Threads, in_order
+from rooftrace.core.parallel import Threads, core_count, in_order
 
 
 def slower_first(number: int, count: int) -> int:
@@ -42,3 +44,15 @@ def test_few_arguments_are_made_ahead() -> None:
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_order(divmod, [(1, 1), (1, 0), (2, 1)]))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("250000 100000", 3), ("10000 100000", 1), ("", 8)]
+)
+def test_a_container_has_the_cores_of_its_quota(
+    quota: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: quota)
+    assert core_count.__wrapped__() == cores

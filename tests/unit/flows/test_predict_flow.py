@@ -16,8 +16,10 @@ from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError
+from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
+from rooftrace.flows.predict import executor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.area import read_area
@@ -42,6 +44,32 @@ def folder(tmp_path: Path) -> Path:
     data[:, 5:25, 10:40] = 200
     write_geotiff(tmp_path / "in" / "c.tif", data)
     return tmp_path / "in"
+
+
+@pytest.mark.campaign
+def test_processes_that_make_outlines_change_no_byte(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.full((3, 4700, 600), 40, dtype=np.uint8)
+    for row in range(10, 4600, 60):
+        for col in range(10, 580, 50):
+            data[:, row : row + 30, col : col + 20 + row % 25] = 200
+    scene = write_geotiff(tmp_path / "town.tif", data)
+    submit, calls = Processes.submit, []
+    monkeypatch.setattr(
+        Processes,
+        "submit",
+        lambda *given: calls.append(getattr(given[1], "__name__", "")) or submit(*given),
+    )
+    options = SceneOptions(outputs=("mask", "polygons"))
+    for out, cores in (("threads", 2), ("processes", 4)):
+        monkeypatch.setattr(executor, "core_count", lambda cores=cores: cores)
+        report = run_predict(find_inputs([scene]), read_models(bundle), tmp_path / out, options)
+        assert report.outputs[0].buildings == 924
+        assert ("trace" in calls) == (out == "processes")
+    for name in ("town_mask.tif", "town_buildings.gpkg"):
+        one, other = ((tmp_path / out / name).read_bytes() for out in ("threads", "processes"))
+        assert one == other, name
 
 
 def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path) -> None:

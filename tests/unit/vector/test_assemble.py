@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -106,6 +108,34 @@ def test_any_partition_gives_the_same(
     assert (whole.counts, whole.regularized, whole.considered) == (
         cut.counts, cut.regularized, cut.considered
     )  # fmt: skip
+
+
+class Elsewhere:
+    """Workers to which calls and results pass through pickle, as between processes."""
+
+    size = 2
+
+    def submit(self, work: object, /, *given: object) -> Future[object]:
+        call, own = pickle.loads(pickle.dumps((work, given)))
+        result: Future[object] = Future()
+        result.set_result(pickle.loads(pickle.dumps(call(*own))))
+        return result
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.integers(9, 160), st.booleans(), WATERSHEDS)
+def test_workers_that_trace_blocks_in_strips_give_the_same(
+    seed: int, side: int, with_markers: bool, watershed: WatershedOptions | None
+) -> None:
+    mask, markers = town(seed)
+    options = VectorOptions(min_area_m2=3, min_marker_px=4, watershed=watershed)
+    inner = markers if with_markers else None
+    whole = assembled(mask, [Window.whole(mask.shape)], options, inner, grid=UTM)
+    windows = blocks(mask.shape, side, seed)
+    with patch.object(assemble, "_STRIP_PX", 900):
+        cut = assembled(mask, windows, options, inner, grid=UTM, workers=Elsewhere())
+    assert as_bytes(whole.whole()) == as_bytes(cut.whole())
+    assert whole.counts == cut.counts
 
 
 @pytest.mark.campaign

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rooftrace.core.parallel import core_count
 from rooftrace.engines.base import engine_processor
 from rooftrace.engines.processor import PORTABLE_SET
 from rooftrace.flows.predict.inputs import SceneInput
@@ -25,10 +26,20 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
+    from rooftrace.core.processes import Processes
     from rooftrace.flows.predict.run import Executor, PredictRun
     from rooftrace.predict.cluster.pool import ClusterOptions
 
 __all__ = ["LocalExecutor", "executing"]
+
+_MIN_CORES = 4
+"""Number of cores from which processes make outlines. On fewer, the network uses them all."""
+
+_MAX_PROCESSES = 8
+"""Maximum number of these processes; more would wait for the blocks of the main process."""
+
+_OUTLINES = "rooftrace.vector.assemble"
+"""Module of what they do."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class LocalExecutor:
     predictor: Predictor
     tta: TtaChoice | None = None
     notes: Sequence[str] = ()
+    processes: Processes | None = None
+    """Processes that make the outlines of scenes of several blocks; None for threads."""
 
     @property
     def processors(self) -> Sequence[Mapping[str, str]]:
@@ -49,7 +62,10 @@ class LocalExecutor:
         return scenes
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        return run_scenes(scenes, self.predictor.engine)
+        for blocks in run_scenes(scenes, self.predictor.engine):
+            if blocks.plan.block_count > 1:
+                blocks.workers = self.processes
+            yield blocks
 
     def record(self) -> dict[str, Any]:
         return {}
@@ -83,11 +99,18 @@ def executing(
         if portable:
             limit_to_portable()
         notes = [] if portable or wanted is None else use_first_set(wanted)
-        local = LocalExecutor(models.ready(), models.tta, notes)
-        if portable:
-            check_portable(local.predictor.engine)
-        check_limited(local.predictor)
-        yield local
+        with ExitStack() as stack:
+            processes = None
+            if core_count() >= _MIN_CORES:
+                from rooftrace.core.processes import Processes
+
+                size = min(core_count() // 2, _MAX_PROCESSES)
+                processes = stack.enter_context(Processes(size, [_OUTLINES]))
+            local = LocalExecutor(models.ready(), models.tta, notes, processes)
+            if portable:
+                check_portable(local.predictor.engine)
+            check_limited(local.predictor)
+            yield local
         return
     from rooftrace.flows.predict.cluster import cluster_executor
 

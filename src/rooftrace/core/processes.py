@@ -1,0 +1,98 @@
+"""Calls of functions in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import TypeVar, TypeVarTuple
+
+from rooftrace.core.errors import PredictError
+
+__all__ = ["Processes"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Processes:
+    """Processes of this machine, for work that holds the interpreter; see `Workers`.
+
+    Threads take turns in such work, so that more than two or three of them are no faster. The
+    processes start in the background. Use it in a `with` block; a script that does so must be
+    guarded by `if __name__ == "__main__":`, as `multiprocessing` requires.
+
+    Args:
+        size: Number of processes.
+        modules: Modules that all of them need, imported once.
+    """
+
+    def __init__(self, size: int, modules: Sequence[str] = ()) -> None:
+        self.size = size
+        # A fork of this process would share the locks of its threads.
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            context.set_forkserver_preload(list(modules))
+        self._pool = ProcessPoolExecutor(size, context, initializer=_live_with_parent)
+        self._start = threading.Thread(target=self._warm, daemon=True)
+        self._start.start()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._start.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
+        """Begin a call; its result raises PredictError if a process has ended unexpectedly."""
+        self._start.join()
+        answer: Future[T] = Future()
+        try:
+            made = self._pool.submit(work, *given)
+        except BrokenProcessPool:
+            answer.set_exception(_lost())
+            return answer
+        made.add_done_callback(lambda done: _hand_over(done, answer))
+        return answer
+
+    def _warm(self) -> None:
+        # The pool starts all its processes with the first call, which waits for their imports.
+        with suppress(BrokenProcessPool):
+            self._pool.submit(int)
+
+
+def _hand_over(done: Future[T], answer: Future[T]) -> None:
+    if done.cancelled():
+        answer.cancel()
+    elif (error := done.exception()) is None:
+        answer.set_result(done.result())
+    else:
+        answer.set_exception(_lost() if isinstance(error, BrokenProcessPool) else error)
+
+
+def _lost() -> PredictError:
+    return PredictError(
+        "A process that makes outlines ended unexpectedly.",
+        remedy="Check whether the memory was used up. To continue, run the same command again.",
+    )
+
+
+def _live_with_parent() -> None:
+    """Leave Ctrl-C to the parent process, and end when it has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

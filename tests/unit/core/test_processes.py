@@ -1,0 +1,63 @@
+"""Test calls in processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from rooftrace.core.errors import PredictError
+from rooftrace.core.parallel import in_order
+from rooftrace.core.processes import Processes
+
+pytestmark = pytest.mark.campaign
+
+
+def test_results_come_in_order_and_errors_are_raised() -> None:
+    with Processes(2) as processes:
+        assert list(in_order(divmod, [(9, 2), (8, 3)], processes)) == [(4, 1), (2, 2)]
+        pids = {processes.submit(os.getpid).result() for _ in range(4)}
+        assert os.getpid() not in pids
+        with pytest.raises(ZeroDivisionError):
+            processes.submit(divmod, 1, 0).result()
+
+
+def test_a_process_that_was_killed_is_an_error_with_a_remedy() -> None:
+    with Processes(2) as processes:
+        killed = processes.submit(os.kill, processes.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.raises(PredictError, match="ended unexpectedly") as caught:
+            killed.result()
+        assert "memory" in caught.value.remedy
+        with pytest.raises(PredictError, match="ended unexpectedly"):
+            processes.submit(abs, 1).result()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_they_end_with_their_parent() -> None:
+    script = """
+        import os, time
+        from rooftrace.core.processes import Processes
+        if __name__ == "__main__":
+            with Processes(2) as processes:
+                print(processes.submit(os.getpid).result(), flush=True)
+                time.sleep(60)
+        """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        worker = Path("/proc", parent.stdout.readline().strip())
+        assert worker.exists()
+        parent.kill()
+    for _ in range(600):
+        if not worker.exists() or "Z (zombie)" in (worker / "status").read_text():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the process lives on")
