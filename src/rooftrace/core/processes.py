@@ -24,9 +24,9 @@ Ts = TypeVarTuple("Ts")
 class Processes:
     """Processes of this machine, for work that holds the interpreter; see `Workers`.
 
-    Threads take turns in such work, so that more than two or three of them are no faster. The
-    processes start in the background. Use it in a `with` block; a script that does so must be
-    guarded by `if __name__ == "__main__":`, as `multiprocessing` requires.
+    Threads take turns in such work, so that more than two or three of them are no faster. Use it in
+    a `with` block; a script that does so must be guarded by `if __name__ == "__main__":`, as
+    `multiprocessing` requires.
 
     Args:
         size: Number of processes.
@@ -41,19 +41,26 @@ class Processes:
         if "forkserver" in methods:
             context.set_forkserver_preload(list(modules))
         self._pool = ProcessPoolExecutor(size, context, initializer=_live_with_parent)
-        self._start = threading.Thread(target=self._warm, daemon=True)
-        self._start.start()
+        self._starting: threading.Thread | None = None
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._start.join()
+        if self._starting is not None:
+            self._starting.join()
         self._pool.shutdown(cancel_futures=True)
+
+    def start(self) -> None:
+        """Start the processes in the background, in advance of the first call."""
+        if self._starting is None:
+            self._starting = threading.Thread(target=self._warm, daemon=True)
+            self._starting.start()
 
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         """Begin a call; its result raises PredictError if a process has ended unexpectedly."""
-        self._start.join()
+        if self._starting is not None:
+            self._starting.join()
         answer: Future[T] = Future()
         try:
             made = self._pool.submit(work, *given)

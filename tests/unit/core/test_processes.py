@@ -21,6 +21,7 @@ pytestmark = pytest.mark.campaign
 
 def test_results_come_in_order_and_errors_are_raised() -> None:
     with Processes(2) as processes:
+        processes.start()
         assert list(in_order(divmod, [(9, 2), (8, 3)], processes)) == [(4, 1), (2, 2)]
         pids = {processes.submit(os.getpid).result() for _ in range(4)}
         assert os.getpid() not in pids

@@ -62,13 +62,17 @@ class LocalExecutor:
         return scenes
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        for blocks in run_scenes(scenes, self.predictor.engine):
-            if blocks.plan.block_count > 1:
-                blocks.workers = self.processes
-            yield blocks
+        return run_scenes(self._with_processes(scenes), self.predictor.engine)
 
     def record(self) -> dict[str, Any]:
         return {}
+
+    def _with_processes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        for blocks in scenes:
+            if self.processes is not None and blocks.plan.block_count > 1:
+                self.processes.start()
+                blocks.workers = self.processes
+            yield blocks
 
 
 @contextmanager
