@@ -18,7 +18,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -89,13 +89,16 @@ class ModelBundle:
 
     def part(self, name: str) -> bytes:
         """Return one part; BundleError if the bundle has none with this name."""
-        try:
-            return self.parts[name]
-        except KeyError:
-            raise BundleError(
-                f"The bundle {self.source} has no part {name!r}; it has {sorted(self.parts)}.",
-                remedy=_REMEDY,
-            ) from None
+        if name not in self.parts:
+            raise self.lacks(name)
+        return self.parts[name]
+
+    def lacks(self, name: str) -> BundleError:
+        """Return the error for a part that is missing."""
+        return BundleError(
+            f"The bundle {self.source} has no part {name!r}; it has {sorted(self.parts)}.",
+            remedy=_REMEDY,
+        )
 
     def for_output(self, output: Output) -> ModelBundle:
         """Return the bundle with the contract of one of its outputs, which has its own threshold.
@@ -176,8 +179,16 @@ def check_bundle_path(out: Path) -> None:
         )
 
 
-def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBundle:
+def read_bundle(
+    path: Path, *, max_part_bytes: int = MAX_PART_BYTES, is_installed: bool = False
+) -> ModelBundle:
     """Open a bundle and check it before anything is used.
+
+    Args:
+        path: The file.
+        max_part_bytes: Maximum size of a part.
+        is_installed: True for a file of this installation, which does not change: its parts are
+            read and checked when they are asked for, since most commands need one of them.
 
     Raises:
         BundleError: The file is not a zip, or is truncated, modified (a hash differs) or oversized;
@@ -198,16 +209,14 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
             )
         with zipfile.ZipFile(path) as archive:
             spec = _read_spec(archive, path)
-            parts = _read_parts(archive, spec, path, max_part_bytes)
+            _check_listed(archive, spec, path, max_part_bytes)
+            parts: Mapping[str, bytes] = _InstalledParts(path, spec)
+            if not is_installed:
+                parts = {name: _read_part(archive, name, spec, path) for name in spec.parts}
     except BundleError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
-            zlib.error) as error:  # fmt: skip
-        raise BundleError(
-            f"{path} cannot be read as a bundle ({type(error).__name__}: {error}); "
-            "expected a complete zip as rooftrace train writes it.",
-            remedy=_REMEDY,
-        ) from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
     bundle = ModelBundle(spec, parts, str(path))
     _check_complete(bundle)
     return bundle
@@ -243,8 +252,9 @@ def click_bundle() -> ModelBundle:
 
 
 def _bundled(name: str) -> ModelBundle:
-    with resources.as_file(_asset(name)) as path:
-        return read_bundle(path)
+    asset = _asset(name)
+    with resources.as_file(asset) as path:
+        return read_bundle(path, is_installed=path == asset)
 
 
 def _asset(name: str) -> Traversable:
@@ -285,9 +295,58 @@ def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
         ) from error
 
 
-def _read_parts(
+_UNREADABLE = (
+    zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
+    zlib.error,
+)  # fmt: skip
+"""Errors of Python for a damaged zip."""
+
+
+def _unreadable(path: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"{path} cannot be read as a bundle ({type(error).__name__}: {error}); "
+        "expected a complete zip as rooftrace train writes it.",
+        remedy=_REMEDY,
+    )
+
+
+class _InstalledParts(Mapping[str, bytes]):
+    """Parts of a bundle of this installation; a copy of them is plain."""
+
+    def __init__(self, path: Path, spec: BundleSpec) -> None:
+        self._path = path
+        self._spec = spec
+        self._read: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._spec.parts:
+            raise KeyError(name)
+        if name not in self._read:
+            try:
+                with zipfile.ZipFile(self._path) as archive:
+                    self._read[name] = _read_part(archive, name, self._spec, self._path)
+            except _UNREADABLE as error:
+                raise _unreadable(self._path, error) from error
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._spec.parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spec.parts)
+
+    def __len__(self) -> int:
+        return len(self._spec.parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another machine may have no such file.
+        return dict, (dict(self),)
+
+
+def _check_listed(
     archive: zipfile.ZipFile, spec: BundleSpec, path: Path, max_part_bytes: int
-) -> dict[str, bytes]:
+) -> None:
+    """Check the names and sizes of the parts."""
     found = {info.filename for info in archive.infolist()} - {SPEC_NAME}
     if found != set(spec.parts):
         missing, surplus = sorted(set(spec.parts) - found), sorted(found - set(spec.parts))
@@ -296,7 +355,6 @@ def _read_parts(
             f"missing {missing}, surplus {surplus[:8]}.",
             remedy=_REMEDY,
         )
-    parts = {}
     for name, expected in spec.parts.items():
         if not _PART_NAME.fullmatch(name):
             raise BundleError(f"{path} holds a part named {name!r}.", remedy=_REMEDY)
@@ -306,16 +364,19 @@ def _read_parts(
                 f"at most {max_part_bytes} are read.",
                 remedy=_REMEDY,
             )
-        data = _read_limited(archive, name, expected.size, path)
-        digest = hashlib.sha256(data).hexdigest()
-        if len(data) != expected.size or digest != expected.sha256:
-            raise BundleError(
-                f"{path}: the part {name} has changed since it was written: {len(data)} bytes with "
-                f"sha256 {digest[:12]}…, expected {expected.size} with {expected.sha256[:12]}….",
-                remedy=_REMEDY,
-            )
-        parts[name] = data
-    return parts
+
+
+def _read_part(archive: zipfile.ZipFile, name: str, spec: BundleSpec, path: Path) -> bytes:
+    expected = spec.parts[name]
+    data = _read_limited(archive, name, expected.size, path)
+    digest = hashlib.sha256(data).hexdigest()
+    if len(data) != expected.size or digest != expected.sha256:
+        raise BundleError(
+            f"{path}: the part {name} has changed since it was written: {len(data)} bytes with "
+            f"sha256 {digest[:12]}…, expected {expected.size} with {expected.sha256[:12]}….",
+            remedy=_REMEDY,
+        )
+    return data
 
 
 def _read_limited(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
@@ -336,7 +397,6 @@ def _read_limited(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -
 
 
 def _check_complete(bundle: ModelBundle) -> None:
-    bundle.part(GRAPH_NAME)
-    for variant in bundle.spec.variants:
-        for name in variant.files:
-            bundle.part(name)
+    for name in (GRAPH_NAME, *(name for variant in bundle.spec.variants for name in variant.files)):
+        if name not in bundle.parts:
+            raise bundle.lacks(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import tracemalloc
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rooftrace.core.errors import BundleError, ExportError
+from rooftrace.models import bundle as module
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     MAX_SPEC_BYTES,
@@ -385,3 +387,39 @@ def test_channels() -> None:
     many = SPEC.model_copy(update={"classes": ("a", "b", "c"), "building_class": 2})
     assert (many.is_binary, many.channels, many.building_channel) == (False, 3, 2)
     assert SPEC.numpy_dtype == "uint8"
+
+
+def test_parts_of_an_installed_bundle_are_read_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.rooftrace"
+    plain = write_bundle(path, SPEC, PARTS)
+    read: list[str] = []
+    read_part = module._read_part
+    monkeypatch.setattr(
+        module, "_read_part", lambda *given: read.append(given[1]) or read_part(*given)
+    )
+    bundle = read_bundle(path, is_installed=True)
+    assert set(bundle.parts) == set(PARTS)
+    assert ("model.onnx" in bundle.parts, "other" in bundle.parts) == (True, False)
+    assert not read
+    assert bundle.part("model.onnx") == bundle.part("model.onnx") == PARTS["model.onnx"]
+    assert read == ["model.onnx"]
+    assert pickle.loads(pickle.dumps(bundle.parts)) == plain.parts
+    with pytest.raises(BundleError, match="has no part 'other'"):
+        bundle.part("other")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"<Net/>"])
+def test_a_damaged_part_of_an_installed_bundle_is_an_error(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "a.rooftrace"
+    spec = write_bundle(path, SPEC, PARTS).spec
+    bundle = read_bundle(path, is_installed=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bundle.json", spec.model_dump_json())
+        archive.writestr("variants/a.xml", damaged)
+    with pytest.raises(BundleError, match=r"variants/a\.xml has changed"):
+        bundle.part("variants/a.xml")
+    path.write_bytes(b"no zip")
+    with pytest.raises(BundleError, match="cannot be read as a bundle"):
+        bundle.part("model.onnx")
