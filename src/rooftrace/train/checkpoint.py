@@ -401,7 +401,7 @@ def recorded_files(checkpoint: Mapping[str, Any]) -> FileRecords | None:
     try:
         files: FileRecords = checkpoint["callbacks"][STATE_KEY]["files"]
         return {str(name): str(record) for name, record in files.items()}
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         return None
 
 

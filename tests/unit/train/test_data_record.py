@@ -19,9 +19,11 @@ from rooftrace.labels.config import SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import read_split  # noqa: E402
 from rooftrace.train.checkpoint import (  # noqa: E402
+    STATE_KEY,
     SafeCheckpointIO,
     read_checkpoint,
     record_files,
+    recorded_files,
 )
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
@@ -146,3 +148,8 @@ def test_a_file_is_read_again_only_if_its_size_or_time_changed(tmp_path: Path) -
         files["small"].write_bytes(data)
         assert record_files(files)["small"].split()[2] != first["small"].split()[2]
         first = record_files(files)
+
+
+@pytest.mark.parametrize("state", [torch.zeros(3), {STATE_KEY: torch.zeros(3)}, {}, None])
+def test_a_checkpoint_of_another_form_has_no_record(state: object) -> None:
+    assert recorded_files({"callbacks": state}) is None
