@@ -478,23 +478,25 @@ class BuildingTally:
         order = np.lexsort((area_m2, xy[:, 1], xy[:, 0]))
         return xy[order], area_m2[order]
 
-    def figures(self, place: Ints, building: Ints, count: int) -> tuple[Ints, Floats, Floats]:
-        """Return (count,) numbers of buildings, their total areas and their mean nearest distances
-        by place.
 
-        Args:
-            place, building: (k,) pairs of a place and a building in the order of `sorted`.
-            count: Number of places.
-        """
-        number = np.bincount(place, minlength=count).astype(np.int64)
-        xy, area_m2 = self.sorted()
-        area = np.bincount(place, area_m2[building], minlength=count)
-        distance = nearest_neighbour(xy)[building]
-        total = np.bincount(place, distance, minlength=count)
-        known = (number > 0) & np.isfinite(total)
-        mean = np.full(count, np.nan)
-        mean[known] = total[known] / number[known]
-        return number, area.astype(np.float64), mean
+def _figures(
+    xy: Floats, area_m2: Floats, place: Ints, building: Ints, count: int
+) -> tuple[Ints, Floats, Floats]:
+    """Return (count,) numbers of buildings, their total areas and their mean nearest distances by
+    place.
+
+    Args:
+        xy, area_m2: Buildings, see `BuildingTally.sorted`.
+        place, building: (k,) pairs of a place and the index of a building.
+        count: Number of places.
+    """
+    number = np.bincount(place, minlength=count).astype(np.int64)
+    area = np.bincount(place, area_m2[building], minlength=count)
+    total = np.bincount(place, nearest_neighbour(xy)[building], minlength=count)
+    known = (number > 0) & np.isfinite(total)
+    mean = np.full(count, np.nan)
+    mean[known] = total[known] / number[known]
+    return number, area.astype(np.float64), mean
 
 
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
@@ -527,14 +529,20 @@ def without_overlaps(polygons: Polygons) -> Polygons:
     """
     # The few that are large may overlap thousands, so that it is the others that are cut.
     order = np.lexsort((*shapely.bounds(polygons).T, -shapely.area(polygons)))
+    rank = np.argsort(order)
     whole = polygons[order]
     rest = whole.copy()
-    tree = shapely.STRtree(whole)
+    # Polygons lie in memory in the order in which they were read, which is twice as fast to search.
+    tree = shapely.STRtree(polygons)
     for start in range(0, len(whole), _POLYGONS_AT_ONCE):
-        larger, own = tree.query(whole[start : start + _POLYGONS_AT_ONCE], "intersects")[::-1]
-        own += start
-        larger, own = larger[larger < own], own[larger < own]
-        # One cut of each polygon at a time; `own` is ascending.
+        own, larger = tree.query(polygons[start : start + _POLYGONS_AT_ONCE])
+        own, larger = rank[own + start], rank[larger]
+        own, larger = own[larger < own], larger[larger < own]
+        overlap = shapely.intersects(whole[own], whole[larger])
+        own, larger = own[overlap], larger[overlap]
+        by_own = np.lexsort((larger, own))
+        own, larger = own[by_own], larger[by_own]
+        # One cut of each polygon at a time.
         turn = np.arange(len(own)) - np.searchsorted(own, own)
         for number in range(turn.max(initial=-1) + 1):
             now = turn == number
@@ -545,10 +553,10 @@ def without_overlaps(polygons: Polygons) -> Polygons:
 def _on_grid(
     cells: CellGrid, observed_m2: Floats, built_m2: Floats, tally: BuildingTally
 ) -> DensityGrid:
-    xy, _ = tally.sorted()
+    xy, building_m2 = tally.sorted()
     place = cells.index(xy[:, 0], xy[:, 1])
     inside = np.flatnonzero(place >= 0)
-    number, area_m2, nearest_m = tally.figures(place[inside], inside, cells.count)
+    number, area_m2, nearest_m = _figures(xy, building_m2, place[inside], inside, cells.count)
     figures = DensityFigures(
         np.full(cells.shape, cells.cell_m**2),
         observed_m2.reshape(cells.shape),
@@ -603,7 +611,7 @@ def density_of_zones(
     shapely.prepare(zones)
     tally = BuildingTally()
     tally.add(buildings)
-    xy, _ = tally.sorted()
+    xy, building_m2 = tally.sorted()
     building, zone = _zones_of_points(zones, tree, xy)
     if extent is not None:
         inside = shapely.intersects_xy(extent, xy)[building]
@@ -612,7 +620,9 @@ def density_of_zones(
     seen = area if observed is None else _common_area(zones, tree, observed)
     built = without_overlaps(buildings) if built is None else built
     built_m2 = _common_area(zones, tree, built)
-    return DensityFigures(area, seen, built_m2, *tally.figures(zone, building, len(zones)))
+    return DensityFigures(
+        area, seen, built_m2, *_figures(xy, building_m2, zone, building, len(zones))
+    )
 
 
 def _zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
