@@ -115,8 +115,8 @@ def driver(*, scene: str, folder: str) -> dict[str, Any]:
     (job,) = find_inputs([Path(scene)]).scenes
     jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
     with RunFolder(out, {}) as run_folder:
-        run = PredictRun(worker.predictor, out, options, run_folder, None, None)
-        wholes = SceneTasks(run, run_folder, {one.name: 1 for one in jobs}, strict=False)
+        run = PredictRun(worker.predictor, out, options, run_folder)
+        wholes = SceneTasks(run, run_folder, {one.name: 1 for one in jobs})
         began = cpu_s()
         tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
         handed_out_s = cpu_s() - began

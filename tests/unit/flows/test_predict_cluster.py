@@ -23,7 +23,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.predict.cluster import SceneTask, SceneTaskResult, SceneWorker
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.run import predict_inputs, run_predict
+from rooftrace.flows.predict.run import RunOptions, predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.checkpoint import CheckpointStore
@@ -440,7 +440,9 @@ def test_a_strict_run_stops_at_the_first_image_that_fails(
     pools = spread(size=1)
     inputs = find_inputs([tmp_path / "in"])
     with executing(read_models(wide_bundle), CLUSTER) as executor:
-        report = predict_inputs(inputs, executor, tmp_path / "out", OPTIONS, strict=True)
+        report = predict_inputs(
+            inputs, executor, tmp_path / "out", OPTIONS, RunOptions(strict=True)
+        )
     (failed,) = report.failures
     assert failed.shown.endswith("5.tif")
     assert isinstance(failed.error, DataError)
@@ -449,7 +451,9 @@ def test_a_strict_run_stops_at_the_first_image_that_fails(
     (tmp_path / "in" / "5.tif").unlink()
     inputs = find_inputs([tmp_path / "in"])
     with executing(read_models(wide_bundle), CLUSTER) as executor:
-        report = predict_inputs(inputs, executor, tmp_path / "out", OPTIONS, strict=True)
+        report = predict_inputs(
+            inputs, executor, tmp_path / "out", OPTIONS, RunOptions(strict=True)
+        )
     assert not report.failures
     assert len(report.outputs) == 6
 
@@ -461,7 +465,7 @@ def test_files_of_slower_workers_are_removed(
     spread(size=2, script=lost_at(1, how="lost after"))
     inputs = find_inputs([folder])
     with executing(read_models(wide_bundle), CLUSTER) as executor:
-        predict_inputs(inputs, executor, tmp_path, OPTIONS, keep=True)
+        predict_inputs(inputs, executor, tmp_path, OPTIONS, RunOptions(keep=True))
     assert results(tmp_path) == results(seven)
     assert [path.name for path in (tmp_path / ".rooftrace").iterdir()] == ["journal.jsonl"]
 

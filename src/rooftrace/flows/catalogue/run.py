@@ -27,7 +27,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.report import PredictReport
-from rooftrace.flows.predict.run import Executor, OnDone, predict_inputs
+from rooftrace.flows.predict.run import Executor, OnDone, RunOptions, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import locked
@@ -151,12 +151,10 @@ def run_catalogue(
         options: Options of each scene; polygons are always written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
-        allow_mixed: See `predict_inputs`.
+        allow_mixed, on_done, progress: See `RunOptions`.
         nodata: Pixel values that mean nodata, besides those that the files declare.
         area: Area to predict; scenes outside of it are left out.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
-        on_done: See `predict_inputs`.
-        progress: See `run_predict`.
 
     Raises:
         ConfigError: The options set metres per pixel or a scale for all scenes.
@@ -207,10 +205,8 @@ def run_catalogue(
         () if area is None else [Path(area.name)],
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
-        report = predict_inputs(
-            inputs, executor, scenes_of(out), options, strict=strict, allow_mixed=allow_mixed,
-            keep=True, on_done=take, progress=progress,
-        )  # fmt: skip
+        run_options = RunOptions(strict, allow_mixed, keep=True, on_done=take, progress=progress)
+        report = predict_inputs(inputs, executor, scenes_of(out), options, run_options)
         outcomes.failures |= {one.name: one.error for one in report.failures}
         failures = _in_order(catalogue, outcomes)
         if failures and (strict or not outcomes.layers):

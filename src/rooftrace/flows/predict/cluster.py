@@ -89,7 +89,7 @@ class ClusterExecutor:
         return self.driver.notes
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
     ) -> Sequence[SceneInput]:
         run.notes += _share_limits(scenes, self.driver.machines)
         if len(scenes) == 1:
@@ -103,7 +103,7 @@ class ClusterExecutor:
             # The largest images come first, so that the run does not wait for one of them at its
             # end. Images that cannot be opened come before them.
             whole.sort(key=lambda scene: -(sizes[scene.name] or math.inf))
-            sink = SceneTasks(run, folder, sizes, strict=strict)
+            sink = SceneTasks(run, folder, sizes)
             self.driver.run_tasks(sink.tasks(whole), sink)
         return [scene for scene in scenes if sizes[scene.name] > limit_px]
 
@@ -207,22 +207,18 @@ class SceneTasks:
         run: Run that receives their results.
         folder: Folder of the run.
         sizes: Number of pixels of the images by name.
-        strict: Whether the run stops starting images after one has failed.
     """
 
-    def __init__(
-        self, run: PredictRun, folder: RunFolder, sizes: Mapping[str, int], *, strict: bool
-    ) -> None:
+    def __init__(self, run: PredictRun, folder: RunFolder, sizes: Mapping[str, int]) -> None:
         self._run = run
         self._folder = folder
         self._sizes = sizes
-        self._strict = strict
         self._scenes: list[SceneInput] = []
         self._stamps: list[str] = []
 
     @property
     def wants_no_more(self) -> bool:
-        return self._strict and bool(self._run.failed)
+        return self._run.wants_no_more
 
     def tasks(self, scenes: Sequence[SceneInput]) -> Iterator[WorkerTask]:
         """Yield the tasks of the images; the next one is requested when a worker is free."""
@@ -283,7 +279,7 @@ class SceneWorker(BlockWorker):
         store = _WorkerStore(checkpoints, task.made_with)
         predictor = Predictor(self.predictor.bundle, self.engine)
         run = PredictRun(predictor, folder, task.options, store)
-        run.predict([task.scene], lambda scenes: run_scenes(scenes, self.engine), strict=True)
+        run.predict([task.scene], lambda scenes: run_scenes(scenes, self.engine))
         if run.failed:
             (failed,) = run.failed.values()
             raise failed.error

@@ -57,7 +57,7 @@ class LocalExecutor:
         return [engine_processor(self.predictor.engine)]
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
     ) -> Sequence[SceneInput]:
         return scenes
 

@@ -50,6 +50,7 @@ __all__ = [
     "Executor",
     "OnDone",
     "PredictRun",
+    "RunOptions",
     "RunStore",
     "predict_inputs",
     "run_predict",
@@ -57,6 +58,27 @@ __all__ = [
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Conduct of a run over any number of images; `SceneOptions` say what each result contains.
+
+    Args:
+        strict: Whether the run stops starting images after one has failed.
+        allow_mixed: Whether a run that began on a processor with another instruction set is
+            resumed, though results then mix two kinds of answers.
+        keep: Whether the list of finished images is kept, so that a later run can add images.
+        on_done: See `OnDone`.
+        progress: See `PredictProgress`.
+    """
+
+    strict: bool = False
+    allow_mixed: bool = False
+    keep: bool = False
+    on_done: OnDone | None = None
+    progress: PredictProgress | None = None
+
 
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""
@@ -96,10 +118,9 @@ def run_predict(
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
         portable: See `executing`.
-        allow_mixed, keep, on_done: See `predict_inputs`.
+        allow_mixed, keep, on_done, progress: See `RunOptions`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
-        progress: See `PredictProgress`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image, or a file that
@@ -131,10 +152,10 @@ def run_predict(
         check_stac()
         options = replace(options, outline=True)
     with executing(models, cluster, out, portable=portable) as executor:
-        report = predict_inputs(
-            inputs, executor, out, options, allow_mixed=allow_mixed, keep=keep,
-            segmenter=segmenter, on_done=take, progress=progress,
-        )  # fmt: skip
+        run_options = RunOptions(
+            allow_mixed=allow_mixed, keep=keep, on_done=take, progress=progress
+        )
+        report = predict_inputs(inputs, executor, out, options, run_options, segmenter)
         if stac:
             bundle = executor.predictor.bundle
             model = {"name": bundle.spec.name, "sha256": bundle.sha256}
@@ -159,13 +180,8 @@ def predict_inputs(
     executor: Executor,
     out: Path,
     options: SceneOptions,
-    *,
-    strict: bool = False,
-    allow_mixed: bool = False,
-    keep: bool = False,
+    run_options: RunOptions = RunOptions(),
     segmenter: PromptSegmenter | None = None,
-    on_done: OnDone | None = None,
-    progress: PredictProgress | None = None,
 ) -> PredictReport:
     """Predict any number of images as one run; the same call resumes it.
 
@@ -177,13 +193,8 @@ def predict_inputs(
         executor: Model and the machines that run it, see `executing`.
         out: Folder for the results, created if missing.
         options: Options of every scene.
-        strict: Whether the run stops starting images after one has failed.
-        allow_mixed: Whether a run that began on a processor with another instruction set is
-            resumed, though results then mix two kinds of answers.
-        keep: Whether the list of finished images is kept, so that a later run can add images.
+        run_options: Conduct of the run.
         segmenter: See `run_predict`.
-        on_done: Function called with each finished image and its record, see `RunFolder`.
-        progress: See `PredictProgress`.
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
@@ -206,8 +217,9 @@ def predict_inputs(
     if segmenter is not None:
         settings["refine"] = segmenter.record
     made_with = {"with": _identity(executor), "options": settings}
+    allow_mixed = run_options.allow_mixed
     with RunFolder(out, made_with, executor.processors, allow_mixed=allow_mixed) as folder:
-        run = PredictRun(predictor, out, options, folder, progress, on_done, segmenter)
+        run = PredictRun(predictor, out, options, folder, run_options, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
         is_changed |= settings["tta"] != applied_tta(predictor.bundle)
         if spec.calibration is not None and is_changed:
@@ -216,8 +228,7 @@ def predict_inputs(
                 "With these settings they only approximate probabilities."
             )
         run.total_px = about_total_px(scenes)
-        rest = executor.predict_whole(run, folder, scenes, strict=strict)
-        run.predict(rest, executor.run_scenes, strict=strict)
+        run.predict(executor.predict_whole(run, folder, scenes), executor.run_scenes)
         run.notes += _earlier_results(scenes, out, options.outputs)
         # The engine adds notes while it runs.
         notes = getattr(predictor.engine, "notes", ())
@@ -227,7 +238,7 @@ def predict_inputs(
         used = {"options": settings, **processor_record(folder.processors)}
         record = _record(run, report, inputs) | used | executor.record()
         write_json(out / "run.json", record)
-        if not report.failures and not keep:
+        if not report.failures and not run_options.keep:
             folder.discard()
     return replace(report, notes=_brief(report.notes, scenes))
 
@@ -367,7 +378,7 @@ class Executor(Protocol):
         ...
 
     def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput], *, strict: bool
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
     ) -> Sequence[SceneInput]:
         """Predict the scenes that one worker predicts by itself, and return the others.
 
@@ -375,7 +386,6 @@ class Executor(Protocol):
             run: Run that receives the results.
             folder: Folder of the run.
             scenes: All scenes of the run.
-            strict: Whether the run stops starting scenes after one has failed.
         """
         ...
 
@@ -410,10 +420,9 @@ class PredictRun:
         out: Folder for the results.
         options: Options of every scene.
         store: Store of finished images and blocks.
-        progress: See `PredictProgress`.
-        on_done: See `OnDone`.
+        run_options: Conduct of the run.
         segmenter: See `run_predict`.
-        total_px: Number of pixels of all images for `progress`; see `about_total_px`.
+        total_px: Number of pixels of all images for progress; see `about_total_px`.
         outputs: Outputs of finished images by name.
         failed: Failed images by name.
         notes: Notes for the user.
@@ -425,8 +434,7 @@ class PredictRun:
     out: Path
     options: SceneOptions
     store: RunStore
-    progress: PredictProgress | None = None
-    on_done: OnDone | None = None
+    run_options: RunOptions = RunOptions()
     segmenter: PromptSegmenter | None = None
     total_px: int = 0
     outputs: dict[str, PredictOutput] = field(default_factory=dict)
@@ -451,8 +459,6 @@ class PredictRun:
         self,
         scenes: Sequence[SceneInput],
         run_scenes: Callable[[Iterable[SceneBlocks]], Iterator[SceneBlocks]],
-        *,
-        strict: bool,
     ) -> None:
         """Predict images and write their results; errors of images are stored in `failed`.
 
@@ -460,9 +466,8 @@ class PredictRun:
             scenes: Images to predict.
             run_scenes: Function of the pipeline or of a cluster that yields the scenes with their
                 blocks.
-            strict: Whether the run stops starting images after one has failed.
         """
-        for blocks in run_scenes(self._planned(scenes, strict=strict)):
+        for blocks in run_scenes(self._planned(scenes)):
             (scene, stamp), plan = self._begun.pop(blocks), blocks.plan
             paths = self.predictor.paths_for(plan.source, self.out, scene.name)
             try:
@@ -492,11 +497,11 @@ class PredictRun:
                 self.notes += getattr(plan.source, "notes", ())
                 close_source(plan.source)
 
-    def _planned(self, scenes: Sequence[SceneInput], *, strict: bool) -> Iterator[SceneBlocks]:
+    def _planned(self, scenes: Sequence[SceneInput]) -> Iterator[SceneBlocks]:
         """Yield the scenes to predict, and add them to `_begun`."""
         spec = self.predictor.bundle.spec
         for scene in scenes:
-            if strict and self.failed:
+            if self.wants_no_more:
                 return
             try:
                 if self.resume(scene):
@@ -519,6 +524,11 @@ class PredictRun:
             self._begun[blocks] = scene, stamp
             yield blocks
 
+    @property
+    def wants_no_more(self) -> bool:
+        """True if no further image is started."""
+        return self.run_options.strict and bool(self.failed)
+
     def resume(self, scene: SceneInput) -> bool:
         """Add the output of an image that an earlier run has finished; return whether it exists."""
         record = self.store.finished(scene)
@@ -534,8 +544,8 @@ class PredictRun:
         output = PredictOutput.from_json(record["output"])
         self.outputs[scene.name] = output
         self._advance(output.pixels, output.buildings or 0)
-        if self.on_done is not None:
-            self.on_done(scene, record)
+        if self.run_options.on_done is not None:
+            self.run_options.on_done(scene, record)
 
     def fail(self, scene: SceneInput, error: RooftraceError) -> None:
         """Add an image that failed."""
@@ -554,9 +564,9 @@ class PredictRun:
         with self._lock:
             self._done_px += pixels
             self._buildings += buildings
-            if self.progress is not None:
+            if self.run_options.progress is not None:
                 done_px = self._done_px + self._ahead_px.total()
-                self.progress(done_px, max(done_px, self.total_px), self._buildings)
+                self.run_options.progress(done_px, max(done_px, self.total_px), self._buildings)
 
     def _add(
         self,
@@ -584,8 +594,8 @@ class PredictRun:
             record["outline"] = to_wkb(result.outline, hex=True)
         self.store.add(scene, [file for file in files if file is not None], record, stamp)
         self.outputs[scene.name] = output
-        if self.on_done is not None:
-            self.on_done(scene, record)
+        if self.run_options.on_done is not None:
+            self.run_options.on_done(scene, record)
 
     def figures(self, scenes: Sequence[SceneInput]) -> list[dict[str, Any]] | None:
         """Return all figures of each image; None for more than 1,000 images."""
