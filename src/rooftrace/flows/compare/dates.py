@@ -196,7 +196,7 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
             outputs.finish()
         layer = read_buildings_layer(paths.polygons, file.parent)
-    return replace(layer, name=str(image), masks=(file,), notes=plan.notes)
+    return replace(layer, name=str(image), notes=plan.notes)
 
 
 def _no_crs(name: str) -> GeoreferenceError:

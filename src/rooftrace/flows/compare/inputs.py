@@ -15,13 +15,15 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Ints, Polygons
+from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.raster import open_raster
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import reprojected
+from rooftrace.io.sources import BlankSource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
@@ -85,11 +87,10 @@ class BuildingLayer:
         ids: (n,) id of each building as text: its own, or its number from 1 in the input.
         score: (n,) score in 0..1, NaN where there is none.
         attributes: (n,) values of each attribute; empty unless they were asked for.
-        masks: Rasters whose valid pixels were seen: the input itself, or the mask that `rooftrace
-            predict` has written beside the polygons; empty where there is none.
         notes: Notes for the user.
-        all_seen: True if all pixels of `masks` were seen: their background is marked as nodata, as
-            tools that rasterise polygons write it.
+        mask: Mask that says which ground was seen: the input itself, or the one that `rooftrace
+            predict` has written beside the polygons; None where there is none.
+        seen: Image whose valid pixels were seen, made from the mask.
     """
 
     name: str
@@ -99,9 +100,9 @@ class BuildingLayer:
     ids: SpilledTexts
     score: NDArray[np.float32]
     attributes: Mapping[str, NDArray[Any] | SpilledTexts]
-    masks: tuple[Path, ...]
     notes: tuple[str, ...]
-    all_seen: bool = False
+    mask: Path | None = None
+    seen: RasterSource | None = None
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -163,10 +164,13 @@ def _check_classes(path: Path, names: Sequence[str]) -> None:
 
 def _seen_by(mask: Path, layer: BuildingLayer) -> BuildingLayer:
     """Return a layer whose mask says which ground was seen."""
-    all_seen = open_raster(mask, palette="indices").nodata[0] == 0
+    image = open_raster(mask, palette="indices")
+    if image.nodata[0] != 0:
+        return replace(layer, mask=mask, seen=open_image(mask))
+    # Tools that rasterise polygons write it like this.
     note = f"{mask} declares 0, its background, as nodata: all of it counts as seen"
-    notes = (*layer.notes, *((note,) if all_seen else ()))
-    return replace(layer, masks=(mask,), all_seen=all_seen, notes=notes)
+    seen = BlankSource(image.grid, image.name)
+    return replace(layer, mask=mask, seen=seen, notes=(*layer.notes, note))
 
 
 def _mask_beside(path: Path) -> Path | None:
@@ -339,7 +343,7 @@ class _LayerParts:
             SpilledTexts(self._ids, columns["id_start"], columns["id_stop"], number),
             columns["score"],
             {one: column.take(index) for one, column in self._kept.items()},
-            (), notes,
+            notes,
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import plural
-from rooftrace.core.types import Progress
+from rooftrace.core.types import Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.dates import (
     PROBABILITY_FILES,
@@ -44,9 +44,10 @@ from rooftrace.flows.compare.outputs import (
     write_sides,
 )
 from rooftrace.flows.compare.page import comparison_page
-from rooftrace.flows.compare.seen_ground import mark_outside
+from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
 from rooftrace.io.files import check_outputs, export_error, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
+from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import degrees_text, transform_points
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
@@ -225,13 +226,13 @@ def run_compare(
     found = compare_layers(new_plane, old_plane, options.rules, workers)
     step()
     shift = offset if is_shifted else None
-    coverage, change_share = "imagery", None
-    if dates is None or options.imagery or options.area is not None:
-        masks = new_layer.masks if dates is None else ()
-        coverage = mark_outside(
-            (new_plane, found.new), (old_plane, found.old), plane, options.imagery, options.area,
-            masks, shift, all_seen=new_layer.all_seen,
-        )  # fmt: skip
+    coverage, images = _seen_by(new_layer, options, has_dates=dates is not None)
+    new_side, old_side = (new_plane, found.new), (old_plane, found.old)
+    if coverage == "bounds":
+        mark_outside_bounds(new_plane, old_side)
+    elif images or options.area is not None:
+        mark_outside(new_side, old_side, plane, images, options.area, shift)
+    change_share = None
     if dates is not None:
         change_share, unsure = keep_certain_changes(
             (in_place, found.new), (old_plane, found.old), dates, plane, offset
@@ -243,9 +244,9 @@ def run_compare(
             "box of its buildings count as outside, those inside without a match as gone. Give "
             "--imagery or --area."
         )
-    if coverage == "mask" and new_layer.masks != (new,):
+    if coverage == "mask" and new_layer.mask != new:
         notes.append(
-            f"The valid pixels of {new_layer.masks[0]}, beside {new}, say which ground was seen."
+            f"The valid pixels of {new_layer.mask}, beside {new}, say which ground was seen."
         )
     compared = Compared(
         new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
@@ -326,6 +327,25 @@ def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> No
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise export_error(out, error) from error
+
+
+def _seen_by(
+    new: BuildingLayer, options: CompareOptions, *, has_dates: bool
+) -> tuple[str, list[RasterSource]]:
+    """Return what says which ground was seen, see `CompareReport`, and the images that show it.
+
+    Args:
+        new: The new layer.
+        options: Options of the comparison.
+        has_dates: True if images of both dates were compared, whose nodata is known.
+    """
+    if options.imagery:
+        return "imagery", [open_image(path) for path in options.imagery]
+    if not has_dates and new.seen is not None:
+        return "mask", [new.seen]
+    if options.area is not None:
+        return "area", []
+    return "imagery" if has_dates else "bounds", []
 
 
 def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:

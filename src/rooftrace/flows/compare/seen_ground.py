@@ -19,7 +19,6 @@ from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
     CRS84,
     crs_units,
@@ -28,7 +27,6 @@ from rooftrace.io.reproject import (
     split_at_180,
     transform_points,
 )
-from rooftrace.io.sources import BlankSource
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
@@ -51,46 +49,30 @@ def mark_outside(
     new: tuple[PackedPolygons, SideStatus],
     old: tuple[PackedPolygons, SideStatus],
     plane: CRS,
-    imagery: Sequence[Path],
+    images: Sequence[RasterSource],
     area_file: Path | None,
-    masks: Sequence[Path],
     shift: LayerOffset | None,
-    *,
-    all_seen: bool = False,
-) -> str:
-    """Set the status of buildings on ground that was not seen; return what says so.
+) -> None:
+    """Set the status of buildings on ground that was not seen.
 
     Args:
         new, old: Buildings and statuses of both layers; the statuses are changed.
         plane: Coordinate system of the buildings.
-        imagery: Images that the new layer was made from.
+        images: Images whose valid pixels were seen; they are closed.
         area_file: File of polygons of the area that was seen.
-        masks: Rasters that say it where there are no images.
         shift: Offset that was removed from the new layer.
-        all_seen: True if all pixels of the masks were seen, also those that are nodata.
-
-    Returns:
-        `imagery`, `area`, `mask` or `bounds`.
 
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
     """
     area = None if area_file is None else _SeenArea.of(read_area(area_file))
-    images = tuple(imagery) or tuple(masks)
-    if area is None and not images:
-        _mark_outside_bounds(new[0], old)
-        return "bounds"
     if area is not None:
         for index in _chunks(new[1], NEW):
             share = area.share_of(plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
     with ExitStack() as opened:
-        sources: list[RasterSource] = []
-        for path in images:
-            source = open_image(path)
-            opened.callback(close_source, source)
-            blank = BlankSource(source.grid, source.name)
-            sources.append(blank if all_seen and not imagery else source)
+        for image in images:
+            opened.callback(close_source, image)
         for code, least in ((GONE, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
             for index in _chunks(old[1], code):
                 outlines = old[0].unpack(index)
@@ -100,16 +82,15 @@ def mark_outside(
                 if shift is not None:
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
-                if sources:
-                    seen = np.minimum(seen, _seen_by_any(sources, plane, outlines))
+                if images:
+                    seen = np.minimum(seen, _seen_by_any(images, plane, outlines))
                 old[1].status[index[seen < least]] = OUTSIDE
     changed = np.flatnonzero(new[1].status == CHANGED)
     cut = old[1].status[new[1].partner[changed]] == OUTSIDE
     new[1].status[changed[cut]] = OUTSIDE
-    return "imagery" if imagery else "mask" if masks else "area"
 
 
-def _mark_outside_bounds(new: PackedPolygons, old: tuple[PackedPolygons, SideStatus]) -> None:
+def mark_outside_bounds(new: PackedPolygons, old: tuple[PackedPolygons, SideStatus]) -> None:
     """Set the status of old buildings without a match outside the bounds of the new layer."""
     if not len(new):
         return
