@@ -7,7 +7,7 @@ also contribute to the neighbouring blocks to the right and below: the halo.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -93,30 +93,39 @@ class TileStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Finished block on the grid of the source.
+class _Finished:
+    """Fields that a block and its contribution to the outputs have in common.
 
     Args:
         window: Window of the block in the source.
-        mask: (y, x) class indices, NODATA where there is no valid pixel.
-        score: (y, x) probabilities in 255ths: of the second class if there are two classes, else of
-            the pixel's own class.
         count: (256,) number of pixels by class index.
-        markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
-            without a separation channel.
         thumbnail: Pixels of the block for the preview; None if no preview is made.
         tiles: Counts over its tiles.
         resumed: Whether an earlier run finished the block.
     """
 
     window: Window
+    count: NDArray[np.int64]
+    thumbnail: Thumbnail | None = field(default=None, kw_only=True)
+    tiles: TileStats = field(default=TileStats(), kw_only=True)
+    resumed: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Block(_Finished):
+    """Finished block on the grid of the source.
+
+    Args:
+        mask: (y, x) class indices, NODATA where there is no valid pixel.
+        score: (y, x) probabilities in 255ths: of the second class if there are two classes, else of
+            the pixel's own class.
+        markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
+            without a separation channel.
+    """
+
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8]
-    count: NDArray[np.int64]
     markers: NDArray[np.uint8] | None = None
-    thumbnail: Thumbnail | None = None
-    tiles: TileStats = TileStats()
-    resumed: bool = False
 
     @classmethod
     def of(
@@ -127,7 +136,7 @@ class Block:
         markers: NDArray[np.uint8] | None = None,
     ) -> Block:
         """Return a block with the counts of its pixels."""
-        return cls(window, mask, score, _count(mask), markers)
+        return cls(window, _count(mask), mask, score, markers)
 
     @classmethod
     def empty(cls, window: Window) -> Block:
@@ -136,7 +145,7 @@ class Block:
         count[NODATA] = window.area_px
         # Broadcast arrays store one value for all pixels; blocks are read only.
         mask, score = (np.broadcast_to(np.uint8(v), window.shape_yx) for v in (NODATA, 0))
-        return cls(window, mask, score, count)
+        return cls(window, count, mask, score)
 
     @property
     def occurring(self) -> list[int]:
@@ -154,31 +163,21 @@ class Block:
         return int(self.count[NODATA]) == self.window.area_px
 
 
-@dataclass(frozen=True)
-class BlockParts:
+@dataclass(frozen=True, slots=True)
+class BlockParts(_Finished):
     """Contribution of a block to the outputs of its scene; picklable.
 
     Args:
-        window: Window of the block in the source.
-        count: (256,) number of pixels by class index.
-        tiles: Counts over its tiles.
-        thumbnail: Pixels of the block for the preview; None if no preview is made.
         mask: Compressed part of the mask, or (y, x) class indices; None if no mask is written.
         outlines: Its polygons; None if no output needs them.
         density: Counts of its pixels by cell; None if no density is made.
         valid: Regions of its valid pixels; None if they are not needed, or there is none.
-        resumed: Whether an earlier run finished the block.
     """
 
-    window: Window
-    count: NDArray[np.int64]
-    tiles: TileStats
-    thumbnail: Thumbnail | None
     mask: NDArray[np.uint8] | MaskTiles | None
     outlines: BlockOutlines | None
     density: CellCounts | None
     valid: BlockTrace | None
-    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,10 +234,9 @@ class BlockTiles:
             above = separation[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
             inside = ~above if spec.separation == "border" else above
             markers = (inside & (mask == spec.building_class)).view(np.uint8)
-        return Block(
-            window, mask, score, _count(mask), markers,
-            thumbnail=self.thumbnail, tiles=self.tiles,
-        )  # fmt: skip
+        return replace(
+            Block.of(window, mask, score, markers), thumbnail=self.thumbnail, tiles=self.tiles
+        )
 
 
 _STRIP_PX = 1 << 17

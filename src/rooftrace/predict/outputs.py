@@ -220,11 +220,12 @@ class SceneOutputs:
         has_tiles = OutputPaths.of(Path(), "", grid, plan.spec.legend).mask.suffix == ".tif"
         tiles = MaskTiles.of(window, mask, grid.shape) if has_tiles else mask
         return BlockParts(
-            window, block.count, block.tiles, block.thumbnail,
+            window, block.count,
             tiles if "mask" in outputs else None,
             None if self._assembler is None else block.traced(self._assembler.tracing),
             None if self._density is None else self._density.pixels.count(window, mask),
             None if self._outline is None else self._outline.trace(window, mask),
+            thumbnail=block.thumbnail, tiles=block.tiles,
         )  # fmt: skip
 
     def finish(self) -> SceneResult:

@@ -23,9 +23,9 @@ def part(seed: int = 0) -> Checkpoint:
     mask[:5] = 255
     block = Block(
         Window(100, 200, 30, 40),
+        np.bincount(mask.ravel(), minlength=256),
         mask,
         rng.integers(0, 256, (30, 40), dtype=np.uint8),
-        np.bincount(mask.ravel(), minlength=256),
         rng.integers(0, 2, (30, 40), dtype=np.uint8),
     )
     strip = rng.integers(0, 256, (2, 4, 40), dtype=np.uint8)
