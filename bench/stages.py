@@ -123,7 +123,7 @@ def stages(
     from rooftrace.core.machine import importing
 
     # As the command does at its start.
-    with importing("boto3", "geopandas", "pandas", "pyarrow"):
+    with importing():
         from rooftrace.core.types import Window
         from rooftrace.engines.select import load_engine
         from rooftrace.io.raster import open_raster

@@ -55,14 +55,8 @@ def main() -> None:
     interruption = None
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         interruption = _Interruption()
-    # Pydantic looks for plugins in the metadata of all installed packages.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # OpenVINO imports its converter of models, and with it requests and a client of telemetry.
-    sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     try:
-        # Rasterio asks boto3 for credentials of S3, which is read in another way. Pyogrio imports
-        # the other three for functions that are not used.
-        with importing("boto3", "geopandas", "pandas", "pyarrow"):
+        with importing():
             from rooftrace.cli import main as run
             from rooftrace.cli.commands import import_command
 

@@ -7,7 +7,7 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -91,17 +91,26 @@ _COLLECT_AFTER = 50_000
 and polygons are in no cycles, so that the default costs a twentieth of the time of a prediction."""
 
 
+_UNWANTED = ("boto3", "geopandas", "pandas", "pyarrow")
+"""Packages that libraries import for functions that are not used: rasterio asks boto3 for
+credentials of S3, which are read in another way; pyogrio imports the other three."""
+
+
 @contextmanager
-def importing(*unwanted: str) -> Iterator[None]:
+def importing(unwanted: Sequence[str] = _UNWANTED) -> Iterator[None]:
     """Import the modules of a process faster, while the block runs at its start.
 
     Python does not look for unreachable objects among those that modules define, neither now nor
     later. Use it only in a process that belongs to rooftrace.
 
     Args:
-        unwanted: Packages that libraries import if they are installed, but that this process does
-            not use through them. They are hidden in the block, unless they are already imported.
+        unwanted: Packages that are hidden in the block, unless they are already imported.
     """
+    # Pydantic looks for plugins in the metadata of all installed packages.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # OpenVINO, which is imported later, imports its converter of models, and with it requests and
+    # a client of telemetry.
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
     hidden = [name for name in unwanted if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     gc.disable()

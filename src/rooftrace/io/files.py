@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import socket
-import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,6 +77,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
 
 def _other_layers(path: Path) -> list[str]:
     """Return the names of those layers of a GeoPackage that have not the name of the file."""
+    import sqlite3  # takes a while, and most results are no GeoPackage of another run
+
     uri = f"{path.absolute().as_uri()}?mode=ro"
     # Another file, or a damaged one, has no layers that could be kept.
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:

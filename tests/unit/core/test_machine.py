@@ -49,7 +49,7 @@ HIDDEN = """
 import gc, sys
 from rooftrace.core.machine import importing
 
-with importing("json", "colorsys", "sys"):
+with importing(["json", "colorsys", "sys"]):
     assert not gc.isenabled()
     try:
         import colorsys
@@ -78,7 +78,7 @@ try:
     program.main()
 except SystemExit:
     pass
-heavy = {"boto3", "geopandas", "pandas", "pyarrow"} & sys.modules.keys()
+heavy = {"boto3", "geopandas", "pandas", "pyarrow", "sqlite3"} & sys.modules.keys()
 print("pyogrio" in sys.modules, sorted(heavy), file=sys.stderr)
 """
 
