@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import BoolArray, Raster, RasterSource, SparseSource, Window
+from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.remote_raster import RemoteRaster
@@ -183,9 +183,7 @@ class AreaSource(WrappedSource):
 
     def is_empty(self, window: Window) -> bool:
         part = _extent(self._inside(window), window)
-        if part is None:
-            return True
-        return isinstance(self.source, SparseSource) and self.source.is_empty(part)
+        return part is None or super().is_empty(part)
 
     @property
     def is_missed(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rooftrace.core.errors import BandMismatch, ConfigError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
+from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.image_header import BandInfo
 
@@ -240,9 +240,6 @@ class SelectedBands(WrappedSource):
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
         return Raster(raster.data[self._indexes], raster.valid, raster.grid)
-
-    def is_empty(self, window: Window) -> bool:
-        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
 
 
 def in_colours(source: RasterSource, given: str | None = None) -> RasterSource:

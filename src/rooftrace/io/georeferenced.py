@@ -64,6 +64,10 @@ class WrappedSource:
         """Notes of the other source for the user."""
         return tuple(getattr(self.source, "notes", ()))
 
+    def is_empty(self, window: Window) -> bool:
+        """Return True if a window certainly holds nodata alone; False if that is not known."""
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
+
     def close(self) -> None:
         """Close the file of the other source, if there is one."""
         close_source(self.source)
@@ -106,9 +110,6 @@ class GeoreferencedSource(WrappedSource):
         grid = self.grid if window is None else self.grid.crop(window)
         return Raster(raster.data, raster.valid, grid)
 
-    def is_empty(self, window: Window) -> bool:
-        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
-
 
 class WindowSource(WrappedSource):
     """A `RasterSource` that shows one window of another: a chip of a scene.
@@ -135,6 +136,9 @@ class WindowSource(WrappedSource):
 
     def read(self, window: Window | None = None) -> Raster:
         return self.source.read(_shifted(window, self._window))
+
+    def is_empty(self, window: Window) -> bool:
+        return super().is_empty(_shifted(window, self._window))
 
 
 class WindowLabel:

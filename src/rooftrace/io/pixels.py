@@ -262,9 +262,6 @@ class PreparedSource(WrappedSource):
             data = self._cast(data)
         return Raster(data, valid, raster.grid)
 
-    def is_empty(self, window: Window) -> bool:
-        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
-
     def close(self) -> None:
         self._held = None
         super().close()

@@ -21,7 +21,6 @@ from rooftrace.core.types import (
     Raster,
     RasterSource,
     ResultProvenance,
-    SparseSource,
     Window,
 )
 from rooftrace.engines.base import Engine, run_quantised
@@ -183,10 +182,6 @@ class _RecordingSource(WrappedSource):
     def record(self) -> dict[str, Any] | None:
         """See `PreparedSource`."""
         return getattr(self.source, "record", None)
-
-    def is_empty(self, window: Window) -> bool:
-        """See `SparseSource`."""
-        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)

@@ -71,6 +71,18 @@ def test_a_chip_gives_nothing_from_outside() -> None:
                 reader.read(window)
 
 
+def test_a_chip_is_empty_where_that_part_of_the_scene_is() -> None:
+    class Sparse(ArraySource):
+        def is_empty(self, window: Window) -> bool:
+            return not self.read(window).valid.any()
+
+    valid = np.zeros((6, 9), np.bool_)
+    valid[2, 3] = True
+    chip = WindowSource(Sparse(VALUES, GRID, valid), Window(1, 2, 3, 4))
+    assert [chip.is_empty(Window(row, 1, 1, 1)) for row in range(3)] == [True, False, True]
+    assert not WindowSource(source(), Window(1, 2, 3, 4)).is_empty(Window(0, 0, 1, 1))
+
+
 def test_an_image_lies_where_its_name_says_unless_it_says_so_itself(tmp_path: Path) -> None:
     tile = TileName(19, 3, 5)
     path = tmp_path / "a.png"
