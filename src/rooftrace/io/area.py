@@ -21,6 +21,7 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.georeferenced import WrappedSource
+from rooftrace.io.make_valid import valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import CRS84, degrees_text, reprojected, split_at_180, transform_points
 from rooftrace.io.vector_read import VectorFile, assign_crs
@@ -115,7 +116,7 @@ def area_in_degrees(area: Area) -> shapely.Geometry:
             remedy="Assign the right coordinate system to the area.",
         )
     degrees = _split(degrees, area.geometry, area.crs)
-    return shapely.union_all(shapely.make_valid(degrees, method="structure", keep_collapsed=False))
+    return shapely.union_all(valid_by_structure(degrees))
 
 
 def _split(

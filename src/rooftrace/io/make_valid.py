@@ -1,4 +1,11 @@
-"""Repair polygons that rounding has made invalid."""
+"""Make polygons valid: each source of invalid ones has its own rule of what they mean.
+
+- An outline that a person drew (`valid_geometry`) covers what GDAL colours where it is drawn: what
+  it surrounds an odd number of times. Labels agree with their masks only by this rule.
+- A polygon of a file (`valid_by_structure`) has exterior and interior rings.
+- A polygon that was valid before its coordinates were rounded (`make_polygons_valid`, `rounded`)
+  has nearly the same area as before.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +28,37 @@ _METHODS: tuple[dict[str, Any], ...] = (
 )
 """Methods of `shapely.make_valid`. At crossings narrower than the precision of numbers the first
 may lose the polygon and the second its holes: the result with the most similar area is used."""
+
+
+def valid_geometry(geometry: Polygons) -> Polygons:
+    """Return (n,) geometries as GDAL draws them, made valid; their type may change."""
+    valid = geometry.copy()
+    invalid = ~shapely.is_valid(valid)
+    valid[invalid] = shapely.make_valid(valid[invalid])
+    return valid
+
+
+def valid_polygons(polygons: Polygons) -> Polygons:
+    """Return (n,) polygons as GDAL draws them, made valid.
+
+    If a polygon falls into several parts, the largest is kept. A polygon without area becomes
+    empty.
+    """
+    valid = valid_geometry(polygons)
+    for index in np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON):
+        parts = polygon_parts(valid[[index]])[0]
+        valid[index] = parts[shapely.area(parts).argmax()] if len(parts) else shapely.Polygon()
+    return valid
+
+
+def valid_by_structure(geometry: Polygons) -> Polygons:
+    """Return (n,) geometries made valid, without lines and points; their type may change.
+
+    An interior ring never becomes a part of its own, even where it leaves its exterior.
+    """
+    return np.asarray(
+        shapely.make_valid(geometry, method="structure", keep_collapsed=False), np.object_
+    )
 
 
 def make_polygons_valid(polygons: Polygons) -> Polygons:
@@ -88,6 +126,16 @@ def rounded(geometry: Polygons, crs: CRS | None, digits: int) -> Polygons:
     return result
 
 
+def polygon_parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
+    """Return (m,) the polygons inside (n,) geometries, and (m,) the index of their geometry."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
+        parts, inner = shapely.get_parts(parts, return_index=True)
+        owner = owner[inner]
+    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    return np.asarray(parts[areal], np.object_), owner[areal]
+
+
 def largest_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
     """Return the largest polygon of each geometry that has an area, and the geometry's index."""
     parts, owner = _solid_parts(geometry)
@@ -105,18 +153,13 @@ def _snapped(geometry: Polygons, digits: int) -> tuple[Polygons, NDArray[np.intp
     multi = shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON
     for index, repair, kept in (
         (np.flatnonzero(~multi), make_polygons_valid, largest_parts),
-        (np.flatnonzero(multi), _valid_multipolygons, _solid),
+        (np.flatnonzero(multi), valid_by_structure, _solid),
     ):
         snapped = shapely.set_precision(repair(geometry[index]), 10.0**-digits, mode="valid_output")
         part, of = kept(snapped)
         made.append(part)
         owner.append(index[of])
     return np.concatenate(made), np.concatenate(owner)
-
-
-def _valid_multipolygons(geometry: Polygons) -> Polygons:
-    valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
-    return np.asarray(valid, np.object_)
 
 
 def _repair(polygons: Polygons, invalid: NDArray[np.intp]) -> None:

@@ -25,6 +25,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraErro
 from rooftrace.core.names import check_vector_name
 from rooftrace.core.text import plural
 from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
 
 _OSM = (".osm", ".pbf")
@@ -566,19 +567,14 @@ def _polygons(
     invalid = present & ~shapely.is_valid(geometry)
     repair = invalid | mixed
     geometry = geometry.copy()
-    # By structure, an interior ring never becomes a building, even where it leaves its exterior.
-    made = shapely.make_valid(geometry[repair], method="structure", keep_collapsed=False)
-    geometry[repair] = [_polygonal(one) for one in made]
+    geometry[repair] = [_polygonal(one) for one in valid_by_structure(geometry[repair])]
     kept = present & ~shapely.is_missing(geometry)
     return geometry[kept], kept, int(invalid.sum())
 
 
 def _polygonal(geometry: Any) -> Any:
     """Return the part of a geometry that has an area, or None."""
-    parts = shapely.get_parts(geometry)
-    while (shapely.get_type_id(parts) > _POLYGON).any():
-        parts = shapely.get_parts(parts)
-    parts = parts[(shapely.get_type_id(parts) == _POLYGON) & ~shapely.is_empty(parts)]
+    parts, _ = polygon_parts(np.array([geometry], np.object_))
     if len(parts) < 2:
         return parts[0] if len(parts) else None
     # Parts of a collection may overlap, those of a multipolygon may not.

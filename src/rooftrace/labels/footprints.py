@@ -26,6 +26,7 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
@@ -42,15 +43,7 @@ from rooftrace.labels.image_files import (
     write_image,
 )
 from rooftrace.labels.mask_values import IGNORED
-from rooftrace.labels.shapes import (
-    IGNORE_NAME,
-    OWN_FIELDS,
-    LayerFile,
-    ShapeLayer,
-    ShapesLabel,
-    polygon_parts,
-    valid_geometry,
-)
+from rooftrace.labels.shapes import IGNORE_NAME, OWN_FIELDS, LayerFile, ShapeLayer, ShapesLabel
 from rooftrace.labels.source import (
     SceneEntry,
     SceneSet,

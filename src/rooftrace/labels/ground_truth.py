@@ -19,7 +19,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.labels.shapes import polygon_parts, valid_geometry
+from rooftrace.io.make_valid import polygon_parts, valid_geometry
 
 Instances = NDArray[np.int32]
 

@@ -24,6 +24,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.io.georeferenced import WindowLabel
+from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_bounds, reprojected
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.config import LabelConfig
@@ -150,39 +151,6 @@ def clip_outlines(
     valid[outside] = shapely.intersection(valid[outside], frame)
     parts, owner = polygon_parts(valid)
     return parts, classes[owner]
-
-
-def valid_geometry(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n,) geometries made valid; their type may change."""
-    valid = geometry.copy()
-    invalid = ~shapely.is_valid(valid)
-    valid[invalid] = shapely.make_valid(valid[invalid])
-    return valid
-
-
-def valid_polygons(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n,) polygons made valid.
-
-    If a polygon falls into several parts, the largest is kept. A polygon without area becomes
-    empty.
-    """
-    valid = valid_geometry(polygons)
-    for index in np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON):
-        parts = polygon_parts(valid[[index]])[0]
-        valid[index] = parts[shapely.area(parts).argmax()] if len(parts) else shapely.Polygon()
-    return valid
-
-
-def polygon_parts(
-    geometry: NDArray[np.object_],
-) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
-    """Return (m,) the polygons inside (n,) geometries, and (m,) the index of their geometry."""
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
-        parts, inner = shapely.get_parts(parts, return_index=True)
-        owner = owner[inner]
-    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    return np.asarray(parts[areal], np.object_), owner[areal]
 
 
 def count_vanished(label: LabelReader | None) -> int:

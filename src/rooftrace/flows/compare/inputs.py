@@ -19,6 +19,7 @@ from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.legend import BUILDING_NAMES
+from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
@@ -26,7 +27,6 @@ from rooftrace.io.reproject import reprojected
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
-from rooftrace.labels.shapes import polygon_parts, valid_geometry
 from rooftrace.predict.plan import RESULT_FILES
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 

@@ -16,9 +16,8 @@ from pyproj import CRS
 
 from rooftrace.core.types import Floats, Ints, Polygons
 from rooftrace.io.files import replacing
-from rooftrace.io.make_valid import make_polygons_valid
+from rooftrace.io.make_valid import make_polygons_valid, polygon_parts
 from rooftrace.io.reproject import CRS84, transform_points
-from rooftrace.labels.shapes import polygon_parts
 
 SIMPLIFY_M = 0.2
 """Maximum distance in metres by which the simplification of outlines moves them."""

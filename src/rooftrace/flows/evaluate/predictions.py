@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
 from rooftrace.io.legend import Legend
-from rooftrace.labels.shapes import valid_polygons
+from rooftrace.io.make_valid import valid_polygons
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor

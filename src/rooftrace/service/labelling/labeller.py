@@ -19,6 +19,7 @@ from rasterio.features import rasterize
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
 from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource, is_gsd_m
+from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.references import GSD_KEY
 from rooftrace.labels.labelstudio.regions import (
@@ -181,7 +182,8 @@ def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry |
                 raise malformed(region.where, "its brush", str(error), "a mask of it") from error
             shapes.append(_boxes(mask))
         else:
-            shapes.append(region.shape.outline(shape_yx).buffer(0))
+            outline = np.array([region.shape.outline(shape_yx)], np.object_)
+            shapes += valid_geometry(outline).tolist()
     shapes += [
         _key_point(result.get("value"), shape_yx)
         for result in results

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError
-from rooftrace.labels.shapes import polygon_parts
+from rooftrace.io.make_valid import polygon_parts
 
 _SNAP_SHARE = 1e-3
 """Distance, as a share of a pixel, below which a corner counts as one that was not moved."""

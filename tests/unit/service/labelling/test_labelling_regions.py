@@ -172,6 +172,13 @@ def test_what_is_drawn_by_any_tool() -> None:
         assert drawn_area(nothing, SHAPE) is None
 
 
+def test_both_sides_of_an_outline_that_crosses_itself_are_drawn() -> None:
+    bow = {"type": "polygonlabels", "value": {"points": [[0, 0], [50, 50], [50, 0], [0, 50]]}}
+    area = drawn_area({"result": [bow]}, SHAPE)
+    assert area is not None
+    assert area.area == SHAPE[0] * SHAPE[1] / 8
+
+
 @pytest.mark.parametrize(
     "result",
     [

@@ -26,12 +26,12 @@ from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Polygons, Raste
 from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
 from rooftrace.io.legend import NODATA
+from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds, pixels_apart, reprojected
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.mask_values import LabelRule
-from rooftrace.labels.shapes import polygon_parts, valid_geometry
 
 _LONLAT = CRS.from_epsg(4326)
 _LOOKED_AT = 8
