@@ -38,7 +38,7 @@ from rooftrace.flows.threshold import run_threshold
 from rooftrace.flows.train import TrainReport, locked_run, train_config
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
-from rooftrace.labels.kinds import open_source
+from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
@@ -461,13 +461,7 @@ def _labels(bundle: ModelBundle, data: SourceConfig) -> LabelConfig:
 
 
 def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
-    scenes = open_source(data, labels)
-    if not len(scenes):
-        raise DataError(
-            f"{data.path} is read as {scenes.kind}: it has no label to train on (images: "
-            f"{len(scenes.unlabelled)}).",
-            remedy=" ".join(scenes.notes) or "Give a folder with masks, or the file of the labels.",
-        )
+    scenes = open_labelled(data, labels)
     if len(scenes) < LEAST_SCENES:
         raise DataError(
             f"{data.path} has {plural(len(scenes), 'labelled image')}; expected at least "

@@ -117,6 +117,22 @@ def open_source(
     return _apply_options(source, config, path)
 
 
+def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:
+    """Open data of which at least one image is labelled; see `open_source`.
+
+    Raises:
+        DataError: No image is labelled.
+    """
+    source = open_source(config, labels, base)
+    if not len(source):
+        raise DataError(
+            f"{config.path} is read as {source.kind}: it has no label to train on (images: "
+            f"{len(source.unlabelled)}).",
+            remedy=" ".join(source.notes) or "Give a folder with masks, or the file of the labels.",
+        )
+    return source
+
+
 def check_write_options(kind: SourceKind, options: WriteOptions) -> None:
     """Raise ConfigError if the kind cannot be written, or not with these options."""
     if kind.write is None:

@@ -47,6 +47,7 @@ from rooftrace.models.bundle import (
 from rooftrace.models.spec import BundlePart, BundleSpec, Precision
 
 __all__ = [
+    "READ_BY",
     "SUFFIXES",
     "Contract",
     "Target",
@@ -64,12 +65,12 @@ Target = Literal["onnx", "openvino", "tensorrt"]
 
 SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
 
-_READ_BY: dict[Target, tuple[str, ...]] = {
+READ_BY: dict[Target, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
 }
-"""Engines that can read each format."""
+"""Engines that can read each format; the first one is the main engine."""
 
 _KEY = "rooftrace"
 _DEEPNESS_KEYS = (
@@ -291,10 +292,10 @@ def _bundle_of(path: Path, to: Target, text: bytes, parts: list[bytes]) -> Model
             f"{sorted(spec.parts)[:4]}; expected {list(names)}.",
             remedy=_REMEDY,
         )
-    if not readers <= set(_READ_BY[to]) or files != {names}:
+    if not readers <= set(READ_BY[to]) or files != {names}:
         raise BundleError(
             f"{path} names the engines {sorted(readers)} with the files {sorted(files)[:4]}; "
-            f"expected some of {list(_READ_BY[to])} with {list(names)}.",
+            f"expected some of {list(READ_BY[to])} with {list(names)}.",
             remedy=_REMEDY,
         )
     for name, data in zip(names, parts):
@@ -329,7 +330,7 @@ def _with_contract(xml: bytes, text: str) -> bytes:
     return xml[: end.start()] + line + xml[end.start() :]
 
 
-assert set(SUFFIXES) == set(_READ_BY) == set(get_args(Target))
+assert set(SUFFIXES) == set(READ_BY) == set(get_args(Target))
 
 
 # Field numbers of onnx.proto3 that lead from a model to every tensor in it.

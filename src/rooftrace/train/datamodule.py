@@ -30,7 +30,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.ground_truth import Instances
 from rooftrace.labels.hidden_background import check_background
-from rooftrace.labels.kinds import open_source
+from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, read_split
 from rooftrace.models.spec import Separation
@@ -236,13 +236,7 @@ def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> Pix
 
 
 def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
-    source = open_source(given, config.data.labels, base)
-    if not len(source):
-        raise DataError(
-            f"{given.path} is read as {source.kind}: it has no label to train on (images: "
-            f"{len(source.unlabelled)}).",
-            remedy=" ".join(source.notes) or "Give a folder with masks, or the file of the labels.",
-        )
+    source = open_labelled(given, config.data.labels, base)
     check_background(source)
     return source
 

@@ -39,6 +39,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
 from rooftrace.models.exported import (
+    READ_BY,
     SUFFIXES,
     Contract,
     Target,
@@ -240,13 +241,6 @@ _CALIBRATION_TILES = 128
 _CHECK_TILES = 48
 _FEW_TILES = 16
 
-_TARGET_ENGINES: dict[Target, tuple[str, ...]] = {
-    "onnx": ("onnxruntime", "openvino"),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
-}
-"""Engines that may run each format; the first one is the main engine."""
-
 _MAIN_ONLY = ("fp16",)
 """Precisions whose ONNX files are for ONNX Runtime alone: OpenVINO would compute in fp32."""
 
@@ -303,7 +297,7 @@ def run_export(
     if tile_px is not None:
         source = for_tiles_of(source, to, tile_px)
     if (to, wanted) != ("onnx", "fp32"):
-        _check_engine(_TARGET_ENGINES[to][0])
+        _check_engine(READ_BY[to][0])
     tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
     given, checked, labelled = _tiles(source, calibration, check)
     samples = () if given is None else given.images
@@ -464,7 +458,7 @@ class _ExportComparison:
 
 
 def _engines(to: Target, precision: Precision) -> tuple[str, ...]:
-    return _TARGET_ENGINES[to][:1] if precision in _MAIN_ONLY else _TARGET_ENGINES[to]
+    return READ_BY[to][:1] if precision in _MAIN_ONLY else READ_BY[to]
 
 
 def _for_engines(contract: Contract, engines: dict[str, dict[str, float]]) -> Contract:
