@@ -231,20 +231,7 @@ def run_catalogue(
             },
         )
         if stac:
-            done = [
-                PredictedScene(
-                    scene.id,
-                    _in_degrees(layer),
-                    layer.gsd_m,
-                    layer.found,
-                    outcomes.files[scene.id],
-                    scene.provenance,
-                    layer.provenance.imagery_date,
-                )
-                for scene in catalogue.scenes
-                if (layer := outcomes.layers.get(scene.id)) is not None
-            ]
-            parts = manifest["partitions"]
+            done, parts = _predicted_scenes(catalogue, outcomes), manifest["partitions"]
             notes += write_stac(out, catalogue.name, done, model, MANIFEST, _DATING, parts)
     return CatalogueReport(
         out / MANIFEST,
@@ -256,6 +243,18 @@ def run_catalogue(
         report,
         (*notes, *report.notes),
     )
+
+
+def _predicted_scenes(catalogue: Catalogue, outcomes: _Outcomes) -> list[PredictedScene]:
+    """Return the scenes that were predicted, for their STAC items."""
+    return [
+        PredictedScene(
+            scene.id, _in_degrees(layer), layer.gsd_m, layer.found, outcomes.files[scene.id],
+            scene.provenance, layer.provenance.imagery_date,
+        )
+        for scene in catalogue.scenes
+        if (layer := outcomes.layers.get(scene.id)) is not None
+    ]  # fmt: skip
 
 
 def _files_of(output: Mapping[str, Any]) -> dict[str, Path]:

@@ -198,19 +198,7 @@ def run_compare(
     started = time.perf_counter()
     _check_paths(new, old, out, options)
     step = _steps(progress, _STEPS + (0 if options.models is None else 2))
-    dates = None
-    if options.models is not None:
-        new_layer, old_layer, dates = predict_dates(
-            new, old, options.models, options.threshold, out, step
-        )
-    else:
-        limit = options.threshold
-        old_layer = read_buildings_layer(
-            old, out, attributes=options.keep is not None,
-            threshold=limit if is_raster(old) else None,
-        )  # fmt: skip
-        new_layer = read_buildings_layer(new, out, threshold=limit if is_raster(new) else None)
-        dates = probabilities_of(new, old, limit)
+    new_layer, old_layer, dates = _read(new, old, out, options, step)
     step()
     plane = _plane(new_layer, old_layer)
     old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
@@ -274,6 +262,20 @@ def run_compare(
         seconds=time.perf_counter() - started,
         peak_rss_mb=peak_rss_mb(),
     )
+
+
+def _read(
+    new: Path, old: Path, out: Path, options: CompareOptions, step: Callable[[], None]
+) -> tuple[BuildingLayer, BuildingLayer, Dates | None]:
+    """Return both layers, and the probabilities of two dates where these are known."""
+    limit = options.threshold
+    if options.models is not None:
+        return predict_dates(new, old, options.models, limit, out, step)
+    old_layer = read_buildings_layer(
+        old, out, attributes=options.keep is not None, threshold=limit if is_raster(old) else None
+    )
+    new_layer = read_buildings_layer(new, out, threshold=limit if is_raster(new) else None)
+    return new_layer, old_layer, probabilities_of(new, old, limit)
 
 
 def _steps(progress: Progress | None, count: int) -> Callable[[], None]:

@@ -318,24 +318,8 @@ def run_export(
         engines = _engines(to, wanted)
         _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
         comparison = _ExportComparison(reference, read_model(folder / out.name), checked, labelled)
-        parities, held = [], {}
-        for name in engines:
-            try:
-                found = comparison.measure(name, RUNS_IN[to][wanted])
-            except MissingExtraError as error:
-                notes.append(f"not checked on {name}: {error}")
-                continue
-            worst = max(found, key=lambda parity: parity.mask_change)
-            if worst.mask_change > tolerance:
-                if name == engines[0] or wanted == "fp32":
-                    raise _refused(worst, tolerance, out, checked)
-                notes.append(
-                    f"not for {name}: {worst.mask_change:.4f} of the mask changes, tolerance "
-                    f"{tolerance:g}"
-                )
-            else:
-                held[name] = found[0].figures()
-            parities += found
+        parities, held, differences = comparison.on_engines(engines, contract, tolerance, out)
+        notes += differences
         contract = _for_engines(contract, held)
         size = _write(folder / out.name, contract, parts)
         read_model(folder / out.name)
@@ -441,7 +425,41 @@ class _ExportComparison:
         outputs: tuple[Output, ...] = ("probabilities", "coarse")
         self._outputs = outputs if source.spec.is_refined else outputs[:1]
 
-    def measure(self, engine: str, precision: str) -> list[Parity]:
+    def on_engines(
+        self, engines: Sequence[str], contract: Contract, tolerance: float, out: Path
+    ) -> tuple[list[Parity], dict[str, dict[str, float]], list[str]]:
+        """Return all comparisons, the figures of engines within the tolerance, and notes.
+
+        Args:
+            engines: Names of the engines, the main one first.
+            contract: Contract of the file.
+            tolerance: Maximum allowed `Parity.mask_change`.
+            out: Path of the file in messages.
+
+        Raises:
+            ExportError: The difference exceeds the tolerance on the main engine, or in fp32.
+        """
+        parities, held, notes = [], {}, []
+        for name in engines:
+            try:
+                found = self._measure(name, RUNS_IN[contract.to][contract.precision])
+            except MissingExtraError as error:
+                notes.append(f"not checked on {name}: {error}")
+                continue
+            worst = max(found, key=lambda parity: parity.mask_change)
+            if worst.mask_change <= tolerance:
+                held[name] = found[0].figures()
+            elif name == engines[0] or contract.precision == "fp32":
+                raise _refused(worst, tolerance, out, self._tiles)
+            else:
+                notes.append(
+                    f"not for {name}: {worst.mask_change:.4f} of the mask changes, tolerance "
+                    f"{tolerance:g}"
+                )
+            parities += found
+        return parities, held, notes
+
+    def _measure(self, engine: str, precision: str) -> list[Parity]:
         """Return the comparison for each output, with the file on one engine."""
         found = []
         for output in self._outputs:
