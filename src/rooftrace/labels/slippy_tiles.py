@@ -464,8 +464,8 @@ def _notes(found: TileFolder, tiles: dict[TileName, Path]) -> tuple[str, ...]:
     zooms = {tile.zoom for tile in tiles}
     if any(tile.parent(zoom) in tiles for tile in tiles for zoom in zooms if zoom < tile.zoom):
         notes.append(
-            f"The same ground is present at zooms {_listed(sorted(zooms))}: split with --by group, "
-            "or choose one zoom."
+            f"The same ground is present at zooms {_listed(sorted(zooms))}: divide it with "
+            "rooftrace split --by group, or choose one zoom."
         )
     if found.others:
         names = ", ".join(path.name for path in found.others[:3])

@@ -429,6 +429,19 @@ def test_tiles_of_other_bands_are_refused(tmp_path: Path) -> None:
         draw_tiles(open_source(SourceConfig(path=str(tmp_path / "images"))), SPEC, 9)
 
 
+def test_notes_and_remedies_on_bands_name_the_command_that_has_the_option(tmp_path: Path) -> None:
+    pixels = np.full((4, 256, 256), 90, np.uint8)
+    (tmp_path / "four").mkdir()
+    write_geotiff(tmp_path / "four" / "a.tif", pixels, photometric="minisblack")
+    tiles = draw_tiles(open_source(SourceConfig(path=str(tmp_path / "four"))), SPEC, 9)
+    assert "give rooftrace predict --bands 3,2,1" in tiles.notes[0]
+    (tmp_path / "two").mkdir()
+    write_geotiff(tmp_path / "two" / "a.tif", pixels[:2])
+    with pytest.raises(BandMismatch) as caught:
+        draw_tiles(open_source(SourceConfig(path=str(tmp_path / "two"))), SPEC, 9)
+    assert "give its number: rooftrace predict --bands 1" in caught.value.remedy
+
+
 def test_generated_tiles_are_for_models_of_three_bands() -> None:
     assert len(generated_tiles(SPEC.model_copy(update={"input_px": 64}), 5).images) == 5
     with pytest.raises(ConfigError, match="--check"):

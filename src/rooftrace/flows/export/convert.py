@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError
 from rooftrace.core.machine import installed_versions
+from rooftrace.core.text import in_command_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.tensorrt import build_plan, built_with
 from rooftrace.io.resample import Resampler
@@ -250,6 +251,14 @@ def generated_tiles(spec: BundleSpec, count: int) -> TileSet:
     return TileSet("generated town", tuple(tiles[:count]), (note,))
 
 
+_PREDICT_TERMS = {
+    name: (f"rooftrace predict --{name}", f"rooftrace predict --{name} {{}}")
+    for name in ("bands", "stretch")
+}
+"""Options by which images are read otherwise, which an export does not have. Those of
+`rooftrace import` name the bands of the model."""
+
+
 class _Scenes:
     """Scenes at the model's resolution; the ones used last stay open."""
 
@@ -280,8 +289,12 @@ class _Scenes:
 
     def _opened(self, number: int) -> Resampler:
         scene: Scene = self._source.open_scene(self._entries[number])
-        plan = plan_scene(scene.image, self._spec, SceneOptions(gsd_m=scene.stated_gsd_m))
-        self._notes.update(dict.fromkeys(plan.notes))
+        try:
+            plan = plan_scene(scene.image, self._spec, SceneOptions(gsd_m=scene.stated_gsd_m))
+        except BandMismatch as error:
+            error.remedy = in_command_terms(error.remedy, _PREDICT_TERMS)
+            raise
+        self._notes |= {in_command_terms(note, _PREDICT_TERMS): None for note in plan.notes}
         return Resampler(plan.source, plan.scaling)
 
 
