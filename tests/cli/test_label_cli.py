@@ -149,6 +149,17 @@ def test_next_says_what_is_missing(town: Path) -> None:
     assert "Set LABEL_STUDIO_API_KEY" in text
 
 
+def test_next_replaces_none_of_its_inputs(town: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("img_id,img_path,mask_rle\nunsure,town/unsure.png,\n")
+    (tmp_path / "rooftrace.toml").write_text('path = "labels.csv"\n')
+    before = labels.read_bytes()
+    for given in ([labels], [tmp_path], [town, "--labelled", tmp_path]):
+        text = fails("label", "next", *given, "-o", labels, code=2)
+        assert f"would replace the input {labels}" in text
+        assert labels.read_bytes() == before
+
+
 def test_next_reads_the_labelled_set_with_its_own_settings(
     town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from command_line import call, command
 from rooftrace.testing import generate_scene, write_pairs
@@ -40,11 +41,17 @@ def test_for_programs(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_labels_are_not_replaced(tmp_path: Path) -> None:
+    """The data may be a folder whose card names the file of labels."""
+    images = [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}]
     labels = tmp_path / "labels.json"
-    labels.write_text("{}")
-    code, answer = call("split", labels, "-o", labels)
-    assert (code, "would replace the input" in answer["error"]["message"]) == (2, True)
-    assert labels.read_text() == "{}"
+    labels.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "rooftrace.toml").write_text('path = "labels.json"\n')
+    before = labels.read_bytes()
+    for data in (labels, tmp_path):
+        code, answer = call("split", data, "-o", labels)
+        assert (code, "would replace the input" in answer["error"]["message"]) == (2, True)
+        assert labels.read_bytes() == before
 
 
 @pytest.mark.campaign

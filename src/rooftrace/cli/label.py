@@ -175,7 +175,7 @@ def choose_next(
     with bar("measuring", "images", hidden=as_json) as progress:
         report = run_next(
             data, count, bundle=bundle, labelled_data=others, taken=taken, images=options,
-            progress=progress,
+            out=out, progress=progress,
         )  # fmt: skip
     if out is not None:
         write_list(out, report)

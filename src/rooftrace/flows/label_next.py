@@ -21,7 +21,7 @@ from rooftrace.audit.duplicates import confirm, groups, hash_of, near_duplicates
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress, Scene
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import check_outputs, write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
@@ -100,6 +100,7 @@ def run_next(
     labelled_data: SourceConfig | None = None,
     taken: Collection[str] = (),
     images: SceneOptions = AS_FOUND,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> NextReport:
     """Choose the unlabelled images that are most worth labelling.
@@ -115,13 +116,21 @@ def run_next(
             in another place.
         taken: Ids of images that are being labelled elsewhere; they count as labelled.
         images: Bands, stretch and scale with which images are read.
+        out: File that the list will be written to, see `write_list`.
         progress: Called with the number of finished images and the total number.
 
     Raises:
         DataError: No image is left to choose from, or an image cannot be read.
+        ConfigError: `out` is a file that is read.
         ConfigError, BundleError, PredictError: The model causes an error.
     """
     source = open_source(data)
+    others = None if labelled_data is None else open_source(labelled_data)
+    if out is not None:
+        read = [*data.paths, *source.files, bundle]
+        if labelled_data is not None and others is not None:
+            read += [*labelled_data.paths, *others.files]
+        check_outputs([out], read)
     unlabelled = {entry.id for entry in source.unlabelled}.difference(taken)
     source = source.with_unlabelled()
     if not unlabelled:
@@ -130,7 +139,6 @@ def run_next(
             "labelled.",
             remedy="Add images without a label.",
         )
-    others = None if labelled_data is None else open_source(labelled_data)
     # Mirrored tiles are compared, so the model may not average over them itself.
     predictor = read_models(bundle, tta="none").ready()
     return choose_next(

@@ -80,9 +80,10 @@ def run_split(
         LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
         GeoreferenceError: The split is by block, and an image has no georeference.
     """
-    check_outputs([out], data.paths)
     _check_options(by, group_pattern, block_m, gap_m)
-    source, notes = _to_divide(open_source(data), stratify)
+    opened = open_source(data)
+    check_outputs([out], [*data.paths, *opened.files])
+    source, notes = _to_divide(opened, stratify)
     units = _groups(source, by, group_pattern, data.path)
     summaries: list[SceneSummary] = []
     if stratify or duplicates or by == "block":
