@@ -25,6 +25,7 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
+from rooftrace.app.map import results as results_module
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.pyramid import SHARE_COLOURS
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry, read_results
@@ -573,6 +574,25 @@ def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -
     shutil.copytree(folder, tmp_path / "out2" / "later")
     titles = [one["title"] for one in client_of(tmp_path / "out2").get("/map/folders").json()]
     assert titles == ["out2", "later"]
+
+
+def test_a_request_for_one_folder_looks_into_no_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for city in ("accra", "lagos", "tema"):
+        shutil.copytree(folder, tmp_path / "cities" / city)
+    catalogue = FolderCatalogue([tmp_path / "cities", tmp_path / "cities" / "tema"])
+    looked: list[Path] = []
+
+    def holds_results(path: Path) -> bool:
+        looked.append(path)
+        return True
+
+    monkeypatch.setattr(results_module, "holds_results", holds_results)
+    assert catalogue.folder("cities--lagos") == tmp_path / "cities" / "lagos"
+    assert looked == [tmp_path / "cities" / "lagos"]
+    for unknown in ("cities--kumasi", "cities--", "cities--../cities/lagos", "cities--tema"):
+        assert catalogue.folder(unknown) is None
 
 
 def test_flat_scenes(tmp_path: Path) -> None:

@@ -313,33 +313,51 @@ class FolderCatalogue:
         return next((one for one in self.entries() if one.id == id), None)
 
     def folder(self, id: str) -> Path | None:  # noqa: A002
-        # Only ids of folders inside others have this mark; to find them takes a listing of each.
-        return self._with_inner().get(id) if _INSIDE in id else self._folders.get(id)
+        outer, mark, name = id.partition(_INSIDE)
+        path = self._folders.get(outer)
+        if path is None or not mark:
+            return path
+        # Each request for a tile asks: the others inside are not looked into.
+        return next(iter(self._inner(path, name)), None)
 
     def _with_inner(self) -> dict[str, Path]:
         """Return the folders by their ids, each before those with results inside it."""
         found: dict[str, Path] = {}
         for name, path in self._folders.items():
-            inner = [one for one in _inner_results(path) if one not in self._folders.values()]
+            inner = self._inner(path)
             if not inner or _is_shown(path):
                 found[name] = path
             found |= {f"{name}{_INSIDE}{one.name}": one for one in inner}
         return found
 
+    def _inner(self, path: Path, name: str | None = None) -> list[Path]:
+        """Return the folders inside a folder that hold results and are not named themselves.
 
-def _inner_results(path: Path) -> list[Path]:
-    """Return the folders inside a folder that hold results of a run or a comparison."""
-    try:
-        with os.scandir(path) as entries:
-            inside = [Path(entry.path) for entry in entries if entry.is_dir()]
-    except OSError:
-        return []
-    return sorted(one for one in inside if holds_results(one) or (one / _COMPARED).is_file())
+        Args:
+            path: Folder, which may be missing.
+            name: Name of the only folder to look into.
+        """
+        try:
+            with os.scandir(path) as entries:
+                inside = [
+                    Path(entry.path)
+                    for entry in entries
+                    if name in (None, entry.name) and entry.is_dir()
+                ]
+        except OSError:
+            return []
+        named = self._folders.values()
+        return sorted(one for one in inside if one not in named and _holds_record(one))
+
+
+def _holds_record(path: Path) -> bool:
+    """Return whether a run or a comparison has written into a folder."""
+    return holds_results(path) or (path / _COMPARED).is_file()
 
 
 def _is_shown(path: Path) -> bool:
     """Return whether a folder holds results itself."""
-    if holds_results(path) or (path / _COMPARED).is_file():
+    if _holds_record(path):
         return True
     with os.scandir(path) as entries:
         return any(_RESULT.fullmatch(entry.name) for entry in entries)
