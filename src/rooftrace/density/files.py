@@ -26,7 +26,7 @@ from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, F
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.threshold import DensityThreshold
 from rooftrace.io.files import write_atomically
-from rooftrace.io.gdal import writing_errors
+from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import round_length, write_png
 from rooftrace.io.vector_write import write_polygons
 
@@ -250,7 +250,7 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
     """
     # Written to memory first: on a full disk, the driver may leave a file that is cut off.
     with writing_errors(path), rasterio.MemoryFile() as memory:
-        with warnings.catch_warnings():
+        with QUIET, warnings.catch_warnings():
             # A plane in metres without georeference is intended.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(

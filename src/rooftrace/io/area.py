@@ -13,13 +13,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.band_files import BandFiles
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
@@ -283,8 +283,7 @@ class AreaSource(WrappedSource):
         shapes = [shape for shape in shifted if shape is not None and not shape.is_empty]
         if not shapes:
             return np.zeros(cell.shape_yx, np.bool_)
-        drawn: NDArray[np.uint8] = rasterize(shapes, cell.shape_yx, dtype=np.uint8)
-        return drawn.astype(np.bool_)
+        return rasterize(shapes, cell.shape_yx, dtype=np.uint8).astype(np.bool_)
 
 
 def limit_to_area(sources: Sequence[RasterSource], area: Area) -> list[AreaSource | None]:

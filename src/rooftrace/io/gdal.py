@@ -12,14 +12,17 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
+from rasterio import features
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
@@ -72,7 +75,7 @@ def pyogrio_options(options: Mapping[str, str]) -> Iterator[None]:
 _IMPORTED_IN = copy_context()
 
 QUIET = threading.Lock()
-"""Lock held while a warning is silenced, here or inside rasterio (`rasterio.features` does so).
+"""Lock held while a warning is silenced, here or inside rasterio (see `rasterize`).
 Silencing changes state of the whole process, which two threads at a time would leave wrong."""
 
 
@@ -187,6 +190,24 @@ def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         _drop_undecodable_logs()
         return rasterio.open(path, mode, **options)
+
+
+def rasterize(shapes: Iterable[Any], *where: Any, **options: Any) -> NDArray[Any]:
+    """Call `rasterio.features.rasterize`, which silences warnings, under `QUIET`."""
+    with QUIET:
+        return np.asarray(features.rasterize(shapes, *where, **options))
+
+
+def trace_values(
+    image: NDArray[Any], mask: NDArray[np.bool_], **options: Any
+) -> list[tuple[Any, float]]:
+    """Call `rasterio.features.shapes`, which silences warnings, under `QUIET`.
+
+    Returns:
+        Outline, as a GeoJSON geometry, and value of each connected region inside the mask.
+    """
+    with QUIET:
+        return list(features.shapes(image, mask, **options))
 
 
 def rasterio_window(window: Window) -> RasterioWindow:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from math import floor, log10
 from pathlib import Path
@@ -16,12 +15,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import replacing
-from rooftrace.io.gdal import writing_errors
+from rooftrace.io.gdal import open_quietly, writing_errors
 
 
 def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
@@ -160,10 +158,7 @@ def _create(path: Path, source: RasterSource) -> Any:
         }  # fmt: skip
         if source.grid.crs is not None:
             options |= {"transform": source.grid.transform, "crs": source.grid.crs.to_wkt()}
-    with warnings.catch_warnings():
-        # An image without a georeference is intended.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(
-            path, "w", dtype=source.dtype.name, count=source.bands, height=height, width=width,
-            **options,
-        )  # fmt: skip
+    return open_quietly(
+        path, "w", dtype=source.dtype.name, count=source.bands, height=height, width=width,
+        **options,
+    )  # fmt: skip

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import shapes
 
 from rooftrace.core.types import (
     BoolArray,
@@ -19,6 +18,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
+from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 
 Instances = NDArray[np.int32]
@@ -94,7 +94,7 @@ def traced_outlines(instances: Instances) -> NDArray[np.object_]:
     """Return (n,) polygons of numbered regions (y, x), within a pixel of their pixel edges."""
     traced = [
         shapely.Polygon(one["coordinates"][0], one["coordinates"][1:])
-        for one, _ in shapes(instances, mask=instances > 0, connectivity=4)
+        for one, _ in trace_values(instances, instances > 0, connectivity=4)
     ]
     smooth = shapely.simplify(np.array([*traced, None], np.object_)[:-1], _SIMPLIFY_PX)
     return polygon_parts(valid_geometry(np.asarray(smooth, np.object_)))[0]

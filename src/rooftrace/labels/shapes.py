@@ -18,11 +18,11 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowLabel
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_bounds, reprojected

@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.types import BoolArray, Polygons
+from rooftrace.io.gdal import rasterize
 from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth, BoundaryCounts
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted

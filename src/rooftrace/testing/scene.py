@@ -15,14 +15,13 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 from shapely import affinity, clip_by_rect
 from shapely.geometry import LineString, MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid
-from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.gdal import pyogrio_options, rasterize
 from rooftrace.testing.buildings import Sun, draw_building, draw_rooftop
 from rooftrace.testing.canvas import Canvas, Palette, Rng, jitter, noise, polygons_of, scaled
 from rooftrace.testing.districts import (

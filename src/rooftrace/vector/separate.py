@@ -17,10 +17,9 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize, shapes
 
 from rooftrace.core.types import Window
-from rooftrace.io.gdal import QUIET
+from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.vector.trace import Labels, Polygons, TracedPolygons
 
 __all__ = [
@@ -160,16 +159,14 @@ def _grow(
     Pixels outside the building are 0; pixels that no marker reached after `steps` steps are -1.
     """
     to_scene = Affine.translation(window.col, window.row)
-    with QUIET:
-        mask = rasterize([building], window.shape_yx, transform=to_scene, dtype="uint8")
+    mask = rasterize([building], window.shape_yx, transform=to_scene, dtype="uint8")
     left, top, right, bottom = bounds.T
     near = (left < window.col_stop) & (right > window.col)
     near &= (top < window.row_stop) & (bottom > window.row)
     numbered = [(markers[index], int(index) + 1) for index in np.flatnonzero(near)]
     labels = np.zeros(window.shape_yx, np.float32)
     if numbered:
-        with QUIET:
-            rasterize(numbered, out=labels, transform=to_scene)
+        rasterize(numbered, out=labels, transform=to_scene)
     free = (mask > 0) & (labels == 0)
     step = 0
     while free.any() and step != steps:
@@ -188,9 +185,7 @@ def _grow(
 def _pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
     """Yield each region of one label with that label, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
-    with QUIET:
-        found = list(shapes(labels, labels != 0, connectivity=4, transform=to_scene))
-    for outline, label in found:
+    for outline, label in trace_values(labels, labels != 0, connectivity=4, transform=to_scene):
         rings = outline["coordinates"]
         yield max(int(label), 0), shapely.Polygon(rings[0], rings[1:])
 

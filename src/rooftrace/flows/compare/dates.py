@@ -21,14 +21,13 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, RasterSource
 from rooftrace.flows.compare.inputs import BuildingLayer, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
-from rooftrace.io.gdal import is_raster
+from rooftrace.io.gdal import is_raster, rasterize
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink

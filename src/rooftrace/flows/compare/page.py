@@ -17,10 +17,10 @@ import shapely
 from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.types import Floats, Ints
 from rooftrace.flows.compare.outputs import Compared, ReviewCells
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.vector.compare import (
     CHANGED,

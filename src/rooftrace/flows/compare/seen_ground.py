@@ -12,12 +12,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M
 from rooftrace.io.area import Area, area_in_degrees, read_area
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.reproject import (
     CRS84,

@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
+from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
 from rooftrace.labels.labelstudio.references import (

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import shapely
-from rasterio.features import rasterize
 
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
 from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource, is_gsd_m
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.references import GSD_KEY

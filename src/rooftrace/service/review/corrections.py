@@ -20,12 +20,12 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.files import write_json
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowSource
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.labels.config import SourceConfig

@@ -13,7 +13,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.features import rasterize
 
 from rooftrace.core.errors import (
     ConfigError,
@@ -25,6 +24,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
+from rooftrace.io.gdal import rasterize
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import RasterFile, open_raster
