@@ -348,11 +348,25 @@ class WorkingScales:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """Pixels of an image: `data` (band, y, x), any dtype; `valid` (y, x), False where nodata."""
+    """Pixels of an image.
+
+    Args:
+        data: (band, y, x) values of any dtype.
+        valid: (y, x) bool, False where nodata.
+        grid: Grid of the pixels.
+        context: (y, x) bool, True for valid pixels and for those that an area of interest leaves
+            out. A network sees them, and results have no value there. None if there is no area.
+    """
 
     data: NDArray[Any]
     valid: BoolArray
     grid: GeoGrid
+    context: BoolArray | None = None
+
+    @property
+    def seen(self) -> BoolArray:
+        """(y, x) bool, True for the pixels that a network sees."""
+        return self.valid if self.context is None else self.context
 
     @property
     def is_coloured(self) -> bool:

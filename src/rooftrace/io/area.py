@@ -1,10 +1,10 @@
-"""Areas of interest: everything outside the area counts as nodata."""
+"""Areas of interest: results have no value outside of the area, and a network sees the image."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,10 +135,11 @@ def _split(
 
 
 class AreaSource(WrappedSource):
-    """A `RasterSource` that shows another one inside an area, and nodata outside.
+    """A `RasterSource` whose pixels are valid inside an area alone.
 
-    A pixel is inside if its centre is. Only the smallest rectangle around the part inside is read.
-    It can be pickled; one thread at a time may read from it.
+    A pixel is inside if its centre is. Pixels outside keep their values, so that a network sees
+    what lies around the area; `is_empty` finds the windows that need not be read. It can be
+    pickled; one thread at a time may read from it.
 
     Args:
         source: The whole scene.
@@ -161,26 +162,15 @@ class AreaSource(WrappedSource):
         return (*super().notes, assumed)
 
     def read(self, window: Window | None = None) -> Raster:
-        """Return the pixels of `window`; 0 and not valid outside the area.
+        """Return the pixels of `window`, valid inside the area alone; see `Raster.context`.
 
         Raises:
             DataError: the scene cannot be read, or the area does not overlap it.
             GeoreferenceError: the scene or the area has no georeference.
         """
-        window = window or Window.whole(self.grid.shape)
-        inside = self._inside(window)
-        part = _extent(inside, window)
-        if part == window:
-            raster = self.source.read(window)
-            return Raster(raster.data, raster.valid & inside, raster.grid)
-        data = np.zeros((self.bands, *window.shape_yx), self.dtype)
-        valid = np.zeros(window.shape_yx, np.bool_)
-        if part is not None:
-            raster = self.source.read(part)
-            rows, cols = part.slices(window)
-            data[:, rows, cols] = raster.data
-            valid[rows, cols] = raster.valid & inside[rows, cols]
-        return Raster(data, valid, self.grid.crop(window))
+        inside = self._inside(window or Window.whole(self.grid.shape))
+        raster = self.source.read(window)
+        return replace(raster, valid=raster.valid & inside, context=raster.valid)
 
     def is_empty(self, window: Window) -> bool:
         part = _extent(self._inside(window), window)

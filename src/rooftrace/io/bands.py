@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rooftrace.core.errors import BandMismatch, ConfigError
 from rooftrace.core.text import plural
@@ -239,7 +239,7 @@ class SelectedBands(WrappedSource):
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
-        return Raster(raster.data[self._indexes], raster.valid, raster.grid)
+        return replace(raster, data=raster.data[self._indexes])
 
 
 def in_colours(source: RasterSource, given: str | None = None) -> RasterSource:

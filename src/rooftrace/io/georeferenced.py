@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -107,8 +108,7 @@ class GeoreferencedSource(WrappedSource):
 
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
-        grid = self.grid if window is None else self.grid.crop(window)
-        return Raster(raster.data, raster.valid, grid)
+        return replace(raster, grid=self.grid if window is None else self.grid.crop(window))
 
 
 class WindowSource(WrappedSource):

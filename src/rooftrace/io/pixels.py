@@ -250,9 +250,11 @@ class PreparedSource(WrappedSource):
             )
         else:
             raster = held or self.source.read(window)
-        data, valid = raster.data, raster.valid
+        data, valid, context = raster.data, raster.valid, raster.context
         if found.alpha is not None:
-            valid = valid & (data[found.alpha] > 0)
+            is_opaque = data[found.alpha] > 0
+            valid = valid & is_opaque
+            context = None if context is None else context & is_opaque
         first = tuple(range(self.bands))
         indexes = self.band_map.indexes
         data = data[: self.bands] if indexes == first else data[list(indexes)]
@@ -260,7 +262,7 @@ class PreparedSource(WrappedSource):
             data = found.stretch.apply(data)
         elif data.dtype != self._dtype:
             data = self._cast(data)
-        return Raster(data, valid, raster.grid)
+        return Raster(data, valid, raster.grid, context)
 
     def close(self) -> None:
         self._held = None

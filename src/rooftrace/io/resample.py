@@ -223,7 +223,7 @@ class Resampler:
 
     Nodata pixels have the value 0 and do not affect their neighbours, as in training
     (`samples.augment.warp`): a network that was trained with black nodata misses buildings beside
-    nodata of another colour.
+    nodata of another colour. Pixels that an area of interest leaves out are no nodata here.
 
     Args:
         source: Image, read from one thread at a time.
@@ -238,9 +238,9 @@ class Resampler:
     def read(
         self, window: Window, watch: Callable[[Window, Raster], None] | None = None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return a window of model pixels: (band, y, x) in the source's dtype, and (y, x) valid.
+        """Return a window of model pixels: (band, y, x) in the source's dtype, and (y, x) seen.
 
-        A model pixel is valid if at least half of the source pixels below it are.
+        A model pixel is seen if at least half of the source pixels below it are, see `Raster.seen`.
 
         Args:
             window: Window in model pixels.
@@ -322,10 +322,10 @@ class Resampler:
         raster = self._source.read(window)
         if watch is not None:
             watch(window, raster)
-        data = raster.data
-        if not raster.valid.all():
-            data = np.where(raster.valid, data, data.dtype.type(0))
-        return data, raster.valid
+        data, seen = raster.data, raster.seen
+        if not seen.all():
+            data = np.where(seen, data, data.dtype.type(0))
+        return data, seen
 
 
 def _resize(

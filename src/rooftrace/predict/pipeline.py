@@ -277,6 +277,9 @@ class _SceneReader:
         self._reading = 0
         """Number of the block whose tiles are being read."""
 
+        self._is_counted = False
+        """True if the results have a value in the tile that is being read."""
+
         self._partly_valid: dict[int, BoolArray] = {}
         """Validity of the source by block; blocks without invalid pixels are left out."""
 
@@ -316,14 +319,15 @@ class _SceneReader:
         if self._resampler.is_empty(inside):
             self._note_valid(self._resampler.reach(inside), None)
             return _Tile(self, index, None)
+        self._is_counted = False
         try:
-            data, valid = self._resampler.read(inside, self._watch)
+            data, seen = self._resampler.read(inside, self._watch)
         except RooftraceError as error:
             # A service that refuses one tile refuses all: a whole town would become nodata.
             if not self.plan.options.forgiving or isinstance(error, ServiceError):
                 raise
             return _Tile(self, index, None, error.message)
-        if not valid.any():
+        if not (self._is_counted and seen.any()):
             return _Tile(self, index, None)
         beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
         if beyond != ((0, 0), (0, 0)):
@@ -331,6 +335,7 @@ class _SceneReader:
         return _Tile(self, index, data)
 
     def _watch(self, window: Window, raster: Raster) -> None:
+        self._is_counted = self._is_counted or bool(raster.valid.any())
         self._note_valid(window, raster.valid)
         if self._thumbnail is None:
             return

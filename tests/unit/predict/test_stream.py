@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import BandMismatch, DataError, ExportError, PredictError
-from rooftrace.core.types import GeoGrid, Raster, Window
+from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
+from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
@@ -71,7 +73,7 @@ class Collected:
         self.class_px += block.count
 
 
-def predict(source: ArraySource, plan: ScenePlan, engine: Engine | None = None) -> Collected:
+def predict(source: RasterSource, plan: ScenePlan, engine: Engine | None = None) -> Collected:
     collected = Collected(source.grid.shape)
     for block in run(plan, engine or PointwiseEngine()):
         collected.feed(block)
@@ -132,6 +134,58 @@ def test_nodata_stays_nodata_when_resampled() -> None:
     collected = predict(source, plan_scene(source, spec), ConstantEngine(0.9))
     np.testing.assert_array_equal(collected.mask == NODATA, ~source.read().valid)
     assert (collected.mask[source.read().valid] == 1).all()
+
+
+class WideEngine:
+    """A network that sees the whole tile: half of its answer is the tile's mean."""
+
+    name, precision = "wide", "fp32"
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        scaled = batch[:, :1].astype(np.float32) / 255
+        return (scaled + scaled.mean(axis=(2, 3), keepdims=True)) / 2
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("gsd_m", [0.2, 0.4, 0.9])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_inside_an_area_the_prediction_is_that_of_the_whole_scene(
+    dtype: type[np.unsignedinteger], gsd_m: float, holes: bool
+) -> None:
+    """The network sees what lies around the area; the stretch is that of the whole image, too."""
+    spec = SPEC.model_copy(update={"gsd_m": 0.4})
+    pixels = scene((700, 900), holes, gsd_m)
+    whole = pixels.read()
+    source = ArraySource(whole.data.astype(dtype) * (255 if dtype == np.uint16 else 1), whole.grid,
+                         whole.valid)  # fmt: skip
+    left, bottom, right, top = whole.grid.bounds_xy
+    half = shapely.Polygon([(left, top), (right, top), (left, bottom)])
+    # A pixel by itself, far from the rest.
+    alone = shapely.box(right - 20 * gsd_m, bottom + 15 * gsd_m, right - 19 * gsd_m,
+                        bottom + 16 * gsd_m)  # fmt: skip
+    area = AreaSource(source, Area(np.array([half, alone]), whole.grid.crs, "half"))
+    inside = area.read().valid
+    made = [
+        predict(one, plan_scene(one, spec, tile_px=128, block_px=256), WideEngine())
+        for one in (source, area)
+    ]
+    np.testing.assert_array_equal(made[1].mask, np.where(inside, made[0].mask, NODATA))
+    np.testing.assert_array_equal(made[1].score[inside], made[0].score[inside])
+    assert 0 < inside.sum() < whole.valid.sum()
+    assert made[1].tiles.tiles_run < made[0].tiles.tiles_run
+
+
+def test_tiles_without_a_pixel_of_the_area_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = scene((900, 900), holes=False)
+    area = AreaSource(source, Area(np.array([shapely.box(300, 300, 420, 310)]), None, "street"))
+    read: list[Window | None] = []
+    whole = source.read
+    monkeypatch.setattr(source, "read", lambda window=None: (read.append(window), whole(window))[1])
+    plan = plan_scene(area, SPEC, SceneOptions(stretch="none"), tile_px=128)
+    made = predict(area, plan)
+    assert made.tiles.tiles_run == len(read) == 2
+    assert all(window is not None and window.area_px <= 128 * 128 for window in read)
+    assert (made.mask != NODATA).sum() == 120 * 10
 
 
 def test_empty_tiles_never_reach_the_network() -> None:
