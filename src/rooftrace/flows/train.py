@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -105,15 +105,13 @@ def train_config(
         record: Configuration that the bundles record; default `config`.
     """
     from rooftrace.train.device import is_main_process
-    from rooftrace.train.export_bundle import export_bundle, export_click_bundle
     from rooftrace.train.loop import fit
 
     result = fit(config, run, base=base, resume=resume, console=console)
     if not is_main_process(config):
         # The remaining work is done by the first of several processes.
         raise SystemExit(0)
-    export = export_bundle if config.clicks is None else export_click_bundle
-    return _export(config, record or config, result, run, export, resume=resume, console=console)
+    return _export(config, record or config, result, run, resume=resume, console=console)
 
 
 @contextmanager
@@ -134,10 +132,12 @@ def locked_run(run: Path) -> Iterator[None]:
 
 
 def _export(
-    config: TrainConfig, record: TrainConfig, result: FitResult, run: Path,
-    export_bundle: Callable[..., object], *, resume: bool, console: Console | None,
+    config: TrainConfig, record: TrainConfig, result: FitResult, run: Path, *,
+    resume: bool, console: Console | None,
 ) -> TrainReport:  # fmt: skip
     """Refine if it is configured, and write the bundles, which record `record`."""
+    from rooftrace.train.export_bundle import export_bundle
+
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.trained.best.items():

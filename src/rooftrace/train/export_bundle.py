@@ -89,21 +89,26 @@ def export_bundle(
     path: Path,
     *,
     refined: RefineResult | None = None,
+    monitor: str = "",
     notify: Notify,
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
     The threshold is the one with the highest mean IoU over the validation folders; that of a
     second head has the highest mean F1 of buildings. Scores of buildings are calibrated on the
-    same folders if these have enough buildings.
+    same folders if these have enough buildings. The bundle of a click network has the bands of the
+    images and `CLICK_BANDS`, and the figure of the validation in training.
 
     Args:
         refined: Refiner to include, at its own best epoch: one graph has both outputs.
+        monitor: Figure by which the epoch is the best, if it is neither of the two.
 
     Raises:
         ExportError: The exported graph does not give the answers of the network; or the file
             cannot be written.
     """
+    if config.clicks is not None:
+        return _export_click_bundle(config, result, name, path, monitor, notify)
     epoch, _, weights = result.trained.best[name]
     load_weights(result.net, weights)
     epochs = {"epoch": epoch}
@@ -178,15 +183,9 @@ def export_bundle(
     return write_bundle(path, spec.model_copy(update={"metrics": tuple(figures)}), parts)
 
 
-def export_click_bundle(
-    config: TrainConfig, result: FitResult, name: str, path: Path, *, notify: Notify
+def _export_click_bundle(
+    config: TrainConfig, result: FitResult, name: str, path: Path, monitor: str, notify: Notify
 ) -> ModelBundle:
-    """Write the bundle of one of a click network's best epochs: a model of the bands of the images
-    and `CLICK_BANDS`. Its figures are those of the validation in training.
-
-    Raises:
-        ExportError: See `export_bundle`.
-    """
     epoch, value, weights = result.trained.best[name]
     load_weights(result.net, weights)
     if config.export.half_weights:
@@ -195,7 +194,7 @@ def export_click_bundle(
     mean, std = (*mean, *[0.0] * extra), (*std, *[1.0] * extra)
     model = ExportableModel(result.net, mean, std).eval()
     assert config.clicks is not None
-    figure = "iou" if name == "best_iou" else "loss"
+    figure = monitor.removeprefix("val_") or name.removeprefix("best_")
     measured = MeasuredMetrics(
         data=", ".join(tiles.name for tiles in result.data.tiles),
         split="val",

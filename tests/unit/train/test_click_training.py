@@ -148,15 +148,14 @@ def test_a_network_without_an_encoder_is_refused() -> None:
         ClickNet.of(torch.nn.Conv2d(3, 1, 1), bands=3, extra=3)
 
 
-@pytest.mark.campaign
-def test_from_a_configuration_to_clicks(tmp_path: Path) -> None:
-    from rooftrace.flows.train import run_train
-    from rooftrace.predict.clicks import ClickSegmenter, load_clicks
-    from rooftrace.testing import generate_scene, write_pairs
+def write_config(folder: Path, more: str = "") -> Path:
+    """Write three pairs, and the configuration of a click network that trains on them."""
+    from rooftrace.testing import write_pairs
 
-    write_pairs(tmp_path / "data", range(3), shape_yx=(128, 128), gsd_m=0.3)
-    (tmp_path / "clicks.toml").write_text(
-        """
+    write_pairs(folder / "data", range(3), shape_yx=(128, 128), gsd_m=0.3)
+    path = folder / "clicks.toml"
+    path.write_text(
+        f"""
 gsd_m = 0.3
 crop_px = 64
 epochs = 2
@@ -175,12 +174,43 @@ path = "data"
 path = "data"
 [augment]
 prefer_buildings = 1.0
+{more}
 """,
         encoding="utf-8",
     )
-    report = run_train(tmp_path / "clicks.toml", tmp_path / "run")
-    path = report.best["best_iou"][2]
-    bundle = read_bundle(path)
+    return path
+
+
+@pytest.mark.campaign
+def test_a_search_exports_its_best_click_network(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from rooftrace.flows.tune import TuneOptions, run_tune
+
+    search = """
+[optimizer]
+lr = { low = 1e-4, high = 1e-2, log = true }
+[tune]
+monitor = "val_dice"
+"""
+    path = write_config(tmp_path, search)
+    report = run_tune(path, tmp_path / "out", TuneOptions(trials=1), notify=lambda _: None)
+    assert report.bundle is not None
+    spec = read_bundle(report.bundle).spec
+    assert is_click_network(spec)
+    assert report.summary.best is not None
+    assert spec.metrics[0].values == {"dice": pytest.approx(report.summary.best.value, abs=1e-5)}
+
+
+@pytest.mark.campaign
+def test_from_a_configuration_to_clicks(tmp_path: Path) -> None:
+    from rooftrace.flows.train import run_train
+    from rooftrace.predict.clicks import ClickSegmenter, load_clicks
+    from rooftrace.testing import generate_scene
+
+    path = write_config(tmp_path)
+    report = run_train(path, tmp_path / "run")
+    trained = report.best["best_iou"][2]
+    bundle = read_bundle(trained)
     assert is_click_network(bundle.spec)
     batch = np.random.default_rng(0).random((2, 6, 64, 96)).astype(np.float32)
     answers = [
@@ -189,10 +219,10 @@ prefer_buildings = 1.0
     ]
     np.testing.assert_allclose(*answers, atol=1e-4)
     scene = generate_scene(4, (128, 128), 0.3)
-    answer = ClickSegmenter(scene.image, load_clicks(path), gsd_m=0.3).click(64, 64)
+    answer = ClickSegmenter(scene.image, load_clicks(trained), gsd_m=0.3).click(64, 64)
     assert answer.mask.shape == answer.window.shape_yx
     # A run that is resumed after it ended gives the same weights.
-    first = path.read_bytes()
-    again = run_train(tmp_path / "clicks.toml", tmp_path / "run", resume=True)
+    first = trained.read_bytes()
+    again = run_train(path, tmp_path / "run", resume=True)
     assert read_bundle(again.best["best_iou"][2]).parts == bundle.parts
     assert len(first) < 10_000_000

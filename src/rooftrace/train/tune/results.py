@@ -240,9 +240,9 @@ def export_best(
     if not last_checkpoint(run).is_file():
         return False
     config, settings = tuning.config(best.params, source=run.name), tuning.settings
-    name = "best_iou" if settings.maximises else "best_loss"
+    name, monitor = "best_iou" if settings.maximises else "best_loss", ""
     if (monitored := monitored_epoch(settings)) is not None:
-        name = BEST_MONITORED
+        name, monitor = BEST_MONITORED, settings.monitor
     record = run / "config.json"
     before = record.read_bytes()
     try:
@@ -257,7 +257,7 @@ def export_best(
         )
     finally:
         write_atomically(record, before)
-    export_bundle(config, result, name, path, notify=notify)
+    export_bundle(config, result, name, path, monitor=monitor, notify=notify)
     return True
 
 
