@@ -66,7 +66,8 @@ def folder(tmp_path: Path) -> Path:
         write_footprints(folder / f"{name}_buildings.gpkg", found)
         outputs.append({"input": str(image), "mask": f"{name}_mask.tif"})
     figures = [{"input": one["input"], "values": {"bands": [1, 2, 3]}} for one in outputs]
-    (folder / "run.json").write_text(json.dumps({"outputs": outputs, "figures": figures}))
+    run = {"outputs": outputs, "figures": figures, "options": {"gsd_m": 0.6}}
+    (folder / "run.json").write_text(json.dumps(run))
     return folder
 
 
@@ -115,7 +116,7 @@ def test_the_corrections_of_all_images_become_a_training(
     assert read_bundle(work / START).version == versions.predictor.bundle.version
     east, west = json.loads((work / CORRECTIONS).read_text())["images"]
     assert (east["name"], west["name"]) == ("east", "west")
-    assert east["reading"]["bands"] == "1,2,3"
+    assert (east["reading"]["bands"], east["reading"]["gsd_m"]) == ("1,2,3", 0.6)
     assert [chip["window"] for chip in east["chips"]] == [[128, 128, 128, 128]]
     # The rejected house is ground; the open one in the middle is unknown.
     assert [index for index, _ in east["chips"][0]["shapes"]] == []

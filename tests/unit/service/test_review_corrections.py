@@ -42,7 +42,8 @@ def image(tmp_path: Path) -> CorrectedImage:
         transform=Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000),
     )  # fmt: skip
     return CorrectedImage(
-        "town", path, SHAPE, 0.5, {"nodata": None, "zoom": None, "bands": None, "stretch": None},
+        "town", path, SHAPE, 0.5,
+        {"nodata": None, "zoom": None, "bands": None, "stretch": None, "gsd_m": None},
         np.array([HOUSE], np.object_), np.array([HOUSE, OPEN, FAR], np.object_),
         np.array([1, -1, 1]), shapely.box(0, 0, SHAPE[1], 250),
     )  # fmt: skip
@@ -82,6 +83,17 @@ def test_only_ground_with_a_decision_becomes_labels(image: CorrectedImage, tmp_p
     written = scene.image.read().data
     expected = np.arange(3 * SHAPE[0] * SHAPE[1]).reshape(3, *SHAPE) % 251
     np.testing.assert_array_equal(written, expected[:, :128, :128])
+
+
+def test_chips_have_the_scale_of_the_prediction(image: CorrectedImage, tmp_path: Path) -> None:
+    """A value that was given for the prediction overrides the georeference."""
+    given = replace(image, gsd_m=0.7, reading=image.reading | {"gsd_m": 0.7})
+    for name, one, expected_m in (("plain", image, 0.5), ("given", given, 0.7)):
+        write_corrections(tmp_path / "c.json", [one], 128, SPEC.gsd_m)
+        (scene,) = open_source(write_labelled_chips(tmp_path / "c.json", tmp_path / name, SPEC))
+        assert scene.gsd_m == pytest.approx(expected_m, rel=1e-3)
+        # The georeference is more exact than one figure for both axes.
+        assert (scene.stated_gsd_m is None) == (name == "plain")
 
 
 def test_ground_that_was_not_predicted_is_unknown(image: CorrectedImage, tmp_path: Path) -> None:

@@ -191,7 +191,8 @@ def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> C
     return CorrectedImage(
         files.name, Path(source.name), grid.shape,
         float(gsd_m) if isinstance(gsd_m, (int, float)) else grid.gsd_m,
-        {name: options.get(name) for name in ("nodata", "zoom", "stretch")} | {"bands": bands},
+        {name: options.get(name) for name in ("nodata", "zoom", "stretch", "gsd_m")}
+        | {"bands": bands},
         _in_pixels(decided, scene.layer.crs, grid),
         _in_pixels(layer.geometry, scene.layer.crs, grid),
         np.array([indices.get(name, spec.building_class) for name in names], np.int64),

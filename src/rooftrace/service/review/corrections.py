@@ -50,8 +50,8 @@ class CorrectedImage:
         path: Its file or folder.
         shape_yx: Rows and columns.
         gsd_m: Metres per pixel that the prediction used; None if the model has no scale.
-        reading: Options of the run with which the image was read: `nodata`, `zoom`, `bands` and
-            `stretch`.
+        reading: Options of the run with which the image was read: `nodata`, `zoom`, `bands`,
+            `stretch` and `gsd_m`, which is None if it was not given.
         decided: (n,) polygons in pixels, about which a person has decided, also rejected ones.
         shapes: (m,) polygons in pixels to draw, in this order.
         classes: (m,) class index of each, or -1 for unknown ground.
@@ -175,18 +175,20 @@ def write_labelled_chips(path: Path, out: Path, spec: BundleSpec) -> SourceConfi
         sources[name] = _opened(image, spec)
         for chip in image["chips"]:
             window = Window(*chip["window"])
-            key = (name, window, chip["shapes"], image["gsd_m"])
+            given_m = image["reading"].get("gsd_m")
+            key = (name, window, chip["shapes"], given_m, image["gsd_m"])
             entries.append(
                 SceneEntry(f"{name}@{window.row}_{window.col}", None, name, key, image["gsd_m"])
             )
 
     def open_scene(entry: SceneEntry) -> Scene:
-        name, window, shapes, gsd_m = entry.key
+        name, window, shapes, given_m, used_m = entry.key
         source = WindowSource(sources[name], window)
         classes = _drawn(window, shapes)
         valid = classes != _IGNORED
         label = MaskLabel(Mask(np.where(valid, classes, 0).astype(np.uint8), valid, source.grid))
-        return Scene(entry.id, source, label, name, source.grid.gsd_m or gsd_m)
+        # As in the prediction, a value that was given overrides the georeference.
+        return Scene(entry.id, source, label, name, given_m or source.grid.gsd_m or used_m)
 
     made = SceneSet(
         "corrections", FOLDER.name, spec.classes, spec.building_class, tuple(entries), open_scene
