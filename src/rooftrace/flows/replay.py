@@ -143,8 +143,9 @@ def prepare_replay(
         Notes for the user.
 
     Raises:
-        LayoutError, DataError: There are no or too few images, or an image or a label of those that
-            are held out cannot be read.
+        LayoutError, DataError: There are no or too few images; their metres per pixel differ and
+            are not those of georeferences; or an image or a label of those that are held out cannot
+            be read.
         GeoreferenceError: The metres per pixel of an image are needed and not known.
         BandMismatch, GsdMismatch, PredictError: The start model cannot predict an image.
         ExportError: The folder cannot be written.
@@ -182,6 +183,8 @@ def prepare_replay(
     if (used := sum(map(len, parts.values()))) < len(images):
         notes.append(f"replay: {used} of {len(images)} images (or chips of them) are used.")
     write_split(split_file, split.model_copy(update={"parts": parts}))
+    if start.bundle.spec.gsd_m is not None:
+        _check_scale(images.subset([*parts["train"], *parts["val"]]), replay.given.path)
     # A label that cannot be read is an error now, and not in the comparison after the training.
     for scene in images.subset(parts["val"]):
         if scene.label is not None:
@@ -192,6 +195,23 @@ def prepare_replay(
         FOLDER.write(answered.subset(parts[part]), replay.folder / name, WriteOptions(), None)
     write_json(replay.folder / "source.json", replay.record)
     return tuple(notes)
+
+
+def _check_scale(images: SceneSet, path: str) -> None:
+    """Check that the folder of the answers can hold the metres per pixel of its images.
+
+    Raises:
+        DataError: Several values were given, and a folder has one for all of its images.
+    """
+    stated = {scene.stated_gsd_m for scene in images if scene.gsd_m is not None}
+    if len(stated) > 1:
+        listed = ", ".join(f"{value:g}" for value in sorted(filter(None, stated)))
+        others = " and those of georeferences" if None in stated else ""
+        raise DataError(
+            f"The replay images of {path} have different metres per pixel, which their labels "
+            f"state: {listed}{others}. One value is expected for all.",
+            remedy="Replay only the images of one value, or leave out --replay.",
+        )
 
 
 def _unit(images: SceneSet, notes: list[str]) -> tuple[SplitBy, str | None]:

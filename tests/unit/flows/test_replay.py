@@ -144,6 +144,28 @@ def test_images_that_cannot_be_replayed_are_an_error(tmp_path: Path) -> None:
             prepare_replay(replay, LABELS, bright(), seed=0)
 
 
+def test_the_answers_have_one_scale(tmp_path: Path) -> None:
+    """The folder of the answers has one value for all images; others would be lost."""
+    write_images(tmp_path / "other", 10)
+    for metres in ([0.4, 0.4], [0.3, 0.6]):
+        tasks = [
+            {
+                "data": {"image": f"{n}.png", "scene_id": str(n), "gsd_m": metres[n % 2]},
+                "annotations": [],
+            }
+            for n in range(10)
+        ]
+        path = tmp_path / "other/images/tasks.json"
+        path.write_text(json.dumps(tasks))
+        replay = replay_set(path, tmp_path / "run", gsd_m=None, kind="labelstudio")
+        if metres[0] == metres[1]:
+            prepare_replay(replay, LABELS, bright(), seed=0)
+            assert {scene.gsd_m for scene in open_source(replay.train, LABELS)} == {0.4}
+            continue
+        with pytest.raises(DataError, match=r"have different metres per pixel.*: 0\.3, 0\.6\."):
+            prepare_replay(replay, LABELS, bright(), seed=0)
+
+
 def test_an_error_of_replay_images_leaves_no_run(tmp_path: Path) -> None:
     data, run = write_images(tmp_path / "data", 6, masks=True), tmp_path / "run"
     for mask in (tmp_path / "data/masks").iterdir():
