@@ -647,7 +647,8 @@ class DensityGrid:
         grid: Grid with one pixel per cell, north up, in metres.
         cell_m: Side of a cell in metres; cell edges lie at multiples of it.
         figures: Figures of each cell, in arrays of the grid's shape.
-        outside: Number of buildings whose centroid lies in none of the cells.
+        outside: Number of buildings that are not counted, since their centroid lies on ground that
+            was not observed.
     """
 
     grid: GeoGrid

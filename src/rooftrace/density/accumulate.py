@@ -21,6 +21,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import (
+    BoolArray,
     DensityFigures,
     DensityGrid,
     Floats,
@@ -444,7 +445,17 @@ class DensityAccumulator:
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
         moved = self.ground.reproject(polygons, crs)
-        self._tally.add(moved[shapely.area(moved) >= self._min_area_m2])
+        self.add_on_plane(moved, np.ones(len(moved), np.bool_))
+
+    def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
+        """Add buildings (n,) on the plane of the cells.
+
+        Args:
+            polygons: Buildings.
+            counted: (n,) bool, False for buildings that are only neighbours of others.
+        """
+        large = shapely.area(polygons) >= self._min_area_m2
+        self._tally.add(polygons[large], counted[large])
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
@@ -464,19 +475,28 @@ class BuildingTally:
     def __init__(self) -> None:
         self._xy: list[Floats] = [np.empty((0, 2))]
         self._area_m2: list[Floats] = [np.empty(0)]
+        self._counted: list[BoolArray] = [np.empty(0, np.bool_)]
 
-    def add(self, polygons: Polygons) -> None:
-        """Add buildings (n,) on a plane in metres."""
+    def add(self, polygons: Polygons, counted: BoolArray | None = None) -> None:
+        """Add buildings (n,) on a plane in metres.
+
+        Args:
+            polygons: Buildings.
+            counted: (n,) bool, False for buildings that are only neighbours of others; None: all
+                are counted.
+        """
         self._xy.append(shapely.get_coordinates(shapely.centroid(polygons)))
         self._area_m2.append(shapely.area(polygons))
+        self._counted.append(np.ones(len(polygons), np.bool_) if counted is None else counted)
 
-    def sorted(self) -> tuple[Floats, Floats]:
-        """Return (n, 2) centroids and (n,) areas in an order that does not depend on the order of
-        `add`.
+    def sorted(self) -> tuple[Floats, Floats, BoolArray]:
+        """Return (n, 2) centroids, (n,) areas and (n,) True for buildings that are counted, in an
+        order that does not depend on the order of `add`.
         """
         xy, area_m2 = np.concatenate(self._xy), np.concatenate(self._area_m2)
-        order = np.lexsort((area_m2, xy[:, 1], xy[:, 0]))
-        return xy[order], area_m2[order]
+        counted = np.concatenate(self._counted)
+        order = np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
+        return xy[order], area_m2[order], counted[order]
 
 
 def _figures(
@@ -553,9 +573,9 @@ def without_overlaps(polygons: Polygons) -> Polygons:
 def _on_grid(
     cells: CellGrid, observed_m2: Floats, built_m2: Floats, tally: BuildingTally
 ) -> DensityGrid:
-    xy, building_m2 = tally.sorted()
+    xy, building_m2, counted = tally.sorted()
     place = cells.index(xy[:, 0], xy[:, 1])
-    inside = np.flatnonzero(place >= 0)
+    inside = np.flatnonzero((place >= 0) & counted)
     number, area_m2, nearest_m = _figures(xy, building_m2, place[inside], inside, cells.count)
     figures = DensityFigures(
         np.full(cells.shape, cells.cell_m**2),
@@ -588,7 +608,7 @@ def density_of_zones(
     buildings: Polygons,
     observed: Polygons | None = None,
     built: Polygons | None = None,
-    extent: shapely.Geometry | None = None,
+    counted: BoolArray | None = None,
 ) -> DensityFigures:
     """Return the figures of each zone.
 
@@ -598,11 +618,12 @@ def density_of_zones(
 
     Args:
         zones: (n,) valid polygons and multipolygons on a plane in metres; they may overlap.
-        buildings: (k,) valid polygons of the buildings that are counted, on this plane.
+        buildings: (k,) valid polygons of the buildings, on this plane.
         observed: Polygons without overlaps of the observed area; None: everything is observed.
         built: Polygons without overlaps of the built-up area, which lie in the observed area; None:
             the ground under `buildings`.
-        extent: Outline outside of which no building is counted in a zone; None: everywhere.
+        counted: (k,) bool, False for buildings that are only neighbours of others; None: all are
+            counted.
 
     Returns:
         Figures (n,).
@@ -610,12 +631,10 @@ def density_of_zones(
     tree = shapely.STRtree(zones)
     shapely.prepare(zones)
     tally = BuildingTally()
-    tally.add(buildings)
-    xy, building_m2 = tally.sorted()
+    tally.add(buildings, counted)
+    xy, building_m2, is_counted = tally.sorted()
     building, zone = _zones_of_points(zones, tree, xy)
-    if extent is not None:
-        inside = shapely.intersects_xy(extent, xy)[building]
-        building, zone = building[inside], zone[inside]
+    building, zone = building[is_counted[building]], zone[is_counted[building]]
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
     built = without_overlaps(buildings) if built is None else built

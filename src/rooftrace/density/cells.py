@@ -93,16 +93,22 @@ class GroundPlane:
         x, y = self._transformer.transform(x, y)
         return np.asarray(x), np.asarray(y)
 
+    def pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return the columns and rows of positions of the plane, the inverse of `metres`."""
+        if self.gsd_m is not None:
+            return x / self.gsd_m, -y / self.gsd_m
+        if not self._same_crs:
+            x, y = self._transformer.transform(x, y, direction="INVERSE")
+        t = ~self.grid.transform
+        return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+
     def px_area_m2(self, x: Floats, y: Floats) -> Floats:
         """Return the area of a pixel at positions of the plane."""
         if self.gsd_m is not None:
             return np.full(x.shape, self.gsd_m**2)
         if self._same_crs:
             return np.full(x.shape, abs(self.grid.transform.determinant))
-        world = self._transformer.transform(x, y, direction="INVERSE")
-        t = ~self.grid.transform
-        cols = t.a * world[0] + t.b * world[1] + t.c
-        rows = t.d * world[0] + t.e * world[1] + t.f
+        cols, rows = self.pixels(x, y)
         ends = [
             np.stack(self.metres(cols + d_col, rows + d_row))
             for d_col, d_row in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))

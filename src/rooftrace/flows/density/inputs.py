@@ -15,6 +15,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.names import result_name
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
+from rooftrace.density.cells import GroundPlane
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds
@@ -222,6 +223,31 @@ def read_buildings(
     if mask is not None:
         _check_place(found, mask)
     return found
+
+
+class ObservedBuildings:
+    """Buildings whose centroids lie on observed ground of a mask, which arrives block by block.
+
+    Args:
+        ground: Position of the mask's pixels on a plane in metres.
+        polygons: (n,) buildings on this plane.
+    """
+
+    def __init__(self, ground: GroundPlane, polygons: Polygons) -> None:
+        xy = shapely.get_coordinates(shapely.centroid(polygons))
+        self._cols, self._rows = ground.pixels(xy[:, 0], xy[:, 1])
+        self.is_observed: BoolArray = np.zeros(len(polygons), np.bool_)
+        """(n,) True for the buildings on observed ground of the blocks so far."""
+
+    def feed(self, window: Window, mask: Mask8) -> None:
+        """Receive a block (y, x) of the mask; NODATA marks ground that is not observed."""
+        here = np.flatnonzero(
+            (self._rows >= window.row) & (self._rows < window.row_stop)
+            & (self._cols >= window.col) & (self._cols < window.col_stop)
+        )  # fmt: skip
+        rows = self._rows[here].astype(np.int64) - window.row
+        cols = self._cols[here].astype(np.int64) - window.col
+        self.is_observed[here] = mask[rows, cols] != NODATA
 
 
 def _class_name(

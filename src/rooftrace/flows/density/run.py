@@ -39,6 +39,7 @@ from rooftrace.density.threshold import (
 from rooftrace.flows.density.inputs import (
     BuildingPolygons,
     MaskFile,
+    ObservedBuildings,
     read_buildings,
     sort_inputs,
     stem_of,
@@ -194,15 +195,18 @@ def _of_mask(
     def fed() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
         for window, values in mask.blocks(progress):
             accumulator.feed(window, values)
-            yield window, values * (values != NODATA)
+            yield window, values
 
     if buildings is None:
-        for regions in trace_regions(mask.grid.shape, fed()):
+        built = ((window, values * (values != NODATA)) for window, values in fed())
+        for regions in trace_regions(mask.grid.shape, built):
             accumulator.add_polygons(regions, None)
     else:
-        for _ in fed():
-            pass
-        accumulator.add_polygons(buildings.geometry, buildings.crs)
+        moved = accumulator.ground.reproject(buildings.geometry, buildings.crs)
+        observed = ObservedBuildings(accumulator.ground, moved)
+        for window, values in fed():
+            observed.feed(window, values)
+        accumulator.add_on_plane(moved, observed.is_observed)
     return accumulator.finish()
 
 
@@ -231,7 +235,7 @@ def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
 
 
 def _outside_notes(count: int) -> list[str]:
-    return [f"{plural(count, 'building')} outside the mask not counted"] if count else []
+    return [f"{plural(count, 'building')} outside the observed area not counted"] if count else []
 
 
 def run_zone_density(
@@ -275,12 +279,9 @@ def run_zone_density(
         notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     buildings = None if polygons_path is None else read_buildings(polygons_path, building, mask)
-    built, observed, extent = None, None, None
-    if mask is not None:
-        ground = _ground(mask)
+    ground = None if mask is None else _ground(mask)
+    if mask is not None and ground is not None:
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
-        built, observed = _regions(mask, ground, progress)
-        counted = built
     if buildings is not None:
         assert buildings.crs is not None
         notes += buildings.notes
@@ -292,18 +293,22 @@ def run_zone_density(
                 "zones count as observed"
             )
         assert plane is not None
-        counted = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+        outlined = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+        outlined = outlined[shapely.area(outlined) >= min_area_m2]
     assert plane is not None
-    counted = counted[shapely.area(counted) >= min_area_m2]
-    if mask is not None and buildings is not None:
-        frame = np.array([shapely.box(0, 0, mask.grid.width, mask.grid.height)], np.object_)
-        extent = ground.reproject(frame, None)[0]
-        centroids = shapely.get_coordinates(shapely.centroid(counted))
-        notes += _outside_notes(int(np.count_nonzero(~shapely.intersects_xy(extent, centroids))))
+    built, observed, counted = None, None, None
+    if mask is not None and ground is not None:
+        near = None if buildings is None else ObservedBuildings(ground, outlined)
+        built, observed = _regions(mask, ground, near, progress)
+        if near is None:
+            outlined = built[shapely.area(built) >= min_area_m2]
+        else:
+            counted = near.is_observed
+            notes += _outside_notes(int(np.count_nonzero(~counted)))
     outlines = reprojected(layer.geometry, layer.crs, plane, _BEND_M)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, layer, *place)
-    figures = density_of_zones(outlines, counted, observed, built, extent)
+    figures = density_of_zones(outlines, outlined, observed, built, counted)
     if not (figures.built_m2 if observed is None else figures.observed_m2).any():
         raise _no_overlap(zones, layer, *place)
     columns = density_columns(figures, threshold, layer.values)
@@ -323,14 +328,23 @@ def _ground(mask: MaskFile) -> GroundPlane:
 
 
 def _regions(
-    mask: MaskFile, ground: GroundPlane, progress: Progress | None
+    mask: MaskFile, ground: GroundPlane, near: ObservedBuildings | None, progress: Progress | None
 ) -> tuple[Polygons, Polygons]:
-    """Return the built-up area and the valid area of a mask, on the plane of the figures."""
+    """Return the built-up area and the valid area of a mask, on the plane of the figures.
+
+    Args:
+        near: Receives the blocks of the mask, too.
+    """
     shape = mask.grid.shape
     built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
-    known = (
-        (window, (values != NODATA).view(np.uint8)) for window, values in mask.blocks(progress)
-    )
+
+    def known_blocks() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+        for window, values in mask.blocks(progress):
+            if near is not None:
+                near.feed(window, values)
+            yield window, (values != NODATA).view(np.uint8)
+
+    known = known_blocks()
     found, observed = (
         np.concatenate(
             [np.empty(0, np.object_)]
