@@ -29,7 +29,10 @@ def overlaps(polygons: np.ndarray) -> np.ndarray:
     """The areas that pairs share."""
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     pairs = one < other
-    return shapely.area(shapely.intersection(polygons[one[pairs]], polygons[other[pairs]]))
+    one, other = polygons[one[pairs]], polygons[other[pairs]]
+    # Of two that only touch, GEOS 3.14 may return one of them as their intersection, in one order.
+    areas = [shapely.area(shapely.intersection(*both)) for both in ((one, other), (other, one))]
+    return np.minimum(*areas)
 
 
 def regions(labels: np.ndarray) -> np.ndarray:
@@ -214,7 +217,7 @@ def check_settled(raw: np.ndarray, tolerance_px: float) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "blur", "seeds", "tolerance_px"),
-    [(511780587, 1.76, 14, 1.25), (1438945199, 2.87, 7, 3)],
+    [(511780587, 1.76, 14, 1.25), (1438945199, 2.87, 7, 3), (108201395, 1.75, 16, 3)],
 )
 def test_an_outline_that_a_cut_takes_whole_is_that_of_its_pixels(
     seed: int, blur: float, seeds: int, tolerance_px: float
