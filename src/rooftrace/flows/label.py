@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os.path import commonpath
 from pathlib import Path
@@ -26,7 +27,7 @@ from rooftrace.labels.labelstudio.client import (
     polygon_tool,
     project_number,
 )
-from rooftrace.labels.labelstudio.export import LabelTask, read_tasks
+from rooftrace.labels.labelstudio.export import LabelTask, is_export, read_tasks
 from rooftrace.labels.labelstudio.references import (
     FILE_KEY,
     ID_KEY,
@@ -199,15 +200,21 @@ def run_pull(
         server: Label Studio server.
         project: Number or title of the project.
         out: A `.json` file, or a folder for `tasks.json` and a card that makes the folder DATA.
-            Images are saved in the folder `…_images` beside the file.
+            Images are saved in the folder `…_images` beside the file. Only the results of an
+            earlier pull are replaced; a card that has more than a pull writes stays.
         images: Folder of images that already exist, such as the folder that was pushed.
         progress: Called with the number of finished tasks and the total number.
 
     Raises:
-        ConfigError: The server, the token or the project is wrong.
+        ConfigError: The server, the token or the project is wrong; or a file of other data has the
+            name of a result.
         DataError: The server causes an error.
         ExportError: A file cannot be written.
     """
+    as_file = out.suffix.lower() == ".json"
+    path = out if as_file else out / _TASKS
+    _check_is_export(path)
+    card = {} if as_file else _read_card(out / CARD)
     found = find_project(server, project)
     if found is None:
         raise ConfigError(
@@ -216,8 +223,6 @@ def run_pull(
         )
     if images is not None and not images.exists():
         raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
-    as_file = out.suffix.lower() == ".json"
-    path = out if as_file else out / _TASKS
     number = project_number(found)
     exported = f"the export of project {number} of {server.url}"
     tasks, _ = server.export(number, path, lambda file: read_tasks(file, exported))
@@ -244,7 +249,7 @@ def run_pull(
     if as_file and images is not None:
         notes.append(f"Read {path} with --images {images}.")
     if not as_file:
-        _write_card(out, images)
+        notes += _write_card(out / CARD, card, images)
     return PullReport(
         path=str(out),
         tasks=len(tasks),
@@ -324,9 +329,57 @@ def _download(server: LabelStudio, reference: object, folder: Path, task: LabelT
     return True
 
 
-def _write_card(folder: Path, images: Path | None) -> None:
-    """Write the card with which the folder is read as DATA."""
-    lines = [f"path = {json.dumps(_TASKS)}", 'kind = "labelstudio"']
+def _check_is_export(path: Path) -> None:
+    """Raise ConfigError if a file exists and holds no tasks of Label Studio."""
+    if not path.is_file() or is_export(path):
+        return
+    try:
+        # The export of a project without tasks is an empty list.
+        read_tasks(path)
+    except DataError as error:
+        raise ConfigError(
+            f"{path} exists and is no export of Label Studio, which a pull would replace.",
+            remedy="Give another name or folder with -o.",
+        ) from error
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """Return the content of the card of an earlier pull; empty if there is none.
+
+    Raises:
+        ConfigError: The card describes other data.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        card = {}
+    if card.get("path") != _TASKS:
+        raise ConfigError(
+            f"{path} exists and describes other data, which a pull would replace.",
+            remedy="Give another folder with -o.",
+        )
+    return card
+
+
+def _write_card(path: Path, earlier: Mapping[str, Any], images: Path | None) -> list[str]:
+    """Write the card with which the folder is read as DATA, unless a person has added to it.
+
+    Args:
+        path: File of the card.
+        earlier: Content of an earlier card.
+        images: Folder of existing images.
+
+    Returns:
+        A note on images that the earlier card does not name.
+    """
+    made = {"path": _TASKS, "kind": "labelstudio"}
     if images is not None:
-        lines.append(f"images = {json.dumps(str(images.resolve()), ensure_ascii=False)}")
-    write_atomically(folder / CARD, ("\n".join(lines) + "\n").encode())
+        made["images"] = str(images.resolve())
+    if earlier.keys() - {"path", "kind", "images"}:
+        unnamed = images is not None and earlier.get("images") != made["images"]
+        return [f"{path} stays as it is: read it with --images {images}."] if unnamed else []
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in made.items()]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return []

@@ -208,6 +208,31 @@ def test_pull_downloads_each_upload_once(fake: FakeServer, tmp_path: Path) -> No
     assert [entry.id for entry in source.unlabelled] == ["a", "é"]
 
 
+def test_pull_replaces_only_an_earlier_pull(fake: FakeServer, tmp_path: Path) -> None:
+    fake.says("/api/projects/1", {"id": 1})
+    fake.says("/api/projects/1/export", [])
+    server, out, layer = LabelStudio(fake.url, TOKEN), tmp_path / "out", tmp_path / "town.json"
+    for target in (out, layer):
+        for _ in range(2):
+            run_pull(server, "1", target)
+    layer.write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(ConfigError, match=r"town\.json exists and is no export of Label Studio"):
+        run_pull(server, "1", layer)
+    card = out / "rooftrace.toml"
+    written = card.read_text()
+    card.write_text('path = "."\nkind = "folder"\n')
+    with pytest.raises(ConfigError, match=r"rooftrace\.toml exists and describes other data"):
+        run_pull(server, "1", out)
+    # What a person has added to the card stays.
+    card.write_text(edited := written + 'annotator = "union"\n')
+    assert run_pull(server, "1", out).notes == ()
+    assert (
+        "stays as it is: read it with --images"
+        in run_pull(server, "1", out, images=tmp_path).notes[0]
+    )
+    assert card.read_text() == edited
+
+
 HOSTILE = ["..", "%2e%2e", "..%5C..%5Cevil.png", "a%0Ab.png", "C:evil.png", "%00.png", "."]
 
 
