@@ -74,3 +74,9 @@ def test_mistakes_are_reported(folder: Path, tmp_path: Path) -> None:
     code, _, output = command("runs", folder, "-o", tmp_path / "file" / "page.html")
     assert code == 5
     assert "could not be written" in output
+    record = folder / "slow" / "config.json"
+    before = record.read_bytes()
+    for out, page in ((record, f"{record}.html"), (tmp_path, tmp_path / "runs.html")):
+        code, _, output = command("runs", folder, "-o", out)
+        assert (code, f"For example: -o {page}" in "".join(output.splitlines())) == (2, True)
+    assert record.read_bytes() == before

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.facts import Histogram, SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
-from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
-from rooftrace.io.html import draw_histogram, render_page
+from rooftrace.io.html import check_page_path, draw_histogram, render_page
 from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import class_colours
 from rooftrace.io.pixels import prepare
@@ -33,9 +33,6 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 _RGB = ("red", "green", "blue")
-
-
-_HTML = (".html", ".htm")
 
 
 def run_inspect(
@@ -63,12 +60,8 @@ def run_inspect(
         DataError: The data cannot be opened. Problems of single images or labels are findings.
         ExportError: The page cannot be written.
     """
-    if out is not None and (out.is_dir() or out.suffix.lower() not in _HTML):
-        page = out / "audit.html" if out.is_dir() else out.with_name(f"{out.name}.html")
-        raise ConfigError(
-            f"-o received {out}; expected the name of an HTML page, which ends in .html.",
-            remedy=f"For example: -o {page}",
-        )
+    if out is not None:
+        check_page_path(out, "audit.html")
     source, other = (
         None if one is None else _prepared(open_source(one), bands, stretch)
         for one in (data, against)

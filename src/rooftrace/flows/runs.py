@@ -27,7 +27,15 @@ from rooftrace.core.early_stopping import StopConfig, sign_of, stops_early
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first
 from rooftrace.io.files import write_atomically
-from rooftrace.io.html import Axis, Series, draw_chart, line_sample, read_asset, render_page
+from rooftrace.io.html import (
+    Axis,
+    Series,
+    check_page_path,
+    draw_chart,
+    line_sample,
+    read_asset,
+    render_page,
+)
 
 _CONFIG, _METRICS = "config.json", "metrics.csv"
 
@@ -507,9 +515,12 @@ def run_runs(folder: Path, out: Path | None = None, *, sort: str = "val_iou") ->
 
     Raises:
         DataError: The folder does not exist, or there is no run in it.
-        ConfigError: No run has the figure to sort by.
+        ConfigError: No run has the figure to sort by; or `out` is a folder, or its name is not that
+            of an HTML file.
         ExportError: The page cannot be written.
     """
+    if out is not None:
+        check_page_path(out, "runs.html")
     comparison = compare_runs(find_runs(folder), sort)
     if out is not None:
         write_atomically(out, runs_page(comparison).encode())

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import ceil, floor, isnan, log10
+from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
+
+from rooftrace.core.errors import ConfigError
 
 
 def render_page(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
@@ -38,6 +41,27 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
     )
     environment.filters.update(filters)
     return environment.get_template(template).render(**values)
+
+
+_PAGE_SUFFIXES = (".html", ".htm")
+
+
+def check_page_path(out: Path, name: str) -> None:
+    """Check that a path is that of a page, so that no page replaces a file of another kind.
+
+    Args:
+        out: File to write.
+        name: Usual name of the page, for the remedy.
+
+    Raises:
+        ConfigError: It is a folder, or it has another suffix.
+    """
+    if out.is_dir() or out.suffix.lower() not in _PAGE_SUFFIXES:
+        page = out / name if out.is_dir() else out.with_name(f"{out.name}.html")
+        raise ConfigError(
+            f"-o received {out}; expected the name of an HTML page, which ends in .html.",
+            remedy=f"For example: -o {page}",
+        )
 
 
 def read_asset(name: str) -> str:
