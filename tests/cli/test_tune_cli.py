@@ -122,6 +122,15 @@ def test_another_machine_learns_where_the_best_model_is(
     assert not list((tmp_path / "here").glob("trial_*"))
 
 
+def test_the_model_of_a_search_has_no_refiner(space: Path, tmp_path: Path) -> None:
+    given = ["-o", tmp_path / "study", "--trials", 1, "--set", "refine.depth=2"]
+    code, output, said = command("tune", space, *given, "--json")
+    assert code == 0, said
+    answer = json.loads(output)
+    assert "A search trains no refiner, and its model has none" in answer["notes"][-1]
+    assert "refine_epoch" not in read_bundle(Path(answer["best"]["bundle"])).spec.training
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

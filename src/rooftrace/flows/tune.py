@@ -153,6 +153,11 @@ def run_tune(
             notes += open_data(tuning.first_config(), tuning.base).notes
             for note in notes:
                 notify(note)
+        if tuning.first_config().refine is not None:
+            notes.append(
+                "A search trains no refiner, and its model has none: rooftrace train best.toml "
+                "trains both."
+            )
         write_atomically(
             record, _json({"study": name, "storage": hide_password(storage), **before})
         )
