@@ -51,16 +51,16 @@ class Processes:
             self._starting.join()
         self._pool.shutdown(cancel_futures=True)
 
-    def start(self) -> None:
+    def start(self) -> threading.Thread:
         """Start the processes in the background, in advance of the first call."""
         if self._starting is None:
             self._starting = threading.Thread(target=self._warm, daemon=True)
             self._starting.start()
+        return self._starting
 
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         """Begin a call; its result raises PredictError if a process has ended unexpectedly."""
-        if self._starting is not None:
-            self._starting.join()
+        self.start().join()
         answer: Future[T] = Future()
         try:
             made = self._pool.submit(work, *given)
@@ -71,6 +71,9 @@ class Processes:
         return answer
 
     def _warm(self) -> None:
+        # Processes that this thread starts inherit its mask: Ctrl-C would interrupt their imports.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         # The pool starts all its processes with the first call, which waits for their imports.
         with suppress(BrokenProcessPool):
             self._pool.submit(int)
@@ -94,7 +97,7 @@ def _lost() -> PredictError:
 
 def _live_with_parent() -> None:
     """Leave Ctrl-C to the parent process, and end when it has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no masks
     parent = multiprocessing.parent_process()
     assert parent is not None
 
