@@ -473,18 +473,8 @@ def run_vectorize(
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
     if record is not None and options.separate:
-        if record.has_markers:
-            note = (
-                f"The model of {mask} separated touching buildings by a channel that the mask does "
-                "not contain: they are one polygon here."
-            )
-            notes = (note, *notes)
-        elif score is None and options.watershed and options.watershed.core_probability:
-            note = (
-                f"The prediction separated touching buildings by probabilities, too, which {mask} "
-                "does not contain: some are separated in another way here."
-            )
-            notes = (note, *notes)
+        note = _separation_note(mask, record, options, has_score=score is not None)
+        notes = (note, *notes) if note else notes
     if source.grid.crs is None:
         notes = (f"{mask} is not georeferenced: coordinates are pixels, x right, y down.", *notes)
     return VectorizeReport(
@@ -498,6 +488,23 @@ def run_vectorize(
         peak_rss_mb=peak_rss_mb(),
         notes=(*own_notes, *notes),
     )
+
+
+def _separation_note(
+    mask: Path, record: MaskRecord, options: VectorOptions, *, has_score: bool
+) -> str:
+    """Return a note on data that separated buildings in the prediction only; "" without any."""
+    if record.has_markers:
+        return (
+            f"The model of {mask} separated touching buildings by a channel that the mask does "
+            "not contain: they are one polygon here."
+        )
+    if not has_score and options.watershed and options.watershed.core_probability:
+        return (
+            f"The prediction separated touching buildings by probabilities, too, which {mask} "
+            "does not contain: some are separated in another way here."
+        )
+    return ""
 
 
 def _resampled_note(mask: Path, record: MaskRecord, grid: GeoGrid) -> str:

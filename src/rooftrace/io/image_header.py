@@ -384,6 +384,45 @@ class Header:
         return own * len(self.read_indexes) + (self.mask == "band")
 
 
+def _alpha_of(colours: Sequence[Any], descriptions: Sequence[str | None]) -> int | None:
+    """Return the number of the alpha band, from 1; None if there is none.
+
+    GDAL calls the fourth band of 8-bit images alpha by default, also if it is near infrared.
+    """
+    bands = enumerate(zip(colours, descriptions), 1)
+    return next(
+        (
+            number
+            for number, (colour, description) in bands
+            if colour is ColorInterp.alpha and not _SPECTRAL.search((description or "").lower())
+        ),
+        None,
+    )
+
+
+def _mask_of(
+    per_band: Sequence[Sequence[MaskFlags]], nodata: Sequence[float | None], indexes: Sequence[int]
+) -> tuple[Literal["none", "nodata", "band"], int]:
+    """Return what marks pixels of the colour bands as nodata, and the band whose mask is read.
+
+    Args:
+        per_band: Flags of the mask of each band.
+        nodata: Nodata value of each band.
+        indexes: Numbers of the colour bands, from 1.
+    """
+    flags = {flag for band in indexes for flag in per_band[band - 1]}
+    # A damaged .msk may have lost the entry of a band; GDAL reads no mask for that band.
+    masked = [band for band in indexes if MaskFlags.per_dataset in per_band[band - 1]]
+    mask: Literal["none", "nodata", "band"] = "none"
+    # The tag NODATA_VALUES, one value for each band, is known only to GDAL's own mask.
+    together = masked and all(nodata[band - 1] is None for band in indexes)
+    if MaskFlags.nodata in flags and not together:
+        mask = "nodata"
+    elif masked and MaskFlags.alpha not in flags:
+        mask = "band"
+    return mask, next(iter(masked), 1)
+
+
 def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"]) -> Header:
     """Return the header of an open rasterio dataset.
 
@@ -403,17 +442,8 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         )
     if dataset.driver == "VRT" and not name.lower().endswith(".vrt"):
         check_vrt(Path(name))
-    colours = dataset.colorinterp
-    descriptions = dataset.descriptions
-    # GDAL calls the fourth band of 8-bit images alpha by default, also if it is near infrared.
-    alpha = next(
-        (
-            i + 1
-            for i, c in enumerate(colours)
-            if c is ColorInterp.alpha and not _SPECTRAL.search((descriptions[i] or "").lower())
-        ),
-        None,
-    )
+    colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
+    alpha = _alpha_of(colours, dataset.descriptions)
     indexes = tuple(i + 1 for i in range(dataset.count) if i + 1 != alpha)
     if not indexes:
         raise DataError(
@@ -423,24 +453,10 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         )
     lookup = None
     if palette == "colours" and colours[0] is ColorInterp.palette and len(indexes) == 1:
-        colormap = dataset.colormap(1)
-        lookup = np.zeros((256 if dataset.dtypes[0] == "uint8" else 2**16, 4), dtype=np.uint8)
-        for index, rgba in colormap.items():
+        lookup = np.zeros((256 if dtypes[0] == "uint8" else 2**16, 4), dtype=np.uint8)
+        for index, rgba in dataset.colormap(1).items():
             lookup[index] = rgba
-    per_band = dataset.mask_flag_enums
-    flags = {flag for band in indexes for flag in per_band[band - 1]}
-    # A damaged .msk may have lost the entry of a band; GDAL reads no mask for that band.
-    masked = (band for band in indexes if MaskFlags.per_dataset in per_band[band - 1])
-    mask: Literal["none", "nodata", "band"] = "none"
-    dtypes, nodata = dataset.dtypes, dataset.nodatavals
-    # The tag NODATA_VALUES, one value for each band, is known only to GDAL's own mask.
-    together = MaskFlags.per_dataset in flags and not any(
-        nodata[i - 1] is not None for i in indexes
-    )
-    if MaskFlags.nodata in flags and not together:
-        mask = "nodata"
-    elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        mask = "band"
+    mask, mask_band = _mask_of(dataset.mask_flag_enums, nodata, indexes)
     dtype = np.result_type(*{dtypes[i - 1] for i in indexes})
     rows, cols = dataset.block_shapes[0]
     grid, note = _grid_of(dataset, name)
@@ -465,7 +481,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         infos=_RGB_INFOS if is_rgb else _infos(dataset, indexes),
         orientation=orientation,
         is_cmyk=is_cmyk,
-        mask_band=next(masked, 1),
+        mask_band=mask_band,
         has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
     )
 
