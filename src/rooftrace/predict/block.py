@@ -94,15 +94,7 @@ class TileStats:
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    """Fields that a block and its contribution to the outputs have in common.
-
-    Args:
-        window: Window of the block in the source.
-        count: (256,) number of pixels by class index.
-        thumbnail: Pixels of the block for the preview; None if no preview is made.
-        tiles: Counts over its tiles.
-        resumed: Whether an earlier run finished the block.
-    """
+    """Fields that a block and its contribution to the outputs have in common, see `Block`."""
 
     window: Window
     count: NDArray[np.int64]
@@ -116,11 +108,16 @@ class Block(_Finished):
     """Finished block on the grid of the source.
 
     Args:
+        window: Window of the block in the source.
+        count: (256,) number of pixels by class index.
         mask: (y, x) class indices, NODATA where there is no valid pixel.
         score: (y, x) probabilities in 255ths: of the second class if there are two classes, else of
             the pixel's own class.
         markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
             without a separation channel.
+        thumbnail: Pixels of the block for the preview; None if no preview is made.
+        tiles: Counts over its tiles.
+        resumed: Whether an earlier run finished the block.
     """
 
     mask: NDArray[np.uint8]
@@ -165,7 +162,7 @@ class Block(_Finished):
 
 @dataclass(frozen=True, slots=True)
 class BlockParts(_Finished):
-    """Contribution of a block to the outputs of its scene; picklable.
+    """Contribution of a block to the outputs of its scene; picklable. See `Block` for other fields.
 
     Args:
         mask: Compressed part of the mask, or (y, x) class indices; None if no mask is written.
