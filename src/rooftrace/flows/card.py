@@ -67,16 +67,17 @@ def run_card(model: Path | None, out: Path) -> CardReport:
 
     Raises:
         BundleError: The model cannot be read.
-        ConfigError: The folder holds another README.md.
+        ConfigError: The folder holds another README.md or item.json.
         ExportError: The folder is not writable.
     """
     bundle = default_bundle() if model is None else read_model(model)
     report = CardReport(out / _README, out / _ITEM, tuple(_missing(bundle.spec)))
-    if report.card.exists() and _LIBRARY not in report.card.read_text("utf-8", "replace"):
-        raise ConfigError(
-            f"{report.card} exists and is no card of rooftrace.",
-            remedy="Choose another folder with -o.",
-        )
+    for path, mark in ((report.card, _LIBRARY), (report.item, '"mlm:name"')):
+        if path.exists() and mark not in path.read_text("utf-8", "replace"):
+            raise ConfigError(
+                f"{path} exists and is no card of rooftrace.",
+                remedy="Choose another folder with -o.",
+            )
     item = json.dumps(stac_item(bundle), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_atomically(report.item, item.encode())
     write_atomically(report.card, model_card(bundle).encode())

@@ -151,12 +151,17 @@ def test_hugging_face_reads_the_figures(known: Path, tmp_path: Path) -> None:
     assert found == {(one.data, key): v for one in METRICS for key, v in one.values.items()}
 
 
-def test_another_readme_is_not_overwritten(known: Path, tmp_path: Path) -> None:
+def test_another_readme_or_item_is_not_overwritten(known: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# My project\n")
     with pytest.raises(ConfigError, match=r"README\.md exists and is no card"):
         run_card(known, tmp_path)
     assert (tmp_path / "README.md").read_text() == "# My project\n"
     assert not (tmp_path / "item.json").exists()
+    (tmp_path / "README.md").unlink()
+    (tmp_path / "item.json").write_text('{"type": "Feature", "id": "scene"}')
+    with pytest.raises(ConfigError, match=r"item\.json exists and is no card"):
+        run_card(known, tmp_path)
+    assert not (tmp_path / "README.md").exists()
     run_card(known, tmp_path / "card")
     run_card(known, tmp_path / "card")
 
