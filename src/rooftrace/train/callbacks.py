@@ -47,7 +47,9 @@ class MetricsRecorder(Callback):
         self._console = console
         self.rows: list[dict[str, float]] = []
         self.has_started = False
-        """True after the first step, when everything in a restored checkpoint has been used."""
+        """True after the first step, when everything in a restored checkpoint has been used.
+        Lightning counts a step after the last hook of it."""
+        self._has_stepped = False
         self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
@@ -78,13 +80,17 @@ class MetricsRecorder(Callback):
             {str(name): float(value) for name, value in row.items()} for row in state_dict["rows"]
         ]
 
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        self.has_started = self._has_stepped
+
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.has_started = True
+        self._has_stepped = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.has_started = True
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
