@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError
+from rooftrace.core.parallel import Threads
 
 __all__ = ["Processes"]
 
@@ -23,6 +23,8 @@ Ts = TypeVarTuple("Ts")
 
 class Processes:
     """Processes of this machine, for work that holds the interpreter; see `Workers`.
+
+    Where the system does not allow more processes, threads do the work.
 
     Threads take turns in such work, so that more than two or three of them are no faster. Use it in
     a `with` block; a script that does so must be guarded by `if __name__ == "__main__":`, as
@@ -42,6 +44,8 @@ class Processes:
             context.set_forkserver_preload(list(modules))
         self._pool = ProcessPoolExecutor(size, context, initializer=_live_with_parent)
         self._starting: threading.Thread | None = None
+        self._threads: Threads | None = None
+        """Threads in place of processes, where the system starts none."""
 
     def __enter__(self) -> Processes:
         return self
@@ -50,6 +54,8 @@ class Processes:
         if self._starting is not None:
             self._starting.join()
         self._pool.shutdown(cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     def start(self) -> threading.Thread:
         """Start the processes in the background, in advance of the first call."""
@@ -61,22 +67,33 @@ class Processes:
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         """Begin a call; its result raises PredictError if a process has ended unexpectedly."""
         self.start().join()
+        if self._threads is not None:
+            return self._threads.submit(work, *given)
         answer: Future[T] = Future()
         try:
             made = self._pool.submit(work, *given)
         except BrokenProcessPool:
             answer.set_exception(_lost())
-            return answer
-        made.add_done_callback(lambda done: _hand_over(done, answer))
+        except _NO_PROCESS:
+            self._threads = Threads("processes")
+            return self._threads.submit(work, *given)
+        else:
+            made.add_done_callback(lambda done: _hand_over(done, answer))
         return answer
 
     def _warm(self) -> None:
         # Processes that this thread starts inherit its mask: Ctrl-C would interrupt their imports.
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        # The pool starts all its processes with the first call, which waits for their imports.
-        with suppress(BrokenProcessPool):
+        # The first process waits for the imports of all.
+        try:
             self._pool.submit(int)
+        except (BrokenProcessPool, *_NO_PROCESS):
+            self._threads = Threads("processes")
+
+
+_NO_PROCESS = (OSError, EOFError)
+"""Errors where the system does not start a process, for example at a limit of their number."""
 
 
 def _hand_over(done: Future[T], answer: Future[T]) -> None:

@@ -39,6 +39,20 @@ def test_a_process_that_was_killed_is_an_error_with_a_remedy() -> None:
             processes.submit(abs, 1).result()
 
 
+@pytest.mark.parametrize("error", [BlockingIOError(11, "no more processes"), EOFError()])
+def test_threads_do_the_work_where_no_process_starts(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    # Of Python's, since a limit would hold for the tests beside this one.
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor._spawn_process", refuse)
+    with Processes(2) as processes:
+        assert list(in_order(divmod, [(9, 2), (8, 3)], processes)) == [(4, 1), (2, 2)]
+        assert processes.submit(os.getpid).result() == os.getpid()
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
 def test_they_end_with_their_parent() -> None:
     script = """
