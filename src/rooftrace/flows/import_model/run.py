@@ -107,6 +107,11 @@ def run_import(
         ExportError: The bundle's graph does not answer like the original, or cannot be written.
     """
     check_bundle_path(out)
+    if path.suffix.lower() == out.suffix.lower():
+        raise ConfigError(
+            f"{path} is a bundle of rooftrace already, which needs no import.",
+            remedy=f"Use it as it is: rooftrace predict IMAGES -m {path.name} -o out",
+        )
     pixel_statistics(options)
 
     def draw(spec: BundleSpec) -> TileSet:
