@@ -75,7 +75,10 @@ def _own_code() -> tuple[bytes, ...]:
     _core()
     import openvino
 
-    return openvino.get_version().encode(), Path(__file__).read_bytes()
+    code = b""
+    with suppress(OSError):  # in an archive it is no file
+        code = Path(__file__).read_bytes()
+    return openvino.get_version().encode(), code
 
 
 def _digest(*parts: bytes) -> str:
