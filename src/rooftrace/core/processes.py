@@ -24,11 +24,11 @@ Ts = TypeVarTuple("Ts")
 class Processes:
     """Processes of this machine, for work that holds the interpreter; see `Workers`.
 
-    Where the system does not allow more processes, threads do the work.
+    Threads take turns in such work, so that more than two or three of them are no faster. They do
+    it where the system starts no more processes.
 
-    Threads take turns in such work, so that more than two or three of them are no faster. Use it in
-    a `with` block; a script that does so must be guarded by `if __name__ == "__main__":`, as
-    `multiprocessing` requires.
+    Use it in a `with` block; a script that does so must be guarded by `if __name__ == "__main__":`,
+    as `multiprocessing` requires.
 
     Args:
         size: Number of processes.
