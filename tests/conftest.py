@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import gc
 import hashlib
@@ -13,7 +12,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,11 +36,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # A defect shows its traceback here, in place of the sentence that a person gets.
 os.environ["ROOFTRACE_DEBUG"] = "1"
-
-# The caches of the user who runs the tests are left alone; processes of the run share one.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rooftrace-tests-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # A shell lets the jobs that it starts in the background ignore Ctrl-C, and so would all commands
 # that tests interrupt.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from functools import cache
-from io import BytesIO
 from math import isnan
-from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
@@ -26,7 +23,6 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.network_cache import NetworkCache
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
@@ -70,25 +66,6 @@ def _core() -> Any:
 
 
 @cache
-def _own_code() -> tuple[bytes, ...]:
-    """Return what decides how a network is compiled: OpenVINO's version, and this module."""
-    _core()
-    import openvino
-
-    code = b""
-    with suppress(OSError):  # in an archive it is no file
-        code = Path(__file__).read_bytes()
-    return openvino.get_version().encode(), code
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
-
-
-@cache
 def _listed() -> frozenset[str]:
     return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
@@ -103,10 +80,6 @@ def capabilities() -> frozenset[str]:
     lacks_bf16 = processor.is_x86 and bool(processor.flags) and not processor.has_bf16
     return _listed() - {"BF16"} if lacks_bf16 else _listed()
 
-
-_CACHED = 8
-"""Maximum number of networks of an engine in the cache: a folder of images of many sizes would
-fill it."""
 
 _Key = tuple[tuple[int, ...], _Answer, int]
 """Shape of the input of a compiled network, kind of answer, and number of threads that share it."""
@@ -174,20 +147,7 @@ class OpenVinoEngine:
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
-        self._cache = NetworkCache()
-        self._cached = 0
-        """Number of networks of this engine that were looked for in the cache."""
-
-        processor = this_processor()
-        self._made_of = (
-            _digest(*self._parts, *_own_code()), precision, output, self._dtype, len(spec.bands),
-            spec.outputs, spec.is_refined, hint, processor.instruction_set, sorted(processor.flags),
-        )  # fmt: skip
-        """Everything that decides about its networks, in addition to the input."""
-
-        if self._cache.load("checked", *self._made_of) is None:
-            self._check(self._read())
-            self._cache.save(b"", "checked", *self._made_of)
+        self._check(self._read())
 
     @classmethod
     def from_bundle(
@@ -269,7 +229,7 @@ class OpenVinoEngine:
                 room = _KEPT_BYTES - self._nbytes(key)
                 while self._networks and sum(map(self._nbytes, self._networks)) > room:
                     self._networks.popitem(last=False)
-                network = self._networks[key] = _Network(self._loaded(*key))
+                network = self._networks[key] = _Network(self._compile(*key))
             self._networks.move_to_end(key)
             return network
 
@@ -345,28 +305,6 @@ class OpenVinoEngine:
             )
         return max(layers)[2]
 
-    def _loaded(self, shape: tuple[int, ...], wanted: _Answer, streams: int) -> Any:
-        """Return a compiled network, from the cache if it is one of the first of this engine."""
-        self._cached += 1
-        if self._cached > _CACHED:
-            return self._compile(shape, wanted, streams)
-        key = shape, wanted, streams, self._made_of
-        kept = self._cache.load(*key)
-        if kept is not None:
-            with suppress(RuntimeError):
-                return _core().import_model(BytesIO(kept), "CPU", self._settings(streams))
-        network = self._compile(shape, wanted, streams)
-        content = BytesIO()
-        network.export_model(content)
-        self._cache.save(content.getvalue(), *key)
-        return network
-
-    def _settings(self, streams: int) -> dict[str, str]:
-        threads = thread_limit()
-        # The number of threads does not affect the result, so it is not in the record.
-        config = self._config | ({} if threads is None else {_THREADS: str(threads)})
-        return config | ({_STREAMS: str(streams)} if streams > 1 else {})
-
     def _compile(self, shape: tuple[int, ...], wanted: _Answer, streams: int) -> Any:
         from openvino import Model, opset13
         from openvino.preprocess import PrePostProcessor
@@ -382,7 +320,12 @@ class OpenVinoEngine:
             elif wanted == "quantised":
                 model = _rounded(model, self.precision)
             model.reshape(list(shape))
-            return _core().compile_model(model, "CPU", self._settings(streams))
+            threads = thread_limit()
+            # The number of threads does not affect the result, so it is not in the record.
+            config = self._config | ({} if threads is None else {_THREADS: str(threads)})
+            if streams > 1:
+                config[_STREAMS] = str(streams)
+            return _core().compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
