@@ -235,6 +235,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = read(path)
         if not isinstance(checkpoint.get("state_dict"), dict):
             raise ValueError("it holds no weights")
+        _check_counts(checkpoint.get("loops"))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
@@ -242,6 +243,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             remedy=UNUSABLE,
         ) from error
     return checkpoint
+
+
+def _check_counts(progress: object) -> None:
+    """Check the counts of steps and epochs, which Lightning uses only when it raises them."""
+    for key, value in progress.items() if isinstance(progress, Mapping) else ():
+        if key not in _COUNTS:
+            _check_counts(value)
+        elif not isinstance(value, int):
+            raise ValueError(f"its number of steps or epochs that are {key} is no number")
+
+
+_COUNTS = ("ready", "started", "processed", "completed")
 
 
 def check_epochs(checkpoint: Mapping[str, Any], run: Path, epochs: int, key: str) -> None:

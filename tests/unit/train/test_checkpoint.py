@@ -206,20 +206,25 @@ def test_odd_content_with_a_right_hash_is_an_answer_or_an_error(
     assert refused > 10
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-def test_content_that_does_not_fit_the_run_is_refused(
-    is_late: bool, tiny_folder: Path, run: Path
-) -> None:
+def test_content_that_does_not_fit_the_run_is_refused(tiny_folder: Path, run: Path) -> None:
     kept = read_checkpoint(last(run))
-    if is_late:
-        # Lightning uses it at the end of the first step.
-        kept["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"] = [2]
-    else:
-        kept["loops"] = {"fit_loop": None}
-    save(last(run), kept)
+    save(last(run), kept | {"loops": {"fit_loop": None}})
     with pytest.raises(DataError, match=r"last\.ckpt does not fit this run") as caught:
         train(tiny_folder, run, "epochs=2", resume=True)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("progress", "count"), [("epoch_loop.batch_progress", "completed"), ("epoch_progress", "ready")]
+)
+def test_counts_that_are_no_numbers_are_refused_before_they_are_raised(
+    progress: str, count: str, run: Path
+) -> None:
+    kept = read_checkpoint(last(run))
+    kept["loops"]["fit_loop"][progress]["total"][count] = [2]
+    save(last(run), kept)
+    with pytest.raises(DataError, match=f"that are {count} is no number"):
+        read_checkpoint(last(run))
 
 
 def optimizer(kind: str, *, momentum: float = 0.9) -> torch.optim.Optimizer:
