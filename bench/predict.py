@@ -36,7 +36,7 @@ DEEP = "ours_16bit"
 ACCURATE = "ours_accurate"
 """Row of `rooftrace predict -m accurate` on the same scene."""
 
-OURS: dict[str, list[str]] = {
+OURS_ON_CPU: dict[str, list[str]] = {
     "ours": [],
     DEEP: [],
     "ours_bf16": ["--precision", "bf16"],
@@ -45,7 +45,7 @@ OURS: dict[str, list[str]] = {
 }
 """Rows of `rooftrace predict`, with the engine and precision that are asked for."""
 
-LOOPS = {"plain": (False, "cpu"), "tuned": (True, "cpu")}
+LOOPS_ON_CPU = {"plain": (False, "cpu"), "tuned": (True, "cpu")}
 """Rows of the loop: whether it has what makes PyTorch fast, and its device."""
 
 OURS_ON_GPU: dict[str, list[str]] = {
@@ -56,10 +56,10 @@ OURS_ON_GPU: dict[str, list[str]] = {
 
 LOOPS_ON_GPU = {"plain_cuda": (False, "cuda"), "tuned_cuda": (True, "cuda")}
 
-ON_CPU = (*OURS, *LOOPS)
+ON_CPU = (*OURS_ON_CPU, *LOOPS_ON_CPU)
 ON_GPU = (*OURS_ON_GPU, *LOOPS_ON_GPU)
-OURS |= OURS_ON_GPU
-LOOPS |= LOOPS_ON_GPU
+OURS = OURS_ON_CPU | OURS_ON_GPU
+LOOPS = LOOPS_ON_CPU | LOOPS_ON_GPU
 ROWS = (*ON_CPU, *ON_GPU, *PEERS)
 _ON_CROP = ("plain", *PEERS)
 """Rows that are slow, and run on the crop where there is one."""

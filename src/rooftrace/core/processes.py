@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from typing import TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import Threads
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "live_with_parent", "process_context"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -37,12 +38,9 @@ class Processes:
 
     def __init__(self, size: int, modules: Sequence[str] = ()) -> None:
         self.size = size
-        # A fork of this process would share the locks of its threads.
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
-            context.set_forkserver_preload(list(modules))
-        self._pool = ProcessPoolExecutor(size, context, initializer=_live_with_parent)
+        self._pool = ProcessPoolExecutor(
+            size, process_context(modules), initializer=live_with_parent
+        )
         self._starting: threading.Thread | None = None
         self._threads: Threads | None = None
         """Threads in place of processes, where the system starts none."""
@@ -92,6 +90,16 @@ class Processes:
             self._threads = Threads("processes")
 
 
+def process_context(modules: Sequence[str] = ()) -> BaseContext:
+    """Return the way in which processes start here, with modules that all of them need."""
+    # A fork of this process would share the locks of its threads.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(list(modules))
+    return context
+
+
 _NO_PROCESS = (OSError, EOFError)
 """Errors where the system does not start a process, for example at a limit of their number."""
 
@@ -112,8 +120,8 @@ def _lost() -> PredictError:
     )
 
 
-def _live_with_parent() -> None:
-    """Leave Ctrl-C to the parent process, and end when it has ended."""
+def live_with_parent() -> None:
+    """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no masks
     parent = multiprocessing.parent_process()
     assert parent is not None

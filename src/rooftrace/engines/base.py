@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.parallel import core_count
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
@@ -145,7 +147,7 @@ def variants_by_precision(
 
 
 _LIMIT: list[int] = []
-"""Maximum number of threads of an engine; empty for one thread per core."""
+"""Maximum number of threads of an engine, if a caller has set one."""
 
 
 def limit_threads(count: int) -> None:
@@ -157,8 +159,14 @@ def limit_threads(count: int) -> None:
 
 
 def thread_limit() -> int | None:
-    """Return the maximum number of threads of an engine; None if there is no limit."""
-    return _LIMIT[0] if _LIMIT else None
+    """Return the maximum number of threads of an engine; None where it may take all cores.
+
+    Engines count the cores of the machine, of which a container may have only a part.
+    """
+    if _LIMIT:
+        return _LIMIT[0]
+    cores = core_count()
+    return cores if cores < (os.cpu_count() or 1) else None
 
 
 def engine_processor(engine: Engine) -> dict[str, str]:

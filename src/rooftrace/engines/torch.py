@@ -85,6 +85,7 @@ class TorchEngine:
         """Like `run`, but rounded to 255ths on the device: a quarter of the bytes."""
         import torch
 
+        # As `quantise` does, which would need the answer in the memory of the processor.
         answer = self._infer(batch)
         low, high = torch.aminmax(answer)
         check_range(low.item(), high.item())

@@ -7,7 +7,6 @@ by their share of buildings.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.processes import live_with_parent, process_context
 from rooftrace.core.types import Mask, Progress, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 
@@ -319,11 +319,7 @@ def _in_processes(
     workers: int,
 ) -> Iterator[list[T]]:
     """Yield the results of all entries in order, a chunk at a time."""
-    # A fork of this process would share the locks of its threads.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload([__name__])
+    context = process_context([__name__])
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(source, work))
     chunks = (entries[i : i + _CHUNK] for i in range(0, len(entries), _CHUNK))
     waiting: deque[Future[list[T]]] = deque()
@@ -350,6 +346,7 @@ _TASK: tuple[SceneSet, Callable[[SceneSet, SceneEntry], Any]] | None = None
 
 def _begin(source: SceneSet, work: Callable[[SceneSet, SceneEntry], Any]) -> None:
     global _TASK  # noqa: PLW0603
+    live_with_parent()
     cv2.setNumThreads(1)
     _TASK = source, work
 

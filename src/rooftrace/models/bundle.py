@@ -33,6 +33,7 @@ from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
 __all__ = [
     "BUNDLED_MODELS",
+    "BUNDLE_SUFFIX",
     "EDITION_FIELDS",
     "MAX_PART_BYTES",
     "RUN_BUNDLES",
@@ -67,7 +68,7 @@ MAX_SPEC_BYTES = 4 * 2**20
 MAX_PART_BYTES = 2 * 2**30
 """Maximum size of a part; an ONNX file cannot hold more."""
 
-_SUFFIX = ".rooftrace"
+BUNDLE_SUFFIX = ".rooftrace"
 _REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
 
 
@@ -172,10 +173,10 @@ def check_bundle_path(out: Path) -> None:
     Raises:
         ConfigError: It does not end in .rooftrace, so that no command would take it for a bundle.
     """
-    if out.suffix.lower() != _SUFFIX:
+    if out.suffix.lower() != BUNDLE_SUFFIX:
         raise ConfigError(
-            f"The output is {out}; expected a name that ends with {_SUFFIX}.",
-            remedy=f"Use -o {out.with_suffix(_SUFFIX).name}.",
+            f"The output is {out}; expected a name that ends with {BUNDLE_SUFFIX}.",
+            remedy=f"Use -o {out.with_suffix(BUNDLE_SUFFIX).name}.",
         )
 
 
@@ -210,9 +211,11 @@ def read_bundle(
         with zipfile.ZipFile(path) as archive:
             spec = _read_spec(archive, path)
             _check_listed(archive, spec, path, max_part_bytes)
-            parts: Mapping[str, bytes] = _InstalledParts(path, spec)
-            if not is_installed:
-                parts = {name: _read_part(archive, name, spec, path) for name in spec.parts}
+            parts: Mapping[str, bytes] = (
+                _InstalledParts(path, spec)
+                if is_installed
+                else {name: _read_part(archive, name, spec, path) for name in spec.parts}
+            )
     except BundleError:
         raise
     except _UNREADABLE as error:

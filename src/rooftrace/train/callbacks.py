@@ -47,9 +47,7 @@ class MetricsRecorder(Callback):
         self._console = console
         self.rows: list[dict[str, float]] = []
         self.has_started = False
-        """True after the first step, when everything in a restored checkpoint has been used.
-        Lightning counts a step after the last hook of it."""
-        self._has_stepped = False
+        """True from the first step on, when everything in a restored checkpoint has been used."""
         self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
@@ -81,10 +79,7 @@ class MetricsRecorder(Callback):
         ]
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.has_started = self._has_stepped
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self._has_stepped = True
+        self.has_started = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()

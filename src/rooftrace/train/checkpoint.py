@@ -236,6 +236,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(checkpoint.get("state_dict"), dict):
             raise ValueError("it holds no weights")
         _check_counts(checkpoint.get("loops"))
+        _check_states(checkpoint.get("callbacks", {}))
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
@@ -252,6 +253,15 @@ def _check_counts(progress: object) -> None:
             _check_counts(value)
         elif not isinstance(value, int):
             raise ValueError(f"its number of steps or epochs that are {key} is no number")
+
+
+def _check_states(callbacks: object) -> None:
+    """Check that the state of each callback has names, as Lightning takes for granted."""
+    if not isinstance(callbacks, Mapping):
+        raise ValueError("the states of its callbacks have no names")
+    for name, state in callbacks.items():
+        if not isinstance(state, Mapping):
+            raise ValueError(f"the state of its callback {name!r:.40} has no names")
 
 
 _COUNTS = ("ready", "started", "processed", "completed")
@@ -414,7 +424,7 @@ def recorded_files(checkpoint: Mapping[str, Any]) -> FileRecords | None:
     try:
         files: FileRecords = checkpoint["callbacks"][STATE_KEY]["files"]
         return {str(name): str(record) for name, record in files.items()}
-    except (KeyError, IndexError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.parallel import core_count
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
@@ -452,7 +452,7 @@ def choose_workers(config: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> 
     if accelerator == "cpu":
         # The network computes on all cores; workers would only slow it down.
         return 0
-    cores = os.cpu_count() or 1
+    cores = core_count()
     return min(_MAX_WORKERS, max(1, cores // config.devices - 1))
 
 

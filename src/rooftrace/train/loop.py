@@ -28,6 +28,7 @@ from torch import nn
 from rooftrace.core.early_stopping import describe_end
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
 from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.parallel import core_count
 from rooftrace.core.text import print_plain
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import CLICK_BANDS
@@ -233,8 +234,11 @@ def _as_in_start(
 
 
 def prepare_process(config: TrainConfig) -> None:
-    """Configure the memory allocator of the process, and seed all its random generators."""
+    """Configure memory and threads of the process, and seed all its random generators."""
     tune_allocator()
+    # Torch counts the cores of the machine, of which a container may have only a part.
+    if core_count() < torch.get_num_threads():
+        torch.set_num_threads(core_count())
     L.seed_everything(config.seed, verbose=False)
 
 

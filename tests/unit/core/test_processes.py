@@ -18,6 +18,29 @@ from rooftrace.core.processes import Processes
 
 pytestmark = pytest.mark.campaign
 
+_CALLS = """
+    import os, time
+    from rooftrace.core.processes import Processes
+    if __name__ == "__main__":
+        with Processes(2) as processes:
+            print(processes.submit(os.getpid).result(), flush=True)
+            time.sleep(60)
+    """
+
+_SCENES = """
+    import multiprocessing, os, time
+    from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
+    def work(source, entry):
+        if multiprocessing.parent_process() is None:
+            time.sleep(0.2)
+            return
+        os.write(1, b"%d\\n" % os.getpid())  # at once: two processes write
+        time.sleep(60)
+    if __name__ == "__main__":
+        entries = [SceneEntry(str(number), None) for number in range(60)]
+        map_entries(SceneSet("name", "kind", ("a", "b"), 1, tuple(entries), print), work)
+    """
+
 
 def test_results_come_in_order_and_errors_are_raised() -> None:
     with Processes(2) as processes:
@@ -54,18 +77,11 @@ def test_threads_do_the_work_where_no_process_starts(
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
-def test_they_end_with_their_parent() -> None:
-    script = """
-        import os, time
-        from rooftrace.core.processes import Processes
-        if __name__ == "__main__":
-            with Processes(2) as processes:
-                print(processes.submit(os.getpid).result(), flush=True)
-                time.sleep(60)
-        """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
-    ) as parent:
+@pytest.mark.parametrize("script", [_CALLS, _SCENES])
+def test_they_end_with_their_parent(script: str, tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = Path("/proc", parent.stdout.readline().strip())
         assert worker.exists()

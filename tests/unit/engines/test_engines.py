@@ -11,8 +11,8 @@ import pytest
 
 from processor_marks import needs_bf16
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines import onnxruntime, openvino
-from rooftrace.engines.base import ConstantEngine
+from rooftrace.engines import base, onnxruntime, openvino
+from rooftrace.engines.base import ConstantEngine, limit_threads, thread_limit
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
@@ -315,3 +315,15 @@ def test_cuda_gets_its_libraries_and_exact_fp32(
     assert asked == [(provider, wanted), "CPUExecutionProvider"]
     # A command's stdout may be one JSON object.
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("machine", "ours", "limit"), [(8, 8, None), (64, 4, 4), (2, 3, None)])
+def test_engines_take_the_cores_that_this_process_may_use(
+    machine: int, ours: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base.os, "cpu_count", lambda: machine)
+    monkeypatch.setattr(base, "core_count", lambda: ours)
+    monkeypatch.setattr(base, "_LIMIT", [])
+    assert thread_limit() == limit
+    limit_threads(1)
+    assert thread_limit() == 1

@@ -227,6 +227,13 @@ def test_counts_that_are_no_numbers_are_refused_before_they_are_raised(
         read_checkpoint(last(run))
 
 
+@pytest.mark.parametrize("callbacks", [[], {"Data": [1]}, {"Data": None}])
+def test_states_of_callbacks_without_names_are_refused(callbacks: object, run: Path) -> None:
+    save(last(run), read_checkpoint(last(run)) | {"callbacks": callbacks})
+    with pytest.raises(DataError, match=r"of its callback.* no names"):
+        read_checkpoint(last(run))
+
+
 def optimizer(kind: str, *, momentum: float = 0.9) -> torch.optim.Optimizer:
     """Return an optimiser of one layer, after one step."""
     own = {"momentum": momentum} if kind == "sgd" else {}

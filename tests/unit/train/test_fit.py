@@ -28,6 +28,7 @@ from rooftrace.train.datamodule import open_data  # noqa: E402
 from rooftrace.train.loop import (  # noqa: E402
     TrainerResult,
     fit,
+    prepare_process,
 )
 from training_runs import figures, rows, weights  # noqa: E402
 
@@ -38,6 +39,23 @@ if TYPE_CHECKING:
 def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> TrainerResult:
     config = load_config(folder / "tiny.toml", TrainConfig, overrides)
     return fit(config, run, base=folder, resume=resume).trained
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (99, 2)])
+def test_training_takes_the_cores_that_this_process_may_use(
+    tiny_folder: Path,
+    cores: int,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rooftrace.train.loop.core_count", lambda: cores)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        prepare_process(load_config(tiny_folder / "tiny.toml", TrainConfig))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_a_run_leaves(tiny_run: TinyRun) -> None:

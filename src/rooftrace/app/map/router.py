@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Hashable, Mapping
@@ -38,6 +37,7 @@ from rooftrace.app.map.results import (
 from rooftrace.app.map.scene import ComparisonScene, MapScene
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, GeoreferenceError, RooftraceError
+from rooftrace.core.parallel import core_count
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
@@ -211,7 +211,7 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
 
 def _add_tiles(router: APIRouter, store: _Store) -> None:
     # More at the same time would wait for the processor and hold their pixels in memory.
-    turn = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+    turn = threading.BoundedSemaphore(max(2, core_count()))
 
     @router.get("/folders/{id}/images/{name}/{layer}/{zoom}/{col}/{row}")
     def tile(

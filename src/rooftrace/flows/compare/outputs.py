@@ -4,7 +4,6 @@ and tables.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.files import write_table
@@ -210,7 +210,7 @@ def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
         DataError: Hundreds of polygons lie on top of each other.
     """
     packed, status = compared.new_plane, compared.new_status
-    pairs = find_overlaps(packed.take(chosen), packed.take(chosen), os.cpu_count() or 1)
+    pairs = find_overlaps(packed.take(chosen), packed.take(chosen), core_count())
     area = packed.area[chosen]
     same = pairs.common >= SAME_SHARE * np.minimum(area[pairs.one], area[pairs.other])
     same &= pairs.one < pairs.other

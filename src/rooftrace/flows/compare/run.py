@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.parallel import core_count
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, RasterSource
 from rooftrace.density.cells import metric_crs
@@ -204,7 +204,7 @@ def run_compare(
     old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
     notes = [*new_layer.notes, *old_layer.notes]
     step()
-    workers = os.cpu_count() or 1
+    workers = core_count()
     offset = estimate_offset(new_plane, old_plane, workers)
     is_shifted = options.remove_offset and offset is not None
     in_place = new_plane

@@ -18,7 +18,7 @@ from rooftrace.flows.import_model.contract import ImportOptions, pixel_statistic
 from rooftrace.flows.import_model.graph import ImportedModel, import_graph
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.models.bundle import MAX_PART_BYTES, check_bundle_path, write_bundle
+from rooftrace.models.bundle import BUNDLE_SUFFIX, MAX_PART_BYTES, check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec
 
 _TILES = 3
@@ -107,7 +107,7 @@ def run_import(
         ExportError: The bundle's graph does not answer like the original, or cannot be written.
     """
     check_bundle_path(out)
-    if path.suffix.lower() == out.suffix.lower():
+    if path.suffix.lower() == BUNDLE_SUFFIX:
         raise ConfigError(
             f"{path} is a bundle of rooftrace already, which needs no import.",
             remedy=f"Use it as it is: rooftrace predict IMAGES -m {path.name} -o out",

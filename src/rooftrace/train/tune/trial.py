@@ -23,6 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from rooftrace.core.errors import ConfigError, RooftraceError, TrainError
+from rooftrace.core.parallel import core_count
 from rooftrace.io.files import write_atomically
 from rooftrace.train.callbacks import BestEpoch
 from rooftrace.train.config import TrainConfig
@@ -199,7 +200,7 @@ def run_trials(job: TuningJob, study: Study, jobs: int, progress: Callable[[], N
     if jobs == 1:
         _run_in_this_process(job, study, progress)
         return
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = max(1, min(torch.get_num_threads(), core_count()) // jobs)
     context = multiprocessing.get_context("spawn")
     workers = [_TrialProcess(context, job, threads) for _ in range(jobs)]
     deaths = 0
