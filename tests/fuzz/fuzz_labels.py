@@ -232,11 +232,16 @@ def _compare_houses(path: Path, masks: dict[str, np.ndarray]) -> None:
 
 def _geojson_polygons(path: Path) -> list[Any] | None:
     """Return the polygons, or None if the file's CRS was mutated or it is of another shape."""
-    raw = json.loads(path.read_bytes())
+    # GDAL takes names in any case.
+    raw = json.loads(path.read_bytes(), object_pairs_hook=_in_lower_case)
     if "32736" not in json.dumps(raw.get("crs")) or raw.get("type") != "FeatureCollection":
         return None
     found = [feature["geometry"] for feature in raw["features"] if feature.get("geometry")]
     return [shapely.from_geojson(json.dumps(one)) for one in found]
+
+
+def _in_lower_case(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in members}
 
 
 def _sqlite_polygons(path: Path) -> list[Any] | None:
