@@ -323,92 +323,46 @@ def run_finetune(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
-        from rooftrace.models.start import DEFAULT_START, read_start
-        from rooftrace.train.export_bundle import add_int8, remove_int8
-        from rooftrace.train.finetune import finetune_config, fit_to_minutes
+        import rooftrace.train.finetune  # noqa: F401  (used once the data is checked)
+        from rooftrace.models.start import read_start
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
     base = Path.cwd()
     model, data = _placed(model), data.absolute()
-    start = read_start(model)
-    spec, labels = start.bundle.spec, _labels(start.bundle, data)
+    start = read_start(model).bundle
+    labels = _labels(start, data)
     data = data.model_copy(update={"labels": None})
     replayed = None if replay is None else ReplaySet.of(replay, run)
     if replayed is not None:
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
-    has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
-    start_model = None if model == DEFAULT_START else Path(start.bundle.source)
-    part_file = run / "split.json" if split is None else split
+    has_crs = _open_images(scenes, needs_metres=start.spec.gsd_m is not None)
+    given = _Given(
+        data, labels, scenes, model, start, replayed, run, run / "split.json" if split is None
+        else split, seed, images, console,
+    )  # fmt: skip
     notes: tuple[str, ...] = ()
-    config = _recorded(run, data, model, replayed) if resume else None
-    if resume and replayed is not None:
-        replayed.check_recorded(labels)
-    if config is None:
+    if resume:
+        config = _recorded(run, data, model, replayed)
+        if replayed is not None:
+            replayed.check_recorded(labels)
+    else:
         _check_new(run)
     with locked_run(run):
-        if config is None:
-            if split is None:
-                unit = _unit(scenes, has_crs=has_crs) if by is None else by
-                made = _divide(data, labels, part_file, val=val, unit=unit, seed=seed)
-                notes = made.notes
-            try:
-                training = scenes.subset(_parts(scenes, part_file).ids("train"))
-                if replayed is not None:
-                    print_plain(console, f"predicting the replay images of {replayed.given.path}")
-                    predictor = read_models(start_model).ready()
-                    notes = (*notes, *prepare_replay(replayed, labels, predictor, seed=seed))
-                config = finetune_config(
-                    model, spec, data, training, labels, part_file.absolute(),
-                    replay=None if replayed is None else replayed.train,
-                    minutes=minutes, seed=seed, overrides=overrides,
-                )  # fmt: skip
-                config = fit_to_minutes(config, spec, base, overrides)
-            except BaseException:
-                # A run that fails before it begins leaves no folder.
-                if split is None:
-                    part_file.unlink(missing_ok=True)
-                if replayed is not None:
-                    shutil.rmtree(replayed.folder, ignore_errors=True)
-                raise
+        if not resume:
+            unit = None if split is not None else by or _unit(scenes, has_crs=has_crs)
+            config, notes = _begin(given, base, unit, val, minutes, overrides)
             print_plain(console, _plan(config))
         # A setting may name another split than `split`: what is trained on is not compared on.
-        parts = _parts(scenes, Path(config.data.split or part_file))
+        parts = _parts(scenes, Path(config.data.split or given.part_file))
         trained = train_config(
             config, run, base=base, resume=resume, console=console,
             record=config.without_home(base),
         )  # fmt: skip
-        bundle = trained.best["best_iou"][2]
-        if spec.is_binary:
-            # The threshold is that of the graph; the variant is judged at it.
-            int8 = remove_int8(bundle) if config.export.int8 else None
-            few = len(scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT
-            chosen = run_threshold(
-                bundle, [data], bundle, metric="iou", split=f"{parts.path}:val", images=images,
-                fallback=spec if few else None,
-            )  # fmt: skip
-            found = "that of the start model" if few else "on whole images"
-            for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
-                print_plain(console, note)
-            if config.export.int8:
-                add_int8(config, bundle, int8, base=base, notify=partial(print_plain, console))
-        held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
-        print_plain(console, f"comparing with the start model on {held_out}")
-        evaluation = run_evaluate(
-            [bundle, start_model],
-            data,
-            run / "comparison",
-            EvalOptions(split=held_out, baseline="2", images=images),
-        )
-        notes = (*notes, *evaluation.warnings)
-        page = run / "comparison" / "report.html"
-        models = read_models(bundle).ready(), read_models(start_model).ready()
-        elsewhere = None
-        if replayed is not None:
-            elsewhere = compare_on_replay(replayed, labels, *models, images)
-        forgotten = measure_forgetting(*models, data, seed=seed)
-        report = FinetuneReport(trained, evaluation, held_out, page, elsewhere, notes, forgotten)
+        if start.spec.is_binary:
+            _set_threshold(given, config, trained.best["best_iou"][2], parts, base)
+        report = _compare(given, trained, parts, notes)
         write_json(run / "verdict.json", report.to_json())
         if curve and report.verdict != "better":
             print_plain(console, "training on half of the images for the learning curve")
@@ -416,6 +370,129 @@ def run_finetune(
             report = replace(report, curve=half)
             write_json(run / "verdict.json", report.to_json())
     return report
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a run is given, after all of it was checked.
+
+    Args:
+        data: Labelled data, without the meaning of its labels.
+        labels: Meaning of the labels.
+        scenes: Labelled images of the data.
+        model: Name or absolute path of the start model.
+        start: The start model.
+        replayed: Replay images; None without them.
+        run: Folder of the run.
+        part_file: Split file, which is written if none was given.
+        seed: Seed of all random draws.
+        images: How images are read for the comparison.
+        console: Console for progress; None prints nothing.
+    """
+
+    data: SourceConfig
+    labels: LabelConfig
+    scenes: SceneSet
+    model: str
+    start: ModelBundle
+    replayed: ReplaySet | None
+    run: Path
+    part_file: Path
+    seed: int
+    images: SceneOptions
+    console: Console | None
+
+    @property
+    def start_path(self) -> Path | None:
+        """The start model as `predict` takes it; None for the bundled one."""
+        from rooftrace.models.start import DEFAULT_START
+
+        return None if self.model == DEFAULT_START else Path(self.start.source)
+
+
+def _begin(
+    given: _Given, base: Path, unit: SplitBy | None, val: float, minutes: float,
+    overrides: Sequence[str],
+) -> tuple[TrainConfig, tuple[str, ...]]:  # fmt: skip
+    """Divide the images, predict the replay images, and plan the training.
+
+    Args:
+        unit: Unit that the split keeps together; None if a split file was given.
+
+    Returns:
+        The configuration of the training, and notes.
+    """
+    from rooftrace.train.finetune import finetune_config, fit_to_minutes
+
+    notes: tuple[str, ...] = ()
+    replayed, spec = given.replayed, given.start.spec
+    if unit is not None:
+        notes = _divide(
+            given.data, given.labels, given.part_file, val=val, unit=unit, seed=given.seed
+        ).notes
+    try:
+        parts = _parts(given.scenes, given.part_file)
+        if replayed is not None:
+            print_plain(given.console, f"predicting the replay images of {replayed.given.path}")
+            predictor = read_models(given.start_path).ready()
+            notes += tuple(prepare_replay(replayed, given.labels, predictor, seed=given.seed))
+        config = finetune_config(
+            given.model, spec, given.data, given.scenes.subset(parts.ids("train")), given.labels,
+            given.part_file.absolute(), replay=None if replayed is None else replayed.train,
+            minutes=minutes, seed=given.seed, overrides=overrides,
+        )  # fmt: skip
+        return fit_to_minutes(config, spec, base, overrides), notes
+    except BaseException:
+        # A run that fails before it begins leaves no folder.
+        if unit is not None:
+            given.part_file.unlink(missing_ok=True)
+        if replayed is not None:
+            shutil.rmtree(replayed.folder, ignore_errors=True)
+        raise
+
+
+def _set_threshold(
+    given: _Given, config: TrainConfig, bundle: Path, parts: SceneParts, base: Path
+) -> None:
+    """Set the threshold of the tuned model, and then make its int8 variant.
+
+    The threshold is that of the graph; the variant is judged at it. With too few images for a
+    verdict, it stays that of the start model.
+    """
+    from rooftrace.train.export_bundle import add_int8, remove_int8
+
+    int8 = remove_int8(bundle) if config.export.int8 else None
+    few = len(given.scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT
+    chosen = run_threshold(
+        bundle, [given.data], bundle, metric="iou", split=f"{parts.path}:val", images=given.images,
+        fallback=given.start.spec if few else None,
+    )  # fmt: skip
+    found = "that of the start model" if few else "on whole images"
+    for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
+        print_plain(given.console, note)
+    if config.export.int8:
+        add_int8(config, bundle, int8, base=base, notify=partial(print_plain, given.console))
+
+
+def _compare(
+    given: _Given, trained: TrainReport, parts: SceneParts, notes: tuple[str, ...]
+) -> FinetuneReport:
+    """Compare the tuned model with the start model, on images that neither was trained on."""
+    bundle, folder = trained.best["best_iou"][2], given.run / "comparison"
+    held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
+    print_plain(given.console, f"comparing with the start model on {held_out}")
+    evaluation = run_evaluate(
+        [bundle, given.start_path], given.data, folder,
+        EvalOptions(split=held_out, baseline="2", images=given.images),
+    )  # fmt: skip
+    models = read_models(bundle).ready(), read_models(given.start_path).ready()
+    elsewhere = None
+    if given.replayed is not None:
+        elsewhere = compare_on_replay(given.replayed, given.labels, *models, given.images)
+    return FinetuneReport(
+        trained, evaluation, held_out, folder / "report.html", elsewhere,
+        (*notes, *evaluation.warnings), measure_forgetting(*models, given.data, seed=given.seed),
+    )  # fmt: skip
 
 
 def _half_curve(
