@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,17 @@ def test_what_is_wrong_is_said_and_nothing_is_trained(
     assert code == 2
     assert expected in json.loads(out)["error"]["message"]
     assert sorted(killed.iterdir()) == folders
+
+
+def test_a_search_without_its_storage_does_not_begin_anew_over_its_trials(
+    space: Path, killed: Path, tmp_path: Path
+) -> None:
+    kept = shutil.copytree(killed, tmp_path / "study")
+    (kept / "study.db").unlink()
+    code, out, _ = command("tune", space, "-o", kept, "--trials", 2, "--json")
+    assert code == 2
+    assert "holds runs of trials, but the study 'search'" in json.loads(out)["error"]["message"]
+    assert (kept / "trial_0000" / "metrics.csv").read_bytes()
 
 
 def test_data_that_is_not_there_is_said_before_the_first_trial(space: Path, tmp_path: Path) -> None:

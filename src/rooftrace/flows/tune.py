@@ -104,7 +104,8 @@ def run_tune(
     Raises:
         MissingExtraError: Optuna, PyTorch or a package that comes with them is not installed.
         ConfigError: The file, the space or the storage is wrong; the folder or the study belongs
-            to another search; or no trial has a value.
+            to another search; the storage has lost the trials of the folder; or no trial has a
+            value.
         DataError: The training data cannot be opened; or the storage fails.
         TrainError, ExportError: See `train.tune.trial` and `train.export_bundle`.
     """
@@ -125,7 +126,7 @@ def run_tune(
             hide_password,
             open_study,
         )
-        from rooftrace.train.tune.trial import TuningJob, folder_of, run_trials
+        from rooftrace.train.tune.trial import TuningJob, folder_name, folder_of, run_trials
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
@@ -147,6 +148,12 @@ def run_tune(
         keep=options.keep,
     )
     with open_study(tuning, storage, name) as study:
+        if not study.trials and (out / folder_name(0)).exists():
+            raise ConfigError(
+                f"{out} holds runs of trials, but the study {name!r} in {hide_password(storage)} "
+                "has none.",
+                remedy="Restore the storage from a copy, or choose another folder.",
+            )
         notes: list[str] = []
         if not finished(study):
             # A mistake in the data would fail every trial; it is reported before the first.
