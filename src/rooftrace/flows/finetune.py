@@ -22,7 +22,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Mis
 from rooftrace.core.text import minutes_text, plural, print_plain
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-from rooftrace.flows.labelled_predictions import training_labels
+from rooftrace.flows.labelled_predictions import labels_for
 from rooftrace.flows.learning_curve import images_needed
 from rooftrace.flows.replay import (
     REPLAY_SHARE,
@@ -331,7 +331,7 @@ def run_finetune(
     base = Path.cwd()
     model, data = _placed(model), data.absolute()
     start = read_start(model).bundle
-    labels = _labels(start, data)
+    labels = labels_for(data, start)
     data = data.model_copy(update={"labels": None})
     replayed = None if replay is None else ReplaySet.of(replay, run)
     if replayed is not None:
@@ -374,7 +374,7 @@ def run_finetune(
 
 @dataclass(frozen=True)
 class _Given:
-    """What a run is given, after all of it was checked.
+    """Data and settings of a run, after all of them were checked.
 
     Args:
         data: Labelled data, without the meaning of its labels.
@@ -386,7 +386,7 @@ class _Given:
         run: Folder of the run.
         part_file: Split file, which is written if none was given.
         seed: Seed of all random draws.
-        images: How images are read for the comparison.
+        images: Options with which images are read for the comparison.
         console: Console for progress; None prints nothing.
     """
 
@@ -518,23 +518,6 @@ def _half_curve(
     half_iou = result.trained.best["best_iou"][1]
     shutil.rmtree(folder, ignore_errors=True)
     return HalfCurve(len(ids), half_iou, trained.best["best_iou"][1])
-
-
-def _labels(bundle: ModelBundle, data: SourceConfig) -> LabelConfig:
-    """Return the meaning of the labels: the data's own, or that of the start model's training.
-
-    Raises:
-        ConfigError: The data has other classes than the start model.
-    """
-    labels = data.labels or training_labels(bundle)
-    if labels.classes != bundle.spec.classes:
-        raise ConfigError(
-            f"The classes of {data.path} are {', '.join(labels.classes)}, but those of the start "
-            f"model are {', '.join(bundle.spec.classes)}.",
-            remedy="Map them onto its classes, such as --set labels.values.building=1; or train "
-            "other classes with rooftrace train and model.start.",
-        )
-    return labels
 
 
 def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:

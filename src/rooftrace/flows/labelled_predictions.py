@@ -410,6 +410,24 @@ def training_labels(bundle: ModelBundle) -> LabelConfig:
         ) from error
 
 
+def labels_for(data: SourceConfig, start: ModelBundle) -> LabelConfig:
+    """Return the meaning of labels to tune a model on: the data's own, or that of its training.
+
+    Raises:
+        ConfigError: The data has other classes than the model.
+        BundleError: See `training_labels`.
+    """
+    labels = data.labels or training_labels(start)
+    if labels.classes != start.spec.classes:
+        raise ConfigError(
+            f"The classes of {data.path} are {', '.join(labels.classes)}, but those of the start "
+            f"model are {', '.join(start.spec.classes)}.",
+            remedy="Map them onto its classes, such as --set labels.values.building=1; or train "
+            "other classes with rooftrace train and model.start.",
+        )
+    return labels
+
+
 def labelled_instances(scene: Scene, truth: Mask, building_class: int) -> NDArray[np.int32]:
     """Return the (y, x) number of the labelled building at each pixel, from 1; 0 for none."""
     return building_instances(truth.data == building_class, label_instances(scene.label))

@@ -16,24 +16,28 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plural
 from rooftrace.flows.label_next import choose_next
-from rooftrace.flows.labelled_predictions import training_labels
+from rooftrace.flows.labelled_predictions import labels_for
 from rooftrace.flows.split import run_split
 from rooftrace.flows.train import locked_run
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import open_source
+from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import Split, read_split, write_split
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
+
+if TYPE_CHECKING:
+    from rooftrace.train.config import TrainConfig
 
 _TEST_SHARE = 0.35
 """Share of the images that every training is tested on."""
@@ -173,54 +177,17 @@ def compare_choices(
         ExportError: The folder cannot be written, or another command works in it.
     """
     try:
+        import rooftrace.train.loop  # noqa: F401  (used once the data is checked)
         from rooftrace.models.start import read_start
-        from rooftrace.train.finetune import finetune_config, samples_in_minutes
-        from rooftrace.train.loop import fit
     except ImportError as error:
         name = error.name or "torch"
         raise MissingExtraError.of("train", "rooftrace label next --compare", name) from error
 
-    start = read_start(model)
-    spec, labels = start.bundle.spec, data.labels or training_labels(start.bundle)
-    if labels.classes != spec.classes:
-        raise ConfigError(
-            f"The classes of {data.path} are {', '.join(labels.classes)}, but those of the model "
-            f"are {', '.join(spec.classes)}.",
-            remedy="Map them onto its classes, such as --set labels.values.building=1.",
-        )
+    start = read_start(model).bundle
+    labels = labels_for(data, start)
     data = data.model_copy(update={"labels": None})
-    scenes, numbers = open_source(data, labels), sorted(set(sizes))
-    if not len(scenes):
-        raise DataError(
-            f"{data.path} is read as {scenes.kind}: it has no label (images: "
-            f"{len(scenes.unlabelled)}), and a comparison is tested on labels.",
-            remedy="Give labelled data; to choose images to label, leave out --compare.",
-        )
-    bundle = None if model == "default" else Path(start.bundle.source)
-
-    def train(ids: Sequence[str], test: Sequence[str], seed: int, samples: int | None) -> (
-        tuple[float, int]
-    ):  # fmt: skip
-        """Return the IoU and the number of samples; without samples, only plan them."""
-        split = out / "parts.json"
-        write_split(split, Split(parts={"train": tuple(ids), "val": tuple(test)}))
-        settings = ["schedule.warmup_steps=5", "watch.panel=0"]
-        if samples is not None:
-            settings += ["epochs=1", f"samples_per_epoch={samples}"]
-        config = finetune_config(
-            model, spec, data, scenes.subset(ids), labels, split.absolute(), minutes=600,
-            seed=seed, overrides=settings,
-        )  # fmt: skip
-        if samples is None:
-            return 0.0, samples_in_minutes(config, Path.cwd(), minutes)
-        found: list[float] = []
-        run = out / "run"
-        shutil.rmtree(run, ignore_errors=True)
-        run.mkdir()
-        fit(config, run, base=Path.cwd(), on_epoch=lambda _, row: found.append(row["val_iou"]))
-        shutil.rmtree(run)
-        return found[-1], samples
-
+    scenes, numbers = open_labelled(data, labels), sorted(set(sizes))
+    trainings = _Trainings(data, labels, scenes, model, start, out)
     with locked_run(out):
         # The test images, the orders and the number of samples stay the same when it continues.
         pool, test = _divided(data, labels, scenes, out, numbers)
@@ -229,10 +196,11 @@ def compare_choices(
         plan = _plan(out, given)
         if plan.get("asked", 0) < numbers[-1]:
             # A longer list of chosen images begins with the shorter one.
+            bundle = None if model == "default" else Path(start.source)
             plan[_CHOSEN] = _chosen(scenes.subset(pool), numbers[-1], bundle, images)
             plan["asked"] = numbers[-1]
             if "samples" not in plan:
-                plan["samples"] = train(pool[: numbers[-1]], test, 0, None)[1]
+                plan["samples"] = trainings.samples_in(minutes, pool[: numbers[-1]], test)
             write_json(out / _PLAN, plan)
         chosen, samples = plan[_CHOSEN], plan["samples"]
         notes = []
@@ -247,7 +215,7 @@ def compare_choices(
                     if kept.exists():
                         iou = float(json.loads(kept.read_bytes())["iou"])
                     else:
-                        iou, _ = train(order[:number], test, seed, samples)
+                        iou = trainings.iou(order[:number], test, seed, samples)
                         kept.parent.mkdir(exist_ok=True)
                         write_json(kept, {"iou": iou})
                     points.append(CurvePoint(rule, number, seed, round(iou, 6)))
@@ -256,6 +224,59 @@ def compare_choices(
         _write(out, report)
         (out / "parts.json").unlink(missing_ok=True)
     return report
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """The trainings of a comparison, which differ in images and seed only.
+
+    Args:
+        data: Labelled images.
+        labels: Meaning of their labels.
+        scenes: The images, opened.
+        model: Model to start from.
+        start: The same, read.
+        out: Folder of the comparison.
+    """
+
+    data: SourceConfig
+    labels: LabelConfig
+    scenes: SceneSet
+    model: str
+    start: ModelBundle
+    out: Path
+
+    def samples_in(self, minutes: float, ids: Sequence[str], test: Sequence[str]) -> int:
+        """Return the number of samples that a training takes in some minutes on this machine."""
+        from rooftrace.train.finetune import samples_in_minutes
+
+        return samples_in_minutes(self._config(ids, test, seed=0), Path.cwd(), minutes)
+
+    def iou(self, ids: Sequence[str], test: Sequence[str], seed: int, samples: int) -> float:
+        """Train on some images, and return the IoU of the last weights on others."""
+        from rooftrace.train.loop import fit
+
+        found: list[float] = []
+        run = self.out / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir()
+        config = self._config(ids, test, seed, "epochs=1", f"samples_per_epoch={samples}")
+        fit(config, run, base=Path.cwd(), on_epoch=lambda _, row: found.append(row["val_iou"]))
+        shutil.rmtree(run)
+        return found[-1]
+
+    def _config(
+        self, ids: Sequence[str], test: Sequence[str], seed: int, *settings: str
+    ) -> TrainConfig:
+        from rooftrace.train.finetune import finetune_config
+
+        split = self.out / "parts.json"
+        write_split(split, Split(parts={"train": tuple(ids), "val": tuple(test)}))
+        return finetune_config(
+            self.model, self.start.spec, self.data, self.scenes.subset(ids), self.labels,
+            split.absolute(), minutes=600, seed=seed,
+            overrides=["schedule.warmup_steps=5", "watch.panel=0", *settings],
+        )  # fmt: skip
 
 
 def _divided(
