@@ -25,7 +25,7 @@ from rooftrace.engines.base import (
 )
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
+from rooftrace.models.exported import refuse_cycles, refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
 
@@ -246,6 +246,7 @@ class OpenVinoEngine:
             if len(self._parts) == 1:
                 refuse_external_data(self._parts[0], self._source)
                 refuse_missing_inputs(self._parts[0], self._source)
+                refuse_cycles(self._parts[0], self._source)
                 return self._chosen(_core().read_model(self._parts[0]))
             weights = np.frombuffer(self._parts[1], dtype=np.uint8)
             tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)

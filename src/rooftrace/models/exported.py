@@ -25,6 +25,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from html import unescape
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -55,6 +56,7 @@ __all__ = [
     "exported_files",
     "part_names",
     "read_model",
+    "refuse_cycles",
     "refuse_external_data",
     "refuse_missing_inputs",
     "with_metadata",
@@ -338,7 +340,7 @@ _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _FUNCTION_NODE = 7
-_NODE_INPUT, _NODE_OPERATOR = 1, 4
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
 _NODE_ATTRIBUTE = 5
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
@@ -409,6 +411,27 @@ def refuse_missing_inputs(graph: bytes, source: str) -> None:
             )
 
 
+def refuse_cycles(graph: bytes, source: str) -> None:
+    """Raise BundleError if nodes of an ONNX graph need each other; OpenVINO would read for ever."""
+    for nodes in _bodies(memoryview(graph), "model"):
+        makers: dict[bytes, list[int]] = {}
+        for number, node in enumerate(nodes):
+            for name in _names(node, _NODE_OUTPUT):
+                makers.setdefault(name, []).append(number)
+        needed = {
+            number: [one for name in _names(node, _NODE_INPUT) for one in makers.get(name, ())]
+            for number, node in enumerate(nodes)
+        }
+        try:
+            TopologicalSorter(needed).prepare()
+        except CycleError as error:
+            raise BundleError(
+                f"The graph in {source} has a cycle of {plural(len(set(error.args[1])), 'node')}; "
+                "expected nodes of which none needs its own output.",
+                remedy="Get the bundle again from where it was trained.",
+            ) from error
+
+
 def with_metadata(graph: bytes, key: str, value: str) -> bytes:
     """Return the graph with a further entry in its `metadata_props`, at the end of the file."""
     entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, value.encode())
@@ -471,6 +494,20 @@ def _nodes(message: memoryview, kind: str) -> Iterator[memoryview]:
             if below[field] == "node":
                 yield value
             yield from _nodes(value, below[field])
+
+
+def _bodies(message: memoryview, kind: str) -> Iterator[list[memoryview]]:
+    """Yield the nodes of each graph and function of a model, and of the graphs in nodes."""
+    below = _BELOW.get(kind, {})
+    found = [(below[field], value) for field, value in _fields(message) if field in below]
+    yield [value for what, value in found if what == "node"]
+    for what, value in found:
+        yield from _bodies(value, what)
+
+
+def _names(node: memoryview, field: int) -> set[bytes]:
+    """Return the names of inputs or outputs; an empty one stands for what is left out."""
+    return {bytes(value) for number, value in _fields(node) if number == field} - {b""}
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

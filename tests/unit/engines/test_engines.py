@@ -18,7 +18,7 @@ from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
-from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
+from rooftrace.models.exported import refuse_cycles, refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
 
@@ -286,8 +286,32 @@ def test_a_node_without_its_inputs_is_refused(operator: str, inputs: list[str], 
             OpenVinoEngine(spec, [model.SerializeToString()], "fp32", "a.rooftrace")
 
 
+def test_nodes_that_need_each_other_are_refused() -> None:
+    """OpenVINO never ends to read such a graph; nodes in the wrong order are read."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(n, kind, [1, 3, 8, 8]) for n in ("image", "y")]
+
+    def graph(*links: str) -> list[bytes]:
+        nodes = [helper.make_node("Relu", [start], [end]) for start, end in links]
+        inner = helper.make_graph(nodes, "inner", [], [ends[1]])
+        branch = helper.make_node("If", ["image"], ["y"], then_branch=inner)
+        models = [helper.make_graph(one, "g", ends[:1], ends[1:]) for one in (nodes, [branch])]
+        return [helper.make_model(one).SerializeToString() for one in models]
+
+    for model in graph("ay", "xa"):
+        refuse_cycles(model, "a.rooftrace")
+    for links in (["yy"], ["by", "ab", "ya"]):
+        for model in graph("xz", *links):
+            with pytest.raises(BundleError, match=f"a cycle of {len(links)} node"):
+                refuse_cycles(model, "a.rooftrace")
+    with pytest.raises(BundleError, match="a cycle of 3 nodes"):
+        OpenVinoEngine(tiny_bundle().spec, [model], "fp32", "a.rooftrace")
+
+
 def test_a_node_with_its_inputs_is_read() -> None:
     refuse_missing_inputs(tiny_bundle().parts[GRAPH_NAME], "tiny")
+    refuse_cycles(tiny_bundle().parts[GRAPH_NAME], "tiny")
 
 
 def test_cuda_gets_its_libraries_and_exact_fp32(
