@@ -147,6 +147,9 @@ class OpenVinoEngine:
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
+        if len(self._parts) == 1:
+            for refuse in (refuse_external_data, refuse_missing_inputs, refuse_cycles):
+                refuse(self._parts[0], source)
         self._check(self._read())
 
     @classmethod
@@ -244,9 +247,6 @@ class OpenVinoEngine:
 
         try:
             if len(self._parts) == 1:
-                refuse_external_data(self._parts[0], self._source)
-                refuse_missing_inputs(self._parts[0], self._source)
-                refuse_cycles(self._parts[0], self._source)
                 return self._chosen(_core().read_model(self._parts[0]))
             weights = np.frombuffer(self._parts[1], dtype=np.uint8)
             tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
