@@ -67,7 +67,7 @@ def test_the_page(page: Any, serve_app: Callable[[Any], str], tmp_path: Path) ->
     service = Service(predictor())
     page.goto(serve_app(create_server(service)))
     page.set_input_files("#rt-files input[type=file]", [tmp_path / name for name in names])
-    page.wait_for_selector("text=3 of 3 images are done")
+    page.wait_for_selector("text=2 of 3 images are done; 1 failed")
     assert page.locator("#rt-table >> text=onerror").count() > 0
     is_clean(page)
     page.get_by_role("tab", name="Model").click()

@@ -248,7 +248,8 @@ class ProblemError(Exception):
             return HTMLResponse(escape_surrogates(page), self._body["status"], headers)
         body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
         # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
-        return Response(json.dumps(body), body["status"], self._headers, PROBLEM_MEDIA_TYPE)
+        text = json.dumps(body, separators=(",", ":"))
+        return Response(text, body["status"], self._headers, PROBLEM_MEDIA_TYPE)
 
 
 def problem_page(name: str, detail: str = "", remedy: str = "") -> str:
