@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from itertools import pairwise
 from operator import add
 from pathlib import Path
@@ -63,7 +63,12 @@ def shifted_scene(number: int, shift: Shift, side_px: int = 256, gsd_m: float = 
 
 
 def open_shifted(shift: Shift) -> Callable[[SceneEntry], Scene]:
-    return lambda entry: shifted_scene(int(entry.id), shift)
+    # On a slow machine an audit sends it to other processes.
+    return partial(_open_shifted, shift)
+
+
+def _open_shifted(shift: Shift, entry: SceneEntry) -> Scene:
+    return shifted_scene(int(entry.id), shift)
 
 
 def set_of(count: int, open_scene: Callable[[SceneEntry], Scene]) -> SceneSet:
