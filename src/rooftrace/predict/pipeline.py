@@ -31,7 +31,7 @@ from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.resample import Resampler
 from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, TileStats
-from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, CheckpointThread
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
 
@@ -666,7 +666,7 @@ def _finished(
 
     The checkpoint of a block is written while the next block is finished.
     """
-    with _CheckpointThread() as checkpoints:
+    with CheckpointThread() as checkpoints:
         for end in ends:
             scene = end.reader.scene
             if end.number is None:
@@ -677,39 +677,8 @@ def _finished(
             elif not scene.is_stopped:
                 finished = end.reader.finish(end)
                 if end.checkpoint is None:
-                    checkpoints.save(scene, end.number, finished)
+                    checkpoints.wait()
+                    if scene.checkpoints is not None and not scene.is_stopped:
+                        checkpoints.save(scene.checkpoints, end.number, finished, scene.fail)
                 if not scene.is_stopped:
                     yield scene, finished.block
-
-
-class _CheckpointThread:
-    """Thread that writes checkpoints, one at a time; an error stops the scene."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._last: tuple[SceneBlocks, Future[None]] | None = None
-
-    def __enter__(self) -> _CheckpointThread:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def save(self, scene: SceneBlocks, number: int, finished: Checkpoint) -> None:
-        """Begin to write a checkpoint, after the one before is written."""
-        self.wait()
-        if scene.checkpoints is None or scene.is_stopped:
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "checkpoint")
-        self._last = scene, self._pool.submit(scene.checkpoints.save, number, finished)
-
-    def wait(self) -> None:
-        """Wait until the last checkpoint is written."""
-        if self._last is not None:
-            (scene, written), self._last = self._last, None
-            try:
-                written.result()
-            except RooftraceError as error:
-                scene.fail(error)
