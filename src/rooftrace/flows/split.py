@@ -19,6 +19,7 @@ from rooftrace.audit.duplicates import (
     thumbnail_of,
 )
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
@@ -205,7 +206,7 @@ def _to_divide(source: SceneSet, stratify: bool) -> tuple[SceneSet, list[str]]:
             notes.append("No image has a label: the parts are not stratified by built-up share.")
         return source.only_unlabelled(), notes
     if left_out := len(source.unlabelled):
-        notes.append(f"{left_out} images without a label are in no part.")
+        notes.append(f"In no part: {plural(left_out, 'image')} without a label.")
     return source, notes
 
 

@@ -71,7 +71,8 @@ class _ReadSummary:
             )
         if self.thin:
             shown = list_first(self.thin, _LISTED)
-            yield f"{len(self.thin)} polygons with fewer than three corners are left out: {shown}."
+            count = plural(len(self.thin), "polygon")
+            yield f"Left out: {count} with fewer than three corners: {shown}."
 
 
 def _recognises(path: Path) -> bool:

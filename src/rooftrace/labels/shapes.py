@@ -21,6 +21,7 @@ from pyproj import CRS
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowLabel
@@ -346,9 +347,8 @@ def _load(file: LayerFile) -> ShapeLayer:
             f"{layer.repaired} of {count} outlines in {file.path} were invalid and are repaired."
         )
     if layer.without_outline:
-        notes.append(
-            f"{layer.without_outline} features in {file.path} have no outline and are left out."
-        )
+        left_out = plural(layer.without_outline, "feature")
+        notes.append(f"Left out: {left_out} without an outline in {file.path}.")
     return ShapeLayer(layer.geometry[order], classes[order], scenes[order], layer.crs, tuple(notes))
 
 

@@ -93,7 +93,7 @@ def write_tiles(
     exact = [g for g in extents if g.tile is not None and g.tile.zoom == zoom]
     if exact and len(exact) < len(extents) and all(g.tile is not None for g in extents):
         others = len(extents) - len(exact)
-        notes.append(f"{others} scenes are tiles of other zooms than {zoom}, and are left out.")
+        notes.append(f"Left out: {plural(others, 'scene')} of other zooms than {zoom}.")
         extents = exact
     extents.sort(key=lambda g: (g.tile is None or g.tile.zoom != zoom, abs(g.zoom - zoom)))
     plan = _plan(extents, zoom)

@@ -356,7 +356,7 @@ def test_polygons_without_an_area_are_left_out_with_a_note(folder: Path) -> None
     source = read(save(folder, raw))
     assert only_mask(source).data.any()
     assert source.notes == (
-        "1 polygons with fewer than three corners are left out: annotations[0] (id 10).",
+        "Left out: 1 polygon with fewer than three corners: annotations[0] (id 10).",
     )
 
 

@@ -323,7 +323,7 @@ class TestOrder:
     def test_an_empty_table_needs_no_order(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png")
         source = read(write_table(tmp_path, "name,path,rle", ["a,a.png,-1"]))
-        assert source.notes == (f"All 1 masks of {tmp_path / 't.csv'} are empty.",)
+        assert source.notes == (f"Every mask of {tmp_path / 't.csv'} is empty (1 mask).",)
         assert not masks_of(source)["a"].any()
 
 
@@ -376,7 +376,8 @@ class TestKind:
         assert "a,in/images/a.png,3 2 11 2" in (tmp_path / "t.csv").read_text()
         notes = " ".join(written.notes)
         for part in (
-            "1 masks have unknown pixels", "(0.5) must be given again", "nodata rule of the images",
+            "Unknown pixels become background in a table: 1 mask.",
+            "(0.5) must be given again", "nodata rule of the images",
             "order = column", "Only the class house is written",
         ):  # fmt: skip
             assert part in notes

@@ -289,7 +289,7 @@ def test_tiles_are_copied_as_they_are(place: Path, tmp_path: Path) -> None:
     source = open_source(SourceConfig(path=str(place)))
     written = TILES.write(source, tmp_path / "out", WriteOptions(), None)
     assert written.scenes == 2
-    assert any("1 scenes are tiles of other zooms" in note for note in written.notes)
+    assert any("Left out: 1 scene of other zooms" in note for note in written.notes)
     for tile in children(HOME)[:2]:
         copy = tmp_path / "out" / "images" / f"{tile}.png"
         original = place / "images" / f"OAM-{tile.col}-{tile.row}-{tile.zoom}.png"

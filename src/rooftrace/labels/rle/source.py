@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Mask, Progress, RasterSource, Window
 from rooftrace.io.files import is_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -174,7 +175,7 @@ def write_rle(
     RleTable(columns, tuple(rows), name=str(out)).write(out)
     notes = []
     if unknown:
-        notes.append(f"{unknown} masks have unknown pixels, which are background in a table.")
+        notes.append(f"Unknown pixels become background in a table: {plural(unknown, 'mask')}.")
     notes += (*lost_gsd_note(gsds_m), *files.notes)
     if options.images == "refer" and columns.path is None:
         notes.append("The table has no paths: when reading it, give the folder of its images.")
@@ -262,7 +263,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         notes.append(f"{path}: unused columns: {', '.join(table.columns.extra)}.")
     drawn = [entry for entry in entries if not all(is_empty(text) for _, text in entry.key)]
     if entries and not drawn:
-        notes.append(f"All {len(entries)} masks of {path} are empty.")
+        notes.append(f"Every mask of {path} is empty ({plural(len(entries), 'mask')}).")
     order: Order = config.order or "row"
     read_label = partial(_label_of, class_index=labels.building_class)
     if config.order is None and drawn:

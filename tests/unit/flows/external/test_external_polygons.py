@@ -148,7 +148,7 @@ def test_rings_that_cross_leave_no_slivers(truth: Path, tmp_path: Path) -> None:
     report = judged(tmp_path / "p.gpkg", truth)
     assert report.built_up is not None
     assert report.built_up.to_json()["predicted"] == report.objects.matched == 1
-    assert any("1 outlines" in note and "repaired" in note for note in report.notes)
+    assert any("Repaired: 1 invalid outline" in note for note in report.notes)
 
 
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.flows.evaluate.external.files import PredictionFiles, match_scene_names, plain_name
 from rooftrace.io.raster import open_raster
@@ -298,7 +299,7 @@ def _polygons(
         building_class=labels.building_class,
         entries=select(entries, config.part),
         open_scene=_OpenDrawn(config.gsd_m if found is not None else None, file),
-        reading=f"{len(layer)} footprints in {layer.crs.name}, without images",
+        reading=f"{plural(len(layer), 'footprint')} in {layer.crs.name}, without images",
         notes=(*layer.notes, *notes),
     )
 

@@ -21,6 +21,7 @@ from rooftrace.core.errors import (
     LabelError,
     LayoutError,
 )
+from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
@@ -562,9 +563,8 @@ def _load(
         layer = file.read(fields)
         geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
         if layer.repaired:
-            notes.append(
-                f"{layer.repaired} outlines in {path} were invalid and have been repaired."
-            )
+            repaired = plural(layer.repaired, "invalid outline")
+            notes.append(f"Repaired: {repaired} in {path}.")
     else:
         geometry, said, values = file.columns(fields)
         crs = None

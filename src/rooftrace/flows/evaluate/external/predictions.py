@@ -79,14 +79,14 @@ class _NoteCollector:
         if self.resampled:
             scenes = listed(list(self.resampled))
             notes.append(
-                f"{name}: {len(self.resampled):,} scenes were predicted on another grid, and each "
-                f"pixel takes the nearest value (probabilities: the mean): {scenes}."
+                f"{name}: {plural(len(self.resampled), 'scene')} predicted on another grid, where "
+                f"each pixel takes the nearest value (probabilities: the mean): {scenes}."
             )
         if self.uncovered:
             worst = max(self.uncovered, key=self.uncovered.__getitem__)
             share = self.uncovered[worst]
             notes.append(
-                f"{name}: {len(self.uncovered):,} scenes are only partly predicted (most is "
+                f"{name}: {plural(len(self.uncovered), 'scene')} only partly predicted (most is "
                 f"missing in {worst}: {share:.1%}); missing pixels count as background."
             )
         return notes
