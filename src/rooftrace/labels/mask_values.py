@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
-from rooftrace.core.text import size_text
+from rooftrace.core.text import plural, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, Window
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
@@ -173,7 +173,7 @@ class LabelRule:
             allowed = f"0 to {len(self.classes) - 1}"
         shown = ", ".join(str(value) for value in invalid[:_LISTED])
         return LabelError(
-            f"The mask {name} contains {len(invalid)} values that are not classes "
+            f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
             f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
             f"expected {allowed} for the classes {', '.join(self.classes)}.",
             remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF), give a palette or "
@@ -185,8 +185,8 @@ class LabelRule:
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         if len(data) != 3 or data.dtype != np.uint8:
             raise LabelError(
-                f"The mask {name} has {len(data)} bands of {data.dtype}; a palette is given, so "
-                "8-bit RGB was expected.",
+                f"The mask {name} has {plural(len(data), 'band')} of {data.dtype}; a palette is "
+                "given, so 8-bit RGB was expected.",
                 remedy="Remove the palette from the configuration if the masks hold class indices.",
             )
         assert self.palette is not None
