@@ -286,7 +286,7 @@ def test_a_window_without_buildings_knows_that_255_means_unknown(tmp_path: Path)
     tagged = label(geotiff(tmp_path / "tagged.tif", array, 255), BINARY, array.shape).read(window)
     np.testing.assert_array_equal(tagged.valid, array[:10] != 255)
     assert not tagged.data.any()
-    with pytest.raises(LabelError, match=r"values not of a class \(255\)"):
+    with pytest.raises(LabelError, match=r"value not of a class \(255\)"):
         label(geotiff(tmp_path / "plain.tif", array), BINARY, array.shape).read(window)
 
 
