@@ -397,7 +397,7 @@ _SHOWN = 10
 """Number of values or colours that a finding lists."""
 
 _SIZE = "but its image"
-_VALUES = "that are not classes"
+_VALUES = "not of a class"
 """Words in the errors of `labels.mask_values` that identify the cause; a test compares both."""
 
 

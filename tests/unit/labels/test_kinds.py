@@ -121,7 +121,7 @@ def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
     labels = LabelConfig(classes=("other", "house"), building="house", values={"house": 7})
     (other,) = open_source(SourceConfig(path=str(tmp_path / "data"), labels=labels))
     assert other.label is not None
-    with pytest.raises(LabelError, match="values? not of a class"):
+    with pytest.raises(LabelError, match=r"values? not of a class"):
         other.label.read()
     # The classes of a run must be those of the card; how they are written may differ.
     same = LabelConfig(classes=("other", "house"), building="house")
