@@ -257,7 +257,12 @@ class SceneOutputs:
         Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
         """
         self._found = found = self._stack.enter_context(assembler.finish(self._refine))
-        with Prefetcher(self._drawn(found.chunks(_CHUNK)), 1, "footprints") as chunks:
+        drawn = self._drawn(found.chunks(_CHUNK))
+        if len(found) <= _CHUNK:
+            # Starting a thread takes longer than the one chunk of a small image.
+            yield from drawn
+            return
+        with Prefetcher(drawn, 1, "footprints") as chunks:
             yield from chunks
 
     def _drawn(self, chunks: Iterator[Footprints]) -> Iterator[Footprints]:
