@@ -102,6 +102,33 @@ program._Interruption().run(command)
 """
 
 
+KEEPS_AN_OBJECT = """
+import sys
+import rooftrace.__main__ as program
+
+class Kept:
+    def __del__(self):
+        print("freed", flush=True)
+
+kept = Kept()
+
+def command():
+    print("done")
+    sys.exit(3)
+
+program._Interruption().run(command)
+"""
+
+
+def test_a_command_ends_with_its_exit_code_and_frees_no_objects() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPS_AN_OBJECT],
+        stdout=subprocess.PIPE, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "done\n")
+
+
 @pytest.mark.parametrize("program", [WAITS_FOR_EVER, IN_A_DESTRUCTOR])
 def test_ctrl_c_ends_a_command_whose_library_does_not_let_it_end(program: str) -> None:
     """A lock is never released, or Python drops the exception in a destructor."""

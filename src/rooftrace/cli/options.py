@@ -261,9 +261,11 @@ def nodata_of(text: str | None) -> NodataRule | None:
     Raises:
         ConfigError: The text is neither a value nor a colour.
     """
+    if text is None:
+        return None
     from rooftrace.labels.config import nodata_rule
 
-    return None if text is None else nodata_rule(parse_nodata(text))
+    return nodata_rule(parse_nodata(text))
 
 
 def provenance_of_options(imagery_date: str | None, source: str | None) -> ResultProvenance | None:

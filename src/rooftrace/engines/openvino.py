@@ -150,7 +150,10 @@ class OpenVinoEngine:
         if len(self._parts) == 1:
             for refuse in (refuse_external_data, refuse_missing_inputs, refuse_cycles):
                 refuse(self._parts[0], source)
-        self._check(self._read())
+        model = self._read()
+        self._check(model)
+        # The first network is compiled from it, which changes it; later ones read the parts again.
+        self._unused = [model]
 
     @classmethod
     def from_bundle(
@@ -311,7 +314,8 @@ class OpenVinoEngine:
         from openvino.preprocess import PrePostProcessor
 
         try:
-            steps = PrePostProcessor(self._read())
+            # The list is shared with copies, and the caller holds the lock.
+            steps = PrePostProcessor(self._unused.pop() if self._unused else self._read())
             steps.input().tensor().set_element_type(_element_type(self._dtype))
             model = steps.build()
             if wanted == "features":

@@ -33,6 +33,7 @@ from rooftrace.labels.image_files import (
     images_in,
     images_under,
     is_image_file,
+    matches_glob,
     write_image,
 )
 from rooftrace.labels.mask_values import LabelFile, LabelRule
@@ -43,7 +44,6 @@ from rooftrace.labels.source import (
     WriteOptions,
     WriteResult,
     lost_gsd_note,
-    matches_glob,
 )
 
 T = TypeVar("T")

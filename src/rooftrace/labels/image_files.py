@@ -6,7 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
@@ -16,8 +18,10 @@ from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote_raster import open_image
-from rooftrace.labels.config import SourceConfig, nodata_rule
-from rooftrace.labels.source import SceneEntry, WriteOptions, matches_glob
+
+if TYPE_CHECKING:
+    from rooftrace.labels.config import SourceConfig
+    from rooftrace.labels.source import SceneEntry, WriteOptions
 
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
@@ -43,6 +47,11 @@ def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
             and is_image_file(path)
         ):
             yield path
+
+
+def matches_glob(path: Path, glob: Sequence[str]) -> bool:
+    """Return whether a file name matches one of the patterns; True without patterns."""
+    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
 
 
 def is_image_file(path: Path) -> bool:
@@ -223,6 +232,8 @@ class SceneOpener:
         key_is_tile: bool = False,
     ) -> SceneOpener:
         """Return an opener with the nodata rule and metres per pixel of a configuration."""
+        from rooftrace.labels.config import nodata_rule
+
         return cls(read_label, nodata_rule(config.nodata), config.gsd_m, key_is_tile)
 
     def __call__(self, entry: SceneEntry) -> Scene:
@@ -235,6 +246,8 @@ class SceneOpener:
 
 def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
     """Return entries for images; ids are paths below `top`, without suffix if still unique."""
+    from rooftrace.labels.source import SceneEntry
+
     names = [path.relative_to(top).with_suffix("").as_posix() for path in files]
     if len(set(names)) < len(names):
         names = [path.relative_to(top).as_posix() for path in files]

@@ -34,7 +34,7 @@ from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import is_named_as_image
+from rooftrace.labels.image_files import is_named_as_image, matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.slippy_tiles import TILES
@@ -44,7 +44,6 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     filter_by_built_up,
-    matches_glob,
 )
 
 KINDS: Registry[SourceKind] = Registry("kind of data")

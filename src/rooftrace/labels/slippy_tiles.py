@@ -41,7 +41,7 @@ from rooftrace.labels.footprints import (
     scene_crs,
     vector_files,
 )
-from rooftrace.labels.image_files import is_image_file
+from rooftrace.labels.image_files import is_image_file, matches_glob
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
 from rooftrace.labels.source import (
     SceneEntry,
@@ -49,7 +49,6 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
-    matches_glob,
 )
 
 _TILE_PX = 256

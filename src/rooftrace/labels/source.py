@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -66,11 +65,6 @@ class SceneEntry:
             # A chip, whose key is the entry of its scene and a window.
             return self.key[0].files
         return tuple(part for part in (self.image, self.key) if isinstance(part, Path))
-
-
-def matches_glob(path: Path, glob: Sequence[str]) -> bool:
-    """Return whether a file name matches one of the patterns; True without patterns."""
-    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
 
 
 @dataclass(frozen=True)

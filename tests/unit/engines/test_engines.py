@@ -71,6 +71,22 @@ def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+def test_the_graph_that_was_checked_is_compiled_first(
+    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read = OpenVinoEngine._read
+    monkeypatch.setattr(OpenVinoEngine, "_read", lambda self: reads.append(1) or read(self))
+    engine = load_engine(BUNDLE)
+    assert isinstance(engine, OpenVinoEngine)
+    first = engine.run(pixels)
+    assert len(reads) == 1
+    engine.run(pixels[..., :32, :32])
+    assert len(reads) == 2
+    engine.release()
+    np.testing.assert_array_equal(engine.run(pixels), first)
+
+
 def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each shape has a network, whose weights and kernels count even where its input is small."""
     engine = load_engine(BUNDLE)

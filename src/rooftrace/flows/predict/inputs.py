@@ -30,7 +30,6 @@ from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.folders import find_pairs
 from rooftrace.labels.image_files import (
     has_images_under,
     image_name,
@@ -39,7 +38,6 @@ from rooftrace.labels.image_files import (
     is_named_as_image,
     is_sidecar,
 )
-from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 from rooftrace.predict.plan import RESULT_FILES
 
 __all__ = [
@@ -434,6 +432,9 @@ def _names_beside(files: Iterable[Path]) -> dict[Path, FolderNames]:
 
 def _no_images(given: str) -> RooftraceError:
     """Return the error for a catalogue, or for a folder whose images are all in subfolders."""
+    # Imported only here: the modules of labels take a twentieth of a command on one tile.
+    from rooftrace.labels.folders import find_pairs
+
     path = Path(given)
     pairs = find_pairs(path) if path.is_dir() else ()
     if pairs:
@@ -472,6 +473,8 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
     # A folder of zoom levels holds the tiles of a map, each of which is an image by itself.
     if not all(one.name.isdecimal() for one in folders):
         return None, []
+    from rooftrace.labels.slippy_tiles import find_tiles
+
     tiles = {} if any(map(is_image_file, others)) else find_tiles(path).paths
     if not tiles:
         raise DataError(
@@ -554,6 +557,8 @@ def _service(
 def _mosaics(
     inputs: Sequence[Path | str], zoom: int | None, nodata: NodataRule | None
 ) -> tuple[list[SceneInput], list[Path]]:
+    from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
+
     scenes: list[SceneInput] = []
     skipped: list[Path] = []
     for given in inputs:
