@@ -6,6 +6,7 @@ block was predicted, as far as its footprints depend on it alone.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,7 +31,7 @@ from rooftrace.vector.prepare import (
     VectorOptions,
     check_area,
 )
-from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
+from rooftrace.vector.resolve_overlaps import ComparedBatches, resolve_scene_overlaps
 from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import (
@@ -215,6 +216,8 @@ class FootprintAssembler:
         self._waiting = TracedPolygons.none()
         self._spill = SpillFile(folder)
         self._records = FootprintRecordBuffer()
+        # First record of each batch, and pairs of the records of one batch that overlap.
+        self._batches, self._overlapping = array("q"), array("q")
         self._made_px = dict.fromkeys(classes, 0)
         self._workers = workers
         self._threads: Threads | None = None
@@ -320,9 +323,12 @@ class FootprintAssembler:
             check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
         records = self._records.whole()
         buildings = records.class_id == self._building_class
+        batch = np.searchsorted(np.array(self._batches), np.arange(len(records)), side="right")
+        pairs = np.array(self._overlapping, np.int64).reshape(-1, 2).T
         records = resolve_scene_overlaps(
-            records, buildings, self._spill, self._maker.area_m2, self._workers
-        )
+            records, buildings, self._spill, self._maker.area_m2, self._workers,
+            compared=ComparedBatches(batch, pairs),
+        )  # fmt: skip
         if refine is not None:
             records = refine(records, buildings, self._spill, self._maker)
         if not self._has_score:
@@ -404,6 +410,8 @@ class FootprintAssembler:
     def _keep(self, made: Candidates) -> None:
         self._made_px[made.class_id] += made.area_px
         offset = int(self._spill.append_bytes([made.polygons])[0])
+        self._batches.append(len(self._records))
+        self._overlapping.frombytes((made.overlapping + len(self._records)).T.tobytes())
         self._records.append(made.records.shifted(offset))
 
 

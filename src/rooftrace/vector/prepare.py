@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 
 import numpy as np
 import shapely
@@ -18,9 +19,11 @@ from rooftrace.core.types import GeoGrid
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
+from rooftrace.vector.overlap_pairs import near_pairs, overlapping_pairs
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
 from rooftrace.vector.simplify import acceptable, simplify_staircase
+from rooftrace.vector.staircases import encode_staircases
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import Cores, WatershedOptions, separate_by_watershed
 
@@ -131,15 +134,17 @@ class Candidates:
 
     Args:
         records: Their records, with offsets from the first byte of `polygons`.
-        polygons: Their raw and proposed polygons, see `SpillFile.content`.
+        polygons: Their raw and proposed polygons, see `FootprintRecords.of_pairs`.
         class_id: Class index of all of them.
         area_px: Area of all regions, including those that were too small.
+        overlapping: (2, k) pairs of indices of buildings that overlap, see `overlapping_pairs`.
     """
 
     records: FootprintRecords
     polygons: bytes
     class_id: int
     area_px: int
+    overlapping: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +185,15 @@ class FootprintRecords:
     ) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
         """Write polygons (n,) and their replacements (n,) to a spill file.
 
+        The polygons are written by `encode_staircases`, the replacements as WKB.
+
         Returns:
             The fields `raw`, `proposed`, `stop` and `bounds` of their records.
         """
-        both = np.stack([raw, proposed], axis=1).ravel()
-        offsets = spill.append(both)
-        bounds = shapely.bounds(both).reshape(-1, 2, 4)
+        encoded: list[bytes] = shapely.to_wkb(proposed).tolist()
+        both = zip(encode_staircases(raw), encoded, strict=True)
+        offsets = spill.append_bytes([*chain.from_iterable(both)])
+        bounds = np.stack([shapely.bounds(raw), shapely.bounds(proposed)], axis=1)
         low, high = bounds[:, :, :2].min(axis=1), bounds[:, :, 2:].max(axis=1)
         outward = np.concatenate([_rounded(low, -np.inf), _rounded(high, np.inf)], axis=1)
         return offsets[:-1:2], offsets[1::2], offsets[2::2], outward
@@ -287,16 +295,18 @@ class OutlineMaker:
         # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (self.options.min_area_m2 or 0))
         spill = SpillFile(in_memory_bytes=sys.maxsize)
-        raw_at, proposed_at, stop, bounds = FootprintRecords.of_pairs(
-            large.polygons[kept], proposed[kept], spill
-        )
+        raw, proposed = large.polygons[kept], proposed[kept]
+        raw_at, proposed_at, stop, bounds = FootprintRecords.of_pairs(raw, proposed, spill)
+        overlapping = np.zeros((2, 0), np.int64)
+        if batch.is_building:
+            overlapping = overlapping_pairs(raw, proposed, near_pairs(bounds))
         count = len(stop)
         records = FootprintRecords(
             first[kept], np.full(count, batch.class_id, np.uint8), large.score[kept],
             self._divided(large, batch.regions)[kept], accepted[kept], area_m2[kept], bounds,
             raw_at, proposed_at, stop, np.zeros(count, np.bool_),
         )  # fmt: skip
-        return Candidates(records, spill.content(), batch.class_id, area_px)
+        return Candidates(records, spill.content(), batch.class_id, area_px, overlapping)
 
     def outline(self, raw: Polygons, *, is_building: bool) -> tuple[Polygons, Bools]:
         """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.

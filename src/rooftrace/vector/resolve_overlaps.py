@@ -20,12 +20,20 @@ from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
+from rooftrace.vector.overlap_pairs import near_pairs, overlapping_pairs
 from rooftrace.vector.prepare import FootprintRecords
 from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
+from rooftrace.vector.staircases import decode_staircases
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
-__all__ = ["OVERLAP_PX", "overlapping_boxes", "resolve_overlaps", "resolve_scene_overlaps"]
+__all__ = [
+    "OVERLAP_PX",
+    "ComparedBatches",
+    "overlapping_boxes",
+    "resolve_overlaps",
+    "resolve_scene_overlaps",
+]
 
 OVERLAP_PX = 1e-6
 """Maximum area in square pixels that two outlines may share, as left by rounding along a
@@ -266,10 +274,24 @@ def _cleaned(shape: Polygons) -> Polygons:
     return cleaned
 
 
-_FOOTPRINTS_AT_ONCE = 2000
-"""Number of footprints that a worker processes at once."""
+_BOXES_AT_ONCE = 1 << 14
+"""Number of bounding boxes that a worker compares at once."""
 
-_INTERIORS_MEET = "T********"
+_FOOTPRINTS_AT_ONCE = 2000
+"""Number of footprints, or of their pairs, that a worker processes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedBatches:
+    """Batches of footprints, each of which was compared in itself when it was made.
+
+    Args:
+        batch: (n,) batch of each footprint.
+        pairs: (2, k) all pairs of footprints of one batch that overlap.
+    """
+
+    batch: Ints
+    pairs: Ints
 
 
 def resolve_scene_overlaps(
@@ -279,6 +301,7 @@ def resolve_scene_overlaps(
     area_m2: Callable[[Polygons], Floats],
     workers: Workers | None = None,
     min_iou: float = MIN_IOU,
+    compared: ComparedBatches | None = None,
 ) -> FootprintRecords:
     """Return the records of a scene after overlaps between neighbours were resolved.
 
@@ -292,16 +315,24 @@ def resolve_scene_overlaps(
         area_m2: Function that returns the areas of polygons in pixels.
         workers: Workers that compare and separate the footprints; default: threads.
         min_iou: See `resolve_overlaps`.
+        compared: Batches that need no comparison in themselves; default: none.
     """
     number = np.flatnonzero(chosen)
     # In the order of their places: that of the records depends on the division into blocks, and
     # the last digits of a line between two footprints on which of them comes first.
     number = number[np.argsort(records.first[number], kind="stable")]
     own = records.of_numbers(number)
-    pairs = list(in_order(_overlapping, _parts(own, spill), workers))
-    if not any(one.size for one in pairs):
-        return records
+    batch, pairs = None, [np.zeros((2, 0), np.int64)]
+    if compared is not None:
+        place = np.zeros(len(records), np.int64)
+        place[number] = np.arange(len(number))
+        batch = compared.batch[number]
+        pairs.append(place[compared.pairs])
+    near = in_order(_near, _boxes(own, batch), workers)
+    pairs += in_order(_overlapping, _polygons(own, near, spill), workers)
     one, other = np.concatenate(pairs, axis=1)
+    if not len(one):
+        return records
     start, stop = records.proposed.copy(), records.stop.copy()
     accepted, area = records.accepted.copy(), records.area_m2.copy()
     groups = (
@@ -319,51 +350,68 @@ def resolve_scene_overlaps(
     return replace(records, proposed=start, stop=stop, accepted=accepted, area_m2=area)
 
 
-def _parts(
-    records: FootprintRecords, spill: SpillFile
-) -> Iterator[tuple[Ints, Ints, Ints, Polygons, Polygons]]:
-    """Yield footprints whose bounding boxes overlap, one part of the scene at a time.
+def _boxes(
+    records: FootprintRecords, batch: Ints | None
+) -> Iterator[tuple[Ints, NDArray[np.float32], int, Ints | None]]:
+    """Yield the arguments of `_near`, one part of the scene at a time.
 
     The parts run from top to bottom. Footprints that reach the next part are carried over to it.
-
-    Yields:
-        (n,) indices of footprints, (pairs,) first and second of each pair, and (n,) raw and
-        proposed polygons as WKB.
     """
     top, bottom = records.bounds[:, 1], records.bounds[:, 3]
     order = np.argsort(top, kind="stable")
     carried = order[:0]
-    for first in range(0, len(order), _FOOTPRINTS_AT_ONCE):
-        fresh = order[first : first + _FOOTPRINTS_AT_ONCE]
+    for first in range(0, len(order), _BOXES_AT_ONCE):
+        fresh = order[first : first + _BOXES_AT_ONCE]
         carried = carried[bottom[carried] > top[fresh[0]]]
         together = np.concatenate([carried, fresh])
-        one, other = _near(records.bounds[together])
-        # Two footprints that were both carried over have already been paired.
-        new = (other >= len(carried)) | (one >= len(carried))
-        used, pair = np.unique(np.stack([one[new], other[new]]), return_inverse=True)
-        yield (
-            together[used],
-            *pair.reshape(2, -1),
-            *_read(spill, records.of_numbers(together[used])),
-        )
+        own = None if batch is None else batch[together]
+        yield together, records.bounds[together], len(carried), own
         carried = together
 
 
-def _overlapping(number: Ints, a: Ints, b: Ints, raw_wkb: Polygons, proposed_wkb: Polygons) -> Ints:
-    """Return (2, pairs) of footprints of which one, raw or proposed, overlaps the other's
-    proposal.
+def _near(number: Ints, bounds: NDArray[np.float32], carried: int, batch: Ints | None) -> Ints:
+    """Return (2, k) pairs of footprints whose bounding boxes overlap and that are not compared.
+
+    Args:
+        number: (n,) numbers of the footprints.
+        bounds: (n, 4) their bounding boxes.
+        carried: Number of footprints at the beginning that have been paired with each other.
+        batch: (n,) batches whose footprints have been paired with each other; None if there are
+            none.
     """
-    raw, proposed = shapely.from_wkb(raw_wkb), shapely.from_wkb(proposed_wkb)
-    hit = _meet(proposed[a], proposed[b])
-    for mine, theirs in ((a, b), (b, a)):
-        todo = np.flatnonzero(~hit)
-        hit[todo] = _meet(raw[mine[todo]], proposed[theirs[todo]])
-    return np.stack([number[a[hit]], number[b[hit]]])
+    one, other = near_pairs(bounds)
+    new = other >= carried
+    if batch is not None:
+        new &= batch[one] != batch[other]
+    return np.stack([number[one[new]], number[other[new]]])
+
+
+def _polygons(
+    records: FootprintRecords, near: Iterator[Ints], spill: SpillFile
+) -> Iterator[tuple[Ints, Ints, Polygons, Polygons]]:
+    """Yield the arguments of `_overlapping`, some pairs at a time."""
+    for pairs in near:
+        for first in range(0, pairs.shape[1], _FOOTPRINTS_AT_ONCE):
+            part = pairs[:, first : first + _FOOTPRINTS_AT_ONCE]
+            used, pair = np.unique(part, return_inverse=True)
+            yield used, pair.reshape(2, -1), *_read(spill, records.of_numbers(used))
+
+
+def _overlapping(number: Ints, pairs: Ints, raw: Polygons, proposed_wkb: Polygons) -> Ints:
+    """Return (2, k) numbers of the footprints that overlap.
+
+    Args:
+        number: (n,) numbers of the footprints.
+        pairs: (2, m) pairs of indices to examine.
+        raw, proposed_wkb: (n,) encoded polygons, see `_read`.
+    """
+    found = overlapping_pairs(decode_staircases(raw), shapely.from_wkb(proposed_wkb), pairs)
+    return np.asarray(number[found], np.int64)
 
 
 def _resolved(
     group: Ints,
-    raw_wkb: Polygons,
+    raw_encoded: Polygons,
     proposed_wkb: Polygons,
     area_m2: Callable[[Polygons], Floats],
     min_iou: float,
@@ -374,7 +422,7 @@ def _resolved(
         (n,) their numbers, their outlines as WKB, (n,) True where it is that of the pixels, and
         (n,) areas.
     """
-    raw, proposed = shapely.from_wkb(raw_wkb), shapely.from_wkb(proposed_wkb)
+    raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
     resolved = resolve_overlaps(raw, proposed, min_iou=min_iou)
     changed = ~_same(resolved, proposed)
     outlines = resolved[changed]
@@ -382,23 +430,12 @@ def _resolved(
     return group[changed], encoded, _same(outlines, raw[changed]), area_m2(outlines)
 
 
-def _near(bounds: NDArray[np.float32]) -> tuple[Ints, Ints]:
-    """Return the pairs of bounding boxes that overlap, each once."""
-    boxes = np.asarray(shapely.box(*bounds.T.astype(np.float64)), np.object_)
-    one, other = shapely.STRtree(boxes).query(boxes)
-    return one[one < other], other[one < other]
-
-
 def _same(one: Polygons, other: Polygons) -> Bools:
     return np.asarray(shapely.equals_exact(one, other), np.bool_)
 
 
-def _meet(one: Polygons, other: Polygons) -> Bools:
-    return np.asarray(shapely.relate_pattern(one, other, _INTERIORS_MEET), np.bool_)
-
-
 def _read(spill: SpillFile, records: FootprintRecords) -> tuple[Polygons, Polygons]:
-    """Return the raw and the proposed polygons (n,) as WKB."""
+    """Return the raw polygons (n,) as `encode_staircases` makes them, and the proposed as WKB."""
     raw = spill.read_bytes(records.raw, records.proposed)
     return raw, spill.read_bytes(records.proposed, records.stop)
 

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 
 import cv2
 import numpy as np
@@ -12,10 +13,12 @@ from overlap import polygon_iou
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
+from rooftrace.vector.overlap_pairs import overlapping_pairs
 from rooftrace.vector.prepare import FootprintRecords
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import (
     OVERLAP_PX,
+    ComparedBatches,
     overlapping_boxes,
     resolve_overlaps,
     resolve_scene_overlaps,
@@ -106,7 +109,12 @@ def test_groups_are_resolved_independently(
         ).all()
 
 
-def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> dict[int, bytes]:
+def scene_outlines(
+    raw: np.ndarray,
+    proposed: np.ndarray,
+    order: np.ndarray,
+    compared: ComparedBatches | None = None,
+) -> dict[int, bytes]:
     """Return the outlines of a scene by their places, if its records come in this order."""
     count = len(order)
     with contextlib.closing(SpillFile()) as spill:
@@ -117,7 +125,7 @@ def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> 
             order, np.ones(count, np.uint8), np.ones(count, np.float32), flags, flags,
             np.zeros(count), bounds, raw_at, proposed_at, stop, flags,
         )  # fmt: skip
-        found = resolve_scene_overlaps(records, ~flags, spill, shapely.area)
+        found = resolve_scene_overlaps(records, ~flags, spill, shapely.area, compared=compared)
         polygons = spill.read(found.proposed, found.stop)
     return dict(zip(found.first.tolist(), shapely.to_wkb(polygons).tolist(), strict=True))
 
@@ -141,6 +149,35 @@ def test_outlines_of_a_scene_do_not_depend_on_the_order_of_its_records() -> None
         proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
         expected = scene_outlines(raw, proposed, places)
         assert scene_outlines(raw, proposed, places[::-1].copy()) == expected
+
+
+def test_footprints_of_a_batch_that_was_compared_are_not_compared_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = np.arange(12)
+    raw = np.array([box(20 * at, 0, 20 * at + 20, 25) for at in places], object)
+    order = places[::-1].copy()
+    batch = np.repeat([0, 1, 2], 4)
+    examined: list[int] = []
+    real = module.overlapping_pairs
+
+    def counted(raw: np.ndarray, proposed: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        examined.append(pairs.shape[1])
+        return real(raw, proposed, pairs)
+
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
+        pairs = np.array(list(itertools.combinations(places, 2))).T
+        found = overlapping_pairs(raw[order], proposed[order], pairs)
+        found = found[:, batch[found[0]] == batch[found[1]]]
+        expected = scene_outlines(raw, proposed, places)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "overlapping_pairs", counted)
+            again = scene_outlines(raw, proposed, order, ComparedBatches(batch, found))
+        assert again == expected
+    # Each batch has one neighbour in the row, except for the last.
+    assert sum(examined) == 10 * 2
 
 
 def test_rows_overlap_before() -> None:
