@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -76,7 +77,10 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         workers_of, options.repeat, lambda row: _run(scene, options, workers_of[row]), "run_s"
     )
     best = {name: min(made, key=lambda row: row["run_s"]) for name, made in runs.items()}
-    driver = measure_part(__file__, "driver", scene=scene, **given).report
+    small = measure_part(__file__, "scene", side=options.side // 2, **given).report["scene"]
+    driver = _per_block(
+        *(measure_part(__file__, "driver", scene=one, **given).report for one in (small, scene))
+    )
     calls = measure_part(__file__, "calls", payload_bytes=int(driver["part_bytes"])).report
     blocks = int(driver["blocks"])
     one = best[f"workers_{options.workers[0]}"]
@@ -121,11 +125,16 @@ def scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
 
 
 def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
-    """The driver's own work for a block: one process makes the blocks, and then only takes them."""
+    """The driver's own work: one process makes the blocks, and then takes them twice.
+
+    In the first round it makes the calls of workers, too. In the second they are answered at once
+    with the answers of the first, so that only the driver's time is left.
+    """
     import pickle
 
     from rooftrace.io.raster import open_raster
     from rooftrace.predict import pipeline
+    from rooftrace.predict.checkpoint import CheckpointStore
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
@@ -133,54 +142,79 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     predictor = load(model)
     source = open_raster(scene)
     out = Path(folder) / "cluster_driver"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     plan = plan_scene(source, predictor.bundle.spec, SceneOptions())
-    sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+    # Blocks of an earlier benchmark of the scene are not predicted again.
+    blocks = CheckpointStore(
+        Path(folder) / f"cluster_blocks_{Path(scene).stem}", {"scene": scene, "model": model}
+    )
     beside = _Beside()
-    outputs = SceneOutputs(plan, sink, workers=beside)
-    made, sent = 0.0, []
-    for block in pipeline.run(plan, predictor.engine):
-        began = time.thread_time()
-        sent.append(pickle.dumps(outputs.parts(block)))
-        made += time.thread_time() - began
-    count = len(sent)
-    answer: dict[str, Any] = {
-        "blocks": count,
-        "part_bytes": sum(map(len, sent)) / count,
-        "worker_parts_ms": rounded(1e3 * made / count),
-    }
-    with outputs:
-        began = cpu_s()
-        for one in sent:
-            # Packed by this program.
-            outputs.feed(pickle.loads(one))  # nosec B301
-        answer |= _costs("take", cpu_s() - began, beside, count)
-        began, cpu = time.perf_counter(), cpu_s()
-        outputs.finish()
-        answer["finish_wall_ms"] = rounded(1e3 * (time.perf_counter() - began) / count)
-        answer |= _costs("finish", cpu_s() - cpu, beside, count)
+    made = 0.0
+    sent: list[bytes] = []
+    answer: dict[str, Any] = {}
+    for turn in ("calls", "replay"):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+        outputs = SceneOutputs(plan, sink, workers=beside)
+        if not sent:
+            for block in pipeline.run(plan, predictor.engine, blocks):
+                began = time.thread_time()
+                sent.append(pickle.dumps(outputs.parts(block)))
+                made += time.thread_time() - began
+        count = len(sent)
+        with outputs:
+            say(f"{count} blocks: {turn}")
+            began = cpu_s()
+            for one in sent:
+                # Packed by this program.
+                outputs.feed(pickle.loads(one))  # nosec B301
+            take_s, take_calls_s = cpu_s() - began, beside.spent()
+            wall, own, began = time.perf_counter(), time.thread_time(), cpu_s()
+            outputs.finish()
+            finish_s, finish_calls_s = cpu_s() - began, beside.spent()
+            own, wall = time.thread_time() - own, time.perf_counter() - wall
+        if turn == "calls":
+            answer = {
+                "blocks": count,
+                "part_bytes": sum(map(len, sent)) / count,
+                "worker_parts_ms": rounded(1e3 * made / count),
+                "take_calls_ms": rounded(1e3 * take_calls_s / count),
+                "finish_calls_ms": rounded(1e3 * finish_calls_s / count),
+            }
+            beside.replay()
     shutil.rmtree(out, ignore_errors=True)
-    return answer
-
-
-def _costs(name: str, took_s: float, beside: _Beside, blocks: int) -> dict[str, float]:
-    """The driver's time for each block, and that of the calls that workers make."""
-    calls_s = sum(beside.seconds)
-    beside.seconds.clear()
-    return {
-        f"{name}_ms": rounded(1e3 * (took_s - calls_s) / blocks),
-        f"{name}_calls_ms": rounded(1e3 * calls_s / blocks),
+    return answer | {
+        "take_ms": rounded(1e3 * take_s / count),
+        "finish_s": {"cpu": finish_s, "thread": own, "wall": wall},
     }
+
+
+def _per_block(small: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
+    """The driver's figures of a scene, with its end divided into a part for each block and a rest.
+
+    Args:
+        small, large: Answers of `driver` for two scenes.
+    """
+    answer = {name: value for name, value in large.items() if name != "finish_s"}
+    more = large["blocks"] - small["blocks"]
+    for kind, whole_s in large["finish_s"].items():
+        block_s = (whole_s - small["finish_s"][kind]) / more
+        answer[f"finish_{kind}_ms"] = rounded(1e3 * block_s)
+        answer[f"finish_{kind}_fixed_ms"] = rounded(1e3 * (whole_s - large["blocks"] * block_s))
+    return answer
 
 
 class _Beside:
     """Makes the driver's calls at once, and takes their time, which is that of workers."""
 
-    size = 2
+    size = 200
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self._answers: defaultdict[str, deque[bytes]] = defaultdict(deque)
+        """Answers by the name of the function; each is called in the same order every time."""
+
+        self._replays = False
+        self._seconds: list[float] = []
 
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         import pickle
@@ -188,13 +222,28 @@ class _Beside:
         from rooftrace.predict.cluster.worker import packed
 
         content = packed((work, given))
-        began = time.thread_time()
-        work, given = pickle.loads(content)  # nosec B301
-        answer = packed(work(*given))
-        self.seconds.append(time.thread_time() - began)
+        answers = self._answers[getattr(work, "func", work).__name__]
+        if self._replays:
+            answer = answers.popleft()
+        else:
+            began = time.thread_time()
+            work, given = pickle.loads(content)  # nosec B301
+            answer = packed(work(*given))
+            answers.append(answer)
+            self._seconds.append(time.thread_time() - began)
         result: Future[T] = Future()
         result.set_result(pickle.loads(answer))  # nosec B301
         return result
+
+    def replay(self) -> None:
+        """Answer the same calls from now on in no time."""
+        self._replays = True
+
+    def spent(self) -> float:
+        """Seconds of the calls since the last time."""
+        seconds = sum(self._seconds)
+        self._seconds.clear()
+        return seconds
 
 
 def calls(*, payload_bytes: int) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Costs:
         take: the driver's thread that takes blocks.
         hear: the driver's other thread, for each answer, sending included.
         end: the driver's at the end of a scene, for each of its blocks.
+        end_fixed: the driver's at the end of a scene of any size.
     """
 
     run: float
@@ -68,6 +69,7 @@ class Costs:
     take: float
     hear: float
     end: float
+    end_fixed: float = 0.0
 
 
 def grid(rows: int, cols: int, first: int = 0) -> Iterator[WorkItem]:
@@ -214,7 +216,8 @@ def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
         finish=0.0,
         take=driver["take_ms"] / 1e3,
         hear=(calls["call_cpu_ms"] + calls["schedule_ms_at_1000_workers"]) / 1e3,
-        end=driver["finish_ms"] / 1e3,
+        end=driver["finish_wall_ms"] / 1e3,
+        end_fixed=driver["finish_wall_fixed_ms"] / 1e3,
     )
 
 
@@ -295,5 +298,5 @@ def _row(found: list[World], blocks: int, costs: Costs) -> dict[str, Any]:
         "doubled": round(sum(one.doubled for one in tally) / count, 1),
         "taking_share": round(sum(w.taking_s for w in found) / count / span, 3),
         "hearing_share": round(sum(w.hearing_s for w in found) / count / span, 3),
-        "end_minutes": round(blocks * costs.end / 60, 2),
+        "end_s": round(blocks * costs.end + costs.end_fixed, 1),
     }

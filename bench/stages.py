@@ -339,7 +339,7 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
         seen = Preview(here.grid, source.bands, source.dtype, spec.legend)
         for window, raster in rasters:
             seen.thumbnail.watch(window, raster)
-        seen.paint(buildings)
+        seen.paint(seen.rings(buildings))
         picture = seen.draw((0.0, 0.0), "", here.grid.gsd_m)
         write_png(here.out / "preview.png", picture, photograph=True)
 

@@ -440,7 +440,16 @@ class DensityAccumulator:
         Raises:
             GeoreferenceError: The buildings have a CRS but the mask has none.
         """
-        self.add_polygons(footprints.geometry, footprints.crs)
+        self.add_measured(self.measure(footprints))
+
+    @property
+    def measure(self) -> BuildingMeasure:
+        """Function that measures buildings elsewhere, for `add_measured`."""
+        return BuildingMeasure(self.ground, self._min_area_m2)
+
+    def add_measured(self, measured: tuple[Floats, Floats]) -> None:
+        """Add buildings that any process has measured."""
+        self._tally.add_measured(*measured)
 
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
@@ -469,6 +478,29 @@ class DensityAccumulator:
         return _on_grid(self.cells, valid * px_area, built * px_area, self._tally)
 
 
+@dataclass(frozen=True)
+class BuildingMeasure:
+    """Measures buildings for a density; picklable.
+
+    Args:
+        ground: Plane of the cells.
+        min_area_m2: Minimum area of a building that is counted.
+    """
+
+    ground: GroundPlane
+    min_area_m2: float
+
+    def __call__(self, footprints: Footprints) -> tuple[Floats, Floats]:
+        """Return (n, 2) centroids and (n,) areas of the buildings that are counted.
+
+        Raises:
+            GeoreferenceError: The buildings have a CRS but the mask has none.
+        """
+        moved = self.ground.reproject(footprints.geometry, footprints.crs)
+        large = moved[shapely.area(moved) >= self.min_area_m2]
+        return shapely.get_coordinates(shapely.centroid(large)), shapely.area(large)
+
+
 class BuildingTally:
     """Centroids and areas of buildings, from which the figures of places are made."""
 
@@ -485,9 +517,14 @@ class BuildingTally:
             counted: (n,) bool, False for buildings that are only neighbours of others; None: all
                 are counted.
         """
-        self._xy.append(shapely.get_coordinates(shapely.centroid(polygons)))
-        self._area_m2.append(shapely.area(polygons))
-        self._counted.append(np.ones(len(polygons), np.bool_) if counted is None else counted)
+        xy = shapely.get_coordinates(shapely.centroid(polygons))
+        self.add_measured(xy, shapely.area(polygons), counted)
+
+    def add_measured(self, xy: Floats, area_m2: Floats, counted: BoolArray | None = None) -> None:
+        """Add buildings by their centroids (n, 2) and areas (n,); otherwise as `add`."""
+        self._xy.append(xy)
+        self._area_m2.append(area_m2)
+        self._counted.append(np.ones(len(xy), np.bool_) if counted is None else counted)
 
     def sorted(self) -> tuple[Floats, Floats, BoolArray]:
         """Return (n, 2) centroids, (n,) areas and (n,) True for buildings that are counted, in an

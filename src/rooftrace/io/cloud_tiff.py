@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -108,19 +108,21 @@ class CloudTiff:
             for shape in self._shapes
         ]
 
-    def add(self, place: tuple[int, int], encoded: bytes, level: int = 0) -> None:
-        """Add a tile.
+    def add(self, tiles: Iterable[tuple[tuple[int, int], bytes]], level: int = 0) -> None:
+        """Add tiles.
 
         Args:
-            place: Row and column of the tile.
-            encoded: Result of `encode_tile`.
+            tiles: Row and column of each tile, and the result of `encode_tile`.
             level: 0 for the image, and the number of the overview.
         """
-        if encoded:
-            self._spans[level][place] = self._size, len(encoded)
-            self._scratch.seek(self._size)
-            self._scratch.write(encoded)
-            self._size += len(encoded)
+        stored = [(place, encoded) for place, encoded in tiles if encoded]
+        at = self._size
+        for place, encoded in stored:
+            self._spans[level][place] = at, len(encoded)
+            at += len(encoded)
+        self._scratch.seek(self._size)
+        self._scratch.write(b"".join(encoded for _, encoded in stored))
+        self._size = at
 
     def add_overviews(
         self, halve: Callable[[list[bytes]], list[bytes]], workers: Workers | None
@@ -140,8 +142,7 @@ class CloudTiff:
             ]
             below = (([*self._below(level, *part)],) for part in parts)
             for (row, own), made in zip(parts, in_order(halve, below, workers), strict=True):
-                for col, encoded in zip(own, made, strict=True):
-                    self.add((row, col), encoded, level)
+                self.add((((row, col), one) for col, one in zip(own, made, strict=True)), level)
 
     def _below(self, level: int, row: int, cols: range) -> Iterator[bytes]:
         spans = self._spans[level - 1]

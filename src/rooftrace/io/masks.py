@@ -230,8 +230,7 @@ class _GeoTiffMask(_FileMask):
 
     def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
         made = mask if isinstance(mask, MaskTiles) else self._compressed(window, mask)
-        for place, encoded in made.tiles:
-            self._tiff.add(place, encoded)
+        self._tiff.add(made.tiles)
         for part, values in made.rest:
             place = part.row // TILE_PX, part.col // TILE_PX
             tile = _tile(place, self._shape_yx)
@@ -239,7 +238,7 @@ class _GeoTiffMask(_FileMask):
             started.add(part.slices(tile), values)
             if not started.missing_px:
                 if started.values is not None:
-                    self._tiff.add(place, encode_tile(started.values))
+                    self._tiff.add([(place, encode_tile(started.values))])
                 del self._started[place]
 
     def _compressed(self, window: Window, mask: NDArray[np.uint8]) -> MaskTiles:

@@ -26,7 +26,14 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.failures import address_space_limit
 from rooftrace.core.names import unusable_characters
 from rooftrace.core.types import Footprints
-from rooftrace.io.vector_formats import WRITERS, LayerChunk, LayerSettings, short_names
+from rooftrace.io.vector_formats import (
+    WRITERS,
+    EncodedChunk,
+    LayerChunk,
+    LayerSettings,
+    encode_chunk,
+    short_names,
+)
 
 
 def preload_geopandas() -> None:
@@ -64,8 +71,32 @@ def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
     return write_footprints_chunks(path, [footprints])
 
 
+def encode_footprints(path: Path, footprints: Footprints, first: int) -> EncodedChunk | Footprints:
+    """Return a chunk as `write_footprints_chunks` writes it fastest; any process may do it.
+
+    Args:
+        path: File that the chunk is for.
+        footprints: Polygons of the chunk.
+        first: Number of polygons before the chunk.
+
+    Raises:
+        ValueError: A geometry is not a polygon.
+    """
+    if path.suffix != ".gpkg":
+        return footprints
+    layer = LayerSettings(footprints.crs)
+    return encode_chunk(path, layer, _layer_chunk(path, footprints, first))
+
+
+def _layer_chunk(path: Path, footprints: Footprints, first: int) -> LayerChunk:
+    if (shapely.get_type_id(footprints.geometry) != shapely.GeometryType.POLYGON).any():
+        raise ValueError(f"{path}: a footprint is not a polygon")
+    columns = footprints.columns()
+    return LayerChunk(footprints.geometry, {**columns, "id": columns["id"] + first})
+
+
 def write_footprints_chunks(
-    path: Path, chunks: Iterable[Footprints], *, gsd_m: float | None = None
+    path: Path, chunks: Iterable[Footprints | EncodedChunk], *, gsd_m: float | None = None
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
@@ -74,7 +105,8 @@ def write_footprints_chunks(
 
     Args:
         path: File in an existing folder.
-        chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty.
+        chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty. Those
+            of a GeoPackage may be results of `encode_footprints`.
         gsd_m: See `LayerSettings`.
 
     Returns:
@@ -92,17 +124,17 @@ def write_footprints_chunks(
     if first is None:
         raise ValueError(f"{path}: no chunk of footprints; expected one or more")
 
-    def parts() -> Iterator[LayerChunk]:
+    def parts() -> Iterator[LayerChunk | EncodedChunk]:
         done = 0
         for chunk in chain([first], rest):
-            if (shapely.get_type_id(chunk.geometry) != shapely.GeometryType.POLYGON).any():
-                raise ValueError(f"{path}: a footprint is not a polygon")
-            columns = chunk.columns()
-            yield LayerChunk(chunk.geometry, {**columns, "id": columns["id"] + done})
-            done += len(chunk)
+            if isinstance(chunk, EncodedChunk):
+                yield chunk
+            else:
+                yield _layer_chunk(path, chunk, done)
+                done += len(chunk)
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
-    return _notes(path, first.columns())
+    return () if isinstance(first, EncodedChunk) else _notes(path, first.columns())
 
 
 def write_polygons(
@@ -148,13 +180,15 @@ def write_polygons(
     return _notes(path, columns)
 
 
-def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+def write_layer(
+    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk | EncodedChunk]
+) -> None:
     """Write the chunks of a layer, see `write_polygons`.
 
     Args:
         path: File in an existing folder.
         layer: Settings of the layer.
-        parts: One or more chunks with the same columns.
+        parts: One or more chunks with the same columns. Only a GeoPackage takes `EncodedChunk`.
 
     Raises:
         ExportError, MissingExtraError: See `write_polygons`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -18,14 +19,16 @@ from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.parallel import Workers
 from rooftrace.core.text import plural
-from rooftrace.core.types import Footprints
-from rooftrace.density.accumulate import DensityAccumulator
+from rooftrace.core.types import Floats, Footprints, ResultProvenance
+from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
+from rooftrace.io.vector_formats import EncodedChunk
+from rooftrace.io.vector_write import encode_footprints
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
-from rooftrace.predict.preview import Preview
+from rooftrace.predict.preview import Preview, RingMaker, Rings
 from rooftrace.predict.refine_outlines import OutlineRefiner
 from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummary, SceneResult
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
@@ -45,6 +48,11 @@ _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
 
 
+def not_encoded(footprints: Footprints, first: int) -> Footprints:
+    """Return a chunk as it is, for sinks that take footprints, see `SceneSink.encode`."""
+    return footprints
+
+
 class SceneSink(Protocol):
     """Destination of the outputs of a scene."""
 
@@ -52,8 +60,17 @@ class SceneSink(Protocol):
         """Open the mask; an error in the context discards it."""
         ...
 
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        """Write all footprints, chunk by chunk. All chunks must be consumed."""
+    @property
+    def encode(self) -> Callable[[Footprints, int], Footprints | EncodedChunk]:
+        """Function by which workers encode a chunk, given the number of footprints before it."""
+        ...
+
+    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+        """Write all footprints, chunk by chunk. All chunks must be consumed.
+
+        Args:
+            chunks: Footprints, or what `encode` makes of them.
+        """
         ...
 
     def write(self, result: SceneResult) -> None:
@@ -74,7 +91,13 @@ class FileSink:
         plan = self.plan
         return mask_sink(self.paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
 
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+    @property
+    def encode(self) -> Callable[[Footprints, int], Footprints | EncodedChunk]:
+        if "polygons" in self.plan.options.outputs:
+            return partial(encode_footprints, self.paths.polygons)
+        return not_encoded
+
+    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
         if "polygons" in self.plan.options.outputs:
             self.paths.write_polygons(chunks)
             return
@@ -95,8 +118,12 @@ class MemorySink:
     def open_mask(self) -> AbstractContextManager[MaskSink]:
         return nullcontext(self.mask)
 
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        self.chunks.extend(chunks)
+    encode = staticmethod(not_encoded)
+
+    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+        for chunk in chunks:
+            assert isinstance(chunk, Footprints)
+            self.chunks.append(chunk)
 
     def write(self, result: SceneResult) -> None:
         pass
@@ -251,13 +278,21 @@ class SceneOutputs:
         self._sink.write(result)
         return result
 
-    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
+    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints | EncodedChunk]:
         """Yield the footprints; meanwhile the next chunk is made, drawn and counted.
 
         Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
         """
         self._found = found = self._stack.enter_context(assembler.finish(self._refine))
-        drawn = self._drawn(found.chunks(_CHUNK))
+        make = _ChunkMaker(
+            self._plan.provenance,
+            self._plan.spec.building_class,
+            # A single process would encode in the thread that draws, which has more to do.
+            not_encoded if self._workers is None else self._sink.encode,
+            None if self._density is None else self._density.measure,
+            None if self._preview is None else self._preview.rings,
+        )
+        drawn = self._drawn(found.made_of_chunks(make, _CHUNK))
         if len(found) <= _CHUNK:
             # Starting a thread takes longer than the one chunk of a small image.
             yield from drawn
@@ -265,15 +300,14 @@ class SceneOutputs:
         with Prefetcher(drawn, 1, "footprints") as chunks:
             yield from chunks
 
-    def _drawn(self, chunks: Iterator[Footprints]) -> Iterator[Footprints]:
+    def _drawn(self, chunks: Iterator[_Chunk]) -> Iterator[Footprints | EncodedChunk]:
         """Yield footprints after they were drawn and counted."""
         for chunk in chunks:
-            chunk = replace(chunk, provenance=self._plan.provenance)
-            if self._density is not None:
-                self._density.add(chunk.of_class(self._plan.spec.building_class))
+            if self._density is not None and chunk.measured is not None:
+                self._density.add_measured(chunk.measured)
             if self._preview is not None:
-                self._preview.paint(chunk)
-            yield chunk
+                self._preview.paint(chunk.rings)
+            yield chunk.footprints
 
     def _result(self) -> SceneResult:
         plan, found, tiles = self._plan, self._found, self._tiles
@@ -340,6 +374,48 @@ class SceneOutputs:
             )
             for index, name in enumerate(self._plan.spec.classes)
         )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some footprints, and what the other outputs need of them; picklable.
+
+    Args:
+        footprints: The footprints as the sink takes them.
+        measured: Centroids and areas for the density; None without one.
+        rings: Outlines for the preview; empty without one.
+    """
+
+    footprints: Footprints | EncodedChunk
+    measured: tuple[Floats, Floats] | None
+    rings: Sequence[Rings]
+
+
+@dataclass(frozen=True)
+class _ChunkMaker:
+    """Makes the chunks of a scene from footprints, in any process.
+
+    Args:
+        provenance: Origin of the footprints.
+        building_class: Class that the density counts.
+        encode: See `SceneSink.encode`.
+        measure: Measure of the density; None without one.
+        draw: Maker of the outlines for the preview; None without one.
+    """
+
+    provenance: ResultProvenance
+    building_class: int
+    encode: Callable[[Footprints, int], Footprints | EncodedChunk]
+    measure: BuildingMeasure | None
+    draw: RingMaker | None
+
+    def __call__(self, footprints: Footprints, first: int) -> _Chunk:
+        footprints = replace(footprints, provenance=self.provenance)
+        measured = None
+        if self.measure is not None:
+            measured = self.measure(footprints.of_class(self.building_class))
+        rings = () if self.draw is None else self.draw(footprints)
+        return _Chunk(self.encode(footprints, first), measured, rings)
 
 
 def _assembler(

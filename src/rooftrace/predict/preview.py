@@ -6,6 +6,10 @@ It has a scale bar and, for more than two classes, a key of their colours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -20,7 +24,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.image_write import round_length
 from rooftrace.io.legend import Colour, Legend
 
-__all__ = ["Preview", "ThumbnailSampler", "draw_key"]
+__all__ = ["Preview", "RingMaker", "Rings", "ThumbnailSampler", "draw_key"]
 
 _ROW_PX = 22
 """Height of a row of a key, in pixels."""
@@ -91,6 +95,10 @@ _SHIFT = 4
 """Number of fractional bits in the coordinates for OpenCV."""
 
 
+_MIN_PARALLEL = 1000
+"""Number of outlines from which threads draw them."""
+
+
 class ThumbnailSampler:
     """Sampler that collects every n-th pixel of an image while its windows are read.
 
@@ -153,6 +161,56 @@ class ThumbnailSampler:
         return rows, cols
 
 
+@dataclass(frozen=True)
+class Rings:
+    """Outlines on a picture.
+
+    Args:
+        points: (n, 2) int32 x and y of all corners, in fixed-point pixels of the picture, see
+            `_SHIFT`.
+        starts: (rings + 1,) first corner of each ring, and the number of corners.
+    """
+
+    points: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RingMaker:
+    """Makes the outlines of footprints on a picture; picklable.
+
+    Args:
+        to_picture: Transform from the coordinates of footprints to pixels of the picture.
+        classes: Number of classes, including the background.
+    """
+
+    to_picture: Affine
+    classes: int
+
+    def __call__(self, footprints: Footprints) -> list[Rings]:
+        """Return the outlines of each class but the background.
+
+        Raises:
+            ValueError: A footprint is a multipolygon.
+        """
+        if self.classes == 2:
+            return [self._of(footprints)]
+        return [self._of(footprints.of_class(index)) for index in range(1, self.classes)]
+
+    def _of(self, footprints: Footprints) -> Rings:
+        if not len(footprints):
+            return Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64))
+        parts, xy, offsets = shapely.to_ragged_array(np.asarray(footprints.geometry))
+        if parts == shapely.GeometryType.MULTIPOLYGON:
+            raise ValueError("footprints contain multipolygons; expected single polygons")
+        t = self.to_picture
+        x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+        y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+        # The origin is the centre of the first pixel in OpenCV, but its corner for footprints.
+        points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        return Rings(points, np.asarray(offsets[0], np.int64))
+
+
 class Preview:
     """Picture of an image with its footprints, a scale bar and a caption.
 
@@ -180,17 +238,27 @@ class Preview:
 
         self._paint: _Paint | None = None
 
-    def paint(self, footprints: Footprints) -> None:
-        """Draw a chunk of the footprints; the thumbnail must be complete."""
+    @property
+    def rings(self) -> RingMaker:
+        """Maker of the outlines that `paint` takes."""
+        to_pixel = ~self._grid.transform if self._grid.crs is not None else Affine.identity()
+        to_picture = Affine.scale(1 / self.thumbnail.step) @ to_pixel
+        return RingMaker(to_picture, len(self._legend.names))
+
+    def paint(self, rings: Sequence[Rings]) -> None:
+        """Draw a chunk of the footprints; the thumbnail must be complete.
+
+        Args:
+            rings: Result of `rings` for the chunk.
+        """
         if self._paint is None:
             self._paint = _Paint(self._background())
         if len(self._legend.names) == 2:
-            self._paint.add(self._rings(footprints), _FILL, _OUTLINE, cv2.LINE_AA)
+            self._paint.add(rings[0], _FILL, _OUTLINE, cv2.LINE_AA)
             return
-        for index in range(1, len(self._legend.names)):
+        for index, own in enumerate(rings, 1):
             colour = self._legend.rgb(index)
-            rings = self._rings(footprints.of_class(index))
-            self._paint.add(rings, colour, colour, cv2.LINE_8)
+            self._paint.add(own, colour, colour, cv2.LINE_8)
 
     def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
         """Return the picture, with a key if there are more than two classes.
@@ -224,22 +292,6 @@ class Preview:
         valid = self.thumbnail.valid
         picture[valid] = _to_bytes(self.thumbnail.pixels[valid])
         return picture
-
-    def _rings(self, footprints: Footprints) -> list[NDArray[np.int32]]:
-        """Return the outlines in fixed-point pixel coordinates of the picture, see `_SHIFT`."""
-        if not len(footprints):
-            return []
-        parts, xy, offsets = shapely.to_ragged_array(np.asarray(footprints.geometry))
-        if parts == shapely.GeometryType.MULTIPOLYGON:
-            raise ValueError("footprints contain multipolygons; expected single polygons")
-        to_pixel = ~self._grid.transform if self._grid.crs is not None else Affine.identity()
-        to_picture = Affine.scale(1 / self.thumbnail.step) @ to_pixel
-        t = to_picture
-        x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
-        y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
-        # The origin is the centre of the first pixel in OpenCV, but its corner for footprints.
-        points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        return np.split(points, offsets[0][1:-1])
 
     def _with_caption(
         self, picture: Image.Image, caption: str, gsd_m: float | None, *, swatch: bool
@@ -276,18 +328,29 @@ class _Paint:
         self._edges = np.zeros_like(background)
         self._edge_share = np.zeros(background.shape[:2], dtype=np.uint8)
 
-    def add(self, rings: list[NDArray[np.int32]], fill: Colour, outline: Colour, kind: int) -> None:
+    def add(self, rings: Rings, fill: Colour, outline: Colour, kind: int) -> None:
         """Draw polygons.
 
         Args:
-            rings: Outlines in fixed-point coordinates, see `_SHIFT`.
+            rings: Outlines.
             fill, outline: Colours of the fill and of the outlines.
             kind: OpenCV line type of the fill.
         """
-        if rings:
-            cv2.fillPoly(self._filled, rings, fill, kind, _SHIFT)
-            cv2.polylines(self._edges, rings, True, outline, 2, cv2.LINE_8, _SHIFT)
-            cv2.polylines(self._edge_share, rings, True, 255, 1, cv2.LINE_AA, _SHIFT)
+        drawn = [rings.points[start:stop] for start, stop in pairwise(rings.starts.tolist())]
+        if not drawn:
+            return
+        pictures = [
+            partial(cv2.fillPoly, self._filled, drawn, fill, kind, _SHIFT),
+            partial(cv2.polylines, self._edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
+            partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
+        ]
+        if len(drawn) < _MIN_PARALLEL:
+            for draw in pictures:
+                draw()
+            return
+        with ThreadPoolExecutor(len(pictures), "drawing") as threads:
+            for drawing in [threads.submit(draw) for draw in pictures]:
+                drawing.result()
 
     def mixed(self, fill_share: float) -> NDArray[np.uint8]:
         """Return the (y, x, 3) picture with the given opacity of the fill and opaque outlines."""

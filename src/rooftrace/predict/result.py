@@ -18,6 +18,7 @@ from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_formats import EncodedChunk
 from rooftrace.io.vector_write import write_footprints_chunks
 from rooftrace.predict.block import TileStats
 
@@ -154,8 +155,8 @@ class OutputPaths:
             density=folder / f"{name}_density",
         )
 
-    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        """Write footprints chunk by chunk."""
+    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+        """Write footprints chunk by chunk, see `write_footprints_chunks`."""
         self.polygons.parent.mkdir(parents=True, exist_ok=True)
         write_footprints_chunks(self.polygons, chunks)
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import starmap
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import shapely
@@ -151,6 +153,7 @@ class Tracing:
         return None if cores is None else (cores, None)
 
 
+T = TypeVar("T")
 Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
@@ -473,14 +476,27 @@ class FootprintSet:
         Raises:
             ExportError: The polygons cannot be read from the temporary file.
         """
-        chunks = (
-            self._records.of_numbers(np.arange(first, min(first + size, len(self))))
+        yield from self.made_of_chunks(_unchanged, size)
+
+    def made_of_chunks(self, make: Callable[[Footprints, int], T], size: int) -> Iterator[T]:
+        """Yield what a function makes of each chunk, where workers make the chunk.
+
+        Args:
+            make: Function of a chunk and of the number of footprints before it; picklable.
+            size: See `chunks`.
+
+        Raises:
+            ExportError: See `chunks`.
+        """
+        given = (
+            (make, first, *self._given(self._records.of_numbers(slice(first, first + size))))
             for first in range(0, max(len(self), 1), size)
         )
+        made_of = partial(_made_of, self._make)
         if self._workers is None:
-            yield from map(self._footprints, chunks)
+            yield from starmap(made_of, given)
             return
-        yield from in_order(self._make, map(self._given, chunks), self._workers)
+        yield from in_order(made_of, given, self._workers)
 
     def whole(self) -> Footprints:
         """Return all footprints at once.
@@ -500,6 +516,20 @@ class FootprintSet:
     def _given(self, chosen: FootprintRecords) -> tuple[FootprintRecords, NDArray[np.object_]]:
         """Return records and their polygons as WKB."""
         return chosen, self._spill.read_bytes(chosen.proposed, chosen.stop)
+
+
+def _unchanged(footprints: Footprints, _: int) -> Footprints:
+    return footprints
+
+
+def _made_of(
+    footprints: Callable[[FootprintRecords, NDArray[np.object_]], Footprints],
+    make: Callable[[Footprints, int], T],
+    first: int,
+    chosen: FootprintRecords,
+    encoded: NDArray[np.object_],
+) -> T:
+    return make(footprints(chosen, encoded), first)
 
 
 def _footprints(

@@ -233,7 +233,7 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
             valid = np.full(window.shape_yx, window.row < 3500)
             preview.thumbnail.watch(window, Raster(part, valid, grid.crop(window)))
     found = footprints(Window(900, 600, 1200, 1500))
-    preview.paint(found)
+    preview.paint(preview.rings(found))
     picture = np.asarray(preview.draw((), "1 building", 0.5))
     # 4000 px by every third pixel, and a strip of text below.
     assert picture.shape[1] == 1000
