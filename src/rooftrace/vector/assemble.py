@@ -34,12 +34,12 @@ from rooftrace.vector.prepare import (
     check_area,
 )
 from rooftrace.vector.resolve_overlaps import ComparedBatches, resolve_scene_overlaps
-from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import (
     BlockPolygonizer,
     BlockTrace,
     ClassPolygonizer,
+    RegionPieces,
     trace_block,
 )
 
@@ -117,17 +117,40 @@ class Tracing:
             if batch.is_building:
                 found = len(trace.complete)
                 if within is not None:
-                    fresh = within.complete
-                    owner = owners(batch.regions, fresh)
-                    inside = owner >= 0
-                    waiting = fresh.of(~inside)
-                    batch = replace(batch, markers=fresh.of(inside), owner=owner[inside])
+                    batch, waiting = batch.with_markers(within.complete)
             if len(batch.regions):
                 made.append(self.maker.make(batch))
         return BlockOutlines(
             window, crossing, None if within is None else within.without_complete(), waiting,
             tuple(made), found, score is not None,
         )  # fmt: skip
+
+    def join(
+        self,
+        regions: Mapping[int, RegionPieces],
+        markers: RegionPieces | None,
+        waiting: TracedPolygons,
+    ) -> tuple[list[Candidates], TracedPolygons]:
+        """Trace regions of several blocks and make their outlines.
+
+        Args:
+            regions: Complete regions by class.
+            markers: Complete markers; None if no block had any.
+            waiting: Markers that waited for their regions.
+
+        Returns:
+            The outlines, and the markers that continue to wait.
+        """
+        width = self.maker.grid.width
+        made = []
+        for index, pieces in regions.items():
+            batch = RegionBatch(pieces.traced(width), index == self.building_class, index)
+            if batch.is_building and markers is not None:
+                fresh = TracedPolygons.concatenated([waiting, markers.traced(width)])
+                batch, waiting = batch.with_markers(fresh)
+            if len(batch.regions):
+                made.append(self.maker.make(batch))
+        return made, waiting
 
     def markers(
         self,
@@ -226,6 +249,7 @@ class FootprintAssembler:
         self._threads: Threads | None = None
         self._tracing: deque[Future[BlockOutlines]] = deque()
         self._making: deque[Future[Candidates]] = deque()
+        self._joining: Future[tuple[list[Candidates], TracedPolygons]] | None = None
         self._finished = False
 
     def __enter__(self) -> FootprintAssembler:
@@ -301,9 +325,7 @@ class FootprintAssembler:
         for made in outlines.made:
             self._keep(made)
         if self._polygonizer.is_due or self._markers.is_due:
-            self._polygonizer.join()
-            self._markers.join()
-            self._process(self._polygonizer.take(), self._markers.take(), joined=True)
+            self._join()
 
     def finish(self, refine: Refine | None = None) -> FootprintSet:
         """Return all footprints; the caller closes them.
@@ -317,7 +339,9 @@ class FootprintAssembler:
         """
         while self._tracing:
             self.feed_outlines(self._tracing.popleft().result())
-        self._process(self._polygonizer.finish(), self._markers.finish(), joined=True)
+        self._polygonizer.check_covered()
+        self._join()
+        self._keep_joined()
         while self._making:
             self._keep(self._making.popleft().result())
         if self._threads is not None:
@@ -341,6 +365,32 @@ class FootprintAssembler:
             records, self._spill, self._maker, self._building_class, self._calibrate,
             self._class_names, may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
+
+    def _join(self) -> None:
+        """Process the regions of several blocks that have become complete."""
+        if self._workers is None:
+            self._polygonizer.join()
+            self._markers.join()
+            self._process(self._polygonizer.take(), self._markers.take(), joined=True)
+            return
+        # The markers that the regions before have left.
+        self._keep_joined()
+        regions, markers = self._polygonizer.joined(), self._markers.joined()
+        self.found += len(regions[self._building_class])
+        self._joining = self._workers.submit(
+            self.tracing.join, regions, markers if self._has_markers else None, self._waiting
+        )
+        self._waiting = TracedPolygons.none()
+
+    def _keep_joined(self) -> None:
+        """Wait for the outlines that workers make of the regions of several blocks."""
+        if self._joining is None:
+            return
+        made, left = self._joining.result()
+        self._joining = None
+        self._waiting = TracedPolygons.concatenated([self._waiting, left])
+        for one in made:
+            self._keep(one)
 
     def _trace(
         self,
@@ -394,10 +444,8 @@ class FootprintAssembler:
         waiting = self._waiting
         if joined:
             fresh, waiting = TracedPolygons.concatenated([waiting, fresh]), TracedPolygons.none()
-        owner = owners(batch.regions, fresh)
-        inside = owner >= 0
-        left = TracedPolygons.concatenated([waiting, fresh.of(~inside)])
-        return replace(batch, markers=fresh.of(inside), owner=owner[inside]), left
+        batch, outside = batch.with_markers(fresh)
+        return batch, TracedPolygons.concatenated([waiting, outside])
 
     def _submit(self, batch: RegionBatch) -> None:
         workers = self._workers or self._threads

@@ -21,7 +21,7 @@ from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.overlap_pairs import near_pairs, overlapping_pairs
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
+from rooftrace.vector.separate import MIN_MARKER_PX, owners, separate_by_owner
 from rooftrace.vector.simplify import acceptable, simplify_staircase
 from rooftrace.vector.staircases import encode_staircases
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
@@ -114,6 +114,13 @@ class RegionBatch:
     class_id: int
     markers: TracedPolygons | None = None
     owner: Ints | None = None
+
+    def with_markers(self, markers: TracedPolygons) -> tuple[RegionBatch, TracedPolygons]:
+        """Return a batch with the markers inside its regions, and the other markers."""
+        owner = owners(self.regions, markers)
+        inside = owner >= 0
+        own = replace(self, markers=markers.of(inside), owner=owner[inside])
+        return own, markers.of(~inside)
 
     def parts(self, size: int) -> list[RegionBatch]:
         """Return the same regions in batches of `size`."""

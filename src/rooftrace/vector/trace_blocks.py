@@ -80,10 +80,10 @@ class OpenRegions:
             self._new.append(pieces)
             self._new_corners += len(pieces.corners)
 
-    def take(self) -> TracedPolygons:
-        """Return the regions that have become complete, ordered by their first pixel."""
+    def take(self) -> RegionPieces:
+        """Return the regions that have become complete."""
         if not (self._new or len(self._held)):
-            return TracedPolygons.none()
+            return RegionPieces.none()
         pieces = RegionPieces.joined([self._held, *self._new])
         runs = pieces.runs
         # The pixels opposite to a run before its line were fed as pixels after that line.
@@ -94,7 +94,7 @@ class OpenRegions:
         self._held = pieces.chosen(~complete, unseen)
         self._new.clear()
         self._new_corners = 0
-        return pieces.traced(complete, self._scene.width)
+        return pieces.chosen(complete)
 
 
 def open_pieces(
@@ -279,10 +279,11 @@ class RegionPieces:
         )
         return cls(corners, group[pairs], _Runs(key, before, group[owner]), total, area, first)
 
-    def chosen(self, kept: Bools, runs: Bools) -> RegionPieces:
-        """Return some of the pieces (n,), with some of their runs (m,)."""
+    def chosen(self, kept: Bools, runs: Bools | None = None) -> RegionPieces:
+        """Return some of the pieces (n,), with some of their runs (m,); default: without runs."""
         number = np.cumsum(kept) - 1
         pairs = kept[self.owner]
+        runs = np.zeros(len(self.runs.owner), np.bool_) if runs is None else runs
         left = self.runs.chosen(runs)
         return RegionPieces(
             self._corners_of(pairs), number[self.owner[pairs]], left.owned_by(number[left.owner]),
@@ -293,27 +294,26 @@ class RegionPieces:
         both = np.repeat(pairs, 2)
         return Corners(self.corners.row[both], self.corners.col[both], self.corners.weight[both])
 
-    def traced(self, complete: Bools, width: int) -> TracedPolygons:
-        """Return the pieces that are `complete` (n,) as polygons.
+    def traced(self, width: int) -> TracedPolygons:
+        """Return complete regions as polygons, ordered by their first pixel.
 
         One trace of their summed corners gives the polygons. The sums come from the pieces, and the
         first pixel relates polygons to pieces.
 
         Args:
-            complete: (n,) True for complete pieces.
             width: Width of the scene.
         """
-        if not complete.any():
+        if not len(self):
             return TracedPolygons.none()
-        regions = Regions.of(merge_corners([self._corners_of(complete[self.owner])]))
-        order = np.flatnonzero(complete)
-        order = order[np.argsort(self.first[order])]
+        regions = Regions.of(merge_corners([self.corners]))
+        order = np.argsort(self.first)
         # Pieces that touch and rings through corners lead independently to the same regions.
         first = np.stack(np.divmod(self.first[order], width), axis=1)
         assert np.array_equal(first, regions.first_pixel_yx)
         assert np.array_equal(self.area_px[order], regions.area_px)
         score = mean_score(self.total[order])
-        return TracedPolygons(regions.polygons(complete[order]), score, regions.area_px, first)
+        every = np.ones(len(order), np.bool_)
+        return TracedPolygons(regions.polygons(every), score, regions.area_px, first)
 
 
 def _touching(key: Ints, before: Bools, owner: Ints) -> tuple[Ints, Ints]:
@@ -450,7 +450,8 @@ class BlockPolygonizer:
         self._check_place(trace.window)
         self._open_regions.add(trace.pieces)
         self.small_px += trace.small_px
-        self._done.append(trace.complete)
+        if len(trace.complete):
+            self._done.append(trace.complete)
         self._note(trace.window)
 
     def skip(self, window: Window) -> None:
@@ -483,10 +484,16 @@ class BlockPolygonizer:
 
     def join(self) -> None:
         """Search the waiting regions for complete ones, which `take` then returns."""
+        self._done.append(self.joined().traced(self._scene.width))
+
+    def joined(self) -> RegionPieces:
+        """Search the waiting regions for complete ones, and return them; any process may trace
+        them.
+        """
         joined = self._open_regions.take()
         large = joined.area_px >= self._smallest_px
         self.small_px += int(joined.area_px[~large].sum())
-        self._done.append(joined.of(large))
+        return joined.chosen(large)
 
     def take(self) -> TracedPolygons:
         """Return the regions that are known to be complete and were not taken yet.
@@ -504,13 +511,17 @@ class BlockPolygonizer:
         Raises:
             ValueError: The blocks do not cover the scene.
         """
+        self.check_covered()
+        self.join()
+        return self.take()
+
+    def check_covered(self) -> None:
+        """Raise ValueError if the blocks do not cover the scene."""
         if self._cover.area_px != self._scene.area_px:
             raise ValueError(
                 f"the blocks cover {self._cover.area_px} of the scene's {self._scene.area_px} "
                 "pixels; feed every block before finish()"
             )
-        self.join()
-        return self.take()
 
 
 class _Coverage:
@@ -619,6 +630,15 @@ class ClassPolygonizer:
         """Call `BlockPolygonizer.join` for each class."""
         for tracer in self._tracers.values():
             tracer.join()
+
+    def joined(self) -> dict[int, RegionPieces]:
+        """Call `BlockPolygonizer.joined` for each class."""
+        return {index: tracer.joined() for index, tracer in self._tracers.items()}
+
+    def check_covered(self) -> None:
+        """Raise ValueError if the blocks do not cover the scene."""
+        for tracer in self._tracers.values():
+            tracer.check_covered()
 
     def take(self) -> dict[int, TracedPolygons]:
         """Return the regions of each class that are known to be complete and were not taken yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,11 @@ from rooftrace.core.types import Footprints
 from rooftrace.io import vector_formats
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_write import write_footprints_chunks, write_polygons
+from rooftrace.io.vector_write import (
+    encode_footprints,
+    write_footprints_chunks,
+    write_polygons,
+)
 
 UTM = CRS(32633)
 
@@ -103,6 +108,43 @@ def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) 
         assert (tmp_path / "a/out.geojson").read_bytes() == (
             tmp_path / "b/out.geojson"
         ).read_bytes()
+
+
+@pytest.mark.parametrize("crs", [UTM, None])
+@pytest.mark.parametrize("name", ["out.gpkg", "out.part.gpkg", "out.geojson"])
+def test_chunks_that_workers_encode_give_the_same_bytes(
+    tmp_path: Path, name: str, crs: CRS | None
+) -> None:
+    chunks = [chunk(0, 3, crs), chunk(40, 0, crs), chunk(0, 1, crs), chunk(30, 2, crs)]
+    for folder in ("plain", "encoded"):
+        (tmp_path / folder).mkdir()
+    write_footprints_chunks(tmp_path / "plain" / name, chunks)
+    encoded, first = [], 0
+    for one in chunks:
+        made = encode_footprints(Path(name), one, first)
+        # They travel between processes.
+        encoded.append(pickle.loads(pickle.dumps(made)))
+        first += len(one)
+    write_footprints_chunks(tmp_path / "encoded" / name, encoded)
+    assert [one.name for one in (tmp_path / "encoded").iterdir()] == [name]
+    plain, other = ((tmp_path / folder / name).read_bytes() for folder in ("plain", "encoded"))
+    assert plain == other
+
+
+def test_a_geopackage_of_several_chunks_is_that_of_gdal(tmp_path: Path) -> None:
+    chunks = [chunk(0), chunk(40), chunk(0, 1), chunk(30, 2)]
+    whole = Footprints.joined(chunks)
+    contents = {}
+    for name, given in (("several", chunks), ("one", [whole])):
+        (tmp_path / name).mkdir()
+        write_footprints_chunks(tmp_path / name / "out.gpkg", given)
+        with closing(sqlite3.connect(tmp_path / name / "out.gpkg")) as file:
+            tables = ("out", "gpkg_contents", "gpkg_ogr_contents", "sqlite_sequence")
+            rows = {table: file.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+            rows["made of"] = sorted(file.execute("SELECT type, name, sql FROM sqlite_master"))
+            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        contents[name] = rows
+    assert contents["several"] == contents["one"]
 
 
 def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:

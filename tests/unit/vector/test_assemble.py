@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, P
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.tiling.plan import plan_blocks
-from rooftrace.vector import assemble
+from rooftrace.vector import assemble, trace_blocks
 from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.prepare import VectorOptions
@@ -115,7 +116,11 @@ class Elsewhere:
 
     size = 2
 
-    def submit(self, work: object, /, *given: object) -> Future[object]:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def submit(self, work: Callable[..., object], /, *given: object) -> Future[object]:
+        self.calls.append(getattr(work, "func", work).__name__)
         call, own = pickle.loads(pickle.dumps((work, given)))
         result: Future[object] = Future()
         result.set_result(pickle.loads(pickle.dumps(call(*own))))
@@ -132,10 +137,17 @@ def test_workers_that_trace_blocks_in_strips_give_the_same(
     inner = markers if with_markers else None
     whole = assembled(mask, [Window.whole(mask.shape)], options, inner, grid=UTM)
     windows = blocks(mask.shape, side, seed)
-    with patch.object(assemble, "_STRIP_PX", 900):
-        cut = assembled(mask, windows, options, inner, grid=UTM, workers=Elsewhere())
+    workers = Elsewhere()
+    # Regions of several blocks are joined many times, and markers wait for some of them.
+    with (
+        patch.object(assemble, "_STRIP_PX", 900),
+        patch.object(trace_blocks, "_MIN_NEW_CORNERS", 100),
+    ):
+        cut = assembled(mask, windows, options, inner, grid=UTM, workers=workers)
     assert as_bytes(whole.whole()) == as_bytes(cut.whole())
     assert whole.counts == cut.counts
+    assert set(workers.calls) >= {"trace", "join"}
+    assert "make" not in workers.calls
 
 
 @pytest.mark.campaign
