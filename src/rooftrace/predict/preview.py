@@ -6,7 +6,7 @@ It has a scale bar and, for more than two classes, a key of their colours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -327,9 +327,12 @@ class _Paint:
         self._filled = background.copy()
         self._edges = np.zeros_like(background)
         self._edge_share = np.zeros(background.shape[:2], dtype=np.uint8)
+        self._threads: ThreadPoolExecutor | None = None
+        self._drawing: list[Future[Any]] = []
+        """Calls that draw the last outlines, one for each of the three pictures."""
 
     def add(self, rings: Rings, fill: Colour, outline: Colour, kind: int) -> None:
-        """Draw polygons.
+        """Draw polygons; threads draw many of them meanwhile.
 
         Args:
             rings: Outlines.
@@ -344,16 +347,24 @@ class _Paint:
             partial(cv2.polylines, self._edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
             partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
         ]
+        self._wait()
         if len(drawn) < _MIN_PARALLEL:
             for draw in pictures:
                 draw()
             return
-        with ThreadPoolExecutor(len(pictures), "drawing") as threads:
-            for drawing in [threads.submit(draw) for draw in pictures]:
-                drawing.result()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(len(pictures), "drawing")
+        self._drawing = [self._threads.submit(draw) for draw in pictures]
+
+    def _wait(self) -> None:
+        """Wait until the outlines before are drawn: of two at a place, the later one is seen."""
+        for one in self._drawing:
+            one.result()
+        self._drawing = []
 
     def mixed(self, fill_share: float) -> NDArray[np.uint8]:
         """Return the (y, x, 3) picture with the given opacity of the fill and opaque outlines."""
+        self._wait()
         mixed = cv2.addWeighted(self._filled, fill_share, self._background, 1 - fill_share, 0)
         share = self._edge_share[..., None].astype(np.uint16)
         mixed = (self._edges * share + mixed * (255 - share) + 127) // 255
