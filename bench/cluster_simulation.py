@@ -60,8 +60,8 @@ class Costs:
         finish: a worker's, for one that it held.
         take: the driver's thread that takes blocks.
         hear: the driver's other thread, for each answer, sending included.
-        end: the driver's at the end of a scene, for each of its blocks.
-        end_fixed: the driver's at the end of a scene of any size.
+        end: the thread that writes the files at the end of a scene, for each of its blocks.
+        end_fixed: the same thread, for a scene of any size.
     """
 
     run: float
@@ -216,8 +216,8 @@ def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
         finish=0.0,
         take=driver["take_ms"] / 1e3,
         hear=(calls["call_cpu_ms"] + calls["schedule_ms_at_1000_workers"]) / 1e3,
-        end=driver["finish_wall_ms"] / 1e3,
-        end_fixed=driver["finish_wall_fixed_ms"] / 1e3,
+        end=driver["finish_thread_ms"] / 1e3,
+        end_fixed=driver["finish_thread_fixed_ms"] / 1e3,
     )
 
 

@@ -85,7 +85,7 @@ def test_rows_are_made_of_what_was_measured(
     monkeypatch.setattr(simulation, "_SCENES", (400,))
     measured = {
         "worker_block_s": 2.0,
-        "driver": {"take_ms": 120.0, "finish_wall_ms": 30.0, "finish_wall_fixed_ms": 500.0},
+        "driver": {"take_ms": 120.0, "finish_thread_ms": 30.0, "finish_thread_fixed_ms": 500.0},
         "calls": {"call_cpu_ms": 1.0, "schedule_ms_at_1000_workers": 0.05},
         "catalogue": {
             "workers_1": {"mpx_per_s": 10.0},
