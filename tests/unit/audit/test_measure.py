@@ -278,11 +278,11 @@ def test_unreadable_labels_report_their_values(tmp_path: Path, image: np.ndarray
     facts = measured(tmp_path)
     assert facts["good"].label is not None
     assert facts["good"].label_values == ()
-    assert "not classes (7, 90)" in facts["values"].label_error
+    assert "not of a class (7, 90)" in facts["values"].label_error
     assert facts["values"].label_values == (("0", 2400), ("7", 1600), ("90", 800))
     assert "coloured" in facts["colours"].label_error
     assert facts["colours"].label_values == (("#3C1098", 3600), ("#000000", 1200))
-    assert "not classes (3, 36)" in facts["indexed"].label_error
+    assert "not of a class (3, 36)" in facts["indexed"].label_error
     assert facts["indexed"].label_values == (("#000000", 2400), ("#8429F6", 1600), ("#010203", 800))
     assert "50 rows" in facts["size"].label_error
     for one in facts.values():
