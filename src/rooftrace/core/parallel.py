@@ -60,7 +60,10 @@ class Threads(ThreadPoolExecutor):
 
 
 def in_order(
-    work: Callable[[*Ts], T], given: Iterable[tuple[*Ts]], workers: Workers | None = None
+    work: Callable[[*Ts], T],
+    given: Iterable[tuple[*Ts]],
+    workers: Workers | None = None,
+    ahead: int = 1,
 ) -> Iterator[T]:
     """Yield the results of calls in the order of their arguments.
 
@@ -70,6 +73,7 @@ def in_order(
         work: Function to call.
         given: Arguments of each call.
         workers: Workers that make the calls; default: threads, of which a single call needs none.
+        ahead: Calls for each worker that are begun before a result is waited for.
     """
     given = iter(given)
     if workers is None:
@@ -78,12 +82,12 @@ def in_order(
             yield from starmap(work, first)
             return
         with Threads("parallel") as threads:
-            yield from in_order(work, chain(first, given), threads)
+            yield from in_order(work, chain(first, given), threads, ahead)
         return
     waiting: deque[Future[T]] = deque()
     for one in given:
         waiting.append(workers.submit(work, *one))
-        if len(waiting) > workers.size:
+        if len(waiting) > workers.size * ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -13,13 +13,20 @@ from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import TypeVar, TypeVarTuple
 
-from rooftrace.core.errors import PredictError
+from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.parallel import Threads
 
-__all__ = ["Processes", "live_with_parent", "process_context"]
+__all__ = ["Processes"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+def _lost() -> PredictError:
+    return PredictError(
+        "A process that shared the work ended unexpectedly.",
+        remedy="Check whether the memory was used up. To continue, run the same command again.",
+    )
 
 
 class Processes:
@@ -34,12 +41,21 @@ class Processes:
     Args:
         size: Number of processes.
         modules: Modules that all of them need, imported once.
+        begin: Function that each process calls first; threads call it once. It must be picklable.
+        lost: Function that makes the error to raise if a process has ended unexpectedly.
     """
 
-    def __init__(self, size: int, modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        size: int,
+        modules: Sequence[str] = (),
+        begin: Callable[[], object] = int,
+        lost: Callable[[], RooftraceError] = _lost,
+    ) -> None:
         self.size = size
+        self._begin, self._lost = begin, lost
         self._pool = ProcessPoolExecutor(
-            size, process_context(modules), initializer=live_with_parent
+            size, _process_context(modules), initializer=_live_with_parent, initargs=(begin,)
         )
         self._starting: threading.Thread | None = None
         self._threads: Threads | None = None
@@ -63,7 +79,7 @@ class Processes:
         return self._starting
 
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
-        """Begin a call; its result raises PredictError if a process has ended unexpectedly."""
+        """Begin a call; its result raises the error of `lost` if a process has ended."""
         self.start().join()
         if self._threads is not None:
             return self._threads.submit(work, *given)
@@ -71,12 +87,11 @@ class Processes:
         try:
             made = self._pool.submit(work, *given)
         except BrokenProcessPool:
-            answer.set_exception(_lost())
+            answer.set_exception(self._lost())
         except _NO_PROCESS:
-            self._threads = Threads("processes")
-            return self._threads.submit(work, *given)
+            return self._in_threads().submit(work, *given)
         else:
-            made.add_done_callback(lambda done: _hand_over(done, answer))
+            made.add_done_callback(lambda done: self._hand_over(done, answer))
         return answer
 
     def _warm(self) -> None:
@@ -87,10 +102,23 @@ class Processes:
         try:
             self._pool.submit(int)
         except (BrokenProcessPool, *_NO_PROCESS):
-            self._threads = Threads("processes")
+            self._in_threads()
+
+    def _in_threads(self) -> Threads:
+        self._begin()
+        self._threads = Threads("processes")
+        return self._threads
+
+    def _hand_over(self, done: Future[T], answer: Future[T]) -> None:
+        if done.cancelled():
+            answer.cancel()
+        elif (error := done.exception()) is None:
+            answer.set_result(done.result())
+        else:
+            answer.set_exception(self._lost() if isinstance(error, BrokenProcessPool) else error)
 
 
-def process_context(modules: Sequence[str] = ()) -> BaseContext:
+def _process_context(modules: Sequence[str] = ()) -> BaseContext:
     """Return the way in which processes start here, with modules that all of them need."""
     # A fork of this process would share the locks of its threads.
     methods = multiprocessing.get_all_start_methods()
@@ -104,24 +132,12 @@ _NO_PROCESS = (OSError, EOFError)
 """Errors where the system does not start a process, for example at a limit of their number."""
 
 
-def _hand_over(done: Future[T], answer: Future[T]) -> None:
-    if done.cancelled():
-        answer.cancel()
-    elif (error := done.exception()) is None:
-        answer.set_result(done.result())
-    else:
-        answer.set_exception(_lost() if isinstance(error, BrokenProcessPool) else error)
+def _live_with_parent(begin: Callable[[], object]) -> None:
+    """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process.
 
-
-def _lost() -> PredictError:
-    return PredictError(
-        "A process that makes outlines ended unexpectedly.",
-        remedy="Check whether the memory was used up. To continue, run the same command again.",
-    )
-
-
-def live_with_parent() -> None:
-    """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process."""
+    Args:
+        begin: Function to call then.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no masks
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -131,3 +147,4 @@ def live_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    begin()

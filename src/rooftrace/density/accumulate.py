@@ -1,16 +1,14 @@
 """Built-up density of a scene by grid cell or by zone, from its mask and its buildings.
 
 Built-up shares come from a mask; without a mask they come from the exact areas of the polygons.
-Pixels count in the cell of their centre; zones divide the regions of the pixels exactly. The file
-holds the counting of pixels by cell, the distances to the nearest neighbours, and the accumulator
-that combines both.
+Pixels count in the cell of their centre; zones divide the regions of the pixels exactly.
+The buildings' own figures come from `density.buildings`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 
 import cv2
 import numpy as np
@@ -30,6 +28,13 @@ from rooftrace.core.types import (
     Ints,
     Polygons,
     Window,
+)
+from rooftrace.density.buildings import (
+    BuildingMeasure,
+    BuildingTally,
+    Measured,
+    figures_by_place,
+    measure_buildings,
 )
 from rooftrace.density.cells import CellGrid, GroundPlane
 from rooftrace.io.legend import NODATA
@@ -265,114 +270,6 @@ def _areas(window: Window, parts: _Rectangles) -> Ints:
     return np.asarray(heights[:, None] * np.diff(parts.cols, append=window.width), np.int64)
 
 
-_MAX_PAIRS = 2**18
-"""Maximum number of pairs of a point and a candidate that are compared at once; 60 bytes each."""
-
-_POINTS_AT_ONCE = 2**16
-"""Maximum number of points that are searched for at once."""
-
-_MIN_BIN_SHARE = 2.0**-24
-"""Minimum side of a bin as a share of the extent, even if many points coincide."""
-
-
-def nearest_neighbour(xy: Floats) -> Floats:
-    """Return the exact distance from each point to the nearest other point.
-
-    Candidates come from the 3 × 3 square bins around a point, which hold every point that is nearer
-    than the side of a bin. Points without a candidate that near are searched again with bins twice
-    as large. `shapely.STRtree.query_nearest` finds the same distances up to one unit of rounding,
-    but for 600,000 points it took 5 times as long and 3 times as much memory.
-
-    Args:
-        xy: (n, 2) finite coordinates.
-
-    Returns:
-        (n,) distances; 0 where points coincide, and infinite for a single point.
-    """
-    found = np.full(len(xy), np.inf)
-    if len(xy) < 2:
-        return found
-    low = xy.min(axis=0)
-    extent = float((xy.max(axis=0) - low).max())
-    if extent == 0:
-        return np.zeros(len(xy))
-    side = _first_side(xy - low, extent)
-    pending: Ints = np.arange(len(xy))
-    while len(pending):
-        bins = _Bins(xy, low, side)
-        found[pending] = bins.nearest(pending)
-        pending = pending[found[pending] > side]
-        if side > extent:
-            break
-        side *= 2
-    return found
-
-
-def _first_side(xy: Floats, extent: float) -> float:
-    """Return a bin side at which there are at least a third as many occupied bins as points."""
-    side = extent / sqrt(len(xy))
-    while side > extent * _MIN_BIN_SHARE:
-        key = _key(xy, side)
-        if 3 * (np.count_nonzero(np.diff(np.sort(key))) + 1) >= len(xy):
-            break
-        side /= 2
-    return side
-
-
-def _key(xy: Floats, side: float) -> Ints:
-    """Return the number of each point's bin. Bins of a row are consecutive; rows are separated by a
-    gap.
-    """
-    cell = np.floor(xy / side).astype(np.int64)
-    return np.asarray(cell[:, 1] * (cell[:, 0].max() + 3) + cell[:, 0] + 1)
-
-
-class _Bins:
-    """Points sorted by their bins."""
-
-    def __init__(self, xy: Floats, low: Floats, side: float) -> None:
-        self._xy = xy
-        self._key = _key(xy - low, side)
-        self._stride = int(np.floor((xy[:, 0].max() - low[0]) / side)) + 3
-        self._order = np.argsort(self._key, kind="stable")
-        self._sorted = self._key[self._order]
-
-    def nearest(self, chosen: Ints) -> Floats:
-        """Return (k,) distances to the nearest other point in the 3 × 3 bins around each chosen
-        point.
-        """
-        best = np.empty(len(chosen))
-        for at in range(0, len(chosen), _POINTS_AT_ONCE):
-            best[at : at + _POINTS_AT_ONCE] = self._nearest(chosen[at : at + _POINTS_AT_ONCE])
-        return best
-
-    def _nearest(self, chosen: Ints) -> Floats:
-        rows = self._key[chosen][:, None] + np.array([-self._stride, 0, self._stride])
-        start = np.searchsorted(self._sorted, rows - 1, side="left")
-        stop = np.searchsorted(self._sorted, rows + 1, side="right")
-        times = stop - start
-        many = np.cumsum(times.sum(axis=1))
-        best = np.empty(len(chosen))
-        at = 0
-        while at < len(chosen):
-            before = int(many[at - 1]) if at else 0
-            end = max(int(np.searchsorted(many, before + _MAX_PAIRS, side="right")), at + 1)
-            best[at:end] = self._among(chosen[at:end], start[at:end], times[at:end])
-            at = end
-        return best
-
-    def _among(self, chosen: Ints, start: Ints, times: Ints) -> Floats:
-        flat, begins = times.ravel(), start.ravel()
-        steps = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat - begins, flat)
-        other = self._order[steps]
-        each = times.sum(axis=1)
-        one = np.repeat(chosen, each)
-        distance = np.hypot(*(self._xy[one] - self._xy[other]).T)
-        distance[one == other] = np.inf
-        # Every point lies in its own bin, so each has at least one candidate.
-        return np.minimum.reduceat(distance, np.cumsum(each) - each)
-
-
 _AREA_STEPS = 2**20
 """Steps per square metre in which areas are added. Sums of integers do not depend on the order."""
 
@@ -440,21 +337,20 @@ class DensityAccumulator:
         Raises:
             GeoreferenceError: The buildings have a CRS but the mask has none.
         """
-        self.add_measured(self.measure(footprints))
+        self.add_polygons(footprints.geometry, footprints.crs)
 
     @property
     def measure(self) -> BuildingMeasure:
         """Function that measures buildings elsewhere, for `add_measured`."""
         return BuildingMeasure(self.ground, self._min_area_m2)
 
-    def add_measured(self, measured: tuple[Floats, Floats]) -> None:
+    def add_measured(self, measured: Measured) -> None:
         """Add buildings that any process has measured."""
-        self._tally.add_measured(*measured)
+        self._tally.add(measured)
 
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
-        moved = self.ground.reproject(polygons, crs)
-        self.add_on_plane(moved, np.ones(len(moved), np.bool_))
+        self.add_measured(self.measure(polygons, crs))
 
     def add_on_plane(self, polygons: Polygons, counted: BoolArray) -> None:
         """Add buildings (n,) on the plane of the cells.
@@ -463,8 +359,7 @@ class DensityAccumulator:
             polygons: Buildings.
             counted: (n,) bool, False for buildings that are only neighbours of others.
         """
-        large = shapely.area(polygons) >= self._min_area_m2
-        self._tally.add(polygons[large], counted[large])
+        self.add_measured(measure_buildings(polygons, counted, self._min_area_m2))
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
@@ -478,84 +373,6 @@ class DensityAccumulator:
         return _on_grid(self.cells, valid * px_area, built * px_area, self._tally)
 
 
-@dataclass(frozen=True)
-class BuildingMeasure:
-    """Measures buildings for a density; picklable.
-
-    Args:
-        ground: Plane of the cells.
-        min_area_m2: Minimum area of a building that is counted.
-    """
-
-    ground: GroundPlane
-    min_area_m2: float
-
-    def __call__(self, footprints: Footprints) -> tuple[Floats, Floats]:
-        """Return (n, 2) centroids and (n,) areas of the buildings that are counted.
-
-        Raises:
-            GeoreferenceError: The buildings have a CRS but the mask has none.
-        """
-        moved = self.ground.reproject(footprints.geometry, footprints.crs)
-        large = moved[shapely.area(moved) >= self.min_area_m2]
-        return shapely.get_coordinates(shapely.centroid(large)), shapely.area(large)
-
-
-class BuildingTally:
-    """Centroids and areas of buildings, from which the figures of places are made."""
-
-    def __init__(self) -> None:
-        self._xy: list[Floats] = [np.empty((0, 2))]
-        self._area_m2: list[Floats] = [np.empty(0)]
-        self._counted: list[BoolArray] = [np.empty(0, np.bool_)]
-
-    def add(self, polygons: Polygons, counted: BoolArray | None = None) -> None:
-        """Add buildings (n,) on a plane in metres.
-
-        Args:
-            polygons: Buildings.
-            counted: (n,) bool, False for buildings that are only neighbours of others; None: all
-                are counted.
-        """
-        xy = shapely.get_coordinates(shapely.centroid(polygons))
-        self.add_measured(xy, shapely.area(polygons), counted)
-
-    def add_measured(self, xy: Floats, area_m2: Floats, counted: BoolArray | None = None) -> None:
-        """Add buildings by their centroids (n, 2) and areas (n,); otherwise as `add`."""
-        self._xy.append(xy)
-        self._area_m2.append(area_m2)
-        self._counted.append(np.ones(len(xy), np.bool_) if counted is None else counted)
-
-    def sorted(self) -> tuple[Floats, Floats, BoolArray]:
-        """Return (n, 2) centroids, (n,) areas and (n,) True for buildings that are counted, in an
-        order that does not depend on the order of `add`.
-        """
-        xy, area_m2 = np.concatenate(self._xy), np.concatenate(self._area_m2)
-        counted = np.concatenate(self._counted)
-        order = np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
-        return xy[order], area_m2[order], counted[order]
-
-
-def _figures(
-    xy: Floats, area_m2: Floats, place: Ints, building: Ints, count: int
-) -> tuple[Ints, Floats, Floats]:
-    """Return (count,) numbers of buildings, their total areas and their mean nearest distances by
-    place.
-
-    Args:
-        xy, area_m2: Buildings, see `BuildingTally.sorted`.
-        place, building: (k,) pairs of a place and the index of a building.
-        count: Number of places.
-    """
-    number = np.bincount(place, minlength=count).astype(np.int64)
-    area = np.bincount(place, area_m2[building], minlength=count)
-    total = np.bincount(place, nearest_neighbour(xy)[building], minlength=count)
-    known = (number > 0) & np.isfinite(total)
-    mean = np.full(count, np.nan)
-    mean[known] = total[known] / number[known]
-    return number, area.astype(np.float64), mean
-
-
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
     """Return the built-up density of polygons alone: exact areas, with every cell taken as
     observed.
@@ -566,7 +383,7 @@ def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
         cells: Grid of cells that covers all polygons.
     """
     tally = BuildingTally()
-    tally.add(buildings)
+    tally.add(measure_buildings(buildings))
     built = without_overlaps(buildings)
     steps = np.zeros(cells.count, np.int64)
     for start in range(0, len(built), _POLYGONS_AT_ONCE):
@@ -613,7 +430,9 @@ def _on_grid(
     xy, building_m2, counted = tally.sorted()
     place = cells.index(xy[:, 0], xy[:, 1])
     inside = np.flatnonzero((place >= 0) & counted)
-    number, area_m2, nearest_m = _figures(xy, building_m2, place[inside], inside, cells.count)
+    number, area_m2, nearest_m = figures_by_place(
+        xy, building_m2, place[inside], inside, cells.count
+    )
     figures = DensityFigures(
         np.full(cells.shape, cells.cell_m**2),
         observed_m2.reshape(cells.shape),
@@ -668,7 +487,7 @@ def density_of_zones(
     tree = shapely.STRtree(zones)
     shapely.prepare(zones)
     tally = BuildingTally()
-    tally.add(buildings, counted)
+    tally.add(measure_buildings(buildings, counted))
     xy, building_m2, is_counted = tally.sorted()
     building, zone = _zones_of_points(zones, tree, xy)
     building, zone = building[is_counted[building]], zone[is_counted[building]]
@@ -677,7 +496,7 @@ def density_of_zones(
     built = without_overlaps(buildings) if built is None else built
     built_m2 = _common_area(zones, tree, built)
     return DensityFigures(
-        area, seen, built_m2, *_figures(xy, building_m2, zone, building, len(zones))
+        area, seen, built_m2, *figures_by_place(xy, building_m2, zone, building, len(zones))
     )
 
 

@@ -42,7 +42,7 @@ from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, model_path
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
@@ -403,11 +403,9 @@ class _Given:
     console: Console | None
 
     @property
-    def start_path(self) -> Path | None:
-        """The start model as `predict` takes it; None for the bundled one."""
-        from rooftrace.models.start import DEFAULT_START
-
-        return None if self.model == DEFAULT_START else Path(self.start.source)
+    def start_path(self) -> Path:
+        """The start model as `predict` takes it."""
+        return model_path(self.model, self.start)
 
 
 def _begin(

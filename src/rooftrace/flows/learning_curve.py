@@ -32,7 +32,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import Split, read_split, write_split
-from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.bundle import ModelBundle, model_path
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
@@ -196,7 +196,7 @@ def compare_choices(
         plan = _plan(out, given)
         if plan.get("asked", 0) < numbers[-1]:
             # A longer list of chosen images begins with the shorter one.
-            bundle = None if model == "default" else Path(start.source)
+            bundle = model_path(model, start)
             plan[_CHOSEN] = _chosen(scenes.subset(pool), numbers[-1], bundle, images)
             plan["asked"] = numbers[-1]
             if "samples" not in plan:
@@ -299,7 +299,7 @@ def _divided(
     return pool, test
 
 
-def _chosen(pool: SceneSet, count: int, bundle: Path | None, images: SceneOptions) -> list[str]:
+def _chosen(pool: SceneSet, count: int, bundle: Path, images: SceneOptions) -> list[str]:
     """Return the ids that `rooftrace label next` chooses, without a look at a label."""
     report = choose_next(
         pool, frozenset(pool.ids), count, read_models(bundle, tta="none").ready(), images=images

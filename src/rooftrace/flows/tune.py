@@ -126,7 +126,7 @@ def run_tune(
             hide_password,
             open_study,
         )
-        from rooftrace.train.tune.trial import TuningJob, folder_name, folder_of, run_trials
+        from rooftrace.train.tune.trial import TRIAL_FOLDERS, TuningJob, folder_of, run_trials
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
@@ -148,7 +148,7 @@ def run_tune(
         keep=options.keep,
     )
     with open_study(tuning, storage, name) as study:
-        if not study.trials and (out / folder_name(0)).exists():
+        if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
                 f"{out} holds runs of trials, but the study {name!r} in {hide_password(storage)} "
                 "has none.",

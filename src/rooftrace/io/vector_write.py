@@ -26,14 +26,9 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.failures import address_space_limit
 from rooftrace.core.names import unusable_characters
 from rooftrace.core.types import Footprints
-from rooftrace.io.vector_formats import (
-    WRITERS,
-    EncodedChunk,
-    LayerChunk,
-    LayerSettings,
-    encode_chunk,
-    short_names,
-)
+from rooftrace.io.geopackage import EncodedChunk, encode_chunk
+from rooftrace.io.vector_formats import WRITERS, short_names
+from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 
 
 def preload_geopandas() -> None:

@@ -7,22 +7,22 @@ by their share of buildings.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.parallel import core_count
-from rooftrace.core.processes import live_with_parent, process_context
+from rooftrace.core.parallel import core_count, in_order
+from rooftrace.core.processes import Processes
 from rooftrace.core.types import Mask, Progress, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 
@@ -261,7 +261,7 @@ _CHUNK = 32
 """Number of entries that are sent to a process at a time."""
 
 _CHUNKS_AHEAD = 4
-"""Maximum number of pending chunks per process, which bounds the memory."""
+"""Number of chunks for each process that wait, which bounds the memory."""
 
 
 def map_entries(
@@ -313,41 +313,37 @@ def _in_processes(
     workers: int,
 ) -> Iterator[list[T]]:
     """Yield the results of all entries in order, a chunk at a time."""
-    context = process_context([__name__])
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(source, work))
-    chunks = (entries[i : i + _CHUNK] for i in range(0, len(entries), _CHUNK))
-    waiting: deque[Future[list[T]]] = deque()
+    job = uuid4().hex
+    chunks = ((job, entries[i : i + _CHUNK]) for i in range(0, len(entries), _CHUNK))
+    begin = partial(_begin, job, source, work)
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_work_on, chunk))
-            if len(waiting) >= workers * _CHUNKS_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "A process that read images ended unexpectedly.",
-            remedy="Check whether the memory was used up. This also happens in a script that is "
-            'not guarded by if __name__ == "__main__":.',
-        ) from error
+        with Processes(workers, [__name__], begin, _lost) as processes:
+            yield from in_order(_work_on, chunks, processes, _CHUNKS_AHEAD)
     finally:
-        pool.shutdown(cancel_futures=True)
+        _JOBS.pop(job, None)
 
 
-_TASK: tuple[SceneSet, Callable[[SceneSet, SceneEntry], Any]] | None = None
-"""Set and function of a worker process. Labels may be large, so they are sent only once."""
+def _lost() -> DataError:
+    return DataError(
+        "A process that read images ended unexpectedly.",
+        remedy="Check whether the memory was used up. This also happens in a script that is "
+        'not guarded by if __name__ == "__main__":.',
+    )
 
 
-def _begin(source: SceneSet, work: Callable[[SceneSet, SceneEntry], Any]) -> None:
-    global _TASK  # noqa: PLW0603
-    live_with_parent()
-    cv2.setNumThreads(1)
-    _TASK = source, work
+_JOBS: dict[str, tuple[SceneSet, Callable[[SceneSet, SceneEntry], Any]]] = {}
+"""Set and function of a worker process. Labels may be large, so they are sent only once. Threads
+that stand in for processes share it with the other jobs of this process."""
 
 
-def _work_on(entries: Sequence[SceneEntry]) -> list[Any]:
-    assert _TASK is not None
-    source, work = _TASK
+def _begin(job: str, source: SceneSet, work: Callable[[SceneSet, SceneEntry], Any]) -> None:
+    if multiprocessing.parent_process() is not None:
+        cv2.setNumThreads(1)
+    _JOBS[job] = source, work
+
+
+def _work_on(job: str, entries: Sequence[SceneEntry]) -> list[Any]:
+    source, work = _JOBS[job]
     return [work(source, entry) for entry in entries]
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "check_bundle_path",
     "click_bundle",
     "default_bundle",
+    "model_path",
     "read_bundle",
     "write_bundle",
 ]
@@ -247,6 +248,16 @@ def bundled_model(name: str) -> ModelBundle:
     except (ValueError, TypeError) as error:
         raise _damaged(name, str(error)) from error
     return replace(bundle, spec=spec, source=f"the bundled model {name}")
+
+
+def model_path(model: str, bundle: ModelBundle) -> Path:
+    """Return the path by which a model that was read is read again; of a bundled one, its name.
+
+    Args:
+        model: One of `BUNDLED_MODELS`, or the path of another model.
+        bundle: The model.
+    """
+    return Path(model if model in BUNDLED_MODELS else bundle.source)
 
 
 def click_bundle() -> ModelBundle:

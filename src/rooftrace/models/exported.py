@@ -27,6 +27,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from html import unescape
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from xml.sax.saxutils import escape
@@ -396,16 +397,13 @@ def refuse_external_data(graph: bytes, source: str) -> None:
 
 def refuse_missing_inputs(graph: bytes, source: str) -> None:
     """Raise BundleError if a node of an ONNX graph lacks inputs that OpenVINO reads unchecked."""
-    for node in _nodes(memoryview(graph), "model"):
-        fields = [*_fields(node)]
-        operators = [value for number, value in fields if number == _NODE_OPERATOR]
-        operator = bytes(operators[-1]).decode("utf-8", "replace") if operators else ""
+    for node in chain.from_iterable(_bodies(memoryview(graph), "model")):
+        operator = b"".join(_names(node, _NODE_OPERATOR)[-1:]).decode("utf-8", "replace")
         least = _LEAST_INPUTS.get(operator, 0)
-        # An empty name stands for an input that is left out.
-        given = [len(value) > 0 for number, value in fields if number == _NODE_INPUT][:least]
-        if sum(given) < least:
+        given = sum(map(bool, _names(node, _NODE_INPUT)[:least]))
+        if given < least:
             raise BundleError(
-                f"The graph in {source} has a node {operator} with {plural(sum(given), 'input')}; "
+                f"The graph in {source} has a node {operator} with {plural(given, 'input')}; "
                 f"expected at least {least}.",
                 remedy="Get the bundle again from where it was trained.",
             )
@@ -416,7 +414,7 @@ def refuse_cycles(graph: bytes, source: str) -> None:
     for nodes in _bodies(memoryview(graph), "model"):
         makers: dict[bytes, list[int]] = {}
         for number, node in enumerate(nodes):
-            for name in _names(node, _NODE_OUTPUT):
+            for name in filter(None, _names(node, _NODE_OUTPUT)):
                 makers.setdefault(name, []).append(number)
         needed = {
             number: [one for name in _names(node, _NODE_INPUT) for one in makers.get(name, ())]
@@ -486,18 +484,11 @@ def _has_external(message: memoryview, kind: str, depth: int) -> bool:
     return False
 
 
-def _nodes(message: memoryview, kind: str) -> Iterator[memoryview]:
-    """Yield the nodes of a model that `refuse_external_data` has accepted."""
-    below = _BELOW.get(kind, {})
-    for field, value in _fields(message):
-        if field in below:
-            if below[field] == "node":
-                yield value
-            yield from _nodes(value, below[field])
-
-
 def _bodies(message: memoryview, kind: str) -> Iterator[list[memoryview]]:
-    """Yield the nodes of each graph and function of a model, and of the graphs in nodes."""
+    """Yield the nodes of each graph and function of a model, and of the graphs in nodes.
+
+    `refuse_external_data` has accepted the model.
+    """
     below = _BELOW.get(kind, {})
     found = [(below[field], value) for field, value in _fields(message) if field in below]
     yield [value for what, value in found if what == "node"]
@@ -505,9 +496,9 @@ def _bodies(message: memoryview, kind: str) -> Iterator[list[memoryview]]:
         yield from _bodies(value, what)
 
 
-def _names(node: memoryview, field: int) -> set[bytes]:
-    """Return the names of inputs or outputs; an empty one stands for what is left out."""
-    return {bytes(value) for number, value in _fields(node) if number == field} - {b""}
+def _names(node: memoryview, field: int) -> list[bytes]:
+    """Return the names in a field of a node; an empty one stands for what is left out."""
+    return [bytes(value) for number, value in _fields(node) if number == field]
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -19,11 +19,12 @@ from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.parallel import Workers
 from rooftrace.core.text import plural
-from rooftrace.core.types import Floats, Footprints, ResultProvenance
-from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator
+from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.density.accumulate import DensityAccumulator
+from rooftrace.density.buildings import BuildingMeasure, Measured
+from rooftrace.io.geopackage import EncodedChunk
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
-from rooftrace.io.vector_formats import EncodedChunk
 from rooftrace.io.vector_write import encode_footprints
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
@@ -176,6 +177,7 @@ class SceneOutputs:
         self._preview: Preview | None = None
         if "preview" in outputs:
             self._preview = Preview(source.grid, source.bands, source.dtype, plan.spec.legend)
+            self._stack.callback(self._preview.close)
         self._density: DensityAccumulator | None = None
         self._no_density = ""
         if "density" in outputs:
@@ -382,12 +384,12 @@ class _Chunk:
 
     Args:
         footprints: The footprints as the sink takes them.
-        measured: Centroids and areas for the density; None without one.
+        measured: Measures for the density; None without one.
         rings: Outlines for the preview; empty without one.
     """
 
     footprints: Footprints | EncodedChunk
-    measured: tuple[Floats, Floats] | None
+    measured: Measured | None
     rings: Sequence[Rings]
 
 
@@ -413,7 +415,8 @@ class _ChunkMaker:
         footprints = replace(footprints, provenance=self.provenance)
         measured = None
         if self.measure is not None:
-            measured = self.measure(footprints.of_class(self.building_class))
+            buildings = footprints.of_class(self.building_class)
+            measured = self.measure(buildings.geometry, buildings.crs)
         rings = () if self.draw is None else self.draw(footprints)
         return _Chunk(self.encode(footprints, first), measured, rings)
 

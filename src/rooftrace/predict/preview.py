@@ -286,6 +286,11 @@ class Preview:
         whole.paste(key, (0, page.height))
         return whole
 
+    def close(self) -> None:
+        """End the threads that draw."""
+        if self._paint is not None:
+            self._paint.close()
+
     def _background(self) -> NDArray[np.uint8]:
         """Return the thumbnail as RGB (y, x, 3)."""
         picture: NDArray[np.uint8] = np.full((*self.thumbnail.shape_yx, 3), _PAPER, dtype=np.uint8)
@@ -361,6 +366,11 @@ class _Paint:
         for one in self._drawing:
             one.result()
         self._drawing = []
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def mixed(self, fill_share: float) -> NDArray[np.uint8]:
         """Return the (y, x, 3) picture with the given opacity of the fill and opaque outlines."""

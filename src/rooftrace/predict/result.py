@@ -15,10 +15,10 @@ from shapely import MultiPolygon
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.density.files import write_density
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.io.geopackage import EncodedChunk
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector_formats import EncodedChunk
 from rooftrace.io.vector_write import write_footprints_chunks
 from rooftrace.predict.block import TileStats
 

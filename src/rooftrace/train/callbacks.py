@@ -47,7 +47,7 @@ class MetricsRecorder(Callback):
         self._console = console
         self.rows: list[dict[str, float]] = []
         self.has_started = False
-        """True from the first step on, when everything in a restored checkpoint has been used."""
+        """True after the first step, when everything in a restored checkpoint has been used."""
         self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
@@ -78,7 +78,7 @@ class MetricsRecorder(Callback):
             {str(name): float(value) for name, value in row.items()} for row in state_dict["rows"]
         ]
 
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         self.has_started = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -246,13 +246,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+_COUNTS = ("ready", "started", "processed", "completed", "_batches_that_stepped")
+"""Names of the counts of steps and epochs in the state of Lightning's loops."""
+
+
 def _check_counts(progress: object) -> None:
-    """Check the counts of steps and epochs, which Lightning uses only when it raises them."""
+    """Check the counts of steps and epochs, which Lightning uses only when it raises them: some of
+    them after the last hook of a step.
+    """
     for key, value in progress.items() if isinstance(progress, Mapping) else ():
         if key not in _COUNTS:
             _check_counts(value)
         elif not isinstance(value, int):
-            raise ValueError(f"its number of steps or epochs that are {key} is no number")
+            raise ValueError(f"its count {key!r} of steps or epochs is no whole number")
 
 
 def _check_states(callbacks: object) -> None:
@@ -262,9 +268,6 @@ def _check_states(callbacks: object) -> None:
     for name, state in callbacks.items():
         if not isinstance(state, Mapping):
             raise ValueError(f"the state of its callback {name!r:.40} has no names")
-
-
-_COUNTS = ("ready", "started", "processed", "completed")
 
 
 def check_epochs(checkpoint: Mapping[str, Any], run: Path, epochs: int, key: str) -> None:

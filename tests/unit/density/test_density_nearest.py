@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.density.accumulate import nearest_neighbour
+from rooftrace.density.buildings import nearest_neighbour
 
 
 def by_all_pairs(xy: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from rooftrace.io import vector_formats
-from rooftrace.io.vector_formats import fill_rtree, outward_boxes
+from rooftrace.io import geopackage
+from rooftrace.io.geopackage import fill_rtree, outward_boxes
 
 
 def boxes(count: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def boxes(count: int) -> np.ndarray:
 def test_a_tree_is_whole_and_finds_what_is_there(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_formats, "_ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr(geopackage, "_ROWS_AT_ONCE", 1000)
     bounds = boxes(count)
     with closing(sqlite3.connect(":memory:")) as file:
         file.execute('CREATE VIRTUAL TABLE "a ""b""" USING rtree(id, minx, maxx, miny, maxy)')

@@ -20,7 +20,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import vector_formats
+from rooftrace.io import vector_formats, vector_layer
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_write import (
@@ -280,7 +280,7 @@ def test_options_of_gdal_are_as_they_were() -> None:
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
     try:
         before = [pyogrio.get_gdal_config_option(name) for name in names]
-        with pyogrio_options(vector_formats._CONFIGURED):
+        with pyogrio_options(vector_layer._CONFIGURED):
             assert [pyogrio.get_gdal_config_option(name) for name in names] != before
         assert [pyogrio.get_gdal_config_option(name) for name in names] == before
     finally:

@@ -17,7 +17,14 @@ from rooftrace.core.errors import BundleError
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, tiny_bundle
 from rooftrace.io.legend import Legend
-from rooftrace.models.bundle import GRAPH_NAME, MAX_SPEC_BYTES, write_bundle
+from rooftrace.models.bundle import (
+    BUNDLED_MODELS,
+    GRAPH_NAME,
+    MAX_SPEC_BYTES,
+    bundled_model,
+    model_path,
+    write_bundle,
+)
 from rooftrace.models.exported import (
     Contract,
     Target,
@@ -150,6 +157,12 @@ def test_the_name_does_not_matter_but_for_onnx(made: Made, copied: Path) -> None
     other = copied.with_name("model.model")
     copied.rename(other)
     assert read_model(other).spec == read_model(made.path).spec
+
+
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_a_bundled_model_is_read_again_by_its_name(name: str) -> None:
+    bundle = bundled_model(name)
+    assert read_model(model_path(name, bundle)).spec == bundle.spec
 
 
 def test_a_bundle_may_have_any_name(tmp_path: Path) -> None:

@@ -215,15 +215,25 @@ def test_content_that_does_not_fit_the_run_is_refused(tiny_folder: Path, run: Pa
 
 
 @pytest.mark.parametrize(
-    ("progress", "count"), [("epoch_loop.batch_progress", "completed"), ("epoch_progress", "ready")]
+    "place",
+    [
+        ("epoch_loop.batch_progress", "total", "completed"),
+        ("epoch_progress", "total", "ready"),
+        ("epoch_loop.state_dict", "_batches_that_stepped"),
+    ],
 )
 def test_counts_that_are_no_numbers_are_refused_before_they_are_raised(
-    progress: str, count: str, run: Path
+    place: tuple[str, ...], run: Path
 ) -> None:
     kept = read_checkpoint(last(run))
-    kept["loops"]["fit_loop"][progress]["total"][count] = [2]
+    *outer, count = place
+    inner = kept["loops"]["fit_loop"]
+    for key in outer:
+        inner = inner[key]
+    assert isinstance(inner[count], int)
+    inner[count] = "2"
     save(last(run), kept)
-    with pytest.raises(DataError, match=f"that are {count} is no number"):
+    with pytest.raises(DataError, match=f"its count '{count}' of steps or epochs is no whole"):
         read_checkpoint(last(run))
 
 

@@ -30,7 +30,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.io.files import export_error
-from rooftrace.io.vector_formats import LayerChunk, LayerSettings
+from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_layer
 

@@ -77,6 +77,10 @@ class TuningJob:
     keep: bool
 
 
+TRIAL_FOLDERS = "trial_*"
+"""Pattern of the names that `folder_name` returns."""
+
+
 def folder_name(number: int) -> str:
     """Return the name of a trial's run in the folder of the study."""
     return f"trial_{number:04d}"
