@@ -14,10 +14,17 @@ from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.io.files import write_atomically
 
 if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
     from rooftrace.train.tune.results import StudySummary
+    from rooftrace.train.tune.space import Tuning
+    from rooftrace.train.tune.trial import TuningJob
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
+
+_PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -110,14 +117,7 @@ def run_tune(
         TrainError, ExportError: See `train.tune.trial` and `train.export_bundle`.
     """
     try:
-        from rooftrace.train.datamodule import open_data
-        from rooftrace.train.tune.results import (
-            TrialReporter,
-            export_best,
-            study_page,
-            summarise,
-            write_config,
-        )
+        from rooftrace.train.tune.results import TrialReporter, summarise
         from rooftrace.train.tune.space import read_tuning
         from rooftrace.train.tune.study import (
             best_of,
@@ -126,7 +126,7 @@ def run_tune(
             hide_password,
             open_study,
         )
-        from rooftrace.train.tune.trial import TRIAL_FOLDERS, TuningJob, folder_of, run_trials
+        from rooftrace.train.tune.trial import TRIAL_FOLDERS, TuningJob, run_trials
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
@@ -147,27 +147,15 @@ def run_tune(
         until=math.inf if minutes is None else time.time() + 60 * minutes,
         keep=options.keep,
     )
+    shown = hide_password(storage)
     with open_study(tuning, storage, name) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
-                f"{out} holds runs of trials, but the study {name!r} in {hide_password(storage)} "
-                "has none.",
+                f"{out} holds runs of trials, but the study {name!r} in {shown} has none.",
                 remedy="Restore the storage from a copy, or choose another folder.",
             )
-        notes: list[str] = []
-        if not finished(study):
-            # A mistake in the data would fail every trial; it is reported before the first.
-            notes += open_data(tuning.first_config(), tuning.base).notes
-            for note in notes:
-                notify(note)
-        if tuning.first_config().refine is not None:
-            notes.append(
-                "A search trains no refiner, and its model has none: rooftrace train best.toml "
-                "trains both."
-            )
-        write_atomically(
-            record, _json({"study": name, "storage": hide_password(storage), **before})
-        )
+        notes = _data_notes(tuning, study, notify)
+        write_atomically(record, _json({"study": name, "storage": shown, **before}))
         reporter = TrialReporter(study, tuning, notify)
         run_trials(job, study, min(options.jobs, options.trials), reporter)
         done = finished(study)
@@ -178,18 +166,66 @@ def run_tune(
             f"The time limit was reached after {len(done)} of {options.trials} trials; the same "
             "command continues the study."
         )
-    config, page, bundle = out / "best.toml", out / "report.html", out / "best.rooftrace"
     if best is None:
-        write_atomically(page, study_page(summary, best_config="", notes=tuple(notes)).encode())
-        failed = [trial for trial in summary.trials if trial.note]
-        raise ConfigError(
-            f"None of {len(done)} trials has a value"
-            + (f"; trial {failed[-1].number}: {failed[-1].note}" if failed else "."),
-            remedy=f"See {page}.",
+        raise _no_value(summary, len(done), out, notes)
+    exported = before.get("best", {}).get("trial") == best.number
+    report = _write_results(job, summary, best, done, exported, notes, notify)
+    write_atomically(record, _json(report.to_json()))
+    return report
+
+
+def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> list[str]:
+    """Open the data of a search, and return the notes about it.
+
+    A mistake in the data would fail every trial; it is reported before the first.
+    """
+    from rooftrace.train.datamodule import open_data
+    from rooftrace.train.tune.study import finished
+
+    notes: list[str] = []
+    if not finished(study):
+        notes += open_data(tuning.first_config(), tuning.base).notes
+        for note in notes:
+            notify(note)
+    if tuning.first_config().refine is not None:
+        notes.append(
+            "A search trains no refiner, and its model has none: rooftrace train best.toml "
+            "trains both."
         )
-    write_config(config, tuning, best, done, name)
-    is_exported = before.get("best", {}).get("trial") == best.number and bundle.is_file()
-    if not is_exported and not export_best(tuning, best, out, bundle, notify=notify):
+    return notes
+
+
+def _no_value(summary: StudySummary, trials: int, out: Path, notes: list[str]) -> ConfigError:
+    """Write the page of a search without a value, and return the error about it."""
+    from rooftrace.train.tune.results import study_page
+
+    page = out / _PAGE
+    write_atomically(page, study_page(summary, best_config="", notes=tuple(notes)).encode())
+    failed = [trial for trial in summary.trials if trial.note]
+    return ConfigError(
+        f"None of {trials} trials has a value"
+        + (f"; trial {failed[-1].number}: {failed[-1].note}" if failed else "."),
+        remedy=f"See {page}.",
+    )
+
+
+def _write_results(
+    job: TuningJob, summary: StudySummary, best: FrozenTrial, done: list[FrozenTrial],
+    exported: bool, notes: list[str], notify: Callable[[str], None],
+) -> TuneReport:  # fmt: skip
+    """Write the configuration and the model of the best trial, and the page of the search.
+
+    Args:
+        exported: Whether an earlier command has written the model of the trial.
+    """
+    from rooftrace.train.tune.results import export_best, study_page, write_config
+    from rooftrace.train.tune.study import hide_password
+    from rooftrace.train.tune.trial import folder_of
+
+    config, page, bundle = job.out / "best.toml", job.out / _PAGE, job.out / "best.rooftrace"
+    write_config(config, job.tuning, best, done, job.study)
+    is_exported = exported and bundle.is_file()
+    if not is_exported and not export_best(job.tuning, best, job.out, bundle, notify=notify):
         bundle.unlink(missing_ok=True)
         notes.append(
             f"The best trial, {best.number}, ran elsewhere, in {folder_of(best)}; the same command "
@@ -197,16 +233,14 @@ def run_tune(
         )
     text = config.read_text(encoding="utf-8")
     write_atomically(page, study_page(summary, best_config=text, notes=tuple(notes)).encode())
-    report = TuneReport(
+    return TuneReport(
         summary=summary,
-        storage=hide_password(storage),
+        storage=hide_password(job.storage),
         config=config,
         bundle=bundle if bundle.is_file() else None,
         page=page,
         notes=tuple(notes),
     )
-    write_atomically(record, _json(report.to_json()))
-    return report
 
 
 def _read_record(path: Path, study: str) -> dict[str, Any]:

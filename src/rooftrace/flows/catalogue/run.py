@@ -46,6 +46,7 @@ from rooftrace.io.reproject import (
     transform_points,
 )
 from rooftrace.io.web_mercator import morton_codes
+from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import PredictProgress
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
@@ -111,12 +112,27 @@ class CatalogueReport:
 
 @dataclass
 class _Outcomes:
-    """Layers, running times and errors of the scenes, by id."""
+    """Layers, running times, files and errors of the scenes, by id.
 
+    Args:
+        with_files: Whether the files are needed.
+    """
+
+    with_files: bool
     layers: dict[str, SceneLayer] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     failures: dict[str, RooftraceError] = field(default_factory=dict)
+
+    def take(self, name: str, record: Mapping[str, Any]) -> None:
+        """Take the record of a scene that was predicted."""
+        try:
+            self.layers[name] = _layer(name, record)
+            self.seconds[name] = float(record["output"]["seconds"])
+            if self.with_files:
+                self.files[name] = _files_of(record["output"])
+        except RooftraceError as error:
+            self.failures[name] = error
 
 
 def scenes_of(out: Path) -> Path:
@@ -173,9 +189,9 @@ def run_catalogue(
     options = replace(options, outputs=outputs, outline=True)
     if stac:
         check_stac()
-    outcomes = _Outcomes()
-    model_bands = executor.predictor.bundle.spec.bands
-    jobs = _jobs(catalogue, model_bands, options.bands, nodata, outcomes)
+    outcomes = _Outcomes(with_files=stac)
+    bundle = executor.predictor.bundle
+    jobs = _jobs(catalogue, bundle.spec.bands, options.bands, nodata, outcomes)
     notes = [*catalogue.notes]
     if area is not None:
         left_out = _limit(jobs, catalogue, area)
@@ -186,13 +202,7 @@ def run_catalogue(
             notes.append(f"{scenes} outside of {area.name}; only images inside are predicted.")
 
     def take(job: SceneInput, record: Mapping[str, Any]) -> None:
-        try:
-            outcomes.layers[job.name] = _layer(job.name, record)
-            outcomes.seconds[job.name] = float(record["output"]["seconds"])
-            if stac:
-                outcomes.files[job.name] = _files_of(record["output"])
-        except RooftraceError as error:
-            outcomes.failures[job.name] = error
+        outcomes.take(job.name, record)
         if on_done is not None:
             on_done(job, record)
 
@@ -211,25 +221,8 @@ def run_catalogue(
         failures = _in_order(catalogue, outcomes)
         if failures and (strict or not outcomes.layers):
             raise _failure(failures, len(catalogue.scenes))
-        spec = executor.predictor.bundle.spec
-        model = {"name": spec.name, "sha256": executor.predictor.bundle.sha256}
-        manifest = merge_layers(
-            [
-                outcomes.layers[scene.id]
-                for scene in catalogue.scenes
-                if scene.id in outcomes.layers
-            ],
-            out,
-            level=level,
-            classes=() if spec.is_binary else spec.classes,
-            scenes=lambda kept: [
-                _manifest_entry(scene, outcomes, kept) for scene in catalogue.scenes
-            ],
-            made_with={
-                "model": model,
-                "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
-            },
-        )
+        model = {"name": bundle.spec.name, "sha256": bundle.sha256}
+        manifest = _merge(catalogue, outcomes, out, level, bundle.spec, model)
         if stac:
             done, parts = _predicted_scenes(catalogue, outcomes), manifest["partitions"]
             notes += write_stac(out, catalogue.name, done, model, MANIFEST, _DATING, parts)
@@ -242,6 +235,25 @@ def run_catalogue(
         len(manifest["partitions"]),
         report,
         (*notes, *report.notes),
+    )
+
+
+def _merge(
+    catalogue: Catalogue, outcomes: _Outcomes, out: Path, level: int, spec: BundleSpec,
+    model: Mapping[str, str],
+) -> Mapping[str, Any]:  # fmt: skip
+    """Merge the layers of the scenes, and return the manifest of the result."""
+    layers = outcomes.layers
+    return merge_layers(
+        [layers[scene.id] for scene in catalogue.scenes if scene.id in layers],
+        out,
+        level=level,
+        classes=() if spec.is_binary else spec.classes,
+        scenes=lambda kept: [_manifest_entry(scene, outcomes, kept) for scene in catalogue.scenes],
+        made_with={
+            "model": model,
+            "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
+        },
     )
 
 
