@@ -21,7 +21,12 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.io.files import write_atomically
 from rooftrace.io.stac_item import moment_of
-from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.bundle import (
+    BUNDLE_SUFFIX,
+    BUNDLED_MODELS,
+    ModelBundle,
+    default_bundle,
+)
 from rooftrace.models.clicks import CLICK_BANDS, is_click_network
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
@@ -167,6 +172,12 @@ def _network(spec: BundleSpec) -> str | None:
         if encoder
         else str(model["architecture"])
     )
+
+
+def _file_name(bundle: ModelBundle) -> str:
+    """Return the name of the model's file; a bundled model without one gets its usual name."""
+    name = Path(bundle.source).name
+    return f"{name}{BUNDLE_SUFFIX}" if name in BUNDLED_MODELS else name
 
 
 def _use(bundle: ModelBundle) -> str:
@@ -400,7 +411,7 @@ def stac_item(bundle: ModelBundle) -> dict[str, Any]:
         "links": [{"rel": "about", "href": f"./{_README}", "type": "text/markdown"}],
         "assets": {
             "model": {
-                "href": f"./{Path(bundle.source).name}",
+                "href": f"./{_file_name(bundle)}",
                 "type": "application/octet-stream",
                 "title": f"Model file of rooftrace, sha256 of its contract {bundle.sha256}",
                 "roles": ["mlm:model"],

@@ -42,7 +42,7 @@ from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, model_path
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
@@ -405,7 +405,7 @@ class _Given:
     @property
     def start_path(self) -> Path:
         """The start model as `predict` takes it."""
-        return model_path(self.model, self.start)
+        return Path(self.start.source)
 
 
 def _begin(

@@ -32,7 +32,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import Split, read_split, write_split
-from rooftrace.models.bundle import ModelBundle, model_path
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
@@ -196,8 +196,8 @@ def compare_choices(
         plan = _plan(out, given)
         if plan.get("asked", 0) < numbers[-1]:
             # A longer list of chosen images begins with the shorter one.
-            bundle = model_path(model, start)
-            plan[_CHOSEN] = _chosen(scenes.subset(pool), numbers[-1], bundle, images)
+            path = Path(start.source)
+            plan[_CHOSEN] = _chosen(scenes.subset(pool), numbers[-1], path, images)
             plan["asked"] = numbers[-1]
             if "samples" not in plan:
                 plan["samples"] = trainings.samples_in(minutes, pool[: numbers[-1]], test)

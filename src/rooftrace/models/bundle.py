@@ -42,7 +42,6 @@ __all__ = [
     "check_bundle_path",
     "click_bundle",
     "default_bundle",
-    "model_path",
     "read_bundle",
     "write_bundle",
 ]
@@ -80,7 +79,8 @@ class ModelBundle:
     Args:
         spec: The contract.
         parts: Content of the parts by name, without `bundle.json`.
-        source: File that it was read from, for messages.
+        source: File that it was read from, or the name of a bundled model without a file of its
+            own; `read_model` reads it again.
         members: Bundles of an ensemble that answers as one model; empty for a single model.
     """
 
@@ -247,17 +247,7 @@ def bundled_model(name: str) -> ModelBundle:
         raise _damaged(name, invalid_values(error, BundleSpec, 1)) from error
     except (ValueError, TypeError) as error:
         raise _damaged(name, str(error)) from error
-    return replace(bundle, spec=spec, source=f"the bundled model {name}")
-
-
-def model_path(model: str, bundle: ModelBundle) -> Path:
-    """Return the path by which a model that was read is read again; of a bundled one, its name.
-
-    Args:
-        model: One of `BUNDLED_MODELS`, or the path of another model.
-        bundle: The model.
-    """
-    return Path(model if model in BUNDLED_MODELS else bundle.source)
+    return replace(bundle, spec=spec, source=name)
 
 
 def click_bundle() -> ModelBundle:

@@ -136,6 +136,9 @@ def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
     measured = default_bundle().spec.metrics
     assert len(front["model-index"][0]["results"]) == len(measured)
     assert measured[0].data in body
+    _, body, item = card_of(Path("accurate"), tmp_path / "accurate")
+    assert "rooftrace predict scene.tif -m accurate -o out" in body
+    assert item["assets"]["model"]["href"] == "./accurate.rooftrace"
     clicks = click_bundle()
     _, body, item = card_of(Path(clicks.source), tmp_path / "clicks")
     assert "on which a person clicks" in body

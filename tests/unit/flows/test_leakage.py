@@ -156,6 +156,15 @@ def test_without_a_fingerprint_the_recorded_folders_are_read(places: Path, tmp_p
     assert check_leakage(whole, other, base=places).status == "none"
 
 
+def test_a_record_in_the_current_folder_is_not_that_of_a_bundled_model(
+    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"base": str(places)}))
+    monkeypatch.chdir(tmp_path)
+    bundle = bundle_of(data={"train": [{"path": "a"}]}, source="accurate")
+    assert check_leakage(bundle, open_source(at(places / "cut"))).status == "unknown"
+
+
 @pytest.mark.parametrize(
     ("data", "reported"),
     [

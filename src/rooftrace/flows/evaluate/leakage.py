@@ -30,7 +30,7 @@ from rooftrace.labels.config import DataConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import read_split
-from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 
 
@@ -125,6 +125,8 @@ def _recorded_base(bundle: ModelBundle) -> Path | None:
     """Return the folder where relative paths of the record start, if the run is still beside the
     bundle.
     """
+    if bundle.source in BUNDLED_MODELS:
+        return None
     try:
         text = Path(bundle.source).with_name("config.json").read_text(encoding="utf-8")
         return Path(json.loads(text)["base"])
