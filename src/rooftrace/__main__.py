@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rooftrace.core.errors import DefectError, OutOfMemoryError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, require_address_space
-from rooftrace.core.machine import importing
+from rooftrace.core.machine import importing, limit_arenas
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -52,6 +52,7 @@ def main() -> None:
         require_address_space(_ADDRESS_SPACE, "the libraries of rooftrace")
     except OutOfMemoryError as error:
         _fail(error)
+    limit_arenas()
     # A parent process may have it ignored, as a shell does for jobs in the background.
     interruption = None
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -7,10 +7,12 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+
+from rooftrace.core.parallel import core_count
 
 _SAME = {
     "onnxruntime": ("onnxruntime-gpu",),
@@ -124,8 +126,18 @@ def importing(unwanted: Sequence[str] = _UNWANTED) -> Iterator[None]:
         gc.enable()
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
+
+
+def limit_arenas() -> None:
+    """Limit the arenas of glibc's allocator to one for each core; call it before threads start.
+
+    By default there are up to eight for each core. Each keeps memory that its threads have freed
+    and that no other thread gets. The environment variable `MALLOC_ARENA_MAX` takes precedence.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _set_allocator({_M_ARENA_MAX: core_count()})
 
 
 _PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
@@ -140,7 +152,11 @@ def limit_kept_memory() -> None:
     the kernels of networks that have been released.
     """
     os.environ.setdefault(*_PRIMITIVES)
+    _set_allocator({_M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 8 * 2**20})
+
+
+def _set_allocator(values: Mapping[int, int]) -> None:
     with suppress(OSError, AttributeError, TypeError):  # another system or C library
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, 2**20)
-        library.mallopt(_M_TRIM_THRESHOLD, 8 * 2**20)
+        for parameter, value in values.items():
+            library.mallopt(parameter, value)

@@ -9,6 +9,7 @@ from importlib import metadata
 import pytest
 
 from rooftrace.core.machine import installed_versions
+from rooftrace.core.parallel import core_count
 
 FRAGMENTS = """
 import sys
@@ -43,6 +44,36 @@ def test_freed_buffers_are_returned_to_the_system(how: str, is_returned: bool) -
     peak, left = map(float, done.stdout.split())
     assert peak > 150
     assert (left < 20) == is_returned
+
+
+ARENAS = """
+import ctypes, sys, threading
+from rooftrace.core.machine import limit_arenas
+
+if sys.argv[1] == "limited":
+    limit_arenas()
+barrier = threading.Barrier(24)
+def work():
+    kept = [bytearray(1000) for _ in range(100)]
+    barrier.wait()
+threads = [threading.Thread(target=work) for _ in range(24)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a function of glibc")
+def test_there_is_an_arena_for_each_core() -> None:
+    counts = {}
+    for how in ("limited", "usual"):
+        done = subprocess.run(
+            [sys.executable, "-c", ARENAS, how], capture_output=True, text=True, check=True
+        )
+        counts[how] = done.stderr.count("Arena ")
+    assert counts["limited"] <= core_count() < counts["usual"]
 
 
 HIDDEN = """
