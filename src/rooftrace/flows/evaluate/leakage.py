@@ -334,7 +334,8 @@ def _by_id(
         if scene_id in trained
     ]
     count = sum(scene_id in judged for scene_id in source.ids)
-    notes = [f"The model's threshold was chosen on {count} of these {len(source)} scenes."]
+    scenes = f"{count} of these {len(source)} scenes" if len(source) > 1 else "this scene"
+    notes = [f"The model's threshold was chosen on {scenes}."]
     return pairs, notes if count else []
 
 

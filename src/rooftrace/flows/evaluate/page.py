@@ -405,7 +405,7 @@ def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
 
 def _row(name: str, each: Sequence[Interval]) -> _Row:
     cells = tuple(
-        (_figure(one.value), f"{one.low:.3f} – {one.high:.3f}" if one.is_known else one.reason)
+        (_figure(one.value), f"{one.low:.3f} – {one.high:.3f}" if one.is_known else _reason(one))
         for one in each
     )
     values = [one.value for one in each]
@@ -441,7 +441,12 @@ def _sentence(name: str, base: str, figure: str, test: PairedTest) -> str:
 
 def _limits(test: PairedTest) -> str:
     gap = test.difference
-    return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else gap.reason
+    return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else _reason(gap) or "–"
+
+
+def _reason(one: Interval) -> str:
+    """Return why a figure has no interval; "" for a single scene, which the protocol says once."""
+    return one.reason if one.count > 1 else ""
 
 
 def _protocol(
