@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.errors import PredictError
+from rooftrace.core.errors import DataError, PredictError
 from rooftrace.core.parallel import in_order
 from rooftrace.core.processes import Processes
+from rooftrace.labels import source
 
 pytestmark = pytest.mark.campaign
 
@@ -74,6 +75,43 @@ def test_threads_do_the_work_where_no_process_starts(
     with Processes(2) as processes:
         assert list(in_order(divmod, [(9, 2), (8, 3)], processes)) == [(4, 1), (2, 2)]
         assert processes.submit(os.getpid).result() == os.getpid()
+
+
+def scenes(monkeypatch: pytest.MonkeyPatch) -> source.SceneSet:
+    """Return scenes that are given to other processes at once."""
+    monkeypatch.setattr(source, "_TRIAL_S", -1)
+    monkeypatch.setattr(source, "_WORTH_S", -1)
+    entries = tuple(source.SceneEntry(str(number), None) for number in range(100))
+    return source.SceneSet("name", "kind", ("a", "b"), 1, entries, print)
+
+
+def name_and_process(_: source.SceneSet, entry: source.SceneEntry) -> tuple[str, int]:
+    return entry.id, os.getpid()
+
+
+def end_the_process(_: source.SceneSet, entry: source.SceneEntry) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_scenes_keep_their_order_in_processes_and_in_threads(
+    starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "no more processes")
+
+    if not starts:
+        monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor._spawn_process", refuse)
+    found = source.map_entries(scenes(monkeypatch), name_and_process, workers=2)
+    assert [name for name, _ in found] == [str(number) for number in range(100)]
+    assert (os.getpid() in {process for _, process in found}) != starts
+    assert not source._JOBS
+
+
+def test_a_killed_process_that_read_scenes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="process that read images ended") as caught:
+        source.map_entries(scenes(monkeypatch), end_the_process, workers=2)
+    assert "memory" in caught.value.remedy
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
