@@ -85,6 +85,8 @@ def test_masks_alone_against_masks_alone(data: Path, bundle: Path, tmp_path: Pat
         (["--predictions", "DATA/masks"], "No labelled data"),
         (["DATA", "--predictions", "DATA/masks", "--size", "big"], "--size received 'big'"),
         (["DATA", "--predictions", "DATA/masks", "--order", "row"], "no prediction is a table"),
+        (["DATA/masks", "DATA"], "DATA/masks was given as a model"),
+        (["town.geojson", "DATA"], "town.geojson was given as a model"),
         (["BUNDLE", "DATA/masks", "--predictions", "DATA/masks"], "needs images"),
     ],
 )
@@ -92,7 +94,7 @@ def test_what_cannot_be_judged(data: Path, bundle: Path, arguments: list[str], p
     filled = [one.replace("DATA", str(data)).replace("BUNDLE", str(bundle)) for one in arguments]
     code, answer = call("evaluate", *filled)
     assert (code, answer["error"]["type"]) == (2, "ConfigError")
-    assert part in answer["error"]["message"]
+    assert part.replace("DATA", str(data)) in answer["error"]["message"]
     assert answer["error"]["remedy"]
 
 

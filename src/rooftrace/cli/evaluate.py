@@ -176,7 +176,25 @@ def _named(
             remedy=f"Name a bundle too: rooftrace evaluate default {where}; or files with "
             "--predictions.",
         )
+    for path in bundles:
+        if path.suffix.lower() in _NO_MODELS or _has_no_bundle(path):
+            raise ConfigError(
+                f"{path} was given as a model, but is none.",
+                remedy="Give what another tool has predicted with --predictions: "
+                f"rooftrace evaluate --predictions {path} {where}",
+            )
     return bundles, where
+
+
+_NO_MODELS = (".tif", ".tiff", ".png", ".csv", ".gpkg", ".geojson", ".fgb", ".parquet", ".shp")
+"""Endings of files that hold predictions."""
+
+
+def _has_no_bundle(path: Path) -> bool:
+    """Return True for a folder that is not that of a training run, whose error names its bundle."""
+    from rooftrace.models.bundle import RUN_BUNDLES
+
+    return path.is_dir() and not any((path / name).exists() for name in RUN_BUNDLES)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
