@@ -17,7 +17,7 @@ from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_op
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
-from rooftrace.core.text import in_command_terms, is_utf8
+from rooftrace.core.text import in_command_terms, is_utf8, reason_of
 from rooftrace.io.files import NOT_WRITABLE
 
 __all__ = ["app", "main"]
@@ -76,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A wrong option, a missing argument; without any argument, its text is the help.
         if error.__cause__ is not None and hasattr(error, "message"):
             error.message = _plain(error.__cause__) or error.message
-        message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
+        message = message or "No command was given"
         usage = ConfigError(
-            f"{message}." if message else "No command was given.",
-            remedy="See rooftrace --help, or rooftrace COMMAND --help.",
+            message if message.endswith("?") else f"{message.rstrip('.')}.",
+            remedy=f"See {command_name(given)} --help.",
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
@@ -147,7 +148,7 @@ def _from_system(error: OSError) -> RooftraceError:
     looked at.
     """
     about = f"{error.filename}: " if error.filename else ""
-    message = f"{about}{error.strerror or error}."
+    message = f"{about}{reason_of(error)}."
     if error.errno in NOT_WRITABLE:
         return ExportError(
             message, remedy="Choose a folder with write permission and free space, or make space."

@@ -20,6 +20,7 @@ from rooftrace.cli.options import EngineName, Json, ModelFile, Portable, Precisi
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory
+from rooftrace.core.text import reason_of
 from rooftrace.service.decode import Limits
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
             listening.listen(_BACKLOG)
         except OSError as error:
             raise ConfigError(
-                f"Cannot listen on {host}, port {port}: {error.strerror or error}.",
+                f"Cannot listen on {host}, port {port}: {reason_of(error)}.",
                 remedy="Choose another port with --port (0 for any free port) or another --host.",
             ) from error
         yield listening

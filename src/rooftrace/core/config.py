@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import reason_of
 
 
 class Config(BaseModel):
@@ -84,11 +85,17 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file does not exist or is not TOML, an override does not fit it, or tables
             are nested without end.
     """
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder; the path of a configuration was expected.",
+            remedy="Give the path of a TOML file; recipes/ holds examples. To train on labelled "
+            f"images without one: rooftrace finetune {path}",
+        )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"The configuration {path} cannot be read: {error}.",
+            f"The configuration {path} cannot be read: {reason_of(error)}.",
             remedy="Give the path of a TOML file; recipes/ holds examples.",
         ) from error
     except (ValueError, RecursionError) as error:  # a number with too many digits: ValueError

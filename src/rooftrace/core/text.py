@@ -46,6 +46,15 @@ def list_and_count(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's reason as the end of a sentence, on one line and without a full stop.
+
+    The number and the path that Python adds to an error of the system are left out.
+    """
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, at most 200 characters and without a stop or colon.
 

@@ -195,7 +195,7 @@ def _no_metres(name: str, crs: CRS | None) -> GeoreferenceError:
     """Return the error about an input that does not give the size of its pixels."""
     has = "no coordinate system" if crs is None else f"the system {crs.name!r}"
     return GeoreferenceError(
-        f"{name} has {has}, which does not give the size of a pixel in metres.",
+        f"{name} has {has}, so that the size of a pixel in metres is not known.",
         remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
         "(gdal_edit -a_srs).",
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError, LabelError
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Floats
 from rooftrace.io.files import write_json
 
@@ -93,7 +94,7 @@ def read_threshold(path: Path) -> DensityThreshold:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The threshold {path} cannot be read: {error}.",
+            f"The threshold {path} cannot be read: {reason_of(error)}.",
             remedy="Give a share from 0 to 1, or the JSON that density --fit has written.",
         ) from error
     if not isinstance(raw, dict):

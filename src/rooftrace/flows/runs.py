@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from rooftrace.core.config import did_you_mean, flatten
 from rooftrace.core.early_stopping import StopConfig, sign_of, stops_early
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first
+from rooftrace.core.text import list_first, reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import (
     Axis,
@@ -196,7 +196,7 @@ def _read_config(path: Path, problems: list[str]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         config = json.loads(text, parse_float=_parse_number, parse_constant=str)
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(printable(f"{_CONFIG} cannot be read: {error}."))
+        problems.append(printable(f"{_CONFIG} cannot be read: {reason_of(error)}."))
         return {}
     if not isinstance(config, dict):
         problems.append(f"{_CONFIG} is not the record of a run.")
@@ -224,7 +224,7 @@ def _read_rows(path: Path, problems: list[str]) -> list[Figures]:
         text = path.read_text(encoding="utf-8", errors="replace")
         lines = list(csv.reader(text.splitlines(keepends=True)))
     except (OSError, csv.Error) as error:
-        problems.append(printable(f"{_METRICS} cannot be read: {error}."))
+        problems.append(printable(f"{_METRICS} cannot be read: {reason_of(error)}."))
         return []
     columns, *cells = lines or [[]]
     if "epoch" not in columns:

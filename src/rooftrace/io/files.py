@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.names import layer_name
-from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.text import list_and_count, plural, reason_of
 
 _MAX_LAYERS_LISTED = 5
 _QGIS_STYLES = "layer_styles"
@@ -191,7 +191,7 @@ def export_error(path: Path, error: Exception) -> ExportError:
                 f"{path} could not be written: {blocking} is a file, not a folder.",
                 remedy="Choose another folder, or move the file.",
             )
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+    reason = reason_of(error)
     return ExportError(
         f"{path} could not be written: {reason.rstrip('.')}.",
         remedy="Choose a folder with write permission and free space.",

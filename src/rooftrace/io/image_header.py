@@ -30,7 +30,7 @@ from rasterio.errors import CRSError as RasterioCRSError
 from rasterio.errors import RasterioError
 
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.text import list_and_count
+from rooftrace.core.text import list_and_count, reason_of
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.files import is_file
 
@@ -259,7 +259,7 @@ def _parts(path: Path) -> tuple[Path, ...]:
 
 def _unreadable_vrt(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"The VRT {path} cannot be read: {error}.",
+        f"The VRT {path} cannot be read: {reason_of(error)}.",
         remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
     )
 

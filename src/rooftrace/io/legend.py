@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.text import reason_of
 
 NODATA = 255
 """Class index of a pixel whose class is not known."""
@@ -130,7 +131,7 @@ def read_categories(path: Path) -> tuple[str, ...]:
         root = ElementTree.parse(beside).getroot()  # noqa: S314  # nosec B314
     except (ElementTree.ParseError, OSError) as error:
         raise DataError(
-            f"{beside} cannot be read: {error}.",
+            f"{beside} cannot be read: {reason_of(error)}.",
             remedy="Delete it if the class names do not matter.",
         ) from error
     names = root.findall("./PAMRasterBand[@band='1']/CategoryNames/Category")

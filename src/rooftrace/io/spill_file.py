@@ -17,6 +17,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Ints
 
 _IN_MEMORY_BYTES = 16 * 2**20
@@ -119,6 +120,6 @@ class SpillFile:
         except OSError as error:
             where = self.folder or tempfile.gettempdir()
             raise ExportError(
-                f"The polygons cannot be stored temporarily in {where}: {error.strerror or error}.",
+                f"The polygons cannot be stored temporarily in {where}: {reason_of(error)}.",
                 remedy="Free some space there, or write to another disk.",
             ) from error

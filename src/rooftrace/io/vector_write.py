@@ -25,6 +25,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.failures import address_space_limit
 from rooftrace.core.names import unusable_characters
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
 from rooftrace.io.geopackage import EncodedChunk, encode_chunk
 from rooftrace.io.vector_formats import WRITERS, short_names
@@ -198,7 +199,7 @@ def write_layer(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason_of(error)
         raise ExportError(
             f"{path}: the polygons could not be written: {reason}.",
             remedy="Choose an existing folder with write permission and free space.",

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, MissingExtraError
+from rooftrace.core.text import reason_of
 from rooftrace.io.remote import is_url, without_query
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def open_video(source: str | Path, *, streams: bool = False) -> Any:
             timeout=_CAMERA_TIMEOUT_S if camera or streamed else None,
         )  # fmt: skip
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error) or repr(error)).rstrip(".")
+        reason = reason_of(error)
         reason = reason.replace(given, name)
         if camera is not None:
             raise DataError(

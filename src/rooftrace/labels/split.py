@@ -20,7 +20,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, plural
+from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.scene_extents import connected
 
@@ -414,7 +414,7 @@ def read_split(path: Path) -> Split:
     try:
         raw = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
+        reason = reason_of(error)
         raise ConfigError(
             f"{path} is not a split file: {reason}.",
             remedy="Make one with: rooftrace split DATA -o split.json",

@@ -36,7 +36,7 @@ from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import BundleError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     GRAPH_NAME,
@@ -184,7 +184,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
     except (OSError, MemoryError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.", remedy=_REMEDY) from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", remedy=_REMEDY) from error
     if len(data) > limit:
         raise BundleError(
             f"{path} is larger than the {limit} bytes that a model may have.", remedy=_REMEDY

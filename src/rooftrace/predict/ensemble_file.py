@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.spec import Calibration, MeasuredMetrics
@@ -148,7 +148,7 @@ def read_ensemble(path: Path) -> EnsembleFile:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise BundleError(
             f"The ensemble file {path} cannot be read: {reason}.",
             remedy="Give the path of a file that rooftrace ensemble has written.",

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, plural
+from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import export_error, replacing
 
 _STATE = "$state"
@@ -75,7 +75,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ConfigError(
-            f"The weights {path} cannot be read: {error}.",
+            f"The weights {path} cannot be read: {reason_of(error)}.",
             remedy="Train again, or resume the run from its last epoch with --resume.",
         ) from error
     check_state_dict(found, net.state_dict(), str(path))
@@ -546,7 +546,7 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The record of the run, {path}, cannot be read: {error}.",
+            f"The record of the run, {path}, cannot be read: {reason_of(error)}.",
             remedy="Start a new run in another folder.",
         ) from error
     _check_same_configuration(recorded, resolved, run)

@@ -91,7 +91,7 @@ class VectorOptions:
             where = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
                 f"A minimum area of {self.min_area_m2:g} m² was given, but the image has "
-                f"{where}, which does not give the size of its pixels on the ground.",
+                f"{where}, so that the size of its pixels on the ground is not known.",
                 remedy="Give the metres per pixel with --gsd, or remove the minimum area.",
             )
 

@@ -209,8 +209,10 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
             path.write_bytes(content)
         with pytest.raises(ConfigError, match=name):
             load_config(path, Outer)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder"):
         load_config(tmp_path, Outer)
+    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read: No such file or dir.*y\."):
+        load_config(tmp_path / "absent.toml", Outer)
 
 
 def test_a_path_starts_from_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

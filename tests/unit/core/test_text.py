@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from rooftrace.core.text import escape_surrogates, is_utf8, list_and_count, list_first, plain_number
+from rooftrace.core.text import (
+    escape_surrogates,
+    is_utf8,
+    list_and_count,
+    list_first,
+    plain_number,
+    reason_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +51,16 @@ def test_surrogates_are_escaped(text: str, shown: str) -> None:
 )  # fmt: skip
 def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> None:
     assert plain_number(value, digits) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.tif"), "No such file or directory"),
+        (ValueError("two\n  lines."), "two lines"),
+        (OSError("without a number"), "without a number"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
+    assert reason_of(error) == expected

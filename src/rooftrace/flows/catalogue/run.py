@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
@@ -502,7 +502,8 @@ def _explained(layer: SceneLayer) -> Iterator[None]:
         yield
     except (DataSourceError, DataLayerError) as error:
         raise DataError(
-            f"{layer.polygons}, the buildings of {layer.scene}, cannot be read: {error}.",
+            f"{layer.polygons}, the buildings of {layer.scene}, cannot be read: "
+            f"{reason_of(error)}.",
             remedy="Remove the file and run the same command again; it predicts the scene again.",
         ) from error
 

@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
-from rooftrace.core.text import plain_number, plural
+from rooftrace.core.text import plain_number, plural, reason_of
 from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
@@ -529,7 +529,7 @@ def _read_labels(path: Path) -> list[tuple[str, str]]:
             rows = [(row.get("image") or "", row.get("label") or "") for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(
-            f"The labels {path} cannot be read: {error}.",
+            f"The labels {path} cannot be read: {reason_of(error)}.",
             remedy="Give a CSV with the columns image and label.",
         ) from error
     if not {"image", "label"} <= set(names):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
+from rooftrace.core.text import reason_of
 from rooftrace.flows.export.convert import TileSet, draw_tiles, generated_tiles
 from rooftrace.flows.export.run import Parity, measure_parity
 from rooftrace.flows.import_model.contract import ImportOptions, pixel_statistics
@@ -251,7 +252,7 @@ def _read(path: Path) -> bytes:
             data = stream.read(MAX_PART_BYTES + 1)
     except OSError as error:
         raise BundleError(
-            f"{path} cannot be read: {error.strerror or error}.",
+            f"{path} cannot be read: {reason_of(error)}.",
             remedy="Give the path of an .onnx file.",
         ) from error
     if len(data) > MAX_PART_BYTES:

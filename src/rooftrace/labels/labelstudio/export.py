@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import size_text
+from rooftrace.core.text import reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -261,7 +261,7 @@ def _load(path: Path, name: str) -> Any:
         return json.loads(text, object_hook=_compact, parse_constant=_refuse)
     except OSError as error:
         raise DataError(
-            f"{name} cannot be read: {error.strerror or error}.", remedy="Check the path."
+            f"{name} cannot be read: {reason_of(error)}.", remedy="Check the path."
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import LabelError
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray
 from rooftrace.io.files import replacing
 from rooftrace.labels.rle.codec import Order, decode_runs
@@ -188,7 +189,7 @@ class RleTable:
             text = data.decode("utf-8")
         except OSError as error:
             raise LabelError(
-                f"The table {path} cannot be read: {error.strerror or error}.",
+                f"The table {path} cannot be read: {reason_of(error)}.",
                 remedy="Check the path.",
             ) from error
         except UnicodeDecodeError as error:
