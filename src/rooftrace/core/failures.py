@@ -139,6 +139,19 @@ def _used_address_space() -> int:
     return int(pages) * resource.getpagesize()
 
 
+def is_interrupted(error: BaseException | None) -> bool:
+    """Return True for an error that has taken the place of Ctrl-C.
+
+    A library that is interrupted while it changes its state may raise an error when its own context
+    managers end.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def explained(error: Exception, doing: str) -> RooftraceError:
     """Return the error that is shown for any exception that has ended a command.
 

@@ -28,6 +28,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
+from rooftrace.core.failures import is_interrupted
 from rooftrace.core.text import is_utf8
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
@@ -237,7 +238,8 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
     """Turn every error of a reader, of GDAL and of the system into a DataError.
 
     GDAL's errors share no public base class, and rasterio raises ValueError for messages that are
-    not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged.
+    not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged. Where
+    rasterio is interrupted as it enters or leaves an environment, Ctrl-C stays Ctrl-C.
 
     Args:
         name: Name of the image.
@@ -253,6 +255,8 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
             remedy="Close other programs, raise the limit of memory, or cut the image into parts.",
         ) from error
     except Exception as error:
+        if is_interrupted(error):
+            raise KeyboardInterrupt from error
         raise DataError(
             f"{name} cannot be read as an image ({where}): {_reason(error)}.",
             remedy=_WHO if "Permission denied" in _reason(error) else _REMEDY,

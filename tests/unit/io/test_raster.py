@@ -438,3 +438,14 @@ def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
     ):
         raise PermissionError(13, "Permission denied")
     assert caught.value.remedy == "Check who may read it."
+
+
+def test_ctrl_c_in_an_environment_of_rasterio_is_no_error_of_the_image() -> None:
+    def read() -> None:
+        with reading_errors("a.tif", "header"), rasterio.Env(), rasterio.Env():
+            # As if the interruption came while the inner environment ends.
+            rasterio.env.delenv()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read()

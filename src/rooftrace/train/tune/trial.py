@@ -23,6 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from rooftrace.core.errors import ConfigError, RooftraceError, TrainError
+from rooftrace.core.failures import is_interrupted
 from rooftrace.core.parallel import core_count
 from rooftrace.io.files import write_atomically
 from rooftrace.train.callbacks import BestEpoch
@@ -145,6 +146,9 @@ def run_trial(
     except RooftraceError as error:
         mark_failed(study, trial, str(error))
     except Exception as error:  # a network of unusual proportions may raise anything
+        if is_interrupted(error):
+            mark_lost(study, [trial])
+            raise KeyboardInterrupt from error
         write_atomically(run / "error.txt", traceback.format_exc().encode())
         mark_failed(study, trial, f"{type(error).__name__}: {error}"[:500])
     except BaseException:
