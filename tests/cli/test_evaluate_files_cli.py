@@ -85,8 +85,6 @@ def test_masks_alone_against_masks_alone(data: Path, bundle: Path, tmp_path: Pat
         (["--predictions", "DATA/masks"], "No labelled data"),
         (["DATA", "--predictions", "DATA/masks", "--size", "big"], "--size received 'big'"),
         (["DATA", "--predictions", "DATA/masks", "--order", "row"], "no prediction is a table"),
-        (["DATA/masks", "DATA"], "DATA/masks was given as a model"),
-        (["town.geojson", "DATA"], "town.geojson was given as a model"),
         (["BUNDLE", "DATA/masks", "--predictions", "DATA/masks"], "needs images"),
     ],
 )
@@ -94,8 +92,17 @@ def test_what_cannot_be_judged(data: Path, bundle: Path, arguments: list[str], p
     filled = [one.replace("DATA", str(data)).replace("BUNDLE", str(bundle)) for one in arguments]
     code, answer = call("evaluate", *filled)
     assert (code, answer["error"]["type"]) == (2, "ConfigError")
-    assert part.replace("DATA", str(data)) in answer["error"]["message"]
+    assert part in answer["error"]["message"]
     assert answer["error"]["remedy"]
+
+
+@pytest.mark.parametrize("given", ["DATA/masks", "town.geojson"])
+def test_predictions_in_the_place_of_a_model(data: Path, given: str) -> None:
+    given = given.replace("DATA", str(data))
+    code, answer = call("evaluate", given, data)
+    assert (code, answer["error"]["type"]) == (4, "BundleError")
+    assert answer["error"]["message"] == f"{given} was given as a model, but is none."
+    assert f"--predictions {given} {data}" in answer["error"]["remedy"]
 
 
 def test_predictions_that_are_not_there(data: Path, tmp_path: Path) -> None:

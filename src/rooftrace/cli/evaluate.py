@@ -30,7 +30,7 @@ from rooftrace.cli.options import (
     parse_weights,
 )
 from rooftrace.cli.show import answered, bar, people, say
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from rooftrace.flows.evaluate.evaluation import Evaluation
@@ -178,7 +178,7 @@ def _named(
         )
     for path in bundles:
         if path.suffix.lower() in _NO_MODELS or _has_no_bundle(path):
-            raise ConfigError(
+            raise BundleError(
                 f"{path} was given as a model, but is none.",
                 remedy="Give what another tool has predicted with --predictions: "
                 f"rooftrace evaluate --predictions {path} {where}",
