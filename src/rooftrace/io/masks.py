@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,13 +22,16 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Threads, Workers, in_order
+from rooftrace.core.parallel import Threads, Workers
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.cloud_tiff import TILE_PX, CloudTiff, decode_tile, encode_tile
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.gdal import writing_errors
 from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
+
+_Place = tuple[int, int]
+"""Row and column of a tile in its image."""
 
 
 class MaskSink(Protocol):
@@ -36,7 +40,7 @@ class MaskSink(Protocol):
     def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
         """Write the class indices (y, x) of a window, NODATA where the class is not known.
 
-        Only a GeoTIFF takes `MaskTiles`.
+        The array must stay as it is until the next call. Only a GeoTIFF takes `MaskTiles`.
         """
         ...
 
@@ -49,7 +53,7 @@ class MaskSink(Protocol):
         ...
 
 
-_PARALLEL_PX = 2**22
+_PARALLEL_PX = 2**20
 """Number of pixels of a window from which threads compress its tiles."""
 
 
@@ -62,7 +66,7 @@ class MaskTiles:
         rest: Windows and pixels (y, x) of the tiles that reach into other windows.
     """
 
-    tiles: tuple[tuple[tuple[int, int], bytes], ...]
+    tiles: tuple[tuple[_Place, bytes], ...]
     rest: tuple[tuple[Window, NDArray[np.uint8]], ...]
 
     @classmethod
@@ -71,29 +75,13 @@ class MaskTiles:
         window: Window,
         mask: NDArray[np.uint8],
         shape_yx: tuple[int, int],
-        threads: Threads | None = None,
     ) -> MaskTiles:
-        """Return a window (y, x) of a mask with the given shape.
-
-        Args:
-            threads: Threads that compress; default: the calling thread.
-        """
-        whole, rest = {}, []
-        for place in _tiles_under(window):
-            tile = _tile(place, shape_yx)
-            part = tile.intersection(window)
-            assert part is not None
-            values = mask[part.slices(window)]
-            if part == tile:
-                whole[place] = values
-            else:
-                rest.append((part, values.copy()))
-        encoded = (
-            map(encode_tile, whole.values())
-            if threads is None
-            else in_order(encode_tile, ((values,) for values in whole.values()), threads)
+        """Return a window (y, x) of a mask with the given shape."""
+        whole, rest = _divided(window, mask, shape_yx)
+        return cls(
+            tuple((place, encode_tile(values)) for place, values in whole),
+            tuple((part, values.copy()) for part, values in rest),
         )
-        return cls(tuple(zip(whole, encoded)), tuple(rest))
 
 
 @contextmanager
@@ -130,9 +118,9 @@ def mask_sink(
                     png.finish()
             else:
                 # The tiles of a cloud-optimised file are in another order than the blocks.
-                with TemporaryFile(dir=path.parent) as scratch:
+                with TemporaryFile(dir=path.parent) as scratch, Threads("mask") as threads:
                     tiff = _GeoTiffMask(
-                        scratch, partial, grid, table if coloured else None, tags or {}
+                        scratch, partial, grid, table if coloured else None, tags or {}, threads
                     )
                     yield tiff
                     tiff.finish()
@@ -210,7 +198,8 @@ class _FileMask(ABC):
 class _GeoTiffMask(_FileMask):
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
-    Tiles of nodata are not stored. Each tile is compressed once, when it is complete.
+    Tiles of nodata are not stored. Each tile is compressed once, when it is complete; those of a
+    large window by threads, while the caller goes on.
     """
 
     def __init__(
@@ -220,34 +209,49 @@ class _GeoTiffMask(_FileMask):
         grid: GeoGrid,
         table: NDArray[np.uint8] | None,
         tags: Mapping[str, str],
+        threads: Threads,
     ) -> None:
         super().__init__()
         self._target = target
         self._shape_yx = grid.shape
-        self._started: dict[tuple[int, int], _StartedTile] = {}
+        self._started: dict[_Place, _StartedTile] = {}
         colours = None if table is None else dict(enumerate(map(tuple, table.tolist())))
         self._tiff = CloudTiff(grid, scratch, colours, tags)
+        self._threads = threads
+        self._coming: list[tuple[_Place, Future[bytes]]] = []
+        """Tiles of the last window that threads compress."""
 
     def write(self, window: Window, mask: NDArray[np.uint8] | MaskTiles) -> None:
-        made = mask if isinstance(mask, MaskTiles) else self._compressed(window, mask)
-        self._tiff.add(made.tiles)
-        for part, values in made.rest:
+        self._add_coming()
+        whole: list[tuple[_Place, NDArray[np.uint8]]] = []
+        rest: Sequence[tuple[Window, NDArray[np.uint8]]]
+        if isinstance(mask, MaskTiles):
+            self._tiff.add(mask.tiles)
+            rest = mask.rest
+        else:
+            whole, rest = _divided(window, mask, self._shape_yx)
+        for part, values in rest:
             place = part.row // TILE_PX, part.col // TILE_PX
             tile = _tile(place, self._shape_yx)
             started = self._started.setdefault(place, _StartedTile(tile.shape_yx))
             started.add(part.slices(tile), values)
             if not started.missing_px:
                 if started.values is not None:
-                    self._tiff.add([(place, encode_tile(started.values))])
+                    whole.append((place, started.values))
                 del self._started[place]
-
-    def _compressed(self, window: Window, mask: NDArray[np.uint8]) -> MaskTiles:
         if window.area_px < _PARALLEL_PX:
-            return MaskTiles.of(window, mask, self._shape_yx)
-        with Threads("mask") as threads:
-            return MaskTiles.of(window, mask, self._shape_yx, threads)
+            self._tiff.add([(place, encode_tile(values)) for place, values in whole])
+        else:
+            self._coming = [
+                (place, self._threads.submit(encode_tile, values)) for place, values in whole
+            ]
+
+    def _add_coming(self) -> None:
+        self._tiff.add([(place, encoded.result()) for place, encoded in self._coming])
+        self._coming = []
 
     def _complete(self, workers: Workers | None) -> None:
+        self._add_coming()
         self._tiff.add_overviews(_overview_tiles, workers)
         self._tiff.write(self._target)
 
@@ -273,6 +277,26 @@ def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
     inside = tile.intersection(Window.whole(shape_yx))
     assert inside is not None
     return inside
+
+
+def _divided(
+    window: Window, mask: NDArray[np.uint8], shape_yx: tuple[int, int]
+) -> tuple[list[tuple[tuple[int, int], NDArray[np.uint8]]], list[tuple[Window, NDArray[np.uint8]]]]:
+    """Return the tiles inside a window (y, x) of a mask, by row and column, and the windows and
+    pixels of those that reach into other windows; all are views.
+    """
+    whole: list[tuple[_Place, NDArray[np.uint8]]] = []
+    rest: list[tuple[Window, NDArray[np.uint8]]] = []
+    for place in _tiles_under(window):
+        tile = _tile(place, shape_yx)
+        part = tile.intersection(window)
+        assert part is not None
+        values = mask[part.slices(window)]
+        if part == tile:
+            whole.append((place, values))
+        else:
+            rest.append((part, values))
+    return whole, rest
 
 
 def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:

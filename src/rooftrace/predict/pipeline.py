@@ -1,7 +1,8 @@
 """Pipeline that turns scenes into finished blocks.
 
 Several threads work at the same time: one reads tiles in advance, one or two run the network, and
-the caller's thread finishes blocks. Tiles of the same shape form batches, across blocks and scenes.
+the caller's thread, or one beside it, finishes blocks. Tiles of the same shape form batches, across
+blocks and scenes.
 The pipeline keeps in memory a few tiles, the outputs of a block, and the few rows and columns of
 output that later blocks need; it never keeps the whole scene. A scene of one tile runs without
 threads.
@@ -379,7 +380,7 @@ class _SceneReader:
             remedy=getattr(error, "remedy", "") or "Try another engine or precision.",
         )
 
-    # Methods that run in the caller's thread.
+    # Methods that run in the caller's thread, or in one beside it.
 
     def finish(self, end: _BlockEnd) -> Checkpoint:
         """Return the finished block of a block end, with its contributions to later blocks."""
@@ -664,21 +665,37 @@ def _finished(
 ) -> Generator[tuple[SceneBlocks, Block | None], None, None]:
     """Yield scenes with their finished blocks; None marks the end of a scene.
 
-    The checkpoint of a block is written while the next block is finished.
+    The checkpoint of a block is written while the next block is finished. Where other processes
+    make the outlines, a thread finishes a block while the caller passes on the one before.
     """
-    with CheckpointThread() as checkpoints:
+    with CheckpointThread() as checkpoints, ThreadPoolExecutor(1, "blend") as pool:
+        waiting: deque[tuple[_BlockEnd, Future[Checkpoint]]] = deque()
         for end in ends:
             scene = end.reader.scene
+            if end.number is not None and not scene.is_stopped:
+                waiting.append((end, _finishing(end, pool)))
+            ahead = 0 if end.number is None or scene.workers is None else 1
+            while len(waiting) > ahead:
+                begun, future = waiting.popleft()
+                finished = future.result()
+                if begun.checkpoint is None:
+                    checkpoints.wait()
+                    if scene.checkpoints is not None and not scene.is_stopped:
+                        assert begun.number is not None
+                        checkpoints.save(scene.checkpoints, begun.number, finished, scene.fail)
+                if not scene.is_stopped:
+                    yield scene, finished.block
             if end.number is None:
                 checkpoints.wait()
                 if end.error is not None:
                     scene.fail(end.error)
                 yield scene, None
-            elif not scene.is_stopped:
-                finished = end.reader.finish(end)
-                if end.checkpoint is None:
-                    checkpoints.wait()
-                    if scene.checkpoints is not None and not scene.is_stopped:
-                        checkpoints.save(scene.checkpoints, end.number, finished, scene.fail)
-                if not scene.is_stopped:
-                    yield scene, finished.block
+
+
+def _finishing(end: _BlockEnd, pool: ThreadPoolExecutor) -> Future[Checkpoint]:
+    """Finish a block in the pool if its scene has workers, else at once."""
+    if end.reader.scene.workers is not None:
+        return pool.submit(end.reader.finish, end)
+    done: Future[Checkpoint] = Future()
+    done.set_result(end.reader.finish(end))
+    return done

@@ -38,8 +38,8 @@ _MIN_CORES = 4
 _MAX_PROCESSES = 8
 """Maximum number of these processes; more would wait for the blocks of the main process."""
 
-_OUTLINES = "rooftrace.vector.assemble"
-"""Module of what they do."""
+_MODULES = ("rooftrace.predict.outputs", "geopandas")
+"""Modules of what they do; otherwise each of them would import them for its first footprints."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def executing(
                 from rooftrace.core.processes import Processes
 
                 size = min(core_count() // 2, _MAX_PROCESSES)
-                processes = stack.enter_context(Processes(size, [_OUTLINES]))
+                processes = stack.enter_context(Processes(size, _MODULES))
             local = LocalExecutor(models.ready(), models.tta, notes, processes)
             if portable:
                 check_portable(local.predictor.engine)
