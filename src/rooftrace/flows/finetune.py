@@ -19,7 +19,7 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.text import minutes_text, plural, print_plain
+from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import labels_for
@@ -620,7 +620,7 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
         raw.pop("base", None)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"There is nothing to resume in {run}: {path} cannot be read ({error}).",
+            f"There is nothing to resume in {run}: {path} cannot be read ({reason_of(error)}).",
             remedy="Start without --resume; the first checkpoint is written after an epoch.",
         ) from error
     config = parse_config(raw, TrainConfig, source=str(path))
