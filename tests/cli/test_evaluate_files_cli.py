@@ -96,7 +96,7 @@ def test_what_cannot_be_judged(data: Path, bundle: Path, arguments: list[str], p
     assert answer["error"]["remedy"]
 
 
-@pytest.mark.parametrize("given", ["DATA/masks", "town.geojson"])
+@pytest.mark.parametrize("given", ["DATA/masks", "town.geojson", "town.jpg", "runs.csv"])
 def test_predictions_in_the_place_of_a_model(data: Path, given: str) -> None:
     given = given.replace("DATA", str(data))
     code, answer = call("evaluate", given, data)

@@ -177,7 +177,7 @@ def _named(
             "--predictions.",
         )
     for path in bundles:
-        if path.suffix.lower() in _NO_MODELS or _has_no_bundle(path):
+        if _is_no_model(path):
             raise BundleError(
                 f"{path} was given as a model, but is none.",
                 remedy="Give what another tool has predicted with --predictions: "
@@ -186,15 +186,18 @@ def _named(
     return bundles, where
 
 
-_NO_MODELS = (".tif", ".tiff", ".png", ".csv", ".gpkg", ".geojson", ".fgb", ".parquet", ".shp")
-"""Endings of files that hold predictions."""
+def _is_no_model(path: Path) -> bool:
+    """Return True for the name of a file with predictions, and for a folder without a bundle.
 
-
-def _has_no_bundle(path: Path) -> bool:
-    """Return True for a folder that is not that of a training run, whose error names its bundle."""
+    The folder of a training run is refused later, with an error that names its bundle.
+    """
+    from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+    from rooftrace.labels.image_files import is_named_as_image
     from rooftrace.models.bundle import RUN_BUNDLES
 
-    return path.is_dir() and not any((path / name).exists() for name in RUN_BUNDLES)
+    if path.is_dir():
+        return not any((path / name).exists() for name in RUN_BUNDLES)
+    return is_named_as_image(path) or path.suffix.lower() in (".csv", *VECTOR_SUFFIXES)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

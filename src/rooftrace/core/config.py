@@ -85,12 +85,6 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file does not exist or is not TOML, an override does not fit it, or tables
             are nested without end.
     """
-    if path.is_dir():
-        raise ConfigError(
-            f"{path} is a folder; the path of a configuration was expected.",
-            remedy="Give the path of a TOML file; recipes/ holds examples. To train on labelled "
-            f"images without one: rooftrace finetune {path}",
-        )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -20,6 +20,7 @@ from rooftrace.core.errors import (
     OutOfMemoryError,
     RooftraceError,
 )
+from rooftrace.core.text import reason_of
 
 DEBUG = "ROOFTRACE_DEBUG"
 """Environment variable that, if it is not empty, shows the traceback of a defect."""
@@ -167,7 +168,7 @@ def explained(error: Exception, doing: str) -> RooftraceError:
         return out_of_memory(doing)
     if isinstance(error, RooftraceError):
         return error
-    reason = " ".join(str(error).split())[:300].rstrip(".") or "no reason was given"
+    reason = reason_of(error, most=300) if str(error) else "no reason was given"
     if isinstance(error, ImportError) and not (error.name or "").startswith("rooftrace"):
         return MissingExtraError(
             f"A library that {doing} needs cannot be loaded: {reason}.",

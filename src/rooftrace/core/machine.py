@@ -130,13 +130,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
 
 
+_ARENAS = "MALLOC_ARENA_MAX"
+"""Environment variable from which glibc takes the number of arenas at the start of a process."""
+
+
 def limit_arenas() -> None:
     """Limit the arenas of glibc's allocator to one for each core; call it before threads start.
 
     By default there are up to eight for each core. Each keeps memory that its threads have freed
-    and that no other thread gets. The environment variable `MALLOC_ARENA_MAX` takes precedence.
+    and that no other thread gets. Use it only in a process that belongs to rooftrace: processes
+    that this one starts have the same limit, by the environment variable `MALLOC_ARENA_MAX`. If
+    that is set already, nothing is changed.
     """
-    if "MALLOC_ARENA_MAX" not in os.environ:
+    if _ARENAS not in os.environ:
+        # In workers of Ray, threads of Ray have made more arenas before a call could limit them.
+        os.environ[_ARENAS] = str(core_count())
         _set_allocator({_M_ARENA_MAX: core_count()})
 
 

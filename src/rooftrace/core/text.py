@@ -46,13 +46,21 @@ def list_and_count(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, *, most: int | None = None) -> str:
     """Return an error's reason as the end of a sentence, on one line and without a full stop.
 
-    The number and the path that Python adds to an error of the system are left out.
+    The number and the path that Python adds to an error of the system are left out. An error
+    without a text gives the name of its type.
+
+    Args:
+        error: Any error.
+        most: Number of characters above which the middle of the reason is left out. Give it where
+            a library may fill a screen.
     """
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    text = " ".join(_text(error).split()).rstrip(".") or type(error).__name__
+    if most is None or len(text) <= most:
+        return text
+    return f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 
 def first_line(error: BaseException) -> str:
@@ -60,8 +68,14 @@ def first_line(error: BaseException) -> str:
 
     An error without a text gives the name of its type.
     """
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = _text(error).splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(" .:")
+
+
+def _text(error: BaseException) -> str:
+    """Return the text of an error without what Python adds to an error of the system."""
+    text = getattr(error, "strerror", None) or str(error)
+    return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
 
 
 def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.text import minutes_text, plural, print_plain
+from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import labels_for
@@ -402,11 +402,6 @@ class _Given:
     images: SceneOptions
     console: Console | None
 
-    @property
-    def start_path(self) -> Path:
-        """The start model as `predict` takes it."""
-        return Path(self.start.source)
-
 
 def _begin(
     given: _Given, base: Path, unit: SplitBy | None, val: float, minutes: float,
@@ -432,7 +427,7 @@ def _begin(
         parts = _parts(given.scenes, given.part_file)
         if replayed is not None:
             print_plain(given.console, f"predicting the replay images of {replayed.given.path}")
-            predictor = read_models(given.start_path).ready()
+            predictor = read_models(Path(given.start.source)).ready()
             notes += tuple(prepare_replay(replayed, given.labels, predictor, seed=given.seed))
         config = finetune_config(
             given.model, spec, given.data, given.scenes.subset(parts.ids("train")), given.labels,
@@ -480,10 +475,10 @@ def _compare(
     held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
     print_plain(given.console, f"comparing with the start model on {held_out}")
     evaluation = run_evaluate(
-        [bundle, given.start_path], given.data, folder,
+        [bundle, Path(given.start.source)], given.data, folder,
         EvalOptions(split=held_out, baseline="2", images=given.images),
     )  # fmt: skip
-    models = read_models(bundle).ready(), read_models(given.start_path).ready()
+    models = read_models(bundle).ready(), read_models(Path(given.start.source)).ready()
     elsewhere = None
     if given.replayed is not None:
         elsewhere = compare_on_replay(given.replayed, given.labels, *models, given.images)
@@ -620,7 +615,7 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
         raw.pop("base", None)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"There is nothing to resume in {run}: {path} cannot be read ({error}).",
+            f"There is nothing to resume in {run}: {path} cannot be read ({reason_of(error)}).",
             remedy="Start without --resume; the first checkpoint is written after an epoch.",
         ) from error
     config = parse_config(raw, TrainConfig, source=str(path))

@@ -29,7 +29,7 @@ from rooftrace.core.errors import (
     GeoreferenceError,
     LayoutError,
 )
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import TrainingRecord
@@ -109,7 +109,8 @@ class ReplaySet:
             same = json.loads(path.read_text(encoding="utf-8")) == self.record
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"The replay images of the run cannot be resumed: {path} cannot be read ({error}).",
+                f"The replay images of the run cannot be resumed: {path} cannot be read "
+                f"({reason_of(error)}).",
                 remedy="Start a new run in another folder.",
             ) from error
         if not same:

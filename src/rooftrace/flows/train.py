@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rooftrace.core.config import parse_config, read_config
+from rooftrace.core.config import parse_config
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import locked, write_atomically
@@ -81,14 +81,13 @@ def run_train(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
-        from rooftrace.models.start import fill_from_start
-        from rooftrace.train.config import TrainConfig
+        from rooftrace.train.config import TrainConfig, read_train_config
         from rooftrace.train.device import apply_torchrun, is_main_process
         from rooftrace.train.loop import fit  # noqa: F401  (a missing package is named at once)
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
-    raw = fill_from_start(read_config(config_path, overrides), config_path.parent)
+    raw = read_train_config(config_path, overrides)
     config = apply_torchrun(parse_config(raw, TrainConfig, source=str(config_path)))
     with locked_run(run) if is_main_process(config) else nullcontext():
         return train_config(config, run, base=config_path.parent, resume=resume, console=console)

@@ -191,9 +191,8 @@ def export_error(path: Path, error: Exception) -> ExportError:
                 f"{path} could not be written: {blocking} is a file, not a folder.",
                 remedy="Choose another folder, or move the file.",
             )
-    reason = reason_of(error)
     return ExportError(
-        f"{path} could not be written: {reason.rstrip('.')}.",
+        f"{path} could not be written: {reason_of(error)}.",
         remedy="Choose a folder with write permission and free space.",
     )
 

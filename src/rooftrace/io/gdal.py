@@ -29,7 +29,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.failures import is_interrupted
-from rooftrace.core.text import is_utf8
+from rooftrace.core.text import is_utf8, reason_of
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
 
@@ -257,20 +257,15 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
     except Exception as error:
         if is_interrupted(error):
             raise KeyboardInterrupt from error
+        cause = error.__cause__ or error
+        if isinstance(cause, UnicodeDecodeError):
+            # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
+            cause = ValueError(cause.object.decode("utf-8", "replace"))
+        reason = reason_of(cause)
         raise DataError(
-            f"{name} cannot be read as an image ({where}): {_reason(error)}.",
-            remedy=_WHO if "Permission denied" in _reason(error) else _REMEDY,
+            f"{name} cannot be read as an image ({where}): {reason}.",
+            remedy=_WHO if "Permission denied" in reason else _REMEDY,
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the cause of an error as one line without a full stop."""
-    cause = error.__cause__ or error
-    # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
-    text = str(cause)
-    if isinstance(cause, UnicodeDecodeError):
-        text = cause.object.decode("utf-8", "replace")
-    return " ".join(text.split()).removesuffix(".") or type(cause).__name__
 
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import shapely
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.text import reason_of
 from rooftrace.io.remote import (
     TRANSIENT_STATUSES,
     Retry,
@@ -60,7 +61,7 @@ class JsonReader:
                 text = Path(address).read_bytes()
             except OSError as error:
                 raise DataError(
-                    f"{address} cannot be read: {error.strerror}.", remedy="Check the path."
+                    f"{address} cannot be read: {reason_of(error)}.", remedy="Check the path."
                 ) from error
         return _json_object(text, address)
 

@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, ExportError, MissingExtraError, RooftraceError
+from rooftrace.core.text import reason_of
 
 T = TypeVar("T")
 
@@ -627,9 +628,7 @@ def _remedy_for(status: int) -> str:
 
 
 def _cause_of(error: Exception) -> str:
-    cause = getattr(error, "reason", error)
-    text = " ".join(str(cause).split()) or type(cause).__name__
-    return text.removesuffix(".")
+    return reason_of(getattr(error, "reason", error))
 
 
 def without_query(url: str) -> str:

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
 from rooftrace.core.machine import installed_versions, user_cache
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import export_error, try_lock, write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
@@ -358,7 +359,7 @@ def _is_broken_off(error: Exception) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(without_secrets(str(error)).split()) or type(error).__name__
+    return without_secrets(reason_of(error))
 
 
 def _quoted(data: bytes) -> str:

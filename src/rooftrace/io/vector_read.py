@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.names import check_vector_name
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
@@ -525,7 +525,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # Readers raise what they do not document, such as UnboundLocalError for a damaged .prj.
-        reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        reason = reason_of(error)
         if "database is locked" in reason:
             raise VectorLockedError(
                 f"{path} is held by another program, such as QGIS.",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, ExportError
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import export_error, replacing
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoInfo, require_av
 
@@ -240,7 +241,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise export_error(path, error) from error
     except av.FFmpegError as error:
         raise ExportError(
-            f"{path} could not be written: {error.strerror}.",
+            f"{path} could not be written: {reason_of(error)}.",
             remedy="The input may be damaged in a way that this container does not accept: try "
             f"{'.mp4' if path.suffix.lower() == '.mkv' else '.mkv'}.",
         ) from error

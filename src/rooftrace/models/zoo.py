@@ -36,6 +36,7 @@ from rooftrace.core.config import (
     parse_config,
 )
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import reason_of
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.pretrained import installed_encoder, read_installed_encoder
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
@@ -104,7 +105,7 @@ def weight_names(path: Path) -> list[str]:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ConfigError(
-            f"{path} does not hold weights of an encoder: {error}.",
+            f"{path} does not hold weights of an encoder: {reason_of(error)}.",
             remedy="Give a .safetensors file.",
         ) from error
 
@@ -135,7 +136,8 @@ def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> No
         raise
     except Exception as error:  # safetensors and torch raise several kinds
         raise ConfigError(
-            f"{path} does not hold weights of this encoder: {str(error)[:300]}.", remedy=_REMEDY
+            f"{path} does not hold weights of this encoder: {reason_of(error, most=300)}.",
+            remedy=_REMEDY,
         ) from error
     # Counters of batches are not weights; files leave them out.
     missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
@@ -330,7 +332,7 @@ def check_side(net: nn.Module, bands: int, side_px: int, key: str) -> None:
             problem = f"the answer has {rows} × {columns} px"
         except (RuntimeError, ValueError, AssertionError) as error:
             rows = columns = 0
-            reason = str(error)[:200].rstrip(".")
+            reason = reason_of(error, most=300)
             problem = f"it is not a multiple of {multiple}" if side_px % multiple else reason
     if (rows, columns) != (side_px, side_px):
         raise ConfigError(
@@ -431,7 +433,7 @@ class SmpArchitecture(Architecture):
         except Exception as error:  # the library raises many kinds for wrong options
             raise ConfigError(
                 f"{config.architecture} with {encoder} cannot be built with encoder_weights = "
-                f"{weights!r} and options {config.options}: {str(error)[:300]}.",
+                f"{weights!r} and options {config.options}: {reason_of(error, most=300)}.",
                 remedy="Correct [model] and [model.options].",
             ) from error
         if path is not None and not by_library:

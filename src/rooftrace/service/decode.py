@@ -31,6 +31,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
 from rooftrace.core.names import UNNAMED, upload_name
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
 from rooftrace.io.georeferenced import GeoreferencedSource
@@ -324,7 +325,7 @@ class UploadFile(RasterFile):
             with self.path.open("rb") as file:
                 begin = file.read(16)
         except OSError as error:
-            raise DataError(f"{self.name} cannot be read: {error.strerror}.") from error
+            raise DataError(f"{self.name} cannot be read: {reason_of(error)}.") from error
         ending = ending_of(begin)
         if ending is None:
             raise DataError(

@@ -238,9 +238,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         _check_counts(checkpoint.get("loops"))
         _check_states(checkpoint.get("callbacks", {}))
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
-            f"The checkpoint {path} cannot be used: {reason[:300]}.",
+            f"The checkpoint {path} cannot be used: {reason_of(error, most=300)}.",
             remedy=UNUSABLE,
         ) from error
     return checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config, KindConfig, replace_paths
+from rooftrace.core.config import Config, KindConfig, read_config, replace_paths
 from rooftrace.core.early_stopping import Mode, StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import WorkingScales
@@ -18,6 +18,7 @@ from rooftrace.labels.config import DataConfig, relative_text
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.pix2pix import PatchDiscriminator
 from rooftrace.models.spec import Separation
+from rooftrace.models.start import fill_from_start
 from rooftrace.models.zoo import ModelConfig
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.sampling import Balance
@@ -502,6 +503,23 @@ class TrainConfig(Config):
     def relative_to(self, base: Path) -> dict[str, object]:
         """Return plain data for the record, with the folder that relative paths start from."""
         return {"base": str(base), **self.model_dump(mode="json")}
+
+
+def read_train_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the TOML file of `rooftrace train` or `rooftrace tune` as plain data.
+
+    The network is that of the start model, see `models.start.fill_from_start`.
+
+    Raises:
+        ConfigError: The path is that of a folder; see `core.config.read_config`, `fill_from_start`.
+    """
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder; the path of a configuration was expected.",
+            remedy="Give the path of a TOML file; recipes/ holds examples. To train on labelled "
+            f"images without one: rooftrace finetune {path}",
+        )
+    return fill_from_start(read_config(path, overrides), path.parent)
 
 
 def find_open_values(raw: object, key: Key = ()) -> Iterator[tuple[Key, dict[str, Any]]]:

@@ -29,7 +29,7 @@ from rooftrace.core.early_stopping import describe_end
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import print_plain
+from rooftrace.core.text import print_plain, reason_of
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import CLICK_BANDS
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
@@ -362,9 +362,9 @@ def _restoring(checkpoint: Path | None, recorder: MetricsRecorder) -> Iterator[N
     except Exception as error:  # Lightning and torch raise many types
         if checkpoint is None or recorder.has_started or is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split()).rstrip(".")
         raise DataError(
-            f"The checkpoint {checkpoint} does not fit this run: {type(error).__name__}: {reason}.",
+            f"The checkpoint {checkpoint} does not fit this run: {type(error).__name__}: "
+            f"{reason_of(error, most=300)}.",
             remedy=UNUSABLE,
         ) from error
 

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from rooftrace.core.config import flatten
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.text import print_plain
+from rooftrace.core.text import print_plain, reason_of
 from rooftrace.core.types import Sample
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.legend import Legend
@@ -428,14 +428,15 @@ class MlflowCallback(Callback):
                 print_plain(
                     self._console,
                     f"warning: MLflow at {self._config.watch.mlflow} does not accept figures "
-                    f"({_reason(error)}). The run continues; its figures are in metrics.csv, and "
-                    "are sent when the server is back.",
+                    f"({reason_of(error, most=300)}). The run continues; its figures are in "
+                    "metrics.csv, and are sent when the server is back.",
                 )
             self._is_warned = True
 
     def _refused(self, error: Exception) -> ConfigError:
         return ConfigError(
-            f"watch.mlflow = {self._config.watch.mlflow!r} cannot be used: {_reason(error)}.",
+            f"watch.mlflow = {self._config.watch.mlflow!r} cannot be used: "
+            f"{reason_of(error, most=300)}.",
             remedy="Start the server, correct the address, or set watch.mlflow = ''. If the run is "
             f"no longer on the server, remove {self._record} to begin a new one.",
         )
@@ -452,12 +453,6 @@ def _key(name: str) -> str:
     folder.
     """
     return re.sub(r"[^\w.\- :]", "_", name.replace("/", "."))[:_LONGEST_KEY]
-
-
-def _reason(error: Exception) -> str:
-    """Return the beginning and the end of an error message: MLflow's chains fill a screen."""
-    text = " ".join(str(error).split()) or repr(error)
-    return (text if len(text) <= 300 else f"{text[:150]} … {text[-120:]}").rstrip(".")
 
 
 @contextlib.contextmanager

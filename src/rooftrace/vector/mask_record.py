@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import DataError
+from rooftrace.core.text import first_line
 from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.vector.prepare import VectorOptions
@@ -118,10 +119,9 @@ class MaskRecord(Config):
                 raise ValueError(f"it has {len(text)} characters")
             return cls.model_validate(json.loads(text))
         except (ValidationError, ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0]
             raise DataError(
                 f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "
-                f"{reason}.",
+                f"{first_line(error)}.",
                 remedy=f"Remove the tag: gdal_edit.py -unsetmd {path.name}",
             ) from error
 

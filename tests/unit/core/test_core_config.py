@@ -209,7 +209,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
             path.write_bytes(content)
         with pytest.raises(ConfigError, match=name):
             load_config(path, Outer)
-    with pytest.raises(ConfigError, match="is a folder"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path, Outer)
     with pytest.raises(ConfigError, match=r"absent\.toml cannot be read: No such file or dir.*y\."):
         load_config(tmp_path / "absent.toml", Outer)

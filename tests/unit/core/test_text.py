@@ -8,6 +8,7 @@ import pytest
 
 from rooftrace.core.text import (
     escape_surrogates,
+    first_line,
     is_utf8,
     list_and_count,
     list_first,
@@ -60,7 +61,16 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
         (ValueError("two\n  lines."), "two lines"),
         (OSError("without a number"), "without a number"),
         (MemoryError(), "MemoryError"),
+        # Libraries of HTTP pass the text of Python on.
+        (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
     ],
 )
 def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
     assert reason_of(error) == expected
+    assert first_line(error) == expected.replace("two lines", "two")
+
+
+def test_the_middle_of_a_long_reason_is_left_out() -> None:
+    error = ValueError("begin " + "x" * 400 + " end.")
+    assert reason_of(error, most=14) == "begin x … xxx end"
+    assert reason_of(error, most=410) == reason_of(error)

@@ -96,7 +96,7 @@ def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -
         mask.unlink()
     with pytest.raises(DataError, match="it has no label to train on"):
         run_finetune(data, tmp_path / "run")
-    with pytest.raises(ConfigError, match="There is nothing to resume"):
+    with pytest.raises(ConfigError, match=r"nothing to resume .*\(No such file or directory\)"):
         run_finetune(write_tiles(tmp_path / "b", 5), tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
 

@@ -433,10 +433,10 @@ def test_a_message_that_is_not_utf8_prints_no_traceback(tmp_path: Path) -> None:
 
 def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
     with (
-        pytest.raises(DataError, match="Permission denied") as caught,
+        pytest.raises(DataError, match=r"^a\.tif .* \(header\): Permission denied\.") as caught,
         reading_errors("a.tif", "header"),
     ):
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", "a.tif")
     assert caught.value.remedy == "Check who may read it."
 
 

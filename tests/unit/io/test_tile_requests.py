@@ -198,7 +198,7 @@ def test_a_server_that_does_not_exist(tmp_path: Path) -> None:
     with serving(lambda path: OK) as server:
         address = urls(server, 1)
     lost = client(tmp_path)
-    with pytest.raises(ServiceError, match="cannot be reached"):
+    with pytest.raises(ServiceError, match="cannot be reached: Connection refused"):
         lost.fetch(address)
     assert lost.requests == 1
 

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 from rooftrace.core.config import load_config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines.processor import Processor
+from rooftrace.flows.train import run_train
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.train import device
 from rooftrace.train.config import TrainConfig
@@ -23,6 +24,13 @@ RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_recipes_are_configurations(recipe: Path) -> None:
     assert load_config(recipe, TrainConfig).data.train
+
+
+def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; the path of a configuration") as caught:
+        run_train(tmp_path, tmp_path / "run")
+    assert caught.value.remedy.endswith(f"rooftrace finetune {tmp_path}")
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_first_bundled_model_is_trained_as_it_was() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 
 State = Literal["ready", "running", "empty", "missing", "other"]
@@ -107,7 +108,7 @@ def read_results(path: Path) -> ResultsFolder:
         return without_images("missing", f"The folder {path.name} is not there (any more).")
     except (NotADirectoryError, PermissionError) as error:
         return without_images(
-            "missing", f"The folder {path.name} cannot be opened: {error.strerror}."
+            "missing", f"The folder {path.name} cannot be opened: {reason_of(error)}."
         )
     run, damaged = _read_record(path / "run.json")
     found: dict[str, dict[str, Path]] = {}

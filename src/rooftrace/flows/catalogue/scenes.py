@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
@@ -202,7 +203,7 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
         document = json.loads(file.path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{file.name} cannot be read as JSON: {error}.",
+            f"{file.name} cannot be read as JSON: {reason_of(error)}.",
             remedy="Save the response of the STAC search as it is.",
         ) from error
     items = _items(document, file.name)

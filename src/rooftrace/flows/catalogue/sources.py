@@ -24,7 +24,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.catalogue.scenes import (
     Catalogue,
@@ -106,9 +106,8 @@ def _frame(file: CatalogueFile) -> Any:
             # A table of paths without geometry.
             return pd.read_parquet(file.path)
     except Exception as error:  # pyarrow, geopandas and shapely raise errors of many types
-        reason = " ".join(str(error).split())[:200].removesuffix(".")
         raise DataError(
-            f"{file.name} cannot be read as GeoParquet: {reason}.",
+            f"{file.name} cannot be read as GeoParquet: {reason_of(error, most=300)}.",
             remedy="Write it with geopandas, DuckDB or GDAL.",
         ) from error
 
@@ -245,7 +244,7 @@ def _list(file: CatalogueFile) -> Catalogue:
         text = file.path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{file.name} cannot be read as text: {error}.", remedy="Save it as UTF-8."
+            f"{file.name} cannot be read as text: {reason_of(error)}.", remedy="Save it as UTF-8."
         ) from error
     scenes = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import ExportError, RooftraceError
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.flows.predict.inputs import SceneInput, sizes_px
 from rooftrace.flows.predict.run import PredictRun
 from rooftrace.flows.predict.run_folder import (
@@ -193,7 +193,7 @@ class SceneTaskResult:
             except OSError as error:
                 raise ExportError(
                     f"The results of a worker in {self.folder} cannot be moved to {out}: "
-                    f"{error.strerror}.",
+                    f"{reason_of(error)}.",
                     remedy="Give all machines access to the folder, and run the command again.",
                 ) from error
         record: dict[str, Any] = _with_folder(dict(self.record), self.folder, out)
@@ -335,7 +335,7 @@ def _folder_in(work: Path) -> Iterator[Path]:
         folder.mkdir()
     except OSError as error:
         raise ExportError(
-            f"The folder {work} is not writable: {error.strerror}.",
+            f"The folder {work} is not writable: {reason_of(error)}.",
             remedy="Check its permissions.",
         ) from error
     try:

@@ -7,7 +7,6 @@ pandas, NLTK and a second OpenCV.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError, TooLargeError
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import replacing
 from rooftrace.labels.labelstudio.write import Control
 
@@ -245,10 +245,8 @@ class LabelStudio:
                     yield response
                     return
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())).rstrip(".")
             raise DataError(
-                f"{self.url} cannot be reached: "
-                f"{self._without_token(reason) or type(error).__name__}.",
+                f"{self.url} cannot be reached: {self._without_token(reason_of(error))}.",
                 remedy="Check the address, and that Label Studio runs there.",
             ) from None
 

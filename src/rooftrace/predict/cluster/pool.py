@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError, RooftraceError
-from rooftrace.core.text import first_line, plural
+from rooftrace.core.text import first_line, plural, reason_of
 from rooftrace.engines.processor import (
     Processor,
     cap_instruction_set,
@@ -507,7 +507,7 @@ def _check_listens(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise _no_cluster(address, error.strerror or str(error)) from error
+        raise _no_cluster(address, reason_of(error)) from error
 
 
 def _no_cluster(address: str, why: str) -> ConfigError:

@@ -28,11 +28,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rooftrace.core.config import Config, did_you_mean, parse_config, read_config
+from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.early_stopping import Mode, sign_of
 from rooftrace.core.errors import ConfigError
-from rooftrace.models.start import fill_from_start
-from rooftrace.train.config import TUNE_TABLE, Key, TrainConfig, find_open_values
+from rooftrace.train.config import (
+    TUNE_TABLE,
+    Key,
+    TrainConfig,
+    find_open_values,
+    read_train_config,
+)
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -335,9 +340,9 @@ def read_tuning(path: Path, overrides: Sequence[str] = ()) -> Tuning:
     another one fails in the trial that draws both.
 
     Raises:
-        ConfigError: See `core.config.load_config`; there is no open value, or one is wrong.
+        ConfigError: See `train.config.read_train_config`; there is no open value, or one is wrong.
     """
-    raw = fill_from_start(read_config(path, overrides), path.parent)
+    raw = read_train_config(path, overrides)
     settings = parse_config({"tune": raw.pop(TUNE_TABLE, {})}, _TuneTable, source=str(path)).tune
     space = find_space(raw)
     if not space.parameters:

@@ -36,6 +36,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.text import first_line
 from rooftrace.train.tune.space import TuneConfig, Tuning
 
 HEARTBEAT_S = 10.0
@@ -327,9 +328,8 @@ def translate_storage_errors(storage: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = error.__cause__ or error
         raise DataError(
-            f"The storage {hide_password(storage)} failed: {str(cause).splitlines()[0]}.",
+            f"The storage {hide_password(storage)} failed: {first_line(error.__cause__ or error)}.",
             remedy="Recorded trials are kept. Start the same command again when it answers.",
         ) from error
 
@@ -357,7 +357,7 @@ def _open_database(storage: str) -> RDBStorage:
         except sqlalchemy.exc.SQLAlchemyError as error:
             # Two processes may create the tables at once; the second finds that they exist.
             if attempt == _ATTEMPTS:
-                reason = str(error.__cause__ or error).splitlines()[0]
+                reason = first_line(error.__cause__ or error)
                 if is_sqlite and isinstance(error, sqlalchemy.exc.OperationalError):
                     raise ExportError(
                         f"The storage {address} cannot be opened: {reason}.",

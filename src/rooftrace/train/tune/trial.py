@@ -143,14 +143,15 @@ def run_trial(
     except _UnknownFigureError as error:
         mark_lost(study, [trial])
         raise ConfigError(error.message, remedy=error.remedy) from error
-    except RooftraceError as error:
-        mark_failed(study, trial, str(error))
     except Exception as error:  # a network of unusual proportions may raise anything
         if is_interrupted(error):
             mark_lost(study, [trial])
             raise KeyboardInterrupt from error
-        write_atomically(run / "error.txt", traceback.format_exc().encode())
-        mark_failed(study, trial, f"{type(error).__name__}: {error}"[:500])
+        reason = str(error)
+        if not isinstance(error, RooftraceError):
+            write_atomically(run / "error.txt", traceback.format_exc().encode())
+            reason = f"{type(error).__name__}: {error}"[:500]
+        mark_failed(study, trial, reason)
     except BaseException:
         mark_lost(study, [trial])
         raise

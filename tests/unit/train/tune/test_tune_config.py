@@ -30,6 +30,11 @@ def read(folder: Path, text: str = BASE, *overrides: str) -> Tuning:
     return read_tuning(folder / "space.toml", overrides)
 
 
+def test_a_folder_of_labelled_images_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; the path of a configuration"):
+        read_tuning(tmp_path)
+
+
 def test_a_study_has_settings_a_space_and_a_base(tmp_path: Path) -> None:
     tuning = read(tmp_path, BASE + '[tune]\nmonitor = "val_loss"\nseed = 3\n')
     assert tuning.settings == TuneConfig(monitor="val_loss", seed=3)

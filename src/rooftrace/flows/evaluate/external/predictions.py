@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.machine import installed_versions
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.external.labels_without_images import has_imagery
@@ -560,7 +560,7 @@ def _load(path: Path) -> list[Any]:
     try:
         records = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise LabelError(f"{path} is not JSON: {error}.", remedy=_REMEDY) from error
+        raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
     if not isinstance(records, list):
         raise LabelError(f"{path} is not a list of COCO results.", remedy=_REMEDY)
     return records
