@@ -235,14 +235,10 @@ class SegmentationTask(TrainingTask):
         super().__init__(config, mean=mean, std=std, val_names=val_names)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._from_start = frozenset(from_start)
-        decay = config.optimizer.ema_decay
-        self.average = (
-            AveragedModel(net, multi_avg_fn=_averaging_function(decay), use_buffers=True)
-            if decay
-            else None
-        )
+        self.average = AveragedModel(net) if config.optimizer.ema_decay else None
         if self.average is not None:
             self.average.requires_grad_(False)
+        self._averaging: _Averaging | None = None
         # The network begins as the start model, also in a run that resumes.
         self._start_weights = {
             key: value.detach().clone()
@@ -331,6 +327,11 @@ class SegmentationTask(TrainingTask):
                 mixed[key].copy_(own)
         self.mixed.eval()
 
+    def on_train_start(self) -> None:
+        # After the weights were moved to the device, and those of a checkpoint were loaded.
+        if self.average is not None:
+            self._averaging = _Averaging(self.average, self.net, self.config.optimizer.ema_decay)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         del batch, batch_idx
         factor = self.schedule.factor(self.global_step, self.current_epoch)
@@ -339,8 +340,8 @@ class SegmentationTask(TrainingTask):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         del outputs, batch, batch_idx
-        if self.average is not None and self.global_step > int(self.average.n_averaged):
-            self.average.update_parameters(self.net)
+        if self._averaging is not None and self.global_step > self._averaging.steps:
+            self._averaging.update()
 
     def on_validation_epoch_end(self) -> None:
         """Collect the figures of the epoch: training, validation, and each folder by itself."""
@@ -393,27 +394,44 @@ class SegmentationTask(TrainingTask):
         return float(self._groups()[-1]["lr"])
 
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def _averaging_function(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Return the update of an exponential average that forgets the first steps faster.
+class _Averaging:
+    """Update of an exponential average that forgets the first steps faster.
 
     Without that, the average of a short run consists mostly of the initial weights. As in
     TensorFlow's `ExponentialMovingAverage`, the decay after n updates is at most (1 + n) / (10 +
-    n).
+    n). The update of `AveragedModel` lists all weights and waits for the device in each step.
+
+    Args:
+        average: Average, whose `n_averaged` counts the updates.
+        net: Network whose weights and buffers are averaged.
+        decay: Decay of the average.
     """
 
-    @torch.no_grad()
-    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
-        count = int(updates)
-        share = 1 - min(decay, (1 + count) / (10 + count))
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, share)
-        else:  # counters
-            torch._foreach_copy_(average, current)
+    def __init__(self, average: AveragedModel, net: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._counter = average.n_averaged
+        self.steps = int(average.n_averaged)
+        """Number of updates."""
 
-    return update
+        pairs = [*zip(_state(average.module), _state(net), strict=True)]
+        self._values = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Add the present weights; the first ones are copied, as are integers of any time."""
+        share = 1 - min(self._decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 1.0
+        averages, values = zip(*self._values, strict=True)
+        torch._foreach_lerp_(averages, values, share)
+        for average, count in self._counts:
+            average.copy_(count)
+        self._counter += 1
+        self.steps += 1
+
+
+def _state(net: nn.Module) -> list[Tensor]:
+    """Return the weights and buffers of a network."""
+    return [*net.parameters(), *net.buffers()]
 
 
 class MetricAccumulator:
@@ -431,9 +449,11 @@ class MetricAccumulator:
         self._losses: Tensor | None = None
 
     def add(self, logits: Tensor, target: Tensor, valid: Tensor, loss: Tensor) -> None:
-        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-        cells = (target.long() * self._classes + predicted)[valid]
-        counted = torch.bincount(cells, minlength=self._classes**2)
+        predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
+        cells = self._classes**2
+        # Without `bincount` and selection, whose sizes a GPU would have to report in each step.
+        cell = torch.where(valid, target.long() * self._classes + predicted, cells).flatten()
+        counted = cell.new_zeros(cells + 1).scatter_add_(0, cell, torch.ones_like(cell))[:cells]
         self._matrix = counted if self._matrix is None else self._matrix + counted
         weight = valid.flatten(1).any(dim=1).sum().double()
         # Without a valid pixel the loss may be NaN, and so would be 0 times the loss.

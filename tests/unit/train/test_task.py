@@ -72,6 +72,7 @@ def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     task = task_of(ema_decay=0.75)
     step = {"n": 0}
     monkeypatch.setattr(SegmentationTask, "global_step", property(lambda self: step["n"]))
+    task.on_train_start()
     expected = None
     seen: list[float] = []
     for value in (8.0, 4.0, 2.0):
