@@ -40,6 +40,7 @@ __all__ = [
     "MemorySink",
     "SceneOutputs",
     "SceneSink",
+    "write_outputs",
 ]
 
 _CHUNK = 4000
@@ -376,6 +377,26 @@ class SceneOutputs:
             )
             for index, name in enumerate(self._plan.spec.classes)
         )
+
+
+def write_outputs(
+    plan: ScenePlan, paths: OutputPaths, block: Block | BlockParts, spill: Path | None,
+    started: float,
+) -> SceneResult:  # fmt: skip
+    """Write the outputs of a scene of one block; any process of this machine may do it.
+
+    Args:
+        plan: Plan of the scene.
+        paths: Files to write.
+        block: The block.
+        spill, started: See `SceneOutputs`.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    with SceneOutputs(plan, FileSink(paths, plan), spill=spill, started=started) as outputs:
+        outputs.feed(block)
+        return outputs.finish()
 
 
 @dataclass(frozen=True)

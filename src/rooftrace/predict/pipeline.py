@@ -129,7 +129,11 @@ class SceneBlocks:
         """Error that stopped the scene; iteration raises it."""
 
         self.workers: Workers | None = None
-        """Workers of the cluster that runs the scene, for other work on it."""
+        """Workers for other work on the blocks of the scene, such as those of the cluster that
+        runs it."""
+
+        self.writers: Workers | None = None
+        """Workers of this machine that write the outputs of a scene of one block."""
 
         self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
         """Function called with the scene after each tile, in the thread of the network."""

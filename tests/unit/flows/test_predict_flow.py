@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError
+from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
@@ -24,7 +27,9 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.area import read_area
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput
+from rooftrace.predict.outputs import write_outputs
+from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput, ScenePlan
+from rooftrace.predict.result import OutputPaths, SceneResult
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -70,6 +75,62 @@ def test_processes_that_make_outlines_change_no_byte(
     for name in ("town_mask.tif", "town_buildings.gpkg"):
         one, other = ((tmp_path / out / name).read_bytes() for out in ("threads", "processes"))
         assert one == other, name
+
+
+@pytest.mark.campaign
+def test_processes_that_write_small_images_change_no_byte(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "_FIRST_IMAGES", 1)
+    submit, calls = Processes.submit, []
+    monkeypatch.setattr(
+        Processes, "submit", lambda *given: calls.append(given[1].__name__) or submit(*given)
+    )
+    kept = {}
+    for out, cores in (("here", 2), ("processes", 4)):
+        monkeypatch.setattr(executor, "core_count", lambda cores=cores: cores)
+        run_predict(find_inputs([folder]), read_models(bundle), tmp_path / out)
+        files = sorted((tmp_path / out).glob("[a-c]_*"))
+        kept[out] = {one.name: one.read_bytes() for one in files}
+    assert calls == ["write_outputs"] * 2
+    assert kept["processes"] == kept["here"]
+    assert len(kept["here"]) == 9
+
+
+def test_images_that_others_write_are_reported_and_fail_alone(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = draw(folder / "ab.png", (64, 80)).read_bytes()
+    (folder / "ab.png").write_bytes(broken[: len(broken) // 2])
+
+    class Workers(Threads):
+        def __init__(self, size: int, modules: Sequence[str]) -> None:
+            super().__init__("workers")
+
+        def start(self) -> None:
+            pass
+
+    def write(plan: ScenePlan, paths: OutputPaths, *given: Any) -> SceneResult:
+        if paths.mask.name == "b_mask.png":
+            raise ExportError("The disk is full.", remedy="Free some space.")
+        return write_outputs(plan, paths, *given)
+
+    monkeypatch.setattr(executor, "core_count", lambda: 4)
+    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
+    monkeypatch.setattr("rooftrace.core.processes.Processes", Workers)
+    monkeypatch.setattr("rooftrace.flows.predict.run.write_outputs", write)
+    out, reported = tmp_path / "out", []
+    with pytest.raises(DataError, match="2 of 4 images failed"):
+        run_predict(find_inputs([folder]), read_models(bundle), out,
+                    progress=lambda *now: reported.append(now))  # fmt: skip
+    record = json.loads((out / "run.json").read_text())
+    assert {one["type"] for one in record["failed"]} == {"DataError", "ExportError"}
+    assert [Path(one["input"]).name for one in record["outputs"]] == ["a.jpg", "c.tif"]
+    assert reported[-1][2] == 2
+    monkeypatch.undo()
+    (folder / "ab.png").unlink()
+    report = run_predict(find_inputs([folder]), read_models(bundle), out)
+    assert (report.resumed_images, len(report.outputs)) == (2, 3)
 
 
 def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path) -> None:

@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["LocalExecutor", "executing"]
 
 _MIN_CORES = 4
-"""Number of cores from which processes make outlines. On fewer, the network uses them all."""
+"""Number of cores from which processes make outputs. On fewer, the network uses them all."""
 
 _MAX_PROCESSES = 8
 """Maximum number of these processes; more would wait for the blocks of the main process."""
+
+_FIRST_IMAGES = 32
+"""Number of images before processes write the outputs of others; their start takes as long."""
 
 _MODULES = ("rooftrace.predict.outputs", "geopandas")
 """Modules of what they do; otherwise each of them would import them for its first footprints."""
@@ -50,7 +53,8 @@ class LocalExecutor:
     tta: TtaChoice | None = None
     notes: Sequence[str] = ()
     processes: Processes | None = None
-    """Processes that make the outlines of scenes of several blocks; None for threads."""
+    """Processes that make the outlines of scenes of several blocks, and write the outputs of small
+    scenes; None for threads."""
 
     @property
     def processors(self) -> Sequence[Mapping[str, str]]:
@@ -68,10 +72,14 @@ class LocalExecutor:
         return {}
 
     def _with_processes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        for blocks in scenes:
-            if self.processes is not None and blocks.plan.block_count > 1:
+        for number, blocks in enumerate(scenes):
+            is_whole = blocks.plan.block_count == 1
+            if self.processes is not None and (not is_whole or number >= _FIRST_IMAGES):
                 self.processes.start()
-                blocks.workers = self.processes
+                if is_whole:
+                    blocks.writers = self.processes
+                else:
+                    blocks.workers = self.processes
             yield blocks
 
 

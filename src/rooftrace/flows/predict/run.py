@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.instruction_set import processor_record
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.outputs import FileSink, SceneOutputs, write_outputs
 from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
@@ -446,6 +447,11 @@ class PredictRun:
     _begun: dict[SceneBlocks, tuple[SceneInput, str]] = field(default_factory=dict)
     """Scenes that are planned and not yet finished, with their stamps."""
 
+    _waiting: deque[tuple[SceneInput, ScenePlan, OutputPaths, str, Future[SceneResult]]] = field(
+        default_factory=deque
+    )
+    """Images whose outputs other processes write, with their stamps."""
+
     _done_px: int = 0
     _ahead_px: Counter[tuple[SceneBlocks, int]] = field(default_factory=Counter)
     """Pixels of the tiles that were run, by unfinished block."""
@@ -473,20 +479,19 @@ class PredictRun:
             try:
                 # Images are read while others are finished, which is no time of their own.
                 started = max(blocks.started, self._ended)
-                with SceneOutputs(
-                    plan, FileSink(paths, plan), spill=self.store.spill, started=started,
-                    segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
-                ) as outputs:  # fmt: skip
-                    before = 0
-                    for number, block in enumerate(blocks):
-                        outputs.feed(block)
-                        with self._lock:
-                            del self._ahead_px[blocks, number]
-                            self._advance(block.window.area_px, outputs.buildings - before)
-                        before = outputs.buildings
+                if blocks.writers is None or self.segmenter is not None:
+                    result = self._write(blocks, scene, paths, stamp, started)
+                    self._add(scene, plan, paths, result, stamp)
+                else:
+                    (block,) = blocks
                     scene.check_unchanged(stamp)
-                    result = outputs.finish()
-                self._add(scene, plan, paths, result, stamp)
+                    spill = self.store.spill
+                    made = blocks.writers.submit(write_outputs, plan, paths, block, spill, started)
+                    self._waiting.append((scene, plan, paths, stamp, made))
+                    with self._lock:
+                        del self._ahead_px[blocks, 0]
+                        self._advance(block.window.area_px, 0)
+                    self._take_written(2 * blocks.writers.size)
             except RooftraceError as error:
                 self.fail(scene, error)
             finally:
@@ -496,6 +501,37 @@ class PredictRun:
                         del self._ahead_px[blocks, number]
                 self.notes += getattr(plan.source, "notes", ())
                 close_source(plan.source)
+        self._take_written(0)
+
+    def _write(
+        self, blocks: SceneBlocks, scene: SceneInput, paths: OutputPaths, stamp: str, started: float
+    ) -> SceneResult:
+        """Write the outputs of a scene, block by block."""
+        plan = blocks.plan
+        with SceneOutputs(
+            plan, FileSink(paths, plan), spill=self.store.spill, started=started,
+            segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
+        ) as outputs:  # fmt: skip
+            before = 0
+            for number, block in enumerate(blocks):
+                outputs.feed(block)
+                with self._lock:
+                    del self._ahead_px[blocks, number]
+                    self._advance(block.window.area_px, outputs.buildings - before)
+                before = outputs.buildings
+            scene.check_unchanged(stamp)
+            return outputs.finish()
+
+    def _take_written(self, most: int) -> None:
+        """Add images whose outputs other processes have written, until `most` are not finished."""
+        while len(self._waiting) > most or (self._waiting and self._waiting[0][-1].done()):
+            scene, plan, paths, stamp, made = self._waiting.popleft()
+            try:
+                result = made.result()
+                self._add(scene, plan, paths, result, stamp)
+                self._advance(0, result.summary.buildings)
+            except RooftraceError as error:
+                self.fail(scene, error)
 
     def _planned(self, scenes: Sequence[SceneInput]) -> Iterator[SceneBlocks]:
         """Yield the scenes to predict, and add them to `_begun`."""
