@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import ceil
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
@@ -225,6 +225,12 @@ class ScenePlan:
     rows: BlockAxis
     cols: BlockAxis
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the record of the training: it is large, and no work on the
+        scene needs it.
+        """
+        return self.__dict__ | {"spec": self.spec.model_copy(update={"training": {}})}
 
     @property
     def shape_yx(self) -> tuple[int, int]:

@@ -81,13 +81,13 @@ def test_processes_that_make_outlines_change_no_byte(
 def test_processes_that_write_small_images_change_no_byte(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_FIRST_IMAGES", 1)
+    monkeypatch.setattr(executor, "_FIRST_IMAGES", 2)
     submit, calls = Processes.submit, []
     monkeypatch.setattr(
         Processes, "submit", lambda *given: calls.append(given[1].__name__) or submit(*given)
     )
     kept = {}
-    for out, cores in (("here", 2), ("processes", 4)):
+    for out, cores in (("here", 1), ("processes", 2)):
         monkeypatch.setattr(executor, "core_count", lambda cores=cores: cores)
         run_predict(find_inputs([folder]), read_models(bundle), tmp_path / out)
         files = sorted((tmp_path / out).glob("[a-c]_*"))
@@ -108,7 +108,7 @@ def test_images_that_others_write_are_reported_and_fail_alone(
             super().__init__("workers")
 
         def start(self) -> None:
-            pass
+            """Threads start by themselves."""
 
     def write(plan: ScenePlan, paths: OutputPaths, *given: Any) -> SceneResult:
         if paths.mask.name == "b_mask.png":

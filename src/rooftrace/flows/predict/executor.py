@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["LocalExecutor", "executing"]
 
 _MIN_CORES = 4
-"""Number of cores from which processes make outputs. On fewer, the network uses them all."""
+"""Number of cores from which processes trace blocks. On fewer, the network uses them all."""
 
 _MAX_PROCESSES = 8
 """Maximum number of these processes; more would wait for the blocks of the main process."""
 
-_FIRST_IMAGES = 32
-"""Number of images before processes write the outputs of others; their start takes as long."""
+_FIRST_IMAGES = 512
+"""Number of images before processes write the outputs of others, times the number of cores. The
+start of the processes takes as long as some images, and the more cores, the more they gain."""
 
 _MODULES = ("rooftrace.predict.outputs", "geopandas")
 """Modules of what they do; otherwise each of them would import them for its first footprints."""
@@ -52,9 +54,9 @@ class LocalExecutor:
     predictor: Predictor
     tta: TtaChoice | None = None
     notes: Sequence[str] = ()
-    processes: Processes | None = None
-    """Processes that make the outlines of scenes of several blocks, and write the outputs of small
-    scenes; None for threads."""
+    start: Callable[[], Processes] | None = None
+    """Function that returns the processes that trace the blocks of large scenes, and write the
+    outputs of small ones; None for this process alone."""
 
     @property
     def processors(self) -> Sequence[Mapping[str, str]]:
@@ -72,14 +74,15 @@ class LocalExecutor:
         return {}
 
     def _with_processes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        cores = core_count()
         for number, blocks in enumerate(scenes):
             is_whole = blocks.plan.block_count == 1
-            if self.processes is not None and (not is_whole or number >= _FIRST_IMAGES):
-                self.processes.start()
-                if is_whole:
-                    blocks.writers = self.processes
-                else:
-                    blocks.workers = self.processes
+            if self.start is None:
+                pass
+            elif is_whole and number >= _FIRST_IMAGES // cores:
+                blocks.writers = self.start()
+            elif not is_whole and cores >= _MIN_CORES:
+                blocks.workers = self.start()
             yield blocks
 
 
@@ -112,13 +115,19 @@ def executing(
             limit_to_portable()
         notes = [] if portable or wanted is None else use_first_set(wanted)
         with ExitStack() as stack:
-            processes = None
-            if core_count() >= _MIN_CORES:
+
+            @cache
+            def start() -> Processes:
+                # Imported when it is needed: a single image needs no processes.
                 from rooftrace.core.processes import Processes
 
-                size = min(core_count() // 2, _MAX_PROCESSES)
+                size = max(2, min(core_count() // 2, _MAX_PROCESSES))
                 processes = stack.enter_context(Processes(size, _MODULES))
-            local = LocalExecutor(models.ready(), models.tta, notes, processes)
+                processes.start()
+                return processes
+
+            several = core_count() > 1
+            local = LocalExecutor(models.ready(), models.tta, notes, start if several else None)
             if portable:
                 check_portable(local.predictor.engine)
             check_limited(local.predictor)
