@@ -473,35 +473,43 @@ class PredictRun:
             run_scenes: Function of the pipeline or of a cluster that yields the scenes with their
                 blocks.
         """
-        for blocks in run_scenes(self._planned(scenes)):
-            (scene, stamp), plan = self._begun.pop(blocks), blocks.plan
-            paths = self.predictor.paths_for(plan.source, self.out, scene.name)
-            try:
-                # Images are read while others are finished, which is no time of their own.
-                started = max(blocks.started, self._ended)
-                if blocks.writers is None or self.segmenter is not None:
-                    result = self._write(blocks, scene, paths, stamp, started)
-                    self._add(scene, plan, paths, result, stamp)
-                else:
-                    (block,) = blocks
-                    scene.check_unchanged(stamp)
-                    spill = self.store.spill
-                    made = blocks.writers.submit(write_outputs, plan, paths, block, spill, started)
-                    self._waiting.append((scene, plan, paths, stamp, made))
-                    with self._lock:
-                        del self._ahead_px[blocks, 0]
-                        self._advance(block.window.area_px, 0)
-                    self._take_written(2 * blocks.writers.size)
-            except RooftraceError as error:
-                self.fail(scene, error)
-            finally:
-                self._ended = time.perf_counter()
+        try:
+            for blocks in run_scenes(self._planned(scenes)):
+                self._finish(blocks)
+        finally:
+            # After Ctrl-C, too: they are as good as finished, and need not be made again.
+            self._take_written(0)
+
+    def _finish(self, blocks: SceneBlocks) -> None:
+        """Write the outputs of a scene, or have another process write them."""
+        (scene, stamp), plan = self._begun.pop(blocks), blocks.plan
+        paths = self.predictor.paths_for(plan.source, self.out, scene.name)
+        try:
+            # Images are read while others are finished, which is no time of their own.
+            started = max(blocks.started, self._ended)
+            if blocks.writers is None or self.segmenter is not None:
+                result = self._write(blocks, scene, paths, stamp, started)
+                self._add(scene, plan, paths, result, stamp)
+            else:
+                (block,) = blocks
+                scene.check_unchanged(stamp)
+                made = blocks.writers.submit(
+                    write_outputs, plan, paths, block, self.store.spill, started
+                )
+                self._waiting.append((scene, plan, paths, stamp, made))
                 with self._lock:
-                    for number in range(plan.block_count):
-                        del self._ahead_px[blocks, number]
-                self.notes += getattr(plan.source, "notes", ())
-                close_source(plan.source)
-        self._take_written(0)
+                    del self._ahead_px[blocks, 0]
+                    self._advance(block.window.area_px, 0)
+                self._take_written(2 * blocks.writers.size)
+        except RooftraceError as error:
+            self.fail(scene, error)
+        finally:
+            self._ended = time.perf_counter()
+            with self._lock:
+                for number in range(plan.block_count):
+                    del self._ahead_px[blocks, number]
+            self.notes += getattr(plan.source, "notes", ())
+            close_source(plan.source)
 
     def _write(
         self, blocks: SceneBlocks, scene: SceneInput, paths: OutputPaths, stamp: str, started: float
