@@ -53,6 +53,9 @@ class Processes:
         lost: Callable[[], RooftraceError] = _lost,
     ) -> None:
         self.size = size
+        self.has_lost = False
+        """True once a process has ended unexpectedly; every further call is an error."""
+
         self._begin, self._lost = begin, lost
         self._pool = ProcessPoolExecutor(
             size, _process_context(modules), initializer=_live_with_parent, initargs=(begin,)
@@ -87,7 +90,7 @@ class Processes:
         try:
             made = self._pool.submit(work, *given)
         except BrokenProcessPool:
-            answer.set_exception(self._lost())
+            answer.set_exception(self._lose())
         except _NO_PROCESS:
             return self._in_threads().submit(work, *given)
         else:
@@ -115,7 +118,11 @@ class Processes:
         elif (error := done.exception()) is None:
             answer.set_result(done.result())
         else:
-            answer.set_exception(self._lost() if isinstance(error, BrokenProcessPool) else error)
+            answer.set_exception(self._lose() if isinstance(error, BrokenProcessPool) else error)
+
+    def _lose(self) -> RooftraceError:
+        self.has_lost = True
+        return self._lost()
 
 
 def _process_context(modules: Sequence[str] = ()) -> BaseContext:

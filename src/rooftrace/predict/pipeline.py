@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, T
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, CheckpointThread
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
+
+if TYPE_CHECKING:
+    from rooftrace.core.processes import Processes
 
 __all__ = ["BATCH_PX", "SceneBlocks", "by_scene", "run", "run_block", "run_scenes"]
 
@@ -132,8 +135,8 @@ class SceneBlocks:
         """Workers for other work on the blocks of the scene, such as those of the cluster that
         runs it."""
 
-        self.writers: Workers | None = None
-        """Workers of this machine that write the outputs of a scene of one block."""
+        self.writers: Processes | None = None
+        """Processes that write the outputs of a scene of one block."""
 
         self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
         """Function called with the scene after each tile, in the thread of the network."""

@@ -55,12 +55,15 @@ def test_results_come_in_order_and_errors_are_raised() -> None:
 
 def test_a_process_that_was_killed_is_an_error_with_a_remedy() -> None:
     with Processes(2) as processes:
-        killed = processes.submit(os.kill, processes.submit(os.getpid).result(), signal.SIGKILL)
+        pid = processes.submit(os.getpid).result()
+        assert not processes.has_lost
+        killed = processes.submit(os.kill, pid, signal.SIGKILL)
         with pytest.raises(PredictError, match="ended unexpectedly") as caught:
             killed.result()
         assert "memory" in caught.value.remedy
         with pytest.raises(PredictError, match="ended unexpectedly"):
             processes.submit(abs, 1).result()
+        assert processes.has_lost
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(11, "no more processes"), EOFError()])

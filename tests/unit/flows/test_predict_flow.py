@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,13 @@ from affine import Affine
 from PIL import Image
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError
+from rooftrace.core.errors import (
+    BandMismatch,
+    ConfigError,
+    DataError,
+    ExportError,
+    PredictError,
+)
 from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
@@ -97,6 +106,34 @@ def test_processes_that_write_small_images_change_no_byte(
     assert len(kept["here"]) == 9
 
 
+@pytest.mark.campaign
+def test_a_lost_process_fails_the_images_in_flight_alone(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(80):
+        draw(tmp_path / "in" / f"{number}.png", (64, 80))
+    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
+    monkeypatch.setattr(executor, "core_count", lambda: 2)
+    submit, calls = Processes.submit, []
+
+    def submit_or_kill(self: Processes, work: Callable[..., Any], *given: Any) -> Future[Any]:
+        calls.append(work)
+        if len(calls) == 10:
+            return submit(self, os.kill, submit(self, os.getpid).result(), signal.SIGKILL)
+        return submit(self, work, *given)
+
+    monkeypatch.setattr(Processes, "submit", submit_or_kill)
+    scenes = find_inputs([tmp_path / "in"])
+    with pytest.raises(PredictError, match=r"ended unexpectedly.* of 80 images failed"):
+        run_predict(scenes, read_models(bundle), tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert 1 <= len(record["failed"]) < 60
+    assert len(record["outputs"]) + len(record["failed"]) == 80
+    report = run_predict(find_inputs([tmp_path / "in"]), read_models(bundle), tmp_path / "out")
+    assert len(report.outputs) == 80
+    assert report.resumed_images == len(record["outputs"])
+
+
 def test_images_that_others_write_are_reported_and_fail_alone(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +141,8 @@ def test_images_that_others_write_are_reported_and_fail_alone(
     (folder / "ab.png").write_bytes(broken[: len(broken) // 2])
 
     class Workers(Threads):
+        has_lost = False
+
         def __init__(self, size: int, modules: Sequence[str]) -> None:
             super().__init__("workers")
 

@@ -77,12 +77,14 @@ class LocalExecutor:
         cores = core_count()
         for number, blocks in enumerate(scenes):
             is_whole = blocks.plan.block_count == 1
-            if self.start is None:
-                pass
-            elif is_whole and number >= _FIRST_IMAGES // cores:
-                blocks.writers = self.start()
-            elif not is_whole and cores >= _MIN_CORES:
-                blocks.workers = self.start()
+            pays = number >= _FIRST_IMAGES // cores if is_whole else cores >= _MIN_CORES
+            processes = self.start() if self.start is not None and pays else None
+            # After one was lost, this process goes on alone with the images that follow.
+            if processes is not None and not processes.has_lost:
+                if is_whole:
+                    blocks.writers = processes
+                else:
+                    blocks.workers = processes
             yield blocks
 
 

@@ -487,20 +487,19 @@ class PredictRun:
         try:
             # Images are read while others are finished, which is no time of their own.
             started = max(blocks.started, self._ended)
-            if blocks.writers is None or self.segmenter is not None:
+            writers = blocks.writers
+            if writers is None or writers.has_lost or self.segmenter is not None:
                 result = self._write(blocks, scene, paths, stamp, started)
                 self._add(scene, plan, paths, result, stamp)
             else:
                 (block,) = blocks
                 scene.check_unchanged(stamp)
-                made = blocks.writers.submit(
-                    write_outputs, plan, paths, block, self.store.spill, started
-                )
+                made = writers.submit(write_outputs, plan, paths, block, self.store.spill, started)
                 self._waiting.append((scene, plan, paths, stamp, made))
                 with self._lock:
                     del self._ahead_px[blocks, 0]
                     self._advance(block.window.area_px, 0)
-                self._take_written(2 * blocks.writers.size)
+                self._take_written(2 * writers.size)
         except RooftraceError as error:
             self.fail(scene, error)
         finally:
