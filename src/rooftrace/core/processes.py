@@ -54,7 +54,8 @@ class Processes:
     ) -> None:
         self.size = size
         self.has_lost = False
-        """True once a process has ended unexpectedly; every further call is an error."""
+        """True once a process has ended unexpectedly after the start; each call is an error then.
+        Where the processes cannot even start, threads do the work, and this stays False."""
 
         self._begin, self._lost = begin, lost
         self._pool = ProcessPoolExecutor(

@@ -39,9 +39,10 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import MemorySink, SceneOutputs
-from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.pipeline import run_scenes
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.tiling.blend import PROB_ONE
 
 _KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8

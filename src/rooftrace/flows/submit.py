@@ -31,9 +31,10 @@ from rooftrace.labels.rle.codec import NO_RUNS, Order, encode_runs
 from rooftrace.labels.rle.source import NamedImages
 from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.pipeline import run_scenes
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import applied_tta
 
 _LINE = re.compile(rb"(\d{1,12}) ([-0-9][ 0-9]*)\n")

@@ -272,7 +272,7 @@ class _StartedTile:
             self.values[into] = values
 
 
-def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
+def _tile(place: _Place, shape_yx: tuple[int, int]) -> Window:
     tile = Window(place[0] * TILE_PX, place[1] * TILE_PX, TILE_PX, TILE_PX)
     inside = tile.intersection(Window.whole(shape_yx))
     assert inside is not None
@@ -281,7 +281,7 @@ def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
 
 def _divided(
     window: Window, mask: NDArray[np.uint8], shape_yx: tuple[int, int]
-) -> tuple[list[tuple[tuple[int, int], NDArray[np.uint8]]], list[tuple[Window, NDArray[np.uint8]]]]:
+) -> tuple[list[tuple[_Place, NDArray[np.uint8]]], list[tuple[Window, NDArray[np.uint8]]]]:
     """Return the tiles inside a window (y, x) of a mask, by row and column, and the windows and
     pixels of those that reach into other windows; all are views.
     """
@@ -299,7 +299,7 @@ def _divided(
     return whole, rest
 
 
-def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
+def _tiles_under(window: Window) -> Iterator[_Place]:
     for row in range(window.row // TILE_PX, -(-window.row_stop // TILE_PX)):
         for col in range(window.col // TILE_PX, -(-window.col_stop // TILE_PX)):
             yield row, col

@@ -106,6 +106,19 @@ def test_processes_that_write_small_images_change_no_byte(
     assert len(kept["here"]) == 9
 
 
+def test_masks_alone_are_written_without_processes(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "core_count", lambda: 4)
+    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
+    started: list[int] = []
+    monkeypatch.setattr("rooftrace.core.processes.Processes", lambda size, _: started.append(size))
+    masks = SceneOptions(outputs=("mask",))
+    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", masks)
+    assert len(report.outputs) == 3
+    assert not started
+
+
 @pytest.mark.campaign
 def test_a_lost_process_fails_the_images_in_flight_alone(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

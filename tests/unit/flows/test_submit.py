@@ -25,9 +25,9 @@ from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.rle.codec import encode_runs
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.predict.predictor import load
+from rooftrace.predict.scene_blocks import SceneBlocks
 from tiny_models import write_tiny_bundle
 
 AT_30_CM = SceneOptions(gsd_m=0.3)

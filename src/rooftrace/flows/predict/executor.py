@@ -22,8 +22,9 @@ from rooftrace.predict.instruction_set import (
     use_first_set,
 )
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.pipeline import run_scenes
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ class LocalExecutor:
         cores = core_count()
         for number, blocks in enumerate(scenes):
             is_whole = blocks.plan.block_count == 1
-            pays = number >= _FIRST_IMAGES // cores if is_whole else cores >= _MIN_CORES
+            if is_whole:
+                # A mask alone takes less time to write than to send.
+                pays = blocks.plan.has_polygons and number >= _FIRST_IMAGES // cores
+            else:
+                pays = cores >= _MIN_CORES
             processes = self.start() if self.start is not None and pays else None
             # After one was lost, this process goes on alone with the images that follow.
             if processes is not None and not processes.has_lost:

@@ -37,11 +37,11 @@ from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.instruction_set import processor_record
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import FileSink, SceneOutputs, write_outputs
-from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.result import OutputPaths, SceneResult
+from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice, applied_tta
 
 if TYPE_CHECKING:
@@ -412,6 +412,25 @@ class RunStore(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True)
+class _Writing:
+    """Image whose outputs another process writes.
+
+    Args:
+        scene: The image.
+        plan: Its plan.
+        paths: Files that are written.
+        stamp: Stamp of the image when it was read.
+        result: Result, once the files are written.
+    """
+
+    scene: SceneInput
+    plan: ScenePlan
+    paths: OutputPaths
+    stamp: str
+    result: Future[SceneResult]
+
+
 @dataclass(eq=False)
 class PredictRun:
     """Prediction of images one by one: all images of a run, or one image on a worker.
@@ -447,10 +466,8 @@ class PredictRun:
     _begun: dict[SceneBlocks, tuple[SceneInput, str]] = field(default_factory=dict)
     """Scenes that are planned and not yet finished, with their stamps."""
 
-    _waiting: deque[tuple[SceneInput, ScenePlan, OutputPaths, str, Future[SceneResult]]] = field(
-        default_factory=deque
-    )
-    """Images whose outputs other processes write, with their stamps."""
+    _waiting: deque[_Writing] = field(default_factory=deque)
+    """Images whose outputs other processes write, in the order of the network."""
 
     _done_px: int = 0
     _ahead_px: Counter[tuple[SceneBlocks, int]] = field(default_factory=Counter)
@@ -490,12 +507,12 @@ class PredictRun:
             writers = blocks.writers
             if writers is None or writers.has_lost or self.segmenter is not None:
                 result = self._write(blocks, scene, paths, stamp, started)
-                self._add(scene, plan, paths, result, stamp)
+                self._add(scene, plan, paths, stamp, result)
             else:
                 (block,) = blocks
                 scene.check_unchanged(stamp)
                 made = writers.submit(write_outputs, plan, paths, block, self.store.spill, started)
-                self._waiting.append((scene, plan, paths, stamp, made))
+                self._waiting.append(_Writing(scene, plan, paths, stamp, made))
                 with self._lock:
                     del self._ahead_px[blocks, 0]
                     self._advance(block.window.area_px, 0)
@@ -531,14 +548,14 @@ class PredictRun:
 
     def _take_written(self, most: int) -> None:
         """Add images whose outputs other processes have written, until `most` are not finished."""
-        while len(self._waiting) > most or (self._waiting and self._waiting[0][-1].done()):
-            scene, plan, paths, stamp, made = self._waiting.popleft()
+        while len(self._waiting) > most or (self._waiting and self._waiting[0].result.done()):
+            one = self._waiting.popleft()
             try:
-                result = made.result()
-                self._add(scene, plan, paths, result, stamp)
+                result = one.result.result()
+                self._add(one.scene, one.plan, one.paths, one.stamp, result)
                 self._advance(0, result.summary.buildings)
             except RooftraceError as error:
-                self.fail(scene, error)
+                self.fail(one.scene, error)
 
     def _planned(self, scenes: Sequence[SceneInput]) -> Iterator[SceneBlocks]:
         """Yield the scenes to predict, and add them to `_begun`."""
@@ -616,8 +633,8 @@ class PredictRun:
         scene: SceneInput,
         plan: ScenePlan,
         paths: OutputPaths,
-        result: SceneResult,
         stamp: str,
+        result: SceneResult,
     ) -> None:
         """Add a predicted image, whose files are written."""
         summary = result.summary

@@ -24,9 +24,10 @@ from rooftrace.core.errors import ConfigError, GeoreferenceError, RooftraceError
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.video_read import AudioPacket, VideoFrame
 from rooftrace.predict.block import Block
-from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.pipeline import run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, prepared
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 
 Answer = NDArray[np.uint8]

@@ -38,7 +38,7 @@ from rooftrace.predict.cluster.worker import (
     SharedScene,
     can_be_read,
 )
-from rooftrace.predict.pipeline import SceneBlocks, by_scene
+from rooftrace.predict.scene_blocks import SceneBlocks, by_scene
 
 __all__ = ["BlockRun", "Driver"]
 
