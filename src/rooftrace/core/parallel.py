@@ -13,15 +13,37 @@ from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
 
-__all__ = ["Threads", "Workers", "core_count", "in_order"]
+__all__ = ["Threads", "Workers", "core_count", "in_order", "limit_cores", "thread_count"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@cache
+_LIMIT: list[int] = []
+"""Number of cores that this process takes, if a caller has limited it."""
+
+
+def limit_cores(count: int) -> None:
+    """Limit the cores that this process takes, for processes that share a machine.
+
+    Results do not depend on the limit. It holds for engines and threads that are made later.
+    """
+    _LIMIT[:] = [count]
+
+
 def core_count() -> int:
-    """Return the number of processor cores that this process may use.
+    """Return the number of processor cores that this process may use."""
+    return min(_LIMIT[0], _granted()) if _LIMIT else _granted()
+
+
+def thread_count() -> int:
+    """Return the number of threads of `Threads`."""
+    return min(4, core_count())
+
+
+@cache
+def _granted() -> int:
+    """Return the number of cores that the system grants to this process.
 
     It may be bound to some cores of the machine, and a container may have a quota of their time.
     https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
@@ -53,9 +75,8 @@ class Workers(Protocol):
 class Threads(ThreadPoolExecutor):
     """Threads of this process; see `Workers`. Use it in a `with` block."""
 
-    size = min(4, core_count())
-
     def __init__(self, name: str) -> None:
+        self.size = thread_count()
         super().__init__(self.size, name)
 
 

@@ -11,12 +11,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
-from typing import TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError, RooftraceError
+from rooftrace.core.machine import importing
 from rooftrace.core.parallel import Threads
 
-__all__ = ["Processes"]
+if TYPE_CHECKING:
+    from ctypes import c_byte
+
+__all__ = ["Processes", "is_stopping"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -43,6 +47,8 @@ class Processes:
         modules: Modules that all of them need, imported once.
         begin: Function that each process calls first; threads call it once. It must be picklable.
         lost: Function that makes the error to raise if a process has ended unexpectedly.
+        or_threads: Whether threads do the work where the system starts no processes; otherwise each
+            call is an error.
     """
 
     def __init__(
@@ -51,15 +57,20 @@ class Processes:
         modules: Sequence[str] = (),
         begin: Callable[[], object] = int,
         lost: Callable[[], RooftraceError] = _lost,
+        *,
+        or_threads: bool = True,
     ) -> None:
         self.size = size
         self.has_lost = False
-        """True once a process has ended unexpectedly after the start; each call is an error then.
-        Where the processes cannot even start, threads do the work, and this stays False."""
+        """True once a process has ended unexpectedly, or could not start and no threads do the
+        work; each call is an error then."""
 
-        self._begin, self._lost = begin, lost
+        self._begin, self._lost, self._or_threads = begin, lost, or_threads
+        context = _process_context(modules)
+        # Without a lock, which a process that is killed would keep.
+        self._stopping = context.RawValue("b", 0)
         self._pool = ProcessPoolExecutor(
-            size, _process_context(modules), initializer=_live_with_parent, initargs=(begin,)
+            size, context, initializer=_live_with_parent, initargs=(begin, self._stopping)
         )
         self._starting: threading.Thread | None = None
         self._threads: Threads | None = None
@@ -74,6 +85,10 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
+
+    def stop(self) -> None:
+        """Ask calls to return what they have, see `is_stopping`."""
+        self._stopping.value = 1
 
     def start(self) -> threading.Thread:
         """Start the processes in the background, in advance of the first call."""
@@ -93,7 +108,9 @@ class Processes:
         except BrokenProcessPool:
             answer.set_exception(self._lose())
         except _NO_PROCESS:
-            return self._in_threads().submit(work, *given)
+            if self._or_threads:
+                return self._in_threads().submit(work, *given)
+            answer.set_exception(self._lose())
         else:
             made.add_done_callback(lambda done: self._hand_over(done, answer))
         return answer
@@ -106,7 +123,8 @@ class Processes:
         try:
             self._pool.submit(int)
         except (BrokenProcessPool, *_NO_PROCESS):
-            self._in_threads()
+            if self._or_threads:
+                self._in_threads()
 
     def _in_threads(self) -> Threads:
         self._begin()
@@ -136,16 +154,27 @@ def _process_context(modules: Sequence[str] = ()) -> BaseContext:
     return context
 
 
+_STOPPING: list[c_byte] = []
+"""Value that is not 0 once this process was asked to stop."""
+
+
+def is_stopping() -> bool:
+    """Return True in a process whose parent waits for it to return what it has."""
+    return any(one.value for one in _STOPPING)
+
+
 _NO_PROCESS = (OSError, EOFError)
 """Errors where the system does not start a process, for example at a limit of their number."""
 
 
-def _live_with_parent(begin: Callable[[], object]) -> None:
+def _live_with_parent(begin: Callable[[], object], stopping: c_byte) -> None:
     """Leave Ctrl-C to the parent process, and end when it has ended; called in a new process.
 
     Args:
         begin: Function to call then.
+        stopping: Value for `is_stopping`.
     """
+    _STOPPING.append(stopping)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there are no masks
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -155,4 +184,5 @@ def _live_with_parent(begin: Callable[[], object]) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    begin()
+    with importing(unwanted=()):
+        begin()

@@ -24,7 +24,6 @@ __all__ = [
     "PointwiseEngine",
     "engine_processor",
     "instruction_set_of",
-    "limit_threads",
     "run_quantised",
     "thread_limit",
     "variants_by_precision",
@@ -146,25 +145,12 @@ def variants_by_precision(
     return offered
 
 
-_LIMIT: list[int] = []
-"""Maximum number of threads of an engine, if a caller has set one."""
-
-
-def limit_threads(count: int) -> None:
-    """Limit the threads of engines that this process loads after the call.
-
-    Answers do not depend on the limit. It serves workers that share a machine.
-    """
-    _LIMIT[:] = [count]
-
-
 def thread_limit() -> int | None:
     """Return the maximum number of threads of an engine; None where it may take all cores.
 
-    Engines count the cores of the machine, of which a container may have only a part.
+    Engines count the cores of the machine, of which this process may have only a part. Answers do
+    not depend on the limit.
     """
-    if _LIMIT:
-        return _LIMIT[0]
     cores = core_count()
     return cores if cores < (os.cpu_count() or 1) else None
 

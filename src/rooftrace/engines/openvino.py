@@ -51,13 +51,14 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": None}
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "Concat")
 _THREADS = "INFERENCE_NUM_THREADS"
 _STREAMS = "NUM_STREAMS"
+_PINNING = "ENABLE_CPU_PINNING"
 _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 
 
 @cache
 def _core() -> Any:
     # OpenVINO ends the process where it cannot start a thread.
-    threads = thread_limit() or core_count()
+    threads = core_count()
     require_address_space(_ADDRESS_SPACE + threads * _THREAD_SPACE, "the engine openvino")
     # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
@@ -196,7 +197,7 @@ class OpenVinoEngine:
         A batch that all cores share takes a tenth more processor time, because its threads wait for
         one another at every layer. Answers are the same. The compiled networks are shared.
         """
-        cores = thread_limit() or core_count()
+        cores = core_count()
         one = copy(self)
         one._streams = min(count, cores)
         return one
@@ -326,8 +327,11 @@ class OpenVinoEngine:
                 model = _rounded(model, self.precision)
             model.reshape(list(shape))
             threads = thread_limit()
-            # The number of threads does not affect the result, so it is not in the record.
-            config = self._config | ({} if threads is None else {_THREADS: str(threads)})
+            config = dict(self._config)
+            if threads is not None:
+                # Neither affects the result, so they are not in the record. Processes that share a
+                # machine would all bind their threads to the same cores, which it has first.
+                config |= {_THREADS: str(threads), _PINNING: "NO"}
             if streams > 1:
                 config[_STREAMS] = str(streams)
             return _core().compile_model(model, "CPU", config)

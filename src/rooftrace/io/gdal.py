@@ -29,6 +29,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.failures import is_interrupted
+from rooftrace.core.parallel import core_count
 from rooftrace.core.text import is_utf8, reason_of
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
@@ -48,14 +49,9 @@ _REMEDY = "Open it with another program to check that it is complete, or remove 
 _WHO = "Check who may read it."
 
 # GDAL's thread pool does not survive a fork: a child that gives it work would wait for ever.
-_THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
+_FORKED: list[bool] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
-
-
-def limit_gdal_threads(count: int) -> None:
-    """Limit GDAL's decoding threads, for processes that share a machine."""
-    _THREADS.update(GDAL_NUM_THREADS=str(count))
+    os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
 
 
 @contextmanager
@@ -152,7 +148,7 @@ def environment(**more: Any) -> Any:
         **{
             # In bytes: rasterio passes a number to GDAL unchanged.
             "GDAL_CACHEMAX": CACHE.bytes,
-            **_THREADS,
+            "GDAL_NUM_THREADS": "1" if _FORKED else str(core_count()),
             # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
             "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
             "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",

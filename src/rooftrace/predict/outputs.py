@@ -35,13 +35,7 @@ from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummar
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
-__all__ = [
-    "FileSink",
-    "MemorySink",
-    "SceneOutputs",
-    "SceneSink",
-    "write_outputs",
-]
+__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink"]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
@@ -377,26 +371,6 @@ class SceneOutputs:
             )
             for index, name in enumerate(self._plan.spec.classes)
         )
-
-
-def write_outputs(
-    plan: ScenePlan, paths: OutputPaths, block: Block | BlockParts, spill: Path | None,
-    started: float,
-) -> SceneResult:  # fmt: skip
-    """Write the outputs of a scene of one block; any process of this machine may do it.
-
-    Args:
-        plan: Plan of the scene.
-        paths: Files to write.
-        block: The block.
-        spill, started: See `SceneOutputs`.
-
-    Raises:
-        ExportError: A file cannot be written.
-    """
-    with SceneOutputs(plan, FileSink(paths, plan), spill=spill, started=started) as outputs:
-        outputs.feed(block)
-        return outputs.finish()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, T
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
-
-if TYPE_CHECKING:
-    from rooftrace.core.processes import Processes
 
 __all__ = ["Answer", "BlockEnd", "SceneBlocks", "SceneReader", "Tile", "by_scene"]
 
@@ -53,9 +50,6 @@ class SceneBlocks:
         self.workers: Workers | None = None
         """Workers for other work on the blocks of the scene, such as those of the cluster that
         runs it."""
-
-        self.writers: Processes | None = None
-        """Processes that write the outputs of a scene of one block."""
 
         self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
         """Function called with the scene after each tile, in the thread of the network."""

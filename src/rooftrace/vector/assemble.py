@@ -20,7 +20,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Threads, Workers, in_order
+from rooftrace.core.parallel import Threads, Workers, in_order, thread_count
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
@@ -431,7 +431,7 @@ class FootprintAssembler:
                 if self._has_markers:
                     batch, left = self._with_markers(batch, markers, joined=joined)
                     self._waiting = left
-            share = -(-len(own) // Threads.size)
+            share = -(-len(own) // thread_count())
             for part in batch.parts(min(max(share, _MIN_AT_ONCE), _MAX_AT_ONCE)):
                 self._submit(part)
 

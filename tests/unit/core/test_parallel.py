@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.parallel import Threads, core_count, in_order
+from rooftrace.core import parallel
+from rooftrace.core.parallel import Threads, core_count, in_order, limit_cores, thread_count
 
 
 def slower_first(number: int, count: int) -> int:
@@ -37,7 +38,7 @@ def test_few_arguments_are_made_ahead() -> None:
 
     results = in_order(abs, given())
     assert next(results) == 0
-    assert made <= Threads.size + 2
+    assert made <= thread_count() + 2
     assert list(results) == list(range(1, 100))
 
 
@@ -55,4 +56,16 @@ def test_a_container_has_the_cores_of_its_quota(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: quota)
-    assert core_count.__wrapped__() == cores
+    assert parallel._granted.__wrapped__() == cores
+
+
+def test_a_process_takes_the_cores_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_LIMIT", [])
+    monkeypatch.setattr(parallel, "_granted", lambda: 8)
+    assert (core_count(), thread_count()) == (8, 4)
+    limit_cores(3)
+    assert (core_count(), thread_count()) == (3, 3)
+    with Threads("test") as threads:
+        assert threads.size == 3
+    limit_cores(16)
+    assert core_count() == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from processor_marks import needs_bf16
+from rooftrace.core import parallel
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines import base, onnxruntime, openvino
-from rooftrace.engines.base import ConstantEngine, limit_threads, thread_limit
+from rooftrace.engines.base import ConstantEngine, thread_limit
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
@@ -85,6 +87,18 @@ def test_the_graph_that_was_checked_is_compiled_first(
     assert len(reads) == 2
     engine.release()
     np.testing.assert_array_equal(engine.run(pixels), first)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_processes_that_share_a_machine_are_bound_to_no_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = load_engine(BUNDLE, engine="openvino", precision="fp32")
+    assert isinstance(engine, OpenVinoEngine)
+    monkeypatch.setattr(parallel, "_LIMIT", [1])
+    network = engine._compile((1, 3, 32, 32), "quantised", 1)
+    assert network.get_property("INFERENCE_NUM_THREADS") == 1
+    assert not network.get_property("ENABLE_CPU_PINNING")
 
 
 def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +365,7 @@ def test_cuda_gets_its_libraries_and_exact_fp32(
     monkeypatch.setattr(runtime, "InferenceSession", session)
     with pytest.raises(BundleError, match="no GPU"):
         load_engine(BUNDLE, engine="onnxruntime-cuda", precision="fp32")
-    wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "fuse_conv_bias": "1"}
     assert asked == [(provider, wanted), "CPUExecutionProvider"]
     # A command's stdout may be one JSON object.
     assert capsys.readouterr().out == ""
@@ -363,7 +377,4 @@ def test_engines_take_the_cores_that_this_process_may_use(
 ) -> None:
     monkeypatch.setattr(base.os, "cpu_count", lambda: machine)
     monkeypatch.setattr(base, "core_count", lambda: ours)
-    monkeypatch.setattr(base, "_LIMIT", [])
     assert thread_limit() == limit
-    limit_threads(1)
-    assert thread_limit() == 1

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,19 @@ from rooftrace.core.errors import (
     ConfigError,
     DataError,
     ExportError,
-    PredictError,
 )
 from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
-from rooftrace.flows.predict import executor
-from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.run import run_predict
+from rooftrace.flows.predict import executor, image_processes
+from rooftrace.flows.predict.inputs import SceneInput, find_inputs
+from rooftrace.flows.predict.run import PredictRun, run_predict
+from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.io.area import read_area
+from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.outputs import write_outputs
-from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput, ScenePlan
-from rooftrace.predict.result import OutputPaths, SceneResult
+from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -87,90 +86,85 @@ def test_processes_that_make_outlines_change_no_byte(
 
 
 @pytest.mark.campaign
-def test_processes_that_write_small_images_change_no_byte(
+def test_processes_that_predict_small_images_change_no_byte(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "_FIRST_IMAGES", 2)
+    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
     submit, calls = Processes.submit, []
     monkeypatch.setattr(
         Processes, "submit", lambda *given: calls.append(given[1].__name__) or submit(*given)
     )
     kept = {}
     for out, cores in (("here", 1), ("processes", 2)):
-        monkeypatch.setattr(executor, "core_count", lambda cores=cores: cores)
+        monkeypatch.setattr(image_processes, "core_count", lambda cores=cores: cores)
         run_predict(find_inputs([folder]), read_models(bundle), tmp_path / out)
         files = sorted((tmp_path / out).glob("[a-c]_*"))
         kept[out] = {one.name: one.read_bytes() for one in files}
-    assert calls == ["write_outputs"] * 2
+    assert calls == ["_predict"]
     assert kept["processes"] == kept["here"]
     assert len(kept["here"]) == 9
 
 
-def test_masks_alone_are_written_without_processes(
-    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(executor, "core_count", lambda: 4)
-    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
-    started: list[int] = []
-    monkeypatch.setattr("rooftrace.core.processes.Processes", lambda size, _: started.append(size))
-    masks = SceneOptions(outputs=("mask",))
-    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", masks)
-    assert len(report.outputs) == 3
-    assert not started
-
-
 @pytest.mark.campaign
-def test_a_lost_process_fails_the_images_in_flight_alone(
+def test_images_of_a_lost_process_are_predicted_here(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(80):
-        draw(tmp_path / "in" / f"{number}.png", (64, 80))
-    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
-    monkeypatch.setattr(executor, "core_count", lambda: 2)
+        draw(tmp_path / "in" / f"{number:02}.png", (64, 80))
+    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
+    monkeypatch.setattr(image_processes, "_GROUP", 4)
+    monkeypatch.setattr(image_processes, "core_count", lambda: 2)
     submit, calls = Processes.submit, []
 
     def submit_or_kill(self: Processes, work: Callable[..., Any], *given: Any) -> Future[Any]:
         calls.append(work)
         if len(calls) == 10:
-            return submit(self, os.kill, submit(self, os.getpid).result(), signal.SIGKILL)
+            submit(self, os.kill, submit(self, os.getpid).result(), signal.SIGKILL)
         return submit(self, work, *given)
 
     monkeypatch.setattr(Processes, "submit", submit_or_kill)
-    scenes = find_inputs([tmp_path / "in"])
-    with pytest.raises(PredictError, match=r"ended unexpectedly.* of 80 images failed"):
-        run_predict(scenes, read_models(bundle), tmp_path / "out")
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert 1 <= len(record["failed"]) < 60
-    assert len(record["outputs"]) + len(record["failed"]) == 80
     report = run_predict(find_inputs([tmp_path / "in"]), read_models(bundle), tmp_path / "out")
     assert len(report.outputs) == 80
-    assert report.resumed_images == len(record["outputs"])
+    assert any("ended unexpectedly" in note for note in report.notes)
 
 
-def test_images_that_others_write_are_reported_and_fail_alone(
-    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class FakeProcesses(Threads):
+    """Threads in place of processes, which share the model of the test."""
+
+    has_lost = False
+    stopped = False
+
+    def __init__(self, size: int, *given: object, **options: object) -> None:
+        super().__init__("fake")
+
+    def stop(self) -> None:
+        type(self).stopped = True
+
+
+@pytest.fixture
+def fake_processes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeProcesses]:
+    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
+    monkeypatch.setattr(image_processes, "core_count", lambda: 4)
+    monkeypatch.setattr(image_processes, "_LOADED", [read_models(bundle).ready()])
+    fake = type("Fake", (FakeProcesses,), {})
+    monkeypatch.setattr(image_processes, "Processes", fake)
+    return fake
+
+
+def test_images_of_other_processes_are_reported_and_fail_alone(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    fake_processes: type[FakeProcesses],
+) -> None:  # fmt: skip
     broken = draw(folder / "ab.png", (64, 80)).read_bytes()
     (folder / "ab.png").write_bytes(broken[: len(broken) // 2])
+    add = RunFolder.add
 
-    class Workers(Threads):
-        has_lost = False
-
-        def __init__(self, size: int, modules: Sequence[str]) -> None:
-            super().__init__("workers")
-
-        def start(self) -> None:
-            """Threads start by themselves."""
-
-    def write(plan: ScenePlan, paths: OutputPaths, *given: Any) -> SceneResult:
-        if paths.mask.name == "b_mask.png":
+    def add_or_fail(self: RunFolder, scene: SceneInput, *given: Any) -> None:
+        if scene.name == "b":
             raise ExportError("The disk is full.", remedy="Free some space.")
-        return write_outputs(plan, paths, *given)
+        add(self, scene, *given)
 
-    monkeypatch.setattr(executor, "core_count", lambda: 4)
-    monkeypatch.setattr(executor, "_FIRST_IMAGES", 0)
-    monkeypatch.setattr("rooftrace.core.processes.Processes", Workers)
-    monkeypatch.setattr("rooftrace.flows.predict.run.write_outputs", write)
+    monkeypatch.setattr(RunFolder, "add", add_or_fail)
     out, reported = tmp_path / "out", []
     with pytest.raises(DataError, match="2 of 4 images failed"):
         run_predict(find_inputs([folder]), read_models(bundle), out,
@@ -183,6 +177,69 @@ def test_images_that_others_write_are_reported_and_fail_alone(
     (folder / "ab.png").unlink()
     report = run_predict(find_inputs([folder]), read_models(bundle), out)
     assert (report.resumed_images, len(report.outputs)) == (2, 3)
+
+
+@pytest.mark.usefixtures("fake_processes")
+def test_an_image_of_several_blocks_is_left_to_this_process(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(folder / "large.png", (700, 700))
+    monkeypatch.setattr(plan, "TILE_PX", 256)
+    monkeypatch.setattr(plan, "BLOCK_PX", 300)
+    monkeypatch.setattr(image_processes, "_SMALL_PX", 10**9)
+    planned: list[tuple[str, bool]] = []
+    write = PredictRun._write
+
+    def noted(self: PredictRun, blocks: Any, scene: SceneInput, *given: Any) -> Any:
+        planned.append((scene.name, self.small_only))
+        return write(self, blocks, scene, *given)
+
+    monkeypatch.setattr(PredictRun, "_write", noted)
+    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")
+    assert len(report.outputs) == 4
+    assert sorted(planned) == [("a", True), ("b", True), ("c", True), ("large", False)]
+
+
+def test_ctrl_c_keeps_what_other_processes_have_finished(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    fake_processes: type[FakeProcesses],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(image_processes, "_GROUP", 1)
+    taken: list[str] = []
+
+    def interrupt(scene: SceneInput, record: Mapping[str, Any]) -> None:
+        taken.append(scene.name)
+        if len(taken) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", on_done=interrupt)
+    assert fake_processes.stopped
+    monkeypatch.undo()
+    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")
+    assert report.resumed_images == len(taken)
+    assert len(report.outputs) == 3
+
+
+@pytest.mark.parametrize(
+    ("outputs", "cores", "starts"),
+    [(("mask",), 2, False), (("mask",), 4, True), (("mask", "polygons"), 2, True),
+     (("mask", "polygons"), 1, False)],
+)  # fmt: skip
+def test_where_processes_predict_small_images(
+    outputs: tuple[str, ...], cores: int, starts: bool, folder: Path, bundle: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_processes: type[FakeProcesses],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(image_processes, "core_count", lambda: cores)
+    started: list[type] = []
+    monkeypatch.setattr(
+        fake_processes, "submit",
+        lambda self, *given: started.append(type(self)) or Threads.submit(self, *given),
+    )  # fmt: skip
+    options = SceneOptions(outputs=outputs)
+    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", options)
+    assert len(report.outputs) == 3
+    assert bool(started) == starts
 
 
 def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path) -> None:

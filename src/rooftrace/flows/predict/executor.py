@@ -40,10 +40,6 @@ _MIN_CORES = 4
 _MAX_PROCESSES = 8
 """Maximum number of these processes; more would wait for the blocks of the main process."""
 
-_FIRST_IMAGES = 512
-"""Number of images before processes write the outputs of others, times the number of cores. The
-start of the processes takes as long as some images, and the more cores, the more they gain."""
-
 _MODULES = ("rooftrace.predict.outputs", "geopandas")
 """Modules of what they do; otherwise each of them would import them for its first footprints."""
 
@@ -55,9 +51,12 @@ class LocalExecutor:
     predictor: Predictor
     tta: TtaChoice | None = None
     notes: Sequence[str] = ()
+    models: ModelSet | None = None
+    """Models for the engines of processes that predict small images; None for this one alone."""
+
     start: Callable[[], Processes] | None = None
-    """Function that returns the processes that trace the blocks of large scenes, and write the
-    outputs of small ones; None for this process alone."""
+    """Function that returns the processes that trace the blocks of large scenes; None for this
+    process alone."""
 
     @property
     def processors(self) -> Sequence[Mapping[str, str]]:
@@ -66,7 +65,12 @@ class LocalExecutor:
     def predict_whole(
         self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
     ) -> Sequence[SceneInput]:
-        return scenes
+        if self.models is None:
+            return scenes
+        # Imported when it is needed: a single image needs no processes.
+        from rooftrace.flows.predict.image_processes import predict_small_images
+
+        return predict_small_images(run, folder, scenes, self.models)
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
         return run_scenes(self._with_processes(scenes), self.predictor.engine)
@@ -75,20 +79,11 @@ class LocalExecutor:
         return {}
 
     def _with_processes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        cores = core_count()
-        for number, blocks in enumerate(scenes):
-            is_whole = blocks.plan.block_count == 1
-            if is_whole:
-                # A mask alone takes less time to write than to send.
-                pays = blocks.plan.has_polygons and number >= _FIRST_IMAGES // cores
-            else:
-                pays = cores >= _MIN_CORES
-            processes = self.start() if self.start is not None and pays else None
-            # After one was lost, this process goes on alone with the images that follow.
-            if processes is not None and not processes.has_lost:
-                if is_whole:
-                    blocks.writers = processes
-                else:
+        for blocks in scenes:
+            if self.start is not None and blocks.plan.block_count > 1:
+                processes = self.start()
+                # After one was lost, this process goes on alone with the scenes that follow.
+                if not processes.has_lost:
                     blocks.workers = processes
             yield blocks
 
@@ -133,8 +128,12 @@ def executing(
                 processes.start()
                 return processes
 
-            several = core_count() > 1
-            local = LocalExecutor(models.ready(), models.tta, notes, start if several else None)
+            predictor = models.ready()
+            is_gpu = not engine_processor(predictor.engine)["instruction_set"]
+            local = LocalExecutor(
+                predictor, models.tta, notes,
+                None if is_gpu else models, start if core_count() >= _MIN_CORES else None,
+            )  # fmt: skip
             if portable:
                 check_portable(local.predictor.engine)
             check_limited(local.predictor)

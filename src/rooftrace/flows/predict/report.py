@@ -100,7 +100,7 @@ class PredictReport:
         outputs: Output of each image, in order.
         mpx_per_s: Megapixels per second over all images that this run predicted, with the time for
             reading and writing files.
-        peak_rss_mb: Peak memory of the process in MB.
+        peak_rss_mb: Peak memory in MB of the process, or of the largest one that predicted images.
         resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
         notes: Assumptions and skipped files that the user should know.
         failures: Images that failed, in order.

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +35,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.instruction_set import processor_record
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink, SceneOutputs, write_outputs
+from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.refine_outlines import check_refinable
@@ -412,25 +411,6 @@ class RunStore(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Writing:
-    """Image whose outputs another process writes.
-
-    Args:
-        scene: The image.
-        plan: Its plan.
-        paths: Files that are written.
-        stamp: Stamp of the image when it was read.
-        result: Result, once the files are written.
-    """
-
-    scene: SceneInput
-    plan: ScenePlan
-    paths: OutputPaths
-    stamp: str
-    result: Future[SceneResult]
-
-
 @dataclass(eq=False)
 class PredictRun:
     """Prediction of images one by one: all images of a run, or one image on a worker.
@@ -442,10 +422,12 @@ class PredictRun:
         store: Store of finished images and blocks.
         run_options: Conduct of the run.
         segmenter: See `run_predict`.
+        small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
         outputs: Outputs of finished images by name.
         failed: Failed images by name.
         notes: Notes for the user.
+        others_mb: Peak memory in MB of the largest other process that predicts images of the run.
         resumed_images, resumed_blocks, resumed_px: Numbers of images, blocks and pixels that an
             earlier run finished.
     """
@@ -456,18 +438,17 @@ class PredictRun:
     store: RunStore
     run_options: RunOptions = RunOptions()
     segmenter: PromptSegmenter | None = None
+    small_only: bool = False
     total_px: int = 0
     outputs: dict[str, PredictOutput] = field(default_factory=dict)
     failed: dict[str, FailedImage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    others_mb: float = 0.0
     resumed_images: int = 0
     resumed_blocks: int = 0
     resumed_px: int = 0
     _begun: dict[SceneBlocks, tuple[SceneInput, str]] = field(default_factory=dict)
     """Scenes that are planned and not yet finished, with their stamps."""
-
-    _waiting: deque[_Writing] = field(default_factory=deque)
-    """Images whose outputs other processes write, in the order of the network."""
 
     _done_px: int = 0
     _ahead_px: Counter[tuple[SceneBlocks, int]] = field(default_factory=Counter)
@@ -480,7 +461,7 @@ class PredictRun:
 
     def predict(
         self,
-        scenes: Sequence[SceneInput],
+        scenes: Iterable[SceneInput],
         run_scenes: Callable[[Iterable[SceneBlocks]], Iterator[SceneBlocks]],
     ) -> None:
         """Predict images and write their results; errors of images are stored in `failed`.
@@ -490,33 +471,18 @@ class PredictRun:
             run_scenes: Function of the pipeline or of a cluster that yields the scenes with their
                 blocks.
         """
-        try:
-            for blocks in run_scenes(self._planned(scenes)):
-                self._finish(blocks)
-        finally:
-            # After Ctrl-C, too: they are as good as finished, and need not be made again.
-            self._take_written(0)
+        for blocks in run_scenes(self._planned(scenes)):
+            self._finish(blocks)
 
     def _finish(self, blocks: SceneBlocks) -> None:
-        """Write the outputs of a scene, or have another process write them."""
+        """Write the outputs of a scene, and add it."""
         (scene, stamp), plan = self._begun.pop(blocks), blocks.plan
         paths = self.predictor.paths_for(plan.source, self.out, scene.name)
         try:
             # Images are read while others are finished, which is no time of their own.
             started = max(blocks.started, self._ended)
-            writers = blocks.writers
-            if writers is None or writers.has_lost or self.segmenter is not None:
-                result = self._write(blocks, scene, paths, stamp, started)
-                self._add(scene, plan, paths, stamp, result)
-            else:
-                (block,) = blocks
-                scene.check_unchanged(stamp)
-                made = writers.submit(write_outputs, plan, paths, block, self.store.spill, started)
-                self._waiting.append(_Writing(scene, plan, paths, stamp, made))
-                with self._lock:
-                    del self._ahead_px[blocks, 0]
-                    self._advance(block.window.area_px, 0)
-                self._take_written(2 * writers.size)
+            result = self._write(blocks, scene, paths, stamp, started)
+            self._add(scene, plan, paths, stamp, result)
         except RooftraceError as error:
             self.fail(scene, error)
         finally:
@@ -546,18 +512,7 @@ class PredictRun:
             scene.check_unchanged(stamp)
             return outputs.finish()
 
-    def _take_written(self, most: int) -> None:
-        """Add images whose outputs other processes have written, until `most` are not finished."""
-        while len(self._waiting) > most or (self._waiting and self._waiting[0].result.done()):
-            one = self._waiting.popleft()
-            try:
-                result = one.result.result()
-                self._add(one.scene, one.plan, one.paths, one.stamp, result)
-                self._advance(0, result.summary.buildings)
-            except RooftraceError as error:
-                self.fail(one.scene, error)
-
-    def _planned(self, scenes: Sequence[SceneInput]) -> Iterator[SceneBlocks]:
+    def _planned(self, scenes: Iterable[SceneInput]) -> Iterator[SceneBlocks]:
         """Yield the scenes to predict, and add them to `_begun`."""
         spec = self.predictor.bundle.spec
         for scene in scenes:
@@ -566,13 +521,16 @@ class PredictRun:
             try:
                 if self.resume(scene):
                     continue
-                self.notes += scene.notes
-                stamp = scene.stamp
+                notes, stamp = [*scene.notes], scene.stamp
                 source: RasterSource = scene.source
                 if self.options.gsd_m is None and self.options.scale is None:
                     source, note = select_overview(source, spec.least_gsd_m)
-                    self.notes += [note] if note else []
+                    notes += [note] if note else []
                 plan = plan_scene(source, spec, self.options, provenance=scene.provenance)
+                if self.small_only and plan.block_count > 1:
+                    scene.source.close()
+                    continue
+                self.notes += notes
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
@@ -672,7 +630,7 @@ class PredictRun:
         return PredictReport(
             outputs=outputs,
             mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=max(peak_rss_mb(), self.others_mb),
             resumed_images=self.resumed_images,
             resumed_blocks=self.resumed_blocks,
             notes=tuple(self.notes),

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.machine import result_versions
+from rooftrace.core.parallel import limit_cores
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.engines.base import Engine, engine_processor, limit_threads
-from rooftrace.io.gdal import limit_gdal_threads
+from rooftrace.engines.base import Engine, engine_processor
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import NullMask
 from rooftrace.predict.block import BlockParts, BlockTiles, Halo, TileOutput, TileStats
@@ -157,8 +157,7 @@ class BlockWorker:
 
     def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
         if threads is not None:
-            limit_threads(threads)
-            limit_gdal_threads(threads)
+            limit_cores(threads)
         if folder.is_dir():
             os.chdir(folder)
         self.predictor = models.ready()
