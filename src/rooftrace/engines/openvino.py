@@ -293,6 +293,30 @@ class OpenVinoEngine:
                     f"expected (n, {count}, y, x): its contract names {count} {what}.",
                     remedy="Export it with rooftrace train.",
                 )
+        self._refuse_bits(model)
+
+    def _refuse_bits(self, model: Any) -> None:
+        """Raise BundleError if a tensor has elements of one bit.
+
+        OpenVINO 2026.4 writes past the end of its memory when it converts them to another type.
+        No other type of less than a byte made it do so.
+        """
+        from openvino import Type
+
+        models = [model]
+        for one in models:
+            for node in one.get_ordered_ops():
+                if any(output.get_element_type() == Type.u1 for output in node.outputs()):
+                    raise BundleError(
+                        f"The graph in {self._source} has a node {node.get_type_name()} with "
+                        "elements of one bit; expected types of more bits.",
+                        remedy="Get the bundle again from where it was trained.",
+                    )
+                # Branches and loops hold networks of their own.
+                if node.get_type_name() == "If":
+                    models += [node.get_then_body(), node.get_else_body()]
+                elif node.get_type_name() in ("Loop", "TensorIterator"):
+                    models.append(node.get_function())
 
     def _widest(self, model: Any) -> Any:
         """Return the output (n, channel, y, x) of the layer with most channels."""

@@ -339,6 +339,47 @@ def test_nodes_that_need_each_other_are_refused() -> None:
         OpenVinoEngine(tiny_bundle().spec, [model], "fp32", "a.rooftrace")
 
 
+@pytest.mark.parametrize("place", ["input", "middle", "branch", "loop", "slices"])
+def test_elements_of_one_bit_are_refused(place: str, tmp_path: Path) -> None:
+    """OpenVINO writes past the end of its memory when it converts them."""
+    from openvino import Model, Type, opset13, save_model
+
+    def parts(kind: Type) -> list[bytes]:
+        dtype = kind if place == "input" else Type.f32
+        image, inner, other = (opset13.parameter([1, 3, 8, 8], dtype) for _ in range(3))
+        start = image if place in ("input", "middle") else inner
+        cast = start if place == "input" else opset13.convert(start, kind)
+        made = opset13.convert(cast, "f32")
+        if place == "branch":
+            node = opset13.if_op(opset13.constant(True).output(0))
+            bodies = [Model([made], [inner], "then"), Model([opset13.relu(other)], [other], "else")]
+            node.set_then_body(bodies[0])
+            node.set_else_body(bodies[1])
+            node.set_input(image.output(0), inner, other)
+            made = node.set_output(bodies[0].results[0], bodies[1].results[0])
+        elif place == "loop":
+            again = opset13.constant(True)
+            node = opset13.loop(opset13.constant(2), again)
+            node.set_function(Model([made, opset13.constant(True)], [inner], "body"))
+            node.set_special_body_ports([-1, 1])
+            node.set_merged_input(inner, image.output(0), made.output(0))
+            made = node.get_iter_value(made.output(0), -1)
+        elif place == "slices":
+            node = opset13.tensor_iterator()
+            node.set_function(Model([made], [inner], "body"))
+            node.set_sliced_input(inner, image.output(0), 0, 1, 1, -1, 0)
+            made = node.get_concatenated_slices(made.output(0), 0, 1, 1, -1, 0)
+        xml = tmp_path / "a.xml"
+        mean = opset13.reduce_mean(made, opset13.constant([1]), keep_dims=True)
+        save_model(Model([mean], [image], "a"), xml, compress_to_fp16=False)
+        return [xml.read_bytes(), xml.with_suffix(".bin").read_bytes()]
+
+    spec = tiny_bundle().spec
+    OpenVinoEngine(spec, parts(Type.u8), "int8", "a.xml")
+    with pytest.raises(BundleError, match=r"a\.xml has a node .* with elements of one bit"):
+        OpenVinoEngine(spec, parts(Type.u1), "int8", "a.xml")
+
+
 def test_a_node_with_its_inputs_is_read() -> None:
     refuse_missing_inputs(tiny_bundle().parts[GRAPH_NAME], "tiny")
     refuse_cycles(tiny_bundle().parts[GRAPH_NAME], "tiny")
