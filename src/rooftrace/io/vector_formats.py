@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from io import BytesIO
 from math import ceil, cos, floor, log2, radians
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -136,10 +137,9 @@ Writer = Callable[[Path, LayerSettings, Iterable[Any]], None]
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write a FeatureCollection from the lines that GDAL writes by the rules of RFC 7946."""
     digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
-    head = {"type": "FeatureCollection", "name": path.stem}
+    head = {"type": "FeatureCollection", "name": layer.name or path.stem}
     if layer.crs is None:
         head["description"] = IN_PIXELS
-    lines = path.with_suffix(".geojsonl")
     with path.open("wb") as file:
         members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
         file.write(f'{{\n{"".join(members)}"features": ['.encode())
@@ -147,22 +147,12 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         for part in parts:
             if len(part.geometry):
                 part = replace(part, geometry=rounded(part.geometry, layer.crs, digits))
+                lines = BytesIO()
                 write_chunk(lines, layer, part, "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
                 file.write(b"\n" if empty else b",\n")
-                _copy_features(lines, file)
-                lines.unlink()
+                file.write(lines.getvalue().rstrip(b"\n").replace(b"\n", b",\n"))
                 empty = False
         file.write(b"\n]\n}\n")
-
-
-def _copy_features(lines: Path, file: IO[bytes]) -> None:
-    with lines.open("rb") as features:
-        last = b""
-        for line in features:
-            if last:
-                file.write(last + b",\n")
-            last = line.rstrip(b"\n")
-        file.write(last)
 
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:

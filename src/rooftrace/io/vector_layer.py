@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -51,7 +52,7 @@ class LayerSettings:
         crs: Coordinate system of the geometry; None for pixels.
         digits: Decimal places of degrees in a GeoJSON.
         multi: True if there are multipolygons.
-        name: Name of the layer in a GeoPackage; "" for the name of the file.
+        name: Name of the layer in a GeoPackage or GeoJSON; "" for the name of the file.
         gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
     """
 
@@ -63,7 +64,7 @@ class LayerSettings:
 
 
 def write_chunk(
-    path: Path,
+    path: Path | BytesIO,
     layer: LayerSettings,
     part: LayerChunk,
     driver: str,
@@ -74,7 +75,7 @@ def write_chunk(
     """Write a chunk to a file of its own, or append it to the layer in the file.
 
     Args:
-        path: File in an existing folder.
+        path: File in an existing folder, or one in memory.
         layer: Settings of the layer.
         part: The chunk.
         driver: GDAL's name of the format.
@@ -89,7 +90,7 @@ def write_chunk(
 
 
 def write_wkb(
-    path: Path,
+    path: Path | BytesIO,
     layer: LayerSettings,
     encoded: NDArray[np.object_],
     columns: Mapping[str, NDArray[Any]],

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from rooftrace.core.failures import address_space_limit
 from rooftrace.core.names import unusable_characters
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
+from rooftrace.io.files import replacing
 from rooftrace.io.geopackage import EncodedChunk, encode_chunk
 from rooftrace.io.vector_formats import WRITERS, short_names
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings
@@ -190,11 +192,17 @@ def write_layer(
         ExportError, MissingExtraError: See `write_polygons`.
     """
     check_vector_path(path)
+    write = WRITERS[path.suffix.lower()]
+    if path.suffix.lower() == ".geojson":
+        # It is one file from its first byte on, and a folder for it takes a millisecond.
+        with replacing(path) as partial:
+            write(partial, replace(layer, name=path.stem), parts)
+        return
     try:
         # In the folder of the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
-            WRITERS[path.suffix.lower()](folder / path.name, layer, parts)
+            write(folder / path.name, layer, parts)
             _move_into_place(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

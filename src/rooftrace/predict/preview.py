@@ -293,9 +293,11 @@ class Preview:
 
     def _background(self) -> NDArray[np.uint8]:
         """Return the thumbnail as RGB (y, x, 3)."""
-        picture: NDArray[np.uint8] = np.full((*self.thumbnail.shape_yx, 3), _PAPER, dtype=np.uint8)
-        valid = self.thumbnail.valid
-        picture[valid] = _to_bytes(self.thumbnail.pixels[valid])
+        pixels, valid = self.thumbnail.pixels, self.thumbnail.valid
+        if pixels.dtype == np.uint8:
+            return np.where(valid[..., None], pixels, np.array(_PAPER, np.uint8))
+        picture: NDArray[np.uint8] = np.full((*valid.shape, 3), _PAPER, dtype=np.uint8)
+        picture[valid] = _stretched(pixels[valid])
         return picture
 
     def _with_caption(
@@ -381,9 +383,9 @@ class _Paint:
         return np.asarray(mixed, dtype=np.uint8)
 
 
-def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Return (n, band) values as bytes, stretched between the 2nd and the 98th percentile."""
-    if values.dtype == np.uint8 or not values.size:
+    if not values.size:
         return values.astype(np.uint8)
     low, high = np.nanpercentile(values, (2, 98))
     stretched = (values - low) * (255 / max(high - low, 1e-6))
