@@ -19,22 +19,20 @@ from rooftrace.flows.predict.run import PredictRun
 from rooftrace.flows.predict.run_folder import (
     MADE,
     RunFolder,
-    checkpoint_key,
-    checkpoints_of,
+    WorkerStore,
     is_shared,
     work_of,
 )
 from rooftrace.io.files import write_atomically
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.service_raster import ServiceRaster
-from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.cluster import pool
 from rooftrace.predict.cluster.driver import Driver
 from rooftrace.predict.cluster.tasks import WorkerTask
 from rooftrace.predict.cluster.worker import BlockWorker, remote_predictor
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_scenes
-from rooftrace.predict.plan import BLOCK_PX, SceneOptions, ScenePlan
+from rooftrace.predict.plan import BLOCK_PX, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice
@@ -227,11 +225,7 @@ class SceneTasks:
         for scene in scenes:
             if self.wants_no_more:
                 return
-            try:
-                if run.resume(scene):
-                    continue
-            except RooftraceError as error:
-                run.fail(scene, error)
+            if run.resume(scene):
                 continue
             run.notes += scene.notes
             self._scenes.append(scene)
@@ -249,10 +243,10 @@ class SceneTasks:
         run.resumed_px += value.resumed_px
         try:
             files, record = value.put(run.out)
-            self._folder.add(scene, files, record, self._stamps[number])
-            run.take(scene, record)
         except RooftraceError as error:
             self.failed(number, error)
+        else:
+            run.receive(scene, files, record, self._stamps[number])
 
     def failed(self, number: int, error: RooftraceError) -> None:
         self._run.fail(self._scenes[number], error)
@@ -269,55 +263,26 @@ class SceneWorker(BlockWorker):
         """
         if is_shared(task.out, task.run_id):
             with _folder_in(work_of(task.out)) as folder:
-                return self._predict(task, folder, checkpoints_of(task.out, task.scene))
+                return self._predict(task, folder, work_of(task.out))
         with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
             folder = Path(name) / "results"
             folder.mkdir()
-            made = self._predict(task, folder, Path(name) / "parts")
+            made = self._predict(task, folder, Path(name))
             return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
 
-    def _predict(self, task: SceneTask, folder: Path, checkpoints: Path) -> SceneTaskResult:
-        store = _WorkerStore(checkpoints, task.made_with)
+    def _predict(self, task: SceneTask, folder: Path, work: Path) -> SceneTaskResult:
+        store = WorkerStore(work, task.made_with)
         predictor = Predictor(self.predictor.bundle, self.engine)
         run = PredictRun(predictor, folder, task.options, store)
         run.predict([task.scene], lambda scenes: run_scenes(scenes, self.engine))
         if run.failed:
             (failed,) = run.failed.values()
             raise failed.error
+        (made,) = store.made.values()
+        files = tuple(Path(file).name for file in made.files)
         return SceneTaskResult(
-            folder, store.files, store.kept, tuple(run.notes), run.resumed_blocks, run.resumed_px
+            folder, files, made.record, tuple(run.notes), run.resumed_blocks, run.resumed_px
         )
-
-
-class _WorkerStore:
-    """Store of one scene on a worker; the driver keeps the manifest. See `RunStore`."""
-
-    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._made_with = made_with
-        self.files: tuple[str, ...] = ()
-        self.kept: Mapping[str, Any] = {}
-
-    @property
-    def spill(self) -> Path | None:
-        """None: polygons are spilled to the system's folder for temporary files."""
-        return None
-
-    def finished(self, scene: SceneInput) -> None:
-        """Return None: the driver has already looked up the scene."""
-
-    def record(self, scene: SceneInput) -> Mapping[str, Any]:
-        return self.kept
-
-    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
-        return CheckpointStore(self._folder, checkpoint_key(self._made_with, scene, plan))
-
-    def add(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None:
-        # The checkpoints stay until the driver has added the scene to the manifest.
-        self.files = tuple(Path(file).name for file in files)
-        self.kept = dict(record)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class LocalExecutor:
     def predict_whole(
         self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
     ) -> Sequence[SceneInput]:
-        if self.models is None:
+        if self.models is None or len(scenes) == 1:
             return scenes
         # Imported when it is needed: a single image needs no processes.
         from rooftrace.flows.predict.image_processes import predict_small_images
@@ -123,7 +123,7 @@ def executing(
                 # Imported when it is needed: a single image needs no processes.
                 from rooftrace.core.processes import Processes
 
-                size = max(2, min(core_count() // 2, _MAX_PROCESSES))
+                size = min(core_count() // 2, _MAX_PROCESSES)
                 processes = stack.enter_context(Processes(size, _MODULES))
                 processes.start()
                 return processes

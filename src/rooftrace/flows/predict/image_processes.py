@@ -7,8 +7,8 @@ process for each core or two does all of its images by itself, and this one keep
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -24,11 +24,10 @@ from rooftrace.core.processes import Processes, is_stopping
 from rooftrace.engines.processor import cap_instruction_set, this_processor
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import PredictRun, RunOptions
-from rooftrace.flows.predict.run_folder import RunFolder
-from rooftrace.predict.checkpoint import CheckpointStore
+from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore, work_of
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_scenes
-from rooftrace.predict.plan import SceneOptions, ScenePlan
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 
 __all__ = ["predict_small_images"]
@@ -44,7 +43,7 @@ _SMALL_PX = 512**2
 """Mean number of pixels of an image up to which processes predict them. The network is a larger
 part of the work on larger ones, and needs more memory for each process."""
 
-_MAX_PROCESSES = 8
+_MAX_PROCESSES = 16
 """Maximum number of processes. Each of them takes the memory of an engine."""
 
 _GROUP = 64
@@ -77,23 +76,14 @@ def predict_small_images(
     least = 2 if {*run.options.outputs} - {"mask"} else _MASK_CORES
     if cores < least or run.segmenter is not None or mean_px > _SMALL_PX:
         return scenes
-    begun = _Begun(run, folder, [scene for scene in scenes if not _is_done(run, scene)])
-    if len(begun.scenes) * mean_px < _MIN_PX:
-        return begun.scenes
+    scenes = [scene for scene in scenes if not run.resume(scene)]
+    if len(scenes) * mean_px < _MIN_PX:
+        return scenes
     size = min(cores, _MAX_PROCESSES)
     used = this_processor().instruction_set
     begin = partial(_begin, models, max(1, cores // size), used)
     with Processes(size, _MODULES, begin, or_threads=False) as processes:
-        return begun.predict(processes)
-
-
-def _is_done(run: PredictRun, scene: SceneInput) -> bool:
-    """Add the output of an image that an earlier run has finished, or the error of looking."""
-    try:
-        return run.resume(scene)
-    except RooftraceError as error:
-        run.fail(scene, error)
-        return True
+        return _Groups(run, folder, processes).predict(scenes)
 
 
 @dataclass(frozen=True)
@@ -105,22 +95,14 @@ class _Group:
         out: Folder for the results.
         options: Options of every scene.
         strict: Whether no image is started after one has failed.
-        spill: See `RunStore`.
+        made_with: See `RunFolder`.
     """
 
     scenes: Sequence[SceneInput]
     out: Path
     options: SceneOptions
     strict: bool
-    spill: Path
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Finished image of a group: its files, and its record."""
-
-    files: list[str]
-    record: Mapping[str, Any]
+    made_with: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -134,101 +116,91 @@ class _GroupResult:
         peak_mb: Peak memory of the process so far, in MB.
     """
 
-    images: Mapping[str, _Made | RooftraceError]
+    images: Mapping[str, MadeImage | RooftraceError]
     notes: Sequence[str]
     peak_mb: float
 
 
-class _Begun:
-    """Images of a run that processes predict, group by group."""
+@dataclass(frozen=True)
+class _InWork:
+    """Group that a process predicts, with the stamps of its images."""
 
-    def __init__(self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]) -> None:
-        self.scenes = scenes
+    scenes: Sequence[SceneInput]
+    stamps: Sequence[str]
+    result: Future[_GroupResult]
+
+
+class _Groups:
+    """Prediction of images by processes, group by group.
+
+    Args:
+        run: Run that receives the results.
+        folder: Folder of the run.
+        processes: Processes with a model each, see `_begin`.
+    """
+
+    def __init__(self, run: PredictRun, folder: RunFolder, processes: Processes) -> None:
         self._run = run
         self._folder = folder
+        self._processes = processes
+        self._in_work: deque[_InWork] = deque()
         self._left: list[SceneInput] = []
-        self._waiting: deque[tuple[_Group, Sequence[str], Future[_GroupResult]]] = deque()
-        """Groups in work, with the stamps of their images."""
 
-    def predict(self, processes: Processes) -> Sequence[SceneInput]:
-        """Predict the images, and return those that are left to this process."""
+    def predict(self, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
+        """Predict images, and return those that are left to this process."""
+        run = self._run
         try:
-            for group in self._groups():
-                stamps = [scene.stamp for scene in group.scenes]
-                self._waiting.append((group, stamps, processes.submit(_predict, group)))
-                self._take(2 * processes.size - 1)
+            for first in range(0, len(scenes), _GROUP):
+                if run.wants_no_more:
+                    break
+                self._in_work.append(self._begun(scenes[first : first + _GROUP]))
+                self._take(2 * self._processes.size - 1)
             self._take(0)
         except BaseException:
             # After Ctrl-C, images that are as good as finished need not be made again.
-            processes.stop()
+            self._processes.stop()
             self._take(0)
             raise
-        if processes.has_lost:
-            self._run.notes.append(
+        if self._processes.has_lost:
+            run.notes.append(
                 "A process that predicted images ended unexpectedly, perhaps because the memory "
                 "was used up. The other images were predicted without processes."
             )
         return self._left
 
-    def _groups(self) -> Iterator[_Group]:
+    def _begun(self, scenes: Sequence[SceneInput]) -> _InWork:
         run = self._run
-        for first in range(0, len(self.scenes), _GROUP):
-            if run.wants_no_more:
-                return
-            scenes = self.scenes[first : first + _GROUP]
-            strict = run.run_options.strict
-            yield _Group(scenes, run.out, run.options, strict, self._folder.spill)
+        strict, made_with = run.run_options.strict, self._folder.made_with
+        group = _Group(scenes, run.out, run.options, strict, made_with)
+        stamps = [scene.stamp for scene in scenes]
+        return _InWork(scenes, stamps, self._processes.submit(_predict, group))
 
     def _take(self, most: int) -> None:
         """Add finished groups to the run, until `most` are in work."""
-        while self._waiting and (len(self._waiting) > most or self._waiting[0][2].done()):
-            group, stamps, future = self._waiting[0]
-            try:
-                result = future.result()
-            except PredictError:  # a process was lost
-                self._left += group.scenes
-                continue
-            finally:
-                if future.done():
-                    self._waiting.popleft()
-            self._run.notes += result.notes
-            self._run.others_mb = max(self._run.others_mb, result.peak_mb)
-            for scene, stamp in zip(group.scenes, stamps):
-                self._add(scene, stamp, result.images.get(scene.name))
+        waiting = self._in_work
+        while waiting and (len(waiting) > most or waiting[0].result.done()):
+            wait([waiting[0].result])
+            self._add(waiting.popleft())
 
-    def _add(self, scene: SceneInput, stamp: str, made: _Made | RooftraceError | None) -> None:
+    def _add(self, group: _InWork) -> None:
         try:
-            if isinstance(made, RooftraceError):
-                self._run.fail(scene, made)
-            elif made is None:
+            result = group.result.result()
+        except PredictError:
+            if not self._processes.has_lost:
+                raise
+            self._left += group.scenes
+            return
+        run = self._run
+        run.notes += result.notes
+        run.others_mb = max(run.others_mb, result.peak_mb)
+        for scene, stamp in zip(group.scenes, group.stamps):
+            made = result.images.get(scene.name)
+            if made is None:
                 self._left.append(scene)
+            elif isinstance(made, RooftraceError):
+                run.fail(scene, made)
             else:
-                self._folder.add(scene, made.files, made.record, stamp)
-                self._run.take(scene, made.record)
-        except RooftraceError as error:
-            self._run.fail(scene, error)
-
-
-class _Store:
-    """Store of the images of a group; the run's own process keeps the manifest. See `RunStore`."""
-
-    def __init__(self, spill: Path) -> None:
-        self.spill = spill
-        self.made: dict[str, _Made] = {}
-
-    def finished(self, scene: SceneInput) -> None:
-        """Return None: the run has already looked up the image."""
-
-    def record(self, scene: SceneInput) -> Mapping[str, Any]:
-        return self.made[scene.name].record
-
-    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
-        raise AssertionError("an image of several blocks is left to the run's own process")
-
-    def add(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None:
-        self.made[scene.name] = _Made(files, record)
+                run.receive(scene, made.files, made.record, stamp)
 
 
 _LOADED: list[Predictor] = []
@@ -246,7 +218,8 @@ def _begin(models: ModelSet, cores: int, instruction_set: str) -> None:
 def _predict(group: _Group) -> _GroupResult:
     """Predict a group in a process."""
     (predictor,) = _LOADED
-    store = _Store(group.spill)
+    work = work_of(group.out)
+    store = WorkerStore(work, group.made_with, work)
     run_options = RunOptions(strict=group.strict)
     run = PredictRun(predictor, group.out, group.options, store, run_options, small_only=True)
     wanted = takewhile(lambda _: not is_stopping(), group.scenes)

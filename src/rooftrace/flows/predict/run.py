@@ -518,9 +518,9 @@ class PredictRun:
         for scene in scenes:
             if self.wants_no_more:
                 return
+            if self.resume(scene):
+                continue
             try:
-                if self.resume(scene):
-                    continue
                 notes, stamp = [*scene.notes], scene.stamp
                 source: RasterSource = scene.source
                 if self.options.gsd_m is None and self.options.scale is None:
@@ -548,8 +548,16 @@ class PredictRun:
         return self.run_options.strict and bool(self.failed)
 
     def resume(self, scene: SceneInput) -> bool:
-        """Add the output of an image that an earlier run has finished; return whether it exists."""
-        record = self.store.finished(scene)
+        """Return whether nothing is left to do for an image.
+
+        Adds the output of an image that an earlier run has finished, and an image that fails.
+        """
+        try:
+            record = self.store.finished(scene)
+        except RooftraceError as error:
+            self.fail(scene, error)
+            scene.source.close()
+            return True
         if record is None:
             return False
         self.resumed_images += 1
@@ -557,8 +565,18 @@ class PredictRun:
         self.take(scene, record)
         return True
 
+    def receive(
+        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None:
+        """Add an image that another process has finished; see `RunFolder.add`."""
+        try:
+            self.store.add(scene, files, record, stamp)
+            self.take(scene, record)
+        except RooftraceError as error:
+            self.fail(scene, error)
+
     def take(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
-        """Add the output of an image that another process has finished, by its record."""
+        """Add the output of a finished image, by its record."""
         output = PredictOutput.from_json(record["output"])
         self.outputs[scene.name] = output
         self._advance(output.pixels, output.buildings or 0)

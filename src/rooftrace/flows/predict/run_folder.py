@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -23,10 +24,10 @@ from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 __all__ = [
     "MADE",
     "MANIFEST",
+    "MadeImage",
     "RunFolder",
+    "WorkerStore",
     "begun_with",
-    "checkpoint_key",
-    "checkpoints_of",
     "is_shared",
     "work_of",
 ]
@@ -52,9 +53,9 @@ def work_of(out: Path) -> Path:
     return out / WORK_FOLDER
 
 
-def checkpoints_of(out: Path, scene: SceneInput) -> Path:
+def _checkpoints_in(work: Path, scene: SceneInput) -> Path:
     """Return the folder of an image's checkpoints."""
-    return work_of(out) / f"{scene.name}.parts"
+    return work / f"{scene.name}.parts"
 
 
 def is_shared(out: Path, run_id: str) -> bool:
@@ -189,7 +190,7 @@ class RunFolder:
                 self._known[scene.name] = self._append(line)
         except OSError as error:
             raise export_error(self._work, error) from error
-        shutil.rmtree(checkpoints_of(self._out, scene), ignore_errors=True)
+        shutil.rmtree(_checkpoints_in(self._work, scene), ignore_errors=True)
 
     def _append(self, line: Mapping[str, Any]) -> int:
         """Add a line to the manifest, or no part of it; return its offset."""
@@ -209,8 +210,7 @@ class RunFolder:
 
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""
-        made_with = checkpoint_key(self._made_with, scene, plan)
-        store = CheckpointStore(checkpoints_of(self._out, scene), made_with)
+        store = _checkpoints(self._work, self._made_with, scene, plan)
         self.replaced |= store.replaced
         return store
 
@@ -291,6 +291,47 @@ class RunFolder:
         self._file.flush()
 
 
+@dataclass(frozen=True)
+class MadeImage:
+    """Image that a worker has finished: paths of its results, and its record; picklable."""
+
+    files: list[str]
+    record: Mapping[str, Any]
+
+
+class WorkerStore:
+    """Store of the images that a worker predicts, whose run keeps the manifest; see `RunStore`.
+
+    Args:
+        work: Folder for checkpoints: that of the run, or one that this worker alone sees.
+        made_with: See `RunFolder`.
+        spill: Folder for polygons that do not fit into memory; None for the system's folder for
+            temporary files.
+    """
+
+    def __init__(self, work: Path, made_with: Mapping[str, Any], spill: Path | None = None) -> None:
+        self._work = work
+        self._made_with = made_with
+        self.spill = spill
+        self.made: dict[str, MadeImage] = {}
+        """Finished images by name."""
+
+    def finished(self, scene: SceneInput) -> None:
+        """Return None: the run has already looked up the image."""
+
+    def record(self, scene: SceneInput) -> Mapping[str, Any]:
+        return self.made[scene.name].record
+
+    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
+        return _checkpoints(self._work, self._made_with, scene, plan)
+
+    def add(
+        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None:
+        # The checkpoints stay until the run has added the image to the manifest.
+        self.made[scene.name] = MadeImage(files, dict(record))
+
+
 def begun_with(out: Path) -> Mapping[str, Any] | None:
     """Return the model and program of an unfinished run in a folder; None if there is none."""
     head = _head(work_of(out) / MANIFEST)
@@ -349,10 +390,10 @@ def _other_set(out: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) ->
     )
 
 
-def checkpoint_key(
-    made_with: Mapping[str, Any], scene: SceneInput, plan: ScenePlan
-) -> dict[str, Any]:
-    """Return everything on which the checkpoints of an image depend, as plain data."""
+def _checkpoints(
+    work: Path, made_with: Mapping[str, Any], scene: SceneInput, plan: ScenePlan
+) -> CheckpointStore:
+    """Return the store of an image's checkpoints, which names everything on which they depend."""
     grid = plan.source.grid
     placed = {
         "shape": list(grid.shape),
@@ -362,4 +403,5 @@ def checkpoint_key(
         "cols": list(plan.cols.edges),
         "tile": list(plan.tiles.tile_shape_yx),
     }
-    return {**made_with, "image": scene.stamp, "grid": placed}
+    key = {**made_with, "image": scene.stamp, "grid": placed}
+    return CheckpointStore(_checkpoints_in(work, scene), key)
