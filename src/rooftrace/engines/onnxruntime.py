@@ -81,6 +81,8 @@ class OnnxRuntimeEngine:
                 f"The graph in {source} cannot be read: {first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
+        # It would run a tile that failed on the GPU again on the processor, and all later ones.
+        self._session.disable_fallback()
         # If a provider cannot start, ONNX Runtime only logs it and continues with the next one.
         if wanted not in self._session.get_providers():
             raise _no_cuda("the installed one could not start: its CUDA libraries or the GPU fail")
@@ -143,10 +145,9 @@ def _providers(wanted: str, precision: str) -> list[str | tuple[str, dict[str, s
     if wanted == "CPUExecutionProvider":
         return [wanted]
     # A search by trial takes seconds for each size of a tile. TF32 has ten bits of precision.
-    options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "1"}
-    if precision == "fp32":
-        # With the bias, cuDNN takes kernels that need a fifth of the time at each change of size.
-        options |= {"use_tf32": "0", "fuse_conv_bias": "1"}
+    # `fuse_conv_bias` has shorter first calls, but wrong answers: docs/export.md.
+    tf32 = "0" if precision == "fp32" else "1"
+    options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": tf32}
     return [(wanted, options), "CPUExecutionProvider"]
 
 

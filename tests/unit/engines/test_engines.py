@@ -406,9 +406,46 @@ def test_cuda_gets_its_libraries_and_exact_fp32(
     monkeypatch.setattr(runtime, "InferenceSession", session)
     with pytest.raises(BundleError, match="no GPU"):
         load_engine(BUNDLE, engine="onnxruntime-cuda", precision="fp32")
-    wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "fuse_conv_bias": "1"}
+    wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
     assert asked == [(provider, wanted), "CPUExecutionProvider"]
     # A command's stdout may be one JSON object.
+    assert capsys.readouterr().out == ""
+
+
+def test_a_tile_that_fails_on_the_gpu_is_not_run_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    from onnxruntime.capi._pybind_state import EPFail
+
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+    class Session(runtime.InferenceSession):  # type: ignore[misc, name-defined]
+        """The processor under the name of a GPU."""
+
+        def __init__(self, graph: bytes, options: object, **given: object) -> None:
+            super().__init__(graph, options, **{**given, "providers": [cpu]})
+
+        def get_providers(self) -> list[str]:
+            return [cuda, cpu]
+
+    class Failing:
+        def __init__(self, session: object) -> None:
+            self._session = session
+
+        def run(self, *_: object) -> None:
+            raise EPFail("out of memory")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: [cuda])
+    monkeypatch.setattr(runtime, "InferenceSession", Session)
+    engine = load_engine(BUNDLE, engine="onnxruntime-cuda", precision="fp32")
+    session = engine._session  # type: ignore[attr-defined]
+    monkeypatch.setattr(session, "_sess", Failing(session._sess))
+    with pytest.raises(PredictError, match="out of memory"):
+        engine.run(np.zeros((1, 3, 64, 64), np.uint8))
     assert capsys.readouterr().out == ""
 
 
