@@ -250,6 +250,13 @@ def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:
 
 MAX_CELLS = 10**7
 """Maximum number of cells of a grid."""
+
+_MANY_CELLS = 256
+"""Number of cells around a polygon above which it is not divided: each piece takes microseconds."""
+
+_ROUNDING = 1e-9
+"""Largest part of a cell's area that counts as none."""
+
 _SLACK = 1e-9
 """Tolerance in cells: an edge that exceeds a multiple by rounding alone begins no further cell."""
 
@@ -347,11 +354,62 @@ class CellGrid:
         """
         bounds = shapely.bounds(polygons)
         low, high = self.rows(bounds[:, 3]), self.rows(bounds[:, 1])
+        around = (high - low + 1) * (self.columns(bounds[:, 2]) - self.columns(bounds[:, 0]) + 1)
+        large = around > _MANY_CELLS
+        parts = [self._areas_of_large(polygon) for polygon in polygons[large]]
+        parts.append(self._areas_of_small(polygons[~large], low[~large], high[~large]))
+        index, area_m2 = zip(*parts)
+        return np.concatenate(index), np.concatenate(area_m2)
+
+    def _areas_of_small(self, polygons: Polygons, low: Ints, high: Ints) -> tuple[Ints, Floats]:
         strips, _, row = _cut(polygons, low, high, self.shape[0], self._row_box)
         bounds = shapely.bounds(strips)
         low, high = self.columns(bounds[:, 0]), self.columns(bounds[:, 2])
         pieces, strip, col = _cut(strips, low, high, self.shape[1], self._column_box)
         return row[strip] * self.shape[1] + col, shapely.area(pieces)
+
+    def _areas_of_large(self, polygon: shapely.Geometry) -> tuple[Ints, Floats]:
+        """Return the parts of one polygon by cell, which its edges alone give: Green's theorem.
+
+        A piece of an edge inside a cell adds to that cell the area between it and the cell's left
+        edge, and to all cells on its left the area of their row's part; downwards it takes away.
+        """
+        height, width = self.shape
+        rings = shapely.get_rings(shapely.get_parts(shapely.orient_polygons(polygon)))
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        # In cells, from the lower left corner of the grid.
+        at = xy / self.cell_m - (self.first_col, self.top_row - height + 1)
+        begin = np.flatnonzero(ring[1:] == ring[:-1])
+        start, step = at[begin], at[begin + 1] - at[begin]
+        share, edge = [np.zeros(len(start))], [np.arange(len(start))]
+        for axis in (0, 1):
+            ends = np.stack([start[:, axis], start[:, axis] + step[:, axis]])
+            first, last = np.floor(ends.min(axis=0)) + 1, np.ceil(ends.max(axis=0)) - 1
+            count = (last - first + 1).clip(0).astype(np.int64)
+            own = np.repeat(np.arange(len(start)), count)
+            line = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count) + first[own]
+            share.append((line - start[own, axis]) / step[own, axis])
+            edge.append(own)
+        shares, edges = np.concatenate(share), np.concatenate(edge)
+        order = np.lexsort((shares, edges))
+        shares, edges = shares[order], edges[order]
+        until = np.append(shares[1:], 1.0)
+        until[np.append(edges[1:] != edges[:-1], True)] = 1
+        middle = start[edges] + step[edges] * ((shares + until) / 2)[:, None]
+        up = step[edges, 1] * (until - shares)
+        col, low = np.floor(middle).astype(np.int64).T
+        col, row = col.clip(0, width - 1), height - 1 - low.clip(0, height - 1)
+        top, left = row.min(), col.min()
+        size = int(row.max() - top + 1), int(col.max() - left + 1)
+        place = (row - top) * size[1] + col - left
+        within, above = (
+            np.bincount(place, weight, size[0] * size[1]).reshape(size)
+            for weight in (up * (middle[:, 0] - col), up)
+        )
+        area = within + above[:, ::-1].cumsum(axis=1)[:, ::-1] - above
+        # Of sums that cancel, the rounding is left.
+        rows, cols = np.nonzero(area > _ROUNDING)
+        return (rows + top) * width + cols + left, area[rows, cols] * self.cell_m**2
 
     def _row_box(self, row: Ints, bounds: Floats) -> Polygons:
         bottom = (self.top_row - row) * self.cell_m

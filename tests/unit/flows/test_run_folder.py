@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,10 @@ def test_an_image_whose_line_is_not_written_failed(
     assert [Path(one["input"]).name for one in record["failed"]] == ["b.png"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "zeros", "not UTF-8", "zeros before a line", "number"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "zeros", "not UTF-8", "zeros before a line", "number", "another value", "nested"],
+)
 def test_images_before_a_damaged_line_are_kept(
     scenes: list[SceneInput], tmp_path: Path, damage: str
 ) -> None:
@@ -108,6 +112,8 @@ def test_images_before_a_damaged_line_are_kept(
         "not UTF-8": [of_b.replace(b"b", b"\xff"), of_c],
         "zeros before a line": [bytes(len(of_b)), of_c],
         "number": [b"0\n", of_c],
+        "another value": [re.sub(rb'"record": {.*?}', b'"record": true', of_b), of_c],
+        "nested": [b"[" * 10**5 + b"\n", of_c],
     }
     manifest.write_bytes(b"".join([*before, *damaged[damage]]))
     for _ in range(2):

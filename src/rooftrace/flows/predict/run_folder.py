@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import IO, Any
+from zlib import crc32
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines.processor import cap_setting, this_processor
@@ -41,6 +42,9 @@ MANIFEST = "journal.jsonl"
 
 _RUN_ID = "run"
 """Name of the file that holds the id of the run."""
+
+_CHECKSUM = "crc32"
+"""Field of each line of the manifest with the checksum of the others."""
 
 _KINDS = "|".join({Path(end).stem for ends in RESULT_FILES.values() for end in ends})
 _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{{8}})")
@@ -167,7 +171,8 @@ class RunFolder:
         assert self._file is not None
         with self._lock:
             self._file.seek(self._known[name])
-            line: dict[str, Any] = json.loads(self._file.readline())
+            line = _unsealed(self._file.readline())
+        assert line is not None
         return line
 
     def add(
@@ -197,7 +202,7 @@ class RunFolder:
         assert self._file is not None
         offset = self._file.seek(0, 2)
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.write(_sealed(line))
             self._file.flush()
         except OSError:
             # The file holds a part of the line, and its buffer keeps the rest until it is closed.
@@ -264,15 +269,15 @@ class RunFolder:
             if not self._allow_mixed:
                 raise _other_set(self._out, earlier["with"], self._made_with["with"])
             self._made_with = earlier
-        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
+        head = _sealed(self._made_with, sort_keys=True)
         self._file = path.open("r+b" if begun else "w+b")
         own, self.processors = self.processors, []
         if begun and self._file.readline() == head:
             end = len(head)
             for line in self._file:
-                known = _entry(line)
+                known = _unsealed(line)
                 # It and all later lines are overwritten: their images are predicted again.
-                if known is None:
+                if known is None or not {"processors", "name"} & {*known}:
                     break
                 if "processors" in known:
                     self.add_processors(known["processors"])
@@ -287,7 +292,7 @@ class RunFolder:
             self._file.truncate()
             self._file.write(head)
         self.add_processors(own)
-        self._file.write(json.dumps({"processors": self.processors}).encode() + b"\n")
+        self._file.write(_sealed({"processors": self.processors}))
         self._file.flush()
 
 
@@ -343,23 +348,32 @@ def _head(path: Path) -> dict[str, Any] | None:
     """Return the first line of a manifest; None if there is none, or of an earlier version."""
     try:
         with path.open("rb") as stream:
-            head = json.loads(stream.readline())
-    except (OSError, ValueError):
+            head = _unsealed(stream.readline())
+    except OSError:
         return None
-    is_known = isinstance(head, dict) and "instruction_set" in head.get("with", ())
-    return head if is_known else None
+    return head if head is not None and "with" in head else None
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+def _sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> bytes:
+    """Return a line of a manifest, with a checksum of its content."""
+    checksum = crc32(json.dumps(content, sort_keys=sort_keys).encode())
+    sealed = {**content, _CHECKSUM: checksum}
+    return json.dumps(sealed, sort_keys=sort_keys).encode() + b"\n"
+
+
+def _unsealed(line: bytes) -> dict[str, Any] | None:
     """Return the content of a line of a manifest; None if it is incomplete or damaged.
 
     A power failure may leave a part of a line, or zeros in its place.
     """
     try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        content = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and {"processors", "name"} & {*entry} else None
+    if not isinstance(content, dict):
+        return None
+    checksum = content.pop(_CHECKSUM, None)
+    return content if checksum == crc32(json.dumps(content).encode()) else None
 
 
 _BY_PROCESSOR = ("instruction_set", "engine", "settings")
