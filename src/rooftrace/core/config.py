@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import plural, reason_of
 
 
 class Config(BaseModel):
@@ -155,8 +156,23 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int | N
         model: Model that was validated against.
         most: Maximum number of problems; default all.
     """
-    return "; ".join(_explain(problem, model) for problem in error.errors()[:most])
+    # Where a value may be of several types, each has a problem of its own.
+    by_place: dict[tuple[int | str, ...], list[Any]] = {}
+    for problem in error.errors():
+        *path, last = problem["loc"] or ("",)
+        is_key = problem["type"] in ("extra_forbidden", "missing")
+        kept = [step for step in path if not _TYPE_NAME.fullmatch(str(step))]
+        if is_key or not _TYPE_NAME.fullmatch(str(last)):
+            kept.append(last)
+        by_place.setdefault(tuple(kept), []).append(problem)
+    texts = [_explain(place, problems, model) for place, problems in by_place.items()]
+    return "; ".join(texts[:most])
 
+
+_TYPE_NAME = re.compile(
+    r"str|int|float|bool|none|constrained-\w+|(literal|tuple|list|dict|function-\w+)\[.*\]"
+)
+"""Names of types, which pydantic adds to the place of a value that may have several."""
 
 _EXPECTED = {
     "int": "a whole number", "int_from": "a whole number", "float": "a number",
@@ -170,6 +186,12 @@ def plain_reason(problem: Mapping[str, Any]) -> str:
     """Return the reason in one problem of pydantic, without pydantic's own words."""
     if expected := _EXPECTED.get(problem["type"].rpartition("_")[0]):
         return f"it should be {expected}"
+    if problem["type"].endswith(("too_short", "too_long")):
+        limits = problem["ctx"]
+        bound, count = next((k, v) for k, v in limits.items() if k in ("min_length", "max_length"))
+        unit = "character" if problem["type"].startswith("string") else "item"
+        least = "at least" if bound == "min_length" else "at most"
+        return f"it should have {least} {plural(count, unit)}"
     reason = str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
     # "Input should be ..." becomes "it should be ...".
     return f"it {reason.removeprefix('Input ')}" if reason.startswith("Input ") else reason
@@ -343,8 +365,8 @@ def _parse_value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _explain(problem: Any, model: type[BaseModel]) -> str:
-    loc = problem["loc"]
+def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[BaseModel]) -> str:
+    problem = problems[0]
     where = ".".join(str(step) for step in loc)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, loc[:-1])
@@ -356,7 +378,9 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         received = json.dumps(problem.get("input"), default=str)[:80]
     except (ValueError, RecursionError):
         received = type(problem.get("input")).__name__
-    return f"{where or 'the file'}: {plain_reason(problem)} (received {received})"
+    first, *others = dict.fromkeys(plain_reason(one) for one in problems)
+    others = [one.removeprefix("it should be ") for one in others]
+    return f"{where or 'the file'}: {' or '.join([first, *others])} (received {received})"
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -74,8 +74,23 @@ def first_line(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     """Return the text of an error without what Python adds to an error of the system."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"its byte {error.start} is not {error.encoding.upper()}"
+    if type(error) is KeyError:
+        return f"{error} is missing"
     text = getattr(error, "strerror", None) or str(error)
+    # Lines of OpenVINO about its own source code.
+    text = re.sub(r"^(Exception from|Check ').*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
+
+
+def json_kind(value: object) -> str:
+    """Return the kind of a value in a JSON document: `a list`, `null`."""
+    kinds = {
+        bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list",
+        dict: "an object",
+    }  # fmt: skip
+    return kinds.get(type(value), "null")
 
 
 def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import BoolArray, Floats
 from rooftrace.io.files import write_json
 
@@ -99,7 +99,7 @@ def read_threshold(path: Path) -> DensityThreshold:
         ) from error
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"The threshold {path} holds {type(raw).__name__}; a JSON object was expected.",
+            f"The threshold {path} holds {json_kind(raw)}; a JSON object was expected.",
             remedy="Give a share from 0 to 1, or the JSON that density --fit has written.",
         )
     return parse_config(raw, DensityThreshold, source=str(path))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.core.failures import require_address_space
 from rooftrace.core.parallel import core_count
+from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     EngineKind,
     Offers,
@@ -25,7 +26,7 @@ from rooftrace.engines.base import (
 )
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.exported import refuse_cycles, refuse_external_data, refuse_missing_inputs
+from rooftrace.models.exported import refuse_unsound
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
 
@@ -149,8 +150,7 @@ class OpenVinoEngine:
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
         if len(self._parts) == 1:
-            for refuse in (refuse_external_data, refuse_missing_inputs, refuse_cycles):
-                refuse(self._parts[0], source)
+            refuse_unsound(self._parts[0], source)
         model = self._read()
         self._check(model)
         # The first network is compiled from it, which changes it; later ones read the parts again.
@@ -217,7 +217,7 @@ class OpenVinoEngine:
                 request.infer([batch], share_inputs=True, share_outputs=True)
             except RuntimeError as error:
                 raise PredictError(
-                    f"OpenVINO failed on an input of shape {batch.shape}: {_reason(error)}.",
+                    f"OpenVINO failed on an input of shape {batch.shape}: {first_line(error)}.",
                     remedy="Try another engine with --engine, or report it with the bundle.",
                 ) from error
             if wanted == "quantised":
@@ -257,7 +257,7 @@ class OpenVinoEngine:
             return self._chosen(_core().read_model(self._parts[0], tensor))
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
-                f"The graph in {self._source} cannot be read: {_reason(error)}.",
+                f"The graph in {self._source} cannot be read: {first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
 
@@ -362,7 +362,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
-                f"{_reason(error)}.",
+                f"{first_line(error)}.",
                 remedy=_remedy_of_compiling(self.precision),
             ) from error
 
@@ -437,10 +437,3 @@ def _element_type(dtype: str) -> Any:
     import openvino
 
     return getattr(openvino.Type, _TYPES[dtype])
-
-
-def _reason(error: Exception) -> str:
-    # OpenVINO's messages begin with lines of its own source code.
-    lines = [line.strip() for line in str(error).splitlines()]
-    useful = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
-    return (useful or lines or [type(error).__name__])[0][:200].rstrip(".")

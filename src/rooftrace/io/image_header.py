@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,6 +113,9 @@ _MOST_COORDINATE = 1e12
 
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
+
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""First bytes of a JP2 file."""
 
 _METADATA_ENDING = ".aux.xml"
 
@@ -652,6 +656,27 @@ def check_sidecars(path: Path, header: Header) -> None:
         )
     if header.grid.transform.is_identity and (world := _world_file(path)):
         _check_world_file(world, path)
+
+
+def check_jpeg2000(path: Path, header: Header) -> None:
+    """Raise DataError if a JP2 has another size than its codestream, which GDAL does not compare.
+
+    ISO/IEC 15444-1:2019, I.5.3.1.
+    """
+    if path.suffix.lower() != ".jp2" or not is_file(path):
+        return
+    with path.open("rb") as file:
+        start = file.read(2**16)
+    at = start.find(b"ihdr") + 4
+    if not start.startswith(_JP2) or at < 4 or len(start) < at + 8:
+        return
+    shape = struct.unpack_from(">II", start, at)
+    if shape != header.grid.shape:
+        raise DataError(
+            f"{path} is damaged: its header gives {shape[0]} rows × {shape[1]} columns, its pixels "
+            f"have {header.grid.height} × {header.grid.width}.",
+            remedy="Get the file again.",
+        )
 
 
 def _world_file(path: Path) -> Path | None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import shapely
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.remote import (
     TRANSIENT_STATUSES,
     Retry,
@@ -142,7 +142,7 @@ def _json_object(text: str | bytes, address: str) -> Json:
         ) from error
     if not isinstance(found, dict):
         raise DataError(
-            f"{shown} is a JSON document of type {type(found).__name__}; expected an object of "
+            f"{shown} is a JSON document that holds {json_kind(found)}; expected an object of "
             "STAC or OpenAerialMap.",
             remedy="Check the address.",
         )

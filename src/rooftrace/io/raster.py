@@ -34,6 +34,7 @@ from rooftrace.io.image_header import (
     UPRIGHT,
     BandInfo,
     Header,
+    check_jpeg2000,
     check_sidecars,
     check_vrt,
     mask_file,
@@ -375,10 +376,11 @@ class RasterFile:
             self._check_present()
         with self._dataset("header", header=True) as dataset:
             header = read_header(dataset, self.name, self._palette)
-            self._check_sidecars(header)
+            self._check_files(header)
         return header
 
-    def _check_sidecars(self, header: Header) -> None:
+    def _check_files(self, header: Header) -> None:
+        check_jpeg2000(self.path, header)
         check_sidecars(self.path, header)
 
     def _check_present(self) -> None:

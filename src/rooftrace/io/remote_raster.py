@@ -147,7 +147,7 @@ class RemoteRaster(RasterFile):
     def _check_present(self) -> None:
         """Do nothing: opening the file asks the server."""
 
-    def _check_sidecars(self, header: Header) -> None:
+    def _check_files(self, header: Header) -> None:
         """Do nothing: only the image itself is fetched."""
 
     def _environment(self) -> Any:

@@ -78,7 +78,7 @@ class _TileImage(RasterFile):
     def _check_present(self) -> None:
         """Do nothing: the bytes are there."""
 
-    def _check_sidecars(self, header: Any) -> None:
+    def _check_files(self, header: Any) -> None:
         """Do nothing: a tile has no files beside it."""
 
     def _environment(self) -> Any:

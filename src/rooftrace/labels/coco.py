@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import list_first, plural
+from rooftrace.core.text import json_kind, list_first, plural
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
 from rooftrace.io.files import is_file, write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
@@ -130,7 +130,7 @@ def _load(path: Path) -> dict[str, Any]:
     for name in ("annotations", "categories"):
         if not isinstance(raw.get(name, []), list):
             raise LabelError(
-                f"{path}: {name} is {type(raw[name]).__name__}; expected a list.", remedy=_REMEDY
+                f"{path}: {name} is {json_kind(raw[name])}; expected a list.", remedy=_REMEDY
             )
     return raw
 

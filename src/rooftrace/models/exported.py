@@ -57,9 +57,8 @@ __all__ = [
     "exported_files",
     "part_names",
     "read_model",
-    "refuse_cycles",
     "refuse_external_data",
-    "refuse_missing_inputs",
+    "refuse_unsound",
     "with_metadata",
 ]
 
@@ -395,7 +394,17 @@ def refuse_external_data(graph: bytes, source: str) -> None:
         )
 
 
-def refuse_missing_inputs(graph: bytes, source: str) -> None:
+def refuse_unsound(graph: bytes, source: str) -> None:
+    """Raise BundleError if OpenVINO should not read an ONNX graph.
+
+    It would open local files whose names the author of the graph chose, or crash, or never end.
+    """
+    refuse_external_data(graph, source)
+    _refuse_missing_inputs(graph, source)
+    _refuse_cycles(graph, source)
+
+
+def _refuse_missing_inputs(graph: bytes, source: str) -> None:
     """Raise BundleError if a node of an ONNX graph lacks inputs that OpenVINO reads unchecked."""
     for node in chain.from_iterable(_bodies(memoryview(graph), "model")):
         operator = b"".join(_names(node, _NODE_OPERATOR)[-1:]).decode("utf-8", "replace")
@@ -409,7 +418,7 @@ def refuse_missing_inputs(graph: bytes, source: str) -> None:
             )
 
 
-def refuse_cycles(graph: bytes, source: str) -> None:
+def _refuse_cycles(graph: bytes, source: str) -> None:
     """Raise BundleError if nodes of an ONNX graph need each other; OpenVINO would read for ever."""
     for nodes in _bodies(memoryview(graph), "model"):
         makers: dict[bytes, list[int]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 from rooftrace.core.text import first_line
-from rooftrace.models.exported import cut_metadata, refuse_external_data
+from rooftrace.models.exported import cut_metadata, refuse_unsound
 
 __all__ = ["Activation", "ForeignGraph", "read_foreign_graph", "wrap_graph"]
 
@@ -73,7 +73,7 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
     except ImportError as error:
         raise MissingExtraError.of("export", "rooftrace import of ONNX files", "onnx") from error
     try:
-        refuse_external_data(data, source)
+        refuse_unsound(data, source)
     except BundleError as error:
         remedy = "Export the network again with its weights inside: in PyTorch external_data=False."
         raise BundleError(error.message, remedy=remedy) from error

@@ -9,6 +9,7 @@ import rooftrace.models._torch  # noqa: F401  (before all that imports torchvisi
 
 # isort: split
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -431,9 +432,13 @@ class SmpArchitecture(Architecture):
                 '"encoder.safetensors", or start from random weights with "none".',
             ) from error
         except Exception as error:  # the library raises many kinds for wrong options
+            reason = reason_of(error, most=300)
+            unknown = re.search(r"unexpected keyword argument ('\w+')", reason)
+            if unknown:
+                reason = f"one of them has no option {unknown[1]}"
             raise ConfigError(
                 f"{config.architecture} with {encoder} cannot be built with encoder_weights = "
-                f"{weights!r} and options {config.options}: {reason_of(error, most=300)}.",
+                f"{weights!r} and options {config.options}: {reason}.",
                 remedy="Correct [model] and [model.options].",
             ) from error
         if path is not None and not by_library:

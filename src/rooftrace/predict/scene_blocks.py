@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
 from rooftrace.core.failures import is_out_of_memory, out_of_memory
 from rooftrace.core.parallel import Workers
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.io.resample import Resampler
 from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, TileStats
@@ -272,7 +273,7 @@ class SceneReader:
                 f"the network on the tile at {window} of {self.plan.source.name} "
                 f"(model {self.plan.spec.name})"
             )
-        reason = error.message if isinstance(error, RooftraceError) else repr(error)
+        reason = error.message if isinstance(error, RooftraceError) else reason_of(error, most=300)
         return PredictError(
             f"{self.plan.source.name}: the network failed on the tile at {window} "
             f"(model {self.plan.spec.name}): {reason}",

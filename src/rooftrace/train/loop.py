@@ -362,9 +362,11 @@ def _restoring(checkpoint: Path | None, recorder: MetricsRecorder) -> Iterator[N
     except Exception as error:  # Lightning and torch raise many types
         if checkpoint is None or recorder.has_started or is_out_of_memory(error):
             raise
+        # Others speak of objects of Python.
+        is_plain = isinstance(error, (RuntimeError, ValueError, OSError))
+        reason = reason_of(error, most=300) if is_plain else "its content has another form"
         raise DataError(
-            f"The checkpoint {checkpoint} does not fit this run: {type(error).__name__}: "
-            f"{reason_of(error, most=300)}.",
+            f"The checkpoint {checkpoint} does not fit this run: {reason}.",
             remedy=UNUSABLE,
         ) from error
 

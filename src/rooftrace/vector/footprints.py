@@ -279,6 +279,8 @@ class ValidOutline:
         valid.
         """
         found = self._polygonizer.finish().polygons
+        if not len(found):
+            return shapely.MultiPolygon()
         filled = [
             shapely.Polygon(
                 one.exterior,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import example, given
@@ -40,6 +41,8 @@ class Outer(Config):
     extra: Inner | None = None
     items: tuple[Item, ...] = ()
     table: dict[str, Inner] = Field(default_factory=dict)
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    some: tuple[int, ...] = Field(default=(1,), min_length=1)
 
 
 TEXT = """
@@ -121,6 +124,15 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         parse_config(raw, Outer, source="x")
     for part in ("'sead'", "name: ", "received 5", "items.0.gsd_m", "received -1"):
         assert part in caught.value.message
+
+
+def test_a_value_of_several_types_is_one_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"workers": -1, "some": []}, Outer, source="x")
+    assert caught.value.message == (
+        "x: workers: it should be greater than or equal to 0 or 'auto' (received -1); "
+        "some: it should have at least 1 item (received [])."
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from rooftrace.core.text import (
     escape_surrogates,
     first_line,
     is_utf8,
+    json_kind,
     list_and_count,
     list_first,
     plain_number,
@@ -61,6 +63,8 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
         (ValueError("two\n  lines."), "two lines"),
         (OSError("without a number"), "without a number"),
         (MemoryError(), "MemoryError"),
+        (KeyError("state"), "'state' is missing"),
+        (RuntimeError("Exception from src/a.cpp:5:\nIt is odd.\n"), "It is odd"),
         # Libraries of HTTP pass the text of Python on.
         (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
     ],
@@ -68,6 +72,23 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
 def test_reasons_are_the_end_of_a_sentence(error: Exception, expected: str) -> None:
     assert reason_of(error) == expected
     assert first_line(error) == expected.replace("two lines", "two")
+
+
+def test_text_in_another_encoding_has_a_plain_reason() -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"ab\xff".decode()
+    assert reason_of(caught.value) == "its byte 2 is not UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("null", "null"), ("true", "true or false"), ("1", "a number"), ("0.5", "a number"),
+        ('"a"', "a text"), ("[]", "a list"), ("{}", "an object"),
+    ],
+)  # fmt: skip
+def test_kinds_of_json(text: str, kind: str) -> None:
+    assert json_kind(json.loads(text)) == kind
 
 
 def test_the_middle_of_a_long_reason_is_left_out() -> None:

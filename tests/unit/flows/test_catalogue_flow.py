@@ -396,6 +396,14 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
     assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
 
 
+def test_a_scene_without_a_value_covers_nothing(town: Path, model: Path, tmp_path: Path) -> None:
+    cut(town, tmp_path / "in", ADJOIN[:1])
+    write(tmp_path / "in" / "empty.tif", np.zeros((3, 60, 60), np.uint8), (0, 0), nodata=0)
+    report = run(tmp_path / "in", model, tmp_path / "out")
+    assert not report.failures
+    assert len(layer(tmp_path / "out"))
+
+
 def test_masks_are_written_on_request(town: Path, model: Path, tmp_path: Path) -> None:
     cut(town, tmp_path / "in", ADJOIN[:2])
     options = SceneOptions(outputs=("mask",))

@@ -80,7 +80,7 @@ def test_a_sum_is_read(text: str, terms: list) -> None:
         ("tversky(alpha=[1])", "alpha: it should be a number"),
         ("ce(label_smoothing=1)", "label_smoothing: it should be less than 1"),
         ("ce(class_weights=2)", "class_weights: it should be a valid list"),
-        ("ce(class_weights=[1])", "class_weights: Tuple should have at least 2 items"),
+        ("ce(class_weights=[1])", "class_weights: it should have at least 2 items"),
         ("ce(class_weights=[1, -1])", "class_weights.1: it should be greater than or equal"),
         ("focal(alpha=1.5)", "alpha"),
         ("lovasz(per=tile)", "per: it should be 'image' or 'batch'"),

@@ -13,15 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError
+from rooftrace.core.errors import (
+    BandMismatch,
+    ConfigError,
+    DataError,
+    ExportError,
+    RooftraceError,
+)
+from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.machine import installed_versions
-from rooftrace.core.text import in_command_terms
+from rooftrace.core.text import first_line, in_command_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.tensorrt import build_plan, built_with
 from rooftrace.io.resample import Resampler
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
-from rooftrace.models.exported import Target, part_names
+from rooftrace.models.exported import Target, part_names, refuse_unsound
 from rooftrace.models.quantize import (
     convert_to_fp16,
     fix_side,
@@ -69,6 +76,23 @@ def convert_bundle(
         ConfigError: TensorRT without a GPU.
         ExportError: the network cannot be converted.
     """
+    refuse_unsound(bundle.part(GRAPH_NAME), bundle.source)
+    try:
+        return _converted(bundle, to, precision, samples)
+    except RooftraceError:
+        raise
+    except Exception as error:  # OpenVINO, ONNX and their tools raise many types
+        if is_out_of_memory(error):
+            raise
+        raise ExportError(
+            f"The network of {bundle.source} cannot be converted: {first_line(error)}.",
+            remedy="Get the bundle again from where it was trained.",
+        ) from error
+
+
+def _converted(
+    bundle: ModelBundle, to: Target, precision: Precision, samples: Sequence[NDArray[Any]]
+) -> dict[str, bytes]:
     graph, names = bundle.part(GRAPH_NAME), part_names(to, precision)
     given = [sample.astype(np.float32) for sample in samples]
     if to == "openvino":

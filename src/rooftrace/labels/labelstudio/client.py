@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError, TooLargeError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.labels.labelstudio.write import Control
 
@@ -177,7 +177,7 @@ class LabelStudio:
     ) -> dict[str, Any]:
         answer = self._answer(method, path, query, **request)
         if not isinstance(answer, dict):
-            raise self._unexpected(path, f"{type(answer).__name__}, where an object was expected")
+            raise self._unexpected(path, f"{json_kind(answer)}, where an object was expected")
         return answer
 
     def _answer(

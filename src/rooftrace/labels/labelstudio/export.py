@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import reason_of, size_text
+from rooftrace.core.text import json_kind, reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -226,7 +226,7 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
     loaded = _load(path, name)
     if not isinstance(loaded, list):
         raise DataError(
-            f"{name} contains {type(loaded).__name__}; expected a list of tasks.",
+            f"{name} contains {json_kind(loaded)}; expected a list of tasks.",
             remedy="Export it from Label Studio as JSON or JSON-MIN.",
         )
     left_out: dict[str, int] = {}

@@ -33,7 +33,7 @@ STRANGE: list[tuple[Answer, type[RooftraceError], str]] = [
     ((400, b'{"validation_errors": {"title": ["short"]}}', {}), DataError, '{"title": ["short"]}'),
     ((200, b"<html>", {}), DataError, "with no JSON"),
     ((200, b"[" * 90_000, {}), DataError, "with no JSON"),
-    ((200, b"[]", {}), DataError, "with list, where an object was expected"),
+    ((200, b"[]", {}), DataError, "with a list, where an object was expected"),
 ]
 
 

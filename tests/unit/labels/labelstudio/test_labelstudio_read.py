@@ -264,7 +264,7 @@ def test_results_that_are_no_areas_are_noted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"annotations": 1}', "contains dict; expected a list"),
+        ('{"annotations": 1}', "contains an object; expected a list"),
         ('[{"annotations": ', "is not JSON"),
         ('[{"annotations": NaN}]', "contains NaN, which is not a JSON number"),
         ('[{"annotations": [], "data": 3}]', "data is 3; expected an object"),

@@ -76,7 +76,7 @@ BROKEN: dict[str, tuple[Answer, str]] = {
     "cut": ((200, b'[{"id": 1', {"Content-Length": "9999"}), "with 9 of 9999 bytes"),
     "cut json": ((200, b'[{"id": 1', {}), "the export of project 1 .* is not JSON"),
     "page": ((200, b"<html>Sign in</html>", {}), "the export of project 1 .* is not JSON"),
-    "no list": ((200, b'{"detail": "busy"}', {}), "contains dict; expected a list of tasks"),
+    "no list": ((200, b'{"detail": "busy"}', {}), "contains an object; expected a list of tasks"),
     "no task": ((200, b"[1]", {}), "the export of project 1 .*, task 1"),
     "500": ((500, b"", {}), "with the status 500"),
     "502": ((502, b"<html>Bad gateway</html>", {}), "with the status 502"),
