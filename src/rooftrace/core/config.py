@@ -165,6 +165,11 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int | N
         if is_key or not _TYPE_NAME.fullmatch(str(last)):
             kept.append(last)
         by_place.setdefault(tuple(kept), []).append(problem)
+    # A list of which an entry has a problem counts as shorter.
+    for place, problems in [*by_place.items()]:
+        inside = any(one[: len(place)] == place and one != place for one in by_place)
+        if inside and problems[0]["type"] == "too_short":
+            del by_place[place]
     texts = [_explain(place, problems, model) for place, problems in by_place.items()]
     return "; ".join(texts[:most])
 

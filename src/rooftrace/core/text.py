@@ -6,6 +6,7 @@ Messages are written for the command line, where an option is called `--gsd`. Th
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -76,6 +77,8 @@ def _text(error: BaseException) -> str:
     """Return the text of an error without what Python adds to an error of the system."""
     if isinstance(error, UnicodeDecodeError):
         return f"its byte {error.start} is not {error.encoding.upper()}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno} is no JSON"
     if type(error) is KeyError:
         return f"{error} is missing"
     text = getattr(error, "strerror", None) or str(error)

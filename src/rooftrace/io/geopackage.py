@@ -159,7 +159,9 @@ def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
             "UNION ALL SELECT sql FROM sqlite_master WHERE name GLOB 'rtree_*' "
             "AND (type = 'trigger' OR sql GLOB 'CREATE VIRTUAL TABLE *')"
         ).fetchall()
-        extensions = made.execute("SELECT * FROM gpkg_extensions").fetchall()
+        extensions = made.execute(
+            "SELECT * FROM gpkg_extensions WHERE extension_name = 'gpkg_rtree_index'"
+        ).fetchall()
     empty.unlink()
     empty.parent.rmdir()
     table, column = extensions[0][:2]
@@ -169,7 +171,8 @@ def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("PRAGMA synchronous = OFF")
             for (statement,) in statements:
-                file.execute(statement)
+                # A coordinate system in WKT of 2019 has brought the table of extensions already.
+                file.execute(statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
             file.executemany("INSERT INTO gpkg_extensions VALUES (?, ?, ?, ?, ?)", extensions)
             fill_rtree(file, f"rtree_{table}_{column}", box)
     except sqlite3.Error as error:

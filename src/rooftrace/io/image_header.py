@@ -539,8 +539,7 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     crs = _crs_of(dataset, name)
     if crs is not None and not _is_of_earth(crs):
         note = (
-            f"{name} is in {crs.name!r}, a local system without a position on the Earth: its "
-            "results are in pixels."
+            f"{name} is in {crs.name!r}, which is no map of the Earth: its results are in pixels."
         )
         return GeoGrid(shape), note
     grid = GeoGrid(shape, transform, crs)
@@ -616,8 +615,8 @@ def _from_epsg(code: int) -> CRS:
 
 @lru_cache(maxsize=64)
 def _is_of_earth(crs: CRS) -> bool:
-    """Return True if the coordinates can be converted to longitude and latitude."""
-    if crs.is_engineering:
+    """Return True for a map, whose coordinates can be converted to longitude and latitude."""
+    if crs.is_engineering or crs.is_geocentric:
         return False
     try:
         Transformer.from_crs(crs, 4326, always_xy=True)

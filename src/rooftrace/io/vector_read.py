@@ -597,10 +597,18 @@ def _check_kinds(geometry: NDArray[np.object_], path: Path) -> None:
 
 def _check_degrees(layer: VectorLayer, path: Path) -> None:
     """Refuse pixels or metres in a format that assumes degrees, such as GeoJSON."""
+    if layer.crs.is_geocentric:
+        raise GeoreferenceError(
+            f"{path} is in {layer.crs.name}, whose coordinates begin at the centre of the Earth; "
+            "expected a map, or degrees.",
+            remedy=f"Convert it: ogr2ogr -t_srs EPSG:4326 OUT.gpkg {path.name}",
+        )
     if not len(layer) or not layer.crs.is_geographic:
         return
     left, bottom, right, top = layer.bounds_xy
     turns = 360 / layer.crs.axis_info[0].unit_conversion_factor * np.pi / 180
+    # At a pole, a change of the coordinate system rounds beyond it.
+    turns *= 1 + 1e-9
     if max(abs(left), abs(right)) > turns or max(abs(bottom), abs(top)) > turns / 4:
         raise GeoreferenceError(
             f"{path} has coordinates from {left:g}, {bottom:g} to {right:g}, {top:g}, not "

@@ -247,7 +247,7 @@ def bundled_model(name: str) -> ModelBundle:
     except ValidationError as error:
         raise _damaged(name, invalid_values(error, BundleSpec, 1)) from error
     except (ValueError, TypeError) as error:
-        raise _damaged(name, str(error)) from error
+        raise _damaged(name, reason_of(error)) from error
     return replace(bundle, spec=spec, source=name)
 
 

@@ -522,7 +522,12 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
     assert running.state == "running"
     assert "1 image is done" in running.message
     shutil.rmtree(folder / ".rooftrace")
-    for damaged in (b"{", b"[]", b"\xff"):
+    others = (
+        b'{"outputs": 5}',
+        b'{"figures": [{"input": []}]}',
+        b'{"options": {"threshold": "a"}}',
+    )
+    for damaged in (b"{", b"[]", b"\xff", *others):
         (folder / "run.json").write_bytes(damaged)
         reported = read_results(folder)
         assert "run.json" in reported.message

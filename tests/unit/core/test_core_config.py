@@ -126,6 +126,12 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         assert part in caught.value.message
 
 
+def test_a_list_is_not_too_short_because_an_entry_is_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"some": ["a"]}, Outer, source="x")
+    assert caught.value.message == 'x: some.0: it should be a whole number (received "a").'
+
+
 def test_a_value_of_several_types_is_one_problem() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"workers": -1, "some": []}, Outer, source="x")

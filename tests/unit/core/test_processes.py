@@ -55,9 +55,9 @@ def test_results_come_in_order_and_errors_are_raised() -> None:
 
 def test_a_process_that_was_killed_is_an_error_with_a_remedy() -> None:
     with Processes(2) as processes:
-        pid = processes.submit(os.getpid).result()
+        assert processes.submit(abs, -1).result() == 1
         assert not processes.has_lost
-        killed = processes.submit(os.kill, pid, signal.SIGKILL)
+        killed = processes.submit(signal.raise_signal, signal.SIGKILL)
         with pytest.raises(PredictError, match="ended unexpectedly") as caught:
             killed.result()
         assert "memory" in caught.value.remedy

@@ -13,7 +13,7 @@ from pyproj import CRS, Transformer
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.vector_write import write_footprints, write_polygons
 
 UTM = CRS(32633)
 GDAL_SUFFIXES = [suffix for suffix in VECTOR_SUFFIXES if suffix != ".parquet"]
@@ -177,3 +177,11 @@ def test_an_unknown_suffix_is_reported_the_known_ones(tmp_path: Path, name: str)
 def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path) -> None:
     write_footprints(tmp_path / "OUT.GPKG", footprints(UTM))
     assert len(read(tmp_path / "OUT.GPKG")) == 3
+
+
+def test_a_coordinate_system_that_needs_wkt_of_2019(tmp_path: Path) -> None:
+    """GDAL writes it by an extension, which is in the table of the extensions before the index."""
+    path = tmp_path / "out.gpkg"
+    write_polygons(path, np.array([shapely.box(15, 42, 15.1, 42.1)]), {}, CRS.from_epsg(4979))
+    assert len(pyogrio.read_dataframe(path, bbox=(14, 41, 16, 43))) == 1
+    assert not len(pyogrio.read_dataframe(path, bbox=(16, 43, 17, 44)))

@@ -467,3 +467,18 @@ def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
     assert layer.values["osm_way_id"].tolist() == ["-10"]
     assert layer.crs.to_epsg() == 4326
     assert shapely.area(layer.geometry).tolist() == [1.0]
+
+
+def test_coordinates_from_the_centre_of_the_earth_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    box = shapely.box(4e6, 1e6, 4e6 + 10, 1e6 + 10)
+    geopandas.GeoDataFrame(geometry=[box], crs=4978).to_file(path)
+    with pytest.raises(GeoreferenceError, match="begin at the centre of the Earth"):
+        VectorFile(path).read()
+
+
+def test_a_pole_may_be_rounded_beyond_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    box = shapely.box(0, -90 - 1e-10, 90, -89.9)
+    geopandas.GeoDataFrame(geometry=[box], crs=4326).to_file(path)
+    assert len(VectorFile(path).read()) == 1

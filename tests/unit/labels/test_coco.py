@@ -297,7 +297,7 @@ SEGMENTATION = ["annotations", 0, "segmentation"]
         (["images", 0, "width"], "30", ["images[0] (id 3)", "needs width", "'30'"]),
         (["images", 0], 5, ["images[0] is 5; expected an object"]),
         (["images"], {}, ["is not a COCO file"]),
-        (["annotations"], {"a": 1}, ["annotations is dict; expected a list"]),
+        (["annotations"], {"a": 1}, ["annotations is an object; expected a list"]),
         (["annotations", 0, "image_id"], None, ["annotations[0] (id 10)", "needs image_id"]),
         (["annotations", 1, "image_id"], 99, ["annotations[1] (id 11)", "image 99"]),
         (["annotations", 0, "category_id"], 2, ["annotations[0] (id 10)", "category 2", "has 7"]),

@@ -191,7 +191,7 @@ def test_without_a_default_model_the_reason_is_reported(monkeypatch: pytest.Monk
     ("text", "message"),
     [
         (None, r"does not contain accurate\.json"),
-        (b'{"name": ', r"accurate\.json of this installation of rooftrace is damaged: Expecting"),
+        (b'{"name": ', r"accurate\.json of this installation of rooftrace is damaged: line 1"),
         (b'{"threshold": 7}', r"accurate\.json .* is damaged: threshold"),
         (b"[1]", r"accurate\.json .* is damaged"),
         (b"\xff", r"accurate\.json .* is damaged"),

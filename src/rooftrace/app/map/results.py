@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
@@ -36,6 +39,39 @@ _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
 _MOST_RECORD_BYTES = 64 * 2**20
+
+
+class _Part(BaseModel):
+    """Part of a record of a run; only what the map reads is checked."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _ClassRecord(_Part):
+    name: str
+
+
+class _ImageRecord(_Part):
+    input: str | None = None
+    gsd_m: float | None = None
+    buildings: int | None = None
+    values: dict[str, Any] | None = None
+    classes: list[_ClassRecord] | None = None
+
+
+class _Options(_Part):
+    threshold: float | None = None
+    zoom: int | None = None
+
+
+class _RunRecord(_Part):
+    created: str | None = None
+    bundle: dict[str, Any] | None = None
+    options: _Options | None = None
+    outputs: list[_ImageRecord] | None = None
+    figures: list[_ImageRecord] | None = None
+    failed: list[dict[str, Any]] | None = None
+
 
 _INSIDE = "--"
 """Mark between the id of a named folder and the name of a folder inside it."""
@@ -111,6 +147,10 @@ def read_results(path: Path) -> ResultsFolder:
             "missing", f"The folder {path.name} cannot be opened: {reason_of(error)}."
         )
     run, damaged = _read_record(path / "run.json")
+    try:
+        _RunRecord.model_validate(run)
+    except ValidationError as error:
+        run, damaged = {}, f"run.json is damaged: {invalid_values(error, _RunRecord, 1)}."
     found: dict[str, dict[str, Path]] = {}
     for name in names:
         match = _RESULT.fullmatch(name)
@@ -176,11 +216,9 @@ def _read_record(file: Path) -> tuple[dict[str, Any], str]:
 
 def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the record of each image by the common beginning of its file names."""
-    figures = {one.get("input"): one for one in run.get("figures") or () if isinstance(one, dict)}
+    figures = {one.get("input"): one for one in run.get("figures") or ()}
     records: dict[str, dict[str, Any]] = {}
     for output in run.get("outputs") or ():
-        if not isinstance(output, dict):
-            continue
         for kind in _KINDS:
             match = _RESULT.fullmatch(Path(str(output.get(kind) or "")).name)
             if match is not None:
@@ -208,7 +246,7 @@ def recorded_bands(record: Mapping[str, Any], run: Mapping[str, Any]) -> str | N
 
 
 def _failures(run: Mapping[str, Any]) -> str:
-    failed = [one for one in run.get("failed") or () if isinstance(one, dict)]
+    failed = run.get("failed") or ()
     if not failed:
         return ""
     first = f"{failed[0].get('message', '')}".strip()

@@ -172,7 +172,8 @@ def crs_text(crs: CRS | None) -> str:
     if epsg:
         return f"EPSG:{epsg} ({crs.name})"
     # A projection made for one place has no meaningful name.
-    return str(crs.to_string())
+    text = str(crs.to_string())
+    return crs.name if "[" in text and crs.name != "unknown" else text
 
 
 def _read_buildings(path: Path, building: str | None, mask: MaskFile | None) -> BuildingPolygons:

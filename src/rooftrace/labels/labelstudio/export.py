@@ -265,7 +265,7 @@ def _load(path: Path, name: str) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{name} is not JSON: {error}.", remedy="Export it from Label Studio again."
+            f"{name} is not JSON: {reason_of(error)}.", remedy="Export it from Label Studio again."
         ) from error
 
 
