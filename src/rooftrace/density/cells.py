@@ -347,7 +347,8 @@ class CellGrid:
     def areas_of(self, polygons: Polygons) -> tuple[Ints, Floats]:
         """Return the parts of polygons by cell: (k,) indices of cells and (k,) areas in m².
 
-        The areas are exact: polygons in several cells are divided along the edges, first into rows.
+        The areas are exact: small polygons are divided along the edges of cells, first into rows;
+        of large ones, the edges suffice.
 
         Args:
             polygons: (n,) polygons inside the grid except for rounding.
