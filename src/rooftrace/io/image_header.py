@@ -356,6 +356,7 @@ class Header:
         orientation: Way from the stored pixels to the picture on `grid`.
         is_cmyk: True if the four colour bands are inks, which are read as red, green and blue.
         mask_band: GDAL's number of a band that has the mask, if there is one.
+        black: Value of black where the file stores white as 0, which is turned round; else 0.
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
     """
 
@@ -374,6 +375,7 @@ class Header:
     orientation: Orientation = UPRIGHT
     is_cmyk: bool = False
     mask_band: int = 1
+    black: int = 0
     has_one_type: bool = True
 
     @property
@@ -470,6 +472,13 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         rows, cols = orientation.shape((rows, cols))
     is_cmyk = [colours[i - 1] for i in indexes] == _INKS
     is_rgb = lookup is not None or is_cmyk
+    infos = _RGB_INFOS if is_rgb else _infos(dataset, indexes)
+    black = 0
+    is_white_0 = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    # Of one bit, GDAL makes a palette.
+    is_grey = palette == "colours" and lookup is None and len(indexes) == 1
+    if is_white_0 and is_grey and dtype.kind == "u":
+        black = 2 ** (infos[0].bits or 8 * dtype.itemsize) - 1
     return Header(
         grid=grid,
         dtype=np.dtype(np.uint8) if lookup is not None else dtype,
@@ -482,10 +491,11 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         file_format=str(dataset.driver),
         block_yx=(int(rows), int(cols)),
         note=note,
-        infos=_RGB_INFOS if is_rgb else _infos(dataset, indexes),
+        infos=infos,
         orientation=orientation,
         is_cmyk=is_cmyk,
         mask_band=mask_band,
+        black=black,
         has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
     )
 

@@ -349,6 +349,8 @@ class RasterFile:
         by_rule = self._rule.valid(data, self.name)
         if by_rule is not None:
             valid &= by_rule
+        if header.black:
+            data = header.black - data
         return data, valid
 
     def _hold_blocks(self, window: Window) -> None:

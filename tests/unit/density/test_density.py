@@ -287,3 +287,9 @@ def test_the_edges_of_a_large_polygon_give_the_areas_of_its_pieces(
         made.append(np.bincount(index, area_m2, grid.count))
     assert made[0].sum() == pytest.approx(polygon.area)
     assert np.allclose(*made, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("edge", [1e10, 1e300, np.inf, np.nan])
+def test_coordinates_that_no_map_has_are_refused(edge: float) -> None:
+    with pytest.raises(GeoreferenceError, match="no map has coordinates"):
+        CellGrid.over((0, 0, edge, 10), 10.0, UTM)

@@ -484,3 +484,21 @@ def test_band_descriptions_are_plain_data(tmp_path: Path) -> None:
     found = open_raster(path).band_info
     assert [BandInfo(**json.loads(json.dumps(asdict(one)))) for one in found] == list(found)
     assert [one.bits for one in found] == [12, 12]
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_a_scan_that_stores_white_as_0_is_turned_round(tmp_path: Path, bits: int) -> None:
+    kind = np.uint16 if bits == 16 else np.uint8
+    stored = np.random.default_rng(bits).integers(0, 2**bits, (1, 20, 30)).astype(kind)
+    path = tmp_path / "a.tif"
+    more = {"nbits": 1} if bits == 1 else {}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=20, width=30, dtype=kind,
+        photometric="miniswhite", **more,
+    ) as file:  # fmt: skip
+        file.write(stored)
+    whole = Window(0, 0, 20, 30)
+    full = 255 if bits == 1 else 1
+    assert (open_raster(path).read(whole).data == full * (2**bits - 1 - stored)).all()
+    # The classes of a mask are numbers, not colours.
+    assert (open_raster(path, palette="indices").read(whole).data == stored).all()
