@@ -161,6 +161,12 @@ KINDS = {
         lambda path, data: tiff(path, data[:2]), refused=(BandMismatch, "--bands 1")
     ),
     "JPEG of four inks (CMYK)": Kind(lambda path, data: photograph(path, data, "CMYK"), 0.85),
+    "grey scan that stores white as 0 (TIFF's MINISWHITE)": Kind(
+        lambda path, data: tiff(
+            path, 255 - data.mean(axis=0, keepdims=True).astype(np.uint8), photometric="miniswhite"
+        ),
+        0.5, ("used as red, green and blue",), (1, 1, 1),
+    ),
     "JPEG turned by EXIF": Kind(lambda path, data: photograph(path, data, code=6), 0.85),
     "complex numbers (radar)": Kind(
         lambda path, data: tiff(path, data.astype(np.complex64)), refused=(DataError, "amplitudes")
