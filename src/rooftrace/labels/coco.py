@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ def _recognises(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     with path.open("rb") as file:
-        return _BEGINS.match(file.read(_HEAD_BYTES)) is not None
+        # Some editors begin a file with the mark of UTF-8.
+        return _BEGINS.match(file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8)) is not None
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:

@@ -86,8 +86,10 @@ def pair_images_and_masks(
             mask has no image, or two files have one id. The message names the files.
     """
     if not root.is_dir():
+        found = f"{root} is a file of an unknown kind" if root.exists() else f"There is no {root}"
         raise LayoutError(
-            f"There is no folder {root}.", remedy="Give the folder that holds images and masks."
+            f"{found}; a folder was expected.",
+            remedy="Give the folder of images and masks, or the kind of the file with --kind.",
         )
     if layout is not None:
         return _by_pattern(root, layout, glob)

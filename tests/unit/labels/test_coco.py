@@ -448,3 +448,9 @@ def test_a_hundred_thousand_annotations_are_read_without_an_image(
     path = save(folder, raw, "large.json")
     monkeypatch.setattr("rooftrace.io.gdal.rasterio.open", None)
     assert "100,000 annotations" in read(path, kind="coco").reading
+
+
+def test_a_file_that_begins_with_the_mark_of_utf_8_is_recognised(folder: Path) -> None:
+    path = save(folder, document(), "marked.json")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path).kind == "coco"
