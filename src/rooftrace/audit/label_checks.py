@@ -23,7 +23,7 @@ from rooftrace.audit.facts import (
     make_finding,
     share,
 )
-from rooftrace.core.text import plural
+from rooftrace.core.text import parse_json, plural
 from rooftrace.labels.hidden_background import (
     HIDDEN_DETAIL,
     HIDDEN_REMEDY,
@@ -356,7 +356,7 @@ def class_files(source: SceneSet) -> list[ClassFile]:
         try:
             if path.stat().st_size > _MOST_BYTES:
                 continue
-            colours = dict(_colours_in(json.loads(path.read_text(encoding="utf-8"))))
+            colours = dict(_colours_in(parse_json(path.read_bytes())))
         except (OSError, ValueError, RecursionError):
             continue
         if len(colours) >= 2:

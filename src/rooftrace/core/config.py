@@ -137,7 +137,7 @@ def parse_config(
         remedy: Remedy in the error.
 
     Raises:
-        ConfigError: the data is not valid; one message names every problem.
+        ConfigError: the data is not valid; one message names all problems, see `invalid_values`.
     """
     try:
         return model.model_validate(raw)
@@ -148,17 +148,17 @@ def parse_config(
         ) from error
 
 
-def invalid_values(error: ValidationError, model: type[BaseModel], most: int | None = None) -> str:
+def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 20) -> str:
     """Return the problems that pydantic found, each with its key and what was received.
 
     Args:
         error: Error of the validation.
         model: Model that was validated against.
-        most: Maximum number of problems; default all.
+        most: Maximum number of problems that are described; the others are counted.
     """
     # Where a value may be of several types, each has a problem of its own.
     by_place: dict[tuple[int | str, ...], list[Any]] = {}
-    for problem in error.errors():
+    for problem in error.errors(include_url=False):
         *path, last = problem["loc"] or ("",)
         is_key = problem["type"] in ("extra_forbidden", "missing")
         kept = [step for step in path if not _TYPE_NAME.fullmatch(str(step))]
@@ -166,12 +166,16 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int | N
             kept.append(last)
         by_place.setdefault(tuple(kept), []).append(problem)
     # A list of which an entry has a problem counts as shorter.
-    for place, problems in [*by_place.items()]:
-        inside = any(one[: len(place)] == place and one != place for one in by_place)
-        if inside and problems[0]["type"] == "too_short":
-            del by_place[place]
-    texts = [_explain(place, problems, model) for place, problems in by_place.items()]
-    return "; ".join(texts[:most])
+    around = {place[:length] for place in by_place for length in range(len(place))}
+    places = [
+        place
+        for place, problems in by_place.items()
+        if place not in around or problems[0]["type"] != "too_short"
+    ]
+    texts = [_explain(place, by_place[place], model) for place in places[:most]]
+    if (others := len(places) - most) > 0:
+        texts.append(f"and {others:,} more problem{'s' * (others > 1)}")
+    return "; ".join(texts)
 
 
 _TYPE_NAME = re.compile(

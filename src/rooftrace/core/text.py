@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,18 @@ def _text(error: BaseException) -> str:
     # Lines of OpenVINO about its own source code.
     text = re.sub(r"^(Exception from|Check ').*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON document.
+
+    Raises:
+        ValueError: It is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def json_kind(value: object) -> str:

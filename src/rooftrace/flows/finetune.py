@@ -6,7 +6,6 @@ compare the tuned model with the start model on the part that was held out.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
+from rooftrace.core.text import minutes_text, parse_json, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import labels_for
@@ -611,7 +610,7 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
 
     path = run / "config.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_bytes())
         raw.pop("base", None)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(

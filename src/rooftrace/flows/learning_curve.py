@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import math
 import shutil
 import statistics
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import plural
+from rooftrace.core.text import json_kind, parse_json, plural, reason_of
 from rooftrace.flows.label_next import choose_next
 from rooftrace.flows.labelled_predictions import labels_for
 from rooftrace.flows.split import run_split
@@ -213,7 +212,7 @@ def compare_choices(
                 for number in dict.fromkeys(min(one, len(order)) for one in numbers):
                     kept = out / "trainings" / f"{rule}-{number}-{seed}.json"
                     if kept.exists():
-                        iou = float(json.loads(kept.read_bytes())["iou"])
+                        iou = float(_read(kept)["iou"])
                     else:
                         iou = trainings.iou(order[:number], test, seed, samples)
                         kept.parent.mkdir(exist_ok=True)
@@ -307,6 +306,24 @@ def _chosen(pool: SceneSet, count: int, bundle: Path, images: SceneOptions) -> l
     return [one.id for one in report.chosen]
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Return the content of a file that an earlier command has written.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    try:
+        found = parse_json(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {json_kind(found)}")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged: {reason_of(error)}.",
+            remedy="Remove the file, and repeat the command.",
+        ) from error
+    return found
+
+
 def _plan(out: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Return the plan of the comparison in a folder, which has only `given` at the first time.
 
@@ -316,8 +333,8 @@ def _plan(out: Path, given: dict[str, Any]) -> dict[str, Any]:
     path = out / _PLAN
     if not path.exists():
         return {"given": given}
-    plan: dict[str, Any] = json.loads(path.read_bytes())
-    if plan["given"] != given:
+    plan: dict[str, Any] = _read(path)
+    if plan.get("given") != given:
         raise ConfigError(
             f"{out} holds a comparison of other data, of another model, with other minutes, or of "
             "images that are read otherwise.",

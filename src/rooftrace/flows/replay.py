@@ -13,7 +13,6 @@ place.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from rooftrace.core.errors import (
     GeoreferenceError,
     LayoutError,
 )
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import parse_json, plural, reason_of
 from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import TrainingRecord
@@ -106,7 +105,7 @@ class ReplaySet:
         """
         path = self.folder / "source.json"
         try:
-            same = json.loads(path.read_text(encoding="utf-8")) == self.record
+            same = parse_json(path.read_bytes()) == self.record
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The replay images of the run cannot be resumed: {path} cannot be read "

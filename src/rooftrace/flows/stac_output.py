@@ -23,7 +23,7 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.text import list_and_count, parse_json, plural
 from rooftrace.io.files import write_atomically
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
@@ -187,9 +187,9 @@ def _item_path(scene: PredictedScene, out: Path) -> str:
 def _listed_items(path: Path) -> set[str]:
     """Return the relative paths of the items of an earlier collection."""
     try:
-        links = json.loads(path.read_bytes())["links"]
+        links = parse_json(path.read_bytes())["links"]
         found = {str(one["href"]).removeprefix("./") for one in links if one["rel"] == "item"}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return set()
     return {one for one in found if re.fullmatch(rf"([^/]+/)?[^/]+{re.escape(_ITEM)}", one)}
 

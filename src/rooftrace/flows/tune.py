@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
+from rooftrace.core.text import parse_json
 from rooftrace.io.files import write_atomically
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def _read_record(path: Path, study: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
         recorded_study = record["study"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -40,6 +41,19 @@ def is_file(path: str | Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
     except (OSError, ValueError):
         return False
+
+
+def read_head(path: str | Path, count: int) -> bytes:
+    """Return up to `count` bytes of the beginning of a file, without the mark of UTF-8.
+
+    Some editors begin each text with this mark.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    # Unbuffered: a buffer reads more of the file than is asked for.
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:

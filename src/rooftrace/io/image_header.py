@@ -8,7 +8,6 @@ https://gdal.org/en/stable/drivers/raster/vrt.html
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import struct
@@ -33,7 +32,7 @@ from rasterio.errors import RasterioError
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import list_and_count, reason_of
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.files import is_file
+from rooftrace.io.files import is_file, read_head
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ _MOST_COORDINATE = 1e12
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
 
-_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 """First bytes of a JP2 file."""
 
 _METADATA_ENDING = ".aux.xml"
@@ -313,8 +312,7 @@ def _has_kernel(source: ElementTree.Element) -> bool:
 
 def _is_vrt(path: Path) -> bool:
     """Return whether GDAL opens a file as a VRT; a declaration of XML or a comment may precede."""
-    with path.open("rb", buffering=0) as file:
-        head = (file.read(_HEAD_BYTES) or b"").removeprefix(codecs.BOM_UTF8).lstrip()
+    head = read_head(path, _HEAD_BYTES).lstrip()
     return head.startswith(b"<") and b"<VRTDataset" in head
 
 
@@ -677,7 +675,7 @@ def check_jpeg2000(path: Path, header: Header) -> None:
     with path.open("rb") as file:
         start = file.read(2**16)
     at = start.find(b"ihdr") + 4
-    if not start.startswith(_JP2) or at < 4 or len(start) < at + 8:
+    if not start.startswith(JP2_SIGNATURE) or at < 4 or len(start) < at + 8:
         return
     shape = struct.unpack_from(">II", start, at)
     if shape != header.grid.shape:

@@ -230,6 +230,9 @@ WRITERS: dict[str, Writer] = {
     ".pmtiles": _pmtiles,
 }
 
+ONE_FILE = (".geojson", ".parquet")
+"""Suffixes of the formats whose writers make no other file, not even for a while."""
+
 VECTOR_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix != ".pmtiles")
 """Suffixes of the formats from which the polygons can be read again; tiles hold pieces of them."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import sqlite3
 import warnings
 from collections import Counter
@@ -23,7 +22,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.names import check_vector_name
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import parse_json, plural, reason_of
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
@@ -220,7 +219,7 @@ class VectorFile:
             repaired + closed,
             len(kept) - int(kept.sum()),
         )
-        _check_degrees(layer, self.path)
+        _check_coordinates(layer, self.path)
         return layer
 
     def outlines(self) -> tuple[NDArray[np.object_], CRS | None]:
@@ -394,7 +393,7 @@ class VectorFile:
         metadata = (_parquet_schema(self.path).metadata or {}).get(b"geo")
         if metadata is None:
             raise ValueError("it has no geometry (no GeoParquet metadata)")
-        known: dict[str, Any] = json.loads(metadata)
+        known: dict[str, Any] = parse_json(metadata)
         return known
 
 
@@ -455,8 +454,8 @@ def _check_all_read(path: Path, wkb: NDArray[np.object_]) -> None:
     if path.stat().st_size > _MOST_CHECKED_BYTES:
         return
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        document = parse_json(path.read_bytes())
+    except ValueError:
         # GDAL has read it, and accepts more than JSON allows.
         return
     if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
@@ -595,8 +594,8 @@ def _check_kinds(geometry: NDArray[np.object_], path: Path) -> None:
         )
 
 
-def _check_degrees(layer: VectorLayer, path: Path) -> None:
-    """Refuse pixels or metres in a format that assumes degrees, such as GeoJSON."""
+def _check_coordinates(layer: VectorLayer, path: Path) -> None:
+    """Refuse geocentric coordinates, and pixels or metres in a format that assumes degrees."""
     if layer.crs.is_geocentric:
         raise GeoreferenceError(
             f"{path} is in {layer.crs.name}, whose coordinates begin at the centre of the Earth; "

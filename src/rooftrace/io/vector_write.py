@@ -30,7 +30,7 @@ from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
 from rooftrace.io.files import replacing
 from rooftrace.io.geopackage import EncodedChunk, encode_chunk
-from rooftrace.io.vector_formats import WRITERS, short_names
+from rooftrace.io.vector_formats import ONE_FILE, WRITERS, short_names
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 
 
@@ -193,8 +193,8 @@ def write_layer(
     """
     check_vector_path(path)
     write = WRITERS[path.suffix.lower()]
-    if path.suffix.lower() == ".geojson":
-        # It is one file from its first byte on, and a folder for it takes a millisecond.
+    if path.suffix.lower() in ONE_FILE:
+        # A folder for it takes a millisecond.
         with replacing(path) as partial:
             write(partial, replace(layer, name=path.stem), parts)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import cv2
 import numpy as np
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import json_kind, list_first, plural, reason_of
+from rooftrace.core.text import json_kind, list_first, parse_json, plural, reason_of
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
-from rooftrace.io.files import is_file, write_atomically
+from rooftrace.io.files import is_file, read_head, write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
@@ -79,9 +78,7 @@ class _ReadSummary:
 def _recognises(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
-    with path.open("rb") as file:
-        # Some editors begin a file with the mark of UTF-8.
-        return _BEGINS.match(file.read(_HEAD_BYTES).removeprefix(codecs.BOM_UTF8)) is not None
+    return _BEGINS.match(read_head(path, _HEAD_BYTES)) is not None
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
@@ -121,8 +118,8 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(path.read_bytes())
+    except ValueError as error:
         raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("images"), list):
         raise LabelError(

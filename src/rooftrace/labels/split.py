@@ -6,7 +6,6 @@ square blocks.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import unicodedata
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, plural, reason_of
+from rooftrace.core.text import list_first, parse_json, plural, reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.scene_extents import connected
 
@@ -412,8 +411,8 @@ def read_split(path: Path) -> Split:
         ConfigError: The file is invalid, or an id is in two parts.
     """
     try:
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        raw = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise ConfigError(
             f"{path} is not a split file: {reason}.",

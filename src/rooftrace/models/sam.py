@@ -18,7 +18,6 @@ import rooftrace.models._torch  # noqa: F401  (before all that imports torchvisi
 
 # isort: split
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from rooftrace.core.failures import is_out_of_memory
-from rooftrace.core.text import first_line, list_first
+from rooftrace.core.text import first_line, list_first, parse_json
 from rooftrace.models.prompts import Prompt, Segment
 
 __all__ = ["EncodedImage", "SamSegmenter", "load_sam"]
@@ -255,11 +254,11 @@ def _downloaded(name: str) -> Path:
 def _check(folder: Path) -> None:
     """Raise BundleError if a folder does not hold a network for prompts, without reading it."""
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        config = parse_json((folder / _CONFIG).read_bytes())
         kind = config["model_type"]
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {_CONFIG}; {_EXPECTED}.", remedy=_REMEDY) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"{folder / _CONFIG} does not name the type of a model; {_EXPECTED}.", remedy=_REMEDY
         ) from error

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, plural, reason_of
+from rooftrace.core.text import list_first, parse_json, plural, reason_of
 from rooftrace.io.files import export_error, replacing
 
 _STATE = "$state"
@@ -542,7 +542,7 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         )
     checkpoint = read_checkpoint(last)
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The record of the run, {path}, cannot be read: {reason_of(error)}.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -25,7 +24,7 @@ from rich.console import Console
 
 from rooftrace.core.config import flatten
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.text import print_plain, reason_of
+from rooftrace.core.text import parse_json, print_plain, reason_of
 from rooftrace.core.types import Sample
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.legend import Legend
@@ -345,7 +344,7 @@ class MlflowCallback(Callback):
     def _known_id(self) -> str:
         """Return the id of the MLflow run to continue; empty if there is none."""
         try:
-            record = json.loads(self._record.read_text(encoding="utf-8"))
+            record = parse_json(self._record.read_bytes())
             return str(record["run_id"])
         except FileNotFoundError:
             return ""

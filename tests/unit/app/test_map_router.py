@@ -527,16 +527,26 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
         b'{"figures": [{"input": []}]}',
         b'{"options": {"threshold": "a"}}',
     )
-    for damaged in (b"{", b"[]", b"\xff", *others):
+    for damaged in (b"{", b"[]", b"\xff", b"[" * 100_000, *others):
         (folder / "run.json").write_bytes(damaged)
         reported = read_results(folder)
         assert "run.json" in reported.message
         assert list(reported.images) == ["town"]
+    outputs = [{"mask": "town_mask.tif", "buildings": 3}, {"mask": 5, "buildings": "many"}, 7]
+    record = {"created": "today", "outputs": outputs, "options": {"threshold": "a"}}
+    (folder / "run.json").write_text(json.dumps(record))
+    reported = read_results(folder)
+    assert reported.run == {"created": "today", "outputs": outputs[:1]}
+    assert reported.images["town"].record["buildings"] == 3
+    assert reported.message.startswith("run.json is damaged: o")
+    assert reported.message.endswith("; and 2 more problems.")
     failed = {"failed": [{"input": "a.tif", "message": "a.tif is cut off."}]}
     for path in folder.iterdir():
         path.unlink()
     (folder / "run.json").write_text(json.dumps(failed))
     assert read_results(folder).message.endswith("One image failed: a.tif is cut off.")
+    (folder / "run.json").write_bytes(b"{")
+    assert "run.json is damaged" in read_results(folder).message
 
 
 def test_images_that_are_called_alike(tmp_path: Path) -> None:

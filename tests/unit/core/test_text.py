@@ -14,6 +14,7 @@ from rooftrace.core.text import (
     json_kind,
     list_and_count,
     list_first,
+    parse_json,
     plain_number,
     reason_of,
 )
@@ -89,6 +90,12 @@ def test_text_in_another_encoding_has_a_plain_reason() -> None:
 )  # fmt: skip
 def test_kinds_of_json(text: str, kind: str) -> None:
     assert json_kind(json.loads(text)) == kind
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b'{"a":' * 100_000])
+def test_json_that_is_nested_without_end(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(text)
 
 
 def test_the_middle_of_a_long_reason_is_left_out() -> None:

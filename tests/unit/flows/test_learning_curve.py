@@ -101,3 +101,6 @@ def test_trainings_on_chosen_and_on_random_images(tiny_run: TinyRun, tmp_path: P
     ]  # fmt: skip
     assert not any("could be chosen" in note for note in more.notes)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    (out / "plan.json").write_text('{"given"')
+    with pytest.raises(DataError, match=r"plan\.json is damaged"):
+        compare(4)

@@ -6,12 +6,12 @@ A `ResultsCatalogue` knows which folders the map shows.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import reason_of
+from rooftrace.core.text import parse_json, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 
 State = Literal["ready", "running", "empty", "missing", "other"]
@@ -146,11 +146,7 @@ def read_results(path: Path) -> ResultsFolder:
         return without_images(
             "missing", f"The folder {path.name} cannot be opened: {reason_of(error)}."
         )
-    run, damaged = _read_record(path / "run.json")
-    try:
-        _RunRecord.model_validate(run)
-    except ValidationError as error:
-        run, damaged = {}, f"run.json is damaged: {invalid_values(error, _RunRecord, 1)}."
+    run, damaged = _read_run(path / "run.json")
     found: dict[str, dict[str, Path]] = {}
     for name in names:
         match = _RESULT.fullmatch(name)
@@ -187,7 +183,8 @@ def read_results(path: Path) -> ResultsFolder:
     if images:
         return ResultsFolder(path, "ready", damaged or _failures(run), images, run)
     if run:
-        message = f"The run in {path.name} has no results to show. {_failures(run)}".strip()
+        reason = damaged or _failures(run)
+        message = f"The run in {path.name} has no results to show. {reason}".strip()
         return ResultsFolder(path, "empty", message, {}, run)
     if not entries:
         return without_images("empty", f"The folder {path.name} is empty.")
@@ -195,7 +192,7 @@ def read_results(path: Path) -> ResultsFolder:
         "other",
         f"{path.name} is no results folder: it has no file that ends in _mask.tif, "
         "_buildings.gpkg or the like. Name the folder that rooftrace predict or compare wrote with "
-        "-o.",
+        f"-o. {damaged}".strip(),
     )
 
 
@@ -204,7 +201,7 @@ def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     try:
         if file.stat().st_size > _MOST_RECORD_BYTES:
             return {}, f"{file.name} is too large to be read: the images cannot be found."
-        record = json.loads(file.read_bytes())
+        record = parse_json(file.read_bytes())
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError):
@@ -212,6 +209,40 @@ def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(record, dict):
         return {}, f"{file.name} holds no record of a run."
     return record, ""
+
+
+def _read_run(file: Path) -> tuple[Mapping[str, Any], str]:
+    """Return what is sound in the record of a run and a sentence about what is not."""
+    try:
+        status = file.stat()
+    except OSError:
+        return _read_record(file)
+    return _read_run_as(file, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+# A comparison asks for two folders by turns. Each record may take hundreds of megabytes.
+@lru_cache(maxsize=2)
+def _read_run_as(file: Path, *_state: int) -> tuple[Mapping[str, Any], str]:
+    """Return what `_read_run` returns for a file in a state."""
+    run, damaged = _read_record(file)
+    try:
+        _RunRecord.model_validate(run)
+    except ValidationError as error:
+        # Places of wrong values: an entry of a list, or else the whole value.
+        wrong: dict[int | str, set[int | str | None]] = {}
+        for problem in error.errors(include_url=False, include_context=False):
+            key, *inside = problem["loc"]
+            is_entry = bool(inside) and isinstance(run[str(key)], list)
+            wrong.setdefault(key, set()).add(inside[0] if is_entry else None)
+        run = {
+            key: [one for at, one in enumerate(value) if at not in wrong[key]]
+            if key in wrong
+            else value
+            for key, value in run.items()
+            if None not in wrong.get(key, ())
+        }
+        damaged = f"run.json is damaged: {invalid_values(error, _RunRecord, 1)}."
+    return run, damaged
 
 
 def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

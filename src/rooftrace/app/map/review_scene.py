@@ -1,7 +1,6 @@
 """One image of a results folder in review: its buildings in the order of doubt, and their edits."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError, RooftraceError
+from rooftrace.core.text import parse_json
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -458,7 +458,7 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
     found = []
     for record in polygons.parent.glob("*/compare.json"):
         try:
-            if Path(json.loads(record.read_bytes())["new"]).name == polygons.name:
+            if Path(parse_json(record.read_bytes())["new"]).name == polygons.name:
                 found.append((record.stat().st_mtime_ns, record))
         except (OSError, ValueError, KeyError, TypeError):
             # The file of another tool.
@@ -472,7 +472,7 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
 def _doubted(record: Path) -> dict[int, str]:
     """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
     try:
-        features = json.loads((record.parent / "review.geojson").read_bytes())["features"]
+        features = parse_json((record.parent / "review.geojson").read_bytes())["features"]
         found = [one["properties"] for one in features]
         return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,6 @@ OUT/search.json holds the found STAC items, without keys in addresses, and the s
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import tempfile
@@ -24,7 +23,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import parse_json, plural, reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.catalogue.scenes import (
     Catalogue,
@@ -330,8 +329,8 @@ def is_searched(source: str) -> bool:
     if not file.is_file() or file.stat().st_size > _MAX_PEEKED_BYTES:
         return False
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = parse_json(file.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
 
@@ -428,11 +427,11 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         record: dict[str, Any] = {**document["rooftrace"], "features": document["features"]}
         if not {"search", "kind", "collections", "is_cut", "has_keys", "searched"} <= record.keys():
             raise KeyError("rooftrace")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not the record of a search that rooftrace wrote.",
             remedy="Remove the file to search again, or choose another folder with -o.",

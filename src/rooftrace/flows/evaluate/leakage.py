@@ -6,7 +6,6 @@ records, if they can be opened here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from rooftrace.audit.keypoints import (
 )
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import RooftraceError
+from rooftrace.core.text import parse_json
 from rooftrace.core.types import Progress
 from rooftrace.labels.config import DataConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -129,7 +129,7 @@ def _recorded_base(bundle: ModelBundle) -> Path | None:
         return None
     try:
         text = Path(bundle.source).with_name("config.json").read_text(encoding="utf-8")
-        return Path(json.loads(text)["base"])
+        return Path(parse_json(text)["base"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import user_cache
+from rooftrace.core.text import parse_json
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import OnDone
 from rooftrace.io.files import export_error, write_json
@@ -136,7 +137,7 @@ class Delivery:
             self.folder.mkdir(parents=True, exist_ok=True)
             notes = self.folder / _SENT
             for line in notes.read_text().splitlines() if notes.exists() else ():
-                self._sent |= json.loads(line) if line.endswith("}") else {}
+                self._sent |= parse_json(line) if line.endswith("}") else {}
         except (OSError, ValueError) as error:
             raise export_error(self.folder, error) from error
         return self

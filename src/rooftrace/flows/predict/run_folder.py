@@ -16,6 +16,7 @@ from typing import IO, Any
 from zlib import crc32
 
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import parse_json
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, locked
@@ -367,8 +368,8 @@ def _unsealed(line: bytes) -> dict[str, Any] | None:
     A power failure may leave a part of a line, or zeros in its place.
     """
     try:
-        content = json.loads(line) if line.endswith(b"\n") else None
-    except (ValueError, RecursionError):
+        content = parse_json(line) if line.endswith(b"\n") else None
+    except ValueError:
         return None
     if not isinstance(content, dict):
         return None

@@ -21,6 +21,7 @@ from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import json_kind, reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
+from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
@@ -153,7 +154,7 @@ _KEYS = re.compile(
     rb'"(annotations|completions|annotation_id|lead_time|original_width|'
     rb'(brush|polygon|rectangle|ellipse)labels)"\s*:|"format"\s*:\s*"rle"'
 )
-_BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
+_BEGINNING = re.compile(rb"\s*\[\s*\{")
 
 _JSON_MIN_KEYS = (
     "id",
@@ -203,8 +204,7 @@ def is_export(path: Path) -> bool:
     """Return whether the beginning of a file looks like an export of Label Studio."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
-    with path.open("rb") as file:
-        beginning = file.read(_PEEK_BYTES)
+    beginning = read_head(path, _PEEK_BYTES)
     return bool(_BEGINNING.match(beginning) and _KEYS.search(beginning))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray
-from rooftrace.io.files import replacing
+from rooftrace.io.files import read_head, replacing
 from rooftrace.labels.rle.codec import Order, decode_runs
 
 ROW_TABLE = ("img_id", "img_path", "mask_rle")
@@ -282,8 +282,7 @@ def is_table(path: Path) -> bool:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
+        head = read_head(path, _HEAD_BYTES).decode(errors="replace")
         first = re.split(r"[\r\n]", head)[0]
         TableColumns.of([name.strip('"') for name in re.split(f"[,{_WRONG}]", first)], str(path))
     except (OSError, LabelError):

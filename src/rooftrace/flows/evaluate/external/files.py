@@ -10,6 +10,7 @@ from pathlib import Path
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.names import result_name
 from rooftrace.core.text import list_first
+from rooftrace.io.files import read_head
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
@@ -244,5 +245,4 @@ def _is_prediction(file: Path) -> bool:
 
 
 def _is_list(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    return read_head(path, _HEAD_BYTES).lstrip().startswith(b"[")
