@@ -19,6 +19,7 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import escape_surrogates
 from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
+from rooftrace.io.companions import check_sidecars, check_vrt, mask_file
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -30,16 +31,7 @@ from rooftrace.io.gdal import (
     reading_errors,
 )
 from rooftrace.io.georeferenced import imagery_date, tags_of
-from rooftrace.io.image_header import (
-    UPRIGHT,
-    BandInfo,
-    Header,
-    check_jpeg2000,
-    check_sidecars,
-    check_vrt,
-    mask_file,
-    read_header,
-)
+from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, check_jpeg2000, read_header
 from rooftrace.io.nodata import NodataRule, differs
 from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 
@@ -377,6 +369,8 @@ class RasterFile:
         with self._explained("header"):
             self._check_present()
         with self._dataset("header", header=True) as dataset:
+            if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
+                check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
             self._check_files(header)
         return header

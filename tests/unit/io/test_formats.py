@@ -19,8 +19,8 @@ from PIL import Image
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import gdal
+from rooftrace.io.companions import check_vrt, companions
 from rooftrace.io.gdal import CACHE, MAX_CACHE_BYTES
-from rooftrace.io.image_header import check_vrt, companions
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
 

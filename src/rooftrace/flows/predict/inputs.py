@@ -19,9 +19,9 @@ from rooftrace.core.text import escape_surrogates, list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
+from rooftrace.io.companions import FolderNames, companions
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
-from rooftrace.io.image_header import FolderNames, companions
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json

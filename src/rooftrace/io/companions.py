@@ -1,0 +1,315 @@
+"""The files that belong to an image: those beside it, and those of which a VRT is made.
+
+GDAL ignores a damaged file beside an image silently, and notices a missing file of a VRT only when
+it reaches it, which may be hours later. `check_sidecars` and `check_vrt` look before any pixel is
+read.
+https://gdal.org/en/stable/drivers/raster/vrt.html
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import lru_cache
+from math import isfinite
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.text import list_and_count, reason_of
+from rooftrace.io.files import is_file, read_head
+from rooftrace.io.image_header import Header
+
+_SIDECAR_REMEDY = (
+    "Copy the image again with all files beside it, or remove this file if the image is complete "
+    "without it."
+)
+
+_METADATA_ENDING = ".aux.xml"
+
+_MAX_LISTED = 3
+_HEAD_BYTES = 1024
+"""Number of bytes in which GDAL looks for the mark of a VRT."""
+
+_VRTS_HELD = 64
+"""Number of parsed VRTs that are kept."""
+
+
+def check_vrt(path: Path) -> None:
+    """Check that all source files of a VRT exist, also those of VRTs among them.
+
+    A source must be a local image file. Servers and archives are refused, because a received
+    mosaic could otherwise choose which addresses this machine calls. Raw bands are refused,
+    because they could show the bytes of any other file. Code in a VRT is never run. A filter needs
+    its kernel.
+
+    Args:
+        path: File that GDAL opens as a VRT.
+
+    Raises:
+        DataError: a source is missing or is not a local image file, or a VRT contains itself.
+    """
+    _check(path.absolute(), (), set())
+
+
+def _check(path: Path, above: tuple[Path, ...], sound: set[Path]) -> None:
+    if path in above:
+        raise DataError(
+            f"The VRT {above[0]} contains itself, through {path}.",
+            remedy="Build it again from the images themselves: gdalbuildvrt OUT.vrt *.tif",
+        )
+    missing: list[Path] = []
+    nested: dict[Path, None] = {}
+    for part in _parts(path):
+        if not part.is_file():
+            missing.append(part)
+        elif part not in sound and _is_vrt(part):
+            nested[part] = None
+    if missing:
+        counted = "1 file that does" if len(missing) == 1 else f"{len(missing)} files that do"
+        raise DataError(
+            f"The VRT {path} names {counted} not exist: {list_and_count(missing, _MAX_LISTED)}.",
+            remedy="Restore these files, or build the VRT again: gdalbuildvrt OUT.vrt *.tif",
+        )
+    for part in nested:
+        _check(part, (*above, path), sound)
+    sound.add(path)
+
+
+class FolderNames:
+    """Names of the files in a folder, from one listing, for the companions of many images.
+
+    Asking the file system for each file that an image may have beside it takes ten calls. A listing
+    is for one call of a function: files that appear later are not seen.
+
+    Args:
+        folder: Folder to list.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = os.path.realpath(folder).rstrip(os.sep) + os.sep
+        self._lower: set[str] = set()
+        self._links: set[str] = set()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._lower.add(entry.name.lower())
+                if entry.is_symlink():
+                    self._links.add(entry.name)
+
+    def resolved(self, name: str) -> str:
+        """Return the path of a file of the folder without symbolic links."""
+        if name in self._links:
+            return os.path.realpath(self._folder / name)
+        return self._prefix + name
+
+    def may_have(self, name: str) -> bool:
+        """Return whether the file system may find a file under a name.
+
+        Some file systems ignore case, and some compare other characters than those of ASCII in
+        ways of their own.
+        """
+        return not name.isascii() or name.lower() in self._lower
+
+
+def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
+    """Return the files without which an image has other pixels or another place.
+
+    These are its mask, its world file and GDAL's `.aux.xml`, and the images of a VRT.
+
+    Args:
+        path: Image.
+        names: Names of the files in its folder; None to ask the file system for each.
+    """
+    name = path.name
+
+    def first(candidates: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+        if names is not None:
+            candidates = [one for one in candidates if names.may_have(one)]
+        return _first(path, candidates, is_there)
+
+    beside = (
+        first(_mask_names(name), os.path.lexists),
+        first(_world_names(name, path.suffix), is_file),
+        first([name + _METADATA_ENDING], is_file),
+    )
+    found = [one for one in beside if one is not None]
+    if path.suffix.lower() == ".vrt":
+        inside: dict[Path, None] = {}
+        _collect(path.absolute(), inside)
+        found += inside
+    return found
+
+
+def _collect(path: Path, found: dict[Path, None]) -> None:
+    """Add the files of a VRT, and of those among them."""
+    # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
+    with suppress(DataError, OSError):
+        for part in _parts(path):
+            if part in found or not is_file(part):
+                continue
+            found[part] = None
+            if _is_vrt(part):
+                _collect(part, found)
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    """Return the files that a VRT names.
+
+    Raises:
+        DataError: It cannot be read, or it reads other than local image files.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _unreadable_vrt(path, error) from error
+    return _parsed_parts(path, status.st_mtime_ns, status.st_size)
+
+
+def _unreadable_vrt(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"The VRT {path} cannot be read: {reason_of(error)}.",
+        remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
+    )
+
+
+@lru_cache(maxsize=_VRTS_HELD)
+def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
+    """Return `_parts` of a VRT: a run asks for them to open it and to see whether it changes."""
+    try:
+        # Python's parser expands no external entities and stops at entity expansion attacks.
+        root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise _unreadable_vrt(path, error) from error
+    if any(band.get("subClass") == "VRTRawRasterBand" for band in root.iter("VRTRasterBand")):
+        raise DataError(
+            f"The VRT {path} reads raw bytes of a file as pixels (VRTRawRasterBand).",
+            remedy="Convert it where it was made: gdal_translate IN.vrt OUT.tif",
+        )
+    if not all(map(_has_kernel, root.iter("KernelFilteredSource"))):
+        # GDAL ends the process when it reads a kernel that is not there.
+        raise DataError(
+            f"The VRT {path} has a filter without a kernel (KernelFilteredSource).",
+            remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
+        )
+    # Each band names the same files again.
+    named: dict[tuple[str, bool], None] = {}
+    for tag in ("SourceFilename", "SourceDataset"):
+        for element in root.iter(tag):
+            name = (element.text or "").strip()
+            relative = element.get("relativeToVRT", element.get("relativetoVRT", "0")) == "1"
+            named[name, relative] = None
+    for name, _ in named:
+        if name.startswith("/vsi") or "://" in name:
+            raise DataError(
+                f"The VRT {path} is made of {name!r}, which is not a local file.",
+                remedy="Copy the images to this machine and build the VRT again: "
+                "gdalbuildvrt OUT.vrt *.tif",
+            )
+    folder = path.parent
+    parts = (folder / name if relative else Path(name) for name, relative in named)
+    return tuple(dict.fromkeys(part.absolute() for part in parts))
+
+
+def _has_kernel(source: ElementTree.Element) -> bool:
+    size = source.findtext("Kernel/Size", "").strip()
+    return size.isdecimal() and int(size) > 0 and bool(source.findtext("Kernel/Coefs", "").strip())
+
+
+def _is_vrt(path: Path) -> bool:
+    """Return whether GDAL opens a file as a VRT; a declaration of XML or a comment may precede."""
+    head = read_head(path, _HEAD_BYTES).lstrip()
+    return head.startswith(b"<") and b"<VRTDataset" in head
+
+
+def check_sidecars(path: Path, header: Header) -> None:
+    """Check the files beside an image that GDAL ignores silently if they are damaged.
+
+    These are the mask (`.msk`), without which nodata would become ground, the metadata
+    (`.aux.xml`), which may hold the georeference and the nodata value, and the world file (such as
+    `.tfw`), which holds the georeference. Damaged overviews (`.ovr`) change no pixel.
+
+    Raises:
+        DataError: a sidecar is damaged; the message names it.
+    """
+    metadata = path.with_name(path.name + _METADATA_ENDING)
+    if is_file(metadata):
+        try:
+            # Python's parser expands no external entities and stops at entity expansion attacks.
+            text = metadata.read_text("utf-8", "replace")
+            ElementTree.fromstring(text)  # noqa: S314  # nosec B314
+        except (ElementTree.ParseError, ValueError) as error:
+            raise DataError(
+                f"{metadata} is damaged: {error}. It holds metadata of {path.name}, such as the "
+                "georeference and the nodata value.",
+                remedy=_SIDECAR_REMEDY,
+            ) from error
+    if header.mask == "none" and header.alpha is None and (mask := mask_file(path)):
+        raise DataError(
+            f"{mask} is damaged, or is not a mask of the size of {path.name}: it cannot be used "
+            "to find the pixels that are nodata.",
+            remedy=_SIDECAR_REMEDY,
+        )
+    if header.grid.transform.is_identity and (world := _world_file(path)):
+        _check_world_file(world, path)
+
+
+def _world_file(path: Path) -> Path | None:
+    """Return the world file beside an image, under a name that GDAL finds: `.pgw` of `.png`.
+
+    https://gdal.org/en/stable/drivers/raster/wld.html
+    """
+    return _first(path, _world_names(path.name, path.suffix), is_file)
+
+
+def _world_names(name: str, suffix: str) -> list[str]:
+    ending = suffix.removeprefix(".").lower()
+    stem = name.removesuffix(suffix)
+    endings = (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld") if ending else ("wld",)
+    names = (f"{stem}.{one}" for low in endings for one in (low, low.upper()))
+    return [one for one in names if one != name]
+
+
+def _first(path: Path, names: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+    """Return the first file that is there under one of the names beside an image."""
+    # Much faster than paths, and most images have no such file.
+    folder = str(path)[: -len(path.name)]
+    for name in names:
+        file = folder + name
+        if is_there(file):
+            return Path(file)
+    return None
+
+
+def _check_world_file(world: Path, path: Path) -> None:
+    """Raise DataError unless a world file holds six numbers that place an image."""
+    lines = world.read_text("utf-8", "replace").split()[:6]
+    try:
+        # GDAL takes decimal commas, too.
+        numbers = [float(line.replace(",", ".")) for line in lines]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 6 and all(map(isfinite, numbers)):
+        a, d, b, e, _, _ = numbers
+        if a * e != b * d:
+            return
+    shown = " ".join(lines)[:60]
+    raise DataError(
+        f"{world} is damaged: it holds {shown!r}; expected six finite numbers, of which the first "
+        f"four give pixels of {path.name} a size. It holds the georeference of the image.",
+        remedy=_SIDECAR_REMEDY,
+    )
+
+
+def mask_file(path: Path) -> Path | None:
+    """Return the file beside an image that holds its mask, under a name that GDAL finds."""
+    # A broken link counts: the mask that it names is gone.
+    return _first(path, _mask_names(path.name), os.path.lexists)
+
+
+def _mask_names(name: str) -> list[str]:
+    return [f"{name}.msk", f"{name}.MSK"]
