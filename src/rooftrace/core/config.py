@@ -93,7 +93,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             f"The configuration {path} cannot be read: {reason_of(error)}.",
             remedy="Give the path of a TOML file; recipes/ holds examples.",
         ) from error
-    except (ValueError, RecursionError) as error:  # a number with too many digits: ValueError
+    except RecursionError:
+        raise _nested(str(path), "") from None
+    except ValueError as error:  # also a number with too many digits
         raise ConfigError(
             f"The configuration {path} is not TOML: {error}.",
             remedy="Correct the line that the message names.",
@@ -110,15 +112,18 @@ def _check_depth(raw: object, source: str) -> None:
     while waiting:
         value, key = waiting.pop()
         if len(key) > _MAX_DEPTH:
-            raise ConfigError(
-                f"{source} is nested more than {_MAX_DEPTH} levels deep "
-                f"({'.'.join(map(str, key[:3]))}…).",
-                remedy="Correct that key.",
-            )
+            raise _nested(source, f" ({'.'.join(map(str, key[:3]))}…)")
         if isinstance(value, dict):
             waiting += [(entry, (*key, name)) for name, entry in value.items()]
         elif isinstance(value, list):
             waiting += [(entry, (*key, index)) for index, entry in enumerate(value)]
+
+
+def _nested(source: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"{source} is nested more than {_MAX_DEPTH} levels deep{where}.",
+        remedy="Remove the brackets that are too many.",
+    )
 
 
 def parse_config(
@@ -383,6 +388,8 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
         return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(known))}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
+    if problem["type"] == "json_invalid":
+        return f"it is not JSON: {problem['ctx']['error']}"
     try:
         received = json.dumps(problem.get("input"), default=str)[:80]
     except (ValueError, RecursionError):

@@ -12,7 +12,8 @@ RooftraceError
 │   ├── BandMismatch                  bands of the model and of the image differ
 │   └── GsdMismatch                   metres per pixel of model and image differ too much
 ├── PredictError             exit 5   prediction that could not finish
-│   └── DeadlineError                 request that took longer than the server allows
+│   ├── DeadlineError                 request that took longer than the server allows
+│   └── StoppingError                 request to a server that is stopping
 ├── TrainError               exit 5   training that could not finish
 ├── ExportError              exit 5   output that could not be written
 ├── BusyError                exit 5   server that is fully occupied; try again later
@@ -49,6 +50,7 @@ __all__ = [
     "PredictError",
     "RooftraceError",
     "ServiceError",
+    "StoppingError",
     "TooLargeError",
     "TrainError",
 ]
@@ -149,6 +151,10 @@ class PredictError(RooftraceError):
 
 class DeadlineError(PredictError):
     """A request took longer than the server allows, or its client has disconnected."""
+
+
+class StoppingError(PredictError):
+    """The server is stopping, and no longer answers this request."""
 
 
 class TrainError(RooftraceError):

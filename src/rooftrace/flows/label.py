@@ -353,7 +353,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         return {}
     try:
         card = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         card = {}
     if card.get("path") != _TASKS:
         raise ConfigError(

@@ -43,6 +43,29 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def is_listed_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a folder is a file; a link that leads to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def read_limited(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: It cannot be read, or is a pipe or a device, which could last for ever.
+        ValueError: It has more than `most_bytes`.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    if status.st_size > most_bytes:
+        raise ValueError(f"it has more than {most_bytes:,} bytes")
+    return path.read_bytes()
+
+
 def read_head(path: str | Path, count: int) -> bytes:
     """Return up to `count` bytes of the beginning of a file, without the mark of UTF-8.
 

@@ -169,7 +169,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "Ask the operator of the server to install it.", errors.MissingExtraError),
     "not-ready": ProblemKind(
         503, "The server is not ready", "The server is starting or stopping.",
-        "Retry in a few seconds."),
+        "Retry in a few seconds.", errors.StoppingError),
     "out-of-memory": ProblemKind(
         503, "The server is out of memory", "The memory of the server was not enough.",
         "Send a smaller image, or retry later.", errors.OutOfMemoryError),

@@ -147,6 +147,12 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if started:
+                raise
+            # The server is stopping, and the request had its time to finish.
+            problem = ProblemError("not-ready", "The server is stopping.")
+            await problem.response(scope)(scope, receive, send_with_headers)
         except Exception:
             _LOG.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
             if started:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import PredictError
+from rooftrace.core.errors import StoppingError
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.predict.pipeline import BATCH_PX
 
@@ -91,7 +91,8 @@ class BatchingEngine:
         """Return probabilities (n, class, y, x) in 255ths of pixels (n, band, y, x).
 
         Raises:
-            PredictError: The network failed on these tiles, or the server is stopping.
+            PredictError: The network failed on these tiles.
+            StoppingError: The server is stopping.
         """
         request = _TileRequest(batch)
         with self._change:
@@ -175,6 +176,6 @@ class BatchingEngine:
         return answer
 
 
-def stopping_error() -> PredictError:
+def stopping_error() -> StoppingError:
     """Return the error of a request that a server which is stopping no longer answers."""
-    return PredictError("The server is stopping.", remedy="Retry when the server runs again.")
+    return StoppingError("The server is stopping.", remedy="Retry when the server runs again.")

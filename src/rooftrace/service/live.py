@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.core.errors import BusyError, ConfigError, DataError, RooftraceError
 from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
 from rooftrace.io.remote import is_url
 from rooftrace.io.video_read import (
@@ -33,6 +33,7 @@ from rooftrace.io.video_read import (
     source_name,
 )
 from rooftrace.predict.predictor import Predictor
+from rooftrace.service.batching import stopping_error
 
 _MAX_VIEWERS = 8
 """Default maximum number of viewers of all cameras together."""
@@ -438,12 +439,12 @@ class LiveCameras:
 
         Raises:
             BusyError: There are too many viewers.
-            PredictError: The server is stopping.
+            StoppingError: The server is stopping.
         """
         with ExitStack() as stack:
             with self._lock:
                 if camera.closed:
-                    raise PredictError("The server is stopping.")
+                    raise stopping_error()
                 if sum(one.viewers for one in self.cameras) >= self.max_viewers:
                     raise BusyError(
                         f"{self.max_viewers} viewers watch the cameras of this server already.",

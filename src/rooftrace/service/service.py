@@ -24,7 +24,7 @@ from rooftrace.io.nodata import NodataRule
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.predictor import Predictor, PredictProgress, load
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.batching import BatchFigures, BatchingEngine, stopping_error
@@ -222,7 +222,7 @@ class Service:
 
         Raises:
             BusyError: The queue is full.
-            PredictError: The service is closed.
+            StoppingError: The service is closed.
         """
         return self._enqueue(Predictor.predict, data, name, options, predictor)
 
@@ -233,7 +233,7 @@ class Service:
 
         Raises:
             BusyError: The queue is full.
-            PredictError: The service is closed.
+            StoppingError: The service is closed.
         """
         return self._enqueue(predict_keeping, data, name, options)
 
@@ -270,10 +270,12 @@ class Service:
             BusyError: The queue is full.
             TooLargeError, DeadlineError: The request exceeds the limits.
             DataError: The image cannot be decoded.
-            PredictError: The service is closed.
+            StoppingError: The service is closed.
         """
 
-        def on_image(_: Predictor, image: RasterSource, *, options: SceneOptions) -> T:
+        def on_image(
+            _: Predictor, image: RasterSource, *, options: SceneOptions, progress: PredictProgress
+        ) -> T:
             return work(image, options)
 
         return self._enqueue(on_image, data, name, options).answer.result()
@@ -319,11 +321,17 @@ class Service:
         request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds)
         filled = self.defaults.filled(options)
 
-        def make() -> T:
+        def check(*_: int) -> None:
+            # After the network, the outlines of a block may take seconds.
+            if self._closed:
+                raise stopping_error()
             request.check()
+
+        def make() -> T:
+            check()
             image = self._decoded(data, name)
             with self._cancellable(named or self.predictor, request) as predictor:
-                return predict(predictor, image, options=filled)
+                return predict(predictor, image, options=filled, progress=check)
 
         with self._lock:
             if self._closed:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -540,13 +541,19 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
     assert reported.images["town"].record["buildings"] == 3
     assert reported.message.startswith("run.json is damaged: o")
     assert reported.message.endswith("; and 2 more problems.")
+    (folder / "run.json").unlink()
+    os.mkfifo(folder / "run.json")
+    (folder / "round.tif").symlink_to("round.tif")
+    reported = read_results(folder)
+    assert "run.json cannot be read" in reported.message
+    assert list(reported.images) == ["town"]
     failed = {"failed": [{"input": "a.tif", "message": "a.tif is cut off."}]}
     for path in folder.iterdir():
         path.unlink()
     (folder / "run.json").write_text(json.dumps(failed))
     assert read_results(folder).message.endswith("One image failed: a.tif is cut off.")
     (folder / "run.json").write_bytes(b"{")
-    assert "run.json is damaged" in read_results(folder).message
+    assert "run.json cannot be read" in read_results(folder).message
 
 
 def test_images_that_are_called_alike(tmp_path: Path) -> None:

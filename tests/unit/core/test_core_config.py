@@ -317,3 +317,10 @@ def test_tables_nested_without_end_are_refused(
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"nested more than 64 levels deep \(a\.a\."):
         read_config(path, overrides)
+
+
+def test_lists_nested_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f"a = {'[' * 3000}{']' * 3000}")
+    with pytest.raises(ConfigError, match=r"a\.toml is nested more than 64 levels deep\."):
+        read_config(path)

@@ -23,6 +23,7 @@ EXIT_CODES = {
     "GsdMismatch": 4,
     "PredictError": 5,
     "DeadlineError": 5,
+    "StoppingError": 5,
     "ExportError": 5,
     "TrainError": 5,
     "BusyError": 5,

@@ -239,6 +239,14 @@ def test_attributes_of_an_earlier_measurement_are_kept(half_seen: Path) -> None:
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:
     report = run_zone_density([files / "truth.gpkg"], files / "wards.gpkg", tmp_path / "z")
     assert report.classes[None] == 0
+    # A zone between the buildings has none.
+    truth = gpd.read_file(files / "truth.gpkg").to_crs(32633)
+    free = truth.union_all().envelope.difference(truth.union_all().buffer(1))
+    spot = free.representative_point().buffer(0.5)
+    gpd.GeoDataFrame(geometry=[spot], crs=32633).to_file(tmp_path / "free.gpkg")
+    report = run_zone_density([files / "truth.gpkg"], tmp_path / "free.gpkg", tmp_path / "free_out")
+    zone = gpd.read_file(report.files[0]).loc[0]
+    assert (zone["buildings"], zone["built_up_share"], zone["observed_share"]) == (0, 0, 1)
     far = gpd.read_file(files / "wards.gpkg").translate(5, 5)
     gpd.GeoDataFrame(geometry=far, crs=4326).to_file(tmp_path / "far.gpkg")
     for given in ("truth.gpkg", "mask.tif"):

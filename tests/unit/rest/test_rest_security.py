@@ -74,6 +74,10 @@ def app_of(security: Security, large: Path | None = None) -> FastAPI:
     def broken() -> None:
         raise RuntimeError("the password is 1234")
 
+    @app.get("/v1/cancelled")
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
     install_problems(app)
     install_security(app, security)
     return app
@@ -148,6 +152,12 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_key_of_nothing_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match="empty"):
         Security(api_key=key)
+
+
+def test_a_request_that_a_stopping_server_cancels_gets_a_problem() -> None:
+    answer = TestClient(app_of(Security()), base_url="http://127.0.0.1").get("/v1/cancelled")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/not-ready"
 
 
 def test_a_body_that_announces_too_much_is_not_read() -> None:

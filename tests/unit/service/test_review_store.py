@@ -192,7 +192,7 @@ def test_a_file_that_another_program_holds_is_a_sentence(
     assert set(store.statuses()[1]) == {1, 2}
 
 
-@pytest.mark.parametrize("damage", ["text", "head", "empty", "another"])
+@pytest.mark.parametrize("damage", ["text", "head", "empty", "another", "not UTF-8"])
 def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
     damage: str, store: ReviewStore, tmp_path: Path
 ) -> None:
@@ -200,6 +200,11 @@ def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
     if damage == "another":
         other = sqlite3.connect(store.path)
         other.execute("DROP TABLE review_changes")
+        other.commit()
+        other.close()
+    elif damage == "not UTF-8":
+        other = sqlite3.connect(store.path)
+        other.execute("UPDATE review_source SET fingerprint = CAST(x'e8ff' AS TEXT)")
         other.commit()
         other.close()
     else:
@@ -212,6 +217,12 @@ def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
     with pytest.raises(ReviewFileError):
         store.touched()
     assert store.path.read_bytes() == before
+
+
+def test_a_pipe_is_not_waited_for(store: ReviewStore) -> None:
+    os.mkfifo(store.path)
+    with pytest.raises(ReviewFileError, match="no regular file"):
+        store.touched()
 
 
 def test_the_review_of_other_polygons_is_refused(store: ReviewStore) -> None:

@@ -21,6 +21,7 @@ from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import parse_json, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
+from rooftrace.io.files import is_listed_file, read_limited
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -138,7 +139,7 @@ def read_results(path: Path) -> ResultsFolder:
 
     try:
         entries = list(os.scandir(path))
-        names = sorted(entry.name for entry in entries if entry.is_file())
+        names = sorted(entry.name for entry in entries if is_listed_file(entry))
         begun = (path / WORK_FOLDER).is_dir()
     except FileNotFoundError:
         return without_images("missing", f"The folder {path.name} is not there (any more).")
@@ -199,13 +200,12 @@ def read_results(path: Path) -> ResultsFolder:
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a JSON file and a sentence about what is wrong with it."""
     try:
-        if file.stat().st_size > _MOST_RECORD_BYTES:
-            return {}, f"{file.name} is too large to be read: the images cannot be found."
-        record = parse_json(file.read_bytes())
+        record = parse_json(read_limited(file, _MOST_RECORD_BYTES))
     except FileNotFoundError:
         return {}, ""
-    except (OSError, ValueError):
-        return {}, f"{file.name} is damaged: the images cannot be found."
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
+        return {}, f"{file.name} cannot be read, so the images are not found: {reason}."
     if not isinstance(record, dict):
         return {}, f"{file.name} holds no record of a run."
     return record, ""
@@ -412,7 +412,7 @@ class FolderCatalogue:
                 inside = [
                     Path(entry.path)
                     for entry in entries
-                    if name in (None, entry.name) and entry.is_dir()
+                    if name in (None, entry.name) and Path(entry.path).is_dir()
                 ]
         except OSError:
             return []

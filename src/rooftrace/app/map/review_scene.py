@@ -21,6 +21,7 @@ from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.core.text import parse_json
+from rooftrace.io.files import read_limited
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -449,6 +450,10 @@ class ReviewScene:
         return abs(float(area))
 
 
+_MOST_BYTES = 2**29
+"""Maximum size of a file of a comparison."""
+
+
 def comparison_of(polygons: Path) -> tuple[Path, int] | None:
     """Return the record of the last `rooftrace compare` of a file, and its time of change.
 
@@ -458,7 +463,7 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
     found = []
     for record in polygons.parent.glob("*/compare.json"):
         try:
-            if Path(parse_json(record.read_bytes())["new"]).name == polygons.name:
+            if Path(parse_json(read_limited(record, _MOST_BYTES))["new"]).name == polygons.name:
                 found.append((record.stat().st_mtime_ns, record))
         except (OSError, ValueError, KeyError, TypeError):
             # The file of another tool.
@@ -472,8 +477,8 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
 def _doubted(record: Path) -> dict[int, str]:
     """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
     try:
-        features = parse_json((record.parent / "review.geojson").read_bytes())["features"]
-        found = [one["properties"] for one in features]
+        listed = parse_json(read_limited(record.parent / "review.geojson", _MOST_BYTES))
+        found = [one["properties"] for one in listed["features"]]
         return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
     except (OSError, ValueError, KeyError, TypeError):
         # It was removed, or the ids of the buildings are no numbers.

@@ -295,6 +295,7 @@ def run_zone_density(
             )
         assert plane is not None
         outlined = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+        around = shapely.box(*shapely.total_bounds(outlined))
         outlined = outlined[shapely.area(outlined) >= min_area_m2]
     assert plane is not None
     built, observed, counted = None, None, None
@@ -310,7 +311,8 @@ def run_zone_density(
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, layer, *place)
     figures = density_of_zones(outlines, outlined, observed, built, counted)
-    if not (figures.built_m2 if observed is None else figures.observed_m2).any():
+    met = shapely.intersects(outlines, around) if observed is None else figures.observed_m2 > 0
+    if not met.any():
         raise _no_overlap(zones, layer, *place)
     columns = density_columns(figures, threshold, layer.values)
     write_polygons(files[0], layer.geometry, columns, layer.crs)

@@ -29,7 +29,8 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.io.files import export_error
+from rooftrace.core.text import reason_of
+from rooftrace.io.files import export_error, is_file
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_layer
@@ -535,18 +536,25 @@ def read_review(path: Path) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a review; what is not committed is rolled back, and errors become sentences."""
+    if not is_file(path):
+        # SQLite would wait for a pipe.
+        raise ReviewFileError(
+            f"{path.name} is no regular file, so it holds no review.",
+            remedy="Remove it, or restore the review.",
+        )
     try:
         address = f"{path.absolute().as_uri()}?mode=rw"
         with closing(
             sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
         ) as file:
             yield file
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _explained(path.name, error) from error
 
 
-def _explained(name: str, error: sqlite3.Error) -> RooftraceError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+def _explained(name: str, error: Exception) -> RooftraceError:
+    # Errors without a code are our own, and those of Python about texts that are no UTF-8.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ReviewLockedError(
             f"{name} is held by another program, such as QGIS, so nothing was saved.",
@@ -554,7 +562,7 @@ def _explained(name: str, error: sqlite3.Error) -> RooftraceError:
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
         return ReviewFileError(
-            f"{name} is damaged or is no review: {' '.join(str(error).split())}.",
+            f"{name} is damaged or is no review: {reason_of(error).rstrip('.')}.",
             remedy="Restore a copy of it, or rename it to begin a new review.",
         )
     return export_error(Path(name), error)
