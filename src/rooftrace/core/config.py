@@ -389,7 +389,8 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "json_invalid":
-        return f"it is not JSON: {problem['ctx']['error']}"
+        reason = str(problem["ctx"]["error"]).replace("recursion limit exceeded", "nested too deep")
+        return f"it is not JSON: {reason}"
     try:
         received = json.dumps(problem.get("input"), default=str)[:80]
     except (ValueError, RecursionError):

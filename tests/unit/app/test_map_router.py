@@ -556,6 +556,21 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
     assert "run.json cannot be read" in read_results(folder).message
 
 
+def test_a_folder_is_read_again_when_it_has_changed(folder: Path) -> None:
+    def settle(seconds: int) -> None:
+        for path in (folder / "run.json", folder):
+            os.utime(path, (seconds, seconds))
+
+    settle(1_000)
+    before = read_results(folder)
+    assert read_results(folder) is before
+    (folder / "new_mask.tif").touch()
+    assert list(read_results(folder).images) == ["new", "town"]
+    settle(2_000)
+    (folder / "run.json").write_text(json.dumps({"created": "later"}))
+    assert read_results(folder).run == {"created": "later"}
+
+
 def test_images_that_are_called_alike(tmp_path: Path) -> None:
     for name in ("a_mask.tif", "a_density_mask.png", "a_density.tif", "a_polygons.geojson",
                  "b_preview.png", "c_density.tif", "readme.txt"):  # fmt: skip

@@ -133,6 +133,11 @@ def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> No
     assert not is_ensemble(folder / "models" / "a.rooftrace")
     with pytest.raises(BundleError, match="cannot be read: No such file"):
         read_ensemble(folder / "none.json")
+    for text, reason in (('{"a": nope}', "expected ident"), ('{"a":' * 100_000, "nested too deep")):
+        (folder / "text.json").write_text(text)
+        expected = f"not an ensemble file: it is not JSON: {reason} at line 1 column [0-9]+\\. Make"
+        with pytest.raises(BundleError, match=expected):
+            read_ensemble(folder / "text.json")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,9 @@ _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
 _MOST_RECORD_BYTES = 64 * 2**20
+_SETTLED_NS = 2 * 10**9
+"""Age of the last change from which a folder is remembered. File systems round times, so that a
+change that follows at once may leave the same time."""
 
 
 class _Part(BaseModel):
@@ -132,7 +136,31 @@ class ResultsFolder:
 
 
 def read_results(path: Path) -> ResultsFolder:
-    """Return what a folder holds. Problems are described in the result, not raised."""
+    """Return what a folder holds. Problems are described in the result, not raised.
+
+    A folder is read again when its entries or its records have changed. With 100,000 images that
+    takes seconds, and each tile of the map asks for it.
+    """
+    state = tuple(_state(one) for one in (path, path / "run.json", path / _COMPARE_RECORD))
+    changed_ns = max((mtime_ns for mtime_ns, _, _ in state), default=0)
+    is_settled = 0 < changed_ns < time.time_ns() - _SETTLED_NS
+    read = _read_as if is_settled else _read_as.__wrapped__
+    return read(path, state)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return the time of the last change of a file or folder, and two more marks; zeros if none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return 0, 0, 0
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+# A comparison asks for two folders by turns. Each may take hundreds of megabytes.
+@lru_cache(maxsize=2)
+def _read_as(path: Path, _state: tuple[tuple[int, int, int], ...]) -> ResultsFolder:
+    """Return what `read_results` returns for a folder in a state."""
 
     def without_images(state: State, message: str) -> ResultsFolder:
         return ResultsFolder(path, state, message, {}, {})
@@ -213,17 +241,6 @@ def _read_record(file: Path) -> tuple[dict[str, Any], str]:
 
 def _read_run(file: Path) -> tuple[Mapping[str, Any], str]:
     """Return what is sound in the record of a run and a sentence about what is not."""
-    try:
-        status = file.stat()
-    except OSError:
-        return _read_record(file)
-    return _read_run_as(file, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-# A comparison asks for two folders by turns. Each record may take hundreds of megabytes.
-@lru_cache(maxsize=2)
-def _read_run_as(file: Path, *_state: int) -> tuple[Mapping[str, Any], str]:
-    """Return what `_read_run` returns for a file in a state."""
     run, damaged = _read_record(file)
     try:
         _RunRecord.model_validate(run)
