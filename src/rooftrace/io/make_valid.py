@@ -56,9 +56,10 @@ def valid_by_structure(geometry: Polygons) -> Polygons:
 
     An interior ring never becomes a part of its own, even where it leaves its exterior.
     """
-    return np.asarray(
-        shapely.make_valid(geometry, method="structure", keep_collapsed=False), np.object_
-    )
+    # A damaged coordinate may be so large that its products overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    return np.asarray(valid, np.object_)
 
 
 def make_polygons_valid(polygons: Polygons) -> Polygons:

@@ -172,6 +172,17 @@ def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
             VectorFile(path).read()
 
 
+def test_a_coordinate_whose_products_overflow_gives_no_warning(tmp_path: Path) -> None:
+    """Warnings are errors in tests; numpy would print one beside the message."""
+    path = tmp_path / "a.geojson"
+    corners = [[0, 0], [1, 1], [0, 1e301], [1, 0], [0, 0]]
+    polygon = {"type": "Polygon", "coordinates": [corners]}
+    feature = {"type": "Feature", "properties": {}, "geometry": polygon}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    with pytest.raises(GeoreferenceError, match="not degrees"):
+        VectorFile(path).read()
+
+
 def test_a_file_that_was_moved_to_the_ground_is_not_in_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     write_polygons(path, array(box(0, 0, 50, 50)), {"id": np.array([1])}, None)
