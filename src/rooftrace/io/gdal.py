@@ -318,6 +318,9 @@ def is_raster(path: Path) -> bool:
     try:
         with reading_errors(path, "header"):
             check_regular(path)
+            if not path.stat().st_size:
+                # Also the kernel's files in /proc and /sys, of which some wait when they are read.
+                return False
             if has_image_signature(path):
                 return True
             with environment(), open_quietly(path.absolute()) as handle:

@@ -94,6 +94,7 @@ def test_content_counts_not_the_ending(tmp_path: Path, rgb: np.ndarray) -> None:
     text = tmp_path / "text.tif"
     text.write_text("not an image")
     assert not is_raster(text)
+    assert not is_raster(Path("/proc/kmsg"))
     # One that was cut off is an image still, and is not passed over as if it were none.
     path.write_bytes(path.read_bytes()[:100])
     assert is_raster(path)
