@@ -24,6 +24,7 @@ from rooftrace.audit.facts import (
     share,
 )
 from rooftrace.core.text import parse_json, plural
+from rooftrace.io.files import read_file
 from rooftrace.labels.hidden_background import (
     HIDDEN_DETAIL,
     HIDDEN_REMEDY,
@@ -354,10 +355,8 @@ def class_files(source: SceneSet) -> list[ClassFile]:
     found = []
     for path in sorted(path for place in places for path in place.glob("*.json")):
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                continue
-            colours = dict(_colours_in(parse_json(path.read_bytes())))
-        except (OSError, ValueError, RecursionError):
+            colours = dict(_colours_in(parse_json(read_file(path, _MOST_BYTES))))
+        except (OSError, ValueError):
             continue
         if len(colours) >= 2:
             found.append(ClassFile(path, tuple(colours.items())))

@@ -179,7 +179,7 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 2
     ]
     texts = [_explain(place, by_place[place], model) for place in places[:most]]
     if (others := len(places) - most) > 0:
-        texts.append(f"and {others:,} more problem{'s' * (others > 1)}")
+        texts.append(f"and {plural(others, 'more problem')}")
     return "; ".join(texts)
 
 

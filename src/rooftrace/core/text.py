@@ -87,14 +87,14 @@ def _text(error: BaseException) -> str:
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON document.
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
+    """Return the value of a JSON document; `hooks` are those of `json.loads`.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, **hooks)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

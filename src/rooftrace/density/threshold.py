@@ -13,7 +13,7 @@ from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.text import json_kind, parse_json, reason_of
 from rooftrace.core.types import BoolArray, Floats
-from rooftrace.io.files import write_json
+from rooftrace.io.files import read_file, write_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -90,7 +90,7 @@ def read_threshold(path: Path) -> DensityThreshold:
         ConfigError: The file cannot be read or has other contents.
     """
     try:
-        raw = parse_json(path.read_bytes())
+        raw = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The threshold {path} cannot be read: {reason_of(error)}.",

@@ -35,7 +35,7 @@ from rooftrace.flows.replay import (
 from rooftrace.flows.split import run_split
 from rooftrace.flows.threshold import run_threshold
 from rooftrace.flows.train import TrainReport, locked_run, train_config
-from rooftrace.io.files import write_json
+from rooftrace.io.files import read_file, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
@@ -610,7 +610,7 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
 
     path = run / "config.json"
     try:
-        raw = parse_json(path.read_bytes())
+        raw = parse_json(read_file(path))
         raw.pop("base", None)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(

@@ -25,7 +25,7 @@ from rooftrace.flows.label_next import choose_next
 from rooftrace.flows.labelled_predictions import labels_for
 from rooftrace.flows.split import run_split
 from rooftrace.flows.train import locked_run
-from rooftrace.io.files import write_atomically, write_json
+from rooftrace.io.files import read_file, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_labelled
@@ -313,7 +313,7 @@ def _read(path: Path) -> dict[str, Any]:
         DataError: It is damaged.
     """
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(read_file(path))
         if not isinstance(found, dict):
             raise ValueError(f"it holds {json_kind(found)}")
     except (OSError, ValueError) as error:

@@ -36,7 +36,7 @@ from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
-from rooftrace.io.files import write_json
+from rooftrace.io.files import read_file, write_json
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import FOLDER
@@ -105,7 +105,7 @@ class ReplaySet:
         """
         path = self.folder / "source.json"
         try:
-            same = parse_json(path.read_bytes()) == self.record
+            same = parse_json(read_file(path)) == self.record
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The replay images of the run cannot be resumed: {path} cannot be read "

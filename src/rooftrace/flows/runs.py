@@ -25,8 +25,8 @@ from pydantic import ValidationError
 from rooftrace.core.config import did_you_mean, flatten
 from rooftrace.core.early_stopping import StopConfig, sign_of, stops_early
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, reason_of
-from rooftrace.io.files import write_atomically
+from rooftrace.core.text import list_first, parse_json, reason_of
+from rooftrace.io.files import read_file, write_atomically
 from rooftrace.io.html import (
     Axis,
     Series,
@@ -193,9 +193,8 @@ def _read(path: Path, top: Path) -> RunRecord | None:
 
 def _read_config(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        config = json.loads(text, parse_float=_parse_number, parse_constant=str)
-    except (OSError, ValueError, RecursionError) as error:
+        config = parse_json(read_file(path), parse_float=_parse_number, parse_constant=str)
+    except (OSError, ValueError) as error:
         problems.append(printable(f"{_CONFIG} cannot be read: {reason_of(error)}."))
         return {}
     if not isinstance(config, dict):
@@ -221,7 +220,7 @@ def _flatten_config(config: dict[str, Any], problems: list[str]) -> dict[str, An
 def _read_rows(path: Path, problems: list[str]) -> list[Figures]:
     """Return the complete rows; a truncated row would give numbers that were never measured."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_file(path).decode(errors="replace")
         lines = list(csv.reader(text.splitlines(keepends=True)))
     except (OSError, csv.Error) as error:
         problems.append(printable(f"{_METRICS} cannot be read: {reason_of(error)}."))

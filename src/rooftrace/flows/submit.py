@@ -20,7 +20,7 @@ from rooftrace.core.errors import ConfigError, DataError, LayoutError, Rooftrace
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import escape_surrogates, list_and_count, list_first, merge_notes, plural
 from rooftrace.core.types import Progress
-from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.files import check_outputs, export_error, read_head
 from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -116,8 +116,7 @@ class PartialTable:
         self.path.unlink(missing_ok=True)
 
     def _begins_with(self, head: bytes) -> bool:
-        with self.path.open("rb") as file:
-            return file.readline() == head
+        return read_head(self.path, len(head)) == head
 
     def _find_lines(self) -> None:
         """Find the lines of an earlier run, and remove an incomplete line at the end."""

@@ -21,7 +21,7 @@ from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WrappedSource
-from rooftrace.io.make_valid import valid_by_structure
+from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
 from rooftrace.io.reproject import CRS84, degrees_text, reprojected, split_at_180, transform_points
 from rooftrace.io.vector_read import VectorFile, assign_crs
@@ -130,7 +130,7 @@ def _split(
     lonlat = transform_points(inside, crs, CRS84)
     points = shapely.points((lonlat[:, 0] + 180) % 360 - 180, lonlat[:, 1])
     divided = split_at_180(degrees)
-    fits = shapely.intersects(shapely.make_valid(divided), points)
+    fits = shapely.intersects(made_valid(divided), points)
     return np.asarray(np.where(fits, divided, degrees), np.object_)
 
 

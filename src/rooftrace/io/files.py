@@ -51,17 +51,15 @@ def is_listed_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def read_limited(path: Path, most_bytes: int) -> bytes:
+def read_file(path: Path, most_bytes: int | None = None) -> bytes:
     """Return the content of a file.
 
     Raises:
         OSError: It cannot be read, or is a pipe or a device, which could last for ever.
         ValueError: It has more than `most_bytes`.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")
-    if status.st_size > most_bytes:
+    size = _size_of(path)
+    if most_bytes is not None and size > most_bytes:
         raise ValueError(f"it has more than {most_bytes:,} bytes")
     return path.read_bytes()
 
@@ -72,11 +70,21 @@ def read_head(path: str | Path, count: int) -> bytes:
     Some editors begin each text with this mark.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a pipe or a device, which could last for ever.
     """
-    # Unbuffered: a buffer reads more of the file than is asked for.
+    _size_of(path)
+    # A path's `open` takes longer, and many files are looked at. Unbuffered: a buffer reads more
+    # of the file than is asked for.
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
+
+
+def _size_of(path: str | Path) -> int:
+    """Return the bytes of a file; raise OSError for what is no regular file."""
+    status = os.stat(path)  # noqa: PTH116 - faster than a path's
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    return status.st_size
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
@@ -101,7 +109,10 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 f"The result {path} would replace the input {replaced}.",
                 remedy="Give another name or folder with -o.",
             )
-        others = [] if found is None or path.suffix.lower() != ".gpkg" else _other_layers(path)
+        # SQLite would wait for a pipe.
+        is_package = found is not None and stat.S_ISREG(found.st_mode)
+        is_package &= path.suffix.lower() == ".gpkg"
+        others = _other_layers(path) if is_package else []
         if others:
             layers = plural(len(others), "layer")
             raise ConfigError(

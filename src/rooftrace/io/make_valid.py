@@ -30,11 +30,20 @@ _METHODS: tuple[dict[str, Any], ...] = (
 may lose the polygon and the second its holes: the result with the most similar area is used."""
 
 
+def made_valid(geometry: Any, **method: Any) -> Any:
+    """Return what `shapely.make_valid` does, without numpy's warnings.
+
+    A damaged coordinate may be so large that its products overflow.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return shapely.make_valid(geometry, **method)
+
+
 def valid_geometry(geometry: Polygons) -> Polygons:
     """Return (n,) geometries as GDAL draws them, made valid; their type may change."""
     valid = geometry.copy()
     invalid = ~shapely.is_valid(valid)
-    valid[invalid] = shapely.make_valid(valid[invalid])
+    valid[invalid] = made_valid(valid[invalid])
     return valid
 
 
@@ -56,10 +65,7 @@ def valid_by_structure(geometry: Polygons) -> Polygons:
 
     An interior ring never becomes a part of its own, even where it leaves its exterior.
     """
-    # A damaged coordinate may be so large that its products overflow.
-    with np.errstate(over="ignore", invalid="ignore"):
-        valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
-    return np.asarray(valid, np.object_)
+    return np.asarray(made_valid(geometry, **_METHODS[0]), np.object_)
 
 
 def make_polygons_valid(polygons: Polygons) -> Polygons:
@@ -168,7 +174,7 @@ def _repair(polygons: Polygons, invalid: NDArray[np.intp]) -> None:
     area = np.asarray(shapely.area(given))
     best = area.copy()
     for method in _METHODS:
-        largest, owner = largest_parts(shapely.make_valid(given, **method))
+        largest, owner = largest_parts(made_valid(given, **method))
         difference = np.abs(shapely.area(largest) - area[owner])
         # An invalid result is better than none: the next round repairs it further.
         difference += np.where(shapely.is_valid(largest), 0, area[owner] / 2)

@@ -16,6 +16,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import ResultProvenance, finite_array
+from rooftrace.io.make_valid import made_valid
 from rooftrace.io.reproject import degrees_box, split_at_180
 
 Json = dict[str, Any]
@@ -111,7 +112,7 @@ def _footprint(item: Json) -> shapely.Geometry | None:
                 # A footprint may also be wider than half the Earth: the bbox decides.
                 if bounds is not None and bounds[2] > 180:
                     shape = split_at_180(np.array([shape], np.object_))[0]
-                return shape if shapely.is_valid(shape) else shapely.make_valid(shape)
+                return shape if shapely.is_valid(shape) else made_valid(shape)
     return None if bounds is None else degrees_box(bounds)
 
 

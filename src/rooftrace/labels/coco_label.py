@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, Mask, Window, finite_array
+from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import mask_of
 from rooftrace.labels.rle.codec import Bounds, draw_runs
 from rooftrace.labels.shapes import clip_outlines
@@ -182,7 +183,7 @@ def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
 def _outline(one: CocoAnnotation, shape: tuple[int, int]) -> shapely.Geometry:
     polygons = [_checked_polygon(polygon, one.where, shape) for polygon in one.segmentation]
     parts = [shapely.Polygon(np.reshape(polygon, (-1, 2))) for polygon in polygons]
-    return shapely.union_all([shapely.make_valid(part) for part in parts])
+    return shapely.union_all([made_valid(part) for part in parts])
 
 
 def _checked_polygon(polygon: object, where: str, shape: tuple[int, int]) -> list[float]:

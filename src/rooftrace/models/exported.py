@@ -37,6 +37,7 @@ from pydantic import Field, ValidationError
 from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import BundleError
 from rooftrace.core.text import plural, reason_of
+from rooftrace.io.files import read_head
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     GRAPH_NAME,
@@ -163,8 +164,7 @@ def read_model(path: Path) -> ModelBundle:
     if str(path) in BUNDLED_MODELS:
         return bundled_model(str(path))
     try:
-        with path.open("rb") as stream:
-            head = stream.read(64)
+        head = read_head(path, 64)
     except (OSError, ValueError):
         # It raises an error that gives the reason.
         return read_bundle(path)
@@ -172,7 +172,7 @@ def read_model(path: Path) -> ModelBundle:
         return _bundle_of(path, "tensorrt", *_cut_plan(_read(path), path))
     if path.suffix.lower() == ".onnx" or head[:1] == b"\x08":
         return _bundle_of(path, "onnx", *_cut_onnx(_read(path), path))
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    if head.lstrip().startswith(b"<"):
         return _bundle_of(path, "openvino", *_cut_xml(_read(path), path))
     return read_bundle(path)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import read_file, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.spec import Calibration, MeasuredMetrics
 from rooftrace.predict.ensemble import Combine
@@ -145,19 +145,13 @@ def read_ensemble(path: Path) -> EnsembleFile:
         BundleError: The file does not exist, is too large, or is not an ensemble file.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
+        text = read_file(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise BundleError(
             f"The ensemble file {path} cannot be read: {reason}.",
             remedy="Give the path of a file that rooftrace ensemble has written.",
         ) from error
-    if len(text) > _MAX_BYTES:
-        raise BundleError(
-            f"{path} has more than {_MAX_BYTES:,} bytes, the maximum size of an ensemble file.",
-            remedy="Give the path of a file that rooftrace ensemble has written.",
-        )
     try:
         return EnsembleFile.model_validate_json(text)
     except ValidationError as error:

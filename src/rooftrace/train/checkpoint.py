@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, parse_json, plural, reason_of
-from rooftrace.io.files import export_error, replacing
+from rooftrace.io.files import export_error, read_file, replacing
 
 _STATE = "$state"
 """Name of the tensor with the bytes of the JSON text."""
@@ -72,7 +72,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
             The message names the first few of each kind and gives their number.
     """
     try:
-        found = load_file(path)
+        found = load(read_file(path))
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f"The weights {path} cannot be read: {reason_of(error)}.",
@@ -97,7 +97,7 @@ def check_state_dict(
     """
     wrong = {
         "missing": [name for name in expected if name not in found],
-        "surplus": [name for name in found if name not in expected],
+        "surplus": sorted(name for name in found if name not in expected),
         "of another shape": [
             f"{name} {tuple(found[name].shape)} for {tuple(weight.shape)}"
             for name, weight in expected.items()
@@ -542,7 +542,7 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         )
     checkpoint = read_checkpoint(last)
     try:
-        recorded = parse_json(path.read_bytes())
+        recorded = parse_json(read_file(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The record of the run, {path}, cannot be read: {reason_of(error)}.",

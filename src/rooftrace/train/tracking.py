@@ -26,7 +26,7 @@ from rooftrace.core.config import flatten
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.text import parse_json, print_plain, reason_of
 from rooftrace.core.types import Sample
-from rooftrace.io.files import write_atomically, write_json
+from rooftrace.io.files import read_file, write_atomically, write_json
 from rooftrace.io.legend import Legend
 from rooftrace.samples.dataset import EvalTiles
 from rooftrace.train.callbacks import CheckpointSaver, MetricsRecorder
@@ -344,7 +344,7 @@ class MlflowCallback(Callback):
     def _known_id(self) -> str:
         """Return the id of the MLflow run to continue; empty if there is none."""
         try:
-            record = parse_json(self._record.read_bytes())
+            record = parse_json(read_file(self._record))
             return str(record["run_id"])
         except FileNotFoundError:
             return ""

@@ -18,8 +18,9 @@ def test_density() -> None:
     command += ["--polygons", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
-    assert set(answer["ratios"]) == {"ours/plain utm", "ours/plain web_mercator"}
-    for place in ("utm", "web_mercator"):
+    places = ("utm", "web_mercator", "large")
+    assert set(answer["ratios"]) == {f"ours/plain {place}" for place in places}
+    for place in places[:2]:
         shares = [answer["rows"][f"{way}_{place}"]["built_up_share"] for way in ("ours", "plain")]
         # The loop takes the pixels of Web Mercator for equally large.
         assert abs(shares[0] - shares[1]) < 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,13 @@ from PIL import Image
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict
-from rooftrace.flows.predict.run_folder import MANIFEST, RunFolder, work_of
+from rooftrace.flows.predict.run_folder import (
+    MANIFEST,
+    RunFolder,
+    begun_with,
+    is_shared,
+    work_of,
+)
 from rooftrace.predict.model_set import read_models
 
 WITH = {"with": {"instruction_set": "AVX2"}}
@@ -92,6 +99,22 @@ def test_an_image_whose_line_is_not_written_failed(
     listed = [[Path(one["input"]).name for one in record[key]] for key in ("outputs", "figures")]
     assert listed == [["a.png", "c.png"]] * 2
     assert [Path(one["input"]).name for one in record["failed"]] == ["b.png"]
+
+
+def test_a_pipe_is_not_waited_for(scenes: list[SceneInput], tmp_path: Path) -> None:
+    result = tmp_path / "a_mask.tif"
+    with RunFolder(tmp_path, WITH) as folder:
+        folder.add(scenes[0], [str(result)], record_of(scenes[0]), scenes[0].stamp)
+        run_id = folder.run_id
+        os.mkfifo(result)
+        assert folder.finished(scenes[0]) is None
+    for name in ("run", MANIFEST):
+        (work_of(tmp_path) / name).unlink(missing_ok=True)
+        os.mkfifo(work_of(tmp_path) / name)
+    assert not is_shared(tmp_path, run_id)
+    assert begun_with(tmp_path) is None
+    with pytest.raises(ExportError, match="could not be written"), RunFolder(tmp_path, WITH):
+        pass
 
 
 @pytest.mark.parametrize(

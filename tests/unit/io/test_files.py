@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.io.files import check_outputs, replacing, write_atomically
+from rooftrace.io.files import check_outputs, read_file, read_head, replacing, write_atomically
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
@@ -61,6 +61,17 @@ def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 layers of other data: parcels, roads") as refused:
         check_outputs([own, project], [])
     assert "ogr2ogr -update project.gpkg" in refused.value.remedy
+
+
+def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "town.gpkg"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(OSError, match="no regular file"):
+            read_file(path)
+        with pytest.raises(OSError, match="no regular file"):
+            read_head(path, 10)
+    check_outputs([pipe], [])
 
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:

@@ -303,11 +303,17 @@ def times_open(path: Path) -> int:
     return sum(link.resolve() == path.resolve() for link in opened)
 
 
+def limit_open_files(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(raster_module, "_MAX_OPEN", most)
+    # Other tests may have left files open.
+    monkeypatch.setattr(raster_module, "_OPEN_FILES", raster_module._OpenFiles())
+
+
 @needs_descriptors
 def test_headers_of_many_files_leave_few_open(
     tmp_path: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raster_module, "_MAX_OPEN", 3)
+    limit_open_files(monkeypatch, 3)
     for name, data, most_open in (("small.tif", rgb, 0), ("large.tif", LARGE, 3)):
         path = write_tiff(tmp_path / name, data)
         kept = [open_raster(path) for _ in range(20)]
@@ -326,7 +332,7 @@ def test_headers_of_many_files_leave_few_open(
 def test_headers_do_not_close_the_scene_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raster_module, "_MAX_OPEN", 3)
+    limit_open_files(monkeypatch, 3)
     path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
     scene = open_raster(path)
     scene.read(Window(0, 0, 10, 10))
@@ -345,7 +351,7 @@ def test_headers_do_not_close_the_scene_that_is_read(
 def test_a_file_that_is_read_at_the_moment_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raster_module, "_MAX_OPEN", 1)
+    limit_open_files(monkeypatch, 1)
     path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
     scene, others = open_raster(path), [open_raster(other) for _ in range(3)]
     scene.read(Window(0, 0, 10, 10))

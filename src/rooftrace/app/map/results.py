@@ -22,7 +22,7 @@ from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import parse_json, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
-from rooftrace.io.files import is_listed_file, read_limited
+from rooftrace.io.files import is_listed_file, read_file
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -142,10 +142,9 @@ def read_results(path: Path) -> ResultsFolder:
     takes seconds, and each tile of the map asks for it.
     """
     state = tuple(_state(one) for one in (path, path / "run.json", path / _COMPARE_RECORD))
-    changed_ns = max((mtime_ns for mtime_ns, _, _ in state), default=0)
+    changed_ns = max(mtime_ns for mtime_ns, _, _ in state)
     is_settled = 0 < changed_ns < time.time_ns() - _SETTLED_NS
-    read = _read_as if is_settled else _read_as.__wrapped__
-    return read(path, state)
+    return _read_settled(path, state) if is_settled else _read(path)
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -159,9 +158,12 @@ def _state(path: Path) -> tuple[int, int, int]:
 
 # A comparison asks for two folders by turns. Each may take hundreds of megabytes.
 @lru_cache(maxsize=2)
-def _read_as(path: Path, _state: tuple[tuple[int, int, int], ...]) -> ResultsFolder:
-    """Return what `read_results` returns for a folder in a state."""
+def _read_settled(path: Path, _state: tuple[tuple[int, int, int], ...]) -> ResultsFolder:
+    """Return what a folder holds, as it was read first in this state."""
+    return _read(path)
 
+
+def _read(path: Path) -> ResultsFolder:
     def without_images(state: State, message: str) -> ResultsFolder:
         return ResultsFolder(path, state, message, {}, {})
 
@@ -228,7 +230,7 @@ def _read_as(path: Path, _state: tuple[tuple[int, int, int], ...]) -> ResultsFol
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a JSON file and a sentence about what is wrong with it."""
     try:
-        record = parse_json(read_limited(file, _MOST_RECORD_BYTES))
+        record = parse_json(read_file(file, _MOST_RECORD_BYTES))
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError) as error:

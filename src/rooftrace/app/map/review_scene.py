@@ -21,7 +21,7 @@ from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.core.text import parse_json
-from rooftrace.io.files import read_limited
+from rooftrace.io.files import read_file
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -463,7 +463,7 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
     found = []
     for record in polygons.parent.glob("*/compare.json"):
         try:
-            if Path(parse_json(read_limited(record, _MOST_BYTES))["new"]).name == polygons.name:
+            if Path(parse_json(read_file(record, _MOST_BYTES))["new"]).name == polygons.name:
                 found.append((record.stat().st_mtime_ns, record))
         except (OSError, ValueError, KeyError, TypeError):
             # The file of another tool.
@@ -477,7 +477,7 @@ def comparison_of(polygons: Path) -> tuple[Path, int] | None:
 def _doubted(record: Path) -> dict[int, str]:
     """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
     try:
-        listed = parse_json(read_limited(record.parent / "review.geojson", _MOST_BYTES))
+        listed = parse_json(read_file(record.parent / "review.geojson", _MOST_BYTES))
         found = [one["properties"] for one in listed["features"]]
         return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
     except (OSError, ValueError, KeyError, TypeError):

@@ -35,7 +35,7 @@ from rooftrace.flows.catalogue.scenes import (
 )
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
-from rooftrace.io.files import write_json
+from rooftrace.io.files import read_file, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
 from rooftrace.io.json_documents import linked_address
@@ -325,11 +325,8 @@ def is_searched(source: str) -> bool:
         return False
     if is_object_url(source):
         return Path(path).name in ("catalog.json", "collection.json")
-    file = Path(path)
-    if not file.is_file() or file.stat().st_size > _MAX_PEEKED_BYTES:
-        return False
     try:
-        document = parse_json(file.read_bytes())
+        document = parse_json(read_file(Path(path), _MAX_PEEKED_BYTES))
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
@@ -427,7 +424,7 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        document = parse_json(path.read_bytes())
+        document = parse_json(read_file(path))
         record: dict[str, Any] = {**document["rooftrace"], "features": document["features"]}
         if not {"search", "kind", "collections", "is_cut", "has_keys", "searched"} <= record.keys():
             raise KeyError("rooftrace")

@@ -26,6 +26,7 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import parse_json
 from rooftrace.core.types import Progress
+from rooftrace.io.files import read_file
 from rooftrace.labels.config import DataConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
@@ -128,8 +129,8 @@ def _recorded_base(bundle: ModelBundle) -> Path | None:
     if bundle.source in BUNDLED_MODELS:
         return None
     try:
-        text = Path(bundle.source).with_name("config.json").read_text(encoding="utf-8")
-        return Path(parse_json(text)["base"])
+        record = parse_json(read_file(Path(bundle.source).with_name("config.json")))
+        return Path(record["base"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

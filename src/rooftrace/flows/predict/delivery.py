@@ -19,7 +19,7 @@ from rooftrace.core.machine import user_cache
 from rooftrace.core.text import parse_json
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import OnDone
-from rooftrace.io.files import export_error, write_json
+from rooftrace.io.files import export_error, read_file, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
 from rooftrace.predict.plan import RESULT_FILES
 
@@ -136,7 +136,7 @@ class Delivery:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             notes = self.folder / _SENT
-            for line in notes.read_text().splitlines() if notes.exists() else ():
+            for line in read_file(notes).decode().splitlines() if notes.exists() else ():
                 self._sent |= parse_json(line) if line.endswith("}") else {}
         except (OSError, ValueError) as error:
             raise export_error(self.folder, error) from error

@@ -19,7 +19,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import parse_json
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
-from rooftrace.io.files import export_error, locked
+from rooftrace.io.files import export_error, is_file, locked, read_file
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
@@ -71,7 +71,7 @@ def is_shared(out: Path, run_id: str) -> bool:
         run_id: Id of the run; this machine may have a different folder of the same name.
     """
     try:
-        return (work_of(out) / _RUN_ID).read_text() == run_id
+        return read_file(work_of(out) / _RUN_ID) == run_id.encode()
     except OSError:
         return False
 
@@ -158,7 +158,7 @@ class RunFolder:
         if scene.name not in self._known:
             return None
         known = self._line(scene.name)
-        if known["stamp"] != scene.stamp or not all(Path(file).exists() for file in known["files"]):
+        if known["stamp"] != scene.stamp or not all(map(is_file, known["files"])):
             return None
         record: dict[str, Any] = known["record"]
         return record
@@ -347,6 +347,9 @@ def begun_with(out: Path) -> Mapping[str, Any] | None:
 
 def _head(path: Path) -> dict[str, Any] | None:
     """Return the first line of a manifest; None if there is none, or of an earlier version."""
+    # A pipe would make it wait.
+    if not is_file(path):
+        return None
     try:
         with path.open("rb") as stream:
             head = _unsealed(stream.readline())

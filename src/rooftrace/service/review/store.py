@@ -538,8 +538,9 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a review; what is not committed is rolled back, and errors become sentences."""
     if not is_file(path):
         # SQLite would wait for a pipe.
+        state = "is no regular file" if path.exists() else "is missing"
         raise ReviewFileError(
-            f"{path.name} is no regular file, so it holds no review.",
+            f"{path.name} {state}, so it holds no review.",
             remedy="Remove it, or restore the review.",
         )
     try:
