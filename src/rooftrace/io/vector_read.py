@@ -8,9 +8,8 @@ import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,13 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
 from rooftrace.core.names import check_vector_name
 from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.io.attributes import (
+    arrow_column,
+    declared_column,
+    object_array,
+    text_column,
+    typed_column,
+)
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
 from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
@@ -212,7 +218,7 @@ class VectorFile:
         layer = VectorLayer(
             geometry,
             {
-                name: _typed(column[kept]) if typed else _texts(column[kept])
+                name: typed_column(column[kept]) if typed else text_column(column[kept])
                 for name, column in values.items()
             },
             crs,
@@ -241,7 +247,7 @@ class VectorFile:
         """
         crs, geometry, values, _ = self._read_all(fields)
         geometry, kept, _ = _polygons(geometry, self.path)
-        return geometry, crs, {name: _texts(column[kept]) for name, column in values.items()}
+        return geometry, crs, {name: text_column(column[kept]) for name, column in values.items()}
 
     def _read_all(self, fields: Sequence[str]) -> _Read:
         with _explained(self.path):
@@ -320,7 +326,7 @@ class VectorFile:
             )  # fmt: skip
             # GDAL returns columns in the order of the file.
             values = {
-                str(name): _declared(column, str(kind))
+                str(name): declared_column(column, str(kind))
                 for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
             }
             # Large integers beside nulls have gone through floats, which round them.
@@ -349,7 +355,7 @@ class VectorFile:
 
         table = gpd.read_parquet(self.path, columns=[column])
         attributes = parquet.read_table(self.path, columns=list(fields))
-        values = {name: _from_arrow(attributes.column(name)) for name in fields}
+        values = {name: arrow_column(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
     def _parquet_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
@@ -367,11 +373,11 @@ class VectorFile:
             crs = gpd.read_parquet(nothing, columns=[column]).crs
             if not file.metadata.num_rows:
                 nothing_of = file.schema_arrow.empty_table()
-                values = {name: _from_arrow(nothing_of.column(name)) for name in fields}
+                values = {name: arrow_column(nothing_of.column(name)) for name in fields}
                 yield crs, np.zeros(0, np.object_), values, 0
             for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
                 wkb = batch.column(column).to_numpy(zero_copy_only=False)
-                values = {name: _from_arrow(batch.column(name)) for name in fields}
+                values = {name: arrow_column(batch.column(name)) for name in fields}
                 yield crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
 
     @cached_property
@@ -539,7 +545,7 @@ def _explained(path: Path) -> Iterator[None]:
 def _two_dimensional(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
     """Return (n,) geometries without heights and measures."""
     is_flat = (shapely.get_coordinate_dimension(geometry) <= 2).all()
-    return _array(geometry if is_flat else shapely.force_2d(geometry))
+    return object_array(geometry if is_flat else shapely.force_2d(geometry))
 
 
 def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
@@ -547,9 +553,9 @@ def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
 
     GDAL passes on a ring of a GeoJSON that is not closed, which GEOS does not take.
     """
-    geometry = _array(shapely.from_wkb(wkb, on_invalid="ignore"))
+    geometry = object_array(shapely.from_wkb(wkb, on_invalid="ignore"))
     missing = np.flatnonzero(shapely.is_missing(geometry))
-    geometry[missing] = _array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
+    geometry[missing] = object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
     return geometry, int((~shapely.is_missing(geometry[missing])).sum())
 
 
@@ -616,86 +622,3 @@ def _check_coordinates(layer: VectorLayer, path: Path) -> None:
             f"{path.name}. If they are pixels, give the image a georeference: gdal_translate "
             "-a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif",
         )
-
-
-def _texts(column: NDArray[Any]) -> NDArray[np.object_]:
-    """Return values as text: null becomes "", and 3.0 (a 3 beside nulls) becomes "3"."""
-    return _array([_text(value) for value in column.tolist()])
-
-
-def _typed(column: NDArray[Any]) -> NDArray[Any]:
-    """Return integers of 64 bits, floats, booleans and times, and other values as texts or None."""
-    if column.dtype.kind in "fbM":
-        return column
-    if column.dtype.kind in "iu":
-        return column.astype(np.int64)
-    return _array([None if _is_null(value) else _text(value) for value in column.tolist()])
-
-
-def _declared(column: NDArray[Any], kind: str) -> NDArray[Any]:
-    """Return the values of GDAL with the type of their field.
-
-    GDAL's reader returns integers and booleans as floats where some are null, and times as texts.
-
-    Args:
-        column: (n,) values as they were read.
-        kind: Type of the field, such as "int32", "bool", "datetime64[ms]" or "list(int32)".
-    """
-    if kind.startswith(("int", "uint", "bool")) and column.dtype.kind == "f":
-        missing = np.isnan(column)
-        return np.ma.masked_array(np.where(missing, 0, column).astype(kind), missing)
-    if kind.startswith("datetime64") and column.dtype.kind == "O":
-        with suppress(ValueError, OverflowError):
-            return np.array([_moment(text) for text in column.tolist()], kind)
-    return column
-
-
-def _moment(text: str | None) -> datetime | None:
-    """Return the time of an ISO 8601 text, without its offset: that of UTC where it states one."""
-    if text is None:
-        return None
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _from_arrow(column: Any) -> NDArray[Any]:
-    """Return the values of a column of pyarrow; see `VectorFile.read` for their types."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        # The numbers of a timestamp with a zone are those of UTC.
-        return np.asarray(column.cast(pa.timestamp("ms", kind.tz), safe=False)).astype("M8[ms]")
-    if pa.types.is_date(kind):
-        return np.asarray(column.cast(pa.date32())).astype("M8[D]")
-    if pa.types.is_floating(kind):
-        return np.asarray(column)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
-        missing = np.asarray(column.is_null())
-        filled = column.fill_null(pa.scalar(0).cast(kind))
-        values = np.asarray(filled).astype(kind.to_pandas_dtype())
-        return np.ma.masked_array(values, missing) if missing.any() else values
-    return np.asarray(column.to_pandas().to_numpy(dtype=object))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        # A list in a GeoJSON.
-        return str(value.tolist())
-    if _is_null(value):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or (not isinstance(value, np.ndarray) and bool(value != value))
-
-
-def _array(items: Any) -> NDArray[np.object_]:
-    made = np.empty(len(items), np.object_)
-    made[:] = items
-    return made

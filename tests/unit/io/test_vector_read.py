@@ -25,9 +25,10 @@ from shapely.geometry import (
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import GeoGrid
+from rooftrace.io.attributes import declared_column
 from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_read import VectorFile, _declared, is_vector_file
+from rooftrace.io.vector_read import VectorFile, is_vector_file
 from rooftrace.io.vector_write import write_polygons
 
 UTM = CRS.from_epsg(32633)
@@ -433,7 +434,7 @@ def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path
 
 def test_a_date_that_no_calendar_has_stays_a_text() -> None:
     strange = np.array(["2024-01-31T00:00:00", "0000-00-00", None], object)
-    assert _declared(strange, "datetime64[ms]").tolist() == strange.tolist()
+    assert declared_column(strange, "datetime64[ms]").tolist() == strange.tolist()
 
 
 @pytest.mark.parametrize(
