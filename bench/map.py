@@ -186,9 +186,9 @@ def browser_geojson(folder: str) -> dict[str, Any]:
 
 
 _PLAIN = """<!doctype html><link rel="stylesheet" href="/map/static/vendor/maplibre-gl.css">
-<div id="map" style="position:absolute;inset:0"></div><script type="module">
-import * as gl from "/map/static/vendor/maplibre-gl.mjs";
-const map = new gl.Map({container: "map", center: CENTRE, zoom: ZOOM, style: {version: 8, sources: {
+<script src="/map/static/vendor/maplibre-gl.js"></script>
+<div id="map" style="position:absolute;inset:0"></div><script>
+const map = new maplibregl.Map({container: "map", center: CENTRE, zoom: ZOOM, style: {version: 8, sources: {
   b: {type: "geojson", data: "/buildings.geojson"}}, layers: [
   {id: "fill", type: "fill", source: "b", paint: {"fill-color": "#21918c", "fill-opacity": 0.6}},
   {id: "outline", type: "line", source: "b", paint: {"line-color": "#21918c"}}]}});
@@ -224,7 +224,9 @@ def _browse(folder: str, address: str) -> dict[str, Any]:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         received = [0]
         page.on("requestfinished", lambda it: received.append(it.sizes()["responseBodySize"]))
-        page.set_default_timeout(300_000)
+        page.set_default_timeout(120_000)
+        page.on("requestfailed", lambda it: say(f"{it.url} was not loaded"))
+        page.on("pageerror", lambda error: say(f"{address}: {error}"))
         started = time.perf_counter()
         page.goto(base + address)
         _until_idle(page)
