@@ -188,7 +188,8 @@ def browser_geojson(folder: str) -> dict[str, Any]:
 _PLAIN = """<!doctype html><link rel="stylesheet" href="/map/static/vendor/maplibre-gl.css">
 <script src="/map/static/vendor/maplibre-gl.js"></script>
 <div id="map" style="position:absolute;inset:0"></div><script>
-const map = new maplibregl.Map({container: "map", center: CENTRE, zoom: ZOOM, style: {version: 8, sources: {
+const map = new maplibregl.Map({
+  container: "map", center: CENTRE, zoom: ZOOM, style: {version: 8, sources: {
   b: {type: "geojson", data: "/buildings.geojson"}}, layers: [
   {id: "fill", type: "fill", source: "b", paint: {"fill-color": "#21918c", "fill-opacity": 0.6}},
   {id: "outline", type: "line", source: "b", paint: {"line-color": "#21918c"}}]}});
