@@ -197,6 +197,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tiny: Path, tmp_path: Path) -> Non
         ("train", "pipe", "-o", "out"), ("video", "pipe", "-o", "out.mp4"),
         ("catalogue", "pipe", "-o", "out"), ("card", "pipe"), ("inspect", "pipe"),
         ("density", "pipe", "-o", "out"), ("import", "pipe", "-o", "out.rooftrace"),
+        ("convert", "data", "--to", "rle", "-o", "out.csv", "--split", "pipe:train"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -100,17 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _is_named_pipe(argument: str) -> bool:
-    """Return True for the path of a pipe, also as `--option=PATH`.
+    """Return True for the path of a pipe, also as `--option=PATH`, `KEY=PATH` or `SPLIT:PART`.
 
     Opening it waits, possibly forever, until another program writes to it. Pipes that a shell has
     opened, as for `<(command)`, have a writer.
     """
-    path = argument.partition("=")[2] if argument.startswith("--") else argument
-    try:
-        is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
-    return is_pipe and not path.startswith(("/dev/", "/proc/"))
+    value = argument.partition("=")[2] or argument
+    for path in (argument, value, value.rpartition(":")[0]):
+        with suppress(OSError, ValueError):
+            is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
+            if is_pipe and not path.startswith(("/dev/", "/proc/")):
+                return True
+    return False
 
 
 def _plain(error: BaseException) -> str | None:
