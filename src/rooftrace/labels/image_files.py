@@ -39,14 +39,12 @@ def has_images_under(root: Path) -> bool:
 
 
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
-    for path in root.rglob("*"):
-        if (
-            path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and matches_glob(path, glob)
-            and is_image_file(path)
-        ):
-            yield path
+    for where, folders, names in os.walk(root):
+        # A hidden folder, such as `.git` or `.venv`, may hold more files than all others.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(where, name) for name in names if not name.startswith(".")):
+            if path.is_file() and matches_glob(path, glob) and is_image_file(path):
+                yield path
 
 
 def matches_glob(path: Path, glob: Sequence[str]) -> bool:
