@@ -47,7 +47,8 @@ _STOPPED = 130
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it with exit code 130 at any moment."""
+    """Run the command line; Ctrl-C ends it with exit code 130 at any moment from here on."""
+    _open_closed_streams()
     try:
         require_address_space(_ADDRESS_SPACE, "the libraries of rooftrace")
     except OutOfMemoryError as error:
@@ -72,6 +73,22 @@ def main() -> None:
         run()
     else:
         interruption.run(run)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that the caller has closed, as by `>&-`.
+
+    Its number would go to the next file that is opened, into which native code would print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _fail(error: RooftraceError) -> NoReturn:
@@ -165,10 +182,11 @@ class _Interruption:
         # SIGINT in place of the exit code. Threads have ended, and temporary files are removed.
         if self.exit_code is None:
             return
-        # Python itself reports what cannot be written. A stream that the caller closed is None.
-        with suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()
+        # Nobody can be told what stderr cannot take; what stdout cannot, Python reports itself.
+        with suppress(OSError, ValueError):
             sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
             os._exit(self.exit_code)
 
     def _end_in_time(self) -> None:

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_options
-from rooftrace.cli.show import people, print_json, print_line, say
+from rooftrace.cli.show import OutputError, drop_output, people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
 from rooftrace.core.text import in_command_terms, is_utf8, reason_of
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not is_utf8(argument):
             unnamed = ConfigError(
                 f"{argument} is not UTF-8, and no program for images could open it.",
-                remedy="Rename the file or the folder, or convert all names with convmv.",
+                remedy="Rename the file or the folder, or convert all names with convmv."
+                if sys.getfilesystemencoding() == "utf-8"
+                else "Set a locale of UTF-8, such as LC_ALL=C.UTF-8, and unset PYTHONUTF8.",
             )
             _fail(unnamed, as_json=as_json)
     for argument in given:
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _STOPPED
     except BrokenPipeError:
         # The reader of a pipe went away; what is left to flush has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         sys.exit(1)
     except Exception as error:
         shown = _translated(error, command_name(given))
@@ -159,10 +161,15 @@ def _from_system(error: OSError) -> RooftraceError:
 
 
 def _fail(error: RooftraceError, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"error": error.to_json()})
-    else:
-        people.print("[bold red]error:[/] ", end="")
+    # The exit code stays where nothing can be written.
+    with suppress(BrokenPipeError):
+        if as_json and not isinstance(error, OutputError):
+            try:
+                print_json({"error": error.to_json()})
+                sys.exit(error.exit_code)
+            except OutputError:
+                pass
+        people.print("error: ", style="bold red", end="")
         say(error.message)
         if error.remedy:
             say(error.remedy)

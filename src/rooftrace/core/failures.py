@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rooftrace.core.errors import (
     BundleError,
+    ConfigError,
     DefectError,
     MissingExtraError,
     OutOfMemoryError,
@@ -39,6 +40,9 @@ _TEXTS = (
     "unable to allocate",  # NumPy
 )
 """Parts of messages, in lower case, that say that memory was not enough."""
+
+_LINKS = "Symlink loop from "
+"""Beginning of what Python 3.11 and 3.12 raise where they resolve a path."""
 
 _MIB = 2**20
 
@@ -169,6 +173,11 @@ def explained(error: Exception, doing: str) -> RooftraceError:
     if isinstance(error, RooftraceError):
         return error
     reason = reason_of(error, most=300) if str(error) else "no reason was given"
+    if isinstance(error, RuntimeError) and reason.startswith(_LINKS):
+        return ConfigError(
+            f"{reason.removeprefix(_LINKS)} is a link that leads to itself.",
+            remedy="Remove it, or give another path.",
+        )
     if isinstance(error, ImportError) and not (error.name or "").startswith("rooftrace"):
         return MissingExtraError(
             f"A library that {doing} needs cannot be loaded: {reason}.",

@@ -93,6 +93,11 @@ def layer_name(name: str) -> str:
     return fit if fit[:1].isalnum() or fit[:1] in ("_", " ") else f"_{fit}"
 
 
+def local_path(path: Path) -> Path:
+    """Return a path that readers do not take for an address, as they would `http:a.tif`."""
+    return path.absolute() if ":" in "".join(path.parts[:1]) else path
+
+
 def unusable_characters(path: Path) -> list[str]:
     """Return the characters of a path that no file of polygons can have, as they are shown."""
     text = path.absolute().as_posix()

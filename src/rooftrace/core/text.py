@@ -84,6 +84,8 @@ def _text(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error)
     # Lines of OpenVINO about its own source code.
     text = re.sub(r"^(Exception from|Check ').*\n", "", text, flags=re.MULTILINE)
+    # Calls of SQLite, and types of GEOS.
+    text = re.sub(r"^(sqlite3_\w+\(.*\) failed|\w+Exception): ", "", text)
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
 
 

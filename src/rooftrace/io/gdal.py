@@ -29,6 +29,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.failures import is_interrupted
+from rooftrace.core.names import local_path
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import is_utf8, reason_of
 from rooftrace.core.types import Window
@@ -46,7 +47,10 @@ MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
 
 _REMEDY = "Open it with another program to check that it is complete, or remove it."
-_WHO = "Check who may read it."
+_REMEDIES = {
+    "Permission denied": "Check who may read it.",
+    "Too many open files": "Raise the limit of open files: ulimit -n 1024",
+}
 
 # GDAL's thread pool does not survive a fork: a child that gives it work would wait for ever.
 _FORKED: list[bool] = []
@@ -183,6 +187,8 @@ def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
     """
     if isinstance(path, str | Path):
         check_utf8(path)
+    if isinstance(path, Path):
+        path = local_path(path)
     with QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         _drop_undecodable_logs()
@@ -260,7 +266,7 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
         reason = reason_of(cause)
         raise DataError(
             f"{name} cannot be read as an image ({where}): {reason}.",
-            remedy=_WHO if "Permission denied" in reason else _REMEDY,
+            remedy=next((remedy for part, remedy in _REMEDIES.items() if part in reason), _REMEDY),
         ) from error
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
-from rooftrace.core.names import check_vector_name
+from rooftrace.core.names import check_vector_name, local_path
 from rooftrace.core.text import parse_json, plural, reason_of
 from rooftrace.io.attributes import (
     arrow_column,
@@ -266,7 +266,7 @@ class VectorFile:
             return _OSM_LAYER
         if _is_table(self.path):
             return None
-        layers = [(str(name), kind) for name, kind in pyogrio.list_layers(self.path)]
+        layers = [(str(name), kind) for name, kind in pyogrio.list_layers(local_path(self.path))]
         able = [name for name, kind in layers if kind is not None and _may_hold_polygons(kind)]
         if len(able) > 1:
             # A layer without a declared geometry type counts if a polygon is found in it.
@@ -288,7 +288,7 @@ class VectorFile:
     def _has_polygons(self, layer: str) -> bool:
         import pyogrio
 
-        _, _, wkb, _ = pyogrio.raw.read(self.path, layer=layer, columns=[])
+        _, _, wkb, _ = pyogrio.raw.read(local_path(self.path), layer=layer, columns=[])
         kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
         return bool(np.isin(kinds, (_POLYGON, _MULTI, _COLLECTION)).any())
 
@@ -304,9 +304,8 @@ class VectorFile:
         """Yield chunks of a file in which a record is found by its number."""
         import pyogrio
 
-        count = int(
-            pyogrio.read_info(self.path, layer=self._layer, force_feature_count=True)["features"]
-        )
+        info = pyogrio.read_info(local_path(self.path), layer=self._layer, force_feature_count=True)
+        count = int(info["features"])
         # The file is walked from its beginning to each chunk, so that there are few chunks.
         rows = max(_CHUNK_ROWS, -(-count // _MOST_CHUNKS))
         for first in range(0, max(count, 1), rows):
@@ -353,8 +352,8 @@ class VectorFile:
         import geopandas as gpd
         from pyarrow import parquet
 
-        table = gpd.read_parquet(self.path, columns=[column])
-        attributes = parquet.read_table(self.path, columns=list(fields))
+        table = gpd.read_parquet(local_path(self.path), columns=[column])
+        attributes = parquet.read_table(local_path(self.path), columns=list(fields))
         values = {name: arrow_column(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
@@ -366,7 +365,7 @@ class VectorFile:
         if self._geometry_column["encoding"] != "WKB":
             yield self._read_parquet(fields)
             return
-        with parquet.ParquetFile(self.path) as file:
+        with parquet.ParquetFile(local_path(self.path)) as file:
             # A table without rows gives the coordinate system as geopandas reads it.
             nothing = io.BytesIO()
             parquet.write_table(file.schema_arrow.empty_table(), nothing)
@@ -431,7 +430,7 @@ def _driver(path: Path) -> Iterator[tuple[Path | str, dict[str, str]]]:
     # Ids of nodes that are not on the server yet are negative and in any order.
     options = {"OSM_USE_CUSTOM_INDEXING": "NO"} if path.suffix.lower() == ".osm" else {}
     with pyogrio_options(options):
-        yield path, {}
+        yield local_path(path), {}
 
 
 def _check_database(path: Path) -> None:
@@ -499,7 +498,7 @@ def _parquet_schema(path: Path) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError.of("parquet", "Reading GeoParquet", "pyarrow") from error
-    return parquet.read_schema(path)
+    return parquet.read_schema(local_path(path))
 
 
 def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
@@ -531,6 +530,8 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         # Readers raise what they do not document, such as UnboundLocalError for a damaged .prj.
         reason = reason_of(error)
+        if isinstance(error, (AttributeError, TypeError, KeyError, IndexError, NameError)):
+            reason = "its description of the data is damaged"
         if "database is locked" in reason:
             raise VectorLockedError(
                 f"{path} is held by another program, such as QGIS.",

@@ -178,7 +178,7 @@ def check_bundle_path(out: Path) -> None:
     if out.suffix.lower() != BUNDLE_SUFFIX:
         raise ConfigError(
             f"The output is {out}; expected a name that ends with {BUNDLE_SUFFIX}.",
-            remedy=f"Use -o {out.with_suffix(BUNDLE_SUFFIX).name}.",
+            remedy=f"Use -o {out.stem.strip('.') or 'model'}{BUNDLE_SUFFIX}.",
         )
 
 
@@ -309,7 +309,7 @@ _UNREADABLE = (
 
 def _unreadable(path: Path, error: Exception) -> BundleError:
     return BundleError(
-        f"{path} cannot be read as a bundle ({type(error).__name__}: {reason_of(error)}); "
+        f"{path} cannot be read as a bundle ({reason_of(error)}); "
         "expected a complete zip as rooftrace train writes it.",
         remedy=_REMEDY,
     )

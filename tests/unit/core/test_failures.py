@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from rooftrace.core import failures
 from rooftrace.core.errors import (
     BundleError,
+    ConfigError,
     DataError,
     DefectError,
     MissingExtraError,
@@ -35,6 +37,19 @@ def test_a_lack_of_memory_is_recognised_in_each_form(error: Exception) -> None:
     shown = explained(error, "rooftrace predict")
     assert isinstance(shown, OutOfMemoryError)
     assert shown.message == "There is not enough memory for rooftrace predict."
+
+
+def test_links_that_lead_to_themselves_are_no_defect(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    error: Exception = RuntimeError(f"Symlink loop from {str(loop)!r}")
+    try:
+        loop.resolve()  # Python 3.13 raises nothing
+    except RuntimeError as raised:
+        error = raised
+    shown = explained(error, "rooftrace convert")
+    assert isinstance(shown, ConfigError)
+    assert shown.message == f"{str(loop)!r} is a link that leads to itself."
 
 
 def test_a_lack_of_memory_that_numpy_reports() -> None:

@@ -17,6 +17,7 @@ from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.names import check_vector_name, content_disposition, layer_name, result_name
 from rooftrace.core.text import escape_surrogates
 from rooftrace.io.gdal import check_utf8
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import check_vector_path, write_polygons
 
 LATIN = os.fsdecode(b"caf\xe9")
@@ -34,6 +35,17 @@ def test_a_usual_name_stays(name: str) -> None:
 )
 def test_characters_that_no_result_can_have_are_replaced(name: str, result: str) -> None:
     assert result_name(name) == result
+
+
+@pytest.mark.parametrize("name", ["http:q/a.gpkg", "s3:a.geojson", "zip:a.parquet", "q/http:a.shp"])
+def test_a_name_that_looks_like_an_address_is_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    write_polygons(Path(name), np.array([shapely.box(0, 0, 9, 9)]), {}, CRS(32633))
+    assert (tmp_path / name).is_file()
+    assert len(VectorFile(Path(name)).read()) == 1
 
 
 def test_bytes_that_are_not_utf8_are_shown_as_escapes() -> None:

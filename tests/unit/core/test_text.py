@@ -66,6 +66,8 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
         (MemoryError(), "MemoryError"),
         (KeyError("state"), "'state' is missing"),
         (RuntimeError("Exception from src/a.cpp:5:\nIt is odd.\n"), "It is odd"),
+        (ValueError("sqlite3_prepare_v2(SELECT 1) failed: it is malformed"), "it is malformed"),
+        (ValueError("IllegalArgumentException: It is odd"), "It is odd"),
         # Libraries of HTTP pass the text of Python on.
         (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
     ],

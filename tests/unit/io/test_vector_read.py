@@ -437,6 +437,20 @@ def test_a_date_that_no_calendar_has_stays_a_text() -> None:
     assert declared_column(strange, "datetime64[ms]").tolist() == strange.tolist()
 
 
+def test_a_damaged_description_of_parquet_has_a_plain_reason(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    write_polygons(path, np.array([shapely.box(0, 0, 9, 9)]), {}, CRS(32633))
+    table = parquet.read_table(path)
+    described = json.loads(table.schema.metadata[b"geo"])
+    described["columns"]["geometry"] = "WKB"
+    parquet.write_table(
+        table.replace_schema_metadata({b"geo": json.dumps(described).encode()}), path
+    )
+    with pytest.raises(DataError, match="its description of the data is damaged"):
+        VectorFile(path).read()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

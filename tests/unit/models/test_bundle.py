@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rooftrace.core.errors import BundleError, ExportError
+from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.models import bundle as module
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     MAX_SPEC_BYTES,
     ModelBundle,
     bundled_model,
+    check_bundle_path,
     read_bundle,
     write_bundle,
 )
@@ -173,6 +174,15 @@ def test_of_a_folder_the_bundle_in_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         read_bundle(tmp_path)
     assert caught.value.remedy.endswith(str(tmp_path / "best_iou.rooftrace"))
+
+
+@pytest.mark.parametrize(
+    ("out", "name"), [("town.zip", "town"), (".", "model"), ("..", "model"), ("/", "model")]
+)
+def test_outputs_that_are_no_bundles(out: str, name: str) -> None:
+    with pytest.raises(ConfigError, match="expected a name that ends with") as refused:
+        check_bundle_path(Path(out))
+    assert refused.value.remedy == f"Use -o {name}.rooftrace."
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
