@@ -182,7 +182,7 @@ class _Interruption:
         # SIGINT in place of the exit code. Threads have ended, and temporary files are removed.
         if self.exit_code is None:
             return
-        # Nobody can be told what stderr cannot take; what stdout cannot, Python reports itself.
+        # A full disk behind stderr takes no words. What stdout cannot take, Python reports itself.
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         with suppress(OSError, ValueError):

@@ -36,7 +36,7 @@ people = _People(stderr=True)
 
 
 class OutputError(ExportError):
-    """What a command answers cannot be written to stdout."""
+    """The answer of a command cannot be written to stdout."""
 
 
 class Report(Protocol):
