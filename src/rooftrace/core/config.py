@@ -220,6 +220,8 @@ def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
 def expand_path(text: str, base: Path, *, key: str) -> Path:
     """Return a path from a configuration: `$NAME` and `~` expanded, relative to the file's folder.
 
+    They stay as they are where there is a file of this name.
+
     Args:
         text: Path as it stands in the file.
         base: Folder of the file.
@@ -228,6 +230,9 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
     Raises:
         ConfigError: an environment variable is not set, or a home folder is not known.
     """
+    # A file may have exactly this name.
+    if os.path.exists(base / text):  # noqa: PTH110 - a path's raises an error for a long name
+        return base / text
     expanded = os.path.expandvars(text)
     if "$" in expanded:
         raise ConfigError(

@@ -532,6 +532,8 @@ def _explained(path: Path) -> Iterator[None]:
         reason = reason_of(error)
         if isinstance(error, (AttributeError, TypeError, KeyError, IndexError, NameError)):
             reason = "its description of the data is damaged"
+        if "Could not decode error message" in reason:
+            reason = "a part of it that should be text is not UTF-8"
         if "database is locked" in reason:
             raise VectorLockedError(
                 f"{path} is held by another program, such as QGIS.",

@@ -249,6 +249,10 @@ def test_a_path_starts_from_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert expand_path("$ROOFTRACE_TEST_FOLDER/b", Path("x"), key="path") == tmp_path / "set/b"
     assert expand_path("${ROOFTRACE_TEST_FOLDER}/b", Path("x"), key="p") == tmp_path / "set/b"
     assert expand_path("~/b", Path("x"), key="path") == tmp_path / "home/b"
+    (tmp_path / "~").mkdir()
+    (tmp_path / "$b").touch()
+    assert expand_path("~", tmp_path, key="path") == tmp_path / "~"
+    assert expand_path("$b", tmp_path, key="path") == tmp_path / "$b"
 
 
 def test_a_path_that_leads_nowhere_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:

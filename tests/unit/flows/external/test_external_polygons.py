@@ -140,6 +140,18 @@ def test_polygons_that_reach_beyond_the_scene_are_cut(truth: Path, tmp_path: Pat
     assert report.pooled.matrix[0, 1] == 10 * 20
 
 
+@pytest.mark.parametrize("with_images", [True, False])
+def test_a_scene_without_a_place_among_others(tmp_path: Path, with_images: bool) -> None:
+    data = tmp_path / "data"
+    for name, place in (("a", PLACE), ("b", None)):
+        write_tiff(data / f"masks/{name}.tif", houses(), place)
+        if with_images:
+            write_tiff(data / f"images/{name}.tif", np.zeros((3, *houses().shape), np.uint8), place)
+    polygons = write_polygons(tmp_path / "p.geojson", crs="EPSG:4326")
+    with pytest.raises(GeoreferenceError, match="scene b has no georeference, but others have"):
+        judged(polygons, data if with_images else data / "masks")
+
+
 def test_rings_that_cross_leave_no_slivers(truth: Path, tmp_path: Path) -> None:
     ring = [(5, 5), (25, 5), (25, 20), (5, 20), (5, 12), (5 - 1e-9, 12.5), (5 + 1e-9, 12)]
     broken = shapely.transform(shapely.Polygon(ring), lambda xy: np.stack(PLACE @ xy.T, axis=1))

@@ -407,11 +407,13 @@ class PolygonPredictions:
         files: Files of each scene, by its id.
         classes: Names by index, the background first.
         building_class: Class index of polygons without a class.
+        on_ground: Whether the files were matched to the scenes by their places on the ground.
     """
 
     files: Mapping[str, tuple[Path, ...]]
     classes: tuple[str, ...]
     building_class: int
+    on_ground: bool = False
 
     def on(self, scene_id: str, grid: GeoGrid) -> ScenePolygons:
         """Return the polygons of a scene on its grid.
@@ -421,7 +423,8 @@ class PolygonPredictions:
             GeoreferenceError: Only one of the file and the scene has a georeference.
             LabelError: A class is not one of the labels'.
         """
-        layers = [self._layer(path, placed=grid.crs is not None) for path in self.files[scene_id]]
+        placed = self._is_placed(scene_id, grid)
+        layers = [self._layer(path, placed=placed) for path in self.files[scene_id]]
         parts = [layer.on(grid) for layer in layers]
         geometry, owner = polygon_parts(np.concatenate([shapes for shapes, _ in parts]))
         index = np.concatenate(
@@ -444,12 +447,12 @@ class PolygonPredictions:
         """Check that at least one polygon lies in a scene.
 
         Raises:
-            GeoreferenceError: None does.
+            GeoreferenceError: None does, or a scene has no georeference.
         """
         empty = True
         for scene_id, grid in grids.items():
             for path in self.files[scene_id]:
-                layer = self._layer(path, placed=True)
+                layer = self._layer(path, placed=self._is_placed(scene_id, grid))
                 empty &= not len(layer.geometry)
                 if len(layer.near(grid)):
                     return
@@ -461,16 +464,34 @@ class PolygonPredictions:
             )
 
     def count_outside(self, grids: Mapping[str, GeoGrid]) -> tuple[int, int]:
-        """Return the numbers of polygons that lie in no scene, and of all."""
+        """Return the numbers of polygons that lie in no scene, and of all.
+
+        Raises:
+            GeoreferenceError: A scene has no georeference.
+        """
         near: dict[Path, set[int]] = {}
         count: dict[Path, int] = {}
         for scene_id, grid in grids.items():
             for path in self.files[scene_id]:
-                layer = self._layer(path, placed=True)
+                layer = self._layer(path, placed=self._is_placed(scene_id, grid))
                 near.setdefault(path, set()).update(layer.near(grid).tolist())
                 count[path] = len(layer.geometry)
         every = sum(count.values())
         return every - sum(map(len, near.values())), every
+
+    def _is_placed(self, scene_id: str, grid: GeoGrid) -> bool:
+        """Return whether polygons of a scene have coordinates on the ground, not in pixels.
+
+        Raises:
+            GeoreferenceError: They have, as those of the first scene do, but this scene has not.
+        """
+        if self.on_ground and grid.crs is None:
+            raise GeoreferenceError(
+                f"The labelled scene {scene_id} has no georeference, but others have, and the "
+                "polygons belong to places on the ground.",
+                remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
+            )
+        return grid.crs is not None
 
     def _layer(self, path: Path, *, placed: bool) -> _Layer:
         stamp = path.stat().st_mtime_ns

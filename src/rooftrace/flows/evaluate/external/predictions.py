@@ -297,7 +297,9 @@ def _read(
         made = replace(made, masks=masks)
     if found.vectors:
         files, note = _files_of(found, found.vectors, source, grids, reading, shared=True)
-        polygons = PolygonPredictions(files, source.classes, source.building_class)
+        polygons = PolygonPredictions(
+            files, source.classes, source.building_class, grids.are_georeferenced
+        )
         if grids.are_georeferenced:
             polygons.check_reach(grids.all, str(found.path))
             # Images may show a part of what was predicted; labels without images are all there is.
