@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import shapely
@@ -153,21 +154,13 @@ def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
     empty.parent.mkdir()
     nothing = LayerChunk(np.zeros(0, np.object_), {})
     write_chunk(empty, layer, nothing, "GPKG", VERSION=_VERSION)
-    with closing(sqlite3.connect(empty)) as made:
-        statements = made.execute(
-            "SELECT sql FROM sqlite_master WHERE name = 'gpkg_extensions' AND type = 'table' "
-            "UNION ALL SELECT sql FROM sqlite_master WHERE name GLOB 'rtree_*' "
-            "AND (type = 'trigger' OR sql GLOB 'CREATE VIRTUAL TABLE *')"
-        ).fetchall()
-        extensions = made.execute(
-            "SELECT * FROM gpkg_extensions WHERE extension_name = 'gpkg_rtree_index'"
-        ).fetchall()
-    empty.unlink()
-    empty.parent.rmdir()
-    table, column = extensions[0][:2]
-    box = np.concatenate(boxes)
-    boxes.clear()
     try:
+        statements, extensions = _index_statements(empty)
+        empty.unlink()
+        empty.parent.rmdir()
+        table, column = extensions[0][:2]
+        box = np.concatenate(boxes)
+        boxes.clear()
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("PRAGMA synchronous = OFF")
             for (statement,) in statements:
@@ -177,6 +170,26 @@ def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
             fill_rtree(file, f"rtree_{table}_{column}", box)
     except sqlite3.Error as error:
         raise OSError(f"the spatial index could not be made: {error}") from error
+
+
+def _index_statements(empty: Path) -> tuple[list[Any], list[Any]]:
+    """Return the statements of a layer's index, and its rows of the table of extensions.
+
+    Raises:
+        sqlite3.Error: The file is not complete, as GDAL leaves it without a word on a full disk.
+    """
+    with closing(sqlite3.connect(empty)) as made:
+        statements = made.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'gpkg_extensions' AND type = 'table' "
+            "UNION ALL SELECT sql FROM sqlite_master WHERE name GLOB 'rtree_*' "
+            "AND (type = 'trigger' OR sql GLOB 'CREATE VIRTUAL TABLE *')"
+        ).fetchall()
+        extensions = made.execute(
+            "SELECT * FROM gpkg_extensions WHERE extension_name = 'gpkg_rtree_index'"
+        ).fetchall()
+    if not extensions:
+        raise sqlite3.OperationalError("the disk may be full")
+    return statements, extensions
 
 
 _NODE_ENTRIES = 51

@@ -185,3 +185,19 @@ def test_a_coordinate_system_that_needs_wkt_of_2019(tmp_path: Path) -> None:
     write_polygons(path, np.array([shapely.box(15, 42, 15.1, 42.1)]), {}, CRS.from_epsg(4979))
     assert len(pyogrio.read_dataframe(path, bbox=(14, 41, 16, 43))) == 1
     assert not len(pyogrio.read_dataframe(path, bbox=(16, 43, 17, 44)))
+
+
+@pytest.mark.parametrize("size", [0, 8192, 40_960, 73_728, 90_000, 98_304])
+def test_a_disk_that_is_full_at_any_moment(tmp_path: Path, size: int) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a.gpkg"
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        write_polygons(path, np.array([shapely.box(0, 0, 9, 9)]), {}, CRS(32633))
+    except ExportError:
+        assert not any(tmp_path.iterdir())
+    else:
+        assert size > 90_000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
