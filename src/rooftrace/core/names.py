@@ -94,8 +94,12 @@ def layer_name(name: str) -> str:
 
 
 def local_path(path: Path) -> Path:
-    """Return a path that readers do not take for an address, as they would `http:a.tif`."""
-    return path.absolute() if ":" in "".join(path.parts[:1]) else path
+    """Return a path that readers take as it is.
+
+    They would take `http:a.tif` for an address, and ignore a space at the beginning.
+    """
+    first = "".join(path.parts[:1])
+    return path.absolute() if ":" in first or first[:1].isspace() else path
 
 
 def unusable_characters(path: Path) -> list[str]:

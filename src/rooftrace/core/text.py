@@ -85,7 +85,7 @@ def _text(error: BaseException) -> str:
     # Lines of OpenVINO about its own source code.
     text = re.sub(r"^(Exception from|Check ').*\n", "", text, flags=re.MULTILINE)
     # Calls of SQLite, and types of GEOS.
-    text = re.sub(r"^(sqlite3_\w+\(.*\) failed|\w+Exception): ", "", text)
+    text = re.sub(r"^\w+Exception: |sqlite3_\w+\(.*\) failed: ", "", text)
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
 
 

@@ -37,7 +37,9 @@ def test_characters_that_no_result_can_have_are_replaced(name: str, result: str)
     assert result_name(name) == result
 
 
-@pytest.mark.parametrize("name", ["http:q/a.gpkg", "s3:a.geojson", "zip:a.parquet", "q/http:a.shp"])
+@pytest.mark.parametrize(
+    "name", ["http:q/a.gpkg", "s3:a.geojson", "zip:a.parquet", "q/http:a.shp", " a.gpkg"]
+)
 def test_a_name_that_looks_like_an_address_is_a_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

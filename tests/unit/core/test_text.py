@@ -67,6 +67,7 @@ def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> N
         (KeyError("state"), "'state' is missing"),
         (RuntimeError("Exception from src/a.cpp:5:\nIt is odd.\n"), "It is odd"),
         (ValueError("sqlite3_prepare_v2(SELECT 1) failed: it is malformed"), "it is malformed"),
+        (ValueError("No row: sqlite3_exec(INSERT (1)) failed: it is full"), "No row: it is full"),
         (ValueError("IllegalArgumentException: It is odd"), "It is odd"),
         # Libraries of HTTP pass the text of Python on.
         (RuntimeError("[Errno 111] Connection refused"), "Connection refused"),
