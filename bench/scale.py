@@ -52,6 +52,8 @@ def _options() -> argparse.Namespace:
     parser = argument_parser(__doc__, model=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_480, 40_960, 81_920, 102_400])
     parser.add_argument("--cell", type=int, default=5120, help="from town to town, in pixels")
+    parser.add_argument("--engine", help="see `rooftrace predict`")
+    parser.add_argument("--precision", help="see `rooftrace predict`")
     parser.add_argument("--clean", action="store_true", help="remove the scenes afterwards")
     options = parser.parse_args()
     if any(side < options.cell for side in options.sizes) or options.cell < 128:
@@ -63,7 +65,9 @@ def _row(scene: Path, side: int, options: argparse.Namespace) -> dict[str, float
     out = options.work / "out" / "scale"
     # An earlier run in this folder must not be resumed.
     shutil.rmtree(out, ignore_errors=True)
-    done = measure_rooftrace("predict", scene, "-o", out, model=options.model)
+    given = {"--engine": options.engine, "--precision": options.precision}
+    chosen = [part for name, value in given.items() if value for part in (name, value)]
+    done = measure_rooftrace("predict", scene, "-o", out, *chosen, model=options.model)
     shutil.rmtree(out)
     (output,) = done.report["outputs"]
     data_mpx = (side // options.cell) ** 2 * (options.cell // 2) ** 2 / 1e6

@@ -54,6 +54,9 @@ def main() -> None:
     except OutOfMemoryError as error:
         _fail(error)
     limit_arenas()
+    # Rich would show nothing at all.
+    if not os.environ.get("COLUMNS", "80").strip("0"):
+        del os.environ["COLUMNS"]
     # A parent process may have it ignored, as a shell does for jobs in the background.
     interruption = None
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

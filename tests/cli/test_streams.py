@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +25,17 @@ def mask(tmp_path: Path) -> Path:
     return write_geotiff(tmp_path / "m.tif", data)
 
 
-def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     program = shlex.join([sys.executable, "-m", "rooftrace"])
-    shell = ["sh", "-c", f"{program} {command}"]
-    return subprocess.run(shell, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["sh", "-c", f"{program} {command}"],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
 
 
 def test_closed_streams_change_nothing_but_the_words(mask: Path) -> None:
@@ -49,3 +58,38 @@ def test_a_full_disk_takes_the_words_and_not_the_work(mask: Path) -> None:
     assert failed.returncode == 3
     assert "none.tif" in failed.stderr
     assert run(mask.parent, "vectorize none.tif -o c.gpkg 2>/dev/full").returncode == 3
+
+
+def test_a_terminal_without_columns_has_the_usual_width(mask: Path) -> None:
+    done = run(mask.parent, "--help", COLUMNS="0")
+    assert done.returncode == 0
+    assert "predict" in done.stdout
+
+
+def test_a_name_in_a_locale_without_its_letters_has_the_locale_as_remedy(mask: Path) -> None:
+    mask.rename(mask.with_name("dächer.tif"))
+    command = "vectorize dächer.tif -o a.geojson"
+    done = run(mask.parent, command, PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 2
+    assert "Set a locale of UTF-8, such as LC_ALL=C.UTF-8, and unset PYTHONUTF8." in done.stderr
+    assert run(mask.parent, command, LC_ALL="C.UTF-8").returncode == 0
+
+
+def test_too_many_open_files_have_their_remedy(mask: Path) -> None:
+    shutil.copy(mask, mask.with_name("other.tif"))
+    # The first image has all modules loaded, which are files, too.
+    script = """
+import resource
+from rooftrace.core.errors import DataError
+from rooftrace.io.raster import open_raster
+open_raster("m.tif").read()
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+try:
+    open_raster("other.tif").read()
+except DataError as error:
+    print(error)
+"""
+    given = [sys.executable, "-c", script]
+    done = subprocess.run(given, cwd=mask.parent, capture_output=True, text=True, check=False)
+    assert "other.tif cannot be read as an image (header)" in done.stdout, done.stderr
+    assert "Too many open files. Raise the limit of open files: ulimit -n 1024" in done.stdout

@@ -32,8 +32,6 @@ class _People(Console):
 
 
 people = _People(stderr=True)
-if people.width < 1:  # where the environment variable COLUMNS is 0, and nothing would be shown
-    people.width = 80
 """Console for people; programs read stdout."""
 
 

@@ -1,7 +1,7 @@
 """Files that appear under their name only when they are complete, and locks between processes.
 
 `replacing` writes a file atomically; `locked` keeps other processes from writing to a folder;
-`try_lock` takes a lock if it is free.
+`try_lock` takes a lock if it is free. `read_file`, `read_head` and `read_line` read no pipe.
 """
 
 from __future__ import annotations
@@ -77,6 +77,28 @@ def read_head(path: str | Path, count: int) -> bytes:
     # of the file than is asked for.
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
+
+
+def read_line(path: Path) -> bytes:
+    """Return the first line of a file.
+
+    Raises:
+        OSError: The file cannot be read, or is a pipe or a device, which could last for ever.
+    """
+    _size_of(path)
+    with path.open("rb") as file:
+        return file.readline()
+
+
+def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and all its subfolders, each with the sorted names of its files.
+
+    Hidden files and folders are left out: `.git` or `.venv` may hold more files than all others.
+    """
+    # It does not follow links, so no link leads to an endless loop.
+    for where, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(where), sorted(name for name in names if not name.startswith("."))
 
 
 def _size_of(path: str | Path) -> int:

@@ -74,8 +74,11 @@ def write_geopackage(
     """
     boxes: list[Boxes] = []
     layer = replace(layer, name=layer_name(path.stem))
+    # In a folder, where their short names are free for any name of the layer.
+    beside = path.parent / "beside"
+    beside.mkdir()
     for part in parts:
-        target = path.with_name(f"{path.stem}.part.gpkg") if boxes else path
+        target = beside / "part.gpkg" if boxes else path
         if isinstance(part, EncodedChunk):
             target.write_bytes(part.content)
             own = part.boxes
@@ -85,7 +88,8 @@ def write_geopackage(
             _append(path, layer.name, target, sum(map(len, boxes)))
             target.unlink()
         boxes.append(own)
-    _add_index(path, layer, boxes)
+    _add_index(path, layer, boxes, beside / "index.gpkg")
+    beside.rmdir()
 
 
 def _append(path: Path, table: str, part: Path, rows: int) -> None:
@@ -142,22 +146,20 @@ def _quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
 
-def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes]) -> None:
+def _add_index(path: Path, layer: LayerSettings, boxes: list[Boxes], empty: Path) -> None:
     """Add the GeoPackage extension `gpkg_rtree_index` in the same form as GDAL.
 
     Args:
         path: GeoPackage without an index.
         layer: Settings of its layer.
         boxes: `outward_boxes` of all features, chunk by chunk; the list is emptied.
+        empty: File that is made on the way, and deleted.
     """
-    empty = path.parent / "index" / path.name
-    empty.parent.mkdir()
     nothing = LayerChunk(np.zeros(0, np.object_), {})
     write_chunk(empty, layer, nothing, "GPKG", VERSION=_VERSION)
     try:
         statements, extensions = _index_statements(empty)
         empty.unlink()
-        empty.parent.rmdir()
         table, column = extensions[0][:2]
         box = np.concatenate(boxes)
         boxes.clear()
@@ -176,7 +178,8 @@ def _index_statements(empty: Path) -> tuple[list[Any], list[Any]]:
     """Return the statements of a layer's index, and its rows of the table of extensions.
 
     Raises:
-        sqlite3.Error: The file is not complete, as GDAL leaves it without a word on a full disk.
+        sqlite3.Error: The file cannot be read.
+        OSError: It is not complete, as GDAL leaves it without a word on a full disk.
     """
     with closing(sqlite3.connect(empty)) as made:
         statements = made.execute(
@@ -188,7 +191,7 @@ def _index_statements(empty: Path) -> tuple[list[Any], list[Any]]:
             "SELECT * FROM gpkg_extensions WHERE extension_name = 'gpkg_rtree_index'"
         ).fetchall()
     if not extensions:
-        raise sqlite3.OperationalError("the disk may be full")
+        raise OSError("the spatial index could not be made: the disk may be full")
     return statements, extensions
 
 

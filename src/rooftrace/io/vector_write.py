@@ -6,6 +6,7 @@ Files do not depend on when or where they were written: the same polygons give t
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -32,6 +33,10 @@ from rooftrace.io.files import replacing
 from rooftrace.io.geopackage import EncodedChunk, encode_chunk
 from rooftrace.io.vector_formats import ONE_FILE, WRITERS, short_names
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings
+
+_MOST_SQLITE_BYTES = 480
+"""Bytes of a path that SQLite opens for sure: it takes 512 with a zero byte, the ending of its
+journal, and what `io.geopackage` writes beside the layer."""
 
 
 def preload_geopandas() -> None:
@@ -226,13 +231,21 @@ def check_vector_path(path: Path) -> None:
     """Check that a vector file can have this name.
 
     Raises:
-        ExportError: the path has a character that cannot be used, or the suffix is unknown.
+        ExportError: the path has a character that cannot be used, the suffix is unknown, or the
+            path is too long for a GeoPackage.
     """
     unusable = unusable_characters(path)
     if unusable:
         raise ExportError(
             f"{path}: polygons cannot be written to a path with {' and '.join(unusable)}.",
             remedy="Rename the file or the folder.",
+        )
+    made = path.absolute().parent / f".{path.stem}.12345678" / path.name
+    if path.suffix.lower() == ".gpkg" and len(os.fsencode(made)) > _MOST_SQLITE_BYTES:
+        raise ExportError(
+            f"{path}: its whole path is too long for a GeoPackage, which is made as {made}: "
+            f"{len(os.fsencode(made))} bytes; expected up to {_MOST_SQLITE_BYTES}.",
+            remedy="Give a shorter name, or write to a folder nearer to the root.",
         )
     if path.suffix.lower() not in WRITERS:
         raise ExportError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
-from rooftrace.io.files import is_file, is_listed_file, replacing
+from rooftrace.io.files import is_file, is_listed_file, replacing, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
@@ -39,10 +39,8 @@ def has_images_under(root: Path) -> bool:
 
 
 def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
-    for where, folders, names in os.walk(root):
-        # A hidden folder, such as `.git` or `.venv`, may hold more files than all others.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(where, name) for name in names if not name.startswith(".")):
+    for folder, names in visible_files(root):
+        for path in (folder / name for name in names):
             if path.is_file() and matches_glob(path, glob) and is_image_file(path):
                 yield path
 

@@ -17,8 +17,9 @@ from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.names import check_vector_name, content_disposition, layer_name, result_name
 from rooftrace.core.text import escape_surrogates
 from rooftrace.io.gdal import check_utf8
+from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import check_vector_path, write_polygons
+from rooftrace.io.vector_write import check_vector_path, write_layer, write_polygons
 
 LATIN = os.fsdecode(b"caf\xe9")
 """A name that was written on a system with another encoding."""
@@ -71,6 +72,26 @@ def test_a_folder_with_such_a_character_is_refused_before_the_work(folder: str, 
         check_vector_path(Path(folder) / "scene.gpkg")
     with pytest.raises(DataError, match=f"its path has {shown}"):
         check_vector_name(Path(folder) / "scene.gpkg")
+
+
+@pytest.mark.parametrize("stem", ["a", "a" * 100])
+def test_a_path_too_long_for_a_geopackage_is_refused_before_the_work(
+    tmp_path: Path, stem: str
+) -> None:
+    def of_length(count: int) -> Path:
+        """Return a path of this number of bytes in the folder in which the layer is made."""
+        left = count - len(str(tmp_path)) - len(f"/.{stem}.12345678/{stem}.gpkg")
+        return tmp_path.joinpath(*["d" * 99] * (left // 100 - 1), "d" * (left % 100 + 99)) / (
+            f"{stem}.gpkg"
+        )
+
+    with pytest.raises(ExportError, match="481 bytes; expected up to 480"):
+        check_vector_path(of_length(481))
+    longest = of_length(480)
+    longest.parent.mkdir(parents=True)
+    layer = LayerSettings(CRS(3857))
+    write_layer(longest, layer, [LayerChunk(np.array([shapely.box(0, 0, 1, 1)]), {})] * 3)
+    assert len(VectorFile(longest).read().geometry) == 3
 
 
 @pytest.mark.parametrize("first", "-([{<.#+@~%$&'=^`|,*:?\"")

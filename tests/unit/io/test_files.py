@@ -6,13 +6,22 @@ import os
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.io.files import check_outputs, read_file, read_head, replacing, write_atomically
+from rooftrace.io.files import (
+    check_outputs,
+    read_file,
+    read_head,
+    read_line,
+    replacing,
+    visible_files,
+    write_atomically,
+)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
@@ -72,6 +81,27 @@ def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="no regular file"):
             read_head(path, 10)
     check_outputs([pipe], [])
+
+
+@pytest.mark.parametrize("read", [read_file, read_line, lambda path: read_head(path, 3)])
+def test_a_file_is_read_and_a_pipe_in_its_place_is_not_waited_for(
+    tmp_path: Path, read: Callable[[Path], bytes]
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(b"{}\n")
+    assert read(path) == b"{}\n"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        read(path)
+
+
+def test_hidden_files_and_folders_are_not_visible(tmp_path: Path) -> None:
+    for name in ("b/2.tif", "b/1.tif", "a/.hidden.tif", ".git/3.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = list(visible_files(tmp_path))
+    assert found == [(tmp_path, []), (tmp_path / "a", []), (tmp_path / "b", ["1.tif", "2.tif"])]
 
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from rooftrace.flows.catalogue.scenes import (
 )
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
-from rooftrace.io.files import read_file, write_json
+from rooftrace.io.files import read_file, visible_files, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
 from rooftrace.io.json_documents import linked_address
@@ -215,13 +214,10 @@ def _objects(url: str) -> Catalogue:
 def _tree(folder: Path) -> Catalogue:
     scenes, skipped = [], []
     masks = masks_under(folder)
-    for where, folders, files in os.walk(folder):
-        # `os.walk` does not follow links, so no link leads to an endless loop.
-        results = holds_results(Path(where))
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        for name in sorted(files):
-            path = Path(where) / name
-            if name.startswith(".") or is_sidecar(path):
+    for where, names in visible_files(folder):
+        results = holds_results(where)
+        for path in (where / name for name in names):
+            if is_sidecar(path):
                 continue
             is_image = is_raster(path) or is_lost_image(path)
             if path in masks or (results and is_result(path)) or not is_image:

@@ -197,7 +197,7 @@ class Delivery:
         self._pool.shutdown(wait=True)
         for name in _LAST:
             for path in (one for one in left if one.name == name):
-                shown = self.shown(json.loads(path.read_bytes()))
+                shown = self.shown(json.loads(read_file(path)))
                 write_json(path, shown)
                 self._send(path)
         if self._failure is not None:

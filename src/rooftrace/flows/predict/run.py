@@ -272,7 +272,7 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
     there = {}
     for scene in scenes:
         if {"polygons", "density"} & {*outputs}:
-            check_vector_path(out / f"{scene.name}.gpkg")
+            check_vector_path(out / f"{scene.name}_buildings.gpkg")
         for ending in endings:
             target = out / (scene.name + ending)
             if target.exists():

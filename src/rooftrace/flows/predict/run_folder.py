@@ -19,7 +19,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import parse_json
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
-from rooftrace.io.files import export_error, is_file, locked, read_file
+from rooftrace.io.files import export_error, is_file, locked, read_file, read_line
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
@@ -347,12 +347,8 @@ def begun_with(out: Path) -> Mapping[str, Any] | None:
 
 def _head(path: Path) -> dict[str, Any] | None:
     """Return the first line of a manifest; None if there is none, or of an earlier version."""
-    # A pipe would make it wait.
-    if not is_file(path):
-        return None
     try:
-        with path.open("rb") as stream:
-            head = _unsealed(stream.readline())
+        head = _unsealed(read_line(path))
     except OSError:
         return None
     return head if head is not None and "with" in head else None

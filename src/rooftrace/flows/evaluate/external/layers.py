@@ -413,7 +413,7 @@ class PolygonPredictions:
     files: Mapping[str, tuple[Path, ...]]
     classes: tuple[str, ...]
     building_class: int
-    on_ground: bool = False
+    on_ground: bool
 
     def on(self, scene_id: str, grid: GeoGrid) -> ScenePolygons:
         """Return the polygons of a scene on its grid.
