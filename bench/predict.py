@@ -51,6 +51,7 @@ LOOPS_ON_CPU = {"plain": (False, "cpu"), "tuned": (True, "cpu")}
 OURS_ON_GPU: dict[str, list[str]] = {
     "ours_cuda": ["--engine", "onnxruntime-cuda", "--precision", "fp16"],
     "ours_cuda_fp32": ["--engine", "onnxruntime-cuda", "--precision", "fp32"],
+    "ours_torch": ["--engine", "torch", "--precision", "bf16"],
 }
 """Rows of `rooftrace predict` on an NVIDIA GPU."""
 
