@@ -224,8 +224,8 @@ def test_repeated_and_invalid_polygons_are_noted(tmp_path: Path) -> None:
     code, answer = call("compare", new, old, "-o", tmp_path / "out")
     assert code == 0
     assert counts(answer, "new") == {"same": 2}
-    assert any("1,999 polygons lie exactly on another one" in note for note in answer["notes"])
-    assert any("1 polygon had invalid outlines" in note for note in answer["notes"])
+    assert any("1,999 polygons exactly on another one left out" in note for note in answer["notes"])
+    assert any("1 polygon with invalid outlines repaired" in note for note in answer["notes"])
 
 
 @pytest.mark.campaign
@@ -240,7 +240,7 @@ def test_a_million_identical_polygons_are_one_in_bounded_memory(tmp_path: Path) 
     )  # fmt: skip
     answer = json.loads(done.stdout)
     assert counts(answer, "new") == counts(answer, "old") == {"same": 1}
-    assert any("999,999 polygons lie exactly on another one" in one for one in answer["notes"])
+    assert any("999,999 polygons exactly on another one left out" in one for one in answer["notes"])
     assert answer["peak_rss_mb"] < 2000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def coarser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def findings(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {finding["key"]: finding for finding in audit["findings"]}
+
+
+def test_an_image_that_cannot_be_read_is_a_finding_of_the_page(town: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(town, tmp_path / "broken")
+    next(iter(sorted((broken / "images").iterdir()))).write_bytes(b"")
+    code, out, _ = command("inspect", broken, "-o", tmp_path / "page.html", "--json")
+    assert code == 0, out
+    assert "image.unreadable" in findings(json.loads(out))
+    assert "<html" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(("given", "named"), [("page", "page.html"), ("", "audit.html")])

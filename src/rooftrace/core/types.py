@@ -5,9 +5,10 @@ Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -196,6 +197,27 @@ class Tile:
     write: Window
 
 
+_MERCATOR = ("Popular Visualisation Pseudo Mercator", "Mercator (variant A)")
+
+
+@lru_cache(maxsize=32)
+def full_turn(crs: CRS) -> float | None:
+    """Return by how much x grows in a full turn around the Earth; None where it does not repeat.
+
+    Longitudes and the Mercator projections that are usual on the web repeat.
+    """
+    # A compound CRS has its degrees or metres in the horizontal part.
+    crs = next((part for part in crs.sub_crs_list if not part.is_vertical), crs)
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 0.0
+    if crs.is_geographic and unit:
+        return 2 * math.pi / unit
+    operation = crs.coordinate_operation
+    if operation is None or operation.method_name not in _MERCATOR or crs.ellipsoid is None:
+        return None
+    scale = next((float(one.value) for one in operation.params if "Scale" in one.name), 1.0)
+    return 2 * math.pi * crs.ellipsoid.semi_major_metre * scale / unit
+
+
 @dataclass(frozen=True)
 class GeoGrid:
     """The position of the pixels of a raster.
@@ -258,10 +280,24 @@ class GeoGrid:
         return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
 
     def to_pixels(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (n, 2) columns and rows of (n, 2) world coordinates, the reverse of `to_world`."""
+        """Return (n, 2) columns and rows of (n, 2) world coordinates, the reverse of `to_world`.
+
+        Longitudes that differ by whole turns are one place: of the columns of a position, the one
+        is returned that is nearest to the middle of the grid. So a grid may lie across longitude
+        180, or beyond it, where transformations give longitudes from -180 to 180.
+        """
         t = ~self.transform
         x, y = xy.T
-        return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+        # Positions outside the range of a system are infinite.
+        with np.errstate(invalid="ignore"):
+            if self._turn is not None:
+                middle, _ = self.to_world(np.array(self.width / 2), np.array(self.height / 2))
+                x = x - self._turn * np.round((x - middle) / self._turn)
+            return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+
+    @cached_property
+    def _turn(self) -> float | None:
+        return None if self.crs is None else full_turn(self.crs)
 
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:

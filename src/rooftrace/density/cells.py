@@ -99,8 +99,8 @@ class GroundPlane:
             return x / self.gsd_m, -y / self.gsd_m
         if not self._same_crs:
             x, y = self._transformer.transform(x, y, direction="INVERSE")
-        t = ~self.grid.transform
-        return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+        cols, rows = self.grid.to_pixels(np.stack([x, y], axis=-1).reshape(-1, 2)).T
+        return cols.reshape(x.shape), rows.reshape(x.shape)
 
     def px_area_m2(self, x: Floats, y: Floats) -> Floats:
         """Return the area of a pixel at positions of the plane."""

@@ -317,17 +317,20 @@ def density_columns(
     Args:
         figures: Figures of the cells or zones.
         threshold: Threshold for the column `class`.
-        kept: Existing attributes, which come first. An attribute with a reserved name is renamed to
-            `zone_NAME`, or `zone_zone_NAME` where that name exists.
+        kept: Existing attributes, which come first. An attribute with a reserved name, or one that
+            differs from an earlier one in case alone, is renamed to `zone_NAME`, or
+            `zone_zone_NAME` where that name exists.
     """
     before: dict[str, NDArray[Any]] = {}
-    taken = {*_RESERVED, *(name.lower() for name in kept or {})}
+    used, taken = {*_RESERVED}, {*_RESERVED, *(name.lower() for name in kept or {})}
     for name, values in (kept or {}).items():
         free = name
-        if name.lower() in _RESERVED:
+        # A GeoPackage takes names for equal that differ in case alone.
+        if name.lower() in used:
             while free.lower() in taken:
                 free = f"zone_{free}"
             taken.add(free.lower())
+        used.add(free.lower())
         before[free] = values
     return {
         **before,

@@ -290,13 +290,21 @@ def audit_page(audit: Audit) -> str:
     )
 
 
+def _drawn(source: SceneSet, entry: SceneEntry) -> str | None:
+    """Return the picture of a scene; None if it cannot be read, which is a finding of its own."""
+    try:
+        return draw_scene(source.open_scene(entry), source.building_class)
+    except RooftraceError:
+        return None
+
+
 class _PictureCache:
     """Pictures of scenes by id, each drawn once."""
 
     def __init__(self, sets: Sequence[SetAudit]) -> None:
         self._sets = [s.source for s in sets]
         self._entries = [{e.id: e for e in s.source.entries} for s in sets]
-        self._drawn: dict[tuple[int, str], str] = {}
+        self._drawn: dict[tuple[int, str], str | None] = {}
 
     def of(self, ids: Sequence[str]) -> list[_Picture]:
         """Return the pictures of scenes, each from the first set that has it."""
@@ -308,9 +316,9 @@ class _PictureCache:
                 continue
             key = number, scene_id
             if key not in self._drawn:
-                scene = known.open_scene(entries[scene_id])
-                self._drawn[key] = draw_scene(scene, known.building_class)
-            return _Picture(scene_id, caption, self._drawn[key])
+                self._drawn[key] = _drawn(known, entries[scene_id])
+            drawn = self._drawn[key]
+            return None if drawn is None else _Picture(scene_id, caption, drawn)
         return None
 
 

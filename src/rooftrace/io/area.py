@@ -223,19 +223,15 @@ class AreaSource(WrappedSource):
             return area.geometry
         if area.crs is None:
             raise no_area_crs(area, f", but {self.name} has {crs.name}")
-        inverse = ~self.grid.transform
-        unit_px = float(np.sqrt(abs(inverse.determinant)))
-        projected = reprojected(area.geometry, area.crs, crs, _BEND_PX / unit_px)
+        px = float(np.sqrt(abs(self.grid.transform.determinant)))
+        projected = reprojected(area.geometry, area.crs, crs, _BEND_PX * px)
         if not np.isfinite(shapely.get_coordinates(projected)).all():
             raise GeoreferenceError(
                 f"The area {area.name} has coordinates outside the range of {area.crs.name} or of "
                 f"the image's {crs.name}.",
                 remedy="Assign the right coordinate system to the area, or clip it to the image.",
             )
-        matrix = np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
-        origin = np.array([inverse.c, inverse.f])
-        in_pixels = shapely.transform(projected, lambda xy: xy @ matrix + origin)
-        return np.asarray(in_pixels, np.object_)
+        return np.asarray(shapely.transform(projected, self.grid.to_pixels), np.object_)
 
     @cached_property
     def _tree(self) -> shapely.STRtree:

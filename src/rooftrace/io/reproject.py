@@ -11,7 +11,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import Bounds, Floats, GeoGrid
+from rooftrace.core.types import Bounds, Floats, GeoGrid, full_turn
 
 CRS84 = CRS.from_user_input("OGC:CRS84")
 """Degrees of longitude and latitude on WGS 84, in this order."""
@@ -65,18 +65,19 @@ def reprojected(
     return np.asarray(projected, np.object_)
 
 
-def split_at_180(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+def split_at_180(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.object_]:
     """Divide polygons that lie across longitude 180, as RFC 7946 (section 3.1.9) asks.
 
     Args:
         geometry: (n,) polygons and multipolygons in degrees; their longitudes may jump by a full
             turn, or go on beyond ±180.
+        turn: `full_turn` of the coordinate system, if it is not in degrees.
 
     Returns:
         (n,) geometry whose longitudes are from -180 to 180. What lies across 180 is a valid
         multipolygon with pieces on both sides; the rest is unchanged.
     """
-    return _divided(geometry, unwrapped(geometry))
+    return _divided(geometry, unwrapped(geometry, turn), turn)
 
 
 def degrees_box(bounds: Bounds) -> shapely.Geometry:
@@ -89,44 +90,91 @@ def degrees_box(bounds: Bounds) -> shapely.Geometry:
     return divided
 
 
-def _divided(geometry: NDArray[np.object_], whole: NDArray[np.object_]) -> NDArray[np.object_]:
+def _divided(
+    geometry: NDArray[np.object_], whole: NDArray[np.object_], turn: float = 360
+) -> NDArray[np.object_]:
     """Return (n,) `geometry`, with the pieces of `whole`, where that goes on beyond ±180."""
-    west, _, east, _ = shapely.bounds(whole).T
+    west, south, east, north = shapely.bounds(whole).T
     with np.errstate(invalid="ignore"):
-        beyond = np.isfinite(east - west) & ((west < -180) | (east > 180))
+        beyond = np.isfinite(east - west) & ((west < -turn / 2) | (east > turn / 2))
     if not beyond.any():
         return geometry
     divided = geometry.copy()
     for index in np.flatnonzero(beyond).tolist():
         valid = shapely.make_valid(whole[index], method="structure", keep_collapsed=False)
         pieces = []
-        for turn in (-360, 0, 360):
-            inside = shapely.intersection(valid, shapely.box(turn - 180, -90, turn + 180, 90))
-            moved = shapely.transform(inside, partial(np.add, (-turn, 0)))
+        for middle in (-turn, 0.0, turn):
+            low, high = south[index] - 1, north[index] + 1
+            around = shapely.box(middle - turn / 2, low, middle + turn / 2, high)
+            inside = shapely.intersection(valid, around)
+            moved = shapely.transform(inside, partial(np.add, (-middle, 0)))
             pieces += [one for one in shapely.get_parts(moved) if one.area > 0]
         one = pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
         divided[index] = shapely.orient_polygons(one)
     return divided
 
 
-def unwrapped(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+def unwrapped(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.object_]:
     """Return (n,) geometry in degrees whose longitudes go on beyond 180 instead of jumping.
 
     This is how each geometry is drawn that becomes narrower by it; the others are unchanged.
+    `turn` is the `full_turn` of a coordinate system that is not in degrees.
     """
     west, _, east, _ = shapely.bounds(geometry).T
     with np.errstate(invalid="ignore"):
-        wide = np.isfinite(east - west) & (east - west > 180)
+        wide = np.isfinite(east - west) & (east - west > turn / 2)
     if not wide.any():
         return geometry
     made = geometry.copy()
     for index in np.flatnonzero(wide).tolist():
-        turned = shapely.transform(made[index], lambda xy: xy + (xy < 0) * (360, 0))
+        turned = shapely.transform(made[index], lambda xy: xy + (xy < 0) * (turn, 0))
         left, _, right, _ = turned.bounds
         # A box around the whole Earth would have no width.
         if 1e-9 < right - left < east[index] - west[index]:
             made[index] = turned
     return made
+
+
+def bounds_of(geometry: NDArray[np.object_], crs: CRS) -> Floats:
+    """Return (n, 4) left, bottom, right and top; beyond 180 degrees for what lies across it."""
+    turn = full_turn(crs)
+    whole = geometry if turn is None else unwrapped(geometry, turn)
+    return shapely.bounds(whole).reshape(-1, 4)
+
+
+def joint_bounds(bounds: Floats, crs: CRS) -> Bounds:
+    """Return left, bottom, right and top around (n, 4) `bounds_of` geometry; NaN around none.
+
+    What lies on both sides of longitude 180 has the right side beyond it, where it is narrower so.
+    """
+    if not len(bounds):
+        return (np.nan,) * 4
+    left, bottom, right, top = bounds.T
+    turn = full_turn(crs)
+    if turn is not None and np.nanmax(right) - np.nanmin(left) > turn / 2:
+        known = np.flatnonzero(np.isfinite(right - left))
+        start = (left[known] + turn / 2) % turn
+        order = np.argsort(start)
+        start, wide = start[order], (right - left)[known][order]
+        reached = np.maximum.accumulate(start + wide)
+        gaps = start - np.concatenate([[reached[-1] - turn], reached[:-1]])
+        first = int(gaps.argmax())
+        if gaps[first] > 0:
+            stop = max(reached[-1], reached[first - 1] + turn) if first else reached[-1]
+            left, right = start[first] - turn / 2, stop - turn / 2
+    edges = np.nanmin(left), np.nanmin(bottom), np.nanmax(right), np.nanmax(top)
+    west, south, east, north = map(float, edges)
+    return west, south, east, north
+
+
+def bounds_meet(one: Bounds, other: Bounds, crs: CRS) -> bool:
+    """Return whether two rectangles have a point in common, or would after full turns."""
+    left, bottom, right, top = other
+    turn = full_turn(crs)
+    if turn is not None and np.isfinite(left + right + one[0] + one[2]):
+        moved = turn * np.round((one[0] + one[2] - left - right) / 2 / turn)
+        left, right = left + moved, right + moved
+    return bool(shapely.box(*one).intersects(shapely.box(left, bottom, right, top)))
 
 
 def first_longitude(geometry: NDArray[np.object_]) -> float:
@@ -172,6 +220,20 @@ def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
         return None
     (left, bottom), (right, top) = xy.min(axis=0), xy.max(axis=0)
     return float(left), float(bottom), float(right), float(top)
+
+
+def outline_boxes(grid: GeoGrid, target: CRS) -> NDArray[np.object_]:
+    """Return boxes (n,) of another system in which a grid lies; none if it lies outside of it.
+
+    Where x repeats after a full turn, there is one for each turn that maps use.
+    """
+    bounds = outline_bounds(grid, target)
+    if bounds is None:
+        return np.zeros(0, np.object_)
+    left, bottom, right, top = bounds
+    turn = full_turn(target)
+    moves = np.zeros(1) if turn is None else np.array([-turn, 0, turn])
+    return np.array([shapely.box(left + x, bottom, right + x, top) for x in moves], np.object_)
 
 
 def outline_pixels(grid: GeoGrid, other: GeoGrid) -> Floats:
@@ -273,9 +335,9 @@ def _deviation(first: Floats, middle: Floats, last: Floats, target: CRS) -> Floa
     """Return (n,) distances of the middles of edges (n, 2) from the straight lines."""
     with np.errstate(invalid="ignore"):
         steps = np.stack([first - middle, last - middle])
-        if target.is_geographic:
+        if (turn := full_turn(target)) is not None:
             # Across longitude 180 an end may be a full turn away from the middle.
-            steps[..., 0] -= 360 * np.round(steps[..., 0] / 360)
+            steps[..., 0] -= turn * np.round(steps[..., 0] / turn)
         return np.asarray(np.hypot(*(steps.sum(axis=0) / 2).T))
 
 

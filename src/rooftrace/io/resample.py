@@ -9,7 +9,7 @@ alone and not on the window: scales are multiples of 1/256, so that every coordi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, floor
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from pyproj import CRS
@@ -33,8 +34,9 @@ from rooftrace.core.types import (
     SparseSource,
     Window,
     WorkingScales,
+    full_turn,
 )
-from rooftrace.io.reproject import outline_pixels
+from rooftrace.io.reproject import outline_bounds, outline_pixels
 
 COARSEST_RATIO = 4.0
 """Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
@@ -465,7 +467,7 @@ def _fill(
     reproject(
         stack,
         out,
-        src_transform=raster.grid.transform,
+        src_transform=_turned(raster.grid, target).transform,
         src_crs=_rasterio_crs(source.grid.crs),
         dst_transform=target.transform,
         dst_crs=_rasterio_crs(grid.crs),
@@ -479,6 +481,21 @@ def _fill(
     rows, cols = window.slices()
     data[:, rows, cols][:, known] = mean.astype(data.dtype)
     valid[rows, cols] = known
+
+
+def _turned(source: GeoGrid, target: GeoGrid) -> GeoGrid:
+    """Return a source grid in Mercator moved by whole turns around the Earth to its target.
+
+    GDAL does so with longitudes, but not with metres.
+    """
+    assert source.crs is not None
+    turn = None if source.crs.is_geographic else full_turn(source.crs)
+    bounds = None if turn is None else outline_bounds(target, source.crs)
+    if turn is None or bounds is None:
+        return source
+    left, _, right, _ = source.bounds_xy
+    turns = round((bounds[0] + bounds[2] - left - right) / 2 / turn)
+    return replace(source, transform=Affine.translation(turns * turn, 0) @ source.transform)
 
 
 def _source_window(source: GeoGrid, target: GeoGrid) -> tuple[Window | None, float]:

@@ -29,7 +29,13 @@ from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import (
+    crs_units,
+    degrees_text,
+    outline_bounds,
+    reprojected,
+    split_at_180,
+)
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_polygons
@@ -123,6 +129,8 @@ class LayerBuilder:
                 remedy="Rename the class.",
             )
         geometry = reprojected(_to_world(pixels, grid), crs, self.crs, self._tolerance(scene))
+        if self.crs == LONLAT:
+            geometry = split_at_180(geometry)
         if within is not None:
             geometry = shapely.intersection(valid_geometry(geometry), within)
         geometry, owner = polygon_parts(geometry)

@@ -26,7 +26,7 @@ from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowLabel
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.io.reproject import outline_boxes, reprojected
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
@@ -290,10 +290,7 @@ class ShapeLayer:
             GeoreferenceError: The layer's CRS cannot be transformed to the image's.
         """
         assert grid.crs is not None
-        bounds = outline_bounds(grid, self.crs)
-        # If the image has no bounds in the layer's CRS, no polygon is near.
-        near = shapely.Point() if bounds is None else shapely.box(*bounds)
-        chosen = np.sort(self.tree.query(near))
+        chosen = np.unique(self.tree.query(outline_boxes(grid, self.crs))[1])
         if scene_id is not None:
             chosen = chosen[np.isin(self.scenes[chosen].astype(str), ["", scene_id])]
         pixel = float(np.sqrt(abs(grid.transform.determinant)))

@@ -25,7 +25,7 @@ from rooftrace.io.image_write import write_raster
 from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.io.reproject import outline_bounds, outline_boxes, reprojected, split_at_180
 from rooftrace.io.resample import warped
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_write import write_polygons
@@ -140,13 +140,13 @@ class _SceneExtent:
 
     Args:
         entry: Entry of the scene.
-        polygon: Outline in EPSG:3857.
+        polygon: Outline in EPSG:3857, of two parts where it lies across longitude 180.
         zoom: Fractional zoom at which tiles of 256 px have the scene's pixel size.
         tile: Tile that the scene shows exactly, or None.
     """
 
     entry: SceneEntry
-    polygon: shapely.Polygon
+    polygon: shapely.Polygon | shapely.MultiPolygon
     zoom: float
     tile: TileName | None
 
@@ -158,7 +158,8 @@ class _SceneExtent:
         xs, ys = grid.to_world(corners[:, 0].astype(float), corners[:, 1].astype(float))
         frame = np.empty(1, np.object_)
         frame[0] = shapely.Polygon(np.stack([xs, ys], axis=1))
-        polygon = reprojected(frame, crs, web_mercator(), 0.01)[0]
+        projected = reprojected(frame, crs, web_mercator(), 0.01)
+        polygon = split_at_180(projected, WORLD_M)[0]
         # Written so that NaN counts as outside as well.
         if not np.abs(shapely.get_coordinates(polygon)).max() <= WORLD_M / 2 + 1:
             raise GeoreferenceError(
@@ -192,9 +193,12 @@ def _plan(extents: Sequence[_SceneExtent], zoom: int) -> dict[TileName, list[_Sc
             plan.setdefault(extent.tile, []).append(extent)
             continue
         shapely.prepare(extent.polygon)
-        for tile in tiles_over(extent.polygon.bounds, zoom):
-            if extent.polygon.intersects(shapely.box(*tile.bounds_xy)):
-                plan.setdefault(tile, []).append(extent)
+        for part in shapely.get_parts(extent.polygon):
+            for tile in tiles_over(part.bounds, zoom):
+                if part.intersects(shapely.box(*tile.bounds_xy)):
+                    over = plan.setdefault(tile, [])
+                    # Both parts of a scene across longitude 180 lie in the tile of zoom 0.
+                    over += [extent] if extent not in over[-1:] else []
     return plan
 
 
@@ -488,11 +492,10 @@ def _check_reach(tiles: dict[TileName, Path], file: LayerFile) -> None:
 
 
 def _reaches(tiles: Iterable[TileName], layer: ShapeLayer) -> bool:
-    for tile in tiles:
-        bounds = outline_bounds(tile.grid((1, 1)), layer.crs)
-        if bounds is not None and len(layer.tree.query(shapely.box(*bounds), "intersects")):
-            return True
-    return False
+    return any(
+        layer.tree.query(outline_boxes(tile.grid((1, 1)), layer.crs), "intersects").size
+        for tile in tiles
+    )
 
 
 def _listed(zooms: Iterable[int]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "PolygonOverlaps",
     "SpilledPolygons",
     "find_overlaps",
+    "first_of_equal",
     "join_by_block",
     "one_to_one",
     "pair_iou",
@@ -406,3 +407,52 @@ def _concat(parts: list[tuple[Ints, Ints, Floats]]) -> tuple[Ints, Ints, Floats]
     none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     one, other, value = (np.concatenate(column) for column in zip(none, *parts))
     return one, other, value
+
+
+_READ_AT_ONCE = 50_000
+"""Number of polygons with the bounds of another one that are read at once."""
+
+
+def first_of_equal(
+    bounds: NDArray[np.float64], read: Callable[[NDArray[np.int64]], NDArray[np.object_]]
+) -> NDArray[np.bool_]:
+    """Return (n,) False for each polygon with the same vertices as an earlier one.
+
+    Where a ring begins, its direction, and whether a polygon is the only part of a multipolygon,
+    which depends on the format of its file, make no difference.
+
+    Args:
+        bounds: (n, 4) bounds of the polygons.
+        read: Function that returns polygons by their indices; only those are read whose bounds are
+            those of another one.
+    """
+    first = np.ones(len(bounds), np.bool_)
+    # Stable, so that of polygons with equal bounds the earliest comes first.
+    order = np.lexsort(bounds.T)
+    is_new = np.r_[True, (np.diff(bounds[order], axis=0) != 0).any(axis=1)][: len(order)]
+    alike = np.flatnonzero(~is_new)
+    group = np.cumsum(is_new)
+    chosen = np.union1d(alike, alike - 1)
+    seen: set[bytes] = set()
+    before = 0
+    for start in range(0, len(chosen), _READ_AT_ONCE):
+        places = chosen[start : start + _READ_AT_ONCE]
+        encoded = shapely.to_wkb(shapely.normalize(_without_single_parts(read(order[places]))))
+        for index, of, one in zip(order[places].tolist(), group[places].tolist(), encoded.tolist()):
+            if of != before:
+                seen.clear()
+                before = of
+            first[index] = one not in seen
+            seen.add(one)
+    return first
+
+
+def _without_single_parts(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) polygons, where multipolygons of one part have become polygons."""
+    is_multi = shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON
+    single = np.flatnonzero(is_multi & (shapely.get_num_geometries(polygons) == 1))
+    if not len(single):
+        return polygons
+    polygons = polygons.copy()
+    polygons[single] = shapely.get_geometry(polygons[single], 0)
+    return polygons

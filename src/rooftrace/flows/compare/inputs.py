@@ -23,12 +23,12 @@ from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import reprojected
+from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.predict.plan import RESULT_FILES
-from rooftrace.vector.match import PackedPolygons, SpilledPolygons
+from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
 BEND_M = 0.01
 """Maximum deviation in metres of an edge that is reprojected."""
@@ -243,14 +243,14 @@ def _fields(file: VectorFile, attributes: bool) -> list[str]:
     return [
         name
         for name in file.fields
-        if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox", "geom")
+        if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
 
 
 _ROW = np.dtype(
     [
         ("start", np.int64), ("stop", np.int64), ("id_start", np.int64), ("id_stop", np.int64),
-        ("hash", np.int64), ("bounds", np.float64, 4), ("score", np.float32),
+        ("bounds", np.float64, 4), ("score", np.float32),
         ("is_building", np.bool_), ("has_area", np.bool_), ("is_multi", np.bool_),
     ]
 )  # fmt: skip
@@ -279,13 +279,11 @@ class _LayerParts:
         """Add the next polygons of a file."""
         values = {name: chunk.values[name] for name in self._fields}
         rows = np.zeros(len(chunk), _ROW)
-        encoded: list[bytes] = shapely.to_wkb(chunk.geometry).tolist()
-        offsets = self._outlines.append_bytes(encoded)
+        offsets = self._outlines.append_bytes(shapely.to_wkb(chunk.geometry).tolist())
         rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
-        rows["hash"] = [hash(one) for one in encoded]
         offsets = self._ids.append_bytes(_encoded(_ids(values, len(chunk))))
         rows["id_start"], rows["id_stop"] = offsets[:-1], offsets[1:]
-        rows["bounds"] = shapely.bounds(chunk.geometry).reshape(-1, 4)
+        rows["bounds"] = bounds_of(chunk.geometry, chunk.crs)
         score = _scores(values, len(chunk))
         if score is None:
             self._has_scores = False
@@ -313,17 +311,17 @@ class _LayerParts:
         rows = np.concatenate(self._rows)
         self._rows.clear()
         named = np.flatnonzero(rows["is_building"])
-        bounds = (np.nan,) * 4
-        if len(named):
-            low, high = rows["bounds"][named, :2].min(axis=0), rows["bounds"][named, 2:].max(axis=0)
-            bounds = (*low.tolist(), *high.tolist())
-        first = _first_of_equal(self._outlines, rows[named])
+        bounds = joint_bounds(rows["bounds"][named], crs)
+        start, stop = rows["start"][named], rows["stop"][named]
+        first = first_of_equal(
+            rows["bounds"][named], lambda some: self._outlines.read(start[some], stop[some])
+        )
         area = rows["has_area"][named]
         said = [
-            (self._repaired, "had invalid outlines, which were repaired"),
-            (self._left_out + int((~area).sum()), "without an area are left out"),
-            (len(rows) - len(named), "have another class than building and are left out"),
-            (int((area & ~first).sum()), "lie exactly on another one and are left out"),
+            (self._repaired, "with invalid outlines repaired"),
+            (self._left_out + int((~area).sum()), "without an area left out"),
+            (len(rows) - len(named), "of another class than building left out"),
+            (int((area & ~first).sum()), "exactly on another one left out"),
         ]
         notes += tuple(
             f"{name}: {plural(count, 'polygon')} {what}." for count, what in said if count
@@ -405,28 +403,6 @@ def _is_building(layer: VectorLayer) -> BoolArray:
     if names is None:
         return np.zeros(len(layer), np.bool_)
     return np.array([str(name).casefold() in BUILDING_NAMES for name in names.tolist()], np.bool_)
-
-
-def _first_of_equal(outlines: SpillFile, rows: NDArray[Any]) -> BoolArray:
-    """Return (n,) False for each polygon that equals an earlier one to the bit."""
-    first = np.ones(len(rows), np.bool_)
-    order = np.argsort(rows["hash"], kind="stable")
-    hashes = rows["hash"][order]
-    equal = np.flatnonzero(hashes[1:] == hashes[:-1])
-    # Polygons with a hash of their own are not read again.
-    order = order[np.union1d(equal, equal + 1)]
-    seen: set[bytes] = set()
-    before = None
-    for start in range(0, len(order), _CHUNK):
-        index = order[start : start + _CHUNK]
-        encoded = outlines.read_bytes(rows["start"][index], rows["stop"][index])
-        for number, of, one in zip(index.tolist(), rows["hash"][index].tolist(), encoded.tolist()):
-            if of != before:
-                seen.clear()
-                before = of
-            first[number] = one not in seen
-            seen.add(one)
-    return first
 
 
 def _columns_of(values: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:

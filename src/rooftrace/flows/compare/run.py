@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError
@@ -48,7 +47,7 @@ from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bound
 from rooftrace.io.files import check_outputs, export_error, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import degrees_text, transform_points
+from rooftrace.io.reproject import bounds_meet, degrees_text, transform_points
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
     STATUSES,
@@ -365,7 +364,7 @@ def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
     bounds = known[0].bounds_xy
     if len(known) == 2:
         other = _bounds_in(known[1], known[0].crs)
-        if not shapely.box(*bounds).intersects(shapely.box(*other)):
+        if not bounds_meet(bounds, other, known[0].crs):
             raise DataError(
                 f"{new.name} ({degrees_text(new.bounds_xy, new.crs)}) and {old.name} "
                 f"({degrees_text(old.bounds_xy, old.crs)}) show different places.",

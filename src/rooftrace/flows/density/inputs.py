@@ -18,10 +18,17 @@ from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
-from rooftrace.io.reproject import degrees_text, outline_bounds
+from rooftrace.io.reproject import (
+    bounds_meet,
+    bounds_of,
+    degrees_text,
+    joint_bounds,
+    outline_bounds,
+)
 from rooftrace.io.vector_read import VectorFile, is_vector_file
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
+from rooftrace.vector.match import first_of_equal
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
@@ -168,9 +175,11 @@ class BuildingPolygons:
 
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of all polygons."""
-        left, bottom, right, top = shapely.total_bounds(self.geometry).tolist()
-        return left, bottom, right, top
+        """Left, bottom, right and top of all polygons; see `joint_bounds`."""
+        if self.crs is None:
+            left, bottom, right, top = shapely.total_bounds(self.geometry).tolist()
+            return left, bottom, right, top
+        return joint_bounds(bounds_of(self.geometry, self.crs), self.crs)
 
 
 def read_buildings(
@@ -200,7 +209,8 @@ def read_buildings(
         layer = file.read(fields)
         geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
         if layer.repaired:
-            notes.append(f"{layer.repaired} buildings had invalid outlines, which were repaired")
+            repaired = plural(layer.repaired, "building")
+            notes.append(f"{repaired} had invalid outlines, which were repaired")
     classes = values.get("class", np.zeros(0, np.object_))
     name = _class_name(path, sorted(set(classes.tolist())), building, mask)
     if name is not None:
@@ -209,7 +219,7 @@ def read_buildings(
             left_out = plural(int((~chosen).sum()), "polygon")
             notes.append(f"{left_out} of other classes than {name} left out")
         geometry = geometry[chosen]
-    first = _first_of_equal(geometry)
+    first = first_of_equal(shapely.bounds(geometry).reshape(-1, 4), geometry.__getitem__)
     if not first.all():
         repeated = int((~first).sum())
         notes.append(f"{plural(repeated, 'polygon')} exactly on another one left out")
@@ -285,27 +295,13 @@ def _check_place(buildings: BuildingPolygons, mask: MaskFile) -> None:
     if buildings.crs is None or mask.grid.crs is None:
         return
     bounds = outline_bounds(mask.grid, buildings.crs)
-    if bounds is None or not shapely.box(*bounds).intersects(shapely.box(*buildings.bounds_xy)):
+    if bounds is None or not bounds_meet(bounds, buildings.bounds_xy, buildings.crs):
         raise DataError(
             f"{buildings.path} ({degrees_text(buildings.bounds_xy, buildings.crs)}) and "
             f"{mask.path} ({degrees_text(mask.grid.bounds_xy, mask.grid.crs)}) show different "
             "places.",
             remedy="Give a mask and buildings of one place, or check both coordinate systems.",
         )
-
-
-def _first_of_equal(polygons: Polygons) -> BoolArray:
-    """Return (n,) False for each polygon with the same vertices as an earlier one."""
-    first = np.ones(len(polygons), np.bool_)
-    bounds = shapely.bounds(polygons).reshape(-1, 4)
-    order = np.lexsort(bounds.T)
-    alike = np.flatnonzero((np.diff(bounds[order], axis=0) == 0).all(axis=1))
-    chosen = np.sort(order[np.union1d(alike, alike + 1)])
-    seen: set[bytes] = set()
-    for index, shape in zip(chosen.tolist(), shapely.to_wkb(shapely.normalize(polygons[chosen]))):
-        first[index] = shape not in seen
-        seen.add(shape)
-    return first
 
 
 def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:

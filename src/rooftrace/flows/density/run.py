@@ -275,7 +275,8 @@ def run_zone_density(
         )
     notes = []
     if layer.repaired:
-        notes.append(f"{layer.repaired} zones had invalid outlines, which were repaired")
+        repaired = plural(layer.repaired, "zone")
+        notes.append(f"{repaired} had invalid outlines, which were repaired")
     if layer.without_outline:
         notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
     mask = None if mask_path is None else MaskFile.of(mask_path, building)

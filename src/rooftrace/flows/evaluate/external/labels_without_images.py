@@ -20,7 +20,14 @@ from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.flows.evaluate.external.files import PredictionFiles, match_scene_names, plain_name
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.reproject import (
+    bounds_of,
+    degrees_text,
+    joint_bounds,
+    outline_bounds,
+    outline_boxes,
+    reprojected,
+)
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -279,8 +286,7 @@ def _polygons(
     reached: set[int] = set()
     bounds = []
     for grid in grids.values():
-        box = outline_bounds(grid, layer.crs)
-        reached.update([] if box is None else layer.tree.query(shapely.box(*box)).tolist())
+        reached.update(layer.tree.query(outline_boxes(grid, layer.crs))[1].tolist())
         degrees = outline_bounds(grid, _LONLAT)
         bounds += [] if degrees is None else [degrees]
     if len(layer) and not reached:
@@ -317,10 +323,9 @@ def _utm_grid(path: Path, file: LayerFile, gsd_m: float | None) -> GeoGrid:
             f"{path} holds no polygon, and there is no imagery that would show the covered area.",
             remedy="Give the images with --images.",
         )
-    corners = reprojected(
-        np.array([shapely.box(*layer.bounds_xy)], np.object_), layer.crs, _LONLAT, 1e-3
-    )
-    west, south, east, north = shapely.total_bounds(corners).tolist()
+    bounds = joint_bounds(bounds_of(layer.geometry, layer.crs), layer.crs)
+    corners = reprojected(np.array([shapely.box(*bounds)], np.object_), layer.crs, _LONLAT, 1e-3)
+    west, south, east, north = bounds_of(corners, _LONLAT)[0].tolist()
     lon, lat = (west + east) / 2, (south + north) / 2
     if not (math.isfinite(lon) and abs(lat) < 84 and east - west < 6):
         where = degrees_text(layer.bounds_xy, layer.crs)

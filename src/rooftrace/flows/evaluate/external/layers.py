@@ -29,7 +29,14 @@ from rooftrace.io.gdal import rasterize
 from rooftrace.io.legend import NODATA
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import degrees_text, outline_bounds, pixels_apart, reprojected
+from rooftrace.io.reproject import (
+    bounds_meet,
+    degrees_text,
+    outline_bounds,
+    outline_boxes,
+    pixels_apart,
+    reprojected,
+)
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.mask_values import LabelRule
@@ -244,8 +251,7 @@ def match_rasters_by_location(
     tree = shapely.STRtree(boxes)
     files: dict[str, tuple[Path, ...]] = {}
     for scene_id, grid in grids.items():
-        bounds = outline_bounds(grid, _LONLAT)
-        near = [] if bounds is None else sorted(tree.query(shapely.box(*bounds), "intersects"))
+        near = np.unique(tree.query(outline_boxes(grid, _LONLAT), "intersects")[1])
         files[scene_id] = tuple(rasters[index] for index in near)
     empty = [scene_id for scene_id, found in files.items() if not found]
     if empty:
@@ -278,7 +284,7 @@ def _lies_on(source: RasterFile, grid: GeoGrid) -> bool:
 def _check_near(source: RasterFile, grid: GeoGrid) -> None:
     """Raise an error for a raster that has the name of a scene and shows other ground."""
     own, other = outline_bounds(source.grid, _LONLAT), outline_bounds(grid, _LONLAT)
-    if own is None or other is None or not shapely.box(*own).intersects(shapely.box(*other)):
+    if own is None or other is None or not bounds_meet(own, other, _LONLAT):
         places = ["nowhere" if one is None else degrees_text(one, _LONLAT) for one in (own, other)]
         raise GeoreferenceError(
             f"{source.name} lies at {places[0]}, but its scene at {places[1]}.",
@@ -524,10 +530,7 @@ class _Layer:
         """Return the indices, ascending, of polygons that may overlap a grid."""
         if self.crs is None:
             return np.arange(len(self.geometry))
-        bounds = outline_bounds(grid, self.crs)
-        if bounds is None:
-            return np.zeros(0, np.int64)
-        return np.sort(self.tree.query(shapely.box(*bounds), "intersects"))
+        return np.unique(self.tree.query(outline_boxes(grid, self.crs), "intersects")[1])
 
     def on(self, grid: GeoGrid) -> tuple[Polygons, NDArray[np.int64]]:
         """Return the (m,) parts in a grid, in its pixels and cut at its edges, and the index of
