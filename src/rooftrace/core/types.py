@@ -206,10 +206,15 @@ def full_turn(crs: CRS) -> float | None:
 
     Longitudes and the Mercator projections that are usual on the web repeat.
     """
-    # A compound CRS has its degrees or metres in the horizontal part.
+    # A compound CRS has its degrees or metres in the horizontal part, and one that brings its
+    # transformation to WGS 84 in the other.
     crs = next((part for part in crs.sub_crs_list if not part.is_vertical), crs)
+    if crs.is_bound and crs.source_crs is not None:
+        crs = crs.source_crs
     unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 0.0
-    if crs.is_geographic and unit:
+    if not unit:
+        return None
+    if crs.is_geographic:
         return 2 * math.pi / unit
     operation = crs.coordinate_operation
     if operation is None or operation.method_name not in _MERCATOR or crs.ellipsoid is None:

@@ -147,22 +147,23 @@ def joint_bounds(bounds: Floats, crs: CRS) -> Bounds:
 
     What lies on both sides of longitude 180 has the right side beyond it, where it is narrower so.
     """
+    # Geometry without a point has no bounds.
+    bounds = bounds[~np.isnan(bounds).any(axis=1)]
     if not len(bounds):
         return (np.nan,) * 4
     left, bottom, right, top = bounds.T
     turn = full_turn(crs)
-    if turn is not None and np.nanmax(right) - np.nanmin(left) > turn / 2:
-        known = np.flatnonzero(np.isfinite(right - left))
-        start = (left[known] + turn / 2) % turn
+    if turn is not None and turn / 2 < right.max() - left.min() < np.inf:
+        start = (left + turn / 2) % turn
         order = np.argsort(start)
-        start, wide = start[order], (right - left)[known][order]
+        start, wide = start[order], (right - left)[order]
         reached = np.maximum.accumulate(start + wide)
         gaps = start - np.concatenate([[reached[-1] - turn], reached[:-1]])
         first = int(gaps.argmax())
         if gaps[first] > 0:
             stop = max(reached[-1], reached[first - 1] + turn) if first else reached[-1]
             left, right = start[first] - turn / 2, stop - turn / 2
-    edges = np.nanmin(left), np.nanmin(bottom), np.nanmax(right), np.nanmax(top)
+    edges = np.min(left), np.min(bottom), np.max(right), np.max(top)
     west, south, east, north = map(float, edges)
     return west, south, east, north
 
