@@ -158,22 +158,16 @@ def make_reports(work: Path) -> dict[str, Path]:
     """Return the HTML reports by name, each made by its command."""
     data = made(work / "data", lambda: write_data(work / "data"))
     made(work / "split.json", lambda: rooftrace("split", data, "-o", work / "split.json"))
-    audit, page = work / "audit.html", work / "runs.html"
+    audit = work / "audit.html"
     scored, study = work / "evaluation/report.html", work / "study/report.html"
     made(audit, lambda: rooftrace("inspect", data, "-o", audit))
     made(scored, lambda: rooftrace("evaluate", "default", data, "-o", scored.parent))
-    for seed in range(2):
-        config, run = work / f"run_{seed}.toml", work / f"runs/run_{seed}"
-        config.write_text(TRAINING.format(seed=seed))
-        if not run.exists():
-            rooftrace("train", config, "-o", run)
-    made(page, lambda: rooftrace("runs", work / "runs", "-o", page))
     search = work / "search.toml"
     space = "[optimizer]\nlr = { low = 1e-4, high = 1e-1, log = true }\n"
     search.write_text(TRAINING.format(seed=0) + space)
     made(study, lambda: rooftrace("tune", search, "-o", study.parent, "--trials", 4))
     return {
-        "report_audit": audit, "report_evaluation": scored, "report_runs": page,
+        "report_audit": audit, "report_evaluation": scored,
         "report_tune": study, "report_compare": work / "dates/report.html",
     }  # fmt: skip
 

@@ -52,26 +52,6 @@ def test_what_must_be_said(images: Path) -> None:
     assert "--project" in fails("label", "push", UNREACHABLE, str(images), "--token", TOKEN, code=2)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--tiles", "10"], "was given without --compare"),
-        (["--compare", "curve", "-o", "list.txt"], "it lists no images"),
-        (["--compare", "curve", "--tiles", "10,many"], "expected numbers of images such as"),
-        (["--compare", "curve", "--tiles", "0"], "expected numbers of images such as"),
-    ],
-)
-def test_options_of_a_comparison(options: list[str], message: str, images: Path) -> None:
-    assert message in fails("label", "next", images, *options, code=2)
-    assert not Path("curve").exists()
-
-
-def test_a_comparison_needs_labels(images: Path, tmp_path: Path) -> None:
-    text = fails("label", "next", images, "--compare", tmp_path / "curve", "--gsd", "0.3", code=3)
-    assert "has no label" in text
-    assert not (tmp_path / "curve").exists()
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("verb", ["push", "pull"])
 def test_an_unreachable_server(

@@ -144,8 +144,7 @@ def _trained() -> Files:
         Path("start.rooftrace").write_bytes(Path("runs/run/best_iou.rooftrace").read_bytes())
         Path("weights.safetensors").write_bytes(bundle.part(WEIGHTS_NAME))
         Path("graph.onnx").write_bytes(bundle.part(GRAPH_NAME))
-        files = _files(Path())
-    return {name: data for name, data in files.items() if "tensorboard" not in name}
+        return _files(Path())
 
 
 _SEARCH = """

@@ -39,7 +39,6 @@ PANELS = {
         "finetune": "Fine-tune a model on your own labelled images, and compare it with the start "
         "model.",
         "tune": "Search for the best values of a training configuration.",
-        "runs": "Compare the configurations and results of training runs.",
         "ensemble": "Combine several models: fit weights and threshold on labelled data, and "
         "measure the gain.",
     },
@@ -63,7 +62,7 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
-_OPENS_NO_IMAGE = {"runs", "card", "import", "doctor"}
+_OPENS_NO_IMAGE = {"card", "import", "doctor"}
 """Commands that need neither images nor polygons. They would only start later with libraries for
 them; a command that is missing here does nothing else wrong."""
 

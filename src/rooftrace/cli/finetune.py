@@ -101,14 +101,6 @@ def finetune(
             "has one. Default: a split is made.",
         ),
     ] = None,
-    curve: Annotated[
-        bool,
-        option(
-            HELD_OUT, "--curve",
-            help="If the tuned model is not better, train once more on half of the images, to "
-            "estimate how many more would help; it takes as long again.",
-        ),
-    ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Fine-tune a model on your own labelled images, and compare it with the start model."""
@@ -119,7 +111,7 @@ def finetune(
         data, out, model=model, minutes=minutes,
         replay=None if replay is None else source_config(replay, replay_settings),
         val=val, by=by, split=split,
-        overrides=config or (), seed=seed, resume=resume, curve=curve,
+        overrides=config or (), seed=seed, resume=resume,
         images=SceneOptions(**images.parsed()), console=people,
     )  # fmt: skip
     if answered(report, as_json=as_json):
@@ -144,10 +136,6 @@ def finetune(
     if elsewhere is not None and elsewhere.iou is not None:
         where = plural(elsewhere.iou.scenes, "held-out replay image")
         say(f"elsewhere: IoU {_signed(elsewhere.iou.difference)} on {where}")
-    if report.forgetting is not None:
-        lost = report.forgetting.test
-        where = f"{plural(lost.scenes, 'image')} ({report.forgetting.data})"
-        say(f"what the start model could do: IoU {_signed(lost.difference)} on {where}")
     for line in report.advice:
         say(line)
     say(f"model {report.bundle}; pictures in {report.page}")

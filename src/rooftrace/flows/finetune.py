@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,14 +22,11 @@ from rooftrace.core.text import minutes_text, parse_json, plural, print_plain, r
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import labels_for
-from rooftrace.flows.learning_curve import images_needed
 from rooftrace.flows.replay import (
     REPLAY_SHARE,
-    ForgettingReport,
     ReplayReport,
     ReplaySet,
     compare_on_replay,
-    measure_forgetting,
     prepare_replay,
 )
 from rooftrace.flows.split import run_split
@@ -39,7 +36,7 @@ from rooftrace.io.files import read_file, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
+from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split
 from rooftrace.metrics.resampling import Interval, PairedTest
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.predict.model_set import read_models
@@ -76,49 +73,6 @@ _FIGURES = (
 """Figures of the comparison: name, and the keys under which a report has it."""
 
 
-_NO_CURVE = (
-    "To estimate how many more images would help, continue with --resume --curve: it trains once "
-    "more, on half of the images."
-)
-
-
-@dataclass(frozen=True)
-class HalfCurve:
-    """The last step of a learning curve: trainings on half of the images, and on all of them.
-
-    Args:
-        images: Number of all images that were trained on.
-        half_iou: Best validation IoU of the training on half of them, at the threshold 0.5.
-        iou: Best validation IoU of the training on all of them.
-    """
-
-    images: int
-    half_iou: float
-    iou: float
-
-    def advice(self, gap: Interval) -> str:
-        """Return a sentence on how many more images would help.
-
-        Args:
-            gap: Difference of IoU to the start model, with its interval.
-        """
-        known = (
-            f"{plural(self.images // 2, 'image')} gave a validation IoU of {self.half_iou:.3f}, "
-            f"and {self.images} gave {self.iou:.3f}"
-        )
-        # A difference is clear if its interval, as wide as now, lies above 0.
-        missing = -gap.low if gap.is_known else math.nan
-        if math.isnan(missing):
-            return f"{known}; how many would be needed cannot be said without an interval."
-        needed = images_needed(self.images, self.half_iou, self.iou, self.iou + missing)
-        if needed is None:
-            return f"{known}: more images of the same kind are unlikely to help."
-        return (
-            f"{known}: if each doubling adds as much, about {needed - self.images} more images to "
-            "train on would make the difference clear."
-        )
-
-
 @dataclass(frozen=True)
 class FinetuneReport:
     """Result of a fine-tuning run.
@@ -132,8 +86,6 @@ class FinetuneReport:
         replay: Comparison on replay images; None without them.
         notes: Notes on how the data was divided, and on held-out images that show ground on which
             one of the models was trained.
-        forgetting: Comparison on data of the start model; None if there is none.
-        curve: Result with half of the images; None if it was not measured.
     """
 
     trained: TrainReport
@@ -142,8 +94,6 @@ class FinetuneReport:
     page: Path
     replay: ReplayReport | None = None
     notes: tuple[str, ...] = ()
-    forgetting: ForgettingReport | None = None
-    curve: HalfCurve | None = None
 
     @property
     def bundle(self) -> Path:
@@ -231,8 +181,6 @@ class FinetuneReport:
             "Label more tiles, above all of the kinds in which the pictures of the report show "
             "errors; check the labels with rooftrace inspect."
         )
-        if iou_sign <= 0:
-            advice.append(_NO_CURVE if self.curve is None else self.curve.advice(gap))
         best, epochs = self.trained.best["best_iou"][0], self.trained.epochs
         is_late = best > (1 - _LATE_SHARE) * epochs
         advice.append(
@@ -260,8 +208,6 @@ class FinetuneReport:
             },
             "differences": {name: test.to_json() for name, test in self.tests.items()},
             "replay": None if self.replay is None else self.replay.to_json(),
-            "forgetting": None if self.forgetting is None else self.forgetting.to_json(),
-            "curve": None if self.curve is None else asdict(self.curve),
             "report": str(self.page),
             "advice": list(self.advice),
             "notes": list(self.notes),
@@ -286,7 +232,6 @@ def run_finetune(
     overrides: Sequence[str] = (),
     seed: int = 0,
     resume: bool = False,
-    curve: bool = False,
     images: SceneOptions = AS_FOUND,
     console: Console | None = None,
 ) -> FinetuneReport:
@@ -310,8 +255,6 @@ def run_finetune(
         overrides: `key.path=value` settings of the training configuration.
         seed: Seed of the split and of all random draws.
         resume: Continue the run that is in the folder, with its settings.
-        curve: If the tuned model is not better, train once more on half of the images, to
-            estimate how many more would help.
         images: Bands, stretch and scale with which images are read for the comparison.
         console: Console for progress; None prints nothing.
 
@@ -363,11 +306,6 @@ def run_finetune(
             _set_threshold(given, config, trained.best["best_iou"][2], parts, base)
         report = _compare(given, trained, parts, notes)
         write_json(run / "verdict.json", report.to_json())
-        if curve and report.verdict != "better":
-            print_plain(console, "training on half of the images for the learning curve")
-            half = _half_curve(config, trained, scenes, parts, run, base, console)
-            report = replace(report, curve=half)
-            write_json(run / "verdict.json", report.to_json())
     return report
 
 
@@ -483,33 +421,8 @@ def _compare(
         elsewhere = compare_on_replay(given.replayed, given.labels, *models, given.images)
     return FinetuneReport(
         trained, evaluation, held_out, folder / "report.html", elsewhere,
-        (*notes, *evaluation.warnings), measure_forgetting(*models, given.data, seed=given.seed),
+        (*notes, *evaluation.warnings),
     )  # fmt: skip
-
-
-def _half_curve(
-    config: TrainConfig, trained: TrainReport, scenes: SceneSet, parts: SceneParts, run: Path,
-    base: Path, console: Console | None,
-) -> HalfCurve:  # fmt: skip
-    """Train on half of the images with the settings of a finished run.
-
-    The half is every second image in the order of ids, so both halves show the same ground.
-    """
-    from rooftrace.train.loop import fit
-
-    folder = run / "curve"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    ids = scenes.subset(parts.ids("train")).ids
-    halved = folder / "split.json"
-    write_split(halved, Split(parts={"train": ids[1::2], "val": parts.ids("val")}))
-    data = config.data.model_copy(update={"split": str(halved.absolute())})
-    result = fit(
-        config.model_copy(update={"data": data}), folder / "run", base=base, console=console
-    )
-    half_iou = result.trained.best["best_iou"][1]
-    shutil.rmtree(folder, ignore_errors=True)
-    return HalfCurve(len(ids), half_iou, trained.best["best_iou"][1])
 
 
 def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:

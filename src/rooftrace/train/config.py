@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config, KindConfig, read_config, replace_paths
 from rooftrace.core.early_stopping import Mode, StopConfig
@@ -197,34 +196,13 @@ class RefineConfig(Config):
 
 
 class WatchConfig(Config):
-    """Reports of a run besides metrics.csv and curves.svg, which every run writes.
+    """Pictures of a run besides curves.svg, which every run writes.
 
     Args:
         panel: Maximum number of validation tiles in `panel.png`; 0 draws none.
-        tensorboard: Write the figures of each epoch to `tensorboard/` in the run's folder, too.
-        mlflow: Tracking server (`http://…`) or database (`sqlite:///…`) that the figures are sent
-            to; empty sends them nowhere. MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN, hold
-            the credentials.
-        experiment: MLflow experiment; created if none has this name.
-        run_name: Name of the run in MLflow; default the name of its folder.
     """
 
     panel: Annotated[int, Field(ge=0, le=64)] = 8
-    tensorboard: bool = False
-    mlflow: str = ""
-    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "rooftrace"
-    run_name: str = ""
-
-    @field_validator("mlflow")
-    @classmethod
-    def _no_secret(cls, address: str) -> str:
-        # The configuration is recorded in the run's folder, where others may read it.
-        if address.startswith(("http://", "https://")) and urlsplit(address).password:
-            raise ValueError(
-                "the address holds a password; set MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD instead"
-            )
-        return address
 
 
 class ExportConfig(Config):

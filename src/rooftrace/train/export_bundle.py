@@ -234,7 +234,6 @@ def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict
         "interpolated_gsd_m": config.interpolated_gsd_m,
         "classes": config.data.labels.classes,
         "building_class": config.data.labels.building_class,
-        # Where a run was reported to is no part of a model that others receive.
         "training": {**config.model_dump(mode="json", exclude={"watch"}), **more},
         "versions": installed_versions(_VERSIONS),
         "licence": config.export.licence,

@@ -231,24 +231,6 @@ def fit_to_minutes(
     return config.model_copy(update=update)
 
 
-def samples_in_minutes(config: TrainConfig, base: Path, minutes: float) -> int:
-    """Return the number of samples that a training without a validation sees in some minutes.
-
-    A few steps are timed on this machine, as in `fit_to_minutes`.
-
-    Args:
-        config: Configuration.
-        base: Folder that relative paths start from.
-        minutes: Time of the training.
-
-    Raises:
-        ConfigError, DataError: See `train.datamodule.open_data`.
-    """
-    data = open_data(config.model_copy(update={"samples_per_epoch": config.samples_per_step}), base)
-    step_s, _ = _measure(config, data)
-    return max(1, int(60 * minutes / step_s)) * config.samples_per_step
-
-
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     """Return the seconds of a step of the optimiser, and of a validation."""
     tune_allocator()

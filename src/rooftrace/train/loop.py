@@ -76,8 +76,8 @@ from rooftrace.train.device import (
     stop_all_processes_on_error,
     tune_allocator,
 )
+from rooftrace.train.panel import PanelCallback
 from rooftrace.train.task import ClickTask, SegmentationTask, TrainingTask
-from rooftrace.train.tracking import tracking_callbacks
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def fit(
     monitored: BestEpoch | None = None,
 ) -> FitResult:
     """Train a network, and write config.json, metrics.csv, curves.svg, checkpoints/, start.json
-    if `model.start` is given, and the outputs of `config.watch` to the folder `run`.
+    if `model.start` is given, and panel.png to the folder `run`.
 
     Args:
         base: Folder that relative paths of the configuration start from.
@@ -147,9 +147,8 @@ def fit(
     Raises:
         ConfigError: The folder already holds a run; or a run is to be resumed, and there is none,
             or one of another configuration; or the network does not accept crops of this size; or
-            a figure to monitor is not one of the run; or an MLflow server does not answer.
+            a figure to monitor is not one of the run.
         DataError: The checkpoint to resume from is damaged; or the data has changed since then.
-        MissingExtraError: See `tracking_callbacks`.
     """
     is_main = is_main_process(config)
     if not is_main:
@@ -253,8 +252,8 @@ def run_trainer(
     callbacks: Sequence[Callback] = (),
     monitored: BestEpoch | None = None,
 ) -> TrainerResult:
-    """Train a task, and write metrics.csv, curves.svg, checkpoints/ and the outputs of
-    `config.watch` to the folder `run`.
+    """Train a task, and write metrics.csv, curves.svg, checkpoints/ and panel.png to the folder
+    `run`.
 
     Args:
         callbacks: Further callbacks; they see an epoch's figures after they are recorded and
@@ -263,10 +262,9 @@ def run_trainer(
 
     Raises:
         ConfigError: The precision or the devices are not available; or no epoch had a finite value.
-        MissingExtraError: See `tracking_callbacks`.
         TrainError: The memory is exhausted; or one of several processes failed.
     """
-    watching = tracking_callbacks(config, run, data, console=console)
+    watching = [PanelCallback(run, data.tiles, config)] if config.watch.panel else []
     accelerator = choose_accelerator(config.device, config.devices)
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1

@@ -1,20 +1,35 @@
-"""A picture of predictions on some validation tiles: image, truth, prediction and errors."""
+"""A picture of predictions on some validation tiles: image, truth, prediction and errors.
+
+`PanelCallback` draws it after each epoch of a run.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import cv2
+import lightning as L
 import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from rooftrace.core.types import Sample
+from rooftrace.io.files import write_atomically
 from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import Colour, Legend
 from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.samples.dataset import EvalTiles
+from rooftrace.train.callbacks import MetricsRecorder
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import collate
+from rooftrace.train.task import TrainingTask
 
 RGB = NDArray[np.uint8]
 
@@ -180,3 +195,105 @@ def _wrap(
         rows[-1].append((left, entry))
         left += needed
     return rows
+
+
+_CANDIDATES = 3
+"""Number of tiles from which one place of the panel is chosen."""
+
+
+class PanelCallback(Callback):
+    """Writes panel.png after each epoch, and panel_best.png for the best `val_iou`.
+
+    Args:
+        run: Folder of the run.
+        tiles: Tiles of the validation folders.
+    """
+
+    def __init__(self, run: Path, tiles: Sequence[EvalTiles], config: TrainConfig) -> None:
+        self._run, self._tiles, self._config = run, tiles, config
+        self._chosen: list[tuple[int, int]] | None = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, TrainingTask)
+        if self._chosen is None:
+            self._chosen = choose_tiles(self._tiles, self._config.watch.panel)
+        recorder = MetricsRecorder.of(trainer)
+        row = recorder.rows[-1]
+        shown = []
+        for first in range(0, len(self._chosen), self._config.batch_size):
+            part = self._chosen[first : first + self._config.batch_size]
+            samples = [self._tiles[folder][index] for folder, index in part]
+            answers = _predict(pl_module, samples)
+            shown += [
+                PanelTile(self._tiles[folder].name, s.image, s.target, s.valid, answer)
+                for (folder, _), s, answer in zip(part, samples, answers)
+            ]
+        labels = self._config.data.labels
+        picture = draw_panel(
+            shown,
+            legend=Legend(labels.classes, labels.class_colours()),
+            title=f"epoch {row['epoch']:.0f}, validation IoU {row['val_iou']:.3f}",
+        )
+        write_atomically(self._run / "panel.png", picture)
+        if recorder.is_best:
+            write_atomically(self._run / "panel_best.png", picture)
+
+
+def choose_tiles(tiles: Sequence[EvalTiles], count: int) -> list[tuple[int, int]]:
+    """Choose at most `count` tiles as (folder, index): folders in turn, evenly spread over each.
+
+    Among neighbours a tile with labelled objects is preferred. The choice is always the same, so
+    that the panels of two epochs, and of two runs on the same data, can be compared.
+    """
+    places = [0] * len(tiles)
+    while sum(places) < count:
+        with_room = [f for f, part in enumerate(tiles) if places[f] < len(part)]
+        if not with_room:
+            break
+        for folder in with_room[: count - sum(places)]:
+            places[folder] += 1
+    chosen = []
+    for folder, wanted in enumerate(places):
+        bounds = np.linspace(0, len(tiles[folder]), wanted + 1).astype(int)
+        for low, high in pairwise(bounds):
+            chosen.append((folder, _most_informative(tiles[folder], range(low, high))))
+    return chosen
+
+
+def _most_informative(tiles: EvalTiles, places: range) -> int:
+    """Return the tile with the most objects among three; if they have none, the first that has
+    some.
+    """
+    near = places[:: max(1, len(places) // _CANDIDATES)]
+    best = max(near, key=lambda index: _content(tiles[index]))
+    if _content(tiles[best])[0] == 0:
+        there = (index for index in places if _content(tiles[index])[0] > 0)
+        best = next(there, best)
+    return best
+
+
+def _content(sample: Sample) -> tuple[float, float]:
+    """Return the share of known pixels that are not background, and the share of known pixels."""
+    return float(((sample.target > 0) & sample.valid).mean()), float(sample.valid.mean())
+
+
+def _predict(task: TrainingTask, samples: Sequence[Sample]) -> NDArray[Any]:
+    """Return (n, class, y, x) probabilities, or (n, 1, y, x) of the only class to find.
+
+    The task stays as it was: statistics that its layers gather in training must not include these
+    tiles.
+    """
+    modes = [(module, module.training) for module in task.modules()]
+    task.eval()
+    try:
+        with torch.inference_mode(), task.trainer.precision_plugin.val_step_context():
+            logits = task.predict_logits(collate(samples).images.to(task.device))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    values = logits[:, : task.config.data.labels.channels].float()
+    found = values.sigmoid() if values.shape[1] == 1 else values.softmax(dim=1)
+    answer: NDArray[Any] = found.cpu().numpy()
+    return answer

@@ -22,7 +22,6 @@ from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene, Trainin
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
-    HalfCurve,
     run_finetune,
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
@@ -332,9 +331,6 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert bool(shown["advice"]) == (shown["verdict"] != "better" or len(ids) < LEAST_FOR_VERDICT)
     assert tuned.page.is_file()
     assert tuned.evaluation.warnings == ()
-    # The data of the start model lies in a folder that is not there any more, or is that of a test.
-    assert shown["forgetting"]["images"] >= 1
-    assert shown["curve"] is None
     made = read_bundle(tuned.bundle)
     assert made.spec.training["start"]["model"] == "tiny"
     recorded = made.spec.training["data"]
@@ -402,7 +398,6 @@ def test_more_minutes_are_advised_if_the_best_epoch_is_late(tmp_path: Path) -> N
         report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
         assert report.verdict == "no different"
         assert f"The best epoch was {best} of 10: more --minutes {expected}." in report.advice
-        assert any("--resume --curve" in line for line in report.advice)
 
 
 def interval(low: float, value: float, high: float) -> Interval:
@@ -438,8 +433,6 @@ def test_the_verdict_looks_at_ground_and_at_buildings(
     assert bool(advice) == (expected != "better")
     assert ("F1 falls from 0.650 to 0.550" in advice) == (f1 is DOWN)
     assert ("Keep the start model" in advice) == (expected == "worse")
-    # A curve says what would make the IoU clear, which it is.
-    assert ("--resume --curve" in advice) == (expected != "better" and iou is not UP)
 
 
 def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:
@@ -453,50 +446,3 @@ def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path
     trained = SimpleNamespace(best={"best_iou": (3, 0.5, tmp_path)}, epochs=10)
     report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
     assert "with about 16 held-out scenes" in " ".join(report.advice)
-    assert "about 10 more images" in HalfCurve(20, 0.60, 0.62).advice(gap)
-
-
-@pytest.mark.parametrize(
-    ("half", "full", "gap", "expected"),
-    [
-        # The interval reaches 0.02 below the difference, and a doubling adds 0.02.
-        (0.60, 0.62, interval(-0.02, 0.0, 0.02), "about 20 more images"),
-        (0.60, 0.61, interval(-0.01, 0.0, 0.03), "about 20 more images"),
-        (0.62, 0.62, interval(-0.02, 0.0, 0.02), "are unlikely to help"),
-        (0.60, 0.601, interval(-0.10, 0.0, 0.10), "are unlikely to help"),
-    ],
-)
-def test_the_curve_says_how_many_more_images_would_help(
-    half: float, full: float, gap: Interval, expected: str
-) -> None:
-    advice = HalfCurve(20, half, full).advice(gap)
-    assert expected in advice
-    assert f"10 images gave a validation IoU of {half:.3f}, and 20 gave {full:.3f}" in advice
-
-
-@pytest.mark.campaign
-def test_a_run_that_is_not_better_is_continued_with_half_of_the_images(
-    tiny_run: TinyRun, tmp_path: Path
-) -> None:
-    write_pairs(tmp_path / "data", range(30, 38), shape_yx=(128, 128), gsd_m=0.3)
-    data = SourceConfig(path=str(tmp_path / "data"))
-    # Without a learning rate, the tuned model is the start model.
-    still = [*FAST, "optimizer.lr=1e-12", "optimizer.encoder_lr=1e-12"]
-    # All images that the file does not name are trained on.
-    split = tmp_path / "only_val.json"
-    split.write_text('{"val": ["synthetic_00030", "synthetic_00034"]}')
-    first = run_finetune(
-        data, tmp_path / "run", model=str(tiny_run.bundle), overrides=still, split=split
-    )
-    assert first.verdict == "no different"
-    assert first.curve is None
-    again = run_finetune(
-        data, tmp_path / "run", model=str(tiny_run.bundle), split=split, resume=True, curve=True
-    )
-    assert again.curve is not None
-    assert again.curve.images == 6
-    assert again.curve.half_iou == pytest.approx(again.curve.iou, abs=1e-4)
-    shown = json.loads((tmp_path / "run/verdict.json").read_text())
-    assert shown["curve"]["images"] == again.curve.images
-    assert any("unlikely to help" in line for line in shown["advice"])
-    assert not (tmp_path / "run/curve").exists()

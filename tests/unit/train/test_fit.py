@@ -276,8 +276,8 @@ def test_a_run_that_cannot_be_written(tiny_folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "override",
-    ["model.encoder=absent", "data.train=[{path='absent'}]", "stop.monitor=val_x", "precision=fp16",
-     "watch.mlflow=http://127.0.0.1:9"],
+    ["model.encoder=absent", "data.train=[{path='absent'}]", "stop.monitor=val_x",
+     "precision=fp16"],
 )  # fmt: skip
 def test_a_run_that_fails_before_it_begins_leaves_no_folder(
     tiny_folder: Path, tmp_path: Path, override: str

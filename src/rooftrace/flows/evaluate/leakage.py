@@ -66,14 +66,6 @@ class TrainingRecord:
             return tuple(self._open(given) for given in self._data.val)
         return () if self._data.split is None else self._part(self._data.train, "val")
 
-    def val_outside(self, folder: SourceConfig) -> list[SceneSet]:
-        """Return the sets on which the threshold was chosen, except those that lie at a folder."""
-        if self._data is None:
-            return []
-        path = expand_path(folder.path, Path.cwd(), key="path").resolve()
-        pairs = zip(self._data.val or self._data.train, self.val)
-        return [one for given, one in pairs if one is not None and self._found(given.path) != path]
-
     def ids_of(self, path: Path, part: Literal["train", "val"]) -> dict[str, str]:
         """Return the ids of a folder's scenes that are in a part, with the name of their set."""
         if self._data is None:

@@ -225,12 +225,6 @@ def _published(folder: Path, report: FinetuneReport, notes: list[str]) -> dict[s
     write_json(results / "verdict.json", _without(verdict, str(folder)))
     test = report.tests[report.evaluation.headline].difference
     known = test.is_known
-    figures = dict(verdict["figures"])
-    if report.forgetting is not None:
-        elsewhere = report.forgetting.test
-        figures[f"IoU on {report.forgetting.data}"] = {
-            "start": elsewhere.second, "tuned": elsewhere.first,
-        }  # fmt: skip
     return {
         "version": read_bundle(report.bundle).version,
         "verdict": report.verdict,
@@ -238,7 +232,7 @@ def _published(folder: Path, report: FinetuneReport, notes: list[str]) -> dict[s
         "interval": [test.low, test.high] if known else None,
         "scenes": verdict["scenes"],
         "epochs": report.trained.epochs,
-        "figures": figures,
+        "figures": verdict["figures"],
         "notes": [*notes, *report.notes],
     }
 

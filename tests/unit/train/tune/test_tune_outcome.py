@@ -210,8 +210,8 @@ def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: P
 
 NO_PATHS = {
     "annotator", "architecture", "attribution", "building", "classes", "drop", "encoder",
-    "experiment", "field", "glob", "kind", "layout", "licence", "loss", "mlflow", "monitor", "name",
-    "nodata", "part", "prefer_classes", "run_name",
+    "field", "glob", "kind", "layout", "licence", "loss", "monitor", "name",
+    "nodata", "part", "prefer_classes",
 }  # fmt: skip
 
 

@@ -1,9 +1,8 @@
-"""Reports of a run besides its figures: pictures, TensorBoard, MLflow."""
+"""The picture of validation tiles that a run draws."""
 
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +13,11 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
-from rooftrace.core.config import load_config, parse_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, MissingExtraError  # noqa: E402
+from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.io.legend import Legend  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
-from rooftrace.train.config import (  # noqa: E402
-    TrainConfig,
-    WatchConfig,
-)
-from rooftrace.train.datamodule import open_data  # noqa: E402
-from rooftrace.train.panel import PanelTile, draw_panel  # noqa: E402
-from rooftrace.train.tracking import (  # noqa: E402
-    choose_tiles,
-    tracking_callbacks,
-)
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.panel import PanelTile, choose_tiles, draw_panel  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -163,107 +152,3 @@ def test_the_panel_changes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
         for folder in (run, tiny_run.run)
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
-
-
-def watchers(folder: Path, run: Path, *overrides: str) -> list[Any]:
-    config = load_config(folder / "tiny.toml", TrainConfig, overrides)
-    return tracking_callbacks(config, run, open_data(config, folder))
-
-
-def test_what_is_asked_for_is_what_watches(tiny_folder: Path, tmp_path: Path) -> None:
-    assert [type(w).__name__ for w in watchers(tiny_folder, tmp_path)] == ["PanelCallback"]
-    assert watchers(tiny_folder, tmp_path, "watch.panel=0") == []
-    pytest.importorskip("tensorboard")
-    both = watchers(tiny_folder, tmp_path, "watch.tensorboard=true")
-    assert [type(w).__name__ for w in both] == ["PanelCallback", "TensorBoardCallback"]
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("package", "extra", "override"),
-    [
-        ("tensorboard", "tensorboard", "watch.tensorboard=true"),
-        ("mlflow", "mlflow", "watch.mlflow=http://localhost"),
-    ],
-)
-def test_a_missing_package_is_an_error_before_anything_is_trained(
-    package: str,
-    extra: str,
-    override: str,
-    tiny_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=package) as caught:
-        watchers(tiny_folder, tmp_path, override)
-    assert f"rooftrace[{extra}]" in caught.value.remedy
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense://here", "some/folder"])
-def test_a_server_that_is_not_there(address: str, tiny_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mlflow")
-    with pytest.raises(ConfigError, match="cannot be used") as caught:
-        watchers(tiny_folder, tmp_path, f"watch.mlflow={address}")
-    assert address in caught.value.message
-    assert caught.value.remedy
-
-
-def test_no_password_is_recorded() -> None:
-    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD"):
-        parse_config({"mlflow": "https://me:secret@host"}, WatchConfig, source="c.toml")
-    assert WatchConfig(mlflow="https://host:5000/path").mlflow == "https://host:5000/path"
-
-
-def test_a_bundle_does_not_say_where_a_run_was_reported(tiny_run: TinyRun) -> None:
-    assert "watch" not in read_bundle(tiny_run.bundle).spec.training
-
-
-@pytest.mark.campaign
-def test_a_run_may_be_watched_otherwise_when_it_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """TensorBoard then also receives the epochs before."""
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from rooftrace.train.loop import fit
-
-    run = tmp_path / "run"
-    for overrides in (["epochs=1"], ["watch.tensorboard=true"]):
-        config = load_config(tiny_run.config, TrainConfig, overrides)
-        fit(config, run, base=tiny_run.folder, resume=len(overrides[0]) > 8)
-    events = reader.EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    assert [event.step for event in events.Scalars("dice/val")] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("train_loss", "loss/train"),
-        ("val_iou/a town", "iou/val/a town"),
-        ("lr", "lr"),
-        ("images_per_s", "images_per_s"),
-    ],
-)
-def test_names_in_tensorboard(name: str, shown: str) -> None:
-    from rooftrace.train.tracking import tag
-
-    assert tag(name) == shown
-
-
-def test_parameters_are_as_mlflow_takes_them(tiny_folder: Path) -> None:
-    pytest.importorskip("mlflow")
-    from mlflow.utils.validation import _validate_metric_name, _validate_param
-
-    from rooftrace.train.tracking import _key, params_of
-
-    config = load_config(
-        tiny_folder / "tiny.toml",
-        TrainConfig,
-        ["export.attribution=" + "x" * 7000, 'data.labels.palette={building = "#FF0000"}'],
-    )
-    params = params_of(config)
-    assert len(params["export.attribution"]) == 6000
-    for key, value in params.items():
-        _validate_param(key, value)
-    for name in ("val_iou/a/b", "val_iou/../x", "val_iou/日本 (1)", "val_iou/" + "x" * 400):
-        _validate_metric_name(_key(name))
