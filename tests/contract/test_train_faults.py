@@ -7,18 +7,19 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.conftest import TinyRun  # noqa: E402
-
 from command_line import call  # noqa: E402
 from rooftrace.io.files import locked  # noqa: E402
 from rooftrace.train import callbacks  # noqa: E402
 from tiny_training import write_tiny_training  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
 
 FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
