@@ -110,8 +110,7 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
 
     import numpy as np
 
-    from rooftrace.io.video_read import ColourCoding, VideoFrame, VideoInfo
-    from rooftrace.io.video_write import video_sink
+    from rooftrace.io.video import VideoFrame, VideoInfo, video_sink
     from rooftrace.testing import generate_scene
 
     (height, width), (right, down, _) = _SIZES[size], _MOTIONS["pan"]
@@ -120,9 +119,7 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
     ground = np.ascontiguousarray(np.moveaxis(generate_scene(19, shape_yx, _GSD_M).image, 0, -1))
     camera = _Camera(ground, _SIZES[size], _MOTIONS["pan"])
     tick = Fraction(1, 12800)
-    info = VideoInfo(
-        _SIZES[size], Fraction(_RATE), tick, None, "h264", (), ColourCoding(), Fraction(1)
-    )
+    info = VideoInfo(_SIZES[size], Fraction(_RATE), tick)
     step = 12800 // _RATE
     with video_sink(Path(path), info, crf=20) as sink:
         for number in range(frames):
@@ -132,8 +129,7 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
 
 def ours(source: str, out: str, stride: int, smoothing: Any, model: str | None) -> dict[str, Any]:
     """`rooftrace video`, its model loaded before."""
-    from rooftrace.flows.video.frames import VideoOptions
-    from rooftrace.flows.video.run import run_video
+    from rooftrace.flows.video import VideoOptions, run_video
     from rooftrace.predict.predictor import load
 
     predictor = load(model)

@@ -94,13 +94,3 @@ def read_frames(path: Path) -> list[tuple[Fraction, Frame]]:
             (frame.pts * frame.time_base, frame.to_ndarray(format="rgb24"))
             for frame in file.decode(video=0)
         ]
-
-
-def read_sound(path: Path) -> list[tuple[Fraction, bytes]]:
-    """The packets of the first track of sound, with their times in seconds."""
-    with av.open(str(path)) as file:
-        return [
-            (packet.pts * packet.time_base, bytes(packet))
-            for packet in file.demux(audio=0)
-            if packet.pts is not None
-        ]

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("av")
-pytest.importorskip("pyarrow")
 
 from command_line import call
-from rooftrace.io import video_read as video_open
+from rooftrace.io import video as video_io
 from video_files import read_frames, town, write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
@@ -27,7 +26,7 @@ def blocks(language: str) -> list[str]:
 def flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "flight.mp4", map(town, range(25)), sound="aac")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(video_open, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
+    monkeypatch.setattr(video_io, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
 
 
 @pytest.mark.campaign
@@ -61,7 +60,7 @@ def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
     import inspect
 
     from rooftrace.cli.video import video as command
-    from rooftrace.flows.video.frames import VideoOptions
+    from rooftrace.flows.video import VideoOptions
 
     default = VideoOptions().smoothing_s
     assert inspect.signature(command).parameters["time_constant"].default == default

@@ -197,8 +197,8 @@ def serve(
             raise MissingExtraError.of("serve", "rooftrace serve", package)
     from rooftrace.app.map.router import Basemap
     from rooftrace.app.server import create_server
-    from rooftrace.flows.video.frames import VideoOptions
-    from rooftrace.io.video_read import require_av
+    from rooftrace.flows.video import VideoOptions
+    from rooftrace.io.video import require_av
     from rooftrace.predict.instruction_set import check_portable, limit_to_portable
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK

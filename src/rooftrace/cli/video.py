@@ -28,10 +28,9 @@ from rooftrace.cli.options import (
     parse_weights,
 )
 from rooftrace.cli.show import answered, bar, say
-from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rooftrace.flows.video.run import VideoReport
+    from rooftrace.flows.video import VideoReport
 
 FRAMES = "Frames"
 DRAWING = "Result"
@@ -83,36 +82,20 @@ def video(
     ] = 0.15,
     table: Annotated[
         Path | None,
-        option(DRAWING, metavar="FILE", help="Table with one row a frame: .csv or .parquet."),
+        option(DRAWING, metavar="FILE", help="CSV table with one row a frame."),
     ] = None,
     opacity: Annotated[
         float,
         option(DRAWING, min=0, max=1, metavar="X", help="Opacity of the fill of buildings."),
     ] = 0.35,
-    outlines: Annotated[
-        bool,
-        option(DRAWING, help="Draw a line around each building."),
-    ] = True,
-    caption: Annotated[
-        bool,
-        option(DRAWING, help="Write count and built-up share into the corner."),
-    ] = True,
     start: Annotated[
         float,
         option(FRAMES, min=0, metavar="S", help="First second to process."),
     ] = 0.0,
-    end: Annotated[
-        float | None,
-        option(FRAMES, min=0, metavar="S", help="Second at which to stop."),
-    ] = None,
     seconds: Annotated[
         float | None,
-        option(FRAMES, min=0, metavar="S", help="Duration to process, instead of --end."),
+        option(FRAMES, min=0, metavar="S", help="Duration to process."),
     ] = None,
-    codec: Annotated[
-        Literal["h264", "h265"],
-        option(DRAWING, help="Video codec."),
-    ] = "h264",
     crf: Annotated[
         int,
         option(
@@ -135,20 +118,13 @@ def video(
 
     A camera is recorded until Ctrl-C, or for --seconds.
     """
-    from rooftrace.flows.video.frames import VideoOptions
-    from rooftrace.flows.video.run import run_video
-    from rooftrace.io.video_read import is_camera
+    from rooftrace.flows.video import VideoOptions, run_video
+    from rooftrace.io.video import is_camera
 
-    if end is not None and seconds is not None:
-        raise ConfigError(
-            "--end and --seconds were both given.",
-            remedy="Give only one of them.",
-        )
     options = VideoOptions(
         stride=stride, gsd_m=gsd, **images.parsed(), threshold=threshold, min_area_m2=min_area,
-        smoothing=smoothing, smoothing_s=time_constant, opacity=opacity, outlines=outlines,
-        caption=caption, table=table, codec=codec, crf=crf, start_s=start,
-        end_s=end if seconds is None else start + seconds, strict=strict,
+        smoothing=smoothing, smoothing_s=time_constant, opacity=opacity, table=table, crf=crf,
+        start_s=start, end_s=None if seconds is None else start + seconds, strict=strict,
     )  # fmt: skip
     live = is_camera(source)
     if live and not as_json:

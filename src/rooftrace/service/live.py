@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,16 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, RooftraceError
-from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
+from rooftrace.flows.video import FrameTracer, VideoOptions
 from rooftrace.io.remote import is_url
-from rooftrace.io.video_read import (
-    AudioPacket,
-    VideoFrame,
-    VideoReader,
-    is_camera,
-    is_stream,
-    source_name,
-)
+from rooftrace.io.video import VideoFrame, VideoReader, is_camera, is_stream, source_name
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.batching import stopping_error
 
@@ -331,35 +324,20 @@ class LiveCamera:
             return newest.left or newest.closed
 
         with VideoReader(self.source.source, stop=stop, streams=True) as reader:
-            painter = FramePainter(shown, reader.info.shape_yx, self._predictor, self._options)
-
-            def draw(shot: Shot) -> None:
-                seen = painter.paint(shot)
-                read_s = newest.read_s.pop(shot.picture.number)
-                self._show(LiveFrame(_jpeg(shot.picture.rgb), read_s), seen.buildings, seen.share)
-
-            def hand_on(item: Shot | AudioPacket) -> None:
-                if isinstance(item, Shot):
-                    drawing.put(item)
-
-            drawing: Stage[Shot] = Stage("draw", draw, lambda _: 1)
-            # One frame at a time goes through the network, so that each is the newest; the frame
-            # before it is drawn at the same time.
-            asker = FrameAsker(
-                self._predictor, painter.plan, stride=1, probable=painter.probable, name=shown,
-                hand_on=hand_on, is_crowded=lambda: True,
-            )  # fmt: skip
+            tracer = FrameTracer(shown, reader.info.shape_yx, self._predictor, self._options)
             reading = threading.Thread(
                 target=self._read, args=(reader, stop), name=f"read {shown}", daemon=True
             )
             reading.start()
             try:
-                asker.run(newest.taken(), lambda: drawing.wait(1))
-                drawing.finish()
-            except BaseException:
-                asker.cancel()
-                drawing.abandon()
-                raise
+                # One frame at a time, so that each is the newest.
+                with closing(tracer.traced(newest.taken(), at_once=True)) as frames:
+                    for frame in frames:
+                        read_s = newest.read_s.pop(frame.picture.number)
+                        self._show(
+                            LiveFrame(_jpeg(frame.picture.rgb), read_s),
+                            frame.buildings, frame.built_up_share,
+                        )  # fmt: skip
             finally:
                 newest.close()
                 reading.join()
@@ -377,10 +355,9 @@ class LiveCamera:
 
         error = None
         try:
-            for item in reader.items():
-                if isinstance(item, VideoFrame):
-                    wait_until(item.seconds)
-                    newest.put(item)
+            for frame in reader.frames():
+                wait_until(frame.seconds)
+                newest.put(frame)
             wait_until(reader.info.duration_s or 0.0)
         except BaseException as raised:
             error = raised

@@ -14,7 +14,7 @@ from page_images import predictor_of
 from rooftrace.app.page.results import chosen_options
 from rooftrace.app.page.video import VideoRun, _summary
 from rooftrace.core.errors import DeadlineError, RooftraceError
-from rooftrace.flows.video.frames import VideoOptions
+from rooftrace.flows.video import VideoOptions
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.service import RequestDefaults
 from tiny_models import write_tiny_bundle

@@ -229,8 +229,8 @@ def test_a_stream_that_ends_is_asked_for_again(tmp_path: Path) -> None:
     with camera_of(url) as camera, camera.watch(nothing):
         until(lambda: camera.figures().state == "broken")
         message = camera.figures().message
-    assert message.startswith(f"The stream http://127.0.0.1:{server.server_port}/cam cannot be")
-    assert "Check the address" in message
+    assert message.startswith(f"http://127.0.0.1:{server.server_port}/cam cannot be read")
+    assert "Check the URL" in message
     assert "hidden" not in message
 
 

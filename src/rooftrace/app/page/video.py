@@ -19,7 +19,7 @@ from rooftrace.app.page import strings
 from rooftrace.app.page.results import chosen_options
 from rooftrace.core.errors import ConfigError, DeadlineError, PredictError, RooftraceError
 from rooftrace.core.text import in_page_terms
-from rooftrace.flows.video.frames import VideoOptions
+from rooftrace.flows.video import VideoOptions
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.smoothing import SMOOTHINGS
 from rooftrace.service.service import Service

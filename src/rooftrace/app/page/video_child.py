@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.flows.video.frames import VideoOptions
-from rooftrace.flows.video.run import run_video
+from rooftrace.flows.video import VideoOptions, run_video
 
 _EVERY_S = 0.5
 
