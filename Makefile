@@ -84,7 +84,7 @@ check: test lint types layers
 lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python tools/plain_english.py
+	.venv/bin/python tools/budget.py
 	.venv/bin/bandit -q -c pyproject.toml -r src bench tools docs qgis -ll 2>&1 \
 	| { ! grep -v "but no failed test on"; }
 
