@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rooftrace.engines import first_use as first_use_module
 from tiny_training import TINY, write_tiny_training
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ settings.load_profile("rooftrace")
 logging.getLogger("torch.__trace").addFilter(lambda record: False)
 
 ROOT = Path(__file__).parents[1]
+_CHECKED_BY = first_use_module._CHECKED_BY
 
 _CAMPAIGN_FILE = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.campaign\b", re.MULTILINE)
 
@@ -105,6 +107,21 @@ class TinyRun:
     @property
     def bundle(self) -> Path:
         return self.run / "best_iou.rooftrace"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_first_use() -> Iterator[None]:
+    """Load graphs of tests without the child process, which takes a second for each of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_use_module, "_CHECKED_BY", {})
+        yield
+
+
+@pytest.fixture
+def first_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Check graphs at their first use, with a record that ends with the test."""
+    monkeypatch.setattr(first_use_module, "_CHECKED_BY", _CHECKED_BY)
+    monkeypatch.setattr(first_use_module, "user_cache", lambda: tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")

@@ -49,35 +49,3 @@ def conv_graph(
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def endless_graph(graph: bytes) -> bytes:
-    """Return a graph with a loop without an end in front of its first node."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = onnx.load_from_string(graph)
-    given = model.graph.input[0]
-    kind = given.type.tensor_type.elem_type
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
-            helper.make_node("Neg", ["before"], ["after"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("number", TensorProto.INT64, []),
-            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("before", kind, None),
-        ],
-        [
-            helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("after", kind, None),
-        ],
-    )
-    for node in model.graph.node:
-        node.input[:] = ["looped" if name == given.name else name for name in node.input]
-    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
-    loop = helper.make_node("Loop", ["", "always", given.name], ["looped"], body=body)
-    model.graph.node.insert(0, loop)
-    return bytes(model.SerializeToString())

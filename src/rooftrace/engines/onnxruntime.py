@@ -22,7 +22,6 @@ from rooftrace.engines.base import (
 )
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.exported import refuse_external_data
 from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]
@@ -62,7 +61,6 @@ class OnnxRuntimeEngine:
         onnxruntime = _runtime(name)
         self.name = name
         self.precision = precision
-        refuse_external_data(graph, source)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = thread_limit() or 0

@@ -26,7 +26,6 @@ from rooftrace.engines.base import (
 )
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.exported import refuse_unsound
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
 
@@ -149,8 +148,6 @@ class OpenVinoEngine:
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
         self._lock = RLock()
-        if len(self._parts) == 1:
-            refuse_unsound(self._parts[0], source)
         model = self._read()
         self._check(model)
         # The first network is compiled from it, which changes it; later ones read the parts again.
@@ -293,30 +290,6 @@ class OpenVinoEngine:
                     f"expected (n, {count}, y, x): its contract names {count} {what}.",
                     remedy="Export it with rooftrace train.",
                 )
-        self._refuse_bits(model)
-
-    def _refuse_bits(self, model: Any) -> None:
-        """Raise BundleError if a tensor has elements of one bit.
-
-        OpenVINO 2026.4 writes past the end of its memory when it converts them to another type.
-        No other type of less than a byte made it do so.
-        """
-        from openvino import Type
-
-        models = [model]
-        for one in models:
-            for node in one.get_ordered_ops():
-                if any(output.get_element_type() == Type.u1 for output in node.outputs()):
-                    raise BundleError(
-                        f"The graph in {self._source} has a node {node.get_type_name()} with "
-                        "elements of one bit; expected types of more bits.",
-                        remedy="Get the bundle again from where it was trained.",
-                    )
-                # Branches and loops hold networks of their own.
-                if node.get_type_name() == "If":
-                    models += [node.get_then_body(), node.get_else_body()]
-                elif node.get_type_name() in ("Loop", "TensorIterator"):
-                    models.append(node.get_function())
 
     def _widest(self, model: Any) -> Any:
         """Return the output (n, channel, y, x) of the layer with most channels."""

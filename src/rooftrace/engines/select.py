@@ -8,6 +8,7 @@ from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines import onnxruntime, openvino, tensorrt, torch
 from rooftrace.engines.base import Engine, EngineKind
+from rooftrace.engines.first_use import check_first_use
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import Output, Precision
 
@@ -41,7 +42,7 @@ def load_engine(
         ConfigError: the engine, precision or output does not exist, the bundle does not have the
             precision for the engine, or the hardware of the engine or of the precision is missing.
         MissingExtraError: the engine is not installed.
-        BundleError: the graph is damaged or does not match its contract.
+        BundleError: the graph is damaged, does not match its contract, or failed its first use.
     """
     bundle = bundle.for_output(output)
     kind = _first(bundle) if engine is None else ENGINES[engine]
@@ -72,6 +73,7 @@ def load_engine(
         )
     kind.check()
     chosen = precision or fastest
+    check_first_use(bundle, kind.name, offered[chosen], chosen)
     return kind.build(bundle, offered[chosen], chosen, output)
 
 

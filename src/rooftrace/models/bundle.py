@@ -6,8 +6,8 @@
     weights.safetensors   optional, to continue training from
 
 Nothing in it is executed, and nothing is unpacked to disk. Parts are read into memory after their
-names, sizes and hashes have been checked, and engines load them from there, so that a graph cannot
-refer to files of the reader's machine.
+names, sizes and hashes have been checked, and engines load them from there. A graph that refers to
+other files fails at its first use, which is in an empty folder: see `engines.first_use`.
 """
 
 from __future__ import annotations
@@ -83,12 +83,15 @@ class ModelBundle:
         source: File that it was read from, or the name of a bundled model without a file of its
             own; `read_model` reads it again.
         members: Bundles of an ensemble that answers as one model; empty for a single model.
+        is_trusted: Whether engines load the graph without a first use in a child process, see
+            `engines.first_use`: it is part of this installation.
     """
 
     spec: BundleSpec
     parts: Mapping[str, bytes]
     source: str
     members: tuple[ModelBundle, ...] = ()
+    is_trusted: bool = False
 
     def part(self, name: str) -> bytes:
         """Return one part; BundleError if the bundle has none with this name."""
@@ -259,7 +262,8 @@ def click_bundle() -> ModelBundle:
 def _bundled(name: str) -> ModelBundle:
     asset = _asset(name)
     with resources.as_file(asset) as path:
-        return read_bundle(path, is_installed=path == asset)
+        bundle = read_bundle(path, is_installed=path == asset)
+    return replace(bundle, is_trusted=True)
 
 
 def _asset(name: str) -> Traversable:

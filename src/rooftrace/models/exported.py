@@ -9,12 +9,9 @@ The contract is one JSON object: the bundle that it was made from, how it was ma
 own `BundleSpec` with the sha256 of the graph without the contract. Reading returns a `ModelBundle`,
 so that an exported model can be used wherever a bundle can.
 
-ONNX and OpenVINO files of any origin are as safe as bundles: nothing in them names another file
-that is opened. A TensorRT plan holds code for one GPU, which runs when it is loaded: load only
+ONNX and OpenVINO files of any origin are as safe as bundles. A TensorRT plan holds code for one GPU, which runs when it is loaded: load only
 plans that you made yourself.
 
-The second half reads and writes the wire format of ONNX as far as this needs, without the onnx
-package: metadata, references to other files, and inputs that OpenVINO reads unchecked.
 """
 
 from __future__ import annotations
@@ -24,10 +21,8 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Mapping
 from html import unescape
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 from xml.sax.saxutils import escape
@@ -36,7 +31,7 @@ from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import BundleError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import read_head
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
@@ -54,12 +49,9 @@ __all__ = [
     "SUFFIXES",
     "Contract",
     "Target",
-    "cut_metadata",
     "exported_files",
     "part_names",
     "read_model",
-    "refuse_external_data",
-    "refuse_unsound",
     "with_metadata",
 ]
 
@@ -76,10 +68,6 @@ READ_BY: dict[Target, tuple[str, ...]] = {
 """Engines that can read each format; the first one is the main engine."""
 
 _KEY = "rooftrace"
-_DEEPNESS_KEYS = (
-    "model_type", "class_names", "resolution", "tile_size", "tiles_overlap", "seg_thresh",
-    "standardization_mean", "standardization_std", "normalization",
-)  # fmt: skip
 _DEEPNESS_TILE_PX = 512
 """Side of Deepness' tiles in pixels for a graph that accepts several."""
 
@@ -137,8 +125,6 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
     names = part_names(contract.to, contract.precision)
     if contract.to == "openvino":
         parts = {**parts, names[0]: _with_rt_info(parts[names[0]])}
-    if contract.to == "onnx":
-        parts = {names[0]: _without_deepness(parts[names[0]])}
     contract = contract.with_parts(parts)
     text = contract.model_dump_json()
     if contract.to == "onnx":
@@ -192,11 +178,9 @@ def _read(path: Path) -> bytes:
 
 
 def _cut_onnx(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
-    try:
-        rest, contracts = cut_metadata(data, _KEY)
-    except ValueError as error:
-        raise BundleError(f"{path} is not an ONNX file: {error}.", remedy=_REMEDY) from error
-    return _single_contract(contracts, path, "ONNX graph"), [_without_deepness(rest)]
+    contract = _last_metadata(data, _KEY)
+    # The graph is followed by entries of ours; the contract states where it ends.
+    return _single_contract([] if contract is None else [contract], path, "ONNX graph"), [data]
 
 
 def _for_deepness(spec: BundleSpec) -> dict[str, object]:
@@ -231,12 +215,6 @@ def _for_deepness(spec: BundleSpec) -> dict[str, object]:
 def _unrounded(threshold: float) -> float:
     """Return the smallest probability that is at least a threshold when rounded to 255ths."""
     return round(max(math.ceil(threshold * 255) - 0.5, 0) / 255, 6)
-
-
-def _without_deepness(graph: bytes) -> bytes:
-    for key in _DEEPNESS_KEYS:
-        graph, _ = cut_metadata(graph, key)
-    return graph
 
 
 def _cut_xml(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
@@ -300,6 +278,8 @@ def _bundle_of(path: Path, to: Target, text: bytes, parts: list[bytes]) -> Model
             f"expected some of {list(READ_BY[to])} with {list(names)}.",
             remedy=_REMEDY,
         )
+    if to == "onnx":
+        parts = [parts[0][: spec.parts[names[0]].size]]
     for name, data in zip(names, parts):
         said, digest = spec.parts[name], hashlib.sha256(data).hexdigest()
         if (said.size, said.sha256) != (len(data), digest):
@@ -309,8 +289,6 @@ def _bundle_of(path: Path, to: Target, text: bytes, parts: list[bytes]) -> Model
                 f"{said.sha256[:12]}….",
                 remedy=_REMEDY,
             )
-    if to == "onnx":
-        refuse_external_data(parts[0], str(path))
     return ModelBundle(spec, dict(zip(names, parts)), str(path))
 
 
@@ -335,145 +313,22 @@ def _with_contract(xml: bytes, text: str) -> bytes:
 assert set(SUFFIXES) == set(READ_BY) == set(get_args(Target))
 
 
-# Field numbers of onnx.proto3 that lead from a model to every tensor in it.
-_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
-_FUNCTION_NODE = 7
-_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
-_NODE_ATTRIBUTE = 5
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
-_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
-_TENSOR_EXTERNAL = 13
-
-_BELOW: dict[str, dict[int, str]] = {
-    "model": {_MODEL_GRAPH: "graph", _MODEL_FUNCTIONS: "function"},
-    "graph": {_GRAPH_NODE: "node", _GRAPH_INITIALIZER: "tensor", _GRAPH_SPARSE: "sparse"},
-    "function": {_FUNCTION_NODE: "node"},
-    "node": {_NODE_ATTRIBUTE: "attribute"},
-    "attribute": {
-        _ATTRIBUTE_TENSOR: "tensor",
-        _ATTRIBUTE_GRAPH: "graph",
-        _ATTRIBUTE_TENSORS: "tensor",
-        _ATTRIBUTE_GRAPHS: "graph",
-        _ATTRIBUTE_SPARSE: "sparse",
-        _ATTRIBUTE_SPARSES: "sparse",
-    },
-    "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
-}
-
-_LEAST_INPUTS = {
-    "Conv": 2, "Pad": 2, "GlobalAveragePool": 1, "GlobalMaxPool": 1, "LogSoftmax": 1, "Max": 1,
-    "Mean": 1, "Min": 1, "Sum": 1,
-}  # fmt: skip
-"""Least number of inputs of the operators without which OpenVINO 2026.4 ends the process. All
-operators of ONNX were tried; OpenVINO raises an error for the others."""
-
-_DEEPEST = 64
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-
-
-def refuse_external_data(graph: bytes, source: str) -> None:
-    """Raise BundleError if an ONNX graph refers to weights in other files, or is damaged.
-
-    Such a graph would make an engine open local files whose names the author of the graph chose.
-    """
-    try:
-        external = _has_external(memoryview(graph), "model", 0)
-    except (IndexError, ValueError) as error:
-        raise BundleError(
-            f"The graph in {source} is not an ONNX file: {error}.",
-            remedy="Get the bundle again from where it was trained.",
-        ) from error
-    if external:
-        raise BundleError(
-            f"The graph in {source} refers to weights in other files; "
-            "expected all of them inside the graph.",
-            remedy="Export it again with the weights inside.",
-        )
-
-
-def refuse_unsound(graph: bytes, source: str) -> None:
-    """Raise BundleError if OpenVINO should not read an ONNX graph.
-
-    It would open local files whose names the author of the graph chose, or crash, or never end.
-    """
-    refuse_external_data(graph, source)
-    _refuse_missing_inputs(graph, source)
-    _refuse_cycles(graph, source)
-
-
-def _refuse_missing_inputs(graph: bytes, source: str) -> None:
-    """Raise BundleError if a node of an ONNX graph lacks inputs that OpenVINO reads unchecked."""
-    for node in chain.from_iterable(_bodies(memoryview(graph), "model")):
-        operator = b"".join(_names(node, _NODE_OPERATOR)[-1:]).decode("utf-8", "replace")
-        least = _LEAST_INPUTS.get(operator, 0)
-        given = sum(map(bool, _names(node, _NODE_INPUT)[:least]))
-        if given < least:
-            raise BundleError(
-                f"The graph in {source} has a node {operator} with {plural(given, 'input')}; "
-                f"expected at least {least}.",
-                remedy="Get the bundle again from where it was trained.",
-            )
-
-
-def _refuse_cycles(graph: bytes, source: str) -> None:
-    """Raise BundleError if nodes of an ONNX graph need each other; OpenVINO would read for ever."""
-    for nodes in _bodies(memoryview(graph), "model"):
-        makers: dict[bytes, list[int]] = {}
-        for number, node in enumerate(nodes):
-            for name in filter(None, _names(node, _NODE_OUTPUT)):
-                makers.setdefault(name, []).append(number)
-        needed = {
-            number: [one for name in _names(node, _NODE_INPUT) for one in makers.get(name, ())]
-            for number, node in enumerate(nodes)
-        }
-        try:
-            TopologicalSorter(needed).prepare()
-        except CycleError as error:
-            raise BundleError(
-                f"The graph in {source} has a cycle of {plural(len(set(error.args[1])), 'node')}; "
-                "expected nodes of which none needs its own output.",
-                remedy="Get the bundle again from where it was trained.",
-            ) from error
-
-
 def with_metadata(graph: bytes, key: str, value: str) -> bytes:
-    """Return the graph with a further entry in its `metadata_props`, at the end of the file."""
-    entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, value.encode())
-    return graph + _field(_MODEL_METADATA, entry)
+    """Return an ONNX graph with a further entry in its `metadata_props`, at the end of the file.
 
-
-def cut_metadata(graph: bytes, key: str) -> tuple[bytes, list[bytes]]:
-    """Return a graph without the `metadata_props` entries of one name, and their values.
-
-    It is the exact inverse of `with_metadata`.
-
-    Raises:
-        ValueError: the bytes are not an ONNX file.
+    Protocol buffers allow fields in any order, so the entry (field 14 of a model, with a key and a
+    value) is appended.
     """
-    whole, values, kept, done = memoryview(graph), [], [], 0
-    try:
-        for field, start, begin, stop in _spans(whole):
-            if field != _MODEL_METADATA:
-                continue
-            entry = {number: bytes(value) for number, value in _fields(whole[begin:stop])}
-            if entry.get(_ENTRY_KEY) == key.encode():
-                values.append(entry.get(_ENTRY_VALUE, b""))
-                kept.append(graph[done:start])
-                done = stop
-    except IndexError:
-        raise ValueError("it ends within a field") from None
-    return b"".join([*kept, graph[done:]]), values
+    entry = _field(1, key.encode()) + _field(2, value.encode())
+    return graph + _field(14, entry)
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Return an encoded length-delimited field."""
-    return _as_varint(number << 3 | _LENGTH) + _as_varint(len(content)) + content
+    """Return an encoded length-delimited field of a protocol buffer."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 
-def _as_varint(value: int) -> bytes:
+def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -481,77 +336,10 @@ def _as_varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def _has_external(message: memoryview, kind: str, depth: int) -> bool:
-    if depth > _DEEPEST:
-        raise ValueError(f"it is nested more than {_DEEPEST} deep")
-    below = _BELOW.get(kind, {})
-    for field, value in _fields(message):
-        if kind == "tensor" and field == _TENSOR_EXTERNAL:
-            return True
-        if field in below and _has_external(value, below[field], depth + 1):
-            return True
-    return False
-
-
-def _bodies(message: memoryview, kind: str) -> Iterator[list[memoryview]]:
-    """Yield the nodes of each graph and function of a model, and of the graphs in nodes.
-
-    `refuse_external_data` has accepted the model.
-    """
-    below = _BELOW.get(kind, {})
-    found = [(below[field], value) for field, value in _fields(message) if field in below]
-    yield [value for what, value in found if what == "node"]
-    for what, value in found:
-        yield from _bodies(value, what)
-
-
-def _names(node: memoryview, field: int) -> list[bytes]:
-    """Return the names in a field of a node; an empty one stands for what is left out."""
-    return [bytes(value) for number, value in _fields(node) if number == field]
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield the number and the bytes of the length-delimited fields of a message."""
-    return ((field, message[begin:stop]) for field, _, begin, stop in _spans(message))
-
-
-def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, start, content start and content stop of the length-delimited fields.
-
-    Raises:
-        ValueError: a field is damaged.
-    """
-    at = 0
-    while at < len(message):
-        start = at
-        tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == _VARINT:
-            _, at = _varint(message, at)
-        elif wire == _EIGHT_BYTES:
-            at += 8
-        elif wire == _FOUR_BYTES:
-            at += 4
-        elif wire == _LENGTH:
-            length, at = _varint(message, at)
-            if at + length > len(message):
-                raise ValueError(f"a field of {length} bytes ends after the file does")
-            yield tag >> 3, start, at, at + length
-            at += length
-        else:
-            raise ValueError(f"it holds the wire type {wire}")
-    if at != len(message):
-        raise ValueError("it ends within a field")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if not byte & 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number in it is too long")
+def _last_metadata(data: bytes, key: str) -> bytes | None:
+    """Return the value of an entry at the very end of a graph, or None."""
+    _, start, rest = data.rpartition(_field(1, key.encode()) + b"\x12")
+    # The value lies behind its length, of which all bytes but the last have the high bit.
+    begin = next((i for i, byte in enumerate(rest[:8], 1) if byte < 0x80), 0)
+    is_whole = start and begin and _field(2, rest[begin:]) == b"\x12" + rest
+    return rest[begin:] if is_whole else None

@@ -14,7 +14,6 @@ import numpy as np
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 from rooftrace.core.text import first_line
-from rooftrace.models.exported import cut_metadata, refuse_unsound
 
 __all__ = ["Activation", "ForeignGraph", "read_foreign_graph", "wrap_graph"]
 
@@ -73,22 +72,18 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
     except ImportError as error:
         raise MissingExtraError.of("export", "rooftrace import of ONNX files", "onnx") from error
     try:
-        refuse_unsound(data, source)
-    except BundleError as error:
-        remedy = "Export the network again with its weights inside: in PyTorch external_data=False."
-        raise BundleError(error.message, remedy=remedy) from error
-    if cut_metadata(data, "rooftrace")[1]:
-        raise BundleError(
-            f"{source} carries rooftrace's own contract, so it needs no import.",
-            remedy="Use it as it is: rooftrace predict IMAGE -m MODEL.onnx",
-        )
-    try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:  # onnx and protobuf raise kinds of their own
         raise BundleError(
             f"{source} is not a valid ONNX file: {first_line(error)}.", remedy=_REMEDY
         ) from error
+    if any(entry.key == "rooftrace" for entry in model.metadata_props):
+        raise BundleError(
+            f"{source} carries rooftrace's own contract, so it needs no import.",
+            remedy="Use it as it is: rooftrace predict IMAGE -m MODEL.onnx",
+        )
+    del model.metadata_props[:]
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < _MIN_OPSET:
         raise BundleError(

@@ -24,11 +24,12 @@ from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import first_line, in_command_terms
 from rooftrace.core.types import Scene, Window
+from rooftrace.engines.first_use import check_first_use
 from rooftrace.engines.tensorrt import build_plan, built_with
 from rooftrace.io.resample import Resampler
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
-from rooftrace.models.exported import Target, part_names, refuse_unsound
+from rooftrace.models.exported import Target, part_names
 from rooftrace.models.quantize import (
     convert_to_fp16,
     fix_side,
@@ -76,7 +77,7 @@ def convert_bundle(
         ConfigError: TensorRT without a GPU.
         ExportError: the network cannot be converted.
     """
-    refuse_unsound(bundle.part(GRAPH_NAME), bundle.source)
+    check_first_use(bundle, "openvino", [GRAPH_NAME])
     try:
         return _converted(bundle, to, precision, samples)
     except RooftraceError:
