@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rooftrace.core.errors import BundleError, RooftraceError
@@ -49,7 +50,7 @@ def run_limited(
         RooftraceError: The error that the function raised; one of another library is a BundleError.
     """
     names = function.__module__, function.__qualname__, str(memory_bytes)
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             done = subprocess.run(  # noqa: S603  # ourselves

@@ -9,9 +9,8 @@ The contract is one JSON object: the bundle that it was made from, how it was ma
 own `BundleSpec` with the sha256 of the graph without the contract. Reading returns a `ModelBundle`,
 so that an exported model can be used wherever a bundle can.
 
-ONNX and OpenVINO files of any origin are as safe as bundles. A TensorRT plan holds code for one GPU, which runs when it is loaded: load only
-plans that you made yourself.
-
+ONNX and OpenVINO files of any origin are as safe as bundles. A TensorRT plan holds code for one
+GPU, which runs when it is loaded: load only plans that you made yourself.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from processor_marks import needs_bf16
 from rooftrace.core import parallel
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines import base, onnxruntime, openvino
-from rooftrace.engines import first_use as module
+from rooftrace.engines import first_use as first_use_module
 from rooftrace.engines.base import ConstantEngine, thread_limit
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
@@ -251,13 +251,13 @@ def test_weights_in_other_files_are_refused(
 @pytest.mark.usefixtures("first_use")
 def test_a_graph_that_passed_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    run_limited = module.run_limited
+    run_limited = first_use_module.run_limited
 
     def counted(*args: object, source: str, **limits: object) -> bytes:
         runs.append(source)
         return run_limited(*args, source=source, **limits)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "run_limited", counted)
+    monkeypatch.setattr(first_use_module, "run_limited", counted)
     good = with_graph(BUNDLE.part(GRAPH_NAME))
     for _ in range(2):
         load_engine(good, engine="openvino")
