@@ -201,10 +201,8 @@ def small_blocks() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    """Yield an empty store of jobs."""
+def store(tmp_path: Path) -> JobStore:
+    """Return an empty store of jobs."""
     from rooftrace.service.jobs.store import JobStore
 
-    made = JobStore(tmp_path / "jobs")
-    yield made
-    made.close()
+    return JobStore(tmp_path / "jobs")

@@ -137,7 +137,6 @@ def jobs_app(
         runner.start()
         yield
         runner.stop()
-        store.close()
 
     app = FastAPI(lifespan=lifespan)
     app.state.store = store

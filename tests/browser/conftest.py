@@ -143,7 +143,6 @@ def site(
     service = Service.load(model)
     with ExitStack() as stack:
         store = JobStore(folder / "jobs")
-        stack.callback(store.close)
         runner = JobRunner(store, model)
         cameras = LiveCameras([CameraSource("Yard", str(clip))], service.predictor, max_viewers=2)
         runner.start()

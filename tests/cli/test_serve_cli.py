@@ -22,7 +22,6 @@ import pytest
 from command_line import call
 from command_line import command as as_person
 from rooftrace.cli import serve as command
-from rooftrace.engines.processor import this_processor
 
 PATIENCE_S = 60
 
@@ -96,16 +95,6 @@ def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: 
         assert again["state"] == "done"
         folders = httpx.get(f"{info['url']}/map/folders", timeout=60).json()
         assert [folder["title"].partition(",")[0] for folder in folders] == ["results", "town.png"]
-
-
-@pytest.mark.campaign
-@pytest.mark.skipif(
-    "AVX2" not in this_processor().without_cap.sets, reason="this processor has no AVX2"
-)
-def test_a_portable_server_uses_avx2(bundle: Path, tmp_path: Path) -> None:
-    with started("-m", bundle, "--jobs", tmp_path / "jobs", "--portable") as (_, info):
-        health = httpx.get(f"{info['url']}/healthz", timeout=60).json()
-    assert health["processor"]["instruction_set"] == "AVX2"
 
 
 @pytest.mark.campaign

@@ -30,7 +30,6 @@ from jobs_server import (
     write_town,
 )
 from rooftrace.core.types import ResultProvenance
-from rooftrace.engines.processor import Processor, this_processor
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
@@ -151,28 +150,6 @@ def test_a_job_from_upload_to_files(
     seen = server.get(job["links"]["events"], headers={"Last-Event-ID": last})
     assert (seen.status_code, seen.content) == (204, b"")
     assert [name for name, _, _ in events(server, job, seen="1")] == ["done"]
-
-
-@pytest.mark.skipif(
-    "AVX2" not in this_processor().without_cap.sets, reason="this processor has no AVX2"
-)
-def test_a_portable_job_uses_avx2(server: httpx.Client, town: Path) -> None:
-    job = begin(server, town, portable=True, outputs=["mask"])
-    assert job["portable"] is True
-    assert events(server, job)[-1][0] == "done"
-    record = server.get(f"{job['links']['results']}/run.json").json()
-    assert [one["instruction_set"] for one in record["processors"]] == ["AVX2"]
-
-
-def test_a_portable_job_is_refused_at_once_where_it_cannot_be(
-    server: httpx.Client, town: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    board = Processor("Neoverse-N1", "aarch64", frozenset())
-    monkeypatch.setattr("rooftrace.rest.jobs.this_processor", lambda: board)
-    answer = server.post("/v1/jobs", content=town.read_bytes(), params={"portable": True},
-                         headers={"Content-Type": "image/tiff"})  # fmt: skip
-    problem = problem_of(answer, 422)
-    assert "cannot use the instruction set AVX2" in problem["detail"]
 
 
 @pytest.mark.campaign

@@ -101,7 +101,7 @@ def test_kill_9_of_the_server_in_the_midst_of_a_job(
             "/v1/jobs", content=town.read_bytes(), params={"filename": "second.tif"},
             headers={"Content-Type": "image/tiff"},
         ).headers["Location"]  # fmt: skip
-    folders = [tmp_path / "jobs" / "jobs" / one.rpartition("/")[2] for one in (job, waiting)]
+    folders = [tmp_path / "jobs" / one.rpartition("/")[2] for one in (job, waiting)]
     gate, waiting_gate = map(JobGate, folders)
     gate.step_until(lambda: share(job) > 0.3, "a third of the first job")
     assert get(job)["state"] == "running"

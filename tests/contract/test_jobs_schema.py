@@ -92,7 +92,7 @@ def add(state: str) -> str:
 
 def add_training() -> str:
     """Return the id of a training that is done, with all that its process leaves."""
-    job = VERSIONS.start(3)
+    job = VERSIONS.start("out", "the review", lambda *_: None)
     assert STORE.claim(training=True)
     folder = STORE.folder_of(job.id)
     (folder / "results").mkdir()

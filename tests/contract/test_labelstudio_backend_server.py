@@ -25,10 +25,8 @@ from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import find_regions
 from rooftrace.labels.labelstudio.write import label_config
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing import generate_scene
 
 SHAPE = (256, 320)
@@ -84,38 +82,6 @@ def backend(_labelstudio: Server) -> Iterator[str]:
     app = create_api(service, security=Security(api_key=KEY, hosts=LOOPBACK), routers=[router])
     with listening(app) as url:
         yield url
-
-
-def test_start_training_queues_a_job(
-    labelstudio: Server, predictor: Predictor, tmp_path: Path
-) -> None:
-    pytest.importorskip("fastapi")
-    from rooftrace.rest.api import create_api
-    from rooftrace.rest.labelstudio import labelstudio_router
-    from rooftrace.rest.security import LOOPBACK, Security
-
-    service, store = Service.load(), JobStore(tmp_path / "jobs")
-    versions = ModelVersions(service, store, TrainingSettings(1.0))
-    router = labelstudio_router(service, url=labelstudio.url, token=TOKEN, versions=versions)
-    app = create_api(service, security=Security(api_key=KEY, hosts=LOOPBACK), routers=[router])
-    with listening(app) as url:
-        config = VIEW.replace("{tag}", "Polygon")
-        project, number = connected(labelstudio, "Trained", config, url)
-        assert store.newest(9) == []
-        labelstudio.call(f"/api/ml/{number}/train", {})
-        [job] = store.newest(9)
-        assert job.name == f"project {project}, Trained"
-        assert job.training is not None
-        assert job.training.start == predictor.bundle.version
-        state = labelstudio.call(f"/api/ml/{number}")
-        assert (state["readable_state"], state["error_message"]) == ("Connected", None)
-        # Annotations alone start no training.
-        client = LabelStudio(labelstudio.url, TOKEN)
-        client.import_tasks(project, [{"data": {"photo": "/data/upload/1/a.png"}}])
-        [task] = labelstudio.call(f"/api/tasks?project={project}")["tasks"]
-        labelstudio.call(f"/api/tasks/{task['id']}/annotations/", {"result": []})
-        assert len(store.newest(9)) == 1
-    store.close()
 
 
 def connected(server: Server, title: str, config: str, url: str, **options: Any) -> tuple[int, int]:

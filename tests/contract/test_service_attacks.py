@@ -126,7 +126,6 @@ def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
         server.should_exit = True
         thread.join(30)
         runner.stop()
-        store.close()
 
 
 @pytest.fixture(scope="module")

@@ -156,12 +156,11 @@ def create_server(
     ]
     intake = None
     if runner is not None:
-        intake = JobIntake(runner, service.predictor, limits)
+        intake = JobIntake(runner, service.predictor, limits, lambda: versions.served_id)
         routers.append(jobs_router(intake))
         routers.append(ogc_router(intake))
         routers.append(versions_router(versions, runner.store, service.bundle.version))
         routers.append(training_router(catalogue, versions))
-        runner.taken_model = lambda: versions.job_model
     app = create_api(
         service,
         security=security,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rooftrace.cli.option_groups import InputGroup, with_groups
-from rooftrace.cli.options import EngineName, Json, ModelFile, Portable, Precision, option
+from rooftrace.cli.options import EngineName, Json, ModelFile, Precision, option
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory
@@ -26,7 +26,6 @@ from rooftrace.service.decode import Limits
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from rooftrace.service.jobs.job import LabelServer
     from rooftrace.service.live import LiveCameras
 
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
@@ -53,7 +52,6 @@ def serve(
     model: ModelFile = None,
     engine: EngineName = None,
     precision: Precision = None,
-    portable: Portable = False,
     host: Annotated[
         str,
         typer.Option(
@@ -170,16 +168,8 @@ def serve(
             min=0.1,
             max=10_000,
             metavar="N",
-            help="Fine-tune the model on a review or a Label Studio project when a person starts "
-            "it, for at most this many minutes; default: no trainings.",
-        ),
-    ] = None,
-    train_images: Annotated[
-        Path | None,
-        option(
-            _TRAININGS,
-            metavar="FOLDER",
-            help="Folder of images that were not uploaded to Label Studio, for trainings.",
+            help="Fine-tune the model on a review when a person starts it, for at most this many "
+            "minutes; default: no trainings.",
         ),
     ] = None,
     take_better: Annotated[
@@ -199,7 +189,6 @@ def serve(
     from rooftrace.app.server import create_server
     from rooftrace.flows.video import VideoOptions
     from rooftrace.io.video import require_av
-    from rooftrace.predict.instruction_set import check_portable, limit_to_portable
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK
     from rooftrace.service.jobs.runner import JobRunner
@@ -208,13 +197,15 @@ def serve(
     from rooftrace.service.service import RequestDefaults, Service
     from rooftrace.service.versions import TrainingSettings
 
-    labels = training = None
+    training = None
     if train_minutes is not None:
-        labels = _label_server(label_studio, label_studio_token, train_images)
-        training = TrainingSettings(train_minutes, take_better, has_labels=labels is not None)
-    elif take_better or train_images is not None:
+        for package in ("torch", "lightning"):
+            if find_spec(package) is None:
+                raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
+        training = TrainingSettings(train_minutes, take_better)
+    elif take_better:
         raise ConfigError(
-            "--take-better or --train-images was given without --train-minutes.",
+            "--take-better was given without --train-minutes.",
             remedy="Add --train-minutes, such as --train-minutes 10.",
         )
     defaults = RequestDefaults(SceneOptions(**images.parsed()), images.nodata_rule)
@@ -235,20 +226,15 @@ def serve(
     with ExitStack() as stack:
         # The port comes first, because loading a model takes longer.
         listening = stack.enter_context(_listen(host, port))
-        if portable:
-            limit_to_portable()
         service = Service.load(
             model, engine=engine, precision=precision, limits=limits, defaults=defaults
         )
-        if portable:
-            check_portable(service.predictor.engine)
         stack.callback(service.close)
         store = JobStore(
             jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs
         )
-        stack.callback(store.close)
         runner = JobRunner(
-            store, model, workers, engine, precision, defaults=defaults, labels=labels,
+            store, model, workers, engine, precision, defaults=defaults,
             trains=training is not None,
         )  # fmt: skip
         cameras = LiveCameras(sources, service.predictor, watching)
@@ -286,38 +272,6 @@ def serve(
                 say(f"note: there is no folder {path} yet; the map is empty until it is written.")
         sys.stdout.flush()
         _run(app, listening, cameras)
-
-
-def _label_server(url: str | None, token: str | None, images: Path | None) -> LabelServer | None:
-    """Return the server of the labels, once all that trainings need is there.
-
-    Returns:
-        The server; None without Label Studio, where trainings use reviews only.
-
-    Raises:
-        ConfigError: The address, the token or the folder of images is missing.
-        MissingExtraError: PyTorch is not installed.
-    """
-    from rooftrace.service.jobs.job import LabelServer
-
-    for package in ("torch", "lightning"):
-        if find_spec(package) is None:
-            raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
-    if url is None:
-        if images is not None:
-            raise ConfigError(
-                "--train-images was given without --label-studio.",
-                remedy="Give the address of Label Studio; trainings on reviews need no folder.",
-            )
-        return None
-    if token is None:
-        raise ConfigError(
-            "--train-minutes was given with --label-studio, but without LABEL_STUDIO_API_KEY.",
-            remedy="Set it to a token of Label Studio: trainings fetch the labels.",
-        )
-    if images is not None and not images.is_dir():
-        raise ConfigError(f"There is no folder {images}.", remedy="Check --train-images.")
-    return LabelServer(url, token, None if images is None else str(images.absolute()))
 
 
 @contextmanager

@@ -25,12 +25,10 @@ class JobRequest:
     Args:
         name: File name of the image, for display.
         options: Options of the prediction.
-        portable: Whether it uses AVX2 alone, see `predict.instruction_set`.
     """
 
     name: str
     options: SceneOptions
-    portable: bool = False
 
 
 class JobQuery(SceneQuery):
@@ -45,14 +43,6 @@ class JobQuery(SceneQuery):
         Field(description="Turn tiles that fail into nodata instead of failing the job"),
     ] = False
 
-    portable: Annotated[
-        bool,
-        Field(
-            description="Use the instruction set AVX2 alone, so that servers with other x86-64 "
-            "processors give the same mask; it is slower"
-        ),
-    ] = False
-
     def job(self, name: str) -> JobRequest:
         """Return the request for a job with these parameters.
 
@@ -61,7 +51,7 @@ class JobQuery(SceneQuery):
         """
         outputs = tuple(output for output in OUTPUTS if output in self.outputs)
         options = self.scene_options(outputs, forgiving=self.forgiving)
-        return JobRequest(self.filename or name, options, self.portable)
+        return JobRequest(self.filename or name, options)
 
 
 class JobListQuery(BaseModel):
@@ -90,7 +80,7 @@ class JobTrainingProgress(ApiModel):
     share: Annotated[float, Field(ge=0, le=1)]
     step: Annotated[
         TrainingStep,
-        Field(description="Fetching the labels, training, or comparing with the start model"),
+        Field(description="Drawing the labels, training, or comparing with the start model"),
     ]
     epochs_done: Annotated[int, Field(ge=0)]
     epochs: Annotated[
@@ -105,10 +95,7 @@ class JobTrainingProgress(ApiModel):
 class JobTraining(ApiModel):
     """Options of a fine-tuning job."""
 
-    project: Annotated[
-        int | None, Field(ge=1, description="Number of the Label Studio project; null for a review")
-    ]
-    results: Annotated[str, Field(description="Results folder of the review; empty for a project")]
+    results: Annotated[str, Field(description="Results folder of the review")]
     minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
     start: Annotated[str, Field(description="Version of the model that the training starts from")]
 
@@ -180,7 +167,7 @@ class JobOut(ApiModel):
 
     id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
     kind: Literal["predict", "finetune"]
-    name: Annotated[str, Field(description="File name of the uploaded image, or the project")]
+    name: Annotated[str, Field(description="File name of the uploaded image, or the review")]
     state: JobState
     reviewed: Annotated[
         bool,
@@ -197,7 +184,6 @@ class JobOut(ApiModel):
     options: Annotated[
         SceneOptions, Field(description="Options of the prediction, or of the training's images")
     ]
-    portable: Annotated[bool, Field(description="It uses the instruction set AVX2 alone")]
     training: Annotated[JobTraining | None, Field(description="null for a prediction")]
     error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
     figures: Annotated[
@@ -231,7 +217,6 @@ class JobOut(ApiModel):
             "progress": _progress(job),
             "attempts": job.attempts,
             "options": job.options,
-            "portable": job.portable,
             "training": job.training and {
                 name: getattr(job.training, name) for name in JobTraining.model_fields
             },

@@ -5,6 +5,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -15,10 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.names import content_disposition, upload_name
-from rooftrace.engines.processor import PORTABLE_SET, this_processor
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
-from rooftrace.predict.instruction_set import check_portable
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
 from rooftrace.rest.job_schemas import (
@@ -91,12 +90,20 @@ class JobIntake:
         runner: Runner of the jobs; the caller starts and stops it.
         predictor: Predictor with the runner's model, to check uploads against.
         limits: Limits of uploads.
+        version: Function that returns the training whose model new jobs use, "" for the server's.
     """
 
-    def __init__(self, runner: JobRunner, predictor: Predictor, limits: Limits) -> None:
+    def __init__(
+        self,
+        runner: JobRunner,
+        predictor: Predictor,
+        limits: Limits,
+        version: Callable[[], str] = str,
+    ) -> None:
         self.runner = runner
         self.limits = limits
         self._predictor = predictor
+        self._version = version
         self._limiter = UploadLimiter(limits.waiting)
         self._header_readers = asyncio.Semaphore(_MAX_HEADER_READERS)
 
@@ -119,16 +126,13 @@ class JobIntake:
         try:
             path = store.folder_of(job_id) / "upload"
             asked = await receive(path)
-            if asked.portable:
-                this_processor().require(PORTABLE_SET)
-                check_portable(self._predictor.engine)
             name, options = upload_name(asked.name), self.runner.defaults.filled(asked.options)
             async with self._header_readers:
                 path, pixels = await run_in_threadpool(
                     admit, path, name, options, self._predictor, self.limits
                 )
             return await run_in_threadpool(
-                store.add, job_id, name, path.name, pixels, options, portable=asked.portable
+                store.add, job_id, name, path.name, pixels, options, version=self._version()
             )
         except BaseException:
             # Not awaited, because a client that disconnects cancels this coroutine.
@@ -140,7 +144,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     """Return the router of jobs."""
     runner, store = intake.runner, intake.runner.store
     router = APIRouter(prefix="/v1", tags=["jobs"])
-    events = JobEvents(store)
     making_tiles = threading.Lock()
 
     def find_job(job_id: str) -> Job:
@@ -237,7 +240,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             return Response(status_code=204)
         root = server_root(request)
         return StreamingResponse(
-            events.of(job, seen, lambda now: JobOut.of(now, root).model_dump_json()),
+            job_events(store, job, seen, lambda now: JobOut.of(now, root).model_dump_json()),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -441,118 +444,49 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-_HEARTBEAT = b": alive\n\n"
-"""A comment that keeps proxies from closing the connection."""
+_HEARTBEAT_S = 15.0
+"""Seconds without an event after which a comment keeps proxies from closing the connection."""
 
-JobText = Callable[[Job], str]
-"""Function that returns the data of an event, in one line."""
+_POLL_S = 0.2
 
 
-class JobEvents:
-    """Send the changes that other threads make to jobs to coroutines, as server-sent events.
+async def job_events(
+    store: JobStore, job: Job, seen: int, data_of: Callable[[Job], str]
+) -> AsyncIterator[bytes]:
+    """Yield the changes of a job as server-sent events, until it ends or is removed.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-    A slow listener may miss intermediate changes, never the last one.
+    The name of an event is `progress`, or the new state of the job; its id is the job's revision.
+    The event `removed` has the last state of a removed job. A slow client may miss intermediate
+    changes, never the last one.
 
     Args:
         store: Store of the jobs.
-        heartbeat_s: Seconds without an event after which a comment is sent.
+        job: Job in its current state.
+        seen: Last revision that the client knows; 0, or a revision that does not exist yet, for
+            none.
+        data_of: Function that returns the data of an event, in one line.
     """
-
-    def __init__(self, store: JobStore, heartbeat_s: float = 15.0) -> None:
-        self._store = store
-        self._heartbeat_s = heartbeat_s
-        self._listeners: dict[str, set[_Listener]] = {}
-        self._lock = threading.Lock()
-        store.watch(self._changed)
-
-    @property
-    def listening(self) -> int:
-        """Return the number of listeners."""
-        with self._lock:
-            return sum(map(len, self._listeners.values()))
-
-    async def of(self, job: Job, seen: int, text_of: JobText) -> AsyncIterator[bytes]:
-        """Yield the events of a job until it ends or is removed.
-
-        The name of an event is `progress`, or the new state of the job; its id is the job's
-        revision. The event `removed` has the last state of a removed job.
-
-        Args:
-            job: Job in its current state.
-            seen: Last revision that the listener knows; 0, or a revision that does not exist yet,
-                for none.
-            text_of: Function that returns the data of an event.
-        """
-        listener = _Listener(asyncio.get_running_loop())
-        with self._lock:
-            self._listeners.setdefault(job.id, set()).add(listener)
-        seen = seen if seen <= job.revision else 0
-        try:
-            # The job may have changed before the listener was added.
-            listener.put(await asyncio.to_thread(self._store.get, job.id))
-            state: JobState | None = None
-            while True:
-                try:
-                    async with asyncio.timeout(self._heartbeat_s):
-                        latest = await listener.latest()
-                except TimeoutError:
-                    yield _HEARTBEAT
-                    continue
-                if latest is None:
-                    yield _event("removed", job.revision + 1, text_of(job))
-                    return
-                if latest.revision > seen:
-                    kind = "progress" if latest.state == state else latest.state
-                    job, seen, state = latest, latest.revision, latest.state
-                    yield _event(kind, seen, text_of(job))
-                if latest.ended:
-                    return
-        finally:
-            with self._lock:
-                others = self._listeners[job.id]
-                others.discard(listener)
-                if not others:
-                    del self._listeners[job.id]
-
-    def _changed(self, job_id: str, job: Job | None) -> None:
-        with self._lock:
-            listening = tuple(self._listeners.get(job_id, ()))
-        for listener in listening:
-            listener.notify(job)
-
-
-class _Listener:
-    """Latest change of a job that the listening coroutine has not seen yet."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._changed = asyncio.Event()
-        self._latest: Job | None = None
-        self._removed = False
-
-    def notify(self, job: Job | None) -> None:
-        """Record a change, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self.put, job)
-        except RuntimeError:
-            # The loop is closed, and the listener with it.
+    seen = seen if seen <= job.revision else 0
+    state: JobState | None = None
+    sent_s = time.monotonic()
+    while True:
+        latest = store.get(job.id)
+        if latest is None:
+            yield _event("removed", job.revision + 1, data_of(job))
             return
-
-    def put(self, job: Job | None) -> None:
-        """Record a change, in the loop. Changes may arrive out of order."""
-        if job is None:
-            self._removed = True
-        elif self._latest is None or job.revision > self._latest.revision:
-            self._latest = job
-        self._changed.set()
-
-    async def latest(self) -> Job | None:
-        """Wait for a change and return the job; None if it was removed."""
-        await self._changed.wait()
-        self._changed.clear()
-        return None if self._removed else self._latest
+        if latest.revision > seen:
+            kind = "progress" if latest.state == state else latest.state
+            job, seen, state = latest, latest.revision, latest.state
+            yield _event(kind, seen, data_of(job))
+            sent_s = time.monotonic()
+        if latest.ended:
+            return
+        if time.monotonic() - sent_s > _HEARTBEAT_S:
+            yield b": alive\n\n"
+            sent_s = time.monotonic()
+        await asyncio.sleep(_POLL_S)
 
 
 def _event(kind: str, number: int, data: str) -> bytes:

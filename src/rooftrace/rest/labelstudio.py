@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from rooftrace.rest.problems import ProblemError
+from rooftrace.core.errors import ConfigError
 from rooftrace.service.labelling.labeller import Labeller
 from rooftrace.service.service import Service
-from rooftrace.service.versions import MAX_PROJECT, ModelVersions
+from rooftrace.service.versions import ModelVersions
 
 _MAX_TASKS = 10_000
 """Maximum number of tasks in one request."""
-
-_MAX_TITLE_CHARS = 100
-"""Maximum length of a project's title in the list of jobs."""
 
 Name = Annotated[str, Field(max_length=200)]
 Xml = Annotated[str, Field(max_length=1_000_000)]
@@ -61,16 +58,9 @@ class PredictionRequest(_LabelStudioRequest):
 
 
 class ProjectEvent(_LabelStudioRequest):
-    """Event of a project, with the project as Label Studio describes it."""
+    """Event of a project."""
 
     action: Name
-    project: dict[str, Any] = Field(default_factory=dict)
-
-
-class TrainingRequest(_LabelStudioRequest):
-    """Request for a training."""
-
-    project: Name
 
 
 def labelstudio_router(
@@ -91,7 +81,7 @@ def labelstudio_router(
             sends its address when a project is connected.
         token: Access token of that server. None uses the token that it sends when a project is
             connected.
-        versions: Model in use, and its trainings; by default the service's own model without any.
+        versions: Model in use; by default the service's own model.
         prefix: Path prefix such as `/labelstudio`, without a slash at the end.
 
     Raises:
@@ -140,35 +130,13 @@ def labelstudio_router(
         "/webhook", summary="Receive an event of a project", operation_id="labelstudio_webhook"
     )
     def webhook(event: ProjectEvent) -> dict[str, str]:
-        """Start a training for the event START_TRAINING, and ignore all other events."""
-        if event.action != "START_TRAINING":
-            return {"status": "ignored"}
-        return training(event.project)
-
-    @router.post("/train", summary="Train the model on a project", operation_id="labelstudio_train")
-    def train(body: TrainingRequest) -> dict[str, str]:
-        """Start a training, as Label Studio requests it where its webhooks are switched off.
-
-        The annotations of the request are not used: the training fetches those of the project.
-        """
-        number = body.project.partition(".")[0]
-        is_number = number.isascii() and number.isdecimal()
-        return training({"id": int(number) if is_number else None})
-
-    def training(project: Mapping[str, Any]) -> dict[str, str]:
-        number, title = project.get("id"), project.get("title")
-        if (
-            not isinstance(number, int)
-            or isinstance(number, bool)
-            or not 1 <= number <= MAX_PROJECT
-        ):
-            raise ProblemError(
-                "invalid-request", f"The project has the number {str(number)[:40]!r}; expected an "
-                f"integer from 1 to {MAX_PROJECT}.",
-                remedy="Send the project as Label Studio 1.23 does.",
-            )  # fmt: skip
-        job = versions.start(number, str(title or "")[:_MAX_TITLE_CHARS])
-        return {"status": job.state, "job": job.id}
+        """Ignore all events but START_TRAINING, which is refused: Label Studio sends them all."""
+        if event.action == "START_TRAINING":
+            raise ConfigError(
+                "This server does not train on projects of Label Studio.",
+                remedy="Use rooftrace label pull, then rooftrace finetune.",
+            )
+        return {"status": "ignored"}
 
     return router
 

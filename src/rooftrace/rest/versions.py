@@ -1,37 +1,26 @@
-"""/v1/trainings and /v1/versions: fine-tune the model, and choose which version is in use."""
+"""/v1/versions: the versions that trainings on reviews made, and which of them is in use."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from pydantic import Field
 
-from rooftrace.core.errors import ExportError
 from rooftrace.flows.finetune import Verdict
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.job_schemas import JobOut
-from rooftrace.rest.jobs import missing_job, server_root
+from rooftrace.rest.jobs import missing_job
 from rooftrace.rest.schemas import ApiModel
-from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.versions import MAX_PROJECT, ModelVersions
-
-
-class TrainingIn(ApiModel):
-    """Request for a training."""
-
-    project: Annotated[
-        int, Field(ge=1, le=MAX_PROJECT, description="Number of the Label Studio project")
-    ]
+from rooftrace.service.versions import ModelVersions
 
 
 class VersionOut(ApiModel):
     """A version of the model."""
 
     version: Annotated[str, Field(description="Name of the model with the start of its hash")]
-    in_use: Annotated[bool, Field(description="True if it makes what used_for names")]
+    in_use: Annotated[bool, Field(description="True if new jobs use it")]
     job: Annotated[str | None, Field(description="Training; null for the server's own model")]
     verdict: Annotated[Verdict | None, Field(description="Comparison with its start model")]
     made: Annotated[datetime | None, Field(description="End of the training")]
@@ -40,18 +29,11 @@ class VersionOut(ApiModel):
 class VersionPage(ApiModel):
     """Versions of the model, newest first; the last one is the server's own model."""
 
-    used_for: Annotated[
-        Literal["labelling", "jobs"],
-        Field(
-            description="Use of the version in use: tasks of Label Studio, or new jobs of a "
-            "server without Label Studio"
-        ),
-    ]
     versions: list[VersionOut]
 
 
 def versions_router(versions: ModelVersions, store: JobStore, own_version: str) -> APIRouter:
-    """Return the router of trainings and versions.
+    """Return the router of versions.
 
     Args:
         versions: Versions of the server's model.
@@ -73,31 +55,7 @@ def versions_router(versions: ModelVersions, store: JobStore, own_version: str) 
             )
             for job in versions.trainings() if job.figures
         ]  # fmt: skip
-        return VersionPage(
-            used_for="jobs" if versions.predicts_jobs else "labelling", versions=[*made, own]
-        )
-
-    @router.post(
-        "/trainings",
-        status_code=202,
-        summary="Start a training",
-        operation_id="create_training",
-        responses={202: {"description": "The training is queued"}}
-        | problem_responses("config-error", "busy")
-        | {507: {"description": "The server has no room for the training"}},
-    )
-    def train(request: Request, response: Response, body: TrainingIn) -> JobOut:
-        """Fine-tune the version in use on the labels of a Label Studio project, as a job.
-
-        A training on the same project that waits or runs is returned instead of a second one.
-        """
-        try:
-            job = versions.start(body.project)
-        except ExportError as error:
-            raise cannot_store(error) from error
-        out = JobOut.of(job, server_root(request))
-        response.headers["Location"] = out.links.self
-        return out
+        return VersionPage(versions=[*made, own])
 
     @router.get("/versions", summary="List the versions of the model", operation_id="versions")
     def list_versions() -> VersionPage:
@@ -111,7 +69,7 @@ def versions_router(versions: ModelVersions, store: JobStore, own_version: str) 
         responses=problem_responses("not-found", "conflict"),
     )
     def take(job_id: str) -> VersionPage:
-        """Let this version make the predictions for Label Studio, or of new jobs, from now on."""
+        """Let this version make new jobs and predictions for Label Studio from now on."""
         job = store.get(job_id)
         if job is None:
             raise missing_job(job_id)

@@ -1,27 +1,26 @@
 """Decoding of uploaded images in processes with limits on time, memory and pixels.
 
-A process is `python -m rooftrace.service.decode`. It reads requests from standard input and writes
-responses to standard output until the input ends. A message is a line of JSON, followed by the
-bytes that it announces. The server never executes anything from a response. Formats that can refer
-to other files are not opened.
+A message to or from a process is JSON, followed by bytes; nothing is pickled, so that the server
+executes nothing from a process that a hostile image took over. Formats that can refer to other
+files are not opened.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import subprocess
+import signal
 import sys
-import tempfile
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing import BufferTooShort, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, LifoQueue
-from typing import Any, BinaryIO
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,6 +38,7 @@ from rooftrace.io.image_header import JP2_SIGNATURE, BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
+from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 
@@ -71,11 +71,8 @@ class Limits:
     jobs_waiting: int = 100
 
 
-_MAX_LINE_BYTES = 2**20
-"""Maximum length of a response header from a decoder process."""
-
-_PIPE_BYTES = 2**20
-"""Size of the pipes to a decoder process, on Linux."""
+_MAX_HEADER_BYTES = 2**20
+"""Maximum length of a header from a decoder process."""
 
 
 class DecodedImage(ArraySource):
@@ -107,15 +104,15 @@ class Decoder:
 
     Args:
         limits: Limits on the pixels, the time and the memory of one image.
-        processes: Number of processes.
+        processes: Number of processes; they start when they are needed.
     """
 
     def __init__(self, limits: Limits | None = None, *, processes: int = 2) -> None:
         self._limits = limits or Limits()
+        self._processes = processes
         self._idle: LifoQueue[_DecoderProcess | None] = LifoQueue()
         for _ in range(processes):
             self._idle.put(None)
-        self._processes = processes
         self._closed = False
 
     def warm(self) -> None:
@@ -130,8 +127,7 @@ class Decoder:
     ) -> DecodedImage | GeoreferencedSource:
         """Decode an image file in memory.
 
-        An image without a coordinate system gets its position from a name in the form of a slippy
-        map tile.
+        An image without a CRS gets its position from a name in the form of a slippy map tile.
 
         Args:
             data: Bytes of a GeoTIFF, PNG, JPEG, WebP or JPEG 2000 file.
@@ -144,6 +140,9 @@ class Decoder:
             BusyError: No process is free.
         """
         shown = upload_name(name)
+        request = {
+            "name": shown, "pixels": self._limits.pixels, "nodata": nodata_to_json(nodata),
+        }  # fmt: skip
         try:
             child = self._idle.get(timeout=self._limits.decode_seconds)
         except Empty:
@@ -151,24 +150,18 @@ class Decoder:
                 "All decoders are busy.", remedy="Retry in a few seconds.", retry_after_s=2
             ) from None
         try:
-            if child is None or not child.alive:
-                child = _DecoderProcess(self._limits)
-            source = child.decode(data, shown, nodata)
-        except RooftraceError:
-            raise
-        except Exception as error:  # an error of a pipe or of JSON is a fault of the process
-            reason = child.stop() if child is not None else repr(error)
+            child = child or _DecoderProcess(self._limits)
+            header = child.ask(request, data)
+            image = child.image(header, shown)
+        except _ProcessFailedError as error:
             child = None
-            raise DataError(
-                f"{shown} cannot be decoded: {reason}.",
-                remedy="Open it with another program and save it again, or send a part of it.",
-            ) from error
+            raise error.explained(shown) from error
         finally:
             if self._closed and child is not None:
                 child.stop()
                 child = None
             self._idle.put(child)
-        return georeferenced_by_name(source)
+        return georeferenced_by_name(image)
 
     def close(self) -> None:
         """Stop the processes; a busy process stops after its image."""
@@ -180,95 +173,103 @@ class Decoder:
                     child.stop()
 
 
+def read_header(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    """Return the header of an image file, see `UploadFile.header`, read by a process of its own.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file in messages.
+        limits: Limits `job_pixels`, `decode_seconds` and `decode_bytes`.
+
+    Raises:
+        DataError: The file is not an image or is damaged, or the process crashed.
+        TooLargeError: The image has more pixels than the limits allow.
+    """
+    child = _DecoderProcess(limits)
+    try:
+        return child.ask({"name": name, "pixels": limits.job_pixels, "path": str(path)})
+    except _ProcessFailedError as error:
+        raise error.explained(name) from error
+    finally:
+        child.stop()
+
+
+class _ProcessFailedError(Exception):
+    """A decoder process crashed or took too long; the text says which."""
+
+    def explained(self, name: str) -> DataError:
+        return DataError(
+            f"{name} cannot be decoded: {self}.",
+            remedy="Open it with another program and save it again, or send a part of it.",
+        )
+
+
 class _DecoderProcess:
     """A process that decodes one image at a time."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._timed_out = False
-        self._process = subprocess.Popen(  # noqa: S603  # ourselves
-            [sys.executable, "-m", "rooftrace.service.decode", str(limits.decode_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # With the usual 64 KB, both sides wait for each other dozens of times per image.
-            # Systems other than Linux ignore this setting.
-            pipesize=_PIPE_BYTES,
+        self._connection, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(
+            target=_answer_requests, args=(theirs, limits.decode_bytes), daemon=True
         )
+        self.process.start()
+        theirs.close()
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
+    def ask(self, request: dict[str, Any], data: bytes = b"") -> dict[str, Any]:
+        """Return the header of an image, which `image` completes.
 
-    def decode(self, data: bytes, name: str, nodata: NodataRule | None) -> DecodedImage:
-        assert self._process.stdin is not None
-        request = {
-            "bytes": len(data),
-            "name": name,
-            "pixels": self._limits.pixels,
-            "nodata": nodata_to_json(nodata),
-        }
-        timer = threading.Timer(self._limits.decode_seconds, self._time_out)
-        timer.start()
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-            answer = json.loads(self._read_line())
-            if "error" in answer:
-                raise RooftraceError.from_json(answer["error"])
-            return self._source(answer, name)
-        finally:
-            timer.cancel()
+        Raises:
+            RooftraceError: The image is refused.
+            _ProcessFailedError: The process crashed or took too long, and is stopped.
+        """
+        with self._failing():
+            self._connection.send_bytes(json.dumps(request).encode())
+            self._connection.send_bytes(data)
+            if not self._connection.poll(self._limits.decode_seconds):
+                self.stop()
+                raise _ProcessFailedError(f"it took longer than {self._limits.decode_seconds:g} s")
+            header: dict[str, Any] = json.loads(self._connection.recv_bytes(_MAX_HEADER_BYTES))
+        if "error" in header:
+            raise RooftraceError.from_json(header["error"])
+        return header
 
-    def stop(self) -> str:
-        """Stop the process and return the reason why it failed."""
-        if self._process.poll() is None and not self._timed_out:
-            self._process.kill()
-        code = self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        if self._timed_out:
-            return f"it took longer than {self._limits.decode_seconds:g} s"
-        return f"its decoder ended with the code {code}"
-
-    def _time_out(self) -> None:
-        self._timed_out = True
-        self._process.kill()
-
-    def _source(self, answer: dict[str, Any], name: str) -> DecodedImage:
-        shape = (answer["bands"], *answer["shape"])
-        dtype = np.dtype(answer["dtype"])
-        data = self._read(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
+    def image(self, header: dict[str, Any], name: str) -> DecodedImage:
+        """Receive the pixels that follow a header, and return the image."""
+        shape = (header["bands"], *header["shape"])
+        data = np.empty(shape, np.dtype(header["dtype"]))
         valid = None
-        if not answer["whole"]:
-            count = shape[1] * shape[2]
-            bits = self._read(-(-count // 8))
-            valid = np.unpackbits(bits, count=count).astype(np.bool_).reshape(shape[1:])
-        image = DecodedImage.of(answer, data, valid, name)
-        image.notes = tuple(answer["notes"])
-        image.provenance = ResultProvenance(
-            answer["imagery_date"], None if name == UNNAMED else name
-        )
+        with self._failing():
+            self._connection.recv_bytes_into(memoryview(data).cast("B"))  # type: ignore[arg-type]
+            if not header["whole"]:
+                bits = np.frombuffer(self._connection.recv_bytes(), np.uint8)
+                count = shape[1] * shape[2]
+                valid = np.unpackbits(bits, count=count).astype(np.bool_).reshape(shape[1:])
+        image = DecodedImage.of(header, data, valid, name)
+        image.notes = tuple(header["notes"])
+        source = None if name == UNNAMED else name
+        image.provenance = ResultProvenance(header["imagery_date"], source)
         return image
 
-    def _read_line(self) -> bytes:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline(_MAX_LINE_BYTES)
+    def stop(self) -> None:
+        """Stop the process."""
+        self.process.kill()
+        self.process.join()
+        self._connection.close()
 
-    def _read(self, nbytes: int) -> NDArray[np.uint8]:
-        assert self._process.stdout is not None
-        buffer = np.empty(nbytes, dtype=np.uint8)
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        done = 0
-        while done < nbytes:
-            count = self._process.stdout.readinto(view[done:])  # type: ignore[attr-defined]
-            if not count:
-                raise EOFError("the decoder ended within an image")
-            done += count
-        return buffer
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Stop the process on an error of the connection or of what came through it."""
+        try:
+            yield
+        except (OSError, EOFError, ValueError, BufferTooShort) as error:
+            self.process.join(0.1)
+            code = self.process.exitcode
+            self.stop()
+            raise _ProcessFailedError(f"its decoder ended with the code {code}") from error
 
+
+_SPAWN = get_context("spawn")
 
 _DRIVERS = {
     ".png": "PNG",
@@ -306,9 +307,6 @@ class UploadFile(RasterFile):
         shown: Name of the file in messages.
         nodata: Nodata rule in addition to that of the file.
     """
-
-    # Also large ones: the memory of this process has held images of other clients.
-    _max_checked_px = math.inf
 
     def __init__(self, path: Path, shown: str, *, nodata: NodataRule | None = None) -> None:
         super().__init__(path, nodata=nodata, shown=shown)
@@ -374,64 +372,55 @@ def ending_of(begin: bytes) -> str | None:
     return None
 
 
-def main() -> None:
-    """Answer requests until the input ends."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # What a library prints must not reach the pipe of the responses.
+def _answer_requests(connection: Connection, memory_bytes: int) -> None:
+    """Answer requests until the server closes the connection."""
+    # The server stops its decoders on Ctrl-C; what a library prints is no output of the server.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    limit_memory(int(sys.argv[1]))
-    # A server that was killed reads no response.
-    with (
-        suppress(BrokenPipeError), answers,
-        tempfile.TemporaryDirectory(prefix="rooftrace-") as folder,
-    ):  # fmt: skip
-        while line := requests.readline():
-            request = json.loads(line)
-            data = requests.read(request["bytes"])
-            if len(data) < request["bytes"]:
-                return
-            path = Path(folder) / f"upload{ending_of(data[:16]) or ''}"
-            path.write_bytes(data)
+    limit_memory(memory_bytes)
+    with suppress(OSError, EOFError), TemporaryDirectory(prefix="rooftrace-") as folder:
+        while True:
+            request = json.loads(connection.recv_bytes())
+            data = connection.recv_bytes()
+            upload = Path(folder) / f"upload{ending_of(data[:16]) or ''}"
+            upload.write_bytes(data)
             del data
             try:
-                _answer(answers, path, request)
+                _answer(connection, Path(request.get("path", upload)), request)
             finally:
-                path.unlink()
+                upload.unlink()
 
 
-def _answer(answers: BinaryIO, path: Path, request: dict[str, Any]) -> None:
-    source = UploadFile(path, request["name"], nodata=nodata_from_json(request["nodata"]))
+def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None:
+    source = UploadFile(path, request["name"], nodata=nodata_from_json(request.get("nodata")))
     try:
         source.check(request["pixels"])
-        raster = source.read()
+        header = source.header()
+        raster = None
+        if "path" not in request:
+            # libtiff may return memory of this process, which has held images of other clients.
+            with path.open("rb") as file:
+                check_deflate_blocks_of(file, source.name)
+            raster = source.read()
         origin = source.provenance
         source.close()
     except RooftraceError as error:
-        _send(answers, {"error": source.without_path(error).to_json()})
-        return
+        header = {"error": source.without_path(error).to_json()}
     except Exception as error:  # an unexpected error of a library is still one of the image
-        known = DataError(
+        unread = DataError(
             f"{request['name']} cannot be read as an image: {type(error).__name__}.",
             remedy="Open it with another program to check that it is complete.",
         )
-        _send(answers, {"error": known.to_json()})
+        header = {"error": unread.to_json()}
+    if "error" in header or raster is None:
+        connection.send_bytes(json.dumps(header).encode())
         return
-    header = {
-        **source.header(),
-        "whole": bool(raster.valid.all()),
-        "notes": source.notes,
-        "imagery_date": origin.imagery_date,
-    }
-    _send(answers, header, np.ascontiguousarray(raster.data))
-    if not header["whole"]:
-        answers.write(np.packbits(raster.valid).tobytes())
-        answers.flush()
-
-
-def _send(answers: BinaryIO, header: dict[str, Any], data: Any = b"") -> None:
-    answers.write(json.dumps(header).encode() + b"\n")
-    answers.write(data)
-    answers.flush()
+    whole = bool(raster.valid.all())
+    header |= {"whole": whole, "notes": source.notes, "imagery_date": origin.imagery_date}
+    connection.send_bytes(json.dumps(header).encode())
+    connection.send_bytes(memoryview(np.ascontiguousarray(raster.data)).cast("B"))  # type: ignore[arg-type]
+    if not whole:
+        connection.send_bytes(np.packbits(raster.valid).tobytes())
 
 
 def limit_memory(nbytes: int) -> None:
@@ -443,7 +432,3 @@ def limit_memory(nbytes: int) -> None:
         return
     resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    main()

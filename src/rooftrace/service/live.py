@@ -26,7 +26,7 @@ from rooftrace.flows.video import FrameTracer, VideoOptions
 from rooftrace.io.remote import is_url
 from rooftrace.io.video import VideoFrame, VideoReader, is_camera, is_stream, source_name
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.batching import stopping_error
+from rooftrace.service.service import stopping_error
 
 _MAX_VIEWERS = 8
 """Default maximum number of viewers of all cameras together."""

@@ -1,13 +1,12 @@
-"""A loaded model behind a queue, which all parts of the server share."""
+"""A loaded model behind one queue, which all parts of the server share."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,22 +14,91 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BusyError, DeadlineError, TooLargeError
+from rooftrace.core.errors import BusyError, DeadlineError, StoppingError, TooLargeError
 from rooftrace.core.failures import clear_frames
 from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine, run_quantised
-from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, PredictProgress, load
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
-from rooftrace.service.batching import BatchFigures, BatchingEngine, stopping_error
 from rooftrace.service.decode import Decoder, Limits
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkFigures:
+    """Work of the network since the server started.
+
+    Args:
+        batches: Number of calls of the network.
+        tiles: Number of tiles in all calls.
+        pixels: Number of pixels of these tiles, including overlaps and padding.
+        seconds: Time spent in the network.
+    """
+
+    batches: int = 0
+    tiles: int = 0
+    pixels: int = 0
+    seconds: float = 0.0
+
+
+class SharedEngine:
+    """An engine that many threads may call; its own thread runs them in the order of the calls.
+
+    The network uses all cores, so two calls at once would not be faster.
+
+    Args:
+        engine: Engine of the network; only one thread calls it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, "network")
+        self.name, self.precision = engine.name, engine.precision
+        self.settings: dict[str, Any] = dict(getattr(engine, "settings", {}))
+        self.figures = NetworkFigures()
+        self._closed = False
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Return probabilities (n, class, y, x), rounded to 255ths, of pixels (n, band, y, x)."""
+        return self.run_quantised(batch).astype(np.float32) / np.float32(255)
+
+    def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return probabilities (n, class, y, x) in 255ths of pixels (n, band, y, x).
+
+        Raises:
+            PredictError: The network failed on these tiles.
+            StoppingError: The server is stopping.
+        """
+        if self._closed:
+            raise stopping_error()
+        return self._thread.submit(self._run, batch).result()
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self._closed = True
+        self._thread.shutdown()
+
+    def _run(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        started = time.perf_counter()
+        probabilities = run_quantised(self._engine, batch)
+        done = self.figures
+        self.figures = NetworkFigures(
+            batches=done.batches + 1,
+            tiles=done.tiles + len(batch),
+            pixels=done.pixels + len(batch) * batch.shape[2] * batch.shape[3],
+            seconds=done.seconds + time.perf_counter() - started,
+        )
+        return probabilities
+
+
+def stopping_error() -> StoppingError:
+    """Return the error of a request that a server which is stopping no longer answers."""
+    return StoppingError("The server is stopping.", remedy="Retry when the server runs again.")
 
 
 @dataclass(frozen=True)
@@ -51,7 +119,7 @@ class ServiceFigures:
     answered: int
     failed: int
     refused: int
-    batches: BatchFigures
+    batches: NetworkFigures
 
 
 @dataclass(eq=False)
@@ -61,20 +129,16 @@ class QueuedRequest(Generic[T]):
     Args:
         deadline_s: Latest end of the request on the monotonic clock.
         answer: Future of the prediction.
+        cancelled: Whether its client gave it up; it may have had a result before.
     """
 
     deadline_s: float
-    answer: Future[T] = field(default_factory=Future)
-    _cancelled: bool = False
-
-    @property
-    def cancelled(self) -> bool:
-        """Return whether its client gave it up; it may have had a result before."""
-        return self._cancelled or self.answer.cancelled()
+    answer: Future[T]
+    cancelled: bool = False
 
     def cancel(self) -> None:
         """Cancel the request; it ends before its next tile."""
-        self._cancelled = True
+        self.cancelled = True
         self.answer.cancel()
 
     def check(self) -> None:
@@ -93,11 +157,10 @@ class QueuedRequest(Generic[T]):
 
 
 class Service:
-    """A loaded model behind a queue.
+    """A loaded model behind one queue.
 
-    Separate processes decode the images, a few threads run the requests, and tiles of several
-    requests go through the network together. A prediction equals that of `Predictor.predict`,
-    independent of other requests.
+    A few threads take the requests from the queue. Separate processes decode the images, and one
+    network runs the tiles of all requests. A prediction equals that of `Predictor.predict`.
 
     Args:
         predictor: Predictor; the service takes over its engine.
@@ -121,18 +184,15 @@ class Service:
         self.defaults = defaults or RequestDefaults()
         self.limits = limits or Limits()
         self.model_path = model_path
-        self._engine = BatchingEngine(predictor.engine)
+        self._engine = SharedEngine(predictor.engine)
         self.predictor = Predictor(predictor.bundle, self._engine)
         self._load = partial(load, engine=engine, precision=precision)
-        self._others: set[BatchingEngine] = set()
         self._decoder = Decoder(self.limits)
         self._pool = ThreadPoolExecutor(self.limits.running, "request")
         self._lock = threading.Lock()
         self._taken = self._running = self._answered = self._failed = self._refused = 0
         self._seconds = 1.0
         self._ready = self._closed = False
-        # Requests that no thread has begun. The one that removes a request has to answer it.
-        self._queued: set[QueuedRequest[Any]] = set()
 
     @classmethod
     def load(
@@ -183,27 +243,7 @@ class Service:
             BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
         """
         loaded = self._load(bundle)
-        engine = BatchingEngine(loaded.engine)
-        with self._lock:
-            self._others.add(engine)
-        return Predictor(loaded.bundle, engine)
-
-    def close_model(self, predictor: Predictor) -> None:
-        """Release a model of `open_model` when all requests that name it have ended."""
-        engine = predictor.engine
-        with self._lock:
-            is_other = engine in self._others
-        if is_other:
-            # A request waits and runs for at most this time; its tasks may wait as long before.
-            timer = threading.Timer(2 * self.limits.seconds, self._release, [engine])
-            timer.daemon = True
-            timer.start()
-
-    def _release(self, engine: BatchingEngine) -> None:
-        """Stop the network of another model, and drop the reference that keeps it in memory."""
-        engine.close()
-        with self._lock:
-            self._others.discard(engine)
+        return Predictor(loaded.bundle, SharedEngine(loaded.engine))
 
     def submit(
         self,
@@ -297,42 +337,21 @@ class Service:
         self._ready = False
         with self._lock:
             self._closed = True
-            engines = [self._engine, *self._others]
-            dropped, self._queued = self._queued, set()
-            self._taken -= len(dropped)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for request in dropped:
-            if request.answer.set_running_or_notify_cancel():
-                request.answer.set_exception(stopping_error())
-        for engine in engines:
-            engine.close()
         self._pool.shutdown()
+        self._engine.close()
         self._decoder.close()
 
     def _enqueue(
         self,
-        predict: Callable[..., T],
+        work: Callable[..., T],
         data: bytes,
         name: str,
         options: SceneOptions | None,
-        named: Predictor | None = None,
+        predictor: Predictor | None = None,
     ) -> QueuedRequest[T]:
         limits = self.limits
-        request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds)
+        request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds, Future())
         filled = self.defaults.filled(options)
-
-        def check(*_: int) -> None:
-            # After the network, the outlines of a block may take seconds.
-            if self._closed:
-                raise stopping_error()
-            request.check()
-
-        def make() -> T:
-            check()
-            image = self._decoded(data, name)
-            with self._cancellable(named or self.predictor, request) as predictor:
-                return predict(predictor, image, options=filled, progress=check)
-
         with self._lock:
             if self._closed:
                 raise stopping_error()
@@ -345,77 +364,77 @@ class Service:
                     retry_after_s=max(1.0, rounds * self._seconds),
                 )
             self._taken += 1
-            self._queued.add(request)
-            # Within the lock, `close` cannot end the pool before.
-            self._pool.submit(self._run, make, request)
+            request.answer = self._pool.submit(
+                self._answer, request, work, data, name, filled, predictor or self.predictor
+            )
+        request.answer.add_done_callback(lambda answer: self._count(request, answer))
         return request
 
-    def _decoded(self, data: bytes, name: str) -> ArraySource | GeoreferencedSource:
-        if len(data) > self.limits.upload_bytes:
-            raise TooLargeError(
-                f"The upload has {len(data):,} bytes; at most {self.limits.upload_bytes:,} are "
-                "accepted.",
-                remedy="Send a part of it, or start a job for a large scene.",
-            )
-        return self._decoder.decode(data, name, nodata=self.defaults.nodata)
+    def _answer(
+        self, request: QueuedRequest[T], work: Callable[..., T], data: bytes, name: str,
+        options: SceneOptions, predictor: Predictor,
+    ) -> T:  # fmt: skip
+        """Decode an image and work on it, in a thread of the pool."""
 
-    def _run(self, make: Callable[[], T], request: QueuedRequest[T]) -> None:
+        def check(*_: int) -> None:
+            # After the network, the outlines of a block may take seconds.
+            if self._closed:
+                raise stopping_error()
+            request.check()
+
         with self._lock:
-            if request not in self._queued:
-                return
-            self._queued.remove(request)
             self._running += 1
         started = time.monotonic()
-        failed = True
         try:
-            if not request.answer.set_running_or_notify_cancel():
-                return
-            prediction = make()
-            failed = False
+            check()
+            if len(data) > self.limits.upload_bytes:
+                raise TooLargeError(
+                    f"The upload has {len(data):,} bytes; at most {self.limits.upload_bytes:,} are "
+                    "accepted.",
+                    remedy="Send a part of it, or start a job for a large scene.",
+                )
+            image = self._decoder.decode(data, name, nodata=self.defaults.nodata)
+            engine = _CheckedEngine(predictor.engine, check)
+            return work(Predictor(predictor.bundle, engine), image, options=options, progress=check)
         except BaseException as error:
-            # The error also refers to this function, which has the bytes of the image.
-            del make
+            # The error refers to this function, which has the image.
+            del data
+            image = None
             clear_frames(error)
-            request.answer.set_exception(error)
+            if isinstance(error, Exception):
+                # The pipeline reports an error of `check` as a failure of the network.
+                check()
+            raise
         finally:
             with self._lock:
                 self._running -= 1
-                self._taken -= 1
-                self._answered += not failed
-                if not (failed and request.cancelled):
-                    self._failed += failed
+                if not request.cancelled:
                     # Moving average of the time of a request, for the remedy of refused requests.
                     self._seconds += (time.monotonic() - started - self._seconds) / 16
-        if not failed:
-            request.answer.set_result(prediction)
 
-    @contextmanager
-    def _cancellable(
-        self, predictor: Predictor, request: QueuedRequest[Any]
-    ) -> Iterator[Predictor]:
-        """Yield a predictor that stops when the request is cancelled or late."""
-        try:
-            yield Predictor(predictor.bundle, _CancellableEngine(predictor.engine, request))
-        except Exception:
-            # The pipeline reports the engine's DeadlineError as a failure of the network.
-            request.check()
-            raise
+    def _count(self, request: QueuedRequest[T], answer: Future[T]) -> None:
+        with self._lock:
+            self._taken -= 1
+            if not answer.cancelled():
+                failed = answer.exception() is not None
+                self._answered += not failed
+                self._failed += failed and not request.cancelled
 
 
-class _CancellableEngine:
-    """The engine for one request; it raises DeadlineError when the request must end."""
+class _CheckedEngine:
+    """The engine for one request, which is checked before each tile."""
 
-    def __init__(self, engine: Engine, request: QueuedRequest[Any]) -> None:
+    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
         self._engine = engine
-        self._request = request
+        self._check = check
         self.name, self.precision = engine.name, engine.precision
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        self._request.check()
+        self._check()
         return self._engine.run(batch)
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        self._request.check()
+        self._check()
         return run_quantised(self._engine, batch)
 
 
@@ -437,11 +456,11 @@ class RequestDefaults:
         Metres per pixel and scale belong together: a request that gives one of them uses neither
         of the server's.
         """
-        given, own = options or AS_FOUND, self.images
-        if given.gsd_m is None and given.scale is None:
-            given = replace(given, gsd_m=own.gsd_m, scale=own.scale)
+        options, server = options or AS_FOUND, self.images
+        if options.gsd_m is None and options.scale is None:
+            options = replace(options, gsd_m=server.gsd_m, scale=server.scale)
         return replace(
-            given,
-            bands=own.bands if given.bands is None else given.bands,
-            stretch=own.stretch if given.stretch is None else given.stretch,
+            options,
+            bands=server.bands if options.bands is None else options.bands,
+            stretch=server.stretch if options.stretch is None else options.stretch,
         )

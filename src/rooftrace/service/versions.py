@@ -1,8 +1,7 @@
-"""Versions of a server's model: its own, and those that trainings made from it.
+"""Versions of a server's model: its own, and those that trainings on reviews made from it.
 
-Label Studio's predictions are made by one of them; on a server that trains without Label Studio,
-new jobs are. The page and the API keep the server's own model, so that an annotator does not change
-the results of other people.
+New jobs and Label Studio's predictions are made by one of them. The page and `POST /v1/predict`
+keep the server's own model, so that a reviewer does not change the results of other people.
 """
 
 from __future__ import annotations
@@ -16,15 +15,11 @@ from pathlib import Path
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.flows.finetune import LEAST_FOR_VERDICT
 from rooftrace.models.bundle import write_bundle
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.jobs.job import BUNDLE, HELD_OUT, START, Job, JobStateError, TrainingOptions
 from rooftrace.service.jobs.runner import path_of
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-
-MAX_PROJECT = 2**31 - 1
-"""Largest number of a Label Studio project."""
 
 _MAX_JOBS = 200
 """Maximum number of jobs among which the last training on a review is looked for."""
@@ -40,16 +35,14 @@ class TrainingSettings:
         minutes: Limit of a training in minutes, with its validation.
         take_better: Whether a version is taken at once if its verdict is "better", from at least
             `LEAST_FOR_VERDICT` images.
-        has_labels: Whether the server has a Label Studio whose projects can be trained on.
     """
 
     minutes: float
     take_better: bool = False
-    has_labels: bool = True
 
 
 class ModelVersions:
-    """The model that Label Studio's predictions are made by, and the trainings that improve it.
+    """The model of new jobs and of Label Studio's predictions, and the trainings that improve it.
 
     A version is taken by a person, or at once if the settings say so. The list of jobs has which
     versions are taken, so a restart keeps them; versions of another own model are not used.
@@ -85,70 +78,19 @@ class ModelVersions:
         return self._predictor
 
     @property
-    def predicts_jobs(self) -> bool:
-        """True if new jobs use the version in use: on a server that trains without Label Studio."""
-        return self._settings is not None and not self._settings.has_labels
-
-    @property
-    def job_model(self) -> Path | None:
-        """The bundle that new jobs use; None for the server's own model."""
-        with self._lock:
-            if self._served is None or not self.predicts_jobs:
-                return None
-            return path_of(self._folder(self._served), BUNDLE)
-
-    @property
     def served(self) -> Job | None:
         """The training whose version is in use; None for the server's own model."""
         return self._served
+
+    @property
+    def served_id(self) -> str:
+        """The id of this training; "" for the server's own model."""
+        return "" if self._served is None else self._served.id
 
     def trainings(self) -> list[Job]:
         """Return the trainings of all versions of the server's own model, newest first."""
         jobs = [] if self._store is None else self._store.trainings()
         return [one for one in jobs if one.training and one.training.base == self._base]
-
-    def start(self, project: int, title: str = "") -> Job:
-        """Queue a training of the version in use on the labels of a project.
-
-        If such a training waits or runs already, it is returned.
-
-        Args:
-            project: Number of the Label Studio project.
-            title: Title of the project, only for display.
-
-        Raises:
-            ConfigError: The server does not train, has no Label Studio, or its model is an
-                ensemble.
-            BusyError: Too many jobs are waiting.
-            ExportError: The start model cannot be written to the folder of the job.
-        """
-        if self._settings is not None and not self._settings.has_labels:
-            raise ConfigError(
-                "This server trains on reviews only: it has no Label Studio.",
-                remedy="Its owner can start it with rooftrace serve --label-studio URL "
-                "--train-minutes 10 and a token.",
-            )
-        name = f"project {project}" + (f", {title}" if title else "")
-        return self._add(name, f"project{project}", self._service.defaults.images, project=project)
-
-    def start_review(
-        self, results: str, title: str, prepare: Callable[[Path, Path | None], None]
-    ) -> Job:
-        """Queue a training of the version in use on the review of a results folder.
-
-        If such a training waits or runs already, it is returned.
-
-        Args:
-            results: Id of the results folder.
-            title: Its name, only for display.
-            prepare: Function that writes the corrections into the folder of the job. It also gets
-                the folder of the last finished training on this review, or None.
-
-        Raises:
-            ConfigError, BusyError, ExportError: See `start`.
-            DataError: See `prepare`.
-        """
-        return self._add(title, "review", SceneOptions(), results=results, prepare=prepare)
 
     @property
     def settings(self) -> TrainingSettings | None:
@@ -160,40 +102,50 @@ class ModelVersions:
         jobs = [] if self._store is None else self._store.newest(_MAX_JOBS)
         return next((one for one in jobs if one.training and one.training.results == results), None)
 
-    def _add(
-        self, name: str, suffix: str, options: SceneOptions, *, project: int | None = None,
-        results: str = "",
-        prepare: Callable[[Path, Path | None], None] | None = None,
-    ) -> Job:  # fmt: skip
+    def start(self, results: str, title: str, prepare: Callable[[Path, Path | None], None]) -> Job:
+        """Queue a training of the version in use on the review of a results folder.
+
+        If such a training waits or runs already, it is returned.
+
+        Args:
+            results: Id of the results folder.
+            title: Its name, only for display.
+            prepare: Function that writes the corrections into the folder of the job. It also gets
+                the folder of the last finished training on this review, or None.
+
+        Raises:
+            ConfigError: The server does not train, or its model is an ensemble.
+            BusyError: Too many jobs are waiting.
+            ExportError: The start model cannot be written to the folder of the job.
+            DataError: See `prepare`.
+        """
         if self._store is None or self._settings is None:
             raise ConfigError(
                 "This server does not train models.",
-                remedy="Its owner can start it with rooftrace serve --train-minutes 10, or for "
-                "Label Studio with rooftrace serve --label-studio URL --train-minutes 10 and a "
-                "token.",
+                remedy="Its owner can start it with rooftrace serve --train-minutes 10.",
             )
-        own, start = self._service.bundle, self.predictor.bundle
+        server, start = self._service.bundle, self.predictor.bundle
         if start.members:
             raise ConfigError(
                 f"The model {start.spec.name} is an ensemble; only a single model can be trained.",
                 remedy="Serve one of its models.",
             )
         training = TrainingOptions(
-            project, self._settings.minutes, start.version, self._base,
-            f"{own.spec.name}-{suffix}", results,
-        )  # fmt: skip
-        known = (one for one in self.trainings() if one.training)
-        earlier = next((one for one in known if training.has_data_of(one.training)), None)
+            results, self._settings.minutes, start.version, self._base, f"{server.spec.name}-review"
+        )
+        earlier = next(
+            (job for job in self.trainings() if job.training and job.training.results == results),
+            None,
+        )
 
         def write(folder: Path) -> None:
-            if prepare is not None:
-                prepare(folder, None if earlier is None else self._folder(earlier))
+            prepare(folder, None if earlier is None else self._folder(earlier))
             write_bundle(folder / START, start.spec, start.parts)
             if earlier is not None:
                 split = path_of(self._folder(earlier), "split.json")
                 (folder / HELD_OUT).write_bytes(split.read_bytes())
 
-        return self._store.add_training(name, options, training, write)
+        return self._store.add_training(title, training, write)
 
     def take(self, job: Job) -> None:
         """Use the version of a training from now on.
@@ -248,13 +200,11 @@ class ModelVersions:
 
     def _serve(self, job: Job | None) -> None:
         """Load the version of a training; None for the server's own model."""
-        before = self._predictor
         if job is None:
             self._predictor = self._service.predictor
         else:
             self._predictor = self._service.open_model(path_of(self._folder(job), BUNDLE))
         self._served = job
-        self._service.close_model(before)
 
     def _changed(self, job_id: str, job: Job | None) -> None:
         """Take the version of a training that has just ended, if the settings say so."""

@@ -9,9 +9,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.rest.jobs import JobEvents
+from rooftrace.rest import jobs
+from rooftrace.rest.jobs import job_events
 from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.store import JobStore
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_POLL_S", 0.002)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def in_a_thread(*calls: object) -> None:
 
 def test_the_wire_format(store: JobStore, job: Job) -> None:
     async def listen() -> None:
-        events = JobEvents(store).of(job, 0, show)
+        events = job_events(store, job, 0, show)
         assert await next_event(events) == "event: queued\nid: 1\ndata: queued 0\n\n"
         in_a_thread(store.claim)
         assert await next_event(events) == "event: running\nid: 2\ndata: running 0\n\n"
@@ -56,7 +62,7 @@ def test_a_slow_listener_misses_what_was_between_and_never_the_last(
     store: JobStore, job: Job
 ) -> None:
     async def listen() -> None:
-        events = JobEvents(store).of(job, 0, show)
+        events = job_events(store, job, 0, show)
         await next_event(events)
         in_a_thread(
             store.claim,
@@ -74,7 +80,7 @@ def test_one_that_comes_again_hears_what_is_new_alone(store: JobStore, job: Job)
     assert running is not None
 
     async def listen() -> None:
-        events = JobEvents(store).of(running, 2, show)
+        events = job_events(store, running, 2, show)
         waiting = asyncio.create_task(next_event(events))
         await asyncio.sleep(0.05)
         assert not waiting.done()
@@ -90,7 +96,7 @@ def test_one_that_knows_what_never_was_hears_all(store: JobStore, job: Job) -> N
     assert cancelled is not None
 
     async def listen() -> list[str]:
-        return [event.decode() async for event in JobEvents(store).of(cancelled, 99, show)]
+        return [event.decode() async for event in job_events(store, cancelled, 99, show)]
 
     assert asyncio.run(listen()) == ["event: cancelled\nid: 2\ndata: cancelled 0\n\n"]
 
@@ -100,7 +106,7 @@ def test_a_change_before_anybody_listened_is_not_lost(store: JobStore, job: Job)
     store.cancel(job.id)
 
     async def listen() -> list[str]:
-        return [event.decode() async for event in JobEvents(store).of(job, 0, show)]
+        return [event.decode() async for event in job_events(store, job, 0, show)]
 
     assert asyncio.run(listen()) == ["event: cancelled\nid: 2\ndata: cancelled 0\n\n"]
 
@@ -111,7 +117,7 @@ def test_a_job_that_is_removed(store: JobStore, job: Job, before: bool) -> None:
         heard = []
         if before:
             store.remove(job.id)
-        async for event in JobEvents(store).of(job, 0, show):
+        async for event in job_events(store, job, 0, show):
             heard.append(event.decode())
             in_a_thread(lambda: store.remove(job.id))
         return heard
@@ -121,9 +127,13 @@ def test_a_job_that_is_removed(store: JobStore, job: Job, before: bool) -> None:
     assert asyncio.run(listen()) == ([removed] if before else [queued, removed])
 
 
-def test_a_comment_keeps_the_line_open(store: JobStore, job: Job) -> None:
+def test_a_comment_keeps_the_line_open(
+    store: JobStore, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_HEARTBEAT_S", 0.0)
+
     async def listen() -> None:
-        events = JobEvents(store, heartbeat_s=0.02).of(job, 0, show)
+        events = job_events(store, job, 0, show)
         await next_event(events)
         assert await next_event(events) == ": alive\n\n"
         assert await next_event(events) == ": alive\n\n"
@@ -132,27 +142,3 @@ def test_a_comment_keeps_the_line_open(store: JobStore, job: Job) -> None:
         assert "event: running\nid: 2\ndata: running 0\n\n" in heard
 
     asyncio.run(listen())
-
-
-def test_who_goes_away_is_forgotten_and_many_cost_no_thread(store: JobStore, job: Job) -> None:
-    events = JobEvents(store)
-
-    async def listen() -> None:
-        listeners = [events.of(job, 0, show) for _ in range(300)]
-        for listener in listeners:
-            await next_event(listener)
-        assert events.listening == 300
-        waiting = [asyncio.create_task(next_event(listener)) for listener in listeners]
-        before = threading.active_count()
-        in_a_thread(store.claim)
-        assert {text.split("\n")[0] for text in await asyncio.gather(*waiting)} == {
-            "event: running"
-        }
-        assert threading.active_count() <= before
-        for listener in listeners:
-            await listener.aclose()  # type: ignore[attr-defined]
-        assert events.listening == 0
-
-    asyncio.run(listen())
-    # No listener is left, and the loop is closed.
-    store.fail(job.id, {})

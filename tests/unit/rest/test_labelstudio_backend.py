@@ -28,10 +28,8 @@ from rooftrace.predict.result import Prediction
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
 
 CONFIG = label_config(("background", "building"))
 URL = "http://labels.example.com"
@@ -87,47 +85,9 @@ def test_it_is_there(backend: TestClient) -> None:
     assert version == f"{bundle.spec.name}-{bundle.sha256[:8]}"
     event = {"action": "ANNOTATION_CREATED", "annotation": {"result": []}}
     assert backend.post("/webhook", json=event).json() == {"status": "ignored"}
-
-
-def started(number: object, title: object = "Zanzibar") -> dict[str, Any]:
-    """Return a request of `MLApi.train` in Label Studio 1.23."""
-    return {"action": "START_TRAINING", "project": {"id": number, "title": title}}
-
-
-def test_start_training_starts_one(service: Service, store: JobStore) -> None:
-    backend = client(service, versions=ModelVersions(service, store, TrainingSettings(1.0)))
-    answer = backend.post("/webhook", json=started(3)).json()
-    [job] = store.newest(9)
-    assert answer == {"status": "queued", "job": job.id}
-    assert job.name == "project 3, Zanzibar"
-    assert job.training is not None
-    assert (job.training.project, job.training.minutes) == (3, 1.0)
-    # The request of a server whose webhooks are switched off, and a second click.
-    sent = {"project": "3.1700000000", "annotations": [{"id": 1}], "label_config": CONFIG}
-    assert backend.post("/train", json=sent).json() == answer
-    for action in ("ANNOTATION_CREATED", "PROJECT_UPDATED", "start_training"):
-        event = started(4) | {"action": action}
-        assert backend.post("/webhook", json=event).json() == {"status": "ignored"}
-    assert len(store.newest(9)) == 1
-
-
-@pytest.mark.parametrize("number", [None, "3", 0, -1, True, 1.5, {"$gt": 0}, 2**31])
-def test_a_training_of_no_project(service: Service, store: JobStore, number: object) -> None:
-    backend = client(service, versions=ModelVersions(service, store, TrainingSettings(1.0)))
-    answers = [backend.post("/webhook", json=started(number))]
-    answers += [
-        backend.post("/train", json={"project": sent}) for sent in ("", "x.1", "9" * 99, "0.1")
-    ]
-    for answer in answers:
-        assert answer.status_code == 422
-        assert answer.headers["content-type"] == "application/problem+json"
-    assert store.newest(9) == []
-
-
-def test_a_server_that_does_not_train_says_so(backend: TestClient) -> None:
-    answer = backend.post("/webhook", json=started(3))
-    assert answer.status_code == 422
-    assert "--train-minutes" in answer.json()["remedy"]
+    refused = backend.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 3}})
+    assert refused.status_code == 422
+    assert "rooftrace finetune" in refused.json()["remedy"]
 
 
 def setup(

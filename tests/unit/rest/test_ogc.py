@@ -88,8 +88,8 @@ def add(store: JobStore, state: str, *files: str) -> str:
 
 
 def add_training(store: JobStore) -> str:
-    options = TrainingOptions(1, 1.0, "a", "b", "c")
-    return store.add_training("p", SceneOptions(), options, lambda _: None).id
+    options = TrainingOptions("out", 1.0, "a", "b", "c")
+    return store.add_training("p", options, lambda _: None).id
 
 
 def refused(answer: Any, status: int, text: str) -> dict[str, Any]:
@@ -366,8 +366,8 @@ def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
          "The field 'outputs.x' is 'x': it should be 'mask', 'polygons', 'preview' or 'density'."),
         ({"inputs": {}, "subscriber": {"a": True}},
          "The field 'subscriber' is {\"a\": true}: it should be null."),
-        ({"inputs": {"image": IMAGE, "portable": {"value": None}}},
-         "The input 'portable' is null: it should be true or false."),
+        ({"inputs": {"image": IMAGE, "separate": {"value": None}}},
+         "The input 'separate' is null: it should be true or false."),
     ],
 )  # fmt: skip
 def test_errors_name_no_class_of_the_program(client: TestClient, body: Any, message: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -188,18 +186,13 @@ def test_a_decoder_that_dies_is_replaced() -> None:
         made.warm()
         child = made._idle.get()
         assert isinstance(child, _DecoderProcess)
-        os.kill(child._process.pid, signal.SIGSTOP)
-        os.kill(child._process.pid, signal.SIGKILL)
-        # The process still looks alive until it is polled.
+        assert child.process.pid is not None
+        os.kill(child.process.pid, signal.SIGKILL)
         made._idle.put(child)
         data = encoded(".png", image())
-        for _ in range(2):
-            try:
-                source = made.decode(data, "a.png")
-            except DataError as error:
-                assert "its decoder ended with the code -9" in error.message  # noqa: PT017
-            else:
-                break
+        with pytest.raises(DataError, match="its decoder ended with the code -9"):
+            made.decode(data, "a.png")
+        source = made.decode(data, "a.png")
         assert source.read().data.shape == (3, 40, 60)
     finally:
         made.close()
@@ -210,26 +203,15 @@ def test_a_decoder_that_hangs_is_stopped() -> None:
     made = Decoder(Limits(decode_seconds=0.5), processes=1)
     try:
         child = _DecoderProcess(made._limits)
-        os.kill(child._process.pid, signal.SIGSTOP)
+        assert child.process.pid is not None
+        os.kill(child.process.pid, signal.SIGSTOP)
         made._idle.get()
         made._idle.put(child)
         with pytest.raises(DataError, match=r"a.png cannot be decoded: it took longer than 0.5 s"):
             made.decode(encoded(".png", image()), "a.png")
-        assert child._process.poll() is not None
+        assert child.process.exitcode is not None
     finally:
         made.close()
-
-
-def test_a_decoder_whose_server_was_killed_ends_without_a_word() -> None:
-    data = encoded(".png", image())
-    request = {"bytes": len(data), "name": "a.png", "pixels": 10_000, "nodata": None}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "rooftrace.service.decode", str(LIMITS.decode_bytes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    child.stdout.close()
-    _, printed = child.communicate(json.dumps(request).encode() + b"\n" + data, timeout=120)
-    assert (child.returncode, printed) == (0, b"")
 
 
 @pytest.mark.campaign

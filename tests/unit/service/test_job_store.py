@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rooftrace.core.errors import BusyError, ConfigError, ExportError
+from rooftrace.core.errors import BusyError, ExportError
+from rooftrace.labels.split import Split
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.job import Job, JobFile, JobReviewedError, JobStateError
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.finetune import extended_split
+from rooftrace.service.jobs.job import (
+    Job,
+    JobFile,
+    JobReviewedError,
+    JobStateError,
+    TrainingOptions,
+    TrainingProgress,
+    progress_of_run,
+)
+from rooftrace.service.jobs.store import STATE, JobStore
 
 FIGURES = {"buildings": 3, "pixels": 64}
 
@@ -27,27 +38,16 @@ def test_a_job_is_there_after_the_server_is_gone(tmp_path: Path) -> None:
     options = SceneOptions(threshold=0.4, outputs=("mask",), regularize=False)
     first = JobStore(tmp_path)
     job = add(first, "Häuser.tif", options)
-    first.close()
     again = JobStore(tmp_path)
     assert again.get(job.id) == job
     assert job.options == options
-    assert (job.name, job.state, job.upload_bytes, job.pixels) == ("Häuser.tif", "queued", 5, 64)
-    again.close()
-
-
-def test_ids_cannot_be_guessed_and_are_all_of_a_path(store: JobStore) -> None:
-    ids = {add(store, "../../etc/passwd").id for _ in range(20)}
-    assert len(ids) == 20
-    assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in ids)
-    assert {path.name for path in (store.folder / "jobs").iterdir()} == ids
-    assert store.get("../jobs") is None
-    assert store.get("' OR 1=1 --") is None
+    assert (job.name, job.state, job.pixels) == ("Häuser.tif", "queued", 64)
 
 
 def test_what_becomes_of_a_job(store: JobStore) -> None:
     job = add(store)
     seen: list[tuple[str, int]] = []
-    end = store.watch(
+    store.watch(
         lambda _, now: seen.append((now.state if now else "removed", now.revision if now else 0))
     )
     claimed = store.claim()
@@ -78,15 +78,6 @@ def test_what_becomes_of_a_job(store: JobStore) -> None:
     assert store.remove(job.id)
     assert not store.remove(job.id)
     assert seen[-1] == ("removed", 0)
-    end()
-    add(store)
-    assert seen[-1] == ("removed", 0)
-
-
-def test_jobs_are_claimed_in_order(store: JobStore) -> None:
-    jobs = [add(store) for _ in range(4)]
-    claimed = [store.claim() for _ in range(4)]
-    assert [job.id for job in claimed if job] == [job.id for job in jobs]
 
 
 def test_no_job_is_claimed_twice(store: JobStore) -> None:
@@ -159,7 +150,6 @@ def test_the_queue_is_short(tmp_path: Path) -> None:
         store.reserve()
     store.claim()
     store.reserve()
-    store.close()
 
 
 def test_the_newest_first_in_pages(store: JobStore) -> None:
@@ -180,11 +170,10 @@ def test_what_ran_when_the_server_ended_is_queued(tmp_path: Path) -> None:
         store.recover()
     store.cancel(cancelled.id)
     stray = store.reserve()
-    store.close()
     store = JobStore(tmp_path)
     store.recover()
     assert not store.folder_of(stray).exists()
-    assert list(store.folder_of(cancelled.id).iterdir()) == []
+    assert [path.name for path in store.folder_of(cancelled.id).iterdir()] == [STATE]
     assert (store.folder_of(job.id) / "scene.tif").exists()
     now = store.get(job.id)
     assert now is not None
@@ -196,7 +185,6 @@ def test_what_ran_when_the_server_ended_is_queued(tmp_path: Path) -> None:
     assert failed.state == "failed"
     assert failed.error is not None
     assert "prediction of a.tif failed: the server ended 5 times" in failed.error["message"]
-    store.close()
 
 
 def test_old_jobs_go_with_their_files(tmp_path: Path) -> None:
@@ -205,17 +193,18 @@ def test_old_jobs_go_with_their_files(tmp_path: Path) -> None:
     for job in (old, young):
         store.claim()
         store.finish(job.id, FIGURES, [])
-    with sqlite3.connect(tmp_path / "jobs.sqlite") as base:
-        base.execute("UPDATE jobs SET finished_s = finished_s - 200000 WHERE id = ?", (old.id,))
-        base.execute("UPDATE jobs SET created_s = created_s - 200000 WHERE id = ?", (waiting.id,))
-    base.close()
+    for job in (old, waiting):
+        path = store.folder_of(job.id) / STATE
+        state = json.loads(path.read_bytes())
+        times = ("created_s", "finished_s")
+        path.write_text(json.dumps(state | {at: state[at] and state[at] - 200_000 for at in times}))
+    store = JobStore(tmp_path, keep_days=2)
     store.expire()
     assert store.get(old.id) is None
     assert not store.folder_of(old.id).exists()
     assert store.get(young.id) is not None
     assert store.get(waiting.id) is not None
     assert store.folder_of(young.id).exists()
-    store.close()
 
 
 def finished(store: JobStore) -> Job:
@@ -242,7 +231,6 @@ def test_a_job_with_a_review_does_not_expire(tmp_path: Path) -> None:
     review.unlink()
     store.expire()
     assert store.get(reviewed.id) is None
-    store.close()
 
 
 def test_a_review_is_removed_only_on_request(store: JobStore) -> None:
@@ -255,51 +243,120 @@ def test_a_review_is_removed_only_on_request(store: JobStore) -> None:
     assert store.get(job.id) is None
 
 
-def test_a_list_that_is_not_ours(tmp_path: Path) -> None:
-    JobStore(tmp_path / "new").close()
-    base = sqlite3.connect(tmp_path / "new" / "jobs.sqlite")
-    base.execute("PRAGMA user_version = 9")
-    base.close()
-    with pytest.raises(ConfigError, match="has version 9; expected 3"):
-        JobStore(tmp_path / "new")
-    (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "jobs.sqlite").write_bytes(b"not a database at all" * 50)
-    with pytest.raises(ExportError, match="cannot be used as the list of jobs"):
-        JobStore(tmp_path / "odd")
+def test_the_files_of_a_job_are_its_own(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    job, damaged = add(store, "../../etc/passwd"), add(store)
+    assert store.folder_of(job.id) == tmp_path / job.id
+    for folder in (store.folder, store.folder_of(job.id)):
+        assert folder.stat().st_mode & 0o077 == 0
+    assert store.get("../jobs") is None
+    # Files of others, and a job that cannot be read, stay.
+    (tmp_path / "mine").mkdir()
+    (store.folder_of(damaged.id) / STATE).write_text("{")
+    again = JobStore(tmp_path)
+    again.recover()
+    assert again.newest(9) == [job]
+    assert (tmp_path / "mine").exists()
+    assert store.folder_of(damaged.id).exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
         JobStore(tmp_path / "file" / "jobs")
 
 
-def test_a_damaged_list_is_an_error_of_ours(tmp_path: Path) -> None:
-    store = JobStore(tmp_path, jobs_waiting=10**6)
-    options = SceneOptions()
-    for number in range(200):
-        job_id = store.reserve()
-        (store.folder_of(job_id) / "scene.tif").write_bytes(b"12345")
-        store.add(job_id, f"{number}{'x' * 200}.tif", "scene.tif", 64, options)
-    store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    path = tmp_path / "jobs.sqlite"
-    data = path.read_bytes()
-    # The first page, with the version and the tables, stays.
-    path.write_bytes(data[:4096] + bytes([0xA5]) * (len(data) - 4096))
-    store._database.execute("PRAGMA shrink_memory")
-    asked: list[Callable[[], object]] = [
-        lambda: store.newest(10), lambda: store.get(job_id), store.counts, store.claim,
-        store.expire, store.recover, store.reserve, lambda: store.cancel(job_id),
-    ]  # fmt: skip
-    for ask in asked:
-        with pytest.raises(ExportError, match=r"jobs\.sqlite cannot be used.*malformed") as raised:
-            ask()
-        assert "copy the results" in raised.value.remedy
-    store.close()
-    with pytest.raises(ExportError, match=r"jobs\.sqlite cannot be used as the list of jobs"):
-        JobStore(tmp_path)
-    path.write_bytes(data)
-    JobStore(tmp_path).close()
+VERSION = {"version": "tiny-review-12345678", "verdict": "better"}
 
 
-def test_other_users_cannot_read_uploads(store: JobStore) -> None:
-    job = add(store)
-    for folder in (store.folder / "jobs", store.folder_of(job.id)):
-        assert folder.stat().st_mode & 0o077 == 0
+def train(store: JobStore, results: str = "out") -> Job:
+    training = TrainingOptions(results, 10.0, "tiny-00000000", "0" * 64, "tiny")
+    return store.add_training("review", training, lambda folder: (folder / "a").touch())
+
+
+def test_one_training_of_a_review_waits_or_runs(store: JobStore) -> None:
+    first = train(store)
+    assert train(store) == first
+    other = train(store, "other")
+    assert other.id != first.id
+    # A prediction does not wait for trainings, nor a training for predictions.
+    assert store.claim() is None
+    claimed = store.claim(training=True)
+    assert claimed is not None
+    assert claimed.id == first.id
+    progress = TrainingProgress("training", 2, 9, 0.5, 0.25)
+    store.training_progress(first.id, progress)
+    now = train(store)
+    assert (now.id, now.state, now.progress) == (first.id, "running", progress)
+    store.finish(first.id, VERSION, [])
+    assert train(store).id != first.id
+    assert [job.id for job in store.trainings()] == [first.id]
+
+
+def test_a_training_that_cannot_be_prepared_leaves_nothing(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, jobs_waiting=1)
+    training = TrainingOptions("out", 10.0, "tiny-00000000", "0" * 64, "tiny")
+
+    def fail(folder: Path) -> None:
+        raise ExportError("The disk is full.")
+
+    with pytest.raises(ExportError, match="disk is full"):
+        store.add_training("review", training, fail)
+    assert list(tmp_path.iterdir()) == []
+    train(store)
+    with pytest.raises(BusyError):
+        train(store, "other")
+
+
+def test_versions_are_kept_and_the_one_in_use_cannot_be_deleted(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, keep_days=0.0)
+    ids = []
+    for _ in range(2):
+        ids.append(train(store).id)
+        store.claim(training=True)
+        store.finish(ids[-1], VERSION, [])
+        store.set_taken(ids[-1], taken=True)
+    failed = train(store).id
+    store.claim(training=True)
+    store.fail(failed, {"type": "DataError", "message": "Too few.", "remedy": ""})
+    store.expire()
+    assert [job.id for job in store.newest(9)] == ids[::-1]
+    with pytest.raises(JobStateError, match="is in use"):
+        store.remove(ids[1])
+    assert store.remove(ids[0])
+    store.set_taken(ids[1], taken=False)
+    # A job that waits for it keeps it, too.
+    job_id = store.reserve()
+    store.add(job_id, "a.tif", "scene.tif", 64, SceneOptions(), version=ids[1])
+    with pytest.raises(JobStateError, match="is in use"):
+        store.remove(ids[1])
+    store.cancel(job_id)
+    assert store.remove(ids[1])
+
+
+def test_progress_is_read_from_the_files_of_the_run(tmp_path: Path) -> None:
+    assert progress_of_run(tmp_path / "none") == TrainingProgress("training")
+    (tmp_path / "config.json").write_text(json.dumps({"epochs": 20}))
+    assert progress_of_run(tmp_path) == TrainingProgress("training", 0, 20)
+    table = "epoch,val_iou,seconds\n1,0.5,30\n2,0.75,30\n3,0.7,60\n"
+    (tmp_path / "metrics.csv").write_text(table)
+    now = progress_of_run(tmp_path)
+    assert now == TrainingProgress("training", 3, 20, 2.0, 0.75)
+    # The minutes count where they end the training before the epochs do.
+    assert now.share(4.0) == pytest.approx(0.8 * 0.5)
+    (tmp_path / "best_iou.rooftrace").touch()
+    assert progress_of_run(tmp_path).step == "comparison"
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True, max_size=60), st.integers(0, 60), st.data())
+def test_images_stay_in_their_parts(numbers: list[int], earlier: int, data: st.DataObject) -> None:
+    ids = tuple(map(str, numbers))
+    known = ids[:earlier]
+    held_out = data.draw(st.sets(st.sampled_from(known)) if known else st.just(set()))
+    before = Split(
+        parts={"train": tuple(set(known) - held_out), "val": tuple(held_out)}, dropped=("gone",)
+    )
+    after = extended_split(before, ids)
+    assert set(after.parts["train"]) | set(after.parts["val"]) == set(ids)
+    assert not set(after.parts["train"]) & set(after.parts["val"])
+    assert {one for one in known if after.part_of[one] == "val"} == held_out
+    if len(held_out) < round(0.2 * len(ids)):
+        possible = len(held_out) + len(ids) - len(known)
+        assert len(after.parts["val"]) == min(round(0.2 * len(ids)), possible)

@@ -29,12 +29,16 @@ def service() -> Iterator[Service]:
     made.close()
 
 
+def begin(versions: ModelVersions) -> Job:
+    return versions.start("out", "the review", lambda *_: None)
+
+
 def trained(
     store: JobStore, versions: ModelVersions, verdict: str = "better", scenes: int = 8,
     job: Job | None = None,
 ) -> Job:  # fmt: skip
     """Return a training that is done, as its process leaves it."""
-    job = job or versions.start(3)
+    job = job or begin(versions)
     assert store.claim(training=True) is not None
     folder = store.folder_of(job.id)
     start = read_bundle(folder / START)
@@ -67,7 +71,7 @@ def test_versions_are_taken_and_taken_back(store: JobStore, service: Service) ->
     assert in_use(versions) == OWN.version
     versions.take(first)
     assert in_use(versions) == version_of(first) != OWN.version
-    assert in_use(versions).startswith("brightness-project3-")
+    assert in_use(versions).startswith("brightness-review-")
     # The next training starts from it, and holds out the same images.
     second = trained(store, versions, "worse")
     assert second.training is not None
@@ -102,42 +106,26 @@ def test_a_better_version_is_taken_at_once_only_if_that_is_set(
     assert in_use(versions) == OWN.version
 
 
-def test_a_review_is_trained_on_without_label_studio(store: JobStore, service: Service) -> None:
-    versions = ModelVersions(service, store, TrainingSettings(1.0, has_labels=False))
-    with pytest.raises(ConfigError, match="trains on reviews only"):
-        versions.start(3)
+def test_a_training_knows_the_one_before(store: JobStore, service: Service) -> None:
+    versions = ModelVersions(service, store, SETTINGS)
     prepared: list[Path | None] = []
-
-    def start() -> Job:
-        return versions.start_review(
-            "out", "the review", lambda _, earlier: prepared.append(earlier)
-        )
-
-    first = start()
-    assert start() == first
-    assert versions.training_on("out") == first
+    first = versions.start("out", "review", lambda _, earlier: prepared.append(earlier))
+    assert begin(versions) == versions.training_on("out") == first
     assert versions.training_on("other") is None
     first = trained(store, versions, job=first)
     # New jobs use a version only once it is taken; the server's own model stays as it is.
-    assert versions.job_model is None
+    assert versions.served_id == ""
     versions.take(first)
-    assert versions.job_model == store.results(first.id) / "model.rooftrace"
+    assert versions.served_id == first.id
     assert service.predictor.bundle.version == OWN.version
-    second = start()
+    versions.start("out", "review", lambda _, earlier: prepared.append(earlier))
     assert prepared == [None, store.folder_of(first.id)]
-    assert read_split(store.folder_of(second.id) / HELD_OUT).parts["val"] == (f"{first.number}",)
-    versions.go_back()
-    assert versions.job_model is None
-    # With Label Studio, jobs keep the own model.
-    both = ModelVersions(service, store, SETTINGS)
-    both.take(first)
-    assert both.job_model is None
 
 
 def test_what_has_no_version_is_not_taken(store: JobStore, service: Service) -> None:
     versions = ModelVersions(service, store, SETTINGS)
     with pytest.raises(JobStateError, match="is queued; only a training that is done"):
-        versions.take(versions.start(3))
+        versions.take(begin(versions))
     assert in_use(versions) == OWN.version
 
 
@@ -166,7 +154,7 @@ def renamed(bundle: ModelBundle) -> ModelBundle:
 
 def test_a_server_that_does_not_train(store: JobStore, service: Service, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="This server does not train models"):
-        ModelVersions(service, store).start(3)
+        begin(ModelVersions(service, store))
     with pytest.raises(ConfigError, match="This server does not train models"):
-        ModelVersions(service).start(3)
+        begin(ModelVersions(service))
     assert store.newest(9) == []

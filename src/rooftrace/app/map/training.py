@@ -121,7 +121,7 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
             write_corrections(job / CORRECTIONS, images, side_px, spec.gsd_m)
 
         try:
-            job = versions.start_review(folder, f"the review of {title}", prepare)
+            job = versions.start(folder, f"the review of {title}", prepare)
         except ExportError as error:
             raise cannot_store(error) from error
         out = JobOut.of(job, server_root(request))

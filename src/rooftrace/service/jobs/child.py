@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError, TooLargeError
+from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -30,9 +30,7 @@ from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.predict.model_set import read_models
-from rooftrace.service.decode import UploadFile, ending_of, limit_memory
-from rooftrace.service.jobs.job import START, LabelServer, TrainingOptions, options_from_json
-from rooftrace.service.jobs.store import LABELS
+from rooftrace.service.jobs.job import LABELS, OPTIONS_JSON, START, TrainingOptions
 
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""
@@ -64,9 +62,7 @@ def main() -> None:
         answers.flush()
 
     try:
-        if order["task"] == "inspect":
-            send(_inspect(order))
-        elif order["task"] == "finetune":
+        if order["task"] == "finetune":
             _finetune(order, send)
         else:
             _predict(order, send)
@@ -76,30 +72,8 @@ def main() -> None:
         if not is_out_of_memory(error):
             raise
         remedy = "" if order["task"] == "finetune" else "Send the scene in parts."
-        no_memory: RooftraceError = OutOfMemoryError("The memory was not enough.", remedy=remedy)
-        if order["task"] == "inspect":
-            # The memory of this task is limited, and a header needs little.
-            no_memory = TooLargeError(
-                f"The header of {order['name']} needs more memory than the server allows.",
-                remedy=remedy,
-            )
+        no_memory = OutOfMemoryError("The memory was not enough.", remedy=remedy)
         send({"error": no_memory.to_json()})
-
-
-def _inspect(order: dict[str, Any]) -> dict[str, Any]:
-    """Return the header of an upload, and the suffix of its format."""
-    limit_memory(order["memory_bytes"])
-    path = Path(order["path"])
-    source = UploadFile(path, order["name"])
-    try:
-        source.check(order["pixels"])
-    except TooLargeError as error:
-        raise TooLargeError(error.message, remedy="Send the scene in parts.") from error
-    except RooftraceError as error:
-        raise source.without_path(error) from error
-    with path.open("rb") as file:
-        ending = ending_of(file.read(16))
-    return {"ending": ending, **source.header()}
 
 
 def _predict(order: dict[str, Any], send: Send) -> None:
@@ -129,8 +103,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
                     precision=order["precision"],
                 ),
                 folder / "results",
-                options_from_json(order["options"]),
-                portable=order["portable"],
+                OPTIONS_JSON.validate_python(order["options"]),
                 progress=progress,
             )
             answer = {
@@ -167,14 +140,7 @@ def _finetune(order: dict[str, Any], send: Send) -> None:
     with _locked(folder):
         done = folder / ANSWER
         if not done.exists():
-            figures = finetune_job(
-                folder,
-                TrainingOptions(**order["training"]),
-                None if order["labels"] is None else LabelServer(**order["labels"]),
-                options_from_json(order["options"]),
-                nodata_from_json(order.get("nodata")),
-                send,
-            )
+            figures = finetune_job(folder, TrainingOptions(**order["training"]), send)
             write_atomically(done, json.dumps({"figures": figures}).encode())
         # The results have all that is needed from now on.
         for name in ("run", LABELS):

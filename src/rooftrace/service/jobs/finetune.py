@@ -1,8 +1,7 @@
-"""The work of a training: get the labels, fine-tune the start model, and compare.
+"""The work of a training: draw the corrections of a review, fine-tune the start model, and compare.
 
-The labels are those of a Label Studio project, or the corrections of a review. Each step leaves its
-files in the folder of the job. A training that was killed resumes with the labels that it has
-fetched, after its last finished epoch.
+Each step leaves its files in the folder of the job. A training that was killed resumes after its
+last finished epoch.
 """
 
 from __future__ import annotations
@@ -13,38 +12,29 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import plural
-from rooftrace.flows.finetune import LEAST_SCENES, FinetuneReport, run_finetune
-from rooftrace.flows.label import run_pull
+from rooftrace.flows.finetune import FinetuneReport, run_finetune
 from rooftrace.io.files import write_json
-from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.labelstudio.client import LabelStudio
-from rooftrace.labels.labelstudio.references import GSD_KEY, ID_KEY
 from rooftrace.labels.split import Split, read_split, write_split
 from rooftrace.models.bundle import ModelBundle, read_bundle
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.job import (
     BUNDLE,
     CORRECTIONS,
     HELD_OUT,
+    LABELS,
     START,
-    LabelServer,
     TrainingOptions,
     TrainingProgress,
     progress_of_run,
 )
-from rooftrace.service.jobs.store import LABELS, TASKS
-from rooftrace.service.labelling.interface import read_interface, read_labels
 from rooftrace.service.review.corrections import write_labelled_chips
 
 _PROGRESS_EVERY_S = 1.0
@@ -55,43 +45,24 @@ _VAL_SHARE = 0.2
 Send = Callable[[dict[str, Any]], None]
 
 
-def finetune_job(
-    folder: Path,
-    training: TrainingOptions,
-    labels: LabelServer | None,
-    options: SceneOptions,
-    nodata: NodataRule | None,
-    send: Send,
-) -> dict[str, Any]:
-    """Fine-tune a model on labels of people, and return the figures of the result.
+def finetune_job(folder: Path, training: TrainingOptions, send: Send) -> dict[str, Any]:
+    """Fine-tune a model on the corrections of a review, and return the figures of the result.
 
     The folder `results` then has the new model, `verdict.json`, `report.html` and `split.json`.
 
     Args:
-        folder: Folder of the job, with the start model, perhaps an earlier split, and the
-            corrections of a review.
+        folder: Folder of the job, with the start model, the corrections, and perhaps an earlier
+            split.
         training: Options of the training.
-        labels: Server of the labels of a project; None without one.
-        options: Bands, stretch and metres per pixel of images that do not state them.
-        nodata: Pixel values that mean nodata, in addition to those that the files declare.
         send: Function that sends progress to the server.
 
     Raises:
-        ConfigError, DataError, BundleError, ExportError, MissingExtraError: See `run_pull`,
+        ConfigError, DataError, BundleError, ExportError, MissingExtraError: See
             `write_labelled_chips` and `run_finetune`.
     """
     run, start = folder / "run", folder / START
     send({"progress": asdict(TrainingProgress())})
-    bundle = read_bundle(start)
-    if training.project is None:
-        # The chips have the bands and values of the model already.
-        data, options = _drawn(folder, bundle), SceneOptions()
-        notes: list[str] = []
-    else:
-        data, notes = _fetched(folder, training.project, labels, bundle, options)
-        if nodata is not None:
-            rule = nodata.value if nodata.colour is None else nodata.colour
-            data = data.model_copy(update={"nodata": "alpha" if rule is None else rule})
+    data = _drawn(folder, read_bundle(start))
     resume = (run / "config.json").exists() and (run / "checkpoints" / "last.ckpt").exists()
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
@@ -99,9 +70,9 @@ def finetune_job(
         report = run_finetune(
             data, run, model=str(start), minutes=training.minutes, val=_VAL_SHARE,
             split=_extended(folder, data), overrides=[f"export.name={training.name}"],
-            resume=resume, images=replace(options, gsd_m=None), console=Console(file=sys.stderr),
+            resume=resume, console=Console(file=sys.stderr),
         )  # fmt: skip
-    return _published(folder, report, notes)
+    return _published(folder, report)
 
 
 def _drawn(folder: Path, start: ModelBundle) -> SourceConfig:
@@ -114,58 +85,12 @@ def _drawn(folder: Path, start: ModelBundle) -> SourceConfig:
     return SourceConfig(path=str(out), name="corrections")
 
 
-def _fetched(
-    folder: Path, project: int, labels: LabelServer | None, start: ModelBundle,
-    options: SceneOptions,
-) -> tuple[SourceConfig, list[str]]:  # fmt: skip
-    """Return the labels of a project as data, with notes; fetch them unless that was done before.
-
-    The data of a run must not change, so a resumed training does not see newer labels.
-    """
-    fetched = folder / "labels.json"
-    if not fetched.exists():
-        if labels is None:
-            raise ConfigError(
-                f"The labels of project {project} cannot be fetched: this server has no Label "
-                "Studio.",
-                remedy="Its owner can start it with rooftrace serve --label-studio URL "
-                "--train-minutes 10 and a token.",
-            )
-        server = LabelStudio(labels.url, labels.token)
-        path = folder / LABELS / TASKS
-        path.parent.mkdir(exist_ok=True)
-        images = None if labels.images is None else Path(labels.images)
-        interface = str(server.project(project).get("label_config", ""))
-        control = read_interface(interface, start.spec)
-        pulled = run_pull(server, str(project), path, images=images)
-        if pulled.annotated < LEAST_SCENES:
-            raise DataError(
-                f"Project {project} of {labels.url} has {plural(pulled.annotated, 'task')} with an "
-                f"annotation; expected at least {LEAST_SCENES}, since some are held out to compare "
-                "the models.",
-                remedy="Label more tasks, and start the training again.",
-            )
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-        # A scale of the data would replace that of each task.
-        stated = any({ID_KEY, GSD_KEY} <= set(task["data"]) for task in tasks)
-        data = SourceConfig(
-            path=str(path), kind="labelstudio", images=labels.images, field=control.key,
-            gsd_m=None if stated else control.settings.gsd_m or options.gsd_m,
-            annotator="majority",
-            labels=read_labels(interface, start.spec),
-        )  # fmt: skip
-        source = data.model_dump(mode="json", exclude_none=True)
-        write_json(fetched, {"data": source, "notes": list(pulled.notes)})
-    known = json.loads(fetched.read_text(encoding="utf-8"))
-    return SourceConfig.model_validate(known["data"]), known["notes"]
-
-
 def _extended(folder: Path, data: SourceConfig) -> Path | None:
     """Return the split file of the run; None if there is no earlier one to extend."""
     earlier, path = folder / HELD_OUT, folder / "split.json"
     if earlier.exists() and not path.exists():
         split = extended_split(read_split(earlier), open_source(data).ids)
-        # The images of a part may have been removed from the project.
+        # The chips of a part may have no decision any more.
         if all(split.parts.values()):
             write_split(path, split)
     return path if path.exists() else None
@@ -213,7 +138,7 @@ def _reporting(run: Path, send: Send) -> Iterator[None]:
         thread.join()
 
 
-def _published(folder: Path, report: FinetuneReport, notes: list[str]) -> dict[str, Any]:
+def _published(folder: Path, report: FinetuneReport) -> dict[str, Any]:
     """Copy what clients may download to `results`, and return the figures of the training."""
     results = folder / "results"
     shutil.rmtree(results, ignore_errors=True)
@@ -233,7 +158,7 @@ def _published(folder: Path, report: FinetuneReport, notes: list[str]) -> dict[s
         "scenes": verdict["scenes"],
         "epochs": report.trained.epochs,
         "figures": verdict["figures"],
-        "notes": [*notes, *report.notes],
+        "notes": report.notes,
     }
 
 

@@ -1,28 +1,33 @@
-"""A job: its state, settings and results, as the store keeps them and the API shows them.
+"""A job: its state, settings and results, as its folder keeps them and the API shows them.
 
-A job predicts a scene, or is a training that fine-tunes the model of the server.
+A job predicts a scene, or is a training that fine-tunes the model of the server on a review.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
 TrainingStep = Literal["labels", "training", "comparison"]
-"""Step of a training: fetch the labels, train, compare the new model with the start model."""
+"""Step of a training: draw the labels, train, compare the new model with the start model."""
 
 START = "start.rooftrace"
 """File of the start model in the folder of a training."""
 
 HELD_OUT = "held_out.json"
-"""Split file of an earlier training on the same project, whose images stay in their parts."""
+"""Split file of an earlier training on the same review, whose chips stay in their parts."""
+
+LABELS = "labels"
+"""Folder of the labels in the folder of a training."""
 
 CORRECTIONS = "corrections.json"
 """File of the corrections of a review in the folder of a training."""
@@ -35,45 +40,22 @@ _TRAINING_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class LabelServer:
-    """Label Studio server whose labels trainings use.
-
-    Args:
-        url: Address of the server.
-        token: Access token.
-        images: Folder of images that were not uploaded to the server; None if all were.
-    """
-
-    url: str
-    token: str = field(repr=False)
-    images: str | None = None
-
-
-@dataclass(frozen=True)
 class TrainingOptions:
-    """Options of a training.
+    """Options of a training on the review of a results folder.
 
     Args:
-        project: Number of the Label Studio project; None for a training on a review.
+        results: Id of the results folder.
         minutes: Limit of the training in minutes, with its validation.
         start: Version of the model that the training starts from.
         base: Hash of the server's own model, whose versions belong together.
         name: Name of the new model; its version has a hash besides.
-        results: Id of the results folder whose review is trained on; "" for a project.
     """
 
-    project: int | None
+    results: str
     minutes: float
     start: str
     base: str
     name: str
-    results: str = ""
-
-    def has_data_of(self, other: TrainingOptions | None) -> bool:
-        """Return whether another training is on the same project, or on the same review."""
-        return other is not None and (self.project, self.results) == (
-            other.project, other.results
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -161,16 +143,16 @@ class Job:
     Args:
         number: Position in the order of creation.
         id: Random id that cannot be guessed; the only value of a job that is used in paths.
-        name: File name of the image from the client, or name of the project, only for display.
+        name: File name of the image from the client, or name of the review, only for display.
         state: State: queued, running, done, failed or cancelled.
         options: Options of the prediction; for a training, those of its images.
-        upload: Name of the file of the image or of the labels in the folder of the job.
-        upload_bytes: Size of that file.
+        upload: Name of the file of the image in the folder of the job; "" for a training.
         created_s: Time of creation.
+        pixels: Number of pixels of the image.
+        version: Id of the training whose model predicts; "" for the server's own model.
         started_s: Time of the last start.
         finished_s: Time of the end.
         pixels_done: Number of predicted pixels.
-        pixels: Number of pixels of the image.
         buildings: Number of buildings found so far.
         attempts: Number of starts, without those that ended because the server was stopped.
         crashes: Number of times that the process ended without an answer.
@@ -182,7 +164,6 @@ class Job:
         training: Options of a training; None for a prediction.
         progress: Progress of a training.
         taken_s: Time since which the version of this training is in use; None if it is not.
-        portable: Whether the prediction uses AVX2 alone, see `predict.instruction_set`.
     """
 
     number: int
@@ -191,23 +172,22 @@ class Job:
     state: JobState
     options: SceneOptions
     upload: str
-    upload_bytes: int
     created_s: float
-    started_s: float | None
-    finished_s: float | None
-    pixels_done: int
-    pixels: int
-    buildings: int
-    attempts: int
-    crashes: int
-    revision: int
-    error: dict[str, str] | None
-    figures: dict[str, Any] | None
-    files: tuple[JobFile, ...]
+    pixels: int = 1
+    version: str = ""
+    started_s: float | None = None
+    finished_s: float | None = None
+    pixels_done: int = 0
+    buildings: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    revision: int = 1
+    error: dict[str, str] | None = None
+    figures: dict[str, Any] | None = None
+    files: tuple[JobFile, ...] = ()
     training: TrainingOptions | None = None
     progress: TrainingProgress | None = None
     taken_s: float | None = None
-    portable: bool = False
 
     @property
     def ended(self) -> bool:
@@ -220,15 +200,11 @@ class Job:
         return any(file.name.endswith(REVIEW_SUFFIX) for file in self.files)
 
 
-def options_to_json(options: SceneOptions) -> str:
-    """Return options as JSON."""
-    return json.dumps(asdict(options))
+JOB_JSON = TypeAdapter(Job)
+"""Reader and writer of the file of a job."""
 
-
-def options_from_json(text: str) -> SceneOptions:
-    """Return the options that `options_to_json` wrote."""
-    known = json.loads(text)
-    return SceneOptions(**{**known, "outputs": tuple(known["outputs"])})
+OPTIONS_JSON = TypeAdapter(SceneOptions)
+"""Reader of the options in the order of a job's process."""
 
 
 def crash_error(job: Job, reason: str) -> dict[str, str]:

@@ -28,21 +28,14 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 
-from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.core.errors import ExportError
 from rooftrace.io.files import locked, write_json
 from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.decode import DecodedImage, Limits, georeferenced_by_name
-from rooftrace.service.jobs.job import (
-    Job,
-    JobFile,
-    LabelServer,
-    TrainingProgress,
-    crash_error,
-    options_to_json,
-)
+from rooftrace.service.decode import DecodedImage, Limits, georeferenced_by_name, read_header
+from rooftrace.service.jobs.job import BUNDLE, Job, JobFile, TrainingProgress, crash_error
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 from rooftrace.service.service import RequestDefaults
@@ -105,57 +98,47 @@ def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
     Raises:
         ReviewLockedError, ReviewFileError: See `read_review`.
     """
-    reviews = {
-        file.name: read_review(path_of(folder, file.name))
-        for file in files
-        if file.name.endswith(REVIEW_SUFFIX)
-    }
-    return _zipped(folder, files, reviews)
+    paths = [path_of(folder, file.name) for file in files]
+    reviews = {path: read_review(path) for path in paths if path.name.endswith(REVIEW_SUFFIX)}
+    return _zipped(paths, reviews)
 
 
-def _zipped(
-    folder: Path, files: Sequence[JobFile], reviews: Mapping[str, bytes]
-) -> Iterator[bytes]:
-    out = _DrainedBuffer()
+def _zipped(paths: Sequence[Path], reviews: Mapping[Path, bytes]) -> Iterator[bytes]:
+    out = _WrittenBytes()
     with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
-        for file in files:
-            path = path_of(folder, file.name)
-            entry = zipfile.ZipInfo.from_file(path, file.name, strict_timestamps=False)
+        for path in paths:
+            entry = zipfile.ZipInfo.from_file(path, path.name, strict_timestamps=False)
             is_compressed = path.suffix in _COMPRESSED
             entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
-            content = reviews.get(file.name)
-            opened = path.open("rb") if content is None else io.BytesIO(content)
-            with opened as data, archive.open(entry, "w", force_zip64=True) as target:
+            content = io.BytesIO(reviews[path]) if path in reviews else path.open("rb")
+            with content as data, archive.open(entry, "w", force_zip64=True) as target:
                 while chunk := data.read(_CHUNK_BYTES):
                     target.write(chunk)
                     yield out.drain()
     yield out.drain()
 
 
-class _DrainedBuffer(io.RawIOBase):
-    """Write-only buffer whose content is removed while it is written."""
+class _WrittenBytes(io.RawIOBase):
+    """Write-only file whose content is removed while it is written."""
 
     def __init__(self) -> None:
-        self._written = bytearray()
+        self._chunks: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
-        self._written += view
-        return view.nbytes
+    def write(self, data: Any) -> int:
+        self._chunks.append(bytes(data))
+        return len(self._chunks[-1])
 
     def drain(self) -> bytes:
         """Return and remove what was written since the last call."""
-        data = bytes(self._written)
-        self._written.clear()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
         return data
 
 
 CHILD = (sys.executable, "-m", "rooftrace.service.jobs.child")
-
-_REMEDY = "Open it with another program and save it again as a GeoTIFF."
 
 _MAX_CRASHES = 2
 """Number of crashes after which a job fails."""
@@ -167,12 +150,6 @@ _EXPIRE_EVERY_S = 3600.0
 
 _RETRY_S = 5.0
 """Interval at which a change of the list of jobs is tried again while the disk is full."""
-
-_TAKEN = "taken.rooftrace"
-"""File of the taken version with which a job began, in the folder of the job."""
-
-_OWN = "own-model"
-"""Empty file in the folder of a job that began with the server's own model."""
 
 _DRIVERS = {
     "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG",
@@ -210,7 +187,7 @@ def admit(
         ConfigError, BandMismatch, GsdMismatch: The image or the options do not fit the model.
     """
     predictor.threshold_for(options.threshold)
-    header = _read_header(path, name, limits)
+    header = read_header(path, name, limits)
     rows, cols = header["shape"]
     # An array of the size of the image that needs the memory of one pixel.
     pixels = np.broadcast_to(np.zeros((), header["dtype"]), (header["bands"], rows, cols))
@@ -218,39 +195,6 @@ def admit(
     image = georeferenced_by_name(DecodedImage.of(header, pixels, valid, name))
     plan_scene(image, predictor.bundle.spec, options)
     return path.rename(path.with_name(f"scene{header['ending']}")), rows * cols
-
-
-def _read_header(path: Path, name: str, limits: Limits) -> dict[str, Any]:
-    order = {
-        "task": "inspect",
-        "path": str(path),
-        "name": name,
-        "pixels": limits.job_pixels,
-        "memory_bytes": limits.decode_bytes,
-    }
-    try:
-        done = subprocess.run(  # noqa: S603  # ourselves
-            CHILD,
-            input=json.dumps(order).encode() + b"\n",
-            stdout=subprocess.PIPE,
-            timeout=limits.decode_seconds,
-            check=False,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except subprocess.TimeoutExpired as error:
-        raise DataError(
-            f"The header of {name} took longer than {limits.decode_seconds:g} s to read.",
-            remedy=_REMEDY,
-        ) from error
-    except ValueError as error:
-        raise DataError(
-            f"The header of {name} cannot be read: the process that read it ended with the code "
-            f"{done.returncode}.",
-            remedy=_REMEDY,
-        ) from error
-    if "error" in answer:
-        raise RooftraceError.from_json(answer["error"])
-    return answer
 
 
 class JobRunner:
@@ -263,13 +207,8 @@ class JobRunner:
         engine: Engine of `run_predict`.
         precision: Precision of `run_predict`.
         defaults: Input options for jobs that do not have their own.
-        labels: Label Studio server whose labels trainings use; None without one.
         trains: Whether trainings run; otherwise they wait.
         command: Command of the process of a job.
-
-    Attributes:
-        taken_model: Function that returns the bundle for predictions that start from now on; None
-            for `model`.
     """
 
     def __init__(
@@ -281,12 +220,11 @@ class JobRunner:
         precision: str | None = None,
         *,
         defaults: RequestDefaults | None = None,
-        labels: LabelServer | None = None,
         trains: bool = False,
         command: Sequence[str] = CHILD,
     ) -> None:
         self.store = store
-        self._labels, self._trains = labels, trains or labels is not None
+        self._trains = trains
         self.defaults = defaults or RequestDefaults()
         self._order = {
             "task": "predict",
@@ -297,12 +235,12 @@ class JobRunner:
         }
         self._workers = workers
         self._command = tuple(command)
-        self.taken_model: Callable[[], Path | None] = lambda: None
         self._changed = threading.Condition()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._held = ExitStack()
+        store.watch(self._wake)
 
     def start(self) -> None:
         """Recover the jobs of a previous server, and start.
@@ -321,7 +259,6 @@ class JobRunner:
                 ) from error
             self.store.recover()
             self._environment = _environment()
-            held.callback(self.store.watch(self._wake))
             self._held = held.pop_all()
         self._stopping = False
         # Daemon threads do not keep a server alive that ends without a call of `stop`.
@@ -332,7 +269,6 @@ class JobRunner:
         if self._trains:
             work = partial(self._work, training=True)
             self._threads.append(threading.Thread(target=work, name="training", daemon=True))
-        self._threads.append(threading.Thread(target=self._expire, name="jobs-expire", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -398,18 +334,7 @@ class JobRunner:
     def _wake(self, job_id: str, job: Job | None) -> None:
         if job is not None and job.state == "queued":
             with self._changed:
-                # All are notified, because the thread of `_expire` waits on the same condition.
                 self._changed.notify_all()
-
-    def _expire(self) -> None:
-        while True:
-            try:
-                self.store.expire()
-            except Exception:
-                _LOG.exception("old jobs could not be removed")
-            with self._changed:
-                if self._changed.wait_for(lambda: self._stopping, _EXPIRE_EVERY_S):
-                    return
 
     def _work(self, *, training: bool = False) -> None:
         while (job := self._insist(partial(self._next, training))) is not None:
@@ -436,13 +361,15 @@ class JobRunner:
 
     def _next(self, training: bool) -> Job | None:
         """Wait for the next job; return None when the runner stops."""
-        with self._changed:
-            while not self._stopping:
+        while True:
+            self.store.expire()
+            with self._changed:
+                if self._stopping:
+                    return None
                 job = self.store.claim(training=training)
                 if job is not None:
                     return job
-                self._changed.wait()
-        return None
+                self._changed.wait(_EXPIRE_EVERY_S)
 
     def _run(self, job: Job) -> None:
         child = self._start_process(job)
@@ -477,14 +404,12 @@ class JobRunner:
             "folder": str(folder),
             "upload": job.upload,
             "name": job.name,
-            "options": options_to_json(job.options),
-            "portable": job.portable,
+            "options": asdict(job.options),
         }
         if job.training is not None:
             order |= {"task": "finetune", "training": asdict(job.training)}
-            order |= {"labels": None if self._labels is None else asdict(self._labels)}
-        elif (taken := self._kept_model(job, folder)) is not None:
-            order["model"] = str(taken)
+        elif job.version:
+            order["model"] = str(path_of(self.store.folder_of(job.version), BUNDLE))
         with self._changed:
             now = self.store.get(job.id)
             if now is None or now.state != "running":
@@ -508,23 +433,6 @@ class JobRunner:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.flush()
         return child
-
-    def _kept_model(self, job: Job, folder: Path) -> Path | None:
-        """Return the copy of the taken version with which a job began; None for the own model.
-
-        A job that resumes must not change its model, so the first start records the choice. The
-        number of starts is no record: those that ended with the server are not counted.
-        """
-        kept, own = folder / _TAKEN, folder / _OWN
-        if not (kept.exists() or own.exists()):
-            # Jobs of earlier versions of rooftrace recorded no own model.
-            taken = self.taken_model() if job.attempts == 1 else None
-            if taken is None:
-                own.touch()
-            else:
-                shutil.copyfile(taken, folder / f"{_TAKEN}.part")
-                (folder / f"{_TAKEN}.part").replace(kept)
-        return kept if kept.exists() else None
 
     def _listen(self, job: Job, child: subprocess.Popen[bytes]) -> dict[str, Any]:
         """Store the progress of a process; return its answer, empty if it ends without one."""

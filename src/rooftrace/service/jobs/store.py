@@ -1,27 +1,28 @@
-"""Jobs and their store: a list in SQLite and a folder for each job.
+"""Jobs and their store: a folder for each job, with its state as `job.json`.
 
-A job predicts one large scene, or fine-tunes the model on the labels of a project, in the
-background. The store survives any end of the server.
+A job predicts one large scene, or fine-tunes the model on a review, in the background. The store
+survives any end of the server.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import secrets
 import shutil
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from rooftrace.core.errors import BusyError, ConfigError, ExportError
-from rooftrace.io.files import export_error
+from rooftrace.core.errors import BusyError
+from rooftrace.io.files import export_error, write_atomically
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.job import (
+    JOB_JSON,
     STATES,
     Job,
     JobFile,
@@ -31,165 +32,23 @@ from rooftrace.service.jobs.job import (
     TrainingOptions,
     TrainingProgress,
     crash_error,
-    options_from_json,
-    options_to_json,
 )
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
-T = TypeVar("T")
-
-
-_SCHEMA = """
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
-    options TEXT NOT NULL,
-    upload TEXT NOT NULL,
-    upload_bytes INTEGER NOT NULL,
-    created_s REAL NOT NULL,
-    started_s REAL,
-    finished_s REAL,
-    pixels_done INTEGER NOT NULL DEFAULT 0,
-    pixels INTEGER NOT NULL,
-    buildings INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    crashes INTEGER NOT NULL DEFAULT 0,
-    revision INTEGER NOT NULL DEFAULT 1,
-    error TEXT,
-    figures TEXT,
-    files TEXT NOT NULL DEFAULT '[]'
-) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state, number);
-"""
-
-_TRAININGS = """
-ALTER TABLE jobs ADD COLUMN training TEXT;
-ALTER TABLE jobs ADD COLUMN progress TEXT;
-ALTER TABLE jobs ADD COLUMN taken_s REAL;
-"""
-"""Change of a list of version 1 to version 2."""
-
-_PORTABLE = """
-ALTER TABLE jobs ADD COLUMN portable INTEGER NOT NULL DEFAULT 0;
-"""
-"""Change of a list of version 2 to version 3."""
-
-_CHANGES = (_SCHEMA, _TRAININGS, _PORTABLE)
-"""Changes that lead from each version to the next, from version 0, which is an empty list."""
-
-_VERSION = len(_CHANGES)
-
-
-def _open_list(path: Path) -> sqlite3.Connection:
-    """Open the list of jobs, and create it if it is missing. The caller needs a lock to use it.
-
-    Raises:
-        ExportError: The file cannot be written, is not a list of jobs, or is damaged.
-        ConfigError: Another version has written the file.
-    """
-    try:
-        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    except sqlite3.Error as error:
-        raise export_error(path, error) from error
-    database.row_factory = sqlite3.Row
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA busy_timeout = 10000")
-        # A job that was accepted survives a loss of power.
-        database.execute("PRAGMA synchronous = FULL")
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(" ".join(str(found).split()))
-        with _transaction(database):
-            version = int(database.execute("PRAGMA user_version").fetchone()[0])
-            if version < _VERSION:
-                for statement in "".join(_CHANGES[version:]).split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-    except sqlite3.Error as error:
-        database.close()
-        raise _list_error(path, error) from error
-    if version > _VERSION:
-        database.close()
-        raise ConfigError(
-            f"{path} has version {version}; expected {_VERSION}.",
-            remedy="Use another folder for the jobs, or the version of rooftrace that wrote it.",
-        )
-    return database
-
-
-def _list_error(path: Path, error: sqlite3.Error) -> ExportError:
-    """Return the error for a list of jobs that cannot be written or read."""
-    if isinstance(error, sqlite3.OperationalError):
-        return export_error(path, error)
-    return ExportError(
-        f"{path} cannot be used as the list of jobs: {error}.",
-        remedy=_DAMAGED_REMEDY,
-    )
-
-
-_DAMAGED_REMEDY = (
-    "Use another folder for the jobs. Or stop the server, copy the results and reviews that are "
-    "needed, remove that file, and start the server again; it then removes the files of jobs that "
-    "are not listed."
-)
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Commit all changes made inside, or none of them."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        # After some errors, such as a full disk, SQLite has already rolled back.
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
-def _job_of(row: sqlite3.Row) -> Job:
-    values = dict(row)
-    try:
-        return Job(**{
-            **values,
-            "options": options_from_json(values["options"]),
-            "error": None if values["error"] is None else json.loads(values["error"]),
-            "figures": None if values["figures"] is None else json.loads(values["figures"]),
-            "files": tuple(JobFile(**one) for one in json.loads(values["files"])),
-            "training": _parsed(TrainingOptions, values["training"]),
-            "progress": _parsed(TrainingProgress, values["progress"]),
-            "portable": bool(values["portable"]),
-        })  # fmt: skip
-    except (ValueError, TypeError, KeyError) as error:
-        raise ExportError(
-            f"The job {values['id']} in the list of jobs is damaged: {error}.",
-            remedy=_DAMAGED_REMEDY,
-        ) from error
-
-
-def _parsed(kind: type[T], text: str | None) -> T | None:
-    return None if text is None else kind(**json.loads(text))
-
+STATE = "job.json"
+"""File with the state of a job in its folder."""
 
 _DAY_S = 86_400.0
 
 _RETRY_AFTER_S = 60.0
-"""Time after which a client may retry when the queue is full; a job takes minutes."""
+"""Seconds after which a client may retry when the queue is full; a job takes minutes."""
 
 _MAX_ATTEMPTS = 5
 """Maximum number of starts of a job; a job that needs more probably makes the server end."""
 
-LABELS = "labels"
-"""Name of the folder of labels in the folder of a training."""
+_ID_BYTES = 16
 
-TASKS = "tasks.json"
-"""Name of the file of labels in that folder."""
-
-Prepare = Callable[[Path], None]
+_LOG = logging.getLogger(__name__)
 
 Watcher = Callable[[str, Job | None], None]
 """Callback with the id of a changed job and the job, or None if it was removed. The thread that
@@ -197,11 +56,11 @@ changed the job calls it."""
 
 
 class JobStore:
-    """Folder of jobs: `jobs.sqlite`, and a folder for each job with its id as the name.
+    """Folder of jobs: a folder for each job, with its id as the name.
 
-    All threads of one process may use it; `JobRunner` locks it against other processes. Where the
-    list cannot be written, such as on a full disk, methods that change it raise ExportError and
-    change nothing. All methods raise ExportError where the list is damaged.
+    All threads of one process may use it; `JobRunner` locks it against other processes. Where a
+    folder cannot be written, such as on a full disk, methods that change a job raise ExportError
+    and change nothing.
 
     Args:
         folder: Folder of the jobs; it is created if it is missing.
@@ -209,8 +68,7 @@ class JobStore:
         keep_days: Number of days after which an ended job and its files are removed.
 
     Raises:
-        ExportError: The folder cannot be written, or its list is damaged.
-        ConfigError: Another version has written the folder.
+        ExportError: The folder cannot be written.
     """
 
     def __init__(self, folder: Path, *, jobs_waiting: int = 100, keep_days: float = 7.0) -> None:
@@ -220,60 +78,35 @@ class JobStore:
         self._lock = threading.RLock()
         self._watchers: list[Watcher] = []
         self._reserved: set[str] = set()
-        path = self.folder / "jobs.sqlite"
+        self._jobs: dict[str, Job] = {}
+        self._number = 0
         try:
             # Only this user may read the uploaded images.
-            self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise export_error(path, error) from error
-        self._database = _open_list(path)
+            raise export_error(self.folder, error) from error
+        self._load()
 
-    @property
-    def _jobs(self) -> Path:
-        return self.folder / "jobs"
+    def _load(self) -> list[Path]:
+        """Read the states of all jobs, and return the folders that have none."""
+        jobs, unlisted = [], []
+        for folder in self.folder.iterdir():
+            if len(folder.name) != 2 * _ID_BYTES or not folder.is_dir():
+                continue
+            try:
+                jobs.append(JOB_JSON.validate_json((folder / STATE).read_bytes()))
+            except FileNotFoundError:
+                unlisted.append(folder)
+            except (OSError, ValueError) as error:
+                _LOG.error("%s is left out of the jobs: %s", folder / STATE, error)
+        jobs.sort(key=lambda job: job.number)
+        self._jobs = {job.id: job for job in jobs}
+        self._number = max((job.number for job in jobs), default=0)
+        return unlisted
 
-    def close(self) -> None:
-        """Close the list of jobs."""
-        with self._lock:
-            self._database.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock, self._translated(), _transaction(self._database):
-            yield
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raise ExportError for a list that cannot be written or read, or is damaged."""
-        try:
-            yield
-        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            raise  # a defect of the program
-        except sqlite3.Error as error:
-            raise _list_error(self.folder / "jobs.sqlite", error) from error
-
-    def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock, self._translated():
-            return self._database.execute(query, values).fetchall()
-
-    def _jobs_of(self, query: str, *values: object) -> list[Job]:
-        """Return the jobs of a query, with the reviews that people have made since their end."""
-        return [self._with_review(_job_of(row)) for row in self._rows(query, *values)]
-
-    def _with_review(self, job: Job) -> Job:
-        if job.state != "done" or job.training is not None:
-            return job
-        reviews = []
-        for path in sorted(self.results(job.id).glob(f"*{REVIEW_SUFFIX}")):
-            # The job may be removed in the meantime.
-            with suppress(FileNotFoundError):
-                reviews.append(JobFile(path.name, path.stat().st_size))
-        return replace(job, files=(*job.files, *reviews))
-
-    def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher` whenever a job changes, until the returned function is called."""
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher` whenever a job changes."""
         self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
 
     def _notify(self, job_id: str) -> Job | None:
         job = self.get(job_id)
@@ -292,9 +125,15 @@ class JobStore:
             BusyError: Too many jobs are waiting.
             ExportError: The folder cannot be created.
         """
-        job_id = secrets.token_hex(16)
+        job_id = secrets.token_hex(_ID_BYTES)
         with self._lock:
-            self._check_room()
+            waiting = self.counts()["queued"] + len(self._reserved)
+            if waiting >= self._jobs_waiting:
+                raise BusyError(
+                    f"{waiting} jobs are waiting already.",
+                    remedy="Send the request again when some of the jobs are done.",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
             self._reserved.add(job_id)
         try:
             self.folder_of(job_id).mkdir(mode=0o700)
@@ -313,7 +152,7 @@ class JobStore:
 
     def add(
         self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions, *,
-        portable: bool = False,
+        version: str = "",
     ) -> Job:  # fmt: skip
         """Queue a reserved job whose upload is complete.
 
@@ -323,33 +162,20 @@ class JobStore:
             upload: Name of the image file in the folder of the job.
             pixels: Number of pixels of the image.
             options: Options of the prediction.
-            portable: See `Job`.
+            version: See `Job`.
         """
-        path = self.folder_of(job_id) / upload
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise export_error(path, error) from error
-        with self._transaction():
-            self._database.execute(
-                "INSERT INTO jobs (id, name, state, options, upload, upload_bytes, created_s, "
-                "pixels, portable) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-                (job_id, name, options_to_json(options), upload, size, time.time(), pixels,
-                 portable),
-            )  # fmt: skip
-            self._reserved.discard(job_id)
+        self._add(job_id, name, upload=upload, pixels=pixels, options=options, version=version)
         job = self._notify(job_id)
         assert job is not None
         return job
 
     def add_training(
-        self, name: str, options: SceneOptions, training: TrainingOptions, prepare: Prepare
+        self, name: str, training: TrainingOptions, prepare: Callable[[Path], None]
     ) -> Job:
-        """Queue a training, unless one on the same data waits or runs; return it in any case.
+        """Queue a training, unless one on the same review waits or runs; return it in any case.
 
         Args:
-            name: Name of the project or of the results, for display.
-            options: Options with which images are read.
+            name: Name of the results, for display.
             training: Options of the training.
             prepare: Function that writes the files that the training needs to the folder of the
                 job.
@@ -360,22 +186,13 @@ class JobStore:
         """
         # Another request for the same training waits here, and then finds this one.
         with self._lock:
-            for job in self._jobs_of(
-                "SELECT * FROM jobs WHERE training IS NOT NULL AND state IN ('queued', 'running')"
-            ):
-                if training.has_data_of(job.training):
+            for job in self._jobs.values():
+                if not job.ended and job.training and job.training.results == training.results:
                     return job
             job_id = self.reserve()
             try:
                 prepare(self.folder_of(job_id))
-                with self._transaction():
-                    self._database.execute(
-                        "INSERT INTO jobs (id, name, state, options, upload, upload_bytes, "
-                        "created_s, pixels, training) VALUES (?, ?, 'queued', ?, ?, 0, ?, 0, ?)",
-                        (job_id, name, options_to_json(options), f"{LABELS}/{TASKS}", time.time(),
-                         json.dumps(asdict(training))),
-                    )  # fmt: skip
-                    self._reserved.discard(job_id)
+                self._add(job_id, name, upload="", options=SceneOptions(), training=training)
             except BaseException:
                 self.discard(job_id)
                 raise
@@ -383,29 +200,34 @@ class JobStore:
         assert added is not None
         return added
 
-    def _check_room(self) -> None:
-        waiting = self.counts()["queued"] + len(self._reserved)
-        if waiting >= self._jobs_waiting:
-            raise BusyError(
-                f"{waiting} jobs are waiting already.",
-                remedy="Send the request again when some of the jobs are done.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+    def _add(self, job_id: str, name: str, **values: Any) -> None:
+        with self._lock:
+            self._number += 1
+            job = Job(self._number, job_id, name, "queued", created_s=time.time(), **values)
+            self._save(job)
+            self._reserved.discard(job_id)
 
     # Queries.
 
     def folder_of(self, job_id: str) -> Path:
         """Return the folder of a job. The id must come from this store, as it is part of a path."""
-        return self._jobs / job_id
+        return self.folder / job_id
 
     def results(self, job_id: str) -> Path:
         """Return the folder of the results of a job."""
         return self.folder_of(job_id) / "results"
 
     def get(self, job_id: str) -> Job | None:
-        """Return a job, or None if it does not exist."""
-        jobs = self._jobs_of("SELECT * FROM jobs WHERE id = ?", job_id)
-        return jobs[0] if jobs else None
+        """Return a job, with the reviews that people have made since its end; None if missing."""
+        job = self._jobs.get(job_id)
+        if job is None or job.state != "done" or job.training is not None:
+            return job
+        reviews = []
+        for path in sorted(self.results(job.id).glob(f"*{REVIEW_SUFFIX}")):
+            # The job may be removed in the meantime.
+            with suppress(FileNotFoundError):
+                reviews.append(JobFile(path.name, path.stat().st_size))
+        return replace(job, files=(*job.files, *reviews))
 
     def newest(self, limit: int, before: int | None = None) -> list[Job]:
         """Return jobs, newest first.
@@ -414,21 +236,29 @@ class JobStore:
             limit: Maximum number of jobs.
             before: Number of a job; only older jobs are returned.
         """
-        latest = 2**62 if before is None else before
-        return self._jobs_of(
-            "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", latest, limit
-        )
+        with self._lock:
+            ids = [
+                job.id
+                for job in reversed(self._jobs.values())
+                if before is None or job.number < before
+            ]
+        jobs = (self.get(job_id) for job_id in ids[:limit])
+        return [job for job in jobs if job is not None]
 
     def trainings(self) -> list[Job]:
         """Return the trainings that are done, newest first; each has a version of the model."""
-        return self._jobs_of(
-            "SELECT * FROM jobs WHERE training IS NOT NULL AND state = 'done' ORDER BY number DESC"
-        )
+        with self._lock:
+            return [
+                job
+                for job in reversed(self._jobs.values())
+                if job.training is not None and job.state == "done"
+            ]
 
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs in each state."""
-        rows = self._rows("SELECT state, COUNT(*) FROM jobs GROUP BY state")
-        return {**dict.fromkeys(STATES, 0), **{row[0]: row[1] for row in rows}}
+        with self._lock:
+            counts = Counter(job.state for job in self._jobs.values())
+        return {state: counts[state] for state in STATES}
 
     # Changes of state.
 
@@ -438,37 +268,32 @@ class JobStore:
         Args:
             training: Whether a training is wanted; otherwise a prediction.
         """
-        with self._transaction():
-            row = self._database.execute(
-                "SELECT id FROM jobs WHERE state = 'queued' AND (training IS NOT NULL) = ? "
-                "ORDER BY number LIMIT 1",
-                (training,),
-            ).fetchone()
-            if row is None:
+        with self._lock:
+            waiting = (job for job in self._jobs.values() if job.state == "queued")
+            job = next((job for job in waiting if (job.training is not None) == training), None)
+            if job is None:
                 return None
-            self._change(
-                row["id"], "queued",
-                state="running", started_s=time.time(), pixels_done=0, buildings=0,
+            self._save(
+                replace(
+                    job, state="running", started_s=time.time(), pixels_done=0, buildings=0,
+                    attempts=job.attempts + 1, revision=job.revision + 1,
+                )
             )  # fmt: skip
-            self._database.execute(
-                "UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (row["id"],)
-            )
-        return self._notify(row["id"])
+        return self._notify(job.id)
 
     def progress(self, job_id: str, pixels_done: int, pixels: int, buildings: int) -> None:
         """Store the progress of a running prediction."""
-        self._set(job_id, "running", pixels_done=pixels_done, pixels=pixels, buildings=buildings)
+        self._change(job_id, "running", pixels_done=pixels_done, pixels=pixels, buildings=buildings)
 
     def training_progress(self, job_id: str, progress: TrainingProgress) -> None:
         """Store the progress of a running training."""
-        self._set(job_id, "running", progress=json.dumps(asdict(progress)))
+        self._change(job_id, "running", progress=progress)
 
     def finish(self, job_id: str, figures: dict[str, Any], files: Sequence[JobFile]) -> None:
         """Mark a job as done if it still runs."""
-        listed = json.dumps([asdict(file) for file in files])
-        self._set(
+        self._change(
             job_id, "running",
-            state="done", finished_s=time.time(), figures=json.dumps(figures), files=listed,
+            state="done", finished_s=time.time(), figures=figures, files=tuple(files),
             buildings=figures.get("buildings") or 0, pixels_done=figures.get("pixels", 0),
             pixels=figures.get("pixels", 0),
         )  # fmt: skip
@@ -478,14 +303,14 @@ class JobStore:
 
         The watchers are not notified, because the training itself has not changed.
         """
-        with self._transaction():
-            self._change(job_id, "done", taken_s=time.time() if taken else None)
+        with self._lock:
+            job = self._jobs[job_id]
+            taken_s = time.time() if taken else None
+            self._save(replace(job, taken_s=taken_s, revision=job.revision + 1))
 
     def fail(self, job_id: str, error: dict[str, str]) -> None:
         """Mark a job as failed if it still runs."""
-        self._set(
-            job_id, "running", state="failed", finished_s=time.time(), error=json.dumps(error)
-        )
+        self._change(job_id, "running", state="failed", finished_s=time.time(), error=error)
 
     def requeue(self, job: Job, *, crashed: bool) -> None:
         """Queue a running job again, before all jobs that came after it.
@@ -495,7 +320,7 @@ class JobStore:
             crashed: Whether its process crashed, as opposed to the server being stopped.
         """
         counted = {"crashes": job.crashes + 1} if crashed else {"attempts": job.attempts - 1}
-        self._set(job.id, "running", state="queued", **counted)
+        self._change(job.id, "running", state="queued", **counted)
 
     def cancel(self, job_id: str) -> Job | None:
         """Mark a job as cancelled; return None if it does not exist. The runner ends its process.
@@ -503,8 +328,8 @@ class JobStore:
         Raises:
             JobStateError: The job has already ended.
         """
-        with self._transaction():
-            job = self.get(job_id)
+        with self._lock:
+            job = self._jobs.get(job_id)
             if job is None:
                 return None
             if job.ended:
@@ -512,7 +337,9 @@ class JobStore:
                     f"The job {job_id} is already {job.state}.",
                     remedy="Only a job that waits or runs can be cancelled.",
                 )
-            self._change(job_id, job.state, state="cancelled", finished_s=time.time())
+            self._save(
+                replace(job, state="cancelled", finished_s=time.time(), revision=job.revision + 1)
+            )
         return self._notify(job_id)
 
     def remove(self, job_id: str, *, discard_review: bool = False) -> bool:
@@ -524,47 +351,54 @@ class JobStore:
 
         Raises:
             JobReviewedError: The job has a review.
-            JobStateError: It is the training whose version is in use.
+            JobStateError: It is a training whose version is in use, or is needed by another job.
         """
-        with self._transaction():
-            row = self._database.execute(
-                "SELECT id FROM jobs WHERE taken_s IS NOT NULL ORDER BY taken_s DESC LIMIT 1"
-            ).fetchone()
-            if row is not None and row["id"] == job_id:
-                raise JobStateError(
-                    f"The version of the training {job_id} is in use.",
-                    remedy="Go back to the version before it, or take another one, and then delete "
-                    "it.",
-                )
+        with self._lock:
             job = self.get(job_id)
-            if job is not None and job.reviewed and not discard_review:
+            if job is None:
+                return False
+            self._check_unused(job)
+            if job.reviewed and not discard_review:
                 raise JobReviewedError(
                     f"{job.name} has a review, which would be deleted with the job {job_id}.",
                     remedy="Export what was accepted first. Then delete the job with "
                     "discard_review=true.",
                 )
-            cursor = self._database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-        if cursor.rowcount:
-            self._notify(job_id)
-        return bool(cursor.rowcount)
+            path = self.folder_of(job_id) / STATE
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise export_error(path, error) from error
+            del self._jobs[job_id]
+        self._notify(job_id)
+        return True
 
-    def _set(self, job_id: str, state: JobState, /, **values: Any) -> None:
+    def _check_unused(self, job: Job) -> None:
+        taken = [one for one in self._jobs.values() if one.taken_s is not None]
+        served = max(taken, key=lambda one: one.taken_s or 0.0, default=None)
+        waiting = (one for one in self._jobs.values() if not one.ended)
+        if (served and served.id == job.id) or any(one.version == job.id for one in waiting):
+            raise JobStateError(
+                f"The version of the training {job.id} is in use.",
+                remedy="Go back to the version before it, or take another one, wait for the jobs "
+                "that use it, and then delete it.",
+            )
+
+    def _change(self, job_id: str, state: JobState, /, **values: Any) -> None:
         """Change a job that is in `state`, and notify the watchers."""
-        with self._transaction():
-            changed = self._change(job_id, state, **values)
-        if changed:
-            self._notify(job_id)
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.state != state:
+                return
+            self._save(replace(job, revision=job.revision + 1, **values))
+        self._notify(job_id)
 
-    def _change(self, job_id: str, state: JobState, /, **values: Any) -> bool:
-        """Change a job that is in `state`; return whether it was."""
-        # The column names come only from this file.
-        columns = "".join(f"{column} = ?, " for column in values)
-        cursor = self._database.execute(
-            f"UPDATE jobs SET {columns}revision = revision + 1 "  # noqa: S608  # nosec B608
-            "WHERE id = ? AND state = ?",
-            (*values.values(), job_id, state),
-        )
-        return bool(cursor.rowcount)
+    def _save(self, job: Job) -> None:
+        """Write a job to its folder; a new state survives a loss of power."""
+        before = self._jobs.get(job.id)
+        sync = before is None or before.state != job.state
+        write_atomically(self.folder_of(job.id) / STATE, JOB_JSON.dump_json(job), sync=sync)
+        self._jobs[job.id] = job
 
     # Recovery and removal.
 
@@ -573,17 +407,16 @@ class JobStore:
 
         No other process may use the folder.
         """
-        for job in self._jobs_of("SELECT * FROM jobs WHERE state = 'running'"):
-            if job.attempts < _MAX_ATTEMPTS:
-                self._set(job.id, "running", state="queued")
-                continue
-            self.fail(job.id, crash_error(job, f"the server ended {job.attempts} times meanwhile"))
-        for folder in self._jobs.iterdir():
-            kept = self.get(folder.name)
-            if kept is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif kept.state in ("failed", "cancelled"):
-                self.empty(kept.id)
+        for folder in self._load():
+            shutil.rmtree(folder, ignore_errors=True)
+        for job in list(self._jobs.values()):
+            if job.state == "running" and job.attempts < _MAX_ATTEMPTS:
+                self._change(job.id, "running", state="queued")
+            elif job.state == "running":
+                times = f"the server ended {job.attempts} times meanwhile"
+                self.fail(job.id, crash_error(job, times))
+            if self._jobs[job.id].state in ("failed", "cancelled"):
+                self.empty(job.id)
 
     def expire(self) -> None:
         """Remove the jobs that ended `keep_days` ago or earlier, with their files.
@@ -591,21 +424,20 @@ class JobStore:
         Trainings that are done are kept, because they have the versions of the model, and so are
         jobs with a review, because it is the work of a person.
         """
-        rows = self._rows(
-            "SELECT id FROM jobs WHERE finished_s < ? AND state NOT IN ('queued', 'running') "
-            "AND (training IS NULL OR state <> 'done')",
-            time.time() - self.keep_days * _DAY_S,
-        )
-        for row in rows:
-            try:
-                removed = self.remove(row["id"])
-            except JobReviewedError:
+        latest_s = time.time() - self.keep_days * _DAY_S
+        for job in list(self._jobs.values()):
+            is_version = job.training is not None and job.state == "done"
+            if is_version or job.finished_s is None or job.finished_s >= latest_s:
                 continue
-            if removed:
-                shutil.rmtree(self.folder_of(row["id"]), ignore_errors=True)
+            with suppress(JobReviewedError):
+                if job.ended and self.remove(job.id):
+                    shutil.rmtree(self.folder_of(job.id), ignore_errors=True)
 
     def empty(self, job_id: str) -> None:
         """Remove the files of a job that will have no results."""
         with suppress(OSError):
             for path in self.folder_of(job_id).iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != STATE:
+                    path.unlink()

@@ -17,7 +17,6 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.write import Control
 from rooftrace.models.spec import BundleSpec
@@ -113,34 +112,6 @@ def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
         f"{did_you_mean(wanted, known)}".strip(),
         remedy=f'Add it, or assign it to a label: <Label value="…" predicted_values="{wanted}"/>. '
         f"Labels of the interface: {', '.join(known) or 'none'}.",
-    )
-
-
-def read_labels(xml: str, spec: BundleSpec) -> LabelConfig:
-    """Return the meaning of all labels of an interface, for a training of a model.
-
-    Args:
-        xml: Labelling interface.
-        spec: Description of the model. Labels are assigned to its classes as by `read_interface`;
-            shapes of other labels are not drawn.
-
-    Raises:
-        ConfigError: The XML cannot be read.
-    """
-    names: dict[str, list[str]] = {}
-    drop = []
-    known = {name.casefold(): name for name in spec.classes}
-    for label, own in _labels(_parsed(xml)).items():
-        matches = [known[name.casefold()] for name in own if name.casefold() in known]
-        if matches:
-            names.setdefault(matches[0], []).append(label)
-        elif label != UNKNOWN_LABEL:
-            drop.append(label)
-    return LabelConfig(
-        classes=spec.classes,
-        building=spec.classes[spec.building_class],
-        names={name: tuple(labels) for name, labels in names.items()},
-        drop=tuple(drop),
     )
 
 

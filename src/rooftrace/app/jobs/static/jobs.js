@@ -80,8 +80,7 @@ const VERDICTS = {
   better: "better than its start model", "no different": "no different from its start model",
   worse: "worse than its start model",
 };
-const USES = { labelling: "Label Studio", jobs: "new jobs" };
-const STEPS = { labels: "fetching the labels", training: "training", comparison: "comparing with the start model" };
+const STEPS = { labels: "drawing the labels", training: "training", comparison: "comparing with the start model" };
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
 
 function trainingFigures(job) {
@@ -183,8 +182,8 @@ function showVersions(page) {
   for (const version of page.versions) {
     const row = rows.get(version.job)?.row;
     if (!row) continue;
-    row.querySelector(".state").textContent = version.in_use ? `in use for ${USES[page.used_for]}` : "proposed";
-    row.querySelector(".take").textContent = `Use for ${USES[page.used_for]}`;
+    row.querySelector(".state").textContent = version.in_use ? "in use for new jobs" : "proposed";
+    row.querySelector(".take").textContent = "Use for new jobs";
     row.querySelector(".take").hidden = version.in_use;
     row.querySelector(".back").hidden = !version.in_use;
     row.querySelector(".remove").hidden = version.in_use;
