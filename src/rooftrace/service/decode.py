@@ -310,7 +310,7 @@ class UploadFile(RasterFile):
 
     def __init__(self, path: Path, shown: str, *, nodata: NodataRule | None = None) -> None:
         super().__init__(path, nodata=nodata, shown=shown)
-        self._driver = ""
+        self._ending = ""
 
     def check(self, max_px: int) -> None:
         """Check format and size by the header of the file.
@@ -331,7 +331,7 @@ class UploadFile(RasterFile):
                 + (f"it begins with the bytes {begin[:8].hex(' ')}." if begin else "it is empty."),
                 remedy="Send a GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
             )
-        self._driver = _DRIVERS[ending]
+        self._ending = ending
         rows, cols = self.grid.shape
         per_px = self._header.bytes_per_px
         if rows * cols > max_px or per_px > _MAX_BYTES_PER_PX:
@@ -345,6 +345,7 @@ class UploadFile(RasterFile):
         """Return the header as plain data."""
         grid = self.grid
         return {
+            "ending": self._ending,
             "bands": self.bands,
             "dtype": self.dtype.str,
             "band_info": [asdict(info) for info in self.band_info],
@@ -361,7 +362,7 @@ class UploadFile(RasterFile):
         return type(error)(message, remedy=remedy)
 
     def _open(self) -> Any:
-        return open_quietly(self.path.absolute(), driver=self._driver)
+        return open_quietly(self.path.absolute(), driver=_DRIVERS[self._ending])
 
 
 def ending_of(begin: bytes) -> str | None:

@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 def versions(store: JobStore) -> Iterator[ModelVersions]:
     bundle = tiny_bundle()
     service = Service(Predictor(bundle, PointwiseEngine()))
-    yield ModelVersions(service, store, TrainingSettings(2.0, has_labels=False))
+    yield ModelVersions(service, store, TrainingSettings(2.0))
     service.close()
 
 

@@ -38,13 +38,6 @@ def admit_in_process(path: Path, name: str, *_: object) -> tuple[Path, int]:
     return path, source.grid.height * source.grid.width
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    made = JobStore(tmp_path / "jobs")
-    yield made
-    made.close()
-
-
 @pytest.fixture(scope="module")
 def small() -> Iterator[Service]:
     made = fake_service(upload_bytes=20_000)
