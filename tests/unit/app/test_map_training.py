@@ -109,7 +109,7 @@ def test_the_corrections_of_all_images_become_a_training(
     job = answer.json()
     assert (job["kind"], job["name"], job["state"]) == ("finetune", "the review of out", "queued")
     assert job["training"] == {
-        "project": None, "results": "out", "minutes": 2.0,
+        "results": "out", "minutes": 2.0,
         "start": versions.predictor.bundle.version,
     }  # fmt: skip
     work = store.folder_of(job["id"])
