@@ -56,7 +56,7 @@ def test_the_training_is_started_and_its_verdict_is_shown(
 ) -> None:
     write_results(tmp_path / "town")
     service = Service(Predictor(tiny_bundle(), PointwiseEngine()))
-    versions = ModelVersions(service, store, TrainingSettings(2.0, has_labels=False))
+    versions = ModelVersions(service, store, TrainingSettings(2.0))
     app = FastAPI()
     install_problems(app)
     catalogue = FolderCatalogue([tmp_path / "town"])

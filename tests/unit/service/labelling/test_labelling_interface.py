@@ -7,7 +7,7 @@ import pytest
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.labels.labelstudio.write import Control, label_config
-from rooftrace.service.labelling.interface import ControlSettings, read_interface, read_labels
+from rooftrace.service.labelling.interface import ControlSettings, read_interface
 
 SPEC = tiny_bundle().spec
 IMAGE = '<Image name="pic" value="$photo"/>'
@@ -42,21 +42,6 @@ def test_ours() -> None:
     found = read_interface(label_config(SPEC.classes), SPEC)
     assert (found.kind, found.control.name, found.labels) == ("polygon", "polygon", {1: "building"})
     assert found.shows_unknown
-
-
-def test_labels_of_all_controls_have_a_meaning_for_a_training() -> None:
-    house = '<Label value="Haus" predicted_values="Building"/>'
-    xml = view(
-        tool("PolygonLabels", house + '<Label value="Road"/>'),
-        tool("BrushLabels", '<Label value="building"/><Label value="rooftrace:unknown"/>'),
-        tool("KeyPointLabels", '<Label value="x" alias="Tree"/>'),
-    )
-    rule = read_labels(xml, SPEC)
-    assert rule.classes == SPEC.classes
-    assert rule.names == {"building": ("Haus", "building")}
-    assert rule.drop == ("Road", "Tree")
-    with pytest.raises(ConfigError, match="cannot be read as XML"):
-        read_labels("<View>", SPEC)
 
 
 def test_an_outline_goes_before_a_box_and_what_is_asked_for_before_all() -> None:
