@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -175,7 +174,7 @@ def create_server(
     trains = versions.settings is not None
     app.include_router(map_router(catalogue, basemap, trains=trains))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
-    return mount_page(app, service, video=find_spec("av") is not None, intake=intake)
+    return mount_page(app, service, intake=intake)
 
 
 def _jobs_page() -> APIRouter:

@@ -176,15 +176,6 @@ def test_a_model_of_several_classes_has_no_threshold() -> None:
 
 
 @pytest.mark.campaign
-def test_a_tab_for_videos_where_it_is_asked_for(client: TestClient, service: Service) -> None:
-    def names(client: TestClient) -> set[str]:
-        return {one["props"].get("elem_id") for one in config_of(client)["components"]}
-
-    with TestClient(mount_page(FastAPI(), service, video=True)) as other:
-        assert names(other) - names(client) >= {"rt-video-file", "rt-video-run", "rt-video-stop"}
-
-
-@pytest.mark.campaign
 def test_no_connection_leaves_the_machine(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,14 +132,13 @@ def static_text(name: str) -> str:
 
 
 def build_page(
-    service: Service, store: ResultStore | None = None, *, video: bool = False, jobs: bool = False
+    service: Service, store: ResultStore | None = None, *, jobs: bool = False
 ) -> gr.Blocks:
     """Return the page of a service; `mount_page` adds it and what it refers to to an application.
 
     Args:
         service: Model service.
         store: Store of the results, which the routes of `page_router` serve.
-        video: Whether the page has a tab for videos.
         jobs: Whether the server has jobs, so that images that are too large become jobs.
     """
     page = _Page(service, store or ResultStore(), jobs)
@@ -155,11 +154,6 @@ def build_page(
         with gr.Tabs():
             with gr.Tab("Images"):
                 page.images()
-            if video:
-                from rooftrace.app.page.video import video_tab
-
-                with gr.Tab("Video"):
-                    video_tab(service)
             with gr.Tab("Model"):
                 gr.HTML(model_card(service.bundle.spec, service.predictor.engine))
     blocks.queue(max_size=service.limits.waiting, api_open=False)
@@ -506,9 +500,7 @@ _Preprocess = Callable[..., Coroutine[Any, Any, Any]]
 _Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 
 
-def mount_page(
-    app: FastAPI, service: Service, *, video: bool = False, intake: JobIntake | None = None
-) -> FastAPI:
+def mount_page(app: FastAPI, service: Service, *, intake: JobIntake | None = None) -> FastAPI:
     """Add the page at `/demo` and its routes. Call it last, because it takes all other addresses.
 
     Gradio's own files are at the root, and the page is there too where no other page has `/`.
@@ -519,7 +511,6 @@ def mount_page(
     Args:
         app: Application to which the page is added.
         service: Model service.
-        video: Whether the page has a tab for videos.
         intake: Intake of the server's jobs, if it has any.
     """
     store = ResultStore()
@@ -528,7 +519,7 @@ def mount_page(
     folder = UploadFolder(folder_of_process(), _MAX_UPLOADS * limits.upload_bytes, _AGE_S)
 
     async def mounted() -> None:
-        page = build_page(service, store, video=video, jobs=intake is not None)
+        page = build_page(service, store, jobs=intake is not None)
         _refuse_paths(page)
         gr.mount_gradio_app(
             app,
