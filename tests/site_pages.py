@@ -52,7 +52,7 @@ def open_plain(page: Page, url: str, name: str) -> None:
 def open_demo(page: Page, url: str, tab: str, image: Path) -> None:
     """Open a tab of the demo; the one for images with a result."""
     page.goto(f"{url}/demo")
-    page.wait_for_selector("#rt-samples button")
+    page.wait_for_selector("#rt-example")
     if tab == "Images":
         page.set_input_files("#rt-files input[type=file]", image)
         page.wait_for_selector(".rt-stage[data-state=ready]")

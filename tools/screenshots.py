@@ -283,7 +283,7 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
     def tab(name: str, place: str) -> Callable[[Page], None]:
         def prepare(page: Page) -> None:
-            page.wait_for_selector("#rt-samples button")
+            page.wait_for_selector("#rt-example")
             page.get_by_role("tab", name=name).click()
             page.wait_for_selector(place)
 
@@ -291,7 +291,7 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
 
     def dropped(*names: str) -> Callable[[Page], None]:
         def prepare(page: Page) -> None:
-            page.wait_for_selector("#rt-samples button")
+            page.wait_for_selector("#rt-example")
             paths = [work / name for name in names]
             page.set_input_files("#rt-files input[type=file]", paths)
             page.wait_for_selector(".rt-stage[data-state=ready]")
@@ -304,10 +304,9 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         page.wait_for_timeout(1500)
 
     return [
-        Shot("demo", "demo", shown("#rt-samples button")),
+        Shot("demo", "demo", shown("#rt-example")),
         Shot("demo_result", "demo", dropped("street.tif")),
         Shot("demo_several", "demo", dropped("street.tif", "no-scale.png", "notes.txt")),
-        Shot("demo_video", "demo", tab("Video", "#rt-video-run")),
         Shot("demo_model", "demo", tab("Model", ".rt-card")),
         Shot("map", "map#town/town", drawn, whole=False),
         Shot("map_building", "map#town/town", building, whole=False),

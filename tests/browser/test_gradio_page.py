@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,12 @@ from affine import Affine
 from fastapi import FastAPI
 
 from browser_drop import drop_file
-from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.face import face_router
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-from tiny_models import write_tiny_bundle
 
 pytest.importorskip("gradio")
 TimedOut = pytest.importorskip("playwright.sync_api").TimeoutError
@@ -95,7 +89,7 @@ def drop(page: Any, *paths: Path) -> None:
 
 def open_page(page: Any, address: str) -> None:
     page.goto(address)
-    page.wait_for_selector("#rt-samples button")
+    page.wait_for_selector("#rt-example")
 
 
 def ready(page: Any, threshold: float) -> None:
@@ -166,78 +160,10 @@ def test_the_threshold_acts_without_the_network(
     assert service.figures().batches == asked
 
 
-def test_files_are_dropped_on_the_stage_and_large_ones_become_jobs(
-    page: Any, serve_app: Callable[[Any], str], images: Path, store: JobStore, tmp_path: Path
-) -> None:
-    model = tmp_path / "tiny.rooftrace"
-    write_tiny_bundle(model, gsd_m=0.5)
-    limit = sum(path.stat().st_size for path in images.iterdir())
-    with closing(Service.load(model, limits=Limits(upload_bytes=limit))) as made:
-        runner = JobRunner(store, model)
-        open_page(page, serve_app(create_server(made, runner)) + "/demo")
-        drop_file(page, ".rt-empty", images / "town.tif")
-        page.wait_for_selector("text=0.5 m/px")
-        large = [tmp_path / "large.tif", tmp_path / "larger.tif"]
-        for path in large:
-            with rasterio.open(
-                path, "w", driver="GTiff", height=900, width=limit // 900, count=3, dtype="uint8",
-                crs="EPSG:32637", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
-            ) as file:  # fmt: skip
-                file.write(np.full((3, 900, limit // 900), 30, np.uint8))
-        for name, text in (("gsd", "0,6"), ("bands", "3,2,1"), ("stretch", "0,200")):
-            page.fill(f"#rt-{name} :is(input, textarea)", text)
-        slide(page, 0.6)
-        drop(page, *large)
-        lines = page.locator("#rt-jobs li")
-        for path in large:
-            line = lines.filter(has_text=path.name)
-            line.get_by_text("queued", exact=True).wait_for()
-            assert line.get_by_role("link", name="Jobs").get_attribute("href") == "jobs"
-        assert lines.count() == 2
-        jobs = {job.name: job for job in store.newest(9)}
-        assert set(jobs) == {path.name for path in large}
-        for job in jobs.values():
-            asked = job.options
-            assert (asked.gsd_m, asked.bands, asked.stretch) == (0.6, "3,2,1", "0,200")
-            assert asked.threshold == 0.6
-        runner.start()
-        try:
-            link = lines.filter(has_text="larger.tif").get_by_role("link", name="Map and review")
-            link.wait_for()
-            assert link.get_attribute("href") == f"map#job-{jobs['larger.tif'].id}"
-        finally:
-            runner.stop()
-        page.goto("about:blank")
-
-
-def test_an_image_goes_to_its_map(
-    page: Any, serve_app: Callable[[Any], str], images: Path, store: JobStore, tmp_path: Path
-) -> None:
-    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
-    limits = Limits(pixels=4 * 150 * 240)
-    wide = np.tile(town(), (1, 3, 2))
-    cv2.imwrite(str(tmp_path / "wide.png"), np.moveaxis(wide, 0, -1))
-    runner = JobRunner(store, model)
-    with closing(Service.load(model, limits=limits)) as made:
-        open_page(page, serve_app(create_server(made, runner)) + "/demo")
-        runner.start()
-        try:
-            # An image of too many pixels becomes a job when its button is pressed.
-            page.fill("#rt-gsd :is(input, textarea)", "0.6")
-            drop(page, images / "flat.png", tmp_path / "wide.png")
-            failed = page.locator("#rt-table tr", has_text="wide.png has")
-            failed.get_by_role("button", name="Start a job").click()
-            line = page.locator("#rt-jobs li", has_text="wide.png")
-            line.get_by_role("link", name="Map and review").wait_for()
-            page.locator("#rt-foot").get_by_role("button", name="Map and review").click()
-            page.get_by_text("5 of 5 pass the filters").wait_for()
-            jobs = {job.name: job for job in store.newest(9)}
-            assert page.url.endswith(f"/map#job-{jobs['flat.png'].id}/scene")
-            assert {job.options.gsd_m for job in jobs.values()} == {0.6}
-            assert jobs["wide.png"].figures["buildings"] == 5 * 6
-            page.wait_for_load_state("networkidle")
-        finally:
-            runner.stop()
+def test_a_file_is_dropped_on_the_stage(address: str, page: Any, images: Path) -> None:
+    open_page(page, address)
+    drop_file(page, ".rt-empty", images / "town.tif")
+    page.wait_for_selector("text=0.5 m/px")
 
 
 def test_opacity_and_views(address: str, page: Any, images: Path) -> None:
@@ -272,7 +198,7 @@ def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -
     slide(page, 0.6)
     ready(page, 0.6)
     got = {}
-    for kind in ("mask", "geojson", "gpkg", "overlay", "table"):
+    for kind in ("mask", "geojson", "gpkg", "overlay"):
         with page.expect_download() as download:
             page.click(f'[data-kind="{kind}"]')
         got[kind] = tmp_path / "got" / download.value.suggested_filename
@@ -284,9 +210,6 @@ def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -
         assert (mask.read(1) == 1).sum() == 3 * 1200
         assert mask.crs.to_epsg() == 32636
     assert cv2.imread(str(got["overlay"])) is not None
-    with got["table"].open() as file:
-        (row,) = csv.DictReader(file)
-    assert (row["image"], row["buildings"]) == ("town.tif", "3")
 
 
 def pick(page: Any, what: Any, shows: str) -> None:
@@ -306,14 +229,13 @@ def test_several_images_and_one_that_is_broken(address: str, page: Any, images: 
     drop(page, images / "town.tif", images / "broken.tif", images / "flat.png")
     page.wait_for_selector("text=2 of 3 images are done; 1 failed")
     ready(page, 0.5)
-    assert page.locator("#rt-gallery .thumbnail-item").count() == 3
     rows = page.locator("#rt-table tbody tr").all_inner_texts()
     assert [row.split()[0] for row in rows] == ["town.tif", "broken.tif", "flat.png"]
     assert "cannot be read" in rows[1]
-    thumbnails = page.locator("#rt-gallery .thumbnail-item")
-    pick(page, thumbnails.nth(2), "#rt-figures >> text=not known")
+    buttons = page.locator("#rt-table th button")
+    pick(page, buttons.nth(2), "#rt-figures >> text=not known")
     page.wait_for_selector(".rt-scalebar", state="hidden")
-    pick(page, thumbnails.nth(1), "#rt-status >> text=broken.tif cannot be read")
+    pick(page, buttons.nth(1), "#rt-status >> text=broken.tif cannot be read")
     assert page.locator(".rt-stage").is_hidden()
     pick(page, page.get_by_role("button", name="town.tif", exact=True), "text=0.5 m/px")
 
@@ -350,57 +272,35 @@ def test_a_full_queue_says_when_to_try_again(
     try:
         open_page(page, serve_app(mount_page(with_stylesheet(), made)))
         drop(page, images / "town.tif")
-        page.wait_for_selector("text=/Come again in about \\d+ s/")
+        page.wait_for_selector("text=/Try again in about \\d+ s/")
     finally:
         made._taken = 0
         made.close()
 
 
-def test_examples_the_card_and_a_narrow_screen(address: str, page: Any) -> None:
+def test_the_example_the_card_and_a_narrow_screen(address: str, page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     open_page(page, address)
-    page.click('#rt-samples [data-pick="3"]')
+    page.click("#rt-example")
     ready(page, 0.5)
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390, "nothing is wider than the screen"
-    assert page.inner_text(".rt-figure.scale dd") == "not known"
+    assert page.inner_text(".rt-figure.scale dd") == "0.3 m/px"
     page.get_by_role("tab", name="Model").click()
-    page.wait_for_selector("text=Where it fails")
+    page.wait_for_selector("text=Metres per pixel")
 
 
-BOXES = """() => [...document.querySelectorAll("#rt-gallery .thumbnail-item")].map((item) => {
-  const box = (it) => it.getBoundingClientRect().toJSON();
-  const caption = item.querySelector(".caption-label");
-  return {
-    item: box(item), picture: box(item.querySelector("img")), caption: box(caption),
-    cut: caption.scrollWidth > caption.clientWidth || caption.scrollHeight > caption.clientHeight,
-  };
-})"""
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_captions_are_whole(address: str, page: Any, images: Path, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
+def test_a_wide_table_scrolls_by_itself(address: str, page: Any, images: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
     long = images / "flight_of_the_third_of_march_over_the_northern_quarter_row_12_column_7.png"
     (images / "flat.png").rename(long)
     open_page(page, address)
     drop(page, long, images / "town.tif")
     page.wait_for_selector("text=2 of 2 images are done")
-    items = page.evaluate(BOXES)
-    assert len(items) == 2
-    gallery = page.locator("#rt-gallery").bounding_box()
-    for one in items:
-        item, picture, caption = one["item"], one["picture"], one["caption"]
-        assert not one["cut"]
-        assert picture["bottom"] <= caption["top"] + 0.5
-        assert item["left"] <= caption["left"] <= caption["right"] <= item["right"]
-        assert caption["bottom"] <= item["bottom"] <= gallery["y"] + gallery["height"]
-    # The table is wider than a phone: it scrolls, and nothing else does.
-    page.locator("#rt-table th button").first.scroll_into_view_if_needed()
     page.locator("#rt-table td").last.scroll_into_view_if_needed()
-    for part in (".face-name", ".face-theme", ".rt-frame", "#rt-gallery"):
+    for part in (".face-name", ".face-theme", ".rt-frame"):
         box = page.locator(part).bounding_box()
-        assert 0 <= box["x"] <= box["x"] + box["width"] <= width, part
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390, part
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

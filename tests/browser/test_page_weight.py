@@ -84,6 +84,6 @@ def test_the_first_page_is_plain_and_the_demo_is_as_small_as_gradio_allows(
 
     def demo() -> None:
         page.goto(f"{site}/demo")
-        page.wait_for_selector("#rt-samples button")
+        page.wait_for_selector("#rt-example")
 
     assert transferred(page, demo) <= MOST_DEMO_BYTES

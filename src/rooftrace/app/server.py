@@ -153,7 +153,6 @@ def create_server(
         review_router(catalogue),
         clicks_router(catalogue),
     ]
-    intake = None
     if runner is not None:
         intake = JobIntake(runner, service.predictor, limits, lambda: versions.served_id)
         routers.append(jobs_router(intake))
@@ -174,7 +173,7 @@ def create_server(
     trains = versions.settings is not None
     app.include_router(map_router(catalogue, basemap, trains=trains))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
-    return mount_page(app, service, intake=intake)
+    return mount_page(app, service)
 
 
 def _jobs_page() -> APIRouter:

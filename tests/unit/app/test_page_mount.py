@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from page_images import LastOfThree, predictor_of
 from starlette.testclient import TestClient
 
-from rooftrace.app.page import mount_page
-from rooftrace.app.page.page import EXAMPLES, Examples
+from rooftrace.app.page import mount_page, uploads
+from rooftrace.app.page.uploads import folder_of_process, make_room
+from rooftrace.core.errors import BusyError
+from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
@@ -39,7 +44,9 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[TestClient]:
-    with TestClient(mount_page(FastAPI(), service)) as client:
+    app = FastAPI()
+    install_problems(app)
+    with TestClient(mount_page(app, service)) as client:
         yield client
 
 
@@ -120,7 +127,7 @@ def test_a_path_that_was_not_uploaded_is_not_read(
 ) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("hush hush")
-    data: list[Any] = [None, "", "", "", 0.5, None]
+    data: list[Any] = [None, "", "", "", 0.5, []]
     data[where] = {"path": str(secret), **FILE}
     data[where] = [data[where]] if where == 0 else data[where]
     before = {*Path(get_upload_folder()).rglob("*secret*")}
@@ -141,7 +148,7 @@ def test_an_address_is_not_fetched(
         return str(tmp_path / "a.tif")
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
-    data = [[{"path": "http://example.com/a.tif", **FILE}], "", "", "", 0.5, None]
+    data = [[{"path": "http://example.com/a.tif", **FILE}], "", "", "", 0.5, []]
     text = said(client, "rt-again", "click", data)
     assert '"success":false' in text.replace(" ", "")
     assert fetched == []
@@ -150,16 +157,16 @@ def test_an_address_is_not_fetched(
 @pytest.mark.campaign
 def test_an_upload_is_read(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", "", "", 0.5, None])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", "", "", 0.5, []])
     assert "a.tif has none of the supported image formats" in text
     assert 'role=\\"alert\\"' in text
 
 
 def test_invalid_fields_are_reported(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", "", "", 0.5, None])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", "", "", 0.5, []])
     assert "Metres per pixel are" in text
-    assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5, None])
+    assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5, []])
 
 
 @pytest.mark.campaign
@@ -194,17 +201,122 @@ def test_no_connection_leaves_the_machine(
     with TestClient(mount_page(FastAPI(), service)) as client:
         for path in ("/", "/config", "/theme.css", "/gradio_api/startup-events"):
             assert client.get(path).status_code == 200
-        text = said(client, "rt-again", "click", [None, "", "", "", 0.5, None])
+        text = said(client, "rt-again", "click", [None, "", "", "", 0.5, []])
     assert "drop one first" in text
     assert asked == []
 
 
-def test_the_examples_go_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    examples = Examples()
-    assert examples.html().count("data:image/jpeg;base64,") == len(EXAMPLES)
-    folder = examples.paths[0].parent
-    assert folder.parent == tmp_path
-    assert [path.suffix for path in examples.paths] == [".tif", ".tif", ".tif", ".png"]
-    del examples
-    assert not folder.exists()
+CLOSED = [
+    ("POST", "/gradio_api/call/x"), ("POST", "/gradio_api/call/v2/x"), ("GET", "/x"),
+    ("POST", "/gradio_api/run/x"),
+    ("POST", "/gradio_api/api/x"), ("GET", "/gradio_api/call/x/y"), ("GET", "/monitoring"),
+    ("POST", "/gradio_api/component_server"), ("POST", "/gradio_api/process_recording"),
+    ("GET", "/gradio_api/deep_link?session_hash=x"), ("GET", "/gradio_api/vibe-code"),
+    ("GET", "/gradio_api/proxy=http://example.com/"), ("POST", "/login"),
+    ("GET", "/gradio_api/stream/x/y/z/playlist.m3u8"), ("GET", "/gradio_api/heartbeat/x/y"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+def test_routes_that_the_page_does_not_use_are_closed(
+    client: TestClient, method: str, path: str
+) -> None:
+    answer = client.request(method, path, json={"data": [], "fn_index": -1, "session_hash": "a"})
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [], "fn_index": -1, "session_hash": "a"},
+        {"data": [], "fn_index": 10**6, "session_hash": "a"},
+        {"data": [], "session_hash": "a"},
+        {"data": [], "fn_index": 0},
+        {"data": 1, "fn_index": 0, "session_hash": "a"},
+        [],
+    ],
+)
+def test_events_that_the_page_does_not_have_are_refused(
+    client: TestClient, body: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        answer = client.post("/gradio_api/queue/join", json=body)
+    assert (answer.status_code, "Traceback" in answer.text) == (400, False)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("data", [[], [1], [1, 2, 3, 4, 5], [{}, {}, {}, {}], ["x", [], "y", None]])
+def test_inputs_that_the_page_does_not_send_leave_no_traceback(
+    client: TestClient, data: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, one in enumerate(client.get("/config").json()["dependencies"]):
+        if not one["backend_fn"]:
+            continue
+        session = f"session{number}"
+        body = {"data": data, "fn_index": one["id"], "session_hash": session}
+        assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+        with client.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as events:
+            for line in events.iter_lines():
+                if '"process_completed"' in line or '"close_stream"' in line:
+                    break
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def put(path: Path, size: int, age_s: float) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def test_old_uploads_are_removed_and_others_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = put(tmp_path / "a" / "x.tif", 10, 4000), put(tmp_path / "b" / "x.tif", 10**6, 3000)
+    make_room(tmp_path, 10**6, 2 * 10**6)
+    assert [path.exists() for path in (old, new)] == [False, True]
+    with pytest.raises(BusyError, match=r"1,000,000 bytes.* up to 1,000,001"):
+        make_room(tmp_path, 10**6 + 1, 2 * 10**6)
+    # Small files count more than their bytes.
+    for number in range(20):
+        put(tmp_path / str(number) / "x.tif", 1, 10)
+    with pytest.raises(BusyError):
+        make_room(tmp_path, 1, 2 * 10**6)
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda path: type("", (), {"free": 0}))
+    with pytest.raises(HTTPException) as refused:
+        make_room(tmp_path, 1, 10**9)
+    assert refused.value.status_code == 507
+
+
+def test_an_upload_beyond_the_quota_is_refused_with_a_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upload() -> Any:
+        return client.post("/gradio_api/upload", files={"files": ("a.tif", b"x" * 1000)})
+
+    assert upload().status_code == 200
+    monkeypatch.setattr(uploads, "_MIN_FILE_BYTES", 10**9)
+    answer = upload()
+    assert (answer.status_code, answer.json()["type"]) == (429, "/problems/busy")
+    assert int(answer.headers["retry-after"]) >= 1
+    monkeypatch.undo()
+    assert upload().status_code == 200
+
+
+def test_a_disk_that_fills_up_is_reported(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio.route_utils
+
+    def full(*given: Any, **more: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gradio.route_utils, "NamedTemporaryFile", full)
+    answer = client.post("/gradio_api/upload", files={"files": ("a.tif", b"x")})
+    assert (answer.status_code, "Traceback" in answer.text) == (507, False)
+
+
+def test_the_folder_belongs_to_this_process_alone(client: TestClient) -> None:
+    (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"x")}).json()
+    assert folder_of_process() in Path(path).parents
+    assert folder_of_process().stat().st_mode & 0o077 == 0

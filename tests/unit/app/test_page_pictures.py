@@ -10,14 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from page_images import SHAPE, classes_of, kept_of, roofs
 
-from rooftrace.app.page.files import (
+from rooftrace.app.page.results import (
     RAMP,
     fill_png,
     outline_colours,
     outlines,
     picture_jpeg,
-    ramp_colour,
-    thumbnail,
 )
 
 
@@ -98,18 +96,3 @@ def test_a_hole_is_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_outlines_are_no_rings() -> None:
     kept = kept_of()
     assert outlines(kept.scores, kept.scores.redecide(1.0)) == bytes(4)
-
-
-def test_the_ramp_goes_from_end_to_end() -> None:
-    ends = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (ramp_colour(0), ramp_colour(1))]
-    assert ends == [RAMP[0], RAMP[-1]]
-
-
-def test_a_thumbnail_is_small_and_shows_buildings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.app.page.files._THUMB_PX", 50)
-    kept = kept_of()
-    small = thumbnail(kept.scores, kept.prediction)
-    assert small.shape == (40, 50, 3)
-    red, _, blue = small[10, 12].astype(int)
-    # White roof under a yellow fill.
-    assert red > blue + 30

@@ -1,103 +1,252 @@
-"""Results that the page holds in memory, and which of them it removes first."""
+"""Results of the page: from files to results, how long they are held, and their routes."""
 
 from __future__ import annotations
 
-from threading import Thread
+import io
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import geopandas as gpd
+import numpy as np
 import pytest
-from page_images import kept_of, result_of
+import rasterio
+from fastapi import FastAPI
+from page_images import UTM, classes_of, kept_of, predictor_of, result_of
+from PIL import Image
+from starlette.testclient import TestClient
 
-from rooftrace.app.page.results import Result, ResultStore
-from rooftrace.core.errors import DataError
+from rooftrace.app.page.results import (
+    DOWNLOADS,
+    Result,
+    ResultStore,
+    chosen_options,
+    page_router,
+    predict_files,
+)
+from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.decode import Limits
 
 
 def test_a_result_is_decided_anew() -> None:
     result = result_of()
-    assert result.at().summary.buildings == 2
-    assert result.at(0.8).summary.buildings == 1
+    assert [result.at(at).summary.buildings for at in (None, 0.8)] == [2, 1]
     assert result.at().summary.threshold == 0.8
     assert result.summary == result.at().summary
     assert result.at(0.8) is result.at()
 
 
-def test_an_error_is_reported_again() -> None:
-    result = Result("broken.tif", error=DataError("It is broken."))
-    with pytest.raises(DataError, match="broken"):
-        result.at()
-    assert (result.summary, result.nbytes) == (None, 0)
-
-
-def test_a_run_is_found_by_its_name_alone() -> None:
-    store = ResultStore()
-    first, second = store.begin(), store.begin()
-    result = result_of()
-    store.add(first, result)
-    assert store.get(first, 0) is result
-    assert [store.get(*which) for which in ((first, 1), (first, -1), (second, 0), ("", 0))] == [
-        None
-    ] * 4
-    assert len(first) >= 20
-
-
-def test_what_was_not_asked_for_goes_first() -> None:
-    one = result_of().nbytes
-    assert one > 80 * 100 * 5
-    store = ResultStore(most_bytes=2 * one + 10)
-    run = store.begin()
-    for name in "abc":
-        store.add(run, result_of(name))
-        store.get(run, 0)
-    assert store.nbytes == 2 * one
-    kept = [result.nbytes > 0 for result in store.run(run)]
-    assert kept == [True, False, True]
-    gone = store.run(run)[1]
-    assert gone.summary is not None
-    with pytest.raises(DataError, match="let go") as reported:
-        gone.at(0.4)
+def test_what_was_not_asked_for_expires_first() -> None:
+    size = result_of().nbytes
+    assert size > 80 * 100 * 5
+    store = ResultStore(most_bytes=2 * size + 10)
+    results = [result_of(name) for name in "abc"]
+    first, _, _ = (store.add(result) for result in results)
+    assert [result.nbytes > 0 for result in results] == [False, True, True]
+    assert store.get(first) is results[0]
+    assert results[0].summary is not None
+    with pytest.raises(DataError, match="expired") as reported:
+        results[0].at(0.4)
     assert reported.value.remedy
+    large = result_of()
+    ResultStore(most_bytes=10).add(large)
+    assert large.nbytes == 0
 
 
-def test_one_that_is_too_large_by_itself_is_not_held() -> None:
-    store = ResultStore(most_bytes=10)
-    run = store.begin()
-    store.add(run, result_of())
-    assert store.nbytes == 0
-    assert store.run(run)[0].summary is not None
-
-
-def test_a_run_that_is_forgotten_leaves_nothing() -> None:
+def test_results_that_are_forgotten_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     store = ResultStore()
-    run = store.begin()
-    store.add(run, result_of())
-    store.forget(run)
-    assert (store.nbytes, [*store.run(run)]) == (0, [])
-    late = result_of("late.tif")
-    store.add(run, late)
-    store.forget("never known")
-    assert (store.nbytes, [*store.run(run)]) == (0, [])
+    result = result_of()
+    key = store.add(result)
+    assert len(key) >= 20
+    store.forget([key, "unknown"])
+    assert (store.get(key), result.nbytes) == (None, 0)
+    monkeypatch.setattr("rooftrace.app.page.results._MOST_RESULTS", 2)
+    keys = [store.add(Result(name)) for name in "abc"]
+    assert [store.get(key) is None for key in keys] == [True, False, False]
 
 
-def test_runs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.app.page.results._MOST_RUNS", 3)
+@dataclass
+class Request:
+    answer: Future[Any]
+
+
+@dataclass
+class FakeService:
+    """Answers by the content of the file: `broken`, `bug`, or how often it is refused before."""
+
+    limits: Limits = field(default_factory=lambda: Limits(running=2))
+    refused: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def bundle(self) -> ModelBundle:
+        return predictor_of().bundle
+
+    def submit_keeping(self, data: bytes, name: str, options: SceneOptions) -> Request:
+        if self.refused:
+            self.refused -= 1
+            raise BusyError("Busy.", retry_after_s=0.01)
+        self.asked.append(name)
+        if name == "1.tif":
+            self.refused = 2
+        future: Future[Any] = Future()
+        if data == b"broken":
+            future.set_exception(DataError(f"{name} is broken."))
+        elif data == b"bug":
+            future.set_exception(ZeroDivisionError("a secret"))
+        else:
+            future.set_result(kept_of(name))
+        return Request(future)
+
+
+def files(folder: Path, *contents: str) -> list[Path]:
+    paths = [folder / f"{number}.tif" for number in range(len(contents))]
+    for path, text in zip(paths, contents):
+        path.write_text(text)
+    return paths
+
+
+def test_results_come_in_order_and_errors_or_a_full_queue_stop_none(tmp_path: Path) -> None:
+    service: Any = FakeService()
+    paths = [*files(tmp_path, "a", "broken", "c", "bug", "e"), tmp_path / "gone.tif"]
+    results = predict_files(service, paths, SceneOptions())
+    first = next(results)
+    # No more than may run are asked for at once.
+    assert service.asked == ["0.tif", "1.tif"]
+    made = [first, *results]
+    assert [result.name for result in made] == [path.name for path in paths]
+    assert [type(result.error) for result in made] == [
+        type(None), DataError, type(None), PredictError, type(None), DataError
+    ]  # fmt: skip
+    assert "secret" not in str(made[3].error)
+    assert "Drop it again" in str(made[5].error)
+
+
+def test_a_full_queue_is_reported_to_the_first_image(tmp_path: Path) -> None:
+    service: Any = FakeService(refused=1)
+    (made,) = predict_files(service, files(tmp_path, "a"), SceneOptions())
+    assert isinstance(made.error, BusyError)
+    assert service.asked == []
+
+
+def test_fields_become_options() -> None:
+    service: Any = FakeService()
+    options = chosen_options(service, " 0,5 m", 0.5, " 3,2,1 ", " 200, 2500 ")
+    assert (options.gsd_m, options.threshold) == (0.5, None)
+    assert (options.bands, options.stretch) == ("3,2,1", "200, 2500")
+    options = chosen_options(service, "  ", 0.505)
+    assert (options.gsd_m, options.threshold) == (None, 0.505)
+    assert (options.bands, options.stretch) == (None, None)
+    for text in ("0", "-1", "nan", "fine", "1e999"):
+        with pytest.raises(ConfigError, match="above 0"):
+            chosen_options(service, text, None)
+    with pytest.raises(ConfigError, match="received 'bright'"):
+        chosen_options(service, "", None, "", "bright")
+
+
+def test_every_download_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    prediction = kept_of().prediction
+    made = {}
+    for kind, download in DOWNLOADS.items():
+        name, data = download.of(prediction)
+        made[kind] = tmp_path / name
+        made[kind].write_bytes(data)
+    assert [path.name for path in made.values()] == [
+        "town_mask.tif", "town_buildings.geojson", "town_buildings.gpkg", "town_overlay.png"
+    ]  # fmt: skip
+    assert not [*temporary.iterdir()]
+    with rasterio.open(made["mask"]) as mask:
+        np.testing.assert_array_equal(mask.read(1), prediction.mask.data)
+    frame = gpd.read_file(made["gpkg"])
+    assert (len(frame), frame.crs) == (2, UTM)
+    assert frame.area.sum() == pytest.approx((20 * 30 + 20 * 20) * 0.25)
+    assert len(gpd.read_file(made["geojson"])) == 2
+
+
+def test_an_image_without_a_georeference_gives_a_png_mask() -> None:
+    prediction = kept_of("town.png", placed=False).prediction
+    name, data = DOWNLOADS["mask"].of(prediction)
+    assert name == "town_mask.png"
+    with Image.open(io.BytesIO(data)) as mask:
+        np.testing.assert_array_equal(np.asarray(mask), prediction.mask.data)
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    """A client whose `keys` are those of a good, a failed, a class and an expired result."""
     store = ResultStore()
-    runs = [store.begin() for _ in range(2)]
-    store.add(runs[0], result_of())
-    runs += [store.begin() for _ in range(2)]
-    assert [bool(store.run(run)) for run in runs] == [False] * 4
-    assert store.nbytes == 0
+    results = [
+        result_of("Zürich (x).tif"),
+        Result("broken.tif", error=DataError("It is broken.", remedy="Mend it.")),
+        Result("lake.png", kept=classes_of()),
+        result_of("old.tif"),
+    ]
+    results[3].expire()
+    app = FastAPI()
+    app.include_router(page_router(store))
+    app.state.keys = [store.add(result) for result in results]
+    with TestClient(app) as client:
+        yield client
 
 
-def test_many_who_ask_at_once_get_what_they_asked_for() -> None:
-    result = Result("town.tif", kept=kept_of())
-    wrong: list[float | None] = []
+def get(client: TestClient, path: str) -> Any:
+    number, _, rest = path.partition("/")
+    keys = client.app.state.keys  # type: ignore[attr-defined]
+    return client.get(f"/page/{keys[int(number)] if number.isdecimal() else number}/{rest}")
 
-    def ask(threshold: float) -> None:
-        found = [result.at(threshold).summary.threshold for _ in range(5)]
-        wrong.extend(at for at in found if at != threshold)
 
-    threads = [Thread(target=ask, args=(at,)) for at in (0.2, 0.4, 0.6, 0.8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+@pytest.mark.parametrize(
+    ("path", "kind", "begin"),
+    [
+        ("0/picture.jpg", "image/jpeg", b"\xff\xd8"),
+        ("0/fill.png", "image/png", b"\x89PNG"),
+        ("0/outlines.bin?threshold=0.8", "application/octet-stream", b"\x01\0\0\0"),
+        ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
+        ("2/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
+    ],
+)
+def test_routes(client: TestClient, path: str, kind: str, begin: bytes) -> None:
+    answer = get(client, path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == kind
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.content.startswith(begin)
+
+
+def test_a_download_is_of_the_threshold_that_it_names(client: TestClient) -> None:
+    counts = [len(get(client, f"0/geojson?threshold={at}").json()["features"]) for at in (0.5, 0.8)]
+    assert counts == [2, 1]
+
+
+def test_a_name_cannot_leave_its_header(client: TestClient) -> None:
+    assert get(client, "0/mask").headers["content-disposition"] == (
+        'attachment; filename="Z_rich (x)_mask.tif"; '
+        "filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("unknown/mask", 404, "expired"),
+        ("0/passwd", 404, "There is no file"),
+        ("0/..%2f..%2fetc%2fpasswd", 404, ""),
+        ("1/mask", 409, "It is broken. Mend it."),
+        ("0/mask?threshold=nan", 409, "from 0 to 1"),
+        ("2/mask?threshold=0.5", 409, "3 classes"),
+        ("3/picture.jpg", 409, "expired"),
+    ],
+)
+def test_invalid_requests_are_reported(
+    client: TestClient, path: str, code: int, words: str
+) -> None:
+    answer = get(client, path)
+    assert (answer.status_code, words in answer.json()["detail"]) == (code, True)

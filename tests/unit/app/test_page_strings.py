@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from page_images import classes_of, kept_of, predictor_of, result_of
 
 from rooftrace.app.page import strings
@@ -10,7 +11,6 @@ from rooftrace.app.page.strings import model_card
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
 from rooftrace.engines.base import ConstantEngine
 from rooftrace.models.bundle import default_bundle
-from rooftrace.models.spec import MeasuredMetrics
 
 EVIL = "<script>alert(1)</script>"
 
@@ -18,8 +18,9 @@ EVIL = "<script>alert(1)</script>"
 def test_an_error_is_a_sentence_with_its_remedy() -> None:
     error = DataError("The image is cut off.", remedy="Send it again.")
     assert strings.sentence(error) == "The image is cut off. Send it again."
+    assert "page Jobs takes images of any size" in strings.sentence(TooLargeError("Too large."))
     busy = BusyError("All are busy.", remedy="Ask later.", retry_after_s=12.4)
-    assert strings.sentence(busy) == "All are busy. Ask later. Come again in about 12 s."
+    assert strings.sentence(busy) == "All are busy. Ask later. Try again in about 12 s."
 
 
 def test_options_of_the_command_line_are_fields() -> None:
@@ -54,40 +55,28 @@ def test_a_legend_of_confidence_or_of_classes() -> None:
     assert "building" not in text
 
 
-def test_links_say_the_threshold_that_is_seen() -> None:
+def test_links_have_the_threshold_that_is_shown() -> None:
     result = result_of()
-    result.at(0.75)
-    text = strings.downloads("/page", "RUN", 0, [result])
-    assert 'href="/page/RUN/0/gpkg?threshold=0.75"' in text
-    assert 'href="/page/RUN/table.csv"' in text
-    assert strings.downloads("/page", "RUN", 0, [Result("a", error=DataError("No."))]) == ""
+    text = strings.downloads("KEY", result.at(0.75).summary)
+    assert 'href="/page/KEY/gpkg?threshold=0.75"' in text
 
 
-def test_what_a_job_can_help_has_a_button() -> None:
-    made, large = result_of(EVIL), Result("b.png", error=TooLargeError("It has 9 pixels."))
-    text = strings.job_button("/page", "RUN", 0, made)
-    assert 'data-job="/page/RUN/0/job"' in text
-    assert " data-map>Map and review<" in text
-    assert EVIL not in text
-    start = strings.job_button("/page", "RUN", 1, large)
-    assert 'data-job="/page/RUN/1/job"' in start
-    assert "data-map" not in start
-    assert strings.job_button("/page", "RUN", 0, Result("a", error=DataError("No."))) == ""
-    assert strings.downloads("/page", "RUN", 0, [made], text).count(text) == 1
-    table = strings.table([made, large], [text, start])
-    assert start in table
-    assert text not in table
-    assert start in strings.status("It has 9 pixels.", "error", start)
+@pytest.mark.parametrize(
+    ("share", "valid", "name"),
+    [(0.0, 9, "sparse"), (0.199, 9, "sparse"), (0.2, 9, "dense"), (0.0, 0, None)],
+)
+def test_sparse_and_dense_are_those_of_rooftrace_density(
+    share: float, valid: int, name: str | None
+) -> None:
+    assert strings.dense_or_sparse(share, valid) == name
 
 
 def test_the_card_of_the_default_model() -> None:
     spec = default_bundle().spec
     text = model_card(spec, ConstantEngine())
     for part in ("red, green, blue", "0.382", "background, building", "rotterdam", "0.533",
-                 "ODbL", "EfficientNet-Lite2", "constant, fp32", "0.53 on rotterdam"):  # fmt: skip
+                 "ODbL", "EfficientNet-Lite2", "constant, fp32"):  # fmt: skip
         assert part in text, part
-    # In Vienna and Rotterdam precision is above recall, so nothing is said about the threshold.
-    assert "precision is below recall everywhere" not in text
 
 
 def test_the_card_of_a_bundle_that_says_little() -> None:
@@ -95,24 +84,6 @@ def test_the_card_of_a_bundle_that_says_little() -> None:
     text = model_card(spec, ConstantEngine())
     assert EVIL not in text
     assert "has no figures" in text
-
-
-def test_the_card_says_what_the_figures_show() -> None:
-    measured = [
-        MeasuredMetrics(
-            data=place, split="val", protocol="p", values={"precision": 0.9, "recall": 0.5}
-        )
-        for place in ("here", "there")
-    ]
-    spec = predictor_of().bundle.spec.model_copy(update={"metrics": tuple(measured)})
-    text = model_card(spec, ConstantEngine())
-    assert "Buildings are missed" in text
-    assert "More is taken" not in text
-    swapped = [one.model_copy(update={"values": {"precision": 0.5, "recall": 0.9}})
-               for one in measured]  # fmt: skip
-    text = model_card(spec.model_copy(update={"metrics": tuple(swapped)}), ConstantEngine())
-    assert "precision is below recall everywhere" in text
-    assert "Buildings are missed" not in text
 
 
 def test_a_table_of_images_escapes_their_names() -> None:

@@ -1,27 +1,16 @@
-"""The Gradio page: drop images, see buildings, move the threshold, download the files.
-
-`mount_page` adds it to an application, with the settings of its server. The example images are
-parts of the generated scene that comes with rooftrace.
-"""
+"""The Gradio page: drop images, see buildings, move the threshold, download the files."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-import weakref
-from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import gradio as gr
-import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.exceptions import FormParserError
@@ -31,91 +20,28 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.app.page import strings
-from rooftrace.app.page.files import ROOT, outline_colours, page_router, thumbnail
 from rooftrace.app.page.results import (
     MOST_IMAGES,
+    ROOT,
     Result,
     ResultStore,
     chosen_options,
+    outline_colours,
+    page_router,
     predict_files,
 )
-from rooftrace.app.page.strings import model_card
-from rooftrace.app.page.uploads import UploadFolder, UploadMiddleware, folder_of_process
+from rooftrace.app.page.uploads import MAX_AGE_S, UploadMiddleware, folder_of_process
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import Window
-from rooftrace.io.image_write import as_rgb, write_raster
-from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.rest.face import SCRIPT, STYLESHEET, page_header
-from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
 from rooftrace.testing.scene import demo_scene_path
 
-
-@dataclass(frozen=True)
-class Example:
-    """An example image.
-
-    Args:
-        title: Name that is shown.
-        window: Part of the demo scene; None for all of it.
-        placed: Whether the file is georeferenced, so that its pixel size is known.
-    """
-
-    title: str
-    window: Window | None = None
-    placed: bool = True
-
-
-EXAMPLES = (
-    Example("Town"),
-    Example("Dense", Window(900, 720, 512, 512)),
-    Example("Sparse", Window(40, 60, 512, 512)),
-    Example("No scale", Window(480, 1290, 512, 512), placed=False),
-)
-
-_THUMB_PX = 160
-
-
-class Examples:
-    """The examples as files, in a folder that is removed with this object."""
-
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="rooftrace-examples-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self.paths = [self._write(example) for example in EXAMPLES]
-
-    def _write(self, example: Example) -> Path:
-        scene = demo_scene_path()
-        name = example.title.lower().replace(" ", "-")
-        if example.window is None:
-            return Path(shutil.copy(scene, self._folder / f"{name}.tif"))
-        raster = open_raster(scene).read(example.window)
-        source = ArraySource(raster.data, raster.grid if example.placed else None, name=name)
-        return write_raster(self._folder, name, source)
-
-    def html(self) -> str:
-        """Return a button with a picture for each example."""
-        made = []
-        for number, (example, path) in enumerate(zip(EXAMPLES, self.paths)):
-            rgb = as_rgb(open_raster(path).read().data)
-            small = cv2.resize(rgb, (_THUMB_PX, _THUMB_PX), interpolation=cv2.INTER_AREA)
-            done, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]))
-            assert done
-            picture = b64encode(bytes(data)).decode()
-            made.append(
-                f'<button type="button" data-pick="{number}">'
-                f'<img src="data:image/jpeg;base64,{picture}" alt="">{example.title}</button>'
-            )
-        return f'<div class="rt-examples" role="group" aria-label="Examples">{"".join(made)}</div>'
-
-
 _MODES = ("Overlay", "Outlines", "Mask", "Image")
 _OPACITY = 45
-_EVERY_S, _AGE_S = 600, 3600
-"""Interval in seconds at which uploads are checked, and the age at which they are deleted."""
+_EVERY_S = 600
+"""Interval in seconds at which Gradio deletes old uploads."""
 
 MAX_FILES = 16
 """Maximum number of files in one upload of the page; each may have the size of an upload."""
@@ -131,197 +57,142 @@ def static_text(name: str) -> str:
     return (files("rooftrace.app.page") / "static" / name).read_text(encoding="utf-8")
 
 
-def build_page(
-    service: Service, store: ResultStore | None = None, *, jobs: bool = False
-) -> gr.Blocks:
+def build_page(service: Service, store: ResultStore | None = None) -> gr.Blocks:
     """Return the page of a service; `mount_page` adds it and what it refers to to an application.
 
     Args:
         service: Model service.
         store: Store of the results, which the routes of `page_router` serve.
-        jobs: Whether the server has jobs, so that images that are too large become jobs.
     """
-    page = _Page(service, store or ResultStore(), jobs)
+    spec = service.bundle.spec
+    about = "Buildings in overhead images"
     blocks: gr.Blocks = gr.Blocks(
         title="rooftrace",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(_EVERY_S, _AGE_S),
+        delete_cache=(_EVERY_S, MAX_AGE_S),
     )
     with blocks:
         gr.HTML(page_header("demo"), padding=False, elem_id="rt-head")
-        gr.HTML(_ABOUT.format(model=escape(service.bundle.spec.name)), padding=False)
+        gr.HTML(
+            f'<h1 class="rt-about">{about} <span>model {escape(spec.name)}</span></h1>',
+            padding=False,
+        )
         with gr.Tabs():
             with gr.Tab("Images"):
-                page.images()
+                _ImagesTab(service, store or ResultStore())
             with gr.Tab("Model"):
-                gr.HTML(model_card(service.bundle.spec, service.predictor.engine))
+                gr.HTML(strings.model_card(spec, service.predictor.engine))
     blocks.queue(max_size=service.limits.waiting, api_open=False)
     return blocks
 
 
-_ABOUT = '<h1 class="rt-about">Buildings in overhead images <span>model {model}</span></h1>'
-
-
-_JOBS = (
-    '<div data-limit="{limit}" data-threshold="{threshold}"><p role="status" hidden></p>'
-    '<ul aria-label="Jobs"></ul></div>'
-)
-"""Place for the images that become jobs, with what `drop.js` needs to know."""
-
-
-class _Page:
+class _ImagesTab:
     """The components of the tab for images, and the events between them."""
 
-    def __init__(self, service: Service, store: ResultStore, jobs: bool) -> None:
+    def __init__(self, service: Service, store: ResultStore) -> None:
         self.service = service
         self.store = store
-        self.jobs = jobs
-        self.examples = Examples()
-
-    def images(self) -> None:
-        """Lay out the tab."""
-        spec = self.service.bundle.spec
-        self.run = gr.State("", delete_callback=self.store.forget)
+        # The keys of the results in the order of the images, and which of them is shown.
+        self.keys = gr.State((), delete_callback=store.forget)
         self.index = gr.State(0)
         # The order is that of a narrow screen; on a wide one the stylesheet puts two beside the
         # result.
         with gr.Row(equal_height=False, elem_id="rt-main"):
             with gr.Column(min_width=280, elem_id="rt-drop"):
                 self.files = gr.File(
-                    label="Images (GeoTIFF, PNG, JPEG…)",
-                    file_count="multiple",
-                    height=132,
+                    label="Images (GeoTIFF, PNG, JPEG…)", file_count="multiple", height=132,
                     elem_id="rt-files",
-                )
-                samples = gr.HTML(self.examples.html(), js_on_load=_PICK, elem_id="rt-samples")
-            with gr.Column(min_width=280, elem_id="rt-result"):
-                gr.HTML(
-                    _JOBS.format(
-                        # Without jobs, Gradio refuses a file that is too large.
-                        limit=self.service.limits.upload_bytes if self.jobs else "Infinity",
-                        threshold=spec.threshold if spec.is_binary else "",
-                    ),
-                    js_on_load=static_text("drop.js"), elem_id="rt-jobs",
-                    padding=False,
                 )  # fmt: skip
+                example = gr.Button("Try an example: a town", elem_id="rt-example")
+            with gr.Column(min_width=280, elem_id="rt-result"):
                 self.status = gr.HTML(padding=False, elem_id="rt-status")
                 self.figures = gr.HTML(padding=False, elem_id="rt-figures")
                 self.viewer = gr.HTML(
                     None, html_template=static_text("viewer.html"),
-                    js_on_load=static_text("viewer.js"), elem_id="rt-viewer",
-                    padding=False,
+                    js_on_load=static_text("viewer.js"), elem_id="rt-viewer", padding=False,
                 )  # fmt: skip
                 self.foot = gr.HTML(padding=False, elem_id="rt-foot")
             with gr.Column(min_width=280, elem_id="rt-settings"):
-                self.threshold = gr.Slider(
-                    min(0.01, spec.threshold), max(0.99, spec.threshold), spec.threshold,
-                    step=0.005, precision=3,
-                    label="Threshold",
-                    info=_threshold_info(self.service),
-                    interactive=spec.is_binary,
-                    elem_id="rt-threshold",
-                )  # fmt: skip
-                opacity = gr.Slider(
-                    0, 100, _OPACITY, step=1, label="Opacity of the fill, %", elem_id="rt-opacity"
-                )
-                mode = gr.Radio(_MODES, value=_MODES[0], label="View", elem_id="rt-mode")
-                # An empty number field would show 0.
-                self.gsd = gr.Textbox(
-                    label="Metres per pixel",
-                    info="Where the image does not say, or is wrong; then trace again.",
-                    placeholder="as the image says",
-                    max_lines=1,
-                    max_length=20,
-                    elem_id="rt-gsd",
-                )
-                self.bands = gr.Textbox(
-                    label="Bands",
-                    info="For images with other bands than red, green, blue: 3,2,1 or their names.",
-                    placeholder="as the image says",
-                    max_lines=1,
-                    max_length=100,
-                    elem_id="rt-bands",
-                )
-                self.stretch = gr.Textbox(
-                    label="Values",
-                    info="How they are stretched: auto, none, per-band, or two values LOW,HIGH.",
-                    placeholder=self.service.defaults.images.stretch or "auto",
-                    max_lines=1,
-                    max_length=50,
-                    elem_id="rt-stretch",
-                )
+                self._settings()
                 again = gr.Button("Trace again", elem_id="rt-again")
         with gr.Column(visible=False) as self.several:
-            self.gallery = gr.Gallery(
-                label="Images", show_label=False, columns=8, fit_columns=False, object_fit="cover",
-                allow_preview=False, interactive=False, buttons=[], elem_id="rt-gallery",
-            )  # fmt: skip
             self.table = gr.HTML(js_on_load=_PICK, elem_id="rt-table")
-        self._connect(samples, opacity, mode, again)
+        self._connect(example, again)
 
-    def _connect(
-        self, samples: gr.HTML, opacity: gr.Slider, mode: gr.Radio, again: gr.Button
-    ) -> None:
+    def _settings(self) -> None:
+        spec = self.service.bundle.spec
+        info = f"The model's own: {spec.threshold:g}" if spec.is_binary else (
+            f"None here: the model has {len(spec.classes)} classes, and each pixel takes the most "
+            "probable."
+        )  # fmt: skip
+        self.threshold = gr.Slider(
+            min(0.01, spec.threshold), max(0.99, spec.threshold), spec.threshold, step=0.005,
+            precision=3, label="Threshold", info=info, interactive=spec.is_binary,
+            elem_id="rt-threshold",
+        )  # fmt: skip
+        self.opacity = gr.Slider(
+            0, 100, _OPACITY, step=1, label="Opacity of the fill, %", elem_id="rt-opacity"
+        )
+        self.mode = gr.Radio(_MODES, value=_MODES[0], label="View", elem_id="rt-mode")
+        # An empty number field would show 0.
+        self.gsd = gr.Textbox(
+            label="Metres per pixel", max_lines=1, max_length=20, placeholder="as the image says",
+            info="Where the image does not say, or is wrong; then trace again.", elem_id="rt-gsd",
+        )  # fmt: skip
+        self.bands = gr.Textbox(
+            label="Bands", max_lines=1, max_length=100, placeholder="as the image says",
+            info="For images with other bands than red, green, blue: 3,2,1 or their names.",
+            elem_id="rt-bands",
+        )  # fmt: skip
+        self.stretch = gr.Textbox(
+            label="Values", max_lines=1, max_length=50,
+            placeholder=self.service.defaults.images.stretch or "auto",
+            info="How they are stretched: auto, none, per-band, or two values LOW,HIGH.",
+            elem_id="rt-stretch",
+        )  # fmt: skip
+
+    def _connect(self, example: gr.Button, again: gr.Button) -> None:
         limits = self.service.limits
         quiet: dict[str, Any] = {"api_visibility": "private"}
-        shown = [
-            self.run, self.index, self.viewer, self.figures, self.foot, self.status,
-            self.several, self.gallery, self.table,
-        ]  # fmt: skip
+        shown = [self.viewer, self.figures, self.foot, self.status]
         # The service has the queue and says when to try again.
         tracing: dict[str, Any] = {
             "fn": self.trace,
             "inputs": [
-                self.files,
-                self.gsd,
-                self.bands,
-                self.stretch,
-                self.threshold,
-                self.run,
+                self.files, self.gsd, self.bands, self.stretch, self.threshold, self.keys,
             ],
-            "outputs": shown,
+            "outputs": [self.keys, self.index, *shown, self.several, self.table],
             "concurrency_limit": limits.waiting,
             "show_progress_on": self.viewer,
             **quiet,
-        }
+        }  # fmt: skip
         self.files.upload(**tracing)
         again.click(**tracing)
-        self.gsd.submit(**tracing)
-        self.bands.submit(**tracing)
-        self.stretch.submit(**tracing)
-        samples.click(self.example, None, self.files, **quiet).then(**tracing)
+        for field in (self.gsd, self.bands, self.stretch):
+            field.submit(**tracing)
+        example.click(lambda: [str(demo_scene_path())], None, self.files, **quiet).then(**tracing)
         self.threshold.input(
             None, self.threshold, None, js="(value) => window.rooftrace?.threshold(value)"
         )
         self.threshold.change(
-            self.decide, [self.threshold, self.run, self.index],
-            [self.viewer, self.figures, self.foot, self.status],
+            self.decide, [self.threshold, self.keys, self.index], shown,
             trigger_mode="always_last", show_progress="hidden",
             concurrency_limit=limits.running, **quiet,
         )  # fmt: skip
-        opacity.change(None, opacity, None, js="(value) => window.rooftrace?.opacity(value)")
-        mode.change(None, mode, None, js="(value) => window.rooftrace?.mode(value)")
-        picked = [
-            self.index, self.viewer, self.figures, self.foot, self.status, self.threshold,
-        ]  # fmt: skip
-        at_once: dict[str, Any] = {"show_progress": "hidden", **quiet}
-        self.gallery.select(self.pick, self.run, picked, **at_once)
-        self.table.click(self.pick_row, self.run, picked, **at_once)
-
-    def example(self, event: gr.EventData) -> list[str] | None:
-        """Return the file of the example that was clicked."""
-        number = _picked(event)
-        if number is None or not 0 <= number < len(self.examples.paths):
-            return None
-        return [str(self.examples.paths[number])]
+        for control, name in ((self.opacity, "opacity"), (self.mode, "mode")):
+            control.change(None, control, None, js=f"(value) => window.rooftrace?.{name}(value)")
+        self.table.click(
+            self.pick, self.keys, [self.index, *shown, self.threshold], show_progress="hidden",
+            **quiet,
+        )  # fmt: skip
 
     def trace(
-        self, given: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
-        threshold: float | None, run: str,
+        self, uploads: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
+        threshold: float | None, keys: Sequence[str],
     ) -> Iterator[_UPDATES]:  # fmt: skip
         """Predict the dropped files; the first image is shown as soon as it is done."""
-        paths = [Path(one) for one in given or ()]
+        paths = [Path(upload) for upload in uploads or ()]
         try:
             options = chosen_options(self.service, gsd_m, threshold, bands, stretch)
         except RooftraceError as error:
@@ -335,135 +206,79 @@ class _Page:
             remedy = "Drop fewer, or give the folder to rooftrace predict."
             yield {self.status: strings.status(f"{message} {remedy}", "error")}
             return
-        self.store.forget(run)
-        run = self.store.begin()
-        many = len(paths) > 1
-        first = True
-        pictures: list[tuple[Any, str]] = []
-        for count, result in enumerate(
-            predict_files(self.service, self.store, run, paths, options), start=1
-        ):
-            if many:
-                pictures.append(_gallery_entry(result))
-            update: _UPDATES = {self.run: run}
-            if first and (result.error is None or count == len(paths)):
-                first = False
-                update |= {self.index: count - 1} | self._shown(run, count - 1)
-            if many:
-                update |= {
-                    self.several: gr.Column(visible=True),
-                    self.gallery: gr.Gallery(value=pictures),
-                    self.table: strings.table(self.store.run(run), self._buttons(run)),
-                }
-                update[self.status] = self._progress(run, len(paths))
-            else:
-                update[self.several] = gr.Column(visible=False)
+        self.store.forget(keys)
+        results: list[Result] = []
+        new_keys: tuple[str, ...] = ()
+        is_shown = False
+        for result in predict_files(self.service, paths, options):
+            results.append(result)
+            new_keys += (self.store.add(result),)
+            update: _UPDATES = {self.keys: new_keys}
+            if not is_shown and (result.error is None or len(results) == len(paths)):
+                is_shown = True
+                update |= {self.index: len(results) - 1} | self._shown(new_keys[-1])
+            update[self.several] = gr.Column(visible=len(paths) > 1)
+            if len(paths) > 1:
+                failed = sum(one.error is not None for one in results)
+                text = strings.images_done(len(results) - failed, len(paths), failed)
+                update[self.table] = strings.table(results)
+                update[self.status] = strings.status(text, "error" if failed else "note")
             yield update
 
-    def _buttons(self, run: str) -> Sequence[str]:
-        """Return the button of each result that makes a job of it, if the server has jobs."""
-        results = enumerate(self.store.run(run))
-        return [strings.job_button(ROOT, run, *one) if self.jobs else "" for one in results]
-
-    def _progress(self, run: str, count: int) -> str:
-        """Return the progress of a run of several images."""
-        results = self.store.run(run)
-        failed = sum(result.error is not None for result in results)
-        text = strings.images_done(len(results) - failed, count, failed)
-        return strings.status(text, "error" if failed else "note")
-
-    def decide(self, threshold: float, run: str, index: int) -> _UPDATES:
+    def decide(self, threshold: float, keys: Sequence[str], index: int) -> _UPDATES:
         """Apply another threshold without running the network."""
-        result = self.store.get(run, index)
+        result = self.store.get(keys[index]) if index < len(keys) else None
         if result is None or result.error is not None or not self.service.bundle.spec.is_binary:
             return {self.status: gr.skip()}
         try:
             result.at(threshold)
         except RooftraceError as error:
             return {self.status: strings.status(strings.sentence(error), "error")}
-        return self._shown(run, index)
+        return self._shown(keys[index])
 
-    def pick(self, run: str, event: gr.EventData) -> _UPDATES:
-        """Show the image of the gallery that was clicked."""
-        return self._chosen(run, _picked(event, "index"))
-
-    def pick_row(self, run: str, event: gr.EventData) -> _UPDATES:
+    def pick(self, keys: Sequence[str], event: gr.EventData) -> _UPDATES:
         """Show the image of the table row that was clicked."""
-        return self._chosen(run, _picked(event))
-
-    def _chosen(self, run: str, index: Any) -> _UPDATES:
-        result = self.store.get(run, index) if isinstance(index, int) else None
-        if result is None:
+        index = event._data.get("pick") if isinstance(event._data, dict) else None
+        if not isinstance(index, int) or not 0 <= index < len(keys):
             return {self.status: gr.skip()}
-        update: _UPDATES = {self.index: index} | self._shown(run, index)
-        if result.summary is not None and result.summary.threshold is not None:
+        update: _UPDATES = {self.index: index} | self._shown(keys[index])
+        result = self.store.get(keys[index])
+        if result is not None and result.summary is not None and result.summary.threshold:
             update[self.threshold] = result.summary.threshold
         return update
 
-    def _shown(self, run: str, index: int) -> _UPDATES:
+    def _shown(self, key: str) -> _UPDATES:
         """Return the updates that show one result at its current threshold."""
-        result = self.store.get(run, index)
+        result = self.store.get(key)
         if result is None:
             return {self.status: gr.skip()}
-        button = self._buttons(run)[index]
         try:
             scores, prediction = result.scores, result.at()
         except RooftraceError as error:
             return {
-                self.viewer: None,
-                self.figures: "",
-                self.foot: "",
-                self.status: strings.status(strings.sentence(error), "error", button),
-            }
+                self.viewer: None, self.figures: "", self.foot: "",
+                self.status: strings.status(strings.sentence(error), "error"),
+            }  # fmt: skip
         summary = prediction.summary
-        address = f"{ROOT}/{run}/{index}"
         threshold = summary.threshold
-        asked = "" if threshold is None else f"?threshold={threshold!r}"
+        query = "" if threshold is None else f"?threshold={threshold!r}"
         view = {
             "name": result.name,
             "kind": "classes" if threshold is None else "score",
-            "picture": f"{address}/picture.jpg",
-            "fill": f"{address}/fill.png",
-            "outlines": f"{address}/outlines.bin{asked}",
+            "picture": f"{ROOT}/{key}/picture.jpg",
+            "fill": f"{ROOT}/{key}/fill.png",
+            "outlines": f"{ROOT}/{key}/outlines.bin{query}",
             "colours": outline_colours(prediction),
             "threshold": threshold,
             "metres_per_px": None if summary.gsd_m is None else summary.gsd_m * scores.step,
         }
-        links = strings.downloads(ROOT, run, index, self.store.run(run), button)
+        foot = f"{strings.downloads(key, summary)}{strings.legend(prediction)}"
         return {
             self.viewer: view,
             self.figures: strings.figures(prediction),
-            self.foot: f'<div class="rt-foot">{links}{strings.legend(prediction)}</div>',
+            self.foot: f'<div class="rt-foot">{foot}</div>',
             self.status: strings.status(strings.notes(summary), "note"),
         }
-
-
-def _gallery_entry(result: Result) -> tuple[Any, str]:
-    try:
-        return thumbnail(result.scores, result.at()), result.name
-    except RooftraceError:
-        return _BLANK, f"{result.name}: failed"
-
-
-_BLANK = np.full((120, 120, 3), 128, dtype=np.uint8)
-
-
-def _picked(event: gr.EventData, field: str = "pick") -> int | None:
-    """Return the number of a clicked button of `_PICK`; None for anything else a browser may
-    send.
-    """
-    number = event._data.get(field) if isinstance(event._data, dict) else None
-    return number if isinstance(number, int) else None
-
-
-def _threshold_info(service: Service) -> str:
-    spec = service.bundle.spec
-    if spec.is_binary:
-        return f"The model's own: {spec.threshold:g}"
-    return (
-        f"None here: the model has {len(spec.classes)} classes, and each pixel takes the most "
-        "probable."
-    )
 
 
 _PICK = """
@@ -500,26 +315,21 @@ _Preprocess = Callable[..., Coroutine[Any, Any, Any]]
 _Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 
 
-def mount_page(app: FastAPI, service: Service, *, intake: JobIntake | None = None) -> FastAPI:
-    """Add the page at `/demo` and its routes. Call it last, because it takes all other addresses.
+def mount_page(app: FastAPI, service: Service) -> FastAPI:
+    """Add the page at `/demo` and its routes. Call it last, because it takes all other paths.
 
     Gradio's own files are at the root, and the page is there too where no other page has `/`.
 
     Only uploads and files made from them are served. Nothing is requested from other machines, and
     neither calls nor uploads are recorded.
-
-    Args:
-        app: Application to which the page is added.
-        service: Model service.
-        intake: Intake of the server's jobs, if it has any.
     """
     store = ResultStore()
-    app.include_router(page_router(store, intake))
+    app.include_router(page_router(store))
     limits = service.limits
-    folder = UploadFolder(folder_of_process(), _MAX_UPLOADS * limits.upload_bytes, _AGE_S)
+    folder = folder_of_process()
 
     async def mounted() -> None:
-        page = build_page(service, store, jobs=intake is not None)
+        page = build_page(service, store)
         _refuse_paths(page)
         gr.mount_gradio_app(
             app,
@@ -528,7 +338,7 @@ def mount_page(app: FastAPI, service: Service, *, intake: JobIntake | None = Non
             theme=_theme(),
             css=static_text("page.css"),
             head=f'<link rel="stylesheet" href="{STYLESHEET}"><script src="{SCRIPT}"></script>',
-            allowed_paths=[],
+            allowed_paths=[str(demo_scene_path())],
             max_file_size=limits.upload_bytes,
             show_error=False,
             footer_links=[],
@@ -538,7 +348,10 @@ def mount_page(app: FastAPI, service: Service, *, intake: JobIntake | None = Non
             pwa=False,
             mcp_server=False,
         )
-        gradio = _mounted(app)
+        [gradio] = [
+            route.app for route in app.routes if isinstance(route, Mount) and not route.path
+        ]
+        assert isinstance(gradio, FastAPI)
         # Before Gradio's own routes, which take the rest.
         app.router.routes.insert(0, Route("/demo", GZipMiddleware(_AtRoot(gradio))))
         _refuse_malformed_bodies(gradio)
@@ -546,7 +359,8 @@ def mount_page(app: FastAPI, service: Service, *, intake: JobIntake | None = Non
             UploadMiddleware,
             folder=folder,
             limiter=UploadLimiter(limits.waiting),
-            max_bytes=MAX_FILES * limits.upload_bytes,
+            upload_bytes=MAX_FILES * limits.upload_bytes,
+            max_bytes=_MAX_UPLOADS * limits.upload_bytes,
         )
 
     # Without a running event loop, Gradio creates some for its locks and leaves them open.
@@ -563,13 +377,6 @@ class _AtRoot:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app({**scope, "path": "/", "raw_path": b"/"}, receive, send)
-
-
-def _mounted(app: FastAPI) -> FastAPI:
-    """Return Gradio's app within an application."""
-    [mounted] = [route.app for route in app.routes if isinstance(route, Mount) and not route.path]
-    assert isinstance(mounted, FastAPI)
-    return mounted
 
 
 def _refuse_malformed_bodies(gradio: FastAPI) -> None:

@@ -1,36 +1,53 @@
-"""Results of the page: predict the dropped images, and keep what was found for a while."""
+"""Results of the page, held in memory for a while, and the HTTP routes to them."""
 
 from __future__ import annotations
 
 import logging
-import math
 import secrets
+import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass
+from math import inf, nan
 from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import shapely
+from affine import Affine
+from fastapi import APIRouter, HTTPException, Response
+from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.core.names import content_disposition
+from rooftrace.io.image_write import write_png
+from rooftrace.io.legend import NODATA
 from rooftrace.io.pixels import parse_stretch
-from rooftrace.predict.plan import OUTPUTS, SceneOptions
-from rooftrace.predict.result import Prediction, PredictionSummary
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.result import OutputPaths, Prediction, PredictionSummary
 from rooftrace.predict.scores import KeptPrediction, KeptScores
 from rooftrace.service.service import Service
 
-MOST_BYTES = 2**30
-"""Maximum size of all results in bytes; the result that was used longest ago is dropped first."""
+Made = TypeVar("Made")
 
-_MOST_RUNS = 500
-"""Maximum number of runs; their figures and errors are small, but they add up."""
+_log = logging.getLogger(__name__)
+
+MOST_IMAGES = 100
+"""Maximum number of images that are dropped together; more belong on the command line."""
+
+_MOST_BYTES = 2**30
+"""Maximum size of all results in bytes; the result that was used longest ago expires first."""
+
+_MOST_RESULTS = 10_000
+"""Maximum number of results, whose figures and errors stay when they expire."""
 
 _BYTES_PER_OUTLINE = 1000
 """Approximate size in bytes of a shapely polygon with its figures."""
-
-
-_DEFAULT_OPTIONS = SceneOptions()
 
 
 class Result:
@@ -40,38 +57,36 @@ class Result:
         name: Name of the image.
         kept: Prediction with its scores.
         error: Error if the prediction failed.
-        file: Uploaded file, which may be removed from the disk in the meantime.
-        options: Options of the prediction.
     """
 
     def __init__(
-        self, name: str, *, kept: KeptPrediction | None = None, error: RooftraceError | None = None,
-        file: Path | None = None, options: SceneOptions = _DEFAULT_OPTIONS,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        *,
+        kept: KeptPrediction | None = None,
+        error: RooftraceError | None = None,
+    ) -> None:
         self.name = name
         self.error = error
-        self.file = file
-        self._options = options
         self.summary: PredictionSummary | None = None if kept is None else kept.prediction.summary
-        """PredictionSummary at the threshold that was used last."""
+        """Figures at the threshold that was used last."""
         self._scores = None if kept is None else kept.scores
-        self._now = None if kept is None else kept.prediction
+        self._prediction = None if kept is None else kept.prediction
         self._lock = threading.Lock()
         self.nbytes = 0 if kept is None else _nbytes(kept)
 
     @property
     def scores(self) -> KeptScores:
-        """The prediction with its scores.
+        """Recorded outputs of the network.
 
         Raises:
-            RooftraceError: The prediction failed, or was dropped since.
+            RooftraceError: The prediction failed, or has expired.
         """
         if self.error is not None:
             raise self.error
         if self._scores is None:
             raise DataError(
-                f"The result of {self.name} was let go, to make room for others.",
-                remedy="Drop the image once more.",
+                f"The result of {self.name} has expired.", remedy="Drop the image once more."
             )
         return self._scores
 
@@ -83,117 +98,72 @@ class Result:
             RooftraceError: See `scores`.
         """
         with self._lock:
-            scores, now = self.scores, self._now
-            assert now is not None
-            if threshold is not None and threshold != now.summary.threshold:
-                self._now = now = scores.redecide(threshold)
-                self.summary = now.summary
-            return now
+            scores, prediction = self.scores, self._prediction
+            assert prediction is not None
+            if threshold is not None and threshold != prediction.summary.threshold:
+                self._prediction = prediction = scores.redecide(threshold)
+                self.summary = prediction.summary
+            return prediction
 
-    @property
-    def job_options(self) -> SceneOptions:
-        """Options of a job that repeats the prediction, with all outputs, at the threshold that
-        was used last.
-        """
-        options = replace(self._options, outputs=OUTPUTS)
-        if self.summary is None or self.summary.threshold is None:
-            return options
-        return replace(options, threshold=self.summary.threshold)
-
-    def let_go(self) -> None:
+    def expire(self) -> None:
         """Drop everything but the figures and the error."""
-        self._scores = self._now = None
+        self._scores = self._prediction = None
         self.nbytes = 0
 
 
-class ResultStore:
-    """Results by run, where a run is a set of images dropped together. Threads may share it.
-
-    The name of a run gives access to its results. It is drawn at random and known only to the
-    session that began the run.
-    """
-
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._runs: OrderedDict[str, list[Result]] = OrderedDict()
-        self._used: OrderedDict[int, Result] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all results in bytes."""
-        with self._lock:
-            return sum(result.nbytes for result in self._used.values())
-
-    def begin(self) -> str:
-        """Begin a run without results and return its name."""
-        run = secrets.token_urlsafe(16)
-        with self._lock:
-            self._runs[run] = []
-            while len(self._runs) > _MOST_RUNS:
-                _, oldest = self._runs.popitem(last=False)
-                self._remove(oldest)
-        return run
-
-    def add(self, run: str, result: Result) -> None:
-        """Add a result to a run; older results are dropped for it, or it is dropped if it is too
-        large.
-
-        A run that has been forgotten in the meantime ignores the result.
-        """
-        with self._lock:
-            if run not in self._runs:
-                return
-            self._runs[run].append(result)
-            self._used[id(result)] = result
-            held = sum(one.nbytes for one in self._used.values())
-            while held > self._most_bytes:
-                _, oldest = self._used.popitem(last=False)
-                held -= oldest.nbytes
-                oldest.let_go()
-
-    def run(self, run: str) -> Sequence[Result]:
-        """Return all results of a run; none if there is no such run."""
-        with self._lock:
-            return tuple(self._runs.get(run, ()))
-
-    def get(self, run: str, index: int) -> Result | None:
-        """Return a result and mark it as the one used last; None if there is none."""
-        with self._lock:
-            results = self._runs.get(run, [])
-            if not 0 <= index < len(results):
-                return None
-            if id(results[index]) in self._used:
-                self._used.move_to_end(id(results[index]))
-            return results[index]
-
-    def forget(self, run: str) -> None:
-        """Forget a run; an unknown name is ignored."""
-        with self._lock:
-            self._remove(self._runs.pop(run, []))
-
-    def _remove(self, results: Sequence[Result]) -> None:
-        for result in results:
-            self._used.pop(id(result), None)
-            result.let_go()
-
-
 def _nbytes(kept: KeptPrediction) -> int:
-    made = kept.prediction
-    picture = made.result.preview
+    prediction = kept.prediction
+    picture = prediction.result.preview
     return (
         kept.scores.nbytes
-        + made.mask.data.nbytes
-        + made.mask.valid.nbytes
-        + len(made.outlines) * _BYTES_PER_OUTLINE
+        + prediction.mask.data.nbytes
+        + prediction.mask.valid.nbytes
+        + len(prediction.outlines) * _BYTES_PER_OUTLINE
         + (0 if picture is None else picture.width * picture.height * 3)
     )
 
 
-MOST_IMAGES = 100
-"""Maximum number of images in one run; more belong on the command line."""
+class ResultStore:
+    """Results by key; threads may share it.
 
-_log = logging.getLogger(__name__)
+    A key is drawn at random and gives access to its result, so only the session that predicted an
+    image knows it.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, result: Result) -> str:
+        """Add a result and return its key; others, or itself if it is too large, expire."""
+        key = secrets.token_urlsafe(16)
+        with self._lock:
+            self._results[key] = result
+            held = sum(one.nbytes for one in self._results.values())
+            for oldest in self._results.values():
+                if held <= self._most_bytes:
+                    break
+                held -= oldest.nbytes
+                oldest.expire()
+            if len(self._results) > _MOST_RESULTS:
+                self._results.popitem(last=False)[1].expire()
+        return key
+
+    def get(self, key: str) -> Result | None:
+        """Return a result and mark it as the one used last; None if there is none."""
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Remove results; unknown keys are ignored."""
+        with self._lock:
+            for key in keys:
+                result = self._results.pop(key, None)
+                if result is not None:
+                    result.expire()
 
 
 def chosen_options(
@@ -202,6 +172,7 @@ def chosen_options(
     """Return the options that the page's fields give; the page does not show density by cells.
 
     Args:
+        service: Model service.
         gsd: Metres per pixel as typed; empty to use the image's georeference.
         threshold: Value of the slider; None for the model's own threshold.
         bands: Bands as typed; empty to find them in the image.
@@ -210,28 +181,25 @@ def chosen_options(
     Raises:
         ConfigError: A field has an impossible value.
     """
-    how = stretch.strip() or None
-    if how is not None:
-        parse_stretch(how)
+    if stretch.strip():
+        parse_stretch(stretch.strip())
     spec = service.bundle.spec
-    own = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
+    is_default = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
     return SceneOptions(
-        gsd_m=_metres(gsd),
-        threshold=None if own else threshold,
+        gsd_m=_metres(gsd) if gsd.strip() else None,
+        threshold=None if is_default else threshold,
         bands=bands.strip() or None,
-        stretch=how,
+        stretch=stretch.strip() or None,
         outputs=("mask", "polygons", "preview"),
     )
 
 
-def _metres(text: str) -> float | None:
-    if not text.strip():
-        return None
+def _metres(text: str) -> float:
     try:
         metres = float(text.replace(",", ".").strip().removesuffix("m"))
     except ValueError:
-        metres = math.nan
-    if not 0 < metres < math.inf:
+        metres = nan
+    if not 0 < metres < inf:
         raise ConfigError(
             f"Metres per pixel are {text[:20]!r}; a number above 0 was expected, such as 0.3.",
             remedy="Correct the field, or empty it.",
@@ -240,73 +208,240 @@ def _metres(text: str) -> float | None:
 
 
 def predict_files(
-    service: Service, store: ResultStore, run: str, files: Sequence[Path], options: SceneOptions
+    service: Service, files: Sequence[Path], options: SceneOptions
 ) -> Iterator[Result]:
-    """Predict the files of a run, a few at a time, and add each result to the store.
+    """Predict files, a few at a time, and yield their results in order.
 
     An error becomes the result of its image, and the other images go on. A full queue is waited
-    for, unless nothing of the run has begun yet.
-
-    Args:
-        files: At most `MOST_IMAGES` files.
-        options: Options for all files.
-
-    Yields:
-        Results in the order of the files.
+    for, except by the first image.
     """
-    waiting: deque[tuple[Path, Future[KeptPrediction] | RooftraceError]] = deque()
-    rest = deque(files)
-    begun = False
-    while rest or waiting:
-        while rest and len(waiting) < service.limits.running:
-            path = rest[0]
+    waiting: deque[tuple[str, Future[KeptPrediction]]] = deque()
+    for number, path in enumerate(files):
+        if len(waiting) == service.limits.running:
+            yield _result(*waiting.popleft())
+        waiting.append((path.name, _submit(service, path, options, wait=number > 0)))
+    while waiting:
+        yield _result(*waiting.popleft())
+
+
+def _submit(
+    service: Service, path: Path, options: SceneOptions, *, wait: bool
+) -> Future[KeptPrediction]:
+    failed: Future[KeptPrediction] = Future()
+    try:
+        while True:
             try:
-                waiting.append((path, _submit(service, path, options)))
+                return service.submit_keeping(path.read_bytes(), path.name, options).answer
             except BusyError as busy:
-                if waiting:
-                    break
-                if begun:
-                    time.sleep(busy.retry_after_s)
-                    continue
-                waiting.append((path, busy))
-            except RooftraceError as error:
-                waiting.append((path, error))
-            rest.popleft()
-        path, answer = waiting.popleft()
-        result = _result(path, answer, options)
-        begun = begun or not isinstance(answer, BusyError)
-        store.add(run, result)
-        yield result
-
-
-def _submit(service: Service, path: Path, options: SceneOptions) -> Future[KeptPrediction]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise missing_file(path) from error
-    return service.submit_keeping(data, path.name, options).answer
-
-
-def missing_file(path: Path) -> DataError:
-    """Return the error of an uploaded file that has been removed."""
-    return DataError(f"{path.name} is not on the server any more.", remedy="Drop it once more.")
-
-
-def _result(
-    path: Path, answer: Future[KeptPrediction] | RooftraceError, options: SceneOptions
-) -> Result:
-    name = path.name
-    try:
-        if isinstance(answer, RooftraceError):
-            raise answer
-        return Result(name, kept=answer.result(), file=path, options=options)
+                if not wait:
+                    raise
+                time.sleep(busy.retry_after_s)
+    except OSError:
+        expired = DataError(f"{path.name} is not on the server any more.", remedy="Drop it again.")
+        failed.set_exception(expired)
     except RooftraceError as error:
-        return Result(name, error=error, file=path, options=options)
+        failed.set_exception(error)
+    return failed
+
+
+def _result(name: str, answer: Future[KeptPrediction]) -> Result:
+    try:
+        return Result(name, kept=answer.result())
+    except RooftraceError as error:
+        return Result(name, error=error)
     except Exception:
         # The person reads that the server is at fault; the log has the details.
         _log.exception("The page could not predict %s", name)
-        broken = PredictError(
+        return Result(name, error=PredictError(
             f"{name} could not be predicted: an error inside rooftrace.",
             remedy="The log of the server says more.",
-        )
-        return Result(name, error=broken)
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Download:
+    """A kind of file to download.
+
+    Args:
+        label: Text of the link.
+        write: Function that writes the file into a folder and returns its path.
+    """
+
+    label: str
+    write: Callable[[Prediction, Path], Path]
+
+    def of(self, prediction: Prediction) -> tuple[str, bytes]:
+        """Return the file's name and content; nothing stays on disk.
+
+        Raises:
+            ExportError: The disk is full.
+        """
+        with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
+            path = self.write(prediction, Path(folder))
+            return path.name, path.read_bytes()
+
+
+def _paths(prediction: Prediction, folder: Path) -> OutputPaths:
+    return OutputPaths.of(folder, prediction.name, prediction.mask.grid, prediction.legend)
+
+
+def _mask(prediction: Prediction, folder: Path) -> Path:
+    path = _paths(prediction, folder).mask
+    prediction.write_mask(path)
+    return path
+
+
+def _outlines(suffix: str) -> Callable[[Prediction, Path], Path]:
+    def write(prediction: Prediction, folder: Path) -> Path:
+        path = _paths(prediction, folder).polygons.with_suffix(suffix)
+        write_footprints(path, prediction.outlines)
+        return path
+
+    return write
+
+
+def _overlay(prediction: Prediction, folder: Path) -> Path:
+    path = folder / f"{prediction.name}_overlay.png"
+    assert prediction.result.preview is not None
+    write_png(path, prediction.result.preview, photograph=True)
+    return path
+
+
+DOWNLOADS = {
+    "mask": Download("Mask", _mask),
+    "geojson": Download("GeoJSON", _outlines(".geojson")),
+    "gpkg": Download("GeoPackage", _outlines(".gpkg")),
+    "overlay": Download("Picture", _overlay),
+}
+"""Downloads by their names in URLs."""
+
+ROOT = "/page"
+
+_CACHED = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+_BINARY = "application/octet-stream"
+
+
+def page_router(store: ResultStore) -> APIRouter:
+    """Return the routes under `ROOT`: viewer layers and downloads of a result, by its key."""
+    router = APIRouter(prefix=ROOT, include_in_schema=False)
+
+    def made(key: str, make: Callable[[Result], Made]) -> Made:
+        result = store.get(key)
+        if result is None:
+            raise HTTPException(404, "This result has expired. Drop the image again.")
+        try:
+            return make(result)
+        except RooftraceError as error:
+            raise HTTPException(409, str(error)) from error
+
+    @router.get("/{key}/picture.jpg")
+    def picture(key: str) -> Response:
+        data = made(key, lambda result: picture_jpeg(result.scores))
+        return Response(data, media_type="image/jpeg", headers=_CACHED)
+
+    @router.get("/{key}/fill.png")
+    def fill(key: str) -> Response:
+        data = made(key, lambda result: fill_png(result.scores, result.at()))
+        return Response(data, media_type="image/png", headers=_CACHED)
+
+    @router.get("/{key}/outlines.bin")
+    def rings(key: str, threshold: float | None = None) -> Response:
+        data = made(key, lambda result: outlines(result.scores, result.at(_checked(threshold))))
+        return Response(data, media_type=_BINARY, headers=_CACHED)
+
+    @router.get("/{key}/{kind}")
+    def download(key: str, kind: str, threshold: float | None = None) -> Response:
+        if kind not in DOWNLOADS:
+            raise HTTPException(404, f"There is no file {kind!r}; expected {[*DOWNLOADS]}.")
+        name, data = made(key, lambda result: DOWNLOADS[kind].of(result.at(_checked(threshold))))
+        headers = _CACHED | {
+            "Cache-Control": "no-store", "Content-Disposition": content_disposition(name)
+        }  # fmt: skip
+        return Response(data, media_type=_BINARY, headers=headers)
+
+    return router
+
+
+def _checked(threshold: float | None) -> float | None:
+    if threshold is None or 0 <= threshold <= 1:
+        return threshold
+    raise ConfigError(f"The threshold is {threshold}; a number from 0 to 1 was expected.")
+
+
+RAMP = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
+"""Colours of the confidence from `LOW_SCORE` to 1: red to blue, distinct for dichromats too."""
+
+LOW_SCORE = 0.3
+_BINS = 32
+_PER_PX = 16
+_JPEG_QUALITY = 92
+
+
+def picture_jpeg(scores: KeptScores) -> bytes:
+    """Return the image as JPEG, at the size of `KeptScores.picture`."""
+    return _encoded(".jpg", scores.picture[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+
+
+def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
+    """Return the fill of the picture as PNG, at the same size.
+
+    For two classes it is the probability as grey, 0 for nodata; the browser applies the threshold.
+    For more classes it has their colours; background and nodata are transparent.
+    """
+    mask = prediction.mask.data[:: scores.step, :: scores.step]
+    if prediction.summary.threshold is not None:
+        valid = prediction.mask.valid[:: scores.step, :: scores.step]
+        return _encoded(".png", np.where(valid, scores.score, 0), cv2.IMWRITE_PNG_COMPRESSION, 1)
+    table = prediction.legend.table.copy()
+    table[0, 3] = table[NODATA, 3] = 0
+    return _encoded(".png", table[mask][..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
+    """Return the rings of all outlines, with holes, which the browser draws at any size.
+
+    Returns:
+        Little-endian: uint32 n; (n,) uint32 number of points of each ring; (points, 2) int16 x and
+        y in 16ths of the picture's pixels; (n,) uint8 index of each ring in `outline_colours`.
+    """
+    footprints = prediction.outlines
+    if not len(footprints):
+        return np.zeros(1, "<u4").tobytes()
+    _, xy, (ring_ends, polygon_ends) = shapely.to_ragged_array(np.asarray(footprints.geometry))
+    lengths = np.diff(ring_ends)
+    colour = np.repeat(_colours_of(prediction), np.diff(polygon_ends)).astype(np.uint8)
+    grid = prediction.mask.grid
+    to_pixel = ~grid.transform if grid.crs is not None else Affine.identity()
+    t = Affine.scale(1 / scores.step) @ to_pixel
+    x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+    y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+    points = np.rint(np.stack([x, y], axis=1) * _PER_PX).astype("<i2")
+    count = np.array([len(lengths)], "<u4")
+    return b"".join(one.tobytes() for one in (count, lengths.astype("<u4"), points, colour))
+
+
+def outline_colours(prediction: Prediction) -> list[str]:
+    """Return the `#RRGGBB` colours of `outlines`: by confidence, or of several classes."""
+    if prediction.summary.threshold is None:
+        table = np.array([prediction.legend.rgb(n) for n in range(len(prediction.legend.names))])
+    else:
+        stops = np.array([list(bytes.fromhex(text[1:])) for text in RAMP], dtype=np.float64)
+        place, at = np.linspace(0, 1, len(stops)), np.linspace(0, 1, _BINS)
+        table = np.rint(np.stack([np.interp(at, place, band) for band in stops.T], axis=1))
+    return [f"#{row.astype(np.uint8).tobytes().hex()}" for row in table]
+
+
+def _colours_of(prediction: Prediction) -> NDArray[np.int64]:
+    """Return (n,) index of each outline in `outline_colours`; an unknown score is the lowest."""
+    footprints = prediction.outlines
+    if prediction.summary.threshold is None:
+        assert footprints.class_id is not None
+        return footprints.class_id.astype(np.int64)
+    along = (np.nan_to_num(footprints.score).astype(np.float64) - LOW_SCORE) / (1 - LOW_SCORE)
+    return np.asarray(np.rint(along.clip(0, 1) * (_BINS - 1)), dtype=np.int64)
+
+
+def _encoded(suffix: str, picture: NDArray[Any], option: int, value: int) -> bytes:
+    done, data = cv2.imencode(suffix, picture, [option, value])
+    assert done
+    return bytes(data)

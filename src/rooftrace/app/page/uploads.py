@@ -13,8 +13,6 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,13 +31,13 @@ _USED = re.compile(
     r"|gradio_api/(cancel|info|reset|startup-events|theme\.css|upload|upload_progress"
     r"|queue/(data|join)|heartbeat/[^/]+|file=.*))?"
 )
-"""Paths of Gradio that the page uses. Others write to disk, call addresses, or fail."""
+"""Paths of Gradio that the page uses. Others write to disk, call URLs, or fail."""
 
 _UPLOAD = "/gradio_api/upload"
 _JOIN = "/gradio_api/queue/join"
 
-_KEPT_S = 120.0
-"""Seconds for which a file is not removed to make room, so that it can be predicted first."""
+MAX_AGE_S = 3600
+"""Age in seconds at which uploads are removed."""
 
 _MIN_FILE_BYTES = 2**16
 """Bytes that a file counts at least, which limits the number of small files."""
@@ -60,78 +58,39 @@ def folder_of_process() -> Path:
     return folder
 
 
-class UploadFolder:
-    """Limit of the space of uploaded files.
-
-    Files of uploads that were cut off are removed after two minutes. Other files are removed when
-    room is needed, the oldest first.
+def make_room(folder: Path, nbytes: int, max_bytes: int) -> None:
+    """Remove old uploads, also those that were cut off, and check the room for another upload.
 
     Args:
-        path: Folder of the files.
-        max_bytes: Maximum size of all files in bytes.
-        max_age_s: Age in seconds at which files are removed.
+        folder: Folder of all uploads.
+        nbytes: Size of the uploads that are expected.
+        max_bytes: Maximum size of all uploads.
+
+    Raises:
+        BusyError: The files of other uploads take the space.
+        HTTPException: The disk is full.
     """
-
-    def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
-        self.path = path
-        self._max_bytes = max_bytes
-        self._max_age_s = max_age_s
-        self._expected = 0
-
-    async def reserve(self, nbytes: int) -> None:
-        """Make room for an upload of `nbytes` bytes at most; call `release` at its end.
-
-        Raises:
-            BusyError: The files of other uploads take the space.
-            HTTPException: The disk is full.
-        """
-        self._expected += nbytes
+    held = 0
+    for path in folder.rglob("*"):
         try:
-            await run_in_threadpool(self._make_room, self._expected)
-        except BaseException:
-            self._expected -= nbytes
-            raise
-
-    def release(self, nbytes: int) -> None:
-        """End the reservation of an upload."""
-        self._expected -= nbytes
-
-    def _make_room(self, expected: int) -> None:
-        now = time.time()
-        files = sorted(self._files())
-        held = sum(size for _, size, _ in files)
-        for changed_s, size, path in files:
-            age_s = now - changed_s
-            # Gradio moves a complete file into a folder that is named after its content.
-            is_cut_off = path.parent == self.path and age_s > _KEPT_S
-            is_in_the_way = held + expected > self._max_bytes and age_s > _KEPT_S
-            if is_cut_off or is_in_the_way or age_s > self._max_age_s:
-                path.unlink(missing_ok=True)
-                held -= size
-        if held + expected > self._max_bytes:
-            raise BusyError(
-                f"The images that were dropped on the page take {held:,} bytes, and those on their "
-                f"way up to {expected:,}; at most {self._max_bytes:,} are kept.",
-                remedy="Retry in a minute.",
-                retry_after_s=_KEPT_S / 2,
-            )
-        if expected > shutil.disk_usage(self.path).free:
-            raise disk_full()
-
-    def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield time of change, counted size and path of each file; remove empty folders."""
-        for folder, folders, names in os.walk(self.path, topdown=False):
-            for name in names:
-                path = Path(folder, name)
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:
-                    continue
-                yield stat.st_mtime, max(stat.st_size, _MIN_FILE_BYTES), path
-            if not names and not folders and Path(folder) != self.path:
-                # An upload that has just come keeps the folder.
-                with suppress(OSError):
-                    Path(folder).rmdir()
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.is_dir():
+            continue
+        if time.time() - stat.st_mtime > MAX_AGE_S:
+            path.unlink(missing_ok=True)
+        else:
+            held += max(stat.st_size, _MIN_FILE_BYTES)
+    if held + nbytes > max_bytes:
+        raise BusyError(
+            f"The images that were dropped on the page take {held:,} bytes, and those being "
+            f"uploaded up to {nbytes:,}; at most {max_bytes:,} are kept.",
+            remedy="Retry in some minutes.",
+            retry_after_s=60,
+        )
+    if nbytes > shutil.disk_usage(folder).free:
+        raise disk_full()
 
 
 class UploadMiddleware:
@@ -141,16 +100,18 @@ class UploadMiddleware:
         app: Gradio's app.
         folder: Folder of the uploads.
         limiter: Limiter of the uploads in progress.
-        max_bytes: Size of an upload that does not say its size.
+        upload_bytes: Size of an upload that does not state its size.
+        max_bytes: Maximum size of all uploads.
     """
 
     def __init__(
-        self, app: ASGIApp, folder: UploadFolder, limiter: UploadLimiter, max_bytes: int
+        self, app: ASGIApp, folder: Path, limiter: UploadLimiter, upload_bytes: int, max_bytes: int
     ) -> None:
         self._app = app
         self._folder = folder
         self._limiter = limiter
-        self._max_bytes = max_bytes
+        self._upload_bytes, self._max_bytes = upload_bytes, max_bytes
+        self._expected = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -165,16 +126,16 @@ class UploadMiddleware:
 
         request = Request(scope)
         try:
-            await self._answer(request, receive, send_and_note)
+            await self._respond(request, receive, send_and_note)
         except Exception as error:
             if started:
                 # The connection ends; no client is left that could read an error.
-                _LOG.warning("the answer to %r broke off: %r", scope["path"], error)
+                _LOG.warning("the response to %r broke off: %r", scope["path"], error)
                 return
-            answer = await respond(request, _known(request, error))
-            await answer(scope, receive, send)
+            response = await respond(request, _problem(request, error))
+            await response(scope, receive, send)
 
-    async def _answer(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _respond(self, request: Request, receive: Receive, send: Send) -> None:
         path = request.url.path
         if not _USED.fullmatch(path):
             raise HTTPException(404)
@@ -182,17 +143,18 @@ class UploadMiddleware:
             await self._app(request.scope, receive, send)
             return
         length = request.headers.get("content-length", "")
-        nbytes = int(length) if length.isdecimal() else self._max_bytes
+        nbytes = int(length) if length.isdecimal() else self._upload_bytes
         with self._limiter.place(request):
-            await self._folder.reserve(nbytes)
+            self._expected += nbytes
             try:
+                await run_in_threadpool(make_room, self._folder, self._expected, self._max_bytes)
                 await self._app(request.scope, receive, send)
             finally:
-                self._folder.release(nbytes)
+                self._expected -= nbytes
 
 
-def _known(request: Request, error: Exception) -> Exception:
-    """Return the error to answer with."""
+def _problem(request: Request, error: Exception) -> Exception:
+    """Return the error to respond with."""
     if isinstance(error, RooftraceError | HTTPException | ProblemError):
         return error
     if isinstance(error, OSError) and error.errno in DISK_FULL:

@@ -211,6 +211,24 @@ window.addEventListener("pointermove", (event) => {
 window.addEventListener("pointerup", () => { held = null; });
 new ResizeObserver(move).observe(element);
 
+// Files that are dropped on the stage go to the field for files.
+function give(files) {
+  const input = document.querySelector('#rt-files input[type="file"]');
+  if (!input || !files.length) return;
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  input.files = transfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+for (const name of ["dragover", "dragleave", "drop"]) {
+  element.addEventListener(name, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    element.classList.toggle("rt-over", name === "dragover");
+    if (name === "drop") give([...event.dataTransfer.files]);
+  });
+}
+
 window.rooftrace = {
   threshold(value) {
     if (!state.view || state.view.kind !== "score") return;
