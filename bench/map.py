@@ -118,7 +118,7 @@ def tiles(folder: str) -> dict[str, Any]:
     low, high = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
     rng = np.random.default_rng(0)
     zooms: dict[int, dict[str, Any]] = {}
-    for zoom in range(max(first - 4, 0), 17):
+    for zoom in range(first, 17):
         begin, end = (np.floor(corner * 2**zoom).astype(int) for corner in (low, high))
         every = [(c, r) for c in range(begin[0], end[0] + 1) for r in range(begin[1], end[1] + 1)]
         chosen = rng.permutation(len(every))[:MOST_TILES]
@@ -126,13 +126,12 @@ def tiles(folder: str) -> dict[str, Any]:
         for col, row in (every[int(at)] for at in chosen):
             tile = TileName(zoom, row, col)
             began = time.perf_counter()
-            data = made.buildings(tile) if zoom >= first else made.cells(tile)
+            data = made.buildings(tile)
             zipped = gzip.compress(data, 3)
             seconds.append(time.perf_counter() - began)
             sizes.append(len(data))
             packed.append(len(zipped))
         zooms[zoom] = {
-            "layer": "buildings" if zoom >= first else "cells",
             "tiles": len(every),
             "tiles_per_s": rounded(len(seconds) / sum(seconds)),
             "p50_ms": rounded(1e3 * float(np.percentile(seconds, 50))),
@@ -287,7 +286,7 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
     from fastapi import FastAPI
     from fastapi.responses import FileResponse, HTMLResponse
 
-    from rooftrace.app.map.results import FolderCatalogue
+    from rooftrace.app.map.results import ResultsCatalogue
     from rooftrace.app.map.router import map_router
     from rooftrace.rest.face import face_router
     from rooftrace.rest.problems import install_problems
@@ -296,7 +295,7 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
     app = FastAPI()
     install_problems(app)
     app.include_router(face_router())
-    app.include_router(map_router(FolderCatalogue([folder])))
+    app.include_router(map_router(ResultsCatalogue([folder])))
     app.get("/plain")(lambda: HTMLResponse(plain))
     app.get("/buildings.geojson")(lambda: FileResponse(folder / f"{NAME}.geojson"))
     with socket.socket() as free:

@@ -58,7 +58,7 @@ def open_demo(page: Page, url: str, tab: str, image: Path) -> None:
         page.wait_for_selector(".rt-stage[data-state=ready]")
     else:
         page.get_by_role("tab", name=tab).click()
-        page.wait_for_selector({"Video": "#rt-video-run", "Model": ".rt-card"}[tab])
+        page.wait_for_selector(".rt-card")
 
 
 def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
@@ -77,5 +77,5 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     return {
         "map": open_map, "review": open_review, "compare": open_compare,
         **{name: plain(name) for name in PLAIN},
-        **{f"demo, {tab}": demo(tab) for tab in ("Images", "Video", "Model")},
+        **{f"demo, {tab}": demo(tab) for tab in ("Images", "Model")},
     }  # fmt: skip

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Response
 from PIL import Image
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
+from rooftrace.app.map.results import ResultsCatalogue, ResultsEntry
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
@@ -69,7 +69,7 @@ PIXEL = """() => new Promise((done) => {
 Serve = Callable[[Any], str]
 
 
-def app_of(catalogue: FolderCatalogue) -> FastAPI:
+def app_of(catalogue: ResultsCatalogue) -> FastAPI:
     app = FastAPI()
     install_problems(app)
     app.include_router(face_router())
@@ -78,7 +78,7 @@ def app_of(catalogue: FolderCatalogue) -> FastAPI:
 
 
 def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:
-    page.goto(f"{serve_app(app_of(FolderCatalogue(folders)))}/map")
+    page.goto(f"{serve_app(app_of(ResultsCatalogue(folders)))}/map")
 
 
 def shown(page: Page, layer: str = "fill") -> int:
@@ -453,7 +453,7 @@ def test_a_link_to_what_is_gone_is_explained(
     page.close()
 
 
-class ShortList(FolderCatalogue):
+class ShortList(ResultsCatalogue):
     """Folders of which only the first is listed."""
 
     def entries(self) -> Sequence[ResultsEntry]:
@@ -538,7 +538,7 @@ def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -
     app = FastAPI()
     app.include_router(face_router())
     basemap = Basemap(serve_app(tiles_app) + "/{z}/{x}/{y}", "© the town")
-    app.include_router(map_router(FolderCatalogue([town]), basemap))
+    app.include_router(map_router(ResultsCatalogue([town]), basemap))
     page.goto(f"{serve_app(app)}/map")
     page.wait_for_function(IDLE)
     for layer in ("buildings", "image"):

@@ -15,7 +15,7 @@ pytest.importorskip("playwright")
 from fastapi import FastAPI
 
 from clicked_town import HALL, SHED, ObedientEngine, click_model, write_results
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import clicks_router, review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.rest.face import face_router
@@ -44,7 +44,7 @@ AREA = """() => {
 def app_of(folder: Path) -> FastAPI:
     app = FastAPI()
     install_problems(app)
-    catalogue = FolderCatalogue([folder])
+    catalogue = ResultsCatalogue([folder])
     app.include_router(face_router())
     app.include_router(map_router(catalogue))
     app.include_router(review_router(catalogue))

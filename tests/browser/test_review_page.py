@@ -23,7 +23,7 @@ pytest.importorskip("playwright")
 import shapely
 from fastapi import FastAPI
 
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, Window
@@ -81,7 +81,7 @@ def town(tmp_path: Path) -> Path:
 def app_of(folder: Path) -> FastAPI:
     app = FastAPI()
     install_problems(app)
-    catalogue = FolderCatalogue([folder])
+    catalogue = ResultsCatalogue([folder])
     app.include_router(face_router())
     app.include_router(map_router(catalogue))
     app.include_router(review_router(catalogue))

@@ -15,7 +15,7 @@ pytest.importorskip("playwright")
 from fastapi import FastAPI
 
 from clicked_town import write_results
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.app.map.training import training_router
@@ -59,7 +59,7 @@ def test_the_training_is_started_and_its_verdict_is_shown(
     versions = ModelVersions(service, store, TrainingSettings(2.0))
     app = FastAPI()
     install_problems(app)
-    catalogue = FolderCatalogue([tmp_path / "town"])
+    catalogue = ResultsCatalogue([tmp_path / "town"])
     app.include_router(face_router())
     app.include_router(map_router(catalogue, trains=True))
     app.include_router(review_router(catalogue))

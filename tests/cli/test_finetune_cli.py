@@ -70,7 +70,7 @@ def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -
     fastapi = pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from rooftrace.app.map.results import FolderCatalogue
+    from rooftrace.app.map.results import ResultsCatalogue
     from rooftrace.app.map.review import review_router
 
     results = tmp_path / "out"
@@ -84,7 +84,7 @@ def test_a_review_is_labels_of_a_finetuning(tiny_run: TinyRun, tmp_path: Path) -
     with mask_sink(results / "scene_mask.tif", scene.grid) as sink:
         sink.write(Window.whole(scene.grid.shape), scene.mask())
     app = fastapi.FastAPI()
-    app.include_router(review_router(FolderCatalogue([results])))
+    app.include_router(review_router(ResultsCatalogue([results])))
     client = TestClient(app)
     review = "/v1/results/out/images/scene/review"
     last = len(geometry) - 5

@@ -130,7 +130,7 @@ def _read_review(path: Path) -> None:
     from starlette.testclient import TestClient
     from test_map_review import TOWN, write_results
 
-    from rooftrace.app.map.results import FolderCatalogue
+    from rooftrace.app.map.results import ResultsCatalogue
     from rooftrace.app.map.review import review_router
     from rooftrace.rest.problems import install_problems
 
@@ -139,7 +139,7 @@ def _read_review(path: Path) -> None:
         write_results(folder)
         app = FastAPI()
         install_problems(app)
-        app.include_router(review_router(FolderCatalogue([folder])))
+        app.include_router(review_router(ResultsCatalogue([folder])))
         _REVIEWED.append(TestClient(app, raise_server_exceptions=True))
     method, _, name = path.stem.partition("_")
     where = f"{TOWN}/{'changes' if name == 'correct' else name}"

@@ -2,105 +2,35 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
+from rooftrace.app.assets import static_router
 from rooftrace.app.live.router import live_router
-from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api
-from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.rest.versions import versions_router
-from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing.scene import demo_scene_path
 
-_MAX_JOBS = 200
-"""Maximum number of jobs in the list of the map; older jobs are found by their ids."""
-
-_JOB_PREFIX = "job-"
-
-
-_JOBS_PAGE = {
-    "index.html": "text/html", "jobs.js": "text/javascript", "upload.js": "text/javascript",
-    "jobs.css": "text/css",
-}  # fmt: skip
 _EXAMPLE = "example.tif"
 """Name of the demo scene among the files of the jobs page."""
 
 _JOBS_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'"
-
-
-class ServerCatalogue:
-    """Results on the map: the given folders, then finished predictions, newest first.
-
-    Args:
-        paths: Results folders.
-        store: Store of jobs, if the server has jobs.
-
-    Raises:
-        ConfigError: One of the paths is a file.
-    """
-
-    def __init__(self, paths: Sequence[Path], store: JobStore | None) -> None:
-        self._named = FolderCatalogue(paths)
-        self._store = store
-
-    def entries(self) -> Sequence[ResultsEntry]:
-        """Return the current entries."""
-        jobs = [] if self._store is None else self._store.newest(_MAX_JOBS)
-        return [
-            *self._named.entries(),
-            *(_entry_of(job) for job in jobs if _has_map(job)),
-        ]
-
-    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
-        """Return the entry with an id, also of a job that is too old for the list."""
-        job = self._job(id)
-        return self._named.entry(id) or (None if job is None else _entry_of(job))
-
-    def folder(self, id: str) -> Path | None:  # noqa: A002
-        """Return the folder of an entry, or None if it does not exist."""
-        # A given folder may have a name that begins as the ids of jobs do.
-        named = self._named.folder(id)
-        if named is not None or self._store is None:
-            return named
-        job = self._job(id)
-        return None if job is None else self._store.results(job.id)
-
-    def _job(self, id: str) -> Job | None:  # noqa: A002
-        if self._store is None or not id.startswith(_JOB_PREFIX):
-            return None
-        job = self._store.get(id.removeprefix(_JOB_PREFIX))
-        return job if job is not None and _has_map(job) else None
-
-
-def _has_map(job: Job) -> bool:
-    return job.state == "done" and job.training is None
-
-
-def _entry_of(job: Job) -> ResultsEntry:
-    return ResultsEntry(_JOB_PREFIX + job.id, f"{job.name}, {_day(job.created_s)}")
-
-
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def create_server(
@@ -147,7 +77,7 @@ def create_server(
     )
     store = None if runner is None else runner.store
     versions = ModelVersions(service, store, training)
-    catalogue = ServerCatalogue(results, store)
+    catalogue = ResultsCatalogue(results, store)
     routers: list[APIRouter] = [
         labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
         review_router(catalogue),
@@ -181,40 +111,23 @@ def _jobs_page() -> APIRouter:
 
     It uploads scenes, shows their progress and links to their results.
     """
-    router = APIRouter(prefix="/jobs", include_in_schema=False)
+    router = APIRouter(include_in_schema=False)
 
-    @router.get("")
-    def page(request: Request) -> Response:
-        return _asset(request, "index.html")
-
-    @router.get(f"/static/{_EXAMPLE}")
+    @router.get(f"/jobs/static/{_EXAMPLE}")
     def example() -> Response:
         return FileResponse(demo_scene_path(), media_type="image/tiff")
 
-    @router.get("/static/{name}")
-    def static(request: Request, name: str) -> Response:
-        if name not in _JOBS_PAGE:
-            raise HTTPException(404, "The page has no such file.")
-        return _asset(request, name)
-
+    router.include_router(static_router("jobs", _JOBS_POLICY))
     return router
 
 
-def front_door(address: str) -> APIRouter:
-    """Return the router of `/`, which leads to another address of the server."""
+def front_door(path: str) -> APIRouter:
+    """Return the router of `/`, which leads to another page of the server."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     def root() -> Response:
         # Relative, because a proxy may serve the server below a folder.
-        return RedirectResponse(address)
+        return RedirectResponse(path)
 
     return router
-
-
-def _asset(request: Request, name: str) -> Response:
-    text = (files("rooftrace") / "app" / "jobs" / "static" / name).read_text(encoding="utf-8")
-    return file_response(
-        request, with_header(text, "jobs").encode(), f"{_JOBS_PAGE[name]}; charset=utf-8",
-        {"Content-Security-Policy": _JOBS_POLICY},
-    )  # fmt: skip

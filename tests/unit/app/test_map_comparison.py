@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
@@ -75,8 +74,8 @@ def folder(tmp_path: Path) -> Path:
 def client(folder: Path) -> TestClient:
     app = FastAPI()
     install_problems(app)
-    app.include_router(map_router(FolderCatalogue([folder])))
-    app.include_router(review_router(FolderCatalogue([folder])))
+    app.include_router(map_router(ResultsCatalogue([folder])))
+    app.include_router(review_router(ResultsCatalogue([folder])))
     return TestClient(app)
 
 
@@ -95,19 +94,6 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
     )  # fmt: skip
 
 
-def test_addresses_of_tiles_name_a_folder_with_any_characters(
-    folder: Path, client: TestClient
-) -> None:
-    (folder / "compared").rename(folder / "v #2")
-    id = client.get("/map/folders").json()[1]["id"]  # noqa: A001
-    assert id == "out--v #2"
-    scene = client.get(f"/map/folders/{quote(id)}/images/compare").json()
-    document = client.get(scene["tiles"]["buildings"]).json()
-    address = document["tiles"][0].format(z=0, x=0, y=0)
-    assert "/out--v%20%232/" in address
-    assert client.get(address).status_code == 200
-
-
 def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient) -> None:
     scene = client.get(COMPARE).json()
     found = {name: scene["buildings"]["class_counts"][index]
@@ -122,7 +108,7 @@ def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient)
 
 def test_both_images_are_shown(client: TestClient) -> None:
     scene = client.get(COMPARE).json()
-    assert scene["image"]["kind"] == "image"
+    assert scene["image"] is not None
     west, south, east, north = scene["old"]["bounds"]
     x, y = unit_position((west + east) / 2, (south + north) / 2)
     for layer in ("image", "old"):
@@ -141,9 +127,8 @@ def test_filters_by_status_and_layer(client: TestClient) -> None:
     west, south, east, north = count(client, kinds=new)["bounds"]
     assert 0 < east - west < 2e-4
     assert 0 < north - south < 2e-4
-    assert client.get(f"{COMPARE}/cells/0/0/0?kinds=a").status_code == 422
-    merged = client.get(f"{COMPARE}/cells/14/0/0", params={"kinds": new})
-    assert merged.headers["etag"] != client.get(f"{COMPARE}/cells/14/0/0").headers["etag"]
+    world = "west=-1&south=-1&east=1&north=1"
+    assert client.get(f"{COMPARE}/count?{world}&kinds=a").status_code == 422
 
 
 def test_layers_whose_images_are_not_known(folder: Path, client: TestClient) -> None:
@@ -166,7 +151,7 @@ def test_images_that_were_compared_themselves(folder: Path, client: TestClient) 
     record.write_text(json.dumps({"new": "today.tif", "old": "today_mask.tif"}))
     (folder / "compared" / "compare.gpkg").touch()
     scene = client.get(COMPARE).json()
-    assert scene["image"]["kind"] == "image"
+    assert scene["image"] is not None
     assert scene["old"] is not None
 
 
@@ -187,4 +172,4 @@ def test_a_layer_of_another_tool(folder: Path, client: TestClient) -> None:
     layer.unlink()
     write_footprints(layer, Footprints(np.array(HOUSES[:1]), np.ones(1, np.float32),
                                        np.full(1, 80.0), None))  # fmt: skip
-    assert "no coordinate system" in client.get(COMPARE).json()["detail"]
+    assert "has no CRS" in client.get(COMPARE).json()["detail"]

@@ -149,7 +149,7 @@ def test_an_image_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made.tile(TileName(ZOOM - 6, FIRST.row >> 6, FIRST.col >> 6), 256) is None
     assert made.tile(FIRST, 256) is not None
     assert source.read_px < 300**2
-    assert made.sample().data.max() == 7
+    assert made._sample().data.max() == 7
 
 
 def test_classes_are_picked_not_mixed() -> None:

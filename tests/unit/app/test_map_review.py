@@ -12,7 +12,6 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
-import shapely.affinity
 
 pytest.importorskip("fastapi")
 
@@ -21,11 +20,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
 
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.flows.compare.run import CompareOptions, run_compare
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_footprints
@@ -33,7 +31,6 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.review import store as store_module
-from rooftrace.service.review.store import PROPOSED
 from rooftrace.testing import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -66,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 def client_of(folder: Path) -> TestClient:
     app = FastAPI()
     install_problems(app)
-    app.include_router(review_router(FolderCatalogue([folder])))
+    app.include_router(review_router(ResultsCatalogue([folder])))
     return TestClient(app)
 
 
@@ -100,81 +97,6 @@ def test_the_most_doubtful_come_first(client: TestClient) -> None:
     assert following(client, start=2) == 4
     assert following(client, status="rejected") == 3
     assert following(client, status="accepted") is None
-
-
-def test_what_a_comparison_doubts_comes_first(client: TestClient, folder: Path) -> None:
-    old = Footprints(
-        np.array([HOUSES[0], HOUSES[1], HOUSES[3]]), np.ones(3, np.float32), np.full(3, 80.0),
-        GRID.crs,
-    )  # fmt: skip
-    write_footprints(folder.parent / "old.gpkg", old)
-    compare = folder / "compared"
-    run_compare(folder / "town_buildings.gpkg", folder.parent / "old.gpkg", compare)
-    first = client.get(f"{TOWN}/next").json()["building"]
-    assert (first["id"], first["compared"]) == (3, "new")
-    assert following(client, start=3) == 2
-    (compare / "compare.json").unlink()
-    assert following(client) == 2
-
-
-def test_gone_buildings_of_a_comparison_are_decided(
-    client: TestClient, folder: Path, tmp_path: Path
-) -> None:
-    lost = [shapely.affinity.translate(house, 0, -20) for house in HOUSES[:3]]
-    outside = shapely.affinity.translate(HOUSES[0], 500)
-    old = Footprints(
-        np.array([*HOUSES, *lost, outside]), np.ones(8, np.float32), np.full(8, 80.0), GRID.crs
-    )
-    write_footprints(folder.parent / "old.gpkg", old)
-    compared = folder / "compared"
-
-    def compare() -> None:
-        run_compare(
-            folder / "town_buildings.gpkg", folder.parent / "old.gpkg", compared,
-            CompareOptions(imagery=(folder / "town_mask.tif",)),
-        )  # fmt: skip
-
-    compare()
-    first = client.get(f"{TOWN}/next").json()["building"]
-    assert (first["compared"], first["row"], first["score"]) == ("gone", None, None)
-    assert client.get(TOWN).json()["counts"]["total"] == 7
-    queue = [first["id"]]
-    for _ in range(6):
-        queue.append(following(client, start=queue[-1]))
-    assert sorted(number for number in queue if number < PROPOSED) == [1, 2, 3, 4]
-    still, truly, undecided = queue[:3]
-    assert decide(client, "accept", (still, 0)).json()["buildings"][0]["status"] == "added"
-    assert decide(client, "reject", (truly, 0)).json()["buildings"][0]["status"] == "rejected"
-    assert following(client) == undecided
-    # The numbers of added buildings go on from those of the prediction.
-    ring = outline_of(client, 3)["coordinates"][0]
-    drawn = {"type": "Polygon", "coordinates": [[[x, y - 1e-4] for x, y in ring]]}
-    assert decide(client, "add", outline=drawn).json()["buildings"][0]["id"] == 5
-    counts = client.get(TOWN).json()["counts"]
-    assert (counts["total"], counts["open"], counts["added"], counts["rejected"]) == (8, 5, 2, 1)
-
-    def exported(treated: str) -> list[tuple[int, str]]:
-        path = tmp_path / "labels.gpkg"
-        path.write_bytes(client.get(f"{TOWN}/export", params={"open": treated}).content)
-        names = ("id", "review", "class") if treated == "ignore" else ("id", "review")
-        values = VectorFile(path).read(names, typed=True).values
-        return list(zip(values["id"].tolist(), values[names[-1]].tolist()))
-
-    assert exported("leave-out") == [(still, "added"), (5, "added")]
-    assert [number for number, _ in exported("include")] == [1, 2, 3, 4, still, 5]
-    assert dict(exported("ignore"))[undecided] == "ignore"
-    # Another comparison gives the same numbers, and undo opens the building again.
-    compare()
-    assert following(client) == undecided
-    client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
-    client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
-    assert {following(client), following(client, start=following(client))} == {truly, undecided}
-    assert decide(client, "accept", (truly, 5)).status_code == 200
-    # Without its layers the comparison says nothing; what was decided stays.
-    (compared / "compare.gpkg").unlink()
-    compared.joinpath("compare.json").touch()
-    counts = client.get(TOWN).json()["counts"]
-    assert (counts["total"], counts["added"]) == (6, 2)
 
 
 def test_accept_reject_and_undo(client: TestClient, folder: Path) -> None:
@@ -241,7 +163,7 @@ def test_polygons_that_another_program_holds(folder: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SQLITE_BUSY_TIMEOUT", "50")
     app = FastAPI()
     install_problems(app)
-    catalogue = FolderCatalogue([folder])
+    catalogue = ResultsCatalogue([folder])
     app.include_router(review_router(catalogue))
     app.include_router(map_router(catalogue))
     client = TestClient(app)

@@ -12,7 +12,7 @@ from affine import Affine
 from pyproj import CRS
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.outlines import BuildingFilter, Outlines, read_outlines
+from rooftrace.app.map.outlines import Outlines, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.tiles import VectorTiles
 from rooftrace.core.types import Footprints, GeoGrid
@@ -139,24 +139,10 @@ def many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorTiles:
     return VectorTiles(outlines_of(polygons, folder, np.linspace(0, 1, 400), np.arange(400.0)))
 
 
-def test_from_afar_buildings_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = many(tmp_path, monkeypatch)
-    assert ZOOM < made.first_zoom <= ZOOM + 4
-    columns, cells = read(made.cells(TILE), tmp_path)
-    assert columns["n"].sum() == 400
-    counts = shapely.area(cells)
-    assert set(counts.tolist()) == {32.0**2}
-    columns, _ = read(made.cells(TILE, BuildingFilter(500, 3000)), tmp_path)
-    assert columns["n"].sum() == 100
-    assert made.cells(TILE, BuildingFilter(1000, 3991)) == b""
-
-
-def test_shares_of_cells(tmp_path: Path) -> None:
-    outlines = outlines_of([in_units(32, 32, 64, 48)], tmp_path, [0.8], [100])
-    columns, (cell,) = read(VectorTiles(outlines).cells(TILE), tmp_path)
-    assert shapely.equals(cell, shapely.box(32, 32, 64, 64))
-    reported = {name: columns[name].item() for name in ("n", "share", "size", "score")}
-    assert reported == {"n": 1, "share": 500, "size": 1000, "score": 800}
+def test_single_buildings_begin_where_a_tile_holds_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ZOOM < many(tmp_path, monkeypatch).first_zoom <= ZOOM + 4
 
 
 def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,25 +152,11 @@ def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(columns["size"].tolist()) == [size * 10 for size in range(340, 400)]
     monkeypatch.setattr(tiles, "MOST_BYTES", 1000)
     assert 0 < len(made.buildings(TILE)) <= 1000
-    assert len(made.cells(TILE)) < 16_000
-
-
-@pytest.mark.campaign
-def test_a_full_tile_of_cells_is_bounded(tmp_path: Path) -> None:
-    steps = np.arange(128) * 32.0 + 16
-    polygons = [in_units(x - 3, y - 3, x + 3, y + 3) for x in steps for y in steps]
-    rng = np.random.default_rng(0)
-    outlines = outlines_of(polygons, tmp_path, rng.random(16384), rng.uniform(0, 5000, 16384))
-    made = VectorTiles(outlines)
-    assert made.first_zoom == ZOOM + 1
-    assert 100_000 < len(made.cells(TILE)) <= tiles.MOST_BYTES
-    columns, _ = read(made.cells(TILE), tmp_path)
-    assert columns["n"].sum() == 16384
 
 
 def test_no_buildings(tmp_path: Path) -> None:
     made = VectorTiles(outlines_of([], tmp_path))
-    assert (made.first_zoom, made.buildings(TILE), made.cells(TILE)) == (0, b"", b"")
+    assert (made.first_zoom, made.buildings(TILE)) == (0, b"")
 
 
 def test_crs_of_the_file_is_followed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from clicked_town import ObedientEngine
-from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import review_router
 from rooftrace.app.map.training import training_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
@@ -82,7 +82,7 @@ def versions(store: JobStore) -> Iterator[ModelVersions]:
 def client_of(folder: Path, versions: ModelVersions) -> TestClient:
     app = FastAPI()
     install_problems(app)
-    catalogue = FolderCatalogue([folder])
+    catalogue = ResultsCatalogue([folder])
     app.include_router(review_router(catalogue))
     app.include_router(training_router(catalogue, versions))
     return TestClient(app)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from rooftrace.app.server import ServerCatalogue
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.store import JobStore
 
@@ -27,22 +27,22 @@ def test_a_given_folder_may_be_called_as_jobs_are(store: JobStore, tmp_path: Pat
     folder = tmp_path / "job-results"
     folder.mkdir()
     job = f"job-{add(store, 'town.tif')}"
-    catalogue = ServerCatalogue([folder], store)
+    catalogue = ResultsCatalogue([folder], store)
     assert [one.id for one in catalogue.entries()] == ["job-results", job]
-    assert catalogue.folder("job-results") == folder
-    assert catalogue.folder(job) == store.results(job.removeprefix("job-"))
-    assert catalogue.folder("job-none") is None
+    assert [catalogue.find(id).path for id in ("job-results", job)] == [  # noqa: A001
+        folder, store.results(job.removeprefix("job-"))
+    ]  # fmt: skip
 
 
 def test_a_job_that_is_too_old_for_the_list_has_an_entry(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.app.server._MAX_JOBS", 1)
+    monkeypatch.setattr("rooftrace.app.map.results._MOST_JOBS", 1)
     old, new = (f"job-{add(store, name)}" for name in ("old.tif", "new.tif"))
-    catalogue = ServerCatalogue([], store)
+    catalogue = ResultsCatalogue([], store)
     assert [one.id for one in catalogue.entries()] == [new]
-    entry = catalogue.entry(old)
+    entry = catalogue.find(old)
     assert entry is not None
     assert (entry.id, entry.title.partition(",")[0]) == (old, "old.tif")
-    assert catalogue.entry("job-none") is None
-    assert catalogue.entry("none") is None
+    assert catalogue.find("job-none") is None
+    assert catalogue.find("none") is None

@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from rooftrace.rest.face import file_response, with_header
+from rooftrace.app.assets import static_router
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.live import LiveCamera, LiveCameras
 
-_PAGE = {"index.html": "text/html", "live.js": "text/javascript", "live.css": "text/css"}
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; connect-src 'self' data:; base-uri 'none'; "
     "frame-ancestors 'self'"
@@ -36,17 +34,7 @@ def live_router(cameras: LiveCameras) -> APIRouter:
 
     No part of a request becomes a source: only the cameras of the command line can be watched.
     """
-    router = APIRouter(prefix="/live", include_in_schema=False)
-
-    @router.get("")
-    def page(request: Request) -> Response:
-        return _asset(request, "index.html")
-
-    @router.get("/static/{name}")
-    def static(request: Request, name: str) -> Response:
-        if name not in _PAGE:
-            raise HTTPException(404, "The page has no such file.")
-        return _asset(request, name)
+    router = static_router("live", _POLICY)
 
     @router.get("/cameras")
     async def state() -> dict[str, Any]:
@@ -117,11 +105,3 @@ class _CameraStream(StreamingResponse):
             # The next boundary at once, because browsers show a picture when they know its end.
             yield head.encode() + frame.jpeg + f"\r\n--{_BOUNDARY}\r\n".encode()
             sent = frame
-
-
-def _asset(request: Request, name: str) -> Response:
-    text = (files("rooftrace") / "app" / "live" / "static" / name).read_text(encoding="utf-8")
-    return file_response(
-        request, with_header(text, "live").encode(), f"{_PAGE[name]}; charset=utf-8",
-        {"Content-Security-Policy": _POLICY},
-    )  # fmt: skip

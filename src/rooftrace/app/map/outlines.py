@@ -144,11 +144,6 @@ class Outlines:
         return (self.bounds[:, :2] + self.bounds[:, 2:]) / 2
 
     @cached_property
-    def areas(self) -> Floats:
-        """(n,) areas on the map, as shares of the map's area."""
-        return np.asarray(shapely.area(self.shapes.geometry()))
-
-    @cached_property
     def place_of_row(self) -> dict[int, int]:
         """Index in the arrays by row of the file."""
         return dict(zip(self.rows.tolist(), range(len(self))))

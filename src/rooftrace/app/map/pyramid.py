@@ -96,6 +96,16 @@ class Pyramid:
         self._nearest = nearest
         self._levels = levels
         self._copies = LazyValue(self._copied)
+        self._stretch = LazyValue(lambda: DisplayStretch.of(self._sample()))
+
+    @property
+    def stretch(self) -> DisplayStretch | None:
+        """Stretch of the values to bytes, the same in all tiles; None for 8-bit values.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        return self._stretch.get()
 
     @property
     def bare(self) -> bool:
@@ -114,12 +124,8 @@ class Pyramid:
             return None
         return sampled(self.place.source(level), grid, nearest=self._nearest)
 
-    def sample(self) -> Raster:
-        """Return a coarse version of the image, or a part of its middle if it is `bare`.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
+    def _sample(self) -> Raster:
+        """Return a coarse version of the image, or a part of its middle if it is `bare`."""
         if not self.bare:
             return self._copies.get()[0].read()
         last = self._levels[-1]

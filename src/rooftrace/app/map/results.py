@@ -1,7 +1,4 @@
-"""Read results folders: which images they hold and what `run.json` records of them.
-
-A `ResultsCatalogue` knows which folders the map shows.
-"""
+"""Results folders: which ones the map shows, which images they hold, and what `run.json` says."""
 
 from __future__ import annotations
 
@@ -14,15 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import parse_json, reason_of
+from rooftrace.core.text import parse_json, plural, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 from rooftrace.io.files import is_listed_file, read_file
+from rooftrace.service.jobs.job import Job
+from rooftrace.service.jobs.store import JobStore
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -46,40 +42,14 @@ _SETTLED_NS = 2 * 10**9
 change that follows at once may leave the same time."""
 
 
-class _Part(BaseModel):
-    """Part of a record of a run; only what the map reads is checked."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _ClassRecord(_Part):
-    name: str
-
-
-class _ImageRecord(_Part):
-    input: str | None = None
-    gsd_m: float | None = None
-    buildings: int | None = None
-    values: dict[str, Any] | None = None
-    classes: list[_ClassRecord] | None = None
-
-
-class _Options(_Part):
-    threshold: float | None = None
-    zoom: int | None = None
-
-
-class _RunRecord(_Part):
-    created: str | None = None
-    bundle: dict[str, Any] | None = None
-    options: _Options | None = None
-    outputs: list[_ImageRecord] | None = None
-    figures: list[_ImageRecord] | None = None
-    failed: list[dict[str, Any]] | None = None
-
-
 _INSIDE = "--"
 """Mark between the id of a named folder and the name of a folder inside it."""
+
+_JOB = "job-"
+"""Beginning of the id of the results of a job."""
+
+_MOST_JOBS = 200
+"""Maximum number of jobs in the list; older ones are found by their ids."""
 
 
 @dataclass(frozen=True)
@@ -164,104 +134,62 @@ def _read_settled(path: Path, _state: tuple[tuple[int, int, int], ...]) -> Resul
 
 
 def _read(path: Path) -> ResultsFolder:
-    def without_images(state: State, message: str) -> ResultsFolder:
-        return ResultsFolder(path, state, message, {}, {})
-
     try:
         entries = list(os.scandir(path))
-        names = sorted(entry.name for entry in entries if is_listed_file(entry))
-        begun = (path / WORK_FOLDER).is_dir()
-    except FileNotFoundError:
-        return without_images("missing", f"The folder {path.name} is not there (any more).")
-    except (NotADirectoryError, PermissionError) as error:
-        return without_images(
-            "missing", f"The folder {path.name} cannot be opened: {reason_of(error)}."
-        )
-    run, damaged = _read_run(path / "run.json")
-    found: dict[str, dict[str, Path]] = {}
+    except OSError as error:
+        message = f"The folder {path.name} cannot be opened: {reason_of(error)}."
+        return ResultsFolder(path, "missing", message, {}, {})
+    run, damaged = _read_record(path / "run.json")
+    files: dict[str, dict[str, Path]] = {}
+    names = sorted(entry.name for entry in entries if is_listed_file(entry))
     for name in names:
         match = _RESULT.fullmatch(name)
         if match is not None:
             kind = next(kind for kind in _KINDS if match[kind] is not None)
-            found.setdefault(match["name"], {})[kind] = path / name
+            files.setdefault(match["name"], {})[kind] = path / name
     records = _by_name(run)
     images = {
-        name: ImageFiles(
-            name,
-            files.get("mask"),
-            files.get("polygons"),
-            files.get("preview"),
-            files.get("density"),
-            records.get(name, {}),
-        )
-        for name, files in sorted(found.items())
+        name: ImageFiles(name, **kinds, record=records.get(name, {}))
+        for name, kinds in sorted(files.items())
         # A scene called x_density has a mask too; a density without other files belongs to no
         # image.
-        if "mask" in files or "polygons" in files or "preview" in files
+        if kinds.keys() - {"density"}
     }
     if _COMPARED in names:
         compared, _ = _read_record(path / _COMPARE_RECORD)
         images[_COMPARISON] = ImageFiles(
             _COMPARISON, polygons=path / _COMPARED, record=compared, is_comparison=True
         )
-    if begun:
-        number = f"{len(images)} images are" if len(images) != 1 else "1 image is"
+    reason = damaged or _failures(run)
+    if (path / WORK_FOLDER).is_dir():
         message = (
-            f"The run that writes to {path.name} is not finished: {number} done so far. "
-            "Open it again for more; a run that was stopped goes on by the same command."
+            f"The run that writes to {path.name} is not finished: {plural(len(images), 'image')} "
+            "done so far. Open it again for more; a run that was stopped resumes by the same "
+            "command."
         )
         return ResultsFolder(path, "running", message, images, run)
     if images:
-        return ResultsFolder(path, "ready", damaged or _failures(run), images, run)
-    if run:
-        reason = damaged or _failures(run)
-        message = f"The run in {path.name} has no results to show. {reason}".strip()
+        return ResultsFolder(path, "ready", reason, images, run)
+    if run or not entries:
+        message = f"{path.name} has no results to show. {reason}".strip()
         return ResultsFolder(path, "empty", message, {}, run)
-    if not entries:
-        return without_images("empty", f"The folder {path.name} is empty.")
-    return without_images(
-        "other",
-        f"{path.name} is no results folder: it has no file that ends in _mask.tif, "
+    message = (
+        f"{path.name} is not a results folder: it has no file that ends in _mask.tif, "
         "_buildings.gpkg or the like. Name the folder that rooftrace predict or compare wrote with "
-        f"-o. {damaged}".strip(),
-    )
+        f"-o. {damaged}"
+    ).strip()
+    return ResultsFolder(path, "other", message, {}, {})
 
 
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
-    """Return the content of a JSON file and a sentence about what is wrong with it."""
+    """Return the content of a JSON file, and a sentence about what is wrong with it."""
     try:
         record = parse_json(read_file(file, _MOST_RECORD_BYTES))
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        return {}, f"{file.name} cannot be read, so the images are not found: {reason}."
-    if not isinstance(record, dict):
-        return {}, f"{file.name} holds no record of a run."
-    return record, ""
-
-
-def _read_run(file: Path) -> tuple[Mapping[str, Any], str]:
-    """Return what is sound in the record of a run and a sentence about what is not."""
-    run, damaged = _read_record(file)
-    try:
-        _RunRecord.model_validate(run)
-    except ValidationError as error:
-        # Places of wrong values: an entry of a list, or else the whole value.
-        wrong: dict[int | str, set[int | str | None]] = {}
-        for problem in error.errors(include_url=False, include_context=False):
-            key, *inside = problem["loc"]
-            is_entry = bool(inside) and isinstance(run[str(key)], list)
-            wrong.setdefault(key, set()).add(inside[0] if is_entry else None)
-        run = {
-            key: [one for at, one in enumerate(value) if at not in wrong[key]]
-            if key in wrong
-            else value
-            for key, value in run.items()
-            if None not in wrong.get(key, ())
-        }
-        damaged = f"run.json is damaged: {invalid_values(error, _RunRecord, 1)}."
-    return run, damaged
+        return {}, f"{file.name} cannot be read, so the images are not found: {reason_of(error)}."
+    return (record, "") if isinstance(record, dict) else ({}, f"{file.name} is not a record.")
 
 
 def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -339,42 +267,30 @@ class ResultsEntry:
     Args:
         id: Name in requests. It is looked up and is never part of a path.
         title: Name that people see.
+        path: The folder.
     """
 
     id: str
     title: str
+    path: Path
 
 
-class ResultsCatalogue(Protocol):
-    """A list of results folders with ids. Threads use it at the same time."""
+class ResultsCatalogue:
+    """Results on the map: folders that a person named, then finished jobs, the newest first.
 
-    def entries(self) -> Sequence[ResultsEntry]:
-        """Return the current entries in the order in which they are shown."""
-        ...
-
-    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
-        """Return the entry with an id, also one that is too old for the list; None if unknown."""
-        ...
-
-    def folder(self, id: str) -> Path | None:  # noqa: A002
-        """Return the folder of an entry; None if the id is unknown."""
-        ...
-
-
-class FolderCatalogue:
-    """The folders that a person named, and the results in folders inside them.
-
-    A folder without results of its own is left out if it has such folders: it may hold one for each
-    city.
+    Results in folders inside a named one are listed, too. A named folder without results of its own
+    is left out if it has such folders: it may hold one for each city.
 
     Args:
         paths: Results folders; they may be empty, or be created later.
+        store: Store of jobs, if the server has jobs.
 
     Raises:
         ConfigError: A path is a file.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], store: JobStore | None = None) -> None:
+        self._store = store
         self._folders: dict[str, Path] = {}
         for path in dict.fromkeys(path.resolve() for path in paths):
             if path.is_file():
@@ -383,41 +299,49 @@ class FolderCatalogue:
                     remedy="Name the folder that rooftrace predict wrote with -o.",
                 )
             slug = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-") or "results"
-            number = 2
-            unique = slug
+            unique, number = slug, 2
             while unique in self._folders:
                 unique, number = f"{slug}-{number}", number + 1
             self._folders[unique] = path
 
-    def entries(self) -> Sequence[ResultsEntry]:
-        folders = self._with_inner()
-        names = [path.name for path in folders.values()]
-
-        def title(path: Path) -> str:
-            return path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-
-        return [ResultsEntry(name, title(path)) for name, path in folders.items()]
-
-    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
-        return next((one for one in self.entries() if one.id == id), None)
-
-    def folder(self, id: str) -> Path | None:  # noqa: A002
-        outer, mark, name = id.partition(_INSIDE)
-        path = self._folders.get(outer)
-        if path is None or not mark:
-            return path
-        # Each request for a tile asks: the others inside are not looked into.
-        return next(iter(self._inner(path, name)), None)
-
-    def _with_inner(self) -> dict[str, Path]:
-        """Return the folders by their ids, each before those with results inside it."""
-        found: dict[str, Path] = {}
+    def entries(self) -> list[ResultsEntry]:
+        """Return the current entries."""
+        folders: dict[str, Path] = {}
         for name, path in self._folders.items():
             inner = self._inner(path)
-            if not inner or _is_shown(path):
-                found[name] = path
-            found |= {f"{name}{_INSIDE}{one.name}": one for one in inner}
-        return found
+            if not inner or _holds_images(path):
+                folders[name] = path
+            folders |= {f"{name}{_INSIDE}{one.name}": one for one in inner}
+        names = [path.name for path in folders.values()]
+        named = [
+            ResultsEntry(
+                id, path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}",
+                path,
+            )
+            for id, path in folders.items()  # noqa: A001
+        ]  # fmt: skip
+        jobs = [] if self._store is None else self._store.newest(_MOST_JOBS)
+        return named + [entry for job in jobs if (entry := self._entry_of(job)) is not None]
+
+    def find(self, id: str) -> ResultsEntry | None:  # noqa: A002
+        """Return the entry with an id, also of a job that is too old for the list."""
+        outer, mark, name = id.partition(_INSIDE)
+        path = self._folders.get(outer)
+        if path is not None and mark:
+            # Each request for a tile asks: the others inside are not looked into.
+            path = next(iter(self._inner(path, name)), None)
+        if path is not None:
+            return ResultsEntry(id, path.name, path)
+        if self._store is None or not id.startswith(_JOB):
+            return None
+        job = self._store.get(id.removeprefix(_JOB))
+        return None if job is None else self._entry_of(job)
+
+    def _entry_of(self, job: Job) -> ResultsEntry | None:
+        if self._store is None or job.state != "done" or job.training is not None:
+            return None
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created_s))
+        return ResultsEntry(_JOB + job.id, f"{job.name}, {day}", self._store.results(job.id))
 
     def _inner(self, path: Path, name: str | None = None) -> list[Path]:
         """Return the folders inside a folder that hold results and are not named themselves.
@@ -427,16 +351,13 @@ class FolderCatalogue:
             name: Name of the only folder to look into.
         """
         try:
-            with os.scandir(path) as entries:
-                inside = [
-                    Path(entry.path)
-                    for entry in entries
-                    if name in (None, entry.name) and Path(entry.path).is_dir()
-                ]
+            inside = [one for one in path.iterdir() if name in (None, one.name)]
         except OSError:
             return []
         named = self._folders.values()
-        return sorted(one for one in inside if one not in named and _holds_record(one))
+        return sorted(
+            one for one in inside if one.is_dir() and one not in named and _holds_record(one)
+        )
 
 
 def _holds_record(path: Path) -> bool:
@@ -444,9 +365,5 @@ def _holds_record(path: Path) -> bool:
     return holds_results(path) or (path / _COMPARED).is_file()
 
 
-def _is_shown(path: Path) -> bool:
-    """Return whether a folder holds results itself."""
-    if _holds_record(path):
-        return True
-    with os.scandir(path) as entries:
-        return any(_RESULT.fullmatch(entry.name) for entry in entries)
+def _holds_images(path: Path) -> bool:
+    return _holds_record(path) or any(_RESULT.fullmatch(one.name) for one in path.iterdir())

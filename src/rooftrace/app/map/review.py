@@ -37,15 +37,12 @@ from rooftrace.app.map.review_scene import (
     ReviewState,
     ReviewUndo,
     Shown,
-    comparison_of,
     review_problems,
 )
-from rooftrace.app.map.scene import find_image, levels_of
+from rooftrace.app.map.scene import image_of
 from rooftrace.core.cache import LazyValue, LruCache
-from rooftrace.core.errors import DataError
 from rooftrace.core.names import content_disposition
-from rooftrace.core.types import Floats, RasterSource, Window
-from rooftrace.io.raster import open_raster
+from rooftrace.core.types import Floats, Window
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickModel, ClickSegmenter, load_clicks
 from rooftrace.rest.description import binary_schema, problem_responses
@@ -71,16 +68,16 @@ def results_of(catalogue: ResultsCatalogue, folder: str) -> ResultsFolder:
     Raises:
         ProblemError: There is no such folder.
     """
-    path = catalogue.folder(folder)
-    if path is None:
+    entry = catalogue.find(folder)
+    if entry is None:
         raise ProblemError("not-found", "There is no such results folder on this server.")
-    return read_results(path)
+    return read_results(entry.path)
 
 
 def _reviewed_image(
     catalogue: ResultsCatalogue, folder: str, image: str
-) -> tuple[ResultsFolder, ImageFiles, Path]:
-    """Return a results folder, and the files of an image in it with the path of its buildings.
+) -> tuple[ResultsFolder, ImageFiles]:
+    """Return a results folder, and the files of an image in it.
 
     Raises:
         ProblemError: There is no such folder, or no image whose buildings can be reviewed.
@@ -89,7 +86,7 @@ def _reviewed_image(
     files = results.images.get(image)
     if files is None or files.polygons is None or files.is_comparison:
         raise ProblemError("not-found", "This folder has no buildings of such an image.")
-    return results, files, files.polygons
+    return results, files
 
 
 def review_router(catalogue: ResultsCatalogue) -> APIRouter:
@@ -102,12 +99,11 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     scenes: LruCache[tuple[Path, str], ReviewScene] = LruCache(_SCENES)
 
     def opened(folder: str, image: str) -> ReviewScene:
-        results, files, polygons = _reviewed_image(catalogue, folder, image)
+        results, files = _reviewed_image(catalogue, folder, image)
         scene = scenes.get((results.path, image))
-        comparison = comparison_of(polygons)
-        if scene is None or scene.stamp != (files.stamp, comparison):
+        if scene is None or scene.stamp != files.stamp:
             with hidden_folders(results.path):
-                scene = ReviewScene(files, results.run, comparison)
+                scene = ReviewScene(files, results.run)
             scenes.put((results.path, image), scene)
         return scene
 
@@ -313,7 +309,7 @@ def clicks_router(
     router = APIRouter(tags=["review"])
 
     def opened(folder: str, image: str) -> _ClickedScene:
-        results, files, _ = _reviewed_image(catalogue, folder, image)
+        results, files = _reviewed_image(catalogue, folder, image)
         scene = scenes.get((results.path, image))
         if scene is None or scene.stamp != files.stamp or not scene.is_there:
             with hidden_folders(results.path):
@@ -356,15 +352,8 @@ class _ClickedScene:
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], folder: Path) -> None:
         self.stamp = files.stamp
         self._folder = folder
-        mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
-        found, reason = find_image(files.record.get("input"), run, folder, mask)
-        if found is None:
-            raise DataError(
-                f"A click needs the image, and it cannot be read. {reason}",
-                remedy="Put the image back where it was; or draw the outline by hand.",
-            )
-        self._source: RasterSource = levels_of(found, mask or found.grid)[0]
-        self._path = Path(found.name)
+        self._source = image_of(files, run, folder, "A click")
+        self._path = Path(self._source.name)
         grid = self._source.grid
         self._place = Place(grid)
         self._to_lonlat, self._from_lonlat = self._place.lonlat_functions(

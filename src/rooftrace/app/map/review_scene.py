@@ -4,7 +4,6 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -19,10 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
-from rooftrace.core.errors import ExportError, RooftraceError
-from rooftrace.core.text import parse_json
-from rooftrace.io.files import read_file
-from rooftrace.io.reproject import crs_units, reprojected
+from rooftrace.core.errors import ExportError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
@@ -30,7 +26,6 @@ from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.upload import not_written
 from rooftrace.service.review.edits import OutlineRules, join_outlines, split_outline
 from rooftrace.service.review.store import (
-    PROPOSED,
     REVIEW_SUFFIX,
     Edit,
     PredictedLayer,
@@ -88,9 +83,6 @@ class ReviewedBuilding(ApiModel):
         int | None, Field(description="Building that it was split from, or merged into")
     ]
     score: Annotated[float | None, Field(description="Confidence of the model")]
-    compared: Annotated[
-        str, Field(description="Status in a comparison with another layer, such as new; or empty")
-    ]
     outline: Annotated[
         ReviewGeometry | None, Field(description="null in lists, if it is the predicted one")
     ]
@@ -181,10 +173,6 @@ class ReviewUndo(BaseModel):
     reviewer: Reviewer
 
 
-_BEND_M = 0.05
-"""Maximum distance in metres between a reprojected edge and its straight line."""
-
-
 @contextmanager
 def review_problems(scene: "ReviewScene") -> Iterator[None]:
     """Raise the errors of a review as problems of the API.
@@ -210,24 +198,17 @@ def review_problems(scene: "ReviewScene") -> Iterator[None]:
 class ReviewScene:
     """The buildings of an image in the order of doubt, and their review."""
 
-    def __init__(
-        self, files: ImageFiles, run: Mapping[str, Any], comparison: tuple[Path, int] | None
-    ) -> None:
+    def __init__(self, files: ImageFiles, run: Mapping[str, Any]) -> None:
         assert files.polygons is not None
-        self.files, self.stamp = files, (files.stamp, comparison)
+        self.files, self.stamp = files, files.stamp
         place = MapScene(files, run, None).place
         geometry, crs, columns = LayerTable(files.polygons).table()
         self.rows = polygon_rows(geometry)
         self.columns = {name: values[self.rows] for name, values in columns.items()}
-        layer = _layer(files.polygons.name, geometry[self.rows], crs, self.rows, self.columns)
+        self.layer = _layer(files.polygons.name, geometry[self.rows], crs, self.rows, self.columns)
         frame = place.frame(crs)
-        self.compared: dict[int, str] = {}
-        if comparison is not None:
-            gone = _gone_buildings(comparison[0], layer, frame)
-            self.compared = _doubted(comparison[0]) | dict.fromkeys(gone, "gone")
-            layer = replace(layer, proposed=gone)
         path = files.polygons.with_name(f"{files.name}{REVIEW_SUFFIX}")
-        self.layer, self.store = layer, ReviewStore(path, layer)
+        self.store = ReviewStore(path, self.layer)
         self._to_lonlat, self._to_layer = place.lonlat_functions(crs)
         self.rules = OutlineRules(frame, float(np.sqrt(frame.area / np.prod(place.grid.shape))))
         self._flat = place.flat
@@ -235,11 +216,10 @@ class ReviewScene:
         is_number = score is not None and score.dtype.kind in "iuf"
         self.score = score.astype(np.float64) if score is not None and is_number else None
         threshold = (run.get("options") or {}).get("threshold")
-        threshold = threshold if isinstance(threshold, (int, float)) else 0.5
-        sure = np.zeros(len(layer.ids)) if self.score is None else np.abs(self.score - threshold)
-        same = np.array([number not in self.compared for number in layer.ids.tolist()], np.bool_)
-        order = np.lexsort((layer.ids, np.nan_to_num(sure, nan=-1), same))
-        self.order = [*layer.proposed, *layer.ids[order].tolist()]
+        threshold = 0.5 if threshold is None else threshold
+        ids = self.layer.ids
+        sure = np.zeros(len(ids)) if self.score is None else np.abs(self.score - threshold)
+        self.order = ids[np.lexsort((ids, np.nan_to_num(sure, nan=-1)))].tolist()
         self.rank = {number: at for at, number in enumerate(self.order)}
 
     def described(self, one: ReviewBuilding, *, short: bool = False) -> ReviewedBuilding:
@@ -254,7 +234,7 @@ class ReviewScene:
         return ReviewedBuilding(
             id=one.id, row=None if at is None else int(self.rows[at]), status=one.status,
             revision=one.revision, reviewer=one.reviewer, time=one.time, origin=one.origin,
-            score=score, compared=self.compared.get(one.id, ""), outline=outline,
+            score=score, outline=outline,
         )  # fmt: skip
 
     def counts(self, statuses: Mapping[int, ReviewStatus]) -> ReviewCounts:
@@ -387,14 +367,6 @@ class ReviewScene:
         ] + [one for number, one in touched.items() if number not in self.layer.index]
         left_out = ("rejected", "open") if of_open == "leave-out" else ("rejected",)
         kept = [one for one in kept if one.status not in left_out]
-        # A building that a comparison calls gone is none before a person says so.
-        kept = [one for one in kept if one.id < PROPOSED or one.status != "open"]
-        if of_open == "ignore":
-            kept += [
-                ReviewBuilding(number, "open", outline)
-                for number, outline in self.layer.proposed.items()
-                if number not in touched or touched[number].status == "open"
-            ]
         geometry = np.empty(len(kept), np.object_)
         geometry[:] = [one.outline for one in kept]
         columns = self._attributes(kept)
@@ -448,68 +420,6 @@ class ReviewScene:
             shapely.transform(outline, self._to_lonlat)
         )
         return abs(float(area))
-
-
-_MOST_BYTES = 2**29
-"""Maximum size of a file of a comparison."""
-
-
-def comparison_of(polygons: Path) -> tuple[Path, int] | None:
-    """Return the record of the last `rooftrace compare` of a file, and its time of change.
-
-    Args:
-        polygons: File that was compared as NEW; the results lie in a folder beside it.
-    """
-    found = []
-    for record in polygons.parent.glob("*/compare.json"):
-        try:
-            if Path(parse_json(read_file(record, _MOST_BYTES))["new"]).name == polygons.name:
-                found.append((record.stat().st_mtime_ns, record))
-        except (OSError, ValueError, KeyError, TypeError):
-            # The file of another tool.
-            continue
-    if not found:
-        return None
-    changed_ns, record = max(found)
-    return record, changed_ns
-
-
-def _doubted(record: Path) -> dict[int, str]:
-    """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
-    try:
-        listed = parse_json(read_file(record.parent / "review.geojson", _MOST_BYTES))
-        found = [one["properties"] for one in listed["features"]]
-        return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
-    except (OSError, ValueError, KeyError, TypeError):
-        # It was removed, or the ids of the buildings are no numbers.
-        return {}
-
-
-def _gone_buildings(
-    record: Path, layer: PredictedLayer, frame: BaseGeometry
-) -> dict[int, BaseGeometry]:
-    """Return the OLD buildings that a comparison calls gone, by numbers that it would give again.
-
-    Args:
-        record: Record of the comparison.
-        layer: Predicted polygons; the outlines are in their coordinate system.
-        frame: Outer edge of the scene; buildings outside of it are left out.
-    """
-    try:
-        geometry, crs, columns = LayerTable(record.parent / "compare.gpkg").table()
-        gone = polygon_rows(geometry)
-        gone = gone[(columns["side"][gone] == "old") & (columns["status"][gone] == "gone")]
-        outlines = _single(geometry[gone])
-        if crs is not None and layer.crs is not None:
-            outlines = reprojected(outlines, crs, layer.crs, crs_units(_BEND_M, layer.crs))
-    except (RooftraceError, KeyError):
-        # The file was removed, or is that of another tool.
-        return {}
-    found: dict[int, BaseGeometry] = {}
-    for outline in outlines[shapely.intersects(outlines, frame)]:
-        digest = hashlib.sha256(shapely.to_wkb(outline, byte_order=1)).digest()
-        found[PROPOSED + int.from_bytes(digest[:8], "big") % PROPOSED] = outline
-    return found
 
 
 def _layer(

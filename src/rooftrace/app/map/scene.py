@@ -1,13 +1,8 @@
-"""One image on the map: its picture, mask, density and buildings; or a comparison of two images.
-
-The picture is the image that was predicted, if it is still there, or the preview.
-"""
+"""One image on the map: its picture, mask, density and buildings; or a comparison of two images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from math import ceil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,23 +14,16 @@ from numpy.typing import NDArray
 from rooftrace.app.map.outlines import BuildingFilter, LayerTable, polygon_rows, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
-    DisplayStretch,
     Pyramid,
     class_picture,
     colour_picture,
     overviews,
     share_picture,
 )
-from rooftrace.app.map.results import (
-    ImageFiles,
-    read_results,
-    recorded_bands,
-    without_folders,
-)
+from rooftrace.app.map.results import ImageFiles, read_results, recorded_bands, without_folders
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
-from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.types import GeoGrid, RasterSource, Window
+from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.page import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
@@ -45,14 +33,17 @@ from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import crs_units
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
 from rooftrace.vector.compare import STATUSES
 
-_PREVIEW_PX = 1600
-_PREVIEW_WIDTH = 420
-"""Minimum width of a preview in pixels; its caption needs it."""
+PictureLayer = Literal["image", "old", "mask", "density"]
+"""Picture of a scene; `old` is the older image of a comparison."""
+
+PICTURE_PX = 256
+
+_PIXEL_M = 0.3
+"""Side in metres of a pixel of a comparison, if no image says it."""
 
 
 def find_image(
@@ -61,7 +52,7 @@ def find_image(
     """Return the image that was predicted, or None and a sentence that gives the reason.
 
     Args:
-        recorded: Name of the image in `run.json`.
+        recorded: Path of the image in `run.json`.
         run: Content of `run.json`.
         folder: Results folder.
         mask: Grid of the mask; None if there is no mask.
@@ -70,12 +61,12 @@ def find_image(
         return None, "run.json does not say which image this was."
     if is_url(recorded):
         return None, "The image lies on a server and is not fetched."
-    path = next((path for path in _candidates(recorded, folder) if path.exists()), Path(recorded))
+    path = _existing(recorded, folder) or Path(recorded)
     options = run.get("options") or {}
     try:
         nodata = nodata_from_json(options.get("nodata"))
-        found = find_inputs([path], nodata, mosaic=path.is_dir(), zoom=options.get("zoom"))
-        source: RasterSource = found.scenes[0].source
+        inputs = find_inputs([path], nodata, mosaic=path.is_dir(), zoom=options.get("zoom"))
+        source: RasterSource = inputs.scenes[0].source
         grid = source.grid
     except RooftraceError:
         more = ", or cannot be read any more" if path.exists() else ""
@@ -90,7 +81,37 @@ def find_image(
     )
 
 
-def levels_of(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
+def _existing(recorded: str, folder: Path) -> Path | None:
+    """Return where a file lies whose recorded path may be relative, or was moved; None if gone."""
+    path = Path(recorded)
+    near = [folder / path.name, folder.parent / path.name]
+    places = [path, *near] if path.is_absolute() else [path, folder.parent / path, *near]
+    return next((place for place in places if recorded and place.exists()), None)
+
+
+def image_of(files: ImageFiles, run: Mapping[str, Any], folder: Path, use: str) -> RasterSource:
+    """Return the image that was predicted, placed on the grid of its mask.
+
+    Args:
+        files: Result files of the image.
+        run: Content of `run.json`.
+        folder: Results folder.
+        use: What needs the image, for the error.
+
+    Raises:
+        DataError: The image is not where it was, or cannot be read.
+    """
+    mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
+    source, reason = find_image(files.record.get("input"), run, folder, mask)
+    if source is None:
+        raise DataError(
+            f"{use} needs the image of {files.name}, and it cannot be read. {reason}",
+            remedy="Put the image back where it was.",
+        )
+    return _levels(source, mask or source.grid)[0]
+
+
+def _levels(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
     """Return an image and its overviews.
 
     Args:
@@ -109,54 +130,15 @@ def levels_of(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
     return [GeoreferencedSource(level, _scaled(grid)) for level in levels] if alike else levels
 
 
-def read_preview(path: Path, grid: GeoGrid) -> RasterSource | None:
-    """Return the preview's picture without its caption; None if it is of another image.
-
-    Args:
-        path: Preview that `rooftrace predict` wrote.
-        grid: Grid of the image.
-
-    Raises:
-        DataError: The preview cannot be read.
-    """
-    step = max(1, ceil(max(grid.shape) / _PREVIEW_PX))
-    rows, cols = ceil(grid.height / step), ceil(grid.width / step)
-    page = open_raster(path).read()
-    height, width = page.valid.shape
-    if width != max(cols, _PREVIEW_WIDTH) or height <= rows:
-        return None
-    part = Window(0, (width - cols) // 2, rows, cols).slices()
-    placed = grid.resampled((rows, cols), (step, step))
-    return ArraySource(page.data[(slice(None), *part)], placed, page.valid[part], "preview")
-
-
 def _scaled(grid: GeoGrid) -> Callable[[GeoGrid], GeoGrid]:
     """Return a function that georeferences a coarser image of the same ground."""
-
-    def placed(own: GeoGrid) -> GeoGrid:
-        return grid.resampled(own.shape, (grid.height / own.height, grid.width / own.width))
-
-    return placed
-
-
-def _candidates(recorded: str, folder: Path) -> list[Path]:
-    """Return the paths where an image may lie whose recorded path is relative."""
-    path = Path(recorded)
-    if path.is_absolute():
-        return [path, folder / path.name, folder.parent / path.name]
-    return [path, folder.parent / path, folder / path.name, folder.parent / path.name]
-
-
-PictureLayer = Literal["image", "old", "mask", "density"]
-"""Picture of a scene; `old` is the older image of a comparison."""
-
-PICTURE_PX = 256
+    return lambda coarse: grid.resampled(
+        coarse.shape, (grid.height / coarse.height, grid.width / coarse.width)
+    )
 
 
 class MapScene:
-    """One image with its results; each file is opened when it is first asked for.
-
-    Threads use it at the same time.
+    """One image with its results. Threads use it at the same time.
 
     Args:
         files: Result files of the image.
@@ -164,63 +146,62 @@ class MapScene:
         legend: Legend of the mask; None for background and building.
 
     Raises:
-        DataError: Neither the mask nor the image says where the pixels are.
+        DataError: A file is damaged, or neither the mask nor the image says where the pixels are.
+        VectorLockedError: Another program holds the polygons.
     """
+
+    old: Pyramid | None = None
+    """The older image of a comparison."""
 
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
         self.files = files
         self.stamp = files.stamp
-        self._legend = legend or Legend(_class_names(files.record))
-        self._vectors = LazyValue(self._open_vectors)
-        self._image = LazyValue(self._open_image)
-        self._mask = LazyValue(self._open_mask)
-        self._density = LazyValue(self._open_density)
-        self._stretch = LazyValue(self._find_stretch)
         self.notes: list[str] = []
-        self._bands = recorded_bands(files.record, run)
-        self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
-        mask = None if self._mask_file is None else self._mask_file.grid
-        self._input = self._find_input(run, mask)
-        self.place = Place(self._grid())
+        path = files.mask or files.polygons or files.preview
+        assert path is not None
+        self._folder = path.parent
+        self._legend = legend or Legend(_class_names(files.record))
+        self._table = self._legend.table.copy()
+        self._table[0, 3] = 0
+        mask = None if files.mask is None else open_raster(files.mask, palette="indices")
+        self._input, self._bands = self._find_input(run, None if mask is None else mask.grid)
+        self.place = Place(self._grid(None if mask is None else mask.grid))
+        self.image = self._open_image()
+        self.mask = None if mask is None else Pyramid(
+            [mask, *overviews(mask, "indices")], self.place, nearest=True
+        )  # fmt: skip
+        self.density = self._open_density()
+        self.vectors = self._open_vectors()
 
-    def _find_input(self, run: Mapping[str, Any], mask: GeoGrid | None) -> RasterSource | None:
-        found, note = find_image(self.files.record.get("input"), run, self._folder, mask)
-        if note:
-            self._say(note)
-        return found
+    def _find_input(
+        self, run: Mapping[str, Any], mask: GeoGrid | None
+    ) -> tuple[RasterSource | None, str | None]:
+        """Return the image, None if it is not there, and the bands that were read."""
+        source, note = find_image(self.files.record.get("input"), run, self._folder, mask)
+        self._note(note)
+        return source, recorded_bands(self.files.record, run)
 
-    @property
-    def vectors(self) -> VectorTiles | None:
-        """Vector tiles of its polygons; None if there are none or they cannot be read."""
-        return self._vectors.get()
+    def _grid(self, mask: GeoGrid | None) -> GeoGrid:
+        if mask is not None:
+            return mask
+        if self._input is not None:
+            return self._input.grid
+        raise DataError(
+            f"{self.files.name} has neither its mask nor its image: nothing says where it lies.",
+            remedy="Predict it again with the mask among the --outputs.",
+        )
 
-    @property
-    def image(self) -> Pyramid | None:
-        """The image, or its preview, as the lowest layer."""
-        return self._image.get()
-
-    @property
-    def old(self) -> Pyramid | None:
-        """The older image of a comparison."""
-        return None
-
-    @property
-    def mask(self) -> Pyramid | None:
-        return self._mask.get()
-
-    @property
-    def density(self) -> Pyramid | None:
-        return self._density.get()
-
-    @property
-    def stretch(self) -> DisplayStretch | None:
-        """Stretch of the image's values."""
-        return self._stretch.get()
-
-    @property
-    def old_stretch(self) -> DisplayStretch | None:
-        """Stretch of the older image's values."""
-        return None
+    def _open_image(self) -> Pyramid | None:
+        if self._input is None:
+            return None
+        levels = _levels(self._input, self.place.grid)
+        image = Pyramid([in_colours(level, self._bands) for level in levels], self.place)
+        if image.bare:
+            self._note(
+                "The image is large and has no overviews, so that it is shown from near only. "
+                f"They are added by: gdaladdo -r average {Path(self._input.name).name} 4 16 64"
+            )
+        return image
 
     def _open_vectors(self) -> VectorTiles | None:
         if self.files.polygons is None:
@@ -228,32 +209,12 @@ class MapScene:
         try:
             statuses = STATUSES if self.files.is_comparison else ()
             return VectorTiles(read_outlines(self.files.polygons, self.place, statuses))
-        except VectorLockedError as error:
-            # Unlike a note, an error is not kept: the next request reads the file again.
-            message = self._without_folders(error.message)
-            raise VectorLockedError(message, remedy=error.remedy) from error
+        except VectorLockedError:
+            # The next request opens the scene again.
+            raise
         except RooftraceError as error:
-            self._note(error)
+            self._note(str(error))
             return None
-
-    def _open_image(self) -> Pyramid | None:
-        if self._input is not None:
-            levels = levels_of(self._input, self.place.grid)
-            return Pyramid([in_colours(level, self._bands) for level in levels], self.place)
-        if self.files.preview is None:
-            return None
-        try:
-            preview = read_preview(self.files.preview, self.place.grid)
-        except DataError as error:
-            self._note(error)
-            return None
-        return None if preview is None else Pyramid([preview], self.place)
-
-    def _open_mask(self) -> Pyramid | None:
-        file = self._mask_file
-        if file is None:
-            return None
-        return Pyramid([file, *overviews(file, "indices")], self.place, nearest=True)
 
     def _open_density(self) -> Pyramid | None:
         if self.files.density is None:
@@ -262,7 +223,7 @@ class MapScene:
         try:
             levels: list[RasterSource] = [file, *overviews(file)]
         except DataError as error:
-            self._note(error)
+            self._note(str(error))
             return None
         gsd_m = self.files.record.get("gsd_m")
         if file.grid.crs is None:
@@ -272,50 +233,29 @@ class MapScene:
         place = Place(levels[0].grid)
         return None if place.flat else Pyramid(levels, place, nearest=True)
 
-    def _find_stretch(self) -> DisplayStretch | None:
-        return None if self.image is None else DisplayStretch.of(self.image.sample())
-
     def picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
         """Return a picture tile as WebP or PNG; None if it would be empty.
 
         Raises:
             DataError: A file cannot be read.
         """
+        pyramid: Pyramid | None = getattr(self, layer)
         try:
-            return self._picture(layer, tile)
+            raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)
+            if pyramid is None or raster is None or not raster.valid.any():
+                return None
+            if layer == "mask":
+                return class_picture(raster, self._table)
+            if layer == "density":
+                return share_picture(raster)
+            return colour_picture(raster, pyramid.stretch)
         except RooftraceError as error:
             raise DataError(self._without_folders(error.message), remedy=error.remedy) from error
 
-    def _picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
-        pyramid: Pyramid | None = getattr(self, layer)
-        raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)
-        if raster is None or not raster.valid.any():
-            return None
-        if layer == "image":
-            return colour_picture(raster, self.stretch)
-        if layer == "old":
-            return colour_picture(raster, self.old_stretch)
-        if layer == "mask":
-            return class_picture(raster, self._mask_colours)
-        return share_picture(raster)
-
-    @cached_property
-    def _mask_colours(self) -> NDArray[np.uint8]:
-        table = self._legend.table.copy()
-        table[0, 3] = 0
-        return table
-
     def describe(self) -> dict[str, Any]:
         """Return what a page needs to show the scene, as plain data."""
-        place = self.place
-        vectors = self.vectors
-        picture, density = self.image, self.density
-        if picture is not None and picture.bare and self._input is not None:
-            self._say(
-                "The image is large and has no overviews, so that it is shown from near only. "
-                f"They are added by: gdaladdo -r average {Path(self._input.name).name} 4 16 64"
-            )
-        shown = "image" if self._input is not None else "preview"
+        place, vectors = self.place, self.vectors
+        classes = [{"index": n, "name": name} for n, name in enumerate(self._legend.names) if n]
         return {
             "name": self.files.name,
             "stamp": self.stamp,
@@ -324,22 +264,18 @@ class MapScene:
             "pixel_m": place.pixel_m,
             "shape": place.grid.shape,
             "gsd_m": place.grid.gsd_m,
-            "image": None if picture is None else {
-                "kind": shown, "bounds": picture.place.bounds_degrees,
-                "maxzoom": picture.place.deepest_zoom(PICTURE_PX),
-            },
+            "image": _describe_picture(self.image),
             "mask": None if self.mask is None else {
-                "maxzoom": place.deepest_zoom(PICTURE_PX), "classes": self._classes()
+                "maxzoom": place.deepest_zoom(PICTURE_PX), "classes": classes
             },
-            "density": None if density is None else {
-                "bounds": density.place.bounds_degrees,
-                "maxzoom": density.place.deepest_zoom(PICTURE_PX) + 3,
-            },
+            # Cells are larger than pixels, and their edges stay sharp.
+            "density": _describe_picture(self.density, deeper=3),
             "buildings": None if vectors is None else _describe_buildings(vectors),
             "colours": {
                 str(index): self._colour(index)
                 for index in (vectors.outlines.classes if vectors is not None else ())
             },
+            "old": _describe_picture(self.old),
             "comparison": None,
             "notes": self.notes,
         }  # fmt: skip
@@ -373,39 +309,21 @@ class MapScene:
             "in_view": int(within.sum()),
         }
 
-    def _classes(self) -> list[dict[str, Any]]:
-        return [
-            {"index": index, "name": name} for index, name in enumerate(self._legend.names) if index
-        ]
-
-    def _grid(self) -> GeoGrid:
-        if self._mask_file is not None:
-            return self._mask_file.grid
-        if self._input is not None:
-            return self._input.grid
-        raise DataError(
-            f"{self.files.name} has neither its mask nor its image: nothing says where it lies.",
-            remedy="Predict it again with the mask among the --outputs.",
-        )
-
-    @property
-    def _folder(self) -> Path:
-        files = self.files
-        path = files.mask or files.polygons or files.preview
-        assert path is not None
-        return path.parent
-
-    def _note(self, error: RooftraceError) -> None:
-        self._say(self._without_folders(str(error)))
-
     def _without_folders(self, text: str) -> str:
-        return without_folders(
-            text, self._folder, None if self._input is None else self._input.name
-        )
+        image = None if self._input is None else self._input.name
+        return without_folders(text, self._folder, image)
 
-    def _say(self, note: str) -> None:
-        if note not in self.notes:
+    def _note(self, note: str) -> None:
+        note = without_folders(note, self._folder)
+        if note and note not in self.notes:
             self.notes.append(note)
+
+
+def _describe_picture(pyramid: Pyramid | None, deeper: int = 0) -> dict[str, Any] | None:
+    if pyramid is None:
+        return None
+    place = pyramid.place
+    return {"bounds": place.bounds_degrees, "maxzoom": place.deepest_zoom(PICTURE_PX) + deeper}
 
 
 def _degrees(bounds: NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -437,120 +355,77 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _class_names(record: Mapping[str, Any]) -> tuple[str, ...]:
-    classes = record.get("classes") or ()
-    names = tuple(str(one.get("name", "")) for one in classes if isinstance(one, dict))
+def _class_names(record: Mapping[str, Any]) -> Sequence[str]:
+    names = tuple(str(one["name"]) for one in record.get("classes") or ())
     return names if len(names) >= 2 else ("background", "building")
-
-
-_PIXEL_M = 0.3
-"""Side in metres of a pixel of the map if no image says it."""
 
 
 class ComparisonScene(MapScene):
     """A comparison on the map: two layers, and the images that they were made from, if known.
 
     The newer image is the one that `--imagery` named. Otherwise, a layer that `rooftrace predict`
-    wrote has the image of its `run.json`, and a layer that is an image is shown itself.
-
-    Args:
-        files: Results of the comparison.
-        run: Content of a `run.json` beside them.
-        legend: It is not used: the classes are the statuses.
+    wrote has the image of its `run.json`, and a layer that is an image is shown itself. The classes
+    are the statuses.
 
     Raises:
-        DataError: The layer of both sides cannot be read, or has no coordinate system.
+        DataError: The layer of both sides cannot be read, or has no CRS.
     """
 
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
-        self._old = LazyValue(self._open_old)
-        self._old_stretch = LazyValue(self._find_old_stretch)
         super().__init__(files, run, legend)
-
-    @property
-    def old(self) -> Pyramid | None:
-        return self._old.get()
-
-    @property
-    def old_stretch(self) -> DisplayStretch | None:
-        return self._old_stretch.get()
+        self.old = _pyramid(*self._image_of("old"))
 
     def describe(self) -> dict[str, Any]:
         """Return what a page needs to show the comparison, as plain data."""
-        record, old = self.files.record, self.old
+        record = self.files.record
         names = {side: Path(str(record.get(side) or side)).name for side in ("new", "old")}
-        return super().describe() | {
-            "comparison": names,
-            "old": None if old is None else {
-                "bounds": old.place.bounds_degrees, "maxzoom": old.place.deepest_zoom(PICTURE_PX)
-            },
-        }  # fmt: skip
+        return super().describe() | {"comparison": names}
 
     def _colour(self, index: int) -> str:
         return COLOURS[STATUSES[index]]
 
-    def _find_input(self, run: Mapping[str, Any], mask: GeoGrid | None) -> RasterSource | None:
-        image, self._bands = self._image_of("new")
-        return image
+    def _find_input(
+        self, run: Mapping[str, Any], mask: GeoGrid | None
+    ) -> tuple[RasterSource | None, str | None]:
+        return self._image_of("new")
 
     def _open_image(self) -> Pyramid | None:
         return _pyramid(self._input, self._bands)
-
-    def _open_old(self) -> Pyramid | None:
-        return _pyramid(*self._image_of("old"))
-
-    def _find_old_stretch(self) -> DisplayStretch | None:
-        return None if self.old is None else DisplayStretch.of(self.old.sample())
 
     def _image_of(self, side: str) -> tuple[RasterSource | None, str | None]:
         """Return the image that a layer was made from, None if it is not known, and its bands."""
         record = self.files.record
         imagery = record.get("imagery")
-        if side == "new" and isinstance(imagery, list) and imagery:
+        if side == "new" and imagery:
             return find_image(imagery[0], {}, self._folder, None)[0], None
-        recorded = str(record.get(side) or "")
-        layer = next((path for path in _places(recorded, self._folder) if path.exists()), None)
+        layer = _existing(str(record.get(side) or ""), self._folder)
         if layer is None:
             return None, None
         results = read_results(layer.parent)
         for one in results.images.values():
             if layer.name in {path.name for path in (one.polygons, one.mask) if path is not None}:
                 image, note = find_image(one.record.get("input"), results.run, layer.parent, None)
-                if note:
-                    self._say(note)
+                self._note(note)
                 return image, recorded_bands(one.record, results.run)
         return find_image(str(layer), {}, self._folder, None)[0], None
 
-    def _grid(self) -> GeoGrid:
+    def _grid(self, mask: GeoGrid | None) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
         assert self.files.polygons is not None
         geometry, crs, columns = LayerTable(self.files.polygons).table()
         if crs is None:
-            raise DataError(f"{self.files.polygons.name} has no coordinate system.")
+            raise DataError(f"{self.files.polygons.name} has no CRS.")
         rows = polygon_rows(geometry)
         status = columns.get("status")
         inside = rows if status is None else rows[status[rows] != "outside"]
         bounds = shapely.total_bounds(geometry[inside if len(inside) else rows])
         if not np.isfinite(bounds).all():
             raise DataError(f"{self.files.polygons.name} has no buildings.")
+        margin = 0.02 * max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+        left, bottom, right, top = (bounds + np.array([-1, -1, 1, 1]) * margin).tolist()
         pixel = crs_units(_PIXEL_M, crs)
-        left, bottom, right, top = _widened(bounds).tolist()
         shape = (int((top - bottom) / pixel) + 1, int((right - left) / pixel) + 1)
         return GeoGrid(shape, Affine(pixel, 0, left, 0, -pixel, top), crs)
-
-
-def _widened(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    margin = 0.02 * max(bounds[2] - bounds[0], bounds[3] - bounds[1])
-    return np.asarray(bounds + np.array([-margin, -margin, margin, margin]), np.float64)
-
-
-def _places(recorded: str, folder: Path) -> list[Path]:
-    """Return the paths at which a layer may be whose recorded path was relative."""
-    path = Path(recorded)
-    if not recorded:
-        return []
-    near = [folder.parent / path.name, folder / path.name]
-    return [path, *near] if path.is_absolute() else [path, folder.parent / path, *near]
 
 
 def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:
@@ -559,5 +434,5 @@ def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:
     place = Place(source.grid)
     if place.flat:
         return None
-    levels = levels_of(source, source.grid)
+    levels = _levels(source, source.grid)
     return Pyramid([in_colours(level, bands) for level in levels], place)

@@ -1,7 +1,5 @@
 """Mapbox vector tiles of outlines, clipped and simplified to the resolution of a tile.
 
-If a tile would hold too many buildings, they are merged into cells.
-
 The encoder writes thousands of polygons at once. Everything in a feature is a varint (protobuf
 tags, lengths and numbers alike), so a layer is one array of integers that become bytes together.
 https://github.com/mapbox/vector-tile-spec/tree/master/2.1
@@ -17,7 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.app.map.outlines import BuildingFilter, Outlines, Ragged, spans
+from rooftrace.app.map.outlines import Outlines, Ragged, spans
 from rooftrace.core.types import Floats, Ints
 from rooftrace.io.web_mercator import TileName
 
@@ -206,20 +204,13 @@ longer.
 _SNAP = _UNITS_PER_PX // 4
 _TINY = _UNITS_PER_PX // 2
 _MANY_VERTICES = 40
-ALL_BUILDINGS = BuildingFilter()
-
-_CELLS = (128, 64)
-"""Cells along the side of a tile: of four pixels each, or of eight if the tile is too large."""
 
 
 class VectorTiles:
-    """Vector tiles of one scene's outlines.
+    """Vector tiles of one scene's outlines, from `first_zoom` on.
 
-    Below `first_zoom` a tile has the layer `cells`: squares with the number `n` of buildings whose
-    middle lies in them, the share that these cover, the mean of their scores in thousandths and of
-    their sizes. From `first_zoom` on it has the layer `buildings`: each building has its row in the
-    file as its id, and `score`, `size` and `kind` as in `Outlines`, and `old` (0 or 1) in a
-    comparison.
+    A tile has the layer `buildings`: each building has its row in the file as its id, and `score`,
+    `size` and `kind` as in `Outlines`, and `old` (0 or 1) in a comparison.
     """
 
     def __init__(self, outlines: Outlines) -> None:
@@ -244,41 +235,6 @@ class VectorTiles:
             if len(made) <= MOST_BYTES:
                 return made
             which = self._largest(which, int(len(which) * 0.9 * MOST_BYTES / len(made)))
-
-    def cells(self, tile: TileName, chosen: BuildingFilter = ALL_BUILDINGS) -> bytes:
-        """Return a tile of cells that count the buildings that a filter keeps."""
-        passing = self.outlines.passing(chosen)
-        for across in _CELLS:
-            made = self._counted(tile, passing, across)
-            if len(made) <= MOST_BYTES:
-                break
-        return made
-
-    def _counted(self, tile: TileName, passing: NDArray[np.bool_], across: int) -> bytes:
-        outlines, scale = self.outlines, 1 << tile.zoom
-        at = (outlines.centres * scale - (tile.col, tile.row)) * across
-        inside = ((at >= 0) & (at < across)).all(axis=1) & passing
-        col, row = np.floor(at[inside]).astype(np.int64).T
-        cell = row * across + col
-        count = np.bincount(cell, minlength=across**2)
-        used = np.flatnonzero(count)
-        n = count[used]
-
-        def total(values: Floats | Ints) -> Floats:
-            return np.asarray(np.bincount(cell, values[inside], across**2)[used], np.float64)
-
-        share = total(outlines.areas) * (scale * across) ** 2
-        attributes = {
-            "n": n,
-            "share": _rounded(share.clip(0, 1) * 1000, 20),
-            "size": _rounded(total(outlines.size) / n, 10),
-        }
-        if outlines.score is not None:
-            attributes["score"] = _rounded(total(outlines.score) / n, 10)
-        side = EXTENT // across
-        corner = np.stack([used % across, used // across], axis=1) * side
-        rings = _boxes(corner, corner + side)
-        return encode_tile("cells", rings, np.arange(len(used)), attributes)
 
     def _inside(self, tile: TileName) -> Ints:
         side = 1 / (1 << tile.zoom)
@@ -329,11 +285,6 @@ class VectorTiles:
             outlines.rows[kept],
             attributes,
         )
-
-
-def _rounded(values: Floats, step: int) -> Ints:
-    """Round to multiples of a step, so that few values are distinct and the tile is small."""
-    return np.rint(values / step).astype(np.int64) * step
 
 
 def _cut(shapes: Ragged, bounds: Floats, snap: int) -> tuple[Ragged, Ints]:

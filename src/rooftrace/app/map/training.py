@@ -23,13 +23,12 @@ from rooftrace.app.map.results import (
 )
 from rooftrace.app.map.review import Folder, results_of
 from rooftrace.app.map.review_scene import ReviewScene
-from rooftrace.app.map.scene import find_image, levels_of
+from rooftrace.app.map.scene import image_of
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid
 from rooftrace.flows.finetune import LEAST_SCENES
 from rooftrace.io.files import read_file
-from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -102,7 +101,7 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
         """
         results = results_of(catalogue, folder)
         spec = versions.predictor.bundle.spec
-        entry = catalogue.entry(folder)
+        entry = catalogue.find(folder)
         title = results.path.name if entry is None else entry.title
 
         def prepare(job: Path, earlier: Path | None) -> None:
@@ -164,15 +163,9 @@ def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> C
     Raises:
         DataError: The image is not where it was, or the review cannot be read.
     """
-    scene = ReviewScene(files, results.run, None)
-    mask = None if files.mask is None else open_raster(files.mask, palette="indices").grid
-    source, reason = find_image(files.record.get("input"), results.run, results.path, mask)
-    if source is None:
-        raise DataError(
-            f"A training needs the image of {files.name}, and it cannot be read. {reason}",
-            remedy="Put the image back where it was.",
-        )
-    grid = levels_of(source, mask or source.grid)[0].grid
+    scene = ReviewScene(files, results.run)
+    source = image_of(files, results.run, results.path, "A training")
+    grid = source.grid
     # The export has the outlines that are kept; buildings without a decision have a class of
     # their own.
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -42,9 +42,6 @@ STATUSES: tuple[ReviewStatus, ...] = get_args(ReviewStatus)
 
 _WAIT_S = 3.0
 """Seconds that a request waits for a file that another program is writing to."""
-
-PROPOSED = 2**52
-"""Lowest number of a building that a comparison proposes; those of added ones lie below."""
 
 REVIEW_SUFFIX = "_review.gpkg"
 """End of the name of a review; the beginning is the name of the image."""
@@ -108,8 +105,6 @@ class PredictedLayer:
         geometry: (n,) shapely polygons and multipolygons.
         crs: Coordinate system of the geometry; None for pixels.
         fingerprint: Hash of the numbers and outlines.
-        proposed: Outlines of further buildings that a reviewer decides about, by their numbers from
-            `PROPOSED` on; they may differ when the file is opened again.
     """
 
     name: str
@@ -117,7 +112,6 @@ class PredictedLayer:
     geometry: NDArray[np.object_]
     crs: CRS | None
     fingerprint: str
-    proposed: Mapping[int, BaseGeometry] = field(default_factory=dict)
 
     @cached_property
     def index(self) -> dict[int, int]:
@@ -313,7 +307,7 @@ class ReviewStore:
         row = file.execute(
             "SELECT * FROM review_changes WHERE building = ? AND revision = ?", (number, before)
         ).fetchone()
-        outline = self._given(number)
+        outline = self.layer.outline(number)
         state: ReviewBuilding | None = None
         if row is not None and row["status"] is not None:
             outline, status, origin = _geometry(row["outline"]), self._status(row), row["origin"]
@@ -384,13 +378,8 @@ class ReviewStore:
             ).fetchone()
             if row is not None:
                 return self._building(names, row)
-        outline = self._given(number)
-        return None if outline is None else ReviewBuilding(number, "open", outline)
-
-    def _given(self, number: int) -> BaseGeometry | None:
-        """Return the outline of a building without changes; None if a person has added it."""
         outline = self.layer.outline(number)
-        return self.layer.proposed.get(number) if outline is None else outline
+        return None if outline is None else ReviewBuilding(number, "open", outline)
 
     def _building(self, names: _Names, row: sqlite3.Row) -> ReviewBuilding:
         outline = _geometry(row[names.plain_column])
@@ -432,9 +421,7 @@ class ReviewStore:
         )
 
     def _next_number(self, file: sqlite3.Connection) -> int:
-        (last,) = file.execute(
-            "SELECT max(building) FROM review_changes WHERE building < ?", (PROPOSED,)
-        ).fetchone()
+        (last,) = file.execute("SELECT max(building) FROM review_changes").fetchone()
         predicted = int(self.layer.ids.max()) if len(self.layer.ids) else 0
         return max(predicted, last or 0) + 1
 

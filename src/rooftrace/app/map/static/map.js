@@ -1,17 +1,17 @@
 // The map of results folders: which scene is shown, and what the controls do to it.
 
 import { ask, later, NoAnswer } from "./ask.js";
-import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, showPosition, sizeOf } from "./panel.js";
+import { describe, fold, formatSize, legend, listImages, say, showCount, showNotes, showPosition, sizeOf } from "./panel.js";
 import { createPace } from "./pace.js";
 import { createReview } from "./review.js";
 import { addressOf, createPlace, readAddress } from "./place.js";
-import { choice, GROUND, paints, passing, query, shown, style, suited, tiles } from "./style.js";
+import { choice, GROUND, paints, passing, query, shown, style, suited } from "./style.js";
 import { createSwipe } from "./swipe.js";
 
 const $ = (id) => document.getElementById(id), { maplibregl } = window;
 const FOLDERS = new URL("map/folders", document.baseURI).href;
 const POLL_MS = 5000; // between looks at a run that is not finished
-const LAYERS = { buildings: ["fill", "outline", "cells", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
+const LAYERS = { buildings: ["fill", "outline", "far", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
 
 const view = {
   theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
@@ -225,15 +225,10 @@ const count = later(async (signal) => {
   if (of === scene) showCount(found, of);
 }, 60, showError);
 
-const reloadCells = later(async () => {
-  if (scene) map.getSource("cells")?.setTiles(tiles(scene, "cells", view.filter, view.side));
-}, 150, showError);
-
 function filterBuildings() {
   if (!scene?.buildings?.count) return;
   const rule = passing(view.filter, scene, view.side);
   for (const layer of ["fill", "outline"]) map.setFilter(layer, rule);
-  reloadCells();
   count();
   swipe.refresh();
 }
@@ -261,24 +256,15 @@ async function lookAt(point, keys = {}) {
   const side = swipe.at(point), found = foundAt(point);
   if (!found) return popup.remove();
   const at = map.unproject(point);
-  if (found.layer.id === "cells") {
-    const { n, share } = found.properties;
-    const paragraph = document.createElement("p");
-    paragraph.textContent = `${n} ${noun(side.scene)}${n === 1 ? "" : "s"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see single buildings.`;
-    popup.setLngLat(at).setDOMContent(paragraph).addTo(map);
-    popup.ofCell = true;
-    return;
-  }
   const of = scene, table = describe.building(await ask(`${side.scene.address}/buildings/${found.id}`), side.scene);
   if (of !== scene) return;
   popup.setLngLat(at).setDOMContent(table).addTo(map);
-  popup.ofCell = false;
   choose(found.id, side.beside);
 }
 
-// The building, or the merged ones, at a point of the screen.
+// The building at a point of the screen.
 function foundAt(point) {
-  const { map: shownMap } = swipe.at(point), layers = ["fill", "cells"].filter((id) => shownMap.getLayer(id));
+  const { map: shownMap } = swipe.at(point), layers = ["fill"].filter((id) => shownMap.getLayer(id));
   return layers.length ? shownMap.queryRenderedFeatures(point, { layers })[0] : undefined;
 }
 
@@ -316,11 +302,9 @@ async function explain({ name, body }) {
   say([problem?.detail ?? "A part of the map could not be loaded.", problem?.remedy].filter(Boolean).join(" "));
 }
 
-// Distant views show squares; the description of a building no longer applies.
+// From afar there are no single buildings.
 function showMerged() {
-  const merged = Boolean(scene?.buildings?.count) && map.getZoom() < scene.buildings.first_zoom;
-  $("merged").hidden = !merged;
-  if (!merged && popup.ofCell) popup.remove();
+  $("merged").hidden = !scene?.buildings?.count || map.getZoom() >= scene.buildings.first_zoom;
 }
 
 function showScale() {

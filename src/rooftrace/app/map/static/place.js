@@ -72,7 +72,6 @@ export function createPlace({ maplibregl, map, popup, current, home, fit, notice
     box.append(line, button("Copy the coordinates", () => text(at)),
       button("Copy a link to here", () => new URL(addressOf(scene, review, map.getZoom(), at), location.href).href));
     popup.setLngLat(at).setDOMContent(box).addTo(map);
-    popup.ofCell = false;
   }
 
   class Buttons {

@@ -33,8 +33,6 @@ const HINTS = {
   merge: "Click the neighbour, or choose it with N and P.",
 };
 const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "rejected", changed: "corrected", added: "added" };
-// For a building of the older layer of a comparison.
-const GONE_WORDS = { added: "still there", rejected: "gone" };
 
 // Ends work on a scene that the map no longer shows.
 class SceneLeft extends Error {}
@@ -220,11 +218,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     fit();
     const score = building.score == null ? "" : `, confidence ${building.score.toFixed(2)}`;
     const who = building.reviewer && building.status !== "open" ? ` by ${building.reviewer}` : "";
-    if (building.compared === "gone") {
-      return say(`The comparison calls this building of the older layer gone. Accept it if it is still there, reject it if it is gone: ${GONE_WORDS[building.status] ?? STATUS_WORDS[building.status]}${who}.`);
-    }
-    const other = building.compared ? `, ${building.compared} in the comparison` : "";
-    say(`Building ${building.id}${score}${other}: ${STATUS_WORDS[building.status]}${who}.`);
+    say(`Building ${building.id}${score}: ${STATUS_WORDS[building.status]}${who}.`);
   }
 
   // Clear of the panel, with the neighbours around it.

@@ -57,16 +57,12 @@ export function passing(filter, scene, side) {
 }
 
 // The filters as the server understands them.
-export function query(filter, side) {
+export function query(filter) {
   const { kinds, ...least } = filter;
-  return new URLSearchParams({ ...least, ...(kinds && { kinds: kinds.join(",") }), ...(side && { side }) });
+  return new URLSearchParams({ ...least, ...(kinds && { kinds: kinds.join(",") }) });
 }
 
-export function tiles(scene, layer, filter, side) {
-  const chosen = layer === "cells" ? query(filter, side) : new URLSearchParams();
-  chosen.set("v", scene.stamp);
-  return [`${scene.address}/${layer}/{z}/{x}/{y}?${chosen}`];
-}
+const tiles = (scene, layer) => [`${scene.address}/${layer}/{z}/{x}/{y}?v=${scene.stamp}`];
 
 // A whole style: sources and layers from below to above.
 export function style(scene, view) {
@@ -116,14 +112,11 @@ function addBuildings(scene, view, sources, layers) {
     type: "vector", tiles: tiles(scene, "buildings"), minzoom: first, maxzoom: deepest,
     ...bounds,
   };
-  if (first > 0) {
-    sources.cells = {
-      type: "vector", tiles: tiles(scene, "cells", view.filter, view.side), maxzoom: first - 1,
-      ...bounds,
-    };
+  // From afar, the mask stands for too many buildings.
+  if (first > 0 && sources.mask) {
     layers.push({
-      id: "cells", type: "fill", source: "cells", "source-layer": "cells", maxzoom: first, layout,
-      paint: { "fill-antialias": false },
+      id: "far", type: "raster", source: "mask", maxzoom: first, layout,
+      paint: { "raster-resampling": "nearest", "raster-fade-duration": 0 },
     });
   }
   const from = { source: "buildings", "source-layer": "buildings", minzoom: first, layout };
@@ -173,7 +166,6 @@ export function choice(id) {
   return ["==", ["id"], id ?? -1];
 }
 
-// Merged buildings have no class.
 export function paints(scene, view) {
   const opacity = view.opacity.buildings;
   const drawn = statusColour(["get", "status"]);
@@ -181,9 +173,9 @@ export function paints(scene, view) {
   const review = {
     "review-fill": { "fill-color": drawn, "fill-opacity": rejectedLess(["get", "status"]) },
     "review-outline": { "line-color": drawn },
+    far: { "raster-opacity": opacity },
   };
   const of = colour(view.by, scene);
-  const merged = view.by === "kind" ? colour("size", scene) : of;
   if (view.review) {
     const status = ["coalesce", ["feature-state", "status"], "open"];
     // A building with an outline of its own is drawn by the layers of the review.
@@ -198,11 +190,6 @@ export function paints(scene, view) {
     ...review,
     fill: { "fill-color": of, "fill-opacity": opacity },
     outline: { "line-color": of, "line-opacity": Math.min(1, opacity * 1.5) },
-    cells: {
-      "fill-color": merged,
-      "fill-opacity": ["interpolate", ["linear"], ["get", "share"],
-        0, Math.min(0.25, opacity), 400, Math.min(1, opacity * 1.5)],
-    },
   };
 }
 

@@ -1,0 +1,60 @@
+"""The files of a page that comes with rooftrace, and the routes that serve them."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
+
+from fastapi import APIRouter, Request, Response
+
+from rooftrace.rest.face import file_response, with_header
+from rooftrace.rest.problems import ProblemError
+
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
+
+
+def static_router(name: str, policy: str) -> APIRouter:
+    """Return a router for a page at `/NAME` and its files at `/NAME/static/FILE`.
+
+    Args:
+        name: Name of the page and of its folder below `app`.
+        policy: Content security policy of the page.
+    """
+    router = APIRouter(prefix=f"/{name}", include_in_schema=False)
+
+    @router.get("")
+    def page(request: Request) -> Response:
+        text = with_header(_assets(name)["index.html"].read_text(encoding="utf-8"), name)
+        headers = {"Content-Security-Policy": policy}
+        return file_response(request, text.encode(), _KINDS[".html"], headers)
+
+    @router.get("/static/{file:path}")
+    def static(request: Request, file: str) -> Response:
+        asset = _assets(name).get(file)
+        if asset is None:
+            raise ProblemError("not-found", "The page has no such file.")
+        data, gzipped = asset.read_bytes(), None
+        if asset.name.endswith(".gz"):
+            data, gzipped = gzip.decompress(data), data
+        kind = _KINDS.get(PurePosixPath(file).suffix, "text/plain")
+        return file_response(request, data, kind, gzipped=gzipped)
+
+    return router
+
+
+@cache
+def _assets(name: str) -> dict[str, Traversable]:
+    """Return the files of a page by their names below `static`, without the suffix `.gz`."""
+    root = files("rooftrace") / "app" / name / "static"
+    assets = {one.name: one for one in root.iterdir() if one.is_file()}
+    if (root / "vendor").is_dir():
+        vendored = [one for one in (root / "vendor").iterdir() if one.is_file()]
+        assets |= {f"vendor/{one.name.removesuffix('.gz')}": one for one in vendored}
+    return assets
