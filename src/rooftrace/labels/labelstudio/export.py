@@ -36,7 +36,7 @@ from rooftrace.labels.labelstudio.references import (
 )
 from rooftrace.labels.labelstudio.regions import (
     BrushError,
-    BrushShape,
+    OutlineShape,
     Region,
     decode_brush,
     find_regions,
@@ -69,12 +69,11 @@ def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelRead
     Raises:
         LabelError: A region was drawn on an image of another size.
     """
-    for vote in votes:
-        for drawn in vote:
-            _check_size(drawn.region, grid, image_name)
+    for drawn in (one for vote in votes for one in vote):
+        _check_size(drawn.region, grid, image_name)
     if len(votes) == 1:
         shapes = [drawn.region.shape for drawn in votes[0]]
-        outlines = [s.outline(grid.shape) for s in shapes if not isinstance(s, BrushShape)]
+        outlines = [one.outline(grid.shape) for one in shapes if isinstance(one, OutlineShape)]
         if len(outlines) == len(shapes):
             geometry = np.array([*outlines, None], np.object_)[:-1]
             return ShapesLabel(geometry, [drawn.index for drawn in votes[0]], grid)
@@ -109,9 +108,9 @@ class PaintedLabel:
 
     @cached_property
     def _painted(self) -> Canvas:
-        if len(self._votes) == 1:
-            return _paint(self._votes[0], self._grid.shape)
         canvases = [_paint(vote, self._grid.shape) for vote in self._votes]
+        if len(canvases) == 1:
+            return canvases[0]
         result = np.zeros(self._grid.shape, dtype=np.int16)
         for index in {drawn.index for vote in self._votes for drawn in vote}:
             count = sum((canvas == index).astype(np.int16) for canvas in canvases)
@@ -124,16 +123,16 @@ def _paint(vote: Vote, shape_yx: tuple[int, int]) -> Canvas:
     canvas = np.zeros(shape_yx, dtype=np.int16)
     for drawn in vote:
         shape = drawn.region.shape
-        if isinstance(shape, BrushShape):
-            try:
-                canvas[decode_brush(shape.rle, shape_yx)] = drawn.index
-            except BrushError as error:
-                raise LabelError(
-                    f"The brush mask of {drawn.region.where} cannot be read: {error}.",
-                    remedy="Export it from Label Studio again, or remove that result.",
-                ) from error
-        else:
+        if isinstance(shape, OutlineShape):
             rasterize([(shape.outline(shape_yx), drawn.index)], out=canvas)
+            continue
+        try:
+            canvas[decode_brush(shape.rle, shape_yx)] = drawn.index
+        except BrushError as error:
+            raise LabelError(
+                f"The brush mask of {drawn.region.where} cannot be read: {error}.",
+                remedy="Export it from Label Studio again, or remove that result.",
+            ) from error
     return canvas
 
 
@@ -150,7 +149,7 @@ _PEEK_BYTES = 1 << 16
 """Number of bytes read to recognise an export."""
 
 _KEYS = re.compile(
-    rb'"(annotations|completions|annotation_id|lead_time|original_width|'
+    rb'"(annotations|annotation_id|lead_time|original_width|'
     rb'(brush|polygon|rectangle|ellipse)labels)"\s*:|"format"\s*:\s*"rle"'
 )
 _BEGINNING = re.compile(rb"\s*\[\s*\{")
@@ -238,7 +237,7 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
         if not isinstance(task_id, int | str):
             task_id = None
         where = f"{name}, task {number + 1 if task_id is None else task_id}"
-        if "annotations" in item or "completions" in item or isinstance(item.get("data"), Mapping):
+        if "annotations" in item or isinstance(item.get("data"), Mapping):
             tasks.append(_task(item, where, left_out))
             continue
         task = _row(item, where, left_out)
@@ -287,14 +286,14 @@ def _task(item: Mapping[str, Any], where: str, left_out: dict[str, int]) -> Labe
     data = item.get("data")
     if not isinstance(data, Mapping):
         raise malformed(where, "data", data, "an object")
-    given = item.get("annotations", item.get("completions")) or []
+    given = item.get("annotations") or []
     if not isinstance(given, list):
         raise malformed(where, "annotations", given, "a list")
     found = []
     for number, one in enumerate(given):
         if not isinstance(one, Mapping):
             raise malformed(where, f"annotation {number + 1}", one, "an object")
-        if one.get("was_cancelled") or one.get("skipped"):
+        if one.get("was_cancelled"):
             continue
         name = one.get("id", number + 1)
         results = one.get("result") or []

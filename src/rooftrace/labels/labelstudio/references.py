@@ -1,7 +1,7 @@
 """Find the local file that a Label Studio task names as its image.
 
 A task names `/data/upload/PROJECT/HASH-name.png`, `/data/local-files/?d=folder/name.png`, a path,
-or the address of a bucket or a web server. A local file with that name is looked for.
+or the URL of a bucket or a web server. A local file with that name is looked for.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ class ImageFinder:
                 of the folders; it takes precedence over all others.
 
         Raises:
-            LabelError: The reference is not a text.
+            LabelError: The reference is not a string.
             LayoutError: No file matches, or several match equally well. The message lists the names
                 that were tried.
         """
         if not isinstance(reference, str) or not reference:
-            raise malformed(where, "its image", reference, "a path or an address")
+            raise malformed(where, "its image", reference, "a path or a URL")
         names = list(dict.fromkeys(_names(reference)))
         names = [pushed_from, *names] if pushed_from else names
         for name in names:
@@ -139,14 +139,13 @@ class ImageFinder:
             found = {path.resolve(): path for path in paths if is_file(path)}
             if found:
                 return _only(list(found.values()), reference, where)
-        last = [stored_name(PurePosixPath(name).name) for name in names]
-        for key in last:
-            if key in self._by_name:
-                return _only(self._by_name[key], reference, where)
-        for key in last:
-            stem = PurePosixPath(key).stem
-            if stem in self._by_stem:
-                return _only(self._by_stem[stem], reference, where)
+        stored = [stored_name(PurePosixPath(name).name) for name in names]
+        for keys, by_key in (
+            (stored, self._by_name), ([PurePosixPath(key).stem for key in stored], self._by_stem),
+        ):  # fmt: skip
+            for key in keys:
+                if key in by_key:
+                    return _only(by_key[key], reference, where)
         raise LayoutError(
             f"{where} names the image {reference!r}, which is not found; looked for "
             f"{', '.join(map(repr, names[:_LISTED])) or 'nothing'} in "
@@ -200,7 +199,7 @@ def _names(reference: str) -> Iterator[str]:
 
 
 def _split(reference: str) -> tuple[str, str, str]:
-    """Return scheme, path and query of an address; text that is not an address is a path."""
+    """Return scheme, path and query of a URL; a string that is not a URL is a path."""
     try:
         split = urlsplit(reference)
     except ValueError:

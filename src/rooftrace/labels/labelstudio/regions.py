@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray, Ints
+from rooftrace.core.types import BoolArray
 
 _FARTHEST_PERCENT = 1e5
 """Maximum absolute value of a coordinate, in percent."""
@@ -43,53 +43,39 @@ _LABEL_KEYS = ("labels", *(f"{shape}labels" for shape in _SHAPES))
 
 
 @dataclass(frozen=True, slots=True)
-class PolygonShape:
-    """A ring of points (x, y) in percent, filled by the even-odd rule."""
+class OutlineShape:
+    """A polygon, rectangle or ellipse, rotated clockwise about its origin.
 
-    points: tuple[tuple[float, float], ...]
+    Args:
+        origin: (x, y) in percent: the corner of a rectangle, the centre of an ellipse.
+        points: Points (x, y) in percent from the origin, filled by the even-odd rule; None for an
+            ellipse.
+        radii: Radii of an ellipse along x and y in percent.
+        rotation_deg: Angle in pixels, where angles are true.
+    """
 
-    def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
-        """Return the outline in pixels of an image of `shape_yx`."""
-        return shapely.Polygon(np.array(self.points) * _scale_xy(shape_yx))
-
-
-@dataclass(frozen=True, slots=True)
-class RectangleShape:
-    """A rectangle from its corner (x, y) in percent, rotated clockwise about that corner."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    rotation_deg: float
-
-    def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
-        """Return the outline in pixels of an image of `shape_yx`, where angles are true."""
-        scale = _scale_xy(shape_yx)
-        sides = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (self.width, self.height) * scale
-        return shapely.Polygon(np.array((self.x, self.y)) * scale + _rotated(sides, self))
-
-
-@dataclass(frozen=True, slots=True)
-class EllipseShape:
-    """An ellipse about its centre (x, y) in percent, rotated clockwise about it."""
-
-    x: float
-    y: float
-    radius_x: float
-    radius_y: float
-    rotation_deg: float
+    origin: tuple[float, float]
+    points: tuple[tuple[float, float], ...] | None = None
+    radii: tuple[float, float] = (0.0, 0.0)
+    rotation_deg: float = 0.0
 
     def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
         """Return the outline in pixels of an image of `shape_yx`."""
-        scale = _scale_xy(shape_yx)
-        radii = np.array((self.radius_x, self.radius_y)) * scale
-        # The sagitta of one of n chords of a circle is r (1 - cos(pi / n)).
-        longest = max(float(np.abs(radii).max()), 1.0)
-        chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
-        turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
-        ring = np.stack((np.cos(turn), np.sin(turn)), axis=1) * radii
-        return shapely.Polygon(np.array((self.x, self.y)) * scale + _rotated(ring, self))
+        scale = np.array((shape_yx[1], shape_yx[0])) / 100
+        if self.points is not None:
+            ring = np.array(self.points) * scale
+        else:
+            radii = np.array(self.radii) * scale
+            # The sagitta of one of n chords of a circle is r (1 - cos(pi / n)).
+            longest = max(float(np.abs(radii).max()), 1.0)
+            chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
+            turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
+            ring = np.stack((np.cos(turn), np.sin(turn)), axis=1) * radii
+        # y points down, so positive angles are clockwise.
+        angle = math.radians(self.rotation_deg)
+        cos, sin = math.cos(angle), math.sin(angle)
+        ring = ring @ np.array([[cos, sin], [-sin, cos]])
+        return shapely.Polygon(np.array(self.origin) * scale + ring)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +85,7 @@ class BrushShape:
     rle: bytes
 
 
-Shape = PolygonShape | RectangleShape | EllipseShape | BrushShape
+Shape = OutlineShape | BrushShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +186,15 @@ def _parse_shape(kind: str, value: Mapping[str, Any], where: str) -> Shape:
     if kind == "brush":
         return BrushShape(_rle_of(value, where))
     if kind == "polygon":
-        return PolygonShape(_points_of(value, where))
+        return OutlineShape((0.0, 0.0), _points_of(value, where))
     rotation = _number(value.get("rotation") or 0, "rotation", where)
     x, y = (_number(value.get(key), key, where) for key in ("x", "y"))
     if kind == "ellipse":
-        radii = [_number(value.get(key), key, where) for key in ("radiusX", "radiusY")]
-        return EllipseShape(x, y, radii[0], radii[1], rotation)
-    sides = [_number(value.get(key), key, where) for key in ("width", "height")]
-    return RectangleShape(x, y, sides[0], sides[1], rotation)
+        radius_x, radius_y = (_number(value.get(f"radius{k}"), f"radius{k}", where) for k in "XY")
+        return OutlineShape((x, y), None, (radius_x, radius_y), rotation)
+    width, height = (_number(value.get(key), key, where) for key in ("width", "height"))
+    corners = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+    return OutlineShape((x, y), corners, rotation_deg=rotation)
 
 
 def _points_of(value: Mapping[str, Any], where: str) -> tuple[tuple[float, float], ...]:
@@ -266,21 +253,6 @@ def _number(given: object, name: str, where: str) -> float:
     return float(given)
 
 
-def _scale_xy(shape_yx: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the number of pixels per percent along x and y."""
-    return np.array((shape_yx[1], shape_yx[0])) / 100
-
-
-def _rotated(xy: NDArray[np.float64], shape: RectangleShape | EllipseShape) -> NDArray[np.float64]:
-    """Rotate points about the origin; y points down, so positive angles are clockwise."""
-    angle = math.radians(shape.rotation_deg)
-    cos, sin = math.cos(angle), math.sin(angle)
-    rotated: NDArray[np.float64] = xy @ np.array([[cos, sin], [-sin, cos]])
-    return rotated
-
-
-Words = NDArray[np.uint64]
-
 _HEADER_BITS = 32 + 5 + 4 * 4
 _MOST_WORDS = 2**32 - 1
 _CHANNELS = 4
@@ -291,11 +263,6 @@ _SIZES = np.array([3, 4, 8, 16])
 
 _WORD_BITS = 8
 _LONGEST_RUN = 1 << int(_SIZES[-1])
-
-_BLOCK_BYTES = 1 << 16
-"""Number of bytes read at a time; each byte is examined from each of its eight bits."""
-
-_PADDING = np.zeros(8, dtype=np.uint8)
 
 
 class BrushError(ValueError):
@@ -376,92 +343,31 @@ def decode_alpha(rle: bytes, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
         )
     if word_bits > 8:
         raise BrushError(f"its values have {word_bits} bits; expected 8 or less")
-    sizes = np.array([(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)], dtype=np.uint64)
-    chunks = _find_chunks(data, sizes, word_bits, words)
-    ends = np.cumsum(chunks.counts)
-    starts = ends - chunks.counts
-    # Every fourth word is alpha, so the words from start to end cover a quarter as many pixels.
-    first, last = starts // _CHANNELS, ends // _CHANNELS
-    alpha = np.repeat(chunks.values, last - first)
-    if not chunks.repeated.all():
-        literal = ~chunks.repeated
-        n = (last - first)[literal]
-        pixel = np.repeat(first[literal] - np.cumsum(n) + n, n) + np.arange(n.sum())
-        origin = np.repeat(chunks.data_bit[literal] - starts[literal] * word_bits, n)
-        bit = origin + (pixel * _CHANNELS + _CHANNELS - 1) * word_bits
-        alpha[pixel] = _words_at(data, bit, word_bits)
-    return alpha.reshape(shape_yx)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunks:
-    """Chunks of a stream, (n,) each: word counts, repeated or listed, value, and data position."""
-
-    counts: Ints
-    repeated: BoolArray
-    values: NDArray[np.uint8]
-    data_bit: Ints
-
-
-def _find_chunks(data: NDArray[np.uint8], sizes: Words, word_bits: int, words: int) -> _Chunks:
-    """Return the chunks that together hold `words` words.
-
-    The start of a chunk is known only after the previous one is read. So every bit of a block is
-    parsed at once as if a chunk began there, and only the steps between chunks are sequential.
-    """
-    padded = np.concatenate((data, _PADDING))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 8)
-    end_bit = len(data) * 8
-    bit, left = _HEADER_BITS, words
-    found: list[_Chunks] = []
-    while left > 0:
+    sizes = [(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
+    alpha = np.zeros(pixels, np.uint8)
+    bits = np.unpackbits(data)
+    bit, word = _HEADER_BITS, 0
+    while word < words:
+        # The next 40 bits hold the head of a chunk and its first word, at any of eight bits.
         byte = bit // 8
-        block = np.ascontiguousarray(windows[byte : min(byte + _BLOCK_BYTES, len(data))])
-        # For each bit of the block, the 64 bits that follow it, highest bit first.
-        ahead = block.view(">u8").astype(np.uint64) << np.arange(8, dtype=np.uint64)
-        ahead = ahead.ravel()
-        repeated = ahead >> np.uint64(63) == 1
-        size = sizes[(ahead >> np.uint64(61)).astype(np.intp) & 3]
-        counts = ((ahead << np.uint64(3)) >> (64 - size)).astype(np.int64) + 1
-        head = size.astype(np.int64) + 3
-        step = (head + np.where(repeated, word_bits, counts * word_bits)).tolist()
-        here: list[int] = []
-        at = bit - byte * 8
-        while at < len(step):
-            here.append(at)
-            at += step[at]
-        chosen = np.array(here, dtype=np.int64)
-        # Bits after the last word only fill its byte.
-        needed = int(np.searchsorted(np.cumsum(counts[chosen]), left)) + 1
-        if needed < len(here):
-            at, chosen = here[needed], chosen[:needed]
-        left -= int(counts[chosen].sum())
-        value = ahead[chosen] << (size[chosen] + np.uint64(3)) >> np.uint64(64 - word_bits)
-        found.append(
-            _Chunks(
-                counts[chosen],
-                repeated[chosen],
-                value.astype(np.uint8),
-                byte * 8 + chosen + head[chosen],
-            )
-        )
-        bit = byte * 8 + at
-        if bit > end_bit or (left > 0 and bit == end_bit):
-            raise BrushError(f"it ends after {words - max(left, 0):,} of {words:,} values")
-    if left < 0:
-        raise BrushError(f"its last run goes {-left:,} values beyond the image")
-    return _Chunks(
-        np.concatenate([part.counts for part in found]),
-        np.concatenate([part.repeated for part in found]),
-        np.concatenate([part.values for part in found]),
-        np.concatenate([part.data_bit for part in found]),
-    )
-
-
-def _words_at(data: NDArray[np.uint8], bit: Ints, word_bits: int) -> NDArray[np.uint8]:
-    """Return words of up to 8 bits that begin at any bit."""
-    padded = np.concatenate((data, _PADDING))
-    byte = bit // 8
-    pair = padded[byte].astype(np.uint16) << 8 | padded[byte + 1]
-    shift = (16 - word_bits - bit % 8).astype(np.uint16)
-    return (pair >> shift & ((1 << word_bits) - 1)).astype(np.uint8)
+        ahead = int.from_bytes(rle[byte : byte + 5].ljust(5, b"\0"), "big") << bit % 8
+        size = sizes[ahead >> 37 & 3]
+        count = (ahead >> 37 - size & (1 << size) - 1) + 1
+        repeated = ahead >> 39 & 1
+        bit += 3 + size
+        end_bit = bit + word_bits * (1 if repeated else count)
+        if end_bit > len(bits):
+            raise BrushError(f"it ends after {word:,} of {words:,} values")
+        if word + count > words:
+            raise BrushError(f"its last run goes {word + count - words:,} values beyond the image")
+        # Every fourth word is alpha.
+        chosen = slice(word // _CHANNELS, (word + count) // _CHANNELS)
+        if repeated:
+            alpha[chosen] = ahead >> 37 - size - word_bits & (1 << word_bits) - 1
+        else:
+            listed = bits[bit:end_bit].reshape(count, word_bits)[
+                (3 - word) % _CHANNELS :: _CHANNELS
+            ]
+            alpha[chosen] = listed @ (1 << np.arange(word_bits - 1, -1, -1))
+        bit, word = end_bit, word + count
+    return alpha.reshape(shape_yx)

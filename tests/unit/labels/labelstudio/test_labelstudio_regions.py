@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import LabelError
 from rooftrace.labels.labelstudio.regions import (
     BrushShape,
-    EllipseShape,
-    PolygonShape,
-    RectangleShape,
+    OutlineShape,
     encode_brush,
     find_regions,
 )
@@ -55,23 +53,26 @@ def test_a_rectangle_turns_about_its_corner_in_pixels() -> None:
 
 @given(st.floats(-400, 400), st.floats(1, 60), st.floats(1, 60))
 def test_turning_keeps_the_size(rotation: float, width: float, height: float) -> None:
-    box = RectangleShape(30, 30, width, height, rotation).outline(SHAPE)
+    value = {"x": 30, "y": 30, "width": width, "height": height, "rotation": rotation}
+    box = one("rectanglelabels", value).shape.outline(SHAPE)
     assert box.area == pytest.approx(width * 2 * height, rel=1e-9)
     assert shapely.distance(box.exterior, shapely.Point(60, 30)) == pytest.approx(0, abs=1e-9)
-    oval = EllipseShape(50, 50, width / 2, height / 2, rotation).outline(SHAPE)
+    radii = (width / 2, height / 2)
+    oval = OutlineShape((50, 50), None, radii, rotation).outline(SHAPE)
     assert oval.area == pytest.approx(math.pi * width * height / 2, rel=0.03)
     assert oval.centroid.distance(shapely.Point(100, 50)) < 1e-6
 
 
 def test_an_ellipse_turns_too() -> None:
-    oval = EllipseShape(50, 50, 20, 10, 90).outline(SHAPE)
+    value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": 90}
+    oval = one("ellipselabels", value).shape.outline(SHAPE)
     assert np.allclose(oval.bounds, (90, 10, 110, 90), atol=0.05)
 
 
 @pytest.mark.parametrize("image_rotation", [0, 90, 180, 270])
 def test_how_the_image_was_turned_on_the_screen_moves_nothing(image_rotation: int) -> None:
     turned = one("rectanglelabels", BOX, image_rotation=image_rotation)
-    assert turned.shape == RectangleShape(10, 20, 30, 40, 0)
+    assert turned.shape == one("rectanglelabels", BOX).shape
 
 
 def test_a_shape_and_its_name_may_be_two_results() -> None:
@@ -86,7 +87,7 @@ def test_a_shape_and_its_name_may_be_two_results() -> None:
     ]
     regions, _ = find_regions(given, "f")
     assert [(type(r.shape), r.labels) for r in regions] == [
-        (RectangleShape, ("Shed",)), (BrushShape, ("Roof",)), (RectangleShape, ("Later",)),
+        (OutlineShape, ("Shed",)), (BrushShape, ("Roof",)), (OutlineShape, ("Later",)),
     ]  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def test_without_a_type_the_shape_is_known_by_its_keys() -> None:
         {"text": ["no area"]},
     ]
     regions, others = find_regions([row | SIZES for row in rows], "f")
-    kinds = [PolygonShape, PolygonShape, RectangleShape, RectangleShape, EllipseShape, BrushShape]
+    kinds = [*[OutlineShape] * 5, BrushShape]
     assert [type(region.shape) for region in regions] == kinds
     assert [region.labels for region in regions] == [(name,) for name in "abcdef"]
     assert others == ["keypoint", "other"]
