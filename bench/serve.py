@@ -1,7 +1,11 @@
 """Images a second of `rooftrace serve`, the batch engine and a plain FastAPI handler.
 
-Servers, clients and the batch engine are separate processes. `--load MINUTES` measures the server
-under the load of `serve_load` instead.
+Servers, clients and the batch engine are separate processes. 24 images of 256, 512 and 1,024 px are
+sent again and again by `--clients`, each with one connection, for `--seconds` after a warm-up.
+`batch` is `rooftrace predict` over the folder in one process, `plain` an `async def` handler that
+runs eager PyTorch, `plain_threads` the same as a `def`. `ratios` has which part of the batch
+engine's rate the server keeps, and how many times faster than the handler it is. `--load MINUTES`
+measures the server under the load of `serve_load` instead.
 """
 
 from __future__ import annotations
