@@ -80,7 +80,7 @@ def choose_next(
         Path | None,
         typer.Option(
             "-o", "--out", metavar="FILE",
-            help="List to write: .txt with one path per line, or .csv with the figures.",
+            help="List to write, with one path per line.",
         ),
     ] = None,
     push_to: Annotated[
@@ -108,12 +108,10 @@ def choose_next(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Choose the unlabelled images that are most worth labelling, the best first."""
-    from rooftrace.flows.label_next import check_list_path, run_next, write_list
+    from rooftrace.flows.label_next import run_next, write_list
     from rooftrace.predict.plan import SceneOptions
 
     options = SceneOptions(**images.parsed())
-    if out is not None:
-        check_list_path(out)
     if labelled is None and labelled_settings:
         raise ConfigError(
             "--labelled-set was given without --labelled.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from os.path import commonpath
 from pathlib import Path
@@ -54,7 +54,7 @@ class PushReport:
 
     Args:
         project: Number of the project.
-        url: Address of the project's page.
+        url: URL of the project's page.
         created: Whether the project is new.
         pushed: Ids of the scenes that were pushed.
         skipped: Ids of the scenes that the project already had.
@@ -201,7 +201,7 @@ def run_pull(
         project: Number or title of the project.
         out: A `.json` file, or a folder for `tasks.json` and a card that makes the folder DATA.
             Images are saved in the folder `…_images` beside the file. Only the results of an
-            earlier pull are replaced; a card that has more than a pull writes stays.
+            earlier pull are replaced; its card stays.
         images: Folder of images that already exist, such as the folder that was pushed.
         progress: Called with the number of finished tasks and the total number.
 
@@ -214,12 +214,13 @@ def run_pull(
     as_file = out.suffix.lower() == ".json"
     path = out if as_file else out / _TASKS
     _check_is_export(path)
-    card = {} if as_file else _read_card(out / CARD)
+    if not as_file:
+        _check_card(out / CARD)
     found = find_project(server, project)
     if found is None:
         raise ConfigError(
             f"{server.url} has no project called {project!r}.",
-            remedy="Check --project; the number is part of the address of the project's page.",
+            remedy="Check --project; the number is part of the URL of the project's page.",
         )
     if images is not None and not images.exists():
         raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
@@ -246,10 +247,10 @@ def run_pull(
             f"{plural(len(absent), 'image was', 'images were')} neither uploaded to the server nor "
             f"found, such as {absent[0]}; give their folder with --images."
         )
-    if as_file and images is not None:
-        notes.append(f"Read {path} with --images {images}.")
+    if images is not None and (as_file or (out / CARD).is_file()):
+        notes.append(f"Read {out} with --images {images}.")
     if not as_file:
-        notes += _write_card(out / CARD, card, images)
+        _write_card(out / CARD, images)
     return PullReport(
         path=str(out),
         tasks=len(tasks),
@@ -331,55 +332,29 @@ def _download(server: LabelStudio, reference: object, folder: Path, task: LabelT
 
 def _check_is_export(path: Path) -> None:
     """Raise ConfigError if a file exists and holds no tasks of Label Studio."""
-    if not path.is_file() or is_export(path):
-        return
-    try:
-        # The export of a project without tasks is an empty list.
-        read_tasks(path)
-    except DataError as error:
+    # The export of a project without tasks is an empty list.
+    if path.is_file() and not is_export(path) and path.read_bytes().strip() != b"[]":
         raise ConfigError(
-            f"{path} exists and is no export of Label Studio, which a pull would replace.",
+            f"{path} exists and is not an export of Label Studio; a pull would replace it.",
             remedy="Give another name or folder with -o.",
-        ) from error
+        )
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """Return the content of the card of an earlier pull; empty if there is none.
-
-    Raises:
-        ConfigError: The card describes other data.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        card = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        card = {}
-    if card.get("path") != _TASKS:
+def _check_card(path: Path) -> None:
+    """Raise ConfigError if the card of a folder describes other data."""
+    if path.is_file() and tomllib.loads(path.read_text(encoding="utf-8")).get("path") != _TASKS:
         raise ConfigError(
             f"{path} exists and describes other data, which a pull would replace.",
             remedy="Give another folder with -o.",
         )
-    return card
 
 
-def _write_card(path: Path, earlier: Mapping[str, Any], images: Path | None) -> list[str]:
-    """Write the card with which the folder is read as DATA, unless a person has added to it.
-
-    Args:
-        path: File of the card.
-        earlier: Content of an earlier card.
-        images: Folder of existing images.
-
-    Returns:
-        A note on images that the earlier card does not name.
-    """
+def _write_card(path: Path, images: Path | None) -> None:
+    """Write the card with which the folder is read as DATA, unless it exists."""
+    if path.is_file():
+        return
     made = {"path": _TASKS, "kind": "labelstudio"}
     if images is not None:
         made["images"] = str(images.resolve())
-    if earlier.keys() - {"path", "kind", "images"}:
-        unnamed = images is not None and earlier.get("images") != made["images"]
-        return [f"{path} stays as it is: read it with --images {images}."] if unnamed else []
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in made.items()]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
-    return []

@@ -7,10 +7,8 @@ labelled or already chosen.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import confirm, groups, hash_of, near_duplicates, thumbnail_of
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import DataError
 from rooftrace.core.text import merge_notes, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.io.files import check_outputs, write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneSet
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
@@ -37,9 +34,6 @@ from rooftrace.predict.uncertainty import (
 
 _LEAST_VALID = 0.5
 """Least share of valid pixels of an image that is worth labelling."""
-
-_PATHS, _TABLE = ".txt", ".csv"
-"""Suffixes of a list of paths, and of a table with the figures of each image."""
 
 
 @dataclass(frozen=True)
@@ -141,35 +135,6 @@ def run_next(
         )
     # Mirrored tiles are compared, so the model may not average over them itself.
     predictor = read_models(bundle, tta="none").ready()
-    return choose_next(
-        source, unlabelled, count, predictor, others=others, images=images, progress=progress
-    )
-
-
-def choose_next(
-    source: SceneSet,
-    unlabelled: Collection[str],
-    count: int,
-    predictor: Predictor,
-    *,
-    others: SceneSet | None = None,
-    images: SceneOptions = AS_FOUND,
-    progress: Progress | None = None,
-) -> NextReport:
-    """Choose images of a set, see `run_next`.
-
-    Args:
-        source: All images.
-        unlabelled: Ids of those to choose from; the others count as labelled.
-        count: Number of images to choose.
-        predictor: Model that will be tuned.
-        others: Further images, of which the labelled ones count.
-        images: See `run_next`.
-        progress: See `run_next`.
-
-    Raises:
-        DataError, PredictError: An image cannot be read or predicted.
-    """
     scenes = []
     for part in (source, others) if others is not None else (source,):
         for entry, scene in part.opened():
@@ -261,43 +226,14 @@ def weighted_k_centre(
     return np.array(order, dtype=np.intp), np.array(distances, dtype=np.float64)
 
 
-def check_list_path(path: Path) -> None:
-    """Raise ConfigError if a list cannot be written under this name."""
-    if path.suffix.lower() not in (_PATHS, _TABLE):
-        raise ConfigError(
-            f"The list was to be written to {path}; expected a name that ends in {_PATHS} or "
-            f"{_TABLE}.",
-            remedy=f"Choose {path.name}{_PATHS} for one path per line, or {path.name}{_TABLE} for "
-            "a table with the figures of each image.",
-        )
-
-
 def write_list(path: Path, report: NextReport) -> None:
-    """Write the images to label, in order.
-
-    Args:
-        path: File to write. A `.txt` has one path per line, or the id of a chip; a `.csv` has a row
-            for each image with the fields of `NextImage`.
-        report: Images to label.
+    """Write the paths of the images to label, in order, one per line; or the id of a chip.
 
     Raises:
-        ConfigError: The name has another suffix.
         ExportError: The file cannot be written.
     """
-    check_list_path(path)
-    if path.suffix.lower() == _PATHS:
-        lines = "".join(f"{one.image or one.id}\n" for one in report.chosen)
-        write_atomically(path, lines.encode())
-        return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    names = [one.name for one in fields(NextImage)]
-    table.writerow(["order", *names])
-    for number, one in enumerate(report.chosen, start=1):
-        values = [getattr(one, name) for name in names]
-        row = [round(value, 4) if isinstance(value, float) else value for value in values]
-        table.writerow([number, *("" if value is None else value for value in row)])
-    write_atomically(path, text.getvalue().encode())
+    lines = "".join(f"{one.image or one.id}\n" for one in report.chosen)
+    write_atomically(path, lines.encode())
 
 
 @dataclass(frozen=True)

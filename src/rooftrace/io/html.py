@@ -79,9 +79,6 @@ _COLOURS = 8
 _DASHES = ("", "7 3", "2 3", "10 3 2 3")
 """Dash pattern of each group of `_COLOURS` series, so that 32 series look different."""
 
-_NUMBER_GAP = 12
-"""Least vertical distance between the numbers at the ends of two lines, in SVG units."""
-
 _COLUMNS, _TITLE, _LEGEND_LINE = 3, 30, 20
 """Charts beside each other in a file, and the heights of a title and of a line of its legend."""
 
@@ -171,7 +168,6 @@ def draw_chart(
     y: Axis,
     *,
     diagonal: bool = False,
-    numbered: bool = False,
     texts: Sequence[tuple[float, float, str]] = (),
     width: int = _WIDTH,
     height: int = _HEIGHT,
@@ -183,7 +179,6 @@ def draw_chart(
             `data-series`.
         x, y: Axes.
         diagonal: True to draw the line on which x equals y.
-        numbered: True to write the number of each series, from 1, at its last point.
         texts: Coordinates and text of further words in the chart.
         width, height: Size in SVG units; the page scales the chart to its own width.
     """
@@ -193,9 +188,6 @@ def draw_chart(
         frame.add(f'<line class="axis" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
     for number, one in reversed(list(enumerate(series))):
         frame.add(_draw_series(frame, number, one))
-    if numbered:
-        last = {number: points[-1] for number, one in enumerate(series) if (points := _known(one))}
-        frame.add(_draw_numbers({number: frame.place(*point) for number, point in last.items()}))
     for at_x, at_y, text in texts:
         left, base = frame.place(at_x, at_y)
         frame.add(f'<text class="text" x="{left:.1f}" y="{base + 4:.1f}">{_escape(text)}</text>')
@@ -386,21 +378,6 @@ def _draw_dot(
         f'<circle class="dot" style="fill:{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
         f"{title}</circle>"
     )
-
-
-def _draw_numbers(ends: Mapping[int, tuple[float, float]]) -> str:
-    """Return the numbers of lines at their ends, shifted where lines end side by side."""
-    parts = []
-    taken: list[tuple[float, float]] = []
-    for number, (x, y) in sorted(ends.items(), key=lambda item: item[1][1]):
-        beside = [other for at, other in taken if abs(at - x) < 2 * _NUMBER_GAP]
-        y = max([y, *(other + _NUMBER_GAP for other in beside)])
-        taken.append((x, y))
-        parts.append(
-            f'<text class="series end" data-series="{number}" x="{x + 6:.1f}" y="{y + 4:.1f}" '
-            f'style="fill:{_colour(number)}">{number + 1}</text>'
-        )
-    return "".join(parts)
 
 
 def _runs(series: Series) -> list[list[tuple[float, float]]]:

@@ -137,14 +137,6 @@ def test_lists(data: Path, model: Path, tmp_path: Path) -> None:
     write_list(tmp_path / "next.txt", report)
     paths = (tmp_path / "next.txt").read_text().splitlines()
     assert paths == [str(data / f"{one.id}.png") for one in report.chosen]
-    write_list(tmp_path / "next.csv", report)
-    head, *rows = (tmp_path / "next.csv").read_text().splitlines()
-    assert head == "order,id,image,uncertainty,entropy,disagreement,built_up,distance"
-    assert [row.split(",")[:2] for row in rows] == [
-        [str(number), one.id] for number, one in enumerate(report.chosen, start=1)
-    ]
-    with pytest.raises(ConfigError, match=r"next\.json; expected a name that ends in \.txt or"):
-        write_list(tmp_path / "next.json", report)
 
 
 def test_chips_of_a_scene_are_listed_by_id(tmp_path: Path, model: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +44,6 @@ def read(path: Path, **given: object) -> SceneSet:
 
 def masks_of(source: SceneSet) -> dict[str, np.ndarray]:
     return {scene.id: scene.label.read().data for scene in source if scene.label}
-
-
-@pytest.fixture(autouse=True)
-def _pictures_go_to_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -279,25 +273,13 @@ class TestOrder:
             read(path)
         assert read(path, order="column").notes == ()
 
-    def test_pictures_are_shown_where_nothing_says_it(self, tmp_path: Path) -> None:
-        square = np.full((40, 40, 3), 90, dtype=np.uint8)
+    def test_nothing_says_it(self, tmp_path: Path) -> None:
         for name in "abcdef":
-            write_image(tmp_path / f"{name}.png", square)
+            write_image(tmp_path / f"{name}.png", np.full((40, 40, 3), 90, dtype=np.uint8))
         rows = [f"{name},{name}.png,10 {5 + n}" for n, name in enumerate("abcdef")]
         path = write_table(tmp_path, "name,path,rle", rows)
-        with pytest.raises(LabelError, match="may go either way") as caught:
+        with pytest.raises(LabelError, match="may go either way"):
             read(path)
-        shown = [
-            np.asarray(Image.open(word.rstrip(".;"))).astype(int)
-            for word in caught.value.message.split()
-            if word.rstrip(".;").endswith(".png")
-        ]
-        assert len(shown) == 2
-        assert shown[0].shape == shown[1].shape == (512, 4 * 520, 3)
-        magenta = [(picture == (255, 0, 255)).all(axis=-1)[:, :512] for picture in shown]
-        assert magenta[0].any()
-        # One is the other's transpose, up to the outline's own pixels.
-        assert np.count_nonzero(magenta[0] ^ magenta[1].T) < 0.1 * magenta[0].sum()
         assert order_of(read(path, order="row")) == "row"
 
     def test_symmetric_masks_prove_nothing(self, tmp_path: Path) -> None:

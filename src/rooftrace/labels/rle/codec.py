@@ -16,17 +16,6 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import BoolArray, Window
 
-__all__ = [
-    "NO_RUNS",
-    "Bounds",
-    "Order",
-    "decode_runs",
-    "draw_runs",
-    "encode_runs",
-    "is_empty",
-    "parse_runs",
-]
-
 Order = Literal["row", "column"]
 
 Bounds = NDArray[np.int64]
@@ -50,7 +39,7 @@ def is_empty(text: str) -> bool:
 
 
 def decode_runs(text: str, shape_yx: tuple[int, int], order: Order, *, where: str) -> BoolArray:
-    """Decode text to a mask (y, x); see `parse_runs` for the arguments and errors."""
+    """Decode a string to a mask (y, x); see `parse_runs` for the arguments and errors."""
     return draw_runs(parse_runs(text, shape_yx, where=where), shape_yx, order)
 
 
@@ -74,7 +63,7 @@ def encode_runs(mask: NDArray[np.bool_ | np.uint8], order: Order) -> str:
         return NO_RUNS
     values[1::2] -= values[::2]
     values[::2] += 1
-    return _format(values)
+    return " ".join(map(str, values.tolist()))
 
 
 def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
@@ -185,28 +174,3 @@ def _run(bounds: Bounds, index: int, rank: NDArray[np.intp] | None = None) -> st
     start, stop = bounds[index].tolist()
     written = index if rank is None else int(rank[index])
     return f"run {written + 1} ({start + 1} {stop - start})"
-
-
-def _digit_table() -> NDArray[np.uint32]:
-    """Return four bytes for each number to 9,999: leading zeros as NUL first, then as zeros."""
-    numbers = np.arange(10_000)
-    digits = numbers[:, None] // np.array([1000, 100, 10, 1]) % 10 + ord("0")
-    leading = numbers[:, None] < np.array([1000, 100, 10, 1])
-    both = np.concatenate([np.where(leading, 0, digits), digits]).astype(np.uint8)
-    return both.view(np.uint32)[:, 0]
-
-
-_DIGITS = _digit_table()
-
-
-def _format(values: NDArray[np.int64]) -> str:
-    """Format whole numbers from 1 as decimals separated by spaces, four digits at a time."""
-    groups = -(-len(str(values.max())) // 4)
-    # The byte after the last group is a space; NUL bytes are removed.
-    text = np.zeros((len(values), 4 * groups + 1), dtype=np.uint8)
-    for group in range(groups):
-        higher = values // 10 ** (4 * (groups - group - 1))
-        four = _DIGITS[higher % 10_000 + 10_000 * (higher >= 10_000)]
-        text[:, 4 * group : 4 * group + 4] = four.view(np.uint8).reshape(-1, 4)
-    text[:, -1] = ord(" ")
-    return text.tobytes().translate(None, b"\0")[:-1].decode("ascii")

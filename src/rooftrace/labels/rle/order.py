@@ -17,20 +17,16 @@ at a shift by the true length of a line, and some run of many masks reaches the 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rooftrace.core.errors import LabelError, RooftraceError
 from rooftrace.core.types import BoolArray, Scene, Window
-from rooftrace.io.image_write import as_rgb
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, is_empty, parse_runs
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneEntry
@@ -66,21 +62,6 @@ Below `_PROOF` the votes prove the order; below `_DOUBT` they only cast doubt on
 _LARGEST_PX = 1024
 """Maximum side in pixels of the part of an image that is examined."""
 
-_ORDERS: tuple[Order, ...] = ("row", "column")
-
-_MOST_PREVIEWS = 4
-"""Maximum number of scenes in a preview."""
-
-_PREVIEW_PX = 512
-"""Longer side in pixels of each scene in a preview."""
-
-_PREVIEW_SOURCE_PX = 2048
-"""Maximum side in pixels of the part of an image that a preview shows."""
-
-_GAP_PX = 8
-_COLOUR = np.array([255, 0, 255], dtype=np.uint8)
-"""Magenta, which does not occur on roofs or in meadows."""
-
 
 @dataclass(frozen=True)
 class OrderEvidence:
@@ -113,7 +94,7 @@ def deduce_order(
         The order, and a note that explains it.
 
     Raises:
-        LabelError: The order cannot be deduced. The message names preview images of both orders.
+        LabelError: The order cannot be deduced.
     """
     evidence = infer_order(scenes)
     custom = table.columns.custom
@@ -130,15 +111,7 @@ def deduce_order(
         )
     against = f", although {evidence.reason}" if evidence.leaning else f": {evidence.reason}"
     expected = f"are expected to go {DIRECTION[custom]}" if custom else "may go either way"
-    message = f"The runs of {table.name} {expected}{against}."
-    if not scenes:
-        raise LabelError(message, remedy=remedy)
-    previews = write_order_previews(scenes)
-    raise LabelError(
-        f"{message} The masks read along rows: {previews['row']}; down columns: "
-        f"{previews['column']}.",
-        remedy=f"Look at both. {remedy}",
-    )
+    raise LabelError(f"The runs of {table.name} {expected}{against}.", remedy=remedy)
 
 
 def scenes_with_runs(
@@ -266,65 +239,6 @@ def _mean_slope(
     """Return the mean change of the image across the outline."""
     total = sum(float(slope[edge].sum(dtype=np.float64)) for slope, edge in zip(slopes, edges))
     return total / sum(int(np.count_nonzero(edge)) for edge in edges)
-
-
-def write_order_previews(scenes: Sequence[tuple[Scene, Bounds]]) -> dict[Order, Path]:
-    """Write one picture for each order, with a few scenes side by side under their masks.
-
-    The pictures are written to a new folder among the system's temporary files, since the folder
-    of the data may be read-only and belongs to the user.
-
-    Args:
-        scenes: Scenes with their runs. Scenes whose mask differs between the orders are shown
-            first, at most four scenes in all.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="rooftrace-order-"))
-    strips: dict[Order, list[NDArray[np.uint8]]] = {order: [] for order in _ORDERS}
-    for scene, bounds in sorted(scenes, key=_is_symmetric)[:_MOST_PREVIEWS]:
-        window = _middle(scene.image.grid.shape)
-        picture = as_rgb(np.nan_to_num(scene.image.read(window).data))
-        for order, strip in strips.items():
-            mask = draw_runs(bounds, scene.image.grid.shape, order, window)
-            strip.append(_overlay(picture, mask))
-    paths: dict[Order, Path] = {order: folder / f"{order}.png" for order in strips}
-    for order, strip in strips.items():
-        Image.fromarray(_side_by_side(strip)).save(paths[order])
-    return paths
-
-
-def _is_symmetric(pair: tuple[Scene, Bounds]) -> bool:
-    scene, bounds = pair
-    shape_yx = scene.image.grid.shape
-    row, column = (draw_runs(bounds, shape_yx, order, _middle(shape_yx)) for order in _ORDERS)
-    return np.array_equal(row, column)
-
-
-def _middle(shape_yx: tuple[int, int]) -> Window:
-    height, width = (min(side, _PREVIEW_SOURCE_PX) for side in shape_yx)
-    return Window((shape_yx[0] - height) // 2, (shape_yx[1] - width) // 2, height, width)
-
-
-def _overlay(picture: NDArray[np.uint8], mask: BoolArray) -> NDArray[np.uint8]:
-    """Return the picture with the mask tinted and outlined, its longer side `_PREVIEW_PX`."""
-    scale = _PREVIEW_PX / max(mask.shape)
-    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
-    shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    inside = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    outline = (inside != cv2.erode(inside, np.ones((3, 3), np.uint8))) & (inside > 0)
-    tinted = np.where(inside[..., None] > 0, shown * 0.7 + _COLOUR * 0.3, shown)
-    tinted[outline] = _COLOUR
-    return np.asarray(tinted, dtype=np.uint8)
-
-
-def _side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    height = max((len(picture) for picture in pictures), default=1)
-    width = sum(picture.shape[1] + _GAP_PX for picture in pictures)
-    strip = np.full((height, max(width, 1), 3), 255, dtype=np.uint8)
-    left = 0
-    for picture in pictures:
-        strip[: len(picture), left : left + picture.shape[1]] = picture
-        left += picture.shape[1] + _GAP_PX
-    return strip
 
 
 _LEAST_LINE_PX = 16

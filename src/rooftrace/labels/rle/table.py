@@ -15,9 +15,8 @@ from pathlib import Path
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import reason_of
-from rooftrace.core.types import BoolArray
 from rooftrace.io.files import read_head, replacing
-from rooftrace.labels.rle.codec import Order, decode_runs
+from rooftrace.labels.rle.codec import Order
 
 ROW_TABLE = ("img_id", "img_path", "mask_rle")
 """Column names of tables whose runs go along rows by convention."""
@@ -259,14 +258,6 @@ class RleTable:
         for row in self.rows:
             cells.setdefault(self.image_id(row), []).append((self.where(row), self.runs(row)))
         return {name: tuple(rows) for name, rows in cells.items()}
-
-    def mask(self, row: TableRow, shape_yx: tuple[int, int], order: Order) -> BoolArray:
-        """Return the mask (y, x) of one row.
-
-        Raises:
-            LabelError: See `labels.rle.codec.parse_runs`.
-        """
-        return decode_runs(self.runs(row), shape_yx, order, where=self.where(row))
 
     def _with_runs(self, row: TableRow, runs: str) -> TableRow:
         at = self.columns.runs
