@@ -2,8 +2,7 @@
 # make test   the development environment, then the tests of a few minutes (PYTEST_ARGS="tests/unit -x")
 # make test-all   these and the campaigns, with coverage; K=jobs runs one family of the campaigns
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
-# make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco gpkg", SEED=1, JOBS=2
-# make attack   attack each verb of the command line: its options and files, MINUTES=3 each, SEED=1
+# make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco or gpkg", SEED=1
 # make docs   the documentation site, into build/site
 # make labelstudio   the Label Studio server and the client generator that contract tests start, apart
 
@@ -30,7 +29,7 @@ PYTEST = .venv/bin/python -m pytest --dist loadfile
 # Where bytecode is not kept, as in many containers, each process compiles all of src and tests again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-all env labelstudio check lint types layers fuzz attack docs clean
+.PHONY: demo test test-all env labelstudio check lint types layers fuzz docs clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
@@ -97,15 +96,9 @@ layers: env
 MINUTES ?= 60
 SEED ?= 0
 ONLY ?=
-JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 fuzz: env
-	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --jobs $(JOBS) --only "$(ONLY)"
-
-# The verbs are targets of the same harness; a seed of its own for each day finds what others did not.
-attack: MINUTES = 3
-attack: env
-	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --jobs $(JOBS) --only verbs
+	FUZZ_MINUTES=$(MINUTES) FUZZ_SEED=$(SEED) $(PYTEST) tests/fuzz -n auto --dist load -m "" -k "mutated and ($(or $(ONLY),mutated))"
 
 # mkdocs-material tells of a version to come that nothing here is of.
 docs: env

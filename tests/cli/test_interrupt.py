@@ -17,9 +17,9 @@ pytest.importorskip("torch")
 NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
 
-def start(folder: Path, run: Path, *options: str, python: tuple[str, ...] = ()) -> subprocess.Popen:
+def start(folder: Path, run: Path, *options: str) -> subprocess.Popen:
     sets = [part for one in (NET, "watch.panel=0", "stop.patience=0") for part in ("--set", one)]
-    command = [sys.executable, *python, "-m", "rooftrace", "train", str(folder / "tiny.toml")]
+    command = [sys.executable, "-m", "rooftrace", "train", str(folder / "tiny.toml")]
     return subprocess.Popen(
         [*command, "-o", str(run), *sets, *options],
         stdout=subprocess.DEVNULL,
@@ -36,115 +36,6 @@ def interrupt(process: subprocess.Popen) -> tuple[int, str]:
     os.killpg(process.pid, signal.SIGINT)
     _, output = process.communicate(timeout=120)
     return process.returncode, output
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "rooftrace.cli",
-        *(
-            pytest.param(name, marks=pytest.mark.campaign)
-            for name in ("numpy", "rasterio", "torch.nn", "lightning")
-        ),
-    ],
-)
-def test_ctrl_c_while_modules_are_imported(tiny_folder: Path, tmp_path: Path, module: str) -> None:
-    process = start(tiny_folder, tmp_path / "run", python=("-X", "importtime"))
-    assert process.stderr is not None
-    # Python prints the name of each module when its import has ended.
-    while line := process.stderr.readline():
-        if line.split("|")[-1].strip() == module:
-            break
-    code, output = interrupt(process)
-    lines = [line for line in output.splitlines() if not line.startswith("import time:")]
-    assert (code, lines) == (130, ["stopped"])
-    assert not (tmp_path / "run").exists()
-
-
-WAITS_FOR_EVER = """
-import signal, sys, threading, time
-import rooftrace.__main__ as program
-program._END_S = 1.0
-
-def command():
-    lock = threading.Lock()
-    lock.acquire()
-    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does while it cleans up
-        lock.acquire()
-
-program._Interruption().run(command)
-"""
-
-
-IN_A_DESTRUCTOR = """
-import threading, time
-import rooftrace.__main__ as program
-
-class Slow:
-    def __del__(self):
-        print("ready", flush=True)
-        time.sleep(60)
-
-def start(thread, original=threading.Thread.start):
-    original(thread)
-    time.sleep(0.3)  # as on a busy machine
-
-def command():
-    threading.Thread.start = start
-    Slow()
-    time.sleep(60)
-
-program._Interruption().run(command)
-"""
-
-
-KEEPS_AN_OBJECT = """
-import sys
-import rooftrace.__main__ as program
-
-class Kept:
-    def __del__(self):
-        print("freed", flush=True)
-
-kept = Kept()
-
-def command():
-    print("done")
-    sys.exit(3)
-
-program._Interruption().run(command)
-"""
-
-
-def test_a_command_ends_with_its_exit_code_and_frees_no_objects() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KEEPS_AN_OBJECT],
-        stdout=subprocess.PIPE, text=True, check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (3, "done\n")
-
-
-@pytest.mark.parametrize("program", [WAITS_FOR_EVER, IN_A_DESTRUCTOR])
-def test_ctrl_c_ends_a_command_whose_library_does_not_let_it_end(program: str) -> None:
-    """A lock is never released, or Python drops the exception in a destructor."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    os.kill(process.pid, signal.SIGINT)
-    try:
-        _, output = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert (process.returncode, output) == (130, "stopped\n")
 
 
 @pytest.mark.parametrize(

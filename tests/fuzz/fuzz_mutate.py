@@ -1,4 +1,4 @@
-"""Seeded mutations of small valid files: of bytes, of numbers in text, and of JSON or TOML values.
+"""Seeded mutations of small valid files: of bytes, of numbers in text, and of JSON values.
 
 A mutation depends on the random generator alone, so a try is repeated by its seed and number.
 """
@@ -49,9 +49,7 @@ def mutate(rng: Rng, name: str, data: bytes, others: list[bytes]) -> bytes:
     suffix = name.rpartition(".")[2]
     if suffix in ("json", "geojson") and rng.random() < 0.75:
         return mutate_json(rng, data)
-    if suffix == "toml" and rng.random() < 0.6:
-        return mutate_toml(rng, data)
-    if suffix in ("json", "geojson", "csv", "toml", "txt", "vrt", "xml") and rng.random() < 0.7:
+    if suffix in ("json", "geojson", "csv", "txt", "vrt", "xml") and rng.random() < 0.7:
         return mutate_text(rng, data)
     return mutate_bytes(rng, data, others)
 
@@ -123,33 +121,6 @@ def mutate_json(rng: Rng, data: bytes) -> bytes:
     tree = mutate_tree(rng, json.loads(data))
     text = json.dumps(tree)
     return re.sub(r'"@DEEP(\d+)@"', lambda m: "[" * int(m[1]) + "]" * int(m[1]), text).encode()
-
-
-def mutate_toml(rng: Rng, data: bytes) -> bytes:
-    """Return a copy of a TOML file with its values mutated, as far as TOML can hold them."""
-    import tomllib
-
-    tree = mutate_tree(rng, tomllib.loads(data.decode()))
-    if not isinstance(tree, dict):
-        return mutate_text(rng, data)
-    lines = "".join(f"{_quoted(key)} = {_toml(value)}\n" for key, value in tree.items())
-    return lines.encode("utf-8", "surrogatepass")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(key)} = {_toml(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str) and (deep := re.fullmatch(r"@DEEP(\d+)@", value)):
-        return "[" * int(deep[1]) + "]" * int(deep[1])
-    if isinstance(value, str):
-        return _quoted(value)
-    return "nan" if value is None else str(value).lower()
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii="\0" in text or not text.isprintable())
 
 
 def mutate_tree(rng: Rng, tree: Any) -> Any:

@@ -23,8 +23,7 @@ from rooftrace.audit.facts import (
     make_finding,
     share,
 )
-from rooftrace.core.text import parse_json, plural
-from rooftrace.io.files import read_file
+from rooftrace.core.text import plural
 from rooftrace.labels.hidden_background import (
     HIDDEN_DETAIL,
     HIDDEN_REMEDY,
@@ -355,7 +354,9 @@ def class_files(source: SceneSet) -> list[ClassFile]:
     found = []
     for path in sorted(path for place in places for path in place.glob("*.json")):
         try:
-            colours = dict(_colours_in(parse_json(read_file(path, _MOST_BYTES))))
+            if path.stat().st_size > _MOST_BYTES:
+                continue
+            colours = dict(_colours_in(json.loads(path.read_bytes())))
         except (OSError, ValueError):
             continue
         if len(colours) >= 2:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_options
-from rooftrace.cli.show import OutputError, drop_output, people, print_json, print_line, say
+from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
-from rooftrace.core.text import in_command_terms, is_utf8, reason_of
+from rooftrace.core.text import in_command_terms, reason_of
 from rooftrace.io.files import NOT_WRITABLE
 
 __all__ = ["app", "main"]
@@ -55,22 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
-    for argument in given:
-        if not is_utf8(argument):
-            unnamed = ConfigError(
-                f"{argument} is not UTF-8, and no program for images could open it.",
-                remedy="Rename the file or the folder, or convert all names with convmv."
-                if sys.getfilesystemencoding() == "utf-8"
-                else "Set a locale of UTF-8, such as LC_ALL=C.UTF-8, and unset PYTHONUTF8.",
-            )
-            _fail(unnamed, as_json=as_json)
-    for argument in given:
-        if _is_named_pipe(argument):
-            waiting = DataError(
-                f"{argument} is a pipe, a device or a socket; a regular file was expected.",
-                remedy="Write its content to a file first.",
-            )
-            _fail(waiting, as_json=as_json)
     # rasterio hides it from itself by catch_warnings, which threads take away from one another.
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
@@ -87,10 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
+        # The next Ctrl-C ends the process, though threads still work.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         code = _STOPPED
     except BrokenPipeError:
-        # The reader of a pipe went away; what is left to flush has nowhere to go.
-        drop_output()
+        # Its reader went away, and Python would try again to write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         shown = _translated(error, command_name(given))
@@ -100,21 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == _STOPPED:
         people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _is_named_pipe(argument: str) -> bool:
-    """Return True for the path of a pipe, also as `--option=PATH`, `KEY=PATH` or `SPLIT:PART`.
-
-    Opening it waits, possibly forever, until another program writes to it. Pipes that a shell has
-    opened, as for `<(command)`, have a writer.
-    """
-    value = argument.partition("=")[2] or argument
-    for path in (argument, value, value.rpartition(":")[0]):
-        with suppress(OSError, ValueError):
-            is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
-            if is_pipe and not path.startswith(("/dev/", "/proc/")):
-                return True
-    return False
 
 
 def _plain(error: BaseException) -> str | None:
@@ -161,18 +130,13 @@ def _from_system(error: OSError) -> RooftraceError:
 
 
 def _fail(error: RooftraceError, *, as_json: bool) -> None:
-    # The exit code stays where nothing can be written.
-    with suppress(BrokenPipeError):
-        if as_json and not isinstance(error, OutputError):
-            try:
-                print_json({"error": error.to_json()})
-                sys.exit(error.exit_code)
-            except OutputError:
-                pass
-        people.print("error: ", style="bold red", end="")
-        say(error.message)
-        if error.remedy:
-            say(error.remedy)
+    if as_json:
+        print_json({"error": error.to_json()})
+        sys.exit(error.exit_code)
+    people.print("error: ", style="bold red", end="")
+    say(error.message)
+    if error.remedy:
+        say(error.remedy)
     sys.exit(error.exit_code)
 
 

@@ -7,36 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
 
-from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.core.text import escape_surrogates, plural, print_plain, reason_of
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural, print_plain
 
-
-class _People(Console):
-    """Console on stderr. Where that leads to a full disk, the work goes on without words."""
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        try:
-            super().print(*objects, **options)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            # Rich loads modules when it prints, which a limit of open files may forbid.
-            text = " ".join(map(str, objects)) + options.get("end", "\n")
-            with suppress(OSError):
-                os.write(2, text.encode())
-
-
-people = _People(stderr=True)
+people = Console(stderr=True)
 """Console for people; programs read stdout."""
-
-
-class OutputError(ExportError):
-    """The answer of a command cannot be written to stdout."""
 
 
 class Report(Protocol):
@@ -194,28 +174,9 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line on stdout.
-
-    Raises:
-        BrokenPipeError: Its reader went away.
-        OutputError: It cannot be written for another reason, such as a full disk.
-    """
-    try:
-        sys.stdout.write(escape_surrogates(text) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        drop_output()
-        raise OutputError(
-            f"The output of the command cannot be written to stdout: {reason_of(error)}.",
-            remedy="Send it to another place. Files of results are not affected.",
-        ) from error
-
-
-def drop_output() -> None:
-    """Drop what cannot be written to stdout, which Python would try again at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print a line on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def answered(

@@ -30,8 +30,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from rooftrace.core.text import escape_surrogates
-
 __all__ = [
     "BandMismatch",
     "BundleError",
@@ -68,9 +66,9 @@ class RooftraceError(Exception):
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         # A message often has a path in it, and is printed, logged and sent.
-        super().__init__(escape_surrogates(message))
-        self.message = escape_surrogates(message)
-        self.remedy = escape_surrogates(remedy)
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -8,14 +8,11 @@ library, or as a RuntimeError with the text of C++. `is_out_of_memory` knows the
 from __future__ import annotations
 
 import errno
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from rooftrace.core.errors import (
-    BundleError,
-    ConfigError,
     DefectError,
     MissingExtraError,
     OutOfMemoryError,
@@ -40,11 +37,6 @@ _TEXTS = (
     "unable to allocate",  # NumPy
 )
 """Parts of messages, in lower case, that say that memory was not enough."""
-
-_LINKS = "Symlink loop from "
-"""Beginning of what Python 3.11 and 3.12 raise where they resolve a path."""
-
-_MIB = 2**20
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -93,91 +85,29 @@ def _says_so(error: BaseException) -> bool:
 
 
 def out_of_memory(doing: str) -> OutOfMemoryError:
-    """Return the error for a lack of memory, with the remedy that fits the limit of the process.
+    """Return the error for a lack of memory.
 
     Args:
         doing: Name of the work that needed the memory, such as `rooftrace predict`.
     """
-    limit = address_space_limit()
-    if limit is None:
-        remedy = "Close other programs, or use a machine with more memory."
-    else:
-        remedy = (
-            f"Raise the limit of address space, which is {limit // _MIB:,} MiB here (ulimit -v "
-            f"{limit // 1024}), or remove it (ulimit -v unlimited)."
-        )
-    return OutOfMemoryError(f"There is not enough memory for {doing}.", remedy=remedy)
-
-
-def address_space_limit() -> int | None:
-    """Return the number of bytes to which `ulimit -v` limits this process; None for no limit."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
-
-
-def require_address_space(nbytes: int, doing: str) -> None:
-    """Refuse work that would end the process, because native code cannot report a lack of memory.
-
-    Args:
-        nbytes: Bytes of address space that must be free. Where nothing limits it, all is free.
-        doing: See `out_of_memory`.
-
-    Raises:
-        OutOfMemoryError: Less is free.
-    """
-    limit = address_space_limit()
-    if limit is not None and limit - _used_address_space() < nbytes:
-        raise out_of_memory(doing)
-
-
-def _used_address_space() -> int:
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
-    except OSError:  # a system without /proc
-        return 0
-    import resource
-
-    return int(pages) * resource.getpagesize()
-
-
-def is_interrupted(error: BaseException | None) -> bool:
-    """Return True for an error that has taken the place of Ctrl-C.
-
-    A library that is interrupted while it changes its state may raise an error when its own context
-    managers end.
-    """
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return OutOfMemoryError(
+        f"There is not enough memory for {doing}.",
+        remedy="Close other programs, or use a machine with more memory.",
+    )
 
 
 def explained(error: Exception, doing: str) -> RooftraceError:
     """Return the error that is shown for any exception that has ended a command.
 
     Args:
-        error: The exception. An error of rooftrace is returned unchanged, except where it blames
-            a model or a missing package for a lack of memory.
+        error: The exception. An error of rooftrace is returned unchanged.
         doing: Name of the work that failed, such as `rooftrace predict`.
     """
-    blames = isinstance(error, (BundleError, MissingExtraError))
-    if isinstance(error, RooftraceError) and not blames:
+    if isinstance(error, RooftraceError):
         return error
     if is_out_of_memory(error):
         return out_of_memory(doing)
-    if isinstance(error, RooftraceError):
-        return error
     reason = reason_of(error, most=300) if str(error) else "no reason was given"
-    if isinstance(error, RuntimeError) and reason.startswith(_LINKS):
-        return ConfigError(
-            f"{reason.removeprefix(_LINKS)} is a link that leads to itself.",
-            remedy="Remove it, or give another path.",
-        )
     if isinstance(error, ImportError) and not (error.name or "").startswith("rooftrace"):
         return MissingExtraError(
             f"A library that {doing} needs cannot be loaded: {reason}.",

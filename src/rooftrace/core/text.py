@@ -1,4 +1,4 @@
-"""Lines for the user: counts and sizes in words, printable text, and the words of each interface.
+"""Lines for the user: counts and sizes in words, and the words of each interface.
 
 Messages are written for the command line, where an option is called `--gsd`. The API calls it
 `gsd`, and the page has the field “Metres per pixel”.
@@ -10,30 +10,10 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def escape_surrogates(text: str) -> str:
-    r"""Return a text that can be printed and written: bytes that are not UTF-8 become escapes.
-
-    Python keeps the byte 0xE9 in the name of a file as the surrogate U+DCE9; it becomes `\xe9`.
-    """
-    return text if text.isascii() else _SURROGATE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-
-
-def is_utf8(text: str) -> bool:
-    """Return True if a text can be encoded as UTF-8, so that it holds no surrogate."""
-    return text.isascii() or _SURROGATE.search(text) is None
 
 
 def list_first(names: Sequence[object], most: int) -> str:
@@ -87,18 +67,6 @@ def _text(error: BaseException) -> str:
     # Calls of SQLite, and types of GEOS.
     text = re.sub(r"^\w+Exception: |sqlite3_\w+\(.*\) failed: ", "", text)
     return re.sub(r"^\[Errno -?\d+\] ", "", text).strip()
-
-
-def parse_json(text: str | bytes, **hooks: Any) -> Any:
-    """Return the value of a JSON document; `hooks` are those of `json.loads`.
-
-    Raises:
-        ValueError: It is not JSON, or is nested too deeply.
-    """
-    try:
-        return json.loads(text, **hooks)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def json_kind(value: object) -> str:
@@ -167,7 +135,7 @@ def size_text(shape_yx: tuple[int, int]) -> str:
 def print_plain(console: Console | None, text: str) -> None:
     """Print a line without interpreting brackets in paths; without a console print nothing."""
     if console is not None:
-        console.print(escape_surrogates(text), highlight=False, markup=False, soft_wrap=True)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 API_PARAMETERS = frozenset({

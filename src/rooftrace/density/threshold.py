@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.core.text import json_kind, parse_json, reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import BoolArray, Floats
-from rooftrace.io.files import read_file, write_json
+from rooftrace.io.files import write_json
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -90,7 +91,7 @@ def read_threshold(path: Path) -> DensityThreshold:
         ConfigError: The file cannot be read or has other contents.
     """
     try:
-        raw = parse_json(read_file(path))
+        raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The threshold {path} cannot be read: {reason_of(error)}.",

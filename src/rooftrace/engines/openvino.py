@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, PredictError
-from rooftrace.core.failures import require_address_space
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
@@ -40,10 +39,6 @@ _KERNEL_BYTES, _BYTES_PER_PX = 24 * 2**20, 32
 activations for each pixel of the input. A network of the default model has 28 MB for an input of
 224 pixels a side."""
 
-_ADDRESS_SPACE, _THREAD_SPACE = 1152 * 2**20, 72 * 2**20
-"""Bytes of address space for OpenVINO's libraries and a network of the default model, and for each
-thread: a stack and an arena of glibc. Measured on the bundled scene with two threads."""
-
 _Answer = Literal["probabilities", "quantised", "features"]
 """Kind of answer that a network is compiled for."""
 
@@ -57,9 +52,6 @@ _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 
 @cache
 def _core() -> Any:
-    # OpenVINO ends the process where it cannot start a thread.
-    threads = core_count()
-    require_address_space(_ADDRESS_SPACE + threads * _THREAD_SPACE, "the engine openvino")
     # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
 

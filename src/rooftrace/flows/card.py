@@ -19,7 +19,7 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.io.files import write_atomically
 from rooftrace.io.stac_item import moment_of
 from rooftrace.models.bundle import (
     BUNDLE_SUFFIX,
@@ -78,7 +78,7 @@ def run_card(model: Path | None, out: Path) -> CardReport:
     bundle = default_bundle() if model is None else read_model(model)
     report = CardReport(out / _README, out / _ITEM, tuple(_missing(bundle.spec)))
     for path, mark in ((report.card, _LIBRARY), (report.item, '"mlm:name"')):
-        if path.exists() and mark not in read_file(path).decode(errors="replace"):
+        if path.exists() and mark not in path.read_bytes().decode(errors="replace"):
             raise ConfigError(
                 f"{path} exists and is no card of rooftrace.",
                 remedy="Choose another folder with -o.",

@@ -6,6 +6,7 @@ compare the tuned model with the start model on the part that was held out.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.text import minutes_text, parse_json, plural, print_plain, reason_of
+from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.labelled_predictions import labels_for
@@ -32,7 +33,7 @@ from rooftrace.flows.replay import (
 from rooftrace.flows.split import run_split
 from rooftrace.flows.threshold import run_threshold
 from rooftrace.flows.train import TrainReport, locked_run, train_config
-from rooftrace.io.files import read_file, write_json
+from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
@@ -523,7 +524,7 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
 
     path = run / "config.json"
     try:
-        raw = parse_json(read_file(path))
+        raw = json.loads(path.read_bytes())
         raw.pop("base", None)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(

@@ -8,6 +8,7 @@ Forgetting"). Some of the images are not trained on, and show afterwards what wa
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -23,14 +24,14 @@ from rooftrace.core.errors import (
     GeoreferenceError,
     LayoutError,
 )
-from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
-from rooftrace.io.files import read_file, write_json
+from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import FOLDER
 from rooftrace.labels.kinds import open_source
@@ -95,7 +96,7 @@ class ReplaySet:
         """
         path = self.folder / "source.json"
         try:
-            same = parse_json(read_file(path)) == self.record
+            same = json.loads(path.read_bytes()) == self.record
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"The replay images of the run cannot be resumed: {path} cannot be read "

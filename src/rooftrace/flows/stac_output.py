@@ -23,8 +23,8 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.core.text import list_and_count, parse_json, plural
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.core.text import list_and_count, plural
+from rooftrace.io.files import write_atomically
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
@@ -187,7 +187,7 @@ def _item_path(scene: PredictedScene, out: Path) -> str:
 def _listed_items(path: Path) -> set[str]:
     """Return the relative paths of the items of an earlier collection."""
     try:
-        links = parse_json(read_file(path))["links"]
+        links = json.loads(path.read_bytes())["links"]
         found = {str(one["href"]).removeprefix("./") for one in links if one["rel"] == "item"}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

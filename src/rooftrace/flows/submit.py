@@ -18,10 +18,9 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
-from rooftrace.core.text import escape_surrogates, list_and_count, list_first, merge_notes, plural
+from rooftrace.core.text import list_and_count, list_first, merge_notes, plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, export_error, read_head
-from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_raster
@@ -381,11 +380,9 @@ def _images(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
             f"There is no image in {', '.join(map(str, inputs))}.",
             remedy="Give the folder that holds the images.",
         )
-    for path in images:
-        check_utf8(path)
     # A file may be given twice, by itself and by its folder.
     images = list(dict.fromkeys(images))
-    names = [escape_surrogates(path.name) for path in dict.fromkeys(skipped) if path not in images]
+    names = [path.name for path in dict.fromkeys(skipped) if path not in images]
     if not names:
         return images, []
     reason = "it is a mask" if len(names) == 1 else f"they are masks ({len(names):,})"

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.text import parse_json
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.io.files import write_atomically
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -249,7 +248,7 @@ def _read_record(path: Path, study: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record = parse_json(read_file(path))
+        record = json.loads(path.read_bytes())
         recorded_study = record["study"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(

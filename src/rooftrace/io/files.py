@@ -1,7 +1,7 @@
 """Files that appear under their name only when they are complete, and locks between processes.
 
 `replacing` writes a file atomically; `locked` keeps other processes from writing to a folder;
-`try_lock` takes a lock if it is free. `read_file`, `read_head` and `read_line` read no pipe.
+`try_lock` takes a lock if it is free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
-from rooftrace.core.names import layer_name
 from rooftrace.core.text import list_and_count, plural, reason_of
 
 _MAX_LAYERS_LISTED = 5
@@ -43,51 +42,16 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
-def is_listed_file(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry of a folder is a file; a link that leads to itself is none."""
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def read_file(path: Path, most_bytes: int | None = None) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        OSError: It cannot be read, or is a pipe or a device, which could last for ever.
-        ValueError: It has more than `most_bytes`.
-    """
-    size = _size_of(path)
-    if most_bytes is not None and size > most_bytes:
-        raise ValueError(f"it has more than {most_bytes:,} bytes")
-    return path.read_bytes()
-
-
 def read_head(path: str | Path, count: int) -> bytes:
-    """Return up to `count` bytes of the beginning of a file, without the mark of UTF-8.
-
-    Some editors begin each text with this mark.
+    """Return up to `count` bytes of the beginning of a file, without a BOM.
 
     Raises:
-        OSError: The file cannot be read, or is a pipe or a device, which could last for ever.
+        OSError: The file cannot be read.
     """
-    _size_of(path)
     # A path's `open` takes longer, and many files are looked at. Unbuffered: a buffer reads more
     # of the file than is asked for.
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return (file.read(count) or b"").removeprefix(codecs.BOM_UTF8)
-
-
-def read_line(path: Path) -> bytes:
-    """Return the first line of a file.
-
-    Raises:
-        OSError: The file cannot be read, or is a pipe or a device, which could last for ever.
-    """
-    _size_of(path)
-    with path.open("rb") as file:
-        return file.readline()
 
 
 def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -99,14 +63,6 @@ def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for where, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield Path(where), sorted(name for name in names if not name.startswith("."))
-
-
-def _size_of(path: str | Path) -> int:
-    """Return the bytes of a file; raise OSError for what is no regular file."""
-    status = os.stat(path)  # noqa: PTH116 - faster than a path's
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")
-    return status.st_size
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
@@ -131,9 +87,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
                 f"The result {path} would replace the input {replaced}.",
                 remedy="Give another name or folder with -o.",
             )
-        # SQLite would wait for a pipe.
-        is_package = found is not None and stat.S_ISREG(found.st_mode)
-        is_package &= path.suffix.lower() == ".gpkg"
+        is_package = found is not None and path.suffix.lower() == ".gpkg"
         others = _other_layers(path) if is_package else []
         if others:
             layers = plural(len(others), "layer")
@@ -153,7 +107,7 @@ def _other_layers(path: Path) -> list[str]:
     # Another file, or a damaged one, has no layers that could be kept.
     with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as database:
         names = [str(name) for (name,) in database.execute("SELECT table_name FROM gpkg_contents")]
-        return sorted({*names} - {layer_name(path.stem), _QGIS_STYLES})
+        return sorted({*names} - {path.stem, _QGIS_STYLES})
     return []
 
 
@@ -199,9 +153,8 @@ def replacing(path: Path) -> Iterator[Path]:
     where a library writes a file of its own that only its owner may read.
 
     Raises:
-        ExportError: the folder cannot be created or written to, or `path` is a device or a pipe.
+        ExportError: the folder cannot be created or written to.
     """
-    _check_replaceable(path)
     # Processes on several machines may have the same number.
     unique = f"{os.getpid()}{secrets.randbelow(10**9):09d}"
     partial = path.with_name(f".{path.stem}.{unique}.part{path.suffix}")
@@ -240,17 +193,6 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False
 def write_json(path: Path, document: Any) -> None:
     """Write plain data as indented JSON, see `write_atomically`."""
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
-
-
-def _check_replaceable(path: Path) -> None:
-    """Refuse devices and pipes: root may replace /dev/null, and breaks the whole system by it."""
-    with suppress(OSError):
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise ExportError(
-                f"{path} is a device or a pipe, and a result is a file that appears when complete.",
-                remedy="Choose the name of a file.",
-            )
 
 
 def export_error(path: Path, error: Exception) -> ExportError:

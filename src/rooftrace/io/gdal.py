@@ -7,8 +7,6 @@ the content of a file, not by its suffix; `has_image_signature` checks its first
 from __future__ import annotations
 
 import os
-import stat
-import sys
 import threading
 import warnings
 import weakref
@@ -28,16 +26,13 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.failures import is_interrupted
-from rooftrace.core.names import local_path
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import is_utf8, reason_of
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
 
 if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-    from types import TracebackType
+    pass
 
 T = TypeVar("T")
 
@@ -78,34 +73,6 @@ _IMPORTED_IN = copy_context()
 QUIET = threading.Lock()
 """Lock held while a warning is silenced, here or inside rasterio (see `rasterize`).
 Silencing changes state of the whole process, which two threads at a time would leave wrong."""
-
-
-def _drop_undecodable_logs() -> None:
-    """Drop what Python prints where rasterio cannot log a message of GDAL.
-
-    Rasterio passes GDAL's messages to Python's logging as UTF-8. A message that quotes damaged
-    bytes of a file is not UTF-8. The same message reaches `reading_errors` as an exception. The
-    error of the log passes through both hooks of Python, the first time without a traceback. The
-    hooks stay, since other programs replace them, and files are read after they were opened.
-    """
-    of_main, of_ignored = sys.excepthook, sys.unraisablehook
-
-    def without_frames(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        # An error that ends a program has a traceback.
-        if trace is not None or not isinstance(error, UnicodeDecodeError):
-            of_main(kind, error, trace)
-
-    def without_logs(unraisable: UnraisableHookArgs) -> None:
-        is_log = unraisable.object == "rasterio._env.log_error"
-        if not (is_log and isinstance(unraisable.exc_value, UnicodeDecodeError)):
-            of_ignored(unraisable)
-
-    if getattr(of_main, "__module__", "") != __name__:
-        sys.excepthook = without_frames
-    if getattr(of_ignored, "__module__", "") != __name__:
-        sys.unraisablehook = without_logs
 
 
 class BlockCache:
@@ -165,33 +132,10 @@ def environment(**more: Any) -> Any:
     )
 
 
-def check_utf8(path: Path | str) -> None:
-    """Check that GDAL can open a file with this name.
-
-    Raises:
-        DataError: the path is not UTF-8.
-    """
-    text = str(path)
-    if not is_utf8(text):
-        raise DataError(
-            f"{text} has a name that is not UTF-8, and cannot be opened.",
-            remedy="Rename the file or the folder, or convert all names with convmv.",
-        )
-
-
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
-    """Call `rasterio.open` without the warning about images without a georeference.
-
-    Raises:
-        DataError: the path is not UTF-8.
-    """
-    if isinstance(path, str | Path):
-        check_utf8(path)
-    if isinstance(path, Path):
-        path = local_path(path)
+    """Call `rasterio.open` without the warning about images without a georeference."""
     with QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        _drop_undecodable_logs()
         return rasterio.open(path, mode, **options)
 
 
@@ -240,8 +184,7 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
     """Turn every error of a reader, of GDAL and of the system into a DataError.
 
     GDAL's errors share no public base class, and rasterio raises ValueError for messages that are
-    not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged. Where
-    rasterio is interrupted as it enters or leaves an environment, Ctrl-C stays Ctrl-C.
+    not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged.
 
     Args:
         name: Name of the image.
@@ -257,8 +200,6 @@ def reading_errors(name: object, where: str) -> Iterator[None]:
             remedy="Close other programs, raise the limit of memory, or cut the image into parts.",
         ) from error
     except Exception as error:
-        if is_interrupted(error):
-            raise KeyboardInterrupt from error
         cause = error.__cause__ or error
         if isinstance(cause, UnicodeDecodeError):
             # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
@@ -323,9 +264,7 @@ def is_raster(path: Path) -> bool:
     """Return True if the content of a file is an image, complete or damaged, as far as known."""
     try:
         with reading_errors(path, "header"):
-            check_regular(path)
             if not path.stat().st_size:
-                # Also the kernel's files in /proc and /sys, of which some wait when they are read.
                 return False
             if has_image_signature(path):
                 return True
@@ -333,16 +272,3 @@ def is_raster(path: Path) -> bool:
                 return int(handle.count) > 0
     except DataError:
         return False
-
-
-def check_regular(path: Path) -> None:
-    """Raise DataError if a path exists and is a pipe, a device or a socket.
-
-    Opening a pipe waits until another program writes to it.
-    """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataError(
-            f"{path} is a pipe, a device or a socket; a regular file was expected.",
-            remedy="Write its content to a file first.",
-        )

@@ -18,7 +18,6 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.names import layer_name
 from rooftrace.core.types import Ints
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings, write_chunk
 
@@ -53,7 +52,7 @@ def encode_chunk(path: Path, layer: LayerSettings, part: LayerChunk) -> EncodedC
     """
     with TemporaryDirectory() as folder:
         made = Path(folder) / "part.gpkg"
-        boxes = _write_features(made, replace(layer, name=layer_name(path.stem)), part)
+        boxes = _write_features(made, replace(layer, name=path.stem), part)
         return EncodedChunk(made.read_bytes(), boxes, layer.crs)
 
 
@@ -73,7 +72,7 @@ def write_geopackage(
     times as long as writing the features.
     """
     boxes: list[Boxes] = []
-    layer = replace(layer, name=layer_name(path.stem))
+    layer = replace(layer, name=path.stem)
     # In a folder, where their short names are free for any name of the layer.
     beside = path.parent / "beside"
     beside.mkdir()

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import shapely
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import json_kind, parse_json, reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.remote import (
     TRANSIENT_STATUSES,
     Retry,
@@ -131,7 +131,7 @@ def _check_web(address: str) -> None:
 def _json_object(text: str | bytes, address: str) -> Json:
     shown = without_query(address)
     try:
-        found = parse_json(text)
+        found = json.loads(text)
     except ValueError as error:
         start = text[:200].decode("latin-1") if isinstance(text, bytes) else text[:200]
         what = "a web page (HTML)" if re.match(r"\s*<", start) else "no JSON"

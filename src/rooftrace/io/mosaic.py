@@ -19,7 +19,6 @@ from affine import Affine
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.text import escape_surrogates
 from rooftrace.core.types import (
     GeoGrid,
     Raster,
@@ -107,7 +106,7 @@ class Mosaic:
     @property
     def provenance(self) -> ResultProvenance:
         """Name of the folder; its images may have several dates."""
-        return ResultProvenance(source=escape_surrogates(Path(self._name).resolve().name))
+        return ResultProvenance(source=Path(self._name).resolve().name)
 
     @property
     def images(self) -> Iterable[RasterSource]:

@@ -17,13 +17,11 @@ from rasterio.enums import Interleaving
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import escape_surrogates
 from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
 from rooftrace.io.companions import check_sidecars, check_vrt, mask_file
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
-    check_regular,
     environment,
     is_complete_png,
     open_quietly,
@@ -178,7 +176,7 @@ class RasterFile:
         assert header is not None
         with self._dataset("tags", header=True) as dataset:
             date = imagery_date(tags_of(dataset))
-        return ResultProvenance(date, escape_surrogates(Path(self.name).name))
+        return ResultProvenance(date, Path(self.name).name)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -387,7 +385,6 @@ class RasterFile:
                 f"{self.path} is a folder; an image was expected.",
                 remedy="Give the path of one image.",
             )
-        check_regular(self.path)
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
-from rooftrace.core.names import layer_name
 from rooftrace.io.geopackage import write_geopackage
 from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import write_parquet
@@ -205,7 +204,7 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     }
     sources = {str(one) for one in columns.get("source", ()) if one is not None}
     write_chunk(
-        path, replace(layer, crs=web_mercator(), multi=True, name=layer_name(path.stem)),
+        path, replace(layer, crs=web_mercator(), multi=True, name=path.stem),
         LayerChunk(geometry, rounded_off), "PMTiles", MINZOOM=str(lowest), MAXZOOM=str(highest),
         MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED, DESCRIPTION=", ".join(sorted(sources)),
     )  # fmt: skip

@@ -15,7 +15,6 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.names import local_path
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.partitions import nulls
 
@@ -112,7 +111,7 @@ def write_wkb(
         warnings.filterwarnings("ignore", message="No SRS set on layer")
         try:
             pyogrio.raw.write(
-                local_path(path) if isinstance(path, Path) else path,
+                path,
                 geometry=encoded,
                 field_data=[np.ma.getdata(values) for values in columns.values()],
                 fields=list(columns),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import sqlite3
 import warnings
 from collections import Counter
@@ -20,8 +21,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
-from rooftrace.core.names import check_vector_name, local_path
-from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.io.attributes import (
     arrow_column,
     declared_column,
@@ -121,7 +121,7 @@ class VectorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._source = local_path(path)
+        self._source = path
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -399,7 +399,7 @@ class VectorFile:
         metadata = (_parquet_schema(self.path).metadata or {}).get(b"geo")
         if metadata is None:
             raise ValueError("it has no geometry (no GeoParquet metadata)")
-        known: dict[str, Any] = parse_json(metadata)
+        known: dict[str, Any] = json.loads(metadata)
         return known
 
 
@@ -431,7 +431,7 @@ def _driver(path: Path) -> Iterator[tuple[Path | str, dict[str, str]]]:
     # Ids of nodes that are not on the server yet are negative and in any order.
     options = {"OSM_USE_CUSTOM_INDEXING": "NO"} if path.suffix.lower() == ".osm" else {}
     with pyogrio_options(options):
-        yield local_path(path), {}
+        yield path, {}
 
 
 def _check_database(path: Path) -> None:
@@ -460,7 +460,7 @@ def _check_all_read(path: Path, wkb: NDArray[np.object_]) -> None:
     if path.stat().st_size > _MOST_CHECKED_BYTES:
         return
     try:
-        document = parse_json(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except ValueError:
         # GDAL has read it, and accepts more than JSON allows.
         return
@@ -499,7 +499,7 @@ def _parquet_schema(path: Path) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError.of("parquet", "Reading GeoParquet", "pyarrow") from error
-    return parquet.read_schema(local_path(path))
+    return parquet.read_schema(path)
 
 
 def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
@@ -520,7 +520,6 @@ def _may_hold_polygons(kind: str) -> bool:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    check_vector_name(path)
     try:
         with warnings.catch_warnings():
             # Drivers warn about what is checked here anyway: crossing rings, widths of fields.

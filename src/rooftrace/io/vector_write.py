@@ -6,7 +6,6 @@ Files do not depend on when or where they were written: the same polygons give t
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -25,18 +24,12 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.failures import address_space_limit
-from rooftrace.core.names import unusable_characters
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
 from rooftrace.io.files import replacing
 from rooftrace.io.geopackage import EncodedChunk, encode_chunk
 from rooftrace.io.vector_formats import ONE_FILE, WRITERS, short_names
 from rooftrace.io.vector_layer import LayerChunk, LayerSettings
-
-_MOST_SQLITE_BYTES = 480
-"""Bytes of a path that SQLite opens for sure: it takes 512 with a zero byte, the ending of its
-journal, and what `io.geopackage` writes beside the layer."""
 
 
 def preload_geopandas() -> None:
@@ -53,15 +46,6 @@ def _import_geopandas() -> None:
     # The writer imports it again, and reports why it cannot.
     with suppress(ImportError, MemoryError):
         import_module("geopandas")
-
-
-def load_writer_if_limited() -> None:
-    """Import the writer of polygons now if the address space of the process is limited.
-
-    If it cannot be loaded, a run fails here and not after all of its work.
-    """
-    if address_space_limit() is not None:
-        import_module("pyogrio")
 
 
 def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
@@ -231,22 +215,8 @@ def check_vector_path(path: Path) -> None:
     """Check that a vector file can have this name.
 
     Raises:
-        ExportError: the path has a character that cannot be used, the suffix is unknown, or the
-            path is too long for a GeoPackage.
+        ExportError: the suffix is unknown.
     """
-    unusable = unusable_characters(path)
-    if unusable:
-        raise ExportError(
-            f"{path}: polygons cannot be written to a path with {' and '.join(unusable)}.",
-            remedy="Rename the file or the folder.",
-        )
-    made = path.absolute().parent / f".{path.stem}.12345678" / path.name
-    if path.suffix.lower() == ".gpkg" and len(os.fsencode(made)) > _MOST_SQLITE_BYTES:
-        raise ExportError(
-            f"{path}: its whole path is too long for a GeoPackage, which is made as {made}: "
-            f"{len(os.fsencode(made))} bytes; expected up to {_MOST_SQLITE_BYTES}.",
-            remedy="Give a shorter name, or write to a folder nearer to the root.",
-        )
     if path.suffix.lower() not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import json_kind, list_first, parse_json, plural, reason_of
+from rooftrace.core.text import json_kind, list_first, plural, reason_of
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
 from rooftrace.io.files import is_file, read_head, write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
@@ -118,7 +118,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = parse_json(path.read_bytes())
+        raw = json.loads(path.read_bytes())
     except ValueError as error:
         raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("images"), list):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
-from rooftrace.io.files import is_file, is_listed_file, replacing, visible_files
+from rooftrace.io.files import is_file, replacing, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
@@ -83,7 +83,7 @@ def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
         return []
     # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if is_listed_file(entry))
+        names = sorted(entry.name for entry in entries if entry.is_file())
     paths = (folder / name for name in names)
     return [path for path in paths if matches_glob(path, glob) and is_image_file(path)]
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import is_utf8
 from rooftrace.core.types import (
     GeoGrid,
     InstanceReader,
@@ -28,7 +27,6 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
-from rooftrace.io.gdal import check_utf8
 from rooftrace.io.georeferenced import WindowLabel, WindowSource
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -95,15 +93,6 @@ def open_source(
         config = config.model_copy(update={"images": images})
     source = kind.read(path, config, config.labels or labels or LabelConfig())
     for entry in (*source.entries, *source.unlabelled):
-        if entry.image is not None:
-            check_utf8(entry.image)
-        # An id of a label file, which results are named after and which reports list.
-        if not is_utf8(entry.id + entry.group):
-            raise LabelError(
-                f"{path} has a scene with the id {entry.id!r} in the group {entry.group!r}, which "
-                "cannot be written as UTF-8.",
-                remedy="Correct the file, or export it again.",
-            )
         # Writers name files after ids, so an id must not lead out of their folder.
         as_path = Path(entry.id)
         if as_path.anchor or ".." in as_path.parts:

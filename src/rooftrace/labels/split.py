@@ -6,6 +6,7 @@ square blocks.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -19,7 +20,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, parse_json, plural, reason_of
+from rooftrace.core.text import list_first, plural, reason_of
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.scene_extents import connected
 
@@ -411,7 +412,7 @@ def read_split(path: Path) -> Split:
         ConfigError: The file is invalid, or an id is in two parts.
     """
     try:
-        raw = parse_json(path.read_bytes())
+        raw = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise ConfigError(

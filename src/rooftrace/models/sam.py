@@ -7,6 +7,8 @@ are read from files that hold tensors alone (.safetensors), so that opening them
 
 from __future__ import annotations
 
+import json
+
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 
 try:
@@ -31,8 +33,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from rooftrace.core.failures import is_out_of_memory
-from rooftrace.core.text import first_line, list_first, parse_json
-from rooftrace.io.files import read_file
+from rooftrace.core.text import first_line, list_first
 from rooftrace.models.prompts import Prompt, Segment
 
 __all__ = ["EncodedImage", "SamSegmenter", "load_sam"]
@@ -255,7 +256,7 @@ def _downloaded(name: str) -> Path:
 def _check(folder: Path) -> None:
     """Raise BundleError if a folder does not hold a network for prompts, without reading it."""
     try:
-        config = parse_json(read_file(folder / _CONFIG))
+        config = json.loads((folder / _CONFIG).read_bytes())
         kind = config["model_type"]
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {_CONFIG}; {_EXPECTED}.", remedy=_REMEDY) from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import Window
-from rooftrace.io.files import export_error, read_file, write_atomically
+from rooftrace.io.files import export_error, write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
@@ -68,7 +68,7 @@ class CheckpointStore:
         self._made_with = wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
         key = folder / _KEY
         try:
-            known = read_file(key) if key.exists() else None
+            known = key.read_bytes() if key.exists() else None
             if known != wanted:
                 shutil.rmtree(folder, ignore_errors=True)
                 write_atomically(key, wanted)
@@ -80,7 +80,7 @@ class CheckpointStore:
     def load(self, number: int) -> Checkpoint | None:
         """Return the checkpoint of a block; None if it is missing or damaged."""
         try:
-            data = read_file(self._path(number))
+            data = self._path(number).read_bytes()
         except OSError:
             return None
         with suppress(ValueError):
@@ -103,7 +103,7 @@ class CheckpointStore:
     def is_visible(self) -> bool:
         """True if this machine has access to the folder."""
         try:
-            return read_file(self.folder / _KEY) == self._made_with
+            return (self.folder / _KEY).read_bytes() == self._made_with
         except OSError:
             return False
 

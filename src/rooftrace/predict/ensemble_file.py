@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.io.files import write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.spec import Calibration, MeasuredMetrics
 from rooftrace.predict.ensemble import Combine
@@ -24,9 +24,6 @@ from rooftrace.predict.ensemble import Combine
 __all__ = ["EnsembleFile", "EnsembleMember", "is_ensemble", "read_ensemble", "write_ensemble"]
 
 _SUFFIX = ".json"
-_MAX_BYTES = 2**20
-"""Maximum size of an ensemble file in bytes."""
-
 _MAX_MEMBERS = 64
 """Maximum number of members of an ensemble."""
 
@@ -145,7 +142,7 @@ def read_ensemble(path: Path) -> EnsembleFile:
         BundleError: The file does not exist, is too large, or is not an ensemble file.
     """
     try:
-        text = read_file(path, _MAX_BYTES)
+        text = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise BundleError(

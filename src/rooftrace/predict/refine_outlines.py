@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.core.failures import is_out_of_memory, out_of_memory
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.io.files import write_atomically
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.models.clicks import Click
 from rooftrace.models.prompts import Prompt, PromptSegmenter
@@ -244,7 +244,7 @@ def _kept(path: Path | None, count: int) -> Polygons | None:
     if path is None:
         return None
     try:
-        answers = shapely.get_parts(shapely.from_wkb(read_file(path)))
+        answers = shapely.get_parts(shapely.from_wkb(path.read_bytes()))
     except (OSError, shapely.errors.ShapelyError):
         return None
     return np.asarray(answers, np.object_) if len(answers) == count else None

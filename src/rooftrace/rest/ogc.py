@@ -9,6 +9,7 @@ are not shown. Outputs are transmitted by reference: as links to the files of th
 
 import base64
 import binascii
+import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.machine import version_of
-from rooftrace.core.text import in_api_terms, parse_json
+from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOutput
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.job_schemas import (
@@ -390,10 +391,10 @@ def _receive(body: bytes, path: Path, max_bytes: int) -> JobRequest:
         OSError: The file cannot be written.
     """
     try:
-        execution = OgcExecution.model_validate(parse_json(body))
+        execution = OgcExecution.model_validate(json.loads(body))
     except ValidationError as error:
         raise _invalid_values("body", error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("The body is not valid JSON.") from error
     inputs = {name: _inline(name, value) for name, value in execution.inputs.items()}
     data = _decoded(inputs.pop("image", None))

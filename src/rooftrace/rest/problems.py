@@ -23,7 +23,7 @@ from starlette.types import Scope
 import rooftrace.core.errors as errors
 from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.text import escape_surrogates, in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.io.html import render_page
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.face import page_header, page_script, script_source
@@ -245,7 +245,7 @@ class ProblemError(Exception):
         if scope.get("method") in ("GET", "HEAD") and b"text/html" in accepted:
             page = problem_page(self._name, self._body["detail"], self._body["remedy"])
             headers = {**PAGE_HEADERS, **(self._headers or {})}
-            return HTMLResponse(escape_surrogates(page), self._body["status"], headers)
+            return HTMLResponse(page, self._body["status"], headers)
         body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
         # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
         text = json.dumps(body, separators=(",", ":"))

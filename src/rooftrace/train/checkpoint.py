@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import list_first, parse_json, plural, reason_of
-from rooftrace.io.files import export_error, read_file, replacing
+from rooftrace.core.text import list_first, plural, reason_of
+from rooftrace.io.files import export_error, replacing
 
 _STATE = "$state"
 """Name of the tensor with the bytes of the JSON text."""
@@ -72,7 +72,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
             The message names the first few of each kind and gives their number.
     """
     try:
-        found = load(read_file(path))
+        found = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f"The weights {path} cannot be read: {reason_of(error)}.",
@@ -542,7 +542,7 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         )
     checkpoint = read_checkpoint(last)
     try:
-        recorded = parse_json(read_file(path))
+        recorded = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The record of the run, {path}, cannot be read: {reason_of(error)}.",

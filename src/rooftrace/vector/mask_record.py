@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import first_line, parse_json
+from rooftrace.core.text import first_line
 from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.vector.prepare import VectorOptions
@@ -117,7 +117,7 @@ class MaskRecord(Config):
         try:
             if len(text) > _MAX_CHARACTERS:
                 raise ValueError(f"it has {len(text)} characters")
-            return cls.model_validate(parse_json(text))
+            return cls.model_validate(json.loads(text))
         except (ValidationError, ValueError) as error:
             raise DataError(
                 f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "

@@ -1,4 +1,4 @@
-"""Texts for the user: names that are listed, and texts that can be written."""
+"""Texts for the user: lists, numbers, reasons."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import math
 import pytest
 
 from rooftrace.core.text import (
-    escape_surrogates,
     first_line,
-    is_utf8,
     json_kind,
     list_and_count,
     list_first,
-    parse_json,
     plain_number,
     reason_of,
 )
@@ -31,18 +28,6 @@ def test_lists_the_first_names(count: int, first: str, counted: str) -> None:
     names = range(1, count + 1)
     assert list_first(names, 2) == first
     assert list_and_count(names, 2) == counted
-
-
-@pytest.mark.parametrize("text", ["", "plain", "café", "家"])
-def test_utf8_is_kept(text: str) -> None:
-    assert is_utf8(text)
-    assert escape_surrogates(text) == text
-
-
-@pytest.mark.parametrize(("text", "shown"), [("caf\udce9", r"caf\xe9"), ("\ud800", r"\ud800")])
-def test_surrogates_are_escaped(text: str, shown: str) -> None:
-    assert not is_utf8(text)
-    assert escape_surrogates(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -93,12 +78,6 @@ def test_text_in_another_encoding_has_a_plain_reason() -> None:
 )  # fmt: skip
 def test_kinds_of_json(text: str, kind: str) -> None:
     assert json_kind(json.loads(text)) == kind
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, b'{"a":' * 100_000])
-def test_json_that_is_nested_without_end(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match="nested too deeply"):
-        parse_json(text)
 
 
 def test_the_middle_of_a_long_reason_is_left_out() -> None:

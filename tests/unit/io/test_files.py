@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,9 +14,6 @@ import pytest
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.io.files import (
     check_outputs,
-    read_file,
-    read_head,
-    read_line,
     replacing,
     visible_files,
     write_atomically,
@@ -72,45 +68,12 @@ def test_a_geopackage_with_other_layers_is_not_replaced(tmp_path: Path) -> None:
     assert "ogr2ogr -update project.gpkg" in refused.value.remedy
 
 
-def test_a_device_or_a_pipe_is_not_read(tmp_path: Path) -> None:
-    pipe = tmp_path / "town.gpkg"
-    os.mkfifo(pipe)
-    for path in (pipe, Path(os.devnull)):
-        with pytest.raises(OSError, match="no regular file"):
-            read_file(path)
-        with pytest.raises(OSError, match="no regular file"):
-            read_head(path, 10)
-    check_outputs([pipe], [])
-
-
-@pytest.mark.parametrize("read", [read_file, read_line, lambda path: read_head(path, 3)])
-def test_a_file_is_read_and_a_pipe_in_its_place_is_not_waited_for(
-    tmp_path: Path, read: Callable[[Path], bytes]
-) -> None:
-    path = tmp_path / "run.json"
-    path.write_bytes(b"{}\n")
-    assert read(path) == b"{}\n"
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(OSError, match="no regular file"):
-        read(path)
-
-
 def test_hidden_files_and_folders_are_not_visible(tmp_path: Path) -> None:
     for name in ("b/2.tif", "b/1.tif", "a/.hidden.tif", ".git/3.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = list(visible_files(tmp_path))
     assert found == [(tmp_path, []), (tmp_path / "a", []), (tmp_path / "b", ["1.tif", "2.tif"])]
-
-
-def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "null"
-    os.mkfifo(pipe)
-    with pytest.raises(ExportError, match="is a device or a pipe"):
-        write_atomically(pipe, b"x")
-    assert pipe.is_fifo()
-    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:

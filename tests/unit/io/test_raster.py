@@ -414,30 +414,6 @@ def test_a_nodata_value_counts_beside_alpha(tmp_path: Path) -> None:
     assert (open_raster(path).read().valid == valid).all()
 
 
-def test_a_message_that_is_not_utf8_prints_no_traceback(tmp_path: Path) -> None:
-    """GDAL quotes bytes of the file, which rasterio cannot log; other errors are printed."""
-    corpus = Path(__file__).parents[2] / "fuzz_corpus"
-    file = corpus / "gpkg" / "message-not-utf8" / "input" / "houses.gpkg"
-    program = (
-        "import sys, pathlib\n"
-        "from rooftrace.io.gdal import is_raster\n"
-        "is_raster(pathlib.Path(sys.argv[1]))\n"
-        "sys.stderr.write('read\\n')\n"
-        "class Ending:\n"
-        "    def __del__(self): raise ValueError('from a destructor')\n"
-        "Ending()\n"
-        "b'\\xff'.decode()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False
-    )
-    before, _, after = done.stderr.partition("read\n")
-    assert before == ""
-    assert "ValueError: from a destructor" in after
-    assert "UnicodeDecodeError" in after
-    assert done.returncode == 1
-
-
 def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
     with (
         pytest.raises(DataError, match=r"^a\.tif .* \(header\): Permission denied\.") as caught,
@@ -445,17 +421,6 @@ def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
     ):
         raise PermissionError(13, "Permission denied", "a.tif")
     assert caught.value.remedy == "Check who may read it."
-
-
-def test_ctrl_c_in_an_environment_of_rasterio_is_no_error_of_the_image() -> None:
-    def read() -> None:
-        with reading_errors("a.tif", "header"), rasterio.Env(), rasterio.Env():
-            # As if the interruption came while the inner environment ends.
-            rasterio.env.delenv()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        read()
 
 
 def test_a_jpeg_2000_whose_sizes_differ_is_damaged(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
-from rooftrace.io.files import is_listed_file, read_file
 from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.store import JobStore
 
@@ -36,7 +36,6 @@ _KINDS = ("mask", "polygons", "preview", "density")
 _COMPARISON = "compare"
 # Layer and record that `rooftrace compare` writes.
 _COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
-_MOST_RECORD_BYTES = 64 * 2**20
 _SETTLED_NS = 2 * 10**9
 """Age of the last change from which a folder is remembered. File systems round times, so that a
 change that follows at once may leave the same time."""
@@ -141,7 +140,7 @@ def _read(path: Path) -> ResultsFolder:
         return ResultsFolder(path, "missing", message, {}, {})
     run, damaged = _read_record(path / "run.json")
     files: dict[str, dict[str, Path]] = {}
-    names = sorted(entry.name for entry in entries if is_listed_file(entry))
+    names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:
         match = _RESULT.fullmatch(name)
         if match is not None:
@@ -184,7 +183,7 @@ def _read(path: Path) -> ResultsFolder:
 def _read_record(file: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a JSON file, and a sentence about what is wrong with it."""
     try:
-        record = parse_json(read_file(file, _MOST_RECORD_BYTES))
+        record = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError) as error:

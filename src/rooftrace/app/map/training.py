@@ -28,7 +28,6 @@ from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid
 from rooftrace.flows.finetune import LEAST_SCENES
-from rooftrace.io.files import read_file
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.shapes import IGNORE_NAME
@@ -109,7 +108,7 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
             side_px, count = chip_side(images, spec.gsd_m, _ENOUGH)
             if earlier is not None:
                 # The chips that were held out stay the same.
-                side_px = int(json.loads(read_file(earlier / CORRECTIONS))["side_px"])
+                side_px = int(json.loads(earlier / CORRECTIONS.read_bytes())["side_px"])
             if count < LEAST_SCENES:
                 raise DataError(
                     f"The decisions of the review lie on {plural(count, 'chip')} of ground; "

@@ -6,6 +6,7 @@ specification, versions 1.0 and 1.1: https://github.com/radiantearth/stac-spec
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
-from rooftrace.core.text import parse_json, reason_of
+from rooftrace.core.text import reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
@@ -199,7 +200,7 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
         DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
     """
     try:
-        document = parse_json(file.path.read_bytes())
+        document = json.loads(file.path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file.name} cannot be read as JSON: {reason_of(error)}.",

@@ -8,6 +8,7 @@ OUT/search.json holds the found STAC items, without keys in addresses, and the s
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
-from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.flows.catalogue.scenes import (
     Catalogue,
@@ -34,7 +35,7 @@ from rooftrace.flows.catalogue.scenes import (
 )
 from rooftrace.flows.predict.inputs import CATALOGUE_SUFFIXES, holds_results, is_result
 from rooftrace.io.area import Area, area_in_degrees
-from rooftrace.io.files import read_file, visible_files, write_json
+from rooftrace.io.files import visible_files, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imagery
 from rooftrace.io.json_documents import linked_address
@@ -261,7 +262,6 @@ SEARCH = "search.json"
 """Name of the record of a search in the results folder."""
 
 _CATALOG_TYPES = ("Catalog", "Collection")
-_MAX_PEEKED_BYTES = 64 * 2**20
 
 
 def open_catalogue(
@@ -322,7 +322,7 @@ def is_searched(source: str) -> bool:
     if is_object_url(source):
         return Path(path).name in ("catalog.json", "collection.json")
     try:
-        document = parse_json(read_file(Path(path), _MAX_PEEKED_BYTES))
+        document = json.loads(Path(path).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
@@ -420,7 +420,7 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        document = parse_json(read_file(path))
+        document = json.loads(path.read_bytes())
         record: dict[str, Any] = {**document["rooftrace"], "features": document["features"]}
         if not {"search", "kind", "collections", "is_cut", "has_keys", "searched"} <= record.keys():
             raise KeyError("rooftrace")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
-from rooftrace.core.names import result_name
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
@@ -340,7 +339,7 @@ def stem_of(out: Path, name: str) -> Path:
         ConfigError: The path has the ending of a result.
     """
     if out.is_dir():
-        return out / f"{result_name(name)}_density"
+        return out / f"{name}_density"
     if out.suffix.lower() in _ENDINGS:
         raise ConfigError(
             f"-o received {out}, which has the ending of one of several output files.",

@@ -6,6 +6,7 @@ records, if they can be opened here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +25,7 @@ from rooftrace.audit.keypoints import (
 )
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.text import parse_json
 from rooftrace.core.types import Progress
-from rooftrace.io.files import read_file
 from rooftrace.labels.config import DataConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
@@ -121,7 +120,7 @@ def _recorded_base(bundle: ModelBundle) -> Path | None:
     if bundle.source in BUNDLED_MODELS:
         return None
     try:
-        record = parse_json(read_file(Path(bundle.source).with_name("config.json")))
+        record = json.loads(Path(bundle.source).with_name("config.json").read_bytes())
         return Path(record["base"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

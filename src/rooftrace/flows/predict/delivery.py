@@ -16,10 +16,9 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import user_cache
-from rooftrace.core.text import parse_json
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import OnDone
-from rooftrace.io.files import export_error, read_file, write_json
+from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
 from rooftrace.predict.plan import RESULT_FILES
 
@@ -136,8 +135,8 @@ class Delivery:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             notes = self.folder / _SENT
-            for line in read_file(notes).decode().splitlines() if notes.exists() else ():
-                self._sent |= parse_json(line) if line.endswith("}") else {}
+            for line in notes.read_bytes().decode().splitlines() if notes.exists() else ():
+                self._sent |= json.loads(line) if line.endswith("}") else {}
         except (OSError, ValueError) as error:
             raise export_error(self.folder, error) from error
         return self
@@ -197,7 +196,7 @@ class Delivery:
         self._pool.shutdown(wait=True)
         for name in _LAST:
             for path in (one for one in left if one.name == name):
-                shown = self.shown(json.loads(read_file(path)))
+                shown = self.shown(json.loads(path.read_bytes()))
                 write_json(path, shown)
                 self._send(path)
         if self._failure is not None:

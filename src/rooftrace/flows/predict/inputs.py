@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
-from rooftrace.core.names import result_name
-from rooftrace.core.text import escape_surrogates, list_and_count, plural
+from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
@@ -175,7 +174,7 @@ class SceneInput:
     @property
     def shown(self) -> str:
         """Path or address, as the user knows it."""
-        return self.url or escape_surrogates(str(self.path))
+        return self.url or str(self.path)
 
 
 def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
@@ -249,7 +248,7 @@ class PredictInputs:
              "images in subfolders are not predicted"),
         ):  # fmt: skip
             if paths:
-                names = [escape_surrogates(path.name) for path in paths]
+                names = [path.name for path in paths]
                 listed = list_and_count(names, _MAX_SKIPPED_LISTED)
                 notes.append(f"skipped, because {one if len(names) == 1 else several}: {listed}")
         return tuple(notes)
@@ -299,14 +298,6 @@ def find_inputs(
     else:
         scenes, skipped = _images(images, nodata)
     scenes += [_service(url, zoom, nodata, area, services) for url in addresses]
-    for number, scene in enumerate(scenes):
-        name = result_name(scene.name)
-        if name != scene.name:
-            note = (
-                f"{scene.shown}: its results are called {name}, because no result can have its "
-                "name."
-            )
-            scenes[number] = replace(scene, name=name, notes=(*scene.notes, note))
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
         missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]

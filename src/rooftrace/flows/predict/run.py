@@ -20,7 +20,7 @@ from shapely import to_wkb
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb, result_versions, versions
-from rooftrace.core.text import escape_surrogates, list_and_count, merge_notes, plural
+from rooftrace.core.text import list_and_count, merge_notes, plural
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px, holds_results
@@ -30,7 +30,7 @@ from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_sc
 from rooftrace.io.area import select_overview
 from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.vector_write import check_vector_path, load_writer_if_limited
+from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.instruction_set import processor_record
@@ -204,8 +204,6 @@ def predict_inputs(
     """
     scenes, predictor = inputs.scenes, executor.predictor
     _check_results(inputs, out, options.outputs)
-    if "polygons" in options.outputs:
-        load_writer_if_limited()
     spec = predictor.bundle.spec
     settings = {
         **asdict(options),
@@ -297,7 +295,7 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
     with os.scandir(out) as entries:
         there = {entry.name for entry in entries}
     names = [f"{scene.name}{end}" for scene in scenes for end in others]
-    earlier = [escape_surrogates(name) for name in names if name in there]
+    earlier = [name for name in names if name in there]
     if not earlier:
         return []
     listed = list_and_count(earlier, _MAX_EARLIER_LISTED)
@@ -338,7 +336,7 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
         **report.to_json(),
         "figures": run.figures(inputs.scenes),
         "failed": [{"input": one.shown, **one.error.to_json()} for one in report.failures],
-        "skipped": [escape_surrogates(str(path)) for path in inputs.skipped],
+        "skipped": [str(path) for path in inputs.skipped],
         "notes": report.notes,
         "versions": versions(),
     }

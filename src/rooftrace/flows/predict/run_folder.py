@@ -16,10 +16,9 @@ from typing import IO, Any
 from zlib import crc32
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import parse_json
 from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
-from rooftrace.io.files import export_error, is_file, locked, read_file, read_line
+from rooftrace.io.files import export_error, is_file, locked
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
@@ -71,7 +70,7 @@ def is_shared(out: Path, run_id: str) -> bool:
         run_id: Id of the run; this machine may have a different folder of the same name.
     """
     try:
-        return read_file(work_of(out) / _RUN_ID) == run_id.encode()
+        return (work_of(out) / _RUN_ID).read_bytes() == run_id.encode()
     except OSError:
         return False
 
@@ -348,7 +347,8 @@ def begun_with(out: Path) -> Mapping[str, Any] | None:
 def _head(path: Path) -> dict[str, Any] | None:
     """Return the first line of a manifest; None if there is none, or of an earlier version."""
     try:
-        head = _unsealed(read_line(path))
+        with path.open("rb") as file:
+            head = _unsealed(file.readline())
     except OSError:
         return None
     return head if head is not None and "with" in head else None
@@ -367,7 +367,7 @@ def _unsealed(line: bytes) -> dict[str, Any] | None:
     A power failure may leave a part of a line, or zeros in its place.
     """
     try:
-        content = parse_json(line) if line.endswith(b"\n") else None
+        content = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError, TooLargeError
-from rooftrace.core.text import json_kind, parse_json, reason_of
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.io.files import replacing
 from rooftrace.labels.labelstudio.write import Control
 
@@ -185,7 +185,7 @@ class LabelStudio:
         with self._request(method, path, query, **request) as response:
             content = b"".join(self._blocks(response, path, _MOST_ANSWER_BYTES))
         try:
-            return parse_json(content)
+            return json.loads(content)
         except ValueError:
             raise self._unexpected(path, "no JSON") from None
 
@@ -335,7 +335,7 @@ class LabelStudio:
     def _detail(self, response: httpx.Response, path: str) -> str:
         """Return the server's own reason for an error, shortened; empty if it gives none."""
         try:
-            answer = parse_json(b"".join(self._blocks(response, path, _MOST_ANSWER_BYTES)))
+            answer = json.loads(b"".join(self._blocks(response, path, _MOST_ANSWER_BYTES)))
             said = answer.get("validation_errors") or answer.get("detail")
         except (httpx.HTTPError, DataError, ValueError, AttributeError):
             return ""

@@ -5,6 +5,7 @@ The format: https://labelstud.io/guide/export#Label-Studio-JSON-format
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import json_kind, parse_json, reason_of, size_text
+from rooftrace.core.text import json_kind, reason_of, size_text
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window, is_gsd_m
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
@@ -256,7 +257,7 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
 def _load(path: Path, name: str) -> Any:
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        return parse_json(text, object_hook=_compact, parse_constant=_refuse)
+        return json.loads(text, object_hook=_compact, parse_constant=_refuse)
     except OSError as error:
         raise DataError(
             f"{name} cannot be read: {reason_of(error)}.", remedy="Check the path."

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from tomlkit.items import Table
 
 from rooftrace.core.config import find_paths
-from rooftrace.io.files import read_file, write_atomically
+from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, render_page
 from rooftrace.train.callbacks import BEST_MONITORED
 from rooftrace.train.checkpoint import last_checkpoint
@@ -244,7 +244,7 @@ def export_best(
     if (monitored := monitored_epoch(settings)) is not None:
         name, monitor = BEST_MONITORED, settings.monitor
     record = run / "config.json"
-    before = read_file(record)
+    before = record.read_bytes()
     try:
         # Resuming a run that already has its number of epochs opens it, and trains nothing.
         update = {"epochs": len(best.intermediate_values), "watch": WatchConfig(panel=0)}

@@ -23,7 +23,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from rooftrace.core.errors import ConfigError, RooftraceError, TrainError
-from rooftrace.core.failures import is_interrupted
 from rooftrace.core.parallel import core_count
 from rooftrace.io.files import write_atomically
 from rooftrace.train.callbacks import BestEpoch
@@ -144,9 +143,6 @@ def run_trial(
         mark_lost(study, [trial])
         raise ConfigError(error.message, remedy=error.remedy) from error
     except Exception as error:  # a network of unusual proportions may raise anything
-        if is_interrupted(error):
-            mark_lost(study, [trial])
-            raise KeyboardInterrupt from error
         reason = str(error)
         if not isinstance(error, RooftraceError):
             write_atomically(run / "error.txt", traceback.format_exc().encode())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
-from rooftrace.core.names import result_name
 from rooftrace.core.text import list_first
 from rooftrace.io.files import read_head
 from rooftrace.io.vector_read import is_vector_file
@@ -138,8 +137,7 @@ def _forms(name: str) -> list[str]:
     plain = plain_name(whole)
     forms = [plain, plain.replace("/", "__"), plain.rpartition("/")[2]]
     forms += [_bare(form) for form in forms]
-    # The results of an image may have another name than the image.
-    return [whole, *forms, result_name(forms[-1])]
+    return [whole, *forms]
 
 
 def _bare(name: str) -> str:

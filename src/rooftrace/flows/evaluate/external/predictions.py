@@ -5,6 +5,7 @@ The files are rasters and polygons (see `layers`), tables of run lengths, and CO
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.machine import installed_versions
-from rooftrace.core.text import parse_json, plural, reason_of
+from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.external.labels_without_images import has_imagery
@@ -559,7 +560,7 @@ class CocoPredictions:
 
 def _load(path: Path) -> list[Any]:
     try:
-        records = parse_json(path.read_bytes())
+        records = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
     if not isinstance(records, list):
@@ -595,7 +596,7 @@ def _known(labels: Path, source: SceneSet) -> tuple[dict[int | str, str], set[st
     """
     if source.kind != "coco" or not labels.is_file():
         return {}, None
-    raw = parse_json(labels.read_bytes())
+    raw = json.loads(labels.read_bytes())
     names = {one["id"]: str(one.get("scene_id") or one["file_name"]) for one in raw["images"]}
     wanted = source.classes[source.building_class].casefold()
     categories: Sequence[dict[str, Any]] = raw.get("categories", [])

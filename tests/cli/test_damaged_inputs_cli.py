@@ -1,10 +1,9 @@
-"""Models and images of an attacker, or damaged ones, through the real command."""
+"""Damaged images, and models without probabilities, through the real command."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -120,15 +119,6 @@ def test_a_mask_that_was_cut_off_is_named_and_nodata_never_becomes_ground(
     assert "scene.tif.msk" in text
 
 
-def test_a_mask_that_is_a_broken_link_is_named(scene: Path, tiny: Path) -> None:
-    mask = with_mask(scene)
-    mask.unlink()
-    mask.symlink_to("moved_away.msk")
-    code, text = predicted(scene, tiny)
-    assert code == 3
-    assert "scene.tif.msk" in text
-
-
 @pytest.mark.parametrize("content", ["", "<PAMDataset>", "<PAMDataset><SRS>EPSG:3"])
 def test_metadata_that_was_cut_off_is_named(scene: Path, tiny: Path, content: str) -> None:
     scene.with_name("scene.tif.aux.xml").write_text(content)
@@ -181,34 +171,6 @@ def test_damaged_overviews_change_no_pixel(scene: Path, tiny: Path) -> None:
         out = scene.parent / str(number)
         assert predicted(scene, tiny, "-o", out)[0] == 0
         assert (out / "scene_mask.tif").read_bytes() == expected
-
-
-def test_a_pipe_is_refused_and_not_waited_for(tiny: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.tif")
-    code, text = predicted(tmp_path / "a.tif", tiny)
-    assert code == 3
-    assert "a.tif is a pipe, a device or a socket" in text
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("predict", "a.tif", "-m", "pipe"), ("predict", "a.tif", "--area=pipe"),
-        ("train", "pipe", "-o", "out"), ("video", "pipe", "-o", "out.mp4"),
-        ("catalogue", "pipe", "-o", "out"), ("card", "pipe"), ("inspect", "pipe"),
-        ("density", "pipe", "-o", "out"), ("import", "pipe", "-o", "out.rooftrace"),
-        ("convert", "data", "--to", "rle", "-o", "out.csv", "--split", "pipe:train"),
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_no_command_waits_for_a_pipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    os.mkfifo("pipe")
-    code, answer = call(*arguments)
-    assert code == 3
-    assert "is a pipe, a device or a socket; a regular file" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("height", ["2,000,000,000", "1"])

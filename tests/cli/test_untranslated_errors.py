@@ -1,0 +1,68 @@
+"""Errors that no command has translated."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import command
+from rooftrace import cli
+from rooftrace.core.failures import DEBUG
+from rooftrace.testing import demo_scene_path
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (RuntimeError("the plugin broke"), 1, "This is a defect: rooftrace density failed"),
+        (KeyError("a"), 1, "KeyError: 'a'"),
+        (OSError("libx.so: wrong ELF class"), 1, "wrong ELF class"),
+        (ImportError("libx.so: not found", name="cv2"), 6, "libx.so: not found"),
+        (MemoryError(), 5, "There is not enough memory for rooftrace density."),
+    ],
+)
+def test_what_nothing_has_translated_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.delenv(DEBUG)
+    monkeypatch.setattr(cli, "app", fail)
+    done = command("density", "--json")
+    assert (done.code, done.err) == (code, "")
+    assert words in done.json["error"]["message"]
+    plain = command("density")
+    assert plain.code == code
+    assert plain.out == ""
+    assert words.split(":")[0] in " ".join(plain.err.split())
+
+
+def test_a_defect_is_raised_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a")
+
+    monkeypatch.setattr(cli, "app", fail)
+    # conftest.py sets the variable, so that no test takes a defect for a refusal.
+    with pytest.raises(KeyError):
+        command("density", "--json")
+
+
+@pytest.mark.campaign
+def test_a_library_that_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open', name='cv2')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "rooftrace", "predict", demo_scene_path(), "--json"],
+        capture_output=True, text=True, check=False, timeout=600,
+        env=os.environ | {"PYTHONPATH": path, DEBUG: ""},
+    )  # fmt: skip
+    assert done.returncode == 6, done.stderr
+    assert "libGL.so.1" in json.loads(done.stdout)["error"]["message"]
