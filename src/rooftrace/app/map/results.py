@@ -148,7 +148,14 @@ def _read(path: Path) -> ResultsFolder:
             files.setdefault(match["name"], {})[kind] = path / name
     records = _by_name(run)
     images = {
-        name: ImageFiles(name, **kinds, record=records.get(name, {}))
+        name: ImageFiles(
+            name,
+            kinds.get("mask"),
+            kinds.get("polygons"),
+            kinds.get("preview"),
+            kinds.get("density"),
+            records.get(name, {}),
+        )
         for name, kinds in sorted(files.items())
         # A scene called x_density has a mask too; a density without other files belongs to no
         # image.

@@ -160,7 +160,7 @@ class MapScene:
         path = files.mask or files.polygons or files.preview
         assert path is not None
         self._folder = path.parent
-        self._legend = legend or Legend(_class_names(files.record))
+        self._legend = legend or Legend(tuple(_class_names(files.record)))
         self._table = self._legend.table.copy()
         self._table[0, 3] = 0
         mask = None if files.mask is None else open_raster(files.mask, palette="indices")
