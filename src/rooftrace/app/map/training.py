@@ -108,7 +108,7 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
             side_px, count = chip_side(images, spec.gsd_m, _ENOUGH)
             if earlier is not None:
                 # The chips that were held out stay the same.
-                side_px = int(json.loads(earlier / CORRECTIONS.read_bytes())["side_px"])
+                side_px = int(json.loads((earlier / CORRECTIONS).read_bytes())["side_px"])
             if count < LEAST_SCENES:
                 raise DataError(
                     f"The decisions of the review lie on {plural(count, 'chip')} of ground; "
