@@ -1,7 +1,8 @@
 """OGC API – Processes 1.0 (OGC 18-062r2) over the jobs of the server, under `/ogc`.
 
 The process `predict` is offered. Its jobs are those of `/v1/jobs`, with the same limits; trainings
-are not shown. Outputs are transmitted by reference: as links to the files of the job.
+are not shown. Outputs are transmitted by reference: as links to the files of the job. Documents
+follow https://schemas.opengis.net/ogcapi/processes/part1/1.0/openapi/schemas/.
 """
 
 # No `from __future__ import annotations`: FastAPI evaluates annotations, and some of them name
@@ -10,17 +11,13 @@ are not shown. Outputs are transmitted by reference: as links to the files of th
 import base64
 import binascii
 import json
-import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -29,29 +26,11 @@ from rooftrace.core.machine import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOutput
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.job_schemas import (
-    JobQuery,
-    JobRequest,
-    OgcConformance,
-    OgcExecution,
-    OgcJobList,
-    OgcJobQuery,
-    OgcLandingPage,
-    OgcLink,
-    OgcProcess,
-    OgcProcessList,
-    OgcProcessSummary,
-    OgcStatus,
-    OgcValueDescription,
-    Status,
-    share_of,
-    time_of,
-)
+from rooftrace.rest.job_schemas import JobListQuery, JobQuery, JobRequest, share_of, time_of
 from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
-from rooftrace.service.jobs.job import Job, JobFile, JobState, JobStateError
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.job import Job, JobState, JobStateError
 
 OGC_BODY_SHARE = 4 / 3
 """Bytes of an execution request for each byte of its image, which is base64."""
@@ -60,7 +39,7 @@ PROCESS = "predict"
 
 CONFORMANCE = tuple(
     f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}"
-    for name in ("core", "ogc-process-description", "json", "job-list", "dismiss")
+    for name in ("core", "ogc-process-description", "json", "dismiss")
 )
 """Conformance classes. `oas30` is not one of them, because the description is OpenAPI 3.1."""
 
@@ -70,16 +49,12 @@ _JSON = "application/json"
 _RAW = "ogc-raw"
 """Name of the file in the folder of a job whose client asked for the response `raw`."""
 
-_OPEN = ("..", "")
-"""Edges of an interval that has no first or last second."""
-
 _MAX_VALUE_CHARS = 80
 """Maximum length of a received value in a message."""
 
-_PAGE = 100
-"""Number of jobs that are read from the store at once."""
-
 _IMAGE_TYPES = ("image/tiff", "image/png", "image/jpeg", "image/webp", "image/jp2")
+
+Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
 
 _STATUS: Mapping[JobState, Status] = {
     "queued": "accepted",
@@ -108,6 +83,23 @@ _OUTPUTS: Mapping[SceneOutput, tuple[str, str, Mapping[str, str]]] = {
 """Title, description, and endings of the file with their media types."""
 
 
+class OgcExecution(BaseModel):
+    """An execution request (execute.yaml). Unknown members are ignored, as by the standard."""
+
+    inputs: Annotated[
+        dict[str, Any],
+        Field(description="Values of the inputs, inline or with the members value and mediaType"),
+    ]
+    outputs: Annotated[
+        dict[SceneOutput, dict[str, Any]] | None, Field(description="Outputs; all by default")
+    ] = None
+    response: Annotated[
+        Literal["raw", "document"],
+        Field(description="Results as HTTP links (raw), or as a JSON document"),
+    ] = "document"
+    subscriber: Annotated[None, Field(description="Callbacks are not supported")] = None
+
+
 def ogc_router(intake: JobIntake) -> APIRouter:
     """Return the router of OGC API – Processes, over the jobs of `intake`."""
     runner, store = intake.runner, intake.runner.store
@@ -127,63 +119,60 @@ def ogc_router(intake: JobIntake) -> APIRouter:
             )  # fmt: skip
 
     AnyJob = Annotated[Job, Depends(find_job)]  # noqa: N806  # a type
-    described = partial(router.get, response_model_exclude_none=True)
 
-    @described(
+    @router.get(
         "", summary="Show the landing page of OGC API – Processes", operation_id="ogc_landing"
     )
-    def landing(request: Request) -> OgcLandingPage:
+    def landing(request: Request) -> dict[str, Any]:
         """Return links to the description of the API, the processes and the jobs."""
         root, here = server_url(request), _here(request)
-        return OgcLandingPage(
-            title="rooftrace",
-            description="Finds buildings in overhead images.",
-            links=[
-                OgcLink(href=here, rel="self", type=_JSON, title="This page"),
-                OgcLink(href=f"{root}/openapi.json", rel="service-desc",
-                        type="application/vnd.oai.openapi+json;version=3.1"),
-                OgcLink(href=f"{root}/v1/docs", rel="service-doc", type="text/html"),
-                OgcLink(href=f"{here}/conformance", rel=f"{_RELATIONS}/conformance", type=_JSON),
-                OgcLink(href=f"{here}/processes", rel=f"{_RELATIONS}/processes", type=_JSON),
-                OgcLink(href=f"{here}/jobs", rel=f"{_RELATIONS}/job-list", type=_JSON),
+        return {
+            "title": "rooftrace",
+            "description": "Finds buildings in overhead images.",
+            "links": [
+                _link(here, "self"),
+                _link(f"{root}/openapi.json", "service-desc",
+                      "application/vnd.oai.openapi+json;version=3.1"),
+                _link(f"{root}/v1/docs", "service-doc", "text/html"),
+                _link(f"{here}/conformance", f"{_RELATIONS}/conformance"),
+                _link(f"{here}/processes", f"{_RELATIONS}/processes"),
+                _link(f"{here}/jobs", f"{_RELATIONS}/job-list"),
             ],
-        )  # fmt: skip
+        }  # fmt: skip
 
-    @described(
+    @router.get(
         "/conformance", summary="List the conformance classes", operation_id="ogc_conformance"
     )
-    def conformance() -> OgcConformance:
+    def conformance() -> dict[str, list[str]]:
         """List the conformance classes of OGC API – Processes that the server implements."""
-        return OgcConformance(conforms_to=list(CONFORMANCE))
+        return {"conformsTo": list(CONFORMANCE)}
 
-    @described("/processes", summary="List the processes", operation_id="ogc_processes")
+    @router.get("/processes", summary="List the processes", operation_id="ogc_processes")
     def processes(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of processes")] = 10,
-    ) -> OgcProcessList:
+    ) -> dict[str, Any]:
         """List the processes; there is one."""
         here = _here(request)
-        own = OgcLink(href=f"{here}/processes", rel="self", type=_JSON)
-        return OgcProcessList(processes=[_summary(here)][:limit], links=[own])
+        return {"processes": [_summary(here)], "links": [_link(f"{here}/processes", "self")]}
 
-    @described(
+    @router.get(
         "/processes/{process_id}",
         summary="Describe a process",
         operation_id="ogc_process",
         dependencies=[Depends(find_process)],
         responses=problem_responses("not-found"),
     )
-    def process(request: Request, process_id: str) -> OgcProcess:
+    def process(request: Request, process_id: str) -> dict[str, Any]:
         """Return the inputs and outputs of a process with their JSON schemas."""
-        summary = _summary(_here(request)).model_dump()
-        return OgcProcess(inputs=_input_descriptions(), outputs=_output_descriptions(), **summary)
+        described = {"inputs": _input_descriptions(), "outputs": _output_descriptions()}
+        return _summary(_here(request)) | described
 
     @router.post(
         "/processes/{process_id}/execution",
         status_code=201,
         summary="Execute a process",
         operation_id="ogc_execute",
-        response_model_exclude_none=True,
         dependencies=[Depends(find_process)],
         openapi_extra={"requestBody": _REQUEST_BODY},
         responses=_EXECUTED,
@@ -195,7 +184,7 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         prefer: Annotated[
             str, Header(description="Execution is asynchronous, with respond-async or without it")
         ] = "",
-    ) -> OgcStatus:
+    ) -> dict[str, Any]:
         """Queue a job for the image in the body, which is base64.
 
         For larger images, and for images as files, start the job by `POST /v1/jobs`.
@@ -211,42 +200,35 @@ def ogc_router(intake: JobIntake) -> APIRouter:
                 raise cannot_store(error) from error
 
         out = _status(await intake.create(request, receive), _here(request))
-        response.headers["Location"] = out.links[0].href
+        response.headers["Location"] = out["links"][0]["href"]
         if "respond-async" in prefer.lower():
             response.headers["Preference-Applied"] = "respond-async"
         return out
 
-    @described(
+    @router.get(
         "/jobs",
         summary="List the jobs of processes, newest first",
         operation_id="ogc_jobs",
         responses=problem_responses("invalid-request", "not-found"),
     )
-    def jobs(request: Request, query: Annotated[OgcJobQuery, Query()]) -> OgcJobList:
+    def jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> dict[str, Any]:
         """Follow the link `next` for older jobs."""
+        limit = query.limit
         number = None if query.before is None else find_job(query.before).number
-        between, now_s = _interval(query.datetime), time.time()
-        found = []
-        for job in _predictions(store, number):
-            if _accepts(query, job, between, now_s):
-                found.append(job)
-                if len(found) > query.limit:
-                    break
+        listed = store.newest(limit + 1, number, trainings=False)
         here = _here(request)
-        links = [OgcLink(href=f"{here}/jobs", rel="self", type=_JSON)]
-        if len(found) > query.limit:
-            given = query.model_dump(exclude_none=True, exclude_defaults=True)
-            older = urlencode({**given, "before": found[query.limit - 1].id}, doseq=True)
-            links.append(OgcLink(href=f"{here}/jobs?{older}", rel="next", type=_JSON))
-        return OgcJobList(jobs=[_status(job, here) for job in found[: query.limit]], links=links)
+        links = [_link(f"{here}/jobs", "self")]
+        if len(listed) > limit:
+            links.append(_link(f"{here}/jobs?limit={limit}&before={listed[limit - 1].id}", "next"))
+        return {"jobs": [_status(job, here) for job in listed[:limit]], "links": links}
 
-    @described(
+    @router.get(
         "/jobs/{job_id}",
         summary="Return the status of a job",
         operation_id="ogc_job",
         responses=problem_responses("not-found"),
     )
-    def job_status(request: Request, job: AnyJob) -> OgcStatus:
+    def job_status(request: Request, job: AnyJob) -> dict[str, Any]:
         """Return status and progress, and for a job that failed the reason."""
         return _status(job, _here(request))
 
@@ -254,10 +236,9 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         "/jobs/{job_id}",
         summary="Dismiss a job",
         operation_id="ogc_dismiss",
-        response_model_exclude_none=True,
         responses=problem_responses("not-found", "job-reviewed"),
     )
-    def dismiss(request: Request, job: AnyJob) -> OgcStatus:
+    def dismiss(request: Request, job: AnyJob) -> dict[str, Any]:
         """Cancel a job that waits or runs; delete a job that has ended, with its files.
 
         A job whose buildings a person has reviewed is kept.
@@ -270,13 +251,12 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         except JobStateError:
             # It ended after it was looked up.
             runner.remove(job.id)
-        return _status(job, _here(request)).model_copy(update={"status": "dismissed"})
+        return _status(job, _here(request)) | {"status": "dismissed"}
 
     @router.get(
         "/jobs/{job_id}/results",
         summary="Return links to the outputs of a job",
         operation_id="ogc_results",
-        response_model=dict[str, OgcLink],
         responses={
             204: _RAW_RESPONSE,
             **problem_responses("not-found", "conflict", "data-error", "predict-error"),
@@ -288,14 +268,18 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         links = _result_links(job, f"{server_url(request)}/v1/jobs/{job.id}/results")
         if (store.folder_of(job.id) / _RAW).exists():
             listed = ", ".join(
-                f'<{link.href}>; rel="{link.rel}"; type="{link.type}"; title="{name}"'
+                f'<{link["href"]}>; rel="item"; type="{link["type"]}"; title="{name}"'
                 for name, link in links.items()
             )
             return Response(status_code=204, headers={"Link": listed})
-        document = {name: link.model_dump(exclude_none=True) for name, link in links.items()}
-        return JSONResponse(document)
+        return JSONResponse(links)
 
     return router
+
+
+def _link(href: str, rel: str, kind: str = _JSON) -> dict[str, str]:
+    """Return a link (link.yaml)."""
+    return {"href": href, "rel": rel, "type": kind}
 
 
 def _here(request: Request) -> str:
@@ -322,61 +306,62 @@ def _invalid(detail: str, *, errors: list[dict[str, str]] | None = None) -> Prob
     )  # fmt: skip
 
 
-def _summary(here: str) -> OgcProcessSummary:
+def _summary(here: str) -> dict[str, Any]:
+    """Return the process in the list (processSummary.yaml)."""
     process = f"{here}/processes/{PROCESS}"
-    return OgcProcessSummary(
-        id=PROCESS,
-        version=version_of("rooftrace") or "0",
-        title="Find buildings",
-        description="Find the buildings in an overhead image of any size.",
-        keywords=["buildings", "footprints", "segmentation", "remote sensing"],
-        job_control_options=["async-execute", "dismiss"],
-        output_transmission=["reference"],
-        links=[
-            OgcLink(href=process, rel="self", type=_JSON),
-            OgcLink(href=f"{process}/execution", rel=f"{_RELATIONS}/execute", title="Execute"),
+    return {
+        "id": PROCESS,
+        "version": version_of("rooftrace") or "0",
+        "title": "Find buildings",
+        "description": "Find the buildings in an overhead image of any size.",
+        "keywords": ["buildings", "footprints", "segmentation", "remote sensing"],
+        "jobControlOptions": ["async-execute", "dismiss"],
+        "outputTransmission": ["reference"],
+        "links": [
+            _link(process, "self"),
+            _link(f"{process}/execution", f"{_RELATIONS}/execute"),
         ],
-    )
+    }
 
 
-def _input_descriptions() -> dict[str, OgcValueDescription]:
-    """Return the image, and the parameters of a job as inputs."""
+def _input_descriptions() -> dict[str, Any]:
+    """Return the image, and the parameters of a job as inputs (inputDescription.yaml)."""
     image = {"type": "string", "contentEncoding": "base64"}
-    described = {
-        "image": OgcValueDescription(
-            title="Image",
-            description="GeoTIFF, PNG, JPEG, WebP or JPEG 2000, as base64",
-            schema_={"oneOf": [{**image, "contentMediaType": kind} for kind in _IMAGE_TYPES]},
-            min_occurs=1,
-        )
+    described: dict[str, Any] = {
+        "image": {
+            "title": "Image",
+            "description": "GeoTIFF, PNG, JPEG, WebP or JPEG 2000, as base64",
+            "schema": {"oneOf": [{**image, "contentMediaType": kind} for kind in _IMAGE_TYPES]},
+            "minOccurs": 1,
+        }
     }
     for name, schema in JobQuery.model_json_schema()["properties"].items():
         if name == "outputs":
             continue
         # The standard's schema.yaml is that of OpenAPI 3.0, which has no type null.
-        given = {**schema, **next(iter(schema.get("anyOf", ())), {})}
-        dropped = ("anyOf", "title", "description") + (("default",) * (given["default"] is None))
-        described[name] = OgcValueDescription(
-            title=schema["title"],
-            description=schema["description"],
-            schema_={key: value for key, value in given.items() if key not in dropped},
-            min_occurs=0,
-        )
+        merged = {**schema, **next(iter(schema.get("anyOf", ())), {})}
+        dropped = ("anyOf", "title", "description") + (("default",) * (merged["default"] is None))
+        described[name] = {
+            "title": schema["title"],
+            "description": schema["description"],
+            "schema": {key: value for key, value in merged.items() if key not in dropped},
+            "minOccurs": 0,
+        }
     return described
 
 
-def _output_descriptions() -> dict[str, OgcValueDescription]:
+def _output_descriptions() -> dict[str, Any]:
     return {
-        name: OgcValueDescription(
-            title=title,
-            description=description,
-            schema_={
+        name: {
+            "title": title,
+            "description": description,
+            "schema": {
                 "oneOf": [
                     {"type": "string", "contentEncoding": "binary", "contentMediaType": kind}
                     for kind in dict.fromkeys(kinds.values())
                 ]
             },
-        )
+        }
         for name, (title, description, kinds) in _OUTPUTS.items()
     }
 
@@ -457,71 +442,20 @@ def _requested(execution: OgcExecution) -> list[SceneOutput]:
     return list(execution.outputs or OUTPUTS)
 
 
-def _predictions(store: JobStore, before: int | None) -> Iterator[Job]:
-    """Yield the predictions among the jobs, newest first."""
-    while jobs := store.newest(_PAGE, before):
-        yield from (job for job in jobs if job.training is None)
-        before = jobs[-1].number
-
-
-def _accepts(query: OgcJobQuery, job: Job, between: tuple[float, float], now_s: float) -> bool:
-    """Return whether a job is one of those that are asked for."""
-    if (
-        (query.processID and PROCESS not in query.processID)
-        or (query.status and _STATUS[job.state] not in query.status)
-        or not between[0] <= job.created_s <= between[1]
-    ):
-        return False
-    if query.minDuration is None and query.maxDuration is None:
-        return True
-    if job.started_s is None or job.state == "queued":
-        return False
-    seconds = (job.finished_s or now_s) - job.started_s
-    return (query.minDuration or 0) <= seconds <= (query.maxDuration or float("inf"))
-
-
-def _interval(text: str | None) -> tuple[float, float]:
-    """Return the first and last second of a time or an interval of RFC 3339.
-
-    An interval is open where it says `..` or nothing.
-    """
-    if text is None:
-        return float("-inf"), float("inf")
-    first, slash, last = text.partition("/")
-    try:
-        if not slash:
-            return _seconds(first), _seconds(first)
-        edges = (
-            float("-inf") if first in _OPEN else _seconds(first),
-            float("inf") if last in _OPEN else _seconds(last),
-        )
-    except (ValueError, OverflowError) as error:
-        message = (
-            f"The parameter 'datetime' is {text[:_MAX_VALUE_CHARS]!r}: expected a time such as "
-            "2026-01-01T00:00:00Z, or an interval of two, or of a time and .. ."
-        )
-        wrong = {"parameter": "datetime", "in": "query", "message": message}
-        raise ProblemError("invalid-request", message, errors=[wrong]) from error
-    return edges
-
-
-def _seconds(text: str) -> float:
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _status(job: Job, here: str) -> OgcStatus:
-    own = f"{here}/jobs/{job.id}"
-    links = [OgcLink(href=own, rel="self", type=_JSON)]
+def _status(job: Job, here: str) -> dict[str, Any]:
+    """Return the status of a job (statusInfo.yaml)."""
+    address = f"{here}/jobs/{job.id}"
+    links = [_link(address, "self")]
     if job.state == "done":
-        links.append(OgcLink(href=f"{own}/results", rel=f"{_RELATIONS}/results", type=_JSON))
+        links.append(_link(f"{address}/results", f"{_RELATIONS}/results"))
     error = job.error or {"message": "", "remedy": ""}
-    return OgcStatus(
-        process_id=PROCESS, type="process", job_id=job.id, status=_STATUS[job.state],
-        message=in_api_terms(f"{error['message']} {error['remedy']}".strip()) or None,
-        created=time_of(job.created_s), started=time_of(job.started_s),
-        finished=time_of(job.finished_s), progress=int(100 * share_of(job)), links=links,
-    )  # fmt: skip
+    status = {
+        "processID": PROCESS, "type": "process", "jobID": job.id, "status": _STATUS[job.state],
+        "message": in_api_terms(f"{error['message']} {error['remedy']}".strip()) or None,
+        "created": time_of(job.created_s), "started": time_of(job.started_s),
+        "finished": time_of(job.finished_s), "progress": int(100 * share_of(job)), "links": links,
+    }  # fmt: skip
+    return {name: value for name, value in status.items() if value is not None}
 
 
 def _check_results(job: Job) -> None:
@@ -540,18 +474,14 @@ def _check_results(job: Job) -> None:
         )  # fmt: skip
 
 
-def _result_links(job: Job, folder: str) -> dict[str, OgcLink]:
+def _result_links(job: Job, folder: str) -> dict[str, dict[str, str]]:
     """Return the outputs of a job that is done; a scene without metres per pixel has no density."""
-
-    def find(endings: Mapping[str, str]) -> JobFile | None:
-        return next((file for file in job.files if file.name.endswith(tuple(endings))), None)
-
-    found = {name: find(endings) for name, (_, _, endings) in _OUTPUTS.items()}
-    return {
-        name: OgcLink(href=f"{folder}/{file.name}", rel="item", type=media_type_of(file.name))
-        for name, file in found.items()
-        if file is not None
-    }
+    links: dict[str, dict[str, str]] = {}
+    for name, (_, _, endings) in _OUTPUTS.items():
+        file = next((file for file in job.files if file.name.endswith(tuple(endings))), None)
+        if file is not None:
+            links[name] = _link(f"{folder}/{file.name}", "item", media_type_of(file.name))
+    return links
 
 
 _REQUEST_BODY: dict[str, Any] = {

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from math import ceil
 from pathlib import Path
+from typing import Any
 
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
@@ -39,22 +39,13 @@ _LOG = logging.getLogger(__name__)
 _RETRY_S = 60.0
 """Maximum number of seconds after which a refused client is asked to try again."""
 
-_LATE_S = 3.0
-"""Number of seconds by which a refused client may come back too late and still have its turn."""
-
 
 class UploadLimiter:
     """Limit of the uploads in progress, shared fairly by the addresses of clients.
 
     The share of a client shrinks as places fill up: dynamic thresholds of Choudhury and Hahne,
     https://doi.org/10.1109/90.664262. A client gets a place unless it has more than are free, so
-    that one client alone has half of them. The rest is for others, also while a client that
-    reconnects keeps its own places taken.
-
-    A client that has no place and was refused has its turn before those that were refused later
-    and those that were just answered. Otherwise a client that is answered takes its own place again
-    at once, and one that waits as Retry-After says never finds a free one. Up to half of the places
-    are kept for such clients until they are due.
+    that one client alone has half of them.
 
     It is used only in the event loop.
 
@@ -65,8 +56,6 @@ class UploadLimiter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken: Counter[str] = Counter()
-        # Refused clients without a place, the oldest first, and the latest time of their turn.
-        self._refused: dict[str, float] = {}
         self._seconds = 1.0
 
     @contextmanager
@@ -74,26 +63,20 @@ class UploadLimiter:
         """Hold a place for one request.
 
         Raises:
-            BusyError: All places are taken, the share of this client is, or others are before it.
+            BusyError: All places are taken, or the share of this client is.
         """
         client = _client_of(request)
-        own, total = self._taken[client], self._taken.total()
-        free = self._limit - total
-        if own > free or free <= self._count_before(client):
+        held, total = self._taken[client], self._taken.total()
+        if total >= self._limit or held > self._limit - total:
             # Clients that were refused together do not come back together.
             spread = random.uniform(0.75, 1.25)  # noqa: S311  # no secret
-            retry_s = min(self._seconds / 4 * spread, _RETRY_S)
-            if not own:
-                # Header fields have whole seconds.
-                self._refused[client] = time.monotonic() + ceil(max(retry_s, 1.0)) + _LATE_S
             raise BusyError(
-                f"{total} of at most {self._limit} requests are in progress already, {own} of them "
-                "from this address.",
+                f"{total} of at most {self._limit} requests are in progress already, {held} of "
+                "them from this address.",
                 remedy="Retry in a few seconds.",
                 # A quarter of the places is free again by then, on average.
-                retry_after_s=retry_s,
+                retry_after_s=min(self._seconds / 4 * spread, _RETRY_S),
             )
-        self._refused.pop(client, None)
         self._taken[client] += 1
         started = time.monotonic()
         try:
@@ -101,17 +84,7 @@ class UploadLimiter:
         finally:
             self._seconds += (time.monotonic() - started - self._seconds) / 16
             self._taken[client] -= 1
-            if not self._taken[client]:
-                del self._taken[client]
-
-    def _count_before(self, client: str) -> int:
-        """Return the number of free places that are for clients that were refused earlier."""
-        now = time.monotonic()
-        for late in [one for one, until in self._refused.items() if until < now]:
-            del self._refused[late]
-        order = list(self._refused)
-        earlier = order.index(client) if client in self._refused else len(order)
-        return min(earlier, self._limit // 2)
+            self._taken += Counter()
 
 
 def _client_of(request: Request) -> str:
@@ -250,26 +223,22 @@ class _FormParser:
     def __init__(self, boundary: bytes) -> None:
         self.name = ""
         self._files = 0
-        self._header = bytearray()
-        self._value = bytearray()
-        self._disposition = b""
+        self._header, self._value, self._disposition = bytearray(), bytearray(), b""
         self._data: list[bytes] = []
         self._ended = False
         if not boundary:
             raise _unreadable("it has no boundary")
+        callbacks: Any = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": lambda data, start, end: self._data.append(data[start:end]),
+            "on_end": self._end,
+        }
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": self._add_to_header,
-                    "on_header_value": self._add_to_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._end_headers,
-                    "on_part_data": self._add_data,
-                    "on_end": self._end,
-                },
-            )
+            self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
             raise _unreadable(str(error).rstrip(".")) from error
 
@@ -288,16 +257,10 @@ class _FormParser:
         if not self._ended:
             raise _unreadable("it breaks off")
         if not self._files:
-            raise _no_file()
+            raise _wrong_field("file", "The form has no field file; a file was expected.")
 
     def _begin_part(self) -> None:
         self._disposition = b""
-
-    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
@@ -309,9 +272,12 @@ class _FormParser:
         _, options = parse_options_header(self._disposition)
         field = options.get(b"name", b"").decode("utf-8", "replace")
         if field != "file":
-            raise _unexpected_field(field)
+            raise _wrong_field(
+                field, f"The form has the field {field!r}; only file was expected.",
+                "Send options as query parameters, such as ?threshold=0.4.",
+            )  # fmt: skip
         if b"filename" not in options:
-            raise _text_file()
+            raise _wrong_field("file", "The field file is a string; a file was expected.")
         self._files += 1
         if self._files > 1:
             raise _wrong_field(
@@ -319,9 +285,6 @@ class _FormParser:
                 "Send each file in a request of its own.",
             )  # fmt: skip
         self.name = options[b"filename"].decode("utf-8", "replace")
-
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
-        self._data.append(data[start:end])
 
     def _end(self) -> None:
         self._ended = True
@@ -338,21 +301,6 @@ def _wrong_field(
 ) -> ProblemError:
     wrong = {"parameter": name, "in": "body", "message": message}
     return ProblemError("invalid-request", message, remedy=remedy, errors=[wrong])
-
-
-def _unexpected_field(name: str) -> ProblemError:
-    return _wrong_field(
-        name, f"The form has the field {name!r}; only file was expected.",
-        "Send options as query parameters, such as ?threshold=0.4.",
-    )  # fmt: skip
-
-
-def _no_file() -> ProblemError:
-    return _wrong_field("file", "The form has no field file; a file was expected.")
-
-
-def _text_file() -> ProblemError:
-    return _wrong_field("file", "The field file is a text; a file was expected.")
 
 
 def _empty() -> DataError:

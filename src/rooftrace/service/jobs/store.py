@@ -229,18 +229,19 @@ class JobStore:
                 reviews.append(JobFile(path.name, path.stat().st_size))
         return replace(job, files=(*job.files, *reviews))
 
-    def newest(self, limit: int, before: int | None = None) -> list[Job]:
+    def newest(self, limit: int, before: int | None = None, *, trainings: bool = True) -> list[Job]:
         """Return jobs, newest first.
 
         Args:
             limit: Maximum number of jobs.
             before: Number of a job; only older jobs are returned.
+            trainings: Whether trainings are returned, too.
         """
         with self._lock:
             ids = [
                 job.id
                 for job in reversed(self._jobs.values())
-                if before is None or job.number < before
+                if (before is None or job.number < before) and (trainings or not job.training)
             ]
         jobs = (self.get(job_id) for job_id in ids[:limit])
         return [job for job in jobs if job is not None]
