@@ -64,27 +64,21 @@ _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
 def problem_responses(*names: str) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of an operation that may answer with these problems."""
-    found: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for name in names:
         kind = PROBLEMS[name]
-        content = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": {}}
-        entry = found.setdefault(
+        content = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+        entry = responses.setdefault(
             kind.status, {"description": kind.title, "content": {PROBLEM_MEDIA_TYPE: content}}
         )
         if kind.title not in entry["description"]:
             entry["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
-        example = ProblemError(name, kind.meaning).response(
-            {"state": {"request_id": "6f1c2d9e-8d1b-4c55-9a3e-0d5f6a7b8c9d"}}
-        )
-        entry["content"][PROBLEM_MEDIA_TYPE]["examples"][name] = {
-            "value": json.loads(bytes(example.body))
-        }
         if kind.status == HTTPStatus.TOO_MANY_REQUESTS:
             seconds = {"type": "integer", "minimum": 1}
             entry["headers"] = {
                 "Retry-After": {"description": "Seconds to wait before a retry", "schema": seconds}
             }
-    return found
+    return responses
 
 
 def binary_schema(media_type: str, **more: str) -> dict[str, Any]:
@@ -130,42 +124,6 @@ _HEADERS: dict[str, Any] = {
     "Server-Timing": ("Milliseconds spent on the server", {"type": "string"}),
 }  # fmt: skip
 
-_EXAMPLE: dict[str, Any] = {
-    "type": "FeatureCollection",
-    "name": "scene",
-    "coordinate_system": "longitude-latitude",
-    "figures": {
-        "buildings": 1,
-        "built_up_share": 0.0061,
-        "density": "sparse",
-        "gsd_m": 0.3,
-        "threshold": 0.469,
-        "pixels": 131072,
-        "valid_pixels": 131072,
-        "classes": [
-            {"name": "background", "class_id": 0, "polygons": 0, "pixels": 130272,
-             "share": 0.9939, "area_m2": 11724.5},
-            {"name": "building", "class_id": 1, "polygons": 1, "pixels": 800, "share": 0.0061,
-             "area_m2": 72.0},
-        ],
-        "notes": [],
-        "model": "default",
-        "model_sha256": "0" * 64,
-    },
-    "features": [
-        {
-            "type": "Feature",
-            "properties": {"id": 1, "score": 0.94, "area_m2": 72.27, "perimeter_m": 38.04,
-                           "orientation_deg": 57.96, "rectangularity": 0.79},
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[33.2171281, -6.1700147], [33.2171078, -6.1699823],
-                                 [33.2170218, -6.1700362], [33.2171281, -6.1700147]]],
-            },
-        }
-    ],
-}  # fmt: skip
-
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Buildings of the image",
@@ -176,7 +134,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {
             "application/geo+json": {
                 "schema": {"$ref": "#/components/schemas/FeatureCollection"},
-                "example": _EXAMPLE,
             },
             "image/png": {"schema": binary_schema("image/png")},
             "application/zip": {"schema": binary_schema("application/zip")},

@@ -9,11 +9,8 @@ from __future__ import annotations
 import gzip
 import re
 from base64 import b64encode
-from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from hashlib import sha256
-from importlib import import_module
-from importlib.util import find_spec
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -100,24 +97,10 @@ def script_source() -> str:
 
 _REFUSED = re.compile(r"q=0(\.0*)?")
 
-_BROTLI_QUALITY = 9
-"""Brotli's quality 11 saves 8 % more of the map's library, and takes 4 s instead of 0.1 s."""
-
-
-def _brotli() -> Callable[[bytes], bytes] | None:
-    """Return the function that compresses with Brotli, or None where it is not installed.
-
-    Gradio brings it, so a server without the page may lack it.
-    """
-    if find_spec("brotli") is None:
-        return None
-    return partial(import_module("brotli").compress, quality=_BROTLI_QUALITY)
-
 
 @lru_cache(maxsize=64)
-def _packed(data: bytes, encoding: str) -> bytes:
-    pack = _brotli() if encoding == "br" else None
-    return gzip.compress(data, 9, mtime=0) if pack is None else pack(data)
+def _packed(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)
 
 
 def accepted_encodings(request: Request) -> set[str]:
@@ -127,21 +110,11 @@ def accepted_encodings(request: Request) -> set[str]:
     return {name for name, _, quality in parts if not _REFUSED.fullmatch(quality)}
 
 
-def _encoding(request: Request) -> str | None:
-    """Return the best encoding that a request accepts and the server has."""
-    offered = accepted_encodings(request)
-    if "br" in offered and _brotli() is not None:
-        return "br"
-    return "gzip" if "gzip" in offered else None
-
-
 def file_response(
     request: Request, data: bytes, media_type: str, headers: dict[str, str] | None = None,
     *, gzipped: bytes | None = None,
 ) -> Response:  # fmt: skip
-    """Return a file of a page, compressed with Brotli or gzip where the browser reads that.
-
-    Browsers offer Brotli over HTTPS and to their own machine only.
+    """Return a file of a page, compressed with gzip where the browser reads that.
 
     Args:
         request: Request that is answered.
@@ -150,13 +123,12 @@ def file_response(
         headers: Further headers.
         gzipped: The content compressed by a slower packer than `gzip`, where there is one.
     """
-    given = {"Cache-Control": "no-cache", **(headers or {})}
-    given["Vary"] = ", ".join(filter(None, [given.get("Vary"), "Accept-Encoding"]))
-    encoding = _encoding(request)
-    if encoding is not None:
-        data = (gzipped if encoding == "gzip" else None) or _packed(data, encoding)
-        given["Content-Encoding"] = encoding
-    return Response(data, media_type=media_type, headers=given)
+    fields = {"Cache-Control": "no-cache", **(headers or {})}
+    fields["Vary"] = ", ".join(filter(None, [fields.get("Vary"), "Accept-Encoding"]))
+    if "gzip" in accepted_encodings(request):
+        data = gzipped or _packed(data)
+        fields["Content-Encoding"] = "gzip"
+    return Response(data, media_type=media_type, headers=fields)
 
 
 def face_router() -> APIRouter:

@@ -203,12 +203,17 @@ def _negotiate_format(accept: list[str]) -> Format:
     Raises:
         ProblemError: The client accepts none of the formats.
     """
-    ranges = [_media_range(part) for part in ",".join(accept).split(",") if part.strip()]
+    ranges = dict(_media_range(part) for part in ",".join(accept).split(",") if part.strip())
     if not ranges:
         return "geojson"
-    qualities = {kind: _quality(kind, ranges) for kind in _ACCEPTED}
-    best = max(qualities, key=lambda kind: qualities[kind])
-    if qualities[best] <= 0:
+
+    def quality(kind: str) -> float:
+        """Return the quality by the most specific range that matches."""
+        patterns = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+        return next((ranges[pattern] for pattern in patterns if pattern in ranges), 0.0)
+
+    best = max(_ACCEPTED, key=quality)
+    if quality(best) <= 0:
         raise ProblemError(
             "not-acceptable",
             f"The header Accept asks for {', '.join(accept)[:100]!r}; expected "
@@ -216,6 +221,16 @@ def _negotiate_format(accept: list[str]) -> Format:
             remedy="Ask for one of them, or set format to geojson, png or zip.",
         )
     return _ACCEPTED[best]
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """Return a media range of the header Accept, and its quality."""
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+    try:
+        return kind, float(quality)
+    except ValueError:
+        return kind, 0.0
 
 
 def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
@@ -315,25 +330,3 @@ def _headers(figures: Figures) -> dict[str, str]:
         "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _media_range(text: str) -> tuple[str, float]:
-    """Return a media range of the header Accept, and its quality."""
-    kind, *parameters = (part.strip().lower() for part in text.split(";"))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return kind, float(value)
-            except ValueError:
-                return kind, 0.0
-    return kind, 1.0
-
-
-def _quality(kind: str, ranges: list[tuple[str, float]]) -> float:
-    """Return the quality of a media type by the most specific range that matches."""
-    for pattern in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
-        for given, quality in ranges:
-            if given == pattern:
-                return quality
-    return 0.0

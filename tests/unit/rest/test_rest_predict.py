@@ -178,7 +178,7 @@ def test_a_form_that_is_not_given_is_refused(client: TestClient, accept: str) ->
         (
             "", {"content": b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n--b--",
                  "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
-            422, "is a text",
+            422, "is a string",
         ),
         ("min_area=4", {"content": png(roofs()), "headers": PNG}, 422, "minimum area of 4"),
     ],
