@@ -33,7 +33,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
-	else scene=$$(.venv-core/bin/python -c "from rooftrace.testing import demo_scene_path as p; print(p())"); fi; \
+	else scene=$$(.venv-core/bin/python -c "from rooftrace.io.files import demo_scene_path as p; print(p())"); fi; \
 	.venv-core/bin/rooftrace predict "$$scene" -o "$(OUT)"
 
 # What fails is run once more, alone; what passes then is named as unsteady.

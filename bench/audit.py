@@ -64,7 +64,7 @@ def make(folder: str, tiles: int) -> dict[str, Any]:
     import cv2
     import numpy as np
 
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     # The folder gets its name at the end, so that an incomplete one is made again.
     root, partial = Path(folder), Path(folder + ".partial")

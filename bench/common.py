@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the generated town
+
 if TYPE_CHECKING:
     from rooftrace.models.bundle import ModelBundle
 
@@ -254,7 +256,7 @@ def write_scene(folder: Path, size_px: int, gsd_m: float, compress: str) -> Path
     from rasterio.windows import Window
 
     from rooftrace.io.files import replacing
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     path = folder / f"scene_{size_px}px_{gsd_m:g}m_{compress}.tif"
     if path.exists():

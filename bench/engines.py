@@ -119,7 +119,7 @@ def export(
     from rooftrace.flows.export.run import run_export
     from rooftrace.labels.config import SourceConfig
     from rooftrace.models.bundle import WEIGHTS_NAME, write_bundle
-    from rooftrace.testing import write_pairs
+    from town import write_pairs
 
     bundle = load_bundle(model)
     folder = Path(work) / "engines"

@@ -60,7 +60,7 @@ def generated(
     districts: list[str], size_px: int, scenes: int, gsd_m: float, tolerance_px: float
 ) -> dict[str, Any]:
     """Measure towns of all kinds of districts, or of some."""
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     drawn = (
         generate_scene(seed, (size_px, size_px), gsd_m, districts=districts)

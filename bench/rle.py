@@ -62,7 +62,7 @@ def make(path: str, size_px: int, distinct: int) -> dict[str, Any]:
     import numpy as np
 
     from rooftrace.io.files import replacing
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     towns = [
         generate_scene(seed, (size_px, size_px), 0.3).mask() for seed in range(-(-distinct // 4))

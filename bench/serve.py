@@ -226,7 +226,7 @@ def prepare(*, work: str, model: str | None, sides_px: list[int], count: int) ->
     import numpy as np
 
     from plain_loop import write_network
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     bundle = load_bundle(model)
     spec = bundle.spec

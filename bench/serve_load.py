@@ -34,7 +34,7 @@ def prepare_mixed(*, work: str) -> dict[str, Any]:
     import cv2
     import numpy as np
 
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     folder = Path(work) / "serve-mixed"
     folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def make(tile: str) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     image = generate_scene(_SEED, (_TILE_PX, _TILE_PX), _GSD_M).image
     Path(tile).parent.mkdir(parents=True, exist_ok=True)

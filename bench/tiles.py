@@ -113,7 +113,7 @@ def make(*, folder: str, tiles: int) -> dict[str, Any]:
     import cv2
     import numpy as np
 
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     # Named at the end, so that what is half made is made anew.
     partial = Path(folder + ".partial")

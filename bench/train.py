@@ -158,7 +158,7 @@ def _choices(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float
 
 def prepare(*, data: str, recipe: str, tiles: bool) -> dict[str, Any]:
     """Write generated pairs, and the plain loop's tiles of them, unless they are there already."""
-    from rooftrace.testing import write_pairs
+    from town import write_pairs
 
     for part, seeds in (("train", TRAIN_SEEDS), ("val", VAL_SEEDS)):
         folder = Path(data) / part

@@ -142,13 +142,13 @@ def stages(kind: str) -> dict[str, Any]:
     import numpy as np
     import shapely
 
-    from rooftrace.testing import generate_scene
     from rooftrace.vector.footprints import make_footprints
     from rooftrace.vector.prepare import VectorOptions
     from rooftrace.vector.regularize import regularize
     from rooftrace.vector.resolve_overlaps import resolve_overlaps
     from rooftrace.vector.trace import trace
     from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
+    from town import generate_scene
 
     shape = (2048, 2048)
     scene = generate_scene(101, shape, 0.35)
@@ -194,10 +194,10 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
     import numpy as np
 
     from rooftrace.core.types import GeoGrid, Window
-    from rooftrace.testing import generate_scene
     from rooftrace.vector.assemble import FootprintAssembler
     from rooftrace.vector.prepare import VectorOptions
     from rooftrace.vector.watershed import WatershedOptions
+    from town import generate_scene
 
     side = 2048
     scene = generate_scene(101, (side, side), 0.3)

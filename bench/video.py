@@ -111,7 +111,7 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
     import numpy as np
 
     from rooftrace.io.video import VideoFrame, VideoInfo, video_sink
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     (height, width), (right, down, _) = _SIZES[size], _MOTIONS["pan"]
     # What the camera passes over, and a rim.
@@ -177,7 +177,7 @@ def smoothing(model: str | None, frames: int) -> dict[str, Any]:
     import numpy as np
 
     from rooftrace.predict.predictor import Predictor
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     from rooftrace.engines.select import load_engine  # isort: skip
 

@@ -1,7 +1,7 @@
 """Judge the bundled model on each held-out place, as it is and with mirrored tiles.
 
     python recipes/default_data.py work/default-data
-    python -m rooftrace.testing work/demo
+    PYTHONPATH=tests python -m town work/demo
     python recipes/default_results.py
 
 prints the tables of docs/results.md, in int8. A row of the first two is also what

@@ -14,7 +14,7 @@ from PIL import Image
 from local_server import LocalServer, QuietHandler
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.labels.labelstudio.write import Control, brush_results
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 __all__ = ["PNG", "TOKEN", "Answer", "FakeServer", "export_of", "serve_project"]
 

@@ -14,7 +14,7 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.legend import NODATA, Legend
-from rooftrace.testing.scene import write_tif
+from town.scene import write_tif
 
 __all__ = ["IGNORED_COLOUR", "MaskKind", "landcover_legend", "write_landcover"]
 

@@ -43,7 +43,7 @@ def write_tiny_training(folder: Path) -> None:
     """Write `tiny.toml` into the folder, with six scenes and their split."""
     from rooftrace.flows.split import run_split
     from rooftrace.labels.config import SourceConfig
-    from rooftrace.testing import write_pairs
+    from town import write_pairs
 
     write_pairs(folder / "data", range(6), shape_yx=(128, 128), gsd_m=0.3)
     data = SourceConfig(path=str(folder / "data"))

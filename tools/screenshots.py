@@ -36,7 +36,9 @@ from rooftrace.core.types import Window
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.testing import demo_scene_path, demo_truth_path, write_pairs
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from town import demo_scene_path, demo_truth_path, write_pairs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

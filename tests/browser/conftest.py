@@ -26,7 +26,7 @@ from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.compare.run import CompareOptions, run_compare
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

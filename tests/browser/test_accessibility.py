@@ -13,8 +13,8 @@ pytest.importorskip("playwright")
 from axe_playwright_python.sync_playwright import Axe
 
 from command_line import call
-from rooftrace.testing import write_pairs
 from site_pages import pages
+from town import write_pairs
 
 pytestmark = [
     pytest.mark.campaign,

@@ -24,7 +24,7 @@ from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.rest.face import face_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

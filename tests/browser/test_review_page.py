@@ -34,7 +34,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.rest.face import face_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

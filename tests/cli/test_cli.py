@@ -22,7 +22,7 @@ from raster_files import write_geotiff
 from rooftrace import cli
 from rooftrace.cli.commands import COMMANDS, PANELS, load_command
 from rooftrace.models.bundle import read_bundle
-from rooftrace.testing import generate_scene, write_pairs
+from town import generate_scene, write_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

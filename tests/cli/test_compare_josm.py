@@ -16,7 +16,7 @@ from shapely import box
 
 from command_line import call
 from rooftrace.flows.compare.osm import write_osm
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -10,7 +10,7 @@ import pytest
 from command_line import command
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from raster_files import write_geotiff
 from rooftrace.io.legend import NODATA
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile
-from rooftrace.testing import write_pairs
 from tiny_models import write_tiny_bundle, write_with_weight
+from town import write_pairs
 from video_files import town, write_video
 
 

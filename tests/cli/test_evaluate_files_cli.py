@@ -10,7 +10,7 @@ from PIL import Image
 
 from command_line import call
 from rooftrace.io.raster import open_raster
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 PIXELS = ("pixel", "per_image", "boundary", "classes", "confusion")
 ALL = (*PIXELS, "objects", "polygons", "coco", "calibration", "density")

@@ -19,7 +19,7 @@ from command_line import command
 from rooftrace.core.types import Footprints, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.testing import generate_scene, write_pairs
+from town import generate_scene, write_pairs
 from training_runs import figures
 
 if TYPE_CHECKING:

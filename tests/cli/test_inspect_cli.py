@@ -12,7 +12,7 @@ import pytest
 import rasterio
 
 from command_line import command
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 SHIFT_PX = 6
 

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("transformers")
 
 from command_line import command
-from rooftrace.testing import generate_scene
 from sam_models import save_tiny
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 
 @pytest.fixture(scope="module")

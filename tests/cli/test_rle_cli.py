@@ -10,7 +10,7 @@ import pytest
 from command_line import call
 from rooftrace.io.raster import open_raster
 from rooftrace.labels.rle.table import RleTable
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 
 def classes_in(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from command_line import call, command
-from rooftrace.testing import generate_scene, write_pairs
+from town import generate_scene, write_pairs
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import rasterio
 from command_line import call
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import generate_scene
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 
 @pytest.fixture

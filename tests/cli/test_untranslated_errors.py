@@ -13,7 +13,7 @@ import pytest
 from command_line import command
 from rooftrace import cli
 from rooftrace.core.failures import DEBUG
-from rooftrace.testing import demo_scene_path
+from town import demo_scene_path
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from command_line import call, command
-from rooftrace.testing import SyntheticScene, generate_scene
+from town import SyntheticScene, generate_scene
 
 
 @pytest.fixture

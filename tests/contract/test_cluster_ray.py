@@ -27,8 +27,8 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from rooftrace.engines.processor import CAP, this_processor
-from rooftrace.testing import generate_scene
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -24,7 +24,7 @@ pytest.importorskip("torch")
 import command_line
 from rooftrace.labels.rle.codec import encode_runs
 from rooftrace.labels.rle.table import RleTable
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

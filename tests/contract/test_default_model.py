@@ -16,7 +16,7 @@ from rooftrace.models.bundle import EDITION_FIELDS, bundled_model
 from rooftrace.models.spec import LogisticMap
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.tta import TtaEngine
-from rooftrace.testing import demo_scene, demo_scene_path
+from town import demo_scene, demo_scene_path
 
 ASSETS = Path(str(files("rooftrace"))) / "assets"
 PLACES = {"catanduanes", "massachusetts", "rotterdam", "jonkoping", "vienna"}

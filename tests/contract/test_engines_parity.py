@@ -14,7 +14,7 @@ from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, P
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, read_bundle
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

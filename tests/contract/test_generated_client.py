@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from labelstudio_server import ENVIRONMENT
 
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 for _package in ("fastapi", "uvicorn", "gradio", "attrs", "dateutil"):
     pytest.importorskip(_package)

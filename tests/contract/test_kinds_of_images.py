@@ -26,8 +26,8 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.testing import demo_scene_path
 from tiny_models import write_tiny_bundle
+from town import demo_scene_path
 
 SIDE = 640
 DOCS = Path(__file__).parents[2] / "docs"

@@ -27,7 +27,7 @@ from rooftrace.labels.labelstudio.write import label_config
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 SHAPE = (256, 320)
 GSD_M = 0.3

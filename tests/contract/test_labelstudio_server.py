@@ -21,8 +21,8 @@ from rooftrace.labels.labelstudio import predictions
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import decode_alpha, encode_brush, find_regions
 from rooftrace.predict.predictor import load
-from rooftrace.testing import generate_scene, write_pairs
 from rooftrace.vector.trace import trace
+from town import generate_scene, write_pairs
 
 SHAPE = (256, 320)
 

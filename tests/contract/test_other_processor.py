@@ -17,7 +17,7 @@ import pytest
 
 from raster_files import write_geotiff
 from rooftrace.engines.processor import CAP, this_processor
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 pytestmark = [
     pytest.mark.campaign,
@@ -145,7 +145,7 @@ import sys
 import numpy as np
 from rooftrace.engines.select import load_engine
 from rooftrace.models.bundle import default_bundle
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 engine = load_engine(default_bundle(), precision=sys.argv[1])
 tiles = np.stack([generate_scene(seed, (416, 416), 0.4).image.data for seed in range(3)])

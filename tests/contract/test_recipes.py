@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config, read_config
 from rooftrace.models.start import fill_from_start
-from rooftrace.testing import write_pairs
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
+from town import write_pairs
 
 pytestmark = pytest.mark.campaign
 

@@ -19,7 +19,7 @@ pytest.importorskip("gradio")
 
 from jobs_server import PATIENCE_S, wait_until
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from rooftrace.testing import demo_scene
+from town import demo_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -10,7 +10,7 @@ from rooftrace.engines.openvino import capabilities
 from rooftrace.io.sources import ArraySource
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.testing import demo_scene
+from town import demo_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -126,7 +126,7 @@ def rooftrace(bare: Path, folder: Path, *arguments: object) -> subprocess.Comple
 def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     shown = rooftrace(bare, tmp_path, "--version")
     assert shown.stdout.strip() == PYPROJECT["project"]["version"]
-    where = "from rooftrace.testing import demo_scene_path as p; print(p())"
+    where = "from rooftrace.io.files import demo_scene_path as p; print(p())"
     scene = subprocess.run(
         [bare / "python", "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -26,8 +26,8 @@ from pages import blocks, check_shown, steps
 from rooftrace.cli import main
 from rooftrace.cli.commands import COMMANDS, load_command
 from rooftrace.core.config import parse_config
-from rooftrace.testing import generate_scene, write_pairs
-from rooftrace.testing.scene import write_tif
+from town import generate_scene, write_pairs
+from town.scene import write_tif
 
 ROOT = Path(__file__).parents[2]
 # The order matters, because a page may use results of an earlier page; all other pages follow.

@@ -21,8 +21,8 @@ from shapely import box
 
 from local_server import LocalServer, QuietHandler, running
 from raster_files import write_geotiff
-from rooftrace.testing import generate_scene
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

@@ -15,6 +15,7 @@ from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
+from rooftrace.io.files import demo_scene_path
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
@@ -25,7 +26,6 @@ from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
-from rooftrace.testing.scene import demo_scene_path
 
 _EXAMPLE = "example.tif"
 """Name of the demo scene among the files of the jobs page."""

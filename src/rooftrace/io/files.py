@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
@@ -309,3 +310,8 @@ def try_lock(path: Path) -> IO[str] | None:
         file.close()
         return None
     return file
+
+
+def demo_scene_path() -> Path:
+    """Return the path of the demo scene: GeoTIFF, 3 bands uint8, 2048 × 2048 pixels of 0.3 m."""
+    return Path(str(files("rooftrace").joinpath("assets", "demo_scene.tif")))

@@ -28,8 +28,8 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.rest.problems import install_problems
-from rooftrace.testing import generate_scene
 from rooftrace.vector.compare import STATUSES
+from town import generate_scene
 
 LEFT, TOP = 524_000, 9_318_000
 GRID = GeoGrid((128, 128), Affine(0.5, 0, LEFT, 0, -0.5, TOP), CRS(32736))

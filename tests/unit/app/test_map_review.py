@@ -31,7 +31,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.review import store as store_module
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 SCORES = (0.95, 0.4, 0.6, 0.8)

@@ -39,7 +39,7 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
 from rooftrace.rest.problems import install_problems
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 

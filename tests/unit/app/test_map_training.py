@@ -34,7 +34,7 @@ from rooftrace.service.jobs.job import CORRECTIONS, START
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 GRID = GeoGrid((256, 256), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 PLACES = [(20, 20), (150, 20), (20, 150), (150, 150), (100, 100)]

@@ -15,7 +15,7 @@ from rooftrace.audit.facts import MOST_IDS, LabelFacts, SceneFacts
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 
 def tiles() -> list[NDArray[np.uint8]]:

@@ -23,7 +23,7 @@ from rooftrace.audit.duplicates import (
     phash,
     symmetries,
 )
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 Luma = NDArray[np.uint8]
 

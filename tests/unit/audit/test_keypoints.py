@@ -22,9 +22,10 @@ from rooftrace.audit.keypoints import (
 )
 from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import ArraySource, demo_scene_path
+from town import demo_scene_path
 
 GSD_M = 0.3
 LOOK_M = 0.6

@@ -20,7 +20,7 @@ from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 CLASSES = ("background", "building")
 

@@ -33,7 +33,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source, shift_labels
 from rooftrace.labels.source import SceneEntry, SceneSet
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 PLANTED = [(6, 0), (-6, 0), (0, 6), (0, -6), (4, 4), (-4, 4), (4, -4), (-4, -4)]
 Shift = tuple[int, int]

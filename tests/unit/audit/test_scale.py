@@ -26,7 +26,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 Image = NDArray[np.uint8]
 

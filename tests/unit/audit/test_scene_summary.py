@@ -13,9 +13,10 @@ from rooftrace.audit.duplicates import likeness, luma_of, phash, thumbnail_of
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Mask, Raster, Window
 from rooftrace.flows.split import built_up_of, summarize_scenes
+from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import ArraySource, generate_scene, write_pairs
+from town import generate_scene, write_pairs
 
 
 class Label:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 pytest.importorskip("torch")
 

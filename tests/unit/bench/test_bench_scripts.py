@@ -15,7 +15,7 @@ import pytest
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.spec import BundleSpec
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 pytest.importorskip("torch")
 

@@ -14,7 +14,7 @@ from rooftrace.audit.report import Audit, run_audit
 from rooftrace.flows.inspect import audit_page
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 HOSTILE = "a<script>alert(1)<script> & 'b'"
 

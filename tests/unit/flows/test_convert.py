@@ -18,7 +18,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import WriteOptions
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 
 @pytest.fixture

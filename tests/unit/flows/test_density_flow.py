@@ -32,7 +32,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import write_polygons
-from rooftrace.testing import SyntheticScene, generate_scene
+from town import SyntheticScene, generate_scene
 
 BANDS = ("built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share")
 

@@ -27,7 +27,7 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.export import run as flow
-from rooftrace.flows.export.convert import TileSet, draw_tiles, generated_tiles, tile_side
+from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles, tile_side
 from rooftrace.flows.export.run import ExportReport, measure_parity, parity_rows, run_export
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -151,9 +151,9 @@ def test_the_report_shows_it_all(bundle: Path, data: SourceConfig, tmp_path: Pat
 
 @pytest.mark.campaign
 @pytest.mark.usefixtures("few")
-def test_without_data_it_is_generated_town_and_said(bundle: Path, tmp_path: Path) -> None:
+def test_without_data_it_is_the_demo_scene_and_said(bundle: Path, tmp_path: Path) -> None:
     report = run_export(bundle, "onnx", tmp_path / "a.onnx")
-    assert report.checked == ("generated town", 3)
+    assert report.checked == ("demo scene", 3)
     assert any("--check" in note for note in report.notes)
     assert report.parities[0].label_iou is None
     assert next(parity_rows(report.parities))[-1] == "–"
@@ -459,10 +459,10 @@ def test_notes_and_remedies_on_bands_name_the_command_that_has_the_option(tmp_pa
     assert "give its number: rooftrace predict --bands 1" in caught.value.remedy
 
 
-def test_generated_tiles_are_for_models_of_three_bands() -> None:
-    assert len(generated_tiles(SPEC.model_copy(update={"input_px": 64}), 5).images) == 5
+def test_the_demo_scene_is_for_models_of_three_bands() -> None:
+    assert len(demo_tiles(SPEC.model_copy(update={"input_px": 64}), 5).images) == 5
     with pytest.raises(ConfigError, match="--check"):
-        generated_tiles(SPEC.model_copy(update={"dtype": "uint16"}), 5)
+        demo_tiles(SPEC.model_copy(update={"dtype": "uint16"}), 5)
     assert tile_side(SPEC.model_copy(update={"input_multiple_px": 96})) == 288
     assert tile_side(SPEC.model_copy(update={"input_px": 224})) == 224
 

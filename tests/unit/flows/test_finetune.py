@@ -32,11 +32,11 @@ from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes  # noqa: E402
 from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
 from rooftrace.models.spec import BundleSpec  # noqa: E402
-from rooftrace.testing import write_pairs  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
+from town import write_pairs  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.flows.split import run_split
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import Split, read_split
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from rooftrace.labels.source import SceneSet, map_entries
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.models.spec import BundleSpec
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 GSD_M = 0.3
 

@@ -22,9 +22,9 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.split import Split, read_split, write_split
 from rooftrace.models.bundle import default_bundle, read_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.testing import write_pairs
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
+from town import write_pairs
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

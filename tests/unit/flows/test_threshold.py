@@ -27,9 +27,9 @@ from rooftrace.metrics.curves import middle_of_best
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap, MeasuredMetrics
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.testing import write_pairs
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE
 from tiny_models import write_tiny_bundle
+from town import write_pairs
 
 SIDE = 20
 

@@ -24,8 +24,8 @@ from rooftrace.flows import vectorize as vectorize_inputs
 from rooftrace.flows.vectorize import VectorizeReport, run_vectorize
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
-from rooftrace.testing import generate_scene
 from rooftrace.vector.prepare import VectorOptions
+from town import generate_scene
 
 PLAIN = VectorOptions(min_area_px=0, simplify_px=0, regularize=False)
 GRID = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}

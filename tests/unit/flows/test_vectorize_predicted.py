@@ -21,10 +21,10 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.testing import generate_scene
 from rooftrace.vector.mask_record import TAG, MaskRecord
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
+from town import generate_scene
 
 
 def compared(image: Path, out: Path, options: SceneOptions, bundle: Path | None) -> int:

@@ -12,7 +12,7 @@ from rooftrace.core.types import Scene
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 BINARY = LabelConfig()
 

@@ -32,7 +32,7 @@ from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.shapes import ShapesLabel, count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 UTM = CRS.from_epsg(32736)
 THREE = ("background", "building", "road")

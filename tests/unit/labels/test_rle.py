@@ -19,7 +19,7 @@ from rooftrace.labels.rle.codec import Order, encode_runs, parse_runs
 from rooftrace.labels.rle.order import infer_order
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.source import SceneSet, WriteOptions
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 ROW, COLUMN = "img_id,img_path,mask_rle", "ImageId,EncodedPixels"
 GREY = np.full((8, 10, 3), 90, dtype=np.uint8)

@@ -15,7 +15,7 @@ from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import ShiftedLabel, open_source
-from rooftrace.testing import write_pairs
+from town import write_pairs
 
 SHAPE = (9, 13)
 GRID = GeoGrid(SHAPE)

@@ -20,7 +20,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.slippy_tiles import TILES, find_tiles, open_mosaic
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 HOME = TileName(18, 130_805, 154_803)  # Kampala
 SIDE = 64

@@ -19,8 +19,8 @@ from rooftrace.flows.export import run as export_flow
 from rooftrace.flows.export.run import run_export
 from rooftrace.models.exported import read_model
 from rooftrace.predict.predictor import load
-from rooftrace.testing import generate_scene
 from tiny_models import write_tiny_bundle
+from town import generate_scene
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

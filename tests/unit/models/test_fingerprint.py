@@ -13,11 +13,12 @@ from rooftrace.audit.keypoints import detect_keypoints
 from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
 from rooftrace.models import fingerprint as module
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_gsd_m, fingerprint_of
 from rooftrace.models.spec import BundleSpec
-from rooftrace.testing import ArraySource, demo_scene_path
+from town import demo_scene_path
 
 SPEC = BundleSpec(
     name="x", bands=("a",), mean=(0.0,), std=(1.0,), classes=("background", "building")

@@ -24,7 +24,7 @@ from rooftrace.models.export import (  # noqa: E402
 )
 from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model, needs_fixed_size  # noqa: E402
-from rooftrace.testing import generate_scene  # noqa: E402
+from town import generate_scene  # noqa: E402
 
 pytestmark = pytest.mark.campaign
 

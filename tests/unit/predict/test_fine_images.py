@@ -15,7 +15,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.pipeline import run
 from rooftrace.predict.plan import SceneOptions, plan_scene
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 SPEC = BundleSpec(
     name="fake",

@@ -21,7 +21,7 @@ from rooftrace.predict.ensemble import RescaledEngine, combine, context_px
 from rooftrace.predict.pipeline import run
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 
 def spec_of(gsd_m: float | None = None, **given: Any) -> BundleSpec:

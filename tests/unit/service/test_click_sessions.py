@@ -13,7 +13,7 @@ from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickSegmenter
 from rooftrace.service import clicks as module
 from rooftrace.service.clicks import ClickSessions
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 CLICKS = [Click(30, 30), Click(34, 30), Click(60, 60, positive=False)]
 

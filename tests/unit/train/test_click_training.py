@@ -150,7 +150,7 @@ def test_a_network_without_an_encoder_is_refused() -> None:
 
 def write_config(folder: Path, more: str = "") -> Path:
     """Write three pairs, and the configuration of a click network that trains on them."""
-    from rooftrace.testing import write_pairs
+    from town import write_pairs
 
     write_pairs(folder / "data", range(3), shape_yx=(128, 128), gsd_m=0.3)
     path = folder / "clicks.toml"
@@ -205,7 +205,7 @@ monitor = "val_dice"
 def test_from_a_configuration_to_clicks(tmp_path: Path) -> None:
     from rooftrace.flows.train import run_train
     from rooftrace.predict.clicks import ClickSegmenter, load_clicks
-    from rooftrace.testing import generate_scene
+    from town import generate_scene
 
     path = write_config(tmp_path)
     report = run_train(path, tmp_path / "run")

@@ -11,9 +11,9 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.types import Sample
-from rooftrace.testing import write_pairs
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, choose_workers, collate, make_loader, open_data
+from town import write_pairs
 
 # isort: split
 import torch

@@ -27,7 +27,6 @@ from rooftrace.models.losses import (  # noqa: E402
 )
 from rooftrace.predict.predictor import load  # noqa: E402
 from rooftrace.samples.dataset import EvalTiles  # noqa: E402
-from rooftrace.testing import generate_scene  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import (  # noqa: E402
     BorderTarget,
@@ -35,6 +34,7 @@ from rooftrace.train.datamodule import (  # noqa: E402
 )
 from rooftrace.train.export_bundle import choose_separation  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
+from town import generate_scene  # noqa: E402
 
 pytestmark = pytest.mark.campaign
 

@@ -32,11 +32,11 @@ from rooftrace.app.page.results import (
 )
 from rooftrace.app.page.uploads import MAX_AGE_S, UploadMiddleware, folder_of_process
 from rooftrace.core.errors import RooftraceError
+from rooftrace.io.files import demo_scene_path
 from rooftrace.rest.face import SCRIPT, STYLESHEET, page_header
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
-from rooftrace.testing.scene import demo_scene_path
 
 _MODES = ("Overlay", "Outlines", "Mask", "Image")
 _OPACITY = 45

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ from rooftrace.core.text import first_line, in_command_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.first_use import check_first_use
 from rooftrace.engines.tensorrt import build_plan, built_with
+from rooftrace.io.files import demo_scene_path
+from rooftrace.io.raster import RasterFile
 from rooftrace.io.resample import Resampler
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -39,7 +42,6 @@ from rooftrace.models.quantize import (
 )
 from rooftrace.models.spec import BundleSpec, Precision
 from rooftrace.predict.plan import SceneOptions, plan_scene
-from rooftrace.testing import generate_scene
 
 RUNS_IN: dict[Target, dict[Precision, Precision]] = {
     "onnx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
@@ -175,8 +177,7 @@ _MIN_VALID = 0.5
 """Minimum share of valid pixels of a tile."""
 
 _OPEN = 16
-_SEEDS = (301, 302, 303)
-_GENERATED_GSD_M = 0.3
+_DEMO_GSD_M = 0.3
 
 
 @dataclass(frozen=True)
@@ -249,31 +250,33 @@ def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:
     return TileSet(source.name, tuple(found), opened.notes)
 
 
-def generated_tiles(spec: BundleSpec, count: int) -> TileSet:
-    """Return tiles of synthetic images of a town.
+def demo_tiles(spec: BundleSpec, count: int) -> TileSet:
+    """Return tiles of the bundled demo scene.
 
     Raises:
         ConfigError: the model needs other bands or another type of pixels.
     """
     if len(spec.bands) != 3 or spec.dtype != "uint8":
         raise ConfigError(
-            f"The model {spec.name} takes {len(spec.bands)} bands of {spec.dtype}; synthetic "
-            "images have three bands of uint8.",
+            f"The model {spec.name} takes {len(spec.bands)} bands of {spec.dtype}; the demo scene "
+            "has three bands of uint8.",
             remedy="Give images for the check with --check.",
         )
     side = tile_side(spec)
-    gsd_m = min(max(spec.gsd_m or _GENERATED_GSD_M, 0.05), 2.0)
-    across = math.ceil(math.sqrt(count / len(_SEEDS)))
-    tiles = []
-    for seed in _SEEDS:
-        image = generate_scene(seed, (side * across, side * across), gsd_m).image
-        tiles += [
-            image[:, row : row + side, col : col + side]
-            for row in range(0, image.shape[1], side)
-            for col in range(0, image.shape[2], side)
-        ]
-    note = "checked on synthetic images only: use --check for a check on real images"
-    return TileSet("generated town", tuple(tiles[:count]), (note,))
+    image = np.moveaxis(RasterFile(demo_scene_path()).read().data, 0, -1)
+    scale = _DEMO_GSD_M / min(max(spec.gsd_m or _DEMO_GSD_M, 0.05), 2.0)
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    # Beyond its edges the scene is mirrored.
+    across = math.ceil(math.sqrt(count))
+    missing = [(0, max(0, side * across - length)) for length in image.shape[:2]]
+    image = np.moveaxis(np.pad(image, [*missing, (0, 0)], mode="symmetric"), -1, 0)
+    tiles = [
+        np.ascontiguousarray(image[:, row : row + side, col : col + side])
+        for row in range(0, side * across, side)
+        for col in range(0, side * across, side)
+    ]
+    note = "checked on the demo scene only: use --check for a check on your images"
+    return TileSet("demo scene", tuple(tiles[:count]), (note,))
 
 
 _PREDICT_TERMS = {

@@ -24,9 +24,9 @@ from rooftrace.flows.export.convert import (
     TileSet,
     check_precision,
     convert_bundle,
+    demo_tiles,
     draw_tiles,
     for_tiles_of,
-    generated_tiles,
     has_variant,
     made_with,
     tile_side,
@@ -273,7 +273,7 @@ def run_export(
         calibration: Images for the calibration of int8; not needed if the bundle has such a
             variant.
         check: Images for the check, with labels if available; default other tiles of
-            `calibration`, or synthetic images.
+            `calibration`, or the demo scene.
         tolerance: Maximum allowed `Parity.mask_change`; default by precision.
         notify: Function called with a message at each step.
 
@@ -411,7 +411,7 @@ def _tiles(
         return given, checked, labelled
     if "check" in opened:
         return None, draw_tiles(opened["check"], spec, _CHECK_TILES), labelled
-    return None, generated_tiles(spec, _CHECK_TILES), None
+    return None, demo_tiles(spec, _CHECK_TILES), None
 
 
 class _ExportComparison:

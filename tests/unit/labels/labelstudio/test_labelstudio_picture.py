@@ -15,7 +15,7 @@ from rooftrace.core.types import GeoGrid
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.labelstudio.write import BrowserImage, browser_image, is_shown_by_browsers
-from rooftrace.testing import generate_scene
+from town import generate_scene
 
 
 def pixels(picture: BrowserImage) -> np.ndarray:

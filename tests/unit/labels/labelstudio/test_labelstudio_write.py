@@ -26,8 +26,8 @@ from rooftrace.labels.labelstudio import label_config, predictions
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import find_regions
 from rooftrace.labels.source import SceneSet, WriteOptions
-from rooftrace.testing import write_pairs
 from rooftrace.vector.trace import trace
+from town import write_pairs
 
 MULTI = LabelConfig(classes=("nothing", "road", "building", 'a <b> & "c"'), ignore=(9,))
 

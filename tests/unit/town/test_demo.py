@@ -4,10 +4,9 @@ import pytest
 import rasterio
 import shapely
 
-from rooftrace.core.errors import DataError
-from rooftrace.testing import demo_scene, demo_scene_path, demo_truth_path
-from rooftrace.testing import scene as demo
-from rooftrace.testing.__main__ import main
+from town import demo_scene, demo_scene_path, demo_truth_path
+from town import scene as demo
+from town.__main__ import main
 
 pytestmark = pytest.mark.campaign
 
@@ -45,12 +44,6 @@ def test_it_is_small_and_varied(scene):
     assert areas.max() > 1500
     assert np.median(areas) < 120
     assert any(polygon.interiors for polygon in scene.buildings)
-
-
-def test_a_missing_asset_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "files", lambda package: tmp_path)
-    with pytest.raises(DataError, match=r"python -m rooftrace\.testing"):
-        demo.demo_scene_path()
 
 
 def test_the_module_writes_both_files(monkeypatch, tmp_path, capsys, scene):

@@ -1,4 +1,4 @@
-"""`python -m rooftrace.testing [FOLDER]`: write the demo scene, by default where it is shipped."""
+"""`python -m town [FOLDER]` in `tests`: write the demo scene, by default where it is shipped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from rooftrace.testing.scene import write_demo
+from town.scene import write_demo
 
 
 def main(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError
-from rooftrace.testing import SyntheticScene, generate_scene, write_pairs
+from town import SyntheticScene, generate_scene, write_pairs
 
 SEEDS = (0, 1, 2, 3, 4, 5)
 

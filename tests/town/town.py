@@ -19,8 +19,8 @@ from shapely.geometry import LineString, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.types import Floats
-from rooftrace.testing.buildings import Building, Sun
-from rooftrace.testing.canvas import (
+from town.buildings import Building, Sun
+from town.canvas import (
     Canvas,
     Colour,
     Palette,

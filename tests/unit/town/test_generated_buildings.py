@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 
-from rooftrace.testing.buildings import MATERIALS, Building, Sun, Wing, draw_building
-from rooftrace.testing.canvas import Canvas, noise
+from town.buildings import MATERIALS, Building, Sun, Wing, draw_building
+from town.canvas import Canvas, noise
 
 SUN = Sun((0.6, 0.8), 0.8)
 

@@ -13,7 +13,7 @@ from shapely import affinity, union_all
 from shapely.geometry import Point, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-from rooftrace.testing.canvas import Canvas, Colour, Palette, Rng, jitter, scaled
+from town.canvas import Canvas, Colour, Palette, Rng, jitter, scaled
 
 Roof = Literal["gable_u", "gable_v", "hip", "flat", "shed", "cone"]
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import geopandas as gpd
@@ -21,10 +20,11 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid
+from rooftrace.io.files import demo_scene_path
 from rooftrace.io.gdal import pyogrio_options, rasterize
-from rooftrace.testing.buildings import Sun, draw_building, draw_rooftop
-from rooftrace.testing.canvas import Canvas, Palette, Rng, jitter, noise, polygons_of, scaled
-from rooftrace.testing.districts import (
+from town.buildings import Sun, draw_building, draw_rooftop
+from town.canvas import Canvas, Palette, Rng, jitter, noise, polygons_of, scaled
+from town.districts import (
     estate,
     fields,
     industrial,
@@ -34,7 +34,7 @@ from rooftrace.testing.districts import (
     suburb,
     township,
 )
-from rooftrace.testing.town import (
+from town.town import (
     BLOCKED,
     Cell,
     Frame,
@@ -417,29 +417,6 @@ def write_demo(folder: Path) -> tuple[Path, Path]:
         return demo_scene().write(folder, _NAME, jpeg_quality=_JPEG_QUALITY)
 
 
-def _asset(name: str) -> Path:
-    path = Path(str(files("rooftrace").joinpath("assets", name)))
-    if not path.is_file():
-        raise DataError(
-            f"Demo scene: {name} is missing from this installation; expected at {path}.",
-            remedy="Reinstall rooftrace, or write it with: python -m rooftrace.testing",
-        )
-    return path
-
-
-def demo_scene_path() -> Path:
-    """Return the path of the shipped image: GeoTIFF, 3 bands uint8, 2048 × 2048 pixels of 0.3 m.
-
-    Raises:
-        DataError: The installation is incomplete.
-    """
-    return _asset(f"{_NAME}.tif")
-
-
 def demo_truth_path() -> Path:
-    """Return the path of the true footprints of the shipped image: GeoPackage, layer `buildings`.
-
-    Raises:
-        DataError: The installation is incomplete.
-    """
-    return _asset(f"{_NAME}_truth.gpkg")
+    """Return the path of the true footprints of the demo scene: GeoPackage, layer `buildings`."""
+    return demo_scene_path().with_name(f"{_NAME}_truth.gpkg")

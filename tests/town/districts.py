@@ -11,9 +11,9 @@ import numpy as np
 from shapely import contains_xy, union_all
 from shapely.geometry import Point
 
-from rooftrace.testing.buildings import Building, apartment, cottage, hall, hut, shack, terrace
-from rooftrace.testing.canvas import Colour, Rng, jitter, scaled
-from rooftrace.testing.town import BLOCKED, Cell, Frame, Town, grid_streets, yard
+from town.buildings import Building, apartment, cottage, hall, hut, shack, terrace
+from town.canvas import Colour, Rng, jitter, scaled
+from town.town import BLOCKED, Cell, Frame, Town, grid_streets, yard
 
 Xy = tuple[float, float]
 Box = tuple[float, float, float, float]
