@@ -103,7 +103,7 @@ def check(exported: Exported, batches: list[np.ndarray]) -> None:
             assert float(np.abs(answer - expected).max()) < CLOSE, engine.name
 
 
-def test_on_generated_tiles(exported: Exported) -> None:
+def test_on_demo_tiles(exported: Exported) -> None:
     if exported.spec.input_px is None:
         batches = [generated(1), generated(3), generated(2, 96)[:, :, :64], generated(1, 160)]
     else:

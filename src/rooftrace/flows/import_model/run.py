@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.text import reason_of
-from rooftrace.flows.export.convert import TileSet, draw_tiles, generated_tiles
+from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles
 from rooftrace.flows.export.run import Parity, measure_parity
 from rooftrace.flows.import_model.contract import ImportOptions, pixel_statistics
 from rooftrace.flows.import_model.graph import ImportedModel, import_graph
@@ -221,7 +221,7 @@ def _import_weights(
 
 def _draw_tiles(spec: BundleSpec, check: Path | None) -> TileSet:
     if check is None:
-        tiles = generated_tiles(spec, _TILES)
+        tiles = demo_tiles(spec, _TILES)
         note = "checked on synthetic images only: use --check for real images"
         return replace(tiles, notes=(note,))
     labels = LabelConfig(classes=spec.classes, building=spec.classes[spec.building_class])
