@@ -22,7 +22,7 @@ from pyproj import CRS
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
+from rooftrace.core.types import GeoGrid, Ints, LabelReader, Mask, Polygons, Window
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowLabel
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
@@ -32,6 +32,7 @@ from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 
 V = TypeVar("V", np.int16, np.int32)
+N = TypeVar("N", bound=np.integer)
 
 _FEW = 64
 """Maximum number of pixel centres in a shape's box that are tested singly instead of drawn."""
@@ -140,9 +141,9 @@ class ShapesLabel:
 
 
 def clip_outlines(
-    geometry: NDArray[np.object_], classes: NDArray[np.int16], frame: shapely.Geometry
-) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
-    """Return the parts of (n,) shapes inside a frame, as (m,) valid polygons with (m,) classes.
+    geometry: NDArray[np.object_], values: NDArray[N], frame: shapely.Geometry
+) -> tuple[NDArray[np.object_], NDArray[N]]:
+    """Return the parts of (n,) shapes inside a frame, as (m,) valid polygons with (m,) values.
 
     A shape that has several parts, or is cut into several, becomes one polygon for each part.
     """
@@ -151,7 +152,7 @@ def clip_outlines(
     outside = ~shapely.covered_by(valid, frame)
     valid[outside] = shapely.intersection(valid[outside], frame)
     parts, owner = polygon_parts(valid)
-    return parts, classes[owner]
+    return parts, values[owner]
 
 
 def count_vanished(label: LabelReader | None) -> int:
@@ -280,7 +281,12 @@ class ShapeLayer:
         return not frozenset(self.scenes.tolist()).isdisjoint(ids)
 
     def label(self, grid: GeoGrid, scene_id: str | None = None) -> ShapesLabel:
-        """Return the polygons that intersect an image, in its pixels.
+        """Return the polygons that intersect an image, in its pixels; see `on`."""
+        geometry, chosen = self.on(grid, scene_id)
+        return ShapesLabel(geometry, self.classes[chosen].tolist(), grid)
+
+    def on(self, grid: GeoGrid, scene_id: str | None = None) -> tuple[Polygons, Ints]:
+        """Return the (m,) polygons that intersect an image, in its pixels, and the index of each.
 
         Args:
             grid: Grid of the image; it has a CRS.
@@ -290,7 +296,7 @@ class ShapeLayer:
             GeoreferenceError: The layer's CRS cannot be transformed to the image's.
         """
         assert grid.crs is not None
-        chosen = np.unique(self.tree.query(outline_boxes(grid, self.crs))[1])
+        chosen = self.near(grid)
         if scene_id is not None:
             chosen = chosen[np.isin(self.scenes[chosen].astype(str), ["", scene_id])]
         pixel = float(np.sqrt(abs(grid.transform.determinant)))
@@ -304,7 +310,11 @@ class ShapeLayer:
                 "far away.",
             )
         inside = shapely.intersects(pixels, shapely.box(0, 0, grid.width, grid.height))
-        return ShapesLabel(pixels[inside], self.classes[chosen][inside].tolist(), grid)
+        return pixels[inside], chosen[inside]
+
+    def near(self, grid: GeoGrid) -> Ints:
+        """Return the indices, ascending, of the polygons that may overlap an image."""
+        return np.unique(self.tree.query(outline_boxes(grid, self.crs))[1])
 
     @cached_property
     def tree(self) -> shapely.STRtree:

@@ -21,16 +21,16 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.external.files import PredictionFiles, find_predictions
-from rooftrace.flows.evaluate.external.labels_without_images import has_imagery, open_truth
-from rooftrace.flows.evaluate.external.predictions import (
+from rooftrace.flows.evaluate.leakage import check_leakage_of_each
+from rooftrace.flows.evaluate.page import draw_pictures, evaluation_page
+from rooftrace.flows.evaluate.prediction_files import (
     ExternalPredictions,
     ReadOptions,
     open_predictions,
 )
-from rooftrace.flows.evaluate.leakage import check_leakage_of_each
-from rooftrace.flows.evaluate.page import draw_pictures, evaluation_page
+from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions
 from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
+from rooftrace.flows.evaluate.truth import has_imagery, open_truth
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig

@@ -17,7 +17,6 @@ from external_scenes import (
     judged,
     write_png,
     write_polygons,
-    write_table,
     write_tiff,
 )
 
@@ -127,16 +126,6 @@ def test_predicted_polygons_outside_of_the_labels_are_named(tmp_path: Path) -> N
     assert report.objects.matched == 2
     note = "more.gpkg: 1 of 3 polygons lie outside of the labels' bounds and are left out."
     assert note in report.notes
-
-
-def test_a_table_has_the_size_of_the_rasters(tmp_path: Path) -> None:
-    tall = np.kron(houses(0), np.ones((4, 1), np.uint8))
-    truth = write_table(tmp_path / "truth.csv", {"a.png": houses(), "b.png": tall})
-    write_png(tmp_path / "predicted/a_mask.png", houses())
-    write_png(tmp_path / "predicted/b_mask.png", tall)
-    report = judged(tmp_path / "predicted", truth)
-    assert report.to_json()["per_image"]["dice"] == 1
-    assert [image.counts.pixels for image in report.images] == [60 * 80, 240 * 80]
 
 
 def test_options_that_would_be_passed_over(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.flows.evaluate.external.files import match_scene_names
+from rooftrace.flows.evaluate.prediction_names import match_scene_names
 
 NAMES = st.lists(
     st.text("abcxyz0123456789/", min_size=1, max_size=8).filter(lambda s: s.strip("/") == s),
@@ -52,16 +52,16 @@ def test_what_does_not(scene: str, prediction: str) -> None:
 def test_what_is_missing_on_either_side_is_listed() -> None:
     matched = match_scene_names([f"s{n}" for n in range(8)], ["s7", "t1", "t2"], "predicted/")
     with pytest.raises(LayoutError) as raised:
-        matched.check("predicted/", 3, chosen=False)
+        matched.check("predicted/", is_selection=False)
     assert "7 of 8 labelled scenes have no prediction: s0, s1, s2, s3, s4, …" in str(raised.value)
     assert "2 of 3 predictions belong to no labelled scene: t1, t2" in str(raised.value)
 
 
 def test_of_a_choice_of_scenes_others_may_be_predicted() -> None:
     matched = match_scene_names(["a"], ["a", "b"], "files")
-    matched.check("files", 2, chosen=True)
+    matched.check("files", is_selection=True)
     with pytest.raises(LayoutError, match="1 of 2 predictions belong to no labelled scene: b"):
-        matched.check("files", 2, chosen=False)
+        matched.check("files", is_selection=False)
 
 
 def test_doubt_is_an_error() -> None:

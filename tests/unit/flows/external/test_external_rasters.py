@@ -21,7 +21,6 @@ from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.flows.evaluate.external import layers
 from rooftrace.flows.evaluate.run import EvalOptions
 
 
@@ -140,28 +139,6 @@ def test_masks_of_0_and_255_alone_are_taken_for_buildings_with_a_note(tmp_path: 
     assert report.to_json()["pixel"]["iou"] == 1
     (note,) = [note for note in report.notes if "0 and 255" in note]
     assert "255 is taken for building" in note
-
-
-def test_the_values_of_all_files_are_found_in_one_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
-
-    def values_of(path: Path, stamp: int) -> tuple[int, ...]:
-        read.append(path.stem)
-        return original(path, stamp)
-
-    # As with more files than the cache holds.
-    original = layers._values_of.__wrapped__
-    monkeypatch.setattr(layers, "_values_of", values_of)
-    masks = {name: houses() for name in "abc"}
-    truth = write_labels(tmp_path / "truth", masks)
-    full = {name: mask * np.uint8(255) for name, mask in masks.items()}
-    predicted = write_labels(tmp_path / "predicted", full)
-    report = judged(predicted, truth, EvalOptions(threshold=0.5))
-    assert report.to_json()["pixel"]["iou"] == 1
-    assert any("0 and 255" in note for note in report.notes)
-    assert sorted(read) == ["a", "b", "c"]
 
 
 def test_probabilities_in_bytes_are_known_by_a_file_that_has_buildings(tmp_path: Path) -> None:

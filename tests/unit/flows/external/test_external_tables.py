@@ -31,14 +31,6 @@ def test_the_dice_of_each_image_as_the_contest_counts_it(tmp_path: Path) -> None
     assert (tmp_path / "p.csv").read_text().count(",-1\n") == 2
 
 
-@pytest.mark.parametrize(("here", "there"), [("", ".png"), (".png", ""), (".png", ".png")])
-def test_names_with_an_ending_and_without(tmp_path: Path, here: str, there: str) -> None:
-    truth = write_table(tmp_path / "t.csv", {name + here: mask for name, mask in MASKS.items()})
-    guess = {name + there: mask for name, mask in reversed(MASKS.items())}
-    report = judged(write_table(tmp_path / "p.csv", guess), truth, SIZED)
-    assert report.to_json()["per_image"]["dice"] == 1
-
-
 @pytest.mark.parametrize("order", ["row", "column"])
 def test_both_orders_of_runs(tmp_path: Path, order: Any) -> None:
     truth = write_table(tmp_path / "t.csv", MASKS)
@@ -61,28 +53,6 @@ def test_an_order_that_the_shape_of_the_images_proves(tmp_path: Path) -> None:
     assert any("runs go down columns" in note for note in report.notes)
 
 
-def test_several_rows_of_an_image_add_up(tmp_path: Path) -> None:
-    truth = write_table(tmp_path / "t.csv", {"a": houses()})
-    path = write_table(tmp_path / "p.csv", {"a": houses(0)})
-    rest = write_table(tmp_path / "q.csv", {"a": houses(1, 2)}).read_text().splitlines()[1]
-    path.write_text(path.read_text() + rest + "\n")
-    assert judged(path, truth, SIZED).to_json()["per_image"]["dice"] == 1
-
-
-def test_pixels_alone(tmp_path: Path) -> None:
-    truth = write_table(tmp_path / "t.csv", MASKS)
-    path = write_table(tmp_path / "p.csv", {**MASKS, "a": houses(0)})
-    both = [
-        judged(path, truth, EvalOptions(size_yx=SHAPE, pixels_only=only)) for only in (False, True)
-    ]
-    whole, pixels = (report.to_json() for report in both)
-    for key in ("pixel", "per_image", "boundary", "classes", "confusion"):
-        assert whole[key] == pixels[key]
-    assert whole["objects"]["f1"] == pytest.approx(2 * 2 / (4 + 2))
-    assert pixels["objects"]["f1"] is None
-    assert any("Only pixels" in note for note in both[1].notes)
-
-
 def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     truth = write_table(tmp_path / "t.csv", MASKS)
     path = write_table(tmp_path / "p.csv", {"a": houses(), "x": EMPTY})
@@ -102,13 +72,6 @@ def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     write_png(tmp_path / "q/a.png", houses())
     with pytest.raises(ConfigError, match="no prediction is a table"):
         judged(tmp_path / "q", truth, EvalOptions(size_yx=SHAPE, order="row"))
-
-
-def test_of_a_part_of_the_labels_other_rows_are_left_out(tmp_path: Path) -> None:
-    truth = write_table(tmp_path / "t.csv", MASKS)
-    path = write_table(tmp_path / "p.csv", MASKS)
-    report = judged(path, truth, SIZED, part="[:2]")
-    assert [image.id for image in report.images] == ["a", "b"]
 
 
 @pytest.mark.campaign
@@ -217,36 +180,3 @@ def test_results_by_strangers(tmp_path_factory: pytest.TempPathFactory, records:
     except RooftraceError:
         return
     assert report.pooled.pixels == SHAPE[0] * SHAPE[1]
-
-
-@given(st.text(max_size=60) | st.lists(st.text('ab,-1 2\n"', max_size=20)).map("\n".join))
-def test_tables_by_strangers(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
-    truth = write_table(folder / "t.csv", {"a": houses()})
-    (folder / "p.csv").write_text("img_id,mask_rle\n" + text, encoding="utf-8", newline="")
-    try:
-        report = judged(folder / "p.csv", truth, EvalOptions(size_yx=SHAPE, pixels_only=True))
-    except RooftraceError:
-        return
-    assert len(report.images) == 1
-
-
-def test_a_size_that_the_runs_contradict_is_noted(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    masks = {}
-    for number in range(24):
-        mask = np.zeros((96, 128), np.uint8)
-        for row, col in zip(rng.integers(0, 80, 12), rng.integers(0, 110, 12)):
-            mask[row : row + 16, col : col + 18] = 1
-        masks[f"s{number}"] = mask
-    truth = write_table(tmp_path / "t.csv", masks)
-    prediction = write_table(tmp_path / "p.csv", masks)
-
-    def notes(size_yx: tuple[int, int]) -> list[str]:
-        options = EvalOptions(size_yx=size_yx, pixels_only=True, order="row")
-        report = judged(prediction, truth, options, order="row")
-        return [note for note in report.notes if "probably wrong" in note]
-
-    assert notes((96, 128)) == []
-    assert len(notes((128, 96))) == len(notes((128, 128))) == 1
-    assert "the last 5" in notes((200, 128))[0]

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
-from rooftrace.io.files import read_head
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
-from rooftrace.labels.rle.table import is_table
 
 _WORDS = (
     "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
@@ -38,19 +36,18 @@ class NameMatches:
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
 
-    def check(self, what: str, count: int, *, chosen: bool) -> None:
+    def check(self, what: str, *, is_selection: bool) -> None:
         """Check that the predictions fit the scenes.
 
         Args:
             what: Name of the predictions, for errors.
-            count: Number of predictions.
-            chosen: True if the scenes are a selection, so that there may be predictions of other
-                scenes.
+            is_selection: True if the scenes are a selection, so that there may be predictions of
+                other scenes.
 
         Raises:
             LayoutError: Scenes or predictions are missing; the message lists them.
         """
-        surplus = () if chosen and self.number else self.surplus
+        surplus = () if is_selection and self.number else self.surplus
         if not (self.missing or surplus):
             return
         problems = []
@@ -61,6 +58,7 @@ class NameMatches:
                 f"{listed(self.missing)}"
             )
         if surplus:
+            count = len(self.surplus) + len(self.number)
             problems.append(
                 f"{len(surplus):,} of {count:,} predictions belong to no labelled scene: "
                 f"{listed(surplus)}"
@@ -88,32 +86,29 @@ def match_scene_names(ids: Sequence[str], names: Sequence[str], what: str) -> Na
     Raises:
         LayoutError: A name fits several scenes, or a scene has two predictions.
     """
-    by_form: list[dict[str, list[str]]] = []
+    by_form: dict[tuple[int, str], dict[str, None]] = {}
+    levels = 0
     for scene_id in ids:
         for level, form in enumerate(_forms(scene_id)):
-            while len(by_form) <= level:
-                by_form.append({})
-            fitting = by_form[level].setdefault(form, [])
-            if scene_id not in fitting[-1:]:
-                fitting.append(scene_id)
+            by_form.setdefault((level, form), {})[scene_id] = None
+            levels = max(levels, level + 1)
     number: dict[str, int] = {}
     surplus = []
     for index, name in enumerate(names):
-        fitting = next(
-            (found for form in _forms(name) for level in by_form if (found := level.get(form))), []
-        )
-        if len(fitting) > 1:
+        keys = ((level, form) for form in _forms(name) for level in range(levels))
+        scenes = [*next((by_form[key] for key in keys if key in by_form), ())]
+        if len(scenes) > 1:
             raise LayoutError(
-                f"{what}: {name!r} may belong to {len(fitting)} scenes: {listed(fitting)}.",
+                f"{what}: {name!r} may belong to {len(scenes)} scenes: {listed(scenes)}.",
                 remedy="Put predictions into the same folders as their scenes.",
             )
-        if not fitting:
+        if not scenes:
             surplus.append(name)
             continue
-        other = number.setdefault(fitting[0], index)
+        other = number.setdefault(scenes[0], index)
         if other != index:
             raise LayoutError(
-                f"{what}: {names[other]!r} and {name!r} both belong to the scene {fitting[0]!r}.",
+                f"{what}: {names[other]!r} and {name!r} both belong to the scene {scenes[0]!r}.",
                 remedy="Remove one of them.",
             )
     missing = tuple(scene_id for scene_id in ids if scene_id not in number)
@@ -147,13 +142,12 @@ def _bare(name: str) -> str:
     return name
 
 
-_HEAD_BYTES = 512
 _OTHER_OUTPUTS = ("_preview", "_density")
 """Endings of files written by `rooftrace predict` that are no predictions."""
 
 _KINDS = (
     "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, FlatGeobuf, GeoParquet, "
-    "Shapefile), a table of run lengths (CSV), or COCO results (JSON)"
+    "Shapefile), COCO results (JSON), or a table of run lengths (CSV)"
 )
 
 
@@ -178,13 +172,13 @@ class PredictionFiles:
     @property
     def kind(self) -> str:
         """Short name of the kind."""
-        if self.table is not None:
-            return "run lengths"
-        if self.results is not None:
-            return "COCO results"
-        both = [name for name, files in (("rasters", self.rasters), ("polygons", self.vectors))
-                if files]  # fmt: skip
-        return " and ".join(both)
+        files = {
+            "rasters": self.rasters,
+            "polygons": self.vectors,
+            "run lengths": self.table,
+            "COCO results": self.results,
+        }
+        return " and ".join(name for name, paths in files.items() if paths)
 
     def names(self, files: tuple[Path, ...]) -> list[str]:
         """Return the names of files below the path, without their endings."""
@@ -199,19 +193,23 @@ def find_predictions(path: Path) -> PredictionFiles:
 
     Raises:
         DataError: The path does not exist.
-        LayoutError: It holds no known kind, or several kinds.
+        LayoutError: It holds no known kind.
     """
     if not path.exists():
         raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
     if path.is_dir():
-        return _in_folder(path)
-    if path.suffix.lower() == ".csv":
-        return PredictionFiles(path, table=path)
-    if is_vector_file(path):
+        vectors = [file for file in vector_files(path) if _is_prediction(file)]
+        rasters = [file for file in images_under(path) if _is_prediction(file)]
+        rasters = [file for file in rasters if file not in vectors]
+        if vectors or rasters:
+            return PredictionFiles(path, tuple(rasters), tuple(vectors))
+    elif is_vector_file(path):
         return PredictionFiles(path, vectors=(path,))
-    if path.suffix.lower() == ".json" and _is_list(path):
+    elif path.suffix.lower() == ".json":
         return PredictionFiles(path, results=path)
-    if is_image_file(path):
+    elif path.suffix.lower() == ".csv":
+        return PredictionFiles(path, table=path)
+    elif is_image_file(path):
         return PredictionFiles(path, rasters=(path,))
     raise LayoutError(
         f"{path} holds no predictions; expected {_KINDS}.",
@@ -219,28 +217,5 @@ def find_predictions(path: Path) -> PredictionFiles:
     )
 
 
-def _in_folder(path: Path) -> PredictionFiles:
-    tables = [file for file in sorted(path.glob("*.csv")) if is_table(file)]
-    vectors = [file for file in vector_files(path) if _is_prediction(file)]
-    rasters = [file for file in images_under(path) if _is_prediction(file) and file not in vectors]
-    if len(tables) > 1 or (tables and (vectors or rasters)):
-        held = [*tables, *vectors, *rasters]
-        raise LayoutError(
-            f"{path} holds predictions of several kinds: {', '.join(f.name for f in held[:4])}, …; "
-            "one kind was expected.",
-            remedy="Name the table itself, or move it to another folder.",
-        )
-    if not (tables or vectors or rasters):
-        raise LayoutError(
-            f"The folder {path} holds no predictions; expected {_KINDS}.",
-            remedy="Name the file or folder that holds them.",
-        )
-    return PredictionFiles(path, tuple(rasters), tuple(vectors), tables[0] if tables else None)
-
-
 def _is_prediction(file: Path) -> bool:
     return not plain_name(file.stem).endswith(_OTHER_OUTPUTS)
-
-
-def _is_list(path: Path) -> bool:
-    return read_head(path, _HEAD_BYTES).lstrip().startswith(b"[")

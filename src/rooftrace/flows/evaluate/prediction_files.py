@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,22 @@ from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
-from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
-from rooftrace.flows.evaluate.external.labels_without_images import has_imagery
-from rooftrace.flows.evaluate.external.layers import (
+from rooftrace.flows.evaluate.layers import (
     PolygonPredictions,
     RasterPredictions,
     SceneMask,
     match_rasters_by_location,
 )
+from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.predictions import ScenePrediction
+from rooftrace.flows.evaluate.truth import has_imagery, order_of_runs
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
-from rooftrace.labels.rle.codec import Order, is_empty
-from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
+from rooftrace.labels.rle.codec import Order
 from rooftrace.labels.rle.source import Cells, RunsLabel
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneSet
@@ -101,7 +100,7 @@ class ExternalPredictions:
 
     Args:
         name: Name in reports.
-        found: The files.
+        files: The files.
         labels: Classes and palette.
         reading: Options for reading the files.
         masks, polygons, table, results: Opened files of each kind; None where there are none.
@@ -109,14 +108,14 @@ class ExternalPredictions:
     """
 
     name: str
-    found: PredictionFiles
+    files: PredictionFiles
     labels: LabelConfig
     reading: ReadOptions
-    masks: RasterPredictions | None = None
-    polygons: PolygonPredictions | None = None
-    table: RunTablePredictions | None = None
-    results: CocoPredictions | None = None
-    assumed: tuple[str, ...] = ()
+    masks: RasterPredictions | None
+    polygons: PolygonPredictions | None
+    table: RunTablePredictions | None
+    results: CocoPredictions | None
+    assumed: tuple[str, ...]
     _collected: _NoteCollector = field(default_factory=_NoteCollector, repr=False, compare=False)
 
     @property
@@ -148,7 +147,7 @@ class ExternalPredictions:
     @property
     def context(self) -> dict[str, Any]:
         return {
-            "predictions": {"path": str(self.found.path), "kind": self.found.kind},
+            "predictions": {"path": str(self.files.path), "kind": self.files.kind},
             "threshold": self.threshold,
             "threshold_from": self.threshold_from,
             "versions": installed_versions(_RECORDED),
@@ -166,46 +165,41 @@ class ExternalPredictions:
         """
         grid = scene.image.grid
         valid = _valid(scene.image)
+        classes = probability = score = numbers = None
         if self.results is not None:
-            said = self.results.on(scene.id, grid)
-            outlines = traced_outlines(said.numbers) if self.reading.with_objects else _none()
-            mask = Mask(said.classes, valid, grid)
-            return ScenePrediction(mask, outlines, said.score, instances=said.numbers)
-        painted = None if self.masks is None else self._painted(self.masks, scene, valid)
-        drawn = None if self.polygons is None else self.polygons.on(scene.id, grid)
-        if painted is not None:
-            classes = painted.classes
-        elif drawn is not None:
-            classes = drawn.classes
-        else:
-            assert self.table is not None
+            detections = self.results.on(scene.id, grid)
+            classes, numbers, score = detections.classes, detections.numbers, detections.score
+        if self.table is not None:
             classes = self.table.on(scene.id, grid)
-        mask = Mask(classes, valid, grid)
-        probability = None if painted is None else painted.probability
-        if drawn is not None:
+        if self.masks is not None:
+            mask = self.masks.on(scene.id, grid)
+            self._observe(scene.id, mask, valid)
+            classes, probability = mask.classes, mask.probability
+        if self.polygons is not None:
+            drawn = self.polygons.on(scene.id, grid)
             self._collected.of_files.update(dict.fromkeys(drawn.notes))
-            return ScenePrediction(mask, drawn.outlines, drawn.score, probability)
-        if not self.reading.with_objects:
-            return ScenePrediction(mask, _none(), None, probability)
-        numbers = building_instances(classes == self.building_class, None)
-        return ScenePrediction(mask, traced_outlines(numbers), None, probability, numbers)
+            seen = Mask(drawn.classes if classes is None else classes, valid, grid)
+            return ScenePrediction(seen, drawn.outlines, drawn.score, probability)
+        assert classes is not None
+        outlines = np.zeros(0, np.object_)
+        if self.reading.with_objects:
+            if numbers is None:
+                numbers = building_instances(classes == self.building_class, None)
+            outlines = traced_outlines(numbers)
+        return ScenePrediction(Mask(classes, valid, grid), outlines, score, probability, numbers)
 
-    def _painted(
-        self, masks: RasterPredictions, scene: Scene, valid: NDArray[np.bool_]
-    ) -> SceneMask:
-        painted = masks.on(scene.id, scene.image.grid)
-        missing = np.count_nonzero(valid & ~painted.covered)
+    def _observe(self, scene_id: str, mask: SceneMask, valid: NDArray[np.bool_]) -> None:
+        missing = np.count_nonzero(valid & ~mask.covered)
         if missing:
-            self._collected.uncovered[scene.id] = missing / np.count_nonzero(valid)
-        if painted.note:
-            self._collected.of_files[painted.note] = None
-        if painted.resampled:
-            self._collected.resampled[scene.id] = None
-        return painted
+            self._collected.uncovered[scene_id] = missing / np.count_nonzero(valid)
+        if mask.note:
+            self._collected.of_files[mask.note] = None
+        if mask.resampled:
+            self._collected.resampled[scene_id] = None
 
 
 def open_predictions(
-    found: Sequence[PredictionFiles],
+    tools: Sequence[PredictionFiles],
     source: SceneSet,
     labels: LabelConfig,
     data: Path,
@@ -214,7 +208,7 @@ def open_predictions(
     """Open files of predictions and match each to all scenes.
 
     Args:
-        found: Files of each tool.
+        tools: Files of each tool.
         source: The labelled scenes.
         labels: Meaning of labels, and of masks in colours.
         data: Location of the labels.
@@ -224,7 +218,7 @@ def open_predictions(
         ConfigError: An order was given, but nothing has run lengths.
         DataError and its kinds: Files cannot be read, or do not fit the scenes.
     """
-    if reading.order is not None and all(one.table is None for one in found):
+    if reading.order is not None and not any(files.table for files in tools):
         raise ConfigError(
             "--order was given, but no prediction is a table of run lengths.",
             remedy="Leave it out.",
@@ -233,93 +227,74 @@ def open_predictions(
         # A card of the data has classes of its own.
         building = source.classes[source.building_class]
         labels = LabelConfig(classes=source.classes, building=building)
-    grids = _Grids(source)
-    names = _names(found)
-    return [
-        _opened(one, name, source, labels, data, reading, grids) for one, name in zip(found, names)
-    ]
+    scenes = _Scenes(source, labels, data)
+    return [_open(files, name, scenes, reading) for files, name in zip(tools, _names(tools))]
 
 
-class _Grids:
-    """Grids of the scenes, read on first use."""
+class _Scenes:
+    """The labelled scenes, and their grids, which are read on first use."""
 
-    def __init__(self, source: SceneSet) -> None:
-        self._source = source
+    def __init__(self, source: SceneSet, labels: LabelConfig, data: Path) -> None:
+        self.source, self.labels, self.data = source, labels, data
 
     @cached_property
-    def all(self) -> dict[str, GeoGrid]:
-        return {scene.id: scene.image.grid for scene in self._source}
+    def grids(self) -> dict[str, GeoGrid]:
+        return {scene.id: scene.image.grid for scene in self.source}
 
     @cached_property
     def are_georeferenced(self) -> bool:
         """True if the first scene is georeferenced; the others, possibly many, are not read."""
-        first = next(iter(self._source), None)
+        first = next(iter(self.source), None)
         return first is not None and first.image.grid.crs is not None
 
 
-def _opened(
-    found: PredictionFiles,
-    name: str,
-    source: SceneSet,
-    labels: LabelConfig,
-    data: Path,
-    reading: ReadOptions,
-    grids: _Grids,
+def _open(
+    files: PredictionFiles, name: str, scenes: _Scenes, reading: ReadOptions
 ) -> ExternalPredictions:
-    made = _read(ExternalPredictions(name, found, labels, reading), source, data, grids)
-    if reading.threshold is None or made.threshold is not None:
-        return made
-    note = f"{name}: {found.kind}, for which --threshold {reading.threshold:g} has no effect."
-    return replace(made, assumed=(*made.assumed, note))
-
-
-def _read(
-    made: ExternalPredictions, source: SceneSet, data: Path, grids: _Grids
-) -> ExternalPredictions:
-    """Match the files to the scenes."""
-    name, found, labels, reading = made.name, made.found, made.labels, made.reading
-    if found.table is not None:
-        table = RunTablePredictions.of(
-            found.table, source, reading.order, chosen=reading.is_selection
-        )
-        return replace(made, table=table, assumed=(table.note,) if table.note else ())
-    if found.results is not None:
-        least = 0.0 if reading.threshold is None else reading.threshold
-        return replace(made, results=CocoPredictions.of(found.results, source, data, least))
+    """Open the files of one tool, matched to the scenes."""
+    source, labels = scenes.source, scenes.labels
+    masks = polygons = table = results = None
     notes: list[str] = []
-    if found.rasters:
-        files, note = _files_of(found, found.rasters, source, grids, reading, shared=False)
+    if files.table is not None:
+        table = RunTablePredictions.of(files.table, source, reading)
+        notes += [table.note] if table.note else []
+    if files.results is not None:
+        results = CocoPredictions.of(files.results, source, scenes.data, reading.threshold or 0.0)
+    if files.rasters:
+        paths, note = _files_of(files, files.rasters, scenes, reading, shared=False)
         masks = RasterPredictions.of(
-            files, source.classes, labels.rule(), source.building_class, reading.threshold
+            paths, source.classes, labels.rule(), source.building_class, reading.threshold
         )
         notes += note
         if masks.threshold is not None and reading.threshold is None:
             notes.append(f"{name}: probabilities; buildings are where they reach 0.5.")
-        made = replace(made, masks=masks)
-    if found.vectors:
-        files, note = _files_of(found, found.vectors, source, grids, reading, shared=True)
-        polygons = PolygonPredictions(
-            files, source.classes, source.building_class, grids.are_georeferenced
-        )
-        if grids.are_georeferenced:
-            polygons.check_reach(grids.all, str(found.path))
+    if files.vectors:
+        paths, note = _files_of(files, files.vectors, scenes, reading, shared=True)
+        on_ground = scenes.are_georeferenced
+        polygons = PolygonPredictions(paths, source.classes, source.building_class, on_ground)
+        if on_ground:
+            outside, every = polygons.count_outside(scenes.grids, str(files.path))
             # Images may show a part of what was predicted; labels without images are all there is.
-            outside, every = (0, 0) if has_imagery(source) else polygons.count_outside(grids.all)
-            if outside:
+            if outside and not has_imagery(source):
                 notes.append(
                     f"{name}: {outside:,} of {every:,} polygons lie outside of the labels' bounds "
                     "and are left out."
                 )
         notes += note
-        made = replace(made, polygons=polygons)
-    return replace(made, assumed=tuple(dict.fromkeys(notes)))
+    has_threshold = results is not None or (masks is not None and masks.threshold is not None)
+    if reading.threshold is not None and not has_threshold:
+        notes.append(
+            f"{name}: {files.kind}, for which --threshold {reading.threshold:g} has no effect."
+        )
+    return ExternalPredictions(
+        name, files, labels, reading, masks, polygons, table, results, tuple(dict.fromkeys(notes))
+    )
 
 
 def _files_of(
-    found: PredictionFiles,
+    tool: PredictionFiles,
     files: tuple[Path, ...],
-    source: SceneSet,
-    grids: _Grids,
+    scenes: _Scenes,
     reading: ReadOptions,
     *,
     shared: bool,
@@ -327,44 +302,38 @@ def _files_of(
     """Return the files of each scene, by name or by place, and notes on the matching.
 
     Args:
-        found: All files of the tool.
+        tool: All files of the tool.
         files: The files to match.
-        source: The labelled scenes.
-        grids: Grids of the scenes.
+        scenes: The labelled scenes.
         reading: Options for reading the files.
         shared: True if every file may hold predictions of every scene.
     """
-    what, names = str(found.path), found.names(files)
-    matched = match_scene_names(source.ids, names, what)
-    if not matched.number and len(source):
-        if _is_alone(files, source, grids, shared=shared):
-            return {source.ids[0]: files}, [f"{files[0]} is taken for {source.ids[0]}."]
-        if grids.are_georeferenced and shared:
-            return dict.fromkeys(source.ids, files), []
-        if grids.are_georeferenced:
-            return _by_location(files, grids, what)
-    matched.check(what, len(files), chosen=reading.is_selection)
-    pairs = {scene_id: (files[at],) for scene_id, at in matched.number.items()}
-    changed = [(one, names[at]) for one, at in matched.number.items() if names[at] != one]
+    what, names, ids = str(tool.path), tool.names(files), scenes.source.ids
+    matches = match_scene_names(ids, names, what)
+    if not matches.number and len(ids):
+        if len(files) == len(ids) == 1 and (
+            shared or not scenes.are_georeferenced or open_raster(files[0]).grid.crs is None
+        ):
+            return {ids[0]: files}, [f"{files[0]} is taken for {ids[0]}."]
+        if scenes.are_georeferenced and shared:
+            return dict.fromkeys(ids, files), []
+        if scenes.are_georeferenced:
+            return _by_location(files, scenes.grids, what)
+    matches.check(what, is_selection=reading.is_selection)
+    pairs = {scene_id: (files[at],) for scene_id, at in matches.number.items()}
+    changed = [(one, names[at]) for one, at in matches.number.items() if names[at] != one]
     if not changed:
         return pairs, []
     scene_id, name = changed[0]
     kind = "polygons" if shared else "rasters"
-    scenes = plural(len(pairs), "scene")
-    return pairs, [f"{what}: {kind} were matched to {scenes} by name ({name} is {scene_id})."]
-
-
-def _is_alone(files: tuple[Path, ...], source: SceneSet, grids: _Grids, *, shared: bool) -> bool:
-    """Return True if there are one file and one scene, and no georeference to compare."""
-    if len(files) != 1 or len(source) != 1:
-        return False
-    return shared or not grids.are_georeferenced or open_raster(files[0]).grid.crs is None
+    count = plural(len(pairs), "scene")
+    return pairs, [f"{what}: {kind} were matched to {count} by name ({name} is {scene_id})."]
 
 
 def _by_location(
-    files: tuple[Path, ...], grids: _Grids, what: str
+    files: tuple[Path, ...], grids: Mapping[str, GeoGrid], what: str
 ) -> tuple[Mapping[str, tuple[Path, ...]], list[str]]:
-    pairs, unused = match_rasters_by_location(grids.all, files, what)
+    pairs, unused = match_rasters_by_location(grids, files, what)
     matched = plural(len(files), "raster was", "rasters were")
     notes = [f"{what}: {matched} matched to scenes by the ground they show."]
     if unused:
@@ -374,18 +343,15 @@ def _by_location(
     return pairs, notes
 
 
-def _names(found: Sequence[PredictionFiles]) -> list[str]:
+def _names(tools: Sequence[PredictionFiles]) -> list[str]:
     """Return short and unique names."""
-    short = [one.path.resolve().name for one in found]
+    paths = [files.path for files in tools]
+    short = [path.resolve().name for path in paths]
+    names = [name if short.count(name) == 1 else str(p) for name, p in zip(short, paths)]
     return [
-        name if short.count(name) == 1 else str(one.path) if _counted(found, one) == 1
-        else f"{one.path} ({number})"
-        for number, (name, one) in enumerate(zip(short, found), start=1)
-    ]  # fmt: skip
-
-
-def _counted(found: Sequence[PredictionFiles], one: PredictionFiles) -> int:
-    return sum(other.path == one.path for other in found)
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def _valid(image: RasterSource) -> NDArray[np.bool_]:
@@ -396,10 +362,6 @@ def _valid(image: RasterSource) -> NDArray[np.bool_]:
     for window in Window.whole(image.grid.shape).strips(_ROWS):
         valid[window.slices()] = image.read(window).valid
     return valid
-
-
-def _none() -> NDArray[np.object_]:
-    return np.zeros(0, np.object_)
 
 
 _REMEDY_ORDER = "Give the order with --order row or --order column."
@@ -423,16 +385,8 @@ class RunTablePredictions:
     note: str
 
     @classmethod
-    def of(
-        cls, path: Path, source: SceneSet, order: Order | None, *, chosen: bool
-    ) -> RunTablePredictions:
+    def of(cls, path: Path, source: SceneSet, reading: ReadOptions) -> RunTablePredictions:
         """Read a table and match its rows to the scenes.
-
-        Args:
-            path: The table.
-            source: The labelled scenes.
-            order: Order of the runs; None to deduce it.
-            chosen: See `NameMatches.check`.
 
         Raises:
             LabelError: The file is no such table, or the order cannot be deduced.
@@ -440,13 +394,15 @@ class RunTablePredictions:
         """
         table = RleTable.read(path)
         rows = table.cells()
+        matches = match_scene_names(source.ids, list(rows), str(path))
+        matches.check(str(path), is_selection=reading.is_selection)
         names = list(rows)
-        matched = match_scene_names(source.ids, names, str(path))
-        matched.check(str(path), len(names), chosen=chosen)
-        cells = {scene_id: rows[names[number]] for scene_id, number in matched.number.items()}
-        note = ""
+        cells = {scene_id: rows[names[number]] for scene_id, number in matches.number.items()}
+        order, note = reading.order, ""
         if order is None:
-            order, note = _order_of(table, cells, source)
+            order, note = order_of_runs(
+                table, cells, source.entries, source.open_scene, _REMEDY_ORDER
+            )
         return cls(cells, order, source.building_class, note)
 
     def on(self, scene_id: str, grid: GeoGrid) -> NDArray[np.uint8]:
@@ -455,18 +411,7 @@ class RunTablePredictions:
         Raises:
             LabelError: The runs do not fit the scene; names their row.
         """
-        label = RunsLabel(self.cells[scene_id], self.order, self.building_class, grid)
-        return label.read().data
-
-
-def _order_of(table: RleTable, cells: Mapping[str, Cells], source: SceneSet) -> tuple[Order, str]:
-    drawn = [name for name, each in cells.items() if not all(is_empty(text) for _, text in each)]
-    if not drawn:
-        return table.columns.custom or "row", ""
-    spread = {drawn[index * len(drawn) // MOST_SCENES] for index in range(MOST_SCENES)}
-    some = source.subset(list(spread))
-    scenes = scenes_with_runs(some.entries, some.open_scene, lambda entry: cells[entry.id])
-    return deduce_order(table, list(scenes), _REMEDY_ORDER)
+        return RunsLabel(self.cells[scene_id], self.order, self.building_class, grid).read().data
 
 
 @dataclass(frozen=True)

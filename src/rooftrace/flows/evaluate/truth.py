@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -16,9 +15,8 @@ from pyproj import CRS
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import GeoGrid, Scene
-from rooftrace.flows.evaluate.external.files import PredictionFiles, match_scene_names, plain_name
-from rooftrace.io.raster import open_raster
+from rooftrace.core.types import GeoGrid, LabelReader, Scene
+from rooftrace.flows.evaluate.prediction_names import PredictionFiles, plain_name
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
     bounds_of,
@@ -34,10 +32,10 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.footprints import out_of_reach
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.mask_values import LabelFile, LabelRule
-from rooftrace.labels.rle.codec import Bounds, Order, is_empty
-from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, doubt_size, scenes_with_runs
-from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.mask_values import LabelFile
+from rooftrace.labels.rle.codec import Order, is_empty
+from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
+from rooftrace.labels.rle.source import Cells, RunsLabel
 from rooftrace.labels.rle.table import RleTable, is_table
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet
@@ -51,8 +49,11 @@ _MARGIN_PX = 8
 """Margin in pixels around polygons on such a grid; outlines cut by the edge of a grid do
 not count."""
 
-_NO_IMAGERY = ("glob", "chip_px", "label_shift_px", "min_built_up", "max_built_up", "nodata")
-"""Fields of `SourceConfig` without a meaning where there is no imagery."""
+_NO_IMAGERY = (
+    "glob", "chip_px", "label_shift_px", "min_built_up", "max_built_up", "nodata", "part", "order",
+    "field", "layout", "annotator", "zoom",
+)  # fmt: skip
+"""Fields of `SourceConfig` that may have no meaning where there is no imagery."""
 
 
 def open_truth(
@@ -64,49 +65,45 @@ def open_truth(
     """Open labels with their imagery as `open_source` does, or without imagery.
 
     Without imagery, a mask has its own size. Polygons are drawn on the grid of the predicted
-    rasters, or on a grid of `gsd_m` where there are none. The masks of a table have `size_yx`, or
-    the size of the predicted raster of the same name.
+    rasters, or on a grid of `gsd_m` where there are none. The masks of a table have `size_yx`.
 
     Args:
         config: Location of the labels, and how they are read.
         labels: Meaning of the labels, unless `config` gives it; None: buildings, unless a card of
             the data gives it.
         predictions: Predictions to compare.
-        size_yx: Rows and columns of the images of a table.
+        size_yx: Rows and columns of the images of a table of run lengths that has no images.
 
     Raises:
         ConfigError: An option has no use for such labels.
         DataError and its kinds: See `open_source`; or the grid of the labels is unknown.
     """
     path = expand_path(config.path, Path(), key="path")
-    meant = config.labels or labels or LabelConfig()
-    table = path.is_file() and is_table(path)
-    if size_yx is not None and not table:
-        raise ConfigError(
-            f"--size was given, but {path} is no table of run lengths.",
-            remedy="Leave it out; other labels have their own size.",
-        )
+    meaning = config.labels or labels or LabelConfig()
     if size_yx is not None:
-        return _table(path, config, meant, predictions, size_yx)
+        if not (path.is_file() and is_table(path)):
+            raise ConfigError(
+                f"--size was given, but {path} is no table of run lengths.",
+                remedy="Leave it out; other labels have their own size.",
+            )
+        return _table(path, config, meaning, size_yx)
     polygons = path.is_file() and is_vector_file(path) and config.images is None
     try:
         source = open_source(config, labels)
     except DataError as error:
-        if polygons and any(found.rasters or found.vectors for found in predictions):
-            return _polygons(path, config, meant, predictions)
-        if type(error) is not DataError or not (table and predictions):
-            raise
-        if any(found.rasters for found in predictions):
-            return _table(path, config, meant, predictions, None)
-        raise DataError(
-            error.message,
-            remedy="Give the images with --images or, if there are none, their size with --size "
-            "ROWSxCOLUMNS.",
-        ) from error
+        if polygons and any(files.rasters or files.vectors for files in predictions):
+            return _polygons(path, config, meaning, predictions)
+        if type(error) is DataError and predictions and path.is_file() and is_table(path):
+            raise DataError(
+                error.message,
+                remedy="Give the images with --images or, if there are none, their size with "
+                "--size ROWSxCOLUMNS.",
+            ) from error
+        raise
     if polygons and _are_predictions(source, predictions):
-        return _polygons(path, config, meant, predictions)
+        return _polygons(path, config, meaning, predictions)
     if source.kind == IMAGES.name and not source.entries and predictions:
-        return _masks(source, config, meant)
+        return _masks(source, config, meaning)
     return source
 
 
@@ -117,63 +114,23 @@ def has_imagery(source: SceneSet) -> bool:
 
 @dataclass(frozen=True)
 class _OpenWithoutImage:
-    """Function that opens an entry as a scene on a blank image."""
+    """Function that opens an entry as a scene on a blank image.
 
-    gsd_m: float | None
+    Args:
+        grid_of: Function that returns the grid of an entry.
+        label_of: Function that returns the label of an entry on a grid.
+        gsd_m: Metres per pixel; None for those of the grid.
+    """
+
+    grid_of: Callable[[SceneEntry], GeoGrid]
+    label_of: Callable[[SceneEntry, GeoGrid], LabelReader]
+    gsd_m: float | None = None
 
     def __call__(self, entry: SceneEntry) -> Scene:
-        grid = self.grid(entry)
+        grid = self.grid_of(entry)
         image = BlankSource(grid, entry.id)
-        return Scene(
-            entry.id, image, self.label(entry, grid), entry.group, self.gsd_m or grid.gsd_m
-        )
-
-    def grid(self, entry: SceneEntry) -> GeoGrid:
-        raise NotImplementedError
-
-    def label(self, entry: SceneEntry, grid: GeoGrid) -> Any:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class _OpenMask(_OpenWithoutImage):
-    """Opener of masks; the key of an entry is the mask."""
-
-    rule: LabelRule
-
-    def grid(self, entry: SceneEntry) -> GeoGrid:
-        return open_image(entry.key).grid
-
-    def label(self, entry: SceneEntry, grid: GeoGrid) -> LabelFile:
-        return LabelFile(entry.key, self.rule, grid, entry.id)
-
-
-@dataclass(frozen=True)
-class _OpenRuns(_OpenWithoutImage):
-    """Opener of run lengths; the key of an entry is the size and the cells of its rows."""
-
-    order: Order
-    building_class: int
-
-    def grid(self, entry: SceneEntry) -> GeoGrid:
-        return GeoGrid(entry.key[0])
-
-    def label(self, entry: SceneEntry, grid: GeoGrid) -> RunsLabel:
-        return RunsLabel(entry.key[1], self.order, self.building_class, grid)
-
-
-@dataclass(frozen=True)
-class _OpenDrawn(_OpenWithoutImage):
-    """Opener of polygons; the key of an entry is the grid."""
-
-    file: LayerFile
-
-    def grid(self, entry: SceneEntry) -> GeoGrid:
-        grid: GeoGrid = entry.key
-        return grid
-
-    def label(self, entry: SceneEntry, grid: GeoGrid) -> Any:
-        return self.file.label(grid)
+        label = self.label_of(entry, grid)
+        return Scene(entry.id, image, label, entry.group, self.gsd_m or grid.gsd_m)
 
 
 def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> SceneSet:
@@ -181,116 +138,120 @@ def _masks(source: SceneSet, config: SourceConfig, labels: LabelConfig) -> Scene
     _check_options(config, "glob", "part")
     entries = tuple(replace(entry, image=None, key=entry.image) for entry in source.unlabelled)
     note = f"{config.path} holds no labels beside images: its {len(entries)} rasters are labels."
+    rule = labels.rule()
+    opener = _OpenWithoutImage(
+        lambda entry: open_image(entry.key).grid,
+        lambda entry, grid: LabelFile(entry.key, rule, grid, entry.id),
+        config.gsd_m,
+    )
     return replace(
         source, kind="masks", entries=entries, unlabelled=(), reading="masks without images",
-        open_scene=_OpenMask(config.gsd_m, labels.rule()), notes=(*source.notes, note),
+        open_scene=opener, notes=(*source.notes, note),
     )  # fmt: skip
 
 
 def _table(
-    path: Path,
-    config: SourceConfig,
-    labels: LabelConfig,
-    predictions: Sequence[PredictionFiles],
-    size_yx: tuple[int, int] | None,
+    path: Path, config: SourceConfig, labels: LabelConfig, size_yx: tuple[int, int]
 ) -> SceneSet:
+    """Open a table of run lengths."""
     _check_options(config, "part", "order")
     table = RleTable.read(path)
-    cells = table.cells()
-    ids = {name: plain_name(name) for name in cells}
+    ids = {name: plain_name(name) for name in table.cells()}
     if len(set(ids.values())) < len(ids):
-        ids = {name: name for name in cells}
-    sizes = _raster_sizes(list(ids.values()), predictions) if size_yx is None else {}
+        ids = {name: name for name in ids}
     entries = [
-        SceneEntry(one, None, one.rpartition("/")[0], (size_yx or sizes[one], cells[name]))
-        for name, one in ids.items()
+        SceneEntry(ids[name], None, ids[name].rpartition("/")[0], cells)
+        for name, cells in table.cells().items()
     ]
     kept = select(sorted(entries, key=lambda entry: entry.id), config.part)
-    opener = _OpenRuns(config.gsd_m, config.order or "row", labels.building_class)
-    drawn = [one for one in kept if not all(is_empty(text) for _, text in one.key[1])]
-    spread = sorted({i * len(drawn) // MOST_SCENES for i in range(MOST_SCENES)}) if drawn else []
-    some = [drawn[index] for index in spread]
-    scenes = list(scenes_with_runs(some, opener, lambda entry: entry.key[1]))
-    notes: list[str] = []
-    if config.order is None:
-        opener, notes = _ordered(table, scenes, opener, is_empty_table=not drawn)
-    if size_yx is not None:
-        masks = [bounds for _, bounds in scenes]
-        if doubt := doubt_size(masks, size_yx, opener.order):
-            notes.append(f"{path}: the size {size_yx[0]}x{size_yx[1]} is probably wrong. {doubt}")
+
+    def opener(order: Order) -> _OpenWithoutImage:
+        return _OpenWithoutImage(
+            lambda _: GeoGrid(size_yx),
+            lambda entry, grid: RunsLabel(entry.key, order, labels.building_class, grid),
+            config.gsd_m,
+        )
+
+    order, note = config.order, ""
+    if order is None:
+        remedy = "Give it with --set order=row or --set order=column."
+        cells = {entry.id: entry.key for entry in kept}
+        order, note = order_of_runs(table, cells, kept, opener("row"), remedy)
     return SceneSet(
         name=config.name or path.stem,
         kind="rle",
         classes=labels.classes,
         building_class=labels.building_class,
         entries=kept,
-        open_scene=opener,
+        open_scene=opener(order),
         reading=f"{len(table.rows)} rows without images",
-        notes=tuple(notes),
+        notes=(note,) if note else (),
     )
 
 
-def _raster_sizes(
-    ids: Sequence[str], predictions: Sequence[PredictionFiles]
-) -> dict[str, tuple[int, int]]:
-    """Return rows and columns of each image of a table, from the first predicted rasters."""
-    found = next(one for one in predictions if one.rasters)
-    names = found.names(found.rasters)
-    matched = match_scene_names(ids, names, str(found.path))
-    matched.check(str(found.path), len(names), chosen=True)
-    return {name: open_raster(found.rasters[at]).grid.shape for name, at in matched.number.items()}
-
-
-def _ordered(
+def order_of_runs(
     table: RleTable,
-    scenes: Sequence[tuple[Scene, Bounds]],
-    opener: _OpenRuns,
-    *,
-    is_empty_table: bool,
-) -> tuple[_OpenRuns, list[str]]:
-    if is_empty_table:
-        return replace(opener, order=table.columns.custom or "row"), []
-    order, note = deduce_order(table, scenes, "Give it with --set order=row or --set order=column.")
-    return replace(opener, order=order), [note]
+    cells: Mapping[str, Cells],
+    entries: Sequence[SceneEntry],
+    open_scene: Callable[[SceneEntry], Scene],
+    remedy: str,
+) -> tuple[Order, str]:
+    """Deduce the order of a table's runs from some of its scenes, and return a note on it.
+
+    Args:
+        table: The table.
+        cells: Run lengths of each scene, by its id.
+        entries: The scenes.
+        open_scene: Function that opens a scene.
+        remedy: Instruction to the user for stating the order.
+
+    Raises:
+        LabelError: The order cannot be deduced.
+    """
+    drawn = [one for one in entries if not all(is_empty(text) for _, text in cells[one.id])]
+    if not drawn:
+        return table.columns.custom or "row", ""
+    spread = sorted({index * len(drawn) // MOST_SCENES for index in range(MOST_SCENES)})
+    some = [drawn[index] for index in spread]
+    scenes = scenes_with_runs(some, open_scene, lambda entry: cells[entry.id])
+    return deduce_order(table, list(scenes), remedy)
 
 
 def _are_predictions(source: SceneSet, predictions: Sequence[PredictionFiles]) -> bool:
     """Return True if the images beside polygons are the predictions themselves."""
-    predicted = {file.resolve() for found in predictions for file in found.rasters}
+    predicted = {file.resolve() for files in predictions for file in files.rasters}
     return any(entry.image and entry.image.resolve() in predicted for entry in source.entries)
 
 
 def _polygons(
     path: Path, config: SourceConfig, labels: LabelConfig, predictions: Sequence[PredictionFiles]
 ) -> SceneSet:
+    """Open polygons, drawn on the grids of predicted rasters or on a grid of their own."""
     _check_options(config, "part", "field")
     file = LayerFile.of(path, labels, config.field)
     layer = file.load()
-    found = next((one for one in predictions if one.rasters), None)
-    if found is None:
+    predicted = next((files for files in predictions if files.rasters), None)
+    if predicted is None:
         grids = {path.stem: _utm_grid(path, file, config.gsd_m)}
         place = f"a grid of {config.gsd_m:g} m around the labelled polygons"
     else:
-        grids = {
-            name: open_image(raster).grid
-            for name, raster in zip(found.names(found.rasters), found.rasters)
-        }
-        place = f"the grid of the rasters of {found.path}"
+        names = predicted.names(predicted.rasters)
+        grids = {name: open_image(raster).grid for name, raster in zip(names, predicted.rasters)}
+        place = f"the grid of the rasters of {predicted.path}"
         nowhere = [name for name, grid in grids.items() if grid.crs is None]
         if nowhere:
             raise GeoreferenceError(
                 f"{path} is polygons on the ground, but the prediction {nowhere[0]} of "
-                f"{found.path} has no georeference, so the polygons cannot be drawn on it.",
+                f"{predicted.path} has no georeference, so the polygons cannot be drawn on it.",
                 remedy="Give predictions with a georeference, or the images with --images.",
             )
     reached: set[int] = set()
-    bounds = []
     for grid in grids.values():
         reached.update(layer.tree.query(outline_boxes(grid, layer.crs))[1].tolist())
-        degrees = outline_bounds(grid, _LONLAT)
-        bounds += [] if degrees is None else [degrees]
     if len(layer) and not reached:
-        raise out_of_reach(path, layer, bounds, "predictions")
+        bounds = [outline_bounds(grid, _LONLAT) for grid in grids.values()]
+        known = [box for box in bounds if box is not None]
+        raise out_of_reach(path, layer, known, "predictions")
     notes = [f"There is no imagery: labels are compared on {place}."]
     outside = len(layer) - len(reached)
     if outside:
@@ -304,7 +265,11 @@ def _polygons(
         classes=labels.classes,
         building_class=labels.building_class,
         entries=select(entries, config.part),
-        open_scene=_OpenDrawn(config.gsd_m if found is not None else None, file),
+        open_scene=_OpenWithoutImage(
+            lambda entry: entry.key,
+            lambda _, grid: file.label(grid),
+            config.gsd_m if predicted is not None else None,
+        ),
         reading=f"{plural(len(layer), 'footprint')} in {layer.crs.name}, without images",
         notes=(*layer.notes, *notes),
     )
@@ -351,11 +316,11 @@ def _utm_grid(path: Path, file: LayerFile, gsd_m: float | None) -> GeoGrid:
     return GeoGrid(shape, Affine(gsd_m, 0, left, 0, -gsd_m, top), crs)
 
 
-def _check_options(config: SourceConfig, *taken: str) -> None:
+def _check_options(config: SourceConfig, *used: str) -> None:
     """Raise an error for options that would be ignored."""
-    for name in (*_NO_IMAGERY, "part", "order", "field", "layout", "annotator", "zoom"):
+    for name in _NO_IMAGERY:
         default = SourceConfig.model_fields[name].default
-        if name not in taken and getattr(config, name) != default:
+        if name not in used and getattr(config, name) != default:
             raise ConfigError(
                 f"The option {name} was given, but {config.path} is labels without imagery, "
                 "which do not use it.",

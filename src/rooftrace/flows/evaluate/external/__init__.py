@@ -1,1 +1,0 @@
-"""Predictions that other tools have written to files, evaluated as those of a model."""
