@@ -362,30 +362,56 @@ def luma_of(raster: Raster) -> NDArray[np.uint8] | NDArray[np.float32]:
     return luma.astype(np.float32)
 
 
-def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
-    """Return the thumbnail of an image of any size, see `duplicates.grey_thumbnail`.
+class ThumbnailBuilder:
+    """Thumbnail of a large scene that comes in parts, of which only means of small areas are kept.
 
-    A large scene is read in strips, and only means of small areas are kept.
+    Args:
+        shape_yx: Size of the scene.
     """
+
+    _SIDE = 4 * THUMBNAIL_PX
+    """Cells are four times as fine as the thumbnail, so that areas cut by its edges are small."""
+
+    def __init__(self, shape_yx: tuple[int, int]) -> None:
+        self._shape_yx = shape_yx
+        self._total, self._count = np.zeros((2, self._SIDE, self._SIDE))
+        self._is_bytes = False
+
+    def feed(
+        self,
+        luma: NDArray[np.uint8] | NDArray[np.float32],
+        valid: NDArray[np.bool_] | None,
+        window: Window,
+    ) -> None:
+        """Add the (y, x) brightness of a part, 0 where it is not `valid`."""
+        side, shape = self._SIDE, self._total.shape
+        rows = np.arange(window.row, window.row_stop) * side // self._shape_yx[0]
+        cols = np.arange(window.col, window.col_stop) * side // self._shape_yx[1]
+        cells = (rows[:, None] * side + cols).ravel()
+        weight = None if valid is None else valid.ravel()
+        self._total += np.bincount(cells, luma.ravel(), side * side).reshape(shape)
+        self._count += np.bincount(cells, weight, side * side).reshape(shape)
+        self._is_bytes = luma.dtype == np.uint8
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return the thumbnail, see `grey_thumbnail`."""
+        means = self._total / np.maximum(self._count, 1)
+        if self._is_bytes:
+            return grey_thumbnail(np.rint(means).astype(np.uint8), self._count > 0)
+        return grey_thumbnail(means.astype(np.float32), self._count > 0)
+
+
+def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
+    """Return the thumbnail of an image of any size, read in strips."""
     shape = image.grid.shape
-    if image.grid.height * image.grid.width <= _WHOLE_PX:
-        raster = image.read()
-        return grey_thumbnail(luma_of(raster), raster.valid)
-    # Cells are four times as fine as the thumbnail, so that areas cut by its edges are small.
-    side = 4 * THUMBNAIL_PX
-    cols = np.arange(shape[1]) * side // shape[1]
-    total, count = np.zeros((side, side)), np.zeros((side, side))
+    builder = ThumbnailBuilder(shape)
     for window in strips_of(shape):
         raster = image.read(window)
-        rows = np.arange(window.row, window.row_stop) * side // shape[0]
-        cells = (rows[:, None] * side + cols).ravel()
-        luma = luma_of(raster).ravel()
-        total += np.bincount(cells, luma, side * side).reshape(side, side)
-        count += np.bincount(cells, raster.valid.ravel(), side * side).reshape(side, side)
-    means = total / np.maximum(count, 1)
-    if image.dtype == np.uint8:
-        return grey_thumbnail(np.rint(means).astype(np.uint8), count > 0)
-    return grey_thumbnail(means.astype(np.float32), count > 0)
+        luma = luma_of(raster)
+        if window.shape_yx == shape:
+            return grey_thumbnail(luma, raster.valid)
+        builder.feed(luma, raster.valid, window)
+    return builder.finish()
 
 
 def strips_of(shape: tuple[int, int]) -> Iterator[Window]:

@@ -33,8 +33,6 @@ class LabelFacts:
         buildings_px: (n,) int64 area of every building, that is, of the 8-connected components of
             the building class among valid pixels.
         cut: Number of buildings that touch the edge of the image.
-        specks: Number of other buildings that are smaller than `components.SPECK_PX`.
-        holes: Number of holes inside buildings that are smaller than `components.SPECK_PX`.
         vanished: Number of shapes that are too small to cover a pixel, if labels are shapes.
         unknown_share: Share of the image's valid pixels that the label leaves unknown.
     """
@@ -42,8 +40,6 @@ class LabelFacts:
     class_px: tuple[int, ...]
     buildings_px: NDArray[np.int64]
     cut: int
-    specks: int
-    holes: int
     vanished: int = 0
     unknown_share: float = 0.0
 
@@ -60,11 +56,9 @@ class SceneFacts:
         bands: Number of bands without alpha.
         dtype: Type of the pixels.
         file_format: Format of the file by its content ("PNG", "JPEG", "GTiff"); "" if not a file.
-        has_alpha: True if the file has an alpha band.
         gsd_m: Metres per pixel, None if unknown.
         is_georeferenced: True if the position of the image on the ground is known.
         valid_share: Share of all pixels that are not nodata.
-        inner_nodata_share: Share of all pixels that are nodata in pieces that reach no edge.
         flat_share: Share of the valid pixels with the commonest extreme colour (all bands at the
             minimum or maximum of the dtype) in pieces at the edge, that is, unmarked nodata.
         flat_colour: The extreme colour; None if `flat_share` is 0.
@@ -79,6 +73,8 @@ class SceneFacts:
         image_error, label_error: Reason why the image or label could not be read, otherwise "".
         label_values: Values ("17") or colours ("#3C1098") in a mask file whose pixels are not
             classes, each with its number of pixels, the commonest first.
+        label_apart_px: Distance in pixels of the mask file from the image by their georeferences;
+            0 if one of them has none.
         measured_share: Share of all pixels that were measured. For a large scene it is below 1, and
             the other figures are those of the measured part.
     """
@@ -90,11 +86,9 @@ class SceneFacts:
     bands: int = 0
     dtype: str = ""
     file_format: str = ""
-    has_alpha: bool = False
     gsd_m: float | None = None
     is_georeferenced: bool = False
     valid_share: float = 0.0
-    inner_nodata_share: float = 0.0
     flat_share: float = 0.0
     flat_colour: tuple[int, ...] | None = None
     mean: tuple[float, ...] = ()
@@ -108,6 +102,7 @@ class SceneFacts:
     image_error: str = ""
     label_error: str = ""
     label_values: tuple[tuple[str, int], ...] = ()
+    label_apart_px: float = 0.0
     measured_share: float = 1.0
 
     def built_up(self, building_class: int) -> float | None:
@@ -170,9 +165,6 @@ class Finding:
 LOW_SHARE = 0.01
 """Built-up share up to which an image counts as nearly empty."""
 
-FILTERS = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-"""Values of `min_built_up` for which the table says what would be kept."""
-
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _SHARE_BINS = np.linspace(0, 1, 41)
 
@@ -222,25 +214,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class FilterRow:
-    """Effect of a filter by built-up share.
-
-    Args:
-        least: Value of `min_built_up`.
-        images: Number of labelled images that remain.
-        images_share: Share of labelled images that remain.
-        building_share: Share of all building pixels that remain.
-        mean_built_up: Mean built-up share of the remaining images; None without any.
-    """
-
-    least: float
-    images: int
-    images_share: float
-    building_share: float
-    mean_built_up: float | None
-
-
-@dataclass(frozen=True)
 class SetStatistics:
     """Figures of a set.
 
@@ -263,7 +236,6 @@ class SetStatistics:
         cut: Number of buildings that touch an image edge.
         per_image: Buildings per image.
         size_px, size_m2: Area of a building; in m² only where metres are known.
-        filters: Effect of several values of `min_built_up`.
     """
 
     images: int
@@ -288,7 +260,6 @@ class SetStatistics:
     size_px_histogram: Histogram | None
     size_m2: Spread | None
     size_m2_histogram: Histogram | None
-    filters: tuple[FilterRow, ...]
     brightness: Spread | None
     contrast: Spread | None
     saturation: Spread | None
@@ -313,8 +284,8 @@ def compute_statistics(
     labelled = [f for f in read if f.label is not None]
     pixels = np.array([f.shape_yx[0] * f.shape_yx[1] for f in read], dtype=float)
     valid = np.array([f.valid_share for f in read])
-    shares = [(f, share) for f in labelled if (share := f.built_up(building_class)) is not None]
-    built_up = np.array([share for _, share in shares])
+    shares = [f.built_up(building_class) for f in labelled]
+    built_up = np.array([share for share in shares if share is not None])
     class_px = np.array([f.label.class_px for f in labelled if f.label], dtype=float)
     per_class = class_px.sum(axis=0) if len(class_px) else np.zeros(classes)
     areas = [f.label.buildings_px for f in labelled if f.label]
@@ -345,7 +316,6 @@ def compute_statistics(
         size_px_histogram=_by_magnitude(sizes_px),
         size_m2=Spread.of(sizes_m2),
         size_m2_histogram=_by_magnitude(sizes_m2),
-        filters=_filters(shares, building_class),
         brightness=Spread.of([f.brightness for f in read]),
         contrast=Spread.of([f.contrast for f in read]),
         saturation=Spread.of([f.saturation for f in read]),
@@ -372,28 +342,6 @@ def _by_magnitude(areas: NDArray[np.generic]) -> Histogram | None:
     return Histogram.of(
         known, np.logspace(low, max(high, low + 1), int(8 * max(high - low, 1)) + 1)
     )
-
-
-def _filters(
-    shares: Sequence[tuple[SceneFacts, float]], building_class: int
-) -> tuple[FilterRow, ...]:
-    if not shares:
-        return ()
-    share = np.array([value for _, value in shares])
-    building = np.array([f.label.class_px[building_class] if f.label else 0 for f, _ in shares])
-    rows = []
-    for least in FILTERS:
-        kept = share >= least if least else np.ones(len(share), dtype=bool)
-        rows.append(
-            FilterRow(
-                least,
-                int(kept.sum()),
-                float(kept.mean()),
-                float(building[kept].sum() / max(building.sum(), 1)),
-                float(share[kept].mean()) if kept.any() else None,
-            )
-        )
-    return tuple(rows)
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.components import BuildingCounter
-from rooftrace.audit.duplicates import phash
+from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
 from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.reproject import pixels_apart
 from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.scene_extents import outline_of
 from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
-
-_THUMBNAIL_PX = 128
-"""Side in pixels of the reduced image from which a large scene is hashed."""
 
 _SQUARE = np.ones((3, 3), np.uint8)
 
@@ -40,14 +38,15 @@ class PixelSums:
 
     def __init__(self, whole: Window) -> None:
         self._whole = whole
-        self._px = self._valid_px = self._inner_nodata_px = 0
+        self._px = self._valid_px = 0
         self._flat: dict[tuple[int, ...], int] = {}
         self._saturation = 0.0
         self._bands: list[_Moments] = []
         self._luma = _Moments()
         self._laplacian_px = 0
         self._laplacian_squares = 0.0
-        self._picture: tuple[NDArray[Any], NDArray[np.bool_] | None] | None = None
+        self._thumbnail = ThumbnailBuilder(whole.shape_yx)
+        self._phash: int | None = None
 
     def feed(self, data: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window) -> None:
         """Add a part of the image.
@@ -59,9 +58,6 @@ class PixelSums:
         """
         self._px += window.area_px
         count = window.area_px if valid is None else int(np.count_nonzero(valid))
-        if valid is not None:
-            areas, at_edge = _pieces(~valid)
-            self._inner_nodata_px += int(areas[~at_edge].sum())
         if count == 0:
             return
         self._valid_px += count
@@ -88,19 +84,19 @@ class PixelSums:
             luma = np.asarray(cv2.cvtColor(cv2.merge((red, green, blue)), cv2.COLOR_RGB2GRAY))
         self._luma.feed(luma, mask, count, scale)
         self._feed_laplacian(luma, mask, scale)
-        self._feed_picture(luma, valid, window)
+        if window == self._whole:
+            self._phash = phash(luma, valid)
+        else:
+            self._thumbnail.feed(luma if valid is None else _only(luma, mask), valid, window)
 
     def finish(self) -> dict[str, Any]:
         """Return the fields of `SceneFacts` about pixels, except `valid_share`."""
-        found: dict[str, Any] = {
-            "measured_share": self._px / max(self._whole.area_px, 1),
-            "inner_nodata_share": self._inner_nodata_px / max(self._px, 1),
-        }
+        figures: dict[str, Any] = {"measured_share": self._px / max(self._whole.area_px, 1)}
         if not self._valid_px:
-            return found
+            return figures
         colour = max(self._flat, key=lambda c: self._flat[c], default=None)
         variance = self._luma.variance
-        return found | {
+        return figures | {
             "flat_colour": colour,
             "flat_share": 0.0 if colour is None else self._flat[colour] / self._valid_px,
             "mean": tuple(band.mean for band in self._bands),
@@ -113,7 +109,7 @@ class PixelSums:
             "sharpness": self._laplacian_squares / max(self._laplacian_px, 1) / variance
             if variance > 255**-2
             else 0.0,
-            "phash": 0 if self._picture is None else phash(*self._picture),
+            "phash": hash_of(self._thumbnail.finish()) if self._phash is None else self._phash,
         }
 
     def _feed_laplacian(
@@ -126,33 +122,6 @@ class PixelSums:
         laplacian = _only(np.asarray(cv2.Laplacian(luma, depth)), mask)
         self._laplacian_px += luma.size if mask is None else cv2.countNonZero(mask)
         self._laplacian_squares += cv2.norm(laplacian, cv2.NORM_L2SQR) * scale**2
-
-    def _feed_picture(
-        self, luma: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window
-    ) -> None:
-        """Keep the image for the hash: the luma itself, or its part of a reduced image."""
-        if window == self._whole:
-            self._picture = luma, valid
-            return
-        if self._picture is None:
-            side = (_THUMBNAIL_PX, _THUMBNAIL_PX)
-            self._picture = np.zeros(side, np.float32), np.zeros(side, np.bool_)
-        small, seen = self._picture
-        assert seen is not None
-        down, along = _THUMBNAIL_PX / self._whole.height, _THUMBNAIL_PX / self._whole.width
-        rows = slice(int(window.row * down), max(int(window.row_stop * down), 1))
-        cols = slice(int(window.col * along), max(int(window.col_stop * along), 1))
-        height, width = small[rows, cols].shape
-        if not height or not width:
-            return
-        known = np.ones(luma.shape, np.float32) if valid is None else valid.astype(np.float32)
-        share = 1 / 255 if luma.dtype == np.uint8 else 1.0
-        total, weight = (
-            cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-            for picture in (luma * known * np.float32(share), known)
-        )
-        small[rows, cols] = total / np.maximum(weight, 1e-6)
-        seen[rows, cols] = weight > 0.5
 
 
 class _Moments:
@@ -237,7 +206,7 @@ def measure_scene(scene: Scene, classes: tuple[str, ...], building_class: int) -
 def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> SceneFacts:
     exact = whole.area_px <= _EXACT_PX
     pixels = PixelSums(whole)
-    label = _LabelSums(classes, building_class, whole, strips=exact)
+    label = _LabelSums(classes, building_class, whole, exact=exact)
     reader, error = scene.label, ""
     tried_px = tried_valid = used = 0
     for window in _strips(whole) if exact else _windows(whole):
@@ -268,13 +237,13 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         bands=scene.image.bands,
         dtype=str(scene.image.dtype),
         file_format="" if file is None else file.file_format,
-        has_alpha=file is not None and file.has_alpha,
         gsd_m=scene.gsd_m,
         is_georeferenced=outline_of(scene.image.grid) is not None,
         valid_share=tried_valid / max(tried_px, 1),
         label=None if reader is None else label.finish(reader),
         label_error=error,
         label_values=_values_of(scene.label) if error else (),
+        label_apart_px=_apart_px(scene.label),
         **pixels.finish(),
     )
 
@@ -298,14 +267,23 @@ def _windows(whole: Window) -> Iterator[Window]:
 
 
 class _LabelSums:
-    """Figures of a label that comes in parts: `feed` each, then `finish`."""
+    """Figures of a label that comes in parts: `feed` each, then `finish`.
 
-    def __init__(self, classes: int, building_class: int, whole: Window, *, strips: bool) -> None:
+    Args:
+        classes: Number of classes.
+        building_class: Class index of buildings.
+        whole: Window of the whole image.
+        exact: True if the parts are strips of the whole image, whose buildings are joined. False
+            if they are separate windows; buildings that reach out of a window are then left out.
+    """
+
+    def __init__(self, classes: int, building_class: int, whole: Window, *, exact: bool) -> None:
         self._class_px = np.zeros(classes, dtype=np.int64)
         self._building_class = building_class
         self._whole = whole
-        self._buildings = BuildingCounter(strips=strips)
-        self._image_px = self._known_px = 0
+        self._canvas = np.zeros(whole.shape_yx, np.uint8) if exact else None
+        self._areas_px = [np.zeros(0, np.int64)]
+        self._cut = self._image_px = self._known_px = 0
 
     def feed(self, mask: Mask, valid: NDArray[np.bool_] | None, window: Window) -> None:
         """Add a part of the label.
@@ -316,37 +294,41 @@ class _LabelSums:
             window: Window of the part in the image.
         """
         known = mask.valid if valid is None else mask.valid & valid
-        known_px = int(np.count_nonzero(known))
         self._image_px += known.size if valid is None else int(np.count_nonzero(valid))
-        self._known_px += known_px
-        building = mask.data == self._building_class
-        if known_px < known.size:
-            building &= known
-        if len(self._class_px) == 2:
-            px = int(np.count_nonzero(building))
-            self._class_px[self._building_class] += px
-            self._class_px[1 - self._building_class] += known_px - px
+        self._known_px += int(np.count_nonzero(known))
+        bins = len(self._class_px)
+        counts = cv2.calcHist([mask.data], [0], known.view(np.uint8), [bins], [0, bins])
+        self._class_px += np.asarray(counts).ravel().astype(np.int64)
+        building = ((mask.data == self._building_class) & known).view(np.uint8)
+        if self._canvas is None:
+            self._count(building, window)
         else:
-            among = None if known_px == known.size else known.view(np.uint8)
-            bins = [len(self._class_px)]
-            counts = cv2.calcHist([mask.data], [0], among, bins, [0, bins[0]])
-            self._class_px += np.asarray(counts).ravel().astype(np.int64)
-        edges = (
-            window.row == 0,
+            self._canvas[window.slices()] = building
+
+    def _count(self, building: NDArray[np.uint8], window: Window) -> None:
+        """Count the 8-connected regions in a window that lie in it completely."""
+        _, _, stats, _ = cv2.connectedComponentsWithStats(building, connectivity=8)
+        left, top, width, height, area = np.asarray(stats[1:], np.int64).T
+        sides = np.stack([
+            left == 0, top == 0, left + width == window.width, top + height == window.height,
+        ])  # fmt: skip
+        edges = np.array([
+            window.col == 0, window.row == 0, window.col_stop == self._whole.width,
             window.row_stop == self._whole.height,
-            window.col == 0,
-            window.col_stop == self._whole.width,
-        )
-        self._buildings.feed(building.view(np.uint8), edges)
+        ])[:, None]  # fmt: skip
+        out = np.any(sides & ~edges, axis=0)
+        cut = np.any(sides & edges, axis=0) & ~out
+        self._areas_px.append(area[~out])
+        self._cut += int(cut.sum())
 
     def finish(self, label: LabelReader) -> LabelFacts:
-        found = self._buildings.finish()
+        """Return the figures of all parts of `label`."""
+        if self._canvas is not None:
+            self._count(self._canvas, self._whole)
         return LabelFacts(
             class_px=tuple(self._class_px.tolist()),
-            buildings_px=found.areas_px,
-            cut=found.cut,
-            specks=found.specks,
-            holes=found.holes,
+            buildings_px=np.concatenate(self._areas_px),
+            cut=self._cut,
             vanished=count_vanished(label),
             unknown_share=1 - self._known_px / self._image_px if self._image_px else 0.0,
         )
@@ -359,24 +341,42 @@ def _file_of(source: RasterSource) -> RasterFile | None:
     return source if isinstance(source, RasterFile) else None
 
 
-def _values_of(label: LabelReader | None) -> tuple[tuple[str, int], ...]:
-    """Return the values in a mask that are not classes; empty if it cannot be read at all."""
+def _mask_of(label: LabelReader | None) -> LabelFile | None:
+    """Return the mask file of a label, or None."""
     while isinstance(label, WindowLabel):
         label = label.label
-    if not isinstance(label, LabelFile):
+    return label if isinstance(label, LabelFile) else None
+
+
+def _apart_px(label: LabelReader | None) -> float:
+    """Return how far a mask lies from its image, if both have a georeference and one size."""
+    mask = _mask_of(label)
+    if mask is None or mask.grid.crs is None:
+        return 0.0
+    with suppress(RooftraceError):
+        grid = open_raster(mask.path).grid
+        if grid.crs is not None and grid.shape == mask.grid.shape:
+            return pixels_apart(grid, mask.grid)
+    return 0.0
+
+
+def _values_of(label: LabelReader | None) -> tuple[tuple[str, int], ...]:
+    """Return the values in a mask that are not classes; empty if it cannot be read at all."""
+    mask = _mask_of(label)
+    if mask is None:
         return ()
     try:
-        file = open_raster(label.path)
+        file = open_raster(mask.path)
         data = file.read(next(_strips(Window.whole(file.grid.shape)))).data
     except RooftraceError:
         return ()
-    coloured = len(data) >= 3 and data.dtype == np.uint8
+    is_coloured = len(data) >= 3 and data.dtype == np.uint8
     values = data[0].astype(np.int64)
-    if coloured:
+    if is_coloured:
         values = (values << 16) | (data[1].astype(np.int64) << 8) | data[2]
-    found, counts = np.unique(values, return_counts=True)
+    distinct, counts = np.unique(values, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_SHOWN_VALUES]
-    names = (f"#{found[i]:06X}" if coloured else f"{found[i]:g}" for i in order)
+    names = (f"#{distinct[i]:06X}" if is_coloured else f"{distinct[i]:g}" for i in order)
     return tuple(zip(names, counts[order].tolist()))
 
 
@@ -445,18 +445,13 @@ def flat_area(data: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[tupl
     colour = tuple(greatest if band else least for band in pattern.tolist())
     for band, value in zip(data, colour):
         here &= band == value
-    areas, at_edge = _pieces(here)
-    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
-    return (colour, px) if px else ((), 0)
-
-
-def _pieces(area: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the (n,) areas of the 4-connected pieces of a mask, and which reach the edge."""
-    count, labels = cv2.connectedComponents(area.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    count, labels = cv2.connectedComponents(here.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     at_edge = np.zeros(count, dtype=bool)
     for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         at_edge[line] = True
-    return np.bincount(labels[area], minlength=count)[1:], at_edge[1:]
+    areas = np.bincount(labels[here], minlength=count)
+    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
+    return (colour, px) if px else ((), 0)
 
 
 def _extremes(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from rooftrace.audit import image_checks, label_checks
+from rooftrace.audit import checks
 from rooftrace.audit.duplicates import duplicate_findings
 from rooftrace.audit.facts import (
     Finding,
@@ -22,6 +22,7 @@ from rooftrace.audit.offset import estimate_offsets, offset_findings
 from rooftrace.audit.scale import estimate_scale
 from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.core.text import plain_number, plural
+from rooftrace.core.types import Progress
 from rooftrace.labels.source import SceneSet
 
 _LEAST_BUILDINGS = 300
@@ -137,37 +138,49 @@ def _actions(statistics: SetStatistics, findings: Sequence[Finding]) -> tuple[st
 
 
 _CHECKS: tuple[Callable[[FindingContext], Finding | None], ...] = (
-    image_checks.unreadable,
-    label_checks.coloured,
-    label_checks.strange_values,
-    label_checks.other_size,
-    label_checks.unreadable,
-    label_checks.no_building,
-    image_checks.different_bands,
-    image_checks.unmarked_nodata,
-    image_checks.several_zooms,
-    label_checks.inverted,
-    label_checks.unused_classes,
-    label_checks.whole_blocks,
-    label_checks.empty,
-    label_checks.full,
-    label_checks.cut,
-    label_checks.vanished,
-    label_checks.unknown,
-    label_checks.specks,
-    label_checks.holes,
-    image_checks.nothing_shown,
-    image_checks.enlarged,
-    image_checks.inner_nodata,
-    image_checks.range_unused,
-    image_checks.dark_or_bright,
-    image_checks.unknown_gsd,
-    image_checks.alpha_beside_none,
-    image_checks.other_format,
+    checks.unreadable_image,
+    checks.coloured,
+    checks.strange_values,
+    checks.other_size,
+    checks.misplaced,
+    checks.unreadable_label,
+    checks.no_building,
+    checks.different_bands,
+    checks.unmarked_nodata,
+    checks.several_zooms,
+    checks.inverted,
+    checks.unused_classes,
+    checks.whole_blocks,
+    checks.empty,
+    checks.full,
+    checks.cut,
+    checks.vanished,
+    checks.unknown,
+    checks.nothing_shown,
+    checks.enlarged,
+    checks.range_unused,
+    checks.unknown_gsd,
 )
 """Checks of one set; among findings of the same severity, earlier checks matter more."""
 
 _SEVERITIES = ("error", "warning", "note")
+
+
+def check_set(
+    source: SceneSet, *, workers: int | None = None, progress: Progress | None = None
+) -> list[Finding]:
+    """Measure every scene of a set, and return what is wrong with its images and labels.
+
+    It is the quick part of `run_audit`, without a search for copies and shifted labels.
+
+    Args:
+        source: The set.
+        workers, progress: See `labels.source.map_entries`.
+
+    Returns:
+        See `findings_of`.
+    """
+    return findings_of(measure_set(source, workers=workers, progress=progress), source)
 
 
 def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
@@ -181,8 +194,8 @@ def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
         source: The set.
     """
     context = FindingContext(tuple(facts), source)
-    found = [finding for check in _CHECKS if (finding := check(context)) is not None]
-    return _worst_first(found)
+    findings = [finding for check in _CHECKS if (finding := check(context)) is not None]
+    return _worst_first(findings)
 
 
 def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
@@ -253,7 +266,7 @@ def run_audit(
     source: SceneSet,
     against: SceneSet | None = None,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Measure every scene of a set, and of another set to compare it with.
 
@@ -308,9 +321,7 @@ def _count(source: SceneSet) -> int:
     return len(source.entries) + len(source.unlabelled)
 
 
-def _measure(
-    source: SceneSet, before: int, total: int, progress: Callable[[int, int], None] | None
-) -> SetAudit:
+def _measure(source: SceneSet, before: int, total: int, progress: Progress | None) -> SetAudit:
     def report(done: int, _of: int) -> None:
         if progress is not None:
             progress(before + done, total)

@@ -1,9 +1,9 @@
 """Estimate how many times coarser the images of one set are than those of another.
 
-There are three ways, in order of trust: metres per pixel, if both sets know them; the sizes of
-labelled buildings; and the structure of the images, which needs neither labels nor a georeference.
+There are two ways, in order of trust: metres per pixel, if both sets know them, and the structure
+of the images, which needs no georeference.
 
-For the third way, an image is smoothed with Gaussians of increasing width (scale space: Lindeberg
+For the second way, an image is smoothed with Gaussians of increasing width (scale space: Lindeberg
 1994, Journal of Applied Statistics 21). At every width a few figures without a unit are computed:
 how steeply the energy rises from band to band, and how sparse and how skewed the structure is. As
 functions of the width these figures are curves. Images of natural scenes follow a power law (Field
@@ -20,19 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.components import SPECK_PX
 from rooftrace.audit.duplicates import LUMA
 from rooftrace.audit.measure import flat_area
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import Mask, Raster, Scene, Window
+from rooftrace.core.types import Raster, Scene, Window
 from rooftrace.labels.source import SceneSet
 
 ALIKE = 0.5
@@ -267,7 +266,7 @@ def _least(lags: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
     return float(lags[at] + shift * (lags[1] - lags[0]))
 
 
-Method = Literal["georeference", "labels", "images"]
+Method = Literal["georeference", "images"]
 
 _SCENES = 200
 """Maximum number of scenes that are read from a set."""
@@ -281,33 +280,13 @@ _WINDOW_PX = 512
 _LEAST_VALID = 0.5
 """Least share of valid pixels in a window."""
 
-_LEAST_BUILDINGS = 30
-"""Number of whole buildings that each set must have before their sizes are compared."""
-
-_MOST_CUT = 2.0
-"""Maximum number of cut buildings for each whole one. With more, the images are too small to show
-how large buildings are."""
-
-_TOWNS_OCTAVES = 0.7
-"""Standard deviation of log2 of the ratio of median sides between the labels of two towns. It was
-measured on the nine places of docs/audit.md, whose medians are 5.7 to 16.6 m."""
-
-_LABELLING_OCTAVES = 0.15
-"""Standard deviation of log2 of the ratio of median sides between the labels of two samples of one
-kind of ground, because people draw differently."""
-
 _SURE_RATIO = 2.0
 """Ratio of the ends of an interval above which an estimate is too uncertain to act on."""
-
-_LABEL_REPLICATES = 200
-"""Number of bootstrap replicates of the median sides."""
 
 _LUMA = np.array(LUMA, np.float32)[:, None, None]
 
 _SOURCES: dict[Method, str] = {
     "georeference": "metres per pixel from georeferences or the configuration",
-    "labels": "median side of whole buildings, weighted for those that an edge would cut (Miles "
-    "1974; Lantuéjoul 1980)",
     "images": "statistics of gradients and bands in scale space (Lindeberg 1994; Torralba and "
     "Oliva 2003), interval by Bayesian bootstrap (Rubin 1981)",
 }
@@ -359,16 +338,6 @@ class ScaleShift:
         return asdict(self) | {"best": None if self.best is None else self.best.method}
 
 
-@dataclass
-class _ScaleSample:
-    """Moments and building sizes from some windows of a set."""
-
-    moments: list[NDArray[np.float64]] = field(default_factory=list)
-    gsds_m: list[float | None] = field(default_factory=list)
-    buildings: list[NDArray[np.float64]] = field(default_factory=list)
-    cut: int = 0
-
-
 def estimate_scale(a: SceneSet, b: SceneSet, *, seed: int = 0) -> ScaleShift:
     """Estimate the factor between the scales of two sets in every way that is possible.
 
@@ -377,55 +346,49 @@ def estimate_scale(a: SceneSet, b: SceneSet, *, seed: int = 0) -> ScaleShift:
 
     Args:
         a: First set, usually the training data.
-        b: Second set, usually the images that the model is for. It needs neither labels nor a
-            georeference.
+        b: Second set, usually the images that the model is for. It needs no georeference.
         seed: Seed of the random choice of windows and of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    one, other = _sampled(a, rng), _sampled(b, rng)
-    gsd_a, gsd_b = _gsd(one), _gsd(other)
-    match = None
-    if one.moments and other.moments:
-        match = match_curves(np.stack(one.moments), np.stack(other.moments), rng)
+    (moments_a, gsds_a), (moments_b, gsds_b) = _sampled(a, rng), _sampled(b, rng)
     estimates = []
-    if gsd_a is not None and gsd_b is not None:
-        estimates.append(_estimate_by_gsd(one, other))
-    if (found := _estimate_by_labels(one, other, match, rng)) is not None:
-        estimates.append(found)
-    if match is not None:
-        estimates.append(_estimate_by_images(match, len(one.moments), len(other.moments)))
-    return ScaleShift(tuple(estimates), gsd_a, gsd_b)
+    if gsds_a and gsds_b:
+        estimates.append(_estimate_by_gsd(gsds_a, gsds_b))
+    if moments_a and moments_b:
+        match = match_curves(np.stack(moments_a), np.stack(moments_b), rng)
+        if match is not None:
+            estimates.append(_estimate_by_images(match, len(moments_a), len(moments_b)))
+    medians = (float(np.median(gsds)) if gsds else None for gsds in (gsds_a, gsds_b))
+    return ScaleShift(tuple(estimates), *medians)
 
 
-def _sampled(source: SceneSet, rng: np.random.Generator) -> _ScaleSample:
+def _sampled(
+    source: SceneSet, rng: np.random.Generator
+) -> tuple[list[NDArray[np.float64]], list[float]]:
+    """Return the moments of some windows of a set, and the metres per pixel of its scenes.
+
+    The metres are empty if they are unknown for any of these scenes.
+    """
     whole = source.with_unlabelled()
     count = min(_SCENES, len(whole))
     chosen = sorted(rng.choice(len(whole), count, replace=False).tolist()) if count else []
-    sample = _ScaleSample()
+    moments: list[NDArray[np.float64]] = []
+    gsds_m: list[float | None] = []
     for entry in (whole.entries[index] for index in chosen):
-        try:
+        # Another finding reports scenes that cannot be read.
+        with suppress(RooftraceError):
             scene = whole.open_scene(entry)
-            gsd_m = scene.gsd_m
-            for raster, window in _windows(scene, -(-_WINDOWS // count), rng):
+            for raster in _windows(scene, -(-_WINDOWS // count), rng):
                 pixels = raster.data[:3].astype(np.float32)
                 luma = (pixels * _LUMA).sum(axis=0) if len(pixels) == 3 else pixels[0]
-                if (moments := moments_of(luma, raster.valid)) is not None:
-                    sample.moments.append(moments)
-                # The image of a scene can be used even if its label cannot be read.
-                with suppress(RooftraceError):
-                    if scene.label is not None:
-                        mask = scene.label.read(window)
-                        sides, cut = _sides(mask, source.building_class)
-                        sample.buildings.append(sides)
-                        sample.cut += cut
-        except RooftraceError:
-            # Another finding reports scenes that cannot be read.
-            continue
-        sample.gsds_m.append(gsd_m)
-    return sample
+                if (sums := moments_of(luma, raster.valid)) is not None:
+                    moments.append(sums)
+            gsds_m.append(scene.gsd_m)
+    known = [gsd_m for gsd_m in gsds_m if gsd_m is not None]
+    return moments, known if len(known) == len(gsds_m) else []
 
 
-def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[tuple[Raster, Window]]:
+def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Raster]:
     """Yield up to `count` windows that do not overlap and are valid to one half or more."""
     height, width = scene.image.grid.shape
     side_y, side_x = min(height, _WINDOW_PX), min(width, _WINDOW_PX)
@@ -444,87 +407,20 @@ def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[tup
             fill = np.asarray(colour, raster.data.dtype)[:, None, None]
             raster = replace(raster, valid=raster.valid & (raster.data != fill).any(axis=0))
         if raster.valid.mean() >= _LEAST_VALID:
-            yield raster, window
+            yield raster
             found += 1
         if found == count:
             return
 
 
-def _sides(mask: Mask, building_class: int) -> tuple[NDArray[np.float64], int]:
-    """Return the sizes of the whole buildings of a window, and the number of cut buildings.
-
-    Sizes are (building, 2): log2 of the side in pixels, and a weight. The larger a building, the
-    fewer places of the window show it whole. The weight corrects for the buildings that are cut
-    (Miles-Lantuéjoul).
-    """
-    buildings = ((mask.data == building_class) & mask.valid).astype(np.uint8)
-    height, width = buildings.shape
-    _, _, stats, _ = cv2.connectedComponentsWithStats(buildings, connectivity=8)
-    left, top, wide, high, area = stats[1:].astype(float).T
-    whole = (left > 0) & (top > 0) & (left + wide < width) & (top + high < height)
-    large = area >= SPECK_PX
-    cut = int((large & ~whole).sum())
-    whole &= large
-    weight = height * width / np.maximum((height - high) * (width - wide), 1.0)
-    return np.stack([np.log2(area[whole]) / 2, weight[whole]], axis=1), cut
-
-
-def _gsd(sample: _ScaleSample) -> float | None:
-    """Return the median metres per pixel; None if they are unknown for any scene."""
-    known = [gsd_m for gsd_m in sample.gsds_m if gsd_m is not None]
-    return float(np.median(known)) if known and len(known) == len(sample.gsds_m) else None
-
-
-def _estimate_by_gsd(one: _ScaleSample, other: _ScaleSample) -> ScaleEstimate:
-    a, b = np.asarray(one.gsds_m, float), np.asarray(other.gsds_m, float)
-    (low_a, a_m, high_a), (low_b, b_m, high_b) = (np.quantile(x, [0.05, 0.5, 0.95]) for x in (a, b))
-    return _estimate(
-        "georeference",
-        (b_m / a_m, low_b / high_a, high_b / low_a),
-        f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m.",
-        sure=True,
+def _estimate_by_gsd(gsds_a: Sequence[float], gsds_b: Sequence[float]) -> ScaleEstimate:
+    (low_a, a_m, high_a), (low_b, b_m, high_b) = (
+        np.quantile(gsds_m, [0.05, 0.5, 0.95]).tolist() for gsds_m in (gsds_a, gsds_b)
     )
-
-
-def _estimate_by_labels(
-    one: _ScaleSample, other: _ScaleSample, match: CurveMatch | None, rng: np.random.Generator
-) -> ScaleEstimate | None:
-    medians = []
-    counts = []
-    for sample in (one, other):
-        counts.append(sum(len(sides) for sides in sample.buildings))
-        if counts[-1] < max(_LEAST_BUILDINGS, sample.cut / _MOST_CUT):
-            return None
-        medians.append(_medians(sample.buildings, rng))
-    octaves = medians[0][0] - medians[1][0]
-    drawn = float((medians[0][1:] - medians[1][1:]).std())
-    alike = match is not None and match.residual <= ALIKE
-    half = _NINETY * float(np.hypot(drawn, _LABELLING_OCTAVES if alike else _TOWNS_OCTAVES))
-    sides = [2.0 ** median[0] for median in medians]
-    detail = (
-        f"The median side of whole buildings is {sides[0]:.1f} px in this set ({counts[0]} "
-        f"buildings) and {sides[1]:.1f} px in the other ({counts[1]} buildings). "
-        + (
-            "The images show the same kind of ground."
-            if alike
-            else "The interval allows for towns whose houses differ in size, because the images do "
-            "not show the same kind of ground."
-        )
-    )
-    return _estimate("labels", _powers(octaves, octaves - half, octaves + half), detail)
-
-
-def _medians(buildings: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> Any:
-    """Return (1 + replicates,) weighted medians of log2 sides, the first with equal weights."""
-    found = [sides for sides in buildings if len(sides)]
-    window = np.repeat(np.arange(len(found)), [len(sides) for sides in found])
-    values, weights = np.concatenate(found).T
-    order = np.argsort(values)
-    draws = rng.dirichlet(np.ones(len(found)), _LABEL_REPLICATES) * len(found)
-    draws = np.concatenate([np.ones((1, len(found))), draws])
-    below = np.cumsum((draws[:, window] * weights)[:, order], axis=1)
-    middle = (below < below[:, -1:] / 2).sum(axis=1)
-    return values[order][middle]
+    detail = f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m."
+    factor, low, high = b_m / a_m, low_b / high_a, high_b / low_a
+    method: Method = "georeference"
+    return ScaleEstimate(method, factor, low, high, True, detail, _SOURCES[method])
 
 
 def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> ScaleEstimate:
@@ -541,27 +437,6 @@ def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> Sc
     )
     if match.at_end:
         detail += " The images are too small for a wider search; the factor may be larger."
-    return _estimate(
-        "images",
-        _powers(match.octaves, match.low, match.high),
-        detail,
-        sure=None if not match.at_end else False,
-    )
-
-
-def _powers(*octaves: float) -> tuple[float, float, float]:
-    factor, low, high = (2.0**value for value in octaves)
-    return factor, low, high
-
-
-def _estimate(
-    method: Method,
-    factor_low_high: tuple[float, float, float],
-    detail: str,
-    *,
-    sure: bool | None = None,
-) -> ScaleEstimate:
-    factor, low, high = (float(value) for value in factor_low_high)
-    if sure is None:
-        sure = high / low <= _SURE_RATIO
-    return ScaleEstimate(method, factor, low, high, sure, detail, _SOURCES[method])
+    factor, low, high = (2.0**octaves for octaves in (match.octaves, match.low, match.high))
+    sure = not match.at_end and high / low <= _SURE_RATIO
+    return ScaleEstimate("images", factor, low, high, sure, detail, _SOURCES["images"])

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,6 @@ _SAME_SCALE = 1.15
 _WARN_OUTSIDE = 0.1
 """Share of images outside the range of the other set from which a shift is a warning."""
 
-_CLASS_SHIFT = 0.1
-"""Share of pixels by which the classes must differ for a finding."""
-
 
 @dataclass(frozen=True)
 class SetForm:
@@ -44,7 +40,6 @@ class SetForm:
         bands: Numbers of bands, each with its number of images.
         dtypes: Pixel types, each with its number of images.
         gsd_m: Median metres per pixel of the images for which it is known.
-        class_shares: Share of each class among all known label pixels; empty without labels.
     """
 
     images: int
@@ -53,7 +48,6 @@ class SetForm:
     bands: tuple[tuple[int, int], ...]
     dtypes: tuple[tuple[str, int], ...]
     gsd_m: float | None
-    class_shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class FeatureShift:
     """Difference in one figure of the images of two sets.
 
     Args:
-        name: Name of the field of `SceneFacts`, or `band 1` and so on for a mean of its own.
+        name: Name of the field of `SceneFacts`.
         median_a, median_b: Median of the images of each set.
         low_a, high_a: Quantiles of 1 and 99 % of the first set.
         effect: Difference of the means, B minus A, in standard deviations pooled over both sets
@@ -89,10 +83,9 @@ class FeatureShift:
     @property
     def is_clear(self) -> bool:
         """True if the shift is larger than chance and large enough to matter."""
-        if self.effect is None:
-            # Two constants, such as the saturation of grey images, differ completely or not at all.
-            return self.ks > max(_LEAST_KS, self.chance)
-        return self.ks > max(_LEAST_KS, self.chance) and abs(self.effect) >= _CLEAR_EFFECT
+        # Two constants, such as the saturation of grey images, differ completely or not at all.
+        is_large = self.effect is None or abs(self.effect) >= _CLEAR_EFFECT
+        return is_large and self.ks > max(_LEAST_KS, self.chance)
 
 
 @dataclass(frozen=True)
@@ -101,8 +94,8 @@ class SetComparison:
 
     Args:
         a, b: Form of the images of each set.
-        features: Differences in brightness, contrast, saturation, sharpness, and the mean of each
-            band that both have, for images without unmarked nodata.
+        features: Differences in brightness, contrast, saturation and sharpness, for images without
+            unmarked nodata.
         scale: Scale of B relative to A.
         unmarked: Ids of the images of B with unmarked nodata.
     """
@@ -116,17 +109,6 @@ class SetComparison:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self) | {"scale": self.scale.to_json()}
-
-    @property
-    def class_shift(self) -> float | None:
-        """Half the sum of the differences of class shares (total variation), 0..1.
-
-        None if a set has no labels or the numbers of classes differ.
-        """
-        a, b = self.a.class_shares, self.b.class_shares
-        if not a or len(a) != len(b):
-            return None
-        return float(np.abs(np.subtract(a, b)).sum() / 2)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -162,11 +144,6 @@ class SetComparison:
             )
             for feature in self.features
         ]
-        if self.class_shift is not None:
-            rows += [
-                (f"share of class {number}", (f"{one:.1%}", f"{other:.1%}", "", ""))
-                for number, (one, other) in enumerate(zip(self.a.class_shares, self.b.class_shares))
-            ]
         return tuple(rows)
 
 
@@ -190,13 +167,7 @@ def compare_sets(
     # White fill would distort brightness and contrast of the ground.
     a, b = ([f for f in each if f.flat_share <= _LEAST_FLAT] for each in (a, b))
     if a and b:
-        features = [_feature(name, attrgetter(name), a, b) for name in _REMEDIES]
-        bands = {len(facts.mean) for facts in (*a, *b)}
-        if len(bands) == 1:
-            features += [
-                _feature(f"band {band + 1}", lambda facts, band=band: facts.mean[band], a, b)  # type: ignore[misc]
-                for band in range(bands.pop())
-            ]
+        features = [_feature(name, a, b) for name in _REMEDIES]
     return SetComparison(*forms, tuple(features), scale, unmarked)
 
 
@@ -212,13 +183,8 @@ def ks_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.abs(below_a - below_b).max())
 
 
-def _feature(
-    name: str,
-    of: Callable[[SceneFacts], float],
-    a: Sequence[SceneFacts],
-    b: Sequence[SceneFacts],
-) -> FeatureShift:
-    one, other = (np.array([of(facts) for facts in each], dtype=float) for each in (a, b))
+def _feature(name: str, a: Sequence[SceneFacts], b: Sequence[SceneFacts]) -> FeatureShift:
+    one, other = (np.array([getattr(f, name) for f in facts], dtype=float) for facts in (a, b))
     low, high = np.quantile(one, [0.01, 0.99])
     away = np.maximum(low - other, other - high)
     order = [index for index in np.argsort(-away, kind="stable") if away[index] > 0]
@@ -243,10 +209,6 @@ def _form(facts: Sequence[SceneFacts]) -> SetForm:
     shapes = np.array([f.shape_yx for f in facts], dtype=float).reshape(-1, 2)
     height, width = np.median(shapes, axis=0) if len(shapes) else (0.0, 0.0)
     gsds = [f.gsd_m for f in facts if f.gsd_m is not None]
-    labels = [f.label.class_px for f in facts if f.label is not None]
-    shares: tuple[float, ...] = ()
-    if labels and (total := sum(map(sum, labels))):
-        shares = tuple(float(px) / total for px in np.sum(labels, axis=0))
     return SetForm(
         images=len(facts),
         height_px=float(height),
@@ -254,7 +216,6 @@ def _form(facts: Sequence[SceneFacts]) -> SetForm:
         bands=tuple(Counter(f.bands for f in facts).most_common()),
         dtypes=tuple(Counter(f.dtype for f in facts).most_common()),
         gsd_m=float(np.median(gsds)) if gsds else None,
-        class_shares=shares,
     )
 
 
@@ -281,28 +242,9 @@ def _metres(gsd_m: float | None) -> str:
 def shift_findings(comparison: SetComparison) -> list[Finding]:
     """Return what to know before a model that is trained on set A is used on set B."""
     found = [*_form_findings(comparison), *_scale_findings(comparison)]
-    found += [
-        _feature_finding(feature, comparison)
-        for feature in comparison.features
-        if feature.is_clear and feature.name in _REMEDIES
+    return found + [
+        _feature_finding(feature, comparison) for feature in comparison.features if feature.is_clear
     ]
-    shift = comparison.class_shift
-    if shift is not None and shift >= _CLASS_SHIFT:
-        ours, theirs = (
-            " / ".join(f"{share:.1%}" for share in form.class_shares)
-            for form in (comparison.a, comparison.b)
-        )
-        found.append(
-            Finding(
-                "shift.classes",
-                "note",
-                f"The shares of the classes differ by {shift:.0%} of the pixels",
-                f"The shares change from {ours} to {theirs}. Probabilities are calibrated for the "
-                "share of buildings in the training data.",
-                "Choose the threshold on images like those that the model is for.",
-            )
-        )
-    return found
 
 
 def _form_findings(comparison: SetComparison) -> list[Finding]:

@@ -11,14 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from rooftrace.audit.facts import Histogram, SceneFacts
+from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
@@ -116,12 +115,6 @@ _PER_SHEET = 8
 
 _PER_FINDING = 6
 """Number of scenes shown with a finding."""
-
-_SHOWN_SHARE = 0.95
-"""Share of the values that a histogram shows; its last bin has the others."""
-
-_ROWS = 60
-"""Number of scenes in the table at the end; the JSON has all."""
 
 _SHEETS = {
     "strangest": "Most different from the others",
@@ -283,42 +276,34 @@ def audit_page(audit: Audit) -> str:
         sheets=_sheets(data, pictures),
         other_sheets=[] if audit.against is None else _sheets(audit.against, pictures),
         charts=_charts(audit),
-        pixel_charts=_pixel_charts(audit),
-        rows=_table(data),
         classes=_classes(data),
         version=metadata.version("rooftrace"),
     )
-
-
-def _drawn(source: SceneSet, entry: SceneEntry) -> str | None:
-    """Return the picture of a scene; None if it cannot be read, which is a finding of its own."""
-    try:
-        return draw_scene(source.open_scene(entry), source.building_class)
-    except RooftraceError:
-        return None
 
 
 class _PictureCache:
     """Pictures of scenes by id, each drawn once."""
 
     def __init__(self, sets: Sequence[SetAudit]) -> None:
-        self._sets = [s.source for s in sets]
-        self._entries = [{e.id: e for e in s.source.entries} for s in sets]
-        self._drawn: dict[tuple[int, str], str | None] = {}
+        self._entries = [(s.source, {e.id: e for e in s.source.entries}) for s in sets]
+        self._drawn: dict[tuple[int, str], str] = {}
 
     def of(self, ids: Sequence[str]) -> list[_Picture]:
         """Return the pictures of scenes, each from the first set that has it."""
-        return [shown for i in ids if (shown := self.one(i, i)) is not None]
+        pictures = [self.one(scene_id, scene_id) for scene_id in ids]
+        return [picture for picture in pictures if picture is not None]
 
     def one(self, scene_id: str, caption: str, source: SceneSet | None = None) -> _Picture | None:
-        for number, (known, entries) in enumerate(zip(self._sets, self._entries)):
-            if scene_id not in entries or (source is not None and source is not known):
-                continue
-            key = number, scene_id
-            if key not in self._drawn:
-                self._drawn[key] = _drawn(known, entries[scene_id])
-            drawn = self._drawn[key]
-            return None if drawn is None else _Picture(scene_id, caption, drawn)
+        """Return a picture; None if the scene cannot be opened, which is a finding of its own."""
+        for number, (scenes, entries) in enumerate(self._entries):
+            if scene_id in entries and (source is None or source is scenes):
+                key = number, scene_id
+                with suppress(RooftraceError):
+                    if key not in self._drawn:
+                        scene = scenes.open_scene(entries[scene_id])
+                        self._drawn[key] = draw_scene(scene, scenes.building_class)
+                    return _Picture(scene_id, caption, self._drawn[key])
+                return None
         return None
 
 
@@ -371,47 +356,6 @@ def _charts(audit: Audit) -> dict[str, Markup]:
                 logarithmic=True,
             )
     return charts
-
-
-def _pixel_charts(audit: Audit) -> list[Markup]:
-    charts = []
-    for name in ("brightness", "contrast", "saturation", "sharpness"):
-        values = _values(audit.data.facts, name)
-        others = [] if audit.against is None else _values(audit.against.facts, name)
-        both = [*values, *others]
-        if not both:
-            continue
-        # Few large values would press all others into the first bin. They go into the last one.
-        high = max(float(np.quantile(both, _SHOWN_SHARE)) * 1.1, 1e-3)
-        edges = np.linspace(0, high, 33)
-        shown = Histogram.of(np.minimum(values, edges[-1]), edges)
-        over = Histogram.of(np.minimum(others, edges[-1]), edges).counts if others else None
-        charts.append(draw_histogram(shown.edges, shown.counts, over, x=name))
-    return charts
-
-
-def _values(facts: Sequence[SceneFacts], name: str) -> list[float]:
-    return [getattr(f, name) for f in facts if not f.image_error]
-
-
-def _table(data: SetAudit) -> list[dict[str, Any]]:
-    building = data.source.building_class
-    ordered = sorted(
-        data.facts,
-        key=lambda f: (not (f.image_error or f.label_error), -(f.built_up(building) or 0), f.id),
-    )
-    return [
-        {
-            "id": f.id,
-            "size": f"{f.shape_yx[1]} × {f.shape_yx[0]}",
-            "gsd": f.gsd_m,
-            "valid": f.valid_share,
-            "built_up": f.built_up(building),
-            "buildings": None if f.label is None else len(f.label.buildings_px),
-            "problem": f.image_error or f.label_error,
-        }
-        for f in ordered[:_ROWS]
-    ]
 
 
 def _number(value: float | None, digits: int = 0) -> str:

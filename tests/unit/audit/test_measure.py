@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.audit import measure
-from rooftrace.audit.components import SPECK_PX, BuildingCounter
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.measure import flat_area
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
@@ -69,44 +68,35 @@ def test_buildings_do_not_depend_on_the_strips(
     shape: tuple[int, int, int, float], rows: int
 ) -> None:
     mask = drawn(shape)
-    counter = BuildingCounter(strips=True)
-    for row in range(0, len(mask), rows):
-        strip = mask[row : row + rows]
-        counter.feed(strip, (row == 0, row + rows >= len(mask), True, True))
-    found = counter.finish()
+    whole = Window.whole(mask.shape)
+    sums = measure._LabelSums(2, 1, whole, exact=True)
+    label = ArrayLabel(mask)
+    for window in whole.strips(rows):
+        sums.feed(label.read(window), None, window)
+    figures = sums.finish(label)
     stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
-    assert sorted(found.areas_px) == sorted(stats[:, cv2.CC_STAT_AREA])
+    assert sorted(figures.buildings_px) == sorted(stats[:, cv2.CC_STAT_AREA])
     at_edge = (
         (stats[:, cv2.CC_STAT_LEFT] == 0)
         | (stats[:, cv2.CC_STAT_TOP] == 0)
         | (stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] == mask.shape[1])
         | (stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
     )
-    assert found.cut == at_edge.sum()
-    assert found.specks == ((stats[:, cv2.CC_STAT_AREA] < SPECK_PX) & ~at_edge).sum()
-
-
-def test_holes_are_small_and_closed_in() -> None:
-    mask = np.ones((30, 30), dtype=np.uint8)
-    mask[5, 5] = 0  # a hole
-    mask[10:12, 10:12] = 0  # another
-    mask[20:25, 20:25] = 0  # a courtyard
-    mask[0, 3] = 0  # a notch
-    counter = BuildingCounter(strips=True)
-    counter.feed(mask, (True, True, True, True))
-    assert counter.finish().holes == 2
+    assert figures.cut == at_edge.sum()
 
 
 def test_windows_leave_out_buildings_that_reach_out() -> None:
-    mask = np.zeros((20, 20), dtype=np.uint8)
+    mask = np.zeros((40, 40), dtype=np.uint8)
     mask[0:3, 5:8] = 1  # cut by the image's own edge
-    mask[17:20, 5:8] = 1  # reaches into the next window
+    mask[17:22, 5:8] = 1  # reaches into the next window
     mask[8:10, 8:10] = 1
-    counter = BuildingCounter(strips=False)
-    counter.feed(mask, (True, False, True, False))
-    found = counter.finish()
-    assert sorted(found.areas_px) == [4, 9]
-    assert found.cut == 1
+    sums = measure._LabelSums(2, 1, Window.whole(mask.shape), exact=False)
+    label = ArrayLabel(mask)
+    window = Window(0, 0, 20, 20)
+    sums.feed(label.read(window), None, window)
+    figures = sums.finish(label)
+    assert sorted(figures.buildings_px) == [4, 9]
+    assert figures.cut == 1
 
 
 def test_pixels_and_label(image: np.ndarray) -> None:
@@ -155,14 +145,6 @@ def test_values_whose_squares_overflow_have_finite_figures() -> None:
     image = np.random.default_rng(2).choice([0, 3e38, -3e38], (3, 40, 40)).astype(np.float32)
     facts = facts_of(image)
     assert np.isfinite([*facts.mean, *facts.std, facts.contrast, facts.sharpness]).all()
-
-
-def test_nodata_inside_differs_from_nodata_at_the_edge(image: np.ndarray) -> None:
-    valid = np.ones((60, 80), dtype=bool)
-    valid[:6] = False
-    assert facts_of(image, valid=valid).inner_nodata_share == 0
-    valid[20:25, 30:36] = False
-    assert facts_of(image, valid=valid).inner_nodata_share == 30 / 4800
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -288,7 +270,7 @@ def test_unreadable_labels_report_their_values(tmp_path: Path, image: np.ndarray
     for one in facts.values():
         assert one.image_error == ""
         assert one.brightness == pytest.approx(facts["good"].brightness)
-        assert (one.file_format, one.has_alpha) == ("PNG", False)
+        assert one.file_format == "PNG"
 
 
 def test_an_unreadable_image_is_reported(tmp_path: Path, image: np.ndarray) -> None:
@@ -299,18 +281,6 @@ def test_an_unreadable_image_is_reported(tmp_path: Path, image: np.ndarray) -> N
     facts = measured(tmp_path)["cut"]
     assert "cannot be read as an image" in facts.image_error
     assert (facts.shape_yx, facts.label) == ((240, 320), None)
-
-
-def test_alpha_and_format_are_those_of_the_content(tmp_path: Path, image: np.ndarray) -> None:
-    picture = np.dstack([np.moveaxis(image, 0, -1), np.full((60, 80), 255, np.uint8)])
-    write_pair(tmp_path, "OAM-5-5-4", picture, picture[..., 0] // 128)
-    Image.fromarray(picture[..., :3]).save(
-        tmp_path / "images" / "OAM-5-6-4.png", format="JPEG", quality=95
-    )
-    Image.fromarray(picture[..., 0] // 128).save(tmp_path / "masks" / "OAM-5-6-4.png")
-    facts = measured(tmp_path)
-    assert (facts["OAM-5-5-4"].file_format, facts["OAM-5-5-4"].has_alpha) == ("PNG", True)
-    assert (facts["OAM-5-6-4"].file_format, facts["OAM-5-6-4"].has_alpha) == ("JPEG", False)
 
 
 @pytest.mark.campaign

@@ -21,7 +21,7 @@ from rooftrace.audit.scale import (
     moments_of,
 )
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
+from rooftrace.core.types import GeoGrid, Raster, Scene, Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -31,41 +31,22 @@ from town import generate_scene
 Image = NDArray[np.uint8]
 
 
-class _Label:
-    def __init__(self, data: NDArray[np.uint8]) -> None:
-        self._data = data
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(self._data.shape)
-        data = self._data[window.slices()]
-        return Mask(data, np.ones(data.shape, bool), GeoGrid(data.shape))
-
-
-def set_of(
-    images: Sequence[Image],
-    labels: Sequence[NDArray[np.uint8]] | None = None,
-    gsd_m: float | None = None,
-) -> SceneSet:
+def set_of(images: Sequence[Image], gsd_m: float | None = None) -> SceneSet:
     """Return a set in memory."""
 
     def open_scene(entry: SceneEntry) -> Scene:
-        label = None if labels is None else _Label(labels[entry.key])
-        return Scene(entry.id, ArraySource(images[entry.key]), label, gsd_m=gsd_m)
+        return Scene(entry.id, ArraySource(images[entry.key]), gsd_m=gsd_m)
 
     entries = tuple(SceneEntry(f"{i:03}", None, key=i) for i in range(len(images)))
-    kept = () if labels is None else entries
-    others = entries if labels is None else ()
-    return SceneSet("set", "memory", ("no", "yes"), 1, kept, open_scene, unlabelled=others)
+    return SceneSet("set", "memory", ("no", "yes"), 1, (), open_scene, unlabelled=entries)
 
 
 @cache
-def town(
-    gsd_m: float, first: int = 0, count: int = 5
-) -> tuple[tuple[Image, ...], tuple[Image, ...]]:
-    """Return images and masks of towns of 134 m; a seed gives the same ground at every scale."""
+def town(gsd_m: float, first: int = 0, count: int = 5) -> tuple[Image, ...]:
+    """Return images of towns of 134 m; a seed gives the same ground at every scale."""
     side = round(134.4 / gsd_m)
-    scenes = [generate_scene(seed, (side, side), gsd_m) for seed in range(first, first + count)]
-    return tuple(s.image for s in scenes), tuple(s.mask() for s in scenes)
+    seeds = range(first, first + count)
+    return tuple(generate_scene(seed, (side, side), gsd_m).image for seed in seeds)
 
 
 def images_estimate(a: Sequence[Image], b: Sequence[Image]) -> ScaleEstimate:
@@ -91,7 +72,7 @@ def reduced(images: Sequence[Image], factor: float) -> list[Image]:
 
 @pytest.mark.campaign
 def test_a_set_against_itself_has_the_factor_one_and_it_is_sure() -> None:
-    found = images_estimate(town(0.3)[0], town(0.3)[0])
+    found = images_estimate(town(0.3), town(0.3))
     assert found.factor == pytest.approx(1, rel=0.02)
     assert found.sure
     assert found.low < 1 < found.high
@@ -100,7 +81,7 @@ def test_a_set_against_itself_has_the_factor_one_and_it_is_sure() -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("gsd_m", [0.2, 0.6])
 def test_the_same_towns_drawn_at_another_scale(gsd_m: float) -> None:
-    found = images_estimate(town(0.3)[0], town(gsd_m)[0])
+    found = images_estimate(town(0.3), town(gsd_m))
     assert found.factor == pytest.approx(gsd_m / 0.3, rel=0.2)
     assert found.low <= gsd_m / 0.3 <= found.high
 
@@ -108,15 +89,15 @@ def test_the_same_towns_drawn_at_another_scale(gsd_m: float) -> None:
 @pytest.mark.campaign
 @pytest.mark.parametrize("factor", [1.4, 2.0])
 def test_other_towns_of_the_same_kind_at_another_scale(factor: float) -> None:
-    found = images_estimate(town(0.3)[0], reduced(town(0.3, 10)[0], factor))
+    found = images_estimate(town(0.3), reduced(town(0.3, 10), factor))
     assert found.low <= factor <= found.high
     assert found.factor == pytest.approx(factor, rel=0.35)
 
 
 @pytest.mark.campaign
 def test_the_other_way_round_is_the_inverse() -> None:
-    there = images_estimate(town(0.3)[0], town(0.6)[0])
-    back = images_estimate(town(0.6)[0], town(0.3)[0])
+    there = images_estimate(town(0.3), town(0.6))
+    back = images_estimate(town(0.6), town(0.3))
     assert there.factor * back.factor == pytest.approx(1, rel=0.03)
 
 
@@ -147,19 +128,19 @@ def _grey(image: Image) -> Image:
 @pytest.mark.parametrize("change", [_darker, _noisy, _compressed, _wide, _grey])
 def test_changes_of_pixel_values_keep_the_factor(change: object) -> None:
     assert callable(change)
-    found = images_estimate(town(0.3)[0], [change(image) for image in town(0.6)[0]])
+    found = images_estimate(town(0.3), [change(image) for image in town(0.6)])
     assert found.factor == pytest.approx(2, rel=0.2)
 
 
 @pytest.mark.campaign
 def test_nodata_that_nothing_marks_is_left_out() -> None:
-    padded = [np.pad(i, ((0, 0), (0, 0), (0, 200)), constant_values=255) for i in town(0.3)[0]]
-    found = images_estimate(padded, town(0.6)[0])
+    padded = [np.pad(i, ((0, 0), (0, 0), (0, 200)), constant_values=255) for i in town(0.3)]
+    found = images_estimate(padded, town(0.6))
     assert found.factor == pytest.approx(2, rel=0.2)
 
 
 def test_the_same_input_gives_the_same_figures() -> None:
-    first, again = (images_estimate(town(0.3)[0], town(0.6)[0]) for _ in range(2))
+    first, again = (images_estimate(town(0.3), town(0.6)) for _ in range(2))
     assert first == again
 
 
@@ -176,7 +157,7 @@ def test_the_same_input_gives_the_same_figures() -> None:
     ids=["none", "constant", "nodata", "tiny", "one pixel"],
 )
 def test_images_without_detail_give_no_estimate(images: list[Image]) -> None:
-    for a, b in ((images, town(0.3)[0]), (town(0.3)[0], images), (images, images)):
+    for a, b in ((images, town(0.3)), (town(0.3), images), (images, images)):
         shift = estimate_scale(set_of(a), set_of(b))
         assert shift == ScaleShift()
         assert shift.best is None
@@ -185,7 +166,7 @@ def test_images_without_detail_give_no_estimate(images: list[Image]) -> None:
 def test_noise_has_no_scale_and_no_certainty() -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (3, 256, 256), dtype=np.uint8) for _ in range(4)]
-    assert not images_estimate(town(0.3)[0], noise).sure
+    assert not images_estimate(town(0.3), noise).sure
 
 
 def test_scenes_that_cannot_be_read_are_left_out() -> None:
@@ -198,21 +179,20 @@ def test_scenes_that_cannot_be_read_are_left_out() -> None:
         def read(self, window: Window | None = None) -> Raster:
             raise DataError("broken.png cannot be read.")
 
-    whole = set_of(town(0.3)[0])
+    whole = set_of(town(0.3))
 
     def open_scene(entry: SceneEntry) -> Scene:
         return Scene("x", Broken()) if entry.key is None else whole.open_scene(entry)
 
     entries = (SceneEntry("broken", None), *whole.unlabelled)
     broken = SceneSet("set", "memory", ("no", "yes"), 1, (), open_scene, unlabelled=entries)
-    (found,) = estimate_scale(broken, set_of(town(0.6)[0])).estimates
+    (found,) = estimate_scale(broken, set_of(town(0.6))).estimates
     assert found.factor == pytest.approx(2, rel=0.2)
 
 
-def test_metres_go_before_labels_and_labels_before_images() -> None:
-    (images_a, masks_a), (images_b, masks_b) = town(0.3), town(0.6)
-    shift = estimate_scale(set_of(images_a, masks_a, 0.3), set_of(images_b, masks_b, 0.6))
-    assert [each.method for each in shift.estimates] == ["georeference", "labels", "images"]
+def test_metres_go_before_images() -> None:
+    shift = estimate_scale(set_of(town(0.3), 0.3), set_of(town(0.6), 0.6))
+    assert [each.method for each in shift.estimates] == ["georeference", "images"]
     for each in shift.estimates:
         assert each.factor == pytest.approx(2, rel=0.2)
         assert each.low <= 2 <= each.high
@@ -222,7 +202,7 @@ def test_metres_go_before_labels_and_labels_before_images() -> None:
 
 
 def test_a_set_of_which_some_scenes_know_no_metres_knows_none() -> None:
-    images = town(0.6)[0]
+    images = town(0.6)
     known, unknown = set_of(images, gsd_m=0.6), set_of(images)
 
     def open_scene(entry: SceneEntry) -> Scene:
@@ -232,14 +212,6 @@ def test_a_set_of_which_some_scenes_know_no_metres_knows_none() -> None:
     shift = estimate_scale(set_of(images, gsd_m=0.6), mixed)
     assert (shift.gsd_a_m, shift.gsd_b_m) == (0.6, None)
     assert [each.method for each in shift.estimates] == ["images"]
-
-
-def test_labels_in_images_that_cut_most_buildings_say_nothing_of_size() -> None:
-    images, masks = town(0.3)
-    small = [mask[:64, :64] for mask in masks for _ in range(8)]
-    few = set_of([image[:, :64, :64] for image in images for _ in range(8)], small)
-    methods = [e.method for e in estimate_scale(set_of(images, masks), few).estimates]
-    assert "labels" not in methods
 
 
 @settings(max_examples=15)
@@ -261,7 +233,7 @@ def test_moments_scale_with_contrast_and_forget_brightness(
 
 
 def test_turning_an_image_leaves_its_moments() -> None:
-    luma = town(0.3)[0][0][1].astype(np.float32)
+    luma = town(0.3)[0][1].astype(np.float32)
     valid = np.ones(luma.shape, bool)
     plain, turned = moments_of(luma, valid), moments_of(luma[::-1].T.copy(), valid.T)
     assert plain is not None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
+from rooftrace.audit.facts import Finding, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.audit.shift import SetComparison, compare_sets, ks_distance, shift_findings
 from rooftrace.samples.augment import AugmentConfig
@@ -95,12 +95,6 @@ def test_a_planted_shift_is_found_with_a_setting_that_covers_it(
     assert getattr(_toml(finding.remedy), setting) != getattr(AugmentConfig(), setting)
 
 
-def test_the_brightness_that_is_recommended_reaches_the_other_set() -> None:
-    b = [replace(one, brightness=one.brightness + 0.25) for one in facts(seed=2)]
-    remedy = found(facts(seed=1), b)["shift.brightness"].remedy
-    assert _toml(remedy).brightness >= 0.25
-
-
 def test_images_outside_the_range_are_listed_farthest_first() -> None:
     b = facts(seed=2)
     b[3], b[7] = replace(b[3], brightness=0.9), replace(b[7], brightness=0.8)
@@ -171,17 +165,6 @@ def test_metres_that_the_images_contradict_are_a_finding() -> None:
     assert list(found(facts(seed=1), facts(seed=2), scale)) == ["shift.scale.contradiction"]
 
 
-def test_another_balance_of_classes_is_found() -> None:
-    def label(building: int) -> LabelFacts:
-        return LabelFacts((1000 - building, building), np.zeros(0, np.int64), 0, 0, 0)
-
-    a = facts(seed=1, label=label(100))
-    comparison = compare_sets(a, facts(seed=2, label=label(400)), SAME)
-    assert comparison.class_shift == pytest.approx(0.3)
-    assert [finding.key for finding in shift_findings(comparison)] == ["shift.classes"]
-    assert compare_sets(a, facts(seed=2), SAME).class_shift is None
-
-
 def test_unmarked_white_does_not_count_as_brightness() -> None:
     white = [replace(one, brightness=0.9, flat_share=0.5) for one in facts(10, seed=3)]
     results = found(facts(seed=1), facts(seed=2) + white)
@@ -200,7 +183,7 @@ def test_the_comparison_is_plain_data_and_a_table() -> None:
     comparison = compare_sets(facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.8, 2.2))
     data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert data["scale"]["best"] == "images"
-    assert {feature["name"] for feature in data["features"]} >= {"sharpness", "band 3"}
+    assert {feature["name"] for feature in data["features"]} >= {"sharpness", "contrast"}
     assert isinstance(comparison, SetComparison)
     for _, cells in comparison.rows:
         assert len(cells) == len(comparison.columns)

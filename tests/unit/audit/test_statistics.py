@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.audit.facts import FILTERS, Histogram, LabelFacts, SceneFacts, compute_statistics
+from rooftrace.audit.facts import Histogram, LabelFacts, SceneFacts, compute_statistics
 
 SIDE = 100
 
 
 def scene(name: str, building_px: int, **changes: object) -> SceneFacts:
     areas = [] if building_px == 0 else [building_px]
-    label = LabelFacts((SIDE * SIDE - building_px, building_px), np.array(areas, np.int64), 0, 0, 0)
+    label = LabelFacts((SIDE * SIDE - building_px, building_px), np.array(areas, np.int64), 0)
     values: dict[str, object] = {
         "id": name, "image": f"{name}.png", "shape_yx": (SIDE, SIDE), "bands": 3,
         "dtype": "uint8", "file_format": "PNG", "valid_share": 1.0, "label": label,
@@ -23,13 +23,12 @@ def scene(name: str, building_px: int, **changes: object) -> SceneFacts:
 
 
 @given(st.lists(st.integers(0, SIDE * SIDE), max_size=12))
-def test_shares_and_filters_add_up(areas: list[int]) -> None:
+def test_shares_add_up(areas: list[int]) -> None:
     made = compute_statistics([scene(str(n), area) for n, area in enumerate(areas)], 2, 1)
     assert made.images == made.labelled == len(areas)
     assert made.buildings == sum(area > 0 for area in areas)
     if not areas:
         assert made.built_up is None
-        assert made.filters == ()
         return
     shares = np.array(areas) / SIDE**2
     assert made.built_up is not None
@@ -39,13 +38,6 @@ def test_shares_and_filters_add_up(areas: list[int]) -> None:
     assert made.class_share == pytest.approx((1 - shares.mean(), shares.mean()))
     assert made.built_up_histogram is not None
     assert sum(made.built_up_histogram.counts) == len(areas)
-    assert [row.least for row in made.filters] == list(FILTERS)
-    assert made.filters[0].images == len(areas)
-    for row in made.filters[1:]:
-        assert row.images == (shares >= row.least).sum()
-        if sum(areas):
-            kept = sum(a for a, s in zip(areas, shares) if s >= row.least)
-            assert row.building_share == pytest.approx(kept / sum(areas))
 
 
 def test_unreadable_files_are_counted_separately() -> None:

@@ -89,7 +89,6 @@ def test_every_finding_and_figure_is_on_the_page(folder: Path) -> None:
     for action in audit.summary.actions:
         assert action.split(":")[0].split("'")[0] in page
     assert f"{audit.data.statistics.buildings:,}" in page
-    assert "Effect of the filter min_built_up" in page
 
 
 @pytest.mark.campaign
