@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.config import expand_path
-from rooftrace.core.errors import BundleError, ConfigError, DataError, MissingExtraError
+from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
@@ -358,10 +358,7 @@ class _Counter:
         if options.pixels_only:
             self._notes = ("Only pixels were compared, not single buildings.",)
             return
-        try:
-            self._coco = CocoCollector()
-        except MissingExtraError as error:
-            self._notes = (f"without COCO's AP and AR: {error.message} {error.remedy}",)
+        self._coco = CocoCollector()
 
     def add(self, scene: Scene, prediction: ScenePrediction, pair: ScenePair) -> None:
         """Count one scene."""
