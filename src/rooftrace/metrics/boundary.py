@@ -32,8 +32,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Window
 
-__all__ = ["DEFAULT_WIDTH", "TOLERANCES_PX", "BandWidth", "BoundaryCounts", "boundary_per_image"]
-
 TOLERANCES_PX = (1, 2, 3)
 
 _ROWS = 2048
@@ -79,22 +77,15 @@ class BoundaryCounts:
         contours: (tolerance, 4) int64: matched pixels and all pixels of the true contour; matched
             pixels and all pixels of the predicted contour.
         width: Width of the bands.
-        tolerances_px: Largest distances in pixels at which contour pixels match.
     """
 
     band: NDArray[np.int64]
     contours: NDArray[np.int64]
     width: BandWidth = DEFAULT_WIDTH
-    tolerances_px: tuple[int, ...] = TOLERANCES_PX
 
     @classmethod
-    def zero(
-        cls, *, width: BandWidth = DEFAULT_WIDTH, tolerances_px: tuple[int, ...] = TOLERANCES_PX
-    ) -> BoundaryCounts:
-        return cls(
-            np.zeros(2, np.int64), np.zeros((len(tolerances_px), 4), np.int64),
-            width, tolerances_px,
-        )  # fmt: skip
+    def zero(cls, *, width: BandWidth = DEFAULT_WIDTH) -> BoundaryCounts:
+        return cls(np.zeros(2, np.int64), np.zeros((len(TOLERANCES_PX), 4), np.int64), width)
 
     @classmethod
     def of(
@@ -104,14 +95,12 @@ class BoundaryCounts:
         valid: BoolArray | None = None,
         *,
         width: BandWidth = DEFAULT_WIDTH,
-        tolerances_px: tuple[int, ...] = TOLERANCES_PX,
     ) -> BoundaryCounts:
         """Count the pixels of two (y, x) masks of the class.
 
         Args:
             valid: Pixels that both sides know; default all.
             width: Width of the bands.
-            tolerances_px: Largest distances in pixels at which contour pixels match.
 
         Raises:
             ValueError: The shapes differ.
@@ -122,26 +111,24 @@ class BoundaryCounts:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}, "
                 f"validity {known.shape}"
             )
-        counts = cls.zero(width=width, tolerances_px=tolerances_px)
+        counts = cls.zero(width=width)
         band_px = width.in_px(truth.shape)
         whole = Window.whole((truth.shape[0], truth.shape[1]))
-        reach = max((band_px, *(px + 1 for px in tolerances_px)))
+        reach = max((band_px, *(px + 1 for px in TOLERANCES_PX)))
         for strip in whole.strips(_ROWS):
             seen = strip.padded(reach).intersection(whole)
             assert seen is not None
             part = seen.slices()
             band, contours = _count(
-                truth[part], predicted[part], known[part], strip.slices(seen), band_px,
-                tolerances_px,
-            )  # fmt: skip
-            counts += cls(band, contours, width, tolerances_px)
+                truth[part], predicted[part], known[part], strip.slices(seen), band_px
+            )
+            counts += cls(band, contours, width)
         return counts
 
     def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
-        ours, theirs = (self.width, self.tolerances_px), (other.width, other.tolerances_px)
-        if ours != theirs:
-            raise ValueError(f"counts of widths {ours} and {theirs} cannot be added")
-        return BoundaryCounts(self.band + other.band, self.contours + other.contours, *ours)
+        if self.width != other.width:
+            raise ValueError(f"counts of widths {self.width} and {other.width} cannot be added")
+        return BoundaryCounts(self.band + other.band, self.contours + other.contours, self.width)
 
     @property
     def iou(self) -> float:
@@ -153,7 +140,7 @@ class BoundaryCounts:
         """Return boundary F1 at one of the tolerances: NaN where neither side has an outline, 0
         where only one side has one.
         """
-        row = self.contours[self.tolerances_px.index(tolerance_px)]
+        row = self.contours[TOLERANCES_PX.index(tolerance_px)]
         matched_truth, truth, matched_predicted, predicted = row.tolist()
         if not truth and not predicted:
             return math.nan
@@ -166,7 +153,7 @@ class BoundaryCounts:
         """Return `boundary_iou` and one entry for each tolerance, such as `boundary_f1_2px`."""
         return {
             "boundary_iou": self.iou,
-            **{f"boundary_f1_{px}px": self.f1(px) for px in self.tolerances_px},
+            **{f"boundary_f1_{px}px": self.f1(px) for px in TOLERANCES_PX},
         }
 
 
@@ -188,7 +175,6 @@ def _count(
     known: BoolArray,
     inner: tuple[slice, slice],
     band_px: int,
-    tolerances_px: tuple[int, ...],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return `band` and `contours` of the pixels in `inner`; others are only neighbours."""
     judged = _all_known(known, band_px)[inner]
@@ -196,7 +182,7 @@ def _count(
     band = [int((bands[0] & bands[1]).sum()), int((bands[0] | bands[1]).sum())]
     lines = [_band(side, known, 1) for side in (truth, predicted)]
     rows = []
-    for px in tolerances_px:
+    for px in TOLERANCES_PX:
         # One more than the tolerance: the neighbours of a partner decide if it is on the contour.
         judged = _all_known(known, px + 1)[inner]
         row = []
@@ -204,7 +190,7 @@ def _count(
             judged_line = line[inner] & judged
             row += [int((judged_line & _grown(other, px)[inner]).sum()), int(judged_line.sum())]
         rows.append(row)
-    return np.array(band, np.int64), np.array(rows, np.int64).reshape(len(tolerances_px), 4)
+    return np.array(band, np.int64), np.array(rows, np.int64).reshape(len(TOLERANCES_PX), 4)
 
 
 def _band(side: BoolArray, known: BoolArray, px: int) -> BoolArray:

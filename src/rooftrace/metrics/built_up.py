@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import BoolArray, Floats
 from rooftrace.metrics.resampling import Ratio, quotient
 
-__all__ = ["BUILT_UP_COLUMNS", "BUILT_UP_FIGURES", "BuiltUpCounts"]
-
 BUILT_UP_COLUMNS = (
     "cells", "share_error", "share_absolute", "share_squared", "count_error", "count_absolute",
     "count_squared", "sparse_as_sparse", "sparse_as_dense", "dense_as_sparse", "dense_as_dense",

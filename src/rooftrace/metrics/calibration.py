@@ -30,16 +30,6 @@ from rooftrace.models.spec import (
     logit,
 )
 
-__all__ = [
-    "LEAST_OBJECTS",
-    "BuildingOutcomes",
-    "CalibrationFit",
-    "Reliability",
-    "draw_reliability",
-    "fit_calibration",
-    "pool_violators",
-]
-
 BINS = 10
 
 _DRAWS = 2000

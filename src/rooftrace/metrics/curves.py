@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Floats
 
-__all__ = ["BINS", "CurveMetric", "ThresholdCurve", "best_threshold", "middle_of_best"]
-
 BINS = 200
 
 CurveMetric = Literal["dice", "iou"]

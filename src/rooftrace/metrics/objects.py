@@ -1,6 +1,6 @@
 """Object metrics: labelled and predicted buildings, matched one to one.
 
-The module counts matches (`ObjectCounts`), also by size of building (`SizeCounts`), from the
+The module counts matches (`ObjectCounts`), also by size of building (`SizeClass`), from the
 overlaps of the objects of two maps (`ObjectOverlaps`).
 """
 
@@ -13,16 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Ints
-
-__all__ = [
-    "F1_IOUS",
-    "SIZE_EDGES_M2",
-    "ObjectCounts",
-    "ObjectOverlaps",
-    "SizeClass",
-    "SizeCounts",
-    "match_predicted",
-]
 
 SIZE_EDGES_M2 = (25.0, 50.0, 100.0, 250.0, 1000.0)
 """Limits in m² between size classes; no common classes are known for buildings.
@@ -61,74 +51,9 @@ class SizeClass:
         return self.right / self.predicted if self.predicted else math.nan
 
 
-@dataclass(frozen=True)
-class SizeCounts:
-    """Counts by size class; labelled and predicted objects count in the class of their own size.
-
-    Args:
-        edges_m2: Lower limits of all classes but the first, ascending; the first class begins at 0.
-        labelled, found, predicted, right: Counts of each class, one more than edges; see
-            `SizeClass`.
-    """
-
-    edges_m2: tuple[float, ...]
-    labelled: tuple[int, ...]
-    found: tuple[int, ...]
-    predicted: tuple[int, ...]
-    right: tuple[int, ...]
-
-    @classmethod
-    def of(
-        cls,
-        labelled_m2: NDArray[np.float64],
-        is_found: NDArray[np.bool_],
-        predicted_m2: NDArray[np.float64],
-        is_right: NDArray[np.bool_],
-        edges_m2: tuple[float, ...] = SIZE_EDGES_M2,
-    ) -> SizeCounts:
-        """Count objects by their (n,) areas.
-
-        Raises:
-            ValueError: The edges are not ascending from above 0.
-        """
-        edges = np.array(edges_m2, np.float64)
-        if not (np.diff(edges, prepend=0.0) > 0).all():
-            raise ValueError(f"edges of size classes increase from above 0, not {edges_m2}")
-
-        def counted(areas: NDArray[np.float64]) -> tuple[int, ...]:
-            which = np.searchsorted(edges, areas, side="right")
-            return tuple(np.bincount(which, minlength=len(edges) + 1).tolist())
-
-        return cls(
-            edges_m2,
-            counted(labelled_m2),
-            counted(labelled_m2[is_found]),
-            counted(predicted_m2),
-            counted(predicted_m2[is_right]),
-        )
-
-    def __add__(self, other: SizeCounts) -> SizeCounts:
-        if self.edges_m2 != other.edges_m2:
-            raise ValueError(
-                f"counts of size classes {self.edges_m2} and {other.edges_m2} cannot be added"
-            )
-        return SizeCounts(
-            self.edges_m2,
-            _added(self.labelled, other.labelled),
-            _added(self.found, other.found),
-            _added(self.predicted, other.predicted),
-            _added(self.right, other.right),
-        )
-
-    def rows(self) -> tuple[SizeClass, ...]:
-        """Return the classes from the smallest to the largest."""
-        bounds = zip((0.0, *self.edges_m2), (*self.edges_m2, math.inf))
-        counts = zip(self.labelled, self.found, self.predicted, self.right)
-        return tuple(SizeClass(*ends, *four) for ends, four in zip(bounds, counts))
-
-
-def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip(one, other))
+def _count_sizes(areas_m2: NDArray[np.float64]) -> tuple[int, ...]:
+    which = np.searchsorted(SIZE_EDGES_M2, areas_m2, side="right")
+    return tuple(np.bincount(which, minlength=len(SIZE_EDGES_M2) + 1).tolist())
 
 
 Labels = NDArray[np.int32]
@@ -226,7 +151,8 @@ class ObjectCounts:
             none of them below the minimum.
         predicted_at: Number of predicted objects at each of `F1_IOUS`.
         matched_at: Number of pairs with an IoU above each of `F1_IOUS`.
-        sizes: Counts by area; None where the size of a pixel is not known.
+        sizes: (4, size classes) labelled, found, predicted and right objects by their own area, see
+            `SizeClass`; None where the size of a pixel is not known.
     """
 
     labelled: int = 0
@@ -236,7 +162,7 @@ class ObjectCounts:
     merged: int = 0
     predicted_at: tuple[int, ...] = (0,) * len(F1_IOUS)
     matched_at: tuple[int, ...] = (0,) * len(F1_IOUS)
-    sizes: SizeCounts | None = None
+    sizes: tuple[tuple[int, ...], ...] | None = None
 
     @classmethod
     def of(
@@ -247,7 +173,6 @@ class ObjectCounts:
         *,
         pixel_m2: float | None = None,
         min_area_m2: float = 0.0,
-        size_edges_m2: tuple[float, ...] = SIZE_EDGES_M2,
     ) -> ObjectCounts:
         """Count one image.
 
@@ -257,10 +182,9 @@ class ObjectCounts:
                 object.
             pixel_m2: Area of a pixel on the ground; None leaves out the counts by size.
             min_area_m2: Area below which objects are ignored, see the class.
-            size_edges_m2: Lower limits of the classes of `sizes`.
 
         Raises:
-            ValueError: A minimum is given without `pixel_m2`; the edges are not ascending.
+            ValueError: A minimum is given without `pixel_m2`.
         """
         if min_area_m2 > 0 and pixel_m2 is None:
             raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
@@ -285,10 +209,8 @@ class ObjectCounts:
         inside_prediction = col[both & (shared > pairs.area[row] / 2)]
         sizes = None
         if pixel_m2 is not None:
-            sizes = SizeCounts.of(
-                areas[counts], is_found[counts],
-                areas_predicted[is_counted], is_right[is_counted], size_edges_m2,
-            )  # fmt: skip
+            sides = areas[counts], areas[is_found], areas_predicted[is_counted]
+            sizes = tuple(map(_count_sizes, (*sides, areas_predicted[is_right])))
         return cls(
             labelled=int(counts.sum()),
             predicted=int(is_counted.sum()),
@@ -301,25 +223,21 @@ class ObjectCounts:
         )
 
     def __add__(self, other: ObjectCounts) -> ObjectCounts:
-        """Add the counts; counts by size only where they are known for all objects.
-
-        Raises:
-            ValueError: The size classes differ.
-        """
+        """Add the counts; counts by size only where they are known for all objects."""
         return ObjectCounts(
             self.labelled + other.labelled,
             self.predicted + other.predicted,
             self.matched + other.matched,
             self.split + other.split,
             self.merged + other.merged,
-            tuple(a + b for a, b in zip(self.predicted_at, other.predicted_at)),
-            tuple(a + b for a, b in zip(self.matched_at, other.matched_at)),
+            _added(self.predicted_at, other.predicted_at),
+            _added(self.matched_at, other.matched_at),
             self._sizes_with(other),
         )
 
-    def _sizes_with(self, other: ObjectCounts) -> SizeCounts | None:
+    def _sizes_with(self, other: ObjectCounts) -> tuple[tuple[int, ...], ...] | None:
         if self.sizes is not None and other.sizes is not None:
-            return self.sizes + other.sizes
+            return tuple(map(_added, self.sizes, other.sizes))
         known, unknown = (other, self) if self.sizes is None else (self, other)
         return None if unknown.labelled or unknown.predicted else known.sizes
 
@@ -352,7 +270,10 @@ class ObjectCounts:
     @property
     def by_size(self) -> tuple[SizeClass, ...]:
         """Size classes from the smallest; empty where `sizes` is None."""
-        return () if self.sizes is None else self.sizes.rows()
+        if self.sizes is None:
+            return ()
+        bounds = zip((0.0, *SIZE_EDGES_M2), (*SIZE_EDGES_M2, math.inf))
+        return tuple(SizeClass(*ends, *four) for ends, four in zip(bounds, zip(*self.sizes)))
 
     def figures(self) -> dict[str, float | int]:
         """Return `precision`, `recall`, `f1`, `mean_f1` and the counts behind them."""
@@ -423,3 +344,7 @@ def _judged(
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other))

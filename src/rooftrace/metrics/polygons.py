@@ -16,16 +16,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.vector.match import PolygonOverlaps, pair_iou
 
-__all__ = [
-    "SPACING",
-    "PolygonCounts",
-    "PolygonMatches",
-    "match_polygons",
-    "max_tangent_angles",
-    "polis",
-    "vertex_counts",
-]
-
 SPACING = 2.0
 """Spacing of the points along an outline, in the unit of the coordinates; the authors use 2 px."""
 
@@ -88,55 +78,6 @@ def _laid(
     edge = np.repeat(np.arange(len(corner)), parts)
     place = np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)
     return corner[edge] + step[edge] * (place / parts[edge])[:, None], ring[edge]
-
-
-@dataclass(frozen=True)
-class PolygonMatches:
-    """Pairs of polygons that show the same building.
-
-    Args:
-        truth: (m,) indices of labelled polygons, ascending.
-        predicted: (m,) indices of predicted polygons.
-        iou: (m,) intersection over union of each pair, in 0..1.
-        labelled: Number of labelled polygons.
-        found: Number of predicted polygons.
-    """
-
-    truth: Ints
-    predicted: Ints
-    iou: Floats
-    labelled: int
-    found: int
-
-    def __len__(self) -> int:
-        return len(self.iou)
-
-    @property
-    def recall(self) -> float:
-        """Share of the labelled polygons that are found; NaN where there are none."""
-        return _ratio(len(self), self.labelled)
-
-    @property
-    def precision(self) -> float:
-        """Share of the predicted polygons that are labelled; NaN where there are none."""
-        return _ratio(len(self), self.found)
-
-
-def match_polygons(truth: Polygons, predicted: Polygons, min_iou: float = 0.5) -> PolygonMatches:
-    """Match polygons with an IoU of at least `min_iou`: the largest IoU first, each polygon once.
-
-    Args:
-        truth: (n,) valid shapely polygons.
-        predicted: (k,) valid polygons in the same plane.
-        min_iou: Above 0, at most 1.
-    """
-    return _matched(PolygonOverlaps.of(truth, predicted), min_iou)
-
-
-def _matched(overlaps: PolygonOverlaps, min_iou: float) -> PolygonMatches:
-    pairs = overlaps.matches(min_iou)
-    sizes = len(pairs.area), len(pairs.area_other)
-    return PolygonMatches(pairs.one, pairs.other, pairs.iou, *sizes)
 
 
 def polis(one: Polygons, other: Polygons) -> Floats:
@@ -245,9 +186,9 @@ class PolygonCounts:
             np.ones(len(truth), bool) if usable_truth is None else usable_truth,
             np.ones(len(predicted), bool) if usable_predicted is None else usable_predicted,
         )
-        pairs = _matched(overlaps, 0.5)
-        kept = left[pairs.truth] & left_predicted[pairs.predicted]
-        one, other = truth[pairs.truth[kept]], predicted[pairs.predicted[kept]]
+        pairs = overlaps.matches(0.5)
+        kept = left[pairs.one] & left_predicted[pairs.other]
+        one, other = truth[pairs.one[kept]], predicted[pairs.other[kept]]
         iou = pairs.iou[kept]
         corners, corners_labelled = vertex_counts(other), vertex_counts(one)
         angles = max_tangent_angles(other, one)

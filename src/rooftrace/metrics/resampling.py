@@ -44,26 +44,6 @@ from numpy.typing import ArrayLike
 
 from rooftrace.core.types import Floats
 
-__all__ = [
-    "CHUNK",
-    "DRAWS",
-    "LEAST_GROUPS",
-    "LEVEL",
-    "MEAN",
-    "BootstrapDraws",
-    "Interval",
-    "PairedTest",
-    "Ratio",
-    "ResamplingUnits",
-    "UnitKind",
-    "bootstrap_pooled",
-    "draw_counts",
-    "mean_counts",
-    "paired_permutation_test",
-    "quotient",
-    "resample",
-]
-
 LEAST_GROUPS = 10
 """Minimum number of groups to draw groups; with fewer, scenes are drawn."""
 
@@ -270,19 +250,6 @@ def resample(
     """
     units = ResamplingUnits.of(counts, groups)
     return BootstrapDraws(units, units.weighted(draw_counts(len(units), draws, seed)))
-
-
-def bootstrap_pooled(
-    counts: ArrayLike,
-    ratio: Ratio,
-    *,
-    groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Interval:
-    """Return the interval of a figure of counts that are added over scenes, see `resample`."""
-    return resample(counts, groups=groups, draws=draws, seed=seed).interval(ratio, level=level)
 
 
 def quotient(over: ArrayLike, under: ArrayLike) -> Ratio:

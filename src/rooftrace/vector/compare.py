@@ -137,7 +137,7 @@ class LayerComparison:
     Args:
         new, old: Statuses of both layers; none is `outside`.
         matched: Number of pairs with an IoU of at least `match_iou`, each building in one pair at
-            most, as `match_polygons` counts them.
+            most, as `metrics.polygons` counts them.
     """
 
     new: SideStatus

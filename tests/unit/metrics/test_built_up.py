@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.built_up import BUILT_UP_COLUMNS, BUILT_UP_FIGURES, BuiltUpCounts
-from rooftrace.metrics.resampling import bootstrap_pooled
+from rooftrace.metrics.resampling import resample
 
 NOWHERE = np.zeros((0, 2))
 
@@ -194,7 +194,7 @@ def test_figures_have_intervals_over_scenes() -> None:
               for share in rng.uniform(0.1, 0.5, 25)]  # fmt: skip
     pooled = sum(scenes[1:], scenes[0])
     for name, ratio in BUILT_UP_FIGURES.items():
-        found = bootstrap_pooled(np.stack([one.sums for one in scenes]), ratio)
+        found = resample(np.stack([one.sums for one in scenes])).interval(ratio)
         assert found.value == pytest.approx(pooled.figures()[name], nan_ok=True)
         assert found.is_known == (name != "buildings_excess")
     assert len(pooled.sums) == len(BUILT_UP_COLUMNS)

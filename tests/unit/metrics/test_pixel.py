@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 
@@ -14,7 +16,13 @@ from hypothesis.extra import numpy as hnp
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts, image_values, per_image, pixel_ratio
+from rooftrace.metrics.pixel import (
+    PixelCounts,
+    confusion_csv,
+    image_values,
+    per_image,
+    pixel_ratio,
+)
 from rooftrace.metrics.report import EvalReport
 
 # Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
@@ -215,3 +223,11 @@ def test_every_figure_in_the_table_says_over_what() -> None:
     for name, value in rows[2:]:
         assert "(pooled)" in name or "(mean per image)" in name
         assert 0 <= float(value) <= 1
+
+
+def test_the_table_keeps_names_and_pixels() -> None:
+    matrix = PixelCounts(np.array([[5, 1], [10**12, 3]]))
+    names = ('land, "bare"', "building")
+    header, *rows = csv.reader(io.StringIO(confusion_csv(matrix, names)))
+    assert tuple(header[1:]) == names
+    assert rows == [[names[0], "5", "1"], [names[1], str(10**12), "3"]]

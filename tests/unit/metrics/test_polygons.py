@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 from shapely import affinity, box
 
-from rooftrace.metrics.polygons import PolygonCounts, match_polygons, polis, vertex_counts
+from rooftrace.metrics.polygons import PolygonCounts, polis, vertex_counts
+from rooftrace.vector.match import PolygonOverlaps
 
 
 def array(*polygons: shapely.Polygon) -> np.ndarray:
@@ -60,11 +61,10 @@ def test_holes_have_corners_and_distances() -> None:
 def test_pairs_are_the_best_and_each_polygon_is_in_one() -> None:
     truth = array(box(0, 0, 10, 10), box(0, 0, 10, 9), box(50, 0, 60, 10), box(80, 0, 90, 10))
     predicted = array(box(50, 0, 60, 5), box(0, 0, 10, 10), box(80, 0, 84, 10), box(0, 0, 10, 9.5))
-    pairs = match_polygons(truth, predicted)
-    assert list(zip(pairs.truth, pairs.predicted)) == [(0, 1), (1, 3), (2, 0)]
+    pairs = PolygonOverlaps.of(truth, predicted).matches(0.5)
+    assert list(zip(pairs.one, pairs.other)) == [(0, 1), (1, 3), (2, 0)]
     np.testing.assert_allclose(pairs.iou, [1, 9 / 9.5, 0.5])
-    assert (pairs.recall, pairs.precision) == (0.75, 0.75)
-    assert len(match_polygons(truth, predicted, 0.6)) == 2
+    assert len(PolygonOverlaps.of(truth, predicted).matches(0.6).iou) == 2
 
 
 def test_figures_are_means_over_pairs() -> None:
@@ -108,8 +108,6 @@ def test_nothing_found() -> None:
     assert (figures["labelled"], figures["found"], figures["pairs"]) == (1, 0, 0)
     assert math.isnan(figures["iou"])
     assert (figures["n_ratio"], figures["image_c_iou"]) == (0, 0)
-    assert math.isnan(match_polygons(array(box(0, 0, 1, 1)), none).precision)
-    assert match_polygons(none, none).labelled == 0
     assert PolygonCounts.of(none, none) == PolygonCounts()
 
 

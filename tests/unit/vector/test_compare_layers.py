@@ -14,7 +14,6 @@ from shapely import affinity, box
 
 from rooftrace.core.errors import DataError
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.metrics.polygons import match_polygons
 from rooftrace.vector import match
 from rooftrace.vector.compare import (
     STATUSES,
@@ -260,7 +259,7 @@ def test_statuses_equal_those_of_a_reference_that_tries_all_pairs(
     new, old = random_layers(seed, count, extent)
     found = compare_layers(PackedPolygons.of(new), PackedPolygons.of(old))
     assert (names(found.new), names(found.old)) == reference(new, old)
-    assert found.matched == len(match_polygons(old, new))
+    assert found.matched == len(PolygonOverlaps.of(old, new).matches(0.5).iou)
 
 
 def test_the_random_layers_have_buildings_of_each_status() -> None:

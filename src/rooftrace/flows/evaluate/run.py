@@ -32,7 +32,7 @@ from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_pred
 from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
 from rooftrace.flows.evaluate.truth import has_imagery, open_truth
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
-from rooftrace.io.files import replacing, write_atomically, write_json
+from rooftrace.io.files import write_atomically, write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
 from rooftrace.labels.rle.codec import Order
@@ -41,7 +41,7 @@ from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
-from rooftrace.metrics.pixel import confusion_csv, draw_confusion
+from rooftrace.metrics.pixel import confusion_csv
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
@@ -111,8 +111,7 @@ def run_evaluate(
         bundles: One bundle, several, an empty list for none, or None for the default model.
         folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
             labels without imagery, see `open_truth`.
-        out: Folder for report.html, report.json, confusion.csv, confusion.png and pictures/; None
-            writes nothing.
+        out: Folder for report.html, report.json, confusion.csv and pictures/; None writes nothing.
         options: Options of the evaluation.
         predictions: Files and folders with predictions of the same scenes by other tools or by
             `rooftrace predict`; each is evaluated by itself.
@@ -419,8 +418,6 @@ def write_evaluation(
         of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
     write_json(out / "report.json", evaluation.to_json() | of_images)
     write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
-    with replacing(out / "confusion.png") as partial:
-        draw_confusion(report.pooled, report.classes).save(partial, format="PNG")
     page = evaluation_page(evaluation, predictions[: len(evaluation.reports)], scenes)
     write_atomically(out / "report.html", page.encode())
     draw_pictures(predictions[0], scenes, report, out / "pictures", options.pictures)
