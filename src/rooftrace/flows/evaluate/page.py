@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.evaluation import Evaluation, PairedComparison
 from rooftrace.flows.evaluate.predictions import PredictionSource
-from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
@@ -29,7 +27,7 @@ from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
-from rooftrace.predict.side_by_side import PANEL_PX, side_by_side
+from rooftrace.predict.side_by_side import side_by_side
 
 _QUALITY = 80
 _PANEL_PX = 360
@@ -82,12 +80,6 @@ def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, fl
     return sorted(figures.items(), key=lambda one: (1.0 if np.isnan(one[1]) else one[1], one[0]))
 
 
-def spread_places(count: int, most: int) -> list[int]:
-    """Return up to `most` positions in 0 … count - 1, evenly spaced from the first to the last."""
-    chosen = min(most, count)
-    return sorted({round(place) for place in np.linspace(0, count - 1, chosen).tolist()})
-
-
 def draw_gallery(
     predictions: PredictionSource,
     source: SceneSet,
@@ -114,7 +106,7 @@ def draw_gallery(
     figures = dict(ranked(report))
     shown = {}
     for scene in source.subset([*taken, *also]):
-        picture = _draw_panels(predictions, scene, "", report.building_class, _PANEL_PX)
+        picture = _draw_panels(predictions, scene, report.building_class)
         good, encoded = cv2.imencode(
             ".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
         )
@@ -141,46 +133,25 @@ def _chosen(order: Sequence[tuple[str, float]], count: int) -> dict[str, list[st
     return {name: some for name, some in chosen.items() if some}
 
 
-def draw_pictures(
-    predictions: PredictionSource, source: SceneSet, report: EvalReport, folder: Path, most: int
-) -> None:
-    """Write NAME.png for a choice of images; the number in front is the rank from the worst."""
-    order = ranked(report)
-    places = spread_places(len(order), most)
-    rank = {order[place][0]: place + 1 for place in places}
-    figures = dict(order)
-    for scene in source.subset(list(rank)):
-        title = _title(report, figures[scene.id])
-        picture = _draw_panels(predictions, scene, title, report.building_class)
-        good, encoded = cv2.imencode(".png", picture[..., ::-1])
-        assert good
-        name = scene.id.replace("/", "_")
-        write_atomically(folder / f"{rank[scene.id]:04d}_{name}.png", encoded.tobytes())
-
-
 def _title(report: EvalReport, figure: float) -> str:
     name = "IoU" if report.is_binary else "mean IoU"
     return f"{name} -" if np.isnan(figure) else f"{name} {figure:.3f}"
 
 
 def _draw_panels(
-    predictions: PredictionSource,
-    scene: Scene,
-    title: str,
-    building_class: int,
-    panel_px: int = PANEL_PX,
+    predictions: PredictionSource, scene: Scene, building_class: int
 ) -> NDArray[np.uint8]:
     """Draw image, truth, prediction and errors side by side; for a large scene every n-th pixel."""
     assert scene.label is not None
     truth = scene.label.read(Window.whole(scene.image.grid.shape))
     predicted = predictions.predict(scene).mask
     # Twice as many pixels as are shown, so that edges are smooth.
-    step = max(1, max(truth.data.shape) // (2 * panel_px))
+    step = max(1, max(truth.data.shape) // (2 * _PANEL_PX))
     has_image = not isinstance(scene.image, BlankSource)
     return side_by_side(
         _thin_image(scene.image, step) if has_image else None,
-        _thin_mask(truth, step), _thin_mask(predicted, step), title, predictions.legend,
-        building_class=building_class, panel_px=panel_px,
+        _thin_mask(truth, step), _thin_mask(predicted, step), "", predictions.legend,
+        building_class=building_class, panel_px=_PANEL_PX,
     )  # fmt: skip
 
 
@@ -337,8 +308,7 @@ def evaluation_page(
         protocol=_protocol(reports, predictions),
         charts=draw_charts(reports),
         legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
-        thresholds=_thresholds(reports, predictions),
-        places=[(report.name, _places(report)) for report in reports],
+        origins=[one.threshold_from for one in predictions],
         scenes=_scenes(reports, [name for name, _ in ranked(first)[:_ROWS]]),
         cell_m=first.context.get("cell_m"),
         galleries=pictures.named,
@@ -507,72 +477,10 @@ def _made_by(predictions: PredictionSource) -> list[str]:
     return parts
 
 
-def _thresholds(
-    reports: Sequence[EvalReport], predictions: Sequence[PredictionSource]
-) -> list[dict[str, Any]]:
-    """Return the threshold used and the best threshold here, for each model with probabilities."""
-    return [
-        {
-            "name": report.name,
-            "used": report.context["threshold"],
-            "origin": predictions[min(number, len(predictions) - 1)].threshold_from,
-            "iou": report.pooled.iou(report.building_class),
-            "best": report.curve.best("iou"),
-            "best_iou": float(report.curve.iou().max()),
-            "average_precision": report.curve.average_precision(),
-        }
-        for number, report in enumerate(reports)
-        if report.curve is not None and report.context.get("threshold") is not None
-    ]
-
-
-def _places(report: EvalReport) -> list[dict[str, Any]]:
-    index = report.building_class
-    return [
-        {
-            "name": name or "(no group)",
-            "scenes": len(place.images),
-            "pixels": place.pooled.pixels,
-            "iou": place.pooled.iou(index),
-            "dice": place.pooled.dice(index),
-            "precision": place.pooled.precision(index),
-            "recall": place.pooled.recall(index),
-            "boundary_iou": place.outlines.iou,
-            "f1": place.objects.f1,
-            "labelled": place.objects.labelled,
-        }
-        for name, place in report.places.items()
-    ]
-
-
-def _scenes(reports: Sequence[EvalReport], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return figures of some scenes: all figures of the first model, the headline of the others."""
+def _scenes(reports: Sequence[EvalReport], names: Sequence[str]) -> list[list[ImageCounts]]:
+    """Return the counts of some scenes, those of every model in the order of the reports."""
     images = [{image.id: image for image in report.images} for report in reports]
-    return [
-        _scene(reports[0], images[0][name])
-        | {
-            "others": [
-                report.headline(of[name].counts) for report, of in zip(reports[1:], images[1:])
-            ]
-        }
-        for name in names
-    ]
-
-
-def _scene(report: EvalReport, image: ImageCounts) -> dict[str, Any]:
-    index = report.building_class
-    return {
-        "id": image.id,
-        "group": image.group,
-        "figure": report.headline(image.counts),
-        "precision": image.counts.precision(index),
-        "recall": image.counts.recall(index),
-        "boundary_iou": image.outlines.iou,
-        "f1": image.objects.f1,
-        "labelled": image.objects.labelled,
-        "predicted": image.objects.predicted,
-        "pixels": image.counts.pixels,
-    }
+    return [[by_id[name] for by_id in images] for name in names]
 
 
 def _row_shares(report: EvalReport) -> list[tuple[str, list[tuple[int, float]]]]:
