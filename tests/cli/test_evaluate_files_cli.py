@@ -135,7 +135,7 @@ def test_three_tools_are_compared_in_all_pairs(
 ) -> None:
     given = [part for folder in tools for part in ("--predictions", folder)]
     masks = ("evaluate", "--truth", data / "masks", *given, "--only", "pixels")
-    code, answer = call(*masks, "-o", tmp_path / "out", "--pictures", "0")
+    code, answer = call(*masks, "-o", tmp_path / "out")
     assert code == 0, answer
     names = [report["name"] for report in answer["reports"]]
     assert [one["second"] for one in answer["comparisons"]] == [names[0]] * 2

@@ -89,7 +89,7 @@ def evaluate(
         Path | None,
         option(
             REPORT, "-o", "--out", metavar="DIR",
-            help="Folder for report.html, report.json and pictures.",
+            help="Folder for report.html and report.json.",
         ),
     ] = None,
     split: Split = None,
@@ -110,10 +110,6 @@ def evaluate(
     ] = 100.0,
     engine: EngineName = None,
     precision: Precision = None,
-    pictures: Annotated[
-        int,
-        option(REPORT, min=0, metavar="N", help="Maximum number of pictures."),
-    ] = 24,
     boundary: Annotated[
         str,
         option(
@@ -140,7 +136,7 @@ def evaluate(
     if ensemble is not None:
         models = models_of(bundles, ensemble)
     options = EvalOptions(
-        split, threshold, engine, precision, pictures, ensemble, parse_weights(weights), tta,
+        split, threshold, engine, precision, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
         order=order, size_yx=_parse_size(size), boundary=_parse_boundary(boundary),
         baseline=baseline, images=SceneOptions(**images.parsed()),
@@ -153,7 +149,7 @@ def evaluate(
         return
     _show(report)
     if out is not None:
-        say(f"report in {out / 'report.html'}, pictures in {out}")
+        say(f"report in {out / 'report.html'}")
 
 
 def _named(

@@ -83,7 +83,7 @@ def test_the_report_names_the_mirroring_of_a_contract(tiny_run: TinyRun, tmp_pat
     write_bundle(mirrored, tiny.spec.model_copy(update={"tta": "flips"}), tiny.parts)
     data = folder_of(tiny_run.data, part="[:1]")
     for asked, ran in ((None, "flips"), ("none", None), ("d4", "d4")):
-        options = EvalOptions(precision="fp32", tta=asked, pictures=0)
+        options = EvalOptions(precision="fp32", tta=asked)
         out = tmp_path / str(asked)
         assert run_evaluate(mirrored, data, out, options).to_json()["tta"] == ran
         assert f"mirrored tiles: {ran or 'none'}" in (out / "report.html").read_text()
@@ -110,27 +110,6 @@ def test_extreme_thresholds(tiny_run: TinyRun) -> None:
     assert nothing["pixel"]["recall"] == 0
     assert nothing["pixel"]["precision"] is None
     json.dumps(nothing, allow_nan=False)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (3, 3), (24, 6)])
-def test_pictures_run_from_the_worst_to_the_best(
-    tiny_run: TinyRun, tmp_path: Path, limit: int, count: int
-) -> None:
-    options = EvalOptions(precision="fp32", pictures=limit)
-    report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), tmp_path, options)
-    files = sorted((tmp_path / "pictures").glob("*.png")) if count else []
-    assert len(files) == count
-    iou = {image.id: image.counts.iou(1) for image in report.first.images}
-    shown = [iou[file.stem.split("_", 1)[1]] for file in files]
-    assert shown == sorted(shown)
-    if count > 1:
-        assert (shown[0], shown[-1]) == (min(iou.values()), max(iou.values()))
-    for file in files:
-        with Image.open(file) as picture:
-            # Four panels of 128 px beside one another.
-            assert picture.width > 4 * 128
-            assert picture.height > 128
 
 
 @pytest.mark.campaign

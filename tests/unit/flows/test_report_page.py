@@ -27,7 +27,7 @@ from tiny_models import write_tiny_bundle
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
-OPTIONS = EvalOptions(precision="fp32", pictures=0)
+OPTIONS = EvalOptions(precision="fp32")
 
 
 class Page(HTMLParser):

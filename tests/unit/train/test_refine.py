@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.campaign
 
-PLAIN = EvalOptions(precision="fp32", pictures=0)
+PLAIN = EvalOptions(precision="fp32")
 REFINE = (
     "refine.epochs=3", "refine.filters=4", "refine.depth=3", "refine.batch_size=2",
     "refine.discriminator_filters=4", "refine.discriminator_layers=2", "refine.lr=2e-3",

@@ -22,7 +22,7 @@ from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage_of_each
-from rooftrace.flows.evaluate.page import draw_pictures, evaluation_page
+from rooftrace.flows.evaluate.page import evaluation_page
 from rooftrace.flows.evaluate.prediction_files import (
     ExternalPredictions,
     ReadOptions,
@@ -58,8 +58,6 @@ class EvalOptions:
         threshold: Threshold on the building's probability, for two classes. Default: that of the
             bundle; for files 0.5.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
-        pictures: Maximum number of side-by-side pictures of the first model, evenly chosen from the
-            worst image to the best.
         ensemble: Method that combines several bundles into one model. None: each is evaluated by
             itself, and they are compared.
         weights: Weights of the ensemble `weighted`.
@@ -79,7 +77,6 @@ class EvalOptions:
     threshold: float | None = None
     engine: str | None = None
     precision: str | None = None
-    pictures: int = 24
     ensemble: Combine | None = None
     weights: tuple[float, ...] | None = None
     tta: TtaChoice | None = None
@@ -111,7 +108,7 @@ def run_evaluate(
         bundles: One bundle, several, an empty list for none, or None for the default model.
         folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
             labels without imagery, see `open_truth`.
-        out: Folder for report.html, report.json, confusion.csv and pictures/; None writes nothing.
+        out: Folder for report.html, report.json and confusion.csv; None writes nothing.
         options: Options of the evaluation.
         predictions: Files and folders with predictions of the same scenes by other tools or by
             `rooftrace predict`; each is evaluated by itself.
@@ -148,7 +145,7 @@ def run_evaluate(
     evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
 
     if out is not None:
-        write_evaluation(evaluation, evaluated, scenes, out, options)
+        write_evaluation(evaluation, shown, scenes, out)
     return evaluation
 
 
@@ -409,18 +406,16 @@ def write_evaluation(
     predictions: Sequence[PredictionSource],
     scenes: SceneSet,
     out: Path,
-    options: EvalOptions,
 ) -> None:
-    """Write report.json and report.html, and confusion matrix and pictures of the first model."""
+    """Write report.json and report.html, and the confusion matrix of the first model."""
     report = evaluation.first
     of_images: dict[str, object] = {"by_image": report.by_image()}
     if len(evaluation.reports) > 1:
         of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
     write_json(out / "report.json", evaluation.to_json() | of_images)
     write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
-    page = evaluation_page(evaluation, predictions[: len(evaluation.reports)], scenes)
+    page = evaluation_page(evaluation, predictions, scenes)
     write_atomically(out / "report.html", page.encode())
-    draw_pictures(predictions[0], scenes, report, out / "pictures", options.pictures)
 
 
 def note_on_masks(masks: int, scenes: int) -> tuple[str, ...]:

@@ -171,4 +171,4 @@ def test_a_report_is_written(tmp_path: Path) -> None:
     source = SourceConfig(path=str(tmp_path / "truth"))
     run_evaluate([], source, tmp_path / "out", EvalOptions(), predictions=[tmp_path / "predicted"])
     assert (tmp_path / "out/report.json").is_file()
-    assert len(list((tmp_path / "out/pictures").iterdir())) == 1
+    assert (tmp_path / "out/report.html").is_file()
