@@ -121,13 +121,13 @@ def test_an_upload_that_is_too_large_is_refused(client: TestClient, service: Ser
         assert answer.status_code == status
 
 
-@pytest.mark.parametrize("where", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("where", [0, 1, 2, 3, 4])
 def test_a_path_that_was_not_uploaded_is_not_read(
     client: TestClient, tmp_path: Path, where: int
 ) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("hush hush")
-    data: list[Any] = [None, "", "", "", 0.5, []]
+    data: list[Any] = [None, "", "", "", 0.5]
     data[where] = {"path": str(secret), **FILE}
     data[where] = [data[where]] if where == 0 else data[where]
     before = {*Path(get_upload_folder()).rglob("*secret*")}
@@ -148,7 +148,7 @@ def test_an_address_is_not_fetched(
         return str(tmp_path / "a.tif")
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
-    data = [[{"path": "http://example.com/a.tif", **FILE}], "", "", "", 0.5, []]
+    data = [[{"path": "http://example.com/a.tif", **FILE}], "", "", "", 0.5]
     text = said(client, "rt-again", "click", data)
     assert '"success":false' in text.replace(" ", "")
     assert fetched == []
@@ -157,16 +157,16 @@ def test_an_address_is_not_fetched(
 @pytest.mark.campaign
 def test_an_upload_is_read(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", "", "", 0.5, []])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", "", "", 0.5])
     assert "a.tif has none of the supported image formats" in text
     assert 'role=\\"alert\\"' in text
 
 
 def test_invalid_fields_are_reported(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", "", "", 0.5, []])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", "", "", 0.5])
     assert "Metres per pixel are" in text
-    assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5, []])
+    assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5])
 
 
 @pytest.mark.campaign
@@ -201,7 +201,7 @@ def test_no_connection_leaves_the_machine(
     with TestClient(mount_page(FastAPI(), service)) as client:
         for path in ("/", "/config", "/theme.css", "/gradio_api/startup-events"):
             assert client.get(path).status_code == 200
-        text = said(client, "rt-again", "click", [None, "", "", "", 0.5, []])
+        text = said(client, "rt-again", "click", [None, "", "", "", 0.5])
     assert "drop one first" in text
     assert asked == []
 

@@ -22,8 +22,10 @@ from starlette.testclient import TestClient
 from rooftrace.app.page.results import (
     DOWNLOADS,
     Result,
-    ResultStore,
+    add_result,
     chosen_options,
+    download,
+    new_results,
     page_router,
     predict_files,
 )
@@ -44,30 +46,10 @@ def test_a_result_is_decided_anew() -> None:
 def test_what_was_not_asked_for_expires_first() -> None:
     size = result_of().nbytes
     assert size > 80 * 100 * 5
-    store = ResultStore(most_bytes=2 * size + 10)
-    results = [result_of(name) for name in "abc"]
-    first, _, _ = (store.add(result) for result in results)
-    assert [result.nbytes > 0 for result in results] == [False, True, True]
-    assert store.get(first) is results[0]
-    assert results[0].summary is not None
-    with pytest.raises(DataError, match="expired") as reported:
-        results[0].at(0.4)
-    assert reported.value.remedy
-    large = result_of()
-    ResultStore(most_bytes=10).add(large)
-    assert large.nbytes == 0
-
-
-def test_results_that_are_forgotten_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = ResultStore()
-    result = result_of()
-    key = store.add(result)
-    assert len(key) >= 20
-    store.forget([key, "unknown"])
-    assert (store.get(key), result.nbytes) == (None, 0)
-    monkeypatch.setattr("rooftrace.app.page.results._MOST_RESULTS", 2)
-    keys = [store.add(Result(name)) for name in "abc"]
-    assert [store.get(key) is None for key in keys] == [True, False, False]
+    results = new_results(2 * size + 10)
+    keys = [add_result(results, result_of(name)) for name in "abc"]
+    assert [results.get(key) is None for key in keys] == [True, False, False]
+    assert len(keys[0]) >= 20
 
 
 @dataclass
@@ -155,8 +137,8 @@ def test_every_download_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     prediction = kept_of().prediction
     made = {}
-    for kind, download in DOWNLOADS.items():
-        name, data = download.of(prediction)
+    for kind in DOWNLOADS:
+        name, data = download(prediction, kind)
         made[kind] = tmp_path / name
         made[kind].write_bytes(data)
     assert [path.name for path in made.values()] == [
@@ -173,7 +155,7 @@ def test_every_download_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_image_without_a_georeference_gives_a_png_mask() -> None:
     prediction = kept_of("town.png", placed=False).prediction
-    name, data = DOWNLOADS["mask"].of(prediction)
+    name, data = download(prediction, "mask")
     assert name == "town_mask.png"
     with Image.open(io.BytesIO(data)) as mask:
         np.testing.assert_array_equal(np.asarray(mask), prediction.mask.data)
@@ -181,18 +163,16 @@ def test_an_image_without_a_georeference_gives_a_png_mask() -> None:
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    """A client whose `keys` are those of a good, a failed, a class and an expired result."""
-    store = ResultStore()
+    """A client whose `keys` are those of a good, a failed and a class result."""
+    store = new_results()
     results = [
         result_of("Zürich (x).tif"),
         Result("broken.tif", error=DataError("It is broken.", remedy="Mend it.")),
         Result("lake.png", kept=classes_of()),
-        result_of("old.tif"),
     ]
-    results[3].expire()
     app = FastAPI()
     app.include_router(page_router(store))
-    app.state.keys = [store.add(result) for result in results]
+    app.state.keys = [add_result(store, result) for result in results]
     with TestClient(app) as client:
         yield client
 
@@ -242,7 +222,6 @@ def test_a_name_cannot_leave_its_header(client: TestClient) -> None:
         ("1/mask", 409, "It is broken. Mend it."),
         ("0/mask?threshold=nan", 409, "from 0 to 1"),
         ("2/mask?threshold=0.5", 409, "3 classes"),
-        ("3/picture.jpg", 409, "expired"),
     ],
 )
 def test_invalid_requests_are_reported(

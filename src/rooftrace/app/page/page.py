@@ -24,8 +24,10 @@ from rooftrace.app.page.results import (
     MOST_IMAGES,
     ROOT,
     Result,
-    ResultStore,
+    Results,
+    add_result,
     chosen_options,
+    new_results,
     outline_colours,
     page_router,
     predict_files,
@@ -57,12 +59,12 @@ def static_text(name: str) -> str:
     return (files("rooftrace.app.page") / "static" / name).read_text(encoding="utf-8")
 
 
-def build_page(service: Service, store: ResultStore | None = None) -> gr.Blocks:
+def build_page(service: Service, results: Results) -> gr.Blocks:
     """Return the page of a service; `mount_page` adds it and what it refers to to an application.
 
     Args:
         service: Model service.
-        store: Store of the results, which the routes of `page_router` serve.
+        results: Results, which the routes of `page_router` serve.
     """
     spec = service.bundle.spec
     about = "Buildings in overhead images"
@@ -80,7 +82,7 @@ def build_page(service: Service, store: ResultStore | None = None) -> gr.Blocks:
         )
         with gr.Tabs():
             with gr.Tab("Images"):
-                _ImagesTab(service, store or ResultStore())
+                _ImagesTab(service, results)
             with gr.Tab("Model"):
                 gr.HTML(strings.model_card(spec, service.predictor.engine))
     blocks.queue(max_size=service.limits.waiting, api_open=False)
@@ -90,11 +92,11 @@ def build_page(service: Service, store: ResultStore | None = None) -> gr.Blocks:
 class _ImagesTab:
     """The components of the tab for images, and the events between them."""
 
-    def __init__(self, service: Service, store: ResultStore) -> None:
+    def __init__(self, service: Service, results: Results) -> None:
         self.service = service
-        self.store = store
+        self.results = results
         # The keys of the results in the order of the images, and which of them is shown.
-        self.keys = gr.State((), delete_callback=store.forget)
+        self.keys = gr.State(())
         self.index = gr.State(0)
         # The order is that of a narrow screen; on a wide one the stylesheet puts two beside the
         # result.
@@ -159,9 +161,7 @@ class _ImagesTab:
         # The service has the queue and says when to try again.
         tracing: dict[str, Any] = {
             "fn": self.trace,
-            "inputs": [
-                self.files, self.gsd, self.bands, self.stretch, self.threshold, self.keys,
-            ],
+            "inputs": [self.files, self.gsd, self.bands, self.stretch, self.threshold],
             "outputs": [self.keys, self.index, *shown, self.several, self.table],
             "concurrency_limit": limits.waiting,
             "show_progress_on": self.viewer,
@@ -189,7 +189,7 @@ class _ImagesTab:
 
     def trace(
         self, uploads: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
-        threshold: float | None, keys: Sequence[str],
+        threshold: float | None,
     ) -> Iterator[_UPDATES]:  # fmt: skip
         """Predict the dropped files; the first image is shown as soon as it is done."""
         paths = [Path(upload) for upload in uploads or ()]
@@ -206,28 +206,27 @@ class _ImagesTab:
             remedy = "Drop fewer, or give the folder to rooftrace predict."
             yield {self.status: strings.status(f"{message} {remedy}", "error")}
             return
-        self.store.forget(keys)
-        results: list[Result] = []
-        new_keys: tuple[str, ...] = ()
+        done: list[Result] = []
+        keys: tuple[str, ...] = ()
         is_shown = False
         for result in predict_files(self.service, paths, options):
-            results.append(result)
-            new_keys += (self.store.add(result),)
-            update: _UPDATES = {self.keys: new_keys}
-            if not is_shown and (result.error is None or len(results) == len(paths)):
+            done.append(result)
+            keys += (add_result(self.results, result),)
+            update: _UPDATES = {self.keys: keys}
+            if not is_shown and (result.error is None or len(done) == len(paths)):
                 is_shown = True
-                update |= {self.index: len(results) - 1} | self._shown(new_keys[-1])
+                update |= {self.index: len(done) - 1} | self._shown(keys[-1])
             update[self.several] = gr.Column(visible=len(paths) > 1)
             if len(paths) > 1:
-                failed = sum(one.error is not None for one in results)
-                text = strings.images_done(len(results) - failed, len(paths), failed)
-                update[self.table] = strings.table(results)
+                failed = sum(one.error is not None for one in done)
+                text = strings.images_done(len(done) - failed, len(paths), failed)
+                update[self.table] = strings.table(done)
                 update[self.status] = strings.status(text, "error" if failed else "note")
             yield update
 
     def decide(self, threshold: float, keys: Sequence[str], index: int) -> _UPDATES:
         """Apply another threshold without running the network."""
-        result = self.store.get(keys[index]) if index < len(keys) else None
+        result = self.results.get(keys[index]) if index < len(keys) else None
         if result is None or result.error is not None or not self.service.bundle.spec.is_binary:
             return {self.status: gr.skip()}
         try:
@@ -242,16 +241,17 @@ class _ImagesTab:
         if not isinstance(index, int) or not 0 <= index < len(keys):
             return {self.status: gr.skip()}
         update: _UPDATES = {self.index: index} | self._shown(keys[index])
-        result = self.store.get(keys[index])
+        result = self.results.get(keys[index])
         if result is not None and result.summary is not None and result.summary.threshold:
             update[self.threshold] = result.summary.threshold
         return update
 
     def _shown(self, key: str) -> _UPDATES:
         """Return the updates that show one result at its current threshold."""
-        result = self.store.get(key)
+        result = self.results.get(key)
         if result is None:
-            return {self.status: gr.skip()}
+            text = "This result has expired. Drop the image again."
+            return {self.status: strings.status(text, "error")}
         try:
             scores, prediction = result.scores, result.at()
         except RooftraceError as error:
@@ -323,13 +323,13 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
     Only uploads and files made from them are served. Nothing is requested from other machines, and
     neither calls nor uploads are recorded.
     """
-    store = ResultStore()
-    app.include_router(page_router(store))
+    results = new_results()
+    app.include_router(page_router(results))
     limits = service.limits
     folder = folder_of_process()
 
     async def mounted() -> None:
-        page = build_page(service, store)
+        page = build_page(service, results)
         _refuse_paths(page)
         gr.mount_gradio_app(
             app,

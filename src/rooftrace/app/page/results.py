@@ -7,10 +7,9 @@ import secrets
 import tempfile
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from math import inf, nan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from affine import Affine
 from fastapi import APIRouter, HTTPException, Response
 from numpy.typing import NDArray
 
+from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.io.image_write import write_png
@@ -41,10 +41,10 @@ MOST_IMAGES = 100
 """Maximum number of images that are dropped together; more belong on the command line."""
 
 _MOST_BYTES = 2**30
-"""Maximum size of all results in bytes; the result that was used longest ago expires first."""
+"""Maximum size of all results in bytes."""
 
-_MOST_RESULTS = 10_000
-"""Maximum number of results, whose figures and errors stay when they expire."""
+_ERROR_BYTES = 10_000
+"""Bytes that an error counts, which limits their number."""
 
 _BYTES_PER_OUTLINE = 1000
 """Approximate size in bytes of a shapely polygon with its figures."""
@@ -68,26 +68,26 @@ class Result:
     ) -> None:
         self.name = name
         self.error = error
-        self.summary: PredictionSummary | None = None if kept is None else kept.prediction.summary
-        """Figures at the threshold that was used last."""
         self._scores = None if kept is None else kept.scores
         self._prediction = None if kept is None else kept.prediction
         self._lock = threading.Lock()
-        self.nbytes = 0 if kept is None else _nbytes(kept)
+        self.nbytes = _ERROR_BYTES if kept is None else _nbytes(kept)
+
+    @property
+    def summary(self) -> PredictionSummary | None:
+        """Figures at the threshold that was used last; None if the prediction failed."""
+        return None if self._prediction is None else self._prediction.summary
 
     @property
     def scores(self) -> KeptScores:
         """Recorded outputs of the network.
 
         Raises:
-            RooftraceError: The prediction failed, or has expired.
+            RooftraceError: The prediction failed.
         """
         if self.error is not None:
             raise self.error
-        if self._scores is None:
-            raise DataError(
-                f"The result of {self.name} has expired.", remedy="Drop the image once more."
-            )
+        assert self._scores is not None
         return self._scores
 
     def at(self, threshold: float | None = None) -> Prediction:
@@ -95,20 +95,14 @@ class Result:
 
         Raises:
             ConfigError: A threshold was given for a model of more than two classes.
-            RooftraceError: See `scores`.
+            RooftraceError: The prediction failed.
         """
         with self._lock:
             scores, prediction = self.scores, self._prediction
             assert prediction is not None
             if threshold is not None and threshold != prediction.summary.threshold:
                 self._prediction = prediction = scores.redecide(threshold)
-                self.summary = prediction.summary
             return prediction
-
-    def expire(self) -> None:
-        """Drop everything but the figures and the error."""
-        self._scores = self._prediction = None
-        self.nbytes = 0
 
 
 def _nbytes(kept: KeptPrediction) -> int:
@@ -123,47 +117,20 @@ def _nbytes(kept: KeptPrediction) -> int:
     )
 
 
-class ResultStore:
-    """Results by key; threads may share it.
+Results = LruCache[str, Result]
+"""Results by key. A key gives access to its result: only the session that predicted it knows it."""
 
-    A key is drawn at random and gives access to its result, so only the session that predicted an
-    image knows it.
-    """
 
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._results: OrderedDict[str, Result] = OrderedDict()
-        self._lock = threading.Lock()
+def new_results(most_bytes: int = _MOST_BYTES) -> Results:
+    """Return an empty store; the result that was used longest ago expires first."""
+    return LruCache(most_bytes, lambda result: result.nbytes)
 
-    def add(self, result: Result) -> str:
-        """Add a result and return its key; others, or itself if it is too large, expire."""
-        key = secrets.token_urlsafe(16)
-        with self._lock:
-            self._results[key] = result
-            held = sum(one.nbytes for one in self._results.values())
-            for oldest in self._results.values():
-                if held <= self._most_bytes:
-                    break
-                held -= oldest.nbytes
-                oldest.expire()
-            if len(self._results) > _MOST_RESULTS:
-                self._results.popitem(last=False)[1].expire()
-        return key
 
-    def get(self, key: str) -> Result | None:
-        """Return a result and mark it as the one used last; None if there is none."""
-        with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-            return self._results.get(key)
-
-    def forget(self, keys: Collection[str]) -> None:
-        """Remove results; unknown keys are ignored."""
-        with self._lock:
-            for key in keys:
-                result = self._results.pop(key, None)
-                if result is not None:
-                    result.expire()
+def add_result(results: Results, result: Result) -> str:
+    """Add a result and return its key, which is drawn at random."""
+    key = secrets.token_urlsafe(16)
+    results.put(key, result)
+    return key
 
 
 def chosen_options(
@@ -258,62 +225,33 @@ def _result(name: str, answer: Future[KeptPrediction]) -> Result:
         ))  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Download:
-    """A kind of file to download.
-
-    Args:
-        label: Text of the link.
-        write: Function that writes the file into a folder and returns its path.
-    """
-
-    label: str
-    write: Callable[[Prediction, Path], Path]
-
-    def of(self, prediction: Prediction) -> tuple[str, bytes]:
-        """Return the file's name and content; nothing stays on disk.
-
-        Raises:
-            ExportError: The disk is full.
-        """
-        with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
-            path = self.write(prediction, Path(folder))
-            return path.name, path.read_bytes()
-
-
-def _paths(prediction: Prediction, folder: Path) -> OutputPaths:
-    return OutputPaths.of(folder, prediction.name, prediction.mask.grid, prediction.legend)
-
-
-def _mask(prediction: Prediction, folder: Path) -> Path:
-    path = _paths(prediction, folder).mask
-    prediction.write_mask(path)
-    return path
-
-
-def _outlines(suffix: str) -> Callable[[Prediction, Path], Path]:
-    def write(prediction: Prediction, folder: Path) -> Path:
-        path = _paths(prediction, folder).polygons.with_suffix(suffix)
-        write_footprints(path, prediction.outlines)
-        return path
-
-    return write
-
-
-def _overlay(prediction: Prediction, folder: Path) -> Path:
-    path = folder / f"{prediction.name}_overlay.png"
-    assert prediction.result.preview is not None
-    write_png(path, prediction.result.preview, photograph=True)
-    return path
-
-
 DOWNLOADS = {
-    "mask": Download("Mask", _mask),
-    "geojson": Download("GeoJSON", _outlines(".geojson")),
-    "gpkg": Download("GeoPackage", _outlines(".gpkg")),
-    "overlay": Download("Picture", _overlay),
-}
-"""Downloads by their names in URLs."""
+    "mask": "Mask", "geojson": "GeoJSON", "gpkg": "GeoPackage", "overlay": "Picture"
+}  # fmt: skip
+"""Labels of the files to download by their names in URLs."""
+
+
+def download(prediction: Prediction, kind: str) -> tuple[str, bytes]:
+    """Return the name and the content of a file of `DOWNLOADS`; nothing stays on disk.
+
+    Raises:
+        ExportError: The disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
+        grid, name = prediction.mask.grid, prediction.name
+        paths = OutputPaths.of(Path(folder), name, grid, prediction.legend)
+        if kind == "mask":
+            path = paths.mask
+            prediction.write_mask(path)
+        elif kind == "overlay":
+            path = Path(folder) / f"{name}_overlay.png"
+            assert prediction.result.preview is not None
+            write_png(path, prediction.result.preview, photograph=True)
+        else:
+            path = paths.polygons.with_suffix(f".{kind}")
+            write_footprints(path, prediction.outlines)
+        return path.name, path.read_bytes()
+
 
 ROOT = "/page"
 
@@ -321,12 +259,12 @@ _CACHED = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "
 _BINARY = "application/octet-stream"
 
 
-def page_router(store: ResultStore) -> APIRouter:
+def page_router(results: Results) -> APIRouter:
     """Return the routes under `ROOT`: viewer layers and downloads of a result, by its key."""
     router = APIRouter(prefix=ROOT, include_in_schema=False)
 
     def made(key: str, make: Callable[[Result], Made]) -> Made:
-        result = store.get(key)
+        result = results.get(key)
         if result is None:
             raise HTTPException(404, "This result has expired. Drop the image again.")
         try:
@@ -350,10 +288,10 @@ def page_router(store: ResultStore) -> APIRouter:
         return Response(data, media_type=_BINARY, headers=_CACHED)
 
     @router.get("/{key}/{kind}")
-    def download(key: str, kind: str, threshold: float | None = None) -> Response:
+    def file(key: str, kind: str, threshold: float | None = None) -> Response:
         if kind not in DOWNLOADS:
             raise HTTPException(404, f"There is no file {kind!r}; expected {[*DOWNLOADS]}.")
-        name, data = made(key, lambda result: DOWNLOADS[kind].of(result.at(_checked(threshold))))
+        name, data = made(key, lambda result: download(result.at(_checked(threshold)), kind))
         headers = _CACHED | {
             "Cache-Control": "no-store", "Content-Disposition": content_disposition(name)
         }  # fmt: skip

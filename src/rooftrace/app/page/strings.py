@@ -100,8 +100,8 @@ def downloads(key: str, summary: PredictionSummary) -> str:
     """Return links to the files of one image."""
     query = "" if summary.threshold is None else f"?threshold={summary.threshold:g}"
     links = "".join(
-        f'<a href="{ROOT}/{key}/{kind}{query}" download data-kind="{kind}">{one.label}</a>'
-        for kind, one in DOWNLOADS.items()
+        f'<a href="{ROOT}/{key}/{kind}{query}" download data-kind="{kind}">{label}</a>'
+        for kind, label in DOWNLOADS.items()
     )
     return f'<nav class="rt-downloads" aria-label="Downloads"><b>Download</b>{links}</nav>'
 
