@@ -349,16 +349,11 @@ class ReviewScene:
             raise ProblemError("outline-error", "The outline lies outside of the scene.")
         return moved
 
-    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
-        """Return the kept buildings as a vector file.
+    def kept(self, of_open: OpenBuildings) -> tuple[NDArray[np.object_], dict[str, NDArray[Any]]]:
+        """Return (n,) outlines of the kept buildings, and (n,) values of each attribute.
 
         Args:
-            name: Name of the file; its suffix selects the format.
             of_open: Treatment of the buildings without a decision.
-
-        Raises:
-            ProblemError: The format cannot hold the buildings.
-            HTTPException: The server cannot write the file.
         """
         touched = {one.id: one for one in self.store.touched()[0]}
         kept = [
@@ -376,6 +371,16 @@ class ReviewScene:
             is_open = np.array([one.status == "open" for one in kept], np.bool_)
             columns["class"] = np.where(is_open, IGNORE_NAME, names)
             columns["scene"] = _texts(None for _ in kept)
+        return geometry, columns
+
+    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
+        """Return the kept buildings as a vector file; the suffix of its name selects the format.
+
+        Raises:
+            ProblemError: The format cannot hold the buildings.
+            HTTPException: The server cannot write the file.
+        """
+        geometry, columns = self.kept(of_open)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             try:

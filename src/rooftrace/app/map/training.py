@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,6 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid
 from rooftrace.flows.finetune import LEAST_SCENES
 from rooftrace.io.reproject import crs_units, reprojected
-from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.description import problem_responses
@@ -165,16 +163,12 @@ def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> C
     scene = ReviewScene(files, results.run)
     source = image_of(files, results.run, results.path, "A training")
     grid = source.grid
-    # The export has the outlines that are kept; buildings without a decision have a class of
-    # their own.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{files.name}.gpkg"
-        path.write_bytes(scene.exported(path.name, "ignore"))
-        layer = VectorFile(path).read(("class",))
+    # Buildings without a decision have a class of their own.
+    geometry, columns = scene.kept("ignore")
     touched, _ = scene.store.touched()
     decided = np.array([one.outline for one in touched if one.status != "open"], np.object_)
     indices = {name: number for number, name in enumerate(spec.classes)} | {IGNORE_NAME: -1}
-    names = layer.values["class"].tolist()
+    names = columns["class"].tolist()
     options = results.run.get("options") or {}
     bands = recorded_bands(files.record, results.run)
     if bands is not None and len(bands.split(",")) != len(spec.bands):
@@ -187,7 +181,7 @@ def _corrected(files: ImageFiles, results: ResultsFolder, spec: BundleSpec) -> C
         {name: options.get(name) for name in ("nodata", "zoom", "stretch", "gsd_m")}
         | {"bands": bands},
         _in_pixels(decided, scene.layer.crs, grid),
-        _in_pixels(layer.geometry, scene.layer.crs, grid),
+        _in_pixels(geometry, scene.layer.crs, grid),
         np.array([indices.get(name, spec.building_class) for name in names], np.int64),
         _in_pixels(np.array([frame], np.object_), scene.layer.crs, grid)[0],
     )  # fmt: skip
