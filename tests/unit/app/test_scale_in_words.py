@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from command_line import command
 from raster_files import write_geotiff
-from rooftrace.app.page.results import ResultStore, chosen_options, predict_files
+from rooftrace.app.page.results import chosen_options, predict_files
 from rooftrace.app.page.strings import sentence
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -66,10 +66,7 @@ def test_the_api_names_its_parameter(service: Service, coarse: Path) -> None:
 
 @pytest.mark.campaign
 def test_the_page_names_its_field(service: Service, coarse: Path) -> None:
-    store = ResultStore()
-    (result,) = predict_files(
-        service, store, store.begin(), [coarse], chosen_options(service, "", None)
-    )
+    (result,) = predict_files(service, [coarse], chosen_options(service, "", None))
     assert result.error is not None
     text = sentence(result.error)
     assert "coarse.tif has 1.72 m per pixel" in text
