@@ -1,15 +1,8 @@
-"""Scenes on one process and on workers of a cluster, and a simulation of a large cluster.
-
-With `--figures FILE` the simulation alone runs, with the figures of an earlier run. Measured are
-blocks a minute, the driver's time for a block, Ray's time for a call and the start of the workers.
-Assumed are how often machines fail, how many are slow and how long it takes to notice a loss.
-See docs/scale.md.
-"""
+"""Scenes on one process and on workers of a cluster, and the work of their driver."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections import defaultdict, deque
@@ -39,20 +32,8 @@ Ts = TypeVarTuple("Ts")
 
 
 def main() -> dict[str, Any]:
-    # Not at the top: children begin with what their parent holds.
     options = _options()
-    if options.figures is None:
-        figures = _measured(options)
-    else:
-        figures = json.loads(options.figures.read_text())["measured"]
-    say(json.dumps(figures, indent=1))
-    from cluster_simulation import ASSUMED, simulate
-
-    return {
-        "measured": figures,
-        "assumed": ASSUMED,
-        "simulated": simulate(figures, say=say),
-    }
+    return {"measured": _measured(options)}
 
 
 def _options() -> argparse.Namespace:
@@ -62,7 +43,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=8, help="of the catalogue")
     parser.add_argument("--scene-side", type=int, default=5000, help="of each of them")
-    parser.add_argument("--figures", type=Path, help="the answer of an earlier run")
     return parser.parse_args()
 
 
@@ -276,9 +256,9 @@ def calls(*, payload_bytes: int) -> dict[str, Any]:
     pending: list[Any] = []
     while not schedule.is_over:
         schedule.pull()
-        pending += schedule.orders(float(steps))
+        pending += schedule.orders()
         order = pending.pop(0)
-        schedule.ran(order.worker, order.key, float(steps), finished=True)
+        schedule.ran(order.worker, order.key, finished=True)
         while schedule.is_done(taken):
             schedule.taken(taken)
             taken += 1

@@ -116,7 +116,7 @@ def driver(*, scene: str, folder: str) -> dict[str, Any]:
     jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
     with RunFolder(out, {}) as run_folder:
         run = PredictRun(worker.predictor, out, options, run_folder)
-        wholes = SceneTasks(run, run_folder, {one.name: 1 for one in jobs})
+        wholes = SceneTasks(run, run_folder)
         began = cpu_s()
         tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
         handed_out_s = cpu_s() - began

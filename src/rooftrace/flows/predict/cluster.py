@@ -27,8 +27,7 @@ from rooftrace.io.files import write_atomically
 from rooftrace.io.georeferenced import innermost
 from rooftrace.io.service_raster import ServiceRaster
 from rooftrace.predict.cluster import pool
-from rooftrace.predict.cluster.driver import Driver
-from rooftrace.predict.cluster.tasks import WorkerTask
+from rooftrace.predict.cluster.driver import Driver, WorkerTask
 from rooftrace.predict.cluster.worker import BlockWorker, remote_predictor
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_scenes
@@ -102,7 +101,7 @@ class ClusterExecutor:
             # The largest images come first, so that the run does not wait for one of them at its
             # end. Images that cannot be opened come before them.
             whole.sort(key=lambda scene: -(sizes[scene.name] or math.inf))
-            sink = SceneTasks(run, folder, sizes)
+            sink = SceneTasks(run, folder)
             self.driver.run_tasks(sink.tasks(whole), sink)
         return [scene for scene in scenes if sizes[scene.name] > limit_px]
 
@@ -205,13 +204,11 @@ class SceneTasks:
     Args:
         run: Run that receives their results.
         folder: Folder of the run.
-        sizes: Number of pixels of the images by name.
     """
 
-    def __init__(self, run: PredictRun, folder: RunFolder, sizes: Mapping[str, int]) -> None:
+    def __init__(self, run: PredictRun, folder: RunFolder) -> None:
         self._run = run
         self._folder = folder
-        self._sizes = sizes
         self._scenes: list[SceneInput] = []
         self._stamps: list[str] = []
 
@@ -233,7 +230,7 @@ class SceneTasks:
             given = SceneTask(
                 scene, run.options, run.out.absolute(), self._folder.run_id, self._folder.made_with
             )
-            yield WorkerTask(scene.shown, "scene", given, max(self._sizes[scene.name], 1))
+            yield WorkerTask(scene.shown, "scene", given)
 
     def done(self, number: int, value: Any) -> None:
         assert isinstance(value, SceneTaskResult)

@@ -11,17 +11,17 @@ later blocks still need.
 
 from __future__ import annotations
 
+import pickle
 import queue
-from collections import Counter, defaultdict
-from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from time import monotonic
-from typing import Any
+from threading import Lock
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.block import Block, BlockParts, Halo, TileOutput, TileStats
-from rooftrace.predict.cluster.calls import WorkerCalls
 from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
 from rooftrace.predict.cluster.schedule import (
     MOST_LOSSES,
@@ -30,17 +30,20 @@ from rooftrace.predict.cluster.schedule import (
     WorkOrder,
     WorkSchedule,
 )
-from rooftrace.predict.cluster.tasks import DriverRun, TaskRun, TaskSink, WorkerTask
 from rooftrace.predict.cluster.worker import (
     BlockRunResult,
     Facts,
     PackedBlock,
     SharedScene,
     can_be_read,
+    packed,
 )
 from rooftrace.predict.scene_blocks import SceneBlocks, by_scene
 
-__all__ = ["BlockRun", "Driver"]
+__all__ = ["Driver", "TaskSink", "WorkerTask"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _AHEAD_PER_WORKER = 6
 _MIN_AHEAD = 16
@@ -96,19 +99,16 @@ class _RunningBlock:
 
 
 class BlockRun:
-    """Runs blocks of scenes on workers; see `DriverRun`.
+    """Runs blocks of scenes on workers; see `Driver`.
 
     Args:
         pool: Pool of `BlockWorker`s.
         scenes: The scenes; they are pulled one after the other as there is room for their blocks.
         ahead: Maximum number of blocks that are started and not taken; default: by the number of
             workers.
-        patient: See `WorkSchedule`.
     """
 
-    def __init__(
-        self, pool: Pool, scenes: Iterable[SceneBlocks], *, ahead: int | None, patient: bool
-    ) -> None:
+    def __init__(self, pool: Pool, scenes: Iterable[SceneBlocks], *, ahead: int | None) -> None:
         self.is_cancelled = False
         self._pool = pool
         self._scenes = iter(scenes)
@@ -128,7 +128,7 @@ class BlockRun:
         """Halo outputs for blocks that were not handed out yet, by their keys."""
 
         ahead = ahead or max(_MIN_AHEAD, _AHEAD_PER_WORKER * pool.size)
-        self.schedule = WorkSchedule(self._items(), ahead=ahead, patient=patient)
+        self.schedule = WorkSchedule(self._items(), ahead=ahead)
 
     # In the caller's thread.
 
@@ -170,7 +170,7 @@ class BlockRun:
             return False
         for item in self.schedule.pull():
             self._look_up(item.key)
-        for order in self.schedule.orders(monotonic()):
+        for order in self.schedule.orders():
             self._send(order)
         self._hand_over()
         self.calls.step(self.schedule.workers)
@@ -227,7 +227,7 @@ class BlockRun:
                 received = self._halo.pop(key, {})
                 self._blocks[key] = _RunningBlock(scene, block, received=received)
                 needs = frozenset(scene.first + other for other in plan.contributing(block))
-                yield WorkItem(key, needs, plan.blocks[block].area_px)
+                yield WorkItem(key, needs)
                 key += 1
 
     def _look_up(self, key: int) -> None:
@@ -255,7 +255,7 @@ class BlockRun:
 
     def _ran(self, worker: Hashable, key: int, result: BlockRunResult) -> None:
         finished = result.finished
-        if not self.schedule.ran(worker, key, monotonic(), finished=finished is not None):
+        if not self.schedule.ran(worker, key, finished=finished is not None):
             return
         # A block that runs again after its worker was lost counts once.
         self._blocks[key].tiles = result.tiles
@@ -320,21 +320,208 @@ class BlockRun:
         self._end(scene)
 
 
+_TASKS_PER_WORKER = 30
+"""Number of tasks for each worker that may be pulled and not taken."""
+
+_MIN_TASKS = 1000
+"""Number of tasks that may be pulled and not taken, however few workers there are.
+
+It is far larger than the number of running tasks: tasks are taken in order, and one slow task must
+not hold up the others. A task is small: a path or an address."""
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """A task for one worker, such as a whole scene.
+
+    Args:
+        name: Name of the task in error messages.
+        method: Name of the worker's method that does the task.
+        given: Argument of the method.
+    """
+
+    name: str
+    method: str
+    given: Any
+
+
+class TaskSink(Protocol):
+    """Receives the outcomes of tasks, by their numbers."""
+
+    @property
+    def wants_no_more(self) -> bool:
+        """True if the tasks that are not done are to be given up."""
+        ...
+
+    def done(self, number: int, value: Any) -> None:
+        """Take the result of a task."""
+        ...
+
+    def failed(self, number: int, error: RooftraceError) -> None:
+        """Take the final error of a task."""
+        ...
+
+
+class TaskRun:
+    """Runs tasks on workers; see `Driver`.
+
+    Args:
+        pool: Pool of workers that have the methods of the tasks.
+        tasks: The tasks; they are pulled as there is room for them.
+        sink: Receives the outcome of each task once.
+    """
+
+    def __init__(self, pool: Pool, tasks: Iterable[WorkerTask], sink: TaskSink) -> None:
+        self._pool = pool
+        self._tasks: dict[int, WorkerTask] = {}
+        self._sink = sink
+        self._next = 0
+        ahead = max(_MIN_TASKS, _TASKS_PER_WORKER * pool.size)
+        self.schedule = WorkSchedule(self._work(tasks), ahead=ahead)
+
+    def step(self) -> bool:
+        self.schedule.pull()
+        if self._sink.wants_no_more:
+            self.schedule.given_up(list(self._tasks))
+        for order in self.schedule.orders():
+            task = self._tasks.get(order.key)
+            if task is not None and order.what == "run":
+                self._pool.call(order.worker, (order.key, task.method), task.method, [task.given])
+        while self.schedule.is_done(self._next):
+            self.schedule.taken(self._next)
+            del self._tasks[self._next]
+            self._next += 1
+        return not self.schedule.is_over
+
+    def notify(self, event: Answered | Failed) -> None:
+        match event:
+            case Answered(worker, (key, _), value):
+                if self.schedule.ran(worker, key, finished=True):
+                    self._sink.done(key, value)
+            case Failed(worker, (key, _), error):
+                if self.schedule.failed(worker, key):
+                    self._give_up(key, error)
+
+    def lost(self, worker: Hashable) -> None:
+        for key in self.schedule.leave(worker):
+            error = PredictError(
+                f"{self._tasks[key].name}: {MOST_LOSSES} workers were lost with it.",
+                remedy="Check in Ray's logs why they ended; they may need more memory.",
+            )
+            self._give_up(key, error)
+
+    def _give_up(self, key: int, error: RooftraceError) -> None:
+        self.schedule.given_up([key])
+        self._sink.failed(key, error)
+
+    def _work(self, tasks: Iterable[WorkerTask]) -> Iterator[WorkItem]:
+        for key, task in enumerate(tasks):
+            self._tasks[key] = task
+            yield WorkItem(key)
+
+
+_CALLS_AT_ONCE = 2
+"""Maximum number of calls of a worker at the same time."""
+
+_PendingCall = tuple[bytes, Future[Any], int]
+"""Function and arguments, the result, and how many workers were lost with it or failed on it."""
+
+
+class WorkerCalls:
+    """Calls of functions on workers, beside the blocks that they run; see `Workers`.
+
+    Outlines at the seams of blocks, footprints and overviews are made in this way. A call depends
+    on its arguments alone, so that it is made again if its worker is lost.
+
+    Args:
+        pool: Pool of workers that have the method `call`.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._waiting: deque[_PendingCall] = deque()
+        self._running: defaultdict[Hashable, dict[int, _PendingCall]] = defaultdict(dict)
+        """Calls by worker and number."""
+
+        self._next = 0
+        self._lock = Lock()
+        self._error: BaseException | None = None
+
+    @property
+    def size(self) -> int:
+        return _CALLS_AT_ONCE * self._pool.size
+
+    def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
+        """Make a call, from any thread; see `Workers`."""
+        result: Future[T] = Future()
+        with self._lock:
+            if self._error is None:
+                self._waiting.append((packed((work, given)), result, 0))
+            else:
+                result.set_exception(self._error)
+        return result
+
+    # In the driver's thread.
+
+    def step(self, workers: Iterable[Hashable]) -> None:
+        """Hand out calls to the workers that have the fewest."""
+        room = sorted(workers, key=lambda worker: len(self._running[worker]))
+        for worker in room * _CALLS_AT_ONCE if self._waiting else ():
+            if self._waiting and len(self._running[worker]) < _CALLS_AT_ONCE:
+                made = self._running[worker][self._next] = self._waiting.popleft()
+                self._pool.call(worker, (self._next, "call"), "call", [made[0]])
+                self._next += 1
+
+    def leave(self, worker: Hashable) -> None:
+        """Hand out the calls of a lost worker again."""
+        error = PredictError(
+            f"{MOST_LOSSES} workers were lost while they made the same outlines.",
+            remedy="Check in Ray's logs why they ended; they may need more memory.",
+        )
+        for made in self._running.pop(worker, {}).values():
+            self._again(made, error)
+
+    def notify(self, event: Answered | Failed) -> None:
+        """Handle the outcome of a call."""
+        made = self._running[event.worker].pop(event.token[0], None)
+        if made is None:
+            return
+        if isinstance(event, Answered):
+            # Packed by a worker of this run.
+            made[1].set_result(pickle.loads(event.value))  # noqa: S301  # nosec B301
+        else:
+            self._again(made, event.error)
+
+    def close(self, error: BaseException | None) -> None:
+        """Give up all calls, those that follow included, because of an error or without one."""
+        error = error or PredictError("The run was stopped.")
+        with self._lock:
+            self._error = error
+        for calls in (self._waiting, *(own.values() for own in self._running.values())):
+            for _, result, _ in calls:
+                result.set_exception(error)
+
+    def _again(self, made: _PendingCall, error: RooftraceError) -> None:
+        content, result, attempts = made
+        if attempts + 1 < MOST_LOSSES:
+            self._waiting.appendleft((content, result, attempts + 1))
+        else:
+            result.set_exception(error)
+
+
 class Driver:
     """Runs scenes by blocks, and tasks of whole scenes, on a pool of workers.
 
     Args:
         pool: Pool of workers.
-        patient: Whether a slow block is left to its worker, see `WorkSchedule`.
         ahead: Maximum number of blocks that are started and not taken; default: by the number of
             workers.
     """
 
-    def __init__(self, pool: Pool, *, patient: bool = False, ahead: int | None = None) -> None:
+    def __init__(self, pool: Pool, *, ahead: int | None = None) -> None:
         self.tally = ClusterTally()
         self.notes: list[str] = []
         self._pool = pool
-        self._patient = patient
         self._ahead = ahead
         self._facts: Facts | None = None
         self._workers: dict[Hashable, Facts] = {}
@@ -381,7 +568,7 @@ class Driver:
         Raises:
             PredictError: No worker is left.
         """
-        run = BlockRun(self._pool, scenes, ahead=self._ahead, patient=self._patient)
+        run = BlockRun(self._pool, scenes, ahead=self._ahead)
         with ThreadPoolExecutor(1, "driver") as thread:
             driving = thread.submit(self._drive, run)
             driving.add_done_callback(lambda done: run.calls.close(done.exception()))
@@ -401,9 +588,9 @@ class Driver:
         Raises:
             PredictError: No worker is left.
         """
-        self._drive(TaskRun(self._pool, tasks, sink, patient=self._patient))
+        self._drive(TaskRun(self._pool, tasks, sink))
 
-    def _drive(self, run: DriverRun) -> None:
+    def _drive(self, run: BlockRun | TaskRun) -> None:
         for worker in self._workers:
             run.schedule.join(worker)
         try:
@@ -417,9 +604,10 @@ class Driver:
                         run.lost(event.worker)
                     else:
                         run.notify(event)
-                for worker in run.schedule.dismissed():
-                    self._dismiss(worker, "it failed where others did not")
-                    run.lost(worker)
+                unfit = run.schedule.unfit()
+                if unfit is not None:
+                    self._dismiss(unfit, "it failed where others did not")
+                    run.lost(unfit)
         finally:
             self.tally = self.tally.plus(run.schedule.tally)
 

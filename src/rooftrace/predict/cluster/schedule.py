@@ -4,8 +4,7 @@ The caller takes finished items in the order of their keys. One worker runs an i
 item before the earlier items whose outputs it needs. In that case the worker holds the item, and
 finishes it once those outputs are known.
 
-The schedule starts nothing and reads no clock: its decisions depend only on the reported events and
-their times. A simulation (bench/cluster.py) therefore decides as a real run does.
+The schedule starts nothing and reads no clock: its decisions depend only on the reported events.
 
     waiting --run--> running --ran--> held by its worker --finish--> finishing --done--> done
        ^                |                  |                             |
@@ -15,10 +14,9 @@ their times. A simulation (bench/cluster.py) therefore decides as a real run doe
 from __future__ import annotations
 
 import heapq
-import statistics
-from collections import deque
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["MOST_LOSSES", "ClusterTally", "WorkItem", "WorkOrder", "WorkSchedule"]
@@ -31,12 +29,10 @@ class WorkItem:
     Args:
         key: Number of the item; items are taken in this order.
         needs: Keys of the earlier items whose outputs it needs to be finished.
-        cost: Expected cost in any unit, such as pixels. Running times are compared per unit.
     """
 
     key: int
     needs: frozenset[int] = frozenset()
-    cost: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +41,8 @@ class WorkOrder:
 
     Args:
         worker: Worker that receives the order.
-        what: `run` an item, and finish it if all that it needs is known; `finish` an item that the
-            worker holds; `drop` an item that the worker holds, because another worker was faster.
+        what: `run` an item, and finish it if all that it needs is known; `finish` or `drop` an item
+            that the worker holds.
         key: Key of the item.
     """
 
@@ -62,23 +58,17 @@ class ClusterTally:
     Args:
         runs: Number of runs of items that were started.
         repeated: Number of runs that were repeated because a worker was lost or failed.
-        doubled: Number of second runs that were started because a worker was slow.
-        wasted: Number of runs whose result was not needed.
         lost: Number of workers that were lost.
-        dismissed: Number of workers that were dismissed because they failed where others did not.
     """
 
     runs: int = 0
     repeated: int = 0
-    doubled: int = 0
-    wasted: int = 0
     lost: int = 0
-    dismissed: int = 0
 
     def plus(self, other: ClusterTally) -> ClusterTally:
         """Return the sum of two tallies."""
         return ClusterTally(
-            *(getattr(self, one.name) + getattr(other, one.name) for one in fields(self))
+            self.runs + other.runs, self.repeated + other.repeated, self.lost + other.lost
         )
 
 
@@ -86,18 +76,10 @@ _RUNS_AT_ONCE = 2
 """Maximum number of items that a worker runs at once: one reads tiles while the other is in the
 network."""
 
-_SLOW = 3.0
-"""Multiple of the usual running time after which an idle worker runs the item, too."""
-
-_LOOK_S = 1.0
-"""Seconds between two checks for slow items."""
-
-_FEWEST_TIMES = 5
-"""Minimum number of measured runs from which the usual running time is derived."""
-
 MOST_LOSSES = 3
 """Number of workers lost while they ran an item after which the item is blamed and given up. After
 the first loss a worker runs the item alone, so that no other item is blamed for its effects."""
+
 
 _MOST_STRIKES = 3
 """Number of items that a worker failed on, and others did not, after which it is dismissed."""
@@ -109,9 +91,7 @@ class _ItemState:
     missing: int = 0
     """Number of needed items that have not been run."""
 
-    running: dict[Hashable, float] = field(default_factory=dict)
-    """Start times of the current runs, by worker."""
-
+    runner: Hashable | None = None
     holder: Hashable | None = None
     finishing: bool = False
     ran: bool = False
@@ -125,31 +105,29 @@ class _ItemState:
     @property
     def is_waiting(self) -> bool:
         """True if the item needs a worker."""
-        return not (self.done or self.running or self.holder is not None)
+        return not self.done and self.runner is None and self.holder is None
 
 
 @dataclass
 class _WorkerLoad:
     runs: set[int] = field(default_factory=set)
     holds: set[int] = field(default_factory=set)
+    is_alone: bool = False
+    """True while the worker runs an item with which another worker was lost."""
 
 
 class WorkSchedule:
     """Decides which worker does which item next.
 
-    A decision costs a few microseconds. The cost does not grow with the number of items or workers.
-
     Args:
         items: Items with the keys 0, 1, 2…; they are pulled as there is room for them.
         ahead: Maximum number of items that are started and not taken. It bounds the memory.
-        patient: Whether a slow item is left to its worker.
     """
 
-    def __init__(self, items: Iterable[WorkItem], *, ahead: int, patient: bool = False) -> None:
+    def __init__(self, items: Iterable[WorkItem], *, ahead: int) -> None:
         self.tally = ClusterTally()
         self._items: Iterator[WorkItem] = iter(items)
         self._ahead = ahead
-        self._patient = patient
         self._states: dict[int, _ItemState] = {}
         self._taken = 0
         """Key of the next item to be taken."""
@@ -159,9 +137,6 @@ class WorkSchedule:
 
         self._more = True
         self._workers: dict[Hashable, _WorkerLoad] = {}
-        self._with_room: list[dict[Hashable, None]] = [{} for _ in range(_RUNS_AT_ONCE)]
-        """Workers that can run one more item, by the number of items they run; oldest first."""
-
         self._waiting: list[int] = []
         """Heap of keys; items that wait no longer are skipped."""
 
@@ -169,17 +144,14 @@ class WorkSchedule:
         """Keys of items whose holder can finish them now."""
 
         self._dependents: dict[int, list[int]] = {}
-        self._strikes: dict[Hashable, int] = {}
+        self._strikes: Counter[Hashable] = Counter()
         self._drops: list[WorkOrder] = []
-        self._rates: deque[float] = deque(maxlen=200)
-        self._looked = 0.0
 
     # Events that the caller reports.
 
     def join(self, worker: Hashable) -> None:
         """Report that a worker has joined."""
         self._workers[worker] = _WorkerLoad()
-        self._with_room[0][worker] = None
 
     def leave(self, worker: Hashable) -> list[int]:
         """Report that a worker is lost, with the items that it ran and held.
@@ -190,8 +162,6 @@ class WorkSchedule:
         known = self._workers.pop(worker, None)
         if known is None:
             return []
-        for room in self._with_room:
-            room.pop(worker, None)
         self.tally.lost += 1
         blamed = []
         for key in sorted(known.runs | known.holds):
@@ -200,7 +170,8 @@ class WorkSchedule:
                 continue
             # An item that was only held cannot be the reason of the loss.
             state.losses += key in known.runs or state.finishing
-            state.running.pop(worker, None)
+            if state.runner == worker:
+                state.runner = None
             if state.holder == worker:
                 state.holder, state.finishing = None, False
             self._wait(state)
@@ -208,29 +179,24 @@ class WorkSchedule:
                 blamed.append(key)
         return blamed
 
-    def ran(self, worker: Hashable, key: int, now: float, *, finished: bool) -> bool:
+    def ran(self, worker: Hashable, key: int, *, finished: bool) -> bool:
         """Report that a worker has run an item.
 
         Args:
             worker: Worker that ran the item.
             key: Key of the item.
-            now: Current time in seconds.
             finished: Whether the item was finished at once.
 
         Returns:
-            True if the result is used; False if another worker was faster or this one was lost.
+            True if the result is used; False if the item was given up or the worker was lost.
         """
         state = self._states.get(key)
-        began = self._stopped(worker, key)
-        if began is None:
-            # The answer of a worker that was lost.
+        if not self._stopped(worker, key):
             return False
-        if state is None or state.done or state.holder is not None:
-            self.tally.wasted += 1
+        if state is None or state.done:
             if not finished:
                 self._drops.append(WorkOrder(worker, "drop", key))
             return False
-        self._rates.append((now - began) / state.item.cost)
         if finished:
             self._done(state)
         else:
@@ -264,7 +230,7 @@ class WorkSchedule:
             True if the failure is final: another worker failed on it, too, or there is no other.
         """
         state = self._states.get(key)
-        ran = self._stopped(worker, key) is not None
+        ran = self._stopped(worker, key)
         if state is None or state.done or not (ran or state.holder == worker):
             return False
         if state.holder == worker:
@@ -279,10 +245,8 @@ class WorkSchedule:
         """Report that the caller has taken the next item; the schedule forgets it."""
         assert key == self._taken
         self._taken += 1
-        state = self._states.pop(key)
-        for worker in state.failed_on:
-            # Another worker succeeded where this one failed.
-            self._strikes[worker] = self._strikes.get(worker, 0) + 1
+        # Another worker succeeded where these failed.
+        self._strikes.update(self._states.pop(key).failed_on)
 
     def given_up(self, keys: Iterable[int]) -> None:
         """Report items that are no longer wanted; they count as done."""
@@ -304,21 +268,12 @@ class WorkSchedule:
         """All workers, those that joined first before others."""
         return list(self._workers)
 
-    def dismissed(self) -> list[Hashable]:
-        """Return the workers that failed where others did not.
-
-        The caller stops them and reports each with `leave`.
-        """
-        found = [
-            worker
-            for worker, count in self._strikes.items()
-            if count >= _MOST_STRIKES and worker in self._workers
-        ]
-        found = found[: len(self._workers) - 1]
-        for worker in found:
-            del self._strikes[worker]
-            self.tally.dismissed += 1
-        return found
+    def unfit(self) -> Hashable | None:
+        """Return a worker that failed where others did not; the caller stops it."""
+        for worker, count in self._strikes.items():
+            if count >= _MOST_STRIKES and worker in self._workers and len(self._workers) > 1:
+                return worker
+        return None
 
     def is_done(self, key: int) -> bool:
         """Return True if an item can be taken once all earlier items are."""
@@ -354,7 +309,7 @@ class WorkSchedule:
             new.append(item)
         return new
 
-    def orders(self, now: float) -> list[WorkOrder]:
+    def orders(self) -> list[WorkOrder]:
         """Return the orders that workers can carry out now."""
         orders, self._drops = self._drops, []
         for key in self._due:
@@ -365,7 +320,7 @@ class WorkSchedule:
             orders.append(WorkOrder(state.holder, "finish", key))
         self._due.clear()
         passed_over = []
-        while self._waiting and any(self._with_room):
+        while self._waiting:
             key = heapq.heappop(self._waiting)
             state = self._states.get(key)
             if state is None or not state.is_waiting:
@@ -373,17 +328,14 @@ class WorkSchedule:
             worker = self._room_for(state)
             if worker is None:
                 passed_over.append(key)
-                if state.losses:
-                    # No further item starts until a worker has time for this one alone.
+                if state.losses or not state.failed_on:
+                    # No worker has room, or an item waits until a worker has time for it alone.
                     break
                 continue
             self.tally.repeated += state.started > 0
-            orders.append(self._run(state, worker, now))
+            orders.append(self._run(state, worker))
         for key in passed_over:
             heapq.heappush(self._waiting, key)
-        if not self._patient and now - self._looked >= _LOOK_S:
-            self._looked = now
-            orders += self._doubled(now)
         return orders
 
     def is_ready(self, key: int) -> bool:
@@ -395,39 +347,34 @@ class WorkSchedule:
         if state.failed_on.issuperset(self._workers):
             # The other worker was lost in the meantime.
             state.failed_on.clear()
-        for room in self._with_room[: 1 if state.losses else None]:
-            for worker in room:
-                if worker not in state.failed_on:
-                    return worker
-        return None
+        limit = 1 if state.losses else _RUNS_AT_ONCE
+        fitting = [
+            (len(load.runs), number, worker)
+            for number, (worker, load) in enumerate(self._workers.items())
+            if worker not in state.failed_on and len(load.runs) < limit and not load.is_alone
+        ]
+        return min(fitting)[2] if fitting else None
 
-    def _run(self, state: _ItemState, worker: Hashable, now: float) -> WorkOrder:
-        known = self._workers[worker]
-        state.running[worker] = now
+    def _run(self, state: _ItemState, worker: Hashable) -> WorkOrder:
+        load = self._workers[worker]
+        state.runner = worker
         state.started += 1
-        self._with_room[len(known.runs)].pop(worker, None)
-        known.runs.add(state.item.key)
-        if len(known.runs) < _RUNS_AT_ONCE and not state.losses:
-            self._with_room[len(known.runs)][worker] = None
+        load.runs.add(state.item.key)
+        load.is_alone = state.losses > 0
         self.tally.runs += 1
         return WorkOrder(worker, "run", state.item.key)
 
-    def _stopped(self, worker: Hashable, key: int) -> float | None:
-        """End the run of an item on a worker.
-
-        Returns:
-            Start time of the run, 0 if the item is already taken; None if there was no such run.
-        """
-        known = self._workers.get(worker)
+    def _stopped(self, worker: Hashable, key: int) -> bool:
+        """End the run of an item on a worker; return False if there was no such run."""
+        load = self._workers.get(worker)
+        if load is None or key not in load.runs:
+            return False
         state = self._states.get(key)
-        began = None if state is None else state.running.pop(worker, None)
-        if known is None or key not in known.runs:
-            return None
-        if len(known.runs) < _RUNS_AT_ONCE:
-            self._with_room[len(known.runs)].pop(worker, None)
-        known.runs.discard(key)
-        self._with_room[len(known.runs)][worker] = None
-        return 0.0 if began is None else began
+        if state is not None and state.runner == worker:
+            state.runner = None
+        load.runs.discard(key)
+        load.is_alone = False
+        return True
 
     def _wait(self, state: _ItemState) -> None:
         if state.is_waiting:
@@ -455,21 +402,3 @@ class WorkSchedule:
                         self._due.append(key)
         if state.holder is not None and not state.missing:
             self._due.append(state.item.key)
-
-    def _doubled(self, now: float) -> list[WorkOrder]:
-        """Order second runs of the oldest slow items on idle workers."""
-        idle = list(self._with_room[0])
-        if not idle or len(self._rates) < _FEWEST_TIMES:
-            return []
-        usual = statistics.median(self._rates)
-        orders = []
-        for state in self._states.values():
-            if not idle:
-                break
-            if len(state.running) != 1 or state.done or state.holder is not None:
-                continue
-            ((runner, began),) = state.running.items()
-            if now - began > _SLOW * usual * state.item.cost and idle[0] != runner:
-                self.tally.doubled += 1
-                orders.append(self._run(state, idle.pop(0), now))
-        return orders

@@ -13,7 +13,7 @@ import platform
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.machine import result_versions
 from rooftrace.core.parallel import limit_cores
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.engines.base import Engine, engine_processor
+from rooftrace.engines.base import Engine, engine_processor, run_quantised
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import NullMask
 from rooftrace.predict.block import BlockParts, BlockTiles, Halo, TileOutput, TileStats
@@ -162,7 +162,7 @@ class BlockWorker:
             os.chdir(folder)
         self.predictor = models.ready()
         check_limited(self.predictor)
-        self.engine = _locked(self.predictor.engine)
+        self.engine = _LockedEngine(self.predictor.engine)
         """The predictor's engine behind a lock, for several threads."""
 
         self._scenes: OrderedDict[int, _OpenScene] = OrderedDict()
@@ -330,24 +330,10 @@ class _LockedEngine:
         with self._lock:
             return self._inner.run(batch)
 
-
-class _LockedQuantised(_LockedEngine):
-    """A locked engine that also returns probabilities as 255ths in uint8."""
-
-    def __init__(
-        self, inner: Engine, quantised: Callable[[NDArray[Any]], NDArray[np.uint8]]
-    ) -> None:
-        super().__init__(inner)
-        self._quantised = quantised
-
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return probabilities as 255ths."""
         with self._lock:
-            return self._quantised(batch)
-
-
-def _locked(engine: Engine) -> Engine:
-    quantised = getattr(engine, "run_quantised", None)
-    return _LockedEngine(engine) if quantised is None else _LockedQuantised(engine, quantised)
+            return run_quantised(self._inner, batch)
 
 
 def remote_predictor(facts: Facts, models: ModelSet) -> Predictor:
