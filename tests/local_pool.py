@@ -51,7 +51,6 @@ class LocalPool:
         options: object,
         models: ModelSet,
         make: Callable[[ModelSet, int | None, Path], BlockWorker] = BlockWorker,
-        instruction_set: str | None = None,
         *,
         size: int = 2,
         script: Script = quiet,

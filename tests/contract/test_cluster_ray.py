@@ -26,7 +26,6 @@ from affine import Affine
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
-from rooftrace.engines.processor import CAP, this_processor
 from tiny_models import write_tiny_bundle
 from town import generate_scene
 
@@ -261,53 +260,3 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     assert layer(out) == layer(alone)
     # Of the worker that was lost in mid-scene nothing is left.
     assert not list((out / "scenes").rglob("made.*"))
-
-
-HIGH, LOW = "AVX512_CORE_VNNI", "AVX2"
-
-
-@pytest.mark.skipif(
-    not {HIGH, LOW} <= {*this_processor().without_cap.sets},
-    reason="this processor has one kind of int8 kernels only",
-)
-def test_workers_on_processors_of_two_kinds_write_the_bytes_of_one(tmp_path: Path) -> None:
-    """A cap in the environment of a node stands for an older processor."""
-    town, out = tmp_path / "town", tmp_path / "out"
-    town.mkdir()
-    for seed in range(6):
-        write_geotiff(town / f"{seed}.tif", generate_scene(seed, (400, 400), 0.4).image)
-    alone = {cap: tmp_path / cap for cap in (HIGH, LOW)}
-    for cap, folder in alone.items():
-        ended(predict(town, None, folder, "--gsd", "0.4", **{CAP: cap}))
-    # Without this the test would show nothing.
-    assert results(alone[HIGH]) != results(alone[LOW])
-    with cluster({CAP: HIGH}, {CAP: LOW}) as nodes:
-        ended(predict(town, None, out, "--gsd", "0.4", *spread(nodes)))
-        assert results(out) == results(alone[LOW])
-        reported = json.loads((out / "run.json").read_text())
-        assert {one["instruction_set"] for one in reported["processors"]} == {LOW}
-        assert sum(reported["cluster"]["nodes"].values()) == 2
-
-        portable = tmp_path / "portable"
-        ended(predict(town, None, tmp_path / "alone", "--gsd", "0.4", "--portable"))
-        ended(predict(town, None, portable, "--gsd", "0.4", "--portable", *spread(nodes)))
-        assert results(portable) == results(tmp_path / "alone")
-        reported = json.loads((portable / "run.json").read_text())
-        assert {one["instruction_set"] for one in reported["processors"]} == {LOW}
-        assert sum(reported["cluster"]["nodes"].values()) == 2
-
-        # The first part of this run needs a set that one of the two cannot use.
-        out = tmp_path / "resumed"
-        begun = predict(town, None, out, "--gsd", "0.4", **{CAP: HIGH})
-        _until(lambda: (out / "1_mask.tif").exists() or begun.poll() is not None, "no image comes")
-        begun.send_signal(signal.SIGKILL)
-        begun.communicate()
-        ended(predict(town, None, out, "--gsd", "0.4", *spread(nodes)))
-    assert results(out) == results(alone[HIGH])
-    reported = json.loads((out / "run.json").read_text())
-    assert {one["instruction_set"] for one in reported["processors"]} == {HIGH}
-    assert sum(reported["cluster"]["nodes"].values()) == 1
-    assert any(
-        note.startswith("A worker was not used: its processor") and f"cannot use {HIGH}" in note
-        for note in reported["notes"]
-    )

@@ -17,10 +17,8 @@ from rooftrace.cli.option_groups import (
 from rooftrace.cli.options import (
     CATALOGUE,
     IMAGES,
-    AllowMixed,
     Json,
     OutFolder,
-    Portable,
     WorkFolder,
     option,
 )
@@ -114,8 +112,6 @@ def catalogue(
     pixels: PixelGroup,
     polygons: PolygonGroup,
     work: WorkFolder = None,
-    portable: Portable = False,
-    allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -127,7 +123,7 @@ def catalogue(
         threshold=model.threshold, **pixels.parsed(), **polygons.parsed(("polygons",))
     )
     spread = cluster.parsed()
-    from rooftrace.flows.catalogue.run import run_catalogue, scenes_of
+    from rooftrace.flows.catalogue.run import run_catalogue
     from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.executor import executing
@@ -142,16 +138,14 @@ def catalogue(
         if is_searched(source) and not as_json:
             say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
         with (
-            executing(
-                model.read(), spread, scenes_of(results.folder), portable=portable
-            ) as executor,
+            executing(model.read(), spread) as executor,
             pixel_bar("predict", hidden=as_json) as progress,
         ):
             report = run_catalogue(
                 scenes, executor, results.folder, options, level=level, strict=strict,
                 nodata=pixels.nodata_rule, area=limit,
                 stac=is_searched(source) if stac is None else stac,
-                allow_mixed=allow_mixed, on_done=results.on_done, progress=progress,
+                on_done=results.on_done, progress=progress,
             )  # fmt: skip
     _show(report, results, as_json=as_json)
 

@@ -140,22 +140,6 @@ Stac = Annotated[
         help="Describe the results of images with a known date as a STAC collection.",
     ),
 ]  # fmt: skip
-Portable = Annotated[
-    bool,
-    option(
-        MODEL, "--portable",
-        help="Use the instruction set AVX2 alone, so that other x86-64 processors give the same "
-        "mask. It is slower.",
-    ),
-]  # fmt: skip
-AllowMixed = Annotated[
-    bool,
-    option(
-        OUTPUTS, "--allow-mixed",
-        help="Resume a run that began on a processor with another instruction set, although a few "
-        "pixels then differ from those of one processor; run.json records it.",
-    ),
-]  # fmt: skip
 WorkFolder = Annotated[
     Path | None,
     option(

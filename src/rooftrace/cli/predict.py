@@ -17,12 +17,10 @@ from rooftrace.cli.option_groups import (
 )
 from rooftrace.cli.options import (
     IMAGES,
-    AllowMixed,
     ImageryDate,
     ImagerySource,
     Json,
     OutFolder,
-    Portable,
     Stac,
     WorkFolder,
     provenance_of_options,
@@ -87,8 +85,6 @@ def predict(
     polygons: PolygonGroup,
     refinement: RefineGroup,
     work: WorkFolder = None,
-    portable: Portable = False,
-    allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -117,9 +113,8 @@ def predict(
                 print_json({"services": [raster.counts for raster in found.services]})
             return
         report = run_predict(
-            found, models, results.folder, options, cluster=spread, portable=portable,
-            allow_mixed=allow_mixed, keep=results.is_remote, stac=stac, segmenter=segmenter,
-            on_done=results.on_done, progress=progress,
+            found, models, results.folder, options, cluster=spread, keep=results.is_remote,
+            stac=stac, segmenter=segmenter, on_done=results.on_done, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json, shown=results.shown):
         return

@@ -139,7 +139,7 @@ def print_plain(console: Console | None, text: str) -> None:
 
 
 API_PARAMETERS = frozenset({
-    "bands", "cell", "gsd", "min-area", "min-hole", "portable", "scale", "stretch", "threshold",
+    "bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold",
 })  # fmt: skip
 """Options of the command line that are parameters of the API, too."""
 

@@ -156,8 +156,8 @@ def thread_limit() -> int | None:
 
 
 def engine_processor(engine: Engine) -> dict[str, str]:
-    """Return the record of the processor that runs an engine, with the set that it uses."""
-    return {**this_processor().to_json(), "instruction_set": instruction_set_of(engine)}
+    """Return the processor that runs an engine, with the instruction set that it uses."""
+    return {"name": this_processor().name, "instruction_set": instruction_set_of(engine)}
 
 
 def instruction_set_of(engine: Engine) -> str:
@@ -165,6 +165,4 @@ def instruction_set_of(engine: Engine) -> str:
     device = str(getattr(engine, "settings", {}).get("device", ""))
     if engine.name in ("onnxruntime-cuda", "tensorrt") or device.startswith("cuda"):
         return ""
-    processor = this_processor()
-    used = processor.without_cap if engine.name == "onnxruntime" else processor
-    return used.instruction_set
+    return this_processor().instruction_set

@@ -178,8 +178,7 @@ def _offers(bundle: ModelBundle) -> Offers:
 
 
 def _on_cpu() -> Sequence[str]:
-    # ONNX Runtime knows no cap.
-    is_fast = this_processor().without_cap.has_fast_int8
+    is_fast = this_processor().has_fast_int8
     return ("int8", "fp32", "fp16") if is_fast else ("fp32", "int8", "fp16")
 
 

@@ -23,7 +23,7 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.processor import cap_setting, this_processor
+from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
@@ -66,8 +66,7 @@ def _listed() -> frozenset[str]:
 def capabilities() -> frozenset[str]:
     """Return the types in which this processor computes, by OpenVINO: `FP32`, `BF16`, `INT8`…
 
-    OpenVINO lists `BF16` by the processor alone. Without the instructions, which a cap may forbid,
-    its kernels emulate bf16 at a fifth of the speed, or are missing.
+    OpenVINO lists `BF16` also where it is emulated, at a fifth of the speed.
     """
     processor = this_processor()
     lacks_bf16 = processor.is_x86 and bool(processor.flags) and not processor.has_bf16
@@ -328,7 +327,7 @@ class OpenVinoEngine:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
                 f"{first_line(error)}.",
-                remedy=_remedy_of_compiling(self.precision),
+                remedy="Check input_px and input_multiple_px in its bundle.json.",
             ) from error
 
 
@@ -360,7 +359,7 @@ def _offers(bundle: ModelBundle) -> Offers:
 
 
 def _prefers() -> Sequence[str]:
-    # Without VNNI int8 is the fastest, too, but loses up to 3 points of IoU: docs/processors.md.
+    # Without VNNI int8 is the fastest, too, but loses up to 3 points of IoU: docs/prediction.md.
     is_exact = this_processor().has_fast_int8
     return ("int8", "bf16", "fp32") if is_exact else ("bf16", "fp32", "int8")
 
@@ -370,17 +369,6 @@ def _lacks(precision: str) -> str:
     if precision != "bf16" or "BF16" in capabilities():
         return ""
     return f"The processor {processor.describe()} has no instructions for bf16"
-
-
-def _remedy_of_compiling(precision: str) -> str:
-    processor = this_processor()
-    if not processor.cap:
-        return "Check input_px and input_multiple_px in its bundle.json."
-    # OpenVINO chooses some kernels by the processor, and oneDNN then has none below the cap.
-    return (
-        f"The processor is limited by {cap_setting(processor.cap)}, with which some networks do "
-        f"not run in {precision}: unset it, or use another --precision."
-    )
 
 
 def _check_installed() -> None:

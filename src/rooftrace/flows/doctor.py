@@ -158,8 +158,7 @@ class DoctorReport:
         versions: Versions of packages, GDAL, Python and the platform.
         missing: Packages of the core install that are missing.
         extras: Command that installs each extra; empty if it is installed.
-        processor: Name of the processor, the instruction set that OpenVINO and PyTorch use, and the
-            variable that limits it.
+        processor: Name of the processor, and the instruction set that OpenVINO and PyTorch use.
         cpu_flags: Instruction sets of the processor that affect speed.
         fast_int8: Whether the processor multiplies bytes faster than floats.
         default_model: Name and hash of the default model, or why there is none.
@@ -196,9 +195,7 @@ class DoctorReport:
             yield f"extra {name}", f"{remedy or 'installed'} ({_EXTRAS[name][0]})"
         yield "processor", self.processor["name"]
         yield "processor has", ", ".join(self.cpu_flags) or "unknown"
-        limit = self.processor.get("limited_by")
-        used = self.processor["instruction_set"]
-        yield "instruction set", f"{used}, limited by {limit}" if limit else used
+        yield "instruction set", self.processor["instruction_set"]
         yield "int8", "fast: VNNI" if self.fast_int8 else "without instructions of its own"
         yield "default model", self.default_model
         for engine in self.engines:
@@ -223,7 +220,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         versions=core | versions(),
         missing=tuple(name for name in _CORE if name not in core),
         extras=extras,
-        processor=processor.to_json(),
+        processor={"name": processor.name, "instruction_set": processor.instruction_set},
         cpu_flags=tuple(flag for flag in _FLAGS if flag in processor.flags),
         fast_int8=processor.has_fast_int8,
         default_model=default_model,

@@ -148,7 +148,6 @@ def run_catalogue(
     *,
     level: int = 11,
     strict: bool = False,
-    allow_mixed: bool = False,
     nodata: NodataRule | None = None,
     area: Area | None = None,
     stac: bool = False,
@@ -167,7 +166,7 @@ def run_catalogue(
         options: Options of each scene; polygons are always written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
-        allow_mixed, on_done, progress: See `RunOptions`.
+        on_done, progress: See `RunOptions`.
         nodata: Pixel values that mean nodata, besides those that the files declare.
         area: Area to predict; scenes outside of it are left out.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
@@ -215,7 +214,7 @@ def run_catalogue(
         () if area is None else [Path(area.name)],
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
-        run_options = RunOptions(strict, allow_mixed, keep=True, on_done=take, progress=progress)
+        run_options = RunOptions(strict, keep=True, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, scenes_of(out), options, run_options)
         outcomes.failures |= {one.name: one.error for one in report.failures}
         failures = _in_order(catalogue, outcomes)

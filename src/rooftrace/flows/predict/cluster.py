@@ -55,17 +55,14 @@ docs/scale.md."""
 
 
 @contextmanager
-def cluster_executor(
-    models: ModelSet, cluster: pool.ClusterOptions, instruction_set: str | None = None
-) -> Iterator[ClusterExecutor]:
+def cluster_executor(models: ModelSet, cluster: pool.ClusterOptions) -> Iterator[ClusterExecutor]:
     """Start the workers of a cluster, and keep them while the context is open; see `executing`.
 
     Args:
         models: Models to run.
         cluster: Options of the cluster.
-        instruction_set: Instruction set of all workers; default: the highest that they share.
     """
-    with pool.RayPool(cluster, models, SceneWorker, instruction_set) as workers:
+    with pool.RayPool(cluster, models, SceneWorker) as workers:
         driver = Driver(workers)
         yield ClusterExecutor(remote_predictor(driver.begin(), models), models.tta, driver)
 

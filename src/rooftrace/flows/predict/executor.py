@@ -6,21 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.parallel import core_count
 from rooftrace.engines.base import engine_processor
-from rooftrace.engines.processor import PORTABLE_SET
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import RunFolder, begun_with
-from rooftrace.predict.instruction_set import (
-    check_limited,
-    check_portable,
-    first_set,
-    limit_to_portable,
-    use_first_set,
-)
+from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_scenes
 from rooftrace.predict.predictor import Predictor
@@ -50,13 +41,16 @@ class LocalExecutor:
 
     predictor: Predictor
     tta: TtaChoice | None = None
-    notes: Sequence[str] = ()
     models: ModelSet | None = None
     """Models for the engines of processes that predict small images; None for this one alone."""
 
     start: Callable[[], Processes] | None = None
     """Function that returns the processes that trace the blocks of large scenes; None for this
     process alone."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return ()
 
     @property
     def processors(self) -> Sequence[Mapping[str, str]]:
@@ -89,33 +83,20 @@ class LocalExecutor:
 
 
 @contextmanager
-def executing(
-    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None,
-    *, portable: bool = False,
-) -> Iterator[Executor]:  # fmt: skip
+def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterator[Executor]:
     """Load the engines of models, and keep them ready while the context is open.
-
-    A run that is resumed on another processor uses the instruction set of its first part, if this
-    processor has it.
 
     Args:
         models: Models to run.
         cluster: Cluster to run on; None for this process.
-        out: Folder with the results of the run, which may hold its first part.
-        portable: Whether the engine uses AVX2 alone, which x86-64 processors have since 2013.
 
     Raises:
         MissingExtraError: The cluster's package is not installed.
-        ConfigError: No cluster answers, or it does not have the requested resources; the processor
-            or the engine does not run with the instruction set that is wanted.
+        ConfigError: No cluster answers, or it does not have the requested resources.
         PredictError: No worker starts.
         BundleError, GsdMismatch: See `ModelSet.ready`.
     """
-    wanted = None if out is None else first_set(models, begun_with(out))
     if cluster is None:
-        if portable:
-            limit_to_portable()
-        notes = [] if portable or wanted is None else use_first_set(wanted)
         with ExitStack() as stack:
 
             @cache
@@ -131,17 +112,12 @@ def executing(
             predictor = models.ready()
             is_gpu = not engine_processor(predictor.engine)["instruction_set"]
             local = LocalExecutor(
-                predictor, models.tta, notes,
+                predictor, models.tta,
                 None if is_gpu else models, start if core_count() >= _MIN_CORES else None,
             )  # fmt: skip
-            if portable:
-                check_portable(local.predictor.engine)
-            check_limited(local.predictor)
             yield local
         return
     from rooftrace.flows.predict.cluster import cluster_executor
 
-    with cluster_executor(models, cluster, PORTABLE_SET if portable else wanted) as executor:
-        if portable:
-            check_portable(executor.predictor.engine)
+    with cluster_executor(models, cluster) as executor:
         yield executor

@@ -21,7 +21,6 @@ from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.processes import Processes, is_stopping
-from rooftrace.engines.processor import cap_instruction_set, this_processor
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import PredictRun, RunOptions
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore, work_of
@@ -80,8 +79,7 @@ def predict_small_images(
     if len(scenes) * mean_px < _MIN_PX:
         return scenes
     size = min(cores, _MAX_PROCESSES)
-    used = this_processor().instruction_set
-    begin = partial(_begin, models, max(1, cores // size), used)
+    begin = partial(_begin, models, max(1, cores // size))
     with Processes(size, _MODULES, begin, or_threads=False) as processes:
         return _Groups(run, folder, processes).predict(scenes)
 
@@ -207,11 +205,10 @@ _LOADED: list[Predictor] = []
 """Model of a process."""
 
 
-def _begin(models: ModelSet, cores: int, instruction_set: str) -> None:
+def _begin(models: ModelSet, cores: int) -> None:
     """Load the model; called first in each process."""
     limit_cores(cores)
     cv2.setNumThreads(cores)
-    cap_instruction_set(instruction_set)
     _LOADED.append(models.ready())
 
 

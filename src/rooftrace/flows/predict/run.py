@@ -33,7 +33,6 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
-from rooftrace.predict.instruction_set import processor_record
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, ScenePlan, TileIndex, plan_scene
@@ -66,15 +65,12 @@ class RunOptions:
 
     Args:
         strict: Whether the run stops starting images after one has failed.
-        allow_mixed: Whether a run that began on a processor with another instruction set is
-            resumed, though results then mix two kinds of answers.
         keep: Whether the list of finished images is kept, so that a later run can add images.
         on_done: See `OnDone`.
         progress: See `PredictProgress`.
     """
 
     strict: bool = False
-    allow_mixed: bool = False
     keep: bool = False
     on_done: OnDone | None = None
     progress: PredictProgress | None = None
@@ -97,8 +93,6 @@ def run_predict(
     options: SceneOptions | None = None,
     *,
     cluster: ClusterOptions | None = None,
-    portable: bool = False,
-    allow_mixed: bool = False,
     keep: bool = False,
     stac: bool = False,
     segmenter: PromptSegmenter | None = None,
@@ -117,8 +111,7 @@ def run_predict(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
-        portable: See `executing`.
-        allow_mixed, keep, on_done, progress: See `RunOptions`.
+        keep, on_done, progress: See `RunOptions`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
 
@@ -151,10 +144,8 @@ def run_predict(
     if stac:
         check_stac()
         options = replace(options, outline=True)
-    with executing(models, cluster, out, portable=portable) as executor:
-        run_options = RunOptions(
-            allow_mixed=allow_mixed, keep=keep, on_done=take, progress=progress
-        )
+    with executing(models, cluster) as executor:
+        run_options = RunOptions(keep=keep, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter)
         if stac:
             bundle = executor.predictor.bundle
@@ -198,8 +189,7 @@ def predict_inputs(
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
-            overwritten; a threshold was given for a model of more than two classes; the run began
-            with another instruction set.
+            overwritten; a threshold was given for a model of more than two classes.
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
@@ -215,8 +205,7 @@ def predict_inputs(
     if segmenter is not None:
         settings["refine"] = segmenter.record
     made_with = {"with": _identity(executor), "options": settings}
-    allow_mixed = run_options.allow_mixed
-    with RunFolder(out, made_with, executor.processors, allow_mixed=allow_mixed) as folder:
+    with RunFolder(out, made_with) as folder:
         run = PredictRun(predictor, out, options, folder, run_options, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
         is_changed |= settings["tta"] != applied_tta(predictor.bundle)
@@ -232,8 +221,7 @@ def predict_inputs(
         notes = getattr(predictor.engine, "notes", ())
         run.notes += [*notes, *executor.notes, *inputs.notes, *folder.notes]
         report = run.report(scenes)
-        folder.add_processors(executor.processors)
-        used = {"options": settings, **processor_record(folder.processors)}
+        used = {"options": settings, "processors": list(executor.processors)}
         record = _record(run, report, inputs) | used | executor.record()
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import IO, Any
 from zlib import crc32
 
-from rooftrace.core.errors import ConfigError
-from rooftrace.engines.processor import cap_setting, this_processor
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, is_file, locked
 from rooftrace.predict.checkpoint import CheckpointStore
@@ -28,7 +26,6 @@ __all__ = [
     "MadeImage",
     "RunFolder",
     "WorkerStore",
-    "begun_with",
     "is_shared",
     "work_of",
 ]
@@ -37,8 +34,7 @@ MADE = "made."
 """Prefix of the folders in which workers of a cluster write results."""
 
 MANIFEST = "journal.jsonl"
-"""Name of the file with what results depend on, the processors of each part, and finished images.
-"""
+"""Name of the file with what results depend on, and the finished images."""
 
 _RUN_ID = "run"
 """Name of the file that holds the id of the run."""
@@ -79,31 +75,21 @@ class RunFolder:
     """Results folder to which one run writes.
 
     A hidden folder inside keeps finished blocks and the list of finished images after the process
-    ends. A run with the same model and options resumes from there; any other run starts from the
-    beginning.
+    ends. A run with the same model and options resumes from there, also on another processor; any
+    other run starts from the beginning.
 
     Args:
         out: Results folder, created if missing.
         made_with: Everything except the images on which results depend, as plain data.
-        processors: Records of the processors that run this part, see `Processor.to_json`.
-        allow_mixed: Whether a run that began with another instruction set is resumed.
 
     Raises:
-        ConfigError: The run began with another instruction set, and `allow_mixed` is False.
         ExportError: Another run writes to the folder, or it is not writable.
     """
 
-    def __init__(
-        self, out: Path, made_with: Mapping[str, Any],
-        processors: Sequence[Mapping[str, str]] = (), *, allow_mixed: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
         self._out = out
         self._work = work_of(out)
         self._made_with = dict(made_with)
-        self._allow_mixed = allow_mixed
-        self.processors = [dict(one) for one in processors]
-        """Records of the processors of all parts of the run, in order and each once."""
-
         self._open = ExitStack()
         # Offset of each image's line in the file; the lines themselves would need too much memory.
         self._known: dict[str, int] = {}
@@ -115,6 +101,8 @@ class RunFolder:
 
         self.replaced = False
         """True if checkpoints or the manifest of another run were removed."""
+
+        self._notes: list[str] = []
 
     def __enter__(self) -> RunFolder:
         with self._open:
@@ -142,12 +130,6 @@ class RunFolder:
             self.discard()
         self._drop_made()
         self._open.close()
-
-    def add_processors(self, processors: Sequence[Mapping[str, str]]) -> None:
-        """Add the processors of this part that are not in the record yet."""
-        for one in processors:
-            if dict(one) not in self.processors:
-                self.processors.append(dict(one))
 
     def finished(self, scene: SceneInput) -> dict[str, Any] | None:
         """Return the record of an image that an earlier run finished; None if there is none.
@@ -221,14 +203,14 @@ class RunFolder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Note on the work of another run that was removed, if there was any."""
+        """Notes on the work of an earlier run that was removed, or resumed on another processor."""
         if not self.replaced:
-            return ()
+            return tuple(self._notes)
         note = (
             f"An earlier run in {self._out} used another model, image, option or version of a "
             "package. It cannot be resumed, so this run starts from the beginning."
         )
-        return (note,)
+        return (*self._notes, note)
 
     @property
     def spill(self) -> Path:
@@ -266,23 +248,22 @@ class RunFolder:
         begun = path.exists()
         earlier = _head(path)
         if earlier is not None and _is_other_set(earlier, self._made_with):
-            if not self._allow_mixed:
-                raise _other_set(self._out, earlier["with"], self._made_with["with"])
+            before, now = (_processor_of(one["with"]) for one in (earlier, self._made_with))
+            self._notes.append(
+                f"The run in {self._out} began with {before} and is resumed with {now}; a few "
+                "pixels may differ from those of a run on one processor."
+            )
             self._made_with = earlier
         head = _sealed(self._made_with, sort_keys=True)
         self._file = path.open("r+b" if begun else "w+b")
-        own, self.processors = self.processors, []
         if begun and self._file.readline() == head:
             end = len(head)
             for line in self._file:
                 known = _unsealed(line)
                 # It and all later lines are overwritten: their images are predicted again.
-                if known is None or not {"processors", "name"} & {*known}:
+                if known is None or "name" not in known:
                     break
-                if "processors" in known:
-                    self.add_processors(known["processors"])
-                else:
-                    self._known[known["name"]] = end
+                self._known[known["name"]] = end
                 end += len(line)
             self._file.seek(end)
             self._file.truncate()
@@ -291,8 +272,6 @@ class RunFolder:
             self._file.seek(0)
             self._file.truncate()
             self._file.write(head)
-        self.add_processors(own)
-        self._file.write(_sealed({"processors": self.processors}))
         self._file.flush()
 
 
@@ -335,13 +314,6 @@ class WorkerStore:
     ) -> None:
         # The checkpoints stay until the run has added the image to the manifest.
         self.made[scene.name] = MadeImage(files, dict(record))
-
-
-def begun_with(out: Path) -> Mapping[str, Any] | None:
-    """Return the model and program of an unfinished run in a folder; None if there is none."""
-    head = _head(work_of(out) / MANIFEST)
-    found: Mapping[str, Any] | None = None if head is None else head["with"]
-    return found
 
 
 def _head(path: Path) -> dict[str, Any] | None:
@@ -391,17 +363,9 @@ def _is_other_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return is_other and "with" in now and rest(earlier) == rest(now)
 
 
-def _other_set(out: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
-    wanted, used = earlier["instruction_set"], now["instruction_set"]
-    has_it = wanted in this_processor().without_cap.sets
-    how = f"Set {cap_setting(wanted)}" if has_it else "Resume on a machine that has the first set"
-    return ConfigError(
-        f"The run in {out} began with the instruction set {wanted or 'of a GPU'}, but the engine "
-        f"{now['engine'][0]} uses {used or 'a GPU'} here. Its results would mix the answers of "
-        "two kinds of processors, which differ in a few pixels.",
-        remedy=f"{how}, choose another folder to start anew, or mix them with --allow-mixed, which "
-        "run.json records.",
-    )
+def _processor_of(model: Mapping[str, Any]) -> str:
+    engine, precision = model["engine"]
+    return f"{engine} in {precision} on {model['instruction_set'] or 'a GPU'}"
 
 
 def _checkpoints(

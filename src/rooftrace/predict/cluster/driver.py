@@ -623,6 +623,12 @@ class Driver:
             self._nodes[event.facts.node] += 1
             if event.facts.processor not in self._processors:
                 self._processors.append(event.facts.processor)
+                sets = {one["instruction_set"] for one in self._processors}
+                if len(sets) == 2:
+                    self.notes.append(
+                        f"The workers have different instruction sets ({', '.join(sorted(sets))}); "
+                        "a few pixels may depend on which worker ran them."
+                    )
             return True
         known = event.worker in self._workers
         if isinstance(event, Lost):

@@ -22,12 +22,6 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError, RooftraceError
 from rooftrace.core.text import first_line, plural, reason_of
-from rooftrace.engines.processor import (
-    Processor,
-    cap_instruction_set,
-    highest_shared,
-    this_processor,
-)
 from rooftrace.predict.cluster.worker import BlockWorker, Facts
 from rooftrace.predict.model_set import ModelSet
 
@@ -133,10 +127,6 @@ _RESTARTS_WITHIN_S = 5.0
 
 _CONNECT_TIMEOUT_S = 10.0
 
-_PROCESSORS_WITHIN_S = 20.0
-"""Maximum number of seconds from the first worker that names its processor until the instruction
-set of the run is chosen. A worker that comes later and does not have this set is not used."""
-
 
 @dataclass(frozen=True)
 class ClusterOptions:
@@ -163,8 +153,6 @@ class _Ready(Protocol):
 @dataclass
 class _Worker:
     actor: Any
-    processor: Processor | None = None
-    begun: bool = False
     ready: bool = False
 
 
@@ -172,7 +160,7 @@ class _Worker:
 class _Call:
     worker: int
     token: Token | None
-    """Token of the driver; None for the first calls of a worker, `processor` and `begin`."""
+    """Token of the driver; None for the first call of a worker, `begin`."""
 
 
 class RayPool:
@@ -183,8 +171,6 @@ class RayPool:
         models: Models of the run; each machine receives them once.
         make: Function or class that creates a worker from the models, its number of threads, and
             the working directory of the driver.
-        instruction_set: Instruction set of all workers; default: the highest that they share, see
-            `engines.processor`. GPUs have none.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -196,12 +182,8 @@ class RayPool:
         options: ClusterOptions,
         models: ModelSet,
         make: Callable[[ModelSet, int | None, Path], _Ready] = BlockWorker,
-        instruction_set: str | None = None,
     ) -> None:
         self._ray = _imported()
-        # None until all processors are known, "" for workers that take no cap.
-        self._set = "" if options.gpus_per_worker else instruction_set
-        self._first_answer_at: float | None = None
         self._options = options
         self._models = models
         self._make = make
@@ -260,9 +242,6 @@ class RayPool:
         for due in [due for due in self._asked_again if due <= monotonic()]:
             self._asked_again.remove(due)
             self._start()
-        refused = self._begin_workers()
-        if refused:
-            return refused
         if any(worker.ready for worker in self._workers.values()):
             self._alone_since = monotonic()
         elif not self._is_promising:
@@ -303,47 +282,10 @@ class RayPool:
                 # None of our code has run: the package is missing, or of another version.
                 return self._unfit(call.worker, _not_started(error))
             return self._lose(call.worker, first_line(error))
-        if isinstance(value, Processor):
-            self._workers[call.worker].processor = value
-            self._first_answer_at = self._first_answer_at or monotonic()
-            return None
         if call.token is None:
             self._workers[call.worker].ready = True
             return Joined(call.worker, value)
         return Answered(call.worker, call.token, value)
-
-    def _begin_workers(self) -> list[Event]:
-        """Choose the instruction set of the run, and let workers load the engine with it.
-
-        Returns:
-            Workers that are not used, because they do not have the set.
-        """
-        waiting = {
-            number: (worker, worker.processor)
-            for number, worker in self._workers.items()
-            if worker.processor is not None and not worker.begun
-        }
-        if self._set is None and self._first_answer_at is not None:
-            is_late = monotonic() - self._first_answer_at > _PROCESSORS_WITHIN_S
-            if is_late or len(waiting) == len(self._workers):
-                # Without flags, as on other systems than Linux, `Facts.differs` compares names.
-                self._set = highest_shared(one.sets for _, one in waiting.values()) or ""
-        refused: list[Event] = []
-        for number, (worker, processor) in waiting.items():
-            if self._set is None:
-                break
-            if self._set and self._set not in processor.sets:
-                reason = (
-                    f"its processor {processor.describe()} cannot use {self._set}, the "
-                    "instruction set of this run"
-                )
-                self._last_reason = reason
-                self._forget(number)
-                refused.append(Lost(number, reason))
-                continue
-            worker.begun = True
-            self._calls[worker.actor.begin.remote(self._set)] = _Call(number, None)
-        return refused
 
     def _raised(self, call: _Call, error: Any) -> Event | None:
         cause = error.cause
@@ -387,7 +329,7 @@ class RayPool:
             Path.cwd(),
         )  # fmt: skip
         self._workers[number] = _Worker(actor)
-        self._calls[actor.processor.remote()] = _Call(number, None)
+        self._calls[actor.begin.remote()] = _Call(number, None)
 
     def _remote(self) -> Any:
         return self._ray.remote(_Actor).options(
@@ -478,14 +420,8 @@ class _Actor:
         self._arguments = make, models, threads, folder
         self._worker: Any = None
 
-    def processor(self) -> Processor:
-        """Return the processor of this machine; no engine is loaded."""
-        return this_processor()
-
-    def begin(self, instruction_set: str) -> Any:
-        """Create the worker, whose engine uses an instruction set, and return its facts."""
-        if instruction_set:
-            cap_instruction_set(instruction_set)
+    def begin(self) -> Any:
+        """Create the worker, and return its facts."""
         make, models, threads, folder = self._arguments
         # Created here, so that an error is reported as the error of a call.
         self._worker = make(models, threads, folder)

@@ -32,7 +32,6 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import NullMask
 from rooftrace.predict.block import BlockParts, BlockTiles, Halo, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
-from rooftrace.predict.instruction_set import check_limited
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import MemorySink, SceneOutputs
 from rooftrace.predict.pipeline import run_block
@@ -59,7 +58,7 @@ while from the scene before it."""
 class Facts:
     """Engine, software and processor of a worker.
 
-    The workers of a run may differ in `node`, `notes` and the name of the processor only.
+    The workers of a run may differ in `node`, `notes` and `processor` only.
 
     Args:
         engine: Name of the engine.
@@ -79,17 +78,11 @@ class Facts:
     node: str
     processor: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def instruction_set(self) -> str:
-        """Instruction set that the engine uses; "" on a GPU."""
-        return self.processor.get("instruction_set", "")
-
     def differs(self, other: Facts) -> str:
         """Return the first difference that may change results; "" if there is none."""
-        for name in ("instruction_set", "engine", "precision", "settings", "versions"):
+        for name in ("engine", "precision", "settings", "versions"):
             own, wanted = getattr(self, name), getattr(other, name)
             if own != wanted:
-                name = name.replace("_", " ")
                 return f"it has {name} {own}, but the worker on {other.node} has {wanted}"
         return ""
 
@@ -151,7 +144,6 @@ class BlockWorker:
         folder: Working directory of the driver, from which relative paths start.
 
     Raises:
-        ConfigError: The engine is limited to an instruction set with which the model does not run.
         RooftraceError: The errors of `ModelSet.ready`.
     """
 
@@ -161,7 +153,6 @@ class BlockWorker:
         if folder.is_dir():
             os.chdir(folder)
         self.predictor = models.ready()
-        check_limited(self.predictor)
         self.engine = _LockedEngine(self.predictor.engine)
         """The predictor's engine behind a lock, for several threads."""
 
