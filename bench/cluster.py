@@ -114,10 +114,12 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
 
     from rooftrace.io.raster import open_raster
     from rooftrace.predict import pipeline
+    from rooftrace.predict.block import Block
     from rooftrace.predict.checkpoint import CheckpointStore
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
+    from rooftrace.predict.scene_blocks import SceneBlocks
 
     predictor = load(model)
     source = open_raster(scene)
@@ -137,7 +139,9 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
         sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
         outputs = SceneOutputs(plan, sink, workers=beside)
         if not sent:
-            for block in pipeline.run(plan, predictor.engine, blocks):
+            scenes = pipeline.run_scenes([SceneBlocks(plan, blocks)], predictor.engine)
+            for block in (block for scene in scenes for block in scene):
+                assert isinstance(block, Block)
                 began = time.thread_time()
                 sent.append(pickle.dumps(outputs.parts(block)))
                 made += time.thread_time() - began

@@ -101,8 +101,8 @@ def driver(*, scene: str, folder: str) -> dict[str, Any]:
     from rooftrace.flows.catalogue.sources import read_catalogue
     from rooftrace.flows.predict.cluster import SceneTasks, SceneWorker
     from rooftrace.flows.predict.executor import executing
+    from rooftrace.flows.predict.image_run import PredictRun
     from rooftrace.flows.predict.inputs import find_inputs
-    from rooftrace.flows.predict.run import PredictRun
     from rooftrace.flows.predict.run_folder import RunFolder
     from rooftrace.predict.model_set import read_models
     from rooftrace.predict.plan import SceneOptions

@@ -262,6 +262,7 @@ def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[s
     The time to read the model is not counted, as for the servers.
     """
     from rooftrace.flows.predict.executor import LocalExecutor
+    from rooftrace.flows.predict.image_run import RunOptions
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import predict_inputs
     from rooftrace.predict.plan import SceneOptions
@@ -274,7 +275,8 @@ def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[s
     while spent < seconds or rounds < 2:
         shutil.rmtree(out, ignore_errors=True)
         started = time.perf_counter()
-        report = predict_inputs(find_inputs([folder]), executor, Path(out), options)
+        inputs = find_inputs([folder])
+        report = predict_inputs(inputs, executor, Path(out), options, RunOptions())
         if rounds:
             spent += time.perf_counter() - started
             images += len(report.outputs)

@@ -353,6 +353,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.predict.checkpoint import CheckpointStore
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import plan_scene
+    from rooftrace.predict.scene_blocks import SceneBlocks
 
     out, clock = here.out, here.clock
 
@@ -362,8 +363,9 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
         sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
         store = CheckpointStore(out / "parts", {})
         with SceneOutputs(plan, sink, spill=out) as outputs:
-            for block in pipeline.run(plan, predictor.engine, store):
-                outputs.feed(block)
+            for scene in pipeline.run_scenes([SceneBlocks(plan, store)], predictor.engine):
+                for block in scene:
+                    outputs.feed(block)
             outputs.finish()
         store.discard()
         source.close()

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     Run = Callable[[NDArray[Any]], NDArray[Any]]
 
-OUTPUTS = {"mask": ["--outputs", "mask"], "all": []}
-ROWS = ("engine", *OUTPUTS, "rle")
+OUTPUTS = {"mask": ["--outputs", "mask"], "all": [], "rle": ["--outputs", "rle"]}
+ROWS = ("engine", *OUTPUTS)
 _TILE_PX = 224
 _DISTINCT = 300
 _GSD_M = 0.3
@@ -138,16 +138,11 @@ def command(*, row: str, out: str, folder: str, model: str | None, tiles: int) -
     """`rooftrace predict` on the folder, and on one tile for what a start takes."""
 
     def predict(image: Path, out: Path) -> Measured:
-        if row == "rle":
-            return measure_rooftrace("submit", image, "-o", f"{out}.csv", model=model)
         return measure_rooftrace("predict", image, "-o", out, *OUTPUTS[row], model=model)
 
     cpu_of_start_s = predict(min(Path(folder).iterdir()), Path(out, "one")).cpu_s
     done = predict(Path(folder), Path(out, "all"))
-    if row == "rle":
-        rate = done.report["images_per_s"]
-    else:
-        rate = done.report["mpx_per_s"] * 1e6 / _TILE_PX**2
+    rate = done.report["mpx_per_s"] * 1e6 / _TILE_PX**2
     return {
         "tiles_per_s": rounded(rate),
         "tiles_per_s_with_start": rounded(tiles / done.seconds),

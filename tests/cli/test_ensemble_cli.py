@@ -44,8 +44,6 @@ def test_several_models_predict_and_are_judged_as_one(
     assert code == 0
     assert judged["bundle"]["name"].startswith(f"{how} of tiny")
     assert judged["images"] == 6
-    code, _ = call("submit", image, *given, "--ensemble", how, "-o", tmp_path / "table.csv")
-    assert code == 0
 
 
 def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -120,18 +118,3 @@ def test_weights_and_mirrored_tiles(tiny_run: TinyRun, sure: Path, tmp_path: Pat
     code, answer = call("predict", image, "--weights", "1", "-o", tmp_path)
     assert code == 2
     assert "combined by 'average'" in answer["error"]["message"]
-
-
-@pytest.mark.campaign
-def test_a_table_that_was_begun_without_mirrored_tiles_is_begun_anew(
-    tiny_run: TinyRun, tmp_path: Path
-) -> None:
-    (tmp_path / "images").mkdir()
-    whole = next((tiny_run.data / "images").iterdir())
-    (tmp_path / "images" / whole.name).write_bytes(whole.read_bytes())
-    (tmp_path / "images" / "z_broken.tif").write_bytes(b"no image")
-    words = ("submit", tmp_path / "images", "-m", tiny_run.bundle, "-o", tmp_path / "t.csv")
-    assert call(*words)[0] == 3
-    (tmp_path / "images" / "z_broken.tif").write_bytes(whole.read_bytes())
-    code, answer = call(*words, "--tta", "flips")
-    assert (code, answer["resumed"]) == (0, 0)

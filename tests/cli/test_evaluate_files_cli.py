@@ -39,8 +39,9 @@ def test_files_of_a_model_and_the_model_itself(data: Path, bundle: Path, tmp_pat
 
 @pytest.mark.campaign
 def test_a_submission(data: Path, bundle: Path, tmp_path: Path) -> None:
+    given = ("-m", bundle, "--outputs", "rle", "-o", tmp_path)
+    assert call("predict", data / "images", *given)[0] == 0
     table = tmp_path / "submission.csv"
-    assert call("submit", data / "images", "-m", bundle, "-o", table)[0] == 0
     code, answer = call("evaluate", bundle, "--truth", data, "--predictions", table)
     assert code == 0, answer
     model, files = answer["reports"]

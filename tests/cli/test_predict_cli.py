@@ -130,7 +130,7 @@ def test_a_catalogue_belongs_to_another_command(folder: Path) -> None:
         assert f"rooftrace catalogue {folder / given}" in done["error"]["remedy"]
 
 
-@pytest.mark.parametrize("command", ["predict", "catalogue", "submit"])
+@pytest.mark.parametrize("command", ["predict", "catalogue"])
 def test_no_option_is_cut_off_in_a_terminal_of_80_columns(command: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "rooftrace", command, "--help"],

@@ -1,4 +1,4 @@
-"""`rooftrace submit` and tables of run lengths as DATA, through the real command line."""
+"""Tables of run lengths: `rooftrace predict --outputs rle`, and tables as DATA."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ def test_the_sample_decides_the_form(data: Path, bundle: Path, tmp_path: Path) -
     lines = ["ImageId,EncodedPixels", *(f"{name}," for name in reversed(names))]
     sample.write_bytes("\r\n".join([*lines, ""]).encode())
     code, report = call(
-        "submit", data / "images", "-o", out, "--sample", sample, "-m", bundle,
-        "--threshold", 0.3,
+        "predict", data / "images", "-o", tmp_path, "--outputs", "mask,rle", "--sample", sample,
+        "-m", bundle, "--threshold", 0.3,
     )  # fmt: skip
     assert code == 0
-    assert (report["path"], report["images"], report["order"]) == (str(out), 4, "column")
-    code, _ = call("predict", data / "images", "-o", tmp_path, "-m", bundle, "--threshold", 0.3)
-    assert code == 0
+    assert (report["table"], len(report["outputs"])) == (str(out), 4)
     table = RleTable.read(out)
     assert [table.image_id(row) for row in table.rows] == names[::-1]
     for row in table.rows:
@@ -47,23 +45,21 @@ def test_the_sample_decides_the_form(data: Path, bundle: Path, tmp_path: Path) -
     assert out.read_bytes().count(b"\r\n") == out.read_bytes().count(b"\n") == 5
 
 
-def test_a_table_needs_a_name_and_files(data: Path) -> None:
-    code, answer = call("submit", data / "images")
-    assert (code, answer["error"]["message"]) == (2, "Missing option '-o' / '--out'.")
-    code, answer = call("submit", "https://host/a.tif", "-o", "t.csv")
+def test_a_sample_without_a_table_is_refused(data: Path, tmp_path: Path) -> None:
+    code, answer = call("predict", data / "images", "-o", tmp_path, "--sample", "sample.csv")
     assert code == 2
-    assert "https://host/a.tif is an address" in answer["error"]["message"]
-    assert answer["error"]["remedy"]
+    assert "without --outputs rle" in answer["error"]["message"]
 
 
 def test_an_image_that_the_sample_lacks_is_an_error(
     data: Path, bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sample.csv").write_text("img_id,mask_rle\nTEST_0,-1\n")
-    out = tmp_path / "t.csv"
+    out = tmp_path / "out"
     code, answer = call(
-        "submit", data / "images", "-o", out, "--sample", tmp_path / "sample.csv", "-m", bundle
-    )
+        "predict", data / "images", "-o", out, "--outputs", "rle",
+        "--sample", tmp_path / "sample.csv", "-m", bundle,
+    )  # fmt: skip
     assert code == 3
     assert (
         "1 of its 1 image cannot be found: TEST_0 (row 2); 4 images" in answer["error"]["message"]

@@ -27,7 +27,6 @@ from rasterio.windows import Window
 
 from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
-from town import generate_scene
 
 pytestmark = pytest.mark.campaign
 

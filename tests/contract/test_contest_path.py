@@ -138,10 +138,12 @@ def submit(contest: Contest) -> Submit:
     """Fill the sample in with what models find; the masks that the table then holds."""
 
     def run(models: list[Path], *options: object) -> Masks:
-        sample, out = contest.folder / "sample_submission.csv", contest.folder / "submission.csv"
+        sample, folder = contest.folder / "sample_submission.csv", contest.folder / "out"
+        out = folder / "submission.csv"
         words = [word for path in models for word in ("-m", path)]
         images = contest.folder / "test_img"
-        call("submit", images, *words, *options, "-o", out, "--sample", sample)
+        given = ("--outputs", "rle", "-o", folder, "--sample", sample)
+        call("predict", images, *words, *options, *given)
         assert out.read_text().startswith("img_id,mask_rle\n")
         table = RleTable.read(out)
         assert [table.image_id(row) for row in table.rows] == list(contest.truth)

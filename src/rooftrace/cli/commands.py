@@ -20,7 +20,6 @@ PANELS = {
         "catalogue": "Predict buildings in many scenes, as one layer without duplicates.",
         "video": "Draw the buildings of a video or a camera into it, and write a table of its "
         "frames.",
-        "submit": "Write a table of run lengths for a contest, with one row for each image.",
     },
     "Map": {
         "vectorize": "Convert a mask or a raster of probabilities to polygons.",

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-import typer
 from typer.core import TyperCommand
 
 from rooftrace.cli.options import (
@@ -28,6 +27,7 @@ from rooftrace.cli.options import (
     Weights,
     models_of,
     nodata_of,
+    option,
     parse_outputs,
     parse_weights,
 )
@@ -56,117 +56,84 @@ __all__ = [
 
 _Scale = Annotated[
     float | None,
-    typer.Option(
-        "--scale", metavar="FACTOR", rich_help_panel=IMAGES,
-        help="Scale factor applied to the image before prediction, in place of metres.",
-    ),
+    option(IMAGES, "--scale", rare=True, metavar="FACTOR",
+        help="Scale factor applied to the image before prediction, in place of metres."),
 ]  # fmt: skip
 _Bands = Annotated[
     str | None,
-    typer.Option(
-        "--bands", metavar="LIST", rich_help_panel=IMAGES,
+    option(IMAGES, "--bands", metavar="LIST",
         help="Bands of the image in the order of the model's bands, by number or name: 3,2,1 or "
-        "red,green,blue; default: found in the file.",
-    ),
+        "red,green,blue; default: found in the file."),
 ]  # fmt: skip
 _Stretch = Annotated[
     str,
-    typer.Option(
-        "--stretch", metavar="HOW", rich_help_panel=IMAGES,
+    option(IMAGES, "--stretch", metavar="HOW",
         help="Way in which values are stretched to the model's range: auto (other types than the "
-        "model's, and very dark images), none, per-band, or two values LOW,HIGH.",
-    ),
+        "model's, and very dark images), none, per-band, or two values LOW,HIGH."),
 ]  # fmt: skip
 
 
 _MinArea = Annotated[
     float | None,
-    typer.Option(
-        "--min-area", min=0, metavar="M2", rich_help_panel=POLYGONS,
-        help="Drop polygons with a smaller area, in m².",
-    ),
+    option(POLYGONS, "--min-area", min=0, metavar="M2",
+        help="Drop polygons with a smaller area, in m²."),
 ]  # fmt: skip
 _MinHole = Annotated[
     float | None,
-    typer.Option(
-        "--min-hole", min=0, metavar="M2", rich_help_panel=POLYGONS,
-        help="Fill holes with a smaller area in buildings, in m².",
-    ),
+    option(POLYGONS, "--min-hole", rare=True, min=0, metavar="M2",
+        help="Fill holes with a smaller area in buildings, in m²."),
 ]  # fmt: skip
 _Regularize = Annotated[
     bool,
-    typer.Option(
-        rich_help_panel=POLYGONS,
-        help="Make nearly right angles of building outlines exactly right.",
-    ),
+    option(POLYGONS, help="Make nearly right angles of building outlines exactly right."),
 ]
-_Separate = Annotated[
-    bool, typer.Option(rich_help_panel=POLYGONS, help="Separate buildings that touch.")
-]
+_Separate = Annotated[bool, option(POLYGONS, help="Separate buildings that touch.")]
 _Refine = Annotated[
     Literal["sam"] | None,
-    typer.Option(
-        metavar="sam", rich_help_panel=POLYGONS,
-        help="Refine the outlines of buildings with SAM, SAM 2 or a relative.",
-    ),
+    option(POLYGONS, metavar="sam",
+        help="Refine the outlines of buildings with SAM, SAM 2 or a relative."),
 ]  # fmt: skip
 _SamWeights = Annotated[
     str | None,
-    typer.Option(
-        metavar="FOLDER", rich_help_panel=POLYGONS,
+    option(POLYGONS, rare=True, metavar="FOLDER",
         help="Folder of the weights for --refine sam, or a repository of the Hugging Face hub, "
-        "such as facebook/sam2.1-hiera-tiny.",
-    ),
+        "such as facebook/sam2.1-hiera-tiny."),
 ]  # fmt: skip
 _Cell = Annotated[
     float | None,
-    typer.Option(
-        min=0.1, metavar="M", rich_help_panel=OUTPUTS,
-        help="Side of a density cell in metres; default: 100.",
-    ),
+    option(OUTPUTS, min=0.1, metavar="M",
+        help="Side of a density cell in metres; default: 100."),
 ]  # fmt: skip
 _OnError = Annotated[
     Literal["fail", "nodata"],
-    typer.Option(
-        metavar="HOW", rich_help_panel=OUTPUTS,
-        help="Action if a tile cannot be read or predicted: fail the image, or write nodata.",
-    ),
+    option(OUTPUTS, rare=True, metavar="HOW",
+        help="Action if a tile cannot be read or predicted: fail the image, or write nodata."),
 ]  # fmt: skip
 _Outputs = Annotated[
     str | None,
-    typer.Option(
-        metavar="LIST", rich_help_panel=OUTPUTS,
-        help="Outputs to write, separated by commas: mask, polygons, preview, density. Default: "
-        "all; for a catalogue, polygons.",
-    ),
+    option(OUTPUTS, metavar="LIST",
+        help="Outputs, separated by commas: mask, polygons, preview, density, rle (a table of run "
+        "lengths). Default: the first four; for a catalogue, polygons."),
 ]  # fmt: skip
 _Cluster = Annotated[
     Literal["ray"] | None,
-    typer.Option(
-        metavar="ray", rich_help_panel=CLUSTER,
-        help="Run on the machines of a Ray cluster. The results are identical.",
-    ),
+    option(CLUSTER, metavar="ray",
+        help="Run on the machines of a Ray cluster. The results are identical."),
 ]  # fmt: skip
 _Address = Annotated[
     str | None,
-    typer.Option(
-        metavar="HOST:PORT", rich_help_panel=CLUSTER,
-        help="Cluster to use: local (this machine; the default), auto or HOST:PORT.",
-    ),
+    option(CLUSTER, rare=True, metavar="HOST:PORT",
+        help="Cluster to use: local (this machine; the default), auto or HOST:PORT."),
 ]  # fmt: skip
 _Workers = Annotated[
     int | None,
-    typer.Option(
-        min=1, metavar="N", rich_help_panel=CLUSTER,
-        help="Number of workers, each with one engine; default: the maximum that fits.",
-    ),
+    option(CLUSTER, rare=True, min=1, metavar="N",
+        help="Number of workers, each with one engine; default: the maximum that fits."),
 ]  # fmt: skip
 _GpusPerWorker = Annotated[
     float | None,
-    typer.Option(
-        min=0, metavar="N", rich_help_panel=CLUSTER,
-        help="Number of GPUs for each worker; two workers share one GPU with 0.5.",
-    ),
+    option(CLUSTER, rare=True, min=0, metavar="N",
+        help="Number of GPUs for each worker; two workers share one GPU with 0.5."),
 ]  # fmt: skip
 
 
@@ -271,15 +238,23 @@ class PolygonGroup:
     cell: _Cell = None
     on_error: _OnError = "fail"
 
-    def parsed(self, default: tuple[SceneOutput, ...]) -> dict[str, Any]:
+    @property
+    def wants_rle(self) -> bool:
+        """True if `--outputs` asks for a table of run lengths."""
+        return self.outputs is not None and parse_outputs(self.outputs, rle=True)[1]
+
+    def parsed(self, default: tuple[SceneOutput, ...], *, rle: bool = False) -> dict[str, Any]:
         """Return the fields of `SceneOptions` that these options set.
 
         Args:
             default: Outputs to write if `--outputs` is not given.
+            rle: Whether the command writes tables of run lengths.
 
         Raises:
             ConfigError: `--outputs` contains an unknown output.
         """
+        if self.outputs is not None:
+            default, _ = parse_outputs(self.outputs, rle=rle)
         cell = {} if self.cell is None else {"cell_m": self.cell}
         return cell | {
             "min_area_m2": self.min_area,
@@ -287,7 +262,7 @@ class PolygonGroup:
             "regularize": self.regularize,
             "separate": self.separate,
             "forgiving": self.on_error == "nodata",
-            "outputs": default if self.outputs is None else parse_outputs(self.outputs),
+            "outputs": default,
         }
 
 
@@ -364,8 +339,14 @@ _ABSENT = {
 class CheckedCommand(TyperCommand):
     """A command that refuses infinity and NaN in its numbers, as limits of options do not.
 
-    It gives the reason for which it lacks an option of `rooftrace predict`.
+    It gives the reason for which it lacks an option of `rooftrace predict`. Its rare options are
+    hidden options, which `--help-all` lists.
     """
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        if any(getattr(one, "hidden", False) for one in self.params):
+            self.epilog = f"More options: rooftrace {self.name} --help-all"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments of the command.
@@ -378,6 +359,10 @@ class CheckedCommand(TyperCommand):
             if (self.name or "", name) in _ABSENT:
                 reason, remedy = _ABSENT[self.name or "", name]
                 raise ConfigError(f"There is no option {name}: {reason}.", remedy=remedy)
+        if "--help-all" in args:
+            for one in self.params:
+                vars(one)["hidden"] = False
+            args = ["--help"]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

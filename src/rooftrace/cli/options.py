@@ -23,9 +23,16 @@ OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"
 """Titles of the groups of options in a command's help."""
 
 
-def option(group: str, *names: str, **settings: Any) -> Any:
-    """Return an option as `typer.Option` does, in a group of the command's help."""
-    return typer.Option(*names, rich_help_panel=group, **settings)
+def option(group: str, *names: str, rare: bool = False, **settings: Any) -> Any:
+    """Return an option as `typer.Option` does, in a group of the command's help.
+
+    Args:
+        group: Title of the group.
+        names: Names of the option; default: that of the parameter.
+        rare: Whether only `--help-all` lists the option.
+        settings: See `typer.Option`.
+    """
+    return typer.Option(*names, rich_help_panel=group, hidden=rare, **settings)
 
 
 Order = Literal["row", "column"]
@@ -62,7 +69,7 @@ Gsd = Annotated[
 ImageryDate = Annotated[
     str | None,
     option(
-        IMAGES, "--imagery-date", metavar="DATE",
+        IMAGES, "--imagery-date", rare=True, metavar="DATE",
         help="Date of the images, such as 2024-05-17, for the polygons; default: the date in the "
         "files.",
     ),
@@ -70,7 +77,7 @@ ImageryDate = Annotated[
 ImagerySource = Annotated[
     str | None,
     option(
-        IMAGES, "--source", metavar="TEXT",
+        IMAGES, "--source", rare=True, metavar="TEXT",
         help="Source of the images, such as their attribution, for the polygons; default: the name "
         "or address of each image.",
     ),
@@ -92,14 +99,14 @@ Ensemble = Annotated[
 Weights = Annotated[
     str | None,
     option(
-        MODEL, metavar="2,1,1",
+        MODEL, rare=True, metavar="2,1,1",
         help="Weights for --ensemble weighted; default: the validation IoU of each model.",
     ),
 ]  # fmt: skip
 Tta = Annotated[
     Literal["mirror", "flips", "d4", "none"] | None,
     option(
-        MODEL, metavar="HOW",
+        MODEL, rare=True, metavar="HOW",
         help="Test-time augmentation: average over a tile and its mirror image (mirror), 4 "
         "mirrored tiles (flips) or 8 (d4), or none. Slower and slightly more accurate. Default: "
         "that of the model; accurate has mirror.",
@@ -108,7 +115,7 @@ Tta = Annotated[
 EngineName = Annotated[
     str | None,
     option(
-        MODEL, "--engine", metavar="NAME",
+        MODEL, "--engine", rare=True, metavar="NAME",
         help="Inference engine, such as openvino, onnxruntime or torch; rooftrace doctor lists "
         "them.",
     ),
@@ -116,7 +123,7 @@ EngineName = Annotated[
 Precision = Annotated[
     str | None,
     option(
-        MODEL, metavar="TYPE",
+        MODEL, rare=True, metavar="TYPE",
         help="Precision: fp32, bf16, fp16 or int8; default: the fastest that suits this machine.",
     ),
 ]  # fmt: skip
@@ -143,7 +150,7 @@ Stac = Annotated[
 WorkFolder = Annotated[
     Path | None,
     option(
-        OUTPUTS, "--work", metavar="FOLDER",
+        OUTPUTS, "--work", rare=True, metavar="FOLDER",
         help="Local folder for results until they are uploaded, for -o s3://…; default: a folder "
         "in the user's cache.",
     ),
@@ -188,22 +195,30 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
     return models if len(models) > 1 else next(iter(models), None)
 
 
-def parse_outputs(text: str) -> tuple[SceneOutput, ...]:
+def parse_outputs(text: str, *, rle: bool = False) -> tuple[tuple[SceneOutput, ...], bool]:
     """Return the outputs of a list such as `mask,polygons`, in their usual order.
+
+    Args:
+        text: List of outputs.
+        rle: Whether the command writes tables of run lengths.
+
+    Returns:
+        Outputs of each scene, and whether a table of run lengths is wanted.
 
     Raises:
         ConfigError: The list is empty or contains an unknown output.
     """
-    from rooftrace.predict.plan import OUTPUTS as KNOWN
+    from rooftrace.predict.plan import OUTPUTS as SCENE_OUTPUTS
 
     wanted = {part.strip() for part in text.split(",")}
-    if not wanted <= {*KNOWN} or not text.strip():
+    allowed = (*SCENE_OUTPUTS, "rle") if rle else SCENE_OUTPUTS
+    if not wanted <= {*allowed} or not text.strip():
         raise ConfigError(
             f"--outputs received {text!r}; expected outputs separated by commas: "
-            f"{', '.join(KNOWN)}.",
+            f"{', '.join(allowed)}.",
             remedy="For example: --outputs mask,polygons",
         )
-    return tuple(output for output in KNOWN if output in wanted)
+    return tuple(output for output in SCENE_OUTPUTS if output in wanted), "rle" in wanted
 
 
 def parse_weights(text: str | None) -> tuple[float, ...] | None:

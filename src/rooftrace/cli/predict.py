@@ -20,13 +20,17 @@ from rooftrace.cli.options import (
     ImageryDate,
     ImagerySource,
     Json,
+    Order,
     OutFolder,
     Stac,
     WorkFolder,
+    option,
     provenance_of_options,
 )
+from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
 from rooftrace.cli.service_options import ServiceGroup
 from rooftrace.cli.show import answered, pixel_bar, print_json, say
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.plan import OUTPUTS, SceneOptions
 
@@ -78,6 +82,21 @@ def predict(
             help="Vector file of polygons; only images and pixels inside are predicted.",
         ),
     ] = None,
+    sample: Annotated[
+        Path | None,
+        option(
+            OUTPUT_OPTIONS, metavar="TABLE",
+            help="Sample table of a contest for --outputs rle, whose rows and columns are kept.",
+        ),
+    ] = None,
+    order: Annotated[
+        Order | None,
+        option(
+            OUTPUT_OPTIONS, rare=True, metavar="ORDER",
+            help="Pixel order of the runs for --outputs rle: row or column (default: the usual "
+            "order for the table's columns).",
+        ),
+    ] = None,
     imagery_date: ImageryDate = None,
     source: ImagerySource = None,
     stac: Stac = False,
@@ -92,7 +111,13 @@ def predict(
 
     To resume a run that was stopped, run the same command again.
     """
-    options = SceneOptions(threshold=model.threshold, **pixels.parsed(), **polygons.parsed(OUTPUTS))
+    options = SceneOptions(
+        threshold=model.threshold, **pixels.parsed(), **polygons.parsed(OUTPUTS, rle=True)
+    )
+    if (sample, order) != (None, None) and not polygons.wants_rle:
+        raise ConfigError(
+            "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
+        )
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.inputs import find_inputs
@@ -112,9 +137,14 @@ def predict(
             if as_json:
                 print_json({"services": [raster.counts for raster in found.services]})
             return
+        rle = None
+        if polygons.wants_rle:
+            from rooftrace.flows.predict.rle_output import RleOutput
+
+            rle = RleOutput.of(found.scenes, results.folder, sample, order)
         report = run_predict(
             found, models, results.folder, options, cluster=spread, keep=results.is_remote,
-            stac=stac, segmenter=segmenter, on_done=results.on_done, progress=progress,
+            stac=stac, segmenter=segmenter, rle=rle, on_done=results.on_done, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json, shown=results.shown):
         return
@@ -129,6 +159,8 @@ def predict(
         for kind in OUTPUTS:
             if getattr(output, kind) is not None:
                 say(f"  {kind:9}{results.shown(getattr(output, kind))}")
+    if report.table is not None:
+        say(f"  {'rle':9}{results.shown(report.table)}")
     if len(report.outputs) > _MAX_IMAGES:
         say(f"… and {plural(len(report.outputs) - _MAX_IMAGES, 'more image')}, listed in run.json.")
     if report.resumed_images or report.resumed_blocks:

@@ -17,13 +17,13 @@ SERVICES = "Map services"
 _Layer = Annotated[
     str | None,
     option(
-        SERVICES, metavar="NAME",
+        SERVICES, rare=True, metavar="NAME",
         help="Layer of a WMTS or WMS; not needed if there is only one.",
     ),
 ]  # fmt: skip
 _MaxTiles = Annotated[
     int,
-    option(SERVICES, min=1, metavar="N", help="Maximum number of tiles of the area."),
+    option(SERVICES, rare=True, min=1, metavar="N", help="Maximum number of tiles of the area."),
 ]  # fmt: skip
 _CountTiles = Annotated[
     bool,
@@ -35,35 +35,35 @@ _CountTiles = Annotated[
 _AllowMissing = Annotated[
     bool,
     option(
-        SERVICES, "--allow-missing",
+        SERVICES, "--allow-missing", rare=True,
         help="Predict also if half of the tiles or more do not exist.",
     ),
 ]  # fmt: skip
 _Connections = Annotated[
     int,
     option(
-        SERVICES, min=1, max=64, metavar="N",
+        SERVICES, rare=True, min=1, max=64, metavar="N",
         help="Maximum number of requests at the same time.",
     ),
 ]  # fmt: skip
 _PerSecond = Annotated[
     float,
     option(
-        SERVICES, min=0.01, max=1000, metavar="N",
+        SERVICES, rare=True, min=0.01, max=1000, metavar="N",
         help="Maximum number of requests per second.",
     ),
 ]  # fmt: skip
 _Timeout = Annotated[
     float,
     option(
-        SERVICES, min=0.1, max=600, metavar="S",
+        SERVICES, rare=True, min=0.1, max=600, metavar="S",
         help="Seconds without an answer after which a request is repeated.",
     ),
 ]  # fmt: skip
 _UserAgent = Annotated[
     str | None,
     option(
-        SERVICES, metavar="TEXT",
+        SERVICES, rare=True, metavar="TEXT",
         help="Name and contact under which the service sees the requests; default: rooftrace "
         "and its version.",
     ),
@@ -71,14 +71,14 @@ _UserAgent = Annotated[
 _TileCache = Annotated[
     Path | None,
     option(
-        SERVICES, metavar="FOLDER",
+        SERVICES, rare=True, metavar="FOLDER",
         help="Folder in which tiles are kept; default: a folder in the user's cache.",
     ),
 ]  # fmt: skip
 _TileCacheGb = Annotated[
     float,
     option(
-        SERVICES, min=0, max=1e6, metavar="GB",
+        SERVICES, rare=True, min=0, max=1e6, metavar="GB",
         help="Maximum size of that folder; the tiles that were used longest ago are removed.",
     ),
 ]  # fmt: skip

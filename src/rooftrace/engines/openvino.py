@@ -371,17 +371,12 @@ def _lacks(precision: str) -> str:
     return f"The processor {processor.describe()} has no instructions for bf16"
 
 
-def _check_installed() -> None:
-    """Do nothing: OpenVINO is part of the core install."""
-
-
 KIND = EngineKind(
     name=OpenVinoEngine.name,
     takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
     build=OpenVinoEngine.from_bundle,
     offers=_offers,
     prefers=_prefers,
-    check=_check_installed,
     lacks=_lacks,
 )
 

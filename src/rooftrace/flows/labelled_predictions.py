@@ -10,7 +10,6 @@ Probabilities are stored in the 255ths from which tiles are blended. At the thre
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,11 +37,10 @@ from rooftrace.metrics.image_counts import rasterize_polygons
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import MemorySink, SceneOutputs
-from rooftrace.predict.pipeline import run_scenes
-from rooftrace.predict.plan import AS_FOUND, SceneOptions, plan_scene
+from rooftrace.predict.outputs import MemorySink, write_outputs
+from rooftrace.predict.pipeline import run_many
+from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.tiling.blend import PROB_ONE
 
 _KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
@@ -270,22 +268,20 @@ def predict_set(
         folder.mkdir(parents=True)
     except OSError as error:
         raise export_error(folder, error) from error
-    planes: deque[NDArray[np.uint8]] = deque()
     scales = ScaleCounts()
 
-    def scenes() -> Iterator[SceneBlocks]:
+    def scenes() -> Iterator[tuple[NDArray[np.uint8], ScenePlan]]:
         # In the thread that reads images, because a label may be in the same file.
         for scene in source:
             scales.add(scene)
             # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
             options = replace(images, gsd_m=scene.stated_gsd_m, threshold=0.0, outputs=("mask",))
             plan = plan_scene(scene.image, predictor.bundle.spec, options)
-            planes.append(_label_planes(predictor, scene, plan.shape_yx))
-            yield SceneBlocks(plan)
+            yield _label_planes(predictor, scene, plan.shape_yx), plan
 
-    for number, blocks in enumerate(run_scenes(scenes(), predictor.engine)):
-        probabilities = planes.popleft()
-        for block in blocks.run_here():
+    results = run_many(scenes(), lambda scene: scene[1], predictor.engine)
+    for number, ((probabilities, _), _, blocks) in enumerate(results):
+        for block in blocks:
             rows, cols = block.window.slices()
             probabilities[0, rows, cols] = block.score
             probabilities[1, rows, cols] |= (block.mask != NODATA) * np.uint8(_KNOWN)
@@ -332,23 +328,18 @@ def footprints_at(
         images, gsd_m=scene.stated_gsd_m, threshold=threshold_at(level), outputs=("polygons",)
     )
     plan = plan_scene(scene.image, spec, options)
-    sink = MemorySink(NullMask())
-    with SceneOutputs(plan, sink) as outputs:
+
+    def blocks() -> Iterator[Block]:
         for window in plan.blocks:
             part = window.slices()
             score, known = np.asarray(scored.score[part]), scored.known[part]
             mask = np.where(known, (score >= level).view(np.uint8), np.uint8(NODATA))
             markers = None if spec.separation is None else scored.inside[part] & (mask == 1)
-            outputs.feed(Block.of(window, mask, score, markers))
-        outputs.finish()
-    buildings = Footprints.joined(sink.chunks) if sink.chunks else _none(scene)
-    return buildings.of_class(spec.building_class)
+            yield Block.of(window, mask, score, markers)
 
-
-def _none(scene: Scene) -> Footprints:
-    none = np.zeros(0)
-    crs = scene.image.grid.crs
-    return Footprints(none.astype(np.object_), none.astype(np.float32), none, crs)
+    sink = MemorySink(NullMask())
+    write_outputs(plan, sink, blocks())
+    return sink.footprints(plan).of_class(spec.building_class)
 
 
 def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None) -> SceneSet:

@@ -27,12 +27,12 @@ from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_camera, video_sink
+from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
-from rooftrace.predict.pipeline import run_scenes
-from rooftrace.predict.plan import SceneOptions, plan_scene, prepared
+from rooftrace.predict.pipeline import run_many
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, prepared
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 from rooftrace.predict.tta import TtaChoice
 
@@ -388,8 +388,9 @@ class FrameTracer:
         most = 0 if at_once else self._most_waiting
         while not self._is_all_read:
             # Scenes come back in the order of their frames.
-            for blocks in run_scenes(self._scenes(frames, most), self._predictor.engine):
-                output = self._output(blocks)
+            scenes = self._scenes(frames, most)
+            for _, plan, blocks in run_many(scenes, self._plan_of, self._predictor.engine):
+                output = self._output(plan, blocks)
                 yield from self._skipped()
                 yield self._drawn(self._waiting.popleft(), output)
                 yield from self._skipped()
@@ -399,13 +400,12 @@ class FrameTracer:
         while self._waiting and not self._waiting[0].is_asked:
             yield self._drawn(self._waiting.popleft(), None)
 
-    def _scenes(self, frames: Iterator[VideoFrame], most: int) -> Iterator[SceneBlocks]:
+    def _scenes(self, frames: Iterator[VideoFrame], most: int) -> Iterator[ArraySource]:
         """Yield the frames on which the network runs, and let all of them wait for its output.
 
         The network takes several frames together. If too many frames wait, the scenes end, so that
         a batch runs with the frames that it has.
         """
-        plan = self._plan
         for picture in frames:
             is_cut = self._cut_finder.is_cut(picture.rgb)
             self.cuts += is_cut
@@ -416,16 +416,19 @@ class FrameTracer:
             self._waiting.append(_Waiting(picture, is_cut, is_asked))
             if pixels is not None:
                 self.asked += 1
-                source = ArraySource(pixels, name=f"{self._name}, frame {picture.number}")
-                yield SceneBlocks(plan.for_source(prepared(source, plan.spec, plan.options)))
+                yield ArraySource(pixels, name=f"{self._name}, frame {picture.number}")
             if len(self._waiting) > most:
                 return
         self._is_all_read = True
 
-    def _output(self, blocks: SceneBlocks) -> NDArray[np.uint8]:
+    def _plan_of(self, frame: ArraySource) -> ScenePlan:
+        plan = self._plan
+        return plan.for_source(prepared(frame, plan.spec, plan.options))
+
+    def _output(self, plan: ScenePlan, blocks: Iterator[Block]) -> NDArray[np.uint8]:
         """Return the (y, x) output of a frame in 255ths: scores, or 255 on buildings."""
-        output = np.empty(blocks.plan.shape_yx, dtype=np.uint8)
-        for block in blocks.run_here():
+        output = np.empty(plan.shape_yx, dtype=np.uint8)
+        for block in blocks:
             if self._uses_scores:
                 output[block.window.slices()] = block.score
             else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error, write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
-__all__ = ["Checkpoint", "CheckpointStore", "CheckpointThread", "pack", "unpack"]
+__all__ = ["Checkpoint", "CheckpointStore", "pack", "unpack"]
 
 _MAGIC = b"rooftrace part 2\n"
 """First line of a checkpoint file, with the version of the format."""
@@ -113,47 +111,6 @@ class CheckpointStore:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:07d}.part"
-
-
-class CheckpointThread:
-    """Thread that writes checkpoints, one at a time. Use it in a `with` block."""
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._last: tuple[Future[None], Callable[[RooftraceError], None]] | None = None
-
-    def __enter__(self) -> CheckpointThread:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def save(
-        self,
-        store: CheckpointStore,
-        number: int,
-        finished: Checkpoint,
-        fail: Callable[[RooftraceError], None],
-    ) -> None:
-        """Begin to write the checkpoint of a block, after the one before is written.
-
-        Args:
-            fail: Function that `wait` calls with the error if it cannot be written.
-        """
-        self.wait()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "checkpoint")
-        self._last = self._pool.submit(store.save, number, finished), fail
-
-    def wait(self) -> None:
-        """Wait until the last checkpoint is written."""
-        if self._last is not None:
-            (written, fail), self._last = self._last, None
-            try:
-                written.result()
-            except RooftraceError as error:
-                fail(error)
 
 
 def pack(checkpoint: Checkpoint) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummar
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
-__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink"]
+__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "write_outputs"]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
@@ -123,6 +123,14 @@ class MemorySink:
 
     def write(self, result: SceneResult) -> None:
         pass
+
+    def footprints(self, plan: ScenePlan) -> Footprints:
+        """Return all footprints of the scene."""
+        if self.chunks:
+            return Footprints.joined(self.chunks)
+        empty = np.zeros(0)
+        crs = plan.source.grid.crs
+        return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)
 
 
 class SceneOutputs:
@@ -371,6 +379,33 @@ class SceneOutputs:
             )
             for index, name in enumerate(self._plan.spec.classes)
         )
+
+
+def write_outputs(
+    plan: ScenePlan,
+    sink: SceneSink,
+    blocks: Iterable[Block | BlockParts],
+    on_block: Callable[[Any, int], None] | None = None,
+    **settings: Any,
+) -> SceneResult:
+    """Write the outputs of a scene from its finished blocks, in order.
+
+    Args:
+        plan: Plan of the scene.
+        sink: Destination of the outputs.
+        blocks: All blocks of the scene.
+        on_block: Function called with each block and the number of buildings found so far.
+        settings: Further arguments of `SceneOutputs`.
+
+    Raises:
+        RooftraceError: A block cannot be predicted, or a file cannot be written.
+    """
+    with SceneOutputs(plan, sink, **settings) as outputs:
+        for block in blocks:
+            outputs.feed(block)
+            if on_block is not None:
+                on_block(block, outputs.buildings)
+        return outputs.finish()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ threads.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,17 +18,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
-from rooftrace.core.errors import PredictError
+from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.failures import drop_tracebacks
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.predict.block import Block, BlockTiles, TileStats
-from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, CheckpointThread
+from rooftrace.predict.checkpoint import Checkpoint
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.scene_blocks import (
     Answer,
@@ -40,7 +39,9 @@ from rooftrace.predict.scene_blocks import (
     by_scene,
 )
 
-__all__ = ["BATCH_PX", "run", "run_block", "run_scenes"]
+__all__ = ["BATCH_PX", "run", "run_block", "run_many", "run_scenes"]
+
+T = TypeVar("T")
 
 BATCH_PX = 2**19
 """Number of pixels in a batch: several small tiles, or one large tile."""
@@ -52,37 +53,44 @@ _PARALLEL = 2
 """Number of batches that an engine runs at the same time, if it can."""
 
 _FINISHING_PX = 16 * 2**20
-"""Number of pixels in unfinished blocks above which the network pauses, and above which blocks do
-not wait for more tiles."""
+"""Number of pixels in unfinished blocks above which blocks do not wait for more tiles."""
 
 
-def run(
-    plan: ScenePlan, engine: Engine, checkpoints: CheckpointStore | None = None
-) -> Iterator[Block]:
+def run(plan: ScenePlan, engine: Engine) -> Iterator[Block]:
     """Predict one scene, and yield its finished blocks in the order of the plan.
-
-    Args:
-        plan: Plan of the scene.
-        engine: Engine of the network.
-        checkpoints: Store of finished blocks. Blocks that it already contains are not run.
 
     Raises:
         PredictError: The network failed; the message names the window of the tile.
         DataError: The source cannot be read.
-        ExportError: A checkpoint cannot be written.
     """
-    for scene in run_scenes([SceneBlocks(plan, checkpoints)], engine):
-        yield from scene.run_here()
+    for _, _, blocks in run_many([plan], lambda scene: scene, engine):
+        yield from blocks
 
 
-def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneBlocks]:
-    """Predict scenes that share one model, and yield them in order; iterate each for its blocks.
+def run_many(
+    items: Iterable[T], plan_of: Callable[[T], ScenePlan | None], engine: Engine
+) -> Iterator[tuple[T, ScenePlan, Iterator[Block]]]:
+    """Predict scenes that share one model, and yield each item with its plan and blocks, in order.
 
     An error in one scene is raised when its blocks are iterated. It does not stop the others.
 
     Args:
-        scenes: Scenes; the next one is requested in the thread that reads.
+        items: The caller's items; the next one is requested in the thread that reads.
+        plan_of: Function that returns the plan of an item; None to skip it. It is called in the
+            thread that reads, and its errors stop the run.
         engine: Engine of the network.
+    """
+    plans = ((item, plan_of(item)) for item in items)
+    scenes = (SceneBlocks(plan, item=item) for item, plan in plans if plan is not None)
+    for scene in run_scenes(scenes, engine):
+        yield scene.item, scene.plan, cast(Iterator[Block], iter(scene))
+
+
+def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneBlocks]:
+    """Do the same as `run_many` for scenes that the caller has planned, with their checkpoints.
+
+    Raises:
+        ExportError: A checkpoint cannot be written.
     """
     readers = (SceneReader(scene) for scene in scenes)
     return by_scene(_finished(_read_and_run(readers, engine)))
@@ -142,66 +150,12 @@ def _read_and_run(readers: Iterator[SceneReader], engine: Engine) -> Iterator[Bl
         return
     with (
         Prefetcher(_batches(chain(first, readers)), _READ_AHEAD, "read") as batches,
-        _NetworkThread(_run(_answered_ahead(batches, engine))) as groups,
+        closing(_run(_answered_ahead(batches, engine))) as groups,
+        # The network pauses while the ends of two batches are not finished.
+        Prefetcher(groups, 1, "network") as ahead,
     ):
-        for ends in groups:
+        for ends in ahead:
             yield from ends
-
-
-class _NetworkThread:
-    """Thread that runs the network, and pauses while too many pixels are unfinished.
-
-    Args:
-        groups: Ends of blocks in the order of the network.
-    """
-
-    def __init__(self, groups: Generator[list[BlockEnd], None, None]) -> None:
-        self._groups = groups
-        self._pool = ThreadPoolExecutor(1, "network")
-        self._changed = threading.Condition()
-        self._waiting: deque[list[BlockEnd]] = deque()
-        self._waiting_px = 0
-        self._is_over = False
-
-    def __enter__(self) -> Iterator[list[BlockEnd]]:
-        return self._received(self._pool.submit(self._work))
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
-        self._pool.shutdown(wait=True)
-
-    def _received(self, working: Future[None]) -> Iterator[list[BlockEnd]]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_over)
-                if not self._waiting:
-                    break
-                ends = self._waiting.popleft()
-            yield ends
-            with self._changed:
-                self._waiting_px -= _pixels(ends)
-                self._changed.notify_all()
-        working.result()
-
-    def _work(self) -> None:
-        try:
-            for ends in self._groups:
-                with self._changed:
-                    self._waiting.append(ends)
-                    self._waiting_px += _pixels(ends)
-                    self._changed.notify_all()
-                    self._changed.wait_for(
-                        lambda: self._waiting_px <= _FINISHING_PX or self._is_over
-                    )
-                    if self._is_over:
-                        return
-        finally:
-            self._groups.close()
-            with self._changed:
-                self._is_over = True
-                self._changed.notify_all()
 
 
 def _pixels(ends: Sequence[BlockEnd]) -> int:
@@ -355,8 +309,9 @@ def _run(
                     answers[event.index] = output
                     run_px = event.pixels.shape[1] * event.pixels.shape[2]
                     tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
-                if event.reader.scene.on_tile is not None:
-                    event.reader.scene.on_tile(event.reader.scene, event.index)
+                scene = event.reader.scene
+                if scene.on_tile is not None:
+                    scene.on_tile(scene.item, scene.plan, event.index)
             if ends:
                 yield ends
 
@@ -382,8 +337,9 @@ def _finished(
     The checkpoint of a block is written while the next block is finished. Where other processes
     make the outlines, a thread finishes a block while the caller passes on the one before.
     """
-    with CheckpointThread() as checkpoints, ThreadPoolExecutor(1, "blend") as pool:
+    with ThreadPoolExecutor(1, "checkpoint") as writer, ThreadPoolExecutor(1, "blend") as pool:
         waiting: deque[tuple[BlockEnd, Future[Checkpoint]]] = deque()
+        saving: deque[tuple[SceneBlocks, Future[None]]] = deque()
         for end in ends:
             scene = end.reader.scene
             if end.number is not None and not scene.is_stopped:
@@ -392,18 +348,29 @@ def _finished(
             while len(waiting) > ahead:
                 begun, future = waiting.popleft()
                 finished = future.result()
-                if begun.checkpoint is None:
-                    checkpoints.wait()
-                    if scene.checkpoints is not None and not scene.is_stopped:
+                if begun.checkpoint is None and scene.checkpoints is not None:
+                    _wait_for(saving)
+                    if not scene.is_stopped:
                         assert begun.number is not None
-                        checkpoints.save(scene.checkpoints, begun.number, finished, scene.fail)
+                        written = writer.submit(scene.checkpoints.save, begun.number, finished)
+                        saving.append((scene, written))
                 if not scene.is_stopped:
                     yield scene, finished.block
             if end.number is None:
-                checkpoints.wait()
+                _wait_for(saving)
                 if end.error is not None:
                     scene.fail(end.error)
                 yield scene, None
+
+
+def _wait_for(saving: deque[tuple[SceneBlocks, Future[None]]]) -> None:
+    """Wait until the last checkpoint is written; its error stops the scene."""
+    while saving:
+        scene, written = saving.popleft()
+        try:
+            written.result()
+        except RooftraceError as error:
+            scene.fail(error)
 
 
 def _finishing(end: BlockEnd, pool: ThreadPoolExecutor) -> Future[Checkpoint]:

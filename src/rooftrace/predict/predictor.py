@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.core.types import Footprints, Mask, RasterSource
+from rooftrace.core.types import Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.georeferenced import close_source
@@ -26,7 +26,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import Output
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import FileSink, MemorySink, SceneOutputs, SceneSink
+from rooftrace.predict.outputs import FileSink, MemorySink, SceneSink, write_outputs
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, threshold_for
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.tta import with_tta
@@ -112,8 +112,9 @@ class Predictor:
             result = self._predict_scene(plan, sink, progress, on_block, segmenter)
             mask = Mask(memory.data, memory.data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
-            outlines = Footprints.joined(sink.chunks) if sink.chunks else _no_footprints(source)
-            return Prediction(mask, outlines, result, name, self._legend, plan.mask_tags)
+            return Prediction(
+                mask, sink.footprints(plan), result, name, self._legend, plan.mask_tags
+            )
 
     def predict_mask(
         self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
@@ -183,15 +184,17 @@ class Predictor:
         segmenter: PromptSegmenter | None = None,
     ) -> SceneResult:
         done_px, total_px = 0, plan.source.grid.height * plan.source.grid.width
-        with SceneOutputs(plan, sink, segmenter=segmenter) as outputs:
-            for block in pipeline.run(plan, self.engine):
-                outputs.feed(block)
-                done_px += block.window.area_px
-                if on_block is not None:
-                    on_block(block)
-                if progress is not None:
-                    progress(done_px, total_px, outputs.buildings)
-            return outputs.finish()
+
+        def advance(block: Block, buildings: int) -> None:
+            nonlocal done_px
+            done_px += block.window.area_px
+            if on_block is not None:
+                on_block(block)
+            if progress is not None:
+                progress(done_px, total_px, buildings)
+
+        blocks = pipeline.run(plan, self.engine)
+        return write_outputs(plan, sink, blocks, advance, segmenter=segmenter)
 
     def threshold_for(self, threshold: float | None) -> float | None:
         """Return the building probability from which a pixel is a building; see `plan`."""
@@ -225,11 +228,6 @@ def load(
     bundle = default_bundle() if path is None else read_model(Path(path))
     built = load_engine(bundle, engine=engine, precision=precision, output=output)
     return Predictor(bundle.for_output(output), with_tta(built, bundle.spec))
-
-
-def _no_footprints(source: RasterSource) -> Footprints:
-    empty = np.zeros(0)
-    return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, source.grid.crs)
 
 
 def as_source(image: Input) -> RasterSource:

@@ -23,11 +23,15 @@ from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
 
-__all__ = ["Answer", "BlockEnd", "SceneBlocks", "SceneReader", "Tile", "by_scene"]
+__all__ = ["Answer", "BlockEnd", "OnTile", "SceneBlocks", "SceneReader", "Tile", "by_scene"]
 
 
 Answer = NDArray[np.uint8]
 """(channel, y, x) output of the network for a tile, in 255ths."""
+
+
+OnTile = Callable[[Any, ScenePlan, TileIndex], None]
+"""Function called with the item, its plan and a tile that was run, in the network's thread."""
 
 
 class SceneBlocks:
@@ -36,10 +40,20 @@ class SceneBlocks:
     Args:
         plan: Plan of the scene.
         checkpoints: Store of finished blocks.
+        item: The caller's item that the scene belongs to.
+        on_tile: See `OnTile`.
     """
 
-    def __init__(self, plan: ScenePlan, checkpoints: CheckpointStore | None = None) -> None:
+    def __init__(
+        self,
+        plan: ScenePlan,
+        checkpoints: CheckpointStore | None = None,
+        item: Any = None,
+        on_tile: OnTile | None = None,
+    ) -> None:
         self.plan = plan
+        self.item = item
+        self.on_tile = on_tile
         self.checkpoints = checkpoints if plan.block_count > 1 else None
         self.folder = None if checkpoints is None else checkpoints.folder
         """Folder for other work on the scene that a later run can use; None to keep none."""
@@ -52,27 +66,19 @@ class SceneBlocks:
         """Workers for other work on the blocks of the scene, such as those of the cluster that
         runs it."""
 
-        self.on_tile: Callable[[SceneBlocks, TileIndex], None] | None = None
-        """Function called with the scene after each tile, in the thread of the network."""
-
         self.is_abandoned = False
         """True if the caller does not need more blocks."""
 
-        self._blocks: Iterator[Block | BlockParts] = iter(())
+        self.blocks: Iterator[Block | BlockParts] = iter(())
+        """Blocks as they are produced; see `by_scene`."""
 
     def __iter__(self) -> Iterator[Block | BlockParts]:
-        for block in self._blocks:
+        for block in self.blocks:
             if self.error is not None:
                 break
             yield block
         if self.error is not None:
             raise self.error
-
-    def run_here(self) -> Iterator[Block]:
-        """Yield the blocks of a scene that this process runs."""
-        for block in self:
-            assert isinstance(block, Block)
-            yield block
 
     def fail(self, error: RooftraceError) -> None:
         """Stop the scene. Only the first error is kept."""
@@ -82,16 +88,6 @@ class SceneBlocks:
     def is_stopped(self) -> bool:
         """True if no more blocks are needed."""
         return self.is_abandoned or self.error is not None
-
-    def receive(self, blocks: Iterator[Block | BlockParts]) -> None:
-        """Set the iterator of blocks; the producer calls this before it yields the scene."""
-        self._blocks = blocks
-
-    def abandon(self) -> None:
-        """Skip the blocks that the caller has not consumed."""
-        self.is_abandoned = True
-        for _ in self._blocks:
-            pass
 
 
 def by_scene(
@@ -104,9 +100,12 @@ def by_scene(
     """
     try:
         for scene, block in blocks:
-            scene.receive(_until_none(chain([(scene, block)], blocks)))
+            scene.blocks = _until_none(chain([(scene, block)], blocks))
             yield scene
-            scene.abandon()
+            # Skips the blocks that the caller has not consumed.
+            scene.is_abandoned = True
+            for _ in scene.blocks:
+                pass
     finally:
         # Scenes refer to this generator, so that its threads would not end by themselves.
         blocks.close()

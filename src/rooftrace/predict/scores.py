@@ -7,7 +7,7 @@ same result as a new run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -52,7 +52,7 @@ class KeptScores:
         bundle: Model.
         options: Options of the prediction.
         source: Validity of the image and every `step`-th of its pixels.
-        engine: Recorded outputs of the network.
+        answers: Recorded outputs of the network, batch by batch in the order of the requests.
         score: (y, x) scores of every `step`-th pixel of every `step`-th row, see `Block.score`.
         engine_mpx_per_s: Megapixels per second of the network when it ran.
     """
@@ -60,7 +60,7 @@ class KeptScores:
     bundle: ModelBundle
     options: SceneOptions
     source: _RecordedSource
-    engine: _RecordedOutputs
+    answers: tuple[NDArray[np.uint8], ...]
     score: NDArray[np.uint8]
     engine_mpx_per_s: float
 
@@ -77,7 +77,8 @@ class KeptScores:
     @property
     def nbytes(self) -> int:
         """Memory in bytes."""
-        return self.engine.nbytes + self.source.nbytes + self.score.nbytes
+        recorded = sum(answer.nbytes for answer in self.answers)
+        return recorded + self.source.nbytes + self.score.nbytes
 
     def redecide(self, threshold: float) -> Prediction:
         """Return the result of `Predictor.predict` with another threshold, except for times.
@@ -89,9 +90,8 @@ class KeptScores:
             ConfigError: The model has more than two classes.
         """
         options = replace(self.options, threshold=threshold)
-        made = Predictor(self.bundle, _ReplayEngine(self.engine)).predict(
-            self.source, options=options
-        )
+        replay = _ReplayEngine(self.answers)
+        made = Predictor(self.bundle, replay).predict(self.source, options=options)
         summary = replace(made.summary, engine_mpx_per_s=self.engine_mpx_per_s)
         return replace(made, result=replace(made.result, summary=summary))
 
@@ -136,7 +136,7 @@ def predict_keeping(
             watched, options=chosen, progress=progress, on_block=sample
         )
         scores = KeptScores(
-            predictor.bundle, chosen, watched.recorded(), recorder.recorded(), score,
+            predictor.bundle, chosen, watched.recorded(), tuple(recorder.answers), score,
             made.summary.engine_mpx_per_s,
         )  # fmt: skip
         return KeptPrediction(made, scores)
@@ -255,7 +255,7 @@ class _RecordingEngine:
     def __init__(self, engine: Engine, *, keep: bool) -> None:
         self._engine = engine
         self._keep = keep
-        self._answers: list[NDArray[np.uint8]] = []
+        self.answers: list[NDArray[np.uint8]] = []
         self.name = engine.name
         self.precision = engine.precision
 
@@ -266,35 +266,17 @@ class _RecordingEngine:
         """Return outputs in 255ths; those of successive batches are recorded in order."""
         answer = run_quantised(self._engine, batch)
         if self._keep:
-            self._answers.append(answer)
+            self.answers.append(answer)
         return answer
-
-    def recorded(self) -> _RecordedOutputs:
-        """Return the outputs recorded so far."""
-        return _RecordedOutputs(self.name, self.precision, tuple(self._answers))
-
-
-@dataclass(frozen=True)
-class _RecordedOutputs:
-    """Recorded outputs of an engine, batch by batch in the order of the requests."""
-
-    name: str
-    precision: str
-    answers: tuple[NDArray[np.uint8], ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory in bytes."""
-        return sum(answer.nbytes for answer in self.answers)
 
 
 class _ReplayEngine:
     """Engine that replays recorded outputs once, for the same tiles in the same order."""
 
-    def __init__(self, recorded: _RecordedOutputs) -> None:
-        self.name = recorded.name
-        self.precision = recorded.precision
-        self._answers: Iterator[NDArray[np.uint8]] = iter(recorded.answers)
+    name, precision = "recorded", "fp32"
+
+    def __init__(self, answers: Iterable[NDArray[np.uint8]]) -> None:
+        self._answers = iter(answers)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return self.run_quantised(batch).astype(np.float32) / np.float32(255)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.spec import BundleSpec
 from town import write_pairs
@@ -103,26 +102,6 @@ def test_start_measures_each_command(work: Path) -> None:
     assert set(rows) == {"python", "numpy", "import", "load", "version", "help", "tile"}
     assert all(row["cpu_s"] > 0 and row["seconds"] > 0 for row in rows.values())
     assert rows["python"]["peak_rss_mb"] < rows["tile"]["peak_rss_mb"]
-
-
-@pytest.mark.campaign
-@pytest.mark.skipif(
-    "AVX2" not in this_processor().without_cap.sets, reason="this processor has no AVX2"
-)
-def test_processors_runs_each_set_and_says_what_cannot_run(bundle: Path, work: Path) -> None:
-    answer = answer_of(
-        "processors.py", "--size", "256", "--model", bundle, "--work", work, "--sets", "AVX2",
-        "--places",
-    )  # fmt: skip
-    assert answer["sets"] == ["AVX2"]
-    rows = answer["rows"]
-    assert set(rows) == {"AVX2/int8", "AVX2/bf16", "AVX2/fp32"}
-    assert "has no instructions for bf16" in rows["AVX2/bf16"]["unavailable"]
-    assert "cannot run in 'int8'" in rows["AVX2/int8"]["unavailable"]
-    row = rows["AVX2/fp32"]
-    assert (row["share_of_fastest"], row["accuracy"]) == (1, {})
-    assert min(row["mpx_per_s"], row["cpu_s_per_mpx"]) > 0
-    assert len(row["mask_sha256"]) == 64
 
 
 @pytest.mark.campaign

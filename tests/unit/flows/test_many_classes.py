@@ -14,12 +14,12 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+
 from landcover import IGNORED_COLOUR, MaskKind, landcover_legend, write_landcover
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
-from rooftrace.flows.submit import run_submit
 from rooftrace.flows.train import run_train
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -206,13 +206,6 @@ def test_a_threshold_is_refused_where_it_would_do_nothing(
     with pytest.raises(ConfigError, match=reported):
         run_predict(
             find_inputs([image]), read_models(bundle), tmp_path / "out", SceneOptions(threshold=0.4)
-        )
-    with pytest.raises(ConfigError, match=reported):
-        run_submit(
-            [image],
-            read_models(bundle),
-            tmp_path / "table.csv",
-            options=SceneOptions(threshold=0.4),
         )
     with pytest.raises(ConfigError, match=reported):
         run_evaluate(bundle, data, None, EvalOptions(threshold=0.4))

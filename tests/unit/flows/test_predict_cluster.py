@@ -22,8 +22,9 @@ from rooftrace.core.types import Window
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.predict.cluster import SceneTask, SceneTaskResult, SceneWorker
 from rooftrace.flows.predict.executor import executing
+from rooftrace.flows.predict.image_run import RunOptions
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.run import RunOptions, predict_inputs, run_predict
+from rooftrace.flows.predict.run import predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.checkpoint import CheckpointStore

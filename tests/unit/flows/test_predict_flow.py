@@ -30,9 +30,10 @@ from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
-from rooftrace.flows.predict import executor, image_processes
+from rooftrace.flows.predict import executor
+from rooftrace.flows.predict.image_run import PredictRun
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
-from rooftrace.flows.predict.run import PredictRun, run_predict
+from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.io.area import read_area
 from rooftrace.predict import plan
@@ -89,14 +90,14 @@ def test_processes_that_make_outlines_change_no_byte(
 def test_processes_that_predict_small_images_change_no_byte(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
+    monkeypatch.setattr(executor, "_MIN_PX", 0)
     submit, calls = Processes.submit, []
     monkeypatch.setattr(
         Processes, "submit", lambda *given: calls.append(given[1].__name__) or submit(*given)
     )
     kept = {}
     for out, cores in (("here", 1), ("processes", 2)):
-        monkeypatch.setattr(image_processes, "core_count", lambda cores=cores: cores)
+        monkeypatch.setattr(executor, "core_count", lambda cores=cores: cores)
         run_predict(find_inputs([folder]), read_models(bundle), tmp_path / out)
         files = sorted((tmp_path / out).glob("[a-c]_*"))
         kept[out] = {one.name: one.read_bytes() for one in files}
@@ -111,9 +112,9 @@ def test_images_of_a_lost_process_are_predicted_here(
 ) -> None:
     for number in range(80):
         draw(tmp_path / "in" / f"{number:02}.png", (64, 80))
-    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
-    monkeypatch.setattr(image_processes, "_GROUP", 4)
-    monkeypatch.setattr(image_processes, "core_count", lambda: 2)
+    monkeypatch.setattr(executor, "_MIN_PX", 0)
+    monkeypatch.setattr(executor, "_GROUP", 4)
+    monkeypatch.setattr(executor, "core_count", lambda: 2)
     submit, calls = Processes.submit, []
 
     def submit_or_kill(self: Processes, work: Callable[..., Any], *given: Any) -> Future[Any]:
@@ -137,17 +138,20 @@ class FakeProcesses(Threads):
     def __init__(self, size: int, *given: object, **options: object) -> None:
         super().__init__("fake")
 
+    def start(self) -> None:
+        """Do nothing: threads start by themselves."""
+
     def stop(self) -> None:
         type(self).stopped = True
 
 
 @pytest.fixture
 def fake_processes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> type[FakeProcesses]:
-    monkeypatch.setattr(image_processes, "_MIN_PX", 0)
-    monkeypatch.setattr(image_processes, "core_count", lambda: 4)
-    monkeypatch.setattr(image_processes, "_LOADED", [read_models(bundle).ready()])
+    monkeypatch.setattr(executor, "_MIN_PX", 0)
+    monkeypatch.setattr(executor, "core_count", lambda: 4)
+    monkeypatch.setattr(executor, "_LOADED", [read_models(bundle).ready()])
     fake = type("Fake", (FakeProcesses,), {})
-    monkeypatch.setattr(image_processes, "Processes", fake)
+    monkeypatch.setattr("rooftrace.core.processes.Processes", fake)
     return fake
 
 
@@ -186,15 +190,15 @@ def test_an_image_of_several_blocks_is_left_to_this_process(
     draw(folder / "large.png", (700, 700))
     monkeypatch.setattr(plan, "TILE_PX", 256)
     monkeypatch.setattr(plan, "BLOCK_PX", 300)
-    monkeypatch.setattr(image_processes, "_SMALL_PX", 10**9)
+    monkeypatch.setattr(executor, "_SMALL_PX", 10**9)
     planned: list[tuple[str, bool]] = []
-    write = PredictRun._write
+    write = PredictRun._results
 
     def noted(self: PredictRun, blocks: Any, scene: SceneInput, *given: Any) -> Any:
         planned.append((scene.name, self.small_only))
         return write(self, blocks, scene, *given)
 
-    monkeypatch.setattr(PredictRun, "_write", noted)
+    monkeypatch.setattr(PredictRun, "_results", noted)
     report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")
     assert len(report.outputs) == 4
     assert sorted(planned) == [("a", True), ("b", True), ("c", True), ("large", False)]
@@ -204,7 +208,7 @@ def test_ctrl_c_keeps_what_other_processes_have_finished(
     folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     fake_processes: type[FakeProcesses],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(image_processes, "_GROUP", 1)
+    monkeypatch.setattr(executor, "_GROUP", 1)
     taken: list[str] = []
 
     def interrupt(scene: SceneInput, record: Mapping[str, Any]) -> None:
@@ -230,7 +234,7 @@ def test_where_processes_predict_small_images(
     outputs: tuple[str, ...], cores: int, starts: bool, folder: Path, bundle: Path,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_processes: type[FakeProcesses],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(image_processes, "core_count", lambda: cores)
+    monkeypatch.setattr(executor, "core_count", lambda: cores)
     started: list[type] = []
     monkeypatch.setattr(
         fake_processes, "submit",

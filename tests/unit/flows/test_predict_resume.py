@@ -192,7 +192,7 @@ def test_pixels_per_second_are_those_of_this_run(
     # The run seems to end this much later, so that its own seconds do not matter.
     late_s = 1e6
     clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + late_s)
-    monkeypatch.setattr("rooftrace.flows.predict.run.time", clock)
+    monkeypatch.setattr("rooftrace.flows.predict.image_run.time", clock)
     report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert report.resumed_blocks > 0
     (figures,) = json.loads((tmp_path / "run.json").read_text())["figures"]

@@ -35,8 +35,9 @@ from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 from rooftrace.predict import pipeline
+from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.outputs import FileSink, write_outputs
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.vector.compare import GONE, NEW, OUTSIDE, SAME, SideStatus
@@ -184,16 +185,15 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
     """Predict an image, write its probabilities to a file, and return its buildings."""
     with TemporaryDirectory() as folder:
         paths = predictor.paths_for(plan.source, Path(folder), "date")
-        with (
-            SceneOutputs(plan, FileSink(paths, plan)) as outputs,
-            mask_sink(file, plan.source.grid, coloured=False) as sink,
-        ):
-            for block in pipeline.run(plan, predictor.engine):
-                outputs.feed(block)
+        with mask_sink(file, plan.source.grid, coloured=False) as sink:
+
+            def keep(block: Block, _: int) -> None:
                 # The highest byte is that of nodata.
                 score = np.minimum(block.score, np.uint8(NODATA - 1))
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
-            outputs.finish()
+
+            blocks = pipeline.run(plan, predictor.engine)
+            write_outputs(plan, FileSink(paths, plan), blocks, keep)
         layer = read_buildings_layer(paths.polygons, file.parent)
     return replace(layer, name=str(image), notes=plan.notes)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.core.text import plural, reason_of
+from rooftrace.flows.predict.image_run import PredictRun
 from rooftrace.flows.predict.inputs import SceneInput, sizes_px
-from rooftrace.flows.predict.run import PredictRun
 from rooftrace.flows.predict.run_folder import (
     MADE,
     RunFolder,

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import user_cache
+from rooftrace.flows.predict.image_run import OnDone
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run import OnDone
 from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
 from rooftrace.predict.plan import RESULT_FILES

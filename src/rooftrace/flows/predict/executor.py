@@ -1,38 +1,117 @@
-"""Executors of a run: they load the network, here or on a cluster, and run scenes through it."""
+"""Executors of a run: they load the network, here or on a cluster, and run scenes through it.
+
+Beside its network, a small image costs some milliseconds of Python, in which threads take turns.
+Where a run has many of them, a process for each core or two does all of its images by itself, and
+this one keeps the record.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rooftrace.core.parallel import core_count
+import cv2
+
+from rooftrace.core.errors import PredictError, RooftraceError
+from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.engines.base import engine_processor
+from rooftrace.flows.predict.image_run import PredictRun, RunOptions
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import RunFolder
+from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore, work_of
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_scenes
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
-    from rooftrace.flows.predict.run import Executor, PredictRun
     from rooftrace.predict.cluster.pool import ClusterOptions
 
-__all__ = ["LocalExecutor", "executing"]
+__all__ = ["Executor", "LocalExecutor", "executing", "predict_small_images"]
 
 _MIN_CORES = 4
 """Number of cores from which processes trace blocks. On fewer, the network uses them all."""
 
-_MAX_PROCESSES = 8
+_MAX_TRACING = 8
 """Maximum number of these processes; more would wait for the blocks of the main process."""
 
-_MODULES = ("rooftrace.predict.outputs", "geopandas")
+_TRACING_MODULES = ("rooftrace.predict.outputs", "geopandas")
 """Modules of what they do; otherwise each of them would import them for its first footprints."""
+
+_MIN_PX = 150 * 10**6
+"""Number of pixels of all images from which processes predict them; with fewer, the run ends
+before it gains what their start takes."""
+
+_MASK_CORES = 4
+"""Number of cores from which processes predict masks alone, which take less beside the network."""
+
+_SMALL_PX = 512**2
+"""Mean number of pixels of an image up to which processes predict them. The network is a larger
+part of the work on larger ones, and needs more memory for each process."""
+
+_MAX_PROCESSES = 16
+"""Maximum number of processes. Each of them takes the memory of an engine."""
+
+_GROUP = 64
+"""Number of images that a process predicts at a time. Engines compile the network for each number
+of tiles, and at the end of a group it is another one."""
+
+_MODULES = (__name__, "geopandas")
+"""Modules that all processes need, imported once."""
+
+
+class Executor(Protocol):
+    """Runs the network on scenes, in this process or on a cluster."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """Model of the run; its engine may be on other machines."""
+        ...
+
+    @property
+    def tta(self) -> TtaChoice | None:
+        """Test-time augmentation that was asked for; None for that of the models."""
+        ...
+
+    @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        """Records of the processors that have run the network, for run.json."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes on the run for the user."""
+        ...
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
+    ) -> Sequence[SceneInput]:
+        """Predict the scenes that one worker predicts by itself, and return the others.
+
+        Args:
+            run: Run that receives the results.
+            folder: Folder of the run.
+            scenes: All scenes of the run.
+        """
+        ...
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields that describe the executor in run.json."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,9 +140,6 @@ class LocalExecutor:
     ) -> Sequence[SceneInput]:
         if self.models is None or len(scenes) == 1:
             return scenes
-        # Imported when it is needed: a single image needs no processes.
-        from rooftrace.flows.predict.image_processes import predict_small_images
-
         return predict_small_images(run, folder, scenes, self.models)
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
@@ -104,8 +180,8 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
                 # Imported when it is needed: a single image needs no processes.
                 from rooftrace.core.processes import Processes
 
-                size = min(core_count() // 2, _MAX_PROCESSES)
-                processes = stack.enter_context(Processes(size, _MODULES))
+                size = min(core_count() // 2, _MAX_TRACING)
+                processes = stack.enter_context(Processes(size, _TRACING_MODULES))
                 processes.start()
                 return processes
 
@@ -121,3 +197,178 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
 
     with cluster_executor(models, cluster) as executor:
         yield executor
+
+
+def predict_small_images(
+    run: PredictRun,
+    folder: RunFolder,
+    scenes: Sequence[SceneInput],
+    models: ModelSet,
+) -> Sequence[SceneInput]:
+    """Predict the small images of a run in processes, if there are many, and return the others.
+
+    The results have the same bytes as those of this process. If a process ends unexpectedly, the
+    images that are not finished are returned.
+
+    Args:
+        run: Run that receives the results; its `total_px` is known.
+        folder: Folder of the run.
+        scenes: All images of the run.
+        models: Models to run; not on a GPU, which a process for each core could not share.
+    """
+    cores = core_count()
+    mean_px = run.total_px / max(len(scenes), 1)
+    least = 2 if {*run.options.outputs} - {"mask"} else _MASK_CORES
+    if cores < least or run.segmenter is not None or mean_px > _SMALL_PX:
+        return scenes
+    scenes = [scene for scene in scenes if not run.resume(scene)]
+    if len(scenes) * mean_px < _MIN_PX:
+        return scenes
+    from rooftrace.core.processes import Processes
+
+    size = min(cores, _MAX_PROCESSES)
+    begin = partial(_begin, models, max(1, cores // size))
+    with Processes(size, _MODULES, begin, or_threads=False) as processes:
+        return _Groups(run, folder, processes).predict(scenes)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Images that a process predicts; picklable.
+
+    Args:
+        scenes: The images.
+        out: Folder for the results.
+        options: Options of every scene.
+        run_options: Conduct of the run.
+        made_with: See `RunFolder`.
+    """
+
+    scenes: Sequence[SceneInput]
+    out: Path
+    options: SceneOptions
+    run_options: RunOptions
+    made_with: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _GroupResult:
+    """Result of a group; picklable.
+
+    Args:
+        images: Finished images by name, and errors of images that failed. The others need several
+            blocks, or were not started.
+        notes: Notes for the user.
+        peak_mb: Peak memory of the process so far, in MB.
+    """
+
+    images: Mapping[str, MadeImage | RooftraceError]
+    notes: Sequence[str]
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class _InWork:
+    """Group that a process predicts, with the stamps of its images."""
+
+    scenes: Sequence[SceneInput]
+    stamps: Sequence[str]
+    result: Future[_GroupResult]
+
+
+class _Groups:
+    """Prediction of images by processes, group by group.
+
+    Args:
+        run: Run that receives the results.
+        folder: Folder of the run.
+        processes: Processes with a model each, see `_begin`.
+    """
+
+    def __init__(self, run: PredictRun, folder: RunFolder, processes: Processes) -> None:
+        self._run = run
+        self._folder = folder
+        self._processes = processes
+        self._in_work: deque[_InWork] = deque()
+        self._left: list[SceneInput] = []
+
+    def predict(self, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
+        """Predict images, and return those that are left to this process."""
+        run = self._run
+        try:
+            for first in range(0, len(scenes), _GROUP):
+                if run.wants_no_more:
+                    break
+                self._in_work.append(self._begun(scenes[first : first + _GROUP]))
+                self._take(2 * self._processes.size - 1)
+            self._take(0)
+        except BaseException:
+            # After Ctrl-C, images that are as good as finished need not be made again.
+            self._processes.stop()
+            self._take(0)
+            raise
+        if self._processes.has_lost:
+            run.notes.append(
+                "A process that predicted images ended unexpectedly, perhaps because the memory "
+                "was used up. The other images were predicted without processes."
+            )
+        return self._left
+
+    def _begun(self, scenes: Sequence[SceneInput]) -> _InWork:
+        run = self._run
+        run_options = replace(run.run_options, on_done=None, progress=None)
+        group = _Group(scenes, run.out, run.options, run_options, self._folder.made_with)
+        stamps = [scene.stamp for scene in scenes]
+        return _InWork(scenes, stamps, self._processes.submit(_predict, group))
+
+    def _take(self, most: int) -> None:
+        """Add finished groups to the run, until `most` are in work."""
+        waiting = self._in_work
+        while waiting and (len(waiting) > most or waiting[0].result.done()):
+            wait([waiting[0].result])
+            self._add(waiting.popleft())
+
+    def _add(self, group: _InWork) -> None:
+        try:
+            result = group.result.result()
+        except PredictError:
+            if not self._processes.has_lost:
+                raise
+            self._left += group.scenes
+            return
+        run = self._run
+        run.notes += result.notes
+        run.others_mb = max(run.others_mb, result.peak_mb)
+        for scene, stamp in zip(group.scenes, group.stamps):
+            made = result.images.get(scene.name)
+            if made is None:
+                self._left.append(scene)
+            elif isinstance(made, RooftraceError):
+                run.fail(scene, made)
+            else:
+                run.receive(scene, made.files, made.record, stamp)
+
+
+_LOADED: list[Predictor] = []
+"""Model of a process."""
+
+
+def _begin(models: ModelSet, cores: int) -> None:
+    """Load the model; called first in each process."""
+    limit_cores(cores)
+    cv2.setNumThreads(cores)
+    _LOADED.append(models.ready())
+
+
+def _predict(group: _Group) -> _GroupResult:
+    """Predict a group in a process."""
+    from rooftrace.core.processes import is_stopping
+
+    (predictor,) = _LOADED
+    work = work_of(group.out)
+    store = WorkerStore(work, group.made_with, work)
+    run = PredictRun(predictor, group.out, group.options, store, group.run_options, small_only=True)
+    wanted = takewhile(lambda _: not is_stopping(), group.scenes)
+    run.predict(wanted, lambda scenes: run_scenes(scenes, predictor.engine))
+    failed = {name: one.error for name, one in run.failed.items()}
+    return _GroupResult({**store.made, **failed}, tuple(run.notes), peak_rss_mb())

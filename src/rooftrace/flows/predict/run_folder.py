@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import IO, Any
-from zlib import crc32
 
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, is_file, locked
@@ -38,9 +37,6 @@ MANIFEST = "journal.jsonl"
 
 _RUN_ID = "run"
 """Name of the file that holds the id of the run."""
-
-_CHECKSUM = "crc32"
-"""Field of each line of the manifest with the checksum of the others."""
 
 _KINDS = "|".join({Path(end).stem for ends in RESULT_FILES.values() for end in ends})
 _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{{8}})")
@@ -153,8 +149,7 @@ class RunFolder:
         assert self._file is not None
         with self._lock:
             self._file.seek(self._known[name])
-            line = _unsealed(self._file.readline())
-        assert line is not None
+            line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
     def add(
@@ -184,7 +179,7 @@ class RunFolder:
         assert self._file is not None
         offset = self._file.seek(0, 2)
         try:
-            self._file.write(_sealed(line))
+            self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
         except OSError:
             # The file holds a part of the line, and its buffer keeps the rest until it is closed.
@@ -254,16 +249,16 @@ class RunFolder:
                 "pixels may differ from those of a run on one processor."
             )
             self._made_with = earlier
-        head = _sealed(self._made_with, sort_keys=True)
+        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
         self._file = path.open("r+b" if begun else "w+b")
         if begun and self._file.readline() == head:
             end = len(head)
             for line in self._file:
-                known = _unsealed(line)
+                content = _parsed(line)
                 # It and all later lines are overwritten: their images are predicted again.
-                if known is None or "name" not in known:
+                if content is None:
                     break
-                self._known[known["name"]] = end
+                self._known[content["name"]] = end
                 end += len(line)
             self._file.seek(end)
             self._file.truncate()
@@ -317,35 +312,21 @@ class WorkerStore:
 
 
 def _head(path: Path) -> dict[str, Any] | None:
-    """Return the first line of a manifest; None if there is none, or of an earlier version."""
+    """Return the first line of a manifest; None if there is none."""
     try:
         with path.open("rb") as file:
-            head = _unsealed(file.readline())
+            return _parsed(file.readline())
     except OSError:
         return None
-    return head if head is not None and "with" in head else None
 
 
-def _sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> bytes:
-    """Return a line of a manifest, with a checksum of its content."""
-    checksum = crc32(json.dumps(content, sort_keys=sort_keys).encode())
-    sealed = {**content, _CHECKSUM: checksum}
-    return json.dumps(sealed, sort_keys=sort_keys).encode() + b"\n"
-
-
-def _unsealed(line: bytes) -> dict[str, Any] | None:
-    """Return the content of a line of a manifest; None if it is incomplete or damaged.
-
-    A power failure may leave a part of a line, or zeros in its place.
-    """
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return a line of a manifest; None if it is incomplete, as after a power failure."""
     try:
-        content = json.loads(line) if line.endswith(b"\n") else None
+        content: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
-    if not isinstance(content, dict):
-        return None
-    checksum = content.pop(_CHECKSUM, None)
-    return content if checksum == crc32(json.dumps(content).encode()) else None
+    return content
 
 
 _BY_PROCESSOR = ("instruction_set", "engine", "settings")
@@ -359,8 +340,8 @@ def _is_other_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         model = {k: v for k, v in made_with["with"].items() if k not in _BY_PROCESSOR}
         return json.dumps({**made_with, "with": model}, sort_keys=True)
 
-    is_other = earlier["with"]["instruction_set"] != now.get("with", {}).get("instruction_set")
-    return is_other and "with" in now and rest(earlier) == rest(now)
+    sets = {one["with"]["instruction_set"] for one in (earlier, now)}
+    return len(sets) == 2 and rest(earlier) == rest(now)
 
 
 def _processor_of(model: Mapping[str, Any]) -> str:

@@ -1,0 +1,146 @@
+"""The table of run lengths of a run: one row for each image, as contests ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rooftrace.core.errors import ConfigError, LayoutError
+from rooftrace.core.text import list_first, plural
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.io.files import check_outputs
+from rooftrace.labels.rle.codec import NO_RUNS, Order
+from rooftrace.labels.rle.source import NamedImages
+from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
+from rooftrace.models.spec import BundleSpec
+
+__all__ = ["RLE_TABLE", "RleOutput"]
+
+RLE_TABLE = "submission.csv"
+"""Name of the table in the folder of the results."""
+
+_COLUMNS = ("img_id", "mask_rle")
+_MAX_LISTED = 5
+"""Maximum number of names that an error message lists."""
+
+
+@dataclass(frozen=True)
+class RleOutput:
+    """Table of run lengths to write.
+
+    Args:
+        table: Rows and columns of the table.
+        scenes: Image of each row.
+        order: Pixel order of the runs.
+    """
+
+    table: RleTable
+    scenes: Sequence[SceneInput]
+    order: Order
+
+    @classmethod
+    def of(
+        cls,
+        scenes: Sequence[SceneInput],
+        out: Path,
+        sample: Path | None = None,
+        order: Order | None = None,
+    ) -> RleOutput:
+        """Return the table for some images, checked before the work.
+
+        Args:
+            scenes: Images with distinct names.
+            out: Folder of the results.
+            sample: Table whose rows, columns and line ends are kept; default: one row for each
+                image, sorted by name, with the columns `img_id,mask_rle`.
+            order: Pixel order of the runs; default: the usual order for the columns.
+
+        Raises:
+            LayoutError: The sample lists an image that does not exist, or lacks one that exists.
+            ConfigError: The pixel order is unknown, or the sample would be overwritten.
+        """
+        path = out / RLE_TABLE
+        check_outputs([path], [sample, *(scene.path for scene in scenes)])
+        if sample is None:
+            listed: Sequence[SceneInput] = sorted(scenes, key=lambda scene: scene.name)
+            rows = tuple(TableRow(i, (scene.name, "")) for i, scene in enumerate(listed, 2))
+            table = RleTable(TableColumns.of(_COLUMNS, str(path)), rows, name=str(path))
+        else:
+            table = RleTable.read(sample)
+            listed = _listed(table, scenes)
+        order = order or table.columns.custom
+        if order is None:
+            raise ConfigError(
+                f"The columns of {sample} do not determine the pixel order of its runs.",
+                remedy="Give the order with --order row or --order column.",
+            )
+        return cls(table, listed, order)
+
+    def write(self, out: Path, runs: Iterable[str], spec: BundleSpec) -> list[str]:
+        """Write the table, and return notes on it.
+
+        Args:
+            out: Folder of the results.
+            runs: Runs of each image in `scenes`.
+            spec: Contract of the model.
+
+        Raises:
+            ExportError: The file cannot be written.
+        """
+        empty = 0
+
+        def counted() -> Iterable[str]:
+            nonlocal empty
+            for one in runs:
+                empty += one == NO_RUNS
+                yield one
+
+        self.table.write(out / RLE_TABLE, counted())
+        count = plural(len(self.scenes), "image")
+        notes = [f"{RLE_TABLE}: {count}, {empty:,} without a building, order: {self.order}"]
+        if len(spec.classes) > 2:
+            building = spec.classes[spec.building_class]
+            notes.append(
+                f"Only the class {building} is written: a table holds the masks of one class."
+            )
+        return notes
+
+
+def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:
+    """Return the image of each row of a sample.
+
+    Raises:
+        LayoutError: The rows do not list each of the images exactly once.
+    """
+    by_path = {scene.path: scene for scene in scenes}
+    by_name = NamedImages(list(by_path))
+    rows: dict[Path, TableRow] = {}
+    missing: list[str] = []
+    for row in table.rows:
+        name = table.image_id(row)
+        image = by_name.find(Path(name).name if table.columns.id is None else name)
+        if image is None:
+            missing.append(f"{name} (row {row.line})")
+            continue
+        other = rows.setdefault(image, row)
+        if other is not row:
+            raise LayoutError(
+                f"{table.name} lists {image} twice, in row {other.line} and row {row.line}.",
+                remedy="Remove one of the rows.",
+            )
+    surplus = [str(path) for path in by_path if path not in rows]
+    if not (missing or surplus):
+        return [by_path[path] for path in rows]
+    differences = []
+    if missing:
+        count = plural(len(table.rows), "image")
+        shown = list_first(missing, _MAX_LISTED)
+        differences.append(f"{len(missing)} of its {count} cannot be found: {shown}")
+    if surplus:
+        count = plural(len(surplus), "image is", "images are")
+        differences.append(f"{count} not in it: {list_first(surplus, _MAX_LISTED)}")
+    raise LayoutError(
+        f"{table.name} does not fit the images: {'; '.join(differences)}.",
+        remedy="Give the folder that holds exactly the images of the sample.",
+    )

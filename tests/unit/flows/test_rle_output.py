@@ -1,0 +1,162 @@
+"""Many images to one table of run lengths: the sample's own form, checked before the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.flows.predict.image_run import PredictReport
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.nodata import NodataRule
+from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.rle.table import RleTable
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import load
+from tiny_models import write_tiny_bundle
+
+NAMES = ("a", "b c", "ü", "empty")
+SHAPES = ((64, 80), (32, 48), (96, 64), (32, 32))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace", gsd_m=0.3)
+
+
+def draw(path: Path, shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), 40, dtype=np.uint8)
+    if path.stem != "empty":
+        pixels[5:25, 10:40] = 200
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for name, shape in zip(NAMES, SHAPES):
+        draw(tmp_path / "in" / f"{name}.png", shape)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    path = tmp_path / "sample.csv"
+    rows = ["img_id,mask_rle,note", "ü.png,-1,x", "a,-1,", 'empty,-1,"y,z"', "b c,-1,"]
+    path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    return path
+
+
+def fill(
+    images: Path,
+    bundle: Path,
+    out: Path,
+    sample: Path | None = None,
+    order: Order | None = None,
+    nodata: NodataRule | None = None,
+    *,
+    outputs: tuple[str, ...] = (),
+) -> PredictReport:
+    inputs = find_inputs([images], nodata)
+    rle = RleOutput.of(inputs.scenes, out, sample, order)
+    options = SceneOptions(gsd_m=0.3, outputs=outputs)  # type: ignore[arg-type]
+    return run_predict(inputs, read_models(bundle), out, options, rle=rle)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("order", [None, "row", "column"])
+def test_the_sample_is_filled_in(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path, order: Order | None
+) -> None:
+    out = tmp_path / "out"
+    report = fill(images, bundle, out, sample, order)
+    assert report.table == str(out / RLE_TABLE)
+    table = RleTable.read(out / RLE_TABLE)
+    predictor = load(bundle)
+    names = [table.image_id(row).removesuffix(".png") for row in table.rows]
+    assert names == ["ü", "a", "empty", "b c"]
+    shapes = dict(zip(NAMES, SHAPES))
+    for name, row in zip(names, table.rows):
+        expected = predictor.predict(images / f"{name}.png", gsd_m=0.3).mask.data == 1
+        assert np.array_equal(table.mask(row, shapes[name], order or "row"), expected)
+    assert any("1 without a building" in note for note in report.notes)
+    # But for the runs it is the sample, to the byte.
+    table.write(tmp_path / "back.csv", ["-1"] * 4)
+    assert (tmp_path / "back.csv").read_bytes() == sample.read_bytes()
+
+
+def test_without_a_sample_rows_are_sorted_by_name(
+    images: Path, bundle: Path, tmp_path: Path
+) -> None:
+    report = fill(images, bundle, tmp_path / "out", outputs=("mask",))
+    lines = (tmp_path / "out" / RLE_TABLE).read_bytes().decode().split("\n")
+    assert lines[0] == "img_id,mask_rle"
+    assert [line.split(",")[0] for line in lines[1:]] == ["a", "b c", "empty", "ü", ""]
+    assert (tmp_path / "out" / "a_mask.png").exists()
+    assert len(report.outputs) == 4
+
+
+def test_missing_and_surplus_images_are_reported_before_anything_is_predicted(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path
+) -> None:
+    for number in range(7):
+        draw(images / f"new{number}.png", (32, 32))
+    (images / "a.png").unlink()
+    with pytest.raises(LayoutError) as caught:
+        fill(images, bundle, tmp_path / "out", sample)
+    message = caught.value.message
+    assert "1 of its 4 images cannot be found: a (row 3); 7 images are not in it: " in message
+    assert message.count("new") == 5
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "reported"),
+    [
+        ("img_id,mask_rle\na,-1\na.png,-1", LayoutError, r"lists .*a\.png twice, in row 2 and row"),
+        ("img_id,img_path\na,a.png", LabelError, "and one for the runs"),
+        ("name,rle\na,-1\nb c,-1\nü,-1\nempty,-1", ConfigError, "do not determine the pixel order"),
+    ],
+)
+def test_samples_that_cannot_be_filled_in(
+    images: Path, bundle: Path, tmp_path: Path, rows: str, error: type[Exception], reported: str
+) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text(rows + "\n", encoding="utf-8")
+    with pytest.raises(error, match=reported):
+        fill(images, bundle, tmp_path / "out", sample)
+
+
+def test_the_sample_is_not_replaced(images: Path, bundle: Path, tmp_path: Path) -> None:
+    sample = tmp_path / RLE_TABLE
+    sample.write_text("img_id,mask_rle\n")
+    with pytest.raises(ConfigError, match="would replace the input"):
+        fill(images, bundle, tmp_path, sample)
+
+
+def test_an_image_that_fails_keeps_the_others(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    good = (images / "b c.png").read_bytes()
+    (images / "b c.png").write_bytes(good[:60] + bytes(len(good) - 60))
+    with pytest.raises(DataError, match="1 of 4 images failed"):
+        fill(images, bundle, out, sample)
+    assert not (out / RLE_TABLE).exists()
+    (images / "b c.png").write_bytes(good)
+    report = fill(images, bundle, out, sample)
+    assert report.resumed_images == 3
+    fill(images, bundle, tmp_path / "whole", sample)
+    assert (out / RLE_TABLE).read_bytes() == (tmp_path / "whole" / RLE_TABLE).read_bytes()
+
+
+def test_nodata_is_not_a_building(images: Path, bundle: Path, tmp_path: Path) -> None:
+    fill(images, bundle, tmp_path / "out", nodata=NodataRule(value=200))
+    table = RleTable.read(tmp_path / "out" / RLE_TABLE)
+    assert not any(table.mask(row, SHAPES[0], "row").any() for row in table.rows[:1])
