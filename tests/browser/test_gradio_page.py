@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,19 +289,6 @@ def test_the_example_the_card_and_a_narrow_screen(address: str, page: Any) -> No
     page.wait_for_selector("text=Metres per pixel")
 
 
-def test_a_wide_table_scrolls_by_itself(address: str, page: Any, images: Path) -> None:
-    page.set_viewport_size({"width": 390, "height": 900})
-    long = images / "flight_of_the_third_of_march_over_the_northern_quarter_row_12_column_7.png"
-    (images / "flat.png").rename(long)
-    open_page(page, address)
-    drop(page, long, images / "town.tif")
-    page.wait_for_selector("text=2 of 2 images are done")
-    page.locator("#rt-table td").last.scroll_into_view_if_needed()
-    for part in (".face-name", ".face-theme", ".rt-frame"):
-        box = page.locator(part).bounding_box()
-        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390, part
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_square_image_stands_on_a_plain_stage(
     address: str, page: Any, tmp_path: Path, scheme: str
@@ -324,11 +310,3 @@ def test_a_square_image_stands_on_a_plain_stage(
     beside = pixels(page)[20:-20, 10 : int(left) - 10].reshape(-1, 3)
     colour = {"light": (0xF7, 0xF5, 0xF3), "dark": (0x36, 0x2E, 0x2A)}[scheme]
     assert {tuple(pixel) for pixel in beside} == {colour}
-
-
-def test_dark_is_dark(address: str, page: Any) -> None:
-    page.emulate_media(color_scheme="dark")
-    open_page(page, address)
-    time.sleep(0.3)
-    shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
-    assert np.median(shot) < 60

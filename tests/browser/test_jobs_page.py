@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import httpx
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from fastapi import FastAPI, Request, Response
 
 from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
@@ -213,31 +211,6 @@ def names_on(page: Any) -> list[str]:
     return page.locator("#jobs h2").all_inner_texts()
 
 
-def test_ten_scenes_at_once_leave_the_page_its_connections(
-    page: Any, idle_url: str, store: JobStore, tmp_path: Path
-) -> None:
-    scenes = [tmp_path / f"scene{number}.png" for number in range(10)]
-    for scene in scenes:
-        cv2.imwrite(str(scene), np.zeros((64, 64, 3), np.uint8))
-    page.goto(f"{idle_url}/jobs")
-    page.fill("#gsd", "0.5")
-    page.set_input_files("#file", scenes)
-    page.wait_for_function(
-        "() => document.querySelectorAll('#jobs [data-state=queued]').length === 10"
-    )
-    newest_first = [f"scene{number}.png" for number in reversed(range(10))]
-    assert names_on(page) == newest_first
-    page.locator("#jobs li").first.get_by_role("button", name="Cancel").click()
-    page.wait_for_selector("#jobs li:first-child[data-state=cancelled]")
-    # Jobs of other clients appear, and those that they removed go.
-    jobs = {job["name"]: job["id"] for job in httpx.get(f"{idle_url}/v1/jobs").json()["jobs"]}
-    assert httpx.delete(f"{idle_url}/v1/jobs/{jobs['scene3.png']}").status_code == 204
-    add(store, "of another client.tif")
-    page.get_by_text("of another client.tif").wait_for()
-    expected = ["of another client.tif", *(one for one in newest_first if one != "scene3.png")]
-    assert names_on(page) == expected
-
-
 def test_older_jobs_are_beyond_the_first_page(page: Any, idle_url: str, store: JobStore) -> None:
     for number in range(120):
         store.cancel(add(store, f"{number}.tif"))
@@ -267,92 +240,6 @@ def finish(
         "mpx_per_s": 1.0, "classes": [], "notes": [],
     }  # fmt: skip
     store.finish(job_id, figures, [JobFile(name, 1) for name in files])
-
-
-def test_a_job_without_polygons_is_listed_as_all_others(
-    page: Any, idle_url: str, store: JobStore
-) -> None:
-    finish(store, add(store, "mask.tif"), buildings=None)
-    finish(store, add(store, "town.tif"), buildings=2)
-    page.goto(f"{idle_url}/jobs")
-    page.wait_for_selector("#jobs li:nth-child(2)[data-state=done]")
-    assert names_on(page) == ["town.tif", "mask.tif"]
-    figures = page.locator("#jobs .figures").all_inner_texts()
-    assert figures[0].startswith("2 buildings · 10.0 % built up")
-    assert figures[1].startswith("10.0 % built up")
-    assert not page.locator("#message").is_visible()
-
-
-def test_a_job_that_cannot_be_drawn_hides_no_other(
-    browser: Any, idle_url: str, store: JobStore
-) -> None:
-    store.cancel(add(store, "town.tif"))
-    add(store, "broken.tif")
-    listed = httpx.get(f"{idle_url}/v1/jobs").json()
-    listed["jobs"][0]["progress"] = None
-    # The page is a separate one, because the error of the broken row is reported.
-    context = browser.new_context()
-    page = context.new_page()
-    page.route("**/v1/jobs?limit*", lambda route: route.fulfill(json=listed))
-    page.goto(f"{idle_url}/jobs")
-    page.get_by_text("This page cannot show the job.").wait_for()
-    page.wait_for_selector("#jobs [data-state=cancelled]")
-    assert names_on(page) == ["broken.tif", "town.tif"]
-    assert not page.locator("#message").is_visible()
-    context.close()
-
-
-def test_vector_tiles_are_offered_where_the_job_has_some(
-    page: Any, idle_url: str, store: JobStore
-) -> None:
-    finish(store, add(store, "flat.png"), buildings=2, files=["scene_buildings.geojson"])
-    finish(store, add(store, "town.tif"), buildings=2, files=["scene_buildings.gpkg"])
-    page.goto(f"{idle_url}/jobs")
-    page.wait_for_selector("#jobs li:nth-child(2)[data-state=done]")
-    links = page.locator("#jobs .tiles")
-    assert [links.nth(row).is_visible() for row in (0, 1)] == [True, False]
-
-
-def test_the_time_that_is_left_needs_no_clock_of_the_server(
-    page: Any, idle_url: str, store: JobStore
-) -> None:
-    job_id = add(store, "town.tif")
-    store.claim()
-    listed = httpx.get(f"{idle_url}/v1/jobs").json()
-    (job,) = listed["jobs"]
-    assert job["id"] == job_id
-    job["started"] = "2050-01-01T00:00:00Z"
-    job["progress"]["share"] = 0.5
-    page.clock.install()
-    page.route("**/v1/jobs?limit*", lambda route: route.fulfill(json=listed))
-    page.goto(f"{idle_url}/jobs")
-    state = page.locator("#jobs .state")
-    state.get_by_text("running").wait_for()
-    assert state.inner_text() == "running · 50 %"
-    # Two hundred seconds at this pace leave 7,190 seconds.
-    job["progress"]["share"] = 0.5 + 0.5 * 200 / 7390
-    page.clock.run_for(200_000)
-    page.get_by_text("about 2 h 0 min left").wait_for(timeout=PATIENCE_MS)
-
-
-def test_older_jobs_are_found_below_a_folder_of_a_proxy(
-    page: Any, idle_url: str, store: JobStore, serve_app: Callable[[Any], str]
-) -> None:
-    for number in range(60):
-        store.cancel(add(store, f"{number}.tif"))
-    proxy = FastAPI()
-
-    # As of a proxy that removes the folder from the path and names it in no header.
-    @proxy.get("/roofs/{path:path}")
-    def passed(request: Request, path: str) -> Response:
-        asked = httpx.get(f"{idle_url}/{path}?{request.url.query}", timeout=60)
-        kind = asked.headers["content-type"]
-        return Response(asked.content, asked.status_code, media_type=kind)
-
-    page.goto(f"{serve_app(proxy)}/roofs/jobs")
-    page.wait_for_selector("#jobs li:nth-child(50)")
-    page.get_by_role("button", name="Older jobs").click()
-    page.wait_for_selector("#jobs li:nth-child(60)")
 
 
 def test_removing_a_job_asks_before_its_review_is_lost(

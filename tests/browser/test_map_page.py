@@ -205,14 +205,6 @@ def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> N
 
 
 @pytest.mark.campaign
-def test_dark_if_the_system_is_dark(page: Page, serve_app: Serve, town: Path) -> None:
-    page.emulate_media(color_scheme="dark")
-    open_map(page, serve_app, town)
-    page.wait_for_function(IDLE)
-    assert page.locator("html").get_attribute("data-theme") == "dark"
-
-
-@pytest.mark.campaign
 def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
@@ -293,24 +285,6 @@ def test_a_narrow_screen(page: Page, serve_app: Serve, town: Path) -> None:
     assert box is not None
     assert (box["x"], box["width"]) == (0, 360)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-
-
-@pytest.mark.campaign
-def test_every_control_has_a_name(page: Page, serve_app: Serve, town: Path) -> None:
-    open_map(page, serve_app, town)
-    page.wait_for_function(IDLE)
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("input, select, button")].filter((it) =>
-            !it.labels?.length && !it.getAttribute("aria-label") && !it.textContent.trim()
-            && !it.title).map((it) => it.outerHTML)"""
-    )
-    assert nameless == []
-    reached = set()
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert {"face-theme", "fold", "score", "size"} <= reached
-    assert any("maplibregl-canvas" in name for name in reached)
 
 
 @pytest.mark.campaign
@@ -464,21 +438,6 @@ class ShortList(ResultsCatalogue):
 
 
 @pytest.mark.campaign
-def test_a_link_leads_to_results_that_the_list_lacks(
-    page: Page, serve_app: Serve, town: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(town, tmp_path / "older")
-    address = serve_app(app_of(ShortList([town, tmp_path / "older"])))
-    page.goto(f"{address}/map#older/scene@18.50,1.0,2.0")
-    page.wait_for_function(IDLE)
-    assert page.evaluate("rooftrace.scene.folder") == "older"
-    assert page.locator("#folder").input_value() == "older"
-    assert page.locator("#folder option").all_inner_texts() == ["town", "older"]
-    assert page.locator("#message").is_hidden()
-    page.wait_for_load_state("networkidle")
-
-
-@pytest.mark.campaign
 def test_a_run_that_goes_on_keeps_the_view(
     page: Page, serve_app: Serve, town: Path, tmp_path: Path
 ) -> None:
@@ -499,29 +458,6 @@ def test_a_run_that_goes_on_keeps_the_view(
     page.wait_for_load_state("networkidle")
     assert page.evaluate("rooftrace.map.getZoom()") == 20
     assert page.evaluate("rooftrace.view.filter.score") == 600
-
-
-@pytest.mark.campaign
-def test_the_first_view_is_small(page: Page, serve_app: Serve, town: Path) -> None:
-    client = page.context.new_cdp_session(page)
-    client.send("Network.enable")
-    addresses: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    client.on(
-        "Network.requestWillBeSent",
-        lambda event: addresses.update({event["requestId"]: event["request"]["url"]}),
-    )
-    client.on(
-        "Network.loadingFinished",
-        lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]}),
-    )
-    open_map(page, serve_app, town)
-    page.wait_for_function(IDLE)
-    page.wait_for_load_state("networkidle")
-    # The tiles and the figures of the scene come from below its folder.
-    page_only = [sizes.get(key, 0) for key, url in addresses.items() if "/images/" not in url]
-    assert len(page_only) > 8
-    assert 200_000 < sum(page_only) <= 300_000
 
 
 @pytest.mark.campaign
@@ -548,22 +484,3 @@ def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -
     assert "Basemap © the town" in page.locator("#credit").inner_text()
     page.uncheck("[data-layer=basemap] input[type=checkbox]")
     assert page.evaluate(PIXEL) == [0xE4, 0xE7, 0xEB, 255]
-
-
-@pytest.mark.campaign
-def test_a_folder_that_vanishes_is_a_sentence(
-    page: Page, serve_app: Serve, town: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(town, tmp_path / "town")
-    open_map(page, serve_app, town, tmp_path / "town")
-    page.wait_for_function(IDLE)
-    other = page.locator("#folder option").nth(1).get_attribute("value")
-    page.select_option("#folder", other)
-    page.wait_for_function(f"() => rooftrace.scene.folder === '{other}'")
-    page.wait_for_function(IDLE)
-    shutil.rmtree(tmp_path / "town")
-    page.select_option("#folder", "town")
-    page.wait_for_function("() => rooftrace.scene.folder === 'town'")
-    page.select_option("#folder", other)
-    page.wait_for_function("() => message.textContent.includes('is not there (any more)')")
-    assert page.evaluate("rooftrace.scene") is None

@@ -61,18 +61,6 @@ def test_search_finds_a_page_and_leads_there(page: Page, site: str) -> None:
     assert "submission" in page.locator("article").inner_text().lower()
 
 
-def test_light_and_dark_are_kept(page: Page, site: str) -> None:
-    scheme = "() => document.body.getAttribute('data-md-color-scheme')"
-    page.goto(f"{site}/index.html")
-    assert page.evaluate(scheme) == "default"
-    page.locator("label[title='To dark']").click()
-    assert page.evaluate(scheme) == "slate"
-    page.goto(f"{site}/prediction.html")
-    assert page.evaluate(scheme) == "slate"
-    page.emulate_media(color_scheme="dark")
-    assert page.evaluate(scheme) == "slate"
-
-
 def test_pictures_of_the_pages_are_there(page: Page, site: str) -> None:
     for name in ("index", "tutorials/own-tiles", "tutorials/city", "tutorials/label-team"):
         page.goto(f"{site}/{name}.html")

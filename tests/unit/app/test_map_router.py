@@ -26,7 +26,6 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
-from rooftrace.app.map import results as results_module
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.pyramid import SHARE_COLOURS
 from rooftrace.app.map.results import ResultsCatalogue, ResultsEntry, read_results
@@ -130,16 +129,6 @@ def test_the_page_and_its_files(client: TestClient) -> None:
     # Nothing is fetched from elsewhere.
     for name in ("index.html", *OWN_FILES):
         assert "http" not in client.get(f"/map/static/{name}").text, name
-
-
-def test_static_files_are_compressed(client: TestClient) -> None:
-    name = "/map/static/vendor/maplibre-gl.js"
-    plain = client.get(name, headers={"Accept-Encoding": "identity"})
-    packed = client.get(name, headers={"Accept-Encoding": "gzip"})
-    assert "content-encoding" not in plain.headers
-    assert packed.headers["content-encoding"] == "gzip"
-    assert packed.content == plain.content
-    assert int(packed.headers["content-length"]) < 300_000
 
 
 def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
@@ -286,14 +275,6 @@ def test_what_is_not_there(address: str, client: TestClient) -> None:
     assert "def " not in answer.text
 
 
-@pytest.mark.parametrize(
-    "address",
-    [f"{TOWN}/other/1/0/0", f"{TOWN}/image/x/0/0", f"{TOWN}/count", f"{TOWN}/count?west=nan"],
-)
-def test_what_is_no_question(address: str, client: TestClient) -> None:
-    assert client.get(address).status_code == 422
-
-
 def test_the_sentence_of_an_error(client: TestClient) -> None:
     answer = client.get("/map/folders/other")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -301,25 +282,6 @@ def test_the_sentence_of_an_error(client: TestClient) -> None:
     assert problem["type"] == "/problems/not-found"
     assert problem["detail"].startswith("There is no such results folder")
     assert problem["remedy"].startswith("See /map/folders for the folders.")
-
-
-@pytest.mark.parametrize(
-    ("address", "remedy"),
-    [
-        ("/map/folders/other", "The results of a job are removed with the job."),
-        ("/map/folders/out/images/other", "See /map/folders/out for its images"),
-        (f"{TOWN}/buildings/99", "open the map anew"),
-        (f"{TOWN}/image/2/4/0", "See the description of the image"),
-    ],
-)
-def test_a_browser_gets_a_page_with_the_remedy(
-    address: str, remedy: str, client: TestClient
-) -> None:
-    answer = client.get(address, headers={"Accept": "text/html"})
-    assert answer.status_code == 404
-    assert answer.headers["content-type"].startswith("text/html")
-    assert remedy in answer.text
-    assert client.get(address).json()["type"] == "/problems/not-found"
 
 
 def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
@@ -410,19 +372,6 @@ def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
     assert "cannot be read" in scene["notes"][0]
     assert str(folder) not in scene["notes"][0]
     assert client.get(f"{TOWN}/buildings/{tile_of(client, 15)}").content == b""
-
-
-@pytest.mark.campaign
-def test_results_that_were_made_anew(folder: Path, client: TestClient) -> None:
-    before = client.get(TOWN).json()
-    house = shapely.box(524_010, 9_317_950, 524_020, 9_317_960)
-    write_footprints(
-        folder / "town_buildings.gpkg",
-        Footprints(np.array([house]), np.ones(1, np.float32), np.array([100.0]), GRID.crs),
-    )
-    after = client.get(TOWN).json()
-    assert (before["buildings"]["count"], after["buildings"]["count"]) == (4, 1)
-    assert before["stamp"] != after["stamp"]
 
 
 def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:
@@ -523,25 +472,6 @@ def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -
     shutil.copytree(folder, tmp_path / "out2" / "later")
     titles = [one["title"] for one in client_of(tmp_path / "out2").get("/map/folders").json()]
     assert titles == ["out2", "later"]
-
-
-def test_a_request_for_one_folder_looks_into_no_other(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for city in ("accra", "lagos", "tema"):
-        shutil.copytree(folder, tmp_path / "cities" / city)
-    catalogue = ResultsCatalogue([tmp_path / "cities", tmp_path / "cities" / "tema"])
-    looked: list[Path] = []
-
-    def holds_results(path: Path) -> bool:
-        looked.append(path)
-        return True
-
-    monkeypatch.setattr(results_module, "holds_results", holds_results)
-    assert catalogue.find("cities--lagos").path == tmp_path / "cities" / "lagos"
-    assert looked == [tmp_path / "cities" / "lagos"]
-    for unknown in ("cities--kumasi", "cities--", "cities--../cities/lagos", "cities--tema"):
-        assert catalogue.find(unknown) is None
 
 
 def test_flat_scenes(tmp_path: Path) -> None:

@@ -60,19 +60,6 @@ def test_a_window_is_the_part_of_the_whole(
     assert np.array_equal(drawn, mask[window.slices()])
 
 
-@pytest.mark.campaign
-def test_numbers_of_nine_digits() -> None:
-    side = 10_000
-    mask = np.zeros((side, side), dtype=np.uint8)
-    mask[-1, -3:] = 7
-    mask[0, 0] = 1
-    last = side * side
-    assert encode_runs(mask, "row") == f"1 1 {last - 2} 3"
-    assert encode_runs(mask, "column") == f"1 1 {last - 2 * side} 1 {last - side} 1 {last} 1"
-    mask[:] = 1
-    assert encode_runs(mask, "row") == f"1 {last}"
-
-
 ALPHABET = st.sampled_from("0123456789 \t\n\r\x0b\x0c-+.,;eE\xa0\u0663\x1c\0na")
 
 

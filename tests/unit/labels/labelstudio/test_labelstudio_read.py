@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -237,12 +236,6 @@ def test_the_image_has_another_size(folder: Path) -> None:
         next(iter(source))
 
 
-def test_a_size_that_no_memory_holds(folder: Path) -> None:
-    giant = brush(np.ones((2, 2), dtype=bool)) | {"original_width": 10**9, "original_height": 10**9}
-    with pytest.raises(LabelError, match="1000000000 rows"):
-        next(iter(read(write(folder, task("a.png", annotation(giant))))))
-
-
 def test_a_brush_that_cannot_be_read_is_named(folder: Path) -> None:
     broken = brush(np.ones((HEIGHT, WIDTH), dtype=bool))
     broken["value"]["rle"] = broken["value"]["rle"][:9]
@@ -295,11 +288,6 @@ def test_what_is_recognised(folder: Path) -> None:
     assert not kind.recognises(folder / "a.png")
 
 
-def test_options_of_other_kinds_are_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="order"):
-        read(write(folder, task("a.png")), order="row")
-
-
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
 keys = st.sampled_from(
     ["id", "data", "image", "annotations", "result", "value", "type", "points", "x", "y", "width",
@@ -324,19 +312,6 @@ likely = st.fixed_dictionaries(
         | st.lists(st.fixed_dictionaries({"result": st.lists(regions, max_size=3) | things})),
     }
 )
-
-
-@pytest.mark.campaign
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.lists(likely | st.dictionaries(keys, things) | things, max_size=3), st.booleans())
-def test_anything_is_read_or_refused(folder: Path, given_tasks: list[Any], union: bool) -> None:
-    with suppress(DataError):
-        source = read(
-            write(folder, *given_tasks), kind="labelstudio", annotator="union" if union else None
-        )
-        for scene in source:
-            assert scene.label is not None
-            assert scene.label.read().data.shape == (HEIGHT, WIDTH)
 
 
 numbers = st.integers(-300, 300) | st.floats(-1e5, 1e5)
@@ -389,12 +364,3 @@ def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:
     assert read(path, images=str(tmp_path / "elsewhere")).ids == ("far",)
     with pytest.raises(LayoutError, match=r"There are no images at .*nowhere"):
         read(path, images=str(tmp_path / "nowhere"))
-
-
-@pytest.mark.campaign
-def test_ten_thousand_tasks_open_no_image(folder: Path) -> None:
-    for number in range(10_000):
-        (folder / f"{number}.png").touch()  # not an image, and never opened
-    shape = box(1, 1, 5, 5)
-    path = write(folder, *(task(f"{n}.png", annotation(shape), number=n) for n in range(10_000)))
-    assert len(read(path)) == 10_000
