@@ -12,9 +12,6 @@ from PIL import Image
 from command_line import command
 from fake_labelstudio import FakeServer
 from local_server import running
-from rooftrace.core.errors import DataError
-from rooftrace.flows import label_next
-from rooftrace.labels.config import SourceConfig
 from tiny_models import write_tiny_bundle
 
 TOKEN = "s3cret-t0ken"
@@ -136,26 +133,6 @@ def test_next_replaces_none_of_its_inputs(town: Path, tmp_path: Path) -> None:
         text = fails("label", "next", *given, "-o", labels, code=2)
         assert f"would replace the input {labels}" in text
         assert labels.read_bytes() == before
-
-
-def test_next_reads_the_labelled_set_with_its_own_settings(
-    town: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[SourceConfig] = []
-
-    def stop(data: SourceConfig, count: int, *, labelled_data: SourceConfig, **_: object) -> None:
-        read.extend((data, labelled_data))
-        raise DataError("enough")
-
-    monkeypatch.setattr(label_next, "run_next", stop)
-    given = ["label", "next", town, "--gsd", 0.6, "--nodata", "255", "--labelled", town]
-    fails(*given, code=3)
-    fails(*given, "--labelled-set", "gsd_m=0.3", code=3)
-    assert [(one.gsd_m, one.nodata) for one in read] == [
-        (0.6, 255.0), (None, "alpha"), (0.6, 255.0), (0.3, "alpha"),
-    ]  # fmt: skip
-    text = fails("label", "next", town, "--labelled-set", "gsd_m=0.3", code=2)
-    assert "--labelled-set was given without --labelled" in text
 
 
 @pytest.mark.campaign

@@ -69,13 +69,6 @@ def choose_next(
             help="Labelled data; its images and those that resemble them are not needed again.",
         ),
     ] = None,
-    labelled_settings: Annotated[
-        list[str] | None,
-        option(
-            DATA, "--labelled-set", metavar="KEY=VALUE",
-            help="Value of the data card of the --labelled set, such as gsd_m=0.5; repeatable.",
-        ),
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -112,12 +105,7 @@ def choose_next(
     from rooftrace.predict.plan import SceneOptions
 
     options = SceneOptions(**images.parsed())
-    if labelled is None and labelled_settings:
-        raise ConfigError(
-            "--labelled-set was given without --labelled.",
-            remedy="Add --labelled DATA, or use --set for the images to choose from.",
-        )
-    others = None if labelled is None else source_config(labelled, labelled_settings)
+    others = None if labelled is None else source_config(labelled)
     server = None if push_to is None else _server(push_to, project, token)
     taken: frozenset[str] = frozenset()
     if server is not None:

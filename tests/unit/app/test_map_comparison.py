@@ -121,7 +121,6 @@ def test_filters_by_status_and_layer(client: TestClient) -> None:
     new, gone = (str(STATUSES.index(name)) for name in ("new", "gone"))
     assert count(client)["shown"] == 7
     assert count(client, kinds=f"{new},{gone}")["shown"] == 3
-    assert count(client, side="old")["shown"] == 4
     nothing = count(client, kinds="")
     assert (nothing["shown"], nothing["bounds"]) == (0, None)
     west, south, east, north = count(client, kinds=new)["bounds"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import shapely
@@ -18,9 +18,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import Floats, Ints
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, interleave_bits
-
-Side = Literal["new", "old"]
-"""Layer of a comparison."""
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 _MORTON_BITS = 20
@@ -98,13 +95,11 @@ class BuildingFilter:
     Args:
         score, size: Minimum values in the units of `Outlines`.
         kinds: Class indices; None for all.
-        side: Layer of a comparison; None for both.
     """
 
     score: int = 0
     size: int = 0
     kinds: frozenset[int] | None = None
-    side: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -162,8 +157,6 @@ class Outlines:
             kept &= self.score >= chosen.score
         if self.kind is not None and chosen.kinds is not None:
             kept &= np.isin(self.kind, list(chosen.kinds))
-        if self.is_old is not None and chosen.side is not None:
-            kept &= self.is_old == (chosen.side == "old")
         return kept
 
     def within(self, bounds: tuple[float, float, float, float]) -> NDArray[np.bool_]:

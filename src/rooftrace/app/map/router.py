@@ -17,7 +17,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from rooftrace.app.assets import static_router
-from rooftrace.app.map.outlines import BuildingFilter, Side
+from rooftrace.app.map.outlines import BuildingFilter
 from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
 from rooftrace.app.map.pyramid import clear_picture
 from rooftrace.app.map.results import (
@@ -55,11 +55,9 @@ Minimum = Annotated[int, Query(ge=0, le=2**40)]
 Kinds = Annotated[str | None, Query(pattern=r"^(\d{1,3}(,\d{1,3}){0,255})?$")]
 
 
-def _filter(
-    score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None, side: Side | None = None
-) -> BuildingFilter:
+def _filter(score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None) -> BuildingFilter:
     chosen = None if kinds is None else frozenset(int(one) for one in kinds.split(",") if one)
-    return BuildingFilter(score, size, chosen, side)
+    return BuildingFilter(score, size, chosen)
 
 
 Filter = Annotated[BuildingFilter, Depends(_filter)]
