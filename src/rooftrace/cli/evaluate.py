@@ -228,23 +228,30 @@ def _parse_boundary(text: str) -> BandWidth:
 
 
 def _show(evaluation: Evaluation) -> None:
-    first = evaluation.first
-    if len(evaluation.reports) == 1:
-        limits = first.limits()
-        table = Table(*first.columns, "95 %")
-        for row in first.rows():
-            table.add_row(*row, limits.get(row[0], ""))
-        people.print(table)
+    first, reports = evaluation.first, evaluation.columns
+    if len(reports) == 1:
+        table = Table("figure", "value", "95 %")
+        for name, one in first.headline_figures:
+            limits = f"{one.low:.3f} – {one.high:.3f}" if one.is_known else ""
+            table.add_row(name, _text(one.value), limits)
+        if (scores := first.reliability) is not None:
+            chance = f"by chance 0 – {scores.ece_by_chance:.3f}"
+            table.add_row("Calibration error of scores (pooled)", _text(scores.ece), chance)
     else:
-        table = Table("figure", *(escape(report.name) for report in evaluation.reports))
-        for rows in zip(*(report.rows() for report in evaluation.reports)):
-            table.add_row(rows[0][0], *(row[1] for row in rows))
-        people.print(table)
+        table = Table("figure", *(escape(report.name) for report in reports))
+        for row in zip(*(report.headline_figures for report in reports)):
+            table.add_row(row[0][0], *(_text(one.value) for _, one in row))
+    people.print(table)
+    if len(evaluation.reports) > 1:
         people.print(_comparisons(evaluation))
         if evaluation.pairs:
             people.print(_pairs(evaluation))
     if not first.is_binary:
         people.print(_class_table(first.class_rows()))
+
+
+def _text(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def _comparisons(evaluation: Evaluation) -> Table:

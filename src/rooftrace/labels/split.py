@@ -202,39 +202,28 @@ class _NameIndex:
     """
 
     def __init__(self, scenes: Iterable[str], listed: Collection[str]) -> None:
-        self._whole: dict[str, list[str]] = {}
-        self._free: dict[str, list[str]] = {}
-        self._ends: dict[str, list[str]] = {}
+        self._listed = frozenset(listed)
+        self._by_file: dict[str, list[tuple[str, str]]] = {}
         for scene in scenes:
-            for form in _forms(scene):
-                self._whole.setdefault(form, []).append(scene)
-                if scene in listed:
-                    continue
-                self._free.setdefault(form, []).append(scene)
-                for end in _ends_of(form):
-                    self._ends.setdefault(end, []).append(scene)
+            plain = _plain(scene)
+            self._by_file.setdefault(plain.rpartition("/")[2], []).append((plain, scene))
 
     def find(self, name: str) -> list[str]:
         """Return the scenes that a name may stand for."""
-        for form in _forms(name):
-            found = self._whole.get(form) or self._ends.get(form)
-            ends = [end for end in _ends_of(form) if end in self._free]
-            if found or ends:
-                return found or self._free[ends[0]]
-        return []
+        wanted = _plain(name)
+        rivals = self._by_file.get(wanted.rpartition("/")[2], [])
+        equal = [scene for plain, scene in rivals if plain == wanted]
+        rivals = [rival for rival in rivals if rival[1] not in self._listed]
+        longer = [scene for plain, scene in rivals if plain.endswith(f"/{wanted}")]
+        shorter = [rival for rival in rivals if wanted.endswith(f"/{rival[0]}")]
+        longest = max((len(plain) for plain, _ in shorter), default=0)
+        return equal or longer or [scene for plain, scene in shorter if len(plain) == longest]
 
 
-def _forms(name: str) -> tuple[str, ...]:
-    """Return a name in normal form, also without the extension of an image."""
+def _plain(name: str) -> str:
+    """Return a name in normal form, without the extension of an image."""
     plain = unicodedata.normalize("NFC", name).replace("\\", "/").strip().strip("/")
-    plain = plain.removeprefix("./")
-    return tuple(dict.fromkeys((plain, _EXTENSION.sub("", plain))))
-
-
-def _ends_of(form: str) -> list[str]:
-    """Return what is left of a name without its first folder, its first two, and so on."""
-    steps = form.split("/")
-    return ["/".join(steps[number:]) for number in range(1, len(steps))]
+    return _EXTENSION.sub("", plain.removeprefix("./"))
 
 
 def make_split(
@@ -443,21 +432,26 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
         raw = {"val": raw}
     if not isinstance(raw, dict):
         raise ConfigError(f"{source}: it is {str(raw)[:40]!r}.", remedy=remedy)
-    rest: dict[str, Any] = {}
-    lists = raw.get("parts")
     if "parts" in raw:
         rest = {key: value for key, value in raw.items() if key != "parts"}
+        lists = raw["parts"]
     else:
         # Other tools write remarks and settings beside the lists.
-        known = {key: value for key, value in raw.items() if _part_name(key) in PARTS}
-        if not known:
+        rest = {_DROPPED: raw[_DROPPED]} if _DROPPED in raw else {}
+        # A list of another name is a part too: its scenes must not become training scenes.
+        lists = {
+            key: value
+            for key, value in raw.items()
+            if _part_name(key) in PARTS or (key not in Split.model_fields and _are_names(value))
+        }
+        if not any(_part_name(key) in PARTS for key in lists):
             raise ConfigError(
                 f"{source}: it has the keys {', '.join(map(repr, list(raw)[:_LISTED])) or 'none'}; "
                 f"expected 'parts', or one of {', '.join(map(repr, PARTS))}.",
                 remedy=remedy,
             )
-        lists = {key: value for key, value in raw.items() if key in known or _is_part(key, value)}
-        rest = {_DROPPED: raw[_DROPPED]} if _DROPPED in raw else {}
+        if not any(lists.values()):
+            raise ConfigError(f"{source}: its lists are empty.", remedy=remedy)
     if not isinstance(lists, dict):
         raise ConfigError(
             f"{source}: 'parts' is {str(lists)[:40]!r}; expected lists of names by part.",
@@ -465,13 +459,10 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
         )
     parts: dict[str, Any] = {}
     for key, names in lists.items():
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            wrong = names
-            if isinstance(names, list):
-                wrong = next(name for name in names if not isinstance(name, str))
+        if not _are_names(names):
             raise ConfigError(
-                f"{source}: the part {key!r} {'has' if wrong is not names else 'is'} "
-                f"{str(wrong)[:40]!r}; expected a list of image names, as texts.",
+                f"{source}: the part {key!r} is {str(names)[:40]!r}; expected a list of image "
+                "names, as strings.",
                 remedy=remedy,
             )
         if _part_name(key) in parts:
@@ -480,17 +471,11 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
                 remedy="Make one list of both.",
             )
         parts[_part_name(key)] = names
-    if not any(parts.values()) and "parts" not in raw:
-        raise ConfigError(f"{source}: its lists are empty.", remedy=remedy)
     return {**rest, "parts": parts}
 
 
-def _is_part(key: str, value: Any) -> bool:
-    return (
-        key not in Split.model_fields
-        and isinstance(value, list)
-        and all(isinstance(name, str) for name in value)
-    )
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _part_name(name: str) -> str:

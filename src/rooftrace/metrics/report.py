@@ -119,9 +119,25 @@ def _of_part(ratio: Ratio, where: slice) -> Ratio:
     return lambda sums: ratio(sums[:, where])
 
 
-_PIXEL = ("accuracy", "precision", "recall", "dice", "iou", "mean_iou")
-_PER_IMAGE = ("dice", "dice_nonempty", "iou", "boundary_iou")
-_ECE = "Calibration error of scores (pooled)"
+FIGURES = {
+    "pixel.iou": "IoU (pooled)",
+    "pixel.dice": "Dice (pooled)",
+    "pixel.precision": "Precision (pooled)",
+    "pixel.recall": "Recall (pooled)",
+    "pixel.accuracy": "Accuracy (pooled)",
+    "pixel.mean_iou": "Mean IoU (pooled)",
+    "per_image.iou": "IoU (mean per image)",
+    "per_image.dice": "Dice (mean per image)",
+    "per_image.dice_nonempty": "Dice (mean per image with buildings)",
+    "boundary.boundary_iou": "Boundary IoU (pooled)",
+    "objects.f1": "F1 of buildings (pooled)",
+    "objects.precision": "Precision of buildings (pooled)",
+    "objects.recall": "Recall of buildings (pooled)",
+}
+"""Names of the headline figures, which have intervals, by the names of `SceneCounts.ratios`."""
+
+_FIRST_OF_MANY = ("pixel.mean_iou", "pixel.accuracy")
+"""Figures that come first if there are several classes."""
 
 
 @dataclass(frozen=True)
@@ -336,68 +352,12 @@ class EvalReport:
         return rows
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Column titles of the table of `rows`."""
-        return ("figure", "value") if self.coarse is None else ("figure", "refined", "coarse")
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return table rows with the name and value of the headline figures; two values for a
-        refined model.
-        """
-        own = self._own_rows()
-        if self.coarse is None:
-            return [*own]
-        return [(*row, other) for row, (_, other) in zip(own, self.coarse._own_rows())]
-
-    def limits(self) -> dict[str, str]:
-        """Return the intervals of the figures that have one, by their names in `rows`."""
-        named = {
-            **{f"{_row_name(key)} (pooled)": f"pixel.{key}" for key in _PIXEL},
-            **{f"{_row_name(key)} (mean per image)": f"per_image.{key}" for key in _PER_IMAGE},
-            "F1 of buildings (pooled)": "objects.f1",
-            "Boundary IoU (pooled)": "boundary.boundary_iou",
-            f"IoU of {self.classes[self.building_class]} (pooled)": "pixel.iou",
-        }
-        limits = {n: one for n, key in named.items() if (one := self.intervals.get(key))}
-        shown = {n: f"{one.low:.3f} – {one.high:.3f}" for n, one in limits.items() if one.is_known}
-        if (scores := self.reliability) is not None:
-            shown[_ECE] = f"by chance 0 – {scores.ece_by_chance:.3f}"
-        return shown
-
-    def _own_rows(self) -> list[tuple[str, str]]:
-        plain = self._figures()
-        outlines = [
-            (f"{_row_name(key)} (pooled)", value) for key, value in plain["boundary"].items()
-        ]
+    def headline_figures(self) -> list[tuple[str, Interval]]:
+        """Names and values of the headline figures, with their intervals."""
+        keys = list(FIGURES)
         if not self.is_binary:
-            pooled = self.pooled
-            known = sum(not math.isnan(pooled.iou(i)) for i in range(len(self.classes)))
-            return [
-                ("images", str(len(self.images))),
-                ("classes that occur", f"{known} of {len(self.classes)}"),
-                ("Accuracy (pooled)", _shown(plain["pixel"]["accuracy"])),
-                ("Mean IoU (pooled)", _shown(plain["pixel"]["mean_iou"])),
-                ("Mean Dice (pooled)", _shown(_known(pooled.mean_dice))),
-                ("F1 of buildings (pooled)", _shown(plain["objects"]["f1"])),
-                *((key, _shown(value)) for key, value in outlines),
-            ]
-        name = self.classes[self.building_class]
-        rows = [(f"{_row_name(key)} (pooled)", value) for key, value in plain["pixel"].items()]
-        per_image = {key: plain["per_image"][key] for key in _PER_IMAGE}
-        rows += [(f"{_row_name(key)} (mean per image)", value) for key, value in per_image.items()]
-        rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
-        scores = self.reliability
-        rows += [
-            ("F1 of buildings (pooled)", plain["objects"]["f1"]),
-            (_ECE, None if scores is None else scores.ece),
-            *outlines,
-        ]
-        shown = [(key, _shown(value)) for key, value in rows]
-        return [
-            ("images", str(len(self.images))),
-            ("class", name),
-            *shown,
-        ]
+            keys.sort(key=lambda key: key not in _FIRST_OF_MANY)
+        return [(FIGURES[key], self.intervals[key]) for key in keys if key in self.intervals]
 
 
 def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
@@ -471,14 +431,6 @@ def _place_figures(place: EvalReport) -> dict[str, Any]:
 
 def _all_known(figures: dict[str, float | int] | dict[str, float]) -> dict[str, float | None]:
     return {name: _known(value) for name, value in figures.items()}
-
-
-def _row_name(key: str) -> str:
-    """Return a figure's name in words: `boundary_f1_2px` is Boundary F1 at 2 px."""
-    if key == "dice_nonempty":
-        return "Dice without empty images"
-    words = key.replace("_f1_", " F1 at ").replace("iou", "IoU").replace("px", " px")
-    return words[0].upper() + words[1:].replace("_", " ")
 
 
 def _shown(value: float | None) -> str:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def objects(folder: Path, data: SourceConfig) -> dict[str, object]:
     report = run_evaluate(folder / "bright.rooftrace", data, None, EvalOptions()).first
-    assert dict(report.rows())["F1 of buildings (pooled)"] == f"{report.objects.f1:.4f}"
+    assert dict(report.headline_figures)["F1 of buildings (pooled)"].value == report.objects.f1
     return report.to_json()["objects"]
 
 

@@ -13,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.image_counts import ImageCounts
-from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import (
     PixelCounts,
     confusion_csv,
@@ -206,23 +204,9 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
     assert plain["per_image"]["iou"] == 1
     json.dumps(plain, allow_nan=False)
     json.dumps(report().to_json(), allow_nan=False)
-    rows = dict(report(ImageCounts("a", nothing)).rows())
-    assert rows["IoU of building (pooled)"] == "–"
-    assert rows["IoU of background (pooled)"] == "1.0000"
-
-
-def test_every_figure_in_the_table_says_over_what() -> None:
-    square = np.pad(np.ones((6, 6), bool), 6)
-    outlines = BoundaryCounts.of(square, np.roll(square, 2, axis=1))
-    scores = {"score": np.array([0.9, 0.6]), "right": np.array([True, False])}
-    image = ImageCounts("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines, **scores)
-    rows = report(image).rows()
-    assert ("Calibration error of scores (pooled)", "0.3500") in rows
-    assert ("Boundary F1 at 2 px (pooled)", "1.0000") in rows
-    assert [name for name, _ in rows[:2]] == ["images", "class"]
-    for name, value in rows[2:]:
-        assert "(pooled)" in name or "(mean per image)" in name
-        assert 0 <= float(value) <= 1
+    figures = dict(report(ImageCounts("a", nothing)).headline_figures)
+    assert math.isnan(figures["IoU (pooled)"].value)
+    assert figures["Accuracy (pooled)"].value == 1
 
 
 def test_the_table_keeps_names_and_pixels() -> None:

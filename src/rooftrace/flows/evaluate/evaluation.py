@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,24 @@ class Evaluation:
     def first(self) -> EvalReport:
         """Report of the first model, which has pictures."""
         return self.reports[0]
+
+    @property
+    def columns(self) -> tuple[EvalReport, ...]:
+        """Reports to show side by side, each with a unique name.
+
+        For a single refined model, they are those of the model and of its segmenter alone.
+        """
+        if len(self.reports) == 1 and self.first.coarse is not None:
+            return replace(self.first, name=f"{self.first.name}, refined"), replace(
+                self.first.coarse, name="its segmenter alone"
+            )
+        names = [report.name for report in self.reports]
+        return tuple(
+            replace(report, name=f"{report.name} ({number})")
+            if names.count(report.name) > 1
+            else report
+            for number, report in enumerate(self.reports, start=1)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS
-from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.report import FIGURES, EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.predict.side_by_side import side_by_side
 
@@ -239,25 +239,6 @@ _MATCHED = (
     "connected regions count; buildings with less than half of their area known are left out"
 )
 
-_FIRST_OF_MANY = ("pixel.mean_iou", "pixel.accuracy")
-"""Figures in the first rows if there are several classes."""
-
-_FIGURES = {
-    "pixel.iou": "IoU, pooled",
-    "pixel.dice": "Dice, pooled",
-    "pixel.precision": "Precision, pooled",
-    "pixel.recall": "Recall, pooled",
-    "pixel.accuracy": "Accuracy, pooled",
-    "pixel.mean_iou": "Mean IoU, pooled",
-    "per_image.iou": "IoU, mean per image",
-    "per_image.dice": "Dice, mean per image",
-    "per_image.dice_nonempty": "Dice, mean per image with buildings",
-    "boundary.boundary_iou": "Boundary IoU, pooled",
-    "objects.f1": "F1 of buildings",
-    "objects.precision": "Precision of buildings",
-    "objects.recall": "Recall of buildings",
-}
-
 
 @dataclass(frozen=True)
 class _Row:
@@ -287,7 +268,7 @@ def evaluation_page(
         source: The scenes.
     """
     first = evaluation.first
-    reports = _columns(evaluation)
+    reports = evaluation.columns
     leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
     pictures = draw_gallery(predictions[0], source, first, _IN_A_GALLERY, also=leaked)
     return render_page(
@@ -304,7 +285,7 @@ def evaluation_page(
         rows=_rows(reports),
         comparisons=[_comparison(reports, one) for one in _compared(evaluation)],
         pairs=pair_table(evaluation),
-        headline=_FIGURES[evaluation.headline],
+        headline=FIGURES[evaluation.headline],
         protocol=_protocol(reports, predictions),
         charts=draw_charts(reports),
         legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
@@ -333,25 +314,6 @@ def pair_table(evaluation: Evaluation) -> list[list[str]]:
     return table
 
 
-def _columns(evaluation: Evaluation) -> tuple[EvalReport, ...]:
-    """Return the reports to show side by side, each with a unique name.
-
-    For a single refined model, they are those of the model and of its segmenter alone.
-    """
-    first = evaluation.first
-    if len(evaluation.reports) == 1 and first.coarse is not None:
-        return replace(first, name=f"{first.name}, refined"), replace(
-            first.coarse, name="its segmenter alone"
-        )
-    names = [report.name for report in evaluation.reports]
-    return tuple(
-        replace(report, name=f"{report.name} ({number})")
-        if names.count(report.name) > 1
-        else report
-        for number, report in enumerate(evaluation.reports, start=1)
-    )
-
-
 def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:
     """Return each other model against the baseline, or a refined model against its segmenter."""
     first = evaluation.first
@@ -363,14 +325,8 @@ def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:
 
 def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
     """Return the headline figures with intervals."""
-    keys = list(_FIGURES)
-    if not reports[0].is_binary:
-        keys.sort(key=lambda key: key not in _FIRST_OF_MANY)
-    return [
-        _row(_FIGURES[key], [report.intervals[key] for report in reports])
-        for key in keys
-        if all(key in report.intervals for report in reports)
-    ]
+    each = [report.headline_figures for report in reports]
+    return [_row(figures[0][0], [one for _, one in figures]) for figures in zip(*each)]
 
 
 def _row(name: str, each: Sequence[Interval]) -> _Row:
@@ -389,9 +345,9 @@ def _comparison(reports: Sequence[EvalReport], one: PairedComparison) -> dict[st
     name, base = (reports[i].name for i in (one.first, one.second))
     headline = "pixel.iou" if reports[0].is_binary else "pixel.mean_iou"
     return {
-        "sentence": _sentence(name, base, _FIGURES[headline], one.figures[headline]),
+        "sentence": _sentence(name, base, FIGURES[headline], one.figures[headline]),
         "name": name,
-        "rows": [(_FIGURES[key], test, _limits(test)) for key, test in one.figures.items()],
+        "rows": [(FIGURES[key], test, _limits(test)) for key, test in one.figures.items()],
     }
 
 
