@@ -18,7 +18,7 @@ from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError  # noqa: E402
-from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene, TrainingRecord  # noqa: E402
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -336,10 +336,9 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     recorded = made.spec.training["data"]
     assert (recorded["train"][0]["path"], recorded["split"]) == ("data", "run/split.json")
     assert str(run.parent) not in json.dumps(made.spec.training)
-    # Beside its run, the model still leads to the images that it was trained on.
-    (scenes,) = TrainingRecord(made, None).train
-    assert scenes is not None
-    assert set(scenes.ids) == set(split.parts["train"])
+    fingerprint = made.spec.fingerprint
+    assert fingerprint is not None
+    assert [one.scenes for one in fingerprint.sets] == [len(split.parts["train"])]
     # Two images are too few to choose a threshold on.
     assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
     assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)
@@ -351,7 +350,7 @@ def test_held_out_ground_of_the_start_model_is_a_note(
 ) -> None:
     pairs = (LeakedScene("a", "town/a", None, 1.0),)
     leaks = LeakageReport("none", 2, (), ()), LeakageReport("found", 2, pairs, ())
-    monkeypatch.setattr("rooftrace.flows.evaluate.run.check_leakage_of_each", lambda *_: leaks)
+    monkeypatch.setattr("rooftrace.flows.evaluate.run.check_leakage", lambda *_: leaks)
     report = run_finetune(
         SourceConfig(path=str(tiny_run.data)), tmp_path / "run", model=str(tiny_run.bundle),
         minutes=1, overrides=FAST,

@@ -21,7 +21,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.leakage import check_leakage_of_each
+from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.flows.evaluate.page import evaluation_page
 from rooftrace.flows.evaluate.prediction_files import (
     ExternalPredictions,
@@ -141,7 +141,7 @@ def run_evaluate(
     for report in reports[len(shown) :]:
         threshold = {"threshold": report.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
-    leaks = check_leakage_of_each([model.predictor.bundle for model in models], scenes, folder)
+    leaks = check_leakage([model.predictor.bundle for model in models], scenes, folder)
     evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
 
     if out is not None:
