@@ -270,10 +270,10 @@ def test_the_tutorial_of_the_service(
             asked += 1
             if shown:
                 (line,) = shown
-                assert done.stdout.startswith(line.partition(" …")[0]), done.stdout
+                assert done.stdout.startswith(line.partition(", …")[0]), done.stdout
         elif kind == "text":
             check_shown(SERVICE, block, printed)
-    assert asked == 2 or not shutil.which("curl")
+    assert asked == 3 or not shutil.which("curl")
     if asked:
         found = json.loads(Path("buildings.geojson").read_text(encoding="utf-8"))
         assert f"holds {len(found['features'])} buildings" in (ROOT / SERVICE).read_text("utf-8")
@@ -284,10 +284,13 @@ def annotate() -> None:
     for number in range(24):
         place = (500_000 + 200 * number, 9_320_000)
         scene = generate_scene(300 + number, (320, 320), 0.3, origin_xy=place)
-        for kind, pixels in (("images", scene.image), ("masks", scene.mask()[None] * 255)):
-            folder = Path("drawn", kind)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_tif(folder / f"chip_{number:02d}.tif", pixels, scene.grid)
+        for kind, pixels in (
+            ("chips", scene.image),
+            ("drawn/images", scene.image),
+            ("drawn/masks", scene.mask()[None] * 255),
+        ):
+            Path(kind).mkdir(parents=True, exist_ok=True)
+            write_tif(Path(kind, f"chip_{number:02d}.tif"), pixels, scene.grid)
     run("rooftrace convert drawn --to labelstudio -o labels/tasks.json")
     card = 'path = "tasks.json"\nkind = "labelstudio"\nimages = "../chips"\n'
     Path("labels", "rooftrace.toml").write_text(card, encoding="utf-8")
