@@ -66,8 +66,7 @@ def layers(count: int, folder: str) -> dict[str, Any]:
     import numpy as np
     from pyproj import CRS
 
-    from rooftrace.io.vector_layer import LayerChunk, LayerSettings
-    from rooftrace.io.vector_write import write_layer
+    from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 
     for name in ("new", "old"):
         parts = (

@@ -187,7 +187,7 @@ def _is_no_model(path: Path) -> bool:
 
     The folder of a training run is refused later, with an error that names its bundle.
     """
-    from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+    from rooftrace.io.vector_write import VECTOR_SUFFIXES
     from rooftrace.labels.image_files import is_named_as_image
     from rooftrace.models.bundle import RUN_BUNDLES
 

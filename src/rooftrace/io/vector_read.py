@@ -31,7 +31,7 @@ from rooftrace.io.attributes import (
 )
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
-from rooftrace.io.vector_formats import IN_PIXELS, VECTOR_SUFFIXES
+from rooftrace.io.vector_write import IN_PIXELS, VECTOR_SUFFIXES
 
 _OSM = (".osm", ".pbf")
 _MORE_SUFFIXES = (".geoparquet", ".geojsonl", ".geojsons", ".kml", ".gml", ".json", *_OSM)

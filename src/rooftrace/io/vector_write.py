@@ -1,21 +1,20 @@
 """Polygons written to the usual vector formats, chunk by chunk.
 
 Files do not depend on when or where they were written: the same polygons give the same bytes.
-`io.vector_formats` has the writer of each format.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -26,26 +25,53 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
-from rooftrace.io.files import replacing
-from rooftrace.io.geopackage import EncodedChunk, encode_chunk
-from rooftrace.io.vector_formats import ONE_FILE, WRITERS, short_names
-from rooftrace.io.vector_layer import LayerChunk, LayerSettings
+from rooftrace.io.gdal import QUIET, pyogrio_options
+from rooftrace.io.make_valid import rounded
+from rooftrace.io.partitions import arrow_column_of, write_parquet
+from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
+from rooftrace.io.web_mercator import web_mercator
+
+CHANGE_DATE = "1970-01-01T00:00:00.000Z"
+"""Date of the last change in every file, so that its bytes do not depend on the time."""
+
+_CONFIGURED = {
+    "OGR_CURRENT_DATE": CHANGE_DATE,
+    # The file gets its name when it is complete, so single transactions need not be synchronised.
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",
+}
+
+_WRITING = Lock()
+"""Lock for warning filters and GDAL options, which belong to the whole process."""
 
 
-def preload_geopandas() -> None:
-    """Import geopandas in a thread, because it is the slowest import of pyogrio.
+@dataclass(frozen=True)
+class LayerChunk:
+    """Some polygons of a layer.
 
-    Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread.
-    Commands have imported it already, without geopandas.
+    Args:
+        geometry: (n,) shapely polygons, or multipolygons.
+        columns: (n,) values of each column; all chunks have the same columns.
     """
-    if "pyogrio" not in sys.modules:
-        Thread(target=_import_geopandas, name="import").start()
+
+    geometry: NDArray[np.object_]
+    columns: Mapping[str, NDArray[Any]]
 
 
-def _import_geopandas() -> None:
-    # The writer imports it again, and reports why it cannot.
-    with suppress(ImportError, MemoryError):
-        import_module("geopandas")
+@dataclass(frozen=True)
+class LayerSettings:
+    """Settings that all chunks of a layer share.
+
+    Args:
+        crs: Coordinate system of the geometry; None for pixels.
+        digits: Decimal places of degrees in a GeoJSON.
+        multi: True if there are multipolygons.
+        gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
+    """
+
+    crs: CRS | None
+    digits: int = 7
+    multi: bool = False
+    gsd_m: float | None = None
 
 
 def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
@@ -58,42 +84,16 @@ def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
     return write_footprints_chunks(path, [footprints])
 
 
-def encode_footprints(path: Path, footprints: Footprints, first: int) -> EncodedChunk | Footprints:
-    """Return a chunk as `write_footprints_chunks` writes it fastest; any process may do it.
-
-    Args:
-        path: File that the chunk is for.
-        footprints: Polygons of the chunk.
-        first: Number of polygons before the chunk.
-
-    Raises:
-        ValueError: A geometry is not a polygon.
-    """
-    if path.suffix != ".gpkg":
-        return footprints
-    layer = LayerSettings(footprints.crs)
-    return encode_chunk(path, layer, _layer_chunk(path, footprints, first))
-
-
-def _layer_chunk(path: Path, footprints: Footprints, first: int) -> LayerChunk:
-    if (shapely.get_type_id(footprints.geometry) != shapely.GeometryType.POLYGON).any():
-        raise ValueError(f"{path}: a footprint is not a polygon")
-    columns = footprints.columns()
-    return LayerChunk(footprints.geometry, {**columns, "id": columns["id"] + first})
-
-
 def write_footprints_chunks(
-    path: Path, chunks: Iterable[Footprints | EncodedChunk], *, gsd_m: float | None = None
+    path: Path, chunks: Iterable[Footprints], *, gsd_m: float | None = None
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
-    Memory holds one chunk, plus 16 bytes for each polygon of a GeoPackage, or the whole layer of a
-    FlatGeobuf or PMTiles. See `write_polygons` for the formats.
+    Memory holds one chunk, or the whole layer of PMTiles. See `write_polygons` for the formats.
 
     Args:
         path: File in an existing folder.
-        chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty. Those
-            of a GeoPackage may be results of `encode_footprints`.
+        chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty.
         gsd_m: See `LayerSettings`.
 
     Returns:
@@ -101,27 +101,32 @@ def write_footprints_chunks(
 
     Raises:
         ExportError: see `write_polygons`.
-        MissingExtraError: see `write_polygons`.
         ValueError: there is no chunk, or a geometry is not a polygon.
     """
-    # It runs while the first chunk is computed.
-    preload_geopandas()
+    # Imported while the first chunk is computed.
+    Thread(target=_preload, name="import").start()
     rest = iter(chunks)
     first = next(rest, None)
     if first is None:
         raise ValueError(f"{path}: no chunk of footprints; expected one or more")
 
-    def parts() -> Iterator[LayerChunk | EncodedChunk]:
+    def parts() -> Iterator[LayerChunk]:
         done = 0
         for chunk in chain([first], rest):
-            if isinstance(chunk, EncodedChunk):
-                yield chunk
-            else:
-                yield _layer_chunk(path, chunk, done)
-                done += len(chunk)
+            if (shapely.get_type_id(chunk.geometry) != shapely.GeometryType.POLYGON).any():
+                raise ValueError(f"{path}: a footprint is not a polygon")
+            columns = chunk.columns()
+            yield LayerChunk(chunk.geometry, {**columns, "id": columns["id"] + done})
+            done += len(chunk)
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
-    return () if isinstance(first, EncodedChunk) else _notes(path, first.columns())
+    return _notes(path, first.columns())
+
+
+def _preload() -> None:
+    # The writer imports it again, and reports why it cannot.
+    with suppress(ImportError):
+        import_module("pyarrow.ipc")
 
 
 def write_polygons(
@@ -167,31 +172,23 @@ def write_polygons(
     return _notes(path, columns)
 
 
-def write_layer(
-    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk | EncodedChunk]
-) -> None:
+def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     """Write the chunks of a layer, see `write_polygons`.
 
     Args:
         path: File in an existing folder.
         layer: Settings of the layer.
-        parts: One or more chunks with the same columns. Only a GeoPackage takes `EncodedChunk`.
+        parts: One or more chunks with the same columns.
 
     Raises:
-        ExportError, MissingExtraError: See `write_polygons`.
+        ExportError: See `write_polygons`.
     """
     check_vector_path(path)
-    write = WRITERS[path.suffix.lower()]
-    if path.suffix.lower() in ONE_FILE:
-        # A folder for it takes a millisecond.
-        with replacing(path) as partial:
-            write(partial, replace(layer, name=path.stem), parts)
-        return
     try:
         # In the folder of the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
-            write(folder / path.name, layer, parts)
+            WRITERS[path.suffix.lower()](folder / path.name, layer, parts)
             _move_into_place(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -234,3 +231,251 @@ def _move_into_place(folder: Path, path: Path) -> None:
                 path.with_suffix(suffix).unlink(missing_ok=True)
     for file in made:
         file.replace(path.parent / file.name)
+
+
+def _write(
+    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk], driver: str, **options: str
+) -> None:
+    """Write chunks by GDAL, which takes them in one stream.
+
+    Until all are made they wait in a file: making them may read images, and the settings of GDAL
+    and of warnings belong to the whole process.
+
+    Args:
+        path: File in a folder of its own.
+        layer: Settings of the layer.
+        parts: The chunks.
+        driver: GDAL's name of the format.
+        options: GDAL's options of the format.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # Imported only here: they take memory that the network needs before.
+    import pyarrow as pa
+    import pyogrio
+
+    waiting = path.with_name("chunks.arrow")
+    parts = iter(parts)
+    batch = _batch(pa, layer, next(parts))
+    with pa.OSFile(str(waiting), "wb") as file, pa.ipc.new_stream(file, batch.schema) as stream:
+        stream.write_batch(batch)
+        for part in parts:
+            stream.write_batch(_batch(pa, layer, part))
+    with (
+        _WRITING,
+        QUIET,
+        warnings.catch_warnings(),
+        pyogrio_options(_CONFIGURED),
+        pa.memory_map(str(waiting)) as file,
+        pa.ipc.open_stream(file) as chunks,
+    ):
+        # Footprints without a CRS are intended.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        warnings.filterwarnings("ignore", message="No SRS set on layer")
+        try:
+            pyogrio.write_arrow(
+                chunks, path, driver=driver, layer=path.stem, geometry_name=_GEOMETRY,
+                geometry_type="MultiPolygon" if layer.multi else "Polygon",
+                crs=None if layer.crs is None else layer.crs.to_wkt(), **options,
+            )  # fmt: skip
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+            raise OSError(str(error)) from error
+    waiting.unlink()
+
+
+_GEOMETRY = "geom"
+"""Name of the column of a GeoPackage that has the geometry."""
+
+
+def _batch(pa: Any, layer: LayerSettings, part: LayerChunk) -> Any:
+    """Return a chunk as a record batch of Arrow."""
+    geometry = part.geometry
+    if layer.multi:
+        polygons, owner = shapely.get_parts(geometry, return_index=True)
+        geometry = np.full(len(geometry), shapely.MultiPolygon(), np.object_)
+        shapely.multipolygons(polygons, indices=owner, out=geometry)
+    made = {name: arrow_column_of(values) for name, values in part.columns.items()}
+    made[_GEOMETRY] = pa.array(shapely.to_wkb(geometry), pa.binary())
+    return pa.RecordBatch.from_pydict(made)
+
+
+# RFC 7946 has no member for this: a file without longitude and latitude states it in a text.
+IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+"""Member `description` of a GeoJSON in pixels, by which it is also read."""
+
+_PIXEL_DIGITS = 10
+"""Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
+
+
+Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
+
+
+def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
+    _write(path, layer, parts, "GPKG", VERSION="1.2")
+
+
+def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    _write(path, layer, parts, "FlatGeobuf")
+
+
+def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
+    options = {"RFC7946": "YES", "COORDINATE_PRECISION": str(digits)}
+    exact = (
+        replace(part, geometry=rounded(part.geometry, layer.crs, digits))
+        if len(part.geometry)
+        else part
+        for part in parts
+    )
+    if layer.crs is None:
+        # GDAL writes no other coordinates than degrees in the form of RFC 7946.
+        layer = replace(layer, crs=CRS.from_epsg(4326))
+        options["DESCRIPTION"] = IN_PIXELS
+    _write(path, layer, exact, "GeoJSON", **options)
+
+
+def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    limits = ShapefileLimits(path)
+    fitting = (
+        LayerChunk(part.geometry, limits.check(part.geometry, part.columns)) for part in parts
+    )
+    options = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": CHANGE_DATE[:10]}
+    _write(path, layer, fitting, "ESRI Shapefile", **options)
+
+
+def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    kinds = ["MultiPolygon", "Polygon"] if layer.multi else ["Polygon"]
+    write_parquet(path, layer.crs, ((part.geometry, part.columns) for part in parts), kinds=kinds)
+
+
+_TILE_DIGITS = 3
+"""Decimal places of attributes in tiles, of which each zoom has a copy."""
+
+_UNLIMITED = "1000000000"
+"""Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
+
+
+def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write all chunks at once, because a tile holds polygons of any of them."""
+    chunks = list(parts)
+    geometry = np.concatenate([part.geometry for part in chunks])
+    geometry = on_web_mercator(path, geometry, layer.crs)
+    lowest, highest = tile_zooms(geometry, layer.gsd_m)
+    geometry = widened(geometry, highest)
+    starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
+    placed = [
+        LayerChunk(polygons, {
+            name: values.astype(np.float64).round(_TILE_DIGITS) if values.dtype.kind == "f"
+            else values
+            for name, values in part.columns.items()
+        })
+        for part, polygons in zip(chunks, np.split(geometry, starts))
+    ]  # fmt: skip
+    texts = [one for part in chunks for one in part.columns.get("source", ())]
+    sources = sorted({str(one) for one in texts if one is not None})
+    _write(
+        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles",
+        MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
+        DESCRIPTION=", ".join(sources),
+    )  # fmt: skip
+
+
+WRITERS: dict[str, Writer] = {
+    ".gpkg": _geopackage,
+    ".geojson": _geojson,
+    ".fgb": _flatgeobuf,
+    ".parquet": _parquet,
+    ".shp": _shapefile,
+    ".pmtiles": _pmtiles,
+}
+
+VECTOR_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix != ".pmtiles")
+"""Suffixes of the formats from which the polygons can be read again; tiles hold pieces of them."""
+
+SHORT_NAMES = {
+    "imagery_date": "img_date",
+    "perimeter_m": "perim_m",
+    "orientation_deg": "orient",
+    "rectangularity": "rectang",
+}
+"""Short names of columns whose names exceed the ten characters that a Shapefile allows."""
+
+_MAX_NAME = 10
+_MAX_TEXT_BYTES = 254
+_MAX_FILE_BYTES = 2**31 - 1
+_NUMBER_BYTES = 24
+"""Maximum size of a number in the table of a Shapefile."""
+
+_REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
+
+
+def short_names(columns: Mapping[str, object]) -> dict[str, str]:
+    """Return the names in a Shapefile of those columns that get another name there."""
+    return {
+        name: SHORT_NAMES.get(name, name[:_MAX_NAME]) for name in columns if len(name) > _MAX_NAME
+    }
+
+
+class ShapefileLimits:
+    """Check that the chunks of a layer fit into a Shapefile.
+
+    Args:
+        path: File named in messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shape_bytes = 100
+        self._table_bytes = 1000
+
+    def check(
+        self, geometry: NDArray[np.object_], columns: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        """Return the columns of the next chunk under their names in the Shapefile.
+
+        Args:
+            geometry: (n,) polygons of the next chunk.
+            columns: (n,) values of each column.
+
+        Raises:
+            ExportError: a file would exceed 2 GB, a text is longer than 254 bytes, or two columns
+                would have the same name.
+        """
+        names = short_names(columns)
+        renamed = {names.get(name, name): values for name, values in columns.items()}
+        if len(renamed) < len(columns):
+            raise ExportError(
+                f"{self._path.name}: a Shapefile limits column names to {_MAX_NAME} characters; "
+                f"shortened, two of {', '.join(columns)} would be the same.",
+                remedy=_REMEDY,
+            )
+        for name, values in columns.items():
+            if values.dtype.kind in "OU":
+                self._check_text(name, values)
+        points = int(shapely.get_num_coordinates(geometry).sum())
+        rings = len(shapely.get_rings(geometry))
+        self._shape_bytes += 52 * len(geometry) + 4 * rings + 16 * points
+        width = sum(
+            _MAX_TEXT_BYTES if values.dtype.kind in "OU" else _NUMBER_BYTES
+            for values in columns.values()
+        )
+        self._table_bytes += (width + 1) * len(geometry)
+        for kind, size in ((".shp", self._shape_bytes), (".dbf", self._table_bytes)):
+            if size > _MAX_FILE_BYTES:
+                raise ExportError(
+                    f"{self._path.with_suffix(kind).name} would exceed the 2 GB limit of a "
+                    "Shapefile.",
+                    remedy=_REMEDY,
+                )
+        return renamed
+
+    def _check_text(self, name: str, values: NDArray[Any]) -> None:
+        for text in set(values.tolist()):
+            if text is not None and len(str(text).encode()) > _MAX_TEXT_BYTES:
+                raise ExportError(
+                    f"{self._path.name}: a Shapefile limits texts to {_MAX_TEXT_BYTES} bytes; the "
+                    f"column {name!r} holds {text[:30]!r}… of {len(str(text).encode())} bytes.",
+                    remedy=_REMEDY,
+                )

@@ -36,9 +36,8 @@ from rooftrace.io.reproject import (
     reprojected,
     split_at_180,
 )
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file
-from rooftrace.io.vector_write import check_vector_path, write_polygons
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,

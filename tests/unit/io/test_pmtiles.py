@@ -16,10 +16,11 @@ from shapely import affinity
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
-from rooftrace.io.vector_formats import tile_zooms, widened
-from rooftrace.io.vector_layer import LayerChunk, LayerSettings
+from rooftrace.io.pmtiles import tile_zooms, widened
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import (
+    LayerChunk,
+    LayerSettings,
     write_footprints,
     write_footprints_chunks,
     write_layer,

@@ -22,8 +22,8 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io import vector_formats, vector_layer
 from rooftrace.io.gdal import pyogrio_options
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_write import (
+    VECTOR_SUFFIXES,
     encode_footprints,
     write_footprints_chunks,
     write_polygons,

@@ -12,8 +12,7 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Footprints
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_write import write_footprints, write_polygons
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints, write_polygons
 
 UTM = CRS(32633)
 GDAL_SUFFIXES = [suffix for suffix in VECTOR_SUFFIXES if suffix != ".parquet"]

@@ -27,9 +27,8 @@ from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraErro
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.attributes import declared_column
 from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import VectorFile, is_vector_file
-from rooftrace.io.vector_write import write_polygons
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_polygons
 
 UTM = CRS.from_epsg(32633)
 LONLAT = CRS.from_epsg(4326)

@@ -16,8 +16,7 @@ from pyproj import CRS
 from scipy import ndimage
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io.vector_formats import VECTOR_SUFFIXES
-from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions

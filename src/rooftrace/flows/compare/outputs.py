@@ -20,8 +20,7 @@ from rooftrace.density.cells import CellGrid
 from rooftrace.density.files import write_table
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
 from rooftrace.io.reproject import crs_units, reprojected
-from rooftrace.io.vector_layer import LayerChunk, LayerSettings
-from rooftrace.io.vector_write import write_layer
+from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 from rooftrace.vector.compare import (
     CHANGED,
     GONE,

@@ -31,9 +31,8 @@ from shapely.geometry.base import BaseGeometry
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.text import reason_of
 from rooftrace.io.files import export_error, is_file
-from rooftrace.io.vector_layer import LayerChunk, LayerSettings
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.io.vector_write import write_layer
+from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 
 ReviewStatus = Literal["open", "accepted", "rejected", "changed", "added"]
 """`open`: not decided. `changed`: accepted with another outline. `added`: drawn by a person."""
