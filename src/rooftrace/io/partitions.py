@@ -27,6 +27,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.errors import MissingExtraError
 from rooftrace.io.files import export_error, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys
@@ -51,6 +52,9 @@ def write_parquet(
         parts: One or more chunks: geometry (n,) and (n,) values of each column. NaN, NaT and
             masked values are null.
         kinds: Geometry types that may occur.
+
+    Raises:
+        ImportError: pyarrow is missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -68,7 +72,7 @@ def write_parquet(
 
 def _table(pa: Any, geometry: NDArray[np.object_], columns: Columns) -> Any:
     bounds = shapely.bounds(geometry).reshape(-1, 4).astype(np.float64)
-    made = {name: arrow_column_of(values) for name, values in columns.items()}
+    made = {name: _column(pa, values) for name, values in columns.items()}
     made["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
     made["bbox"] = pa.StructArray.from_arrays([pa.array(edge) for edge in bounds.T], _EDGES)
     return pa.table(made)
@@ -86,10 +90,7 @@ def nulls(values: NDArray[Any]) -> NDArray[np.bool_] | None:
     return missing if masked is None else missing | masked
 
 
-def arrow_column_of(values: NDArray[Any]) -> Any:
-    """Return (n,) values as an array of pyarrow; NaN, NaT and masked values are null."""
-    import pyarrow as pa
-
+def _column(pa: Any, values: NDArray[Any]) -> Any:
     made = pa.array(np.ma.getdata(values), mask=nulls(values))
     # Texts that are all unknown; other parts of the layer may have some.
     return made.cast(pa.string()) if pa.types.is_null(made.type) else made
@@ -150,6 +151,7 @@ class PartitionedLayer:
         level: Zoom level of the tiles.
 
     Raises:
+        MissingExtraError: pyarrow is missing.
         ExportError: the folder cannot be written to.
     """
 
@@ -161,6 +163,10 @@ class PartitionedLayer:
         self._spilled: defaultdict[str, int] = defaultdict(int)
 
     def __enter__(self) -> PartitionedLayer:
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError.of("parquet", "A catalogue", "pyarrow") from error
         try:
             self._out.mkdir(parents=True, exist_ok=True)
             self._sweep()

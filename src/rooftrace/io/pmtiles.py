@@ -1,7 +1,7 @@
 """Polygons of a layer as tiles of the world's map, for PMTiles.
 
-The tiles hold every polygon at the highest zoom. GDAL rounds vertices there, so the zoom follows the
-pixels and thin outlines are widened.
+The tiles hold every polygon at the highest zoom. GDAL rounds vertices there, so the zoom follows
+the pixels and thin outlines are widened.
 """
 
 from __future__ import annotations

@@ -5,31 +5,35 @@ Files do not depend on when or where they were written: the same polygons give t
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded
-from rooftrace.io.partitions import arrow_column_of, write_parquet
+from rooftrace.io.partitions import nulls, write_parquet
 from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
 from rooftrace.io.web_mercator import web_mercator
+
+if TYPE_CHECKING:
+    from arro3.core import Array, RecordBatch
 
 CHANGE_DATE = "1970-01-01T00:00:00.000Z"
 """Date of the last change in every file, so that its bytes do not depend on the time."""
@@ -89,7 +93,8 @@ def write_footprints_chunks(
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
-    Memory holds one chunk, or the whole layer of PMTiles. See `write_polygons` for the formats.
+    Memory holds some chunks, or the whole layer of a FlatGeobuf or PMTiles. See `write_polygons`
+    for the formats.
 
     Args:
         path: File in an existing folder.
@@ -100,11 +105,9 @@ def write_footprints_chunks(
         Notes about the file for the user.
 
     Raises:
-        ExportError: see `write_polygons`.
+        ExportError, MissingExtraError: see `write_polygons`.
         ValueError: there is no chunk, or a geometry is not a polygon.
     """
-    # Imported while the first chunk is computed.
-    Thread(target=_preload, name="import").start()
     rest = iter(chunks)
     first = next(rest, None)
     if first is None:
@@ -121,12 +124,6 @@ def write_footprints_chunks(
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
     return _notes(path, first.columns())
-
-
-def _preload() -> None:
-    # The writer imports it again, and reports why it cannot.
-    with suppress(ImportError):
-        import_module("pyarrow.ipc")
 
 
 def write_polygons(
@@ -181,7 +178,7 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         parts: One or more chunks with the same columns.
 
     Raises:
-        ExportError: See `write_polygons`.
+        ExportError, MissingExtraError: See `write_polygons`.
     """
     check_vector_path(path)
     try:
@@ -233,71 +230,101 @@ def _move_into_place(folder: Path, path: Path) -> None:
         file.replace(path.parent / file.name)
 
 
-def _write(
-    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk], driver: str, **options: str
-) -> None:
-    """Write chunks by GDAL, which takes them in one stream.
+_MOST_WAITING = 200_000
+"""Number of polygons after which chunks are written. GDAL adds an index feature by feature to those
+that are appended, which takes three times as long."""
 
-    Until all are made they wait in a file: making them may read images, and the settings of GDAL
-    and of warnings belong to the whole process.
+
+def _write(
+    path: Path,
+    layer: LayerSettings,
+    parts: Iterable[LayerChunk],
+    driver: str,
+    *,
+    at_once: bool = False,
+    **options: str,
+) -> int:
+    """Write chunks by GDAL, in streams of many of them; return the number of polygons.
+
+    GDAL does not wait for a chunk: making it may read images, and the settings of GDAL and of
+    warnings belong to the whole process.
 
     Args:
         path: File in a folder of its own.
         layer: Settings of the layer.
         parts: The chunks.
         driver: GDAL's name of the format.
+        at_once: True for a format to which nothing can be appended.
         options: GDAL's options of the format.
 
     Raises:
         OSError: The file cannot be written.
     """
-    # Imported only here: they take memory that the network needs before.
-    import pyarrow as pa
-    import pyogrio
+    rows, waiting, batches = 0, 0, []
+    for part in parts:
+        batches.append(_batch(layer, part))
+        waiting += len(part.geometry)
+        if waiting >= _MOST_WAITING and not at_once:
+            _write_batches(path, layer, batches, driver, append=rows > 0, **options)
+            rows, waiting, batches = rows + waiting, 0, []
+    if batches:
+        _write_batches(path, layer, batches, driver, append=rows > 0, **options)
+    return rows + waiting
 
-    waiting = path.with_name("chunks.arrow")
-    parts = iter(parts)
-    batch = _batch(pa, layer, next(parts))
-    with pa.OSFile(str(waiting), "wb") as file, pa.ipc.new_stream(file, batch.schema) as stream:
-        stream.write_batch(batch)
-        for part in parts:
-            stream.write_batch(_batch(pa, layer, part))
-    with (
-        _WRITING,
-        QUIET,
-        warnings.catch_warnings(),
-        pyogrio_options(_CONFIGURED),
-        pa.memory_map(str(waiting)) as file,
-        pa.ipc.open_stream(file) as chunks,
-    ):
+
+def _write_batches(
+    path: Path, layer: LayerSettings, batches: list[Any], driver: str, **options: Any
+) -> None:
+    # Imported only here: they take memory that the network needs before.
+    import pyogrio
+    from arro3.core import RecordBatchReader
+
+    with _WRITING, QUIET, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
         try:
             pyogrio.write_arrow(
-                chunks, path, driver=driver, layer=path.stem, geometry_name=_GEOMETRY,
+                RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
+                layer=path.stem, geometry_name=_GEOMETRY,
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
                 crs=None if layer.crs is None else layer.crs.to_wkt(), **options,
             )  # fmt: skip
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
-    waiting.unlink()
 
 
 _GEOMETRY = "geom"
 """Name of the column of a GeoPackage that has the geometry."""
 
 
-def _batch(pa: Any, layer: LayerSettings, part: LayerChunk) -> Any:
+def _batch(layer: LayerSettings, part: LayerChunk) -> RecordBatch:
     """Return a chunk as a record batch of Arrow."""
+    from arro3.core import Array, DataType, RecordBatch
+
     geometry = part.geometry
     if layer.multi:
         polygons, owner = shapely.get_parts(geometry, return_index=True)
         geometry = np.full(len(geometry), shapely.MultiPolygon(), np.object_)
         shapely.multipolygons(polygons, indices=owner, out=geometry)
-    made = {name: arrow_column_of(values) for name, values in part.columns.items()}
-    made[_GEOMETRY] = pa.array(shapely.to_wkb(geometry), pa.binary())
-    return pa.RecordBatch.from_pydict(made)
+    made = {name: _arrow(values) for name, values in part.columns.items()}
+    made[_GEOMETRY] = Array(shapely.to_wkb(geometry).tolist(), DataType.binary())
+    return RecordBatch.from_pydict(made)
+
+
+def _arrow(values: NDArray[Any]) -> Array:
+    """Return (n,) values of a column; NaN, NaT, None and masked values are null."""
+    from arro3.core import Array, DataType
+
+    if values.dtype.kind in "OU":
+        return Array([None if one is None else str(one) for one in values], DataType.utf8())
+    missing, data = nulls(values), np.ascontiguousarray(np.ma.getdata(values))
+    if missing is None or not missing.any():
+        return Array.from_numpy(data)
+    kind = Array.from_numpy(data[:0]).type
+    numbers = data.astype(np.int64) if data.dtype.kind == "M" else data
+    listed = [None if gone else one for one, gone in zip(numbers.tolist(), missing.tolist())]
+    return Array(listed, Array.from_numpy(numbers[:0]).type).cast(kind)
 
 
 # RFC 7946 has no member for this: a file without longitude and latitude states it in a text.
@@ -313,27 +340,44 @@ Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
 
 def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
-    _write(path, layer, parts, "GPKG", VERSION="1.2")
+    rows = _write(path, layer, parts, "GPKG", VERSION="1.2")
+    # On a full disk GDAL leaves the index out, or rows, without a word.
+    index = f"rtree_{path.stem}_{_GEOMETRY}".replace('"', '""')
+    try:
+        with closing(sqlite3.connect(path)) as file:
+            ((indexed,),) = file.execute(f'SELECT count(*) FROM "{index}"')  # noqa: S608  # nosec B608
+    except sqlite3.Error as error:
+        raise OSError("the spatial index is missing: the disk may be full") from error
+    if indexed != rows:
+        raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
 
 
 def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    _write(path, layer, parts, "FlatGeobuf")
+    _write(path, layer, parts, "FlatGeobuf", at_once=True)
 
 
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write a FeatureCollection from the lines that GDAL writes by the rules of RFC 7946."""
     digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
-    options = {"RFC7946": "YES", "COORDINATE_PRECISION": str(digits)}
-    exact = (
-        replace(part, geometry=rounded(part.geometry, layer.crs, digits))
-        if len(part.geometry)
-        else part
-        for part in parts
-    )
+    head = {"type": "FeatureCollection", "name": path.stem}
     if layer.crs is None:
-        # GDAL writes no other coordinates than degrees in the form of RFC 7946.
-        layer = replace(layer, crs=CRS.from_epsg(4326))
-        options["DESCRIPTION"] = IN_PIXELS
-    _write(path, layer, exact, "GeoJSON", **options)
+        head["description"] = IN_PIXELS
+    # GDAL assumes degrees for lines of GeoJSON.
+    of_lines = replace(layer, crs=layer.crs or CRS.from_epsg(4326))
+    lines = path.with_suffix(".geojsonl")
+    with path.open("wb") as file:
+        members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
+        file.write(f'{{\n{"".join(members)}"features": ['.encode())
+        separator = b"\n"
+        for part in parts:
+            if len(part.geometry):
+                part = replace(part, geometry=rounded(part.geometry, layer.crs, digits))
+                _write(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
+                features = lines.read_bytes().rstrip(b"\n")
+                file.write(separator + features.replace(b"\n", b",\n"))
+                separator = b",\n"
+                lines.unlink()
+        file.write(b"\n]\n}\n")
 
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -347,7 +391,11 @@ def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) ->
 
 def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     kinds = ["MultiPolygon", "Polygon"] if layer.multi else ["Polygon"]
-    write_parquet(path, layer.crs, ((part.geometry, part.columns) for part in parts), kinds=kinds)
+    chunks = ((part.geometry, part.columns) for part in parts)
+    try:
+        write_parquet(path, layer.crs, chunks, kinds=kinds)
+    except ImportError as error:
+        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
 
 
 _TILE_DIGITS = 3
@@ -376,7 +424,7 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     texts = [one for part in chunks for one in part.columns.get("source", ())]
     sources = sorted({str(one) for one in texts if one is not None})
     _write(
-        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles",
+        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles", at_once=True,
         MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
         DESCRIPTION=", ".join(sources),
     )  # fmt: skip

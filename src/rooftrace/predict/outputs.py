@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -22,10 +21,8 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.density.buildings import BuildingMeasure, Measured
-from rooftrace.io.geopackage import EncodedChunk
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
-from rooftrace.io.vector_write import encode_footprints
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
@@ -44,11 +41,6 @@ _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
 
 
-def not_encoded(footprints: Footprints, first: int) -> Footprints:
-    """Return a chunk as it is, for sinks that take footprints, see `SceneSink.encode`."""
-    return footprints
-
-
 class SceneSink(Protocol):
     """Destination of the outputs of a scene."""
 
@@ -56,17 +48,8 @@ class SceneSink(Protocol):
         """Open the mask; an error in the context discards it."""
         ...
 
-    @property
-    def encode(self) -> Callable[[Footprints, int], Footprints | EncodedChunk]:
-        """Function by which workers encode a chunk, given the number of footprints before it."""
-        ...
-
-    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
-        """Write all footprints, chunk by chunk. All chunks must be consumed.
-
-        Args:
-            chunks: Footprints, or what `encode` makes of them.
-        """
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+        """Write all footprints, chunk by chunk. All chunks must be consumed."""
         ...
 
     def write(self, result: SceneResult) -> None:
@@ -87,13 +70,7 @@ class FileSink:
         plan = self.plan
         return mask_sink(self.paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
 
-    @property
-    def encode(self) -> Callable[[Footprints, int], Footprints | EncodedChunk]:
-        if "polygons" in self.plan.options.outputs:
-            return partial(encode_footprints, self.paths.polygons)
-        return not_encoded
-
-    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
         if "polygons" in self.plan.options.outputs:
             self.paths.write_polygons(chunks)
             return
@@ -114,11 +91,8 @@ class MemorySink:
     def open_mask(self) -> AbstractContextManager[MaskSink]:
         return nullcontext(self.mask)
 
-    encode = staticmethod(not_encoded)
-
-    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
         for chunk in chunks:
-            assert isinstance(chunk, Footprints)
             self.chunks.append(chunk)
 
     def write(self, result: SceneResult) -> None:
@@ -283,7 +257,7 @@ class SceneOutputs:
         self._sink.write(result)
         return result
 
-    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints | EncodedChunk]:
+    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
         """Yield the footprints; meanwhile the next chunk is made, drawn and counted.
 
         Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
@@ -292,8 +266,6 @@ class SceneOutputs:
         make = _ChunkMaker(
             self._plan.provenance,
             self._plan.spec.building_class,
-            # A single process would encode in the thread that draws, which has more to do.
-            not_encoded if self._workers is None else self._sink.encode,
             None if self._density is None else self._density.measure,
             None if self._preview is None else self._preview.rings,
         )
@@ -305,7 +277,7 @@ class SceneOutputs:
         with Prefetcher(drawn, 1, "footprints") as chunks:
             yield from chunks
 
-    def _drawn(self, chunks: Iterator[_Chunk]) -> Iterator[Footprints | EncodedChunk]:
+    def _drawn(self, chunks: Iterator[_Chunk]) -> Iterator[Footprints]:
         """Yield footprints after they were drawn and counted."""
         for chunk in chunks:
             if self._density is not None and chunk.measured is not None:
@@ -413,12 +385,12 @@ class _Chunk:
     """Some footprints, and what the other outputs need of them; picklable.
 
     Args:
-        footprints: The footprints as the sink takes them.
+        footprints: The footprints.
         measured: Measures for the density; None without one.
         rings: Outlines for the preview; empty without one.
     """
 
-    footprints: Footprints | EncodedChunk
+    footprints: Footprints
     measured: Measured | None
     rings: Sequence[Rings]
 
@@ -430,14 +402,12 @@ class _ChunkMaker:
     Args:
         provenance: Origin of the footprints.
         building_class: Class that the density counts.
-        encode: See `SceneSink.encode`.
         measure: Measure of the density; None without one.
         draw: Maker of the outlines for the preview; None without one.
     """
 
     provenance: ResultProvenance
     building_class: int
-    encode: Callable[[Footprints, int], Footprints | EncodedChunk]
     measure: BuildingMeasure | None
     draw: RingMaker | None
 
@@ -448,7 +418,7 @@ class _ChunkMaker:
             buildings = footprints.of_class(self.building_class)
             measured = self.measure(buildings.geometry, buildings.crs)
         rings = () if self.draw is None else self.draw(footprints)
-        return _Chunk(self.encode(footprints, first), measured, rings)
+        return _Chunk(footprints, measured, rings)
 
 
 def _assembler(

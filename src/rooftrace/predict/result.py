@@ -15,7 +15,6 @@ from shapely import MultiPolygon
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.density.files import write_density
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
-from rooftrace.io.geopackage import EncodedChunk
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
@@ -155,7 +154,7 @@ class OutputPaths:
             density=folder / f"{name}_density",
         )
 
-    def write_polygons(self, chunks: Iterable[Footprints | EncodedChunk]) -> None:
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
         """Write footprints chunk by chunk, see `write_footprints_chunks`."""
         self.polygons.parent.mkdir(parents=True, exist_ok=True)
         write_footprints_chunks(self.polygons, chunks)

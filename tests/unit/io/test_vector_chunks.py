@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,11 +17,10 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import vector_formats, vector_layer
+from rooftrace.io import vector_write
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_write import (
     VECTOR_SUFFIXES,
-    encode_footprints,
     write_footprints_chunks,
     write_polygons,
 )
@@ -36,6 +32,8 @@ def chunk(count: int, seed: int = 0, crs: CRS | None = UTM) -> Footprints:
     rng = np.random.default_rng(seed)
     col, row = rng.random((2, count)) * 5000
     corner = (500_000 + col, 5_000_000 + row) if crs else (col, row)
+    if crs is not None and crs.is_geographic:
+        corner = (col / 100, row / 100)
     geometry = np.asarray(shapely.box(*corner, corner[0] + 12, corner[1] + 9), object)
     figures = rng.random((3, count))
     return Footprints(
@@ -53,14 +51,17 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 @pytest.mark.parametrize("crs", [UTM, CRS(4326), None])
 @pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
-def test_chunks_are_one_layer(tmp_path: Path, suffix: str, crs: CRS | None) -> None:
+def test_chunks_are_one_layer(
+    tmp_path: Path, suffix: str, crs: CRS | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_write, "_MOST_WAITING", 4)
     chunks = [chunk(5, 0, crs), chunk(0, 1, crs), chunk(3, 2, crs)]
     path = tmp_path / f"out{suffix}"
     write_footprints_chunks(path, iter(chunks))
     table = read(path).sort_values("id").reset_index(drop=True)
     whole = Footprints.joined(chunks)
     assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    renamed = vector_formats.SHORT_NAMES if suffix == ".shp" else {}
+    renamed = vector_write.SHORT_NAMES if suffix == ".shp" else {}
     expected = [renamed.get(name, name) for name in whole.columns()]
     assert [name for name in table.columns if name not in ("geometry", "bbox")] == expected
     for name, values in whole.columns().items():
@@ -108,27 +109,6 @@ def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) 
         assert (tmp_path / "a/out.geojson").read_bytes() == (
             tmp_path / "b/out.geojson"
         ).read_bytes()
-
-
-@pytest.mark.parametrize("crs", [UTM, None])
-@pytest.mark.parametrize("name", ["out.gpkg", "out.part.gpkg", "out.geojson"])
-def test_chunks_that_workers_encode_give_the_same_bytes(
-    tmp_path: Path, name: str, crs: CRS | None
-) -> None:
-    chunks = [chunk(0, 3, crs), chunk(40, 0, crs), chunk(0, 1, crs), chunk(30, 2, crs)]
-    for folder in ("plain", "encoded"):
-        (tmp_path / folder).mkdir()
-    write_footprints_chunks(tmp_path / "plain" / name, chunks)
-    encoded, first = [], 0
-    for one in chunks:
-        made = encode_footprints(Path(name), one, first)
-        # They travel between processes.
-        encoded.append(pickle.loads(pickle.dumps(made)))
-        first += len(one)
-    write_footprints_chunks(tmp_path / "encoded" / name, encoded)
-    assert [one.name for one in (tmp_path / "encoded").iterdir()] == [name]
-    plain, other = ((tmp_path / folder / name).read_bytes() for folder in ("plain", "encoded"))
-    assert plain == other
 
 
 def test_a_geopackage_of_several_chunks_is_that_of_gdal(tmp_path: Path) -> None:
@@ -215,7 +195,7 @@ def test_what_a_shapefile_cannot_hold_is_refused(
     for columns, message in cases:
         with pytest.raises(ExportError, match=message):
             write_polygons(tmp_path / "out.shp", square, columns, UTM)
-    monkeypatch.setattr(vector_formats, "_MAX_FILE_BYTES", 40_000)
+    monkeypatch.setattr(vector_write, "_MAX_FILE_BYTES", 40_000)
     with pytest.raises(ExportError, match=r"out\.(shp|dbf) would exceed") as caught:
         write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
     assert ".gpkg" in caught.value.remedy
@@ -223,7 +203,7 @@ def test_what_a_shapefile_cannot_hold_is_refused(
 
 
 def test_the_size_of_a_shapefile_is_known_beforehand(tmp_path: Path) -> None:
-    limits = vector_formats.ShapefileLimits(tmp_path / "out.shp")
+    limits = vector_write.ShapefileLimits(tmp_path / "out.shp")
     given = chunk(500)
     limits.check(given.geometry, given.columns())
     write_footprints_chunks(tmp_path / "out.shp", [given])
@@ -248,50 +228,16 @@ def test_what_no_caller_may_give(
     assert list(tmp_path.iterdir()) == []
 
 
-IMPORTED_IN_TIME = """
-import sys, time
-from pathlib import Path
-from shapely import box
-from rooftrace.core.types import Footprints
-from rooftrace.io.vector_write import write_footprints_chunks
-import numpy as np
-
-def chunks():
-    until = time.monotonic() + 60
-    while "geopandas" not in sys.modules and time.monotonic() < until:
-        time.sleep(0.01)
-    print("geopandas" in sys.modules)
-    yield Footprints(np.array([box(0, 0, 1, 1)]), np.ones(1, np.float32), np.ones(1), None)
-
-assert not {"geopandas", "pyogrio"} & sys.modules.keys()
-write_footprints_chunks(Path(sys.argv[1]), chunks())
-"""
-
-
-def test_what_writes_is_imported_while_the_first_chunk_is_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", IMPORTED_IN_TIME, str(tmp_path / "out.gpkg")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
-    assert len(read(tmp_path / "out.gpkg")) == 1
-
-
 def test_options_of_gdal_are_as_they_were() -> None:
     names = ("OGR_CURRENT_DATE", "OGR_SQLITE_SYNCHRONOUS")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
     try:
         before = [pyogrio.get_gdal_config_option(name) for name in names]
-        with pyogrio_options(vector_layer._CONFIGURED):
+        with pyogrio_options(vector_write._CONFIGURED):
             assert [pyogrio.get_gdal_config_option(name) for name in names] != before
         assert [pyogrio.get_gdal_config_option(name) for name in names] == before
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-
-
-@pytest.mark.parametrize("name", ["a;b.gpkg", "a!b.geojson"])
-def test_a_name_that_would_be_taken_apart_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ExportError, match=r"cannot be written to a path with [;!]"):
-        write_polygons(tmp_path / name, np.zeros(0, object), {}, UTM)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a#b.gpkg", "a?b.gpkg", "a%20b.gpkg", "a (2), b.gpkg"])
