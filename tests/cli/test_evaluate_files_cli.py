@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from command_line import call
-from rooftrace.io.raster import open_raster
 from town import write_pairs
 
 PIXELS = ("pixel", "per_image", "boundary", "classes", "confusion")
@@ -61,22 +60,6 @@ def test_a_submission(data: Path, bundle: Path, tmp_path: Path) -> None:
         assert answer[key] == files[key], key
 
 
-def test_masks_alone_against_masks_alone(data: Path, bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert call("predict", data / "images", "-m", bundle, "-o", out)[0] == 0
-    for path in out.glob("*_buildings.*"):
-        path.unlink()
-    code, answer = call("evaluate", "--predictions", out, "--truth", data / "masks")
-    assert code == 0, answer
-    truth, mask = (
-        np.stack([open_raster(file, palette="indices").read().data[0] for file in sorted(files)])
-        for files in ((data / "masks").iterdir(), out.glob("*_mask.tif"))
-    )
-    both = int(((truth > 0) & (mask == 1)).sum())
-    either = int(((truth > 0) | (mask == 1)).sum())
-    assert answer["pixel"]["iou"] == pytest.approx(both / either, abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -104,15 +87,6 @@ def test_predictions_in_the_place_of_a_model(data: Path, given: str) -> None:
     assert (code, answer["error"]["type"]) == (4, "BundleError")
     assert answer["error"]["message"] == f"{given} was given as a model, but is none."
     assert f"--predictions {given} {data}" in answer["error"]["remedy"]
-
-
-def test_predictions_that_are_not_there(data: Path, tmp_path: Path) -> None:
-    code, answer = call("evaluate", data, "--predictions", tmp_path / "absent")
-    assert code == 3
-    assert "There are no predictions at" in answer["error"]["message"]
-    code, answer = call("evaluate", data, "--predictions", tmp_path)
-    assert code == 3
-    assert "holds no predictions; expected masks or probabilities" in answer["error"]["message"]
 
 
 @pytest.fixture(scope="module")

@@ -59,15 +59,6 @@ def test_an_image_that_cannot_be_read_is_a_finding_of_the_page(town: Path, tmp_p
     assert "<html" in (tmp_path / "page.html").read_text()
 
 
-@pytest.mark.parametrize(("given", "named"), [("page", "page.html"), ("", "audit.html")])
-def test_a_page_has_the_name_of_a_page(town: Path, tmp_path: Path, given: str, named: str) -> None:
-    code, out, _ = command("inspect", town, "-o", tmp_path / given, "--json")
-    error = json.loads(out)["error"]
-    assert (code, error["type"]) == (2, "ConfigError")
-    assert error["remedy"] == f"For example: -o {tmp_path / named}"
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.campaign
 def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) -> None:
     page = tmp_path / "new" / "audit.html"

@@ -60,13 +60,6 @@ def test_unreadable_labels_are_not_missing_labels() -> None:
     assert not any("label push" in action for action in made.actions)
 
 
-def test_few_buildings_are_reported() -> None:
-    made = summarize_audit("hamlet", town(20), [])
-    assert made.fit == "with care"
-    assert "With 20 buildings, it is a small set." in made.paragraph
-    assert made.actions[0].startswith("Add images")
-
-
 @pytest.mark.parametrize("georeferenced", [0, 399, 400])
 def test_blocks_are_recommended_only_where_all_images_are_georeferenced(georeferenced: int) -> None:
     scenes = [scene(str(n), 900, is_georeferenced=n < georeferenced) for n in range(400)]

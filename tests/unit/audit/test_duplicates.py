@@ -75,12 +75,6 @@ def test_a_changed_copy_is_similar(name: str, scenes: list[Luma]) -> None:
         assert likeness(grey_thumbnail(luma), grey_thumbnail(copy)) > 0.9
 
 
-@pytest.mark.campaign
-def test_neighbours_are_not_copies(scenes: list[Luma]) -> None:
-    found = near_duplicates(hashes(*map(phash, scenes)))
-    assert len(confirm(found, [grey_thumbnail(one) for one in scenes].__getitem__)) == 0
-
-
 @given(st.integers(0, 50), st.integers(0, 7))
 def test_rotated_copies_are_found(seed: int, number: int) -> None:
     luma = picture(seed)

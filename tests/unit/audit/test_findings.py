@@ -233,21 +233,6 @@ def test_the_same_ground_at_several_zooms(tmp_path: Path) -> None:
     assert "leakage.zooms" not in folder.found(**tomllib.loads(line.group()))
 
 
-@pytest.mark.parametrize("is_georeferenced", [True, False])
-def test_zooms_lead_to_blocks_only_where_there_can_be_blocks(is_georeferenced: bool) -> None:
-    names = ("OAM-4-8-5.png", "OAM-8-16-6.png")
-    facts = [
-        replace(facts_with(n), image=name, is_georeferenced=is_georeferenced)
-        for n, name in enumerate(names)
-    ]
-    entries = tuple(SceneEntry(f.id, Path(f.image)) for f in facts)
-    source = SceneSet("s", "folder", ("a", "b"), 1, entries, lambda entry: pytest.fail(entry.id))
-    found = {finding.key: finding for finding in findings_of(facts, source)}
-    remedy = found["leakage.zooms"].remedy
-    assert remedy.startswith('Use one zoom, such as glob = "*-6.*"')
-    assert ("--by block" in remedy) == is_georeferenced
-
-
 def facts_with(number: int = 0, **label: object) -> SceneFacts:
     """Return the facts of a faultless scene, except for the given values."""
     image = {key: label.pop(key) for key in list(label) if key in SceneFacts.__slots__}
@@ -295,14 +280,6 @@ def test_a_common_fault_is_a_finding(given: dict[str, object], key: str, figure:
     assert figure in found[key].title
 
 
-@pytest.mark.parametrize("bands", [3, 4])
-def test_the_full_scale_of_images_of_12_bits_is_advised(bands: int) -> None:
-    given = {"dtype": "uint16", "mean": (0.01,) * bands, "std": (0.01,) * bands}
-    remedy = findings_from(*(facts_with(n, **given) for n in range(3)))["image.range"].remedy
-    assert "Give full_scale" in remedy
-    assert ("the normalisation of three bands" in remedy) == (bands == 3)
-
-
 def test_a_background_that_transparency_hides_is_not_taken_for_swapped_classes() -> None:
     hidden = {"class_px": (0, 6000), "unknown_share": 0.4}
     found = findings_from(*(facts_with(n, **hidden) for n in range(3)))["label.inverted"]
@@ -321,12 +298,6 @@ def test_empty_labels_are_judged_by_their_share() -> None:
     found = findings_from(*good, *bad)["label.empty"]
     assert (found.severity, found.count) == ("warning", 25)
     assert "25 labels of 45" in found.title
-
-
-def test_a_class_that_never_occurs() -> None:
-    found = findings_from(*(facts_with(n, class_px=(9000, 1000, 0)) for n in range(3)), classes=3)
-    assert set(found) == {"label.unused"}
-    assert "class2" in found["label.unused"].title
 
 
 def test_the_worst_comes_first() -> None:

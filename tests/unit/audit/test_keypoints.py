@@ -20,7 +20,7 @@ from rooftrace.audit.keypoints import (
     match_scenes,
     thin_keypoints,
 )
-from rooftrace.core.types import GeoGrid, Scene, Window
+from rooftrace.core.types import Scene, Window
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
@@ -149,16 +149,6 @@ def test_blocks_leave_no_trace(image: Image, monkeypatch: pytest.MonkeyPatch) ->
     assert parts.whole == NO_HASH
 
 
-def test_a_share_of_blocks_is_spread(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keypoints, "_BLOCK_PX", 64)
-    scene = Scene("x", ArraySource(image), gsd_m=GSD_M)
-    every = detect_keypoints(scene, LOOK_M)
-    some = detect_keypoints(scene, LOOK_M, share=0.25)
-    blocks = {tuple(place) for place in (some.places // 64).tolist()}
-    assert 0.15 < len(blocks) / len({tuple(p) for p in (every.places // 64).tolist()}) < 0.35
-    assert {row for row, _ in blocks} == set(range(8))
-
-
 def test_squares_are_completely_valid(image: Image) -> None:
     valid = np.zeros(image.shape[1:], bool)
     valid[200:500, 100:600] = True
@@ -168,24 +158,6 @@ def test_squares_are_completely_valid(image: Image) -> None:
     assert places.min(axis=0).tolist() >= [100 + half, 50 + half]
     assert places[:, 0].max() < 250 - half
     assert places[:, 1].max() < 300 - half
-
-
-def test_wide_pixels_are_made_square(image: Image) -> None:
-    """Degrees of longitude are shorter far from the equator."""
-    from affine import Affine
-    from pyproj import CRS
-
-    step = 0.3 / 111_320
-    grid = GeoGrid((1024, 1024), Affine(step, 0, 30, 0, -step, 60), CRS.from_epsg(4326))
-    assert grid.gsd_yx_m is not None
-    down, along = grid.gsd_yx_m
-    assert along < 0.6 * down
-    squashed = detect_keypoints(Scene("x", ArraySource(image, grid), gsd_m=grid.gsd_m), LOOK_M)
-    assert squashed.places[:, 0].max() < 1024 * down / LOOK_M
-    assert squashed.places[:, 1].max() < 1024 * along / LOOK_M
-    # The configured value outweighs it.
-    said = detect_keypoints(Scene("x", ArraySource(image, grid), gsd_m=0.3), LOOK_M)
-    assert (said.places == looked(image).places).all()
 
 
 def made(hashes: list[int], places: list[tuple[int, int]], whole: int = NO_HASH) -> Keypoints:
@@ -205,17 +177,6 @@ def test_places_must_agree() -> None:
     assert (found.points, found.bits, found.share) == (4, 0.0, 1.0)
     inconsistent = [(0, 0), (40, 90), (80, 60), (500, 300)]
     assert match_scenes([made(FAR[:4], inconsistent)], [train]) == []
-
-
-def test_two_keypoints_need_very_similar_hashes() -> None:
-    train = made(FAR[:2], [(0, 0), (0, 90)])
-    for bits, expected in ((4, 1), (5, 0)):
-        flipped = [one ^ (2**bits - 1) for one in FAR[:2]]
-        assert len(match_scenes([made(flipped, [(3, 3), (3, 93)])], [train])) == expected
-    three = made(FAR[:3], [(0, 0), (0, 90), (90, 0)])
-    flipped = [one ^ (2**5 - 1) for one in FAR[:3]]
-    (found,) = match_scenes([made(flipped, [(0, 0), (0, 90), (90, 0)])], [three])
-    assert (found.points, found.bits) == (3, 5.0)
 
 
 def test_a_few_of_many_are_chance() -> None:

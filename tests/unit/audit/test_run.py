@@ -70,16 +70,5 @@ def _ends(entry: SceneEntry) -> Scene:
     os._exit(3)
 
 
-def test_a_process_that_ends_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_TRIAL_S", 0.0)
-    monkeypatch.setattr(parallel, "_WORTH_S", -1.0)
-    source = SceneSet(
-        "s", "k", ("a", "b"), 1, (SceneEntry("a", None), SceneEntry("b", None)), _ends
-    )
-    with pytest.raises(DataError, match="ended unexpectedly") as caught:
-        measure_set(source, workers=2)
-    assert "__main__" in caught.value.remedy
-
-
 def test_an_empty_set() -> None:
     assert measure_set(SceneSet("s", "k", ("a", "b"), 1, (), _ends)) == ()

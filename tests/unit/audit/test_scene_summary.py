@@ -11,7 +11,7 @@ from PIL import Image
 from rooftrace.audit import duplicates as glance
 from rooftrace.audit.duplicates import likeness, luma_of, phash, thumbnail_of
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Mask, Raster, Window
+from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.flows.split import built_up_of, summarize_scenes
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
@@ -49,16 +49,6 @@ def test_by_strips_as_in_one_piece(dtype: type, monkeypatch: pytest.MonkeyPatch)
     luma = luma_of(source.read())
     assert luma.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     assert phash(luma, valid) != 0
-
-
-def test_luma_of_few_bands() -> None:
-    data = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    valid = np.array([[True, False], [True, True]])
-    assert luma_of(Raster(data, valid, GeoGrid((2, 2)))).tolist() == [[0, 0], [2, 3]]
-    grey = np.full((3, 2, 2), 77, dtype=np.uint8)
-    assert luma_of(Raster(grey, valid, GeoGrid((2, 2)))).tolist() == [[77, 0], [77, 77]]
-    gaps = np.full((1, 2, 2), np.nan, dtype=np.float32)
-    assert luma_of(Raster(gaps, ~valid & False, GeoGrid((2, 2)))).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.usefixtures("strips")

@@ -102,17 +102,6 @@ def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
 
 
 @pytest.mark.campaign
-def test_extreme_thresholds(tiny_run: TinyRun) -> None:
-    data = folder_of(tiny_run.data, part="[:2]")
-    everything = run_evaluate(tiny_run.bundle, data, None, EvalOptions(threshold=0.0)).to_json()
-    assert everything["pixel"]["recall"] == 1
-    nothing = run_evaluate(tiny_run.bundle, data, None, EvalOptions(threshold=1.0)).to_json()
-    assert nothing["pixel"]["recall"] == 0
-    assert nothing["pixel"]["precision"] is None
-    json.dumps(nothing, allow_nan=False)
-
-
-@pytest.mark.campaign
 def test_progress_is_reported(tiny_run: TinyRun) -> None:
     seen: list[tuple[int, int]] = []
     run_evaluate(

@@ -118,32 +118,11 @@ def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path)
 
 
 @pytest.mark.campaign
-def test_without_a_gap_parts_may_touch(tiles: SourceConfig, tmp_path: Path) -> None:
-    made = run_split(
-        tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=0, block_m=80, seed=1
-    )
-    assert made.dropped == ()
-    parts = [ground_of(ids) for ids in made.parts.values()]
-    assert sum(map(len, parts)) == 6 * 7 * 4
-    assert len(set().union(*parts)) == 6 * 7 * 4
-
-
-@pytest.mark.campaign
 def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> None:
     made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2)
     (note,) = made.notes
     assert "show ground that another part also shows" in note
     assert "--by block" in note
-
-
-@pytest.mark.campaign
-def test_a_gap_that_leaves_nothing(tiles: SourceConfig, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No image is left in the part"):
-        run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=5000)
-    with pytest.raises(DataError, match="The data has 1 block, too few for 3 parts") as caught:
-        run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", block_m=5000)
-    assert "--block-m" in caught.value.remedy
-    assert not (tmp_path / "s.json").exists()
 
 
 @pytest.mark.campaign

@@ -16,8 +16,6 @@ from rooftrace.metrics.resampling import (
     MEAN,
     Interval,
     Ratio,
-    ResamplingUnits,
-    draw_counts,
     expanded,
     mean_counts,
     quotient,
@@ -50,23 +48,6 @@ def test_by_hand() -> None:
     assert (interval.low, interval.value, interval.high) == (0, 0.5, 1)
     assert (interval.units, interval.count, interval.draws) == ("scene", 2, 4000)
     assert interval.is_known
-
-
-def test_every_draw_is_of_as_many_as_there_are() -> None:
-    weights = np.concatenate(list(draw_counts(7, 500, seed=3)))
-    assert weights.shape == (500, 7)
-    assert (weights.sum(axis=1) == 7).all()
-    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.2)
-    np.testing.assert_array_equal(weights, np.concatenate(list(draw_counts(7, 500, seed=3))))
-    assert (weights != np.concatenate(list(draw_counts(7, 500, seed=4)))).any()
-
-
-def test_many_scenes_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = resample(town(40), draws=100)
-    monkeypatch.setattr("rooftrace.metrics.resampling.CHUNK", 40 * 7)
-    parts = [len(part) for part in draw_counts(40, 100, seed=0)]
-    assert parts == [7] * 14 + [2]
-    np.testing.assert_array_equal(resample(town(40), draws=100).drawn, whole.drawn)
 
 
 @given(
@@ -160,15 +141,6 @@ def test_few_scenes_are_said() -> None:
     assert bootstrap_pooled(town(1), IOU).note == ""
 
 
-def test_a_scene_without_a_group_stands_alone() -> None:
-    counts = town(21)
-    units = ResamplingUnits.of(counts, ["a", "b", "a"] + [""] * 9 + ["b"] * 9)
-    assert (units.kind, len(units)) == ("group", 11)
-    np.testing.assert_array_equal(units.sums[0], counts[0] + counts[2])
-    np.testing.assert_array_equal(units.sums[1], counts[1] + counts[12:].sum(axis=0))
-    np.testing.assert_array_equal(units.sums[2:], counts[3:12])
-
-
 def test_without_limits_the_reason_is_said() -> None:
     one = bootstrap_pooled(town(1), IOU)
     assert not one.is_known
@@ -192,34 +164,3 @@ def test_a_mean_leaves_out_what_is_not_known() -> None:
     found = bootstrap_pooled(mean_counts([0.5, math.nan, 0.7, 0.9]), MEAN)
     assert found.value == pytest.approx(0.7)
     assert 0.5 <= found.low < 0.7 < found.high <= 0.9
-
-
-def test_a_quotient_by_hand() -> None:
-    f1 = quotient((2, 0, 0), (0, 1, 1))
-    found = f1(np.array([[3, 4, 6], [0, 0, 0]], float))
-    assert found[0] == pytest.approx(6 / 10)
-    assert math.isnan(found[1])
-
-
-def test_all_figures_are_of_the_same_draws() -> None:
-    counts = town(20)
-    means = mean_counts(counts[:, 0] / counts[:, 1])
-    drawn = resample(np.hstack([counts, means]))
-    parts = (
-        drawn.interval(lambda sums: IOU(sums[:, :2])),
-        drawn.interval(lambda sums: MEAN(sums[:, 2:])),
-    )
-    alone = bootstrap_pooled(counts, IOU), bootstrap_pooled(means, MEAN)
-    for part, expected in zip(parts, alone):
-        assert (part.low, part.value, part.high) == pytest.approx(
-            (expected.low, expected.value, expected.high)
-        )
-
-
-def test_counts_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"counts of shape \(3,\)"):
-        resample([1, 2, 3])
-    with pytest.raises(ValueError, match="expected finite"):
-        resample([[1, math.nan]])
-    with pytest.raises(ValueError, match="2 groups for 3 scenes"):
-        resample(town(3), groups=["a", "b"])

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rooftrace.metrics.built_up import BUILT_UP_COLUMNS, BUILT_UP_FIGURES, BuiltUpCounts
-from rooftrace.metrics.resampling import resample
+from rooftrace.metrics.built_up import BuiltUpCounts
 
 NOWHERE = np.zeros((0, 2))
 
@@ -63,28 +62,6 @@ def test_by_hand() -> None:
     assert (plain["cells"], plain["labelled"], plain["dense_from"]) == (2, 3, 0.2)
     assert plain["confusion"] == [[0, 1], [1, 0]]
     json.dumps(plain, allow_nan=False)
-
-
-def test_scenes_are_added() -> None:
-    one = counted(TRUTH, GUESS, predicted_yx=[(1, 1)])
-    other = counted(GUESS, GUESS, truth_yx=[(1, 1), (2, 2), (3, 3)])
-    both = one + other
-    assert both.cells == 4
-    assert both.figures()["share_mae"] == pytest.approx(0.175 / 2)
-    assert both.figures()["buildings_per_scene_mae"] == (1 + 3) / 2
-    assert both.figures()["buildings_excess"] == pytest.approx((1 - 3) / 3)
-    assert both.confusion.tolist() == [[1, 1], [1, 1]]
-    zero = BuiltUpCounts.zero(0.2)
-    np.testing.assert_array_equal((zero + both).sums, both.sums)
-    with pytest.raises(ValueError, match=r"0\.2 and 0\.3 cannot be added"):
-        one + BuiltUpCounts.zero(0.3)
-
-
-def test_at_the_threshold_a_cell_is_dense() -> None:
-    fifth = mask((10, 10), (0, 0, 2, 10))
-    assert counted(fifth, fifth).confusion.tolist() == [[0, 0], [0, 1]]
-    fifth[0, 0] = False
-    assert counted(fifth, fifth).confusion.tolist() == [[1, 0], [0, 0]]
 
 
 def test_shares_are_of_what_is_known() -> None:
@@ -171,37 +148,3 @@ def test_against_a_plain_loop(
     known = [cell for cell in cells.values() if cell]
     assert counts.count("labelled") == sum(row[2] for cell in known for row in cell)
     assert counts.count("predicted") == sum(row[3] for cell in known for row in cell)
-
-
-def test_errors_are_scikit_learns() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(0)
-    truth, guess = (rng.random((60, 80)) < rng.random((6, 8)).repeat(10, 0).repeat(10, 1) * 0.5
-                    for _ in range(2))  # fmt: skip
-    found = counted(truth, guess)
-    shares = [side.reshape(6, 10, 8, 10).mean(axis=(1, 3)).ravel() for side in (truth, guess)]
-    figures = found.figures()
-    assert figures["share_mae"] == pytest.approx(metrics.mean_absolute_error(*shares))
-    assert figures["share_rmse"] == pytest.approx(metrics.root_mean_squared_error(*shares))
-    called = [share >= 0.2 for share in shares]
-    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(*called))
-    assert figures["sparse_dense_accuracy"] == metrics.accuracy_score(*called)
-
-
-def test_figures_have_intervals_over_scenes() -> None:
-    rng = np.random.default_rng(1)
-    scenes = [counted(rng.random((20, 20)) < 0.3, rng.random((20, 20)) < share)
-              for share in rng.uniform(0.1, 0.5, 25)]  # fmt: skip
-    pooled = sum(scenes[1:], scenes[0])
-    for name, ratio in BUILT_UP_FIGURES.items():
-        found = resample(np.stack([one.sums for one in scenes])).interval(ratio)
-        assert found.value == pytest.approx(pooled.figures()[name], nan_ok=True)
-        assert found.is_known == (name != "buildings_excess")
-    assert len(pooled.sums) == len(BUILT_UP_COLUMNS)
-
-
-def test_what_cannot_be_counted_is_refused() -> None:
-    with pytest.raises(ValueError, match="truth has shape"):
-        counted(TRUTH, GUESS[:5])
-    with pytest.raises(ValueError, match=r"cells of 0\.5 pixels"):
-        counted(TRUTH, GUESS, cell_px=0.5)

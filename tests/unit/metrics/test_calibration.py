@@ -87,16 +87,6 @@ def test_the_pieces_of_divided_regions_have_an_intercept_of_their_own() -> None:
     assert fit.by_kind["platt-divided"] < fit.by_kind["platt"] - 0.02
 
 
-@pytest.mark.parametrize("are_divided", [False, True])
-def test_where_all_buildings_are_alike_there_is_one_intercept(are_divided: bool) -> None:
-    score, right = drawn(500, 2.0, -1.0)
-    divided = np.full(500, are_divided)
-    one, other = (
-        FITS[kind](score, divided, right, np.ones(500)) for kind in ("platt", "platt-divided")
-    )
-    assert one == other
-
-
 def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
     def buildings(score: list[float], divided: list[bool]) -> Footprints:
         squares = np.array([shapely.box(n, 0, n + 1, 1) for n in range(len(score))], np.object_)
@@ -113,13 +103,6 @@ def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
     assert made.right.tolist() == [True, False, True]
     assert made.divided.tolist() == [True, True, False]
     assert (made.scene.tolist(), made.scenes) == ([0, 0, 2], 3)
-
-
-def test_a_temperature_is_found() -> None:
-    score, right = drawn(40_000, 0.5, 0.0)
-    found = FITS["temperature"](score, none_of(score), right, np.ones(len(score)))
-    assert isinstance(found, LogisticMap)
-    assert (found.slope, found.intercept) == (pytest.approx(0.5, abs=0.02), 0)
 
 
 def test_steps_are_found() -> None:
@@ -240,9 +223,3 @@ def test_a_scene_is_never_on_both_sides(folders: list[list[int]]) -> None:
     else:
         # Runs of neighbours.
         assert (np.diff(fold) >= 0).all()
-
-
-def test_the_same_buildings_give_the_same_function() -> None:
-    score, right = drawn(500, 2.0, -1.0)
-    one, two = (fit_calibration([judged(score, right)]).calibration for _ in range(2))
-    assert one == two

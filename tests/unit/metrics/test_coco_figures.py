@@ -145,15 +145,3 @@ def test_scenes_without_objects() -> None:
     nothing = CocoCollector()
     nothing.add("a", one, 0 * one, np.zeros(0, np.float32))
     assert (nothing.figures()["ap"], nothing.figures()["ar"]) == (0, 0)
-
-
-def test_what_cannot_be_judged_is_refused() -> None:
-    one = np.ones((4, 4), np.int32)
-    collector = CocoCollector()
-    collector.add("a", one, one, np.ones(1, np.float32))
-    with pytest.raises(ValueError, match="'a' was added before"):
-        collector.add("a", one, one, np.ones(1, np.float32))
-    with pytest.raises(ValueError, match="up to number 2 and 1 scores, 0 of them NaN"):
-        collector.add("b", one, 2 * one, np.ones(1, np.float32))
-    with pytest.raises(ValueError, match="1 of them NaN"):
-        collector.add("b", one, one, np.full(1, np.nan, np.float32))

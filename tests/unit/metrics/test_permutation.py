@@ -74,13 +74,6 @@ def test_a_sample_of_the_exchanges_is_near_to_all(monkeypatch: pytest.MonkeyPatc
     assert 0.001 < exact.p_value < 0.999
 
 
-def test_a_p_value_is_never_0() -> None:
-    found = paired_permutation_test(*models(40, 0.2), IOU, draws=99)
-    assert found.p_value == 1 / 100
-    assert found.difference.low > 0.1
-    assert found.better == 40
-
-
 def test_chance_is_a_finding_as_often_as_is_said() -> None:
     found = [paired_permutation_test(*models(30, 0, seed), IOU, draws=199) for seed in range(300)]
     rate = np.mean([one.p_value <= 0.05 for one in found])
@@ -88,17 +81,6 @@ def test_chance_is_a_finding_as_often_as_is_said() -> None:
     assert 0.02 <= rate <= 0.09
     held = np.mean([one.difference.low <= 0 <= one.difference.high for one in found])
     assert 0.90 <= held <= 0.99
-
-
-def test_pairs_show_what_two_intervals_cannot() -> None:
-    first, second = models(30, 0.05)
-    found = paired_permutation_test(first, second, IOU)
-    assert found.p_value < 0.01
-    assert found.difference.low > 0
-    # Scenes differ by more than the models do; that is the same for both.
-    width = found.difference.high - found.difference.low
-    apart = paired_permutation_test(first, second[::-1], IOU).difference
-    assert width < 0.5 * (apart.high - apart.low)
 
 
 def test_places_are_exchanged_whole() -> None:
@@ -109,13 +91,6 @@ def test_places_are_exchanged_whole() -> None:
     assert found.is_exact
     assert found.scenes == found.better + found.worse + found.equal == 60
     assert paired_permutation_test(first, second, IOU).difference.units == "scene"
-
-
-def test_the_same_model_is_no_better() -> None:
-    first, _ = models(20, 0)
-    found = paired_permutation_test(first, first, IOU)
-    assert (found.p_value, found.equal) == (1.0, 20)
-    assert (found.difference.low, found.difference.high) == (0, 0)
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:
@@ -134,8 +109,3 @@ def test_without_a_figure() -> None:
     single = paired_permutation_test([[1, 2]], [[2, 2]], IOU)
     assert (single.p_value, single.worse) == (1.0, 1)
     assert not single.difference.is_known
-
-
-def test_other_scenes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(2, 2\)"):
-        paired_permutation_test(np.ones((3, 2)), np.ones((2, 2)), IOU)

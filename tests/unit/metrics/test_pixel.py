@@ -19,7 +19,6 @@ from rooftrace.metrics.pixel import (
     confusion_csv,
     image_values,
     per_image,
-    pixel_ratio,
 )
 from rooftrace.metrics.report import EvalReport
 
@@ -52,31 +51,6 @@ def maps(classes: int):  # type: ignore[no-untyped-def]
 
 
 @given(st.integers(2, 5).flatmap(lambda n: st.tuples(st.just(n), maps(n))))
-def test_against_a_plain_loop(case) -> None:  # type: ignore[no-untyped-def]
-    classes, (truth, guess, valid) = case
-    counts = counted(truth, guess, valid, classes)
-    pairs = [(t, g) for t, g, v in zip(truth.flat, guess.flat, valid.flat) if v]
-    right = sum(t == g for t, g in pairs)
-    assert counts.pixels == len(pairs)
-    assert same(counts.accuracy, right, len(pairs))
-    ious = []
-    for c in range(classes):
-        tp = sum(t == c and g == c for t, g in pairs)
-        fp = sum(t != c and g == c for t, g in pairs)
-        fn = sum(t == c and g != c for t, g in pairs)
-        assert same(counts.iou(c), tp, tp + fp + fn)
-        assert same(counts.dice(c), 2 * tp, 2 * tp + fp + fn)
-        assert same(counts.precision(c), tp, tp + fp)
-        assert same(counts.recall(c), tp, tp + fn)
-        if tp + fp + fn:
-            ious.append(tp / (tp + fp + fn))
-    if ious:
-        assert counts.mean_iou == pytest.approx(sum(ious) / len(ious))
-    else:
-        assert math.isnan(counts.mean_iou)
-
-
-@given(st.integers(2, 5).flatmap(lambda n: st.tuples(st.just(n), maps(n))))
 def test_as_scikit_learn_has_it(case) -> None:  # type: ignore[no-untyped-def]
     metrics = pytest.importorskip("sklearn.metrics")
     classes, (truth, guess, valid) = case
@@ -100,20 +74,6 @@ def test_as_scikit_learn_has_it(case) -> None:  # type: ignore[no-untyped-def]
     occurs = sorted(set(sides[0]) | set(sides[1]))
     mean = metrics.jaccard_score(*sides, labels=occurs, average="macro", zero_division=0)
     assert counts.mean_iou == pytest.approx(mean)
-
-
-def test_ratios_of_many_at_once_are_those_of_each() -> None:
-    rng = np.random.default_rng(0)
-    several = [PixelCounts(rng.integers(0, 9, (3, 3)) * rng.integers(0, 2, (3, 1)))
-               for _ in range(50)]  # fmt: skip
-    flat = np.stack([one.matrix.ravel() for one in several]).astype(float)
-    for name in ("iou", "dice", "precision", "recall"):
-        expected = [getattr(one, name)(2) for one in several]
-        assert np.isnan(expected).any()
-        np.testing.assert_array_equal(pixel_ratio(name, 3, 2)(flat), expected)
-    for name in ("accuracy", "mean_iou", "mean_dice"):
-        expected = [getattr(one, name) for one in several]
-        np.testing.assert_array_equal(pixel_ratio(name, 3)(flat), expected)
 
 
 def same(value: float, part: int, whole: int) -> bool:
@@ -158,22 +118,6 @@ def test_pooled_and_per_image_differ_and_are_reported_separately() -> None:
     }  # fmt: skip
     assert list(image_values([false_alarm, unknown], 1)["iou"]) == [0, 1]
     assert all(math.isnan(v) for v in per_image([], 1).values())
-
-
-@pytest.mark.parametrize("wrong", [2, 200, -1])
-def test_a_class_that_is_none_is_a_defect(wrong: int) -> None:
-    bad = np.array([[0, wrong]], np.int16)
-    good = np.zeros((1, 2), np.int16)
-    for truth, guess in ((bad, good), (good, bad)):
-        with pytest.raises(ValueError, match=r"a class index is not in 0\.\.1"):
-            counted(truth, guess)
-    # Where it is not valid, nothing is known.
-    assert counted(bad, good, np.array([[True, False]])).pixels == 1
-
-
-def test_shapes_must_be_equal() -> None:
-    with pytest.raises(ValueError, match="truth has shape"):
-        counted(TRUTH, GUESS[:1])
 
 
 def report(*images: ImageCounts) -> EvalReport:

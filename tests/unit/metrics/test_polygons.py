@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import pickle
 
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
-from hypothesis import strategies as st
 from rasterio.features import rasterize
 from shapely import affinity, box
 
@@ -35,19 +32,6 @@ def test_polis_by_hand() -> None:
     # mirror image.
     expected = ((0 + 0 + 1) / 3 + (0 + 0 + 2 * 2 / math.sqrt(10)) / 4) / 2
     assert polis(array(triangle), array(square))[0] == pytest.approx(expected)
-
-
-def test_polis_is_a_distance_of_outlines() -> None:
-    rng = np.random.default_rng(0)
-    shapes = shapely.convex_hull(shapely.multipoints(rng.normal(size=(20, 9, 2)) * 10))
-    assert polis(shapes, shapes).max() == pytest.approx(0, abs=1e-12)
-    others = np.roll(shapes, 1)
-    np.testing.assert_allclose(polis(shapes, others), polis(others, shapes))
-    step = 0.01
-    moved = shapely.transform(shapes, lambda xy: xy + np.array([step, 0]))
-    assert (polis(shapes, moved) <= step + 1e-12).all()
-    larger = [shapely.transform(each, lambda xy: 3 * xy) for each in (shapes, others)]
-    np.testing.assert_allclose(polis(*larger), 3 * polis(shapes, others))
 
 
 def test_holes_have_corners_and_distances() -> None:
@@ -148,33 +132,3 @@ def test_images_are_judged_as_the_authors_of_c_iou_do(seed: int) -> None:
     counts = PolygonCounts.of(truth, predicted)
     assert counts.figures()["image_c_iou"] == pytest.approx(expected)
     assert 0.1 < expected < 0.9
-
-
-def test_scenes_add_up() -> None:
-    rng = np.random.default_rng(3)
-    sides = [homes(rng, 20) for _ in range(4)]
-    apart = PolygonCounts.of(*sides[:2]) + PolygonCounts.of(*sides[2:])
-    away = [shapely.transform(side, lambda xy: xy + 100) for side in sides[2:]]
-    together = (np.concatenate(both) for both in zip(sides[:2], away))
-    whole = PolygonCounts.of(*together)
-    assert whole.pairs > 4
-    alike = {k: v for k, v in vars(whole).items() if "image" not in k}
-    assert {k: pytest.approx(vars(apart)[k]) for k in alike} == alike
-    assert (apart.images, whole.images) == (2, 1)
-    assert pickle.loads(pickle.dumps(whole)) == whole
-    assert PolygonCounts() + whole == whole
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_bounds_of_the_figures(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    truth, predicted = homes(rng, 8), homes(rng, 8)
-    figures = PolygonCounts.of(truth, predicted).figures()
-    if not figures["pairs"]:
-        return
-    assert 0 <= figures["c_iou"] <= figures["iou"] <= 1
-    assert figures["polis_px"] >= 0
-    same = PolygonCounts.of(truth, truth).figures()
-    assert [same[k] for k in ("iou", "c_iou", "n_ratio", "image_c_iou")] == pytest.approx([1] * 4)
-    assert same["max_tangent_angle_deg"] == pytest.approx(0, abs=1e-4)
-    assert same["polis_px"] == pytest.approx(0, abs=1e-9)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rooftrace.metrics.calibration import Reliability, draw_reliability
 
@@ -26,16 +24,6 @@ def test_by_hand() -> None:
     assert found.log_loss == pytest.approx(-np.mean(logs), abs=1e-5)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1))
-def test_figures_are_in_range(objects: list[tuple[float, bool]]) -> None:
-    score, right = (np.array(part) for part in zip(*objects))
-    found = Reliability.of(score, right)
-    assert found.objects == len(objects)
-    assert 0 <= found.ece <= 1
-    assert 0 <= found.brier <= 1
-    assert 0 <= found.log_loss < np.inf
-
-
 def test_scores_that_are_probabilities_have_no_error() -> None:
     right = np.arange(1000) % 10 < 7
     assert Reliability.of(np.full(1000, 0.7), right).ece == pytest.approx(0)
@@ -52,24 +40,6 @@ def test_scores_that_are_probabilities_are_within_chance() -> None:
     # Five of a hundred are above; Bernoulli draws of single scores vary a little less than a
     # binomial draw with their mean.
     assert 2 <= np.sum(errors) <= 20
-
-
-def test_fewer_objects_have_a_larger_error_by_chance() -> None:
-    of_count = {
-        count: Reliability.of(np.full(count, 0.7), np.arange(count) % 10 < 7).ece_by_chance
-        for count in (20, 100, 10_000)
-    }
-    # Half of the distance between the quantiles of a binomial share: 1.96 sqrt(0.7 * 0.3 / n).
-    for count, value in of_count.items():
-        assert value == pytest.approx(1.96 * np.sqrt(0.21 / count), rel=0.15)
-    found = Reliability.of(np.full(100, 0.2), np.ones(100, bool))
-    assert found.ece > 4 * found.ece_by_chance
-
-
-@pytest.mark.parametrize("score", [[], [1.1], [-0.1], [float("nan")]])
-def test_what_is_no_score_is_refused(score: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"expected at least one, all in 0\.\.1"):
-        Reliability.of(np.array(score), np.zeros(len(score), bool))
 
 
 def test_the_picture_shows_both_curves() -> None:

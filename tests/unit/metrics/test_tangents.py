@@ -26,12 +26,6 @@ def test_an_outline_that_is_the_same_or_only_moved_has_no_angle() -> None:
     assert angle(home.reverse(), home) == pytest.approx(0, abs=1e-5)
 
 
-def test_a_corner_inside_is_as_near_to_both_sides() -> None:
-    # From 1 beside a side to 1 above the other: a step of 2 becomes one of 3 along and 1 across.
-    found = angle(box(1, 1, 19, 11), box(0, 0, 20, 12))
-    assert found == pytest.approx(math.degrees(math.atan(1 / 3)))
-
-
 @pytest.mark.parametrize("degrees", [3, 10, 20])
 def test_a_turned_outline_has_the_angle_of_its_turn(degrees: float) -> None:
     # Long sides, so that points beside the corners are few: those on a side stay on it.
@@ -39,15 +33,6 @@ def test_a_turned_outline_has_the_angle_of_its_turn(degrees: float) -> None:
     turned = affinity.rotate(disc, degrees)
     inner = shapely.Polygon([(x * 0.5, y * 0.5) for x, y in turned.exterior.coords])
     assert angle(inner, disc) == pytest.approx(degrees, abs=1e-6)
-
-
-def test_the_steps_of_pixels_are_at_right_angles_to_a_slope() -> None:
-    """Stairs along a diagonal: each tread is at 45° to it."""
-    slope = shapely.Polygon([(0, 0), (20, 0), (20, 20)])
-    corners = [(20, 20), *(xy for k in range(20, 0, -1) for xy in ((k - 1, k), (k - 1, k - 1)))]
-    stairs = shapely.Polygon([(0, 0), (20, 0), *corners[:-1]])
-    assert stairs.is_valid
-    assert angle(stairs, slope) == pytest.approx(45, abs=1e-6)
 
 
 def test_a_step_that_is_squeezed_says_nothing() -> None:

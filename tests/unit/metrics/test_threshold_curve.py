@@ -78,13 +78,6 @@ def test_curves_add_up(one: Parts, other: Parts) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_adding_does_not_change_what_was_added() -> None:
-    first = made(np.array([True]), np.array([0.5], np.float32))
-    total = first + ThresholdCurve(20)
-    total.add(np.array([False]), np.array([0.9], np.float32))
-    assert (first.pixels, total.pixels) == (1, 2)
-
-
 def test_by_hand() -> None:
     truth = np.array([True, True, False, True, False])
     probability = np.array([0.9, 0.7, 0.6, 0.3, 0.1], np.float32)
@@ -145,20 +138,3 @@ def test_of_equal_thresholds_the_middle_of_the_longest_run_is_the_best() -> None
     np.testing.assert_array_equal(np.flatnonzero(curve.iou() == 0.5), [*range(6), *range(12, 19)])
     assert curve.best() == pytest.approx(0.8)
     assert ThresholdCurve(20).best() == pytest.approx(0.5)
-
-
-def test_what_cannot_be_counted_is_refused() -> None:
-    truth, probability = np.zeros((2, 3), bool), np.full((2, 3), 0.5, np.float32)
-    with pytest.raises(ValueError, match="have shapes"):
-        made(truth, probability[:1])
-    with pytest.raises(ValueError, match="have shapes"):
-        made(truth, probability, truth[0])
-    probability[0, 0] = math.nan
-    with pytest.raises(ValueError, match="NaN"):
-        made(truth, probability)
-    # Where it is not valid, nothing is known.
-    assert made(truth, probability, ~np.isnan(probability)).pixels == 5
-    with pytest.raises(ValueError, match="cannot be added"):
-        made(truth, probability, ~np.isnan(probability)) + ThresholdCurve(10)
-    with pytest.raises(ValueError, match="1 bins"):
-        ThresholdCurve(1)

@@ -138,16 +138,6 @@ def test_options_that_would_be_passed_over(tmp_path: Path) -> None:
     assert judged(tmp_path / "predicted", tmp_path / "truth", part="[:1]").pooled.iou(1) == 1
 
 
-def test_a_part_of_a_split(tmp_path: Path) -> None:
-    for name in "ab":
-        write_png(tmp_path / f"truth/{name}.png", houses())
-        write_png(tmp_path / f"predicted/{name}.png", houses(0))
-    split = tmp_path / "split.json"
-    split.write_text('{"parts": {"test": ["b"]}}')
-    report = judged(tmp_path / "predicted", tmp_path / "truth", EvalOptions(split=f"{split}:test"))
-    assert [image.id for image in report.images] == ["b"]
-
-
 def test_several_predictions_are_compared(tmp_path: Path) -> None:
     for number in range(4):
         write_png(tmp_path / f"truth/{number}.png", houses())

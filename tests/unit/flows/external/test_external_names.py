@@ -38,11 +38,6 @@ def test_what_belongs_together(scene: str, prediction: str) -> None:
     assert (matched.missing, matched.surplus) == ((), ())
 
 
-def test_the_strictest_name_counts_first() -> None:
-    matched = match_scene_names(["a", "a_mask"], ["a_mask", "a"], "files")
-    assert matched.number == {"a_mask": 0, "a": 1}
-
-
 @pytest.mark.parametrize(("scene", "prediction"), [("a", "b"), ("a1", "a"), ("mask", "pred")])
 def test_what_does_not(scene: str, prediction: str) -> None:
     matched = match_scene_names([scene], [prediction], "files")

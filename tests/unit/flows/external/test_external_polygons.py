@@ -152,17 +152,6 @@ def test_a_scene_without_a_place_among_others(tmp_path: Path, with_images: bool)
         judged(polygons, data if with_images else data / "masks")
 
 
-def test_rings_that_cross_leave_no_slivers(truth: Path, tmp_path: Path) -> None:
-    ring = [(5, 5), (25, 5), (25, 20), (5, 20), (5, 12), (5 - 1e-9, 12.5), (5 + 1e-9, 12)]
-    broken = shapely.transform(shapely.Polygon(ring), lambda xy: np.stack(PLACE @ xy.T, axis=1))
-    assert not broken.is_valid
-    gpd.GeoDataFrame(geometry=[broken], crs="EPSG:32736").to_file(tmp_path / "p.gpkg")
-    report = judged(tmp_path / "p.gpkg", truth)
-    assert report.built_up is not None
-    assert report.built_up.to_json()["predicted"] == report.objects.matched == 1
-    assert any("Repaired: 1 invalid outline" in note for note in report.notes)
-
-
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     far = gpd.read_file(truth).translate(9000, 0)
     far.to_file(tmp_path / "far.gpkg")

@@ -47,23 +47,6 @@ def test_the_truth_itself_is_right(truth: Path, tmp_path: Path, full: int, kind:
     assert plain["predictions"] == {"path": str(tmp_path / "predicted"), "kind": "rasters"}
 
 
-def test_a_house_that_is_missing(truth: Path, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "predicted/a.tif", houses(0, 1))
-    report = judged(tmp_path / "predicted", truth)
-    areas = [(right - left) * (bottom - top) for left, top, right, bottom in HOUSES]
-    assert report.pooled.recall(1) == sum(areas[:2]) / sum(areas)
-    assert (report.objects.labelled, report.objects.matched, report.objects.predicted) == (3, 2, 2)
-
-
-def test_regions_that_meet_at_a_corner_are_one_as_in_the_labels(tmp_path: Path) -> None:
-    mask = np.zeros((20, 20), np.uint8)
-    mask[2:4, 2:4] = mask[4:5, 4:5] = mask[10, 10] = mask[11, 11] = 1
-    for part in ("truth", "predicted"):
-        write_png(tmp_path / part / "a.png", mask)
-    report = judged(tmp_path / "predicted", tmp_path / "truth")
-    assert (report.objects.labelled, report.objects.matched, report.objects.f1) == (2, 2, 1)
-
-
 def test_probabilities_have_a_threshold_and_a_curve(truth: Path, tmp_path: Path) -> None:
     sure = houses(0, 1) * np.float32(0.8) + houses(2) * np.float32(0.4)
     write_tiff(tmp_path / "float/a.tif", sure)
@@ -105,13 +88,6 @@ def test_nodata_is_not_judged_and_what_is_not_predicted_is_background(tmp_path: 
     areas = [20 * 15, 30 * 20, 20 * 20]
     assert whole.pooled.recall(1) == pytest.approx((sum(areas) - 10 * 20) / sum(areas))
     assert whole.pooled.precision(1) == 1
-
-
-def test_255_beside_a_class_says_nothing(truth: Path, tmp_path: Path) -> None:
-    mask = houses()
-    mask[0] = 255
-    write_tiff(tmp_path / "predicted/a.tif", mask)
-    assert judged(tmp_path / "predicted", truth).to_json()["pixel"]["iou"] == 1
 
 
 def write_labels(folder: Path, masks: dict[str, np.ndarray]) -> Path:
@@ -181,18 +157,6 @@ def test_another_coordinate_system(truth: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     write_tiff(tmp_path / "predicted/a.tif", degrees.astype(np.uint8), place, "EPSG:4326")
     assert judged(tmp_path / "predicted", truth).pooled.iou(1) > 0.97
-
-
-def test_a_fine_mask_keeps_its_255_as_nodata_where_a_part_of_it_is_taken(
-    truth: Path, tmp_path: Path
-) -> None:
-    wide = np.zeros((60, 200), np.uint8)
-    wide[:, 70:80] = 255
-    wide[10:20, 150:160] = 1
-    write_tiff(tmp_path / "predicted/a.tif", wide)
-    report = judged(tmp_path / "predicted", truth)
-    # The 1 that says so lies outside of the scene.
-    assert report.pooled.matrix[:, 1].sum() == 0
 
 
 def test_tiles_are_found_by_their_place(truth: Path, tmp_path: Path) -> None:
