@@ -12,8 +12,6 @@ import rasterio
 
 from command_line import call
 from raster_files import PLACE, write_geotiff
-from rooftrace.cli.options import GSD_LIMITS_M
-from rooftrace.core.types import LEAST_GSD_M, MOST_GSD_M
 from tiny_models import write_tiny_bundle
 
 SIDE = 20
@@ -161,7 +159,3 @@ def test_touching_buildings_are_two_as_polygons_and_one_as_pixels(
     # One outline of the model stands for both houses: one of three is right.
     assert as_pixels["objects"]["f1"] == 1
     assert as_vectors["objects"]["f1"] < 0.9
-
-
-def test_the_range_of_the_option_is_that_of_models_and_data_cards() -> None:
-    assert GSD_LIMITS_M == (LEAST_GSD_M, MOST_GSD_M)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,16 +10,14 @@ import numpy as np
 import pytest
 
 from processor_marks import needs_bf16
-from rooftrace.core import parallel
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines import base, onnxruntime, openvino
-from rooftrace.engines import first_use as first_use_module
-from rooftrace.engines.base import ConstantEngine, thread_limit
+from rooftrace.engines import onnxruntime, openvino
+from rooftrace.engines.base import ConstantEngine
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
-from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
 
@@ -71,34 +68,6 @@ def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
     kept = first.copy()
     engine.run(255 - pixels)
     np.testing.assert_array_equal(first, kept)
-
-
-def test_the_graph_that_was_checked_is_compiled_first(
-    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads = []
-    read = OpenVinoEngine._read
-    monkeypatch.setattr(OpenVinoEngine, "_read", lambda self: reads.append(1) or read(self))
-    engine = load_engine(BUNDLE)
-    assert isinstance(engine, OpenVinoEngine)
-    first = engine.run(pixels)
-    assert len(reads) == 1
-    engine.run(pixels[..., :32, :32])
-    assert len(reads) == 2
-    engine.release()
-    np.testing.assert_array_equal(engine.run(pixels), first)
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_processes_that_share_a_machine_are_bound_to_no_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine = load_engine(BUNDLE, engine="openvino", precision="fp32")
-    assert isinstance(engine, OpenVinoEngine)
-    monkeypatch.setattr(parallel, "_LIMIT", [1])
-    network = engine._compile((1, 3, 32, 32), "quantised", 1)
-    assert network.get_property("INFERENCE_NUM_THREADS") == 1
-    assert not network.get_property("ENABLE_CPU_PINNING")
 
 
 def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,43 +216,6 @@ def test_weights_in_other_files_are_refused(
             load_engine(with_graph(model.SerializeToString()), engine=name)
 
 
-@pytest.mark.campaign
-@pytest.mark.usefixtures("first_use")
-def test_a_graph_that_passed_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[str] = []
-    run_limited = first_use_module.run_limited
-
-    def counted(*args: object, source: str, **limits: object) -> bytes:
-        runs.append(source)
-        return run_limited(*args, source=source, **limits)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(first_use_module, "run_limited", counted)
-    good = with_graph(BUNDLE.part(GRAPH_NAME))
-    for _ in range(2):
-        load_engine(good, engine="openvino")
-    load_engine(good, engine="onnxruntime")
-    assert runs == ["a.rooftrace"] * 2
-    bad = with_graph(b"no graph")
-    for _ in range(2):
-        with pytest.raises(BundleError, match="cannot be read"):
-            load_engine(bad, engine="openvino")
-    assert runs == ["a.rooftrace"] * 4
-    load_engine(default_bundle())
-    assert len(runs) == 4
-
-
-def test_a_graph_that_onnx_runtime_refuses_prints_nothing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    # It would print that it tries again, in the middle of the one object of --json.
-    pytest.importorskip("onnxruntime")
-    before, _, after = BUNDLE.part(GRAPH_NAME).rpartition(b"probabilities")
-    graph = before + b"proba\xffilities" + after
-    with pytest.raises(BundleError, match=r"The graph in a\.rooftrace cannot be read"):
-        load_engine(with_graph(graph), engine="onnxruntime", precision="fp32")
-    assert capsys.readouterr().out == ""
-
-
 def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError) as caught:
@@ -360,12 +292,3 @@ def test_a_tile_that_fails_on_the_gpu_is_not_run_on_the_processor(
     with pytest.raises(PredictError, match="out of memory"):
         engine.run(np.zeros((1, 3, 64, 64), np.uint8))
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(("machine", "ours", "limit"), [(8, 8, None), (64, 4, 4), (2, 3, None)])
-def test_engines_take_the_cores_that_this_process_may_use(
-    machine: int, ours: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(base.os, "cpu_count", lambda: machine)
-    monkeypatch.setattr(base, "core_count", lambda: ours)
-    assert thread_limit() == limit

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
 from rooftrace.flows.predict.inputs import about_total_px, find_inputs, sizes_px
-from rooftrace.io import raster as raster_module
 from rooftrace.io.area import read_area
-from rooftrace.io.georeferenced import provenance_of
-from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote_raster import RemoteRaster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -82,24 +76,6 @@ def test_a_vrt_beside_its_parts_is_no_part_itself(town: Path) -> None:
     (job,), skipped = found.scenes, found.skipped
     assert job.source.grid.shape == (40, 80)
     assert [path.name for path in skipped] == ["notes.txt", "all.vrt"]
-
-
-def test_each_image_of_a_scene_is_opened_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(raster_module, "_MAX_OPEN", 4)
-    opened: list[Path] = []
-    open_file = RasterFile._open
-    monkeypatch.setattr(
-        RasterFile, "_open", lambda self: opened.append(self.path) or open_file(self)
-    )
-    for number in range(12):
-        write(tmp_path / f"{number:02d}.tif", 0, 10 * number, (10, 10), number)
-        with rasterio.open(tmp_path / f"{number:02d}.tif", "r+") as file:
-            file.update_tags(TIFFTAG_DATETIME=f"2024:05:{number + 1:02d} 10:31:00")
-    (scene,) = find_inputs([tmp_path], mosaic=True).scenes
-    assert provenance_of(scene.source).imagery_date == "2024-05-01/2024-05-12"
-    assert opened == sorted(tmp_path.iterdir())
 
 
 def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
@@ -228,27 +204,6 @@ def test_an_empty_or_unreadable_image_is_one_that_fails(
     assert [path.name for path in found.skipped] == ["notes.txt"]
 
 
-def test_an_image_keeps_its_first_stamp_when_its_origin_is_given(tmp_path: Path) -> None:
-    Image.new("RGB", (30, 20)).save(tmp_path / "photo.png")
-    (scene,) = find_inputs([tmp_path / "photo.png"]).scenes
-    (tmp_path / "photo.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
-    assert replace(scene, name="other").stamp == scene.stamp != scene.read_stamp()
-    assert pickle.loads(pickle.dumps(scene)).stamp == scene.read_stamp()
-
-
-def test_names_as_long_as_can_be_have_no_files_beside_them(tmp_path: Path) -> None:
-    for ending in (".tif", ".png"):
-        path = tmp_path / ("a" * (255 - len(ending)) + ending)
-        Image.new("RGB", (30, 20)).save(path)
-        (scene,) = find_inputs([path]).scenes
-        assert scene.source.grid.shape == (20, 30)
-
-
-def test_paths_may_be_text(town: Path) -> None:
-    jobs = find_inputs([str(town), town / "a.tif"]).scenes
-    assert [job.name for job in jobs] == ["a", "b"]
-
-
 def test_an_area_leaves_out_what_it_misses_and_says_so(town: Path, tmp_path: Path) -> None:
     area = read_area(area_over(tmp_path / "west.gpkg", 5, 5, 20, 15))
     (job,) = find_inputs([town], area=area).scenes
@@ -299,12 +254,3 @@ def test_the_total_is_exact_for_few_images_and_estimated_for_many(
     assert about_total_px(scenes) == (1200 + 100) * 9 // 2
     assert [scene.name for scene in scenes if "_header" in vars(scene.source)] == ["a", "c3"]
     assert about_total_px([]) == 0
-
-
-def test_images_are_found_without_the_modules_of_labels() -> None:
-    """Importing these modules takes a twentieth of the time of a command on one tile."""
-    code = (
-        "import sys, rooftrace.cli.predict, rooftrace.flows.predict.delivery\n"
-        "sys.exit('rooftrace.labels.config' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import shapely
 from affine import Affine
 from PIL import Image
 
@@ -35,7 +34,6 @@ from rooftrace.flows.predict.image_run import PredictRun
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
-from rooftrace.io.area import read_area
 from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput
@@ -225,27 +223,6 @@ def test_ctrl_c_keeps_what_other_processes_have_finished(
     assert len(report.outputs) == 3
 
 
-@pytest.mark.parametrize(
-    ("outputs", "cores", "starts"),
-    [(("mask",), 2, False), (("mask",), 4, True), (("mask", "polygons"), 2, True),
-     (("mask", "polygons"), 1, False)],
-)  # fmt: skip
-def test_where_processes_predict_small_images(
-    outputs: tuple[str, ...], cores: int, starts: bool, folder: Path, bundle: Path,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_processes: type[FakeProcesses],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(executor, "core_count", lambda: cores)
-    started: list[type] = []
-    monkeypatch.setattr(
-        fake_processes, "submit",
-        lambda self, *given: started.append(type(self)) or Threads.submit(self, *given),
-    )  # fmt: skip
-    options = SceneOptions(outputs=outputs)
-    report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out", options)
-    assert len(report.outputs) == 3
-    assert bool(started) == starts
-
-
 def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
     reported: list[tuple[int, int, int]] = []
@@ -331,26 +308,6 @@ def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) 
         run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out")
 
 
-def test_an_area_that_is_a_result_of_an_earlier_run_is_not_replaced(
-    bundle: Path, tmp_path: Path
-) -> None:
-    """The buildings of a run are polygons, and may be the area of the next one."""
-    image, out = draw(tmp_path / "a.png", (20, 50)), tmp_path / "out"
-    run_predict(find_inputs([image]), read_models(bundle), out)
-    buildings = out / "a_buildings.geojson"
-    drawn = shapely.to_geojson(shapely.box(0, 0, 40, 15))
-    document = {"type": "Feature", "properties": {}, "geometry": json.loads(drawn)}
-    buildings.write_text(json.dumps({"type": "FeatureCollection", "features": [document]}))
-    before = buildings.read_bytes()
-    (tmp_path / "link.geojson").symlink_to(buildings)
-    for name in (buildings, tmp_path / "link.geojson"):
-        inputs = find_inputs([image], area=read_area(name))
-        with pytest.raises(ConfigError, match=r"a_buildings\.geojson would replace the input"):
-            run_predict(inputs, read_models(bundle), out)
-    assert buildings.read_bytes() == before
-    run_predict(inputs, read_models(bundle), tmp_path / "other")
-
-
 @pytest.mark.parametrize("output", RESULT_FILES)
 def test_an_input_is_refused_where_a_requested_output_would_replace_it(
     bundle: Path, tmp_path: Path, output: SceneOutput
@@ -381,12 +338,6 @@ def test_an_unwritable_folder_is_reported_before_the_work(bundle: Path, tmp_path
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ExportError, match="could not be written"):
         run_predict(find_inputs([image]), read_models(bundle), tmp_path / "file" / "out")
-
-
-def test_a_file_named_twice_is_predicted_once(folder: Path) -> None:
-    found = find_inputs([folder / "b.png", folder])
-    assert [scene.path.name for scene in found.scenes] == ["b.png", "a.jpg", "c.tif"]
-    assert [path.name for path in found.skipped] == ["notes.txt"]
 
 
 @pytest.mark.campaign
@@ -423,15 +374,6 @@ def test_doctor_lists_every_extra_and_what_it_gives(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("rooftrace.flows.doctor.version_of", lambda one: "1.0")
     rows = dict(run_doctor(seconds=0).rows())
     assert rows["extra ray"] == "installed (predict --cluster)"
-
-
-@pytest.mark.campaign
-def test_doctor_names_the_extra_of_a_missing_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    report = run_doctor(seconds=0)
-    onnx = next(engine for engine in report.engines if engine.name == "onnxruntime")
-    assert not onnx.runs
-    assert "rooftrace[onnx]" in onnx.problem
 
 
 def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:

@@ -83,25 +83,6 @@ def test_a_tie_of_votes_is_for_the_building() -> None:
     assert (made.predict(np.zeros((3, 40, 40), np.uint8)).mask.data == 1).all()
 
 
-def test_ties_are_counted() -> None:
-    ramp = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
-    # Of 256 values those from 64 to 191 are seen by one of the two.
-    members = [model(PointwiseEngine(), threshold=t / 255) for t in (64, 192)]
-    made = combine(members, "vote")
-    made.engine.run(ramp)
-    (reported,) = made.engine.notes  # type: ignore[attr-defined]
-    assert reported.endswith("for the building; 128 of 256 pixels were tied (50.00%).")
-    three = combine([*members, members[0]], "vote")
-    three.engine.run(ramp)
-    assert three.engine.notes == combine(members).engine.notes == ()  # type: ignore[attr-defined]
-    classes = {"classes": ("background", "building", "road")}
-    seen = [(0.6, 0.3, 0.1), (0.2, 0.7, 0.1), (0.1, 0.2, 0.7)]
-    apart = combine([model(FixedEngine(*one), **classes) for one in seen], "vote")
-    apart.engine.run(BATCH)
-    (reported,) = apart.engine.notes  # type: ignore[attr-defined]
-    assert "3 models vote: a tie is for the first class in order; 40 of 40 pixels" in reported
-
-
 @pytest.mark.parametrize(
     ("how", "expected"),
     [("average", [0.3, 0.4, 0.3]), ("vote", [1 / 3, 1 / 3, 1 / 3])],
@@ -193,14 +174,6 @@ def test_an_ensemble_works_at_the_scales_of_all_members(
     assert len(resampled) == (expected[1] == 0.2)
 
 
-def test_what_took_part_is_on_record() -> None:
-    members = [model(ConstantEngine(0.2), name="one"), model(ConstantEngine(0.4), name="two")]
-    made = combine(members, "vote")
-    assert [m["name"] for m in made.engine.settings["members"]] == ["one", "two"]  # type: ignore[attr-defined]
-    assert made.bundle.spec.name == "vote of one, two"
-    assert made.bundle.sha256 != combine(members[::-1], "vote").bundle.sha256
-
-
 def test_weights_by_hand() -> None:
     members = [
         model(ConstantEngine(0.2)),
@@ -215,21 +188,6 @@ def test_weights_by_hand() -> None:
         assert made.bundle.spec.threshold == pytest.approx(5.5 / 8)
     recorded = combine(members, "weighted", weights).engine.settings["members"]  # type: ignore[attr-defined]
     assert [one["weight"] for one in recorded] == [0.125, 0.25, 0.625]
-
-
-def test_only_the_ratio_of_weights_counts() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (1, 3, 9, 7), np.uint8)
-    members = [model(PointwiseEngine()), model(ConstantEngine(0.3)), model(ConstantEngine(0.1))]
-    average = combine(members).engine.run(image)
-    for weights in ((1, 1, 1), (3, 3, 3), (0.1, 0.1, 0.1)):
-        equal = combine(members, "weighted", weights)
-        assert np.array_equal(equal.engine.run(image), average)
-        assert equal.bundle.spec.threshold == 0.5
-    ends = [combine(members, "weighted", [w * f for w in (5, 3, 1)]) for f in (1, 0.01)]
-    np.testing.assert_allclose(*(one.engine.run(image) for one in ends), rtol=1e-6)
-    # As one of many that weigh nothing.
-    nearly = combine(members, "weighted", (1e9, 1, 1)).engine.run(image)
-    np.testing.assert_allclose(nearly, members[0].engine.run(image), atol=1e-6)
 
 
 def measured(data: str, split: str = "val", **values: float) -> MeasuredMetrics:
@@ -280,15 +238,6 @@ def test_weights_that_do_not_fit_are_refused(
         combine([model(ConstantEngine()), model(ConstantEngine())], how, weights)
 
 
-def test_one_model_has_no_weights() -> None:
-    with pytest.raises(
-        ConfigError, match=r"2 weights were given \(1, 2\) for 1 model; expected one weight"
-    ):
-        read_models(None, "weighted", weights=(1, 2)).ready()
-    with pytest.raises(ConfigError, match="combined by 'average'"):
-        read_models(None, weights=(1,)).ready()
-
-
 def test_mirrored_tiles_of_each_member() -> None:
     alone = read_models(None, tta="flips", precision="fp32").ready()
     assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
@@ -314,8 +263,3 @@ def test_a_calibration_is_kept_where_all_have_the_same() -> None:
     assert kept("average", one, one) == kept("weighted", one, one) == one
     assert kept("vote", one, one) is None  # shares of votes are no probabilities of pixels
     assert kept("average", one, other) is kept("average", one, None) is None
-
-
-def test_no_model_is_no_ensemble() -> None:
-    with pytest.raises(ConfigError, match="at least one model"):
-        combine([])

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.models.bundle import bundled_model, read_bundle
+from rooftrace.core.errors import BundleError, RooftraceError
+from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 from rooftrace.predict.ensemble_file import (
     EnsembleFile,
-    is_ensemble,
     members_from,
     read_ensemble,
     write_ensemble,
@@ -91,16 +90,6 @@ def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
     assert np.array_equal(loaded.engine.run(tile), alone)
 
 
-def test_the_accurate_model_goes_by_its_name(folder: Path) -> None:
-    accurate = bundled_model("accurate")
-    path = folder / "accurate.json"
-    members = members_from([Path("accurate")], [accurate.sha256], path)
-    assert members[0].path == "accurate"
-    write_ensemble(path, EnsembleFile(members=members, combine="average"))
-    (bundle,) = read_models(path).bundles
-    assert bundle.spec == accurate.spec
-
-
 def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Path) -> None:
     path = folder / "broken.ensemble.json"
     good = file_of(folder, path)
@@ -118,26 +107,6 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
     (tmp_path / "moved.json").write_bytes(path.read_bytes())
     with pytest.raises(BundleError, match="there is no bundle at"):
         read_models(tmp_path / "moved.json").ready()
-
-
-def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> None:
-    path = folder / "team.ensemble.json"
-    write_ensemble(path, file_of(folder, path))
-    with pytest.raises(ConfigError, match="is an ensemble file, but 2 models were given"):
-        read_models([path, None]).ready()
-    with pytest.raises(ConfigError, match="contains its own"):
-        read_models(path, weights=(1, 1)).ready()
-    with pytest.raises(ConfigError, match=r"expected a name that ends in \.json"):
-        write_ensemble(folder / "team.rooftrace", file_of(folder, path))
-    assert not is_ensemble(None)
-    assert not is_ensemble(folder / "models" / "a.rooftrace")
-    with pytest.raises(BundleError, match="cannot be read: No such file"):
-        read_ensemble(folder / "none.json")
-    for text, reason in (('{"a": nope}', "expected ident"), ('{"a":' * 100_000, "nested too deep")):
-        (folder / "text.json").write_text(text)
-        expected = f"not an ensemble file: it is not JSON: {reason} at line 1 column [0-9]+\\. Make"
-        with pytest.raises(BundleError, match=expected):
-            read_ensemble(folder / "text.json")
 
 
 @pytest.mark.parametrize(
@@ -189,21 +158,3 @@ def test_a_strangers_file_raises_nothing_but_our_errors(folder: Path, data: st.D
     path.write_text(json.dumps(raw))
     with suppress(RooftraceError):
         assert read_models(path).ready().engine.name == "ensemble"
-
-
-@given(st.binary(max_size=200) | st.text().map(str.encode))
-def test_any_bytes_raise_nothing_but_our_errors(folder: Path, content: bytes) -> None:
-    path = folder / "bytes.json"
-    path.write_bytes(content)
-    with pytest.raises(BundleError):
-        read_ensemble(path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"[" * 10**5, b'{"a":' * 10**5, b" " * (2**20 + 1), b"PK\x03\x04", b"NaN", b"\xff"]
-)
-def test_files_that_are_meant_to_harm(folder: Path, content: bytes) -> None:
-    path = folder / "harm.json"
-    path.write_bytes(content)
-    with pytest.raises(BundleError):
-        read_ensemble(path)

@@ -180,13 +180,6 @@ def test_save_writes_what_predict_to_files_writes(
         assert picture.height > 160
 
 
-def test_without_a_default_model_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch,
-                                                    tmp_path: Path) -> None:  # fmt: skip
-    monkeypatch.setattr("rooftrace.models.bundle.resources.files", lambda _: tmp_path)
-    with pytest.raises(BundleError, match=r"does not contain default\.rooftrace, a bundled model"):
-        load()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -265,28 +258,3 @@ def test_threads_draw_the_same_preview(monkeypatch: pytest.MonkeyPatch) -> None:
             pictures.append(np.asarray(preview.draw((0.5, 0.4, 0.1), "", None)))
     np.testing.assert_array_equal(pictures[0], pictures[2])
     np.testing.assert_array_equal(pictures[1], pictures[3])
-
-
-def test_pixels_without_a_value_are_dark_in_a_grey_preview() -> None:
-    grid = GeoGrid((40, 60))
-    preview = Preview(grid, 1, np.uint8, BUILDINGS)
-    window, valid = Window(0, 0, 40, 60), np.ones((40, 60), dtype=bool)
-    valid[:, 30:] = False
-    data = np.full((1, 40, 60), 200, dtype=np.uint8)
-    preview.thumbnail.watch(window, Raster(data, valid, grid))
-    picture = np.asarray(preview.draw((), "none", None))
-    middle = picture.shape[1] // 2
-    assert (picture[:40, middle - 30 : middle] == 200).all()
-    assert (picture[:40, middle : middle + 30] == picture[0, 0]).all(), "as the paper around it"
-
-
-def test_the_preview_stretches_other_values() -> None:
-    grid = GeoGrid((40, 60))
-    data = np.linspace(100, 9000, 2400, dtype=np.float32).reshape(1, 40, 60)
-    preview = Preview(grid, 1, np.float32, BUILDINGS)
-    window = Window.whole(grid.shape)
-    preview.thumbnail.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
-    picture = np.asarray(preview.draw((), "none", None))
-    left = (picture.shape[1] - 60) // 2
-    assert picture[0, left].max() < 10
-    assert picture[39, left + 59].min() > 245

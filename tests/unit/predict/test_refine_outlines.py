@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import ConfigError, OutOfMemoryError, PredictError
+from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.sources import ArraySource
@@ -232,28 +232,6 @@ def test_a_run_that_failed_is_resumed_with_the_same_bytes(
             assert path.read_bytes() == (tmp_path / "broken" / path.name).read_bytes(), path.name
 
 
-def test_a_lack_of_memory_is_not_blamed_on_the_network(
-    town: Path, wide_bundle: Path, tmp_path: Path
-) -> None:
-    def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
-        raise RuntimeError("CUDA out of memory.")
-
-    with pytest.raises(OutOfMemoryError, match="the network that refines outlines at rows") as lack:
-        predicted(town, wide_bundle, tmp_path / "out", FakeSegmenter(breaks))
-    assert "memory" in lack.value.remedy
-
-
-def test_refinement_starts_a_run_anew(town: Path, wide_bundle: Path, tmp_path: Path) -> None:
-    """An image that was finished without refinement is not taken for a refined one."""
-    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, keep=True)
-    report = run_predict(
-        find_inputs([town]), read_models(wide_bundle), tmp_path, keep=True,
-        segmenter=FakeSegmenter(boxes()),
-    )  # fmt: skip
-    assert report.resumed_images == 0
-    assert geopandas.read_file(tmp_path / "town_buildings.gpkg")["refined"].any()
-
-
 def test_outlines_do_not_cover_nodata(wide_bundle: Path) -> None:
     """The right third of the house is nodata, which the network does not know."""
     image = np.full((3, 300, 300), 40, np.uint8)
@@ -275,12 +253,6 @@ def test_outlines_do_not_cover_nodata(wide_bundle: Path) -> None:
     assert found.refined.tolist() == [True]
     assert found.geometry[0].bounds[2] <= 120.01
     assert found.geometry[0].bounds[0] < 76
-
-
-def test_arrays_without_buildings_are_predicted(wide_bundle: Path) -> None:
-    segmenter = FakeSegmenter(boxes())
-    result = load(wide_bundle).predict(np.zeros((3, 64, 64), np.uint8), segmenter=segmenter)
-    assert (len(result.footprints), segmenter.prompts, result.summary.refined) == (0, 0, 0)
 
 
 def test_what_cannot_be_refined_is_refused_before_the_work(
@@ -331,13 +303,3 @@ def test_a_crop_holds_its_outline(
     assert col <= max(left - 16, 0)
     assert min(row + side, height) >= min(bottom + 16, height)
     assert min(col + side, width) >= min(right + 16, width)
-
-
-def test_a_crop_depends_on_its_outline_alone() -> None:
-    rng = np.random.default_rng(0)
-    low = rng.uniform(0, 3000, (200, 2))
-    bounds = np.concatenate([low, low + rng.uniform(5, 300, (200, 2))], axis=1)
-    together = crops_around(bounds, (3400, 3500))
-    for one, expected in zip(bounds, together):
-        np.testing.assert_array_equal(crops_around(one[None], (3400, 3500))[0], expected)
-    assert len(crops_around(bounds[:0], (10, 10))) == 0

@@ -343,24 +343,6 @@ class PairedEngine(PointwiseEngine):
         return super().run(batch)
 
 
-def test_batches_of_small_scenes_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ends of scenes are no batches for the network, and do not count as running."""
-    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2 * 3 * 64**2)
-    plans = [plan_scene(scene((64, 64), holes=False), SPEC) for _ in range(12)]
-    for one in run_scenes([SceneBlocks(plan) for plan in plans], PairedEngine()):
-        assert len(list(one)) == 1
-        assert one.error is None
-
-
-def test_an_engine_for_several_threads_gets_no_empty_tile() -> None:
-    image = np.zeros((3, 64, 64), np.uint8)
-    nodata = ArraySource(image, valid=np.zeros((64, 64), bool))
-    engine = ParallelEngine()
-    for one in run_scenes([SceneBlocks(plan_scene(nodata, SPEC)) for _ in range(6)], engine):
-        assert [block.mask.min() for block in one] == [NODATA]
-    assert engine.count == 0
-
-
 class LargeLastEngine(PointwiseEngine):
     """An engine on which a large tile takes as long as six small ones."""
 
@@ -378,15 +360,6 @@ class LargeLastEngine(PointwiseEngine):
         else:
             self.small.release()
         return super().run(batch)
-
-
-def test_small_batches_run_beside_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 1)
-    sides = (256, *[64] * 8)
-    plans = [plan_scene(scene((side, side), holes=False), SPEC) for side in sides]
-    for one in run_scenes([SceneBlocks(plan) for plan in plans], LargeLastEngine()):
-        assert len(list(one)) == 1
-        assert one.error is None
 
 
 class SlowEngine(PointwiseEngine):
