@@ -16,7 +16,6 @@ from affine import Affine
 from shapely import box
 
 from command_line import call
-from rooftrace.cli.show import pixel_bar
 from rooftrace.io.legend import NODATA
 from tiny_models import write_tiny_bundle
 
@@ -76,13 +75,6 @@ def test_only_what_is_asked_for(folder: Path) -> None:
     assert done["outputs"][0]["buildings"] == 9
 
 
-def test_outputs_that_do_not_exist(folder: Path) -> None:
-    for given in ("masks", "", "mask,polygon"):
-        code, done = predict(folder, "--outputs", given)
-        assert code == 2
-        assert "separated by commas: mask, polygons, preview, density" in done["error"]["message"]
-
-
 def test_an_area_limits_the_work(folder: Path) -> None:
     area = gpd.GeoDataFrame(geometry=[box(LEFT, TOP - 100, LEFT + 140, TOP)], crs="EPSG:32737")
     area.to_crs(4326).to_file(folder / "area.geojson")
@@ -140,19 +132,3 @@ def test_no_option_is_cut_off_in_a_terminal_of_80_columns(command: str) -> None:
     assert cut == []
     for title in ("Model", "Images, scale and area", "Outputs"):
         assert f"─ {title} ─" in shown.stdout
-
-
-def test_the_bar_reports_pixels_rate_and_buildings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    from rooftrace.cli import show
-
-    console = Console(force_terminal=True, width=140, record=True)
-    monkeypatch.setattr(show, "people", console)
-    with pixel_bar("predict", hidden=False) as report:
-        assert report is not None
-        report(5_000_000, 10_000_000, 1234)
-    shown = console.export_text()
-    assert "5.0 of 10.0 Mpx" in shown
-    assert "Mpx/s" in shown
-    assert "1,234 buildings" in shown

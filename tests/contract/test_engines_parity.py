@@ -73,13 +73,6 @@ def engine(request: pytest.FixtureRequest, bundle: ModelBundle) -> Engine:
     return load_engine(bundle, engine=name, precision=precision)
 
 
-def test_the_suite_knows_all_engines() -> None:
-    assert set(PACKAGE) == set(ENGINES)
-    for name, kind in ENGINES.items():
-        assert kind.name == name
-        assert kind.takes
-
-
 @pytest.mark.parametrize("engine", CASES, indirect=True)
 def test_the_same_answers(engine: Engine, pixels: np.ndarray, expected: np.ndarray) -> None:
     answer = engine.run(pixels)
@@ -168,13 +161,6 @@ def test_a_network_that_the_weights_are_not_of(
     other = replace(bundle, spec=bundle.spec.model_copy(update={"training": training}))
     with pytest.raises(BundleError, match="best_iou"):
         load_engine(other, engine="torch")
-
-
-def test_no_weights_file_is_opened_by_a_path_in_the_bundle(bundle: ModelBundle) -> None:
-    model = {**bundle.spec.training["model"], "encoder_weights": "/etc/passwd"}
-    training = {**bundle.spec.training, "model": model}
-    other = replace(bundle, spec=bundle.spec.model_copy(update={"training": training}))
-    assert load_engine(other, engine="torch", precision="fp32").name == "torch"
 
 
 def test_cuda_that_is_not_there_is_a_sentence(bundle: ModelBundle) -> None:

@@ -14,7 +14,6 @@ from rooftrace.core.errors import (
     ConfigError,
     ExportError,
     MissingExtraError,
-    PredictError,
 )
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.engines.tensorrt import TensorRtEngine, build_plan, built_with, profiles_of
@@ -199,17 +198,6 @@ def test_small_tiles_go_together_and_large_ones_alone(fake: FakeTensorRt) -> Non
     assert engine.run(pixels[:1]).shape == (1, 1, 64, 96)
 
 
-def test_what_it_does_not_take(fake: FakeTensorRt) -> None:
-    engine = load_engine(BUNDLE)
-    with pytest.raises(PredictError, match="larger than the 1664 px"):
-        engine.run(np.zeros((1, 3, 2048, 64), np.uint8))
-    with pytest.raises(PredictError, match=r"shape \(1, 4, 64, 64\)"):
-        engine.run(np.zeros((1, 4, 64, 64), np.uint8))
-    fake.executes = False
-    with pytest.raises(PredictError, match="TensorRT failed"):
-        engine.run(np.zeros((1, 3, 64, 64), np.uint8))
-
-
 def test_a_plan_of_another_machine(fake: FakeTensorRt) -> None:
     fake.loads = False
     with pytest.raises(BundleError, match="the GPU model") as caught:
@@ -230,12 +218,6 @@ def test_a_plan_of_another_contract(fake: FakeTensorRt, tensors: dict) -> None:
     fake.tensors = tensors
     with pytest.raises(BundleError, match="takes and gives"):
         TensorRtEngine(SPEC, b"a plan", "fp16", "a.engine")
-
-
-def test_of_a_refined_model_the_output_that_is_asked_for(fake: FakeTensorRt) -> None:
-    refined = SPEC.model_copy(update={"coarse_threshold": 0.4})
-    with pytest.raises(BundleError, match="expected 'coarse'"):
-        TensorRtEngine(refined, b"a plan", "fp16", "a.engine", "coarse")
 
 
 def test_a_plan_is_built_for_the_sizes_that_come(fake: FakeTensorRt) -> None:

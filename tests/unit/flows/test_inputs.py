@@ -67,17 +67,6 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
     job.source.close()
 
 
-def test_a_vrt_beside_its_parts_is_no_part_itself(town: Path) -> None:
-    (town / "all.vrt").write_text(
-        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"/>'
-        "</VRTDataset>"
-    )
-    found = find_inputs([town], mosaic=True)
-    (job,), skipped = found.scenes, found.skipped
-    assert job.source.grid.shape == (40, 80)
-    assert [path.name for path in skipped] == ["notes.txt", "all.vrt"]
-
-
 def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--zoom 18 .* has no tiles"):
         find_inputs([town], mosaic=True, zoom=18)
@@ -125,45 +114,6 @@ def test_a_scene_changes_with_the_files_beside_it_and_those_of_a_vrt(tmp_path: P
     assert not set(before) & set(after)
     (tmp_path / "photo.png.aux.xml").write_text("<PAMDataset/>")
     assert stamp("photo.png") != after[1]
-
-
-def test_the_images_of_a_folder_have_the_stamps_that_they_have_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number in range(12):
-        Image.new("RGB", (30, 20), (number, 0, 0)).save(folder / f"{number:02d}.png")
-    for name in (
-        "00.png.msk",
-        "01.png.MSK",
-        "02.pgw",
-        "03.PGW",
-        "04.pngw",
-        "05.wld",
-        "06.png.aux.xml",
-    ):
-        (folder / name).write_text(name)
-    (folder / "07.png.msk").symlink_to("nowhere")
-    (folder / "Dächer.png").write_bytes((folder / "08.png").read_bytes())
-    (folder / "Dächer.pgw").write_text("1\n0\n0\n-1\n0\n0\n")
-    (tmp_path / "elsewhere.png").write_bytes((folder / "09.png").read_bytes())
-    (folder / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    (folder / "loop.png").symlink_to("loop.png")
-    (tmp_path / "linked").symlink_to(folder)
-
-    for given in (folder, tmp_path / "linked"):
-        scenes = {scene.name: scene for scene in find_inputs([given]).scenes}
-        assert len(scenes) == 14
-        for scene in scenes.values():
-            (alone,) = find_inputs([scene.path]).scenes
-            assert scene.stamp == scene.read_stamp() == alone.stamp
-    # The same process sees what changes between two calls, and after the first stamp.
-    (folder / "08.png.aux.xml").write_text("<PAMDataset/>")
-    (folder / "02.pgw").unlink()
-    again = {scene.name: scene for scene in find_inputs([folder]).scenes}
-    assert {name for name in scenes if again[name].stamp != scenes[name].stamp} == {"08", "02"}
-    scenes["07"].check_unchanged(scenes["07"].stamp)
-    with pytest.raises(DataError, match="was changed while"):
-        scenes["08"].check_unchanged(scenes["08"].stamp)
 
 
 def test_a_mosaic_changes_with_its_images_not_with_results_in_its_folder(town: Path) -> None:

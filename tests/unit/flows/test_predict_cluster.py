@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ import rasterio
 
 from local_pool import Death, LocalPool, Mishap, Script
 from raster_files import write_geotiff
-from rooftrace.core.errors import ConfigError, DataError, PredictError
+from rooftrace.core.errors import DataError, PredictError
 from rooftrace.core.types import Window
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.predict.cluster import SceneTask, SceneTaskResult, SceneWorker
@@ -26,7 +24,6 @@ from rooftrace.flows.predict.image_run import RunOptions
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
@@ -115,34 +112,6 @@ def test_a_cluster_writes_the_bytes_of_one_process(
     assert report.outputs[0].pixels == 810_000
     figures = record["figures"][0]
     assert figures["engine_mpx_per_s"] > 0
-
-
-def write_deep_town(path: Path, side: int) -> Path:
-    """Write values of 16 bits that become brighter to the right, so that blocks differ."""
-    coarse = np.random.default_rng(3).integers(0, 256, (3, side // 18 + 1, side // 18 + 1))
-    data = np.kron(coarse, np.ones((1, 18, 18)))[:, :side, :side]
-    slope = np.linspace(2, 14, side)
-    return write_geotiff(path, (data * slope + 137).astype(np.uint16), tiled=True)
-
-
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.campaign)])
-def test_a_stretched_scene_has_the_same_bytes_on_a_cluster(
-    whole: bool, wide_bundle: Path, spread: Spread, tmp_path: Path
-) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number in range(2 if whole else 1):
-        write_deep_town(folder / f"{number}.tif", 420)
-    pools = spread(size=2)
-    for out, cluster in (("one", None), ("many", CLUSTER)):
-        inputs, models = find_inputs([folder]), read_models(wide_bundle)
-        run_predict(inputs, models, tmp_path / out, OPTIONS, cluster=cluster)
-    assert results(tmp_path / "one") == results(tmp_path / "many")
-    assert ("scene" in {what for _, what in pools[0].called}) == whole
-    records = [json.loads((tmp_path / out / "run.json").read_text()) for out in ("one", "many")]
-    stretches = [record["figures"][0]["values"]["stretch"] for record in records]
-    assert stretches[0]["how"] == "percentiles"
-    assert stretches[0] == stretches[1]
 
 
 @pytest.mark.parametrize(
@@ -258,26 +227,6 @@ def test_outlines_of_a_lost_worker_are_made_by_another(
     assert script.left == 0
 
 
-def test_outlines_that_no_worker_can_make_fail_the_image(
-    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
-) -> None:
-    spread(size=2, script=FirstCalls("fails", 10_000))
-    with pytest.raises(DataError, match="The disk of this machine is broken"):
-        run_predict(
-            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
-        )
-
-
-def test_a_run_ends_where_all_workers_are_lost_while_outlines_are_made(
-    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
-) -> None:
-    spread(size=2, script=FirstCalls("lost", 10_000), replaces=False)
-    with pytest.raises(PredictError, match="No worker is left"):
-        run_predict(
-            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
-        )
-
-
 def test_a_block_that_kills_its_workers_is_named(
     wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
 ) -> None:
@@ -374,24 +323,6 @@ def test_a_worker_predicts_each_of_several_images_as_a_whole(
         str(tmp_path / "out" / f"{number}_mask.tif") for number in range(7)
     ]
     assert not (tmp_path / "out" / ".rooftrace").exists()
-
-
-@pytest.mark.campaign
-def test_images_that_workers_finished_are_not_predicted_again(
-    folder: Path, seven: Path, wide_bundle: Path, spread: Spread, tmp_path: Path
-) -> None:
-    spread(size=1, script=lost_at(3), replaces=False)
-    with pytest.raises(PredictError, match="No worker is left"):
-        run_predict(
-            find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
-        )
-    pools = spread(size=2)
-    report = run_predict(
-        find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
-    )
-    assert report.resumed_images >= 1
-    assert len(pools[0].called) == 7 - report.resumed_images
-    assert results(tmp_path) == results(seven)
 
 
 @pytest.mark.campaign
@@ -525,30 +456,6 @@ def test_a_worker_with_other_facts_is_not_used(
     assert any("on odd was not used: it has precision fp64, but" in note for note in notes), notes
 
 
-@pytest.mark.campaign
-def test_models_are_sent_as_they_were_read(
-    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
-) -> None:
-    """Send an ensemble with mirrored tiles; no worker opens the files of its models."""
-    spread(size=2)
-    copy = tmp_path / "copy.rooftrace"
-    copy.write_bytes(wide_bundle.read_bytes())
-    models = read_models([wide_bundle, copy], "weighted", weights=(2.0, 1.0), tta="flips")
-    run_predict(find_inputs([town]), models, tmp_path / "one", OPTIONS)
-    run_predict(find_inputs([town]), models, tmp_path / "many", OPTIONS, cluster=CLUSTER)
-    assert results(tmp_path / "one") == results(tmp_path / "many")
-
-
-def test_an_invalid_run_is_refused_before_anything_runs(
-    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
-) -> None:
-    pools = spread(size=2)
-    inputs = find_inputs([town, write_town(tmp_path / "town.tif", 200)])
-    with pytest.raises(ConfigError, match=r"would both be written"):
-        run_predict(inputs, read_models(wide_bundle), tmp_path / "out", OPTIONS, cluster=CLUSTER)
-    assert not pools or not pools[0].called
-
-
 def test_contributing_blocks_include_every_block_that_sends_halo_outputs(
     town: Path, wide_bundle: Path
 ) -> None:
@@ -564,9 +471,3 @@ def test_contributing_blocks_include_every_block_that_sends_halo_outputs(
     for number, senders in handed.items():
         assert senders <= plan.contributing(number)
         assert all(other < number for other in plan.contributing(number))
-
-
-def test_bundles_can_be_sent(wide_bundle: Path) -> None:
-    sent = functools.partial(pickle.loads, pickle.dumps(tiny_bundle()))()
-    assert isinstance(sent, ModelBundle)
-    assert sent.sha256 == tiny_bundle().sha256

@@ -36,7 +36,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.plan import RESULT_FILES, SceneOptions, SceneOutput
+from rooftrace.predict.plan import SceneOptions
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -308,31 +308,6 @@ def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) 
         run_predict(find_inputs([image]), read_models(bundle), tmp_path / "out")
 
 
-@pytest.mark.parametrize("output", RESULT_FILES)
-def test_an_input_is_refused_where_a_requested_output_would_replace_it(
-    bundle: Path, tmp_path: Path, output: SceneOutput
-) -> None:
-    others = tuple(one for one in RESULT_FILES if one != output)
-    # A GeoJSON is read as a catalogue, never as an image.
-    images = [ending for ending in RESULT_FILES[output] if not ending.endswith(".geojson")]
-    for number, ending in enumerate(images):
-        here = tmp_path / str(number)
-        inputs = find_inputs([draw(here / f"a{one}", (20, 50)) for one in (".png", ending)])
-        with pytest.raises(ConfigError, match=f"would replace the input .*a{ending}"):
-            run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=(output,)))
-        assert len([*here.iterdir()]) == 2
-        run_predict(inputs, read_models(bundle), here, SceneOptions(outputs=others))
-
-
-def test_empty_and_absent_are_reported(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("nothing")
-    with pytest.raises(DataError, match="has no image among its 1 file"):
-        run_predict(find_inputs([tmp_path / "empty"]), read_models(bundle), tmp_path / "out")
-    with pytest.raises(DataError, match="no image at"):
-        run_predict(find_inputs([tmp_path / "absent.tif"]), read_models(bundle), tmp_path / "out")
-
-
 def test_an_unwritable_folder_is_reported_before_the_work(bundle: Path, tmp_path: Path) -> None:
     image = draw(tmp_path / "a.png", (20, 50))
     (tmp_path / "file").write_text("not a folder")
@@ -388,30 +363,6 @@ def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Pa
     report = run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
     (note,) = [note for note in report.notes if "in a subfolder" in note]
     assert note == "skipped, because images in a subfolder are not predicted: more"
-
-
-def test_results_of_an_earlier_run_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    first = run_predict(find_inputs([folder / "c.tif"]), read_models(bundle), out)
-    assert not any("earlier" in note for note in first.notes)
-    second = run_predict(
-        find_inputs([folder / "c.tif"]), read_models(bundle), out,
-        SceneOptions(threshold=0.7, outputs=("polygons",)),
-    )  # fmt: skip
-    (note,) = [note for note in second.notes if "earlier" in note]
-    assert note.endswith("c_mask.tif, c_preview.png")
-
-
-@pytest.mark.parametrize("has_crs", [True, False])
-def test_a_georeference_that_is_not_used_is_named(
-    has_crs: bool, bundle: Path, tmp_path: Path
-) -> None:
-    data = np.full((3, 100, 90), 40, dtype=np.uint8)
-    path = write_geotiff(tmp_path / "a.tif", data, **({} if has_crs else {"crs": None}))
-    options = SceneOptions(gsd_m=1.0)
-    notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options).notes
-    assert any("says 0.5 m per pixel, but 1 m were given" in note for note in notes) == has_crs
-    assert any("no coordinate system. The mask keeps" in note for note in notes) != has_crs
 
 
 def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -> None:

@@ -187,56 +187,6 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
     assert results(out) == results(tmp_path / "whole")
 
 
-def darkened(tiles: dict[str, bytes]) -> dict[str, bytes]:
-    """Return the tiles with values up to 63."""
-    made = {}
-    for path, data in tiles.items():
-        out = io.BytesIO()
-        with Image.open(io.BytesIO(data)) as image:
-            image.point(lambda value: value // 4).save(out, "PNG")
-        made[path] = out.getvalue()
-    return made
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("allowed", [8, 15], ids=["in the sample", "after it"])
-def test_403_resumes_a_stretched_service_to_the_same_bytes(
-    allowed: int,
-    models: ModelSet,
-    tiles: dict[str, bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("rooftrace.io.service_raster._SAMPLES", 5)
-    # Large scenes are sampled in a lattice; here it is 4 windows, which lie in 8 tiles.
-    monkeypatch.setattr("rooftrace.io.pixels._HELD_PX", 0)
-    monkeypatch.setattr("rooftrace.io.pixels._LATTICES", (2,))
-    dark = darkened(tiles)
-    limit: list[float] = [allowed]
-
-    def answer(path: str) -> Answer:
-        if len(server.paths) > limit[0]:
-            return (403, {}, b"quota used up")
-        return from_tiles(dark, path)
-
-    with serving(answer) as server:
-        url = server.url + "/{z}/{x}/{y}.png"
-        wanted = SceneOptions(cell_m=50, forgiving=True, stretch="auto")
-        with pytest.raises(ServiceError, match="403: access is refused"):
-            run_predict(found(url, tmp_path), models, tmp_path / "out", wanted)
-        assert any(tmp_path.rglob("out/**/*.part")) == (allowed > 8)
-        limit[0] = float("inf")
-        report = run_predict(found(url, tmp_path), models, tmp_path / "out", wanted)
-        assert (report.resumed_blocks > 0) == (allowed > 8)
-        (tmp_path / "cache").rename(tmp_path / "old cache")
-        run_predict(found(url, tmp_path), models, tmp_path / "whole", wanted)
-    assert results(tmp_path / "out") == results(tmp_path / "whole")
-    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("out", "whole")]
-    values = [record["figures"][0]["values"] for record in records]
-    assert values[0]["stretch"]["how"] == "dark"
-    assert values[0] == values[1]
-
-
 def test_limits_are_shared_by_machines() -> None:
     assert RequestOptions(8, 9.0, attempts=2).shared(3) == RequestOptions(2, 3.0, attempts=2)
     assert RequestOptions(2, 9.0).shared(3).connections == 1
@@ -261,18 +211,6 @@ def test_the_machines_of_a_cluster_share_the_limits(
     assert "at most 2 requests at the same time and 500 per second" in note
 
 
-def test_grey_tiles_are_reported(tiles: dict[str, bytes], tmp_path: Path) -> None:
-    out = io.BytesIO()
-    Image.new("L", (SIDE, SIDE), 80).save(out, "PNG")
-    # A tile of one colour says nothing about the imagery.
-    plain = {path: out.getvalue() for path in list(tiles)[1:4]}
-    with serving(lambda path: from_tiles(tiles | plain, path)) as server:
-        (raster,) = found(server.url + "/{z}/{x}/{y}.png", tmp_path).services
-        raster.read()
-    (note,) = (note for note in raster.notes if "grey" in note)
-    assert "1 grey tile among 20: one band is used as red, green and blue" in note
-
-
 def test_the_zoom_follows_from_the_model_and_the_size_of_tiles(
     tiles: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -294,15 +232,6 @@ def test_an_area_is_needed_and_the_api_takes_no_service(tmp_path: Path) -> None:
         find_inputs([url], area=area())
 
 
-def test_no_tile_in_the_area(tmp_path: Path) -> None:
-    with (
-        serving(lambda path: (404, {}, b"")) as server,
-        pytest.raises(DataError, match=r"20 tiles were requested, .* none exists") as failed,
-    ):
-        found(server.url + "/{z}/{x}/{y}.png", tmp_path)
-    assert "{-y}" in failed.value.remedy
-
-
 @pytest.mark.campaign
 def test_half_of_the_tiles_missing_is_refused_unless_allowed(
     models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
@@ -321,15 +250,6 @@ def test_half_of_the_tiles_missing_is_refused_unless_allowed(
         # Nothing is requested twice.
         assert len(server.paths) == asked
     assert any("do not exist at zoom 18; they are nodata" in note for note in report.notes)
-
-
-def test_html_in_place_of_tiles(tmp_path: Path) -> None:
-    page = b"<html><title>Sign in to continue</title></html>"
-    with (
-        serving(lambda path: (200, {"Content-Type": "text/html"}, page)) as server,
-        pytest.raises(ServiceError, match='text/html in place of an image: "Sign in to continue"'),
-    ):
-        found(server.url + "/{z}/{x}/{y}.png", tmp_path)
 
 
 def test_a_tile_of_another_size_and_a_damaged_tile_are_named(
@@ -387,13 +307,3 @@ def test_tms_rows_and_quadkeys_give_the_same_pixels(
         Image.open(io.BytesIO(tiles[f"/{FIRST.zoom}/{FIRST.col + 1}/{FIRST.row}.png"]))
     )
     assert (read[0].data[:, :SIDE, SIDE : 2 * SIDE] == expected.transpose(2, 0, 1)).all()
-
-
-@pytest.mark.campaign
-def test_the_record_says_what_was_read(
-    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
-) -> None:
-    with serving(lambda path: from_tiles(tiles, path)) as server:
-        run_predict(found(server.url + "/{z}/{x}/{y}.png", tmp_path), models, tmp_path / "out")
-        record = json.loads((tmp_path / "out" / "run.json").read_text())
-        assert record["inputs"] == [server.url + "/{z}/{x}/{y}.png"]

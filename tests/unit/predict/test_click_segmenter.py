@@ -6,11 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from affine import Affine
-from pyproj import CRS
 
 from rooftrace.core.errors import BundleError, DataError
-from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.sources import ArraySource
@@ -114,29 +111,6 @@ def test_more_clicks_add_and_remove() -> None:
     assert np.array_equal(segmenter.answer().mask, less.mask)
 
 
-def test_a_click_runs_the_network_a_few_times() -> None:
-    loaded = model()
-    engine = loaded.engine
-    assert isinstance(engine, ObedientEngine)
-    segmenter = ClickSegmenter(picture(), loaded, gsd_m=0.3)
-    segmenter.click(*centre("house"))
-    first = engine.calls
-    assert 1 <= first <= 3
-    segmenter.click(125, 185)
-    assert engine.calls == first + 1
-
-
-def test_metres_come_from_the_image() -> None:
-    """Metres of the georeference and metres that are given lead to equal answers."""
-    grid = GeoGrid(SHAPE, Affine(0.1, 0, 5e5, 0, -0.1, 9e6), CRS.from_epsg(32737))
-    own = ClickSegmenter(ArraySource(picture(), grid), model()).click(*centre("house"))
-    given = ClickSegmenter(picture(), model(), gsd_m=0.1).click(*centre("house"))
-    assumed = ClickSegmenter(picture(), model()).click(*centre("house"))
-    assert own.window == given.window
-    assert np.array_equal(own.mask, given.mask)
-    assert iou(whole(assumed), truth("house")) > 0.93
-
-
 def test_at_the_edge_and_on_nodata() -> None:
     pixels, valid = picture(), np.ones(SHAPE, np.bool_)
     pixels[:, :40, :40] = 240
@@ -168,12 +142,6 @@ def test_roofs_are_not_joined_beyond_the_edge_of_the_image() -> None:
     answer = ClickSegmenter(pixels, guessing, gsd_m=0.3).click(8, 115)
     [outline] = answer.outlines
     assert outline.bounds == pytest.approx((100, 0, 130, 20), abs=1.5)
-
-
-def test_where_there_is_nothing() -> None:
-    answer = ClickSegmenter(np.full((3, *SHAPE), 20, np.uint8), model()).click(50, 50)
-    assert not answer.mask.any()
-    assert len(answer.outlines) == 0
 
 
 def test_clicks_that_cannot_be() -> None:

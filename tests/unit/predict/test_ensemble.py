@@ -20,7 +20,6 @@ from rooftrace.models.spec import (
     MeasuredMetrics,
 )
 from rooftrace.predict.ensemble import Combine, combine
-from rooftrace.predict.model_set import read_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
@@ -236,14 +235,6 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=reported):
         combine([model(ConstantEngine()), model(ConstantEngine())], how, weights)
-
-
-def test_mirrored_tiles_of_each_member() -> None:
-    alone = read_models(None, tta="flips", precision="fp32").ready()
-    assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
-    both = read_models([None, None], "vote", tta="flips", precision="fp32").ready()
-    members = both.engine.settings["members"]  # type: ignore[attr-defined]
-    assert [member["settings"]["tta"] for member in members] == ["flips", "flips"]
 
 
 def test_a_calibration_is_kept_where_all_have_the_same() -> None:

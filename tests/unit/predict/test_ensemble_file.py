@@ -67,15 +67,6 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
     assert path.read_bytes() == first
 
 
-def test_without_a_threshold_it_is_the_models(folder: Path) -> None:
-    path = folder / "plain.ensemble.json"
-    write_ensemble(path, file_of(folder, path, combine="average", weights=None))
-    assert read_models(path).ready().bundle.spec.threshold == pytest.approx(0.5)
-    mirrored = read_models(path, tta="flips").ready()
-    members = mirrored.engine.settings["members"]  # type: ignore[attr-defined]
-    assert [one["settings"]["tta"] for one in members] == ["flips", "flips"]
-
-
 @pytest.mark.campaign
 def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
     bundled = read_models(None).ready().bundle

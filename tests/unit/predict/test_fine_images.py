@@ -8,7 +8,6 @@ from affine import Affine
 from pyproj import CRS
 
 import rooftrace
-from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.io.sources import ArraySource
@@ -53,14 +52,6 @@ def test_a_block_does_not_grow_with_the_factor(finer: float) -> None:
     assert tile_px * finer <= 128 * 128
     if finer <= 4.2:
         assert tile_px >= 1600
-
-
-def test_a_model_of_one_large_size_says_how_fine_an_image_may_be() -> None:
-    fixed = SPEC.model_copy(update={"input_px": 1024})
-    assert plan_scene(Huge(100_000, 0.4 / 20), fixed).tiles.rows.tile_px == 1024
-    with pytest.raises(GsdMismatch, match="at most 32 times as many") as caught:
-        plan_scene(Huge(100_000, 0.4 / 40), fixed)
-    assert "gdal_translate -r average" in caught.value.remedy
 
 
 @pytest.mark.parametrize("finer", [5.3, 20.0])

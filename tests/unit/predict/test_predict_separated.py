@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 
@@ -55,14 +55,6 @@ def test_houses_that_touch_are_two_polygons_and_the_mask_is_whole(kind) -> None:
     assert result.summary.buildings == 3
 
 
-def test_the_threshold_of_the_head_is_the_models() -> None:
-    image = two_houses()
-    image[1] //= 4
-    assert model("border").predict(image).summary.buildings == 2
-    low = model("border", separation_threshold=0.2).predict(image)
-    assert low.summary.buildings == 3
-
-
 def test_a_border_beside_a_building_cuts_nothing() -> None:
     image = two_houses()
     image[1] = 0
@@ -88,9 +80,3 @@ def test_polygons_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     assert called
     assert len(whole.footprints) > len(model(None).predict(image).footprints)
     assert shapely.equals(cut.footprints.geometry, whole.footprints.geometry).all()
-
-
-def test_the_default_model_has_no_such_head() -> None:
-    spec = default_bundle().spec
-    assert spec.separation is None
-    assert spec.outputs == spec.channels

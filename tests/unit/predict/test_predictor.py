@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,7 +19,6 @@ from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import bundled_model, default_bundle
-from rooftrace.predict import preview as preview_module
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
@@ -238,23 +236,3 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
     assert picture[300, 500, 0] > 200
     np.testing.assert_array_equal(picture[1300, 10], picture[-1, 0])
     assert (picture[-30:] > 200).any()
-
-
-def test_threads_draw_the_same_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    legend = Legend(("ground", "house", "water"))
-    rng = np.random.default_rng(0)
-    places = rng.integers(0, 180, (60, 2)).tolist()
-    found = replace(
-        footprints(*(Window(row, col, 20, 20) for row, col in places)),
-        class_id=rng.integers(1, 3, 60).astype(np.uint8), classes=legend.names,
-    )  # fmt: skip
-    pictures = []
-    for threads in (False, True):
-        monkeypatch.setattr(preview_module, "_MIN_PARALLEL", 1 if threads else 1000)
-        for named in (BUILDINGS, legend):
-            preview = Preview(GeoGrid((200, 200)), 3, np.uint8, named)
-            for first in range(0, 60, 20):
-                preview.paint(preview.rings(found.take(np.arange(first, first + 20))))
-            pictures.append(np.asarray(preview.draw((0.5, 0.4, 0.1), "", None)))
-    np.testing.assert_array_equal(pictures[0], pictures[2])
-    np.testing.assert_array_equal(pictures[1], pictures[3])

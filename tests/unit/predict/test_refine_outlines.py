@@ -142,17 +142,6 @@ def test_answers_that_agree_become_the_outlines(
     assert any(counted in note for note in record["notes"])
 
 
-def test_neighbours_share_a_crop_that_is_seen_once(
-    town: Path, wide_bundle: Path, tmp_path: Path
-) -> None:
-    segmenter = FakeSegmenter(boxes())
-    predicted(town, wide_bundle, tmp_path, segmenter)
-    small = [shape for shape in segmenter.shapes if shape == (3, CROP_PX, CROP_PX)]
-    assert len(small) <= 30 < segmenter.prompts
-    # The long house needs a larger crop, which the scene ends.
-    assert [shape for shape in segmenter.shapes if shape not in small] == [(3, 700, 800)]
-
-
 def test_outlines_that_meet_do_not_overlap(wide_bundle: Path) -> None:
     image = np.full((3, 400, 400), 40, np.uint8)
     for row, col in np.ndindex(5, 5):

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import GsdMismatch
@@ -17,7 +15,7 @@ from rooftrace.io.resample import Scaling
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.ensemble import RescaledEngine, combine, context_px
+from rooftrace.predict.ensemble import RescaledEngine, combine
 from rooftrace.predict.pipeline import run
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
@@ -42,20 +40,6 @@ def model(engine: Engine, gsd_m: float | None = None, **given: Any) -> Predictor
     return Predictor(ModelBundle(spec_of(gsd_m, **given), {}, f"{gsd_m}.rooftrace"), engine)
 
 
-class Recording:
-    """Notes the sizes that it is asked for."""
-
-    name = "recording"
-    precision = "fp32"
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
-
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        self.shapes.append(batch.shape)
-        return PointwiseEngine().run(batch)
-
-
 def test_half_the_scale_by_hand() -> None:
     """One row of a step from 0 to 240, and two engines' worth of arithmetic."""
     tile = np.zeros((1, 3, 4, 8), np.uint8)
@@ -73,32 +57,6 @@ def test_half_the_scale_by_hand() -> None:
     answer = engine.run(tile)
     assert answer.shape == (1, 1, 4, 8)
     np.testing.assert_allclose(answer[0, 0], np.tile(fine, (4, 1)), atol=0.5 / 255)
-
-
-@given(
-    st.integers(256, 1024), st.integers(1, 90), st.integers(1, 90),
-    st.sampled_from([1, 8, 32]), st.floats(0, 1),
-)  # fmt: skip
-def test_what_is_the_same_everywhere_stays_so(
-    step: int, height: int, width: int, multiple: int, probability: float
-) -> None:
-    spec = spec_of(0.5, input_multiple_px=multiple)
-    engine = RescaledEngine(ConstantEngine(probability), spec, Scaling((step, step)))
-    answer = engine.run(np.zeros((2, 3, height, width), np.uint8))
-    assert answer.shape == (2, 1, height, width)
-    np.testing.assert_allclose(answer, probability, atol=1e-4)
-
-
-def test_the_network_gets_sizes_that_it_takes() -> None:
-    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 100, 70), np.uint8)
-    seen = Recording()
-    RescaledEngine(seen, spec_of(0.5, input_multiple_px=32), Scaling((512, 512))).run(batch)
-    RescaledEngine(seen, spec_of(0.5, input_px=128), Scaling()).run(batch)
-    assert seen.shapes == [(2, 3, 64, 64), (2, 3, 128, 128)]
-    filled = RescaledEngine(PointwiseEngine(), spec_of(input_px=128), Scaling()).run(batch)
-    assert np.array_equal(filled, PointwiseEngine().run(batch))
-    with pytest.raises(ValueError, match="takes tiles of 64 px, but received 100 px"):
-        RescaledEngine(seen, spec_of(input_px=64), Scaling()).run(batch)
 
 
 def test_the_finest_decides_in_any_order() -> None:
@@ -120,13 +78,6 @@ def test_scales_that_hardly_differ_are_alike_and_those_too_far_are_refused() -> 
     assert combine([model(PointwiseEngine(), 0.1), model(PointwiseEngine(), 0.4)])
     with pytest.raises(GsdMismatch, match=r"^1\.0\.rooftrace was trained at 1 m .* at 0\.2 m;"):
         combine([model(PointwiseEngine(), 0.2), model(PointwiseEngine(), 1.0)])
-
-
-def test_the_context_of_a_coarse_model_is_as_many_more_pixels() -> None:
-    assert context_px(spec_of(context_px=32), Scaling()) == 32
-    assert context_px(spec_of(context_px=32), Scaling((512, 512))) == 67
-    members = [model(PointwiseEngine(), 0.3), model(PointwiseEngine(), 0.6, context_px=32)]
-    assert combine(members).bundle.spec.context_px == 67
 
 
 def masks(predictor: Predictor, pixels: NDArray[np.uint8], *tiles_px: int) -> list[Any]:

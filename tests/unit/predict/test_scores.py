@@ -20,7 +20,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict import predictor as predictor_module
-from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
+from rooftrace.predict.plan import ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import predict_keeping
@@ -107,17 +107,6 @@ def test_the_network_is_not_run_again() -> None:
     assert len({*counts}) == 3
 
 
-def test_the_options_are_kept() -> None:
-    options = SceneOptions(gsd_m=0.5, min_area_m2=60.0, regularize=False, outputs=("polygons",))
-    predictor = model(Counting(), gsd_m=0.5)
-    kept = predict_keeping(predictor, image(4, (90, 90)), options=options)
-    again = kept.scores.redecide(0.4)
-    assert again.result.preview is None
-    assert min(again.footprints.area_m2) >= 60
-    assert again.summary.threshold == 0.4
-    assert again.summary.engine_mpx_per_s == kept.prediction.summary.engine_mpx_per_s
-
-
 def test_a_picture_and_the_scores_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rooftrace.predict.scores.LARGEST_PX", 50)
     data = image(5, (64, 110))
@@ -134,15 +123,6 @@ def test_a_picture_and_the_scores_at_its_size(monkeypatch: pytest.MonkeyPatch) -
     shown = valid[::3, ::3]
     np.testing.assert_array_equal(scores.score[shown], data[0, ::3, ::3][shown])
     assert seen == [Window(0, 0, 64, 110)]
-
-
-def test_sixteen_bits_and_one_band() -> None:
-    data = (image(6, (70, 90))[:1].astype(np.uint16) * 40) + 7
-    spec = {"bands": ("pan",), "dtype": "uint16", "mean": (0.0,), "std": (1.0,)}
-    predictor = model(Counting(full_scale=255.0 * 40), **spec)
-    kept = predict_keeping(predictor, data)
-    assert_same(kept.scores.redecide(0.7), predictor.predict(data, threshold=0.7))
-    assert kept.scores.picture.shape == (70, 90, 3)
 
 
 def test_an_image_that_knows_where_it_is_empty() -> None:
@@ -165,12 +145,6 @@ def test_an_image_that_knows_where_it_is_empty() -> None:
         )
         kept = predict_keeping(predictor, source)
         assert_same(kept.scores.redecide(0.6), predictor.predict(source, threshold=0.6))
-
-
-def test_what_is_held_is_reported() -> None:
-    kept = predict_keeping(model(Counting()), image(8, (128, 256)))
-    # An answer, a score and three samples for each pixel; all valid.
-    assert kept.scores.nbytes == 128 * 256 * 5
 
 
 def test_more_classes_have_no_threshold() -> None:

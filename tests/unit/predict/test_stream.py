@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import BandMismatch, DataError, ExportError, PredictError
+from rooftrace.core.errors import DataError, ExportError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.io.area import Area, AreaSource
@@ -262,20 +262,6 @@ def test_many_classes_are_predicted_in_smaller_parts() -> None:
     assert len(many.tiles) > 3 * len(few.tiles)
 
 
-def test_a_model_of_one_size_gets_that_size() -> None:
-    spec = SPEC.model_copy(update={"input_px": 96})
-    shapes = set()
-
-    class Strict(PointwiseEngine):
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            shapes.add(batch.shape)
-            return super().run(batch)
-
-    source = scene((50, 333))
-    predict(source, plan_scene(source, spec), Strict())
-    assert {shape[1:] for shape in shapes} == {(3, 96, 96)}
-
-
 class Failing(PointwiseEngine):
     """A network that one tile is too much for."""
 
@@ -515,11 +501,3 @@ def test_threshold_is_on_the_probability() -> None:
         plan = plan_scene(source, SPEC, SceneOptions(threshold=threshold))
         collected = predict(source, plan)
         np.testing.assert_array_equal(collected.mask, np.broadcast_to(expected, red.shape))
-
-
-def test_other_bands_and_values_are_refused() -> None:
-    with pytest.raises(BandMismatch, match=r"has 2 bands.* expects 3: red, green, blue") as caught:
-        plan_scene(ArraySource(np.zeros((2, 9, 9), dtype=np.uint8), name="a.tif"), SPEC)
-    assert caught.value.remedy
-    with pytest.raises(DataError, match=r"a\.tif has values of type complex64"):
-        plan_scene(ArraySource(np.zeros((3, 9, 9), dtype=np.complex64), name="a.tif"), SPEC)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.base import ConstantEngine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.ensemble import combine
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaEngine, applied_tta
+from rooftrace.predict.tta import TtaEngine
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
     "mirror": [lambda a: a[..., ::-1]],
@@ -93,13 +92,6 @@ def test_an_engine_without_a_place_is_left_as_it_is(probability: float, tta: Tta
     assert np.array_equal(TtaEngine(ConstantEngine(probability), tta).run(batch), plain)
 
 
-@pytest.mark.parametrize("tta", ["mirror", "flips", "d4"])
-def test_a_pointwise_engine_is_left_as_it_is(tta: Tta) -> None:
-    batch = np.random.default_rng(2).integers(0, 256, (1, 3, 8, 12), np.uint8)
-    plain = PointwiseEngine()
-    assert np.array_equal(TtaEngine(plain, tta).run(batch), plain.run(batch))
-
-
 def test_what_was_done_is_on_record() -> None:
     inner = SlantedEngine()
     engine = TtaEngine(inner, "d4")
@@ -148,15 +140,6 @@ def test_several_batches_run_at_a_time_if_the_engine_can() -> None:
     batch = np.random.default_rng(4).integers(0, 256, (1, 3, 16, 16), np.uint8)
     expected = TtaEngine(SlantedEngine(), "flips").run(batch)
     assert np.array_equal(engine.run(batch), expected)
-
-
-def test_the_record_names_what_runs() -> None:
-    plain = ModelBundle(SPEC, {}, "m.rooftrace")
-    mirrored = replace(plain, spec=SPEC.model_copy(update={"tta": "flips"}))
-    both = replace(plain, members=(mirrored, plain))
-    assert [applied_tta(one) for one in (plain, mirrored, both)] == [None, "flips", "flips, none"]
-    assert [applied_tta(one, "none") for one in (plain, mirrored, both)] == [None] * 3
-    assert [applied_tta(one, "d4") for one in (plain, mirrored, both)] == ["d4"] * 3
 
 
 SPEC = BundleSpec(
