@@ -91,23 +91,6 @@ def test_evaluate_says_what_scale_it_assumed(
     assert expected in evaluated(model, data, *OPTIONS, *options)["notes"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (("inspect", "data", "--scale", 2), "measures images as they are"),
-        (("inspect", "data", "--scale=2"), "measures images as they are"),
-        (("video", "a.mp4", "-o", "b.mp4", "--nodata", 0), "compression of a video"),
-    ],
-)
-def test_a_command_gives_the_reason_why_it_lacks_an_option(
-    arguments: tuple[object, ...], reason: str
-) -> None:
-    code, answer = call(*arguments)
-    assert code == 2
-    assert reason in answer["error"]["message"]
-    assert "--" in answer["error"]["remedy"]
-
-
 def test_images_without_metres_are_named(model: Path, data: Path, tmp_path: Path) -> None:
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()

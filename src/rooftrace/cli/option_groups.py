@@ -323,24 +323,10 @@ class ClusterGroup:
         return ClusterOptions(address, self.workers, self.gpus_per_worker or 0.0)
 
 
-_ABSENT = {
-    ("inspect", "--scale"): (
-        "rooftrace inspect measures images as they are, and resizes none",
-        "State the metres per pixel with --gsd, or of the other set with --against-set gsd_m=0.3.",
-    ),
-    ("video", "--nodata"): (
-        "the compression of a video changes its colours, so that no value marks nodata exactly",
-        "Save frames as images without loss, and use rooftrace predict --nodata.",
-    ),
-}
-"""Options of `rooftrace predict` that a command lacks: the reason, and the remedy."""
-
-
 class CheckedCommand(TyperCommand):
     """A command that refuses infinity and NaN in its numbers, as limits of options do not.
 
-    It gives the reason for which it lacks an option of `rooftrace predict`. Its rare options are
-    hidden options, which `--help-all` lists.
+    Its rare options are hidden options, which `--help-all` lists.
     """
 
     def __init__(self, *given: Any, **settings: Any) -> None:
@@ -349,16 +335,7 @@ class CheckedCommand(TyperCommand):
             self.epilog = f"More options: rooftrace {self.name} --help-all"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the options and arguments of the command.
-
-        Raises:
-            ConfigError: An option is one of `_ABSENT`.
-        """
-        for argument in args:
-            name = argument.partition("=")[0]
-            if (self.name or "", name) in _ABSENT:
-                reason, remedy = _ABSENT[self.name or "", name]
-                raise ConfigError(f"There is no option {name}: {reason}.", remedy=remedy)
+        """Read the options and arguments of the command."""
         if "--help-all" in args:
             for one in self.params:
                 vars(one)["hidden"] = False

@@ -126,12 +126,10 @@ class _Batch:
     Args:
         events: Tiles and ends of blocks.
         pixels: (n, band, y, x) pixel values of the tiles to run; None if there are none.
-        ended_px: Number of pixels in the blocks that end.
     """
 
     events: Sequence[Tile | BlockEnd]
     pixels: NDArray[Any] | None
-    ended_px: int
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -174,7 +172,7 @@ def _batches(readers: Iterable[SceneReader]) -> Iterator[_Batch]:
         if pixels:
             # A single tile is not copied.
             together = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        made = _Batch(tuple(events), together, ended_px)
+        made = _Batch(tuple(events), together)
         events.clear()
         pixels.clear()
         ended_px = 0
@@ -225,28 +223,14 @@ def _answered_ahead(
         waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_outputs, batch, shared)))
-            while waiting and (waiting[0][1].done() or _is_enough([one for one, _ in waiting])):
+            # One more than the threads keeps all of them busy.
+            while waiting and (waiting[0][1].done() or len(waiting) > _PARALLEL):
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
         for done, future in waiting:
             outputs, seconds = future.result()
             yield done, outputs, seconds / _PARALLEL
-
-
-def _is_enough(waiting: Sequence[_Batch]) -> bool:
-    """Return True if enough batches wait for the network to keep all its threads busy.
-
-    One more than the threads is enough if all are of the same size. Behind a large batch, the other
-    threads can run many small ones in the meantime. Batches without a tile keep no thread busy, but
-    the blocks that they end need memory.
-    """
-    sizes = [0 if one.pixels is None else one.pixels.size for one in waiting]
-    if sum(sizes) >= (_PARALLEL + 1) * max(sizes, default=0):
-        return True
-    # The last block does not count, so that a large one does not stop the network by itself.
-    ended_px = [one.ended_px for one in waiting if one.ended_px]
-    return sum(ended_px[:-1]) > _FINISHING_PX
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:

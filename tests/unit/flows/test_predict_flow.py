@@ -362,7 +362,7 @@ def test_images_in_subfolders_are_named(folder: Path, bundle: Path, tmp_path: Pa
     run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
     report = run_predict(find_inputs([folder]), read_models(bundle), folder / "out")
     (note,) = [note for note in report.notes if "in a subfolder" in note]
-    assert note == "skipped, because images in a subfolder are not predicted: more"
+    assert note == "skipped (images in subfolders are not predicted): more"
 
 
 def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -> None:

@@ -6,17 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import user_cache
-from rooftrace.flows.predict.image_run import OnDone
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
@@ -45,30 +42,40 @@ def work_folder(address: str) -> Path:
     return user_cache() / "runs" / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
-class Results(Protocol):
-    """Destination of a run's results.
+class Results:
+    """Folder of this machine in which the results of a run stay. Use it in a `with` block.
 
     Args:
-        folder: Local folder in which the run writes.
-        is_remote: Whether the results are uploaded to object storage.
+        folder: Folder in which the run writes.
     """
 
-    folder: Path
-    is_remote: bool
+    is_remote = False
+    """Whether the results are uploaded to object storage."""
 
-    @property
-    def on_done(self) -> OnDone | None:
-        """Function called with each finished image; None if nothing is to be done."""
-        ...
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
+        """Receive a finished image; see `OnDone`."""
 
     def shown(self, value: Any) -> Any:
         """Return plain data in which local paths are replaced by those that the user knows."""
-        ...
+        return value
 
 
-@contextmanager
-def results_in(out: str, work: Path | None) -> Iterator[Results]:
-    """Open the destination of results: a folder, or object storage.
+def results_in(out: str, work: Path | None) -> Results:
+    """Return the destination of results: a folder, or object storage.
 
     Args:
         out: Path of a folder, or `s3://bucket/prefix`.
@@ -79,33 +86,16 @@ def results_in(out: str, work: Path | None) -> Iterator[Results]:
         DataError, MissingExtraError: See `Delivery`.
     """
     if is_object_url(out):
-        with Delivery(out, work) as delivery:
-            yield delivery
-        return
+        return Delivery(out, work)
     if work is not None:
         raise ConfigError(
             f"--work {work} was given, but the results in {out} are not uploaded.",
-            remedy="Leave --work out, or give -o an s3:// address.",
+            remedy="Leave --work out, or give -o an s3:// URL.",
         )
-    yield LocalFolder(Path(out))
+    return Results(Path(out))
 
 
-@dataclass
-class LocalFolder:
-    """Results that stay in a folder of this machine; see `Results`."""
-
-    folder: Path
-    is_remote: bool = False
-
-    @property
-    def on_done(self) -> OnDone | None:
-        return None
-
-    def shown(self, value: Any) -> Any:
-        return value
-
-
-class Delivery:
+class Delivery(Results):
     """Local folder of results that are uploaded to object storage. Use it in a `with` block.
 
     The files of an image are uploaded when it is finished, while other images are computed;
@@ -121,17 +111,18 @@ class Delivery:
         MissingExtraError: The extra `s3` is not installed.
     """
 
+    is_remote = True
+
     def __init__(self, address: str, work: Path | None = None) -> None:
         import_store()
-        self.is_remote = True
         self.address = ObjectAddress.parse(address)
-        self.folder = work or work_folder(address)
+        super().__init__(work or work_folder(address))
         self._pool = ThreadPoolExecutor(_UPLOADS, "send")
         self._sending: list[Future[None]] = []
         self._sent: dict[str, str] = {}
         self._failure: RooftraceError | None = None
 
-    def __enter__(self) -> Delivery:
+    def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             notes = self.folder / _SENT

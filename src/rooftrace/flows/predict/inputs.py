@@ -235,22 +235,18 @@ class PredictInputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on skipped files and folders, if there are any."""
-        notes = []
         folders = {path for path in self.skipped if path.is_dir()}
         files = [path for path in self.skipped if path not in folders]
-        made = {path for path in files if is_named_as_image(path) and is_raster(path)}
-        for paths, one, several in (
-            ([path for path in files if path not in made],
-             "it is not an image", "they are not images"),
-            (sorted(made), "it is a mask or the result of a run",
-             "they are masks or results of a run"),
-            (sorted(folders), "images in a subfolder are not predicted",
-             "images in subfolders are not predicted"),
-        ):  # fmt: skip
+        masks = {path for path in files if is_named_as_image(path) and is_raster(path)}
+        notes = []
+        for paths, reason in (
+            ([path for path in files if path not in masks], "not an image"),
+            (sorted(masks), "a mask or the result of a run"),
+            (sorted(folders), "images in subfolders are not predicted"),
+        ):
             if paths:
-                names = [path.name for path in paths]
-                listed = list_and_count(names, _MAX_SKIPPED_LISTED)
-                notes.append(f"skipped, because {one if len(names) == 1 else several}: {listed}")
+                listed = list_and_count([path.name for path in paths], _MAX_SKIPPED_LISTED)
+                notes.append(f"skipped ({reason}): {listed}")
         return tuple(notes)
 
 
@@ -489,17 +485,10 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _visible(folder: Path, is_kind: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
     """Return the files or the folders directly in a folder, sorted, without hidden ones."""
-
-    def is_wanted(entry: os.DirEntry[str]) -> bool:
-        try:
-            return not entry.name.startswith(".") and is_kind(entry)
-        except OSError:
-            # A link that leads to itself.
-            return False
-
     # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if is_wanted(entry))
+        visible = (entry for entry in entries if not entry.name.startswith("."))
+        names = sorted(entry.name for entry in visible if is_kind(entry))
     return [folder / name for name in names]
 
 
