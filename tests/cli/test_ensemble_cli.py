@@ -76,7 +76,7 @@ def test_models_of_two_scales_work_at_the_finer_one(tiny_run: TinyRun, tmp_path:
     assert second["settings"]["pixels_of_tile_per_own"] == pytest.approx(0.25 / 0.2, abs=1 / 256)
     code, judged = call("evaluate", fine, "default", tiny_run.data, "--ensemble", "vote")
     assert code == 0
-    assert any("2 models vote: a tie is for the building; " in note for note in judged["notes"])
+    assert any("2 models vote: a tie is for the building." in note for note in judged["notes"])
 
 
 @pytest.mark.campaign

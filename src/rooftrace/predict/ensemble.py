@@ -71,9 +71,11 @@ class EnsembleEngine:
         self._how = how
         # Factors are near 1, so that equal weights give exactly the mean.
         self._factors = [np.float32(weight * len(weights)) for weight in weights]
-        self._notes = tuple(notes)
-        self._voted_px = 0
-        self._tied_px = 0
+        self.notes = tuple(notes)
+        is_binary = self._members[0].bundle.spec.is_binary
+        if how == "vote" and len(members) > 1 and (len(members) % 2 == 0 or not is_binary):
+            rule = "is for the building" if is_binary else "is for the first class in order"
+            self.notes += (f"{len(members)} models vote: a tie {rule}.",)
         self.precision = "+".join(
             dict.fromkeys(member.engine.precision for member in self._members)
         )
@@ -105,46 +107,12 @@ class EnsembleEngine:
             part = factor * (_votes(answer, spec) if self._how == "vote" else answer)
             total = part if total is None else total + part
         assert total is not None
-        if self._how == "vote":
-            self._count_ties(total)
         return np.asarray(total / np.float32(len(self._members)), dtype=np.float32)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the members; for votes with possible ties also the rule for ties.
-
-        After tiles were run, they include the number of tied pixels, with overlaps and padding.
-        """
-        if self._how != "vote" or not self._can_tie:
-            return self._notes
-        rule = "is for the building" if self._is_binary else "is for the first class in order"
-        text = f"{len(self._members)} models vote: a tie {rule}"
-        if self._voted_px:
-            share = self._tied_px / self._voted_px
-            text += f"; {self._tied_px:,} of {self._voted_px:,} pixels were tied ({share:.2%})"
-        return (*self._notes, f"{text}.")
 
     def release(self) -> None:
         """Release the compiled networks of the members."""
         for member in self._members:
             getattr(member.engine, "release", lambda: None)()
-
-    @property
-    def _is_binary(self) -> bool:
-        return self._members[0].bundle.spec.is_binary
-
-    @property
-    def _can_tie(self) -> bool:
-        count = len(self._members)
-        return count > 1 and (count % 2 == 0 or not self._is_binary)
-
-    def _count_ties(self, votes: NDArray[np.float32]) -> None:
-        self._voted_px += votes.shape[0] * votes.shape[2] * votes.shape[3]
-        if self._is_binary:
-            self._tied_px += int(np.count_nonzero(votes * 2 == len(self._members)))
-        elif self._can_tie:
-            most = votes.max(axis=1, keepdims=True)
-            self._tied_px += int(np.count_nonzero((votes == most).sum(axis=1) > 1))
 
 
 def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
