@@ -75,6 +75,14 @@ def predict(
             "service; default there: the one that suits the model.",
         ),
     ] = None,
+    tms: Annotated[
+        bool | None,
+        typer.Option(
+            "--tms/--xyz", rich_help_panel=IMAGES,
+            help="Rows of map tiles count from the south (TMS) or north (XYZ); default: by their "
+            "tilemapresource.xml, else XYZ.",
+        ),
+    ] = None,
     area: Annotated[
         Path | None,
         typer.Option(
@@ -128,8 +136,8 @@ def predict(
         limit = None if area is None else read_area(area)
         models, segmenter = model.read(), refinement.load()
         found = find_inputs(
-            inputs, pixels.nodata_rule, mosaic=mosaic, zoom=zoom, area=limit, provenance=origin,
-            services=service.parsed(models.bundles[0].spec.least_gsd_m),
+            inputs, pixels.nodata_rule, mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
+            provenance=origin, services=service.parsed(models.bundles[0].spec.least_gsd_m),
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)

@@ -18,7 +18,7 @@ import numpy as np
 from affine import Affine
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.errors import DataError, GeoreferenceError, RooftraceError, ServiceError
 from rooftrace.core.types import (
     GeoGrid,
     Raster,
@@ -61,6 +61,14 @@ def is_scattered(shape: tuple[int, int], covered_px: int, max_px: int = _MAX_PX)
     return shape[0] * shape[1] > max(max_px, _MIN_COVERED * covered_px)
 
 
+def is_readable(image: RasterSource) -> bool:
+    """Return True if the header of an image can be read."""
+    try:
+        return image.bands > 0
+    except DataError:
+        return False
+
+
 def _nbytes(raster: Raster) -> int:
     return raster.data.nbytes + raster.valid.nbytes
 
@@ -84,6 +92,11 @@ class Mosaic:
         self._count = count
         self._decoded: LruCache[Hashable, Raster] = LruCache(cache_bytes, _nbytes)
         self._lock = threading.Lock()
+        self.is_forgiving = False
+        """True if an image that cannot be read becomes nodata, instead of failing the reading."""
+
+        self._lost: dict[Hashable, str] = {}
+        """Message about each image that could not be read; "" once it was taken."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_lock"}
@@ -113,6 +126,13 @@ class Mosaic:
         """Images of the mosaic."""
         raise NotImplementedError
 
+    def take_lost(self) -> tuple[str, ...]:
+        """Return messages about the images that could not be read since the last call."""
+        with self._lock:
+            messages = tuple(filter(None, self._lost.values()))
+            self._lost = dict.fromkeys(self._lost, "")
+        return messages
+
     def close(self) -> None:
         """Release the decoded images."""
         with self._lock:
@@ -134,7 +154,18 @@ class Mosaic:
             for key, own in self._under(window):
                 part = own.intersection(window)
                 assert part is not None
-                pixels, known = self._read_part(key, own, part)
+                if key in self._lost:
+                    continue
+                try:
+                    pixels, known = self._read_part(key, own, part)
+                except RooftraceError as error:
+                    # A service that refuses one tile refuses all.
+                    if not self.is_forgiving or isinstance(error, ServiceError):
+                        raise
+                    gsd_m = self._grid.gsd_m
+                    area = "" if gsd_m is None else f" ({own.area_px * gsd_m**2:,.0f} m²)"
+                    self._lost[key] = f"{error.message} Its ground{area} is nodata."
+                    continue
                 here = part.slices(window)
                 np.copyto(data[:, *here], pixels, where=known if self._overlap else True)
                 valid[here] |= known
@@ -193,6 +224,7 @@ class TileMosaic(TileGridMosaic):
         grid: Grid of the mosaic; its shape is a whole number of tiles.
         name: Name in errors and reports.
         cache_bytes: Maximum size of the decoded tiles that are kept.
+        notes: Choices that the user should know.
 
     Raises:
         ValueError: there is no tile, or one lies outside the grid.
@@ -208,7 +240,9 @@ class TileMosaic(TileGridMosaic):
         name: str,
         *,
         cache_bytes: int = _CACHE_BYTES,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        self.notes = notes
         height, width = tile_shape
         rows, cols = grid.height // height, grid.width // width
         if (rows * height, cols * width) != grid.shape:
@@ -224,7 +258,8 @@ class TileMosaic(TileGridMosaic):
         """Number of bands of the tiles; a grey tile among coloured ones counts as coloured."""
         first = self._first.bands
         # A tile of water may have been stored as grey, but hardly all of them.
-        return first if first > 1 else max(tile.bands for tile in self._tiles.values())
+        readable = filter(is_readable, self._tiles.values())
+        return first if first > 1 else max(tile.bands for tile in readable)
 
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
@@ -240,9 +275,10 @@ class TileMosaic(TileGridMosaic):
     def images(self) -> Iterable[RasterSource]:
         return self._tiles.values()
 
-    @property
+    @cached_property
     def _first(self) -> RasterSource:
-        return next(iter(self._tiles.values()))
+        """The first tile whose header can be read; the very first one if there is none."""
+        return next(filter(is_readable, self._tiles.values()), next(iter(self._tiles.values())))
 
     def close(self) -> None:
         """Release the decoded tiles and close the files of all tiles."""

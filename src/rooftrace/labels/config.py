@@ -189,6 +189,8 @@ class SourceConfig(Config):
         field: Attribute of footprints that names the class; by default all are buildings. For a
             Label Studio export, the key of a task's data that names its image.
         zoom: Zoom of the slippy tiles that are used; default all.
+        tms: Whether the rows of slippy tiles are counted from the south; default: if their
+            `tilemapresource.xml` or the labels say so.
     """
 
     path: Annotated[str, PathField()]
@@ -210,6 +212,7 @@ class SourceConfig(Config):
     annotator: str | None = None
     field: str | None = None
     zoom: Annotated[int, Field(ge=0, le=30)] | None = None
+    tms: bool | None = None
 
     @field_validator("nodata")
     @classmethod

@@ -53,7 +53,7 @@ for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
 _LABEL_SUFFIXES = frozenset((".json", ".csv", ".geojson", ".gpkg", ".parquet"))
 """Suffixes of files in a folder of images that may hold their labels."""
 
-_SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "images")
+_SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log2
 from pathlib import Path
@@ -22,14 +23,14 @@ from rooftrace.core.types import Progress, Raster, RasterSource
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_write import write_raster
-from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_scattered
+from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_readable, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import outline_bounds, outline_boxes, reprojected, split_at_180
 from rooftrace.io.resample import warped
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_write import write_polygons
-from rooftrace.io.web_mercator import WORLD_M, TileName, tiles_over, web_mercator
+from rooftrace.io.web_mercator import WORLD_M, TileName, tiles_over, to_metres, web_mercator
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import (
     DIGITS,
@@ -58,6 +59,7 @@ _MOST_FINER = 3
 _IMAGES_HELD = 16
 """Maximum number of opened scenes that are kept for other tiles."""
 
+_TMS_RESOURCE = "tilemapresource.xml"
 _BEND = 1e-7
 """Maximum error in degrees along the edge of a scene: a centimetre."""
 
@@ -278,12 +280,14 @@ class TileFolder:
         top: Folder of its images: `root/images`, or `root` itself.
         paths: Image files by tile.
         others: Images whose names are not tiles.
+        notes: Choices that the user should know.
     """
 
     root: Path
     top: Path
     paths: dict[TileName, Path]
     others: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def zooms(self) -> tuple[int, ...]:
@@ -303,11 +307,21 @@ class TileFolder:
             )
         return {tile: path for tile, path in self.paths.items() if tile.zoom == zoom}
 
+    def flipped(self) -> TileFolder:
+        """Return the folder whose rows are counted from the other side."""
+        paths = {tile.flipped(): path for tile, path in self.paths.items()}
+        return replace(self, paths=dict(sorted(paths.items())))
 
-def find_tiles(root: Path) -> TileFolder:
+
+def find_tiles(root: Path, tms: bool | None = None) -> TileFolder:
     """Find the images of `root/images` or else `root` named `OAM-x-y-z.ext` or `z/x/y.ext`.
 
     Only subfolders whose name is a number are searched.
+
+    Args:
+        root: Folder to search.
+        tms: Whether rows are counted from the south, as TMS does; default: if a
+            `tilemapresource.xml` lies beside the tiles, as gdal2tiles writes it.
 
     Raises:
         LayoutError: Two images show one tile.
@@ -328,11 +342,51 @@ def find_tiles(root: Path) -> TileFolder:
                 f"Two images show the tile {tile}: {other} and {path}.",
                 remedy="Keep one of them.",
             )
-    return TileFolder(root, top, dict(sorted(paths.items())), tuple(others))
+    folder = TileFolder(root, top, dict(sorted(paths.items())), tuple(others))
+    if tms is None:
+        resource = next(filter(Path.is_file, (at / _TMS_RESOURCE for at in (top, root))), None)
+        if resource is None or not paths or not _is_tms(resource, folder):
+            return folder
+        note = f"{top}: rows are counted from the south (TMS), as {resource.name} says."
+        return replace(folder.flipped(), notes=(note,))
+    return folder.flipped() if tms else folder
+
+
+def _is_tms(resource: Path, folder: TileFolder) -> bool:
+    """Return True if the rows of tiles are counted from the south, by their `tilemapresource.xml`.
+
+    The Tile Map Service Specification counts them so. Where the bounding box of the file fits only
+    one of both ways, it decides.
+    """
+    text = resource.read_text(encoding="utf-8", errors="replace")
+    values = dict(re.findall(r'\b(minx|miny|maxx|maxy)="([-+\d.eE]+)"', text))
+    try:
+        edges = [float(values[name]) for name in ("minx", "miny", "maxx", "maxy")]
+    except (KeyError, ValueError):
+        return True
+    boxes = [edges]
+    if max(map(abs, edges)) <= 180:
+        # Degrees, which old versions of gdal2tiles write as latitude and longitude.
+        west, south, east, north = edges
+        pairs = [np.array([[west, south], [east, north]]), np.array([[south, west], [north, east]])]
+        boxes = [
+            to_metres(pair).ravel().tolist() for pair in pairs if np.abs(pair[:, 1]).max() < 90
+        ]
+    ground = [shapely.box(west, south, east, north) for west, south, east, north in boxes]
+    zoom = folder.zooms[-1]
+    tiles = [tile for tile in folder.paths if tile.zoom == zoom]
+    as_named, as_flipped = (
+        any(shapely.box(*tile.bounds_xy).intersects(each) for tile in some for each in ground)
+        for some in (tiles, [tile.flipped() for tile in tiles])
+    )
+    return as_flipped or not as_named
 
 
 def open_mosaic(
-    folder: Path, zoom: int | None = None, nodata: NodataRule | None = None
+    folder: Path,
+    zoom: int | None = None,
+    nodata: NodataRule | None = None,
+    tms: bool | None = None,
 ) -> TileMosaic:
     """Open a folder of tiles as one georeferenced scene; the header of one tile is read.
 
@@ -340,12 +394,13 @@ def open_mosaic(
         folder: Folder of tiles, see `find_tiles`.
         zoom: Zoom of the tiles; may be omitted if all have the same.
         nodata: Nodata rule besides each tile's own nodata.
+        tms: See `find_tiles`.
 
     Raises:
         ConfigError: There are several zooms and none was chosen, or the chosen one does not exist.
         DataError: There are no tiles, or they are so scattered that the scene is almost empty.
     """
-    found = find_tiles(folder) if folder.is_dir() else TileFolder(folder, folder, {})
+    found = find_tiles(folder, tms) if folder.is_dir() else TileFolder(folder, folder, {})
     if not found.paths:
         raise DataError(
             f"{folder} has no tiles: no image is named OAM-x-y-z.png or z/x/y.png.",
@@ -364,7 +419,8 @@ def open_mosaic(
         (tile.row - first.row, tile.col - first.col): open_raster(path, nodata=nodata, trusted=True)
         for tile, path in tiles.items()
     }
-    height, width = next(iter(sources.values())).grid.shape
+    readable = next(filter(is_readable, sources.values()), next(iter(sources.values())))
+    height, width = readable.grid.shape
     shape = (count[0] * height, count[1] * width)
     if is_scattered(shape, len(tiles) * height * width, MAX_TILED_PX):
         raise DataError(
@@ -373,7 +429,7 @@ def open_mosaic(
             remedy="Put the tiles of each place into a separate folder.",
         )
     grid = first.grid((height, width)).resampled(shape, (1.0, 1.0))
-    return TileMosaic(sources, (height, width), grid, str(folder))
+    return TileMosaic(sources, (height, width), grid, str(folder), notes=found.notes)
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -421,7 +477,7 @@ def _label_file(root: Path) -> Path:
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a folder of tiles with a vector file, or the vector file with `images`."""
     if path.is_dir():
-        found, vector = find_tiles(path), _label_file(path)
+        found, vector = find_tiles(path, config.tms), _label_file(path)
     else:
         given = Path(config.images or "")
         if config.images is None or not given.is_dir():
@@ -429,16 +485,18 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
                 f"{path} is a file; images is {'not a folder' if config.images else 'not given'}.",
                 remedy="Give the folder of its tiles with --images.",
             )
-        found, vector = find_tiles(given), path
+        found, vector = find_tiles(given, config.tms), path
+    file = LayerFile.of(vector, labels, config.field)
+    if config.tms is None and not found.notes:
+        found = _fitting_rows(found, file)
     tiles = found.paths if config.zoom is None else found.of_zoom(config.zoom)
-    tiles = {tile: file for tile, file in tiles.items() if matches_glob(file, config.globs)}
+    tiles = {tile: path for tile, path in tiles.items() if matches_glob(path, config.globs)}
     if not tiles:
         raise DataError(
             f"{found.top} has no tiles{f' that match {list(config.globs)}' * bool(config.globs)}:"
             " no matching image is named OAM-x-y-z.png or z/x/y.png.",
             remedy="Give the folder of the tiles or of their zooms.",
         )
-    file = LayerFile.of(vector, labels, config.field)
     _check_reach(tiles, file)
     # The group of a tile does not depend on the chosen zoom.
     lowest = found.zooms[0]
@@ -463,7 +521,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 
 
 def _notes(found: TileFolder, tiles: dict[TileName, Path]) -> tuple[str, ...]:
-    notes = []
+    notes = [*found.notes]
     zooms = {tile.zoom for tile in tiles}
     if any(tile.parent(zoom) in tiles for tile in tiles for zoom in zooms if zoom < tile.zoom):
         notes.append(
@@ -476,19 +534,26 @@ def _notes(found: TileFolder, tiles: dict[TileName, Path]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _fitting_rows(found: TileFolder, file: LayerFile) -> TileFolder:
+    """Return the tiles with rows from the side from which the polygons of a file lie in them."""
+    layer = file.load()
+    flipped = found.flipped()
+    if not len(layer) or _reaches(found.paths, layer) or not _reaches(flipped.paths, layer):
+        return found
+    note = (
+        f"{found.top}: rows are counted from the south (TMS), because the polygons of {file.path} "
+        "lie in no tile otherwise."
+    )
+    return replace(flipped, notes=(note,))
+
+
 def _check_reach(tiles: dict[TileName, Path], file: LayerFile) -> None:
     layer = file.load()
     if not len(layer) or _reaches(tiles, layer):
         return
     bounds = [outline_bounds(tile.grid((1, 1)), LONLAT) for tile in tiles]
-    remedy = ""
-    if _reaches([tile.flipped() for tile in tiles], layer):
-        remedy = (
-            "They match if rows are counted from the south, as in TMS: rename each tile to row "
-            "2^zoom - 1 - row."
-        )
-    known = [found for found in bounds if found is not None]
-    raise out_of_reach(file.path, layer, known, "tiles", remedy)
+    reached = [found for found in bounds if found is not None]
+    raise out_of_reach(file.path, layer, reached, "tiles", "")
 
 
 def _reaches(tiles: Iterable[TileName], layer: ShapeLayer) -> bool:
@@ -516,5 +581,5 @@ TILES = SourceKind(
     _recognises,
     _read,
     write_tiles,
-    frozenset({"images", "field", "zoom"}),
+    frozenset({"images", "field", "zoom", "tms"}),
 )

@@ -70,12 +70,14 @@ class TileStats:
         tiles_failed: Number of tiles that could not be read or run, and became nodata.
         engine_seconds: Time in the network, in seconds.
         engine_px: Number of pixels given to the network, with overlaps and padding.
-        errors: Messages of the failed tiles.
+        images_lost: Number of images of a mosaic that could not be read, and became nodata.
+        errors: Messages of the failed tiles and lost images.
     """
 
     tiles_run: int = 0
     tiles_empty: int = 0
     tiles_failed: int = 0
+    images_lost: int = 0
     engine_seconds: float = 0.0
     engine_px: int = 0
     errors: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class TileStats:
             self.tiles_run + other.tiles_run,
             self.tiles_empty + other.tiles_empty,
             self.tiles_failed + other.tiles_failed,
+            self.images_lost + other.images_lost,
             self.engine_seconds + other.engine_seconds,
             self.engine_px + other.engine_px,
             self.errors + other.errors,

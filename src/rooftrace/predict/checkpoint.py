@@ -30,7 +30,7 @@ _KEY = "scene.json"
 _LEVEL = 1
 """Level of the zlib compression."""
 
-_COUNTS = ("tiles_run", "tiles_empty", "tiles_failed")
+_COUNTS = ("tiles_run", "tiles_empty", "tiles_failed", "images_lost")
 """Fields of `TileStats` that are stored."""
 
 

@@ -306,6 +306,12 @@ class SceneOutputs:
                 f"{plan.source.name}: "
                 f"{plural(tiles.tiles_failed, 'tile')} failed and became nodata, see run.json."
             )
+        elif tiles.images_lost:
+            which = f": {tiles.errors[0]}" if tiles.errors else "."
+            notes.append(
+                f"{plan.source.name}: {plural(tiles.images_lost, 'image')} could not be read and "
+                f"became nodata, see run.json{which}"
+            )
         elif not valid_px:
             notes.append(
                 f"{plan.source.name}: no pixel has a value (all are nodata, or outside of the "

@@ -278,6 +278,8 @@ def _run(
                     ends.append(event)
                     continue
                 output, reason = outputs.get(id(event)), event.error
+                if event.lost:
+                    tiles = tiles.plus(TileStats(images_lost=len(event.lost), errors=event.lost))
                 if isinstance(output, Exception):
                     failure = event.reader.failure(event.index, output)
                     if not event.reader.plan.options.forgiving:

@@ -17,8 +17,9 @@ from typing import Any, Literal, get_args
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
-from rooftrace.io.georeferenced import provenance_of
+from rooftrace.io.georeferenced import innermost, provenance_of
 from rooftrace.io.legend import NODATA
+from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
@@ -435,6 +436,9 @@ def prepared(source: RasterSource, spec: BundleSpec, options: SceneOptions) -> R
     Raises:
         ConfigError, BandMismatch, DataError: See `prepare`.
     """
+    image = innermost(source)
+    if isinstance(image, Mosaic):
+        image.is_forgiving = options.forgiving
     usual = list(zip(spec.mean, spec.std))
     return prepare(
         source, spec.bands, spec.numpy_dtype, usual,

@@ -17,6 +17,8 @@ from rooftrace.core.failures import is_out_of_memory, out_of_memory
 from rooftrace.core.parallel import Workers
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import BoolArray, Raster, Window
+from rooftrace.io.georeferenced import innermost
+from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.resample import Resampler
 from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
@@ -130,12 +132,14 @@ class Tile:
         pixels: (band, y, x) pixel values, mirrored beyond the edges of the scene; None if there is
             nothing to run.
         error: Reason why it could not be read, if failed tiles become nodata.
+        lost: Messages about images of a mosaic that could not be read, and became nodata in it.
     """
 
     reader: SceneReader
     index: TileIndex
     pixels: NDArray[Any] | None
     error: str | None = None
+    lost: tuple[str, ...] = ()
 
 
 @dataclass
@@ -174,6 +178,8 @@ class SceneReader:
         self.plan = plan
         self._only = range(plan.block_count) if only is None else only
         self._resampler = Resampler(plan.source, plan.scaling)
+        image = innermost(plan.source)
+        self._mosaic = image if isinstance(image, Mosaic) else None
         self._reading = 0
         """Number of the block whose tiles are being read."""
 
@@ -227,12 +233,13 @@ class SceneReader:
             if not self.plan.options.forgiving or isinstance(error, ServiceError):
                 raise
             return Tile(self, index, None, error.message)
+        lost = self._mosaic.take_lost() if self._mosaic is not None else ()
         if not (self._is_counted and seen.any()):
-            return Tile(self, index, None)
+            return Tile(self, index, None, lost=lost)
         beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
         if beyond != ((0, 0), (0, 0)):
             data = np.pad(data, ((0, 0), *beyond), mode="reflect")
-        return Tile(self, index, data)
+        return Tile(self, index, data, lost=lost)
 
     def _watch(self, window: Window, raster: Raster) -> None:
         self._is_counted = self._is_counted or bool(raster.valid.any())

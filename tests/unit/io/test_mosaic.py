@@ -62,6 +62,26 @@ def test_windows_are_those_of_the_whole(
         assert found.grid == GRID.crop(window)
 
 
+def test_an_image_that_cannot_be_read_loses_only_its_own_ground(tmp_path: Path) -> None:
+    whole, tiles = whole_and_tiles(set())
+    bad = tmp_path / "a.jpg"
+    bad.write_text("<html>404</html>")
+    for place in ((0, 0), (1, 2)):
+        mosaic = TileMosaic(tiles | {place: open_raster(bad)}, (SIDE, SIDE), GRID, "m")
+        with pytest.raises(DataError, match=r"a\.jpg"):
+            mosaic.read()
+        mosaic.is_forgiving = True
+        lost = Window(place[0] * SIDE, place[1] * SIDE, SIDE, SIDE).slices()
+        expected = whole.valid.copy()
+        expected[lost] = False
+        for _ in range(2):
+            np.testing.assert_array_equal(mosaic.read().valid, expected)
+        (message,) = mosaic.take_lost()
+        assert "a.jpg" in message
+        assert "is nodata" in message
+        assert mosaic.take_lost() == ()
+
+
 class _Counted:
     """Counts how often each tile is decoded."""
 

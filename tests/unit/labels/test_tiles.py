@@ -165,16 +165,44 @@ def test_two_images_of_one_tile_and_images_that_are_none(place: Path) -> None:
         open_source(SourceConfig(path=str(place)))
 
 
-def test_rows_from_the_south_are_reported(place: Path) -> None:
+def test_rows_that_can_only_count_from_the_south_do(place: Path) -> None:
     shutil.rmtree(place / "images")
     write_tile(place / "images", HOME.flipped(), 1)
-    with pytest.raises(GeoreferenceError, match="touch none of the tiles") as caught:
-        open_source(SourceConfig(path=str(place)))
-    assert "TMS" in caught.value.remedy
-    write_labels(place / "labels.geojson", ground(TileName(18, 7, 7), 0, 0, 1, 1))
-    with pytest.raises(GeoreferenceError, match="touch none") as caught:
-        open_source(SourceConfig(path=str(place)))
-    assert "TMS" not in caught.value.remedy
+    source = SourceConfig(path=str(place))
+    found = open_source(source)
+    assert any("from the south (TMS), because the polygons" in note for note in found.notes)
+    assert [mask.sum() for mask in masks(found).values()] == [256]
+    assert open_source(source.model_copy(update={"tms": True})).notes == ()
+    with pytest.raises(GeoreferenceError, match="touch none of the tiles"):
+        open_source(source.model_copy(update={"tms": False}))
+
+
+def tile_map_resource(tiles: list[TileName]) -> str:
+    """Return the file that gdal2tiles writes beside its tiles."""
+    bounds = np.array([tile.bounds_xy for tile in tiles])
+    (left, bottom), (right, top) = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<TileMap version="1.0.0" '
+        'tilemapservice="http://tms.osgeo.org/1.0.0">\n<SRS>EPSG:3857</SRS>\n'
+        f'<BoundingBox minx="{left}" miny="{bottom}" maxx="{right}" maxy="{top}"/>\n'
+        '<TileSets profile="mercator"></TileSets>\n</TileMap>\n'
+    )
+
+
+def test_tiles_of_gdal2tiles_lie_where_their_resource_says(tmp_path: Path) -> None:
+    tiles = children(HOME)
+    for number, tile in enumerate(tiles):
+        write_tile(tmp_path / "xyz", tile, number)
+        write_tile(tmp_path / "tms", tile.flipped(), number)
+    expected = open_mosaic(tmp_path / "xyz")
+    option = open_mosaic(tmp_path / "tms", tms=True)
+    for name in ("xyz", "tms"):
+        (tmp_path / name / "tilemapresource.xml").write_text(tile_map_resource(tiles))
+    for mosaic in (option, open_mosaic(tmp_path / "tms"), open_mosaic(tmp_path / "xyz")):
+        assert mosaic.grid == expected.grid
+        np.testing.assert_array_equal(mosaic.read().data, expected.read().data)
+    assert "from the south (TMS)" in open_mosaic(tmp_path / "tms").notes[0]
+    assert open_mosaic(tmp_path / "xyz").notes == ()
 
 
 def test_a_mosaic_is_the_tiles_side_by_side(tmp_path: Path) -> None:

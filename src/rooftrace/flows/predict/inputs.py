@@ -256,6 +256,7 @@ def find_inputs(
     *,
     mosaic: bool = False,
     zoom: int | None = None,
+    tms: bool | None = None,
     area: Area | None = None,
     provenance: ResultProvenance | None = None,
     services: ServiceOptions | None = None,
@@ -273,6 +274,8 @@ def find_inputs(
             that form one scene.
         zoom: Zoom level of the slippy tiles of a mosaic, where there are several, or of a map
             service.
+        tms: Whether the rows of slippy tiles are counted from the south; default: if their
+            `tilemapresource.xml` says so.
         area: Area to predict; images outside of it are left out.
         provenance: Origin of all images, which replaces what the files state.
         services: Options of map services; None if they are not accepted.
@@ -285,11 +288,16 @@ def find_inputs(
     addresses = [one for one in inputs if isinstance(one, str) and is_service(one)]
     images = [one for one in inputs if one not in addresses]
     if mosaic:
-        scenes, skipped = _mosaics(images, zoom, nodata)
+        scenes, skipped = _mosaics(images, zoom, nodata, tms)
     elif zoom is not None and images:
         raise ConfigError(
             f"--zoom {zoom} was given, but each image is predicted by itself.",
             remedy="Add --mosaic to predict the tiles of one zoom level as one scene.",
+        )
+    elif tms is not None and images:
+        raise ConfigError(
+            "--tms or --xyz was given without --mosaic.",
+            remedy="Add --mosaic to predict map tiles as one scene.",
         )
     else:
         scenes, skipped = _images(images, nodata)
@@ -310,6 +318,7 @@ def find_inputs(
         "nodata": nodata_to_json(nodata),
         "mosaic": mosaic,
         "zoom": zoom,
+        "tms": tms,
         "area": None if area is None else [area.name, area.digest],
         "provenance": None if provenance is None else asdict(provenance),
     }
@@ -535,7 +544,10 @@ def _service(
 
 
 def _mosaics(
-    inputs: Sequence[Path | str], zoom: int | None, nodata: NodataRule | None
+    inputs: Sequence[Path | str],
+    zoom: int | None,
+    nodata: NodataRule | None,
+    tms: bool | None,
 ) -> tuple[list[SceneInput], list[Path]]:
     from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
@@ -551,7 +563,8 @@ def _mosaics(
             )
         name = folder.resolve().name
         if find_tiles(folder).paths:
-            scenes.append(SceneInput(name, folder, open_mosaic(folder, zoom, nodata)))
+            tiles = open_mosaic(folder, zoom, nodata, tms)
+            scenes.append(SceneInput(name, folder, tiles, tiles.notes))
             continue
         if zoom is not None:
             raise ConfigError(

@@ -207,7 +207,11 @@ def _opened(image: Mapping[str, Any], spec: BundleSpec) -> RasterSource:
             remedy="Put it back, and start the training again.",
         )
     found = find_inputs(
-        [path], nodata_from_json(reading["nodata"]), mosaic=path.is_dir(), zoom=reading["zoom"]
+        [path],
+        nodata_from_json(reading["nodata"]),
+        mosaic=path.is_dir(),
+        zoom=reading["zoom"],
+        tms=reading.get("tms"),
     )
     source = found.scenes[0].source
     if list(source.grid.shape) != image["shape"]:
