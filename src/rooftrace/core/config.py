@@ -14,7 +14,6 @@ import tomllib
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -29,44 +28,8 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_booleans_as_numbers(cls, raw: Any) -> Any:
-        """Pass `true` to fields of numbers as a text, since pydantic reads it as the number 1."""
-        if not isinstance(raw, Mapping):
-            return raw
-        return {
-            key: _as_text(value) if key in cls.model_fields and _is_number(cls, key) else value
-            for key, value in raw.items()
-        }
-
-
-_LISTS = 3
-"""Lists within lists that a field of numbers has at most; pydantic refuses deeper ones."""
-
-
-def _as_text(value: object, lists: int = _LISTS) -> object:
-    if isinstance(value, list) and lists:
-        return [_as_text(entry, lists - 1) for entry in value]
-    return json.dumps(value) if isinstance(value, bool) else value
-
-
-@lru_cache(maxsize=1024)
-def _is_number(model: type[BaseModel], field: str) -> bool:
-    """Return True if a field takes whole or decimal numbers, and neither booleans nor texts."""
-    waiting: list[Any] = [model.model_fields[field].annotation]
-    found = set()
-    while waiting:
-        kind = waiting.pop()
-        waiting += typing.get_args(kind) if typing.get_origin(kind) is not typing.Literal else ()
-        found.add(kind)
-    return bool(found & {int, float}) and not found & {bool, str}
-
 
 C = TypeVar("C", bound=Config)
-
-
-_MAX_DEPTH = 64
 
 
 def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
@@ -83,8 +46,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a TOML file as plain data, with `key.path=value` strings applied on top.
 
     Raises:
-        ConfigError: the file does not exist or is not TOML, an override does not fit it, or tables
-            are nested without end.
+        ConfigError: the file does not exist or is not TOML, or an override does not fit it.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -93,37 +55,14 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             f"The configuration {path} cannot be read: {reason_of(error)}.",
             remedy="Give the path of a TOML file; recipes/ holds examples.",
         ) from error
-    except RecursionError:
-        raise _nested(str(path), "") from None
-    except ValueError as error:  # also a number with too many digits
+    except ValueError as error:
         raise ConfigError(
             f"The configuration {path} is not TOML: {error}.",
             remedy="Correct the line that the message names.",
         ) from error
     for override in overrides:
         apply_override(raw, override)
-    _check_depth(raw, str(path))
     return raw
-
-
-def _check_depth(raw: object, source: str) -> None:
-    """Refuse data so deeply nested that reading it would end with a RecursionError."""
-    waiting: list[tuple[object, tuple[object, ...]]] = [(raw, ())]
-    while waiting:
-        value, key = waiting.pop()
-        if len(key) > _MAX_DEPTH:
-            raise _nested(source, f" ({'.'.join(map(str, key[:3]))}…)")
-        if isinstance(value, dict):
-            waiting += [(entry, (*key, name)) for name, entry in value.items()]
-        elif isinstance(value, list):
-            waiting += [(entry, (*key, index)) for index, entry in enumerate(value)]
-
-
-def _nested(source: str, where: str) -> ConfigError:
-    return ConfigError(
-        f"{source} is nested more than {_MAX_DEPTH} levels deep{where}.",
-        remedy="Remove the brackets that are too many.",
-    )
 
 
 def parse_config(
@@ -379,7 +318,7 @@ def _index(entries: list[Any], step: str, override: str) -> int:
 def _parse_value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+    except ValueError:
         return text  # a bare word is a string, as in a shell
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -394,12 +333,8 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "json_invalid":
-        reason = str(problem["ctx"]["error"]).replace("recursion limit exceeded", "nested too deep")
-        return f"it is not JSON: {reason}"
-    try:
-        received = json.dumps(problem.get("input"), default=str)[:80]
-    except (ValueError, RecursionError):
-        received = type(problem.get("input")).__name__
+        return f"it is not JSON: {problem['ctx']['error']}"
+    received = json.dumps(problem.get("input"), default=str)[:80]
     first, *others = dict.fromkeys(plain_reason(one) for one in problems)
     others = [one.removeprefix("it should be ") for one in others]
     return f"{where or 'the file'}: {' or '.join([first, *others])} (received {received})"
@@ -412,22 +347,11 @@ def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
         field = current.model_fields.get(step)
         if field is None:
             continue  # an index of a list, or a free key of a table
-        inner = _model_in(field.annotation)
+        inner = next(_models_in(field.annotation), None)
         if inner is None:
             return []
         current = inner
     return list(current.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the pydantic model inside `X`, `X | None` or `tuple[X, ...]`, or None."""
-    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        return annotation if issubclass(annotation, BaseModel) else None
-    for argument in typing.get_args(annotation):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
 
 
 class KindConfig(Config):

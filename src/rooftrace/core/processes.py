@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.machine import importing
-from rooftrace.core.parallel import Threads
 
 if TYPE_CHECKING:
     from ctypes import c_byte
@@ -36,8 +36,7 @@ def _lost() -> PredictError:
 class Processes:
     """Processes of this machine, for work that holds the interpreter; see `Workers`.
 
-    Threads take turns in such work, so that more than two or three of them are no faster. They do
-    it where the system starts no more processes.
+    Threads take turns in such work, so that more than two or three of them are no faster.
 
     Use it in a `with` block; a script that does so must be guarded by `if __name__ == "__main__":`,
     as `multiprocessing` requires.
@@ -45,10 +44,8 @@ class Processes:
     Args:
         size: Number of processes.
         modules: Modules that all of them need, imported once.
-        begin: Function that each process calls first; threads call it once. It must be picklable.
+        begin: Function that each process calls first. It must be picklable.
         lost: Function that makes the error to raise if a process has ended unexpectedly.
-        or_threads: Whether threads do the work where the system starts no processes; otherwise each
-            call is an error.
     """
 
     def __init__(
@@ -57,15 +54,12 @@ class Processes:
         modules: Sequence[str] = (),
         begin: Callable[[], object] = int,
         lost: Callable[[], RooftraceError] = _lost,
-        *,
-        or_threads: bool = True,
     ) -> None:
         self.size = size
         self.has_lost = False
-        """True once a process has ended unexpectedly, or could not start and no threads do the
-        work; each call is an error then."""
+        """True once a process has ended unexpectedly; each call is an error then."""
 
-        self._begin, self._lost, self._or_threads = begin, lost, or_threads
+        self._lost = lost
         context = _process_context(modules)
         # Without a lock, which a process that is killed would keep.
         self._stopping = context.RawValue("b", 0)
@@ -73,8 +67,6 @@ class Processes:
             size, context, initializer=_live_with_parent, initargs=(begin, self._stopping)
         )
         self._starting: threading.Thread | None = None
-        self._threads: Threads | None = None
-        """Threads in place of processes, where the system starts none."""
 
     def __enter__(self) -> Processes:
         return self
@@ -83,8 +75,6 @@ class Processes:
         if self._starting is not None:
             self._starting.join()
         self._pool.shutdown(cancel_futures=True)
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
         """Ask calls to return what they have, see `is_stopping`."""
@@ -100,16 +90,10 @@ class Processes:
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         """Begin a call; its result raises the error of `lost` if a process has ended."""
         self.start().join()
-        if self._threads is not None:
-            return self._threads.submit(work, *given)
         answer: Future[T] = Future()
         try:
             made = self._pool.submit(work, *given)
-        except BrokenProcessPool:
-            answer.set_exception(self._lose())
-        except _NO_PROCESS:
-            if self._or_threads:
-                return self._in_threads().submit(work, *given)
+        except (BrokenProcessPool, OSError):
             answer.set_exception(self._lose())
         else:
             made.add_done_callback(lambda done: self._hand_over(done, answer))
@@ -120,16 +104,8 @@ class Processes:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         # The first process waits for the imports of all.
-        try:
+        with suppress(BrokenProcessPool, OSError):
             self._pool.submit(int)
-        except (BrokenProcessPool, *_NO_PROCESS):
-            if self._or_threads:
-                self._in_threads()
-
-    def _in_threads(self) -> Threads:
-        self._begin()
-        self._threads = Threads("processes")
-        return self._threads
 
     def _hand_over(self, done: Future[T], answer: Future[T]) -> None:
         if done.cancelled():
@@ -161,10 +137,6 @@ _STOPPING: list[c_byte] = []
 def is_stopping() -> bool:
     """Return True in a process whose parent waits for it to return what it has."""
     return any(one.value for one in _STOPPING)
-
-
-_NO_PROCESS = (OSError, EOFError)
-"""Errors where the system does not start a process, for example at a limit of their number."""
 
 
 def _live_with_parent(begin: Callable[[], object], stopping: c_byte) -> None:

@@ -41,8 +41,7 @@ def check_vrt(path: Path) -> None:
 
     A source must be a local image file. Servers and archives are refused, because a received
     mosaic could otherwise choose which addresses this machine calls. Raw bands are refused,
-    because they could show the bytes of any other file. Code in a VRT is never run. A filter needs
-    its kernel.
+    because they could show the bytes of any other file. Code in a VRT is never run.
 
     Args:
         path: File that GDAL opens as a VRT.
@@ -190,12 +189,6 @@ def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
             f"The VRT {path} reads raw bytes of a file as pixels (VRTRawRasterBand).",
             remedy="Convert it where it was made: gdal_translate IN.vrt OUT.tif",
         )
-    if not all(map(_has_kernel, root.iter("KernelFilteredSource"))):
-        # GDAL ends the process when it reads a kernel that is not there.
-        raise DataError(
-            f"The VRT {path} has a filter without a kernel (KernelFilteredSource).",
-            remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
-        )
     # Each band names the same files again.
     named: dict[tuple[str, bool], None] = {}
     for tag in ("SourceFilename", "SourceDataset"):
@@ -213,11 +206,6 @@ def _parsed_parts(path: Path, mtime_ns: int, size: int) -> tuple[Path, ...]:
     folder = path.parent
     parts = (folder / name if relative else Path(name) for name, relative in named)
     return tuple(dict.fromkeys(part.absolute() for part in parts))
-
-
-def _has_kernel(source: ElementTree.Element) -> bool:
-    size = source.findtext("Kernel/Size", "").strip()
-    return size.isdecimal() and int(size) > 0 and bool(source.findtext("Kernel/Coefs", "").strip())
 
 
 def _is_vrt(path: Path) -> bool:

@@ -7,12 +7,10 @@ stores the pixels as its sensor reads them, and states that in EXIF.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, ulp
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +24,6 @@ from rasterio.errors import RasterioError
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.files import is_file
 
 
 @dataclass(frozen=True)
@@ -101,9 +98,6 @@ _MOST_COORDINATE = 1e12
 
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
-
-JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
-"""First bytes of a JP2 file."""
 
 
 @dataclass(frozen=True)
@@ -419,24 +413,3 @@ def _is_of_earth(crs: CRS) -> bool:
     except ProjError:
         return False
     return True
-
-
-def check_jpeg2000(path: Path, header: Header) -> None:
-    """Raise DataError if a JP2 has another size than its codestream, which GDAL does not compare.
-
-    ISO/IEC 15444-1:2019, I.5.3.1.
-    """
-    if path.suffix.lower() != ".jp2" or not is_file(path):
-        return
-    with path.open("rb") as file:
-        start = file.read(2**16)
-    at = start.find(b"ihdr") + 4
-    if not start.startswith(JP2_SIGNATURE) or at < 4 or len(start) < at + 8:
-        return
-    shape = struct.unpack_from(">II", start, at)
-    if shape != header.grid.shape:
-        raise DataError(
-            f"{path} is damaged: its header gives {shape[0]} rows × {shape[1]} columns, its pixels "
-            f"have {header.grid.height} × {header.grid.width}.",
-            remedy="Get the file again.",
-        )

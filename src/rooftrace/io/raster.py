@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,8 @@ from rooftrace.io.gdal import (
     reading_errors,
 )
 from rooftrace.io.georeferenced import imagery_date, tags_of
-from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, check_jpeg2000, read_header
+from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import NodataRule, differs
-from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 
 _SMALL_PX = 2**20
 """Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
@@ -91,10 +90,6 @@ class RasterFile:
         shown: Name of the image, which may name its sensor; default the path.
     """
 
-    _max_checked_px: ClassVar[float] = _SMALL_PX
-    """Maximum number of pixels of a file whose compressed blocks are checked before its pixels are
-    read. The check takes as long as decoding the pixels."""
-
     def __init__(
         self,
         path: Path,
@@ -112,7 +107,6 @@ class RasterFile:
         self._handle: Any = None
         self._pid = 0
         self._short_of_bytes = 0
-        self._blocks_checked = False
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,7 +220,6 @@ class RasterFile:
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
         area = rasterio_window(header.orientation.stored(window, header.grid.shape))
-        self.check_blocks()
         self._hold_blocks(window)
         with self._dataset(str(window)) as dataset:
             data = _read_bands(dataset, header, window=area)
@@ -245,7 +238,6 @@ class RasterFile:
         header = self._header
         rows, cols = header.grid.shape
         try:
-            self.check_blocks()
             with self._dataset("overviews") as dataset:
                 stored = header.orientation.shape((rows, cols))
                 shapes = [(-(-stored[0] // n), -(-stored[1] // n)) for n in dataset.overviews(1)]
@@ -374,7 +366,6 @@ class RasterFile:
         return header
 
     def _check_files(self, header: Header) -> None:
-        check_jpeg2000(self.path, header)
         check_sidecars(self.path, header)
 
     def _check_present(self) -> None:
@@ -387,32 +378,6 @@ class RasterFile:
             )
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
-
-    def check_blocks(self) -> None:
-        """Check once that the blocks of an image and of its mask hold just their pixels.
-
-        Large images pass unchecked, and so do files that no stranger made.
-
-        Raises:
-            DataError: A block holds more; see `io.tiff_blocks`.
-        """
-        if self._blocks_checked or self._trusted:
-            return
-        height, width = self.grid.shape
-        if height * width <= self._max_checked_px:
-            with self._explained("blocks"):
-                for name, file in self._stored_files():
-                    check_deflate_blocks_of(file, name)
-        self._blocks_checked = True
-
-    def _stored_files(self) -> Iterator[tuple[str, BinaryIO]]:
-        """Yield the names and the open files of the pixels and of a mask beside them."""
-        with self.path.open("rb") as file:
-            yield self.name, file
-        beside = mask_file(self.path)
-        if beside is not None:
-            with beside.open("rb") as file:
-                yield str(beside), file
 
     def _explained(self, where: str) -> AbstractContextManager[None]:
         return reading_errors(self.name, where)

@@ -48,9 +48,6 @@ class RemoteRaster(RasterFile):
         retry: Retries of transient failures.
     """
 
-    # Only the blocks that are needed are fetched.
-    _max_checked_px = 0
-
     def __init__(
         self,
         url: str,

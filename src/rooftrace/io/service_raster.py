@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import shapely
@@ -71,9 +70,6 @@ class _TileImage(RasterFile):
     @property
     def name(self) -> str:
         return self._name
-
-    def _stored_files(self) -> Iterator[tuple[str, BinaryIO]]:
-        yield self._name, BytesIO(self._data)
 
     def _check_present(self) -> None:
         """Do nothing: the bytes are there."""

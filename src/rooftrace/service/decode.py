@@ -34,7 +34,7 @@ from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
 from rooftrace.io.georeferenced import GeoreferencedSource
-from rooftrace.io.image_header import JP2_SIGNATURE, BandInfo
+from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
@@ -288,7 +288,7 @@ _ENDINGS = {
     b"II+\0": ".tif",
     b"MM\0+": ".tif",
     b"RIFF": ".webp",
-    JP2_SIGNATURE: ".jp2",
+    b"\0\0\0\x0cjP  \r\n\x87\n": ".jp2",
     b"\xff\x4f\xff\x51": ".jp2",
 }
 """Suffix by the first bytes of a file."""

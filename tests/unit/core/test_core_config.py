@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -17,7 +15,6 @@ from rooftrace.core.config import (
     expand_path,
     load_config,
     parse_config,
-    read_config,
 )
 from rooftrace.core.errors import ConfigError
 
@@ -101,21 +98,6 @@ def test_where_nothing_is_near_the_known_keys_are_listed() -> None:
     # What stands under a free key is known too.
     with pytest.raises(ConfigError, match=r"'table\.any\.qqqq'. Known here: lr, steps"):
         parse_config({"table": {"any": {"qqqq": 1}}}, Outer, source="x")
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        ({"seed": True}, r"seed: .*whole number"), ({"seed": False}, "seed"),
-        ({"optimizer": {"lr": True}}, r"optimizer.lr: .*number"),
-        ({"optimizer": {"steps": [1, True]}}, r"optimizer.steps"),
-        ({"items": [{"path": "a", "gsd_m": True}]}, "gsd_m"),
-    ],
-)  # fmt: skip
-def test_true_is_not_the_number_1(raw: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_config(raw, Outer, source="run.toml")
-    assert parse_config({"flag": True, "seed": "4"}, Outer, source="run.toml").seed == 4
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -211,24 +193,12 @@ KEYS = st.lists(
 ).map(".".join)
 
 
-@given(st.one_of(st.text(), st.tuples(KEYS, st.text()).map("=".join)))
-@example("name=" + "[" * 5000)
-@example("name=" + "9" * 5000)
-def test_no_set_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
-    path.write_text(TEXT)
-    # Anything but a ConfigError fails the test; where it is accepted, the rest stands.
-    with contextlib.suppress(ConfigError):
-        assert isinstance(load_config(path, Outer, [text]), Outer)
-
-
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     broken = {
         "absent.toml": None,
         "not.toml": b"seed = = 3",
         "latin.toml": b"name = '\xe9'",
         "digits.toml": b"seed = " + b"9" * 5000,
-        "deep.toml": b"name = " + b"[" * 5000,
     }
     for name, content in broken.items():
         path = tmp_path / name
@@ -306,25 +276,3 @@ def test_an_unknown_name_is_a_config_error_that_names_the_near_and_the_known(
     with pytest.raises(ConfigError) as caught:
         shapes["zzz"]
     assert "Did you mean" not in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("text", "overrides"),
-    [("a." * 3000 + "b = 1" + TEXT, ()), (TEXT, ("a." * 3000 + "b=1",))],
-    ids=["file", "override"],
-)
-def test_tables_nested_without_end_are_refused(
-    tmp_path: Path, text: str, overrides: tuple[str, ...]
-) -> None:
-    # Reading them would end with a RecursionError.
-    path = tmp_path / "a.toml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"nested more than 64 levels deep \(a\.a\."):
-        read_config(path, overrides)
-
-
-def test_lists_nested_without_end_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text(f"a = {'[' * 3000}{']' * 3000}")
-    with pytest.raises(ConfigError, match=r"a\.toml is nested more than 64 levels deep\."):
-        read_config(path)

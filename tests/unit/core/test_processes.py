@@ -66,20 +66,6 @@ def test_a_process_that_was_killed_is_an_error_with_a_remedy() -> None:
         assert processes.has_lost
 
 
-@pytest.mark.parametrize("error", [BlockingIOError(11, "no more processes"), EOFError()])
-def test_threads_do_the_work_where_no_process_starts(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise error
-
-    # Of Python's, since a limit would hold for the tests beside this one.
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor._spawn_process", refuse)
-    with Processes(2) as processes:
-        assert list(in_order(divmod, [(9, 2), (8, 3)], processes)) == [(4, 1), (2, 2)]
-        assert processes.submit(os.getpid).result() == os.getpid()
-
-
 def scenes(monkeypatch: pytest.MonkeyPatch) -> source.SceneSet:
     """Return scenes that are given to other processes at once."""
     monkeypatch.setattr(source, "_TRIAL_S", -1)
@@ -96,18 +82,10 @@ def end_the_process(_: source.SceneSet, entry: source.SceneEntry) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("starts", [True, False])
-def test_scenes_keep_their_order_in_processes_and_in_threads(
-    starts: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise BlockingIOError(11, "no more processes")
-
-    if not starts:
-        monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor._spawn_process", refuse)
+def test_scenes_keep_their_order_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = source.map_entries(scenes(monkeypatch), name_and_process, workers=2)
     assert [name for name, _ in found] == [str(number) for number in range(100)]
-    assert (os.getpid() in {process for _, process in found}) != starts
+    assert os.getpid() not in {process for _, process in found}
     assert not source._JOBS
 
 

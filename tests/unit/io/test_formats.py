@@ -357,21 +357,6 @@ def test_a_vrt_shows_no_bytes_of_other_files(parts: Path) -> None:
             open_raster(path).read()
 
 
-@pytest.mark.parametrize(
-    "kernel", ["", "<Kernel/>", "<Kernel><Size>0</Size><Coefs></Coefs></Kernel>"]
-)
-def test_a_filter_of_a_vrt_without_a_kernel_is_refused(parts: Path, kernel: str) -> None:
-    # GDAL would end the process: it reads the kernel where there is none.
-    path = vrt(parts / "filter.vrt", "a.tif")
-    text = path.read_text().replace("SimpleSource", "KernelFilteredSource")
-    path.write_text(text.replace("</KernelFilteredSource>", f"{kernel}</KernelFilteredSource>"))
-    with pytest.raises(DataError, match="filter without a kernel"):
-        check_vrt(path)
-    sound = "<Kernel><Size>3</Size><Coefs>0 0 0 0 1 0 0 0 0</Coefs></Kernel></KernelFiltered"
-    path.write_text(text.replace("</KernelFiltered", sound))
-    assert open_raster(path).read().data.any()
-
-
 def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_VRT_ENABLE_PYTHON", "YES")
     ran = parts / "ran"

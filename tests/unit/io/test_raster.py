@@ -421,18 +421,3 @@ def test_an_image_that_may_not_be_read_is_not_called_damaged() -> None:
     ):
         raise PermissionError(13, "Permission denied", "a.tif")
     assert caught.value.remedy == "Check who may read it."
-
-
-def test_a_jpeg_2000_whose_sizes_differ_is_damaged(tmp_path: Path, rgb: np.ndarray) -> None:
-    path = tmp_path / "a.jp2"
-    with rasterio.open(
-        path, "w", driver="JP2OpenJPEG", count=3, height=60, width=80, dtype="uint8"
-    ) as file:
-        file.write(rgb)
-    assert open_raster(path).grid.shape == (60, 80)
-    content = bytearray(path.read_bytes())
-    at = content.index(b"\xff\x4f\xff\x51") + 8
-    content[at : at + 4] = (40).to_bytes(4, "big")
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="60 rows × 80 columns, its pixels have 60 × 40"):
-        open_raster(path).grid.shape  # noqa: B018

@@ -264,15 +264,6 @@ def test_predicted_masks_serve_as_labels_with_a_card(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.label.read().valid, array == 0)
 
 
-def test_a_scene_id_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 4, "scene_id": "a\ud800"}
-    document = {"images": [image], "categories": [], "annotations": []}
-    (tmp_path / "coco.json").write_text(json.dumps(document))
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(LabelError, match="cannot be written as UTF-8"):
-        open_source(SourceConfig(path=str(tmp_path / "coco.json")))
-
-
 @pytest.mark.parametrize("scene_id", ["../../escaped", "a/../../b", "..", "/escaped"])
 def test_a_scene_id_that_leads_out_of_a_folder_is_refused(tmp_path: Path, scene_id: str) -> None:
     image = {"id": 1, "file_name": "a.png", "height": 4, "width": 4, "scene_id": scene_id}

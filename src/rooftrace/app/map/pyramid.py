@@ -51,12 +51,7 @@ class _Overview(RasterFile):
         self, file: RasterFile, level: int, palette: Literal["colours", "indices"]
     ) -> None:
         super().__init__(file.path, nodata=file._rule, palette=palette)
-        self._file = file
         self._level = level
-
-    def check_blocks(self) -> None:
-        # By the size of the whole file, all of which is checked.
-        self._file.check_blocks()
 
     def _open(self) -> Any:
         return open_quietly(self.path.absolute(), overview_level=self._level)

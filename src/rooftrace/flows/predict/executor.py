@@ -228,7 +228,7 @@ def predict_small_images(
 
     size = min(cores, _MAX_PROCESSES)
     begin = partial(_begin, models, max(1, cores // size))
-    with Processes(size, _MODULES, begin, or_threads=False) as processes:
+    with Processes(size, _MODULES, begin) as processes:
         return _Groups(run, folder, processes).predict(scenes)
 
 
