@@ -269,63 +269,6 @@ def change_as(client: httpx.Client, reviewer: str, **change: Any) -> Any:
 
 
 @pytest.mark.campaign
-def test_a_drawing_of_a_building_that_is_gone_replaces_no_other(
-    browser: Browser, serve_app: Serve, client_of: Clients, town: Path
-) -> None:
-    address = serve_app(app_of(town))
-    client = client_of(address)
-    change_as(client, "Ada", action="accept", buildings=[{"id": 1, "revision": 0}])
-    kept = client.get(f"{REVIEW}/buildings/1").json()
-    outline = square_beside(kept["outline"])
-    added = change_as(client, "Bo", action="add", outline=outline)["id"]
-    # The page is a separate one, because the expected 409 answer is an error in the console.
-    page = browser.new_page()
-    page.goto(f"{address}/map#town/scene/review")
-    page.wait_for_function(REVIEWED)
-    page.select_option("#review-show", "accepted")
-    page.locator("#review-show").blur()
-    press(page, "n")
-    if page.evaluate("rooftrace.review.current.id") != added:
-        press(page, "n")
-    assert page.evaluate("rooftrace.review.current.id") == added
-    press(page, "e", "Shift+ArrowRight")
-    assert client.post(f"{REVIEW}/undo", json={"reviewer": "Bo"}).status_code == 200
-    press(page, "Enter")
-    assert "is not there any more" in page.locator("#review-message").inner_text()
-    assert page.evaluate("rooftrace.review.mode") is None
-    assert page.evaluate("rooftrace.review.current.id") == 1
-    press(page, "Enter")
-    assert client.get(f"{REVIEW}/buildings/1").json() == kept
-    assert page.evaluate("Object.keys(sessionStorage)") == []
-    page.close()
-
-
-@pytest.mark.campaign
-def test_a_merge_goes_on_with_the_neighbour_as_it_is_now(
-    browser: Browser, serve_app: Serve, client_of: Clients, town: Path
-) -> None:
-    address = serve_app(app_of(town))
-    client = client_of(address)
-    outline = square_beside(client.get(f"{REVIEW}/buildings/1").json()["outline"])
-    added = change_as(client, "Bo", action="add", outline=outline)
-    page = browser.new_page()
-    page.goto(f"{address}/map#town/scene/review")
-    page.wait_for_function(REVIEWED)
-    page.wait_for_function("() => rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()")
-    press(page, "m")
-    near = page.evaluate("rooftrace.review.mode.near.map((one) => one.id)")
-    press(page, *"n" * near.index(added["id"]))
-    seen = [{"id": added["id"], "revision": added["revision"]}]
-    change_as(client, "Bo", action="redraw", buildings=seen, outline=outline)
-    press(page, "Enter")
-    assert "Nothing was saved" in page.locator("#review-message").inner_text()
-    press(page, "Enter")
-    assert page.locator("#review-message").is_hidden()
-    assert client.get(f"{REVIEW}/buildings/1").json()["status"] == "changed"
-    page.close()
-
-
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("keys", "held"),
     [(["a"], "**/review?after=*"), (["e", "ArrowRight", "Enter"], "**/review/changes")],

@@ -139,22 +139,6 @@ def test_a_click_outside_of_the_image_is_refused(
     assert answer.json()["detail"] == "Click 2 lies outside of the image."
 
 
-@pytest.mark.parametrize(
-    ("clicks", "message"),
-    [
-        ([], "The field 'clicks'"),
-        ([{"position": [0]}], "position"),
-        ([{"position": [0, "north"]}], "position"),
-        ([{"position": [0, 0], "outside": True}], "outside"),
-        ([{"position": [1000, 0]}], "position"),
-    ],
-)
-def test_requests_that_are_refused(client: TestClient, clicks: Any, message: str) -> None:
-    answer = client.post(f"{TOWN}/clicks", json={"clicks": clicks})
-    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
-    assert message in answer.json()["detail"]
-
-
 def test_too_many_clicks_and_a_first_one_beside_the_building(
     client: TestClient, engine: ObedientEngine
 ) -> None:
@@ -184,23 +168,6 @@ def test_an_image_that_has_vanished(client: TestClient, folder: Path) -> None:
     assert str(folder) not in gone.text
     image.with_suffix(".away").rename(image)
     assert ask(client, (at(145, 85), True)).status_code == 200
-
-
-def test_a_mask_that_is_damaged(client: TestClient, folder: Path) -> None:
-    (folder / "town_mask.tif").write_bytes(b"II*\0 no more")
-    answer = ask(client, (at(145, 85), True))
-    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/data-error")
-    assert "town_mask.tif" in answer.json()["detail"]
-    assert str(folder) not in answer.text
-
-
-def test_a_click_that_failed_is_not_kept(client: TestClient, engine: ObedientEngine) -> None:
-    first, second = (at(145, 85), True), (at(145, 125), False)
-    whole = ask(client, first).json()
-    engine.fails = True
-    assert ask(client, first, second).status_code == 500
-    engine.fails = False
-    assert ask(client, first).json() == whole
 
 
 def test_an_image_without_a_place(tmp_path: Path, engine: ObedientEngine) -> None:

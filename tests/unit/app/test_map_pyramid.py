@@ -23,7 +23,6 @@ from rooftrace.app.map.pyramid import (
     share_picture,
 )
 from rooftrace.core.types import GeoGrid, Raster
-from rooftrace.io import raster as raster_module
 from rooftrace.io.legend import class_colours
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
@@ -96,23 +95,6 @@ def test_overviews_are_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert tile is not None
         found.append(int(tile.data[0, 5, 5]))
     assert found == [99, 10, 10, 10, 10]
-
-
-def test_a_large_file_is_not_checked_for_a_small_overview(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checked: list[str] = []
-    monkeypatch.setattr(
-        raster_module, "check_deflate_blocks_of", lambda _, name: checked.append(name)
-    )
-    for name, side in (("large.tif", 1100), ("small.tif", 600)):
-        write_tiff(tmp_path / name, np.ones((1, side, side), np.uint8))
-        with rasterio.open(tmp_path / name, "r+") as image:
-            image.build_overviews([2, 4], Resampling.nearest)
-        for level in overviews(open_raster(tmp_path / name)):
-            level.read()
-    # The whole file is checked, and once for all of its overviews.
-    assert checked == [str(tmp_path / "small.tif")]
 
 
 class Counted(ArraySource):
@@ -203,31 +185,3 @@ def test_colours_of_classes_and_shares() -> None:
     assert picture[0, 0, 3] == 0
     colours = [bytes(rgb).hex() for rgb in picture.reshape(4, 4)[1:, :3]]
     assert colours == ["440154", "443983", "fde725"]
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_a_real_scene_with_a_mask_inside(realdata: Path) -> None:
-    file = open_raster(realdata / "scenes" / "kampala_z20.tif")
-    place = Place(file.grid)
-    made = Pyramid([file, *overviews(file)], place)
-    zoom = place.deepest_zoom(256)
-    left, _, _, top = place.bounds_m
-    side = WORLD_M / 2**zoom
-    # Sixteen by sixteen of its finest tiles, and the fewer ones that show the same from afar.
-    col, row = (
-        int((left + WORLD_M / 2) / side) // 16 * 16,
-        int((WORLD_M / 2 - top) / side) // 16 * 16,
-    )
-    shares = []
-    for out in range(5):
-        valid = 0
-        for right in range(16 >> out):
-            for down in range(16 >> out):
-                at = TileName(zoom - out, (row >> out) + down, (col >> out) + right)
-                tile = made.tile(at, 256)
-                assert tile is not None
-                valid += int(tile.valid.sum()) * 4**out
-        shares.append(valid)
-    assert shares[0] > 0
-    assert max(shares) < 1.02 * min(shares)

@@ -7,7 +7,6 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pyogrio
 import pytest
@@ -121,12 +120,6 @@ def test_accept_reject_and_undo(client: TestClient, folder: Path) -> None:
     assert (folder / "town_buildings.gpkg").read_bytes() == before
 
 
-def test_another_server_goes_on_where_one_ended(client: TestClient, folder: Path) -> None:
-    decide(client, "accept", (1, 0))
-    state = client_of(folder).get(TOWN).json()
-    assert (state["revision"], state["counts"]["accepted"]) == (1, 1)
-
-
 def test_a_conflict_shows_the_state_of_the_other(client: TestClient) -> None:
     decide(client, "accept", (1, 0))
     answer = decide(client, "reject", (1, 0))
@@ -201,11 +194,6 @@ def test_one_corner_is_moved(client: TestClient) -> None:
     assert feature["properties"]["area_m2"] != 80
 
 
-def test_the_same_outline_again_is_no_change(client: TestClient) -> None:
-    answer = decide(client, "redraw", (1, 0), outline=outline_of(client, 1))
-    assert answer.json()["buildings"][0]["status"] == "accepted"
-
-
 @pytest.mark.parametrize(
     ("action", "seen", "more", "status", "words"),
     [
@@ -231,14 +219,6 @@ def test_changes_that_are_refused(
     assert answer.status_code == status
     assert words in answer.json()["detail"]
     assert client.get(TOWN).json()["revision"] == 0
-
-
-def test_names_are_looked_up(client: TestClient) -> None:
-    for address in ("/v1/results/x/images/town/review", "/v1/results/out/images/x/review"):
-        answer = client.get(address)
-        assert answer.status_code == 404
-        assert answer.json()["type"] == "/problems/not-found"
-    assert client.get(f"{TOWN}/buildings/99").status_code == 404
 
 
 def test_new_predictions_do_not_take_over_an_old_review(client: TestClient, folder: Path) -> None:
@@ -288,17 +268,6 @@ def test_an_export_as_vector_tiles(client: TestClient, tmp_path: Path) -> None:
     assert dict(zip(found["id"], found["review"])) == {
         1: "accepted", 2: "open", 3: "open", 4: "open",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
-def test_an_export_before_anything_is_accepted_is_an_empty_layer(
-    client: TestClient, tmp_path: Path, kind: str
-) -> None:
-    answer = client.get(f"{TOWN}/export", params={"format": kind})
-    assert answer.status_code == 200
-    path = tmp_path / f"town.{kind}"
-    path.write_bytes(answer.content)
-    assert len(geopandas.read_file(path)) == 0
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:

@@ -275,15 +275,6 @@ def test_what_is_not_there(address: str, client: TestClient) -> None:
     assert "def " not in answer.text
 
 
-def test_the_sentence_of_an_error(client: TestClient) -> None:
-    answer = client.get("/map/folders/other")
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["type"] == "/problems/not-found"
-    assert problem["detail"].startswith("There is no such results folder")
-    assert problem["remedy"].startswith("See /map/folders for the folders.")
-
-
 def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
     (folder.parent / "town.tif").unlink()
     scene = client.get(TOWN).json()

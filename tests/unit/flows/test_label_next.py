@@ -139,19 +139,6 @@ def test_lists(data: Path, model: Path, tmp_path: Path) -> None:
     assert paths == [str(data / f"{one.id}.png") for one in report.chosen]
 
 
-def test_chips_of_a_scene_are_listed_by_id(tmp_path: Path, model: Path) -> None:
-    quarters = [picture(seed, brightness) for seed, brightness in enumerate((128, 150, 170, 200))]
-    rows = [np.concatenate(pair, axis=1) for pair in (quarters[:2], quarters[2:])]
-    save(tmp_path / "scenes", "town", np.concatenate(rows))
-    chips = SourceConfig(path=str(tmp_path / "scenes"), chip_px=SIDE)
-    report = run_next(chips, 4, bundle=model)
-    assert {one.id for one in report.chosen} == {
-        f"town@{row}_{col}" for row in (0, SIDE) for col in (0, SIDE)
-    }  # fmt: skip
-    write_list(tmp_path / "next.txt", report)
-    assert (tmp_path / "next.txt").read_text().splitlines() == [one.id for one in report.chosen]
-
-
 def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     class Slanted(PointwiseEngine):
         """Calls the left half of each tile building."""

@@ -97,19 +97,6 @@ class TestImages:
         with pytest.raises(LayoutError, match="is not a folder"):
             read(path, images=str(tmp_path / "nowhere"))
 
-    def test_the_whole_path_goes_before_its_name(self, tmp_path: Path) -> None:
-        images = tmp_path / "images"
-        here = write_image(images / "1.png")
-        there = write_image(images / "val/1.png")
-        outside = write_image(tmp_path / "1.png")
-        for text, expected in (
-            ("val/1.png", there), ("1.png", here), ("x/1.png", here), ("../1.png", here),
-            (str(outside), here),
-        ):  # fmt: skip
-            path = write_table(tmp_path / "t", ROW, [f"a,{text},1 3"])
-            (entry,) = read(path, images=str(images)).entries
-            assert entry.image == expected
-
     @pytest.mark.parametrize("name", ["a", "a.png", "img/a", "deep/img/a.png"])
     def test_by_name_in_folders_beside_the_table(self, tmp_path: Path, name: str) -> None:
         write_image(tmp_path / "deep/img/a.png")
@@ -144,12 +131,6 @@ class TestImages:
         path = write_table(tmp_path, ROW, ["a,a.png,1 3", "a.png,a.png,5 1"])
         with pytest.raises(LayoutError, match=r"both 'a' and 'a\.png'"):
             read(path)
-
-    def test_ids_keep_endings_where_two_would_be_one(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "a.png")
-        write_image(tmp_path / "a.bmp")
-        path = write_table(tmp_path, ROW, ["a.png,a.png,1 3", "a.bmp,a.bmp,5 1"])
-        assert read(path).ids == ("a.bmp", "a.png")
 
 
 class TestMasks:
@@ -261,12 +242,6 @@ class TestOrder:
             lines += tabled(part, tmp_path, order).read_text().split("\n")[1:-1]
         with pytest.raises(LabelError, match="may go either way"):
             read(write_table(tmp_path, "name,path,rle", [line.strip() for line in lines]))
-
-    def test_an_empty_table_needs_no_order(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "a.png")
-        source = read(write_table(tmp_path, "name,path,rle", ["a,a.png,-1"]))
-        assert source.notes == (f"Every mask of {tmp_path / 't.csv'} is empty (1 mask).",)
-        assert not masks_of(source)["a"].any()
 
 
 class TestKind:

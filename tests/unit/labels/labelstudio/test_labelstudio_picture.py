@@ -79,18 +79,7 @@ def test_values_of_more_bits_are_stretched(bands: int) -> None:
     assert abs(float(shown[34].mean()) - 127) < 8
 
 
-def test_no_number_is_black() -> None:
-    data = np.full((1, 8, 8), np.nan, dtype=np.float32)
-    assert not pixels(browser_image(ArraySource(data), None, "x")).any()
-
-
 def test_too_large_for_an_editor() -> None:
     giant = np.broadcast_to(np.uint8(0), (1, 8001, 8000))
     with pytest.raises(DataError, match="has 64 million pixels"):
         browser_image(ArraySource(giant), None, "x")
-
-
-def test_no_image_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "a.png"
-    file.write_bytes(b"no image")
-    assert is_shown_by_browsers(file) is None

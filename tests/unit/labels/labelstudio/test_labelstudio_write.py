@@ -18,7 +18,6 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Mask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
@@ -79,18 +78,6 @@ def test_chips_are_written_with_their_images(tmp_path: Path) -> None:
     for back, there in zip(labels_of(again), labels_of(chips), strict=True):
         assert back[2] == pytest.approx(there[2], rel=1e-6)  # of the chip, and of its scene
         assert back[:2] + back[3:] == there[:2] + there[3:]
-
-
-def test_only_a_json_file_is_written(multi: SceneSet, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not end in \.json"):
-        write(multi, tmp_path / "tasks")
-
-
-def test_a_failure_leaves_nothing(multi: SceneSet, tmp_path: Path) -> None:
-    (tmp_path / "data" / "b" / "masks" / "2 x.png").write_bytes(b"no image")
-    with pytest.raises(Exception, match="cannot be read"):
-        write(multi, tmp_path / "out" / "tasks.json")
-    assert not [*(tmp_path / "out").iterdir()]
 
 
 def test_the_labelling_configuration() -> None:

@@ -93,21 +93,6 @@ def test_an_export_that_fails_leaves_the_earlier_one(
     check_repeated(project, out, downloaded=0)
 
 
-@pytest.mark.parametrize("answer", [reset, chunk_broken], ids=["reset", "chunk"])
-@pytest.mark.parametrize("path", [EXPORT, "/data/upload/1/b.png"], ids=["export", "image"])
-def test_a_connection_that_ends_early(
-    project: FakeServer, tmp_path: Path, path: str, answer: Answer
-) -> None:
-    good = project.answers[path]
-    project.answers[path] = answer
-    with pytest.raises(DataError) as raised:
-        pull(project, tmp_path / "out")
-    assert raised.value.remedy
-    assert not [name for name in files(tmp_path) if ".part" in name]
-    project.answers[path] = good
-    check_repeated(project, tmp_path / "out", downloaded=3 if path == EXPORT else 2)
-
-
 def test_a_server_that_stops_in_the_midst_of_an_image(
     project: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
