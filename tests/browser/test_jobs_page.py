@@ -25,7 +25,6 @@ from rooftrace.service.jobs.job import BUNDLE, START, JobFile, TrainingOptions, 
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-from rooftrace.service.versions import TrainingSettings
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign
@@ -43,8 +42,7 @@ def page(store: JobStore, page: Any) -> Any:
 def running(runner: JobRunner, model: Path, serve_app: Callable[[Any], str]) -> Iterator[str]:
     runner.start()
     try:
-        settings = TrainingSettings(10.0)
-        yield serve_app(create_server(Service.load(model), runner, training=settings))
+        yield serve_app(create_server(Service.load(model), runner, train_minutes=10.0))
     finally:
         runner.stop()
 

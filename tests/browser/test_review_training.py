@@ -27,7 +27,7 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.jobs.job import TrainingProgress
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
+from rooftrace.service.versions import ModelVersions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -56,7 +56,7 @@ def test_the_training_is_started_and_its_verdict_is_shown(
 ) -> None:
     write_results(tmp_path / "town")
     service = Service(Predictor(tiny_bundle(), PointwiseEngine()))
-    versions = ModelVersions(service, store, TrainingSettings(2.0))
+    versions = ModelVersions(service, store, 2.0)
     app = FastAPI()
     install_problems(app)
     catalogue = ResultsCatalogue([tmp_path / "town"])

@@ -41,7 +41,7 @@ from rooftrace.service.jobs.job import (  # noqa: E402
 from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
 from rooftrace.service.jobs.store import JobStore  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
-from rooftrace.service.versions import ModelVersions, TrainingSettings  # noqa: E402
+from rooftrace.service.versions import ModelVersions  # noqa: E402
 
 pytestmark = pytest.mark.campaign
 
@@ -62,7 +62,7 @@ async def _kept(app: FastAPI) -> AsyncIterator[None]:
 # The runner is not started, so each job keeps its state.
 INTAKE = routes.JobIntake(JobRunner(STORE), PREDICTOR, SERVICE.limits)
 ROUTER = routes.jobs_router(INTAKE)
-VERSIONS = ModelVersions(SERVICE, STORE, TrainingSettings(1.0))
+VERSIONS = ModelVersions(SERVICE, STORE, 1.0)
 TRAININGS = versions_router(VERSIONS, STORE, SERVICE.bundle.version)
 APP = create_api(SERVICE, routers=[ROUTER, TRAININGS, ogc_router(INTAKE)], lifespan=_kept)
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)

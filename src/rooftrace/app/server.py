@@ -25,7 +25,7 @@ from rooftrace.rest.versions import versions_router
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
+from rooftrace.service.versions import ModelVersions
 
 _EXAMPLE = "example.tif"
 """Name of the demo scene among the files of the jobs page."""
@@ -43,7 +43,7 @@ def create_server(
     api_key: str | None = None,
     label_studio: str | None = None,
     label_studio_token: str | None = None,
-    training: TrainingSettings | None = None,
+    train_minutes: float | None = None,
     local: bool = True,
 ) -> FastAPI:
     """Return the app of `rooftrace serve`. Its lifespan warms and closes the service.
@@ -57,7 +57,7 @@ def create_server(
         api_key: Key that every request needs; None for no key.
         label_studio: Address of the Label Studio server that uses this ML backend.
         label_studio_token: Access token of that server.
-        training: Settings of trainings; None if the server does not train.
+        train_minutes: Limit of a training in minutes; None if the server does not train.
         local: Whether the server listens only on this machine and answers to no other name.
 
     Raises:
@@ -76,7 +76,7 @@ def create_server(
         hosts=LOOPBACK if local else None,
     )
     store = None if runner is None else runner.store
-    versions = ModelVersions(service, store, training)
+    versions = ModelVersions(service, store, train_minutes)
     catalogue = ResultsCatalogue(results, store)
     routers: list[APIRouter] = [
         labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
@@ -100,7 +100,7 @@ def create_server(
     if runner is not None:
         app.include_router(_jobs_page())
     app.include_router(front_door("demo" if runner is None else "jobs"))
-    trains = versions.settings is not None
+    trains = versions.minutes is not None
     app.include_router(map_router(catalogue, basemap, trains=trains))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service)

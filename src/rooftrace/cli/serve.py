@@ -172,14 +172,6 @@ def serve(
             "minutes; default: no trainings.",
         ),
     ] = None,
-    take_better: Annotated[
-        bool,
-        option(
-            _TRAININGS,
-            "--take-better",
-            help="Use a fine-tuned model at once if its verdict is better.",
-        ),
-    ] = False,
 ) -> None:
     """Serve a prediction page, a map of results, live video, and a REST API with jobs."""
     for package in _PACKAGES:
@@ -195,19 +187,11 @@ def serve(
     from rooftrace.service.jobs.store import JobStore
     from rooftrace.service.live import CameraSource, LiveCameras
     from rooftrace.service.service import RequestDefaults, Service
-    from rooftrace.service.versions import TrainingSettings
 
-    training = None
     if train_minutes is not None:
         for package in ("torch", "lightning"):
             if find_spec(package) is None:
                 raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
-        training = TrainingSettings(train_minutes, take_better)
-    elif take_better:
-        raise ConfigError(
-            "--take-better was given without --train-minutes.",
-            remedy="Add --train-minutes, such as --train-minutes 10.",
-        )
     defaults = RequestDefaults(SceneOptions(**images.parsed()), images.nodata_rule)
     sources = [CameraSource.parse(one) for one in camera or ()]
     if sources:
@@ -235,7 +219,7 @@ def serve(
         )
         runner = JobRunner(
             store, model, workers, engine, precision, defaults=defaults,
-            trains=training is not None,
+            trains=train_minutes is not None,
         )  # fmt: skip
         cameras = LiveCameras(sources, service.predictor, watching)
         stack.callback(cameras.close, _SHUTDOWN_S)
@@ -248,7 +232,7 @@ def serve(
             api_key=api_key,
             label_studio=label_studio,
             label_studio_token=label_studio_token,
-            training=training,
+            train_minutes=train_minutes,
             local=host in LOOPBACK,
         )
         runner.start()

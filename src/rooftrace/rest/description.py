@@ -1,7 +1,4 @@
-"""OpenAPI description: uploads, responses and problems, and pages that show it.
-
-The pages load no other files.
-"""
+"""OpenAPI description: uploads, responses and problems, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -13,17 +10,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.openapi.utils import get_openapi
 from markupsafe import Markup, escape
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from rooftrace.core.machine import version_of
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import face_router, file_response, page_header, page_script
+from rooftrace.rest.face import face_router, file_response, page_header
 from rooftrace.rest.problems import (
-    PAGE_HEADERS,
     PROBLEM_MEDIA_TYPE,
     PROBLEMS,
     ProblemError,
-    problem_page,
 )
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
 
@@ -57,6 +52,11 @@ _SCHEMES = {
 _Name = Annotated[
     str, Path(description="Last part of the type of a problem", examples=["too-large"])
 ]
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self'; frame-ancestors 'none'"
+}
 
 _NO_KEY_PATHS = ("/healthz", "/readyz")
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -229,38 +229,30 @@ def pages_router(app: FastAPI) -> APIRouter:
             "api.html",
             {"json": _json, "type_of": _type_of, "code": _code},
             header=page_header("api", "../"),
-            script=page_script(),
             api=app.openapi(),
             operations=_operations(app.openapi()),
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},
         )
-        return file_response(request, text.encode(), "text/html; charset=utf-8", PAGE_HEADERS)
+        return file_response(request, text.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
     @router.get(
         "/problems/{name}",
         summary="Explain a kind of problem",
         operation_id="problem",
-        response_model=ProblemPage,
-        responses={
-            200: {"description": "Explanation", "content": {"text/html": {}}},
-            **problem_responses("not-found"),
-        },
+        responses=problem_responses("not-found"),
     )
-    def problem(name: _Name, request: Request) -> Response:
-        """Return JSON, or a page if the header Accept asks for HTML."""
+    def problem(name: _Name) -> ProblemPage:
+        """Return the meaning of a problem, and a remedy."""
         if name not in PROBLEMS:
             raise ProblemError(
                 "not-found", f"There is no kind of problem with the name {name[:80]!r}.",
                 remedy=f"The names are {', '.join(PROBLEMS)}.",
             )  # fmt: skip
         kind = PROBLEMS[name]
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(problem_page(name), headers=PAGE_HEADERS)
-        page = ProblemPage(
+        return ProblemPage(
             type=f"/problems/{name}", title=kind.title, status=kind.status,
             meaning=kind.meaning, remedy=kind.remedy,
         )  # fmt: skip
-        return JSONResponse(page.model_dump(), headers={"Vary": "Accept"})
 
     return router
 

@@ -1,16 +1,14 @@
 """The header, the stylesheet and the script that all pages share.
 
-A page that is a file has `HEADER_MARK` where `with_header` puts the header, and links to `face.css`
-and `face.js`. A page that loads no other files includes the asset `face.css` and `page_script`.
+A page that is a file has `HEADER_MARK` where `with_header` puts the header. All pages link to
+`face.css` and `face.js`.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-from base64 import b64encode
-from functools import cache, lru_cache
-from hashlib import sha256
+from functools import lru_cache
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -81,18 +79,6 @@ def with_header(html: str, current: str, root: str = "") -> str:
         root: See `page_header`.
     """
     return html.replace(HEADER_MARK, page_header(current, root))
-
-
-@cache
-def page_script() -> Markup:
-    """Return the shared script for an element of a page that loads no other files."""
-    return Markup(read_asset(SCRIPT))  # noqa: S704  # nosec B704  # a file of this package
-
-
-@cache
-def script_source() -> str:
-    """Return the source of `page_script` for a Content-Security-Policy, which is its hash."""
-    return f"'sha256-{b64encode(sha256(page_script().encode()).digest()).decode()}'"
 
 
 _REFUSED = re.compile(r"q=0(\.0*)?")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import Scope
 
@@ -24,9 +24,7 @@ import rooftrace.core.errors as errors
 from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import in_api_terms
-from rooftrace.io.html import render_page
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.rest.face import page_header, page_script, script_source
 from rooftrace.service.jobs.job import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
@@ -187,13 +185,6 @@ _BY_STATUS = {
     if kind.status not in (403, 408, 421)
 }
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    f"script-src {script_source()}; frame-ancestors 'none'",
-    "Vary": "Accept",
-}
-"""Headers of pages that load no other files."""
-
 _PLACES = {
     "query": "parameter", "path": "part of the address", "header": "header", "body": "field",
     "inputs": "input",
@@ -240,31 +231,11 @@ class ProblemError(Exception):
         self._members = {**(members or {}), **({"errors": list(errors)} if errors else {})}
 
     def response(self, scope: Scope) -> Response:
-        """Return the response to the request of this scope: a page if a browser opens it."""
-        accepted = dict(scope.get("headers", ())).get(b"accept", b"")
-        if scope.get("method") in ("GET", "HEAD") and b"text/html" in accepted:
-            page = problem_page(self._name, self._body["detail"], self._body["remedy"])
-            headers = {**PAGE_HEADERS, **(self._headers or {})}
-            return HTMLResponse(page, self._body["status"], headers)
+        """Return the response to the request of this scope."""
         body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
         # In ASCII, because a request may hold text that is no UTF-8, which the problem repeats.
         text = json.dumps(body, separators=(",", ":"))
         return Response(text, body["status"], self._headers, PROBLEM_MEDIA_TYPE)
-
-
-def problem_page(name: str, detail: str = "", remedy: str = "") -> str:
-    """Return a page that explains a problem.
-
-    Args:
-        name: Name of its kind in `PROBLEMS`.
-        detail: Description of what is wrong with a request; by default the meaning of the kind.
-        remedy: Advice; by default the remedy of the kind.
-    """
-    kind = PROBLEMS[name]
-    return render_page(
-        "problem.html", {}, header=page_header("", "/"), script=page_script(), name=name,
-        problem=kind, detail=detail or kind.meaning, remedy=remedy or kind.remedy,
-    )  # fmt: skip
 
 
 def request_id(scope: Scope) -> str:

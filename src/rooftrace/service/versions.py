@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.flows.finetune import LEAST_FOR_VERDICT
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.jobs.job import BUNDLE, HELD_OUT, START, Job, JobStateError, TrainingOptions
@@ -27,39 +25,26 @@ _MAX_JOBS = 200
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of trainings.
-
-    Args:
-        minutes: Limit of a training in minutes, with its validation.
-        take_better: Whether a version is taken at once if its verdict is "better", from at least
-            `LEAST_FOR_VERDICT` images.
-    """
-
-    minutes: float
-    take_better: bool = False
-
-
 class ModelVersions:
     """The model of new jobs and of Label Studio's predictions, and the trainings that improve it.
 
-    A version is taken by a person, or at once if the settings say so. The list of jobs has which
-    versions are taken, so a restart keeps them; versions of another own model are not used.
+    A version is taken by a person. The jobs record which versions are taken, so a restart keeps
+    them; versions of another own model are not used.
 
     Args:
         service: Service with the server's own model.
         store: Store of the trainings; None for a server without jobs.
-        settings: Settings of trainings; None if the server does not train.
+        minutes: Limit of a training in minutes, with its validation; None if the server does not
+            train.
     """
 
     def __init__(
         self, service: Service, store: JobStore | None = None,
-        settings: TrainingSettings | None = None,
+        minutes: float | None = None,
     ) -> None:  # fmt: skip
         self._service = service
         self._store = store
-        self._settings = settings
+        self.minutes = None if store is None else minutes
         self._lock = threading.RLock()
         self._served: Job | None = None
         self._predictor = service.predictor
@@ -70,7 +55,6 @@ class ModelVersions:
             self._serve(self._latest())
         except RooftraceError as error:
             _LOG.error("the version that was taken cannot be used, so the own model is: %s", error)
-        store.watch(self._changed)
 
     @property
     def predictor(self) -> Predictor:
@@ -91,11 +75,6 @@ class ModelVersions:
         """Return the trainings of all versions of the server's own model, newest first."""
         jobs = [] if self._store is None else self._store.trainings()
         return [one for one in jobs if one.training and one.training.base == self._base]
-
-    @property
-    def settings(self) -> TrainingSettings | None:
-        """Settings of trainings; None if the server does not train."""
-        return None if self._store is None else self._settings
 
     def training_on(self, results: str) -> Job | None:
         """Return the last training on the review of a results folder, in any state."""
@@ -119,7 +98,7 @@ class ModelVersions:
             ExportError: The start model cannot be written to the folder of the job.
             DataError: See `prepare`.
         """
-        if self._store is None or self._settings is None:
+        if self._store is None or self.minutes is None:
             raise ConfigError(
                 "This server does not train models.",
                 remedy="Its owner can start it with rooftrace serve --train-minutes 10.",
@@ -131,7 +110,7 @@ class ModelVersions:
                 remedy="Serve one of its models.",
             )
         training = TrainingOptions(
-            results, self._settings.minutes, start.version, self._base, f"{server.spec.name}-review"
+            results, self.minutes, start.version, self._base, f"{server.spec.name}-review"
         )
         earlier = next(
             (job for job in self.trainings() if job.training and job.training.results == results),
@@ -205,16 +184,3 @@ class ModelVersions:
         else:
             self._predictor = self._service.open_model(path_of(self._folder(job), BUNDLE))
         self._served = job
-
-    def _changed(self, job_id: str, job: Job | None) -> None:
-        """Take the version of a training that has just ended, if the settings say so."""
-        if self._settings is None or not self._settings.take_better:
-            return
-        if job is None or job.training is None or job.state != "done":
-            return
-        figures = job.figures or {}
-        if figures.get("verdict") == "better" and figures.get("scenes", 0) >= LEAST_FOR_VERDICT:
-            try:
-                self.take(job)
-            except RooftraceError as error:
-                _LOG.error("the version of the training %s cannot be used: %s", job_id, error)

@@ -33,7 +33,7 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.jobs.job import CORRECTIONS, START
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
+from rooftrace.service.versions import ModelVersions
 from town import generate_scene
 
 GRID = GeoGrid((256, 256), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
 def versions(store: JobStore) -> Iterator[ModelVersions]:
     bundle = tiny_bundle()
     service = Service(Predictor(bundle, PointwiseEngine()))
-    yield ModelVersions(service, store, TrainingSettings(2.0))
+    yield ModelVersions(service, store, 2.0)
     service.close()
 
 

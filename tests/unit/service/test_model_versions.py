@@ -16,10 +16,10 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.service.jobs.job import HELD_OUT, START, Job, JobStateError
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions, TrainingSettings
+from rooftrace.service.versions import ModelVersions
 
 OWN = tiny_bundle()
-SETTINGS = TrainingSettings(minutes=1.0)
+MINUTES = 1.0
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def in_use(versions: ModelVersions) -> str:
 
 
 def test_versions_are_taken_and_taken_back(store: JobStore, service: Service) -> None:
-    versions = ModelVersions(service, store, SETTINGS)
+    versions = ModelVersions(service, store, MINUTES)
     first = trained(store, versions)
     assert in_use(versions) == OWN.version
     versions.take(first)
@@ -81,7 +81,7 @@ def test_versions_are_taken_and_taken_back(store: JobStore, service: Service) ->
     versions.take(second)
     versions.take(second)
     # A restart keeps both steps.
-    again = ModelVersions(service, store, SETTINGS)
+    again = ModelVersions(service, store, MINUTES)
     assert in_use(again) == version_of(second)
     again.go_back()
     assert in_use(again) == version_of(first)
@@ -93,21 +93,8 @@ def test_versions_are_taken_and_taken_back(store: JobStore, service: Service) ->
     assert [job.id for job in again.trainings()] == [second.id, first.id]
 
 
-def test_a_better_version_is_taken_at_once_only_if_that_is_set(
-    store: JobStore, service: Service
-) -> None:
-    versions = ModelVersions(service, store, TrainingSettings(1.0, take_better=True))
-    trained(store, versions, "no different")
-    trained(store, versions, scenes=5)
-    assert in_use(versions) == OWN.version
-    better = trained(store, versions)
-    assert in_use(versions) == version_of(better)
-    versions.go_back()
-    assert in_use(versions) == OWN.version
-
-
 def test_a_training_knows_the_one_before(store: JobStore, service: Service) -> None:
-    versions = ModelVersions(service, store, SETTINGS)
+    versions = ModelVersions(service, store, MINUTES)
     prepared: list[Path | None] = []
     first = versions.start("out", "review", lambda _, earlier: prepared.append(earlier))
     assert begin(versions) == versions.training_on("out") == first
@@ -123,7 +110,7 @@ def test_a_training_knows_the_one_before(store: JobStore, service: Service) -> N
 
 
 def test_what_has_no_version_is_not_taken(store: JobStore, service: Service) -> None:
-    versions = ModelVersions(service, store, SETTINGS)
+    versions = ModelVersions(service, store, MINUTES)
     with pytest.raises(JobStateError, match="is queued; only a training that is done"):
         versions.take(begin(versions))
     assert in_use(versions) == OWN.version
@@ -132,11 +119,11 @@ def test_what_has_no_version_is_not_taken(store: JobStore, service: Service) -> 
 def test_a_version_that_is_damaged_or_of_another_model_is_not_used(
     store: JobStore, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    versions = ModelVersions(service, store, SETTINGS)
+    versions = ModelVersions(service, store, MINUTES)
     job = trained(store, versions)
     versions.take(job)
     other = Service(Predictor(renamed(OWN), PointwiseEngine()))
-    of_other = ModelVersions(other, store, SETTINGS)
+    of_other = ModelVersions(other, store, MINUTES)
     assert in_use(of_other) == renamed(OWN).version
     assert of_other.trainings() == []
     with pytest.raises(JobStateError, match="was made from another model"):

@@ -75,9 +75,9 @@ def training_router(catalogue: ResultsCatalogue, versions: ModelVersions) -> API
     def show(request: Request, folder: Folder) -> ReviewTraining:
         """Return whether this server trains, and the last training on this review."""
         reviewed = _reviewed(results_of(catalogue, folder))
-        settings, job = versions.settings, versions.training_on(folder)
+        job = versions.training_on(folder)
         return ReviewTraining(
-            minutes=None if settings is None else settings.minutes, images=len(reviewed),
+            minutes=versions.minutes, images=len(reviewed),
             job=None if job is None else JobOut.of(job, server_root(request)),
         )  # fmt: skip
 

@@ -146,7 +146,8 @@ _MAX_CRASHES = 2
 _GRACE_S = 5.0
 """Time between SIGTERM and SIGKILL."""
 
-_EXPIRE_EVERY_S = 3600.0
+_POLL_S = 0.2
+"""Seconds between two looks for a job that waits."""
 
 _RETRY_S = 5.0
 """Interval at which a change of the list of jobs is tried again while the disk is full."""
@@ -240,7 +241,6 @@ class JobRunner:
         self._threads: list[threading.Thread] = []
         self._stopping = False
         self._held = ExitStack()
-        store.watch(self._wake)
 
     def start(self) -> None:
         """Recover the jobs of a previous server, and start.
@@ -331,11 +331,6 @@ class JobRunner:
 
     # The methods below run in the threads.
 
-    def _wake(self, job_id: str, job: Job | None) -> None:
-        if job is not None and job.state == "queued":
-            with self._changed:
-                self._changed.notify_all()
-
     def _work(self, *, training: bool = False) -> None:
         while (job := self._insist(partial(self._next, training))) is not None:
             try:
@@ -369,7 +364,7 @@ class JobRunner:
                 job = self.store.claim(training=training)
                 if job is not None:
                     return job
-                self._changed.wait(_EXPIRE_EVERY_S)
+                self._changed.wait(_POLL_S)
 
     def _run(self, job: Job) -> None:
         child = self._start_process(job)

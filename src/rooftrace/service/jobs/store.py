@@ -50,10 +50,6 @@ _ID_BYTES = 16
 
 _LOG = logging.getLogger(__name__)
 
-Watcher = Callable[[str, Job | None], None]
-"""Callback with the id of a changed job and the job, or None if it was removed. The thread that
-changed the job calls it."""
-
 
 class JobStore:
     """Folder of jobs: a folder for each job, with its id as the name.
@@ -76,7 +72,6 @@ class JobStore:
         self.keep_days = keep_days
         self._jobs_waiting = jobs_waiting
         self._lock = threading.RLock()
-        self._watchers: list[Watcher] = []
         self._reserved: set[str] = set()
         self._jobs: dict[str, Job] = {}
         self._number = 0
@@ -103,16 +98,6 @@ class JobStore:
         self._jobs = {job.id: job for job in jobs}
         self._number = max((job.number for job in jobs), default=0)
         return unlisted
-
-    def watch(self, watcher: Watcher) -> None:
-        """Call `watcher` whenever a job changes."""
-        self._watchers.append(watcher)
-
-    def _notify(self, job_id: str) -> Job | None:
-        job = self.get(job_id)
-        for watcher in tuple(self._watchers):
-            watcher(job_id, job)
-        return job
 
     # Creation of jobs.
 
@@ -164,10 +149,9 @@ class JobStore:
             options: Options of the prediction.
             version: See `Job`.
         """
-        self._add(job_id, name, upload=upload, pixels=pixels, options=options, version=version)
-        job = self._notify(job_id)
-        assert job is not None
-        return job
+        return self._add(
+            job_id, name, upload=upload, pixels=pixels, options=options, version=version
+        )
 
     def add_training(
         self, name: str, training: TrainingOptions, prepare: Callable[[Path], None]
@@ -192,20 +176,18 @@ class JobStore:
             job_id = self.reserve()
             try:
                 prepare(self.folder_of(job_id))
-                self._add(job_id, name, upload="", options=SceneOptions(), training=training)
+                return self._add(job_id, name, upload="", options=SceneOptions(), training=training)
             except BaseException:
                 self.discard(job_id)
                 raise
-        added = self._notify(job_id)
-        assert added is not None
-        return added
 
-    def _add(self, job_id: str, name: str, **values: Any) -> None:
+    def _add(self, job_id: str, name: str, **values: Any) -> Job:
         with self._lock:
             self._number += 1
             job = Job(self._number, job_id, name, "queued", created_s=time.time(), **values)
             self._save(job)
             self._reserved.discard(job_id)
+        return job
 
     # Queries.
 
@@ -274,13 +256,11 @@ class JobStore:
             job = next((job for job in waiting if (job.training is not None) == training), None)
             if job is None:
                 return None
-            self._save(
-                replace(
-                    job, state="running", started_s=time.time(), pixels_done=0, buildings=0,
-                    attempts=job.attempts + 1, revision=job.revision + 1,
-                )
+            return self._change(
+                job.id, "queued",
+                state="running", started_s=time.time(), pixels_done=0, buildings=0,
+                attempts=job.attempts + 1,
             )  # fmt: skip
-        return self._notify(job.id)
 
     def progress(self, job_id: str, pixels_done: int, pixels: int, buildings: int) -> None:
         """Store the progress of a running prediction."""
@@ -300,14 +280,8 @@ class JobStore:
         )  # fmt: skip
 
     def set_taken(self, job_id: str, *, taken: bool) -> None:
-        """Record that the version of a training that is done is in use, or that it no longer is.
-
-        The watchers are not notified, because the training itself has not changed.
-        """
-        with self._lock:
-            job = self._jobs[job_id]
-            taken_s = time.time() if taken else None
-            self._save(replace(job, taken_s=taken_s, revision=job.revision + 1))
+        """Record that the version of a training that is done is in use, or that it no longer is."""
+        self._change(job_id, "done", taken_s=time.time() if taken else None)
 
     def fail(self, job_id: str, error: dict[str, str]) -> None:
         """Mark a job as failed if it still runs."""
@@ -338,10 +312,7 @@ class JobStore:
                     f"The job {job_id} is already {job.state}.",
                     remedy="Only a job that waits or runs can be cancelled.",
                 )
-            self._save(
-                replace(job, state="cancelled", finished_s=time.time(), revision=job.revision + 1)
-            )
-        return self._notify(job_id)
+            return self._change(job_id, job.state, state="cancelled", finished_s=time.time())
 
     def remove(self, job_id: str, *, discard_review: bool = False) -> bool:
         """Remove a job from the list; return whether it existed. The runner removes its files.
@@ -371,7 +342,6 @@ class JobStore:
             except OSError as error:
                 raise export_error(path, error) from error
             del self._jobs[job_id]
-        self._notify(job_id)
         return True
 
     def _check_unused(self, job: Job) -> None:
@@ -385,21 +355,21 @@ class JobStore:
                 "that use it, and then delete it.",
             )
 
-    def _change(self, job_id: str, state: JobState, /, **values: Any) -> None:
-        """Change a job that is in `state`, and notify the watchers."""
+    def _change(self, job_id: str, state: JobState, /, **values: Any) -> Job | None:
+        """Change a job that is in `state`, and return it; return None for other jobs."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.state != state:
-                return
-            self._save(replace(job, revision=job.revision + 1, **values))
-        self._notify(job_id)
+                return None
+            return self._save(replace(job, revision=job.revision + 1, **values))
 
-    def _save(self, job: Job) -> None:
+    def _save(self, job: Job) -> Job:
         """Write a job to its folder; a new state survives a loss of power."""
         before = self._jobs.get(job.id)
         sync = before is None or before.state != job.state
         write_atomically(self.folder_of(job.id) / STATE, JOB_JSON.dump_json(job), sync=sync)
         self._jobs[job.id] = job
+        return job
 
     # Recovery and removal.
 
