@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
@@ -154,7 +153,7 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
             found = _search(search, reader)
     if not found.items:
         raise DataError(
-            f"{search.shown} has no images{search.conditions}.{_coverage(search, found)}",
+            f"{search.shown} has no images{search.conditions}.",
             remedy="Check the area in a GIS, the period of --datetime and the --collection.",
         )
     if search.max_items is None and found.is_cut:
@@ -279,10 +278,8 @@ def _asked_collections(search: ImagerySearch, listing: str, reader: JsonReader) 
 def _check_collections(search: ImagerySearch, ids: Sequence[str]) -> None:
     for name in search.collections:
         if name not in ids:
-            near = get_close_matches(name, ids, n=3)
-            first = [*near, *(one for one in ids if one not in near)]
             raise ConfigError(
-                f"{search.shown} has no collection {name!r}; it has {_listed(first)}.",
+                f"{search.shown} has no collection {name!r}; it has {_listed(ids)}.",
                 remedy="Give one of them with --collection.",
             )
 
@@ -348,30 +345,6 @@ def _gathered(
 def _newest_first(item: Json) -> float:
     known = [one for one in item_times(item) if one is not None]
     return -max(one.timestamp() for one in known) if known else math.inf
-
-
-def _coverage(search: ImagerySearch, found: FoundImagery) -> str:
-    """Return what the named collections cover, for the message of a search without a hit."""
-    parts = []
-    for name in search.collections:
-        extent = object_in(found.collections.get(name, {}), "extent")
-        period = next(iter(list_in(object_in(extent, "temporal"), "interval")), None)
-        shown = []
-        if isinstance(period, list) and len(period) == 2:
-            first, last = (str(one)[:10] if one else "today" for one in period)
-            shown.append(f"{first if period[0] else 'any date'} to {last}")
-        bounds = bounds_of(next(iter(list_in(object_in(extent, "spatial"), "bbox")), None))
-        if bounds is not None:
-            shown.append(_degrees(*bounds))
-        if shown:
-            parts.append(f" {name} covers {', '.join(shown)}.")
-    if search.area is not None:
-        parts.append(f" The area is {_degrees(*shapely.bounds(search.area).tolist())}.")
-    return "".join(parts)
-
-
-def _degrees(west: float, south: float, east: float, north: float) -> str:
-    return f"{west:.4g}° to {east:.4g}° east and {south:.4g}° to {north:.4g}° north"
 
 
 def _crawled(

@@ -50,10 +50,14 @@ class JsonReader:
         Raises:
             DataError: It cannot be read, or is not a JSON object.
         """
+        if "@" in urlsplit(address).netloc:
+            raise DataError(
+                f"{without_query(address)} was given with a user name.",
+                remedy="Put the user name and password into the file ~/.netrc.",
+            )
         if is_object_url(address):
             text: str | bytes = read_object(address)
         elif is_url(address):
-            _check_web(address)
             with request_errors(address):
                 text = self.web.request(address, parameters=parameters)
         else:
@@ -114,20 +118,6 @@ def _web_io(retry: Retry) -> Any:
     return web
 
 
-def _check_web(address: str) -> None:
-    try:
-        parts = urlsplit(address)
-        fits = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        fits = False
-    if not fits or "@" in urlsplit(address).netloc:
-        raise DataError(
-            f"{address.partition('?')[0].rpartition('@')[2][:200]} cannot be read: an address "
-            "begins with https://, http:// or s3://, followed by a server without a user name.",
-            remedy="Check the address; keys of servers belong into the file ~/.netrc.",
-        )
-
-
 def _json_object(text: str | bytes, address: str) -> Json:
     shown = without_query(address)
     try:
@@ -175,25 +165,16 @@ def request_errors(address: str) -> Iterator[None]:
 
 def _connection_reason(error: Exception) -> tuple[str, str]:
     """Return the reason why a server did not answer, and the remedy."""
-    import requests.exceptions as known
-
-    cause = error.__context__
-    text = " ".join(str(cause).split())
-    if isinstance(cause, known.SSLError) or "CERTIFICATE_VERIFY_FAILED" in text:
+    text = " ".join(str(error.__context__).split())
+    if "certificate" in text.lower():
         detail = re.search(r"certificate verify failed: ([^(\"']+)", text)
         return (
             f"its certificate is not trusted ({detail[1].strip() if detail else 'TLS failed'})",
             "If you trust the server, set SSL_CERT_FILE to its authority's certificate file.",
         )
-    if isinstance(cause, known.Timeout) or "Read timed out" in text:
+    if "timed out" in text:
         return "the server does not answer in time", "Run the command again later."
-    if "NameResolution" in text or "Name or service not known" in text:
-        return "the server's name is not known", "Check the address and the network connection."
-    if "Connection refused" in text:
-        return "the server refuses connections", "Check the address and the network connection."
-    if isinstance(cause, known.InvalidSchema | known.InvalidURL | known.MissingSchema):
-        return "it is or leads to an address that is not https:// or http://", "Check the address."
-    return "the connection broke off", "Check the network connection, and run it again later."
+    return "the server cannot be reached", "Check the URL and the network connection."
 
 
 def _remedy_for(status: int, text: str) -> str:
@@ -211,45 +192,36 @@ def _remedy_for(status: int, text: str) -> str:
 
 
 def not_stac(address: str, error: Exception) -> DataError:
-    """Return the error for a document, of a server or on disk, that cannot be understood."""
-    plain = str(error).replace(address, without_query(address))
-    reason = " ".join(plain.split())[:200].rstrip(".") or type(error).__name__
-    if isinstance(error, AttributeError | LookupError | TypeError):
+    """Return the error for a document that differs from the STAC specification."""
+    reason = " ".join(str(error).replace(address, without_query(address)).split())[:200]
+    if isinstance(error, AttributeError | LookupError | TypeError) or not reason:
         # Python's words for a part of the document that was not found.
         reason = "a part of the document is missing, or of another type"
-    if not is_url(address):
-        return DataError(
-            f"{address} differs from the STAC specification: {reason}.",
-            remedy="Correct the document, or save it again from the server.",
-        )
     return DataError(
-        f"{without_query(address)} answers differently from the STAC specification: {reason}.",
-        remedy="Check the address, and that the server supports STAC API 1.0.",
+        f"{without_query(address)} differs from the STAC specification: {reason.rstrip('.')}.",
+        remedy="Check the document, and that a server supports STAC API 1.0.",
     )
 
 
 def linked_address(parent: str, href: str) -> str:
-    """Return the address of a linked document.
+    """Return the URL or path of a linked document.
 
     Raises:
-        DataError: A document on a server leads to a file of this machine, or is not valid.
+        DataError: A document on a server leads to a file of this machine.
     """
+    if not is_url(parent):
+        if urlsplit(href).scheme.lower() == "file":
+            return unquote(urlsplit(href).path)
+        return href if is_url(href) else os.path.normpath(Path(parent).parent / href)
     try:
-        if not is_url(parent):
-            if urlsplit(href).scheme.lower() == "file":
-                return unquote(urlsplit(href).path)
-            return href if is_url(href) else os.path.normpath(Path(parent).parent / href)
+        is_web = urlsplit(href).scheme.lower() in ("", "http", "https", "s3")
         joined = join_url(parent, href)
-        known = urlsplit(href).scheme.lower() in ("", "http", "https", "s3")
-    except ValueError as error:
+    except ValueError:
+        is_web = False
+    if not is_web:
         raise DataError(
-            f"{without_query(parent)} links to {href[:200]!r}, which is not an address: {error}.",
-            remedy="Ask the provider of the catalog to correct it.",
-        ) from error
-    if not known:
-        raise DataError(
-            f"{without_query(parent)} links to {href[:200]!r}; expected an address that begins "
-            "with https://, http:// or s3://.",
+            f"{without_query(parent)} links to {href[:200]!r}; expected a URL that begins with "
+            "https://, http:// or s3://.",
             remedy="Download the catalog with its files, and give the copy.",
         )
     return href if is_url(href) else joined

@@ -16,7 +16,7 @@ import shapely
 from folder_server import Answer, FolderServer, serving_folder
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.imagery_search import ImagerySearch, search_imagery
-from rooftrace.io.json_documents import linked_address, not_stac
+from rooftrace.io.json_documents import linked_address
 from rooftrace.io.remote import Retry
 from stac_scenes import collection, write_catalog, write_scenes
 
@@ -67,7 +67,7 @@ def landing(url: str, *conforms_to: str) -> dict[str, Any]:
                  "stac_version": "1.0.0", "id": "x", "description": "x", "links": []}),
          "is a STAC API without item search", "static catalog"),
         (answer({"conformsTo": [SEARCH_CLASS], "links": [{"rel": "search", "href": 5}]}),
-         "answers differently from the STAC specification", "STAC API 1.0"),
+         "differs from the STAC specification", "STAC API 1.0"),
     ],
 )  # fmt: skip
 def test_answers_that_are_no_search(
@@ -83,17 +83,12 @@ def test_answers_that_are_no_search(
 
 
 def test_a_server_that_does_not_exist() -> None:
-    with pytest.raises(DataError, match="the server refuses connections"):
-        found("http://127.0.0.1:9/stac")
-    for address in (
-        "ftp://127.0.0.1/x",
-        "http://user:word@127.0.0.1/stac",
-        "http://[",
-        "file:///x",
-    ):
-        with pytest.raises(DataError, match="cannot be read: an address begins with") as caught:
+    for address in ("http://127.0.0.1:9/stac", "ftp://127.0.0.1/x", "file:///x"):
+        with pytest.raises(DataError, match="the server cannot be reached"):
             found(address)
-        assert "word" not in str(caught.value)
+    with pytest.raises(DataError, match="with a user name") as caught:
+        found("http://user:s3cret@127.0.0.1/stac")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_search_that_breaks_off_between_pages(server: FolderServer) -> None:
@@ -183,11 +178,11 @@ def test_catalogs_that_lead_to_themselves_or_to_files(tmp_path: Path, server: Fo
     assert found(address) == ["east", "far", "west"]
     for href in (f"file://{tmp_path}/secret.json", "ftp://x/y", "gopher:x"):
         file.write_text(json.dumps(catalog | {"links": [{"rel": "item", "href": href}]}))
-        with pytest.raises(DataError, match="expected an address that begins"):
+        with pytest.raises(DataError, match="expected a URL that begins"):
             found(address)
     # The path belongs to the server.
     assert linked_address(address, "/etc/passwd") == f"{server.url}/etc/passwd"
-    with pytest.raises(DataError, match="expected an address"):
+    with pytest.raises(DataError, match="expected a URL"):
         linked_address("s3://bucket/a/catalog.json", "file:///etc/passwd")
     assert linked_address("s3://bucket/a/c.json", "../b.tif") == "s3://bucket/b.tif"
     # A catalog on disk may name any file there.
@@ -249,28 +244,6 @@ def test_items_across_longitude_180_cover_only_their_ground(
         found(address, area=shapely.box(20, -16.8, 21, -16.7))
 
 
-@pytest.mark.parametrize(
-    "extent",
-    [
-        "x", ["x"], {"spatial": "x", "temporal": 5}, {"spatial": {"bbox": "x"}},
-        {"spatial": {"bbox": 7}, "temporal": {"interval": {"a": 1}}},
-        {"spatial": {"bbox": ["x"]}, "temporal": {"interval": ["x", [1, 2, 3]]}},
-    ],
-)  # fmt: skip
-def test_a_malformed_extent_excludes_nothing(
-    extent: Any, tmp_path: Path, server: FolderServer
-) -> None:
-    items = write_scenes(tmp_path)
-    write_catalog(tmp_path, items)
-    path = tmp_path / "town" / "collection.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"extent": extent}))
-    address = f"{server.url}/catalog.json"
-    inside = shapely.buffer(shapely.box(*items[0]["bbox"]), -1e-4)
-    assert found(address, area=inside, datetime="2023") == ["west"]
-    with pytest.raises(DataError, match="has no images of town from 1999"):
-        found(address, collections=("town",), datetime="1999")
-
-
 def test_more_items_than_a_search_may_have(
     tmp_path: Path, server: FolderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,16 +271,3 @@ def test_a_collection_of_an_api_is_searched_by_its_address(server: FolderServer)
     }  # fmt: skip
     assert found(f"{server.url}/collections/town") == ["a"]
     assert asked[0]["collections"] == ["town"]
-
-
-def test_messages_name_a_document_on_disk_by_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "landing.json"
-    path.write_text(json.dumps(landing("https://localhost", "https://example.org/none")))
-    with pytest.raises(DataError) as caught:
-        found(str(path))
-    assert caught.value.message == f"{path} is a STAC API without item search."
-    error = not_stac(str(path), ValueError(f"{path} has no stac_version"))
-    assert error.message == (
-        f"{path} differs from the STAC specification: {path} has no stac_version."
-    )
-    assert "server supports" not in error.remedy
