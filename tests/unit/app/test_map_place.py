@@ -76,10 +76,6 @@ def test_coarser_pixels_of_a_flat_scene_lie_on_it() -> None:
     placed = place.source(ArraySource(np.zeros((1, 20, 30), np.uint8)))
     assert placed.grid.crs == web_mercator()
     assert placed.grid.bounds_xy == pytest.approx(place.bounds_m)
-    metric = GeoGrid((4, 6), Affine(25, 0, 0, 0, -25, 0))
-    cells = place.metric_source(ArraySource(np.zeros((1, 4, 6), np.uint8), metric), 0.5)
-    # 150 by 100 m, at 0.5 m to a pixel of the image.
-    assert cells.grid.bounds_xy == pytest.approx(place.bounds_m)
 
 
 def write(path: Path, polygons: list[shapely.Geometry], crs: CRS | None, **more: object) -> None:

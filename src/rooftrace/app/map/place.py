@@ -241,15 +241,6 @@ class Place:
 
         return GeoreferencedSource(source, placed)
 
-    def metric_source(self, source: RasterSource, gsd_m: float) -> RasterSource:
-        """Return a source in metres from the scene's upper left corner, placed on the map."""
-
-        def placed(grid: GeoGrid) -> GeoGrid:
-            to_pixel = Affine.scale(1 / gsd_m, -1 / gsd_m) @ grid.transform
-            return GeoGrid(grid.shape, self._flat_transform @ to_pixel, web_mercator())
-
-        return GeoreferencedSource(source, placed)
-
     def polygons(self, geometry: NDArray[np.object_], crs: CRS | None) -> NDArray[np.object_]:
         """Return polygons in EPSG:3857; coordinates outside of its domain are infinite.
 

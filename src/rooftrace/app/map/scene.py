@@ -225,11 +225,6 @@ class MapScene:
         except DataError as error:
             self._note(str(error))
             return None
-        gsd_m = self.files.record.get("gsd_m")
-        if file.grid.crs is None:
-            if not self.place.flat or not isinstance(gsd_m, (int, float)):
-                return None
-            levels = [self.place.metric_source(level, float(gsd_m)) for level in levels]
         place = Place(levels[0].grid)
         return None if place.flat else Pyramid(levels, place, nearest=True)
 

@@ -110,7 +110,6 @@ export function describe(scene, view, name, images) {
     const name = row.dataset.layer;
     row.hidden = name === "buildings" ? !buildings?.count : name === "basemap" ? !view.basemap || scene.flat : !scene[name];
   }
-  $("image-label").textContent = scene.image?.kind === "preview" ? "Preview" : "Image";
   $("density-key").hidden = !(view.visible.density && scene.density);
   densityKey();
   if (!buildings) return;
