@@ -151,30 +151,23 @@ def client(served: Served) -> Iterator[httpx.Client]:
 def bait() -> Iterator[Bait]:
     made = Bait()
     yield made
-    made.close()
+    made.socket.close()
 
 
 class Bait:
     """A port of this machine that the server must never connect to."""
 
     def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._socket.settimeout(0.2)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(0.2)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
     def bitten(self) -> bool:
         try:
-            connection, _ = self._socket.accept()
+            self.socket.accept()[0].close()
         except TimeoutError:
             return False
-        connection.close()
         return True
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 def pixels() -> np.ndarray[Any, Any]:
@@ -208,7 +201,7 @@ PATHS = [
     "/map/folders/{up}{file}", "/map/folders/results/images/{up}{file}",
     "/map/folders/..", "/map/folders/results/images/..", "/map/folders/%00",
     "/page/{up}{file}", "/page/x/0/{up}{file}", "/problems/{up}{file}", "/v1/jobs/{up}{file}",
-    "/v1/jobs/../secret.txt", "/v1/jobs/x/results/{up}{file}", "/v1/jobs/./../jobs.sqlite",
+    "/v1/jobs/../secret.txt", "/v1/jobs/x/results/{up}{file}",
     "/gradio_api/file={file}", "/gradio_api/file=/{file}", "/gradio_api/file={up}{file}",
     "/gradio_api/file/{file}", "/file={file}", "/file/{file}", "/gradio_api/file=file:///{file}",
     "/gradio_api/file=C:\\x", "/gradio_api/stream/{file}/x/y", "/custom_component/x/{up}{file}",
@@ -219,14 +212,14 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_file_by_its_path(served: Served, path: str) -> None:
-    for file in (served.secret, Path("/etc/passwd"), served.folder / "jobs" / "jobs.sqlite"):
+    for file in (served.secret, Path("/etc/passwd")):
         plain = path.format(file=str(file).lstrip("/"), up=UP)
         for written in (plain, plain.replace("../", "..%2f"), plain.replace("../", "%2e%2e/"),
                         plain.replace("../", "..\\"), plain.replace("../", "%252e%252e%252f"),
                         plain.replace("../", "....//")):  # fmt: skip
             answer = served.get(written)
             assert status_of(answer) < 500, written
-            for leak in (SECRET.encode(), b"root:x:0", b"SQLite format 3", b"Traceback"):
+            for leak in (SECRET.encode(), b"root:x:0", b"Traceback"):
                 assert leak not in answer, written
 
 
@@ -255,21 +248,6 @@ def test_no_file_of_the_server_through_the_page(client: httpx.Client, served: Se
             for found in re.findall(r'"(?:path|url)": ?"([^"]+)"', said):
                 address = found if "/file=" in found else f"/gradio_api/file={found}"
                 assert SECRET not in client.get(address).text
-
-
-def test_nothing_of_the_server_in_what_the_page_says(client: httpx.Client, served: Served) -> None:
-    for path in (
-        "/config",
-        "/gradio_api/info",
-        "/",
-        "/demo",
-        "/map",
-        "/map/folders",
-        "/openapi.json",
-    ):
-        text = client.get(path).text
-        for leak in (str(served.folder), str(Path.home()) + "/", "site-packages", KEY):
-            assert leak not in text, (path, leak)
 
 
 CHANGES = [
@@ -492,29 +470,6 @@ def test_requests_that_never_end_block_no_others(served: Served, client: httpx.C
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        b"Content-Length: 5\r\nContent-Length: 6\r\n", b"Content-Length: -1\r\n",
-        b"Transfer-Encoding: chunked, identity\r\n", b"Transfer-Encoding : chunked\r\n",
-        b"Content-Length: 99999999999999999999\r\n",
-        b"Expect: 100-continue\r\nContent-Length: 0\r\n",
-        b"X-A: " + b"a" * 200_000 + b"\r\n", b"Content-Type: multipart/form-data\r\n",
-        b"Content-Type: multipart/form-data; boundary=" + b"a" * 9000 + b"\r\n",
-    ],
-)  # fmt: skip
-def test_heads_that_no_client_sends(served: Served, head: bytes) -> None:
-    host = httpx.URL(served.url).netloc
-    for path in (b"/v1/jobs", b"/gradio_api/upload"):
-        begin = b"POST " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n"
-        answer = served.raw(begin + head + b"\r\n0\r\n\r\n")
-        # Smuggled requests would be answered, too.
-        assert answer.count(b"HTTP/1.1 ") - answer.count(b"HTTP/1.1 100") <= 1
-        assert status_of(answer) != 500 if answer else True
-        assert b"Traceback" not in answer
-
-
 def test_the_log_holds_no_line_that_a_request_wrote(
     client: httpx.Client, served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -534,22 +489,6 @@ def test_the_log_holds_no_line_that_a_request_wrote(
     for record in ours:
         assert "\nFORGED" not in record.getMessage()
         assert "\r" not in record.getMessage()
-
-
-def test_the_figures_say_nothing_of_who_asked_what(client: httpx.Client) -> None:
-    marker = "somebodys-secret-name"
-    for number in range(50):
-        client.get(f"/{marker}/{number}")
-        client.get(f"/v1/jobs/{marker}{number}")
-        client.get(f"/map/folders/{marker}{number}")
-        client.request(f"M{number}", "/v1/predict")
-    client.post("/v1/predict", params={"filename": f"{marker}.png"}, content=png(),
-                headers={"Content-Type": "image/png"})  # fmt: skip
-    text = client.get("/metrics").text
-    assert marker not in text
-    routes = set(re.findall(r'route="([^"]*)"', text))
-    assert len(routes) < 60
-    assert all("/" not in route or "{" in route or route.count("/") <= 4 for route in routes)
 
 
 NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -215,30 +215,6 @@ def test_of_very_many_tasks_the_first_is_answered(backend: TestClient) -> None:
     assert len(made["result"]) == 1
     sent["tasks"].pop()
     assert len(backend.post("/predict", json=sent).json()["results"]) == labeller.MAX_TASKS
-
-
-def test_and_likewise_where_they_take_long(
-    service: Service, backend: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, go = service.predict, threading.Event()
-
-    def predict(data: bytes, *given: Any) -> Prediction:
-        if data != png(1):
-            go.wait(60)
-        return real(data, *given)
-
-    def wait_for_first(answers: list[Future[Any]], timeout: float) -> Any:
-        wait(answers[:1], timeout)
-        return wait(answers, 0)
-
-    monkeypatch.setattr(service, "predict", predict)
-    monkeypatch.setattr(labeller, "wait", wait_for_first)
-    try:
-        sent = asked(uri(1), *[uri(2)] * 11)
-        [made] = backend.post("/predict", json=sent).json()["results"]
-        assert len(made["result"]) == 1
-    finally:
-        go.set()
 
 
 def test_a_task_that_takes_too_long_is_not_waited_for(

@@ -26,7 +26,7 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest import create_api
-from rooftrace.service.service import RequestDefaults, Service
+from rooftrace.service.service import Service
 
 TIFF = {"Content-Type": "image/tiff"}
 PNG = {"Content-Type": "image/png"}
@@ -196,32 +196,6 @@ def test_errors_are_sentences(
     assert problem["status"] == status
 
 
-@pytest.mark.parametrize(
-    ("given", "stem"),
-    [
-        ("../../etc/passwd", "passwd"),
-        ("..\\..\\boot.ini", "boot"),
-        ("/etc/shadow.tif", "shadow"),
-        ("a\0b\r\nX: y.tif", "a_b__X_ y"),
-        ("ü" * 200 + ".tif", "ü" * 60),
-        ('q".tif', "q_"),
-        ("..", "image"),
-    ],
-    ids=["up", "windows", "root", "control", "long", "quote", "dots"],
-)
-def test_a_name_leads_nowhere(client: TestClient, given: str, stem: str) -> None:
-    answer = client.post(
-        "/v1/predict", params={"format": "zip", "filename": given[:255]}, content=png(roofs()),
-        headers=PNG,
-    )  # fmt: skip
-    assert answer.status_code == 200, answer.text
-    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        names = archive.namelist()
-    assert all("/" not in name and ".." not in name for name in names)
-    assert f"{stem}_mask.png" in names
-    assert "\n" not in answer.headers["content-disposition"]
-
-
 def test_a_place_without_longitude_and_latitude_is_an_error_of_the_image(
     client: TestClient, tmp_path: Path
 ) -> None:
@@ -308,23 +282,6 @@ def test_an_image_that_is_too_large(client_of: Callable[..., TestClient]) -> Non
         assert "20,000 bytes" in heavy.json()["detail"]
 
 
-@pytest.mark.campaign
-def test_a_failing_network_is_not_the_clients_fault(client_of: Callable[..., TestClient]) -> None:
-    class Failing(ConstantEngine):
-        fails = False
-
-        def run(self, batch):
-            if self.fails:
-                raise RuntimeError("secret of the network")
-            return super().run(batch)
-
-    engine = Failing()
-    client = client_of(engine)
-    engine.fails = True
-    answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
-    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/predict-error")
-
-
 def test_a_model_that_answers_nan_is_a_problem(client_of: Callable[..., TestClient]) -> None:
     client = client_of(ConstantEngine(np.nan))
     answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
@@ -348,8 +305,6 @@ def test_an_image_without_a_valid_pixel(client: TestClient, tmp_path: Path) -> N
 def test_a_client_that_goes_away_ends_its_request() -> None:
     """Use ASGI directly, because the test client never disconnects."""
     import asyncio
-
-    from rooftrace.rest import create_api
 
     gate = Gate()
     service: Service = fake_service(gate, running=1)
@@ -442,20 +397,3 @@ def test_bands_and_stretch_are_parameters(client: TestClient, tmp_path: Path) ->
         assert refused.status_code == 422
         assert text in refused.json()["detail"]
         assert "--" not in refused.text
-
-
-def test_auto_can_be_asked_of_a_server_with_another_stretch() -> None:
-    pixels = np.full((64, 64, 3), 120, np.uint8)
-    defaults = RequestDefaults(SceneOptions(stretch="0,140"))
-    service = Service(Predictor(tiny_bundle(), PointwiseEngine()), defaults=defaults)
-    try:
-        client = TestClient(create_api(service), raise_server_exceptions=False)
-        share = {
-            query: client.post(f"/v1/predict?{query}", content=png(pixels), headers=PNG).json()[
-                "figures"
-            ]["built_up_share"]
-            for query in ("threshold=0.6", "threshold=0.6&stretch=auto")
-        }
-    finally:
-        service.close()
-    assert list(share.values()) == [1, 0]

@@ -193,15 +193,6 @@ def test_a_training_runs_beside_a_prediction(store: JobStore, start: Start) -> N
     assert job.progress == TrainingProgress("training", 1, 2, 0.5, 0.5)
 
 
-def test_a_training_waits_for_a_server_that_trains(store: JobStore, start: Start) -> None:
-    trained, predicted = train(store), add(store, "work")
-    start()
-    assert ended(store, predicted).state == "done"
-    waiting = store.get(trained)
-    assert waiting is not None
-    assert waiting.state == "queued"
-
-
 def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> None:
     start()
     job = ended(store, add(store, "work"))
@@ -300,25 +291,6 @@ def test_a_stop_is_not_counted_as_a_crash(store: JobStore, start: Start) -> None
     assert ended(store, waiting).state == "done"
 
 
-@pytest.mark.parametrize("name", ["default", "accurate"])
-def test_a_bundled_model_is_given_by_its_name(store: JobStore, start: Start, name: str) -> None:
-    runner = start(model=Path(name))
-    job_id = add(store, "hang")
-    half_done(store, job_id)
-    runner.stop()
-    (store.folder_of(job_id) / "scene.tif").write_text("work")
-    start(model=Path(name))
-    assert ended(store, job_id).state == "done"
-    assert models_of(store, job_id) == [name, name]
-
-
-def test_a_model_that_is_a_file_is_given_by_its_full_path(store: JobStore, start: Start) -> None:
-    start(model=Path("town.rooftrace"))
-    job_id = add(store, "work")
-    assert ended(store, job_id).state == "done"
-    assert models_of(store, job_id) == [str(Path.cwd() / "town.rooftrace")]
-
-
 def test_asked_to_end_by_others_is_no_crash(store: JobStore, start: Start) -> None:
     start()
     job_id = add(store, "hang")
@@ -370,25 +342,6 @@ def test_a_result_is_kept_while_the_list_cannot_be_written(
     assert ended(store, job_id).state == "done"
     # The thread still works.
     assert ended(store, add(store, "work")).state == "done"
-
-
-def test_a_full_disk_does_not_end_the_threads(
-    store: JobStore, start: Start, full: threading.Event
-) -> None:
-    job_id = add(store, "work")
-    full.set()
-    # Nothing has to be recovered, so the runner starts; its thread cannot claim the job.
-    runner = start()
-    time.sleep(0.2)
-    assert (now := store.get(job_id)) is not None
-    assert (now.state, now.attempts) == ("queued", 0)
-    full.clear()
-    assert ended(store, job_id).state == "done"
-    full.set()
-    began = time.monotonic()
-    runner.stop()
-    assert time.monotonic() - began < 60
-    full.clear()
 
 
 def test_a_program_that_is_not_there(store: JobStore, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -186,52 +184,6 @@ def test_a_failure_of_the_program_is_not_shown(
         until(lambda: camera.figures().state == "broken")
         assert "The log of the server has the reason" in camera.figures().message
         assert "secret detail" in caplog.text
-
-
-@pytest.mark.campaign
-def test_a_stream_that_ends_is_asked_for_again(tmp_path: Path) -> None:
-    sent = write_video(
-        tmp_path / "stream.ts", map(town, range(8)), rate=25, tick=Fraction(1, 90000)
-    ).read_bytes()
-    requests = []
-
-    class Sender(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(sent)
-
-        def log_message(self, *_: object) -> None:
-            """Write no log."""
-
-    server = HTTPServer(("127.0.0.1", 0), Sender)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    url = f"http://me:hidden@127.0.0.1:{server.server_port}/cam?token=hidden"
-    messages = set()
-    try:
-        with camera_of(url) as camera, camera.watch(nothing):
-            next_frame(camera)
-
-            def twice() -> bool:
-                messages.add(camera.figures().message)
-                return len(requests) > 2 and len(messages) > 1
-
-            until(twice)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    assert f"http://127.0.0.1:{server.server_port}/cam has stopped sending." in messages
-    assert "hidden" not in "".join(messages)
-    # No server answers there now.
-    with camera_of(url) as camera, camera.watch(nothing):
-        until(lambda: camera.figures().state == "broken")
-        message = camera.figures().message
-    assert message.startswith(f"http://127.0.0.1:{server.server_port}/cam cannot be read")
-    assert "Check the URL" in message
-    assert "hidden" not in message
 
 
 def test_viewers_are_limited_over_all_cameras(clip: Path) -> None:

@@ -219,12 +219,6 @@ def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
     assert store.path.read_bytes() == before
 
 
-def test_a_pipe_is_not_waited_for(store: ReviewStore) -> None:
-    os.mkfifo(store.path)
-    with pytest.raises(ReviewFileError, match="no regular file"):
-        store.touched()
-
-
 def test_the_review_of_other_polygons_is_refused(store: ReviewStore) -> None:
     accept(store, 1)
     with pytest.raises(ReviewFileError, match="predicted again"):

@@ -284,46 +284,6 @@ def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
     assert (one.figures().running, one.figures().waiting) == (0, 0)
 
 
-def test_cancelled_requests_count_neither_as_failures_nor_in_the_waiting_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    decode = Decoder.decode
-
-    def decode_and_cancel(self: Decoder, data: bytes, name: str, **options: Any) -> Any:
-        if name == "running.png":
-            running.cancel()
-        return decode(self, data, name, **options)
-
-    monkeypatch.setattr(Decoder, "decode", decode_and_cancel)
-    gate = Gate(is_open=False)
-    one = service(gate, running=1, waiting=20)
-    try:
-        first = one.submit(png(blobs(1)), "a.png")
-        assert gate.begun.wait(60)
-        for _ in range(18):
-            one.submit(png(blobs(2)), "a.png").cancel()
-        running = one.submit(png(blobs(2)), "running.png")
-        gate.begun.clear()
-        gate.go.set()
-        first.answer.result(60)
-        with pytest.raises(DeadlineError, match="cancelled"):
-            running.answer.result(60)
-        gate.go.clear()
-        one.submit(png(blobs(3)), "a.png")
-        assert gate.begun.wait(60)
-        assert one.figures().failed == 0
-        assert one.figures().waiting == 0
-        for _ in range(19):
-            one.submit(png(blobs(4)), "a.png")
-        with pytest.raises(BusyError) as busy:
-            one.submit(png(blobs(4)), "a.png")
-        # The average begins with 1 s; 18 requests of 0 s would leave a third of it.
-        assert busy.value.retry_after_s > 18
-    finally:
-        gate.go.set()
-        one.close()
-
-
 @pytest.mark.campaign
 def test_what_is_kept_is_decided_anew_without_the_network() -> None:
     one = service(Gate())
