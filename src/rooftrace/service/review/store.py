@@ -30,7 +30,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.text import reason_of
-from rooftrace.io.files import export_error, is_file
+from rooftrace.io.files import export_error
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 
@@ -522,13 +522,6 @@ def read_review(path: Path) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a review; what is not committed is rolled back, and errors become sentences."""
-    if not is_file(path):
-        # SQLite would wait for a pipe.
-        state = "is no regular file" if path.exists() else "is missing"
-        raise ReviewFileError(
-            f"{path.name} {state}, so it holds no review.",
-            remedy="Remove it, or restore the review.",
-        )
     try:
         address = f"{path.absolute().as_uri()}?mode=rw"
         with closing(
