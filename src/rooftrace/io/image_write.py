@@ -11,6 +11,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
@@ -58,32 +59,12 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
     """
     with replacing(path) as partial:
         if photograph:
-            partial.write_bytes(_png(np.asarray(picture)))
+            # OpenCV looks for repetitions of single bytes alone, which takes a quarter of the time.
+            bgr = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+            partial.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
         else:
             # Level 1 makes files a third larger and is five times as fast.
             picture.save(partial, format="PNG", compress_level=1)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a PNG of (y, x, 3) pixels.
-
-    Pillow tries all five filters for each row, and zlib looks for long repetitions, of which a
-    photograph has none. One filter and repetitions of single bytes take a quarter of the time, for
-    a file of the same size. PNG specification, third edition: https://www.w3.org/TR/png-3/
-    """
-    height, width, bands = pixels.shape
-    rows = np.empty((height, 1 + width * bands), np.uint8)
-    plain = pixels.reshape(height, width * bands)
-    # Each byte is stored as its difference to that of the pixel on its left.
-    rows[:, 0] = 1
-    rows[:, 1 : 1 + bands] = plain[:, :bands]
-    np.subtract(plain[:, bands:], plain[:, :-bands], out=rows[:, 1 + bands :])
-    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
-    data = deflate.compress(rows.data) + deflate.flush()
-    # Width, height, 8 bits, colours, then the only method of each kind.
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", data), (b"IEND", b"")
-    return PNG_SIGNATURE + b"".join(png_chunk(*part) for part in parts)
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -121,7 +121,6 @@ class VectorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._source = path
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -267,7 +266,7 @@ class VectorFile:
             return _OSM_LAYER
         if _is_table(self.path):
             return None
-        layers = [(str(name), kind) for name, kind in pyogrio.list_layers(self._source)]
+        layers = [(str(name), kind) for name, kind in pyogrio.list_layers(self.path)]
         able = [name for name, kind in layers if kind is not None and _may_hold_polygons(kind)]
         if len(able) > 1:
             # A layer without a declared geometry type counts if a polygon is found in it.
@@ -289,7 +288,7 @@ class VectorFile:
     def _has_polygons(self, layer: str) -> bool:
         import pyogrio
 
-        _, _, wkb, _ = pyogrio.raw.read(self._source, layer=layer, columns=[])
+        _, _, wkb, _ = pyogrio.raw.read(self.path, layer=layer, columns=[])
         kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
         return bool(np.isin(kinds, (_POLYGON, _MULTI, _COLLECTION)).any())
 
@@ -305,7 +304,7 @@ class VectorFile:
         """Yield chunks of a file in which a record is found by its number."""
         import pyogrio
 
-        info = pyogrio.read_info(self._source, layer=self._layer, force_feature_count=True)
+        info = pyogrio.read_info(self.path, layer=self._layer, force_feature_count=True)
         count = int(info["features"])
         # The file is walked from its beginning to each chunk, so that there are few chunks.
         rows = max(_CHUNK_ROWS, -(-count // _MOST_CHUNKS))
@@ -353,8 +352,8 @@ class VectorFile:
         import geopandas as gpd
         from pyarrow import parquet
 
-        table = gpd.read_parquet(self._source, columns=[column])
-        attributes = parquet.read_table(self._source, columns=list(fields))
+        table = gpd.read_parquet(self.path, columns=[column])
+        attributes = parquet.read_table(self.path, columns=list(fields))
         values = {name: arrow_column(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
@@ -366,7 +365,7 @@ class VectorFile:
         if self._geometry_column["encoding"] != "WKB":
             yield self._read_parquet(fields)
             return
-        with parquet.ParquetFile(self._source) as file:
+        with parquet.ParquetFile(self.path) as file:
             # A table without rows gives the coordinate system as geopandas reads it.
             nothing = io.BytesIO()
             parquet.write_table(file.schema_arrow.empty_table(), nothing)
