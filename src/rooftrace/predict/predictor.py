@@ -133,13 +133,8 @@ class Predictor:
             RooftraceError: See `predict`.
         """
         options = SceneOptions(gsd_m=gsd_m, threshold=threshold, outputs=("mask",))
-        with opened(image) as source:
-            plan = plan_scene(source, self.bundle.spec, options)
-            memory = MemoryMask(source.grid.shape)
-            for block in pipeline.run(plan, self.engine):
-                memory.write(block.window, block.mask)
-            mask = Mask(memory.data, memory.data != NODATA, source.grid)
-            return mask, plan.notes
+        made = self.predict(image, options=options)
+        return made.mask, made.summary.notes
 
     def predict_to_files(
         self,
