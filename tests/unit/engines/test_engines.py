@@ -276,3 +276,11 @@ def test_a_tile_that_fails_on_the_gpu_is_not_run_on_the_processor(
     with pytest.raises(PredictError, match="out of memory"):
         engine.run(np.zeros((1, 3, 64, 64), np.uint8))
     assert capsys.readouterr().out == ""
+
+
+def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
+    engine = load_engine(BUNDLE)
+    first = engine.run(pixels)
+    kept = first.copy()
+    engine.run(255 - pixels)
+    np.testing.assert_array_equal(first, kept)

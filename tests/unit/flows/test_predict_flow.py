@@ -441,3 +441,27 @@ def test_results_in_the_folder_of_the_images_are_no_inputs(
     assert {Path(scene.location).stem for scene in catalogue.scenes} == {
         Path(one.input).stem for one in again.outputs
     }
+
+
+def test_results_of_an_earlier_run_are_named(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run_predict(find_inputs([folder / "c.tif"]), read_models(bundle), out)
+    assert not any("earlier" in note for note in first.notes)
+    second = run_predict(
+        find_inputs([folder / "c.tif"]), read_models(bundle), out,
+        SceneOptions(threshold=0.7, outputs=("polygons",)),
+    )  # fmt: skip
+    (note,) = [note for note in second.notes if "earlier" in note]
+    assert note.endswith("c_mask.tif, c_preview.png")
+
+
+@pytest.mark.parametrize("has_crs", [True, False])
+def test_a_georeference_that_is_not_used_is_named(
+    has_crs: bool, bundle: Path, tmp_path: Path
+) -> None:
+    data = np.full((3, 100, 90), 40, dtype=np.uint8)
+    path = write_geotiff(tmp_path / "a.tif", data, **({} if has_crs else {"crs": None}))
+    options = SceneOptions(gsd_m=1.0)
+    notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options).notes
+    assert any("says 0.5 m per pixel, but 1 m were given" in note for note in notes) == has_crs
+    assert any("no coordinate system. The mask keeps" in note for note in notes) != has_crs

@@ -307,3 +307,12 @@ def test_tms_rows_and_quadkeys_give_the_same_pixels(
         Image.open(io.BytesIO(tiles[f"/{FIRST.zoom}/{FIRST.col + 1}/{FIRST.row}.png"]))
     )
     assert (read[0].data[:, :SIDE, SIDE : 2 * SIDE] == expected.transpose(2, 0, 1)).all()
+
+
+def test_html_in_place_of_tiles(tmp_path: Path) -> None:
+    page = b"<html><title>Sign in to continue</title></html>"
+    with (
+        serving(lambda path: (200, {"Content-Type": "text/html"}, page)) as server,
+        pytest.raises(ServiceError, match='text/html in place of an image: "Sign in to continue"'),
+    ):
+        found(server.url + "/{z}/{x}/{y}.png", tmp_path)

@@ -20,6 +20,7 @@ from rooftrace.models.spec import (
     MeasuredMetrics,
 )
 from rooftrace.predict.ensemble import Combine, combine
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
@@ -254,3 +255,11 @@ def test_a_calibration_is_kept_where_all_have_the_same() -> None:
     assert kept("average", one, one) == kept("weighted", one, one) == one
     assert kept("vote", one, one) is None  # shares of votes are no probabilities of pixels
     assert kept("average", one, other) is kept("average", one, None) is None
+
+
+def test_mirrored_tiles_of_each_member() -> None:
+    alone = read_models(None, tta="flips", precision="fp32").ready()
+    assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
+    both = read_models([None, None], "vote", tta="flips", precision="fp32").ready()
+    members = both.engine.settings["members"]  # type: ignore[attr-defined]
+    assert [member["settings"]["tta"] for member in members] == ["flips", "flips"]
