@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch")
 
 import command_line
-from rooftrace.labels.rle.codec import encode_runs
+from rooftrace.labels.rle.codec import decode_runs, encode_runs
 from rooftrace.labels.rle.table import RleTable
 from town import generate_scene
 
@@ -148,7 +148,10 @@ def submit(contest: Contest) -> Submit:
         table = RleTable.read(out)
         assert [table.image_id(row) for row in table.rows] == list(contest.truth)
         shape = (TEST_PX, TEST_PX)
-        return {table.image_id(row): table.mask(row, shape, "row") for row in table.rows}
+        return {
+            table.image_id(row): decode_runs(table.runs(row), shape, "row", where="")
+            for row in table.rows
+        }
 
     return run
 
@@ -230,7 +233,7 @@ def test_real_imagery_in_the_contests_form(realdata: Path, tmp_path: Path) -> No
             image = cv2.imread(str(tmp_path / f"{kind}_img" / f"{table.image_id(row)}.png"), -1)
             assert image is not None
             assert image.shape == (side, side, 3)
-            empty += not table.mask(row, (side, side), "row").any()
+            empty += not decode_runs(table.runs(row), (side, side), "row", where="").any()
         assert (empty == 0) == (kind == "train")
     asked = RleTable.read(tmp_path / "sample_submission.csv")
     assert [row.cells for row in asked.rows] == [

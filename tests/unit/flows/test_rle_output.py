@@ -14,7 +14,7 @@ from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.nodata import NodataRule
-from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.rle.codec import NO_RUNS, Order, decode_runs
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
@@ -84,7 +84,9 @@ def test_the_sample_is_filled_in(
     shapes = dict(zip(NAMES, SHAPES))
     for name, row in zip(names, table.rows):
         expected = predictor.predict(images / f"{name}.png", gsd_m=0.3).mask.data == 1
-        assert np.array_equal(table.mask(row, shapes[name], order or "row"), expected)
+        assert np.array_equal(
+            decode_runs(table.runs(row), shapes[name], order or "row", where=""), expected
+        )
     assert any("1 without a building" in note for note in report.notes)
     # But for the runs it is the sample, to the byte.
     table.write(tmp_path / "back.csv", ["-1"] * 4)
@@ -159,4 +161,4 @@ def test_an_image_that_fails_keeps_the_others(
 def test_nodata_is_not_a_building(images: Path, bundle: Path, tmp_path: Path) -> None:
     fill(images, bundle, tmp_path / "out", nodata=NodataRule(value=200))
     table = RleTable.read(tmp_path / "out" / RLE_TABLE)
-    assert not any(table.mask(row, SHAPES[0], "row").any() for row in table.rows[:1])
+    assert {table.runs(row) for row in table.rows} == {NO_RUNS}
