@@ -45,7 +45,7 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path: Path) -> None:
-    code, answer = call("compare", *layers, "-o", tmp_path, "--cell", 100)
+    code, answer = call("compare", *layers, "-o", tmp_path)
     assert code == 0
     assert counts(answer, "old") == TRUTH_OLD
     assert counts(answer, "new") == TRUTH_NEW
@@ -61,12 +61,10 @@ def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path
     np.testing.assert_allclose(grown.area_ratio, 1.7, rtol=1e-3)
     review = gpd.read_file(tmp_path / "review.geojson")
     assert set(review.status) == {"changed", "moved", "split", "new", "gone"}
-    cells = pd.read_csv(tmp_path / "cells.csv")
-    assert cells.to_review.sum() == 5 * SIDE
-    assert [cells.new_new.sum(), cells.old_gone.sum(), cells.old_split.sum()] == [SIDE] * 3
     saved = json.loads((tmp_path / "compare.json").read_text())
     assert saved["statuses"] == answer["statuses"]
     page = (tmp_path / "report.html").read_text()
+    assert f"<b>{5 * SIDE}</b><span>to review</span>" in page
     assert all(meaning in page for meaning in MEANINGS.values())
     assert page.count('class="example"') == 5 * 6
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -494,30 +492,6 @@ def test_attributes_whose_names_collide_are_renamed(
     table = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
     assert [table[name][0] for name in names] == [f"of {name}" for name in given]
     assert table["compare_status"].tolist() == ["same"]
-
-
-def test_too_many_cells_are_refused_before_anything_is_written(
-    layers: tuple[Path, Path], tmp_path: Path
-) -> None:
-    old = write(
-        tmp_path / "old.gpkg", [*houses(), box(EAST + 9e4, NORTH, EAST + 9e4 + 9, NORTH + 9)]
-    )
-    code, answer = call(
-        "compare",
-        layers[0],
-        old,
-        "-o",
-        tmp_path / "a",
-        "--cell",
-        1,
-        "--area",
-        write(tmp_path / "area.gpkg", [box(EAST, NORTH, EAST + 1e5, NORTH + 5e4)]),
-    )
-    assert (code, "--cell" in answer["error"]["remedy"]) == (2, True)
-    assert not list((tmp_path / "a").iterdir())
-    # A building that is outside needs no cells.
-    code, answer = call("compare", layers[0], old, "-o", tmp_path / "b", "--cell", 1)
-    assert (code, counts(answer, "old")["outside"]) == (0, 1)
 
 
 def test_the_terminal_shows_a_line_for_each_status(

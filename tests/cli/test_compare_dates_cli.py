@@ -96,7 +96,7 @@ def test_true_changes_are_found_each_as_such(tmp_path: Path) -> None:
     first, second = ground(new.tolist()), ground(old.tolist())
     # The last house is twice as wide as before.
     first[170:190, 300:318] = 0.9
-    answer = compared(first, second, tmp_path, "--cell", 20)
+    answer = compared(first, second, tmp_path)
     assert counts(answer) == {"same": (34, 34), "changed": (1, 1), "new": (3, 0), "gone": (0, 2)}
     assert answer["dates"] == {"threshold": 0.5, "low": 0.25, "high": 0.75}
     assert answer["coverage"] == "imagery"

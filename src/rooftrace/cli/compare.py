@@ -109,10 +109,6 @@ def compare(
             help="Maximum distance in metres of a building that has moved.",
         ),
     ] = 10.0,
-    cell: Annotated[
-        float,
-        option(_OUTPUTS, min=1, metavar="M", help="Side of a cell of the report."),
-    ] = 500.0,
     keep: Annotated[
         Literal["old", "new", "both"] | None,
         option(
@@ -163,7 +159,6 @@ def compare(
         area=area,
         rules=CompareRules(same_iou=same_iou, move_m=move, max_move_m=max_move),
         remove_offset=remove_offset,
-        cell_m=cell,
         keep=keep,
         to_osm=to is not None,
         imagery_date=None if imagery_date is None else parse_imagery_date(imagery_date),

@@ -1,6 +1,4 @@
-"""Files of `rooftrace compare`: both layers with statuses, what needs a look, one conflated layer,
-and tables.
-"""
+"""Layers of `rooftrace compare`: both with statuses, what needs a look, and one of both."""
 
 from __future__ import annotations
 
@@ -10,14 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
-from rooftrace.density.cells import CellGrid
-from rooftrace.density.files import write_table
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
@@ -333,75 +328,4 @@ def status_table(compared: Compared) -> tuple[StatusRow, ...]:
     return tuple(
         StatusRow(name, new, old, round(new_m2, 1), round(old_m2, 1))
         for name, new, new_m2, old, old_m2 in zip(STATUSES, *columns)
-    )
-
-
-@dataclass(frozen=True)
-class ReviewCells:
-    """Counts of buildings by square cell of ground, of those cells that have any.
-
-    Args:
-        cells: The grid.
-        index: (n,) indices of the cells, ascending.
-        new, old: (n, statuses) number of buildings of each layer with their centre in a cell.
-    """
-
-    cells: CellGrid
-    index: Ints
-    new: Ints
-    old: Ints
-
-    @property
-    def to_review(self) -> Ints:
-        """(n,) number of buildings that need a look; a pair, and a group of pieces, counts once."""
-        pairs = self.new[:, [CHANGED, MOVED, MERGED, NEW]].sum(axis=1)
-        return np.asarray(pairs + self.old[:, [SPLIT, GONE]].sum(axis=1))
-
-
-def cells_of(compared: Compared, cell_m: float) -> ReviewCells:
-    """Count the buildings of both layers by cell, without those outside.
-
-    Raises:
-        ConfigError: There are more than `MAX_CELLS`.
-    """
-    sides = [
-        (compared.new_plane, compared.new_status),
-        (compared.old_plane, compared.old_status),
-    ]
-    compared_ones = [status.status != OUTSIDE for _, status in sides]
-    places = np.concatenate(
-        [packed.centre[kept] for (packed, _), kept in zip(sides, compared_ones)]
-    )
-    if not len(places):
-        places = np.zeros((1, 2))
-    (left, bottom), (right, top) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
-    # A cell has its left and its lower edge, so a place on the right edge needs one more.
-    cells = CellGrid.over((left, bottom, right + 1e-3, top + 1e-3), cell_m, compared.plane)
-    of_place = [
-        cells.index(*packed.centre[kept].T) for (packed, _), kept in zip(sides, compared_ones)
-    ]
-    index = np.unique(np.concatenate(of_place))
-    counts = []
-    for at, (_, status), kept in zip(of_place, sides, compared_ones):
-        pair = np.searchsorted(index, at) * len(STATUSES) + status.status[kept]
-        found = np.bincount(pair, minlength=len(index) * len(STATUSES))
-        counts.append(found.reshape(len(index), len(STATUSES)).astype(np.int64))
-    return ReviewCells(cells, index, counts[0], counts[1])
-
-
-def write_cells(path: Path, found: ReviewCells) -> None:
-    """Write the counts by cell as a CSV, the cells with most to look at first.
-
-    Raises:
-        ExportError: The file cannot be written.
-    """
-    order = np.lexsort((found.index, -found.to_review))
-    bounds = shapely.bounds(found.cells.polygons(found.index)).reshape(-1, 4)
-    names = [f"{side}_{name}" for side in ("new", "old") for name in STATUSES[:OUTSIDE]]
-    counts = [found.to_review[:, None], found.new[:, :OUTSIDE], found.old[:, :OUTSIDE]]
-    rows = np.concatenate(counts, axis=1)
-    write_table(
-        path,
-        ["left", "bottom", "right", "top", "to_review", *names],
-        ([*bounds[row].tolist(), *rows[row].tolist()] for row in order.tolist()),
     )

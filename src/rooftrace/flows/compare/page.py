@@ -1,7 +1,4 @@
-"""The report of a comparison as one HTML page: figures, a map, and the cells with most to review.
-
-The page needs no network.
-"""
+"""The report of a comparison as one HTML page, which needs no network."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Floats, Ints
-from rooftrace.flows.compare.outputs import Compared, ReviewCells
+from rooftrace.flows.compare.outputs import Compared
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.vector.compare import (
@@ -56,9 +53,6 @@ _LONGEST_PX = 1600
 _DRAWN = 30_000
 """Maximum number of buildings that are drawn as outlines; more are drawn as dots."""
 
-_MAX_CELLS = 900
-"""Maximum number of cells that the map shows."""
-
 _EXAMPLES = 6
 """Maximum number of buildings of each status that are drawn."""
 
@@ -67,50 +61,28 @@ _MIN_EXAMPLE_M = 25.0
 """Minimum side of the ground that an example shows, in metres."""
 
 _MAX_NEIGHBOURS = 60
-_ROWS = 20
 _MARGIN = 0.02
 
 
-def comparison_page(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
-    """Return the whole page as text for UTF-8.
+def comparison_page(figures: Mapping[str, Any], compared: Compared) -> str:
+    """Return the whole page as a string for UTF-8.
 
     Args:
         figures: Figures of the report.
         compared: Both layers.
-        cells: Counts by cell.
     """
-    order = np.lexsort((cells.index, -cells.to_review))[:_ROWS]
-    outlines = cells.cells.polygons(cells.index[order])
-    middle = shapely.get_coordinates(shapely.centroid(outlines)).reshape(-1, 2)
-    rows = [
-        (f"{x:.0f}, {y:.0f}", int(count), *_counts(cells, place))
-        for (x, y), count, place in zip(middle.tolist(), cells.to_review[order], order.tolist())
-        if count
-    ]
-    drawn, metres = _picture(compared)
     return render_page(
         "compare.html",
         {"number": lambda value: f"{value:,}", "metres": lambda value: f"{value:,.0f}"},
         figures=figures,
         titles=[Path(figures[side]).name for side in ("new", "old")],
-        to_review=int(cells.to_review.sum()),
         colours=COLOURS,
         meanings=MEANINGS,
-        map=_map(drawn, cells, metres, _extent(compared)),
+        map=_map(_picture(compared)),
         is_dotted=_is_dotted(compared),
-        cell_m=cells.cells.cell_m,
-        rows=rows,
         examples=_examples(compared),
         version=metadata.version("rooftrace"),
     )
-
-
-def _counts(cells: ReviewCells, place: int) -> list[int]:
-    new, changed, moved, merged, same = cells.new[
-        place, [NEW, CHANGED, MOVED, MERGED, SAME]
-    ].tolist()
-    gone, split = cells.old[place, [GONE, SPLIT]].tolist()
-    return [new, gone, changed, moved, split, merged, same]
 
 
 def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
@@ -204,8 +176,8 @@ def _extent(compared: Compared) -> tuple[float, float, float, float]:
     return left - margin, bottom - margin, right + margin, top + margin
 
 
-def _picture(compared: Compared) -> tuple[NDArray[np.uint8], float]:
-    """Return the map as (y, x) codes of statuses from 1, and its metres per pixel."""
+def _picture(compared: Compared) -> NDArray[np.uint8]:
+    """Return the map as (y, x) codes of statuses from 1."""
     left, bottom, right, top = _extent(compared)
     metres = max(right - left, top - bottom) / _LONGEST_PX
     shape = max(1, round((top - bottom) / metres)), max(1, round((right - left) / metres))
@@ -228,7 +200,7 @@ def _picture(compared: Compared) -> tuple[NDArray[np.uint8], float]:
                 zip(packed.unpack(chosen), (status[chosen] + 1).tolist()), out=codes,
                 transform=Affine(metres, 0, left, 0, -metres, top), all_touched=True,
             )  # fmt: skip
-    return codes, metres
+    return codes
 
 
 def _draw_dots(
@@ -248,39 +220,19 @@ def _draw_dots(
             codes[row[inside], col[inside]] = code[inside]
 
 
-def _map(
-    codes: NDArray[np.uint8],
-    cells: ReviewCells,
-    metres: float,
-    extent: tuple[float, float, float, float],
-) -> Markup:
-    """Return the picture with the cells over it, as SVG; a cell shows its counts."""
+def _map(codes: NDArray[np.uint8]) -> Markup:
+    """Return the picture as SVG."""
     table = np.zeros((len(COLOURS) + 1, 4), np.uint8)
     for number, colour in enumerate(COLOURS.values(), 1):
         red, green, blue = bytes.fromhex(colour[1:])
         table[number] = (blue, green, red, 255)
     good, encoded = cv2.imencode(".png", table[codes], [cv2.IMWRITE_PNG_COMPRESSION, 6])
     assert good
-    address = base64.b64encode(encoded.tobytes()).decode()
+    data = base64.b64encode(encoded.tobytes()).decode()
     height, width = codes.shape
-    left, _, _, top = extent
-    most = np.argsort(-cells.to_review, kind="stable")[:_MAX_CELLS]
-    boxes = shapely.bounds(cells.cells.polygons(cells.index[most])).reshape(-1, 4)
-    side = cells.cells.cell_m / metres
-    parts = []
-    for place, (west, _, _, north) in zip(most.tolist(), boxes.tolist()):
-        new, gone, changed, moved, split, merged, same = _counts(cells, place)
-        title = (
-            f"{int(cells.to_review[place])} to review: {new} new, {gone} gone, {changed} changed, "
-            f"{moved} moved, {split} split, {merged} merged; {same} the same"
-        )
-        parts.append(
-            f'<rect class="cell" x="{(west - left) / metres:.1f}" y="{(top - north) / metres:.1f}" '
-            f'width="{side:.1f}" height="{side:.1f}"><title>{title}</title></rect>'
-        )
     # Made from numbers alone.
     return Markup(  # noqa: S704  # nosec B704
         f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="Map of the '
         f'statuses"><image width="{width}" height="{height}" '
-        f'href="data:image/png;base64,{address}"/>{"".join(parts)}</svg>'
+        f'href="data:image/png;base64,{data}"/></svg>'
     )

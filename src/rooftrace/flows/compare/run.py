@@ -35,10 +35,8 @@ from rooftrace.flows.compare.outputs import (
     Compared,
     Keep,
     StatusRow,
-    cells_of,
     new_buildings,
     status_table,
-    write_cells,
     write_conflated,
     write_sides,
 )
@@ -61,7 +59,7 @@ _NOTED_OFFSET_M = 0.5
 """Length of an offset from which a note proposes to remove it."""
 
 
-_WRITTEN = ("compare.gpkg", "review.geojson", "cells.csv", "compare.json", "report.html")
+_WRITTEN = ("compare.gpkg", "review.geojson", "compare.json", "report.html")
 _ON_REQUEST = ("conflated.gpkg", "new.osm")
 
 
@@ -74,7 +72,6 @@ class CompareOptions:
         area: File of polygons of the area that was seen.
         rules: Limits of the statuses.
         remove_offset: True to move the new layer by the estimated offset onto the old one.
-        cell_m: Side in metres of the cells of the report.
         keep: Outlines of the conflated layer; None writes no such layer.
         to_osm: True to write the new buildings for JOSM.
         imagery_date, source: Date and source of the imagery, for the changeset.
@@ -87,7 +84,6 @@ class CompareOptions:
     area: Path | None = None
     rules: CompareRules = field(default_factory=CompareRules)
     remove_offset: bool = False
-    cell_m: float = 500.0
     keep: Keep | None = None
     to_osm: bool = False
     imagery_date: str | None = None
@@ -187,8 +183,7 @@ def run_compare(
         progress: See `Progress`.
 
     Raises:
-        ConfigError: An input would be replaced, there are too many cells, or the options do not fit
-            together.
+        ConfigError: An input would be replaced, or the options do not fit together.
         DataError, GeoreferenceError, LabelError: An input cannot be used.
         BundleError, PredictError: An image cannot be predicted.
         ExportError: A result cannot be written.
@@ -239,7 +234,6 @@ def run_compare(
         new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
         change_share,
     )  # fmt: skip
-    cells = cells_of(compared, options.cell_m)
     step()
     files, conflated, in_osm = _write(compared, out, options, notes)
     table = status_table(compared)
@@ -248,11 +242,8 @@ def run_compare(
         in_osm, plane.to_string(), options.rules, dates, 0.0, 0.0, tuple(notes),
         tuple(map(str, options.imagery)),
     )  # fmt: skip
-    write_cells(out / "cells.csv", cells)
     write_json(out / "compare.json", report.figures())
-    write_atomically(
-        out / "report.html", comparison_page(report.figures(), compared, cells).encode()
-    )
+    write_atomically(out / "report.html", comparison_page(report.figures(), compared).encode())
     step()
     names = _WRITTEN if options.models is None else (*_WRITTEN, *PROBABILITY_FILES)
     return replace(
