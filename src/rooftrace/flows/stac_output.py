@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import shapely
 from pyproj import CRS
 
@@ -35,7 +34,6 @@ _ITEM = "_item.json"
 _JSON = "application/json"
 _GEOJSON = "application/geo+json"
 _GEOTIFF = "image/tiff; application=geotiff"
-_COG = f"{_GEOTIFF}; profile=cloud-optimized"
 _PARQUET = "application/vnd.apache.parquet"
 _TYPES = {
     ".gpkg": "application/geopackage+sqlite3",
@@ -228,7 +226,7 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
     for kind in _KINDS:
         for key, path in _files(kind, scene.files.get(kind)):
             roles = ["overview"] if path.suffix == ".png" and kind != "mask" else ["data"]
-            asset = pystac.Asset(f"./{path.name}", media_type=_media_type(path), roles=roles)
+            asset = pystac.Asset(f"./{path.name}", media_type=_media_type(kind, path), roles=roles)
             item.add_asset(key, asset)
     here = next(iter(scene.files.values())).parent
     up = "." if here == out else ".."
@@ -272,11 +270,9 @@ def _files(kind: str, path: Path | None) -> list[tuple[str, Path]]:
     ]
 
 
-def _media_type(path: Path) -> str:
-    if path.suffix == ".tif":
-        with rasterio.open(path) as image:
-            return _COG if image.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" else _GEOTIFF
-    return _TYPES.get(path.suffix, "application/octet-stream")
+def _media_type(kind: str, path: Path) -> str:
+    is_cog = kind == "mask" and path.suffix == ".tif"
+    return f"{_GEOTIFF}; profile=cloud-optimized" if is_cog else _TYPES[path.suffix]
 
 
 def _license(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
-from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.core.types import Bounds
 from rooftrace.io.map_service import (
     MapService,
@@ -34,14 +34,6 @@ _PIXEL_OF_SCALE_M = 0.00028
 """Side of a pixel in metres for which WMTS states scales."""
 
 _WEB_MERCATOR = re.compile(r"(^|:|/)(3857|900913|3785|102100|102113|900914)$")
-_ELEMENT = re.compile(r"<Element (?:\{[^}]*\})?(\S+) at 0x[0-9a-f]+>")
-"""Python's text for an element of XML, which OWSLib puts into its errors."""
-
-_NAMESPACE = re.compile(r"\{http[^}]*\}")
-_NO_NUMBER = re.compile(r"(?:invalid literal for int|could not convert string to float).*?('.*')")
-_ODD_NUMBER = ("math domain error", "cannot convert float", "not enough values", "too many values")
-"""Python's words for numbers that are NaN or negative, and for one number instead of two."""
-
 _MAX_LISTED = 12
 _MAX_LAT = 85.06
 
@@ -91,8 +83,12 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
     except RooftraceError:
         raise
     except Exception as error:
+        reason = reason_of(error)
+        if isinstance(error, AttributeError | LookupError | TypeError | ValueError):
+            # Python's words for a part of the document that OWSLib did not find.
+            reason = "an element that it needs is missing or has another value"
         raise DataError(
-            f"The capabilities at {shown} cannot be read: {_reason(error)}.",
+            f"The capabilities at {shown} cannot be read: {reason}.",
             remedy="Open the address in a browser: it must show the XML of a WMTS or WMS.",
         ) from error
     text = " ".join(re.sub(r"<[^>]*>|\s", " ", kind).split())[:120]
@@ -101,18 +97,6 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
         remedy="Open the address in a browser; it often ends with WMTSCapabilities.xml or with "
         "?SERVICE=WMS&REQUEST=GetCapabilities.",
     )
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason of an error in words of the document: OWSLib and Python name their own."""
-    if isinstance(error, AttributeError | LookupError | TypeError):
-        return "an element that it needs is missing or empty"
-    text = " ".join(_NAMESPACE.sub("", _ELEMENT.sub(r"\1", str(error))).split())
-    if match := _NO_NUMBER.match(text):
-        return f"it has {match[1]} where a number is expected"
-    if not text or isinstance(error, ArithmeticError) or text.startswith(_ODD_NUMBER):
-        return "a number in it cannot be right"
-    return text.rstrip(".")
 
 
 def _with_keys(service: MapService, url: str) -> MapService:

@@ -207,21 +207,21 @@ def linked_address(parent: str, href: str) -> str:
     """Return the URL or path of a linked document.
 
     Raises:
-        DataError: A document on a server leads to a file of this machine.
+        DataError: The URL is malformed, or a document on a server leads to a file of this machine.
     """
-    if not is_url(parent):
-        if urlsplit(href).scheme.lower() == "file":
-            return unquote(urlsplit(href).path)
-        return href if is_url(href) else os.path.normpath(Path(parent).parent / href)
     try:
-        is_web = urlsplit(href).scheme.lower() in ("", "http", "https", "s3")
-        joined = join_url(parent, href)
+        scheme = urlsplit(href).scheme.lower()
+        if not is_url(parent):
+            if scheme == "file":
+                return unquote(urlsplit(href).path)
+            return href if is_url(href) else os.path.normpath(Path(parent).parent / href)
+        if scheme in ("", "http", "https", "s3"):
+            return href if is_url(href) else join_url(parent, href)
     except ValueError:
-        is_web = False
-    if not is_web:
-        raise DataError(
-            f"{without_query(parent)} links to {href[:200]!r}; expected a URL that begins with "
-            "https://, http:// or s3://.",
-            remedy="Download the catalog with its files, and give the copy.",
-        )
-    return href if is_url(href) else joined
+        # Brackets that enclose no IPv6 address.
+        pass
+    raise DataError(
+        f"{without_query(parent)} links to {href[:200]!r}; expected a URL that begins with "
+        "https://, http:// or s3://.",
+        remedy="Correct the catalogue, or download it with its files, and give the copy.",
+    )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
@@ -21,8 +20,9 @@ from rooftrace.core.types import Bounds
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
 from rooftrace.io.bands import band_name
+from rooftrace.io.json_documents import linked_address
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.remote import is_object_url, join_url, without_query
+from rooftrace.io.remote import is_url, without_query
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
@@ -103,43 +103,17 @@ class CatalogueFile:
     Args:
         name: Path or address of the file, as the user gave it.
         path: Path of the local file with its content.
-        base: Folder, or `s3://` address of one, from which relative paths start.
     """
 
     name: str
     path: Path
-    base: str
 
     def located(self, text: str) -> str:
-        """Return the path or address that an entry of the file refers to."""
-        if "://" in text:
-            try:
-                parts = urlsplit(text)
-            except ValueError as error:
-                raise _not_valid(text, error) from error
-            return unquote(parts.path) if parts.scheme.lower() == "file" else text
-        if is_object_url(self.base):
-            return join_address(self.base, text)
-        return str(Path(self.base) / text)
-
-
-def join_address(base: str, relative: str) -> str:
-    """Resolve a relative address against an absolute one.
-
-    Raises:
-        DataError: One of them is not a valid address.
-    """
-    try:
-        return join_url(base, relative)
-    except ValueError as error:
-        raise _not_valid(f"{base} {relative}", error) from error
-
-
-def _not_valid(text: str, error: ValueError) -> DataError:
-    return DataError(
-        f"{text[:200]!r} is not a valid address: {error}.",
-        remedy="Correct the entry in the catalogue; brackets may only enclose an IPv6 address.",
-    )
+        """Return the path or URL that an entry of the file refers to."""
+        if is_url(self.name) or is_url(text):
+            return linked_address(self.name, text)
+        # Not normalised: what `..` means after a link depends on the disk.
+        return str(Path(self.name).parent / text)
 
 
 def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[CatalogueScene, ...]:
@@ -399,11 +373,8 @@ def _roles(asset: Mapping[str, Any]) -> list[str]:
 def _located(href: str, item: Mapping[str, Any], file: CatalogueFile) -> str:
     """Return the location of an asset.
 
-    A relative href starts from the address of the item itself, if the item states one.
+    A relative href starts from the URL of the item itself, if the item states one.
     """
-    if "://" in href or href.startswith("/"):
-        return file.located(href)
     own = link_of(item, "self")
-    if own.startswith(("http://", "https://", "s3://")):
-        return join_address(own, href)
-    return file.located(href)
+    is_relative = "://" not in href and not href.startswith("/")
+    return linked_address(own, href) if is_relative and is_url(own) else file.located(href)

@@ -188,7 +188,7 @@ def _here(path: Path) -> Iterator[CatalogueFile]:
             f"{_MAX_BYTES / 1e6:.0f} MB.",
             remedy="Split the catalogue, or write it as a GeoParquet.",
         )
-    yield CatalogueFile(str(path), path, str(path.parent))
+    yield CatalogueFile(str(path), path)
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def _fetched(url: str) -> Iterator[CatalogueFile]:
     with tempfile.TemporaryDirectory(prefix="rooftrace.") as folder:
         path = Path(folder) / f"catalogue{Path(url).suffix.lower()}"
         path.write_bytes(read_object(url, most_bytes=_MAX_BYTES))
-        yield CatalogueFile(url, path, url.rpartition("/")[0] + "/")
+        yield CatalogueFile(url, path)
 
 
 def _objects(url: str) -> Catalogue:
