@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, DeadlineError, StoppingError, TooLargeError
 from rooftrace.core.failures import clear_frames
-from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.nodata import NodataRule
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor, PredictProgress, load
+from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
-from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.decode import Decoder, Limits
 
 T = TypeVar("T")
@@ -264,18 +262,7 @@ class Service:
             BusyError: The queue is full.
             StoppingError: The service is closed.
         """
-        return self._enqueue(Predictor.predict, data, name, options, predictor)
-
-    def submit_keeping(
-        self, data: bytes, name: str, options: SceneOptions | None = None
-    ) -> QueuedRequest[KeptPrediction]:
-        """Queue an image as `submit` does; its prediction can be repeated with other thresholds.
-
-        Raises:
-            BusyError: The queue is full.
-            StoppingError: The service is closed.
-        """
-        return self._enqueue(predict_keeping, data, name, options)
+        return self.submit_work(Predictor.predict, data, name, options, predictor)
 
     def predict(
         self,
@@ -292,33 +279,6 @@ class Service:
             DataError, BandMismatch, GsdMismatch, PredictError: See `Predictor.predict`.
         """
         return self.submit(data, name, options, predictor).answer.result()
-
-    def run(
-        self,
-        work: Callable[[RasterSource, SceneOptions], T],
-        data: bytes,
-        name: str,
-        options: SceneOptions | None = None,
-    ) -> T:
-        """Queue other work on an image, such as a click, and wait for its result.
-
-        Args:
-            work: Function of the decoded image and the options with the service's defaults.
-            data, name, options: See `submit`.
-
-        Raises:
-            BusyError: The queue is full.
-            TooLargeError, DeadlineError: The request exceeds the limits.
-            DataError: The image cannot be decoded.
-            StoppingError: The service is closed.
-        """
-
-        def on_image(
-            _: Predictor, image: RasterSource, *, options: SceneOptions, progress: PredictProgress
-        ) -> T:
-            return work(image, options)
-
-        return self._enqueue(on_image, data, name, options).answer.result()
 
     def figures(self) -> ServiceFigures:
         """Return the current load and the work so far."""
@@ -341,14 +301,25 @@ class Service:
         self._engine.close()
         self._decoder.close()
 
-    def _enqueue(
+    def submit_work(
         self,
         work: Callable[..., T],
         data: bytes,
         name: str,
-        options: SceneOptions | None,
+        options: SceneOptions | None = None,
         predictor: Predictor | None = None,
     ) -> QueuedRequest[T]:
+        """Queue other work on an image, such as a click.
+
+        Args:
+            work: Function of a predictor and the decoded image, and of the keywords `options`, with
+                the service's defaults, and `progress`, such as `Predictor.predict`.
+            data, name, options, predictor: See `submit`.
+
+        Raises:
+            BusyError: The queue is full.
+            StoppingError: The service is closed.
+        """
         limits = self.limits
         request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds, Future())
         filled = self.defaults.filled(options)

@@ -28,6 +28,7 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scores import predict_keeping
 from rooftrace.service.decode import Decoder, Limits
 from rooftrace.service.service import Service
 
@@ -290,7 +291,7 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
     try:
         image = blobs(5)
         image[0:20, 60:90] = 120
-        kept = one.submit_keeping(png(image), "a.png").answer.result(60)
+        kept = one.submit_work(predict_keeping, png(image), "a.png").answer.result(60)
         ran = one.figures().batches.tiles
         for threshold in (0.3, 0.7):
             anew = kept.scores.redecide(threshold)

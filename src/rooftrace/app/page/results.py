@@ -30,7 +30,7 @@ from rooftrace.io.pixels import parse_stretch
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import OutputPaths, Prediction, PredictionSummary
-from rooftrace.predict.scores import KeptPrediction, KeptScores
+from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
 from rooftrace.service.service import Service
 
 Made = TypeVar("Made")
@@ -198,7 +198,9 @@ def _submit(
     try:
         while True:
             try:
-                return service.submit_keeping(path.read_bytes(), path.name, options).answer
+                return service.submit_work(
+                    predict_keeping, path.read_bytes(), path.name, options
+                ).answer
             except BusyError as busy:
                 if not wait:
                     raise

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -33,6 +34,7 @@ from rooftrace.labels.labelstudio.write import brush_results, polygon_results, r
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import load_clicks
 from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
 from rooftrace.service.clicks import ClickedBuilding, ClickTool
 from rooftrace.service.labelling.images import TaskImage, TaskImages
@@ -367,14 +369,19 @@ class Labeller:
         """Return the building at clicks in shares of the image's height and width."""
         key = hashlib.sha256(image.data).hexdigest()
 
-        def outline(source: RasterSource, filled: SceneOptions) -> ClickedBuilding:
+        def outline(
+            _: Predictor, source: RasterSource, *, options: SceneOptions, progress: object
+        ) -> ClickedBuilding:
             height, width = source.grid.shape
             placed = [replace(c, row=c.row * height, col=c.col * width) for c in clicks]
-            return self._clicks.get().outline(key, source, placed, filled)
+            return self._clicks.get().outline(key, source, placed, options)
 
-        return _retrying(
-            lambda: self._service.run(outline, image.data, image.name, options), deadline_s
-        )
+        submit = partial(self._service.submit_work, outline, image.data, image.name, options)
+
+        def attempt() -> ClickedBuilding:
+            return submit().answer.result()
+
+        return _retrying(attempt, deadline_s)
 
     def _fetch(
         self, task: Mapping[str, Any], number: int | None, control: LabelControl, project: str
