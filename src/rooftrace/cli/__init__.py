@@ -16,7 +16,7 @@ from rooftrace.cli.commands import COMMANDS, CommandList, command_name, other_op
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
-from rooftrace.core.text import in_command_terms, reason_of
+from rooftrace.core.text import in_terms, reason_of
 from rooftrace.io.files import NOT_WRITABLE
 
 __all__ = ["app", "main"]
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         shown = _translated(error, command_name(given))
         if given[0] in COMMANDS and "--" in shown.remedy:
-            shown.remedy = in_command_terms(shown.remedy, other_options(given[0]))
+            shown.remedy = in_terms(shown.remedy, other_options(given[0]))
         _fail(shown, as_json=as_json)
     if code == _STOPPED:
         people.print("stopped")

@@ -121,7 +121,7 @@ def other_options(name: str) -> dict[str, tuple[str, str]]:
     Many functions serve several commands, and name the option that most of them have.
 
     Returns:
-        Terms for `in_command_terms`: keys of data for commands that read labelled data, and options
+        Terms for `in_terms`: keys of data for commands that read labelled data, and options
         of `rooftrace predict`.
     """
     from rooftrace.labels.config import SourceConfig

@@ -138,94 +138,68 @@ def print_plain(console: Console | None, text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-API_PARAMETERS = frozenset({
-    "bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold",
-})  # fmt: skip
+Terms = Mapping[str, tuple[str, str]]
+"""Words of another face for an option of the command line without and with a value, `{}`, by the
+name of the option without dashes."""
+
+API_PARAMETERS = ("bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold")
 """Options of the command line that are parameters of the API, too."""
 
-_PAGE_FIELDS = {
-    "bands": ("in", "the field “Bands”"),
-    "gsd": ("in", "the field “Metres per pixel”"),
-    "stretch": ("in", "the field “Values”"),
-    "threshold": ("on", "the slider “Threshold”"),
+_API: Terms = {
+    option: (f"the parameter {name}", f"{name}={{}}")
+    for option in API_PARAMETERS
+    for name in [option.replace("-", "_")]
 }
-"""Options of the command line that are fields of the page, each with its preposition."""
+
+_PAGE: Terms = {
+    **{
+        option: (f"rooftrace predict --{option}", f"rooftrace predict --{option} {{}}")
+        for option in API_PARAMETERS
+    },
+    **{
+        option: (title, f"{{}} in {title}")
+        for option, title in {
+            "bands": "the field “Bands”",
+            "gsd": "the field “Metres per pixel”",
+            "stretch": "the field “Values”",
+            "threshold": "the field “Threshold”",
+        }.items()
+    },
+}
 
 # A value has a digit or a comma, or is one of these words; another word continues the sentence.
 _VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|none|red)\b"
 
 _OPTION = re.compile(
-    r"(?P<command>rooftrace [a-z]+ [^.;]*)?(?P<with>\bwith )?"
+    r"(?P<command>rooftrace [a-z]+ [^.;]*)?"
     rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>\"[^\"]*\"|{_VALUE}))?"
 )
 
 
+def in_terms(text: str, terms: Terms) -> str:
+    """Replace the options of the command line in a message by the words of another face."""
+
+    def replaced(option: re.Match[str]) -> str:
+        if option["name"] not in terms or option["command"]:
+            return option[0]
+        alone, valued = terms[option["name"]]
+        if option["value"]:
+            return valued.format(option["value"])
+        before = text[: option.start()]
+        is_first = (not before or before.endswith(". ")) and not alone.startswith("rooftrace")
+        return alone[0].upper() + alone[1:] if is_first else alone
+
+    return _OPTION.sub(replaced, text)
+
+
 def in_api_terms(text: str) -> str:
-    """Replace options of the command line by parameters of the API.
-
-    `--gsd 0.3` becomes `gsd=0.3`, and `--gsd` without a value “the parameter gsd”.
-    """
-
-    def parameter(found: re.Match[str]) -> str:
-        if found["name"] not in API_PARAMETERS or found["command"]:
-            return found[0]
-        name, value = found["name"].replace("-", "_"), found["value"]
-        named = f"{name}={value}" if value else _at(found, f"the parameter {name}")
-        return (found["with"] or "") + named
-
-    return _OPTION.sub(parameter, text)
+    """Replace options by parameters of the API: `--gsd 0.3` becomes `gsd=0.3`."""
+    return in_terms(text, _API)
 
 
 def in_page_terms(text: str) -> str:
-    """Replace options of the command line by fields of the page.
+    """Replace options by fields of the page: `--bands 3,2,1` becomes “3,2,1 in the field “Bands””.
 
-    `--bands 3,2,1` becomes “3,2,1 in the field “Bands””. Where the page has no such field, the text
-    names the command: `rooftrace predict --scale 2`.
+    Where the page has no such field, the text names the command: `rooftrace predict --scale 2`.
     """
-
-    def field(found: re.Match[str]) -> str:
-        name, value, joined = found["name"], found["value"], found["with"] or ""
-        if found["command"]:
-            return found[0]
-        if name not in _PAGE_FIELDS:
-            option = f"rooftrace predict --{name}"
-            return f"{joined}{option} {value}" if value else f"{joined}{option}"
-        where, title = _PAGE_FIELDS[name]
-        if not value:
-            return f"{where} {title}" if joined else _at(found, title)
-        # The first value of a sentence names the field for those that follow.
-        named = f"--{name}" in _sentence_before(found)
-        return joined + (value if named else f"{value} {where} {title}")
-
-    return _OPTION.sub(field, text)
-
-
-def in_command_terms(text: str, terms: Mapping[str, tuple[str, str]]) -> str:
-    """Replace options that a command does not have.
-
-    Args:
-        text: Remedy of an error.
-        terms: Words for each such option without and with a value, `{}`, by its name without
-            dashes.
-    """
-
-    def own(found: re.Match[str]) -> str:
-        if found["name"] not in terms or found["command"]:
-            return found[0]
-        alone, valued = terms[found["name"]]
-        value = found["value"]
-        return (found["with"] or "") + (valued.format(value) if value else alone)
-
-    return _OPTION.sub(own, text)
-
-
-def _sentence_before(found: re.Match[str]) -> str:
-    """Return the text of the sentence before an option."""
-    return re.split(r"[.:;] ", found.string[: found.start()])[-1]
-
-
-def _at(found: re.Match[str], words: str) -> str:
-    """Return words with a capital letter if the option begins the text or a sentence."""
-    before = found.string[: found.start()]
-    is_first = not before or before.endswith(". ")
-    return words[0].upper() + words[1:] if is_first else words
+    return in_terms(text, _PAGE).replace(" with the field ", " in the field ")

@@ -23,7 +23,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.machine import installed_versions
-from rooftrace.core.text import first_line, in_command_terms
+from rooftrace.core.text import first_line, in_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.first_use import check_first_use
 from rooftrace.engines.tensorrt import build_plan, built_with
@@ -320,9 +320,9 @@ class _Scenes:
         try:
             plan = plan_scene(scene.image, self._spec, SceneOptions(gsd_m=scene.stated_gsd_m))
         except BandMismatch as error:
-            error.remedy = in_command_terms(error.remedy, _PREDICT_TERMS)
+            error.remedy = in_terms(error.remedy, _PREDICT_TERMS)
             raise
-        self._notes |= {in_command_terms(note, _PREDICT_TERMS): None for note in plan.notes}
+        self._notes |= {in_terms(note, _PREDICT_TERMS): None for note in plan.notes}
         return Resampler(plan.source, plan.scaling)
 
 
