@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import DataError
@@ -409,49 +406,6 @@ def test_a_place_without_extent_is_none(parts: Path) -> None:
 
 
 # Files that are damaged, or go away.
-
-KINDS = ("PNG", "JPEG", "TIFF", "VRT")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Write a file of 64 × 64 pixels of each kind."""
-    folder = tmp_path_factory.mktemp("whole")
-    image = Image.fromarray(np.moveaxis(smooth(shape=(64, 64)), 0, -1))
-    for kind in ("PNG", "JPEG"):
-        image.save(folder / kind, kind)
-    write(folder / "TIFF", smooth(shape=(64, 64)), nodata=0, compress="deflate", blockysize=8)
-    vrt(folder / "VRT", "TIFF")
-    return {kind: (folder / kind).read_bytes() for kind in KINDS}
-
-
-@given(
-    st.sampled_from(KINDS),
-    st.floats(0, 1),
-    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6),
-)
-def test_a_damaged_file_is_read_or_refused(
-    whole: dict[str, bytes],
-    tmp_path_factory: pytest.TempPathFactory,
-    kind: str,
-    share: float,
-    flips: list[tuple[float, int]],
-) -> None:
-    folder = tmp_path_factory.getbasetemp() / "damaged"
-    folder.mkdir(exist_ok=True)
-    (folder / "TIFF").write_bytes(whole["TIFF"])
-    damaged = bytearray(whole[kind][: int(len(whole[kind]) * (1 - share / 4))])
-    for at, value in flips:
-        damaged[int(at * len(damaged))] = value
-    path = folder / f"damaged.{kind.lower()}"
-    path.write_bytes(damaged)
-    source = open_raster(path)
-    # Anything but a DataError is a failure; what GDAL can still read may be read.
-    with suppress(DataError):
-        rows, cols = source.grid.shape
-        raster = source.read(Window(0, 0, min(rows, 64), min(cols, 64)))
-        assert raster.data.shape == (source.bands, *raster.valid.shape)
-    source.close()
 
 
 @pytest.mark.parametrize("compress", ["none", "deflate"])
