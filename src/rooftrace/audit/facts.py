@@ -114,10 +114,10 @@ class SceneFacts:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """Offset of the labels of a scene, a group or a set against their images.
+    """Offset of the labels of a scene or a set against their images.
 
     Args:
-        id: Id of the scene, or name of the group or the set.
+        id: Id of the scene, or name of the set.
         rows, cols: Shift of the label in pixels, down and right, at which it fits best.
         confidence: Confidence of the estimate, 0..1; below `offset.SURE` it does not count.
         level: Level of the estimate.
@@ -129,7 +129,7 @@ class Offset:
     rows: float
     cols: float
     confidence: float
-    level: Literal["scene", "group", "set"] = "scene"
+    level: Literal["scene", "set"] = "scene"
     scenes: int = 1
     gsd_m: float | None = None
 
@@ -260,10 +260,6 @@ class SetStatistics:
     size_px_histogram: Histogram | None
     size_m2: Spread | None
     size_m2_histogram: Histogram | None
-    brightness: Spread | None
-    contrast: Spread | None
-    saturation: Spread | None
-    sharpness: Spread | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, the contract of `summary` in `rooftrace inspect --json`."""
@@ -316,10 +312,6 @@ def compute_statistics(
         size_px_histogram=_by_magnitude(sizes_px),
         size_m2=Spread.of(sizes_m2),
         size_m2_histogram=_by_magnitude(sizes_m2),
-        brightness=Spread.of([f.brightness for f in read]),
-        contrast=Spread.of([f.contrast for f in read]),
-        saturation=Spread.of([f.saturation for f in read]),
-        sharpness=Spread.of([f.sharpness for f in read]),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -193,7 +193,7 @@ _WINDOWS = 4
 """Maximum number of windows per scene, of about `_WINDOW_PX` a side, spread evenly."""
 
 _LEAST_SCENES = 5
-"""Minimum number of scenes for a common estimate of a group or a set."""
+"""Minimum number of scenes for a common estimate."""
 
 _GSD_STEP = math.log(1.1)
 """Width of a class of resolutions, as a logarithm. Only scenes of one class are added up, because
@@ -226,10 +226,9 @@ def estimate_offsets(
         workers, progress: See `labels.source.map_entries`.
 
     Returns:
-        One offset for each scene that was matched, then one for each group of 5 or more of them and
-        one for the whole set. The latter two come from the sum of the surfaces, so that tiles that
-        are too small alone are estimated together. Only scenes of one resolution are added up, so a
-        group or a set may have several offsets.
+        One offset for each scene that was matched, then one for all of them if there are 5 or more.
+        It comes from the sum of the surfaces, so that tiles that are too small alone are estimated
+        together. Only scenes of one resolution are added up, so a set may have several offsets.
 
     Raises:
         DataError: See `labels.source.map_entries`.
@@ -247,8 +246,7 @@ def estimate_offsets(
     ]
     return (
         *(_offset(m.facts.id, "scene", [m]) for m in matched),
-        *_pooled(matched, "group", lambda m: m.facts.group),
-        *_pooled(matched, "set", lambda _: source.name),
+        *_pooled(matched, source.name),
     )
 
 
@@ -334,20 +332,15 @@ class _Matched:
         return None if gsd_m is None else round(math.log(gsd_m) / _GSD_STEP)
 
 
-def _pooled(
-    matched: Sequence[_Matched], level: Literal["group", "set"], name_of: Callable[[_Matched], str]
-) -> list[Offset]:
-    pools: dict[tuple[str, int | None], list[_Matched]] = defaultdict(list)
+def _pooled(matched: Sequence[_Matched], name: str) -> list[Offset]:
+    """Return the common offset of the scenes of each resolution."""
+    pools: dict[int | None, list[_Matched]] = defaultdict(list)
     for one in matched:
-        pools[name_of(one), one.gsd_step].append(one)
-    return [
-        _offset(name, level, pool)
-        for (name, _), pool in pools.items()
-        if name and len(pool) >= _LEAST_SCENES
-    ]
+        pools[one.gsd_step].append(one)
+    return [_offset(name, "set", pool) for pool in pools.values() if len(pool) >= _LEAST_SCENES]
 
 
-def _offset(name: str, level: Literal["scene", "group", "set"], pool: Sequence[_Matched]) -> Offset:
+def _offset(name: str, level: Literal["scene", "set"], pool: Sequence[_Matched]) -> Offset:
     surface = reduce(add, (one.surface for one in pool))
     peak = surface.peak()
     gsds = [one.facts.gsd_m for one in pool if one.facts.gsd_m is not None]

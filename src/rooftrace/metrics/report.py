@@ -257,24 +257,8 @@ class EvalReport:
             **self._details(),
             **beside,
             "protocol": {
-                "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
-                "per_image": "mean over images; an image without the class in truth and "
-                "prediction counts as 1; dice_nonempty leaves such images out",
                 "class": self.classes[self.building_class],
-                "confusion": "pixels, in the order of the classes; row = truth, "
-                "column = prediction",
-                "objects": "buildings of all images: a footprint and a labelled building match "
-                "where their IoU is above 0.5; where labels do not "
-                "tell buildings apart, connected "  # plain-english: keep
-                "regions; what is known by less than half is not judged",
-                "polygons": "pairs of a labelled and a predicted polygon of an IoU of 0.5 or more; "
-                "those that an edge of the image or nodata cuts are left out",
-                "intervals": "95 % over scenes (or their groups) drawn anew; "
-                "they tell of the "  # plain-english: keep
-                "choice of scenes, not of other places, nor of another training",
-                "boundary": "outlines of the class, pixel counts added over all images: the IoU of "
-                f"inner bands {self.outlines.width} wide, and F1 at several tolerances; edges "
-                "of an image and of nodata are no outlines",
+                "boundary": f"inner bands {self.outlines.width} wide",
                 "bootstrap": {"draws": DRAWS, "seed": 0, "level": LEVEL},
                 "valid_pixels": self.pooled.pixels,
             },

@@ -76,10 +76,6 @@ def test_as_scikit_learn_has_it(case) -> None:  # type: ignore[no-untyped-def]
     assert counts.mean_iou == pytest.approx(mean)
 
 
-def same(value: float, part: int, whole: int) -> bool:
-    return math.isnan(value) if whole == 0 else value == pytest.approx(part / whole)
-
-
 @given(maps(3), maps(3))
 def test_pooling_adds_counts(one, other) -> None:  # type: ignore[no-untyped-def]
     separate = counted(*one, classes=3) + counted(*other, classes=3)
