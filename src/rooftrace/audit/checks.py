@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.facts import (
+    FAR_PX,
     Finding,
     FindingContext,
     LabelFacts,
@@ -372,7 +373,7 @@ def misplaced(context: FindingContext) -> Finding | None:
     if not scenes:
         return None
     most = max(f.label_apart_px for f in scenes)
-    apart = f"up to {most:,.0f} px" if np.isfinite(most) else "far"
+    apart = f"up to {most:,.0f} px" if most < FAR_PX else "far"
     return make_finding(
         "label.place",
         "error",

@@ -19,6 +19,9 @@ from rooftrace.labels.source import SceneSet
 MOST_IDS = 100
 """Maximum number of scene ids in a finding; its `count` includes all scenes."""
 
+FAR_PX = 1e6
+"""Distance in pixels that stands for all larger ones, also for places on two sides of the earth."""
+
 Severity = Literal["error", "warning", "note"]
 """`error`: training would fail or learn wrong things. `warning`: it costs accuracy, or scores would
 be too good. `note`: good to know."""

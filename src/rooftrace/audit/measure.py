@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, phash
-from rooftrace.audit.facts import LabelFacts, SceneFacts
+from rooftrace.audit.facts import FAR_PX, LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
@@ -356,7 +356,7 @@ def _apart_px(label: LabelReader | None) -> float:
     with suppress(RooftraceError):
         grid = open_raster(mask.path).grid
         if grid.crs is not None and grid.shape == mask.grid.shape:
-            return pixels_apart(grid, mask.grid)
+            return min(pixels_apart(grid, mask.grid), FAR_PX)
     return 0.0
 
 

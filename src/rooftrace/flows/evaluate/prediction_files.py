@@ -6,7 +6,7 @@ The files are rasters and polygons (see `layers`), tables of run lengths, and CO
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import plural, reason_of
-from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
+from rooftrace.core.types import (
+    GeoGrid,
+    InstanceReader,
+    LabelReader,
+    Mask,
+    RasterSource,
+    Scene,
+    Window,
+)
 from rooftrace.flows.evaluate.layers import (
     PolygonPredictions,
     RasterPredictions,
@@ -35,13 +43,17 @@ from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
 from rooftrace.labels.rle.codec import Order
-from rooftrace.labels.rle.source import Cells, RunsLabel
+from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneSet
 
 _ROWS = 1024
 _LISTED = 5
 _RECORDED = ("rooftrace", "numpy", "rasterio", "shapely")
+
+
+LabelsOf = Callable[[str, GeoGrid], LabelReader]
+"""Function that returns what is drawn in a scene, by its id, on its grid."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,9 @@ class ExternalPredictions:
         files: The files.
         labels: Classes and palette.
         reading: Options for reading the files.
-        masks, polygons, table, results: Opened files of each kind; None where there are none.
+        masks, polygons: Opened rasters and vector files; None where there are none.
+        label_of: Function that returns the buildings of a scene from a table or COCO results.
+        scores: Scores of the buildings in COCO results by scene.
         assumed: Assumptions made before the first scene was read.
     """
 
@@ -113,8 +127,8 @@ class ExternalPredictions:
     reading: ReadOptions
     masks: RasterPredictions | None
     polygons: PolygonPredictions | None
-    table: RunTablePredictions | None
-    results: CocoPredictions | None
+    label_of: LabelsOf | None
+    scores: Mapping[str, NDArray[np.float32]]
     assumed: tuple[str, ...]
     _collected: _NoteCollector = field(default_factory=_NoteCollector, repr=False, compare=False)
 
@@ -132,7 +146,7 @@ class ExternalPredictions:
 
     @property
     def threshold(self) -> float | None:
-        if self.results is not None:
+        if self.files.results is not None:
             return self.reading.threshold
         return None if self.masks is None else self.masks.threshold
 
@@ -166,11 +180,12 @@ class ExternalPredictions:
         grid = scene.image.grid
         valid = _valid(scene.image)
         classes = probability = score = numbers = None
-        if self.results is not None:
-            detections = self.results.on(scene.id, grid)
-            classes, numbers, score = detections.classes, detections.numbers, detections.score
-        if self.table is not None:
-            classes = self.table.on(scene.id, grid)
+        if self.label_of is not None:
+            label = self.label_of(scene.id, grid)
+            classes = label.read(Window.whole(grid.shape)).data
+            if isinstance(label, InstanceReader):
+                numbers = label.read_instances()
+                score = self.scores.get(scene.id, np.zeros(0, np.float32))
         if self.masks is not None:
             mask = self.masks.on(scene.id, grid)
             self._observe(scene.id, mask, valid)
@@ -253,23 +268,25 @@ def _open(
 ) -> ExternalPredictions:
     """Open the files of one tool, matched to the scenes."""
     source, labels = scenes.source, scenes.labels
-    masks = polygons = table = results = None
+    masks = polygons = label_of = None
+    scores: Mapping[str, NDArray[np.float32]] = {}
     notes: list[str] = []
     if files.table is not None:
-        table = RunTablePredictions.of(files.table, source, reading)
-        notes += [table.note] if table.note else []
+        label_of, note = _read_table(files.table, source, reading)
+        notes += [note] if note else []
     if files.results is not None:
-        results = CocoPredictions.of(files.results, source, scenes.data, reading.threshold or 0.0)
+        least = reading.threshold or 0.0
+        label_of, scores = _read_results(files.results, source, scenes.data, least)
     if files.rasters:
-        paths, note = _files_of(files, files.rasters, scenes, reading, shared=False)
+        paths, matched = _files_of(files, files.rasters, scenes, reading, shared=False)
         masks = RasterPredictions.of(
             paths, source.classes, labels.rule(), source.building_class, reading.threshold
         )
-        notes += note
+        notes += matched
         if masks.threshold is not None and reading.threshold is None:
             notes.append(f"{name}: probabilities; buildings are where they reach 0.5.")
     if files.vectors:
-        paths, note = _files_of(files, files.vectors, scenes, reading, shared=True)
+        paths, matched = _files_of(files, files.vectors, scenes, reading, shared=True)
         on_ground = scenes.are_georeferenced
         polygons = PolygonPredictions(paths, source.classes, source.building_class, on_ground)
         if on_ground:
@@ -280,15 +297,16 @@ def _open(
                     f"{name}: {outside:,} of {every:,} polygons lie outside of the labels' bounds "
                     "and are left out."
                 )
-        notes += note
-    has_threshold = results is not None or (masks is not None and masks.threshold is not None)
+        notes += matched
+    has_threshold = files.results is not None or (masks is not None and masks.threshold is not None)
     if reading.threshold is not None and not has_threshold:
         notes.append(
             f"{name}: {files.kind}, for which --threshold {reading.threshold:g} has no effect."
         )
     return ExternalPredictions(
-        name, files, labels, reading, masks, polygons, table, results, tuple(dict.fromkeys(notes))
-    )
+        name, files, labels, reading, masks, polygons, label_of, scores,
+        tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
 
 
 def _files_of(
@@ -368,139 +386,75 @@ _REMEDY_ORDER = "Give the order with --order row or --order column."
 _REMEDY = "Write a list of {image_id, category_id, segmentation, score} in the COCO results format."
 
 
-@dataclass(frozen=True)
-class RunTablePredictions:
-    """Masks of a table, decoded one at a time.
+def _read_table(path: Path, source: SceneSet, reading: ReadOptions) -> tuple[LabelsOf, str]:
+    """Read a table of run lengths, and return a note on the order of its runs.
 
-    Args:
-        cells: Run lengths of each scene, by its id; several rows are joined.
-        order: Order of the runs.
-        building_class: Class index of the pixels in a run.
-        note: Way in which the order was deduced; "" if it was given.
+    Raises:
+        LabelError: The file is no such table, or the order cannot be deduced.
+        LayoutError: Rows and scenes do not fit.
     """
+    table = RleTable.read(path)
+    rows = table.cells()
+    names = list(rows)
+    matches = match_scene_names(source.ids, names, str(path))
+    matches.check(str(path), is_selection=reading.is_selection)
+    cells = {scene_id: rows[names[number]] for scene_id, number in matches.number.items()}
+    order, note = reading.order, ""
+    if order is None:
+        order, note = order_of_runs(table, cells, source.entries, source.open_scene, _REMEDY_ORDER)
 
-    cells: Mapping[str, Cells]
-    order: Order
-    building_class: int
-    note: str
+    def label_of(scene_id: str, grid: GeoGrid) -> RunsLabel:
+        return RunsLabel(cells[scene_id], order, source.building_class, grid)
 
-    @classmethod
-    def of(cls, path: Path, source: SceneSet, reading: ReadOptions) -> RunTablePredictions:
-        """Read a table and match its rows to the scenes.
-
-        Raises:
-            LabelError: The file is no such table, or the order cannot be deduced.
-            LayoutError: Rows and scenes do not fit.
-        """
-        table = RleTable.read(path)
-        rows = table.cells()
-        matches = match_scene_names(source.ids, list(rows), str(path))
-        matches.check(str(path), is_selection=reading.is_selection)
-        names = list(rows)
-        cells = {scene_id: rows[names[number]] for scene_id, number in matches.number.items()}
-        order, note = reading.order, ""
-        if order is None:
-            order, note = order_of_runs(
-                table, cells, source.entries, source.open_scene, _REMEDY_ORDER
-            )
-        return cls(cells, order, source.building_class, note)
-
-    def on(self, scene_id: str, grid: GeoGrid) -> NDArray[np.uint8]:
-        """Return the (y, x) classes of a scene.
-
-        Raises:
-            LabelError: The runs do not fit the scene; names their row.
-        """
-        return RunsLabel(self.cells[scene_id], self.order, self.building_class, grid).read().data
+    return label_of, note
 
 
-@dataclass(frozen=True)
-class SceneDetections:
-    """Detections of a scene in COCO results.
+def _read_results(
+    path: Path, source: SceneSet, labels: Path, least: float
+) -> tuple[LabelsOf, dict[str, NDArray[np.float32]]]:
+    """Read COCO results (https://cocodataset.org/#format-results), and return the scores by scene.
 
-    Args:
-        classes: (y, x) uint8 class indices.
-        numbers: (y, x) int32 number of the detection at each pixel, from 1; a later one covers an
-            earlier one.
-        score: (n,) float32 score of each detection.
-    """
-
-    classes: NDArray[np.uint8]
-    numbers: NDArray[np.int32]
-    score: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class CocoPredictions:
-    """Detections by scene (https://cocodataset.org/#format-results).
+    The detection with the highest score is on top where two overlap. A scene without a detection
+    has no building, because the format has no other way to express that.
 
     Args:
         path: The file.
-        found: Detections of each scene, by its id; the highest score comes last, so that it is on
-            top where two overlap.
-        building_class: Class index of all detections.
+        source: The labelled scenes.
+        labels: Path of the labels; a COCO file there gives the names of numbered images, and the
+            category of buildings.
+        least: Minimum score of a detection.
+
+    Raises:
+        LabelError: The file is no list of results, or none belongs to a labelled image; names the
+            record.
     """
-
-    path: Path
-    found: Mapping[str, tuple[tuple[CocoAnnotation, float], ...]]
-    building_class: int
-
-    @classmethod
-    def of(cls, path: Path, source: SceneSet, labels: Path, least: float) -> CocoPredictions:
-        """Read results and match them to the scenes.
-
-        A scene without a detection has no building, because the format has no other way to express
-        that.
-
-        Args:
-            path: The file.
-            source: The labelled scenes.
-            labels: Path of the labels; a COCO file there gives the names of numbered images, and
-                the category of buildings.
-            least: Minimum score of a detection.
-
-        Raises:
-            LabelError: The file is no list of results, or none belongs to a labelled image; names
-                the record.
-        """
-        records = _load(path)
-        names, building = _known(labels, source)
-        by_name: dict[str, list[tuple[CocoAnnotation, float]]] = {}
-        for number, record in enumerate(records):
-            where = f"{path}: [{number}]"
-            drawn, score, image = _detection(record, where, source.building_class)
-            if building is not None and repr(record.get("category_id")) not in building:
-                continue
-            if score >= least:
-                by_name.setdefault(names.get(image, str(image)), []).append((drawn, score))
-        matched = match_scene_names(source.ids, list(by_name), str(path))
-        if by_name and not matched.number:
-            raise LabelError(
-                f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "
-                f"scene ({', '.join(source.ids[:3])}, …).",
-                remedy="Name images as the scenes, or give as --truth the COCO file that has these "
-                "image ids.",
-            )
-        each = list(by_name.values())
-        found = {
-            scene_id: tuple(sorted(each[number], key=lambda one: one[1]))
-            for scene_id, number in matched.number.items()
-        }
-        return cls(path, found, source.building_class)
-
-    def on(self, scene_id: str, grid: GeoGrid) -> SceneDetections:
-        """Return the detections of a scene on its grid.
-
-        Raises:
-            LabelError: A segmentation does not fit the scene.
-            MissingExtraError: pycocotools is not installed.
-        """
-        found = self.found.get(scene_id, ())
-        drawn = tuple(one for one, _ in found)
-        label = CocoLabel(drawn, grid.shape, grid, str(self.path), scene_id)
-        return SceneDetections(
-            label.read().data, label.read_instances(), np.array([s for _, s in found], np.float32)
+    image_names, building = _image_names(labels, source)
+    by_name: dict[str, list[tuple[float, CocoAnnotation]]] = {}
+    for number, record in enumerate(_load(path)):
+        drawn, score, image = _detection(record, f"{path}: [{number}]", source.building_class)
+        is_building = building is None or repr(record.get("category_id")) in building
+        if is_building and score >= least:
+            by_name.setdefault(image_names.get(image, str(image)), []).append((score, drawn))
+    matches = match_scene_names(source.ids, list(by_name), str(path))
+    if by_name and not matches.number:
+        raise LabelError(
+            f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "
+            f"scene ({', '.join(source.ids[:3])}, …).",
+            remedy="Name images as the scenes, or give as --truth the COCO file that has these "
+            "image ids.",
         )
+    each = [sorted(detections, key=lambda one: one[0]) for detections in by_name.values()]
+    scores = {
+        scene_id: np.array([score for score, _ in each[number]], np.float32)
+        for scene_id, number in matches.number.items()
+    }
+
+    def label_of(scene_id: str, grid: GeoGrid) -> CocoLabel:
+        detections = each[matches.number[scene_id]] if scene_id in matches.number else []
+        drawn = tuple(annotation for _, annotation in detections)
+        return CocoLabel(drawn, grid.shape, grid, str(path), scene_id)
+
+    return label_of, scores
 
 
 def _load(path: Path) -> list[Any]:
@@ -534,7 +488,7 @@ def _detection(
     return CocoAnnotation(where, building_class, given), float(score), image
 
 
-def _known(labels: Path, source: SceneSet) -> tuple[dict[int | str, str], set[str] | None]:
+def _image_names(labels: Path, source: SceneSet) -> tuple[dict[int | str, str], set[str] | None]:
     """Return image names by id and the ids of the building categories, from labels in a COCO file.
 
     The ids are None where all categories are buildings.
