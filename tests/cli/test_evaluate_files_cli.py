@@ -124,7 +124,7 @@ def test_three_tools_are_compared_in_all_pairs(
     # Four scenes cannot show that two tools differ: p is at least 2 / 2⁴.
     assert not any(one["clear"] for one in answer["pairs"])
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "All pairs by IoU, pooled" in page
+    assert "All pairs by IoU (pooled)" in page
     assert f"{gaps[1]:+.3f}" in page
     assert f"{-gaps[1]:+.3f}" in page
 

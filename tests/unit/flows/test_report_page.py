@@ -88,7 +88,7 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
     (comparison,) = evaluation.comparisons
     test = comparison.figures["pixel.iou"]
     gap = test.difference
-    sentence = next(h for h in page.headings if "the other" in h and "IoU, pooled" in h)
+    sentence = next(h for h in page.headings if "the other" in h and "IoU (pooled)" in h)
     assert f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" in sentence
     assert ("better" in sentence or "worse" in sentence) == (
         gap.low * gap.high > 0 and test.p_value < 0.05
