@@ -233,12 +233,6 @@ def test_other_machines_get_an_address_of_all_interfaces(monkeypatch: pytest.Mon
     assert command._address_for_others("127.0.0.1", 8000) == ""
 
 
-def test_an_address_of_another_machine_is_reported(bundle: Path) -> None:
-    code, answer = call("serve", "-m", bundle, "--host", "203.0.113.7", "--port", "0")
-    assert code == 2
-    assert "203.0.113.7" in answer["error"]["message"]
-
-
 def test_a_missing_package_is_reported(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else name)
     code, answer = call("serve", "-m", bundle, "--port", "0")

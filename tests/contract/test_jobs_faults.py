@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,24 +66,3 @@ def test_an_upload_that_ends_early_leaves_nothing(
     wait_until(lambda: not any(folder_of(app).iterdir()), "the upload is removed")
     assert client.get("/v1/jobs").json()["jobs"] == []
     check_works(client, data)
-
-
-@pytest.mark.campaign
-def test_a_folder_that_cannot_be_written(
-    server: tuple[httpx.Client, FastAPI],
-    inputs: tuple[Path, bytes],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    client, app = server
-    folder = folder_of(app)
-    folder.rename(folder.with_name("aside"))
-    folder.write_text("a file in place of the folder")
-    with caplog.at_level(logging.ERROR):
-        answer = send(client, inputs[1])
-    assert answer.status_code == 507
-    assert answer.json()["detail"] == "The server cannot store the image; its log has the reason."
-    assert str(folder) in caplog.text
-    assert client.get("/v1/jobs").json()["jobs"] == []
-    folder.unlink()
-    folder.with_name("aside").rename(folder)
-    check_works(client, inputs[1])

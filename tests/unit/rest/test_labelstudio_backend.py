@@ -175,13 +175,6 @@ def test_images_come_from_label_studio(service: Service, monkeypatch: pytest.Mon
     assert len(made["result"]) == 2
 
 
-def test_what_an_annotator_points_at(backend: TestClient) -> None:
-    point = {"type": "keypointlabels", "value": {"x": 15, "y": 30, "width": 1}}
-    sent = asked(uri(2), params={"context": {"result": [point]}})
-    [made] = backend.post("/predict", json=sent).json()["results"]
-    assert len(made["result"]) == 1
-
-
 def test_settings_of_the_interface_and_of_a_task(
     service: Service, backend: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,15 +199,6 @@ def test_settings_of_the_interface_and_of_a_task(
         (0.25, 0.2), (0.5, 0.2)
     ]  # fmt: skip
     assert ["error" in one for one in results] == [False, False, True, True]
-
-
-def test_of_very_many_tasks_the_first_is_answered(backend: TestClient) -> None:
-    """One prediction for several tasks makes Label Studio request each task alone."""
-    sent = asked(*[uri(1)] * (labeller.MAX_TASKS + 1))
-    [made] = backend.post("/predict", json=sent).json()["results"]
-    assert len(made["result"]) == 1
-    sent["tasks"].pop()
-    assert len(backend.post("/predict", json=sent).json()["results"]) == labeller.MAX_TASKS
 
 
 def test_a_task_that_takes_too_long_is_not_waited_for(

@@ -20,7 +20,7 @@ from rest_service import Gate, fake_service, geotiff, png, roofs
 from starlette.testclient import TestClient
 
 from raster_files import write_geotiff
-from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
@@ -62,15 +62,6 @@ def test_geojson_is_what_predict_writes(client: TestClient, tmp_path: Path) -> N
     assert figures["built_up_share"] == expected.summary.built_up_share
     assert figures["density"] == "dense" if expected.summary.built_up_share >= 0.2 else "sparse"
     assert figures["gsd_m"] == pytest.approx(0.5, rel=0.01)
-
-
-def test_without_a_place_it_says_that_it_is_in_pixels(client: TestClient) -> None:
-    found = client.post("/v1/predict", content=png(roofs()), headers=PNG).json()
-    assert found["coordinate_system"] == "pixels"
-    assert "pixels of the image" in found["description"]
-    x = [point[0] for one in found["features"] for point in one["geometry"]["coordinates"][0]]
-    assert 0 <= min(x) < max(x) <= 96
-    assert found["figures"]["gsd_m"] is None
 
 
 def test_the_mask_is_the_one_that_predict_writes(client: TestClient, tmp_path: Path) -> None:
@@ -216,21 +207,6 @@ def test_a_drawing_that_lies_nowhere_is_in_pixels(client: TestClient, tmp_path: 
 
 
 @pytest.mark.campaign
-def test_many_at_once_get_what_each_gets_alone(client: TestClient) -> None:
-    images = [png(roofs(seed, 64 + 16 * (seed % 3))) for seed in range(16)]
-
-    def ask(data: bytes) -> bytes:
-        answer = client.post("/v1/predict", content=data, headers=PNG)
-        assert answer.status_code == 200
-        return answer.content
-
-    one_by_one = [ask(data) for data in images]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, images)) == one_by_one
-    assert len(set(one_by_one)) == 16
-
-
-@pytest.mark.campaign
 def test_a_full_queue_says_when_to_come_again(client_of: Callable[..., TestClient]) -> None:
     gate = Gate()
     client = client_of(gate, warm=True, running=1, waiting=2)
@@ -280,13 +256,6 @@ def test_an_image_that_is_too_large(client_of: Callable[..., TestClient]) -> Non
         heavy = client.post("/v1/predict", **body)
         assert (heavy.status_code, heavy.json()["type"]) == (413, "/problems/too-large")
         assert "20,000 bytes" in heavy.json()["detail"]
-
-
-def test_a_model_that_answers_nan_is_a_problem(client_of: Callable[..., TestClient]) -> None:
-    client = client_of(ConstantEngine(np.nan))
-    answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
-    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/predict-error")
-    assert answer.headers["content-type"].startswith("application/problem+json")
 
 
 def test_an_image_without_a_valid_pixel(client: TestClient, tmp_path: Path) -> None:
@@ -366,18 +335,6 @@ def wide(path: Path, order: tuple[int, ...] = (0, 1, 2, 2)) -> bytes:
     """Four bands of 16 bits without names, of the town's colours in this order."""
     pixels = np.moveaxis(roofs(), -1, 0)[list(order)].astype(np.uint16) * 9 + 200
     return write_geotiff(path, pixels, crs=None, transform=None).read_bytes()
-
-
-def test_sixteen_bits_and_four_bands(client: TestClient, tmp_path: Path) -> None:
-    data = wide(tmp_path / "a.tif")
-    found = client.post("/v1/predict?filename=a.tif", content=data, headers=TIFF).json()
-    expected = alone(tmp_path / "a.tif").summary
-    assert found["figures"]["built_up_share"] == expected.built_up_share > 0
-    notes = " ".join(found["figures"]["notes"])
-    assert "a.tif has 4 bands without names" in notes
-    assert "give bands=3,2,1" in notes
-    assert "values of type uint16" in notes
-    assert "--" not in notes
 
 
 def test_bands_and_stretch_are_parameters(client: TestClient, tmp_path: Path) -> None:

@@ -97,16 +97,6 @@ def _three_classes() -> object:
     return type(tiny)(spec, tiny.parts, tiny.source)
 
 
-@pytest.mark.campaign
-def test_a_torn_header(tmp_path: Path, predictor: Predictor) -> None:
-    path = draw(tmp_path / "upload")
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError) as caught:
-        admit(path, "torn.tif", SceneOptions(), predictor, Limits())
-    assert "torn.tif" in caught.value.message
-    assert str(tmp_path) not in caught.value.message
-
-
 def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> None:
     path = draw(tmp_path / "upload")
     with pytest.raises(
@@ -188,17 +178,6 @@ def test_a_process_ends_with_its_server(tmp_path: Path, bundle: Path) -> None:
 
 
 @pytest.mark.campaign
-def test_a_torn_image_is_an_error_and_no_crash(tmp_path: Path, bundle: Path) -> None:
-    path = draw(tmp_path / "scene.tif")
-    path.write_bytes(path.read_bytes()[:-6000])
-    (message,) = answers(begin(tmp_path, bundle))
-    error = message["error"]
-    assert isinstance(error, dict)
-    assert error["type"] == "DataError"
-    assert not (tmp_path / "answer.json").exists()
-
-
-@pytest.mark.campaign
 def test_a_large_image_whose_blocks_are_too_long_is_refused(tmp_path: Path, bundle: Path) -> None:
     # Large enough that a command on one's own image would not check it.
     pixels = np.random.default_rng(0).integers(0, 255, (3, 1100, 1000), np.uint8)
@@ -229,18 +208,6 @@ def test_the_name_of_an_upload_gives_its_bands(tmp_path: Path, bundle: Path) -> 
     record = read_record(tmp_path)
     assert record["values"]["bands"] == [3, 2, 1]
     assert record["provenance"]["source"] == "20240101_3B_AnalyticMS.tif"
-
-
-def test_the_name_of_an_upload_places_a_slippy_tile(
-    tmp_path: Path, bundle: Path, predictor: Predictor
-) -> None:
-    Image.new("RGB", (256, 256)).save(tmp_path / "scene.png")
-    answers(begin(tmp_path, bundle, "scene.png", "OAM-301000-281000-19.png"))
-    assert read_record(tmp_path)["gsd_m"] == pytest.approx(0.29, abs=0.01)
-    assert (tmp_path / "results" / "scene_mask.tif").exists()
-    Image.new("RGB", (256, 256)).save(tmp_path / "upload", format="PNG")
-    with pytest.raises(GsdMismatch):
-        admit(tmp_path / "upload", "OAM-300-280-9.png", SceneOptions(), predictor, Limits())
 
 
 # The process of a job, whose work fails for a lack of memory as C++ reports it.

@@ -251,15 +251,6 @@ def test_cancelled_while_it_runs(
     assert runner.cancel("nothing") is None
 
 
-def test_cancelled_while_it_waits(store: JobStore, start: Start) -> None:
-    runner = start()
-    half_done(store, add(store, "hang"))
-    waiting = add(store, "work")
-    runner.cancel(waiting)
-    assert left_of(store, waiting) == [STATE]
-    assert [line[1] for line in log(store)].count(waiting) == 0
-
-
 @pytest.mark.parametrize("task", ["hang", "work"])
 def test_removed_with_all_files(store: JobStore, start: Start, task: str) -> None:
     runner = start()
@@ -342,17 +333,6 @@ def test_a_result_is_kept_while_the_list_cannot_be_written(
     assert ended(store, job_id).state == "done"
     # The thread still works.
     assert ended(store, add(store, "work")).state == "done"
-
-
-def test_a_program_that_is_not_there(store: JobStore, tmp_path: Path) -> None:
-    runner = JobRunner(store, command=(str(tmp_path / "absent"),))
-    runner.start()
-    try:
-        job = ended(store, add(store, "work"))
-        assert job.error is not None
-        assert "could not be started" in job.error["message"]
-    finally:
-        runner.stop()
 
 
 @pytest.mark.campaign

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -71,22 +70,6 @@ def test_what_becomes_of_a_job(store: JobStore) -> None:
     assert store.get(job.id) == done
     assert store.remove(job.id)
     assert not store.remove(job.id)
-
-
-def test_no_job_is_claimed_twice(store: JobStore) -> None:
-    jobs = [add(store) for _ in range(30)]
-    claimed: list[str] = []
-
-    def claim() -> None:
-        while (job := store.claim()) is not None:
-            claimed.append(job.id)
-
-    threads = [threading.Thread(target=claim) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(claimed) == sorted(job.id for job in jobs)
 
 
 def test_one_that_is_queued_again_comes_before_those_after_it(store: JobStore) -> None:

@@ -106,17 +106,6 @@ def test_a_closed_model_leaves_memory(bundle: Path) -> None:
         one.close()
 
 
-def test_options_reach_the_prediction() -> None:
-    one = service(Gate())
-    try:
-        data = png(blobs(1))
-        low = one.predict(data, "a.png", SceneOptions(threshold=0.05))
-        assert low.summary.built_up_share == 1
-        assert one.predict(data, "a.png", SceneOptions(threshold=0.99)).summary.buildings == 0
-    finally:
-        one.close()
-
-
 @pytest.mark.campaign
 def test_a_full_queue_says_when_to_come_again() -> None:
     gate = Gate(is_open=False)
@@ -234,17 +223,6 @@ def test_an_image_leaves_memory_with_its_request(
         assert len(images) == 1
     finally:
         gc.enable()
-        one.close()
-
-
-@pytest.mark.campaign
-def test_a_network_that_fails_fails_the_request_only() -> None:
-    one = service(Broken())
-    try:
-        with pytest.raises(PredictError, match="the network failed on the tile"):
-            one.predict(png(np.full((64, 64, 3), 99, np.uint8)), "a.png")
-        assert one.predict(png(blobs(1)), "a.png").summary.buildings > 0
-    finally:
         one.close()
 
 

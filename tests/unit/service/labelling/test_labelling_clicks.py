@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -94,11 +93,6 @@ def test_what_is_no_click_on_a_building(results: object) -> None:
     assert clicks_of(None, "Roof") == clicks_of({"result": [key_point(1, 1)]}, None) == ()
 
 
-def test_a_key_point_that_no_editor_sends() -> None:
-    with pytest.raises(LabelError, match="expected x and y in percent"):
-        clicks_of({"result": [key_point(101, 5)]}, "Roof")
-
-
 @pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
 def test_a_click_gives_one_building(kind: ControlKind) -> None:
     control = LabelControl(kind, Control("c", "pic"), "photo", {1: "Roof"}, False,
@@ -115,13 +109,6 @@ def test_a_click_gives_one_building(kind: ControlKind) -> None:
     assert (shown & wanted).sum() / (shown | wanted).sum() > 0.93
     # Suggestions for the same task have different ids.
     assert clicked_regions(found, control, "Roof")[0]["id"] != result["id"]
-
-
-def test_beside_a_building_there_is_nothing() -> None:
-    found = tool().outline("one", ArraySource(PICTURE), [Click(90, 5)], METRES)
-    assert not found.mask.any()
-    control = LabelControl("polygon", Control("c"), "photo", {1: "Roof"}, False, ControlSettings())
-    assert clicked_regions(found, control, "Roof") == []
 
 
 def test_a_request_continues_the_one_before() -> None:

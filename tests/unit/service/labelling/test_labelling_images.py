@@ -92,12 +92,6 @@ def test_a_bucket_is_asked_for_by_its_task() -> None:
         images().fetch("s3://chips/1.png", None, "1.1")
 
 
-@pytest.mark.parametrize("reference", [None, 3, "", ["/data/upload/1/x.png"], {"a": 1}])
-def test_no_text(reference: object) -> None:
-    with pytest.raises(DataError, match="expected a text"):
-        images().fetch(reference, 7, "1.1")
-
-
 def test_data_uris(asked: list[tuple[str, str, Mapping[str, str]]]) -> None:
     body = base64.b64encode(b"\x89PNG").decode()
     found = images(None, None).fetch(f"data:image/png;base64,{body}", 7, "1.1")
@@ -159,22 +153,3 @@ def test_the_server_that_was_named(asked: list[tuple[str, str, Mapping[str, str]
     known.connect("1.1", "http://evil.example", "theirs", is_local=True)
     known.fetch("/data/upload/1/x.png", 7, "1.1")
     assert [url for url, _, _ in asked] == [URL, URL]
-
-
-@pytest.mark.campaign
-def test_projects_are_not_kept_without_end(
-    asked: list[tuple[str, str, Mapping[str, str]]],
-) -> None:
-    known = images(None, None)
-    for number in range(300):
-        known.connect(str(number), "http://localhost:8080", "theirs", is_local=True)
-    known.fetch("/data/upload/1/x.png", 7, "299")
-    with pytest.raises(ConfigError, match="not known"):
-        known.fetch("/data/upload/1/x.png", 7, "0")
-
-
-@pytest.mark.parametrize("url", ["labels.example.com", "file:///x", "http://me:pw@x.example"])
-def test_addresses_that_cannot_be(url: str) -> None:
-    for token in ("t0ken", None):
-        with pytest.raises(ConfigError, match="expected the address"):
-            images(url, token)

@@ -10,7 +10,6 @@ import shapely
 from affine import Affine
 from pyproj import CRS
 
-from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -79,19 +78,6 @@ def test_regions_show_what_was_found(kind: ControlKind, grid: GeoGrid | None) ->
         assert [result["score"] for result in results] == pytest.approx(scores)
         assert iou(painted(results) == 1, found.mask.data == 1) > 0.99
     assert len({result["id"] for result in results}) == len(results)
-
-
-def test_a_box_by_hand() -> None:
-    [first, second] = regions_of(made(), tool("rectangle"))
-    boxes = [[value[k] for k in ("x", "y", "width", "height", "rotation")]
-             for value in (first["value"], second["value"])]  # fmt: skip
-    expected = [[x / 1.28, y / 0.96, w / 1.28, h / 0.96, 0] for x, y, w, h in HOUSES]
-    assert boxes == [pytest.approx(box) for box in expected]
-
-
-@pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
-def test_nothing_found(kind: ControlKind) -> None:
-    assert regions_of(made(houses=[]), tool(kind)) == []
 
 
 def test_what_is_unknown_has_a_brush_where_the_interface_has_its_label() -> None:
@@ -170,25 +156,3 @@ def test_what_is_drawn_by_any_tool() -> None:
     choice = {"type": "choices", "value": {"choices": ["x"]}}
     for nothing in (None, {}, {"result": []}, {"result": None}, {"result": [choice]}):
         assert drawn_area(nothing, SHAPE) is None
-
-
-def test_both_sides_of_an_outline_that_crosses_itself_are_drawn() -> None:
-    bow = {"type": "polygonlabels", "value": {"points": [[0, 0], [50, 50], [50, 0], [0, 50]]}}
-    area = drawn_area({"result": [bow]}, SHAPE)
-    assert area is not None
-    assert area.area == SHAPE[0] * SHAPE[1] / 8
-
-
-@pytest.mark.parametrize(
-    "result",
-    [
-        "x", {"type": "keypointlabels"}, {"type": "keypointlabels", "value": {"x": 1}},
-        {"type": "keypoint", "value": {"x": 10**400, "y": 1}},
-        {"type": "keypoint", "value": {"x": float("nan"), "y": 1}},
-        {"type": "rectanglelabels", "value": {"x": 1}},
-        {"type": "brushlabels", "value": {"rle": [1, 2, 3]}},
-    ],
-)  # fmt: skip
-def test_what_no_editor_sends(result: object) -> None:
-    with pytest.raises(LabelError):
-        drawn_area({"result": [result]}, SHAPE)
