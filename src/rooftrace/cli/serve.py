@@ -76,7 +76,7 @@ def serve(
         option(
             _MAP,
             metavar="URL",
-            help="Address of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
+            help="URL of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
             "there. Default: none.",
         ),
     ] = None,
@@ -148,7 +148,7 @@ def serve(
         option(
             _LABEL_STUDIO,
             metavar="URL",
-            help="Address of the Label Studio server that uses this ML backend.",
+            help="URL of the Label Studio server that uses this ML backend.",
         ),
     ] = None,
     label_studio_token: Annotated[

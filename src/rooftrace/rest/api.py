@@ -53,7 +53,7 @@ def create_api(
 ) -> FastAPI:
     """Return the app of a service.
 
-    Routes that are added later, such as a page at `/`, get the remaining addresses.
+    Routes that are added later, such as a page at `/`, get the remaining URLs.
 
     Args:
         service: Service that predicts; `lifespan` closes it.
@@ -111,9 +111,9 @@ def _warm(service: Service) -> None:
 
 
 def _reserve_prefixes(app: FastAPI) -> None:
-    """Refuse wrong methods and addresses below the API's prefixes in this app.
+    """Refuse wrong methods and URLs below the API's prefixes in this app.
 
-    Otherwise a page that is mounted at `/` would answer them, because it matches every address.
+    Otherwise a page that is mounted at `/` would answer them, because it matches every URL.
     """
     # A route that matches except for the method answers 405 with the allowed methods.
     own = Router(routes=list(app.router.routes))
@@ -227,7 +227,7 @@ class MetricsMiddleware:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            # The path template, because clients may ask for any number of addresses.
+            # The path template, because clients may ask for any number of URLs.
             route = getattr(scope.get("route"), "path", None) or "other"
             method = scope["method"] if scope["method"] in _COUNTED_METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()

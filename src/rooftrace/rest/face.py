@@ -22,13 +22,13 @@ PAGES = {
     "demo": ("Demo", "demo"),
     "api": ("API", "v1/docs"),
 }
-"""Link text and address of each page, the address from the root of the server."""
+"""Link text and URL of each page, the URL relative to the root of the server."""
 
 STYLESHEET = "face.css"
-"""Address of the shared stylesheet from the root of the server, and its name as an asset."""
+"""URL of the shared stylesheet from the root of the server, and its name as an asset."""
 
 SCRIPT = "face.js"
-"""Address of the shared script from the root of the server, and its name as an asset."""
+"""URL of the shared script from the root of the server, and its name as an asset."""
 
 HEADER_MARK = "<!-- header -->"
 
@@ -53,13 +53,13 @@ def page_header(current: str, root: str = "") -> Markup:
 
     Args:
         current: Name in `PAGES` of the page; another name marks no link.
-        root: Relative address of the server's root from the page, such as `../`.
+        root: Relative URL of the server's root from the page, such as `../`.
     """
     links = "".join(
-        f'<a href="{root}{address}"{_CURRENT if name == current else ""}>{text}</a>'
-        for name, (text, address) in PAGES.items()
+        f'<a href="{root}{url}"{_CURRENT if name == current else ""}>{text}</a>'
+        for name, (text, url) in PAGES.items()
     )
-    # Made from this module's own texts, and addresses that callers write as constants.
+    # Made from this module's own texts, and URLs that callers write as constants.
     return Markup(  # noqa: S704  # nosec B704
         f'<header class="face-head"><a class="face-name" href="{root}./">{_SIGN}'
         f"<span>rooftrace</span></a>"

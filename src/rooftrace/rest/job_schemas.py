@@ -145,7 +145,7 @@ class JobTrainingFigures(ApiModel):
 
 
 class JobLinks(ApiModel):
-    """Addresses of the job on this server."""
+    """URLs of the job on this server."""
 
     self: str
     events: str
@@ -153,7 +153,7 @@ class JobLinks(ApiModel):
     archive: str
     tiles: Annotated[
         str | None,
-        Field(description="Address of the buildings as PMTiles; null if the job has none"),
+        Field(description="URL of the buildings as PMTiles; null if the job has none"),
     ]
 
 
@@ -192,7 +192,7 @@ class JobOut(ApiModel):
 
         Args:
             job: Job of the store.
-            root: Path prefix of the server's addresses, "" without a prefix.
+            root: Path prefix of the server's URLs, "" without a prefix.
         """
         here = f"{root}/v1/jobs/{job.id}"
         fields = JobFigures.model_fields if job.training is None else None
@@ -232,7 +232,7 @@ class JobPage(ApiModel):
 
     jobs: list[JobOut]
     next: Annotated[
-        str | None, Field(description="Address of the page of older jobs; null on the last page")
+        str | None, Field(description="URL of the page of older jobs; null on the last page")
     ]
 
 
@@ -241,17 +241,17 @@ class JobResultFile(ApiModel):
 
     name: str
     bytes: Annotated[int, Field(ge=0)]
-    url: Annotated[str, Field(description="Address of the file on this server")]
+    url: Annotated[str, Field(description="URL of the file on this server")]
 
 
 class JobResults(ApiModel):
     """Result files of a job that is done."""
 
     files: list[JobResultFile]
-    archive: Annotated[str, Field(description="Address of a zip of all files")]
+    archive: Annotated[str, Field(description="URL of a zip of all files")]
     tiles: Annotated[
         str | None,
-        Field(description="Address of the buildings as PMTiles; null if the job has none"),
+        Field(description="URL of the buildings as PMTiles; null if the job has none"),
     ]
 
     @classmethod
@@ -276,14 +276,14 @@ def polygons_of(job: Job) -> JobFile | None:
     return next((file for file in job.files if file.name.endswith(endings)), None)
 
 
-def _tiles_of(job: Job, address: str) -> str | None:
-    """Return the address of the buildings of a job as PMTiles; None if it has none.
+def _tiles_of(job: Job, url: str) -> str | None:
+    """Return the URL of the buildings of a job as PMTiles; None if it has none.
 
     Args:
         job: Job of the store.
-        address: Address of the job.
+        url: URL of the job.
     """
-    return None if polygons_of(job) is None else f"{address}/buildings.pmtiles"
+    return None if polygons_of(job) is None else f"{url}/buildings.pmtiles"
 
 
 def _progress(job: Job) -> dict[str, Any]:

@@ -400,12 +400,12 @@ def missing_job(job_id: str) -> ProblemError:
 
 
 def server_root(request: Request) -> str:
-    """Return the path prefix of the server's addresses, "" without a prefix."""
+    """Return the path prefix of the server's URLs, "" without a prefix."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def server_url(request: Request) -> str:
-    """Return the server's own address with the path prefix, for absolute links."""
+    """Return the server's own URL with the path prefix, for absolute links."""
     return str(request.base_url).rstrip("/")
 
 
@@ -415,7 +415,7 @@ def _binary(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
 
 
 _LOCATION: dict[str, Any] = {
-    "Location": {"description": "Address of the job", "schema": {"type": "string"}}
+    "Location": {"description": "URL of the job", "schema": {"type": "string"}}
 }
 
 _REFUSALS = problem_responses(

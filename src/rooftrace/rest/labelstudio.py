@@ -73,19 +73,19 @@ def labelstudio_router(
 ) -> APIRouter:
     """Return the router of an ML backend for Label Studio.
 
-    In Label Studio, the address of the backend is the address of this server plus the prefix.
+    In Label Studio, the URL of the backend is the URL of this server plus the prefix.
 
     Args:
         service: Service that predicts.
-        url: Address of the Label Studio server. None allows a server on this machine, which
-            sends its address when a project is connected.
+        url: URL of the Label Studio server. None allows a server on this machine, which
+            sends its URL when a project is connected.
         token: Access token of that server. None uses the token that it sends when a project is
             connected.
         versions: Model in use; by default the service's own model.
         prefix: Path prefix such as `/labelstudio`, without a slash at the end.
 
     Raises:
-        ConfigError: The address or the token is malformed.
+        ConfigError: The URL or the token is malformed.
     """
     versions = versions or ModelVersions(service)
     labeller = Labeller(service, url, token, versions)

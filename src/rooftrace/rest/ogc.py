@@ -410,7 +410,7 @@ def _inline(name: str, value: object) -> object:
     if isinstance(value, dict):
         if "href" in value:
             raise _invalid(
-                f"The input {name!r} is a reference; this server reads no addresses. Send the "
+                f"The input {name!r} is a reference; this server fetches no URLs. Send the "
                 "value inline."
             )
         if "value" not in value:
@@ -421,7 +421,7 @@ def _inline(name: str, value: object) -> object:
 
 def _decoded(image: object) -> bytes:
     if not isinstance(image, str):
-        raise _invalid("The input 'image' is missing, or is not a text in base64.")
+        raise _invalid("The input 'image' is missing, or is not a string in base64.")
     try:
         return base64.b64decode(image.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
@@ -444,10 +444,10 @@ def _requested(execution: OgcExecution) -> list[SceneOutput]:
 
 def _status(job: Job, here: str) -> dict[str, Any]:
     """Return the status of a job (statusInfo.yaml)."""
-    address = f"{here}/jobs/{job.id}"
-    links = [_link(address, "self")]
+    url = f"{here}/jobs/{job.id}"
+    links = [_link(url, "self")]
     if job.state == "done":
-        links.append(_link(f"{address}/results", f"{_RELATIONS}/results"))
+        links.append(_link(f"{url}/results", f"{_RELATIONS}/results"))
     error = job.error or {"message": "", "remedy": ""}
     status = {
         "processID": PROCESS, "type": "process", "jobID": job.id, "status": _STATUS[job.state],
@@ -504,7 +504,7 @@ _EXECUTED: dict[int | str, dict[str, Any]] = {
     201: {
         "description": "The job is queued",
         "headers": {
-            "Location": {"description": "Address of the job", "schema": {"type": "string"}},
+            "Location": {"description": "URL of the job", "schema": {"type": "string"}},
             "Preference-Applied": {
                 "description": "respond-async, if the request prefers it",
                 "schema": {"type": "string"},

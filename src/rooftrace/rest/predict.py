@@ -262,7 +262,7 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     """Return the file name and the bytes of a prediction; equal predictions give equal bytes.
 
     Raises:
-        GeoreferenceError: GeoJSON was asked for, and the coordinate system of the image cannot be
+        GeoreferenceError: GeoJSON was asked for, and the CRS of the image cannot be
             transformed to longitude and latitude.
     """
     stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"

@@ -34,7 +34,7 @@ from rooftrace.service.review.store import (
 
 
 class ProblemKind(NamedTuple):
-    """A kind of problem. Its address is `/problems/` and its name in `PROBLEMS`.
+    """A kind of problem. Its URL is `/problems/` and its name in `PROBLEMS`.
 
     Args:
         status: HTTP status.
@@ -68,13 +68,13 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "Use the server's own pages, or call it from your own server. A proxy must pass on the "
         "header Host of the page, or send it as X-Forwarded-Host."),
     "not-found": ProblemKind(
-        404, "Not found", "The address does not exist, or the resource has been removed.",
-        "See /v1/docs for all addresses."),
+        404, "Not found", "The URL does not exist, or the resource has been removed.",
+        "See /v1/docs for all URLs."),
     "method-not-allowed": ProblemKind(
-        405, "Method not allowed", "The address exists but does not accept this HTTP method.",
+        405, "Method not allowed", "The URL exists but does not accept this HTTP method.",
         "Use one of the methods in the header Allow."),
     "not-acceptable": ProblemKind(
-        406, "The format is not available", "The header Accept names no format of this answer.",
+        406, "The format is not available", "The header Accept names no format of this response.",
         "Ask for application/geo+json, image/png or application/zip."),
     "request-timeout": ProblemKind(
         408, "The request body did not arrive in time", "The client stopped sending the body.",
@@ -186,7 +186,7 @@ _BY_STATUS = {
 }
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PLACES = {
-    "query": "parameter", "path": "part of the address", "header": "header", "body": "field",
+    "query": "parameter", "path": "part of the URL", "header": "header", "body": "field",
     "inputs": "input",
 }  # fmt: skip
 _MAX_VALUE_CHARS = 80
@@ -327,7 +327,7 @@ def _from_http(request: Request, error: HTTPException) -> Response:
         return JSONResponse(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
     path = _shortened(request.url.path)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        # The exception names the methods of one route; an address may have several routes.
+        # The exception names the methods of one route; a URL may have several routes.
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
     if detail in ("", phrase):
         detail = {
@@ -338,7 +338,7 @@ def _from_http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of an address in the OpenAPI description, in alphabetical order."""
+    """Return the methods of a URL in the OpenAPI description, in alphabetical order."""
     found: set[str] = set()
     for template, operations in request.app.openapi()["paths"].items():
         if compile_path(template)[0].match(request.url.path):

@@ -31,7 +31,7 @@ class ProblemDetails(ApiModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Annotated[str, Field(description="Address of an explanation of this kind of problem")]
+    type: Annotated[str, Field(description="URL of an explanation of this kind of problem")]
     title: Annotated[str, Field(description="Short name of the kind of problem")]
     status: Annotated[int, Field(ge=400, le=599)]
     detail: Annotated[str, Field(description="Description of the error in this request")]

@@ -393,7 +393,7 @@ def _policy(path: str) -> dict[str, str]:
     if path.startswith(_IMMUTABLE):
         return {"Content-Security-Policy": _PAGE_POLICY}
     if not is_api:
-        # Gradio builds addresses from X-Forwarded-Host: no shared cache may store them.
+        # Gradio builds URLs from X-Forwarded-Host: no shared cache may store them.
         return {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "private, no-cache"}
     return {"Content-Security-Policy": _API_POLICY, "Cache-Control": "no-store"}
 

@@ -26,7 +26,7 @@ _WAITING = 16
 
 
 class ClickSessions:
-    """Answers to the clicks of many buildings; safe for several threads.
+    """Predictions for the clicks of many buildings; safe for several threads.
 
     Args:
         limit: See `LruCache`.
@@ -43,7 +43,7 @@ class ClickSessions:
     def answer(
         self, key: Hashable, begin: Callable[[], ClickSegmenter], clicks: Sequence[Click]
     ) -> ClickAnswer:
-        """Return the answer to all clicks of a request.
+        """Return the prediction for all clicks of a request.
 
         Args:
             key: Name of the building or of its image; a request with other clicks of the same

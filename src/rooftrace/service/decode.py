@@ -92,7 +92,7 @@ class DecodedImage(ArraySource):
 
 
 def georeferenced_by_name(image: DecodedImage) -> DecodedImage | GeoreferencedSource:
-    """Return an image without a coordinate system as the slippy map tile that its name says."""
+    """Return an image without a CRS as the slippy map tile that its name says."""
     tile = TileName.parse(Path(image.name), folders=False) if image.grid.crs is None else None
     return image if tile is None else GeoreferencedSource(image, TileGeoreference(tile))
 

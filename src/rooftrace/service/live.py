@@ -57,7 +57,7 @@ class CameraSource:
 
     Args:
         name: Name on the page.
-        source: A file, a camera such as `camera:1` or `/dev/video0`, or an address of a stream.
+        source: A file, a camera such as `camera:1` or `/dev/video0`, or a URL of a stream.
     """
 
     name: str
@@ -68,7 +68,7 @@ class CameraSource:
         """Return the source of `SOURCE` or `NAME=SOURCE`.
 
         Raises:
-            DataError: There is no such file, or the address is not one of a stream.
+            DataError: There is no such file, or the URL is not one of a stream.
         """
         named = None if Path(text).exists() else _NAMED.fullmatch(text)
         name, source = ("", text) if named is None else (named[1].strip(), named[2])
@@ -77,12 +77,12 @@ class CameraSource:
             if not is_stream(source):
                 raise DataError(
                     f"The camera {shown} is no stream; expected rtsp, rtsps, http, https or udp.",
-                    remedy="Check the address.",
+                    remedy="Check the URL.",
                 )
         elif not is_camera(source) and not Path(source).is_file():
             raise DataError(
                 f"The camera {shown}: there is no such file.",
-                remedy="Give a video file, camera:0, /dev/video0, or an address such as "
+                remedy="Give a video file, camera:0, /dev/video0, or a URL such as "
                 "rtsp://HOST/PATH.",
             )
         default = shown.partition("://")[2] if is_url(source) else Path(source).name

@@ -178,7 +178,7 @@ def test_an_execution_becomes_a_job(client: TestClient, store: JobStore) -> None
         ({"inputs": {}}, "'image' is missing"),
         ({"inputs": {"image": 3}}, "'image' is missing"),
         ({"inputs": {"image": {"mediaType": "image/png"}}}, "no member value"),
-        ({"inputs": {"image": {"href": "https://example.org/a.tif"}}}, "reads no addresses"),
+        ({"inputs": {"image": {"href": "https://example.org/a.tif"}}}, "fetches no URLs"),
         ({"inputs": {"image": "a"}}, "not valid base64"),
         ({"inputs": {"image": "é"}}, "not valid base64"),
         ({"inputs": {"image": IMAGE, "threshold": 2}}, "'threshold' is 2"),

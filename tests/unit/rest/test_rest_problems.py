@@ -86,7 +86,7 @@ def test_of_http_and_of_validation() -> None:
     wrong = client.post("/items/x", json={"count": "many"}).json()
     assert wrong["type"] == "/problems/invalid-request"
     assert [one["parameter"] for one in wrong["errors"]] == ["number", "count"]
-    assert "The part of the address 'number' is 'x': it should be a whole number" in wrong["detail"]
+    assert "The part of the URL 'number' is 'x': it should be a whole number" in wrong["detail"]
     assert "The field 'count' is 'many': it should be a whole number" in wrong["detail"]
     missing = client.post("/items/1", json={}).json()
     assert missing["detail"] == "The field 'count' is missing."

@@ -1,6 +1,6 @@
 """Images of Label Studio tasks, fetched only from the Label Studio server of the task.
 
-A task is untrusted input. Of an address in a task, only the path on that one server is used, and
+A task is untrusted input. Of a URL in a task, only the path on that one server is used, and
 only a path at which Label Studio stores images. A task never names a path on this machine.
 """
 
@@ -51,14 +51,14 @@ class TaskImages:
     """Client for the images of tasks.
 
     Args:
-        url: Address of the Label Studio server. None allows only a server on this machine, which
-            sends its address to `connect`.
+        url: URL of the Label Studio server. None allows only a server on this machine, which
+            sends its URL to `connect`.
         token: Personal or legacy access token of that server. None uses the token that the server
             sends to `connect`. Without `url` the token is never sent.
         max_bytes: Maximum size of an image.
 
     Raises:
-        ConfigError: The address or the token is malformed.
+        ConfigError: The URL or the token is malformed.
     """
 
     def __init__(self, url: str | None, token: str | None, max_bytes: int) -> None:
@@ -69,11 +69,11 @@ class TaskImages:
         self._connected: LruCache[str, LabelStudio] = LruCache(_MAX_PROJECTS)
 
     def connect(self, project: str, hostname: str, token: str, *, is_local: bool) -> None:
-        """Remember the address and token that a server sends when a project is connected.
+        """Remember the URL and token that a server sends when a project is connected.
 
         Args:
             project: Name of the project in the server's requests.
-            hostname: Address of the server, as the server knows it.
+            hostname: URL of the server, as the server knows it.
             token: Token of the person who created the project.
             is_local: Whether the request comes from this machine.
 
@@ -88,8 +88,8 @@ class TaskImages:
                 raise ConfigError(
                     "A Label Studio server connects from "
                     f"{hostname[:_MAX_SHOWN_CHARS]!r}; this server was started without the "
-                    "address of a Label Studio server.",
-                    remedy="Start rooftrace with the address of Label Studio and a token for it.",
+                    "URL of a Label Studio server.",
+                    remedy="Start rooftrace with the URL of Label Studio and a token for it.",
                 )
         elif _origin(hostname) != _origin(self._url):
             raise ConfigError(
@@ -103,8 +103,8 @@ class TaskImages:
         """Fetch the image of a task.
 
         Args:
-            reference: Reference in the task: an upload, a local file, the address of a bucket, the
-                server's address of one of these, or a data URI.
+            reference: Reference in the task: an upload, a local file, the URL of a bucket, the
+                server's URL of one of these, or a data URI.
             task: Number of the task, which requests for images in buckets need.
             project: Name of the project, see `connect`.
 
@@ -116,7 +116,7 @@ class TaskImages:
         """
         if not isinstance(reference, str) or not reference:
             raise DataError(
-                f"The image of the task is {str(reference)[:_MAX_SHOWN_CHARS]!r}; expected a text.",
+                f"The image of the task is {str(reference)[:_MAX_SHOWN_CHARS]!r}, not a string.",
                 remedy="Compare the task's data with the labelling interface.",
             )
         if reference[:5].casefold() == "data:":
@@ -134,7 +134,7 @@ class TaskImages:
             raise ConfigError(
                 "The Label Studio server of this project is not known.",
                 remedy="Open the project's Settings, Model, so that Label Studio connects again; "
-                "or start rooftrace with its address and a token.",
+                "or start rooftrace with its URL and a token.",
             )
         return server
 

@@ -246,7 +246,7 @@ class Labeller:
 
     Args:
         service: Service that predicts.
-        url: Address of the Label Studio server, see `TaskImages`.
+        url: URL of the Label Studio server, see `TaskImages`.
         token: Token of that server, see `TaskImages`.
         versions: Model in use; by default the service's own.
 
@@ -280,7 +280,7 @@ class Labeller:
         Args:
             project: Name of the project.
             interface: Labelling interface as XML.
-            hostname: Address of the server, or "" if it did not send one.
+            hostname: URL of the server, or "" if it did not send one.
             token: Token of the server, or "" if it did not send one.
             is_local: Whether the request comes from this machine.
 

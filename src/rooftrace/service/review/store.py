@@ -102,7 +102,7 @@ class PredictedLayer:
         name: Name of their file.
         ids: (n,) int64 unique numbers of the buildings.
         geometry: (n,) shapely polygons and multipolygons.
-        crs: Coordinate system of the geometry; None for pixels.
+        crs: CRS of the geometry; None for pixels.
         fingerprint: Hash of the numbers and outlines.
     """
 
@@ -561,7 +561,7 @@ def _move_unless_there(made: Path, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Names:
-    """Names in a GeoPackage, quoted, and the number of its coordinate system."""
+    """Names in a GeoPackage, quoted, and the number of its CRS."""
 
     layer: str
     column: str
