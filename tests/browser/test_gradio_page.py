@@ -286,7 +286,7 @@ def test_the_example_the_card_and_a_narrow_screen(address: str, page: Any) -> No
     assert width <= 390, "nothing is wider than the screen"
     assert page.inner_text(".rt-figure.scale dd") == "0.3 m/px"
     page.get_by_role("tab", name="Model").click()
-    page.wait_for_selector("text=Metres per pixel")
+    page.wait_for_selector(".rt-card >> text=Metres per pixel")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
