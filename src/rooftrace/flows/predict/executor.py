@@ -229,7 +229,7 @@ def predict_small_images(
     size = min(cores, _MAX_PROCESSES)
     begin = partial(_begin, models, max(1, cores // size))
     with Processes(size, _MODULES, begin) as processes:
-        return _Groups(run, folder, processes).predict(scenes)
+        return _predict_groups(run, folder, processes, scenes)
 
 
 @dataclass(frozen=True)
@@ -267,86 +267,58 @@ class _GroupResult:
     peak_mb: float
 
 
-@dataclass(frozen=True)
-class _InWork:
-    """Group that a process predicts, with the stamps of its images."""
+def _predict_groups(
+    run: PredictRun, folder: RunFolder, processes: Processes, scenes: Sequence[SceneInput]
+) -> Sequence[SceneInput]:
+    """Predict images by processes, group by group, and return those that are left to this one."""
+    in_work: deque[tuple[Sequence[SceneInput], Sequence[str], Future[_GroupResult]]] = deque()
+    left: list[SceneInput] = []
 
-    scenes: Sequence[SceneInput]
-    stamps: Sequence[str]
-    result: Future[_GroupResult]
-
-
-class _Groups:
-    """Prediction of images by processes, group by group.
-
-    Args:
-        run: Run that receives the results.
-        folder: Folder of the run.
-        processes: Processes with a model each, see `_begin`.
-    """
-
-    def __init__(self, run: PredictRun, folder: RunFolder, processes: Processes) -> None:
-        self._run = run
-        self._folder = folder
-        self._processes = processes
-        self._in_work: deque[_InWork] = deque()
-        self._left: list[SceneInput] = []
-
-    def predict(self, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
-        """Predict images, and return those that are left to this process."""
-        run = self._run
-        try:
-            for first in range(0, len(scenes), _GROUP):
-                if run.wants_no_more:
-                    break
-                self._in_work.append(self._begun(scenes[first : first + _GROUP]))
-                self._take(2 * self._processes.size - 1)
-            self._take(0)
-        except BaseException:
-            # After Ctrl-C, images that are as good as finished need not be made again.
-            self._processes.stop()
-            self._take(0)
-            raise
-        if self._processes.has_lost:
-            run.notes.append(
-                "A process that predicted images ended unexpectedly, perhaps because the memory "
-                "was used up. The other images were predicted without processes."
-            )
-        return self._left
-
-    def _begun(self, scenes: Sequence[SceneInput]) -> _InWork:
-        run = self._run
-        run_options = replace(run.run_options, on_done=None, progress=None)
-        group = _Group(scenes, run.out, run.options, run_options, self._folder.made_with)
-        stamps = [scene.stamp for scene in scenes]
-        return _InWork(scenes, stamps, self._processes.submit(_predict, group))
-
-    def _take(self, most: int) -> None:
+    def take(most: int) -> None:
         """Add finished groups to the run, until `most` are in work."""
-        waiting = self._in_work
-        while waiting and (len(waiting) > most or waiting[0].result.done()):
-            wait([waiting[0].result])
-            self._add(waiting.popleft())
+        while in_work and (len(in_work) > most or in_work[0][2].done()):
+            wait([in_work[0][2]])
+            group, stamps, future = in_work.popleft()
+            try:
+                result = future.result()
+            except PredictError:
+                if not processes.has_lost:
+                    raise
+                left.extend(group)
+                continue
+            run.notes += result.notes
+            run.others_mb = max(run.others_mb, result.peak_mb)
+            for scene, stamp in zip(group, stamps):
+                made = result.images.get(scene.name)
+                if made is None:
+                    left.append(scene)
+                elif isinstance(made, RooftraceError):
+                    run.fail(scene, made)
+                else:
+                    run.receive(scene, made.files, made.record, stamp)
 
-    def _add(self, group: _InWork) -> None:
-        try:
-            result = group.result.result()
-        except PredictError:
-            if not self._processes.has_lost:
-                raise
-            self._left += group.scenes
-            return
-        run = self._run
-        run.notes += result.notes
-        run.others_mb = max(run.others_mb, result.peak_mb)
-        for scene, stamp in zip(group.scenes, group.stamps):
-            made = result.images.get(scene.name)
-            if made is None:
-                self._left.append(scene)
-            elif isinstance(made, RooftraceError):
-                run.fail(scene, made)
-            else:
-                run.receive(scene, made.files, made.record, stamp)
+    run_options = replace(run.run_options, on_done=None, progress=None)
+    try:
+        for first in range(0, len(scenes), _GROUP):
+            if run.wants_no_more:
+                break
+            group = scenes[first : first + _GROUP]
+            work = _Group(group, run.out, run.options, run_options, folder.made_with)
+            stamps = [scene.stamp for scene in group]
+            in_work.append((group, stamps, processes.submit(_predict, work)))
+            take(2 * processes.size - 1)
+        take(0)
+    except BaseException:
+        # After Ctrl-C, images that are as good as finished need not be made again.
+        processes.stop()
+        take(0)
+        raise
+    if processes.has_lost:
+        run.notes.append(
+            "A process that predicted images ended unexpectedly, perhaps because the memory "
+            "was used up. The other images were predicted without processes."
+        )
+    return left
 
 
 _LOADED: list[Predictor] = []
