@@ -79,7 +79,7 @@ ImagerySource = Annotated[
     option(
         IMAGES, "--source", rare=True, metavar="TEXT",
         help="Source of the images, such as their attribution, for the polygons; default: the name "
-        "or address of each image.",
+        "or URL of each image.",
     ),
 ]  # fmt: skip
 Threshold = Annotated[
@@ -137,7 +137,7 @@ OutFolder = Annotated[
     str,
     option(
         OUTPUTS, "-o", "--out", metavar="FOLDER", show_default=False,
-        help="Folder for the results, or an s3:// address.",
+        help="Folder for the results, or an s3:// URL.",
     ),
 ]  # fmt: skip
 Stac = Annotated[

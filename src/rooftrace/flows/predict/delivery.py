@@ -31,15 +31,15 @@ _SENT = ".sent.jsonl"
 """File that lists the uploaded files with their versions."""
 
 
-def work_folder(address: str) -> Path:
+def work_folder(url: str) -> Path:
     """Return the local folder in which results are written before they are uploaded.
 
-    It is the same for each run with this address, so that the same command resumes a stopped run.
+    It is the same for each run with this URL, so that the same command resumes a stopped run.
 
     Args:
-        address: `s3://bucket/prefix`.
+        url: `s3://bucket/prefix`.
     """
-    return user_cache() / "runs" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    return user_cache() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 class Results:
@@ -103,20 +103,20 @@ class Delivery(Results):
     run does not upload them again. The folder is removed when all files are uploaded.
 
     Args:
-        address: `s3://bucket/prefix`.
+        url: `s3://bucket/prefix`.
         work: Local folder; default: `work_folder`.
 
     Raises:
-        DataError: The address is not one of object storage.
+        DataError: The URL is not one of object storage.
         MissingExtraError: The extra `s3` is not installed.
     """
 
     is_remote = True
 
-    def __init__(self, address: str, work: Path | None = None) -> None:
+    def __init__(self, url: str, work: Path | None = None) -> None:
         import_store()
-        self.address = ObjectAddress.parse(address)
-        super().__init__(work or work_folder(address))
+        self.address = ObjectAddress.parse(url)
+        super().__init__(work or work_folder(url))
         self._pool = ThreadPoolExecutor(_UPLOADS, "send")
         self._sending: list[Future[None]] = []
         self._sent: dict[str, str] = {}
@@ -162,7 +162,7 @@ class Delivery(Results):
                     self._sending.append(self._pool.submit(self._send, path))
 
     def shown(self, value: Any) -> Any:
-        """Return plain data in which local paths are replaced by their addresses."""
+        """Return plain data in which local paths are replaced by their URLs."""
         if isinstance(value, str):
             here = f"{self.folder}{os.sep}"
             return str(self.address / value.removeprefix(here)) if value.startswith(here) else value

@@ -1,4 +1,4 @@
-"""Inputs of `rooftrace predict`: images, folders, addresses, and tiles that form one scene."""
+"""Inputs of `rooftrace predict`: images, folders, URLs, and tiles that form one scene."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class SceneInput:
     def read_stamp(self) -> str:
         """Return a text that changes when the image changes.
 
-        For an address it contains the version that the server reports; for a file or the images of
+        For a URL it contains the version that the server reports; for a file or the images of
         a folder, names, sizes and times of change.
         """
         image = innermost(self.source)
@@ -173,7 +173,7 @@ class SceneInput:
 
     @property
     def shown(self) -> str:
-        """Path or address, as the user knows it."""
+        """Path or URL, as the user knows it."""
         return self.url or str(self.path)
 
 
@@ -267,8 +267,8 @@ def find_inputs(
     zoom levels.
 
     Args:
-        inputs: Images, folders, addresses of GeoTIFFs on a web server or in object storage. An
-            address in object storage that ends with a slash stands for all GeoTIFFs below it.
+        inputs: Images, folders, URLs of GeoTIFFs on a web server or in object storage. A URL in
+            object storage that ends with a slash stands for all GeoTIFFs below it.
         nodata: Pixel values that mean nodata, in addition to those that the files declare.
         mosaic: Whether each input is a folder of slippy tiles or of adjacent georeferenced images
             that form one scene.
@@ -285,8 +285,8 @@ def find_inputs(
             level was given without tiles; a map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
-    addresses = [one for one in inputs if isinstance(one, str) and is_service(one)]
-    images = [one for one in inputs if one not in addresses]
+    service_urls = [one for one in inputs if isinstance(one, str) and is_service(one)]
+    images = [one for one in inputs if one not in service_urls]
     if mosaic:
         scenes, skipped = _mosaics(images, zoom, nodata, tms)
     elif zoom is not None and images:
@@ -301,7 +301,7 @@ def find_inputs(
         )
     else:
         scenes, skipped = _images(images, nodata)
-    scenes += [_service(url, zoom, nodata, area, services) for url in addresses]
+    scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
         missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]
@@ -375,7 +375,7 @@ def _images(
 ) -> tuple[list[SceneInput], list[Path]]:
     """Return the images of all inputs, each as one scene, and the files that were skipped.
 
-    An address in object storage that ends with a slash is a folder of GeoTIFFs.
+    A URL in object storage that ends with a slash is a folder of GeoTIFFs.
     """
     found: dict[Path | str, TileName | None] = {}
     skipped: list[Path] = []
@@ -391,7 +391,7 @@ def _images(
             if not images:
                 raise DataError(
                     f"{given} has no object that ends with {' or '.join(_TIFFS)}.",
-                    remedy="Check the address; only GeoTIFFs are read from object storage.",
+                    remedy="Check the URL; only GeoTIFFs are read from object storage.",
                 )
         else:
             images = None

@@ -218,7 +218,7 @@ def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> 
     scenes = inputs.scenes
     by_name: dict[str, SceneInput] = {}
     for scene in scenes:
-        # Two addresses may differ in their queries alone, which are not shown.
+        # Two URLs may differ in their queries alone, which are not shown.
         other = by_name.setdefault(scene.name, scene)
         if other is not scene:
             raise ConfigError(
