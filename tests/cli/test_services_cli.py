@@ -149,27 +149,3 @@ def test_a_layer_must_exist_and_be_chosen(server: str, folder: Path) -> None:
         done = command("predict", plain.url + "/wmts?SERVICE=WMTS", *options(folder, "out"))
     assert done.code == 3
     assert 'begins with "Hello"' in done.err
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_a_town_from_a_titiler_equals_the_scene_on_disk(
-    server: str, realdata: Path, tmp_path: Path
-) -> None:
-    scene = realdata / "scenes" / "kampala_z20.tif"
-    with rasterio.open(scene) as image:
-        box = shapely.box(*image.bounds).buffer(-0.05)
-    geopandas.GeoDataFrame(geometry=[box], crs=3857).to_file(tmp_path / "town.gpkg")
-    code, disk = call("predict", scene, "-o", tmp_path / "disk")
-    assert code == 0
-    code, served = call(
-        "predict", TiTiler(server, scene).xyz, "--zoom", 20, "--allow-missing", "--per-second", 500,
-        "--area", tmp_path / "town.gpkg", "-o", tmp_path / "out", "--tile-cache", tmp_path / "c",
-    )  # fmt: skip
-    assert code == 0
-    masks = []
-    for report in (disk, served):
-        with rasterio.open(report["outputs"][0]["mask"]) as mask:
-            masks.append(mask.read(1))
-    assert (masks[0] == masks[1]).mean() >= 0.995
-    assert (masks[0] == 1).sum() > 100_000

@@ -20,12 +20,11 @@ from affine import Affine
 
 from command_line import call, command
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
-from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict import delivery as delivery_module
 from rooftrace.flows.predict.delivery import Delivery, work_folder
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io import remote as objects
-from rooftrace.io.remote import ObjectAddress, Retry, list_objects, read_object, upload
+from rooftrace.io.remote import ObjectAddress, Retry, read_object, upload
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 from tiny_models import write_tiny_bundle
 
@@ -183,30 +182,6 @@ def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_
     ]
     assert {one["state"] for one in manifest["scenes"]} == {"done"}
     assert manifest["made_with"]["catalogue"]["name"] == given[0]
-
-
-def test_catalogues_that_are_not_there(bucket: Any, model: Path, tmp_path: Path) -> None:
-    for given, seen in [
-        (f"s3://{BUCKET}/no.json", "does not exist"),
-        (f"s3://{BUCKET}/no.csv", "has the ending '.csv'"),
-        (f"s3://{BUCKET}/none/", "no GeoTIFF"),
-    ]:
-        with pytest.raises(DataError, match=seen):
-            read_catalogue(given)
-    for given, code in ((f"s3://{BUCKET}/no.json", 3), (f"s3://{BUCKET}/a.tif", 3)):
-        assert command("catalogue", given, "-m", model, "-o", tmp_path / "out").code == code
-    absent = f"s3://{BUCKET}/no.json"
-    assert command("predict", absent, "-m", model, "-o", tmp_path / "out").code == 2
-
-
-def test_objects_are_listed_and_read(bucket: Any) -> None:
-    for number in range(12):
-        bucket.put_object(Bucket=BUCKET, Key=f"l/{number:02}.TIF", Body=b"x" * number)
-    found = list_objects(f"s3://{BUCKET}/l/", (".tif",))
-    assert found == [f"s3://{BUCKET}/l/{number:02}.TIF" for number in range(12)]
-    assert read_object(found[5]) == b"xxxxx"
-    with pytest.raises(DataError, match="more than 0"):
-        read_object(found[5], most_bytes=3)
 
 
 def test_a_large_file_is_sent_in_parts(

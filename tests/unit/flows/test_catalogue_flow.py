@@ -18,7 +18,6 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from rasterio.windows import Window
 
-from folder_server import serving_folder
 from local_pool import LocalPool
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.names import scene_id
@@ -396,14 +395,6 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
     assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
 
 
-def test_a_scene_without_a_value_covers_nothing(town: Path, model: Path, tmp_path: Path) -> None:
-    cut(town, tmp_path / "in", ADJOIN[:1])
-    write(tmp_path / "in" / "empty.tif", np.zeros((3, 60, 60), np.uint8), (0, 0), nodata=0)
-    report = run(tmp_path / "in", model, tmp_path / "out")
-    assert not report.failures
-    assert len(layer(tmp_path / "out"))
-
-
 def test_masks_are_written_on_request(town: Path, model: Path, tmp_path: Path) -> None:
     cut(town, tmp_path / "in", ADJOIN[:2])
     options = SceneOptions(outputs=("mask",))
@@ -419,23 +410,6 @@ def test_metres_per_pixel_for_all_scenes_are_refused(
     cut(town, tmp_path / "in", ADJOIN[:1])
     with pytest.raises(ConfigError, match="each scene has its own"):
         run(tmp_path / "in", model, tmp_path / "out", SceneOptions(gsd_m=0.5))
-
-
-def test_addresses_that_differ_in_their_query_alone_fail_by_themselves(
-    town: Path, model: Path, tmp_path: Path
-) -> None:
-    cut(town, tmp_path / "in", ADJOIN[:1])
-    with serving_folder(tmp_path / "in") as server:
-        server.keys["/a/"] = "right"
-        listed = tmp_path / "scenes.txt"
-        address = f"{server.url}/a/scene.tif?sig="
-        listed.write_text(f"{address}wrong\n{address}right\n")
-        report = run(listed, model, tmp_path / "out")
-    ((name, error),) = report.failures
-    assert (name, report.buildings > 0) == ("scene", True)
-    assert "403" in error.message
-    states = {one["id"]: one["state"] for one in json.loads(report.manifest.read_text())["scenes"]}
-    assert states == {"scene": "failed", "scene-2": "done"}
 
 
 @pytest.mark.campaign

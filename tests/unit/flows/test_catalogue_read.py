@@ -224,12 +224,6 @@ def test_masks_beside_images_are_no_scenes(tmp_path: Path) -> None:
     assert f"rooftrace predict '{data / 'images'}' -o OUT" in caught.value.remedy
 
 
-def test_a_folder_of_empty_folders_holds_no_image(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    with pytest.raises(DataError, match="no image in"):
-        find_inputs([tmp_path / "a"])
-
-
 def test_paths_that_are_catalogues(tmp_path: Path) -> None:
     image(tmp_path / "flat" / "x.tif")
     image(tmp_path / "tree" / "a" / "x.tif")
@@ -265,38 +259,6 @@ def test_ids_are_unique_and_valid_file_names(given_: list[tuple[str, int]]) -> N
         assert scene.id
         assert not {*scene.id} & {*"/\\:\0 ;!"}
         assert not scene.id.startswith(".")
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-@given(st.data())
-def test_invalid_items_raise_only_our_errors(data: st.DataObject) -> None:
-    """Replace any part of an item by another value."""
-    whole: dict[str, Any] = item(visual={"href": "v.tif", "type": COG, "roles": ["data"]}) | {
-        "bbox": [1, 2, 3, 4],
-        "links": [{"rel": "self", "href": "https://host/i.json"}],
-    }
-    document: Any = {"type": "FeatureCollection", "features": [whole]}
-    at: Any = document
-    for _ in range(data.draw(st.integers(1, 5))):
-        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-        key = data.draw(st.sampled_from(keys))
-        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
-            at[key] = data.draw(VALUES)
-            break
-        at = at[key]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "items.json"
-        file.write_text(json.dumps(document))
-        with suppress(RooftraceError):
-            assert read_catalogue(file).scenes
 
 
 @given(st.binary(max_size=200), st.sampled_from([".json", ".txt", ".parquet"]))

@@ -205,23 +205,6 @@ def test_a_saved_search_on_a_server_is_read_page_by_page(
     assert found(f"{server.url}/items.json", datetime="2023-01-01/2023-12-31") == ["west"]
 
 
-def test_malformed_items_do_not_end_a_search(tmp_path: Path, server: FolderServer) -> None:
-    items = write_scenes(tmp_path)
-    odd = [
-        {"id": 5, "properties": 7, "links": 8, "geometry": {"type": "Polygon"}, "bbox": ["a"]},
-        {"id": "b", "properties": {"datetime": "soon"}, "geometry": None},
-        {"id": "c", "bbox": [1e400, 0, 1, 1], "geometry": {"type": "Point", "coordinates": [0, 0]}},
-        items[0],
-    ]
-    (tmp_path / "items.json").write_text(
-        json.dumps({"type": "FeatureCollection", "features": [*odd, 5, None]})
-    )
-    assert found(f"{server.url}/items.json") == ["west", "5", "b", "c"]
-    # Without a footprint, only reading the image can show whether it is in the area.
-    area = shapely.box(*items[0]["bbox"])
-    assert found(f"{server.url}/items.json", area=area) == ["west", "5", "b"]
-
-
 @pytest.mark.parametrize("geometry", ["none", "jumps", "divided"])
 def test_items_across_longitude_180_cover_only_their_ground(
     geometry: str, tmp_path: Path, server: FolderServer

@@ -13,7 +13,6 @@ import pytest
 import shapely
 
 from quadkeys import bounds_lonlat
-from rooftrace.core.errors import ExportError
 from rooftrace.io import partitions
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
 from rooftrace.io.web_mercator import morton_codes, quadkeys
@@ -151,15 +150,6 @@ def test_two_that_begin_in_one_square_have_names_of_their_own(tmp_path: Path) ->
     assert frame["id"].is_unique
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(ExportError, match="could not be written"),
-        PartitionedLayer(tmp_path / "file" / "out", 9),
-    ):
-        pass
-
-
 def test_quadkeys_are_those_of_the_definition() -> None:
     # The example of the definition: tile (3, 5) of level 3 is 213.
     west, south, east, north = bounds_lonlat("213")
@@ -178,14 +168,3 @@ def test_poles_and_the_antimeridian_are_somewhere() -> None:
     assert found[2][0] == "3"
     assert found[3].startswith("1")
     assert found[4].startswith("3")
-
-
-def test_finer_quadkeys_begin_with_coarser_ones() -> None:
-    rng = np.random.default_rng(2)
-    lon, lat = rng.uniform(-180, 180, 200), rng.uniform(-85, 85, 200)
-    fine, coarse = (quadkeys(morton_codes(lon, lat, level), level) for level in (20, 7))
-    assert [one[:7] for one in fine.tolist()] == coarse.tolist()
-    for key, x, y in zip(coarse.tolist(), lon, lat):
-        west, south, east, north = bounds_lonlat(key)
-        assert west <= x <= east
-        assert south <= y <= north

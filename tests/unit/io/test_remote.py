@@ -20,7 +20,7 @@ from range_server import RangeServer, serving
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, select_overview
-from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.raster import open_raster
 from rooftrace.io.remote import RangeReader, Retry, _classified
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 
@@ -177,24 +177,6 @@ def test_an_overview_is_read_where_it_is_fine_enough(server: RangeServer, cog: P
         np.testing.assert_array_equal(half.read().valid, expected.dataset_mask() > 0)
     assert there.traffic == half.traffic
     assert there.traffic.nbytes < len(server.content) / 2
-
-
-def test_an_address_is_no_path_and_a_path_no_address(tmp_path: Path) -> None:
-    assert type(open_image(tmp_path / "a.tif")) is RasterFile
-    assert type(open_image("a.tif")) is RasterFile
-    with pytest.raises(DataError, match="begins with https"):
-        open_image("gs://bucket/a.tif")
-
-
-def test_ranges_come_in_the_order_in_which_they_are_asked_for() -> None:
-    content = bytes(np.random.default_rng(1).integers(0, 256, 500_000, dtype=np.uint8))
-    spans = [(400_000, 410_000), (10, 20), (30_000, 60_000), (60_500, 61_000), (10, 20)]
-    with serving(content) as server:
-        reader = RangeReader(server.url)
-        assert reader.size == len(content)
-        assert reader.read_many(spans) == [content[start:stop] for start, stop in spans]
-        assert len(server.asked) == 1 + 3
-        assert reader.read(499_990, 600_000) == content[499_990:]
 
 
 def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(

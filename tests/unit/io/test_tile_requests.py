@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from map_servers import Answer, TileServer, serving
-from rooftrace.core.errors import ExportError, ServiceError
+from rooftrace.core.errors import ServiceError
 from rooftrace.io.tile_requests import RequestOptions, TileRequests
 
 pytest.importorskip("httpx")
@@ -62,26 +62,6 @@ def test_a_renewed_key_finds_the_same_tile(tmp_path: Path) -> None:
         assert renewed.requests == 0
         files = [str(path) for path in (tmp_path / "cache").rglob("*")]
         assert not any("old" in name for name in files)
-
-
-@pytest.mark.parametrize("name", ["0", "pause"])
-def test_a_slot_of_another_user_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    set_time = os.utime
-
-    def refused(path: Path, *given: object, **more: object) -> None:
-        if path.name == name:
-            raise PermissionError(1, "Operation not permitted", str(path))
-        set_time(path, *given, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "utime", refused)
-    with (
-        serving(lambda path: (503, {"Retry-After": "1"}, b"")) as server,
-        pytest.raises(ExportError, match=rf"{name} could not be written: Operation not") as caught,
-    ):
-        client(tmp_path, connections=1).fetch(urls(server, 2))
-    assert "--tile-cache" in caught.value.remedy
 
 
 @pytest.mark.parametrize("status", [204, 404, 410])

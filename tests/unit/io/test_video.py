@@ -310,8 +310,3 @@ def test_a_camera_is_read_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -
     assert [one.seconds for one in seen] == [pytest.approx(n / 10) for n in range(7)]
     assert reader.notes == []
     assert len(pictures("camera", end_s=0.5)) == 5
-
-
-def test_no_camera_is_there() -> None:
-    with pytest.raises(DataError, match="camera:99 cannot be read"):
-        VideoReader("camera:99")
