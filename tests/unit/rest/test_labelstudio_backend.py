@@ -108,7 +108,7 @@ def test_a_project_is_connected(backend: TestClient) -> None:
 @pytest.mark.parametrize(
     ("schema", "hostname", "said"),
     [("<View/>", "http://localhost:8080", "has none of <PolygonLabels>"),
-     (CONFIG, "http://labels.example.com", "started without the address"),
+     (CONFIG, "http://labels.example.com", "started without the URL"),
      (CONFIG.replace("building", "Haus"), "http://localhost:8080", "no label 'building'")],
 )  # fmt: skip
 def test_a_project_that_cannot_be(

@@ -137,7 +137,7 @@ def test_a_server_introduces_itself(asked: list[tuple[str, str, Mapping[str, str
      ("file:///etc/passwd", True), ("", True), ("http://[", True)],
 )  # fmt: skip
 def test_a_stranger_introduces_itself(hostname: str, near: bool) -> None:
-    with pytest.raises(ConfigError, match="started without the address"):
+    with pytest.raises(ConfigError, match="started without the URL"):
         images(None, None).connect("1.1", hostname, "theirs", is_local=near)
 
 
