@@ -1,8 +1,8 @@
 """Middleware in front of the API: access, size limits, and headers for browsers.
 
 All of it is pure ASGI (https://asgi.readthedocs.io), so nothing is buffered and streams stay
-streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `HostMiddleware`,
-`ApiKeyMiddleware`, `HeadMiddleware`.
+streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `AccessMiddleware`,
+`HeadMiddleware`.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ def install_security(app: FastAPI, security: Security) -> None:
     """Add all middleware to an app that does not serve yet."""
     # The middleware that is added last is outermost.
     app.add_middleware(HeadMiddleware)
-    if security.api_key is not None:
-        app.add_middleware(ApiKeyMiddleware, key=security.api_key)
-    app.add_middleware(HostMiddleware, hosts=security.hosts)
+    app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
     app.add_middleware(RequestMiddleware)
@@ -152,27 +150,32 @@ class RequestMiddleware:
             await problem.response(scope)(scope, receive, send_with_headers)
 
 
-class HostMiddleware:
-    """Refuse requests that a page of another site has sent.
+class AccessMiddleware:
+    """Refuse requests that a page of another site has sent, and requests without the API key.
 
-    Such a page may use DNS rebinding, which the header Host shows, or send a form to this server,
-    which the header Origin shows. Starlette's TrustedHostMiddleware answers 400 instead of 421,
-    without a problem, and checks no Origin.
+    A page of another site may use DNS rebinding, which the header Host shows, or send a form to
+    this server, which the header Origin shows. Starlette's TrustedHostMiddleware answers 400
+    without a problem instead of 421, and checks no Origin. The key is a bearer token, X-API-Key, or
+    a Basic password; /healthz and /readyz stay open.
 
     Args:
         app: Protected app.
-        hosts: Allowed host names, or None for any.
+        security: Host names and key.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
+    def __init__(self, app: ASGIApp, security: Security) -> None:
         self._app = app
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._hosts = None if security.hosts is None else {host.lower() for host in security.hosts}
+        self._digest = None if security.api_key is None else _digest(security.api_key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._check(scope) if scope["type"] == "http" else None
+        if scope["type"] == "websocket" and not self._has_key(Headers(scope=scope)):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        problem = self._problem(scope) if scope["type"] == "http" else None
         await (problem.response(scope) if problem else self._app)(scope, receive, send)
 
-    def _check(self, scope: Scope) -> ProblemError | None:
+    def _problem(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _hostname(host) not in self._hosts:
@@ -181,40 +184,21 @@ class HostMiddleware:
                 f"The header Host is {host[:80]!r}, which is not a name of this server.",
             )
         origin = headers.get("origin")
-        if origin is None or scope["method"] in _SAFE_METHODS:
+        if origin is not None and scope["method"] not in _SAFE_METHODS:
+            # A proxy may change Host. No foreign page can set X-Forwarded-Host.
+            names = {host.lower(), headers.get("x-forwarded-host", host).lower()}
+            if _netloc(origin) not in names:
+                return ProblemError("foreign-origin", f"The header Origin is {origin[:80]!r}.")
+        if scope["path"] in _NO_KEY_PATHS or self._has_key(headers):
             return None
-        # A proxy may change Host. No foreign page can set X-Forwarded-Host without permission.
-        if _netloc(origin) in {host.lower(), headers.get("x-forwarded-host", host).lower()}:
-            return None
-        return ProblemError("foreign-origin", f"The header Origin is {origin[:80]!r}.")
-
-
-class ApiKeyMiddleware:
-    """Require the API key as a bearer token, as X-API-Key, or as a Basic password.
-
-    Args:
-        app: Protected app; /healthz and /readyz stay open.
-        key: API key, not empty.
-    """
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self._app = app
-        self._digest = _digest(key.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_open = scope["type"] not in ("http", "websocket") or scope["path"] in _NO_KEY_PATHS
-        if is_open or self._has_key(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            problem = ProblemError(
-                "unauthorized", PROBLEMS["unauthorized"].meaning,
-                headers={"WWW-Authenticate": _CHALLENGES},
-            )  # fmt: skip
-            await problem.response(scope)(scope, receive, send)
+        return ProblemError(
+            "unauthorized", PROBLEMS["unauthorized"].meaning,
+            headers={"WWW-Authenticate": _CHALLENGES},
+        )  # fmt: skip
 
     def _has_key(self, headers: Headers) -> bool:
+        if self._digest is None:
+            return True
         # Every key is compared, each in constant time.
         matches = [hmac.compare_digest(_digest(key), self._digest) for key in _keys(headers)]
         return any(matches)

@@ -48,8 +48,6 @@ if order["task"] == "finetune":
     sys.exit()
 task = (folder / order["upload"]).read_text()
 note("begin")
-with (folder / "models").open("a") as file:
-    print(order["model"] or "own", file=file)
 if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
     (folder / "crashed").touch()
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -114,11 +112,6 @@ def add(store: JobStore, task: str) -> str:
 
 def left_of(store: JobStore, job_id: str) -> list[str]:
     return [path.name for path in store.folder_of(job_id).iterdir()]
-
-
-def models_of(store: JobStore, job_id: str) -> list[str]:
-    """Return the model of each start of a job as the order named it."""
-    return (store.folder_of(job_id) / "models").read_text().splitlines()
 
 
 def until(store: JobStore, job_id: str, is_so: Callable[[Job], bool]) -> Job:
