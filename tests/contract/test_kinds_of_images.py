@@ -129,7 +129,7 @@ KINDS = {
     "16-bit with a negative nodata value": Kind(
         with_negative_nodata, 0.95, ("values of type int16",), stretch="percentiles"
     ),
-    "decimal numbers": Kind(decimal, 0.95, ("values of type float32",), stretch="percentiles"),
+    "floats": Kind(decimal, 0.95, ("values of type float32",), stretch="percentiles"),
     "8-bit values in a wider type": Kind(
         lambda path, data: tiff(path, data.astype(np.int32)), 1.0, ("8-bit values of type int32",)
     ),
@@ -146,7 +146,7 @@ KINDS = {
         lambda path, data: tiff(path, data[::-1], names=("Blue", "Green", "Red")), 1.0,
         ("bands 3, 2, 1 are read as red, green, blue",), (3, 2, 1),
     ),
-    "as many bands as the model, of unknown names": Kind(
+    "as many bands as the model, with unknown names": Kind(
         lambda path, data: tiff(path, data, names=("SR_B4", "SR_B3", "SR_B2")), 1.0,
         ("bands 1 SR_B4, 2 SR_B3, 3 SR_B2 are read as red, green, blue",),
     ),
@@ -160,14 +160,14 @@ KINDS = {
     "two bands": Kind(
         lambda path, data: tiff(path, data[:2]), refused=(BandMismatch, "--bands 1")
     ),
-    "JPEG of four inks (CMYK)": Kind(lambda path, data: photograph(path, data, "CMYK"), 0.85),
-    "grey scan that stores white as 0 (TIFF's MINISWHITE)": Kind(
+    "CMYK JPEG": Kind(lambda path, data: photograph(path, data, "CMYK"), 0.85),
+    "grey TIFF with MINISWHITE": Kind(
         lambda path, data: tiff(
             path, 255 - data.mean(axis=0, keepdims=True).astype(np.uint8), photometric="miniswhite"
         ),
         0.5, ("used as red, green and blue",), (1, 1, 1),
     ),
-    "JPEG turned by EXIF": Kind(lambda path, data: photograph(path, data, code=6), 0.85),
+    "JPEG with an EXIF orientation": Kind(lambda path, data: photograph(path, data, code=6), 0.85),
     "complex numbers (radar)": Kind(
         lambda path, data: tiff(path, data.astype(np.complex64)), refused=(DataError, "amplitudes")
     ),
