@@ -61,7 +61,7 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
         if photograph:
             # OpenCV looks for repetitions of single bytes alone, which takes a quarter of the time.
             bgr = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
-            partial.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+            partial.write_bytes(cv2.imencode(".png", bgr)[1].data)
         else:
             # Level 1 makes files a third larger and is five times as fast.
             picture.save(partial, format="PNG", compress_level=1)

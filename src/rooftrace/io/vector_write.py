@@ -381,10 +381,7 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
 
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    limits = ShapefileLimits(path)
-    fitting = (
-        LayerChunk(part.geometry, limits.check(part.geometry, part.columns)) for part in parts
-    )
+    fitting = (_fitting(path, part) for part in parts)
     options = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": CHANGE_DATE[:10]}
     _write(path, layer, fitting, "ESRI Shapefile", **options)
 
@@ -452,9 +449,6 @@ SHORT_NAMES = {
 
 _MAX_NAME = 10
 _MAX_TEXT_BYTES = 254
-_MAX_FILE_BYTES = 2**31 - 1
-_NUMBER_BYTES = 24
-"""Maximum size of a number in the table of a Shapefile."""
 
 _REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
 
@@ -466,64 +460,27 @@ def short_names(columns: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-class ShapefileLimits:
-    """Check that the chunks of a layer fit into a Shapefile.
+def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
+    """Return a chunk with the column names of a Shapefile.
 
-    Args:
-        path: File named in messages.
+    Raises:
+        ExportError: a text is longer than 254 bytes, or two columns would have the same name.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._shape_bytes = 100
-        self._table_bytes = 1000
-
-    def check(
-        self, geometry: NDArray[np.object_], columns: Mapping[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
-        """Return the columns of the next chunk under their names in the Shapefile.
-
-        Args:
-            geometry: (n,) polygons of the next chunk.
-            columns: (n,) values of each column.
-
-        Raises:
-            ExportError: a file would exceed 2 GB, a text is longer than 254 bytes, or two columns
-                would have the same name.
-        """
-        names = short_names(columns)
-        renamed = {names.get(name, name): values for name, values in columns.items()}
-        if len(renamed) < len(columns):
-            raise ExportError(
-                f"{self._path.name}: a Shapefile limits column names to {_MAX_NAME} characters; "
-                f"shortened, two of {', '.join(columns)} would be the same.",
-                remedy=_REMEDY,
-            )
-        for name, values in columns.items():
-            if values.dtype.kind in "OU":
-                self._check_text(name, values)
-        points = int(shapely.get_num_coordinates(geometry).sum())
-        rings = len(shapely.get_rings(geometry))
-        self._shape_bytes += 52 * len(geometry) + 4 * rings + 16 * points
-        width = sum(
-            _MAX_TEXT_BYTES if values.dtype.kind in "OU" else _NUMBER_BYTES
-            for values in columns.values()
+    names = short_names(part.columns)
+    columns = {names.get(name, name): values for name, values in part.columns.items()}
+    if len(columns) < len(part.columns):
+        raise ExportError(
+            f"{path.name}: a Shapefile limits column names to {_MAX_NAME} characters; shortened, "
+            f"two of {', '.join(part.columns)} would be the same.",
+            remedy=_REMEDY,
         )
-        self._table_bytes += (width + 1) * len(geometry)
-        for kind, size in ((".shp", self._shape_bytes), (".dbf", self._table_bytes)):
-            if size > _MAX_FILE_BYTES:
-                raise ExportError(
-                    f"{self._path.with_suffix(kind).name} would exceed the 2 GB limit of a "
-                    "Shapefile.",
-                    remedy=_REMEDY,
-                )
-        return renamed
-
-    def _check_text(self, name: str, values: NDArray[Any]) -> None:
-        for text in set(values.tolist()):
+    for name, values in part.columns.items():
+        texts = set(values.tolist()) if values.dtype.kind in "OU" else ()
+        for text in texts:
             if text is not None and len(str(text).encode()) > _MAX_TEXT_BYTES:
                 raise ExportError(
-                    f"{self._path.name}: a Shapefile limits texts to {_MAX_TEXT_BYTES} bytes; the "
-                    f"column {name!r} holds {text[:30]!r}… of {len(str(text).encode())} bytes.",
+                    f"{path.name}: a Shapefile limits texts to {_MAX_TEXT_BYTES} bytes; the column "
+                    f"{name!r} holds {text[:30]!r}… of {len(str(text).encode())} bytes.",
                     remedy=_REMEDY,
                 )
+    return LayerChunk(part.geometry, columns)

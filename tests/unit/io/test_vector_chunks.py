@@ -183,9 +183,7 @@ def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_a_shapefile_cannot_hold_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_shapefile_cannot_hold_is_refused(tmp_path: Path) -> None:
     square = np.array([shapely.box(0, 0, 1, 1)], object)
     one = np.array([1])
     cases: list[tuple[dict[str, np.ndarray], str]] = [
@@ -195,20 +193,7 @@ def test_what_a_shapefile_cannot_hold_is_refused(
     for columns, message in cases:
         with pytest.raises(ExportError, match=message):
             write_polygons(tmp_path / "out.shp", square, columns, UTM)
-    monkeypatch.setattr(vector_write, "_MAX_FILE_BYTES", 40_000)
-    with pytest.raises(ExportError, match=r"out\.(shp|dbf) would exceed") as caught:
-        write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
-    assert ".gpkg" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_size_of_a_shapefile_is_known_beforehand(tmp_path: Path) -> None:
-    limits = vector_write.ShapefileLimits(tmp_path / "out.shp")
-    given = chunk(500)
-    limits.check(given.geometry, given.columns())
-    write_footprints_chunks(tmp_path / "out.shp", [given])
-    assert (tmp_path / "out.shp").stat().st_size == limits._shape_bytes
-    assert (tmp_path / "out.dbf").stat().st_size <= limits._table_bytes
 
 
 def several() -> Footprints:
