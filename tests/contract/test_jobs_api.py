@@ -189,7 +189,7 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
 
 @pytest.mark.campaign
 def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town: Path) -> None:
-    folder = app.state.store.folder / "jobs"
+    folder = app.state.store.folder
     before = {path.name for path in folder.iterdir()}
     data = town.read_bytes()
     raw = {"Content-Type": "application/octet-stream"}
@@ -213,7 +213,7 @@ def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town
         (400, data, {"Content-Type": "multipart/form-data"}, "no boundary"),
         (422, b"--x--\r\n", form, "no field file"),
         (422, head.replace(b'"file"', b'"scene"') + b"\r\n--x--\r\n", form, "'scene'"),
-        (422, head.replace(b'; filename="a.tif"', b"") + b"\r\n--x--\r\n", form, "is a text"),
+        (422, head.replace(b'; filename="a.tif"', b"") + b"\r\n--x--\r\n", form, "is a string"),
         (422, head + data + b"\r\n" + head + b"\r\n--x--\r\n", form, "several files"),
         (400, head.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"a" * 9999), form, "header size"),
     ]  # fmt: skip
