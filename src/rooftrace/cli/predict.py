@@ -77,8 +77,8 @@ def predict(
     ] = None,
     tms: Annotated[
         bool | None,
-        typer.Option(
-            "--tms/--xyz", rich_help_panel=IMAGES,
+        option(
+            IMAGES, "--tms/--xyz", rare=True,
             help="Rows of map tiles count from the south (TMS) or north (XYZ); default: by their "
             "tilemapresource.xml, else XYZ.",
         ),
