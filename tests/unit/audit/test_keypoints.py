@@ -179,14 +179,6 @@ def test_places_must_agree() -> None:
     assert match_scenes([made(FAR[:4], inconsistent)], [train]) == []
 
 
-def test_a_few_of_many_are_chance() -> None:
-    places = [(100 * (n // 6), 100 * (n % 6)) for n in range(36)]
-    first, second = made(FAR[:36], places), made([*FAR[:4], *FAR[40:72]], places)
-    assert match_scenes([first], [second]) == []
-    (found,) = match_scenes([first], [made([*FAR[:9], *FAR[40:67]], places)])
-    assert (found.points, found.share) == (9, 0.25)
-
-
 def test_points_are_thinned_evenly(image: Image, other: Image) -> None:
     every = [looked(image), looked(other)]
     assert thin_keypoints(every, 10**6)[1] == 16

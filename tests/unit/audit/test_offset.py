@@ -175,13 +175,6 @@ def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     assert "label_shift_px = [-4, -1] in the configuration" in finding.remedy
 
 
-def test_one_of_many_is_named() -> None:
-    source = set_of(5, lambda e: shifted_scene(int(e.id), (5, 5) if e.id == "2" else (0, 0)))
-    (finding,) = offset_findings(offsets_of(source))
-    assert (finding.ids, finding.count) == (("2",), 1)
-    assert "1 of " in finding.title
-
-
 def test_a_sample_is_spread_evenly_and_skips_scenes_without_buildings() -> None:
     def opened(entry: SceneEntry) -> Scene:
         scene = shifted_scene(1, (0, 0), 64)

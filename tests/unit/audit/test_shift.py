@@ -151,13 +151,6 @@ def test_unmarked_white_does_not_count_as_brightness() -> None:
     assert results["shift.nodata"].count == 10
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_sets_of_one_image_or_none_give_no_finding(count: int) -> None:
-    unread = [replace(one, image_error="torn") for one in facts(3)]
-    for a, b in ((facts(count), facts()), (facts(), facts(count)), (unread, facts(count))):
-        assert set(found(a, b)) <= {"shift.scale"}
-
-
 def test_the_comparison_is_plain_data_and_a_table() -> None:
     comparison = compare_sets(facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.8, 2.2))
     data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))

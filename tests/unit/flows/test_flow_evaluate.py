@@ -101,19 +101,6 @@ def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     assert found == {k: v if v is None else pytest.approx(v, abs=1e-6) for k, v in expected.items()}
 
 
-@pytest.mark.campaign
-def test_progress_is_reported(tiny_run: TinyRun) -> None:
-    seen: list[tuple[int, int]] = []
-    run_evaluate(
-        tiny_run.bundle,
-        folder_of(tiny_run.data, part="[:3]"),
-        None,
-        PLAIN,
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-
-
 def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(1, 200, (96, 96, 3), np.uint8)
     pixels[:, 40:] = 255

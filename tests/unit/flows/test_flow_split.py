@@ -125,15 +125,6 @@ def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> No
     assert "--by block" in note
 
 
-@pytest.mark.campaign
-def test_many_dropped_images_are_noted(tiles: SourceConfig, tmp_path: Path) -> None:
-    made = run_split(
-        tiles, tmp_path / "s.json", val=0.1, test=0.1, by="block", block_m=75, gap_m=40
-    )
-    assert len(made.dropped) > 0.25 * 6 * 7 * 5
-    assert any("lie closer than 40 m to another part" in note for note in made.notes)
-
-
 def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Path) -> None:
     with pytest.raises(
         GeoreferenceError, match="12 of the 12 images of data have no georeference"

@@ -130,25 +130,6 @@ def test_against_a_plain_loop(
     np.testing.assert_array_equal(counts.contours, expected.contours)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.02, 0.12, 0.25])
-def test_a_share_of_the_diagonal_against_a_plain_loop(share: float) -> None:
-    """Cheng et al. 2021: round(share × diagonal), at least 1 px; by disc and by distance."""
-    rng = np.random.default_rng(3)
-    shape = (48, 64)  # diagonal 80
-    expected_px = {0.001: 1, 0.02: 2, 0.12: 10, 0.25: 20}[share]
-    truth, guess = (np.kron(rng.random((6, 8)) < 0.5, np.ones((8, 8), bool)) for _ in range(2))
-    valid = np.ones(shape, bool)
-    valid[0, :3] = False
-    width = BandWidth(diagonal=share)
-    counts = of(truth, guess, valid, width=width)
-    np.testing.assert_array_equal(counts.band, plain(truth, guess, valid, expected_px).band)
-    # Contours do not depend on the width of the bands.
-    np.testing.assert_array_equal(counts.contours, of(truth, guess, valid).contours)
-    # Images of different sizes add up, each with its own width.
-    larger = of(*(np.tile(side, (2, 2)) for side in (truth, guess)), width=width)
-    assert (counts + larger).band.tolist() == (counts.band + larger.band).tolist()
-
-
 @given(maps, maps)
 def test_invariants(truth: np.ndarray, guess: np.ndarray) -> None:
     counts, swapped, same = of(truth, guess), of(guess, truth), of(truth, truth)

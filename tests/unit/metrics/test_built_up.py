@@ -78,16 +78,6 @@ def test_shares_are_of_what_is_known() -> None:
     assert unknown.to_json()["share_mae"] is None
 
 
-def test_buildings_are_counted_where_they_are_known() -> None:
-    valid = mask((10, 20), (0, 0, 10, 14))
-    places = [(0, 0), (9.99, 13.99), (5, 14), (-0.1, 3), (3, 20), (10, 3), (2, 10)]
-    counts = counted(TRUTH, TRUTH, valid, truth_yx=places)
-    assert counts.count("labelled") == 3
-    # Of the second cell too little is known for it to be judged.
-    assert counts.cells == 1
-    assert counts.figures()["buildings_per_cell_bias"] == -1
-
-
 @pytest.mark.parametrize(
     ("shape", "cells"),
     [((10, 10), 1), ((6, 7), 1), ((4, 30), 3), ((3, 35), 4), ((3, 34), 3), ((14, 14), 1),

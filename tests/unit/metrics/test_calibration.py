@@ -105,15 +105,6 @@ def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
     assert (made.scene.tolist(), made.scenes) == ([0, 0, 2], 3)
 
 
-def test_steps_are_found() -> None:
-    rng = np.random.default_rng(0)
-    score = rng.uniform(0, 1, 20_000)
-    right = rng.random(20_000) < np.where(score < 0.5, 0.2, 0.9)
-    found = FITS["isotonic"](score, none_of(score), right, np.ones(20_000))
-    some = np.array([0.3, 0.45, 0.55, 0.8])
-    np.testing.assert_allclose(found.apply(some, none_of(some)), [0.2, 0.2, 0.9, 0.9], atol=0.05)
-
-
 def test_the_best_kind_is_taken() -> None:
     rng = np.random.default_rng(1)
     score = rng.uniform(0, 1, 6000)
@@ -148,17 +139,6 @@ def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
     # Those left out saw other functions than the one that is kept, but not quite other ones.
     kept = made.apply(folder.score, folder.divided)
     assert 0 < np.abs(fit.left_out - kept).max() < 0.1
-
-
-def test_each_folder_counts_alike() -> None:
-    rng = np.random.default_rng(0)
-
-    def folder(count: int, chance: float, name: str) -> BuildingOutcomes:
-        return judged(rng.uniform(0.4, 0.6, count), rng.random(count) < chance, 10, name)
-
-    made = fit_calibration([folder(8000, 0.9, "many"), folder(400, 0.1, "few")]).calibration
-    assert made is not None
-    assert made.apply(np.float32([0.5]), np.array([False]))[0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_scores_that_are_probabilities_are_left_alone() -> None:

@@ -55,13 +55,6 @@ def test_pixels_and_polygons_of_one_scene() -> None:
     assert (score.built_up.count("labelled"), score.built_up.count("predicted")) == (2, 2)
 
 
-def test_without_metres_there_are_no_cells_and_no_sizes() -> None:
-    score = scored(pair_of([shapely.box(10, 10, 30, 30)], [], None), min_area_m2=1000)
-    assert score.built_up is None
-    assert score.objects.by_size == ()
-    assert score.objects.labelled == 1
-
-
 def test_what_is_cut_is_not_whole() -> None:
     outlines = np.array([shapely.box(0, 5, 9, 9), shapely.box(20, 20, 30, 30),
                          shapely.box(40, 20, 50, 30)])  # fmt: skip

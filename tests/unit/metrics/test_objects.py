@@ -14,7 +14,6 @@ from hypothesis.extra.numpy import arrays
 from rooftrace.metrics.objects import (
     F1_IOUS,
     ObjectCounts,
-    match_predicted,
 )
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
@@ -70,14 +69,6 @@ def test_counts_add_up_over_images(one, other) -> None:
     whole = ObjectCounts.of(np.hstack([one, shift[1]]), np.hstack([other, shift[0]]), **ground)
     assert apart == whole == sum([ObjectCounts(), whole, ObjectCounts()], ObjectCounts())
     assert pickle.loads(pickle.dumps(whole)) == whole
-
-
-def test_which_predicted_ones_are_right() -> None:
-    labelled = ids(1, 1, 1, 1, 0, 2, 2, 2, 2, 0, 3)
-    predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 6, 9)
-    valid = np.arange(11)[None] < 10
-    numbers, right = match_predicted(labelled, predicted, valid)
-    assert (numbers.tolist(), right.tolist()) == ([5, 6], [True, False])
 
 
 def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:

@@ -18,12 +18,6 @@ def array(*polygons: shapely.Polygon) -> np.ndarray:
     return np.array(polygons, dtype=object)
 
 
-def test_polis_of_a_square_and_one_that_is_larger() -> None:
-    inner, outer = box(0, 0, 4, 4), box(-3, -4, 7, 8)
-    # Inside, a corner is as far as the nearest side; outside, as the nearest corner.
-    assert polis(array(inner), array(outer))[0] == pytest.approx((3 + 5) / 2)
-
-
 def test_polis_by_hand() -> None:
     # Two corners of the triangle lie on the square, the third is one above its upper side.
     square = box(0, 0, 2, 2)

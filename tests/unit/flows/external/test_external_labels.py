@@ -20,7 +20,7 @@ from external_scenes import (
     write_tiff,
 )
 
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
 
@@ -42,14 +42,6 @@ def test_nodata_of_a_label_is_not_judged(tmp_path: Path) -> None:
     write_tiff(tmp_path / "truth/a.tif", mask, nodata=255)
     write_tiff(tmp_path / "predicted/a.tif", houses(0, 1, 2))
     assert judged(tmp_path / "predicted", tmp_path / "truth").pooled.pixels == 30 * 80
-
-
-def test_images_by_mistake_are_no_masks(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (3, *SHAPE), np.uint8)
-    write_tiff(tmp_path / "truth/a.tif", noise)
-    write_tiff(tmp_path / "predicted/a.tif", houses())
-    with pytest.raises(LabelError, match="is coloured"):
-        judged(tmp_path / "predicted", tmp_path / "truth")
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32736", "EPSG:4326"])

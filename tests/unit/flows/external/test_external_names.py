@@ -52,13 +52,6 @@ def test_what_is_missing_on_either_side_is_listed() -> None:
     assert "2 of 3 predictions belong to no labelled scene: t1, t2" in str(raised.value)
 
 
-def test_of_a_choice_of_scenes_others_may_be_predicted() -> None:
-    matched = match_scene_names(["a"], ["a", "b"], "files")
-    matched.check("files", is_selection=True)
-    with pytest.raises(LayoutError, match="1 of 2 predictions belong to no labelled scene: b"):
-        matched.check("files", is_selection=False)
-
-
 def test_doubt_is_an_error() -> None:
     with pytest.raises(LayoutError, match="may belong to 2 scenes: p/a, q/a"):
         match_scene_names(["p/a", "q/a"], ["a"], "files")

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from external_scenes import HOUSES, PLACE, houses, judged, write_png, write_polygons, write_tiff
 
-from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 
 
 @pytest.fixture
@@ -103,23 +103,6 @@ def test_polygons_in_pixels(tmp_path: Path) -> None:
     write_polygons(tmp_path / "ground.gpkg")
     with pytest.raises(GeoreferenceError, match="labelled scenes have no georeference"):
         judged(tmp_path / "ground.gpkg", tmp_path / "data")
-
-
-def test_a_file_for_each_scene(tmp_path: Path) -> None:
-    for name, which in (("a", 0), ("b", 1)):
-        write_png(tmp_path / f"truth/{name}.png", houses(which))
-        feature = {
-            "type": "Feature",
-            "properties": {},
-            "geometry": shapely.geometry.mapping(shapely.box(*HOUSES[which])),
-        }
-        path = tmp_path / f"predicted/{name}.geojson"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    assert judged(tmp_path / "predicted", tmp_path / "truth").to_json()["pixel"]["iou"] == 1
-    (tmp_path / "predicted/b.geojson").unlink()
-    with pytest.raises(LayoutError, match="1 of 2 labelled scenes have no prediction: b"):
-        judged(tmp_path / "predicted", tmp_path / "truth")
 
 
 def test_a_mask_gives_the_pixels_and_polygons_the_buildings(truth: Path, tmp_path: Path) -> None:
