@@ -28,7 +28,6 @@ def test_map(tmp_path: Path) -> None:
     assert answer["ratios"].keys() == {"bytes", "start_up"} | in_browser
     assert answer["tiles"]["first_zoom"] == 0
     zooms = answer["tiles"]["zooms"]
-    assert all(zoom["layer"] == "buildings" for zoom in zooms.values())
     assert zooms["16"]["p50_ms"] <= zooms["16"]["p99_ms"]
     # 400 houses of eight corners.
     assert 100_000 < answer["geojson"]["bytes"] < 300_000
