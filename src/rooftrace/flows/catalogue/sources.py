@@ -55,7 +55,6 @@ from rooftrace.labels.folders import masks_under
 from rooftrace.labels.image_files import is_lost_image, is_sidecar
 
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
-_MAX_ROWS = 5_000_000
 
 
 def _table(file: CatalogueFile, path_column: str | None) -> Catalogue:
@@ -65,11 +64,6 @@ def _table(file: CatalogueFile, path_column: str | None) -> Catalogue:
     except ImportError as error:
         raise MissingExtraError.of("parquet", "A GeoParquet catalogue", "pyarrow") from error
     frame = _frame(file)
-    if len(frame) > _MAX_ROWS:
-        raise DataError(
-            f"{file.name} has {len(frame):,} rows; expected up to {_MAX_ROWS:,}.",
-            remedy="Split it into several catalogues.",
-        )
     columns = [str(name) for name in frame.columns]
     wanted = (path_column,) if path_column is not None else _PATH_COLUMNS
     column = next((name for name in wanted if name in columns), None)
@@ -124,8 +118,6 @@ def _bounds_table(frame: Any) -> list[Bounds | None]:
     ]
 
 
-_MAX_BYTES = 512 * 2**20
-_MAX_LINE_LENGTH = 8192
 _TIFFS = (".tif", ".tiff")
 
 
@@ -182,12 +174,6 @@ def read_catalogue(
 def _here(path: Path) -> Iterator[CatalogueFile]:
     if not path.is_file():
         raise DataError(f"There is no catalogue at {path}.", remedy="Check the path.")
-    if path.stat().st_size > _MAX_BYTES:
-        raise DataError(
-            f"{path} has {path.stat().st_size / 1e6:.0f} MB; expected up to "
-            f"{_MAX_BYTES / 1e6:.0f} MB.",
-            remedy="Split the catalogue, or write it as a GeoParquet.",
-        )
     yield CatalogueFile(str(path), path)
 
 
@@ -195,7 +181,7 @@ def _here(path: Path) -> Iterator[CatalogueFile]:
 def _fetched(url: str) -> Iterator[CatalogueFile]:
     with tempfile.TemporaryDirectory(prefix="rooftrace.") as folder:
         path = Path(folder) / f"catalogue{Path(url).suffix.lower()}"
-        path.write_bytes(read_object(url, most_bytes=_MAX_BYTES))
+        path.write_bytes(read_object(url))
         yield CatalogueFile(url, path)
 
 
@@ -247,7 +233,7 @@ def _list(file: CatalogueFile) -> Catalogue:
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
-        if len(entry) > _MAX_LINE_LENGTH or "\0" in entry:
+        if "\0" in entry:
             raise DataError(
                 f"{file.name}, line {number}: {entry[:60]!r}… is not a path or an address.",
                 remedy="Write one path or address on each line.",
