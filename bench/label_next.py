@@ -133,8 +133,8 @@ def tune(
     from rooftrace.train.finetune import finetune_config
     from rooftrace.train.loop import fit
 
-    bundle = read_start("default").bundle
-    labels, source = training_labels(bundle), SourceConfig(path=data, gsd_m=gsd)
+    model = read_start("default")
+    labels, source = training_labels(model.bundle), SourceConfig(path=data, gsd_m=gsd)
     scenes = open_source(source, labels).subset(ids)
     shutil.rmtree(run, ignore_errors=True)
     Path(run).mkdir(parents=True)
@@ -143,7 +143,7 @@ def tune(
     settings = ("epochs=1", f"samples_per_epoch={samples}", "schedule.warmup_steps=5",
                 "workers=0")  # fmt: skip
     config = finetune_config(
-        "default", bundle.spec, source, scenes, labels, split,
+        "default", model, source, scenes, labels, split,
         minutes=600, seed=seed, overrides=settings,
     )  # fmt: skip
     found: list[dict[str, float]] = []

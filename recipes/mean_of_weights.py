@@ -15,27 +15,54 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.core.errors import BundleError
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, write_bundle
 from rooftrace.models.exported import read_model
+
+
+def mean_of_weights(after: ModelBundle, before: ModelBundle, share: float) -> tuple[bytes, int]:
+    """Return the graph of `after` with averaged weights, and the number of its weights.
+
+    Args:
+        after, before: Bundles of one network; their graphs may store weights in different types.
+        share: Share of the weights of `after`, 0..1.
+
+    Raises:
+        BundleError: The networks are not the same, or normalise pixel values differently.
+    """
+    graph = onnx.load_from_string(after.part(GRAPH_NAME))
+    others = {
+        one.name.removesuffix("_fp16"): onnx.numpy_helper.to_array(one)
+        for one in onnx.load_from_string(before.part(GRAPH_NAME)).graph.initializer
+    }
+    names = {one.name.removesuffix("_fp16") for one in graph.graph.initializer}
+    averaged = 0
+    for initializer in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(initializer)
+        other = others.get(initializer.name.removesuffix("_fp16"))
+        is_weight = initializer.name.startswith("net.")
+        fits = other is not None and other.shape == values.shape
+        if names != others.keys() or not fits or not (is_weight or np.array_equal(other, values)):
+            raise BundleError(
+                f"{after.source} and {before.source} differ in {initializer.name}: their networks "
+                "or their normalisations are not the same.",
+                remedy="Give two bundles of which one was trained from the other.",
+            )
+        if is_weight:
+            mean = share * values.astype(float) + (1 - share) * other.astype(float)
+            made = onnx.numpy_helper.from_array(mean.astype(values.dtype), initializer.name)
+            initializer.CopyFrom(made)
+            averaged += 1
+    return graph.SerializeToString(), averaged
 
 
 def main() -> None:
     after, before = (read_model(Path(name)) for name in sys.argv[1:3])
     share, out = float(sys.argv[3]), Path(sys.argv[4])
-    graph, other = (onnx.load_from_string(one.part(GRAPH_NAME)) for one in (after, before))
-    of_other = {one.name: onnx.numpy_helper.to_array(one) for one in other.graph.initializer}
-    averaged = 0
-    for initializer in graph.graph.initializer:
-        values = onnx.numpy_helper.to_array(initializer)
-        if values.dtype.kind != "f":
-            continue
-        both = share * values.astype(float) + (1 - share) * of_other[initializer.name].astype(float)
-        made = onnx.numpy_helper.from_array(both.astype(values.dtype), initializer.name)
-        averaged += not np.array_equal(values, of_other[initializer.name])
-        initializer.CopyFrom(made)
+    graph, averaged = mean_of_weights(after, before, share)
     spec = after.spec.model_copy(update={"variants": ()})
-    write_bundle(out, spec, {GRAPH_NAME: graph.SerializeToString()})
-    print(f"{averaged} of {len(graph.graph.initializer)} tensors are means of different values")
+    write_bundle(out, spec, {GRAPH_NAME: graph})
+    print(f"{averaged} weights are means")
 
 
 if __name__ == "__main__":

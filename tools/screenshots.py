@@ -52,30 +52,6 @@ PATIENCE_MS = 120_000
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 """The map needs WebGL, which is drawn by the processor where there is no graphics card."""
 
-TRAINING = """
-gsd_m = 0.3
-crop_px = 64
-epochs = 4
-samples_per_epoch = 16
-batch_size = 4
-precision = "fp32"
-device = "cpu"
-seed = {seed}
-[model]
-architecture = "Unet"
-encoder = "tu-test_resnet"
-encoder_weights = "none"
-options.decoder_channels = [32, 16, 16, 8, 8]
-[data]
-split = "split.json"
-[[data.train]]
-path = "data"
-[export]
-name = "tiny {seed}"
-attribution = "generated"
-"""
-"""A training of a few seconds, for the reports on trainings; it learns little."""
-
 MAP_READY = (
     "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 )
@@ -161,16 +137,12 @@ def make_reports(work: Path) -> dict[str, Path]:
     data = made(work / "data", lambda: write_data(work / "data"))
     made(work / "split.json", lambda: rooftrace("split", data, "-o", work / "split.json"))
     audit = work / "audit.html"
-    scored, study = work / "evaluation/report.html", work / "study/report.html"
+    scored = work / "evaluation/report.html"
     made(audit, lambda: rooftrace("inspect", data, "-o", audit))
     made(scored, lambda: rooftrace("evaluate", "default", data, "-o", scored.parent))
-    search = work / "search.toml"
-    space = "[optimizer]\nlr = { low = 1e-4, high = 1e-1, log = true }\n"
-    search.write_text(TRAINING.format(seed=0) + space)
-    made(study, lambda: rooftrace("tune", search, "-o", study.parent, "--trials", 4))
     return {
         "report_audit": audit, "report_evaluation": scored,
-        "report_tune": study, "report_compare": work / "dates/report.html",
+        "report_compare": work / "dates/report.html",
     }  # fmt: skip
 
 

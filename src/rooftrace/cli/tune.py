@@ -84,4 +84,4 @@ def tune(
     people.print(table)
     counts = ", ".join(f"{n} {kind}" for kind, n in summary.counts.items() if n)
     say(f"{summary.monitor} {summary.best.value:.4f} in trial {summary.best.number}; {counts}")
-    say(f"configuration: {report.config}; model: {report.bundle or '–'}; page: {report.page}")
+    say(f"configuration: {report.config}; model: {report.bundle or '–'}")

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,10 @@ from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-from rooftrace.flows.labelled_predictions import labels_for
+from rooftrace.flows.evaluate.leakage import check_leakage
+from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
+from rooftrace.flows.labelled_predictions import labels_for, select_part
 from rooftrace.flows.replay import (
     REPLAY_SHARE,
     ReplayReport,
@@ -30,18 +32,20 @@ from rooftrace.flows.replay import (
     compare_on_replay,
     prepare_replay,
 )
-from rooftrace.flows.split import run_split
-from rooftrace.flows.threshold import run_threshold
-from rooftrace.flows.train import TrainReport, locked_run, train_config
+from rooftrace.flows.split import divide_scenes
+from rooftrace.flows.threshold import choose_threshold
+from rooftrace.flows.train import TrainReport, export_run, locked_run
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split
+from rooftrace.labels.split import SceneParts, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
-from rooftrace.predict.model_set import read_models
+from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
@@ -266,25 +270,25 @@ def run_finetune(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
-        import rooftrace.train.finetune  # noqa: F401  (used once the data is checked)
         from rooftrace.models.start import read_start
+        from rooftrace.train.datamodule import open_data
+        from rooftrace.train.finetune import finetune_config, fit_to_minutes
+        from rooftrace.train.loop import fit
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
     base = Path.cwd()
     model, data = _placed(model), data.absolute()
-    start = read_start(model).bundle
-    labels = labels_for(data, start)
+    start = read_start(model)
+    spec = start.bundle.spec
+    labels = labels_for(data, start.bundle)
     data = data.model_copy(update={"labels": None})
     replayed = None if replay is None else ReplaySet.of(replay, run)
     if replayed is not None:
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
-    has_crs = _open_images(scenes, needs_metres=start.spec.gsd_m is not None)
-    given = _Given(
-        data, labels, scenes, model, start, replayed, run, run / "split.json" if split is None
-        else split, seed, images, console,
-    )  # fmt: skip
+    has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
+    part_file = run / "split.json" if split is None else split
     notes: tuple[str, ...] = ()
     if resume:
         config = _recorded(run, data, model, replayed)
@@ -293,137 +297,106 @@ def run_finetune(
     else:
         _check_new(run)
     with locked_run(run):
-        if not resume:
-            unit = None if split is not None else by or _unit(scenes, has_crs=has_crs)
-            config, notes = _begin(given, base, unit, val, minutes, overrides)
-            print_plain(console, _plan(config))
-        # A setting may name another split than `split`: what is trained on is not compared on.
-        parts = _parts(scenes, Path(config.data.split or given.part_file))
-        trained = train_config(
-            config, run, base=base, resume=resume, console=console,
-            record=config.without_home(base),
+        if not resume and split is None:
+            notes = _divide(
+                scenes, part_file, val=val, unit=by or _unit(scenes, has_crs=has_crs), seed=seed,
+                building=labels.building,
+            )  # fmt: skip
+        try:
+            if not resume:
+                parts = _parts(scenes, part_file)
+                if replayed is not None:
+                    print_plain(console, f"predicting the replay images of {replayed.given.path}")
+                    notes += prepare_replay(
+                        replayed, labels, ModelSet((start.bundle,)).ready(), seed=seed
+                    )
+                config = finetune_config(
+                    model, start, data, scenes.subset(parts.ids("train")), labels,
+                    part_file.absolute(), replay=None if replayed is None else replayed.train,
+                    minutes=minutes, seed=seed, overrides=overrides,
+                )  # fmt: skip
+            # A setting may name another split: what is trained on is not compared on.
+            parts = _parts(scenes, Path(config.data.split or part_file))
+            opened = open_data(config, base, [scenes])
+            if not resume:
+                config = fit_to_minutes(config, spec, opened, overrides)
+                opened = opened.with_samples(config.samples_per_epoch)
+                print_plain(console, _plan(config))
+        except BaseException:
+            # A run that fails before it begins leaves no folder.
+            if not resume and split is None:
+                part_file.unlink(missing_ok=True)
+            if not resume and replayed is not None:
+                shutil.rmtree(replayed.folder, ignore_errors=True)
+            raise
+        result = fit(
+            config, run, base=base, resume=resume, console=console, data=opened, start=start
+        )
+        choose = None
+        if spec.is_binary:
+            choose = partial(
+                _choose_threshold, scenes.subset(parts.ids("val")), run, spec, images, console
+            )
+        trained = export_run(
+            config.without_home(base), result, run, resume=resume, console=console,
+            names=("best_iou",), choose=choose,
         )  # fmt: skip
-        if start.spec.is_binary:
-            _set_threshold(given, config, trained.best["best_iou"][2], parts, base)
-        report = _compare(given, trained, parts, notes)
+        tuned = read_models(trained.best["best_iou"][2]).ready()
+        before = ModelSet((start.bundle,)).ready()
+        report = _compare(
+            trained, (tuned, before), data, scenes, parts, run, images, notes, console
+        )
+        if replayed is not None:
+            elsewhere = compare_on_replay(replayed, labels, tuned, before, images)
+            report = replace(report, replay=elsewhere)
         write_json(run / "verdict.json", report.to_json())
     return report
 
 
-@dataclass(frozen=True)
-class _Given:
-    """Data and settings of a run, after all of them were checked.
+def _choose_threshold(
+    scenes: SceneSet, run: Path, start: BundleSpec, images: SceneOptions, console: Console | None,
+    bundle: ModelBundle,
+) -> dict[str, Any]:  # fmt: skip
+    """Choose the threshold of the tuned model on whole images that were held out.
 
-    Args:
-        data: Labelled data, without the meaning of its labels.
-        labels: Meaning of the labels.
-        scenes: Labelled images of the data.
-        model: Name or absolute path of the start model.
-        start: The start model.
-        replayed: Replay images; None without them.
-        run: Folder of the run.
-        part_file: Split file, which is written if none was given.
-        seed: Seed of all random draws.
-        images: Options with which images are read for the comparison.
-        console: Console for progress; None prints nothing.
+    With too few images for a verdict, it stays that of the start model.
     """
-
-    data: SourceConfig
-    labels: LabelConfig
-    scenes: SceneSet
-    model: str
-    start: ModelBundle
-    replayed: ReplaySet | None
-    run: Path
-    part_file: Path
-    seed: int
-    images: SceneOptions
-    console: Console | None
-
-
-def _begin(
-    given: _Given, base: Path, unit: SplitBy | None, val: float, minutes: float,
-    overrides: Sequence[str],
-) -> tuple[TrainConfig, tuple[str, ...]]:  # fmt: skip
-    """Divide the images, predict the replay images, and plan the training.
-
-    Args:
-        unit: Unit that the split keeps together; None if a split file was given.
-
-    Returns:
-        The configuration of the training, and notes.
-    """
-    from rooftrace.train.finetune import finetune_config, fit_to_minutes
-
-    notes: tuple[str, ...] = ()
-    replayed, spec = given.replayed, given.start.spec
-    if unit is not None:
-        notes = _divide(
-            given.data, given.labels, given.part_file, val=val, unit=unit, seed=given.seed
-        ).notes
-    try:
-        parts = _parts(given.scenes, given.part_file)
-        if replayed is not None:
-            print_plain(given.console, f"predicting the replay images of {replayed.given.path}")
-            predictor = read_models(Path(given.start.source)).ready()
-            notes += tuple(prepare_replay(replayed, given.labels, predictor, seed=given.seed))
-        config = finetune_config(
-            given.model, spec, given.data, given.scenes.subset(parts.ids("train")), given.labels,
-            given.part_file.absolute(), replay=None if replayed is None else replayed.train,
-            minutes=minutes, seed=given.seed, overrides=overrides,
-        )  # fmt: skip
-        return fit_to_minutes(config, spec, base, overrides), notes
-    except BaseException:
-        # A run that fails before it begins leaves no folder.
-        if unit is not None:
-            given.part_file.unlink(missing_ok=True)
-        if replayed is not None:
-            shutil.rmtree(replayed.folder, ignore_errors=True)
-        raise
-
-
-def _set_threshold(
-    given: _Given, config: TrainConfig, bundle: Path, parts: SceneParts, base: Path
-) -> None:
-    """Set the threshold of the tuned model, and then make its int8 variant.
-
-    The threshold is that of the graph; the variant is judged at it. With too few images for a
-    verdict, it stays that of the start model.
-    """
-    from rooftrace.train.export_bundle import add_int8, remove_int8
-
-    int8 = remove_int8(bundle) if config.export.int8 else None
-    few = len(given.scenes.subset(parts.ids("val"))) < LEAST_FOR_VERDICT
-    chosen = run_threshold(
-        bundle, [given.data], bundle, metric="iou", split=f"{parts.path}:val", images=given.images,
-        fallback=given.start.spec if few else None,
+    few = len(scenes) < LEAST_FOR_VERDICT
+    chosen, update = choose_threshold(
+        ModelSet((bundle,)).ready(), [scenes], "val", run, images=images,
+        fallback=start if few else None,
     )  # fmt: skip
-    found = "that of the start model" if few else "on whole images"
-    for note in (f"threshold {chosen.after:.3f}, {found}", *chosen.notes):
-        print_plain(given.console, note)
-    if config.export.int8:
-        add_int8(config, bundle, int8, base=base, notify=partial(print_plain, given.console))
+    reason = "that of the start model" if few else "on whole images"
+    for note in (f"threshold {chosen.after:.3f}, {reason}", *chosen.notes):
+        print_plain(console, note)
+    return update
 
 
 def _compare(
-    given: _Given, trained: TrainReport, parts: SceneParts, notes: tuple[str, ...]
-) -> FinetuneReport:
+    trained: TrainReport, models: tuple[Predictor, Predictor], data: SourceConfig,
+    scenes: SceneSet, parts: SceneParts, run: Path, images: SceneOptions, notes: tuple[str, ...],
+    console: Console | None,
+) -> FinetuneReport:  # fmt: skip
     """Compare the tuned model with the start model, on images that neither was trained on."""
-    bundle, folder = trained.best["best_iou"][2], given.run / "comparison"
-    held_out = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
-    print_plain(given.console, f"comparing with the start model on {held_out}")
-    evaluation = run_evaluate(
-        [bundle, Path(given.start.source)], given.data, folder,
-        EvalOptions(split=held_out, baseline="2", images=given.images),
+    folder = run / "comparison"
+    split = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
+    print_plain(console, f"comparing with the start model on {split}")
+    held_out = select_part(scenes, split, data.path)
+    options = EvalOptions(split=split, images=images)
+    predictions = [ModelPredictions(one, images=images) for one in models]
+    reports = compare_with_labels(
+        predictions, held_out, options,
+        context={
+            "data": data.path, "part": data.part, "split": split,
+            "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
+        },
     )  # fmt: skip
-    models = read_models(bundle).ready(), read_models(Path(given.start.source)).ready()
-    elsewhere = None
-    if given.replayed is not None:
-        elsewhere = compare_on_replay(given.replayed, given.labels, *models, given.images)
+    leaks = check_leakage([one.bundle for one in models], held_out, data)
+    evaluation = Evaluation(tuple(reports), leaks, baseline=1)
+    write_evaluation(evaluation, predictions, held_out, folder)
     return FinetuneReport(
-        trained, evaluation, held_out, folder / "report.html", elsewhere,
-        (*notes, *evaluation.warnings),
-    )  # fmt: skip
+        trained, evaluation, split, folder / "report.html", notes=(*notes, *evaluation.warnings)
+    )
 
 
 def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
@@ -464,29 +437,27 @@ def _check_new(run: Path) -> None:
 
 
 def _divide(
-    data: SourceConfig, labels: LabelConfig, path: Path, *,
-    val: float, unit: SplitBy, seed: int,
-) -> Split:  # fmt: skip
-    """Hold a part of the scenes out, and write the split file.
+    scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str
+) -> tuple[str, ...]:
+    """Hold a part of the scenes out, write the split file, and return notes.
 
     Raises:
         DataError: No building is labelled in one of the parts.
     """
-    # Few tiles are precious: parts by block may touch, but share no ground.
-    made = run_split(
-        data.model_copy(update={"labels": labels.model_copy(update={"colours": None})}),
-        path, val=val, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None, seed=seed,
-    )  # fmt: skip
+    # With few tiles, blocks leave no gap between them; they still do not overlap.
+    split = divide_scenes(
+        scenes, val=val, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None, seed=seed
+    )
     for part, purpose in (("train", "train on"), ("val", "compare the models on")):
-        if not made.built_up.get(part, 0.0) > 0:
-            path.unlink(missing_ok=True)
+        if not split.built_up.get(part, 0.0) > 0:
             raise DataError(
-                f"{data.path}: no pixel is labelled as {labels.building} in the "
-                f"{plural(len(made.parts[part]), 'image')} to {purpose}.",
+                f"{scenes.name}: no pixel is labelled as {building} in the "
+                f"{plural(len(split.parts[part]), 'image')} to {purpose}.",
                 remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
                 "with buildings in each part: --split FILE.",
             )
-    return made
+    write_split(path, split)
+    return split.notes
 
 
 def _parts(scenes: SceneSet, path: Path) -> SceneParts:

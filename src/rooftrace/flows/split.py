@@ -84,8 +84,31 @@ def run_split(
     _check_options(by, group_pattern, block_m, gap_m)
     opened = open_source(data)
     check_outputs([out], [*data.paths, *opened.files])
+    split = divide_scenes(
+        opened, val=val, test=test, by=by, group_pattern=group_pattern, block_m=block_m,
+        gap_m=gap_m, stratify=stratify, duplicates=duplicates, seed=seed, progress=progress,
+    )  # fmt: skip
+    write_split(out, split)
+    return split
+
+
+def divide_scenes(
+    opened: SceneSet,
+    *,
+    val: float,
+    test: float,
+    by: SplitBy = "image",
+    group_pattern: str | None = None,
+    block_m: float | None = None,
+    gap_m: float | None = None,
+    stratify: bool = True,
+    duplicates: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Split:
+    """Divide the scenes of an opened set; see `run_split`."""
     source, notes = _to_divide(opened, stratify)
-    units = _groups(source, by, group_pattern, data.path)
+    units = _groups(source, by, group_pattern)
     summaries: list[SceneSummary] = []
     if stratify or duplicates or by == "block":
         summaries = summarize_scenes(source, labels=stratify, pixels=duplicates, progress=progress)
@@ -108,7 +131,7 @@ def run_split(
         notes.append(_dropped_note(split, len(source)))
     else:
         notes.append(_shared_ground_note(split, summaries))
-    split = split.model_copy(
+    return split.model_copy(
         update={
             "block_m": block_m,
             "built_up": mean_by_part(split.parts, built_up),
@@ -116,8 +139,6 @@ def run_split(
             "notes": tuple(note for note in notes if note),
         }
     )
-    write_split(out, split)
-    return split
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +231,7 @@ def _to_divide(source: SceneSet, stratify: bool) -> tuple[SceneSet, list[str]]:
     return source, notes
 
 
-def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None, path: str) -> Sequence[str]:
+def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None) -> Sequence[str]:
     if by != "group":
         return source.ids
     if group_pattern is not None:
@@ -218,7 +239,7 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None, path: str)
     found = [entry.group for entry in source.entries]
     if len(set(found)) == 1:
         raise DataError(
-            f"All images of {path} are in one group: they lie in one folder.",
+            f"All images of {source.name} are in one group: they lie in one folder.",
             remedy="Define the groups with --group-pattern, such as '^([a-z]+)_'.",
         )
     return found

@@ -33,6 +33,7 @@ from rooftrace.flows.labelled_predictions import (
     threshold_at,
 )
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
@@ -254,7 +255,6 @@ def run_threshold(
     engine: str | None = None,
     precision: str | None = None,
     images: SceneOptions = AS_FOUND,
-    fallback: BundleSpec | None = None,
     progress: Progress | None = None,
 ) -> ThresholdReport:
     """Choose a threshold: find the one with the highest figure on labelled data, calibrate the
@@ -275,8 +275,6 @@ def run_threshold(
         split: `FILE:PART` to choose scenes; None for all.
         engine, precision: Engine and precision; default as in `rooftrace predict`.
         images: Bands, stretch and scale with which images are read.
-        fallback: Contract of the model that this one was tuned from, for data that is too small for
-            a choice: its threshold is taken, and its calibration if none can be fitted.
         progress: Function called with the number of images done and their total number, over two
             rounds.
 
@@ -290,11 +288,46 @@ def run_threshold(
         raise DataError("No data to choose a threshold on was given.", remedy="Name labelled data.")
     _check_kind(model, out)
     loaded = read_models(model, engine=engine, precision=precision).ready()
+    sources = [open_labelled(loaded, folder, split) for folder in folders]
+    part = "all" if split is None else parse_reference(split)[1]
+    report, update = choose_threshold(
+        loaded, sources, part, out, metric=metric, images=images, progress=progress
+    )
+    _write(model, loaded, report.out, update)
+    return report
+
+
+def choose_threshold(
+    loaded: Predictor,
+    sources: Sequence[SceneSet],
+    part: str,
+    out: Path,
+    *,
+    metric: ThresholdMetric = "iou",
+    images: SceneOptions = AS_FOUND,
+    fallback: BundleSpec | None = None,
+    progress: Progress | None = None,
+) -> tuple[ThresholdReport, dict[str, Any]]:
+    """Choose the threshold of a loaded model on opened scenes, and calibrate the model at it.
+
+    Args:
+        loaded: The model.
+        sources: Labelled scenes.
+        part: Name of the part of the data, for the record.
+        out: File that the model will be written to, for the report.
+        metric, images, progress: See `run_threshold`.
+        fallback: Contract of the model that this one was tuned from, for data that is too small for
+            a choice: its threshold is taken, and its calibration if none can be fitted.
+
+    Returns:
+        The report, and the values of the contract that change.
+
+    Raises:
+        ConfigError, DataError, PredictError: See `run_threshold`.
+    """
     predictor = uncalibrated(loaded)
-    sources = [open_labelled(predictor, folder, split) for folder in folders]
     for source in sources:
         check_threshold_data(predictor, source)
-    part = "all" if split is None else parse_reference(split)[1]
     spec = predictor.bundle.spec
     before = level_of(spec.threshold)
     counter = ProgressCounter(progress, 2 * sum(map(len, sources)))
@@ -338,10 +371,10 @@ def run_threshold(
         MeasuredMetrics(data=name, split=part, protocol=chosen, values=one.values())
         for name, one in zip(names, figures[1])
     )
-    _write(model, loaded, report, measured)
     scales = ScaleCounts.joined(one.scored.scales for one in sets)
     assumed = scales.notes_if_unknown(spec.gsd_m, images)
-    return replace(report, notes=(*assumed, *_notes(loaded.bundle.spec, fit)))
+    report = replace(report, notes=(*assumed, *_notes(loaded.bundle.spec, fit)))
+    return report, {"threshold": report.after, "calibration": fit.calibration, "metrics": measured}
 
 
 def _check_kind(model: Path | None, out: Path) -> None:
@@ -370,21 +403,11 @@ def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _write(
-    model: Path | None,
-    loaded: Predictor,
-    report: ThresholdReport,
-    measured: tuple[MeasuredMetrics, ...],
-) -> None:
-    update: dict[str, Any] = {
-        "threshold": report.after,
-        "calibration": report.fit.calibration,
-        "metrics": measured,
-    }
+def _write(model: Path | None, loaded: Predictor, out: Path, update: dict[str, Any]) -> None:
     if model is None or not is_ensemble(model):
-        write_bundle(report.out, loaded.bundle.spec.model_copy(update=update), loaded.bundle.parts)
+        write_bundle(out, loaded.bundle.spec.model_copy(update=update), loaded.bundle.parts)
         return
     file = read_ensemble(model)
     digests = [one.sha256 for one in file.members]
-    members = members_from([one.at(model) for one in file.members], digests, report.out)
-    write_ensemble(report.out, file.model_copy(update={**update, "members": members}))
+    members = members_from([one.at(model) for one in file.members], digests, out)
+    write_ensemble(out, file.model_copy(update={**update, "members": members}))

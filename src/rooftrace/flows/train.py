@@ -18,6 +18,7 @@ from rooftrace.io.files import locked, write_atomically
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
+    from rooftrace.train.export_bundle import ChooseThreshold
     from rooftrace.train.loop import FitResult
 
 
@@ -75,42 +76,25 @@ def run_train(
 
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.
-        ConfigError: The file holds a search space of `rooftrace tune`; or torchrun started another
-            number of processes than the file gives.
+        ConfigError: The file holds a search space of `rooftrace tune`.
         ExportError: Another command trains in the folder.
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
         from rooftrace.train.config import TrainConfig, read_train_config
-        from rooftrace.train.device import apply_torchrun, is_main_process
-        from rooftrace.train.loop import fit  # noqa: F401  (a missing package is named at once)
+        from rooftrace.train.device import is_main_process
+        from rooftrace.train.loop import fit
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
     raw = read_train_config(config_path, overrides)
-    config = apply_torchrun(parse_config(raw, TrainConfig, source=str(config_path)))
+    config = parse_config(raw, TrainConfig, source=str(config_path))
     with locked_run(run) if is_main_process(config) else nullcontext():
-        return train_config(config, run, base=config_path.parent, resume=resume, console=console)
-
-
-def train_config(
-    config: TrainConfig, run: Path, *, base: Path, resume: bool, console: Console | None,
-    record: TrainConfig | None = None,
-) -> TrainReport:  # fmt: skip
-    """Train a resolved configuration, and write its bundles; see `run_train`.
-
-    Args:
-        base: Folder that relative paths of the configuration start from.
-        record: Configuration that the bundles record; default `config`.
-    """
-    from rooftrace.train.device import is_main_process
-    from rooftrace.train.loop import fit
-
-    result = fit(config, run, base=base, resume=resume, console=console)
-    if not is_main_process(config):
-        # The remaining work is done by the first of several processes.
-        raise SystemExit(0)
-    return _export(config, record or config, result, run, resume=resume, console=console)
+        result = fit(config, run, base=config_path.parent, resume=resume, console=console)
+        if not is_main_process(config):
+            # The remaining work is done by the first of several processes.
+            raise SystemExit(0)
+        return export_run(config, result, run, resume=resume, console=console)
 
 
 @contextmanager
@@ -130,20 +114,37 @@ def locked_run(run: Path) -> Iterator[None]:
                 run.rmdir()
 
 
-def _export(
-    config: TrainConfig, record: TrainConfig, result: FitResult, run: Path, *,
-    resume: bool, console: Console | None,
-) -> TrainReport:  # fmt: skip
-    """Refine if it is configured, and write the bundles, which record `record`."""
+def export_run(
+    config: TrainConfig,
+    result: FitResult,
+    run: Path,
+    *,
+    resume: bool,
+    console: Console | None,
+    names: Sequence[str] = ("best_iou", "best_loss"),
+    choose: ChooseThreshold | None = None,
+) -> TrainReport:
+    """Refine if it is configured, and write the bundles of a run.
+
+    Args:
+        config: Configuration, as the bundles record it.
+        result: The trained network.
+        run: Folder of the run.
+        resume: Continue a refinement that is in the folder.
+        console: Console for progress; None prints nothing.
+        names: The best epochs to write.
+        choose: See `train.export_bundle.export_bundle`.
+    """
     from rooftrace.train.export_bundle import export_bundle
 
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
-    for name, (epoch, value, _) in result.trained.best.items():
+    for name in names:
+        epoch, value, _ = result.trained.best[name]
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            export_bundle(record, result, name, bundle, notify=notify)
+            export_bundle(config, result, name, bundle, choose=choose, notify=notify)
         else:
             # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())
@@ -153,7 +154,7 @@ def _export(
 
         refined = refine(config, result, run, resume=resume, console=console)
         bundle = run / "refined.rooftrace"
-        export_bundle(record, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
+        export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
         epoch, value, _ = refined.trained.best["best_iou"]
         best["refined"] = (epoch, value, bundle)
     trained = result.trained

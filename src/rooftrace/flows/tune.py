@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
 
-_PAGE = "report.html"
-
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -58,7 +56,7 @@ class TuneReport:
     Args:
         summary: Trials, the best of them, and the importance of each parameter.
         storage: Address of the storage, without its password.
-        config, bundle, page: Files that were written; `bundle` is None if the best trial ran on
+        config, bundle: Files that were written; `bundle` is None if the best trial ran on
             another machine.
         notes: Assumptions and omissions, as sentences.
     """
@@ -67,7 +65,6 @@ class TuneReport:
     storage: str
     config: Path
     bundle: Path | None
-    page: Path
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +83,6 @@ class TuneReport:
                 "bundle": None if self.bundle is None else str(self.bundle),
             },
             "importance": dict(self.summary.importance),
-            "report": str(self.page),
             "notes": list(self.notes),
         }
 
@@ -100,7 +96,7 @@ def run_tune(
 ) -> TuneReport:
     """Search for the best values of a configuration, or continue a search.
 
-    The folder `out` gets a folder for each trial, `best.toml`, `best.rooftrace`, `report.html`,
+    The folder `out` gets a folder for each trial, `best.toml`, `best.rooftrace`,
     `study.json` with the returned report, and `study.db` unless there is another storage.
 
     Args:
@@ -167,7 +163,7 @@ def run_tune(
             "command continues the study."
         )
     if best is None:
-        raise _no_value(summary, len(done), out, notes)
+        raise _no_value(summary, len(done))
     exported = before.get("best", {}).get("trial") == best.number
     report = _write_results(job, summary, best, done, exported, notes, notify)
     write_atomically(record, _json(report.to_json()))
@@ -195,17 +191,12 @@ def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> 
     return notes
 
 
-def _no_value(summary: StudySummary, trials: int, out: Path, notes: list[str]) -> ConfigError:
-    """Write the page of a search without a value, and return the error about it."""
-    from rooftrace.train.tune.results import study_page
-
-    page = out / _PAGE
-    write_atomically(page, study_page(summary, best_config="", notes=tuple(notes)).encode())
+def _no_value(summary: StudySummary, trials: int) -> ConfigError:
     failed = [trial for trial in summary.trials if trial.note]
     return ConfigError(
         f"None of {trials} trials has a value"
         + (f"; trial {failed[-1].number}: {failed[-1].note}" if failed else "."),
-        remedy=f"See {page}.",
+        remedy="Correct the cause, and give the study another name with --study.",
     )
 
 
@@ -213,16 +204,16 @@ def _write_results(
     job: TuningJob, summary: StudySummary, best: FrozenTrial, done: list[FrozenTrial],
     exported: bool, notes: list[str], notify: Callable[[str], None],
 ) -> TuneReport:  # fmt: skip
-    """Write the configuration and the model of the best trial, and the page of the search.
+    """Write the configuration and the model of the best trial.
 
     Args:
         exported: Whether an earlier command has written the model of the trial.
     """
-    from rooftrace.train.tune.results import export_best, study_page, write_config
+    from rooftrace.train.tune.results import export_best, write_config
     from rooftrace.train.tune.study import hide_password
     from rooftrace.train.tune.trial import folder_of
 
-    config, page, bundle = job.out / "best.toml", job.out / _PAGE, job.out / "best.rooftrace"
+    config, bundle = job.out / "best.toml", job.out / "best.rooftrace"
     write_config(config, job.tuning, best, done, job.study)
     is_exported = exported and bundle.is_file()
     if not is_exported and not export_best(job.tuning, best, job.out, bundle, notify=notify):
@@ -231,14 +222,11 @@ def _write_results(
             f"The best trial, {best.number}, ran elsewhere, in {folder_of(best)}; the same command "
             "there writes its model."
         )
-    text = config.read_text(encoding="utf-8")
-    write_atomically(page, study_page(summary, best_config=text, notes=tuple(notes)).encode())
     return TuneReport(
         summary=summary,
         storage=hide_password(job.storage),
         config=config,
         bundle=bundle if bundle.is_file() else None,
-        page=page,
         notes=tuple(notes),
     )
 

@@ -64,7 +64,8 @@ class LoadedWeights:
 
     Args:
         loaded: Names of the weights that were taken.
-        adapted: Names of loaded weights that were adapted to another number of bands.
+        adapted: Names of loaded weights that were adapted to another number of bands or outputs.
+        extended: Those among them of which only the outputs of the mask were taken.
         missing: Weights of the network that the state dict does not hold; they keep their values.
         surplus: Weights of the state dict that the network does not have.
         of_another_shape: `NAME (found) for (expected)` of weights that were not taken.
@@ -77,11 +78,12 @@ class LoadedWeights:
     surplus: tuple[str, ...]
     of_another_shape: tuple[str, ...]
     share: float
+    extended: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return one line for the output of a command; it names the first weights of each kind."""
         kinds = {
-            "adapted to the bands": self.adapted,
+            "adapted": self.adapted,
             "missing": self.missing,
             "surplus": self.surplus,
             "of another shape": self.of_another_shape,
@@ -106,15 +108,19 @@ class LoadedWeights:
         }
 
 
-def load_matching(net: nn.Module, found: Mapping[str, Tensor]) -> LoadedWeights:
+def load_matching(
+    net: nn.Module, found: Mapping[str, Tensor], *, other_head: bool = False
+) -> LoadedWeights:
     """Put the weights of a state dict into a network where name and shape agree.
 
-    A first convolution for three bands is adapted to the network's number of bands. All other
+    A first convolution for three bands is adapted to the network's number of bands. If only one of
+    the two has a second head, the outputs of the mask in the last layer are taken. All other
     weights of the network keep their values. Counters of batches are neither taken nor listed.
 
     Args:
         net: Network to load into; it is changed in place.
         found: Weights by name, of any floating-point type.
+        other_head: Whether only one of the two has a second head, whose output is the last one.
 
     Returns:
         The names of the weights that were taken and of those that were not.
@@ -122,6 +128,8 @@ def load_matching(net: nn.Module, found: Mapping[str, Tensor]) -> LoadedWeights:
     own = net.state_dict()
     given = {k: v for k, v in found.items() if not k.endswith(_COUNTER)}
     adapted = adapt_bands(given, own)
+    extended = _mask_outputs(adapted, own) if other_head else {}
+    adapted |= extended
     names = [name for name in own if not name.endswith(_COUNTER)]
     taken = {
         name: adapted[name]
@@ -141,7 +149,23 @@ def load_matching(net: nn.Module, found: Mapping[str, Tensor]) -> LoadedWeights:
             if name in given and name not in taken
         ),
         share=sum(weight.numel() for weight in taken.values()) / max(1, total),
+        extended=tuple(extended),
     )
+
+
+def _mask_outputs(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the last layer with the outputs of the mask from `found`; a second head
+    that only the network has keeps its initial values.
+    """
+    extended = {}
+    for name, weight in own.items():
+        other = found.get(name)
+        if other is None or other.shape[1:] != weight.shape[1:]:
+            continue
+        if abs(len(other) - len(weight)) == 1:
+            mask = other[: len(weight)]
+            extended[name] = torch.cat([mask, weight[len(mask) :].to(mask)])
+    return extended
 
 
 @dataclass(frozen=True)
@@ -158,18 +182,22 @@ class StartModel:
     config: ModelConfig
     weights: Mapping[str, Tensor]
 
-    def load_into(self, net: nn.Module, config: ModelConfig) -> LoadedWeights:
+    def load_into(
+        self, net: nn.Module, config: ModelConfig, *, separated: bool = False
+    ) -> LoadedWeights:
         """Put the weights that fit into a network.
 
         Args:
             net: Network to load into.
             config: Choice of the network.
+            separated: Whether the network has a second head.
 
         Raises:
             ConfigError: It is a network of another kind: less than half of its values are in the
                 start model.
         """
-        result = load_matching(net, self.weights)
+        other_head = separated != (self.bundle.spec.separation is not None)
+        result = load_matching(net, self.weights, other_head=other_head)
         if result.share < 0.5:
             raise ConfigError(
                 f"{self.bundle.source} holds weights of {_network(self.config)}, which fit only "
@@ -202,7 +230,9 @@ def read_start(start: str, base: Path = Path()) -> StartModel:
     return StartModel(bundle, config, bundle_weights(bundle))
 
 
-def fill_from_start(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+def fill_from_start(
+    raw: dict[str, Any], base: Path, start: StartModel | None = None
+) -> dict[str, Any]:
     """Return a training configuration whose network is that of its start model.
 
     Keys of `[model]` that are given stay as they are. With another architecture only the encoder
@@ -211,6 +241,7 @@ def fill_from_start(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     Args:
         raw: Plain data of the configuration; without `model.start` it is returned unchanged.
         base: Folder that relative paths start from.
+        start: The start model, if it was read before.
 
     Raises:
         ConfigError: See `read_start`; or the encoder given is not that of the start model.
@@ -218,7 +249,7 @@ def fill_from_start(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     table = raw.get("model")
     if not isinstance(table, dict) or not isinstance(table.get("start"), str):
         return raw
-    recorded = read_start(table["start"], base).config
+    recorded = (start or read_start(table["start"], base)).config
     if not all(isinstance(table.get(key, ""), str) for key in ("architecture", "encoder")):
         return raw
     given = parse_config(

@@ -310,10 +310,16 @@ class TrainSamples:
         """Fill the cache, so that worker processes share it."""
         self._cache.fill()
 
+    def resized(self, samples: int) -> TrainSamples:
+        """Return the same samples with another number in an epoch; both use one cache."""
+        other = copy.copy(self)
+        other._samples = samples
+        return other
+
     def unchanged(self, samples: int) -> TrainSamples:
         """Return the first `samples` of the first epoch, at the model's scale, not augmented."""
-        plain = copy.copy(self)
-        plain._augment, plain._samples = AugmentConfig(), samples
+        plain = self.resized(samples)
+        plain._augment = AugmentConfig()
         plain._epoch = RawValue(c_longlong, 0)
         return plain
 

@@ -9,7 +9,6 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,12 @@ class MetricsRecorder(Callback):
         self._plot = run / "curves.svg"
         self._console = console
         self.rows: list[dict[str, float]] = []
-        self.has_started = False
-        """True after the first step, when everything in a restored checkpoint has been used."""
         self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
         self._validation_start = 0.0
         self._validation_s = 0.0
+        self._collapsed = 0
 
     @classmethod
     def of(cls, trainer: L.Trainer) -> MetricsRecorder:
@@ -78,14 +76,10 @@ class MetricsRecorder(Callback):
             {str(name): float(value) for name, value in row.items()} for row in state_dict["rows"]
         ]
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.has_started = True
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.has_started = True
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -106,12 +100,23 @@ class MetricsRecorder(Callback):
         }
         self.rows.append(row)
         self._publish(row)
+        self._warn_of_collapse(pl_module)
 
     @rank_zero_only
     def _publish(self, row: dict[str, float]) -> None:
         self._write_table()
         plot_curves(self.rows, self._plot)
         print_plain(self._console, self._line(row))
+
+    def _warn_of_collapse(self, task: TrainingTask) -> None:
+        self._collapsed = self._collapsed + 1 if task.has_collapsed else 0
+        if self._collapsed == _NAMED_AFTER:
+            print_plain(
+                self._console,
+                "warning: the training has collapsed: the network predicts the same class for all "
+                "pixels of the validation images. Such an epoch is not exported. Lower "
+                "optimizer.lr, or add ce to the loss.",
+            )
 
     @staticmethod
     def _line(row: dict[str, float]) -> str:
@@ -134,6 +139,10 @@ class MetricsRecorder(Callback):
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()})
+
+
+_NAMED_AFTER = 2
+"""Number of validations in a row after which a collapse is named; the first may be by chance."""
 
 
 class BestEpoch:
@@ -195,7 +204,7 @@ class CheckpointSaver(Checkpoint):
         assert isinstance(pl_module, TrainingTask)
         for name, best in self.best.items():
             value = pl_module.epoch_metrics[best.monitor]
-            if best.is_better(value):
+            if best.is_better(value) and not pl_module.has_collapsed:
                 best.epoch, best.value = trainer.current_epoch + 1, value
                 self._save_weights(name, best.epoch, pl_module)
         # The first process writes; the others wait inside this call.
@@ -314,62 +323,6 @@ class EpochProgressBar(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._progress.remove_task(self._task)
-
-
-class ProgressLines(Callback):
-    """Prints a line a minute while an epoch runs, where a progress bar cannot be drawn.
-
-    Args:
-        console: Console to print to.
-        clock: Function that returns seconds.
-    """
-
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
-        self._printed = self._started = clock()
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started = self._clock()
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if not self._is_due():
-            return
-        assert isinstance(pl_module, TrainingTask)
-        done, total = batch_idx + 1, int(trainer.num_training_batches)
-        spent_s = self._clock() - self._started
-        # Of a task that makes its own steps, such as a refinement, there is an empty dict.
-        known = isinstance(outputs, dict) and "loss" in outputs
-        loss = f", loss {float(outputs['loss']):.4f}" if known else ""
-        print_plain(
-            self._console,
-            f"epoch {trainer.current_epoch + 1}: step {done:,} of {total:,}{loss}, "
-            f"{done * pl_module.config.batch_size / spent_s:.1f} samples/s, "
-            f"about {timedelta(seconds=round(spent_s / done * (total - done)))} left",
-        )
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        if self._is_due():
-            print_plain(self._console, f"epoch {trainer.current_epoch + 1}: validation")
-
-    def _is_due(self) -> bool:
-        now = self._clock()
-        if now - self._printed < _LINE_S:
-            return False
-        self._printed = now
-        return True
-
-
-_LINE_S = 60.0
-"""Seconds between two lines of progress."""
 
 
 class EarlyStopping(Callback):

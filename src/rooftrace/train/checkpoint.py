@@ -14,9 +14,7 @@ import hashlib
 import json
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,81 +115,6 @@ def check_state_dict(
         )
 
 
-def checked_on_load(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Make an optimiser check a state before it is loaded, and return it.
-
-    Fused optimisers write as many values as a weight has into the tensors of their state, whose
-    shapes torch does not compare: too small ones would damage the memory of the process.
-
-    Raises:
-        DataError: When a state is loaded: a weight has other values than this kind of optimiser
-            keeps, a tensor does not have the shape or the type that it has for its weight, or a
-            setting of a group has another type.
-    """
-    optimizer.register_load_state_dict_pre_hook(_check_optimizer_state)
-    return optimizer
-
-
-def _check_optimizer_state(optimizer: torch.optim.Optimizer, found: dict[str, Any]) -> None:
-    groups, now = found["param_groups"], optimizer.param_groups
-    weights: dict[Any, Tensor] = {}
-    for saved, own in zip(groups, now, strict=True):
-        for key, value in own.items():
-            if key != "params" and not _is_alike(saved.get(key), value):
-                raise _unusable_optimizer(f"{key} is {saved.get(key)!r:.40}")
-        weights |= zip(saved["params"], own["params"], strict=True)
-    for number, values in found["state"].items():
-        weight = weights.get(number)
-        if weight is None:
-            raise _unusable_optimizer(f"there is no weight {number!r:.40}")
-        if values.keys() != _values_of(optimizer):
-            raise _unusable_optimizer(
-                f"the weight {number} has {sorted(map(str, values))}; expected "
-                f"{sorted(_values_of(optimizer))}"
-            )
-        for key, value in values.items():
-            # SGD without momentum has None; the number of steps is one number for each weight.
-            if value is None and key == "momentum_buffer":
-                continue
-            expected = weight.new_empty((), dtype=torch.float32) if key == "step" else weight
-            if not isinstance(value, Tensor) or _form(value) != _form(expected):
-                kept = _form(value) if isinstance(value, Tensor) else repr(value)[:40]
-                raise _unusable_optimizer(
-                    f"{key} of the weight {number} is {kept}; expected {_form(expected)}"
-                )
-
-
-def _values_of(optimizer: torch.optim.Optimizer) -> frozenset[str]:
-    """Return what an optimiser keeps for each weight; Adam is the base class of AdamW."""
-    if isinstance(optimizer, torch.optim.Adam):
-        return frozenset({"step", "exp_avg", "exp_avg_sq"})
-    return frozenset({"momentum_buffer"})
-
-
-def _form(tensor: Tensor) -> tuple[tuple[int, ...], str]:
-    return tuple(tensor.shape), str(tensor.dtype)
-
-
-def _is_alike(value: Any, expected: Any) -> bool:
-    """Return whether a setting has the type that is expected; None fits where a switch is."""
-    if expected is None or isinstance(expected, bool):
-        return value is None or isinstance(value, bool)
-    if isinstance(expected, (int, float)):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and math.isfinite(value)
-    if isinstance(expected, (tuple, list)):
-        is_same = isinstance(value, (tuple, list)) and len(value) == len(expected)
-        return is_same and all(map(_is_alike, value, expected))
-    return type(value) is type(expected)
-
-
-def _unusable_optimizer(reason: str) -> DataError:
-    return DataError(
-        f"The state of the optimiser in the checkpoint does not fit this run: {reason}.",
-        remedy=UNUSABLE,
-    )
-
-
 class SafeCheckpointIO(CheckpointIO):
     """Lightning's plugin for checkpoints in the format of this module."""
 
@@ -223,50 +146,16 @@ class SafeCheckpointIO(CheckpointIO):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, and check that it is complete and unchanged.
 
-    Pickled checkpoints of earlier versions are read if they hold nothing but tensors and plain
-    data; code in them does not run.
-
     Raises:
         DataError: The file cannot be read, is truncated or damaged, or is no checkpoint.
     """
-    read = _read_pickled if zipfile.is_zipfile(path) else _read
-    # Content with the right hash may still be invalid, and torch raises errors of many types.
     try:
-        checkpoint = read(path)
-        if not isinstance(checkpoint.get("state_dict"), dict):
-            raise ValueError("it holds no weights")
-        _check_counts(checkpoint.get("loops"))
-        _check_states(checkpoint.get("callbacks", {}))
-    except Exception as error:
+        return _read(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise DataError(
             f"The checkpoint {path} cannot be used: {reason_of(error, most=300)}.",
             remedy=UNUSABLE,
         ) from error
-    return checkpoint
-
-
-_COUNTS = ("ready", "started", "processed", "completed", "_batches_that_stepped")
-"""Names of the counts of steps and epochs in the state of Lightning's loops."""
-
-
-def _check_counts(progress: object) -> None:
-    """Check the counts of steps and epochs, which Lightning uses only when it raises them: some of
-    them after the last hook of a step.
-    """
-    for key, value in progress.items() if isinstance(progress, Mapping) else ():
-        if key not in _COUNTS:
-            _check_counts(value)
-        elif not isinstance(value, int):
-            raise ValueError(f"its count {key!r} of steps or epochs is no whole number")
-
-
-def _check_states(callbacks: object) -> None:
-    """Check that the state of each callback has names, as Lightning takes for granted."""
-    if not isinstance(callbacks, Mapping):
-        raise ValueError("the states of its callbacks have no names")
-    for name, state in callbacks.items():
-        if not isinstance(state, Mapping):
-            raise ValueError(f"the state of its callback {name!r:.40} has no names")
 
 
 def check_epochs(checkpoint: Mapping[str, Any], run: Path, epochs: int, key: str) -> None:
@@ -299,14 +188,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError("it is damaged: its content does not have the recorded SHA-256")
     state = json.loads(tensors[_STATE].numpy().tobytes())
     checkpoint: dict[str, Any] = _decode(state, tensors)
-    return checkpoint
-
-
-def _read_pickled(path: Path) -> dict[str, Any]:
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the message of torch advises to run the code
-        raise ValueError("it is a damaged pickle, or one that holds code") from error
     return checkpoint
 
 
@@ -392,7 +273,7 @@ _DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
 
 
 FileRecords = Mapping[str, str]
-"""`SIZE MTIME_NS HASH` of each file by its name. The hash is that of a sample of its bytes."""
+"""`SIZE HASH` of each file by its name. The hash is that of a sample of its bytes."""
 
 STATE_KEY = "Data"
 """Key of the record among the callbacks of a checkpoint."""
@@ -402,36 +283,34 @@ _BLOCK_BYTES = 4096
 _BLOCKS = 4
 """Number of blocks of a larger file that are hashed: at its start, its end, and evenly between."""
 
-_THREADS = 8
-
 _MAX_LISTED = 3
 """Maximum number of files of each kind of change that an error lists."""
 
 
-def record_files(files: Mapping[str, Path], known: FileRecords | None = None) -> FileRecords:
+def record_files(files: Mapping[str, Path]) -> FileRecords:
     """Return the record of each file that exists.
 
     Args:
         files: Files by name.
-        known: Earlier records; a file with the same size and time as there is not read again.
     """
-    known = known or {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda name: _record(files[name], known.get(name, "")), files)
-        return {name: one for name, one in zip(files, found) if one is not None}
+    return {name: _record(file) for name, file in files.items() if file.is_file()}
 
 
-def recorded_files(checkpoint: Mapping[str, Any]) -> FileRecords | None:
-    """Return the records in a checkpoint; None if an earlier version wrote it without them."""
-    try:
-        files: FileRecords = checkpoint["callbacks"][STATE_KEY]["files"]
-        return {str(name): str(record) for name, record in files.items()}
-    except (KeyError, TypeError, AttributeError):
-        return None
+def _record(file: Path) -> str:
+    size = file.stat().st_size
+    starts: Iterable[int] = range(0, size, _BLOCK_BYTES)
+    if size > _BLOCK_BYTES * _BLOCKS:
+        starts = [number * (size - _BLOCK_BYTES) // (_BLOCKS - 1) for number in range(_BLOCKS)]
+    digest = hashlib.blake2b(digest_size=8)
+    with file.open("rb", buffering=0) as stream:
+        for start in starts:
+            stream.seek(start)
+            digest.update(stream.read(_BLOCK_BYTES))
+    return f"{size} {digest.hexdigest()}"
 
 
 def check_same_files(before: FileRecords, now: FileRecords, run: Path) -> None:
-    """Raise DataError if files are new, missing or changed; a new time alone is no change.
+    """Raise DataError if files are new, missing or changed.
 
     Args:
         before: Records in the checkpoint.
@@ -439,7 +318,7 @@ def check_same_files(before: FileRecords, now: FileRecords, run: Path) -> None:
         run: Folder of the run, for the message.
     """
     kinds = {
-        "changed": [n for n in now if n in before and _content(before[n]) != _content(now[n])],
+        "changed": [n for n in now if n in before and before[n] != now[n]],
         "missing": [n for n in before if n not in now],
         "new": [n for n in now if n not in before],
     }
@@ -454,36 +333,6 @@ def check_same_files(before: FileRecords, now: FileRecords, run: Path) -> None:
             f"The data is not that of the run in {run}: {found}.",
             remedy="Restore these files, or start a new run in another folder.",
         )
-
-
-def _content(record: str) -> list[str]:
-    """Return the size and the hash of a record."""
-    return record.split(" ")[::2]
-
-
-def _record(file: Path, known: str) -> str | None:
-    try:
-        stat = file.stat()
-        state = f"{stat.st_size} {stat.st_mtime_ns} "
-        return known if known.startswith(state) else state + _sample_hash(file, stat.st_size)
-    except OSError:
-        # Reading the data reports it.
-        return None
-
-
-def _sample_hash(file: Path, size: int) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    with file.open("rb", buffering=0) as stream:
-        for start in _starts(size):
-            stream.seek(start)
-            digest.update(stream.read(_BLOCK_BYTES))
-    return digest.hexdigest()
-
-
-def _starts(size: int) -> Iterable[int]:
-    if size <= _BLOCK_BYTES * _BLOCKS:
-        return range(0, size, _BLOCK_BYTES)
-    return [i * (size - _BLOCK_BYTES) // (_BLOCKS - 1) for i in range(_BLOCKS)]
 
 
 def names_of(path: str, root: Path, files: Iterable[Path]) -> dict[str, Path]:
@@ -505,8 +354,8 @@ def names_of(path: str, root: Path, files: Iterable[Path]) -> dict[str, Path]:
 
 
 _CHANGEABLE = (
-    "epochs", "stop", "export", "workers", "device", "devices", "nodes", "watch", "base",
-    "refine.epochs", "refine.patience",
+    "epochs", "stop", "export", "workers", "device", "devices", "watch", "base", "refine.epochs",
+    "refine.patience",
 )  # fmt: skip
 """Keys that a resumed run may change: they decide how long it runs and what is made of it, not
 what the network learns from."""
@@ -520,7 +369,7 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         resume: Continue the run that is in the folder.
 
     Returns:
-        The records; None if the run is new, or its checkpoint has none.
+        The records; None if the run is new.
 
     Raises:
         ConfigError: The folder already holds a run. Or a run is to be resumed, and the folder
@@ -550,7 +399,8 @@ def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> Fi
         ) from error
     _check_same_configuration(recorded, resolved, run)
     check_epochs(checkpoint, run, resolved["epochs"], "epochs")
-    return recorded_files(checkpoint)
+    records: FileRecords = checkpoint["callbacks"][STATE_KEY]["files"]
+    return records
 
 
 def _check_same_configuration(recorded: dict[str, Any], now: dict[str, Any], run: Path) -> None:

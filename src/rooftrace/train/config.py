@@ -317,9 +317,8 @@ class TrainConfig(Config):
             the training process. `auto`: 0 on a CPU; on a GPU the number of other cores, up to 8.
             On Linux they share the decoded images; elsewhere each decodes its own.
         device: `auto`, `cpu` or `cuda`.
-        devices: Devices of each machine that train together, with one process each; for `cpu`, the
+        devices: Devices of this machine that train together, with one process each; for `cpu`, the
             number of processes.
-        nodes: Machines that train together; the command is started on each.
         separation: A second head for touching buildings; default none.
         refine: A refinement of the trained segmenter's maps; default none.
         clicks: Train a network for clicks on single buildings, see `ClickConfig`; default none.
@@ -343,7 +342,6 @@ class TrainConfig(Config):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
-    nodes: Count = 1
     model: ModelConfig = ModelConfig()
     separation: SeparationConfig | None = None
     refine: RefineConfig | None = None
@@ -387,17 +385,17 @@ class TrainConfig(Config):
                 'balance = "class" and augment.prefer_buildings both decide the centre of a '
                 "sample; set augment.prefer_buildings = 0"
             )
-        if self.batch_size % self.processes:
-            below = self.batch_size // self.processes * self.processes
-            near = [str(n) for n in (below, below + self.processes) if n]
+        if self.batch_size % self.devices:
+            below = self.batch_size // self.devices * self.devices
+            near = [str(n) for n in (below, below + self.devices) if n]
             raise ValueError(
                 f"batch_size = {self.batch_size} cannot be shared out equally to "
-                f"{self.processes} devices; the nearest possible: {' and '.join(near)}"
+                f"{self.devices} devices; the nearest possible: {' and '.join(near)}"
             )
-        if self.refine is not None and self.processes > 1:
+        if self.refine is not None and self.devices > 1:
             raise ValueError(
                 "refine runs on one device: train on several without it, and then resume with it "
-                "and devices = 1, nodes = 1"
+                "and devices = 1"
             )
         if self.refine is not None:
             self.refine.check_crop(self.crop_px, "crop_px")
@@ -441,7 +439,7 @@ class TrainConfig(Config):
             # That of a start model is filled in, also where no user gave it.
             ("model.dropout", self.model.dropout > 0 and self.model.start is None, "leave it out"),
             ("watch.panel", self.watch.panel > 0, "set it to 0"),
-            ("devices or nodes", self.processes > 1, "train on one device"),
+            ("devices", self.devices > 1, "train on one device"),
         ):
             if is_set:
                 raise ValueError(f"a network for clicks has no {key}: {expected}")
@@ -460,11 +458,6 @@ class TrainConfig(Config):
     def scales(self) -> WorkingScales | None:
         """Metres per pixel at which the model will work; None trains pixel for pixel."""
         return WorkingScales.of(self.gsd_m, self.finest_gsd_m, self.interpolated_gsd_m)
-
-    @property
-    def processes(self) -> int:
-        """Number of processes that train together, on all devices of all machines."""
-        return self.devices * self.nodes
 
     @property
     def samples_per_step(self) -> int:

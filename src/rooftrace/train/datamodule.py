@@ -75,6 +75,12 @@ class TrainingData:
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    def with_samples(self, count: int | None) -> TrainingData:
+        """Return the same data with another number of samples per epoch; None keeps it."""
+        if count is None:
+            return self
+        return dataclasses.replace(self, samples=self.samples.resized(count))
+
     def load(self) -> None:
         """Decode the images that fit in memory; processes that are forked later share them."""
         self.samples.load()
@@ -99,8 +105,15 @@ class PixelStatistics:
     outside: float
 
 
-def open_data(config: TrainConfig, base: Path) -> TrainingData:
+def open_data(
+    config: TrainConfig, base: Path, opened_train: Sequence[SceneSet] = ()
+) -> TrainingData:
     """Open all sets of a configuration and report mistakes before anything is computed.
+
+    Args:
+        config: Configuration of the run.
+        base: Folder that relative paths start from.
+        opened_train: The sets of `data.train`, if they were opened before.
 
     Raises:
         DataError and its kinds: See `labels.kinds.open_source` and `samples.dataset`; also for a
@@ -110,10 +123,12 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
         ConfigError: Two validation sets have the same name; or a normalisation or full scale does
             not fit the images.
     """
-    train = [_open(given, config, base) for given in config.data.train]
+    train = [*opened_train] or [_open(given, config, base) for given in config.data.train]
     val = [_open(given, config, base) for given in config.data.val]
     replay = [_open(given, config, base) for given in config.data.replay]
     opened = (*train, *val, *replay)
+    for source in opened:
+        check_background(source)
     notes = [note for source in opened for note in source.notes]
     notes += [_unlabelled_note(source) for source in opened if source.unlabelled]
     if config.data.split is not None:
@@ -236,9 +251,7 @@ def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> Pix
 
 
 def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
-    source = open_labelled(given, config.data.labels, base)
-    check_background(source)
-    return source
+    return open_labelled(given, config.data.labels, base)
 
 
 def _files_of(given: SourceConfig, source: SceneSet, base: Path) -> dict[str, Path]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import gc
 import os
 import platform
 import signal
@@ -26,7 +25,6 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
-from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.engines.processor import this_processor
 from rooftrace.train.config import TrainConfig
@@ -43,15 +41,6 @@ def tune_allocator() -> None:
     if libc := _glibc():
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def release_memory() -> None:
-    """Give unused memory back: Python's reference cycles, and what allocators keep."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if libc := _glibc():
-        libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -109,47 +98,17 @@ def choose_precision(
 def is_main_process(config: TrainConfig) -> bool:
     """Return whether this process is the one that records, exports and prints.
 
-    It is asked before Lightning has begun, so it looks at the variables that torchrun, SLURM and
-    Lightning's own launcher set. Lightning itself starts all processes of a node but the first.
+    It is asked before Lightning has begun, so it looks at the variable that Lightning's launcher
+    sets. Lightning itself starts all processes but the first.
     """
-    if config.processes == 1:
-        return True
-    ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
-    return all(int(os.environ.get(name, "0")) == 0 for name in ranks)
-
-
-def apply_torchrun(config: TrainConfig) -> TrainConfig:
-    """Return a configuration with the number of devices and nodes that torchrun has started.
-
-    Without torchrun, and where it started one process alone, the configuration stays as it is.
-    https://docs.pytorch.org/docs/stable/elastic/run.html
-
-    Raises:
-        ConfigError: The configuration itself gives another number, or its batches cannot be shared
-            out equally among these processes.
-    """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return config
-    world = int(os.environ["WORLD_SIZE"])
-    devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    started = {"devices": devices, "nodes": world // devices}
-    if world == config.processes or config.processes != 1:
-        if (config.devices, config.nodes) != (started["devices"], started["nodes"]):
-            raise ConfigError(
-                f"torchrun started {world} processes, {devices} on this machine, but the "
-                f"configuration has devices = {config.devices} and nodes = {config.nodes}.",
-                remedy="Leave both out of the configuration: torchrun sets them.",
-            )
-        return config
-    raw = config.model_dump(exclude_unset=True) | started
-    return parse_config(raw, TrainConfig, source="torchrun")
+    return config.devices == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def make_strategy(
     config: TrainConfig, accelerator: str, net: nn.Module, bands: int
 ) -> Strategy | str:
     """Return Lightning's strategy for a configuration, for a network that is still on the CPU."""
-    if config.processes == 1:
+    if config.devices == 1:
         return "auto"
     return DDPStrategy(
         process_group_backend="nccl" if accelerator == "cuda" else "gloo",
@@ -175,6 +134,15 @@ def sum_over_processes(counts: Tensor) -> Tensor:
         counts = counts.clone()
         torch.distributed.all_reduce(counts)
     return counts
+
+
+def extreme_over_processes(values: Tensor, *, highest: bool) -> Tensor:
+    """Return the lowest or highest values over all processes; every one must call this."""
+    if torch.distributed.is_initialized():
+        values = values.clone()
+        kind = torch.distributed.ReduceOp.MAX if highest else torch.distributed.ReduceOp.MIN
+        torch.distributed.all_reduce(values, kind)
+    return values
 
 
 def average_buffers(net: nn.Module) -> None:
@@ -220,8 +188,7 @@ def _exit_code_of_failed(
 ) -> int | None:
     """Return the exit code of a process that failed, or None.
 
-    Its broken connection is noticed before it has ended: after an out-of-memory error it still
-    looks for a batch that fits.
+    Its broken connection is noticed before it has ended.
     """
     deadline = time.monotonic() + patience_s
     while launcher.procs and time.monotonic() < deadline:

@@ -34,7 +34,6 @@ from rooftrace.models.bundle import (
     GRAPH_NAME,
     WEIGHTS_NAME,
     ModelBundle,
-    read_bundle,
     write_bundle,
 )
 from rooftrace.models.clicks import CLICK_BANDS, Click, draw_clicks
@@ -53,7 +52,7 @@ from rooftrace.samples.dataset import EvalTiles
 from rooftrace.tiling.blend import quantise
 from rooftrace.train.checkpoint import load_weights
 from rooftrace.train.config import ExportConfig, TrainConfig
-from rooftrace.train.datamodule import TrainingData, open_data
+from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
@@ -67,6 +66,9 @@ Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 OnTile = Callable[[int, Sample, NDArray[np.float32]], None]
 """Function called with the number of a tile, the tile, and its (output, y, x) probabilities."""
+
+ChooseThreshold = Callable[[ModelBundle], dict[str, Any]]
+"""Function from a model in memory to the values of its contract that change with the threshold."""
 
 Notify = Callable[[str], None]
 """Function called with each line of progress."""
@@ -90,6 +92,7 @@ def export_bundle(
     *,
     refined: RefineResult | None = None,
     monitor: str = "",
+    choose: ChooseThreshold | None = None,
     notify: Notify,
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
@@ -102,6 +105,8 @@ def export_bundle(
     Args:
         refined: Refiner to include, at its own best epoch: one graph has both outputs.
         monitor: Figure by which the epoch is the best, if it is neither of the two.
+        choose: Function that chooses the threshold of the finished graph in another way; its
+            figures and calibration take the place of those of the validation folders.
 
     Raises:
         ExportError: The exported graph does not give the answers of the network; or the file
@@ -140,12 +145,12 @@ def export_bundle(
     notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
     spec, separations = _with_thresholds(model, result.data, spec)
     folders, buildings = [], []
-    for tiles in result.data.tiles:
+    for tiles in result.data.tiles if choose is None else ():
         evaluator = BuildingEvaluator(spec, tiles)
         folders.append(_evaluate_folder(model.run, tiles, spec, evaluator.feed))
         buildings.append(evaluator.finish())
     coarse: list[_FolderMetrics] = []
-    if spec.coarse_threshold is not None:
+    if spec.coarse_threshold is not None and choose is None:
         coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
         run = partial(model.run, output="coarse")
         coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in result.data.tiles]
@@ -159,7 +164,8 @@ def export_bundle(
             f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
             f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
         )
-    spec = spec.model_copy(update={"calibration": _calibration(buildings, config, notify)})
+    if choose is None:
+        spec = spec.model_copy(update={"calibration": _calibration(buildings, config, notify)})
     threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     notify(f"{name}: {threshold}exporting the graph")
     graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
@@ -171,16 +177,20 @@ def export_bundle(
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
         parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
+    if choose is not None:
+        spec = spec.model_copy(update=choose(ModelBundle(spec, parts, str(path))))
+    else:
+        figures = [one.measured(spec, config) for one in folders]
+        figures += [one.measured(spec) for one in separations]
+        figures += [one.measured(spec, config, "coarse") for one in coarse]
+        spec = spec.model_copy(update={"metrics": tuple(figures)})
     if config.export.int8:
         made = int8_variant(config.export, result.data, spec, graph, notify)
         if made is not None:
             variant, files = made
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
-    figures = [one.measured(spec, config) for one in folders]
-    figures += [one.measured(spec) for one in separations]
-    figures += [one.measured(spec, config, "coarse") for one in coarse]
-    return write_bundle(path, spec.model_copy(update={"metrics": tuple(figures)}), parts)
+    return write_bundle(path, spec, parts)
 
 
 def _export_click_bundle(
@@ -575,50 +585,12 @@ def _check_parity(network: Run, engine: Run, batch: NDArray[Any], name: str) -> 
         )
 
 
-def remove_int8(path: Path) -> tuple[bytes, bytes] | None:
-    """Remove the int8 variant of an exported bundle, and return its files; None if it has none."""
-    bundle = read_bundle(path)
-    if not bundle.spec.variants:
-        return None
-    parts = {name: part for name, part in bundle.parts.items() if name not in _INT8_FILES}
-    write_bundle(path, bundle.spec.model_copy(update={"variants": ()}), parts)
-    xml, weights = (bundle.part(name) for name in _INT8_FILES)
-    return xml, weights
-
-
-def add_int8(
-    config: TrainConfig,
-    path: Path,
-    files: tuple[bytes, bytes] | None,
-    *,
-    base: Path,
-    notify: Notify,
-) -> None:
-    """Add the int8 variant to a bundle if it is nearly as good at the bundle's threshold.
-
-    Args:
-        config: Configuration of the run.
-        path: Bundle without an int8 variant.
-        files: Files of the variant if they are known, see `remove_int8`.
-        base: Folder that relative paths of the configuration start from.
-        notify: Function called with each line of progress.
-    """
-    bundle, data = read_bundle(path), open_data(config, base)
-    graph = bundle.part(GRAPH_NAME)
-    made = int8_variant(config.export, data, bundle.spec, graph, notify, files)
-    if made is not None:
-        variant, parts = made
-        spec = bundle.spec.model_copy(update={"variants": (variant,)})
-        write_bundle(path, spec, {**bundle.parts, **parts})
-
-
 def int8_variant(
     config: ExportConfig,
     data: TrainingData,
     spec: BundleSpec,
     graph: bytes,
     notify: Notify,
-    files: tuple[bytes, bytes] | None = None,
 ) -> tuple[Variant, dict[str, bytes]] | None:
     """Return the int8 variant if it is nearly as good as the graph on every validation folder.
 
@@ -631,15 +603,13 @@ def int8_variant(
         spec: Contract with its threshold.
         graph: The graph of the bundle.
         notify: Function called with each line of progress.
-        files: Files of the variant; by default the graph is quantised.
 
     Returns:
         The variant with the loss of IoU on each folder, and its parts; None if that is too much.
     """
-    if files is None:
-        plain = data.samples.unchanged(config.int8_samples)
-        notify(f"quantising to int8 with {len(plain)} samples")
-        files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
+    plain = data.samples.unchanged(config.int8_samples)
+    notify(f"quantising to int8 with {len(plain)} samples")
+    files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
     after = _iou_by_folder(data, spec, OpenVinoEngine(spec, files, "int8", "int8"))
     unmeasured = [source.name for source in data.val if source.name not in after]
     if unmeasured:

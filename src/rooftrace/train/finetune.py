@@ -19,11 +19,11 @@ from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.source import SceneSet
 from rooftrace.models.spec import BundleSpec
-from rooftrace.models.start import fill_from_start
+from rooftrace.models.start import StartModel, fill_from_start
 from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, collate, open_data, separation_target
+from rooftrace.train.datamodule import TrainingData, collate, separation_target
 from rooftrace.train.device import choose_accelerator, tune_allocator
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
@@ -66,8 +66,8 @@ _SHORTEST_CROP, _CROP_STEP = 64, 32
 
 
 def finetune_config(
-    start: str,
-    spec: BundleSpec,
+    name: str,
+    start: StartModel,
     data: SourceConfig,
     scenes: SceneSet,
     labels: LabelConfig,
@@ -87,8 +87,8 @@ def finetune_config(
     labelled, the larger is the share of the start model's weights in the tuned ones.
 
     Args:
-        start: Value of `model.start`.
-        spec: Contract of the start model.
+        name: Value of `model.start`.
+        start: The start model.
         data: Labelled data.
         scenes: Scenes of it that are trained on.
         labels: Meaning of the labels.
@@ -102,6 +102,7 @@ def finetune_config(
     Raises:
         ConfigError: An override does not fit.
     """
+    spec = start.bundle.spec
     recorded, sizes = spec.training, _sizes(spec, scenes)
     crop_px = _crop_px(spec, sizes)
     labelled = _area_crops(sizes, crop_px)
@@ -110,7 +111,7 @@ def finetune_config(
         "seed": seed,
         "crop_px": crop_px,
         "batch_size": _BATCH,
-        "model": {"start": start},
+        "model": {"start": name},
         "data": {
             "train": [data.model_dump(mode="json", exclude_none=True)],
             "split": str(split),
@@ -146,7 +147,7 @@ def finetune_config(
     for override in overrides:
         apply_override(raw, override)
     return parse_config(
-        fill_from_start(raw, Path()),
+        fill_from_start(raw, Path(), start),
         TrainConfig,
         source="rooftrace finetune",
         remedy="Correct --config KEY=VALUE.",
@@ -180,7 +181,7 @@ def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
 
 
 def fit_to_minutes(
-    config: TrainConfig, spec: BundleSpec, base: Path, overrides: Sequence[str] = ()
+    config: TrainConfig, spec: BundleSpec, data: TrainingData, overrides: Sequence[str] = ()
 ) -> TrainConfig:
     """Return the configuration with as many epochs and samples as its minutes allow here.
 
@@ -190,16 +191,14 @@ def fit_to_minutes(
     Args:
         config: Configuration with `stop.minutes`.
         spec: Contract of the start model.
-        base: Folder that relative paths start from.
+        data: Data of the run.
         overrides: Settings that are given; those among them stay as they are.
 
     Raises:
         BandMismatch: The images have another number of bands than the start model.
-        ConfigError, DataError: See `train.datamodule.open_data`.
     """
     assert config.stop.minutes is not None
     given = {override.partition("=")[0].strip() for override in overrides}
-    data = open_data(config.model_copy(update={"samples_per_epoch": config.samples_per_step}), base)
     if data.samples.bands != len(spec.bands):
         raise BandMismatch(
             f"The images have {data.samples.bands} bands, but {spec.name} has {len(spec.bands)}: "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,15 +26,15 @@ from rich.progress import Progress
 from torch import nn
 
 from rooftrace.core.early_stopping import describe_end
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
+from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import print_plain, reason_of
+from rooftrace.core.text import print_plain
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import CLICK_BANDS
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.spec import BundleSpec
-from rooftrace.models.start import read_start
+from rooftrace.models.start import StartModel, read_start
 from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (
     BestEpoch,
@@ -44,12 +44,10 @@ from rooftrace.train.callbacks import (
     EpochProgressBar,
     MetricsRecorder,
     OnEpoch,
-    ProgressLines,
     RunRecorder,
     SeedBatches,
 )
 from rooftrace.train.checkpoint import (
-    UNUSABLE,
     FileRecords,
     SafeCheckpointIO,
     check_run_folder,
@@ -59,7 +57,6 @@ from rooftrace.train.checkpoint import (
 )
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
-    SampleShare,
     TrainingData,
     choose_workers,
     make_loader,
@@ -72,7 +69,6 @@ from rooftrace.train.device import (
     choose_precision,
     is_main_process,
     make_strategy,
-    release_memory,
     stop_all_processes_on_error,
     tune_allocator,
 )
@@ -133,6 +129,8 @@ def fit(
     console: Console | None = None,
     on_epoch: OnEpoch | None = None,
     monitored: BestEpoch | None = None,
+    data: TrainingData | None = None,
+    start: StartModel | None = None,
 ) -> FitResult:
     """Train a network, and write config.json, metrics.csv, curves.svg, checkpoints/, start.json
     if `model.start` is given, and panel.png to the folder `run`.
@@ -143,6 +141,8 @@ def fit(
         console: Console for progress; None prints nothing.
         on_epoch: Function called with the figures of each epoch.
         monitored: See `CheckpointSaver`.
+        data: Data of the configuration, if it was opened before.
+        start: The model of `model.start`, if it was read before.
 
     Raises:
         ConfigError: The folder already holds a run; or a run is to be resumed, and there is none,
@@ -156,24 +156,22 @@ def fit(
     resolved = config.relative_to(base.resolve())
     before = check_run_folder(run, resolved, resume=resume)
     prepare_process(config)
-    data = open_data(config, base)
+    data = data or open_data(config, base)
     for note in data.notes:
         print_plain(console, note)
-    files: FileRecords = record_files(data.files, before) if is_main else {}
+    files: FileRecords = record_files(data.files) if is_main else {}
     if before is not None and is_main:
         check_same_files(before, files, run)
-    elif resume:
-        print_plain(console, f"{last_checkpoint(run)} has no record of the data: changes since it "
-                    "was written are not noticed.")  # fmt: skip
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
-    start: dict[str, Any] | None = None
-    from_start: tuple[str, ...] = ()
+    start_record: dict[str, Any] | None = None
+    from_start: set[str] = set()
     if config.model.start is not None:
-        model = read_start(config.model.start, base)
-        loaded = model.load_into(net, config.model)
-        data, notes = _as_in_start(data, config, model.bundle.spec)
-        start, from_start = {**model.to_json(), **loaded.to_json()}, loaded.loaded
-        for note in (f"start from {model.bundle.source}: {loaded.describe()}", *notes):
+        start = start or read_start(config.model.start, base)
+        loaded = start.load_into(net, config.model, separated=config.separation is not None)
+        data, notes = _as_in_start(data, config, start.bundle.spec)
+        start_record = {**start.to_json(), **loaded.to_json()}
+        from_start = {*loaded.loaded} - {*loaded.extended}
+        for note in (f"start from {start.bundle.source}: {loaded.describe()}", *notes):
             print_plain(console, note)
     bands, kind = data.samples.bands, SegmentationTask
     if config.clicks is not None:
@@ -201,12 +199,12 @@ def fit(
         resume=resume,
         console=console,
         callbacks=[
-            RunRecorder(run, resolved, files, start),
+            RunRecorder(run, resolved, files, start_record),
             *([] if on_epoch is None else [EpochNotifier(on_epoch)]),
         ],
         monitored=monitored,
     )
-    return FitResult(trained, net, data, config.gsd_m, start)
+    return FitResult(trained, net, data, config.gsd_m, start_record)
 
 
 def _as_in_start(
@@ -277,15 +275,14 @@ def run_trainer(
     every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience or config.stop.minutes is not None:
         every.append(EarlyStopping(config.stop, recorder, console and progress.console))
-    if console is not None:
-        every.append(EpochProgressBar(progress) if console.is_terminal else ProgressLines(console))
+    if console is not None and console.is_terminal:
+        every.append(EpochProgressBar(progress))
     with _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=config.devices,
-            num_nodes=config.nodes,
             strategy=make_strategy(config, accelerator, task.best_net, data.samples.bands),
-            sync_batchnorm=config.processes > 1 and accelerator == "cuda",
+            sync_batchnorm=config.devices > 1 and accelerator == "cuda",
             precision=precision,
             max_epochs=config.epochs,
             gradient_clip_val=task.clip_norm or None,
@@ -300,7 +297,7 @@ def run_trainer(
             use_distributed_sampler=False,
             default_root_dir=run,
         )
-        batch, rank, processes = config.batch_size, trainer.global_rank, config.processes
+        batch, rank, processes = config.batch_size, trainer.global_rank, config.devices
         trained_on = training_share(
             data.samples, batch=batch, accumulate=accumulate, rank=rank, processes=processes
         )
@@ -315,20 +312,15 @@ def run_trainer(
             trained_on, config, batch // processes, workers=workers, persistent=True
         )
         validation = [make_loader(tiles, config, batch, workers=workers) for tiles in validated_on]
-        fits = True
         try:
             with progress, _interruptible(), stop_all_processes_on_error(trainer):
                 checkpoint = last_checkpoint(run) if resume else None
-                with _restoring(checkpoint, recorder):
-                    trainer.fit(task, training, validation, ckpt_path=checkpoint)
+                trainer.fit(task, training, validation, ckpt_path=checkpoint)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            fits = False
-        if not fits:
-            # Outside the handler, where the error no longer holds the tensors of the step.
-            raise out_of_memory_error(task, data, trainer)
-    _check_finite(saver)
+            raise _out_of_memory(task, trainer) from error
+    _check_finite(saver, task)
     return TrainerResult(
         best={
             name: (best.epoch, best.value, saver.weights_path(name))
@@ -340,7 +332,14 @@ def run_trainer(
     )
 
 
-def _check_finite(saver: CheckpointSaver) -> None:
+def _check_finite(saver: CheckpointSaver, task: TrainingTask) -> None:
+    if task.has_collapsed and any(best.epoch == 0 for best in saver.best.values()):
+        raise TrainError(
+            "The training has collapsed: the network predicts the same class for all pixels of the "
+            "validation images, in every epoch.",
+            remedy="Lower optimizer.lr, add ce to the loss, such as 0.5*ce + 0.5*dice, or check "
+            "the labels with rooftrace inspect.",
+        )
     for best in saver.best.values():
         if best.epoch == 0:
             raise ConfigError(
@@ -348,25 +347,6 @@ def _check_finite(saver: CheckpointSaver) -> None:
                 remedy="Lower optimizer.lr, set optimizer.clip_norm = 1.0, or use "
                 'precision = "fp32".',
             )
-
-
-@contextmanager
-def _restoring(checkpoint: Path | None, recorder: MetricsRecorder) -> Iterator[None]:
-    """Raise DataError where the content of a checkpoint does not fit the run that resumes it."""
-    try:
-        yield
-    except RooftraceError:
-        raise
-    except Exception as error:  # Lightning and torch raise many types
-        if checkpoint is None or recorder.has_started or is_out_of_memory(error):
-            raise
-        # Others speak of objects of Python.
-        is_plain = isinstance(error, (RuntimeError, ValueError, OSError))
-        reason = reason_of(error, most=300) if is_plain else "its content has another form"
-        raise DataError(
-            f"The checkpoint {checkpoint} does not fit this run: {reason}.",
-            remedy=UNUSABLE,
-        ) from error
 
 
 @contextmanager
@@ -397,104 +377,23 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def largest_that_fits(attempt: Callable[[int], None], below: int) -> int:
-    """Return the largest number for which `attempt` succeeds; 0 if there is none.
-
-    The number is halved until an attempt succeeds, and then searched between that and the last
-    failure: at most 2 · log2(below) attempts, and the answer is one of them.
-
-    Args:
-        attempt: Raises where memory is exhausted. Any other error that so few samples cause, such
-            as BatchNorm with one sample, counts as a failure too.
-        below: A number that is known to be too large.
-    """
-    fits, fails = 0, below
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        try:
-            attempt(middle)
-        except (RuntimeError, ValueError):
-            fails = middle
-        else:
-            fits = middle
-    return fits
-
-
-def out_of_memory_error(task: TrainingTask, data: TrainingData, failed: L.Trainer) -> TrainError:
-    """Return the error for a run that ran out of memory, with a batch size that was tried to fit.
-
-    Nothing that is still in use may hold the tensors of the failed step: neither an error nor its
-    traceback. The weights of the task are useless afterwards.
-
-    Args:
-        failed: The trainer, which has ended.
-    """
+def _out_of_memory(task: TrainingTask, failed: L.Trainer) -> TrainError:
+    """Return the error for a run that ran out of memory."""
     config = task.config
-    peak = _peak(failed)
-    if torch.distributed.is_initialized():
-        # The other processes have ended; none of them would answer.
-        torch.distributed.destroy_process_group()
-    each = config.batch_size // config.processes
-
-    def attempt(samples: int) -> None:
-        _train_and_validate(task, data, samples, failed)
-
-    batch = largest_that_fits(attempt, each) * config.processes
-    on_each = f", {each} on each of {config.processes} devices" if config.processes > 1 else ""
-    return TrainError(
-        f"Out of memory: batch_size = {config.batch_size}{on_each}, crop_px = {config.crop_px}, "
-        f"of {config.model.architecture}{peak}.",
-        remedy=_remedy(task, config, batch),
-    )
-
-
-def _train_and_validate(
-    task: TrainingTask, data: TrainingData, samples: int, failed: L.Trainer
-) -> None:
-    """Run a step of the optimiser and a validation with this batch size on one device."""
-    release_memory()
-    cuda = failed.strategy.root_device.type == "cuda"
-    single = {"batch_size": samples, "devices": 1, "nodes": 1}
-    task.config = config = task.config.model_copy(update=single)
-    trained_on = SampleShare(data.samples, range(samples))
-    validated_on = [
-        SampleShare(tiles, [n % len(tiles) for n in range(samples)]) for tiles in data.tiles
-    ]
-    trainer = L.Trainer(
-        accelerator="gpu" if cuda else "cpu",
-        devices=[failed.local_rank] if cuda else 1,
-        precision=failed.precision,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(
-        task,
-        make_loader(trained_on, config, samples, workers=0),
-        [make_loader(tiles, config, samples, workers=0) for tiles in validated_on],
-    )
-
-
-def _remedy(task: TrainingTask, config: TrainConfig, batch: int) -> str:
-    if not batch:
-        return (
-            "No smaller batch fitted in an attempt just now, down to one sample: lower crop_px or "
-            'val_crop_px, choose a smaller encoder, or train with precision = "bf16".'
-        )
-    key = "batch_size" if task.automatic_optimization else "refine.batch_size"
-    tried = f"{key} = {batch} fits: a step and a validation with it succeeded just now."
+    less = max(1, config.batch_size // 2)
     if not task.automatic_optimization:
-        return tried
-    per_step = config.samples_per_step
-    smaller = next(
-        b for b in range(batch, 0, -1) if per_step % b == 0 and b % config.processes == 0
-    )
-    return (
-        f"{tried} batch_size = {smaller} with optimizer.accumulate = {per_step // smaller} keeps "
-        "the number of samples per step."
+        remedy = f"Lower refine.batch_size, such as to {less}."
+    elif config.batch_size % 2:
+        remedy = "Lower batch_size."
+    else:
+        remedy = (
+            f"Try batch_size = {less} with optimizer.accumulate = "
+            f"{2 * config.optimizer.accumulate}, which keeps the number of samples per step."
+        )
+    return TrainError(
+        f"Out of memory: batch_size = {config.batch_size}, crop_px = {config.crop_px}, of "
+        f"{config.model.architecture}{_peak(failed)}.",
+        remedy=f'{remedy} Or lower crop_px or val_crop_px, or train with precision = "bf16".',
     )
 
 

@@ -27,7 +27,6 @@ from rooftrace.models.pix2pix import Generator, PatchDiscriminator
 from rooftrace.train.checkpoint import (
     check_epochs,
     check_state_dict,
-    checked_on_load,
     last_checkpoint,
     load_weights,
     read_checkpoint,
@@ -190,9 +189,7 @@ class RefineTask(TrainingTask):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         settings = self.settings
         return [
-            checked_on_load(
-                torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(settings.beta1, 0.999))
-            )
+            torch.optim.Adam(net.parameters(), lr=settings.lr, betas=(settings.beta1, 0.999))
             for net in (self.generator, self.discriminator)
         ]
 

@@ -27,10 +27,14 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import Click, draw_clicks, middle, next_click
 from rooftrace.models.losses import parse_loss, separation_loss
-from rooftrace.train.checkpoint import check_state_dict, checked_on_load
+from rooftrace.train.checkpoint import check_state_dict
 from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
-from rooftrace.train.device import average_buffers, sum_over_processes
+from rooftrace.train.device import (
+    average_buffers,
+    extreme_over_processes,
+    sum_over_processes,
+)
 
 _MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -178,6 +182,8 @@ class TrainingTask(L.LightningModule):
             check_monitor("schedule.monitor", config.schedule.monitor, self.metric_names)
         self.epoch_metrics: dict[str, float] = {}
         """Figures of the epoch that was just validated: `train_*`, `val_*` and `val_iou/FOLDER`."""
+        self.has_collapsed = False
+        """True if the network did not distinguish any pixels in the last validation."""
 
     @property
     def clip_norm(self) -> float:
@@ -252,6 +258,7 @@ class SegmentationTask(TrainingTask):
         )
         self._train = MetricAccumulator(self.classes)
         self._val = [MetricAccumulator(self.classes) for _ in val_names]
+        self._spread = _Spread()
 
     def train(self, mode: bool = True) -> SegmentationTask:
         """Set the mode of all layers; BatchNorm with frozen statistics stays in evaluation mode."""
@@ -286,11 +293,12 @@ class SegmentationTask(TrainingTask):
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
         # Parts are as large as a training batch of this device, for which it has the memory.
-        share = self.config.batch_size // self.config.processes
+        share = self.config.batch_size // self.config.devices
         parts = torch.split(batch.images, share)
         outputs = torch.cat([self.best_net(self.normalise(part)) for part in parts])
         logits, loss = self._logits_and_loss(outputs, batch)
         self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
+        self._spread.add(logits, batch.valid)
 
     def _logits_and_loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the logits of the classes, and the loss of all outputs."""
@@ -307,6 +315,7 @@ class SegmentationTask(TrainingTask):
 
     def on_validation_epoch_start(self) -> None:
         self._val = [MetricAccumulator(self.classes) for _ in self.val_names]
+        self._spread = _Spread()
         average_buffers(self.best_net)
         if self.average is not None:
             average_buffers(self.net)
@@ -360,10 +369,11 @@ class SegmentationTask(TrainingTask):
         }
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
+        self.has_collapsed = self._spread.is_none
         self.schedule.observe(figures)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return checked_on_load(make_optimizer(self.config.optimizer, self.net))
+        return make_optimizer(self.config.optimizer, self.net)
 
     def configure_gradient_clipping(
         self,
@@ -392,6 +402,47 @@ class SegmentationTask(TrainingTask):
     def learning_rate(self) -> float:
         """Learning rate of the last group."""
         return float(self._groups()[-1]["lr"])
+
+
+_LEAST_SPREAD = 1e-3
+"""Difference of probabilities below which two pixels are not distinguished."""
+
+
+class _Spread:
+    """Lowest and highest probability of each class in one validation.
+
+    A network whose probabilities are nearly equal everywhere has collapsed: no threshold separates
+    classes. One that predicts background everywhere at 0.5 may still be good at another threshold.
+    """
+
+    def __init__(self) -> None:
+        self._low: Tensor | None = None
+        self._high: Tensor | None = None
+
+    def add(self, logits: Tensor, valid: Tensor) -> None:
+        """Take the (n, channel, y, x) logits of valid pixels (n, y, x) into account."""
+        found = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
+        low = found.masked_fill(~valid[:, None], torch.inf).amin(dim=(0, 2, 3))
+        high = found.masked_fill(~valid[:, None], -torch.inf).amax(dim=(0, 2, 3))
+        self._low = low if self._low is None else torch.minimum(self._low, low)
+        self._high = high if self._high is None else torch.maximum(self._high, high)
+
+    @property
+    def is_none(self) -> bool:
+        """True if pixels were compared, and none differs from another; NaN is no such answer."""
+        if self._low is None or self._high is None:
+            return False
+        low, high = self.gathered
+        return bool(((high >= low) & (high - low < _LEAST_SPREAD)).all())
+
+    @property
+    def gathered(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest probability over all processes."""
+        assert self._low is not None
+        assert self._high is not None
+        return extreme_over_processes(self._low, highest=False), extreme_over_processes(
+            self._high, highest=True
+        )
 
 
 class _Averaging:

@@ -98,6 +98,21 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
     assert json.loads(json.dumps(result.to_json()))["loaded"] == len(result.loaded)
 
 
+def test_a_new_second_head_keeps_the_mask_of_the_start_model() -> None:
+    start = read_start("default")
+    assert start.bundle.spec.separation is None
+    net = network(start, channels=2)
+    second = net.segmentation_head[0].weight[1].detach().clone()
+    result = start.load_into(net, start.config, separated=True)
+    assert torch.equal(
+        net.segmentation_head[0].weight[:1], start.weights["segmentation_head.0.weight"]
+    )
+    assert torch.equal(net.segmentation_head[0].weight[1], second)
+    assert result.of_another_shape == ()
+    # Their second output is new, so the start model has no share in it.
+    assert result.extended == ("segmentation_head.0.weight", "segmentation_head.0.bias")
+
+
 def test_names_that_only_one_side_has_are_listed() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     found = {**net.state_dict(), "2.weight": torch.ones(1)}

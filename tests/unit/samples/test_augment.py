@@ -492,9 +492,17 @@ PAGE = Path(__file__).parents[3] / "docs" / "augmentation.md"
 
 
 def test_the_table_of_the_docs_is_what_the_policies_are() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\| (.+) \|$", PAGE.read_text(), re.M)
-    table = {key: [cell.strip() for cell in cells] for key, *cells in rows}
-    assert list(table) == [key for key in AugmentConfig.model_fields if key != "policy"]
+    table = {}
+    for line in re.findall(r"^\| `.*\|$", PAGE.read_text(), re.M):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        keys = re.findall(r"`(\w+)`", cells[0])
+        defaults = [cells[1]] if len(keys) == 1 else cells[1].split(", ", len(keys) - 1)
+        # The first key of a row has the values of the policies.
+        for key, default, changed in zip(keys, defaults, (cells[2:5], [""] * 3, [""] * 3)):
+            table[key] = [default, *changed]
+    shares = {key for key in AugmentConfig.model_fields if key.endswith("_p")}
+    assert {*table} == {*AugmentConfig.model_fields} - shares - {"policy"}
+    assert all(getattr(AugmentConfig(), key) == 1 for key in shares)
     for number, policy in enumerate(POLICIES):
         config = AugmentConfig(policy=policy)  # type: ignore[arg-type]
         for key, cells in table.items():

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.core.errors import ConfigError, TrainError  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
 
@@ -60,3 +60,36 @@ def test_an_unknown_figure_is_an_error_before_the_first_epoch(
     assert "'val_iou/data'" in caught.value.message
     assert "train_loss, train_iou" in caught.value.remedy
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_equal_probabilities_everywhere_are_a_collapse_and_few_buildings_are_none() -> None:
+    from rooftrace.train.task import _Spread
+
+    valid = torch.ones(2, 4, 4, dtype=torch.bool)
+    valid[0, 0, 0] = False
+    logits = torch.full((2, 1, 4, 4), 20.0)
+    logits[0, 0, 0, 0] = -20.0  # not valid
+    spread = _Spread()
+    assert not spread.is_none
+    spread.add(logits, valid)
+    assert spread.is_none
+    # All below 0.5, but another threshold tells them apart.
+    spread.add(torch.linspace(-5, -1, 32).reshape(2, 1, 4, 4), valid)
+    assert not spread.is_none
+
+
+@pytest.mark.campaign
+def test_a_collapse_is_named_after_the_second_validation_and_not_exported(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rooftrace.train import task
+
+    monkeypatch.setattr(task._Spread, "is_none", True)
+    output = io.StringIO()
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*PLAIN, "epochs=3"])
+    with pytest.raises(TrainError, match="The training has collapsed"):
+        fit(config, tmp_path / "run", base=tiny_folder, console=Console(file=output, width=200))
+    lines = output.getvalue().splitlines()
+    (place,) = [n for n, line in enumerate(lines) if "warning: the training has collapsed" in line]
+    assert sum(line.startswith("epoch") for line in lines[:place]) == 2
+    assert not list((tmp_path / "run/checkpoints").glob("best_*"))

@@ -377,11 +377,10 @@ def _check(space: SearchSpace, source: str) -> None:
             parse_config(raw, TrainConfig, source=f"{source}, with {parameter.name} = {value!r}")
     if not any_valid:
         parse_config(raw, TrainConfig, source=source)
-    if {"devices", "nodes"} & {str(p.key[0]) for p in space.parameters} or any(
-        space.raw.get(key, 1) != 1 for key in ("devices", "nodes")
-    ):
+    searched = {str(parameter.key[0]) for parameter in space.parameters}
+    if "devices" in searched or space.raw.get("devices", 1) != 1:
         raise ConfigError(
-            f"{source}: a trial is trained on one device; devices and nodes must be 1.",
+            f"{source}: a trial is trained on one device; devices must be 1.",
             remedy="Run trials in parallel: --jobs on one machine, --storage on several.",
         )
 

@@ -1,4 +1,4 @@
-"""The output of a study: a configuration to train with, and a page to read."""
+"""The output of a study: a configuration to train with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -26,7 +25,6 @@ from rooftrace.train.tune.results import (
     StudySummary,
     TrialReporter,
     render_config,
-    study_page,
     summarise,
     write_config,
 )
@@ -74,7 +72,6 @@ def test_a_summary_says_how_every_trial_ended(opened: Open, tuning: Tuning) -> N
     assert summary.best is not None
     assert (summary.best.number, summary.best.value) == (4, 0.7)
     assert [t.note for t in summary.trials] == ["", "after epoch 1", "too large", "", "", ""]
-    assert summary.best_so_far() == [0.5, 0.5, 0.5, 0.5, 0.7, 0.7]
     assert summary.importance == {}  # of three trials
 
 
@@ -106,41 +103,6 @@ def test_every_trial_that_ends_is_reported_once(opened: Open, tuning: Tuning) ->
     assert lines[1].startswith("trial 2  failed too large  (best 0.5000, trial 1)")
     assert lines[2].startswith("trial 3  pruned after epoch 1")
     assert lines[3].startswith("trial 4  lost with its process")
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    ("values", "charts", "dots"),
-    [
-        # History and curves, a chart per key, and all keys together; a dot per value in each but
-        # the curves, which end with a mark where a trial was pruned.
-        ([0.5, 0.7, "pruned", HOSTILE, None, 0.6, 0.65], 3, 5),
-        ([0.5], 2, 1),
-        ([HOSTILE], 0, 0),
-    ],
-)
-def test_a_page_shows_all_and_needs_nothing_from_elsewhere(
-    opened: Open, tuning: Tuning, values: list[float | str | None], charts: int, dots: int
-) -> None:
-    summary = made(opened, tuning, values)
-    page = study_page(summary, best_config=HOSTILE, notes=(HOSTILE,))
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 2
-    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
-    keys = len(summary.parameters) if charts else 0
-    found = re.findall(r'<svg class="chart".*?</svg>', page, flags=re.DOTALL)
-    assert len(found) == charts + keys
-    for svg in found:
-        assert "nan" not in svg
-        assert ElementTree.fromstring(svg) is not None
-    for svg in found[2 : 2 + keys]:
-        assert svg.count("<circle") == dots
-    assert not found or found[0].count('<g class="series"') == dots + 1
-    # The line of the best in the history has steps, which only a second trial makes.
-    assert not found or ("best so far" in found[0] and "<polyline" in found[0]) == (len(values) > 1)
-    table = page[page.index("<h2>Trials</h2>") :]
-    assert table.count("<tr") == 1 + len(values)
-    assert ("No trial has a value" in page) is (values == [HOSTILE])
 
 
 def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
