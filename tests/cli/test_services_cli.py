@@ -86,7 +86,7 @@ def test_a_titiler_gives_what_the_scene_on_disk_gives(server: str, folder: Path,
 
 
 def served_name(folder: Path) -> str:
-    """Return the address of the service as the record has it."""
+    """Return the URL of the service as the record has it."""
     record = json.loads((folder / "served" / "run.json").read_text())
     return str(record["inputs"][0])
 

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 
 class Town(NamedTuple):
-    """A server with scenes, and their items with the addresses of the images."""
+    """A server with scenes, and their items with the URLs of the images."""
 
     server: FolderServer
     items: list[Json]

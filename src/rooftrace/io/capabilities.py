@@ -39,10 +39,10 @@ _MAX_LAT = 85.06
 
 
 def capabilities_url(url: str) -> str:
-    """Return the address of the capabilities, with the parameters that it needs.
+    """Return the URL of the capabilities, with the parameters that it needs.
 
     Raises:
-        ConfigError: It is not the address of a web server.
+        ConfigError: It is not the URL of a web server.
     """
     check_web_address(url)
     parts = urlsplit(url)
@@ -57,7 +57,7 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
     """Return the service of a layer of a WMTS or WMS.
 
     Args:
-        url: Address of the capabilities.
+        url: URL of the capabilities.
         document: Its content.
         layer: Name of the layer; may be omitted if there is only one.
 
@@ -89,18 +89,18 @@ def read_capabilities(url: str, document: bytes, layer: str | None) -> MapServic
             reason = "an element that it needs is missing or has another value"
         raise DataError(
             f"The capabilities at {shown} cannot be read: {reason}.",
-            remedy="Open the address in a browser: it must show the XML of a WMTS or WMS.",
+            remedy="Open the URL in a browser: it must show the XML of a WMTS or WMS.",
         ) from error
     text = " ".join(re.sub(r"<[^>]*>|\s", " ", kind).split())[:120]
     raise DataError(
         f'{shown} is not the capabilities of a WMTS or WMS; it begins with "{text}".',
-        remedy="Open the address in a browser; it often ends with WMTSCapabilities.xml or with "
+        remedy="Open the URL in a browser; it often ends with WMTSCapabilities.xml or with "
         "?SERVICE=WMS&REQUEST=GetCapabilities.",
     )
 
 
 def _with_keys(service: MapService, url: str) -> MapService:
-    """Return the service with the keys of the given address, if its tiles are on the same host."""
+    """Return the service with the keys of the given URL, if its tiles are on the same host."""
     if service.host != urlsplit(url).netloc:
         return service
     own = {name.lower() for name, _ in parse_qsl(urlsplit(service.template).query)}
@@ -185,7 +185,7 @@ def _wmts_template(
     url: str, found: Any, content: Any, set_name: str, style: str, formats: Sequence[str],
     dimensions: Mapping[str, str],
 ) -> str:  # fmt: skip
-    """Return the address of a tile with our placeholders."""
+    """Return the URL of a tile with our placeholders."""
     tiles = [one for one in content.resourceURLs if one["resourceType"] == "tile"]
     if tiles:
         best = _best_format([one["format"] for one in tiles])
@@ -200,7 +200,7 @@ def _wmts_template(
                 raise DataError(
                     f"The tiles of {without_secrets(url)} need a value for {match[0]}, which the "
                     "capabilities do not give.",
-                    remedy="Ask for the address of the tiles as https://…/{z}/{x}/{y}.png.",
+                    remedy="Ask for the URL of the tiles as https://…/{z}/{x}/{y}.png.",
                 )
             given = values[name]
             return given if given.startswith("{") else quote(given, safe="/:,")
@@ -320,7 +320,7 @@ def _best_format(formats: Sequence[str]) -> str:
 
 
 def _operation_url(operations: Iterable[Any], name: str, url: str) -> str:
-    """Return the address to which an operation is sent by GET; default: that of the document."""
+    """Return the URL to which an operation is sent by GET; default: that of the document."""
     for operation in operations:
         if operation.name == name:
             for method in operation.methods:
@@ -330,7 +330,7 @@ def _operation_url(operations: Iterable[Any], name: str, url: str) -> str:
 
 
 def _with_parameters(base: str, parameters: Mapping[str, str]) -> str:
-    """Return an address with parameters in place of those of the same name."""
+    """Return a URL with parameters in place of those of the same name."""
     parts = urlsplit(base)
     names = {name.lower() for name in parameters}
     dropped = names | {"request", "service", "version"}

@@ -61,7 +61,7 @@ class ImagerySearch:
     """Conditions of a search.
 
     Args:
-        address: Address of a STAC API, of one of its collections, of a static catalog or
+        address: URL of a STAC API, of one of its collections, of a static catalog or
             collection, of an item collection, or of OpenAerialMap; or path of a static catalog.
         collections: Ids of the collections; empty for all.
         datetime: Moment or period of the imagery as STAC APIs take it, such as `2024`, `2024-06` or
@@ -189,7 +189,7 @@ def _search(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
     raise DataError(
         f"{search.shown} is a JSON document with {keys}; expected a STAC API, catalog, collection "
         "or items.",
-        remedy="Give the address of the API's first page, which often ends with /stac or /v1.",
+        remedy="Give the URL of the API's first page, which often ends with /stac or /v1.",
     )
 
 
@@ -210,7 +210,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader)
         if not client.conforms_to("ITEM_SEARCH"):
             raise DataError(
                 f"{without_query(address)} is a STAC API without item search.",
-                remedy="Give the address of a static catalog or collection of the same data, or "
+                remedy="Give the URL of a static catalog or collection of the same data, or "
                 "save its items as a .json file and give that.",
             )
     link = link_of(landing, "data")
@@ -379,7 +379,7 @@ def _crawled(
             if len(seen) > _MAX_DOCUMENTS:
                 raise DataError(
                     f"{search.shown} links to more than {_MAX_DOCUMENTS:,} documents.",
-                    remedy="Give the address of one of its collections.",
+                    remedy="Give the URL of one of its collections.",
                 )
             deeper: list[tuple[str, Json | None, str | None]] = [
                 (to, None, collection) for rel, to in fresh if rel != "item"
@@ -404,7 +404,7 @@ def _owned(items: Iterable[Json], collection: str | None, search: ImagerySearch)
 
 
 def _with_self(item: Json, address: str) -> Json:
-    """Return an item with the address from which it was read, where relative hrefs start."""
+    """Return an item with the URL from which it was read, where relative hrefs start."""
     links = [link for link in links_of(item) if link.get("rel") != "self"]
     return {**item, "links": [*links, {"rel": "self", "href": address}]}
 
@@ -449,7 +449,7 @@ def openaerialmap_items(
     """Yield the images whose bounds meet those of an area in degrees, newest first.
 
     Args:
-        address: Address of the server, with or without `/meta`.
+        address: URL of the server, with or without `/meta`.
         area: Polygon or multipolygon; None for all images.
         reader: Reader of the pages.
 
@@ -469,7 +469,7 @@ def openaerialmap_items(
         if not isinstance(results, list):
             raise DataError(
                 f"{without_query(base)} has no list 'results', which OpenAerialMap sends.",
-                remedy="Check the address: https://api.openaerialmap.org/meta",
+                remedy="Check the URL: https://api.openaerialmap.org/meta",
             )
         images = [one for one in results if isinstance(one, dict) and one.get("uuid")]
         fresh = [one for one in images if str(one["uuid"]) not in seen]

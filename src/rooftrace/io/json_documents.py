@@ -104,7 +104,7 @@ def _web_io(retry: Retry) -> Any:
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, **kwargs, ssl_context=ssl.create_default_context())
 
-    # It would print whole addresses, which may hold keys, at each retry.
+    # It would print whole URLs, which may hold keys, at each retry.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     attempts = retry.attempts - 1
     retries = HttpRetry(
@@ -127,14 +127,14 @@ def _json_object(text: str | bytes, address: str) -> Json:
         what = "a web page (HTML)" if re.match(r"\s*<", start) else "no JSON"
         raise DataError(
             f"{shown} is {what}; expected a JSON document of STAC or OpenAerialMap.",
-            remedy="Give the address of the API's first page, which often ends with /stac or /v1, "
+            remedy="Give the URL of the API's first page, which often ends with /stac or /v1, "
             "or of a catalog.json.",
         ) from error
     if not isinstance(found, dict):
         raise DataError(
             f"{shown} is a JSON document that holds {json_kind(found)}; expected an object of "
             "STAC or OpenAerialMap.",
-            remedy="Check the address.",
+            remedy="Check the URL.",
         )
     return found
 
@@ -157,7 +157,7 @@ def request_errors(address: str) -> Iterator[None]:
     except json.JSONDecodeError as error:
         raise DataError(
             f"{without_query(address)} answers a search with a document that is not JSON.",
-            remedy="Run the command again later; if that does not help, check the address.",
+            remedy="Run the command again later; if that does not help, check the URL.",
         ) from error
     except (*_MALFORMED, shapely.errors.ShapelyError) as error:
         raise not_stac(address, error) from error
@@ -186,8 +186,8 @@ def _remedy_for(status: int, text: str) -> str:
     if status in TRANSIENT_STATUSES:
         return "Run the command again later."
     detail = "" if "<" in text[:50] else " ".join(text.split())[:200]
-    return f"Check the address and the search. The server says: {detail}" if detail else (
-        "Check the address."
+    return f"Check the URL and the search. The server says: {detail}" if detail else (
+        "Check the URL."
     )  # fmt: skip
 
 

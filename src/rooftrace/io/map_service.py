@@ -1,6 +1,6 @@
-"""Map services: addresses of tiles, the zoom levels of a service, and the tiles under an area.
+"""Map services: URLs of tiles, the zoom levels of a service, and the tiles under an area.
 
-A service is described by one template of addresses, which `xyz_service` takes from the user and
+A service is described by one template of URLs, which `xyz_service` takes from the user and
 `io.capabilities` from the document of a WMTS or WMS. Nothing is requested here.
 
 Placeholders are those of OpenStreetMap's editors: https://josm.openstreetmap.de/wiki/Maps
@@ -36,12 +36,12 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _SWITCH = re.compile(r"switch:([^{}]+)")
 _KNOWN = ("z", "x", "y", "-y", "q")
 _SAFE = "/:?#[]@!$&'()*+,;=%{}"
-"""Characters of a template that stay as they are in addresses."""
+"""Characters of a template that stay as they are in URLs."""
 
 _SECRET = re.compile(
     r"key|token|secret|signature|password|auth|credential|^sig$|^se$|expires|policy", re.I
 )
-"""Names of parameters of an address whose values are kept out of messages and files."""
+"""Names of parameters of a URL whose values are kept out of messages and files."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TileLevel:
         pixel_m: Side of a pixel, in metres of EPSG:3857.
         tile_px: Rows and columns of pixels of a tile.
         rows, cols: Half-open ranges of the rows and columns that the service has.
-        name: Name of the level in addresses; "" for its number.
+        name: Name of the level in URLs; "" for its number.
     """
 
     zoom: int
@@ -113,10 +113,10 @@ class MapService:
     """A service of map tiles. It can be pickled.
 
     Args:
-        template: Address of a tile with placeholders: `{z}` (name of the level), `{x}`, `{y}`,
+        template: URL of a tile with placeholders: `{z}` (name of the level), `{x}`, `{y}`,
             `{-y}` (row from the south), `{q}` (quadkey), `{switch:a,b}` (servers in turn) and
             `{bbox}` (bounds in EPSG:3857).
-        name: Address as the user knows it, without secrets.
+        name: URL as the user knows it, without secrets.
         title: Short name for results.
         levels: Levels by zoom; empty if the service has all XYZ levels.
         attribution: Attribution that the service asks for; "" if it does not say.
@@ -178,7 +178,7 @@ class MapService:
         return levels[-1]
 
     def url(self, level: TileLevel, row: int, col: int) -> str:
-        """Return the address of a tile."""
+        """Return the URL of a tile."""
 
         def value(match: re.Match[str]) -> str:
             name = match[1]
@@ -202,18 +202,18 @@ class MapService:
 
 
 def is_service(text: str) -> bool:
-    """Return True if an input is the address of a map service and not of one image."""
+    """Return True if an input is the URL of a map service and not of one image."""
     return is_template(text) or is_capabilities(text)
 
 
 def is_template(text: str) -> bool:
-    """Return True if an input is meant as an address with placeholders of tiles."""
+    """Return True if an input is meant as a URL with placeholders of tiles."""
     is_web = text.lower().startswith(("http://", "https://"))
     return is_web and bool(re.search(r"\{-?[A-Za-z]|%7B-?[A-Za-z]", text))
 
 
 def is_capabilities(text: str) -> bool:
-    """Return True if an input is the address of the capabilities of a WMTS or WMS."""
+    """Return True if an input is the URL of the capabilities of a WMTS or WMS."""
     if not text.lower().startswith(("http://", "https://")):
         return False
     parts = urlsplit(text)
@@ -223,10 +223,10 @@ def is_capabilities(text: str) -> bool:
 
 
 def xyz_service(template: str) -> MapService:
-    """Return the service of XYZ or TMS tiles with an address such as `https://…/{z}/{x}/{y}.png`.
+    """Return the service of XYZ or TMS tiles with a URL such as `https://…/{z}/{x}/{y}.png`.
 
     Raises:
-        ConfigError: A placeholder is unknown or missing, or the address is not of a web server.
+        ConfigError: A placeholder is unknown or missing, or the URL is not of a web server.
     """
     template = re.sub("%7B", "{", re.sub("%7D", "}", template, flags=re.I), flags=re.I)
     shown = without_secrets(template)
@@ -254,7 +254,7 @@ def xyz_service(template: str) -> MapService:
 
 
 def check_web_address(url: str) -> None:
-    """Check that an address belongs to a web server and holds no user name.
+    """Check that a URL belongs to a web server and holds no user name.
 
     Raises:
         ConfigError: It is not.
@@ -262,14 +262,14 @@ def check_web_address(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
         raise ConfigError(
-            f"{without_secrets(url)} cannot be used: the address of a map service begins with "
+            f"{without_secrets(url)} cannot be used: the URL of a map service begins with "
             "https:// or http://, followed by a server without a user name.",
-            remedy="Correct the address; keys of a service belong into its parameters.",
+            remedy="Correct the URL; keys of a service belong into its parameters.",
         )
 
 
 def without_secrets(url: str) -> str:
-    """Return an address without user name and without the values of keys and tokens."""
+    """Return a URL without user name and without the values of keys and tokens."""
     head, mark, query = url.partition("?")
     head = re.sub(r"(://)[^/@]*@", r"\1", head)
     if not mark:

@@ -1,7 +1,7 @@
 """Files on a web server or in object storage: read in parts, listed, and written.
 
 `RangeReader` fetches parts of a file by range requests (RFC 9110, section 14), counts requests and
-bytes, and retries transient failures. An object has an address `s3://bucket/key`.
+bytes, and retries transient failures. An object has a URL `s3://bucket/key`.
 
 Credentials come only from the usual places of S3 clients: AWS_* variables, the shared files and
 their profiles, and the role of a container or machine. They appear in no message, record or pickle.
@@ -39,7 +39,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LONGEST_WAIT_S = 30.0
 _PART_BYTES = 8 * 2**20
 _INSTANCE_ADDRESS = "://169.254."
-"""Beginning of the address at which the role of a machine is requested."""
+"""Beginning of the URL at which the role of a machine is requested."""
 
 _CHUNK_BYTES = 2**15
 _CHUNKS_HELD = 256
@@ -98,23 +98,23 @@ class RemoteError(Exception):
 
 @dataclass(frozen=True)
 class ObjectAddress:
-    """Address of an object, or the common beginning of several addresses."""
+    """URL of an object, or the common beginning of several URLs."""
 
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, url: str) -> ObjectAddress:
-        """Return the address that `s3://bucket/key` describes.
+        """Return the URL that `s3://bucket/key` describes.
 
         Raises:
-            DataError: the text is not an address of object storage.
+            DataError: the text is not a URL of object storage.
         """
         parts = urlsplit(url)
         if parts.scheme.lower() != _SCHEME or not _BUCKET.fullmatch(parts.netloc):
             raise DataError(
-                f"{url.partition('?')[0]} is not an address of an object; expected s3://BUCKET/KEY.",
-                remedy="Check the address; it must not hold a user name or an access key.",
+                f"{url.partition('?')[0]} is not the URL of an object; expected s3://BUCKET/KEY.",
+                remedy="Check the URL; it must not hold a user name or an access key.",
             )
         return cls(parts.netloc, unquote(parts.path).lstrip("/"))
 
@@ -126,18 +126,18 @@ class ObjectAddress:
 
 
 def is_object_url(text: str) -> bool:
-    """Return True if an address is one of object storage."""
+    """Return True if a URL is one of object storage."""
     return text.lower().startswith(f"{_SCHEME}://")
 
 
 def join_url(base: str, relative: str) -> str:
-    """Return the address that a relative one means in a document or a folder at `base`.
+    """Return the URL that a relative one means in a document or a folder at `base`.
 
     Raises:
-        ValueError: One of them is not an address.
+        ValueError: One of them is not a URL.
     """
     if is_object_url(base):
-        # `urljoin` does not know that addresses with the scheme s3 have folders.
+        # `urljoin` does not know that URLs with the scheme s3 have folders.
         return f"{_SCHEME}:{urljoin(base.partition(':')[2], relative)}"
     return urljoin(base, relative)
 
@@ -146,7 +146,7 @@ class ObjectFile:
     """One object that is read in parts.
 
     Args:
-        url: Address `s3://bucket/key`.
+        url: URL `s3://bucket/key`.
         timeout_s: Seconds after which a request has failed.
     """
 
@@ -193,10 +193,10 @@ def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
 
 
 def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
-    """Return the addresses of all objects that begin with an address, sorted.
+    """Return the URLs of all objects that begin with a URL, sorted.
 
     Args:
-        url: Address such as `s3://bucket/folder/`.
+        url: URL such as `s3://bucket/folder/`.
         endings: Suffixes of the objects to list, in lower case; default all.
 
     Raises:
@@ -247,7 +247,7 @@ def import_store() -> None:
     try:
         import obstore  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError.of("s3", "An s3:// address", error.name or "obstore") from error
+        raise MissingExtraError.of("s3", "An s3:// URL", error.name or "obstore") from error
 
 
 def _repeated(work: Callable[[int], T], retry: Retry) -> T:
@@ -298,7 +298,7 @@ def _explaining() -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, known.NotFoundError):
-        raise RemoteError("the object or bucket does not exist", "Check the address.") from None
+        raise RemoteError("the object or bucket does not exist", "Check the URL.") from None
     except (known.PermissionDeniedError, known.UnauthenticatedError, PermissionError):
         raise RemoteError(
             "access was denied",
@@ -309,7 +309,7 @@ def _explaining() -> Iterator[None]:
 
 
 def _classified(message: str) -> RemoteError:
-    # The address contains the key of the object, which may be any text.
+    # The URL contains the key of the object, which may be any text.
     text = _ADDRESS.sub("", message)
     found = _STATUS.search(text)
     status = int(found[1]) if found else None
@@ -383,12 +383,12 @@ def _from_shared_files() -> Iterator[tuple[str, str]]:
 
 
 def is_url(text: str) -> bool:
-    """Return True if an input is an address and not a path."""
+    """Return True if an input is a URL and not a path."""
     return "://" in text
 
 
 def url_stem(url: str) -> str:
-    """Return the name of the file that an address leads to, without its suffix."""
+    """Return the name of the file that a URL leads to, without its suffix."""
     return PurePosixPath(unquote(urlsplit(url).path)).stem or "scene"
 
 
@@ -413,11 +413,11 @@ class RangeReader:
     It can be pickled; the copy has its own counters.
 
     Args:
-        url: Address that begins with http, https or s3.
+        url: URL that begins with http, https or s3.
         retry: Retries of transient failures.
 
     Raises:
-        DataError: the address does not begin with http, https or s3, or holds a user name.
+        DataError: the URL does not begin with http, https or s3, or holds a user name.
         MissingExtraError: s3 without its extra.
     """
 
@@ -430,7 +430,7 @@ class RangeReader:
         is_web = parts.scheme.lower() in ("http", "https") and parts.hostname
         if self._object is None and (not is_web or "@" in parts.netloc):
             raise DataError(
-                f"{without_query(url)} cannot be read: an address begins with https://, "
+                f"{without_query(url)} cannot be read: a URL begins with https://, "
                 "http:// or s3://, followed by a server without a user name.",
                 remedy="Download the file and use the copy.",
             )
@@ -550,7 +550,7 @@ class RangeReader:
             is_wrong = isinstance(error.reason, ConnectionRefusedError | socket.gaierror)
             raise RemoteError(
                 f"the server cannot be reached: {_cause_of(error)}",
-                "Check the address and the network connection.",
+                "Check the URL and the network connection.",
                 transient=self._size is not None or not is_wrong,
             ) from error
         except (OSError, http.client.HTTPException) as error:
@@ -621,10 +621,10 @@ def retry_after_s(text: str) -> float:
 
 def _remedy_for(status: int) -> str:
     if status in (401, 403):
-        return "Use an address that can be read without signing in, or download the file."
+        return "Use a URL that can be read without signing in, or download the file."
     if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         return "Check that the file is not empty."
-    return "Check the address."
+    return "Check the URL."
 
 
 def _cause_of(error: Exception) -> str:
@@ -632,7 +632,7 @@ def _cause_of(error: Exception) -> str:
 
 
 def without_query(url: str) -> str:
-    """Return an address without its query and user name, which may hold keys, for messages.
+    """Return a URL without its query and user name, which may hold keys, for messages.
 
     A path has neither, and is returned as it is.
     """

@@ -42,7 +42,7 @@ class RemoteRaster(RasterFile):
     """A `RasterFile` whose blocks are fetched when they are needed.
 
     Args:
-        url: Address of a GeoTIFF that begins with http, https or s3.
+        url: URL of a GeoTIFF that begins with http, https or s3.
         nodata: Rule for pixels that count as nodata besides those that the file marks.
         level: Overview to read, 0 being the finest; None for the image itself.
         retry: Retries of transient failures.
@@ -73,7 +73,7 @@ class RemoteRaster(RasterFile):
 
     @cached_property
     def provenance(self) -> ResultProvenance:
-        """Address of the image, and the date in its tags."""
+        """URL of the image, and the date in its tags."""
         return replace(super().provenance, source=self.name)
 
     @property
@@ -261,7 +261,7 @@ def open_image(
     """Open an image on disk, on a web server or in object storage.
 
     Args:
-        path_or_url: Path of any image, or address of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
+        path_or_url: Path of any image, or URL of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
         nodata: Rule for pixels that count as nodata besides those that the file marks.
         tile: Tile that a file shows if it has no georeference; default from a name such as
             `OAM-x-y-z.png`.
@@ -269,7 +269,7 @@ def open_image(
         shown: Name of the image if its file has another one; default the path.
 
     Raises:
-        DataError: the address does not begin with http, https or s3, or holds a user name.
+        DataError: the URL does not begin with http, https or s3, or holds a user name.
         MissingExtraError: s3 without its extra.
     """
     if isinstance(path_or_url, str) and is_url(path_or_url):

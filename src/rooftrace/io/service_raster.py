@@ -144,7 +144,7 @@ class ServiceRaster(TileGridMosaic):
 
     @property
     def provenance(self) -> ResultProvenance:
-        """Attribution and date that the service states, else its address."""
+        """Attribution and date that the service states, else its URL."""
         service = self.service
         source = service.attribution or service.name
         return ResultProvenance(service.imagery_date or None, source)
@@ -315,18 +315,18 @@ def open_service(
 ) -> ServiceRaster:
     """Return the tiles of a map service in an area as one image.
 
-    Some tiles are requested, spread over the area, so that a wrong address, zoom or area is found
+    Some tiles are requested, spread over the area, so that a wrong URL, zoom or area is found
     before the work. They stay in the cache.
 
     Args:
-        url: Address with the placeholders of tiles, or of the capabilities of a WMTS or WMS.
+        url: URL with the placeholders of tiles, or of the capabilities of a WMTS or WMS.
         area: Area whose tiles are read.
         options: Options of the service.
         zoom: Zoom of the tiles; default: the coarsest that is fine enough for the model.
         nodata: Rule for pixels that count as nodata besides those that the tiles mark.
 
     Raises:
-        ConfigError: The address, zoom or layer does not exist, the area has too many tiles, or the
+        ConfigError: The URL, zoom or layer does not exist, the area has too many tiles, or the
             zoom cannot be chosen.
         DataError: The area has no tile, half of the tiles are missing, or tiles cannot be read.
         ServiceError, ExportError, MissingExtraError: See `TileRequests.fetch`.
@@ -365,7 +365,7 @@ def _service(url: str, options: ServiceOptions) -> MapService:
     if is_template(url):
         if options.layer is not None:
             raise ConfigError(
-                f"--layer {options.layer} was given, but {without_secrets(url)} is the address of "
+                f"--layer {options.layer} was given, but {without_secrets(url)} is the URL of "
                 "tiles, which have no layers.",
                 remedy="Leave out --layer.",
             )

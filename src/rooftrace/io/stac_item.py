@@ -42,7 +42,7 @@ class Provenance:
 
     Args:
         item: Id of the item.
-        href: Address of the item; "" if it is not known.
+        href: URL of the item; "" if it is not known.
         collection: Id of the item's collection; "" if it has none.
         datetime: Moment of the imagery (RFC 3339); None if it is a period or not known.
         start, end: First and last moment of a period.

@@ -149,7 +149,7 @@ class TileRequests:
         return self._cache.get(url) is not None
 
     def fetch(self, urls: Iterable[str]) -> dict[str, bytes]:
-        """Return the tiles at addresses, from the cache or from the server; b"" where none exists.
+        """Return the tiles at URLs, from the cache or from the server; b"" where none exists.
 
         Raises:
             ServiceError: The service refuses, does not answer or sends something else than images.
@@ -243,7 +243,7 @@ class TileRequests:
                     reason, status = self._unreachable(error), 0
                     continue
                 except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                    raise self._error(_line(error), "Check the address.") from None
+                    raise self._error(_line(error), "Check the URL.") from None
                 self._answered = True
                 status, headers, data = answer
                 pause_s = retry_after_s(headers.get("retry-after", ""))
@@ -286,15 +286,15 @@ class TileRequests:
         if status in _REFUSED:
             raise self._error(
                 f"it answered {status}: access is refused{_quoted(data)}",
-                "Check the key in the address and the terms of the service.",
+                "Check the key in the URL and the terms of the service.",
             )
         if not 200 <= status < 300:
-            raise self._error(f"it answered {status}{_quoted(data)}", "Check the address.")
+            raise self._error(f"it answered {status}{_quoted(data)}", "Check the URL.")
         if image and data and not _IMAGE.match(data):
             kind = str(headers.get("content-type", "")).partition(";")[0] or "unknown content"
             raise self._error(
                 f"it sent {kind} in place of an image{_quoted(data)}",
-                "Open the address of a tile in a browser; the service may need a key or another "
+                "Open the URL of a tile in a browser; the service may need a key or another "
                 "address.",
             )
         return data
@@ -310,12 +310,12 @@ class TileRequests:
             detail = re.sub(r".*certificate verify failed: |\(_ssl.*", "", text).strip()
             raise self._error(
                 f"its certificate is not valid: {detail}",
-                "Check the address; for a server with its own authority, set SSL_CERT_FILE to its "
+                "Check the URL; for a server with its own authority, set SSL_CERT_FILE to its "
                 "certificate.",
             ) from None
         reason = f"it cannot be reached: {text}"
         if not self._answered and not _is_broken_off(error):
-            raise self._error(reason, "Check the address and the network connection.") from None
+            raise self._error(reason, "Check the URL and the network connection.") from None
         return reason
 
     def _error(self, reason: str, remedy: str) -> ServiceError:
@@ -448,7 +448,7 @@ class _Slots:
 
 
 class _Cache:
-    """Tiles on disk by address. An empty file stands for a tile that does not exist."""
+    """Tiles on disk by URL. An empty file stands for a tile that does not exist."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit

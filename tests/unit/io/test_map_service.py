@@ -1,4 +1,4 @@
-"""Addresses of tiles, zoom levels, and the tiles under an area."""
+"""URLs of tiles, zoom levels, and the tiles under an area."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(
     ],
 )
 def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transient: bool) -> None:
-    """The messages are those of the client of S3, which contain the address of the object."""
+    """The messages are those of the client of S3, which contain the URL of the object."""
     address = f"http://127.0.0.1:9/bucket/{key}"
     error = _classified(
         f"Generic S3 error: Error performing GET {address} in 2.7ms - {answer}\n\nDebug source:\n"

@@ -388,7 +388,7 @@ def _manifest_entry(
 
 
 def _without_query(location: str) -> str:
-    """Return an address without its query, which may contain a signature."""
+    """Return a URL without its query, which may contain a signature."""
     return location.partition("?")[0] if is_url(location) else location
 
 

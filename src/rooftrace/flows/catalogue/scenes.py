@@ -35,7 +35,7 @@ class CatalogueScene:
 
     Args:
         id: Id that is unique in the catalogue and valid as a file name.
-        location: Path or address of the image; that of its first band if each has its own file.
+        location: Path or URL of the image; that of its first band if each has its own file.
         bounds: West, south, east and north of the footprint in degrees, if the catalogue has them;
             the east is more than 180 where it lies across longitude 180. They decide the order in
             which scenes are predicted.
@@ -82,7 +82,7 @@ class Catalogue:
     """The scenes of a catalogue, in its order.
 
     Args:
-        name: Path or address of the catalogue, as the user gave it.
+        name: Path or URL of the catalogue, as the user gave it.
         kind: Kind of the catalogue, for the user and the manifest.
         scenes: One or more scenes.
         skipped: Paths of files in the folder that are not images.
@@ -101,7 +101,7 @@ class CatalogueFile:
     """A file that names scenes.
 
     Args:
-        name: Path or address of the file, as the user gave it.
+        name: Path or URL of the file, as the user gave it.
         path: Path of the local file with its content.
     """
 
@@ -218,7 +218,7 @@ def scene_of_item(
         item: The item as plain JSON.
         where: Place of the item, for messages.
         asset: Key of the asset that is the image, or keys of its bands, see `read_stac`.
-        located: Function that returns the path or address of an href.
+        located: Function that returns the path or URL of an href.
         collection: Collection of the item, whose licence and providers count if the item has none.
 
     Raises:
@@ -253,7 +253,7 @@ def _href_of(asset: Mapping[str, Any], where: str) -> str:
     href = asset.get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise DataError(
-            f"{where}: its asset has no href; expected a path or an address.",
+            f"{where}: its asset has no href; expected a path or a URL.",
             remedy="Correct the item.",
         )
     return href

@@ -2,7 +2,7 @@
 
 A catalogue is read without opening the images that it names, and without network access for them.
 Searches of STAC and OpenAerialMap are recorded, so that a run resumes the same one:
-OUT/search.json holds the found STAC items, without keys in addresses, and the search.
+OUT/search.json holds the found STAC items, without keys in URLs, and the search.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _table(file: CatalogueFile, path_column: str | None) -> Catalogue:
     if column is None:
         raise DataError(
             f"{file.name} has no column {' or '.join(wanted)}; it has {', '.join(columns[:20])}.",
-            remedy="Give the column with paths or addresses with --path-column.",
+            remedy="Give the column with paths or URLs with --path-column.",
         )
     bounds = _bounds_table(frame)
     scenes = []
@@ -128,11 +128,11 @@ def read_catalogue(
 
     Args:
         path: Path of a folder or a file. All images of a folder and of its subfolders are scenes. A
-            file is a text with a path or an address on each line, STAC items as JSON, or a
-            GeoParquet with a column of paths or addresses. Both may be in object storage:
+            file is a text with a path or a URL on each line, STAC items as JSON, or a
+            GeoParquet with a column of paths or URLs. Both may be in object storage:
             `s3://BUCKET/KEY`, with a slash at the end of a folder.
         asset: Key of the STAC asset that is the image; default: see `read_stac`.
-        path_column: Column of a GeoParquet with paths or addresses. Default: the first existing
+        path_column: Column of a GeoParquet with paths or URLs. Default: the first existing
             column of `path`, `location`, `href`, `url`, `image`, `filename` and `file`.
 
     Raises:
@@ -188,8 +188,8 @@ def _fetched(url: str) -> Iterator[CatalogueFile]:
 def _objects(url: str) -> Catalogue:
     found = list_objects(url, _TIFFS)
     if not found:
-        raise DataError(f"There is no GeoTIFF at {url}.", remedy="Check the address.")
-    # The listed addresses are in normal form; bring the folder into the same form.
+        raise DataError(f"There is no GeoTIFF at {url}.", remedy="Check the URL.")
+    # The listed URLs are in normal form; bring the folder into the same form.
     folder = str(ObjectAddress.parse(url))
     scenes = [
         CatalogueScene("_".join(PurePosixPath(one[len(folder) :]).with_suffix("").parts), one)
@@ -235,8 +235,8 @@ def _list(file: CatalogueFile) -> Catalogue:
             continue
         if "\0" in entry:
             raise DataError(
-                f"{file.name}, line {number}: {entry[:60]!r}… is not a path or an address.",
-                remedy="Write one path or address on each line.",
+                f"{file.name}, line {number}: {entry[:60]!r}… is not a path or a URL.",
+                remedy="Write one path or URL on each line.",
             )
         location = file.located(entry)
         stem = url_stem(location) if "://" in location else Path(location).stem
@@ -264,7 +264,7 @@ def open_catalogue(
     """Return the scenes of a catalogue, or those that a search finds.
 
     Args:
-        source: Catalogue as in `read_catalogue`; or path of a static STAC catalog; or address of a
+        source: Catalogue as in `read_catalogue`; or path of a static STAC catalog; or URL of a
             STAC API, catalog or collection or of OpenAerialMap.
         out: Folder of the results, with the record of the search.
         collections, datetime, max_items: See `ImagerySearch`.
@@ -283,7 +283,7 @@ def open_catalogue(
             if value:
                 raise ConfigError(
                     f"{option} {value} is for searches, but {source} is a list of scenes.",
-                    remedy=f"Leave out {option}, or give the address of a STAC API.",
+                    remedy=f"Leave out {option}, or give the URL of a STAC API.",
                 )
         return read_catalogue(source, asset=asset, path_column=path_column)
     if path_column is not None:
@@ -385,7 +385,7 @@ def _scene(
 
 
 def _query(search: ImagerySearch) -> dict[str, Any]:
-    """Return the search as plain data; an address with keys is known by its hash alone."""
+    """Return the search as plain data; a URL with keys is known by its hash alone."""
     area = None if search.area is None else hashlib.sha256(shapely.to_wkb(search.area)).hexdigest()
     return {
         "address": search.shown,
@@ -440,7 +440,7 @@ def _write(path: Path, found: FoundImagery, query: Mapping[str, Any]) -> None:
 
 
 def _without_keys(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an item whose addresses have no query, which may hold a signature."""
+    """Return an item whose URLs have no query, which may hold a signature."""
 
     def plain(entry: Any) -> Any:
         href = entry.get("href") if isinstance(entry, dict) else None
@@ -455,7 +455,7 @@ def _without_keys(item: Mapping[str, Any]) -> dict[str, Any]:
 def _with_fresh_keys(
     found: FoundImagery, search: ImagerySearch, retry: Retry | None
 ) -> FoundImagery:
-    """Search again for the recorded items, whose addresses need keys that are not recorded."""
+    """Search again for the recorded items, whose URLs need keys that are not recorded."""
     again = {item_key(item): item for item in search_imagery(search, retry).items}
     items = tuple(again.get(item_key(item), item) for item in found.items)
     return replace(found, items=items)

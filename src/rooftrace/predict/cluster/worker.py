@@ -242,7 +242,7 @@ class BlockWorker:
                     raise DataError(
                         f"{scene.plan.source.name} cannot be read on {socket.gethostname()}.",
                         remedy="Put the images in a folder that every machine sees at the same "
-                        "path, or give https:// or s3:// addresses.",
+                        "path, or give https:// or s3:// URLs.",
                     )
                 known = self._scenes[scene.key] = _OpenScene(scene.plan)
             self._scenes.move_to_end(scene.key)
