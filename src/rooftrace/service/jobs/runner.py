@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -146,6 +147,7 @@ _MAX_CRASHES = 2
 _GRACE_S = 5.0
 """Time between SIGTERM and SIGKILL."""
 
+_EXPIRE_EVERY_S = 3600.0
 _POLL_S = 0.2
 """Seconds between two looks for a job that waits."""
 
@@ -240,6 +242,7 @@ class JobRunner:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = False
+        self._expire_s = 0.0
         self._held = ExitStack()
 
     def start(self) -> None:
@@ -357,7 +360,9 @@ class JobRunner:
     def _next(self, training: bool) -> Job | None:
         """Wait for the next job; return None when the runner stops."""
         while True:
-            self.store.expire()
+            if time.monotonic() >= self._expire_s:
+                self._expire_s = time.monotonic() + _EXPIRE_EVERY_S
+                self.store.expire()
             with self._changed:
                 if self._stopping:
                     return None
