@@ -302,4 +302,5 @@ def test_events_and_cancelling_of_a_running_job(
     client.post(f"{waiting['links']['self']}/cancel")
     listener.join(PATIENCE_S)
     assert heard[-1][0] == "cancelled"
-    wait_until(lambda: not any(store.folder_of(waiting["id"]).iterdir()), "the files are removed")
+    folder = store.folder_of(waiting["id"])
+    wait_until(lambda: [one.name for one in folder.iterdir()] == ["job.json"], "files are removed")
