@@ -77,7 +77,13 @@ URL = f"http://127.0.0.1:{PORT}"
 def job_children(pid: int) -> list[int]:
     """Return the ids of the processes of jobs, from all threads of the server."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(one) for task in tasks for one in (task / "children").read_text().split()]
+    children = [int(one) for task in tasks for one in (task / "children").read_text().split()]
+    # The other one is Python's own, which belongs to its processes that decode.
+    return [
+        one
+        for one in children
+        if "resource_tracker" not in Path(f"/proc/{one}/cmdline").read_text()
+    ]
 
 
 def get(path: str) -> dict[str, Any]:
