@@ -435,7 +435,7 @@ def test_results_in_the_folder_of_the_images_are_no_inputs(
     first = run_predict(find_inputs([folder]), read_models(bundle), folder)
     again = run_predict(find_inputs([folder]), read_models(bundle), folder)
     assert len(again.outputs) == len(first.outputs)
-    (note,) = [note for note in again.notes if "results of a run" in note]
+    (note,) = [note for note in again.notes if "result of a run" in note]
     assert "a_mask.png" in note
     catalogue = read_catalogue(folder)
     assert {Path(scene.location).stem for scene in catalogue.scenes} == {
