@@ -232,6 +232,8 @@ def _show(evaluation: Evaluation) -> None:
     if len(reports) == 1:
         table = Table("figure", "value", "95 %")
         for name, one in first.headline_figures:
+            if math.isnan(one.value):
+                continue
             limits = f"{one.low:.3f} – {one.high:.3f}" if one.is_known else ""
             table.add_row(name, _text(one.value), limits)
         if (scores := first.reliability) is not None:
@@ -240,7 +242,8 @@ def _show(evaluation: Evaluation) -> None:
     else:
         table = Table("figure", *(escape(report.name) for report in reports))
         for row in zip(*(report.headline_figures for report in reports)):
-            table.add_row(row[0][0], *(_text(one.value) for _, one in row))
+            if not all(math.isnan(one.value) for _, one in row):
+                table.add_row(row[0][0], *(_text(one.value) for _, one in row))
     people.print(table)
     if len(evaluation.reports) > 1:
         people.print(_comparisons(evaluation))
