@@ -168,7 +168,6 @@ def draw_chart(
     y: Axis,
     *,
     diagonal: bool = False,
-    texts: Sequence[tuple[float, float, str]] = (),
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> Markup:
@@ -179,7 +178,6 @@ def draw_chart(
             `data-series`.
         x, y: Axes.
         diagonal: True to draw the line on which x equals y.
-        texts: Coordinates and text of further words in the chart.
         width, height: Size in SVG units; the page scales the chart to its own width.
     """
     frame = _Frame(x, y, width, height)
@@ -188,9 +186,6 @@ def draw_chart(
         frame.add(f'<line class="axis" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
     for number, one in reversed(list(enumerate(series))):
         frame.add(_draw_series(frame, number, one))
-    for at_x, at_y, text in texts:
-        left, base = frame.place(at_x, at_y)
-        frame.add(f'<text class="text" x="{left:.1f}" y="{base + 4:.1f}">{_escape(text)}</text>')
     return frame.finish(f"{y.name} over {x.name}")
 
 
