@@ -21,7 +21,7 @@ from rooftrace.flows.labelled_predictions import (
     predict_set,
     threshold_at,
 )
-from rooftrace.flows.threshold import run_threshold
+from rooftrace.flows.threshold import choose_threshold, run_threshold
 from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.curves import middle_of_best
 from rooftrace.models.bundle import read_bundle
@@ -172,9 +172,10 @@ def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path:
     start = read_bundle(bundle).spec.model_copy(
         update={"name": "start", "threshold": 0.3, "calibration": kept}
     )
-    out = tmp_path / "out.rooftrace"
-    report = run_threshold(bundle, [few], out, precision="fp32", fallback=start)
-    made = read_bundle(out).spec
+    predictor = load(bundle, precision="fp32")
+    scenes = open_labelled(predictor, few, None)
+    report, update = choose_threshold(predictor, [scenes], "val", bundle, fallback=start)
+    made = predictor.bundle.spec.model_copy(update=update)
     assert made.threshold == report.after == pytest.approx(0.3, abs=1 / 255)
     assert made.calibration == kept
     assert "that of the start model is kept" in report.notes[0]

@@ -157,19 +157,6 @@ def test_a_training_that_fails_is_recorded(
         assert "Traceback" in trace.read_text()
 
 
-@pytest.mark.parametrize("kind", [ValueError, DataError])
-def test_an_error_in_the_place_of_ctrl_c_takes_no_trial_away(
-    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, kind: type[Exception]
-) -> None:
-    error = kind("a library was interrupted")
-    error.__context__ = KeyboardInterrupt()
-    scripted(lambda config: error)
-    with opened() as study:
-        with pytest.raises(KeyboardInterrupt):
-            run_one(study, tuning, tmp_path)
-        assert outcome(study.trials[0]) == TrialOutcome.lost
-
-
 def test_figures_that_are_never_finite_are_a_failure(
     opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
 ) -> None:
