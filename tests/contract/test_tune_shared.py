@@ -23,7 +23,7 @@ pytestmark = pytest.mark.campaign
 
 SEARCH = """
 [optimizer]
-lr = { low = 1e-4, high = 1e-1, log = true }
+lr = { low = 1e-4, high = 1e-2, log = true }
 
 [tune]
 pruner = "none"
