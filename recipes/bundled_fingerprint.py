@@ -47,7 +47,7 @@ def main() -> None:
     print(json.dumps(record))
     for given in (*config.data.val, *TEST_PLACES):
         source = open_source(given, config.data.labels, RECIPES)
-        report = check_leakage(bundle, source, base=RECIPES)
+        (report,) = check_leakage([bundle], source)
         print(json.dumps({"data": given.path, "part": given.part} | report.to_json()))
 
 

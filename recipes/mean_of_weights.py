@@ -41,8 +41,12 @@ def mean_of_weights(after: ModelBundle, before: ModelBundle, share: float) -> tu
         values = onnx.numpy_helper.to_array(initializer)
         other = others.get(initializer.name.removesuffix("_fp16"))
         is_weight = initializer.name.startswith("net.")
-        fits = other is not None and other.shape == values.shape
-        if names != others.keys() or not fits or not (is_weight or np.array_equal(other, values)):
+        if (
+            names != others.keys()
+            or other is None
+            or other.shape != values.shape
+            or not (is_weight or np.array_equal(other, values))
+        ):
             raise BundleError(
                 f"{after.source} and {before.source} differ in {initializer.name}: their networks "
                 "or their normalisations are not the same.",

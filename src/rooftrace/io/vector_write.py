@@ -307,7 +307,7 @@ def _batch(layer: LayerSettings, part: LayerChunk) -> RecordBatch:
         polygons, owner = shapely.get_parts(geometry, return_index=True)
         geometry = np.full(len(geometry), shapely.MultiPolygon(), np.object_)
         shapely.multipolygons(polygons, indices=owner, out=geometry)
-    made = {name: _arrow(values) for name, values in part.columns.items()}
+    made: dict[str, Any] = {name: _arrow(values) for name, values in part.columns.items()}
     made[_GEOMETRY] = Array(shapely.to_wkb(geometry).tolist(), DataType.binary())
     return RecordBatch.from_pydict(made)
 
@@ -382,8 +382,10 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     fitting = (_fitting(path, part) for part in parts)
-    options = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": CHANGE_DATE[:10]}
-    _write(path, layer, fitting, "ESRI Shapefile", **options)
+    _write(
+        path, layer, fitting, "ESRI Shapefile",
+        ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=CHANGE_DATE[:10],
+    )  # fmt: skip
 
 
 def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
