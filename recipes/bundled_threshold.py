@@ -25,17 +25,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rooftrace.core.config import expand_path, load_config
-from rooftrace.flows.calibrate import (
-    ReliabilityComparison,
-    match_buildings,
-    run_calibrate,
-    uncalibrated,
-)
+from rooftrace.flows.calibrate import match_buildings, run_calibrate, uncalibrated
 from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import open_labelled
 from rooftrace.flows.threshold import ThresholdReport, run_threshold
 from rooftrace.labels.config import SourceConfig
+from rooftrace.metrics.calibration import Reliability
 from rooftrace.models.bundle import EDITION_FIELDS, ModelBundle, read_bundle, write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import MeasuredMetrics
@@ -100,9 +96,14 @@ def report_test_places(path: Path) -> None:
     for given in TEST_PLACES:
         place = open_labelled(predictor, placed(given), None)
         judged = match_buildings(predictor, place, "test").outcomes
-        values = None if calibration is None else calibration.apply(judged.score, judged.divided)
-        figures = ReliabilityComparison.of([judged], values, None)
-        print(json.dumps(judged.record.model_dump() | figures.to_json()))
+        scores = {"before": judged.score}
+        if calibration is not None:
+            scores["after"] = calibration.apply(judged.score, judged.divided)
+        for name, score in scores.items():
+            figures = Reliability.of(score, judged.right)
+            print(
+                judged.record.data, name, f"ece {figures.ece:.5f}, log loss {figures.log_loss:.5f}"
+            )
         measured(path, placed(given))
 
 

@@ -59,17 +59,18 @@ def test_evaluate_reads_the_given_bands_and_values(model: Path, data: Path) -> N
 
 
 @pytest.mark.campaign
-def test_threshold_and_calibrate_read_them(model: Path, data: Path, tmp_path: Path) -> None:
+def test_fit_reads_them(model: Path, data: Path, tmp_path: Path) -> None:
     better = tmp_path / "better.rooftrace"
-    code, answer = call("threshold", model, data, "-o", better, *OPTIONS, "--precision", "fp32")
+    code, answer = call("fit", model, data, "-o", better, *OPTIONS, "--precision", "fp32")
     assert code == 0, answer
     assert answer["data"][0]["after"]["iou"] > 0.95
-    code, answer = call(
-        "calibrate", better, data, "-o", tmp_path / "c.rooftrace", *OPTIONS, "--precision", "fp32"
-    )
+    again = tmp_path / "c.rooftrace"
+    code, answer = call("fit", "--keep-threshold", better, data, "-o", again, *OPTIONS,
+                        "--precision", "fp32")  # fmt: skip
     assert code == 0, answer
     for command in (
-        ("threshold", model, data, "-o", better), ("calibrate", model, data, "-o", better),
+        ("fit", model, data, "-o", better),
+        ("fit", "--keep-threshold", model, data, "-o", better),
         ("evaluate", model, data),
     ):  # fmt: skip
         code, answer = call(*command, "--bands", "7,3,2", "--precision", "fp32")

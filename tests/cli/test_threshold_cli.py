@@ -1,4 +1,4 @@
-"""`rooftrace threshold` and `rooftrace ensemble`, through the real command."""
+"""`rooftrace fit`, through the real command."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
     split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["3", "4", "5"]}}')
     out = tmp_path / "better.rooftrace"
     words = ("--gsd", 0.3, "--metric", "dice")
-    code, answer = call("threshold", bundles[0], data, "--split", f"{split}:val", *words, "-o", out)
+    code, answer = call("fit", bundles[0], data, "--split", f"{split}:val", *words, "-o", out)
     assert code == 0
     assert answer["threshold"]["before"] == 0.5
     assert answer["threshold"]["after"] == pytest.approx(180 / 255, abs=0.03)
@@ -81,29 +81,29 @@ def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path
 def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     expected = "6 images without metres per pixel, assumed to have the model's 0.3 m"
     out = tmp_path / "a.rooftrace"
-    code, answer = call("threshold", bundles[0], data, "-o", out)
+    code, answer = call("fit", bundles[0], data, "-o", out)
     assert (code, expected in " ".join(answer["notes"])) == (0, True)
     out = tmp_path / "a.ensemble.json"
-    code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", out)
+    code, answer = call("fit", bundles[0], bundles[0], data, "-o", out)
     assert (code, expected in " ".join(answer["notes"])) == (0, True)
     assert not any("replaced" in note for note in answer["notes"])
     # An earlier ensemble is replaced, but no other file.
-    code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", out)
+    code, answer = call("fit", bundles[0], bundles[0], data, "-o", out)
     assert (code, answer["notes"][0]) == (0, f"{out} of an earlier run was replaced")
     labels = tmp_path / "labels.json"
     labels.write_text('{"images": []}')
-    code, answer = call("ensemble", bundles[0], bundles[0], data, "-o", labels)
+    code, answer = call("fit", bundles[0], bundles[0], data, "-o", labels)
     assert code == 2
     assert answer["error"]["message"] == f"{labels} exists and is not an ensemble file."
     assert labels.read_text() == '{"images": []}'
     # Other commands would not take a file of this name for a bundle.
-    code, answer = call("threshold", bundles[0], data, "-o", tmp_path / "thr.txt")
+    code, answer = call("fit", bundles[0], data, "-o", tmp_path / "thr.txt")
     assert (code, "ends with .rooftrace" in answer["error"]["message"]) == (2, True)
 
 
 @pytest.mark.campaign
 def test_people_read_the_threshold(bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    code, _, reported = command("threshold", bundles[0], data, data, "--gsd", 0.3, "--metric", "f1",
+    code, _, reported = command("fit", bundles[0], data, data, "--gsd", 0.3, "--metric", "f1",
                                 "-o", tmp_path / "a.rooftrace")  # fmt: skip
     assert code == 0
     assert "F1 of buildings" in reported
@@ -116,7 +116,7 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     bundles: list[Path], data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "team.ensemble.json"
-    code, answer = call("ensemble", *bundles, data, "--gsd", 0.3, "--combine", "average", "-o", out)
+    code, answer = call("fit", *bundles, data, "--gsd", 0.3, "--combine", "average", "-o", out)
     assert code == 0
     assert answer["members"] == ["fine", "coarse"]
     names = [one["name"] for one in answer["figures"]]
@@ -139,7 +139,7 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     assert record["bundle"]["file"] == str(out)
     assert record["options"]["threshold"] == file.threshold
     again = tmp_path / "there" / "again.ensemble.json"
-    code, _ = call("threshold", out, data, "--gsd", 0.3, "--metric", "f1", "-o", again)
+    code, _ = call("fit", out, data, "--gsd", 0.3, "--metric", "f1", "-o", again)
     assert code == 0
     new = read_ensemble(again)
     assert new.threshold != file.threshold
@@ -153,7 +153,7 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
 def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     two = (bundles[0], bundles[0], bundles[1])
-    code, answer = call("ensemble", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
+    code, answer = call("fit", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
     assert code == 0
     figures = {one["name"]: one for one in answer["figures"]}
     assert set(figures) >= {"fine (1)", "fine (2)", "coarse"}
@@ -171,7 +171,7 @@ def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_pa
 
 @pytest.mark.campaign
 def test_people_read_the_ensemble(bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    words = ("ensemble", *bundles, data, "--gsd", 0.3)
+    words = ("fit", *bundles, data, "--gsd", 0.3)
     code, _, text = command(*words, "-o", tmp_path / "team.ensemble.json")
     assert code == 0
     reported = " ".join(text.split())
@@ -184,15 +184,14 @@ def test_people_read_the_ensemble(bundles: list[Path], data: Path, tmp_path: Pat
 def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     wrong = [
-        ((bundles[0], data), 2, "1 model was given"),
         ((*bundles,), 3, "No data to fit on was given"),
         ((*bundles, data, "--set", "nonsense=1"), 2, "nonsense"),
     ]
     for words, expected, reported in wrong:
-        code, answer = call("ensemble", *words, "-o", out)
+        code, answer = call("fit", *words, "-o", out)
         assert code == expected
         assert reported in answer["error"]["message"]
-    code, answer = call("ensemble", *bundles, data, "-o", tmp_path / "team.rooftrace")
+    code, answer = call("fit", *bundles, data, "-o", tmp_path / "team.rooftrace")
     assert (code, "ends in .json" in answer["error"]["message"]) == (2, True)
     assert not out.exists()
     code, answer = call(

@@ -27,7 +27,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "PSPNet": {"options": {"psp_out_channels": 16}},
     "PlainUnet": {"options": {"filters": 4, "depth": 3}},
     "Segformer": {"options": {"decoder_segmentation_channels": 16}},
-    "TorchvisionDeepLabV3": {"encoder": "resnet50"},
     "UPerNet": {"options": {"decoder_channels": 16}},
     "Unet": {"options": {"decoder_channels": [16, 16, 8, 8, 8]}},
     "UnetPlusPlus": {"options": {"decoder_channels": [16, 16, 8, 8, 8]}},

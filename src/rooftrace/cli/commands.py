@@ -38,20 +38,16 @@ PANELS = {
         "finetune": "Fine-tune a model on your own labelled images, and compare it with the start "
         "model.",
         "tune": "Search for the best values of a training configuration.",
-        "ensemble": "Combine several models: fit weights and threshold on labelled data, and "
-        "measure the gain.",
+        "fit": "Fit a model to labelled data: its threshold and calibration; or the weights of an "
+        "ensemble.",
     },
     "Evaluate": {
         "evaluate": "Compare models, or predictions of other tools, with labels.",
-        "threshold": "Choose the best threshold of a model on labelled data, and calibrate it "
-        "there.",
-        "calibrate": "Calibrate a model, so that its scores of buildings are probabilities.",
     },
     "Serve": {
         "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
-        "export": "Export a model to ONNX, OpenVINO or TensorRT, and check that its answers stay "
-        "the same.",
-        "card": "Describe a model for others: a Hugging Face model card and a STAC item.",
+        "export": "Export a model to ONNX, OpenVINO or TensorRT and check its output; or write its "
+        "card.",
         "import": "Make a model of the weights or the ONNX graph of another program.",
         "doctor": "Check the installation, and test and measure each inference engine.",
     },
@@ -61,7 +57,7 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
-_OPENS_NO_IMAGE = {"card", "import", "doctor"}
+_OPENS_NO_IMAGE = {"import", "doctor"}
 """Commands that need neither images nor polygons. They would only start later with libraries for
 them; a command that is missing here does nothing else wrong."""
 

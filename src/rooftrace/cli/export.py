@@ -21,14 +21,24 @@ def export(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, default or accurate.")
     ],
-    to: Annotated[
-        Literal["onnx", "openvino", "tensorrt"], typer.Option(help="Format of the file.")
-    ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="FILE", help="Output file: .onnx, .xml or .engine."),
+        typer.Option(
+            "-o", "--out", metavar="FILE",
+            help="Output file: .onnx, .xml or .engine; for --card a folder.",
+        ),
     ],
     data: DataAt,
+    to: Annotated[
+        Literal["onnx", "openvino", "tensorrt"] | None, typer.Option(help="Format of the file.")
+    ] = None,
+    card: Annotated[
+        bool,
+        typer.Option(
+            "--card",
+            help="Describe the model instead: a Hugging Face model card and a STAC item.",
+        ),
+    ] = False,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
     ] = "fp32",
@@ -45,7 +55,7 @@ def export(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="IMAGES", help="Images for the check; default: synthetic images."),
+        typer.Option(metavar="IMAGES", help="Images for the check; default: the demo scene."),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -54,11 +64,20 @@ def export(
         ),
     ] = None,
     as_json: Json = False,
-) -> None:
-    """Export a model to ONNX, OpenVINO or TensorRT, and check that its answers stay the same.
+) -> None:  # fmt: skip
+    """Export a model to ONNX, OpenVINO or TensorRT and check its output; or write its card.
 
     The file keeps the metadata of the model. The data options apply to --calibration and --check.
     """
+    if card == (to is not None):
+        raise ConfigError(
+            f"export received {f'--card and --to {to}' if card else 'neither --to nor --card'}; "
+            "expected one of both.",
+            remedy="Use --to onnx for a file, or --card for a description of the model.",
+        )
+    if to is None:
+        _write_card(model, out, as_json=as_json)
+        return
     from rooftrace.flows.export.run import parity_rows, run_export
 
     if model.suffix == ".json":
@@ -89,3 +108,11 @@ def export(
     worst = max(parity.mask_change for parity in report.parities)
     say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance:g})")
     say(f"{report.path}: {report.size_bytes / 1e6:.1f} MB, report {report.report}")
+
+
+def _write_card(model: Path, out: Path, *, as_json: bool) -> None:
+    from rooftrace.flows.card import run_card
+
+    report = run_card(model_of(model), out)
+    if not answered(report, as_json=as_json):
+        say(f"{report.card}, {report.item}")

@@ -36,8 +36,7 @@ def import_model(
         str | None,
         option(
             NETWORK, metavar="NAME",
-            help="Architecture of a state dict: one of segmentation-models-pytorch, such as Unet; "
-            "or TorchvisionDeepLabV3.",
+            help="Architecture of a state dict: one of segmentation-models-pytorch, such as Unet.",
         ),
     ] = None,
     encoder: Annotated[
@@ -162,7 +161,7 @@ def import_model(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="IMAGES", help="Images for the check; default: synthetic images."),
+        typer.Option(metavar="IMAGES", help="Images for the check; default: the demo scene."),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -172,10 +171,15 @@ def import_model(
     written only if both agree.
     """
     from rooftrace.flows.import_model.contract import ImportOptions
-    from rooftrace.flows.import_model.run import NetworkOptions, run_import
+    from rooftrace.flows.import_model.run import run_import
 
     options = ImportOptions(
         gsd_m=_gsd(gsd),
+        architecture=architecture,
+        encoder=encoder,
+        overrides=tuple(overrides or ()),
+        encoder_only=encoder_only,
+        output=output,
         bands=_names(bands, "--bands"),
         classes=_names(classes, "--classes"),
         building=building,
@@ -193,9 +197,8 @@ def import_model(
         licence=licence,
         attribution=attribution,
     )
-    network = NetworkOptions(architecture, encoder, tuple(overrides or ()), encoder_only, output)
     notify = (lambda _: None) if as_json else say
-    report = run_import(file, out, network, options, check=check, notify=notify)
+    report = run_import(file, out, options, check=check, notify=notify)
     if answered(report, as_json=as_json):
         return
     parity = report.record["parity"]

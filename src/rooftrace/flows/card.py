@@ -1,4 +1,4 @@
-"""`rooftrace card`: describe a model for others, as a Hugging Face model card and a STAC item.
+"""`rooftrace export --card`: a Hugging Face model card and a STAC item of a model.
 
 README.md       text with YAML front matter, https://huggingface.co/docs/hub/model-cards
 item.json       STAC 1.1 item with the extension MLM, https://github.com/stac-extensions/mlm
@@ -80,7 +80,7 @@ def run_card(model: Path | None, out: Path) -> CardReport:
     for path, mark in ((report.card, _LIBRARY), (report.item, '"mlm:name"')):
         if path.exists() and mark not in path.read_bytes().decode(errors="replace"):
             raise ConfigError(
-                f"{path} exists and is no card of rooftrace.",
+                f"{path} exists and is not a card of rooftrace.",
                 remedy="Choose another folder with -o.",
             )
     item = json.dumps(stac_item(bundle), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""`rooftrace ensemble`: several models as one, fitted on labelled data, and the measured gain."""
+"""Ensembles: several models as one, fitted on labelled data, and the measured gain."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from rooftrace.predict.predictor import Predictor, load
 
 @dataclass(frozen=True)
 class EnsembleReport:
-    """Result of `rooftrace ensemble`.
+    """Result of `rooftrace fit` for several models.
 
     Args:
         out: The ensemble file.

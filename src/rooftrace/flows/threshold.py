@@ -1,4 +1,4 @@
-"""`rooftrace threshold`: a model at the threshold that is best on labelled data.
+"""`rooftrace fit`: a model at the threshold that is best on labelled data.
 
 The network runs once. The search then compares thresholds on the stored probabilities.
 """
@@ -180,7 +180,7 @@ _PLATEAU = 0.005
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """Result of `rooftrace threshold`.
+    """Result of `rooftrace fit` for one model.
 
     Args:
         out: The new bundle or ensemble file.

@@ -14,11 +14,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Footprints
-from rooftrace.io.legend import Colour
 from rooftrace.metrics.objects import Labels
 from rooftrace.models.spec import (
     MAX_COEFFICIENT,
@@ -113,63 +111,6 @@ class Reliability:
         right = np.random.default_rng(0).binomial(count, score, (_DRAWS, len(count)))
         errors = np.abs(right - count * score).sum(axis=1) / count.sum()
         return float(np.quantile(errors, 0.95))
-
-
-_INK: Colour = (30, 30, 30)
-_FAINT: Colour = (200, 200, 200)
-_COLOURS: tuple[Colour, ...] = ((150, 150, 150), (27, 100, 170))
-_SIDE_PX, _LEFT_PX, _TOP_PX, _BOTTOM_PX, _BARS_PX = 400, 64, 64, 52, 84
-
-
-def draw_reliability(curves: Sequence[tuple[str, Reliability]], title: str) -> Image.Image:
-    """Draw a reliability diagram with at most two curves.
-
-    The share of right objects is drawn against the score, with the diagonal on which scores are
-    probabilities. Bars below show the number of objects at each score.
-
-    Args:
-        curves: Name and figures of each curve, such as before and after.
-        title: Text at the top.
-    """
-    height = _TOP_PX + _SIDE_PX + _BARS_PX + _BOTTOM_PX
-    page = Image.new("RGB", (_LEFT_PX + _SIDE_PX + 32, height), "white")
-    draw = ImageDraw.Draw(page)
-    font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
-    floor = _TOP_PX + _SIDE_PX
-
-    def place(score: float, share: float) -> tuple[float, float]:
-        return _LEFT_PX + score * _SIDE_PX, floor - share * _SIDE_PX
-
-    draw.text((12, 10), title, fill=_INK, font=font)
-    for tenth in range(0, 11, 2):
-        at = tenth / 10
-        draw.line([place(0, at), place(1, at)], fill=_FAINT)
-        draw.text((_LEFT_PX - 8, place(0, at)[1]), f"{at:.1f}", _INK, small, anchor="rm")
-        draw.text((place(at, 0)[0], height - 36), f"{at:.1f}", _INK, small, anchor="ma")
-    draw.text((_LEFT_PX, _TOP_PX - 20), "share that is right", _INK, small)
-    draw.text((_LEFT_PX + _SIDE_PX, height - 18), "score", _INK, small, anchor="ra")
-    draw.line([place(0, 0), place(1, 1)], fill=_INK)
-    draw.rectangle([*place(0, 1), *place(1, 0)], outline=_INK)
-    most = max(int(one.count.max()) for _, one in curves)
-    width = _SIDE_PX / BINS / (len(curves) + 1)
-    for number, ((name, one), colour) in enumerate(zip(curves, _COLOURS)):
-        known = np.flatnonzero(one.count)
-        line = [place(one.mean_score[i], one.share_right[i]) for i in known]
-        draw.line(line, fill=colour, width=3)
-        for x, y in line:
-            draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
-        label = f"{name}: expected calibration error {one.ece:.3f}"
-        at_y = _TOP_PX + 10 + 20 * number
-        draw.rectangle([_LEFT_PX + 12, at_y + 3, _LEFT_PX + 24, at_y + 12], fill=colour)
-        draw.text((_LEFT_PX + 30, at_y), label, _INK, small)
-        for i in known:
-            left = _LEFT_PX + i / BINS * _SIDE_PX + (number + 0.5) * width
-            tall = one.count[i] / most * (_BARS_PX - 30)
-            draw.rectangle([left, floor + _BARS_PX - tall, left + width - 2, floor + _BARS_PX],
-                           fill=colour)  # fmt: skip
-    draw.text((_LEFT_PX - 8, floor + _BARS_PX), "0", _INK, small, anchor="rs")
-    draw.text((_LEFT_PX - 8, floor + 30), f"{most:,}", _INK, small, anchor="rm")
-    return page
 
 
 LEAST_OBJECTS = 50

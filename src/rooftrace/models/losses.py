@@ -5,21 +5,17 @@ x), and returns a scalar that ignores invalid pixels. One channel stands for two
 is the difference of their two logits, so that cross-entropy over two classes equals binary
 cross-entropy.
 
-The grammar of a sum:
-
-    sum       term ("+" term)*
-    term      [number "*"] name ["(" [argument ("," argument)*] ")"]
-    argument  name "=" value
-    value     ["-"] number | name | 'text' | "[" [value ("," value)*] "]"
+A sum is written as in Python: terms `LOSS` or `WEIGHT*LOSS`, joined by `+`. A loss is a name, or a
+call with keywords whose values are numbers, names, quoted strings, or lists of them.
 """
 
 from __future__ import annotations
 
+import ast
 import math
-import re
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +27,7 @@ from torch.nn import functional as F
 
 from rooftrace.core.config import Config, Registry, parse_config
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import first_line
 
 __all__ = [
     "LOSSES",
@@ -79,6 +76,9 @@ class Loss(Config):
 
 
 LOSSES: Registry[type[Loss]] = Registry("loss")
+
+_SHOWN = 80
+"""Maximum number of characters of an expression in a message."""
 
 
 def check_one_per_class(name: str, values: Sequence[float] | None, classes: int) -> None:
@@ -419,12 +419,6 @@ def separation_loss(logit: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return entropy + 1 - (2 * both + _SMOOTH) / (squares + _SMOOTH)
 
 
-_NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-_TEXT = re.compile(r"\"[^\"]*\"|'[^']*'")
-_TOKEN = re.compile(rf"\s*({_NUMBER.pattern}|{_NAME.pattern}|{_TEXT.pattern}|\S)")
-
-
 class LossSum(Loss):
     """A weighted sum of losses.
 
@@ -452,101 +446,60 @@ def parse_loss(text: str) -> LossSum:
         ConfigError: The text is not such a sum; or a loss or parameter is unknown (the nearest are
             named); or a value has the wrong type or is out of range.
     """
-    reader = _Reader(text)
-    terms = [reader.term()]
-    while not reader.at_end:
-        reader.expect("+", "'+' and another loss")
-        terms.append(reader.term())
-    return LossSum(terms=tuple(terms))
-
-
-class _Reader:
-    """Reads an expression token by token."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._tokens = _TOKEN.findall(text)
-        self._next = 0
-
-    @property
-    def at_end(self) -> bool:
-        return self._next == len(self._tokens)
-
-    def term(self) -> tuple[float, Loss]:
-        weight = 1.0
-        if (number := self._take_if(_NUMBER)) is not None:
-            weight = self._number(number)
-            self.expect("*", f"'*' and a loss after the weight {number}")
-        name = self._take(_NAME, "a loss, or WEIGHT*LOSS,")
-        kind, given = LOSSES[name], self._arguments()
-        if given and not kind.model_fields:
-            raise ConfigError(
-                f"loss = {self._text!r}: {name} takes no parameters, but received {sorted(given)}.",
-                remedy=f"Write {name} without parameters.",
-            )
-        return weight, parse_config(given, kind, source=f"loss = {self._text!r}: {name}")
-
-    def expect(self, symbol: str, expected: str) -> None:
-        if not self._has(symbol):
-            self._fail(expected)
-
-    def _arguments(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if not self._has("("):
-            return found
-        while not self._has(")"):
-            if found:
-                self.expect(",", "',' or ')'")
-            name = self._take(_NAME, "the name of a parameter, or ')',")
-            if name in found:
-                self._fail(f"{name} once, ',' and another parameter or ')',")
-            self.expect("=", f"'=' after {name}")
-            found[name] = self._value()
-        return found
-
-    def _value(self) -> float | str | tuple[float | str, ...]:
-        if not self._has("["):
-            return self._scalar()
-        found: list[float | str] = []
-        while not self._has("]"):
-            if found:
-                self.expect(",", "',' or ']'")
-            found.append(self._scalar())
-        return tuple(found)
-
-    def _scalar(self) -> float | str:
-        if (name := self._take_if(_NAME)) is not None:
-            return name
-        if (quoted := self._take_if(_TEXT)) is not None:
-            return quoted[1:-1]
-        sign = -1.0 if self._has("-") else 1.0
-        return sign * self._number(self._take(_NUMBER, "a number, a name or a list of them"))
-
-    def _number(self, token: str) -> float:
-        number = float(token)
-        if not math.isfinite(number):
-            self._next -= 1
-            self._fail("a finite number")
-        return number
-
-    def _has(self, symbol: str) -> bool:
-        found = not self.at_end and self._tokens[self._next] == symbol
-        self._next += found
-        return found
-
-    def _take_if(self, kind: re.Pattern[str]) -> str | None:
-        if self.at_end or not kind.fullmatch(self._tokens[self._next]):
-            return None
-        self._next += 1
-        return str(self._tokens[self._next - 1])
-
-    def _take(self, kind: re.Pattern[str], expected: str) -> str:
-        token = self._take_if(kind)
-        return self._fail(expected) if token is None else token
-
-    def _fail(self, expected: str) -> NoReturn:
-        found = "the end" if self.at_end else repr(self._tokens[self._next])
+    try:
+        # In parentheses a sum may have several lines. Nothing of it is run.
+        node = ast.parse(f"({text}\n)", mode="eval").body
+        return LossSum(terms=tuple(_terms(node, text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
-            f"loss = {self._text!r}: expected {expected} but found {found}.",
+            f"loss = {text[:_SHOWN]!r} is not a sum of losses: {first_line(error)}.",
             remedy='For example: loss = "0.6*ce + 0.4*tversky(alpha=0.3, beta=0.7)"',
+        ) from error
+
+
+def _terms(node: ast.expr, text: str) -> Iterator[tuple[float, Loss]]:
+    """Yield weight and loss of each term; a ValueError names what is not one."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        yield from _terms(node.left, text)
+        node = node.right
+    weight: Any = 1.0
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        weight, node = _value(node.left), node.right
+    if not isinstance(weight, float) or not 0 <= weight < math.inf:
+        raise ValueError(f"received the weight {weight}, expected a finite number from 0 on")
+    settings: dict[str, Any] = {}
+    if isinstance(node, ast.Call) and not node.args:
+        for keyword in node.keywords:
+            if keyword.arg is None or keyword.arg in settings:
+                raise ValueError(
+                    f"received {ast.unparse(keyword)!r}, expected each NAME=VALUE once"
+                )
+            settings[keyword.arg] = _value(keyword.value)
+        node = node.func
+    if not isinstance(node, ast.Name):
+        raise ValueError(f"received {ast.unparse(node)[:_SHOWN]!r}, expected a loss or WEIGHT*LOSS")
+    kind = LOSSES[node.id]
+    if settings and not kind.model_fields:
+        raise ConfigError(
+            f"loss = {text!r}: {node.id} takes no parameters, but received {sorted(settings)}.",
+            remedy=f"Write {node.id} without parameters.",
         )
+    yield weight, parse_config(settings, kind, source=f"loss = {text!r}: {node.id}")
+
+
+def _value(node: ast.expr) -> float | str | tuple[Any, ...]:
+    """Return a number, a name or quoted string, or a list of them."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.List):
+        return tuple(_value(element) for element in node.elts)
+    sign = 1.0
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        sign, node = -1.0, node.operand
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return sign * float(node.value)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise ValueError(
+        f"received {ast.unparse(node)[:_SHOWN]!r}, expected a number, a name or a list of them"
+    )

@@ -20,13 +20,11 @@ from typing import Annotated, Any, ClassVar
 import segmentation_models_pytorch as smp
 import timm
 import torch
-import torchvision
 from huggingface_hub import constants, get_session
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.segmentation import DeepLabV3
 
 from rooftrace.core.config import (
     Config,
@@ -203,7 +201,7 @@ class ModelConfig(Config):
 
     Args:
         architecture: An architecture of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN,
-            DeepLabV3Plus, …; TorchvisionDeepLabV3 for weights of torchvision; or PlainUnet, which
+            DeepLabV3Plus, …; or PlainUnet, which
             has no encoder: see `PlainUnet`. Case does not matter.
         encoder: One of its encoders, or a timm model as `tu-NAME`; default `mobilenet_v2`.
         encoder_weights: `"imagenet"` (default; downloaded, or from a package of the extra
@@ -511,86 +509,6 @@ def _smp_architectures() -> Iterator[type[nn.Module]]:
 
 for _kind in _smp_architectures():
     ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
-
-
-class _TorchvisionNet(DeepLabV3):  # type: ignore[misc]  # torchvision has no types
-    """DeepLabV3 of torchvision (Chen et al. 2017), without its auxiliary classifier.
-
-    Its weights have the names of torchvision.
-    """
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The backbone, for its own learning rate."""
-        backbone: nn.Module = self.backbone
-        return backbone
-
-    @property
-    def segmentation_head(self) -> nn.Module:
-        """The classifier, for dropout before its last convolution."""
-        classifier: nn.Module = self.classifier
-        return classifier
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the (n, channel, y, x) logits."""
-        logits: Tensor = super().forward(image)["out"]
-        return logits
-
-
-class _TorchvisionArchitecture(Architecture):
-    """DeepLabV3 of torchvision, for weights that were trained with torchvision."""
-
-    defaults: ClassVar[dict[str, str]] = {"encoder": "resnet50", "encoder_weights": "none"}
-    _ENCODERS: ClassVar = ("mobilenet_v3_large", "resnet50", "resnet101")
-
-    def check(self, config: ModelConfig) -> None:
-        encoder = _encoder_of(config)
-        if encoder not in self._ENCODERS:
-            raise ConfigError(
-                f"{config.architecture} has no encoder {encoder!r}. "
-                f"{did_you_mean(encoder, self._ENCODERS)}".strip(),
-                remedy=f"Known: {', '.join(self._ENCODERS)}.",
-            )
-        if config.encoder_weights != "none":
-            raise ConfigError(
-                f'{config.architecture} takes encoder_weights = "none", but '
-                f"{config.encoder_weights!r} was given.",
-                remedy="Use rooftrace import for weights of torchvision, or the architecture "
-                "DeepLabV3, which has pretrained encoders.",
-            )
-        if config.options:
-            raise ConfigError(
-                f"{config.architecture} has no options, but {sorted(config.options)} were given.",
-                remedy="Leave [model.options] out.",
-            )
-
-    def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
-        del base
-        make = getattr(torchvision.models.segmentation, f"deeplabv3_{config.encoder}")
-        made = make(weights=None, weights_backbone=None, num_classes=channels, aux_loss=False)
-        net = _TorchvisionNet(made.backbone, made.classifier)
-        if bands != 3:
-            _set_bands(net, bands)
-        if config.dropout:
-            _add_dropout(net, config)
-        return net
-
-
-def _set_bands(net: nn.Module, bands: int) -> None:
-    """Replace the first convolution of a network by one for another number of bands."""
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d):
-            parent = net.get_submodule(name.rpartition(".")[0])
-            own = {
-                key: getattr(module, key)
-                for key in ("out_channels", "kernel_size", "stride", "padding", "dilation")
-            }
-            first = nn.Conv2d(bands, **own, bias=module.bias is not None)
-            setattr(parent, name.rpartition(".")[2], first)
-            return
-
-
-ARCHITECTURES.add("TorchvisionDeepLabV3", _TorchvisionArchitecture())
 
 
 class _PlainUnetArchitecture(Architecture):

@@ -27,7 +27,7 @@ _SUFFIX = ".json"
 _MAX_MEMBERS = 64
 """Maximum number of members of an ensemble."""
 
-_REMEDY = "Make the file again with rooftrace ensemble."
+_REMEDY = "Make the file again with rooftrace fit."
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -147,7 +147,7 @@ def read_ensemble(path: Path) -> EnsembleFile:
         reason = reason_of(error)
         raise BundleError(
             f"The ensemble file {path} cannot be read: {reason}.",
-            remedy="Give the path of a file that rooftrace ensemble has written.",
+            remedy="Give the path of a file that rooftrace fit has written.",
         ) from error
     try:
         return EnsembleFile.model_validate_json(text)

@@ -131,7 +131,7 @@ def _check_ensemble_file(
     if len(paths) > 1:
         raise ConfigError(
             f"{file} is an ensemble file, but {len(paths)} models were given.",
-            remedy="Give only this file, or combine all bundles with rooftrace ensemble.",
+            remedy="Give only this file, or combine all bundles with rooftrace fit.",
         )
     if weights is not None:
         raise ConfigError(
@@ -151,7 +151,7 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
         if one.path not in BUNDLED_MODELS and not is_file(where):
             raise BundleError(
                 f"{path} names the member {one.path!r}, but there is no bundle at {where}.",
-                remedy="Put the bundle there, or make the file again with rooftrace ensemble.",
+                remedy="Put the bundle there, or make the file again with rooftrace fit.",
             )
         bundle = _read(where)
         digest = bundle.for_output(output).sha256
@@ -159,7 +159,7 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
             raise BundleError(
                 f"{path} was made with another bundle than {bundle.source}: expected "
                 f"sha256 {one.sha256[:12]}…, received {digest[:12]}….",
-                remedy="Restore that bundle, or make the file again with rooftrace ensemble.",
+                remedy="Restore that bundle, or make the file again with rooftrace fit.",
             )
         bundles.append(bundle)
     return bundles

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from command_line import command
 from mlm_rules import MLM_RULES
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.card import run_card
@@ -156,17 +157,32 @@ def test_hugging_face_reads_the_figures(known: Path, tmp_path: Path) -> None:
 
 def test_another_readme_or_item_is_not_overwritten(known: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# My project\n")
-    with pytest.raises(ConfigError, match=r"README\.md exists and is no card"):
+    with pytest.raises(ConfigError, match=r"README\.md exists and is not a card"):
         run_card(known, tmp_path)
     assert (tmp_path / "README.md").read_text() == "# My project\n"
     assert not (tmp_path / "item.json").exists()
     (tmp_path / "README.md").unlink()
     (tmp_path / "item.json").write_text('{"type": "Feature", "id": "scene"}')
-    with pytest.raises(ConfigError, match=r"item\.json exists and is no card"):
+    with pytest.raises(ConfigError, match=r"item\.json exists and is not a card"):
         run_card(known, tmp_path)
     assert not (tmp_path / "README.md").exists()
     run_card(known, tmp_path / "card")
     run_card(known, tmp_path / "card")
+
+
+def test_the_command_writes_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny_bundle(tmp_path / "tiny.rooftrace", licence="", attribution="the authors")
+    done = command("export", "tiny.rooftrace", "--card", "-o", "card")
+    assert done.code == 0, done.err
+    assert "note: The bundle has no licence; the card calls it unknown." in done.err
+    assert (tmp_path / "card/README.md").read_text().startswith("---\nlibrary_name: rooftrace\n")
+    again = command("export", "tiny.rooftrace", "--card", "-o", "here", "--json")
+    assert again.json["card"] == "here/README.md"
+    assert json.loads(Path(again.json["item"]).read_text())["type"] == "Feature"
+    for options in ((), ("--card", "--to", "onnx")):
+        refused = command("export", "tiny.rooftrace", *options, "-o", "x")
+        assert (refused.code, "expected one of both" in refused.err) == (2, True), refused.err
 
 
 @pytest.mark.parametrize("broken", ["bands", "mlm:input", "mlm:tasks"])

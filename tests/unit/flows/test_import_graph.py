@@ -12,34 +12,32 @@ import pytest
 from command_line import call, command
 from foreign_models import conv_graph
 from raster_files import write_geotiff
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.engines.select import load_engine
-from rooftrace.flows.import_model import graph as trials
-from rooftrace.flows.import_model import run as flow
+from rooftrace.flows.import_model import graph as module
 from rooftrace.flows.import_model.contract import (
+    Channels,
     ImportOptions,
     pixel_statistics,
     resolve_channels,
 )
-from rooftrace.flows.import_model.run import NetworkOptions, run_import
+from rooftrace.flows.import_model.graph import activated, read_foreign_graph, wrap_graph
+from rooftrace.flows.import_model.run import run_import
 from rooftrace.models.bundle import read_bundle
+from rooftrace.models.exported import with_metadata
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 USUAL = ImportOptions(gsd_m=0.3, normalise="imagenet", activation="sigmoid")
 
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the graphs here; `test_..._of_its_own` and the campaign use the other process."""
-    from rooftrace.flows.import_model import graph
-
-    def run_here(trial: Any, source: str, limit_s: float) -> Any:
-        del limit_s
-        return trials._answers(trial, source)
-
-    monkeypatch.setattr(graph, "run_graphs", run_here)
+    """Run the graphs here; `test_a_graph_is_run_in_a_child_process` uses the child."""
+    monkeypatch.setattr(module, "run_limited", lambda function, data, **_: function(data))
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -82,11 +80,11 @@ def test_the_check_uses_given_images(tmp_path: Path) -> None:
     )  # fmt: skip
     out = tmp_path / "m.rooftrace"
     with pytest.raises(ConfigError, match="Give images for the check with --check"):
-        run_import(given, out, NetworkOptions(), options)
+        run_import(given, out, options)
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, (4, 300, 300)).astype(np.uint8)
     write_geotiff(tmp_path / "images/a.tif", pixels, photometric="MINISBLACK", alpha="NO")
-    report = run_import(given, out, NetworkOptions(), options, check=tmp_path / "images")
+    report = run_import(given, out, options, check=tmp_path / "images")
     assert report.record["parity"]["data"] == "images"
     assert read_bundle(out).spec.std == (1.0,) * 4
 
@@ -95,16 +93,16 @@ def test_the_check_uses_given_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "options", "code", "message"),
     [
-        (conv_graph(1), "--normalise imagenet", 2, r"on a tile it answers 1 channel with values"),
-        (conv_graph(2), "--normalise imagenet --activation none", 2, "which are no probabilities"),
+        (conv_graph(1), "--normalise imagenet", 2, r"activation of .* last operator is Conv"),
+        (conv_graph(2), "--normalise imagenet --activation none", 2, "which are not probabilities"),
         (conv_graph(3), "--normalise imagenet --activation softmax", 2,
-         "answers 3 channels, but --classes names 2"),
+         "an output of 3 channels, but --classes names 2"),
         (conv_graph(1, sizes=("n", 5, "y", "x")), "--normalise imagenet --activation sigmoid", 2,
          "takes 5 bands, but --bands names 3"),
         (conv_graph(1, sizes=(1, 3, 64, 96)), "--normalise imagenet --activation sigmoid", 2,
          "64 rows × 96 columns"),
         (conv_graph(1, stride=2), "--normalise imagenet --activation sigmoid", 4,
-         r"answers \(1, 1, 128, 128\) for an image of \(1, 3, 256, 256\)"),
+         r"output of \(1, 1, 128, 128\) for an image of \(1, 3, 256, 256\)"),
         (conv_graph(1, bias=np.nan), "--normalise imagenet --activation sigmoid", 4,
          "values that are not finite"),
         (conv_graph(1, bias=np.inf), "--normalise imagenet --activation sigmoid", 4,
@@ -179,14 +177,134 @@ def test_the_meaning_of_channels() -> None:
 def test_a_difference_from_the_original_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rooftrace.flows.import_model import graph
+    def run_wrongly(trial: Any, source: str) -> Any:
+        runtime, expected = module._run_original(trial, source)
+        return runtime, expected, expected + 0.01
 
-    def run_wrongly(trial: Any, source: str, limit_s: float) -> Any:
-        found = trials._answers(trial, source)
-        return trials.TrialResult(found.runtime, found.original + 0.01, found.wrapped)
-
-    monkeypatch.setattr(graph, "run_graphs", run_wrongly)
-    given = write(tmp_path / "m.onnx", conv_graph(1))
-    with pytest.raises(flow.ExportError, match="does not answer like"):
-        run_import(given, tmp_path / "m.rooftrace", NetworkOptions(), USUAL)
+    monkeypatch.setattr(module, "run_trial", run_wrongly)
+    file = write(tmp_path / "m.onnx", conv_graph(1))
+    with pytest.raises(ExportError, match="differs from that of"):
+        run_import(file, tmp_path / "m.rooftrace", USUAL)
     assert not (tmp_path / "m.rooftrace").exists()
+
+
+@pytest.mark.campaign
+def test_a_graph_is_run_in_a_child_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "m.onnx", conv_graph(1))
+    out = tmp_path / "m.rooftrace"
+    run_import(file, out, USUAL)
+    before = out.read_bytes()
+    monkeypatch.setattr(module, "_SECONDS", 0.01)
+    with pytest.raises(BundleError, match=r"was not loaded and run on one tile within 0\.01 s"):
+        run_import(file, out, USUAL)
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.rooftrace"}
+
+
+# Graphs of other programs, and the wrapping into a bundle's graph.
+
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 51.0, 52.0)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8)).astype(np.float32)
+
+
+def run(graph: bytes, given: Any) -> Any:
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: given})[0]
+
+
+def meaning(count: int, activation: Any, keep: int | None = None) -> Channels:
+    return Channels(count, activation, keep, ("background", "building"), 1)
+
+
+def normalised() -> Any:
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    return (IMAGES - mean) / std
+
+
+@pytest.mark.parametrize(
+    ("channels", "activation", "keep", "opset", "names"),
+    [
+        (1, "sigmoid", None, 17, ("input", "out")),
+        (2, "softmax", 1, 11, ("image", "probabilities")),
+        (3, "softmax", None, 17, ("probabilities", "image")),
+        (3, "sigmoid", 2, 11, ("input", "out")),
+    ],
+)
+def test_a_wrapped_graph_takes_pixels_and_returns_probabilities(
+    channels: int, activation: Any, keep: int | None, opset: int, names: tuple[str, str]
+) -> None:
+    data = conv_graph(channels, names=names, opset=opset)
+    foreign = read_foreign_graph(data, "x.onnx")
+    assert foreign.channels == channels
+    wrapped = wrap_graph(foreign, MEAN, STD, meaning(channels, activation, keep))
+    expected = activated(run(data, normalised()), activation)
+    if keep is not None:
+        expected = expected[:, keep : keep + 1]
+    model = onnx.load_from_string(wrapped)
+    assert [v.name for v in (*model.graph.input, *model.graph.output)] == ["image", "probabilities"]
+    np.testing.assert_allclose(run(wrapped, IMAGES), expected, atol=1e-6)
+
+
+def test_values_of_inner_graphs_are_renamed_too() -> None:
+    """The branch of an If reads the outer value `image`, which the wrapping needs for itself."""
+    branches = {
+        key: helper.make_graph(
+            [helper.make_node("Mul", ["image", factor], [f"{key}_out"])], key, [],
+            [helper.make_tensor_value_info(f"{key}_out", TensorProto.FLOAT, None)],
+        )
+        for key, factor in (("then_branch", "two"), ("else_branch", "three"))
+    }  # fmt: skip
+    graph = helper.make_graph(
+        [helper.make_node("If", ["yes"], ["probabilities"], **branches)], "x",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "y", "x"])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3, "y", "x"])],
+        [numpy_helper.from_array(np.array(True), "yes"),
+         numpy_helper.from_array(np.float32([2]), "two"),
+         numpy_helper.from_array(np.float32([3]), "three")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    foreign = read_foreign_graph(data, "x.onnx")
+    wrapped = wrap_graph(foreign, MEAN, STD, meaning(3, "none"))
+    np.testing.assert_allclose(run(wrapped, IMAGES), 2 * normalised(), atol=1e-5)
+
+
+def test_a_fixed_batch_becomes_any(tmp_path: Any) -> None:
+    data = conv_graph(1, sizes=(1, 3, 8, 8))
+    foreign = read_foreign_graph(data, "x.onnx")
+    wrapped = wrap_graph(foreign, MEAN, STD, meaning(1, "sigmoid"))
+    alone = np.concatenate([run(wrapped, image[None]) for image in IMAGES])
+    np.testing.assert_allclose(run(wrapped, IMAGES), alone, atol=1e-6)
+
+
+def model_with(outputs: list[str]) -> bytes:
+    model = onnx.load_from_string(conv_graph(1))
+    for name in outputs:
+        model.graph.node.append(helper.make_node("Identity", ["out"], [name]))
+        shape = ["n", 1, "h", "w"]
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    return bytes(model.SerializeToString())
+
+
+REFUSED = {
+    "no onnx": (lambda: b"not a graph at all", "not a valid ONNX file"),
+    "empty": (lambda: b"", "not a valid ONNX file"),
+    "truncated": (lambda: conv_graph(1)[:-20], "ends after the file does|not a valid"),
+    "our contract": (lambda: with_metadata(conv_graph(1), "rooftrace", "{}"), "own contract"),
+    "rows": (lambda: conv_graph(1, sizes=(1, 3, 8)), "shape|valid ONNX"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_image_network_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_foreign_graph(make(), "x.onnx")
+
+
+def test_one_of_several_outputs_is_named() -> None:
+    data = model_with(["second", "third"])
+    with pytest.raises(ConfigError, match=r"has the outputs out, second, third"):
+        read_foreign_graph(data, "x.onnx")
+    with pytest.raises(ConfigError, match="received --output fourth"):
+        read_foreign_graph(data, "x.onnx", "fourth")
+    assert read_foreign_graph(data, "x.onnx", "second").output == "second"

@@ -41,7 +41,7 @@ WRAPPED = {
 def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
     torch.save(wrapped, tmp_path / "w.pth")
     found = read_state_dict(tmp_path / "w.pth")
-    matched = match_weight_names(found.tensors, NAMES)
+    matched = match_weight_names(found, NAMES)
     for name, weight in WEIGHTS.items():
         assert torch.equal(matched[name], weight)
     assert set(matched) - set(NAMES) <= {"criterion.weight"}
@@ -49,15 +49,9 @@ def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(prefixed("model."), tmp_path / "w.safetensors")
-    matched = match_weight_names(read_state_dict(tmp_path / "w.safetensors").tensors, NAMES)
+    matched = match_weight_names(read_state_dict(tmp_path / "w.safetensors"), NAMES)
     assert list(matched) == sorted(NAMES)
     assert torch.equal(matched["head.bias"], WEIGHTS["head.bias"])
-
-
-def test_the_entry_is_named_and_so_are_others(tmp_path: Path) -> None:
-    torch.save({"state_dict": WEIGHTS, "state_dict_ema": WEIGHTS}, tmp_path / "w.pth")
-    found = read_state_dict(tmp_path / "w.pth")
-    assert (found.entry, found.others) == ("state_dict", ("state_dict_ema",))
 
 
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
@@ -104,17 +98,10 @@ def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "w.pt")
 
 
-OTHERS: dict[str, tuple[Any, str]] = {
-    "a list": ([1, 2], "an object of type list"),
-    "no weights": ({"epoch": 3, "lr": 0.1}, "the keys epoch, lr"),
-    "empty": ({}, "expected a state dict"),
-}
-
-
-@pytest.mark.parametrize(("content", "message"), OTHERS.values(), ids=OTHERS)
-def test_what_holds_no_weights_is_refused(content: Any, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3, "lr": 0.1}, {}])
+def test_a_file_without_weights_is_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(BundleError, match="expected a state dict"):
         read_state_dict(tmp_path / "w.pth")
 
 
@@ -130,7 +117,7 @@ def test_damaged_files_are_errors_of_ours(name: str, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(BundleError, match=r"Get the file again|Give a"):
+        with pytest.raises(BundleError, match=r"Get the file again|holds no weights"):
             read_state_dict(path)
     rng = np.random.default_rng(0)
     for _ in range(100):
@@ -142,4 +129,4 @@ def test_damaged_files_are_errors_of_ours(name: str, tmp_path: Path) -> None:
             found = read_state_dict(path)
         except BundleError:
             continue
-        assert all(isinstance(tensor, torch.Tensor) for tensor in found.tensors.values())
+        assert all(isinstance(tensor, torch.Tensor) for tensor in found.values())

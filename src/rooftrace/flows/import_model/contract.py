@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rooftrace.core.config import did_you_mean, parse_config
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import plural
-from rooftrace.models.foreign_graph import Activation
+from rooftrace.flows.export.convert import TileSet
 from rooftrace.models.spec import BundleSpec
+
+Activation = Literal["none", "sigmoid", "softmax"]
+"""Function that turns the output of a network into probabilities."""
+
+DrawTiles = Callable[[BundleSpec], TileSet]
+"""Function that returns the tiles of the check for a contract."""
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of the bands of ImageNet, in shares of the full scale."""
@@ -23,16 +33,21 @@ _VERSIONS = ("rooftrace", "torch", "torchvision", "segmentation-models-pytorch",
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Contract of a foreign model, as the command line gives it.
+    """Network and contract of a foreign model, as the command line gives them.
 
     Args:
         gsd_m: Metres per pixel of the images that it was trained on; None for pixel by pixel.
+        architecture: Architecture of a state dict; None for ONNX, which holds its network.
+        encoder: Its encoder; default that of the architecture.
+        overrides: `KEY=VALUE` of further keys of `[model]`.
+        encoder_only: The state dict holds an encoder alone.
+        output: Output of an ONNX graph to use; None if it has one.
         bands: Names of the bands, in the order of the network's input.
-        classes: Names of the channels that the network answers, or of background and building if it
-            answers one channel.
+        classes: Names of the channels of the network's output, or of background and building if it
+            has one channel.
         building: Name of the class whose footprints are traced; default `building`, or the second
             of two classes.
-        activation: Function that turns its answers into probabilities.
+        activation: Function that turns the output into probabilities.
         normalise: `imagenet`, or `none`; in place of `mean` and `std`.
         mean, std: One value per band, in the units of `input_range`.
         input_range: Value to which the brightest pixel is scaled before the normalisation.
@@ -46,6 +61,11 @@ class ImportOptions:
     """
 
     gsd_m: float | None
+    architecture: str | None = None
+    encoder: str | None = None
+    overrides: tuple[str, ...] = ()
+    encoder_only: bool = False
+    output: str | None = None
     bands: tuple[str, ...] = ("red", "green", "blue")
     classes: tuple[str, ...] = ("background", "building")
     building: str | None = None
@@ -64,6 +84,58 @@ class ImportOptions:
     attribution: str = ""
 
 
+@dataclass(frozen=True)
+class Channels:
+    """Meaning of the channels of a network's output.
+
+    Args:
+        count: Number of the channels.
+        activation: Function that turns them into probabilities.
+        keep: The only channel that the bundle's graph returns; None for all.
+        classes: Names of the bundle's classes; index 0 is the background.
+        building_class: Index of the building among them.
+    """
+
+    count: int
+    activation: Activation
+    keep: int | None
+    classes: tuple[str, ...]
+    building_class: int
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A foreign model as the content of a bundle, and its output beside that of the original.
+
+    Args:
+        spec: Contract of the bundle.
+        parts: Parts of the bundle.
+        original: Name of the program that ran the original.
+        expected, found: Probabilities (n, class, y, x) of the original and of the bundle.
+        tiles: Tiles of the check.
+        record: Facts about the import, for the bundle and the report.
+        notes: Assumptions to report to the user.
+    """
+
+    spec: BundleSpec
+    parts: dict[str, bytes]
+    original: str
+    expected: NDArray[np.float32]
+    found: NDArray[np.float32]
+    tiles: TileSet
+    record: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def check_finite(output: NDArray[np.float32], source: str) -> None:
+    """Raise BundleError if an output has NaN or infinity."""
+    if not np.isfinite(output).all():
+        raise BundleError(
+            f"The output of {source} has values that are not finite (NaN or infinity).",
+            remedy="Check --mean, --std and --input-range; else its weights are damaged.",
+        )
+
+
 def pixel_statistics(options: ImportOptions) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each band in pixel values.
 
@@ -71,8 +143,8 @@ def pixel_statistics(options: ImportOptions) -> tuple[tuple[float, ...], tuple[f
         ConfigError: The options give none or two normalisations, or another number of bands.
     """
     count = len(options.bands)
-    given = options.mean is not None, options.std is not None
-    if (options.normalise is not None) == any(given) or given[0] != given[1]:
+    has_mean, has_std = options.mean is not None, options.std is not None
+    if (options.normalise is not None) == (has_mean or has_std) or has_mean != has_std:
         raise ConfigError(
             "The normalisation of the network's input is not known: expected --normalise, or both "
             "--mean and --std.",
@@ -108,29 +180,10 @@ def pixel_statistics(options: ImportOptions) -> tuple[tuple[float, ...], tuple[f
     return tuple(value * factor for value in mean), tuple(value * factor for value in std)
 
 
-@dataclass(frozen=True)
-class Channels:
-    """Meaning of the channels that a network answers.
-
-    Args:
-        count: Number of the channels.
-        activation: Function that turns them into probabilities.
-        keep: The only channel that the bundle's graph returns; None for all.
-        classes: Names of the bundle's classes; index 0 is the background.
-        building_class: Index of the building among them.
-    """
-
-    count: int
-    activation: Activation
-    keep: int | None
-    classes: tuple[str, ...]
-    building_class: int
-
-
 def resolve_channels(
     count: int, options: ImportOptions, activation: Activation, source: str
 ) -> Channels:
-    """Return the meaning of the channels that a network answers.
+    """Return the meaning of the channels of a network's output.
 
     Two channels of which one is the background become one; of channels that are activated by
     themselves (sigmoid), that of the building remains.
@@ -147,8 +200,8 @@ def resolve_channels(
     if len(classes) != wanted:
         names = "background and building" if count == 1 else "one name for each channel"
         raise ConfigError(
-            f"{source} answers {plural(count, 'channel')}, but --classes names {len(classes)}: "
-            f"{', '.join(classes)}; expected {names}.",
+            f"{source} has an output of {plural(count, 'channel')}, but --classes names "
+            f"{len(classes)}: {', '.join(classes)}; expected {names}.",
             remedy="Give --classes in the order of the channels.",
         )
     building = options.building or ("building" if "building" in classes else None)
@@ -170,8 +223,8 @@ def resolve_channels(
         )
     if activation == "softmax" and count == 1:
         raise ConfigError(
-            f"{source} answers one channel, for which softmax is always 1.",
-            remedy="Use --activation sigmoid, or none if it answers probabilities.",
+            f"{source} has an output of one channel, for which softmax is always 1.",
+            remedy="Use --activation sigmoid, or none if the output is a probability.",
         )
     return Channels(count, activation, 1 if count == 2 else None, classes, index)
 

@@ -1,130 +1,246 @@
 """Import of an ONNX graph without a contract.
 
-The first run of a foreign graph takes place in a process of its own with a limit of time. The graph
-may loop without end, need more memory than there is, or end the process: the command survives and
-reports it.
+The graph is wrapped, with the normalisation before it and the activation behind it. It is run
+beside its wrapped form in a child process with limits of time and memory.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing.connection import Connection
+import io
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.core.text import first_line, plural
+from rooftrace.core.child import run_limited
+from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
+from rooftrace.core.text import first_line, plural, reason_of
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.flows.export.convert import TileSet
 from rooftrace.flows.import_model.contract import (
+    Activation,
     Channels,
+    DrawTiles,
+    ImportedModel,
     ImportOptions,
+    check_finite,
     make_spec,
     pixel_statistics,
     resolve_channels,
 )
-from rooftrace.models.bundle import GRAPH_NAME
-from rooftrace.models.foreign_graph import Activation, ForeignGraph, read_foreign_graph, wrap_graph
+from rooftrace.models.bundle import GRAPH_NAME, MAX_PART_BYTES
 from rooftrace.models.spec import BundleSpec
 
-DrawTiles = Callable[[BundleSpec], TileSet]
-"""Function that returns the tiles of the check for a contract."""
+_ROUNDING = 1e-3
+"""Largest deviation from one of a sum of probabilities that rounding explains."""
+
+_SECONDS, _MEMORY_BYTES, _COPIES = 120.0, 4 * 2**30, 16
+"""Limits of the child process: its duration, and its memory as a base and a multiple of the size of
+the graph."""
 
 _MULTIPLE_PX = 32
+_INPUT, _OUTPUT, _INNER, _OURS = "image", "probabilities", "net_", "rooftrace_"
+"""Names of the input and the output of a bundle's graph, and prefixes of the values of the foreign
+graph and of those around it."""
+
 _NUMPY = {"FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "UINT8": "uint8",
           "UINT16": "uint16"}  # fmt: skip
+_REMEDY = "Export the network again from the program that made it."
 
 
 @dataclass(frozen=True)
-class ImportedModel:
-    """A foreign model as the content of a bundle, and what it answered beside the original.
+class ForeignGraph:
+    """An ONNX graph without a contract.
 
     Args:
-        spec: Contract of the bundle.
-        parts: Parts of the bundle.
-        original: Name of the program that ran the original.
-        expected, found: Probabilities (n, class, y, x) of the original and of the bundle.
-        tiles: Tiles of the check.
-        record: Facts about the import, for the bundle and the report.
-        notes: Assumptions to report to the user.
+        model: The parsed file.
+        source: Name of the file, for messages.
+        input: Name of its input.
+        output: Name of the output that is used.
+        dtype: ONNX type of the input, such as `FLOAT`.
+        shape: Sizes (n, band, y, x) of the input; None where any is accepted.
+        channels: Channels of the output.
+        last: Operator that computes the output.
     """
 
-    spec: BundleSpec
-    parts: dict[str, bytes]
-    original: str
-    expected: NDArray[np.float32]
-    found: NDArray[np.float32]
-    tiles: TileSet
-    record: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    model: Any
+    source: str
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    channels: int
+    last: str
 
 
-def import_graph(
-    data: bytes,
-    source: str,
-    options: ImportOptions,
-    output: str | None,
-    draw: DrawTiles,
-    limit_s: float,
-) -> ImportedModel:
-    """Return an ONNX graph with the contract that the options give, checked by a run.
+def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> ForeignGraph:
+    """Read an ONNX file and check its input and output; nothing of it is run.
 
     Args:
         data: Content of the file.
         source: Name of the file, for messages.
-        options: The contract.
         output: Name of the output to use; needed if the graph has several.
-        draw: Function that returns the tiles of the check.
-        limit_s: Maximum number of seconds of each run of the graph.
 
     Raises:
         MissingExtraError: The package onnx is not installed.
-        BundleError: The file is damaged, or does not answer as the options say.
-        ConfigError: The options do not fit the graph, or `--activation` is missing.
+        BundleError: It is not an ONNX file, is damaged, or takes or gives something else than
+            images.
+        ConfigError: There is no such output, or the graph has several and none is named.
     """
-    mean, std = pixel_statistics(options)
-    foreign = read_foreign_graph(data, source, output)
+    try:
+        import onnx
+        from onnx import TensorProto
+    except ImportError as error:
+        raise MissingExtraError.of("export", "rooftrace import of ONNX files", "onnx") from error
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
+    except Exception as error:  # onnx and protobuf raise kinds of their own
+        raise BundleError(
+            f"{source} is not a valid ONNX file: {first_line(error)}.", remedy=_REMEDY
+        ) from error
+    if any(entry.key == "rooftrace" for entry in model.metadata_props):
+        raise BundleError(
+            f"{source} carries rooftrace's own contract, so it needs no import.",
+            remedy="Use it as it is: rooftrace predict IMAGE -m MODEL.onnx",
+        )
+    initial = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initial]
+    outputs = {value.name: value for value in model.graph.output}
+    if len(inputs) != 1:
+        raise BundleError(
+            f"{source} has the inputs {[v.name for v in inputs]}; expected one image.",
+            remedy=_REMEDY,
+        )
+    if output not in outputs and (output or len(outputs) != 1):
+        raise ConfigError(
+            f"{source} has the outputs {', '.join(outputs)}; received --output {output}.",
+            remedy="Name the one with the classes of the pixels: --output NAME.",
+        )
+    name = output or next(iter(outputs))
+    shape, out_shape = _shape(inputs[0]), _shape(outputs[name])
+    dtype = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type)
+    if len(shape) != 4 or dtype not in _NUMPY or len(out_shape) != 4 or out_shape[1] is None:
+        raise BundleError(
+            f"{source} takes {dtype} of the shape {shape} and gives the shape {out_shape}; "
+            f"expected (n, band, y, x) of {', '.join(_NUMPY)}, and (n, channel, y, x) with a fixed "
+            "number of channels. None stands for any size.",
+            remedy="Use another --output, or export the network with its logits.",
+        )
+    last = next((node.op_type for node in model.graph.node if name in node.output), "")
+    return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1], last)
+
+
+def wrap_graph(
+    foreign: ForeignGraph, mean: Sequence[float], std: Sequence[float], channels: Channels
+) -> bytes:
+    """Return the graph with normalisation before it and activation behind it.
+
+    Args:
+        foreign: The graph.
+        mean, std: One value per band, in pixel values.
+        channels: Meaning of the channels of its output.
+
+    Raises:
+        BundleError: The result is not a valid graph.
+    """
+    import onnx
+    from onnx import TensorProto, compose, helper, numpy_helper
+
+    model = compose.add_prefix(foreign.model, _INNER)
+    graph = model.graph
+    values: list[Any] = []
+    before: list[Any] = []
+    behind: list[Any] = []
+
+    def constant(name: str, array: Any) -> str:
+        values.append(numpy_helper.from_array(array, _OURS + name))
+        return _OURS + name
+
+    def step(nodes: list[Any], operator: str, inputs: list[str], name: str, **keys: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [name], name=f"{name}_node", **keys))
+        return name
+
+    at = step(before, "Sub", [_INPUT, constant("mean", _per_band(mean))], f"{_OURS}centred")
+    at = step(before, "Div", [at, constant("std", _per_band(std))], f"{_OURS}normalised")
+    # The graph's own input becomes a value between two nodes, of the type that it had.
+    step(before, "Cast", [at], _INNER + foreign.input, to=getattr(TensorProto, foreign.dtype))
+    at = step(behind, "Cast", [_INNER + foreign.output], f"{_OURS}output", to=TensorProto.FLOAT)
+    if channels.activation == "softmax":
+        # Before version 13 of the operators, Softmax is over all axes from the given one on.
+        at = step(behind, "Transpose", [at], f"{_OURS}channels_last", perm=[0, 2, 3, 1])
+        at = step(behind, "Softmax", [at], f"{_OURS}shares", axis=3)
+        at = step(behind, "Transpose", [at], f"{_OURS}channels_first", perm=[0, 3, 1, 2])
+    elif channels.activation == "sigmoid":
+        at = step(behind, "Sigmoid", [at], f"{_OURS}activated")
+    if channels.keep is not None:
+        chosen = constant("channel", np.array([channels.keep], np.int64))
+        at = step(behind, "Gather", [at, chosen], f"{_OURS}building", axis=1)
+    step(behind, "Identity", [at], _OUTPUT)
+
+    _, bands, height, width = foreign.shape
+    nodes = [*before, *graph.node, *behind]
+    kept = [value for value in graph.input if value.name != _INNER + foreign.input]
+    # The sizes of values in between may be those of one image; batches have any number of them.
+    for field in (graph.node, graph.input, graph.output, graph.value_info, model.metadata_props):
+        del field[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(values)
+    sizes: list[str | int | None] = ["n", bands or len(mean), height or "y", width or "x"]
+    graph.input.append(helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, sizes))
+    graph.input.extend(kept)
+    sizes[1] = 1 if channels.keep is not None else channels.count
+    graph.output.append(helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, sizes))
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # onnx raises kinds of its own
+        raise BundleError(
+            f"{foreign.source} cannot be wrapped: {first_line(error)}.", remedy=_REMEDY
+        ) from error
+    result: bytes = model.SerializeToString()
+    return result
+
+
+def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
+    """Return an ONNX graph with the contract that the options give, run in a child process."""
+    network = {
+        "--architecture": options.architecture,
+        "--encoder": options.encoder,
+        "--set": options.overrides,
+        "--encoder-only": options.encoder_only,
+    }
+    if unwanted := [name for name, value in network.items() if value]:
+        raise ConfigError(
+            f"{unwanted[0]} was given, but {path} is an ONNX file, which holds its network.",
+            remedy="Leave it out.",
+        )
+    data, source = _read(path), str(path)
+    foreign = read_foreign_graph(data, source, options.output)
+    if foreign.shape[1] not in (None, len(options.bands)):
+        raise ConfigError(
+            f"{source} takes {plural(foreign.shape[1] or 0, 'band')}, but --bands names "
+            f"{len(options.bands)}: {', '.join(options.bands)}.",
+            remedy="Give --bands in the order of its input, or export it as (n, band, y, x).",
+        )
+    if options.activation is None:
+        raise ConfigError(
+            f"The activation of {source} is not known; its last operator is {foreign.last}.",
+            remedy="Give --activation none if its output is a probability, sigmoid or softmax.",
+        )
     multiple_px, input_px = _input_size(foreign, options)
-    _check_bands(foreign, options)
-    made = partial(make_spec, options, multiple_px=multiple_px, input_px=input_px, training={})
-    guessed = Channels(1, "none", None, ("background", "building"), 1)
-    tiles = draw(made(channels=guessed, name=source))
-    trial = Trial(
-        data, foreign.output, _NUMPY[foreign.dtype], None, None, mean, std, tiles.images[:1]
+    mean, std = pixel_statistics(options)
+    channels = resolve_channels(foreign.channels, options, options.activation, source)
+    spec = make_spec(
+        options, channels, multiple_px=multiple_px, input_px=input_px, name=source, training={}
     )
-    count = foreign.channels
-    if count is None or options.activation is None:
-        answers = run_graphs(trial, source, limit_s).original
-        if options.activation is None:
-            raise _without_activation(answers, source)
-        count = answers.shape[1]
-    channels = resolve_channels(count, options, options.activation, source)
+    tiles = draw(spec)
+    graph = wrap_graph(foreign, mean, std, channels)
+    trial = Trial(data, foreign.output, _NUMPY[foreign.dtype], graph, spec, channels, tiles.images)
+    runtime, expected, output = run_trial(trial, source)
     record = {"kind": "onnx", "output": foreign.output, "activation": channels.activation}
-    spec = made(channels=channels, name=source)
-    graph = wrap_graph(
-        foreign,
-        mean=mean,
-        std=std,
-        channels=channels.count,
-        activation=channels.activation,
-        keep=channels.keep,
-    )
-    trial = replace(
-        trial,
-        graph=graph,
-        spec=spec,
-        tiles=tiles.images,
-        activation=channels.activation,
-        keep=channels.keep,
-    )
-    result = run_graphs(trial, source, limit_s)
-    if result.wrapped is None:
-        raise AssertionError("the graph was run")
     notes = ["the model has no weights that training can start from: only its graph is known"]
     if input_px is None and options.multiple_px is None:
         notes.append(
@@ -132,22 +248,8 @@ def import_graph(
             "--multiple for another number"
         )
     return ImportedModel(
-        spec, {GRAPH_NAME: graph}, result.runtime, result.original, result.wrapped, tiles, record,
-        tuple(notes),
-    )  # fmt: skip
-
-
-def _check_bands(foreign: ForeignGraph, options: ImportOptions) -> None:
-    bands = foreign.shape[1]
-    if bands is not None and bands != len(options.bands):
-        hint = ""
-        if foreign.shape[3] == len(options.bands):
-            hint = " Its bands seem to come last, which is not supported."
-        raise ConfigError(
-            f"{foreign.source} takes {plural(bands, 'band')}, but --bands names "
-            f"{len(options.bands)}: {', '.join(options.bands)}.{hint}",
-            remedy="Give --bands in the order of its input, or export it as (n, band, y, x).",
-        )
+        spec, {GRAPH_NAME: graph}, runtime, expected, output, tiles, record, tuple(notes)
+    )
 
 
 def _input_size(foreign: ForeignGraph, options: ImportOptions) -> tuple[int, int | None]:
@@ -156,203 +258,126 @@ def _input_size(foreign: ForeignGraph, options: ImportOptions) -> tuple[int, int
     if height is None and width is None:
         return options.multiple_px or _MULTIPLE_PX, options.input_px
     side = height or width
-    if height is not None and width is not None and height != width:
+    if (height and width and height != width) or options.input_px not in (None, side):
         raise ConfigError(
-            f"{foreign.source} takes images of {height} rows × {width} columns; expected squares, "
-            "or any size.",
-            remedy="Export it with dynamic height and width.",
-        )
-    if options.input_px not in (None, side):
-        raise ConfigError(
-            f"--input-px is {options.input_px}, but {foreign.source} takes {side}.",
-            remedy="Leave it out.",
+            f"{foreign.source} takes images of {height or 'any'} rows × {width or 'any'} columns; "
+            f"expected squares{f' of {options.input_px} px' if options.input_px else ''}.",
+            remedy="Export it for squares, or for images of any size; leave out --input-px.",
         )
     assert side is not None, "one of both is stated"
     return side, side
 
 
-def _without_activation(answers: NDArray[np.float32], source: str) -> ConfigError:
-    low, high = float(answers.min()), float(answers.max())
-    found = f"{plural(answers.shape[1], 'channel')} with values from {low:.4g} to {high:.4g}"
-    likely = "sigmoid" if answers.shape[1] == 1 else "softmax"
-    if low >= 0 and high <= 1:
-        likely = "none"
-    return ConfigError(
-        f"The activation of {source} is not known; on a tile it answers {found}.",
-        remedy=f"Give --activation none (it answers probabilities), sigmoid or softmax; these "
-        f"values suggest {likely}.",
-    )
-
-
-_ROUNDING = 1e-3
-"""Largest deviation from one of a sum of probabilities that rounding explains."""
-
-
 @dataclass(frozen=True)
 class Trial:
-    """Graphs to run, and the tiles to run them on.
+    """Graphs to run beside each other, and the tiles to run them on.
 
     Args:
         original: Bytes of the foreign graph.
         output: Name of its output that is used.
         dtype: Type of its input in numpy.
-        graph: Bytes of the graph for the bundle; None to run the original alone.
-        spec: Contract of the bundle; None without `graph`.
-        mean, std: One value per band, in pixel values.
+        graph: Bytes of the graph for the bundle.
+        spec: Contract of the bundle.
+        channels: Meaning of the channels of the output.
         tiles: Tiles (band, y, x) in pixel values, all of one size.
-        activation: Function that turns the answers into probabilities.
-        keep: The only channel that counts; None for all.
     """
 
     original: bytes
     output: str
     dtype: str
-    graph: bytes | None
-    spec: BundleSpec | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    graph: bytes
+    spec: BundleSpec
+    channels: Channels
     tiles: tuple[NDArray[Any], ...]
-    activation: Activation = "none"
-    keep: int | None = None
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """Answers of the graphs.
+def run_trial(trial: Trial, source: str) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
+    """Run both graphs in a child process.
 
-    Args:
-        runtime: Name of the engine that ran the original.
-        original: Answers (n, channel, y, x) of the original, or its probabilities.
-        wrapped: Probabilities of the bundle's graph on OpenVINO; None if it was not run.
-    """
-
-    runtime: str
-    original: NDArray[np.float32]
-    wrapped: NDArray[np.float32] | None
-
-
-def run_graphs(trial: Trial, source: str, limit_s: float) -> TrialResult:
-    """Run the graphs in another process.
+    Returns:
+        Name of the engine of the original, and the probabilities of the original and the bundle.
 
     Raises:
-        BundleError: The process takes longer than `limit_s`, ends by itself, or the graph cannot
-            be run.
-        ConfigError: The answers are no probabilities after the activation.
+        BundleError: The process exceeds a limit or ends by itself, or a graph cannot be run.
+        ConfigError: The output is no probability after the activation.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_in_child, args=(trial, source, sender), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(limit_s):
-            raise BundleError(
-                f"{source} did not answer for {len(trial.tiles)} tiles of "
-                f"{trial.tiles[0].shape[1]} px within {limit_s:g} s.",
-                remedy="Check that the graph has no endless loop, or give a smaller --input-px or "
-                "--multiple.",
-            )
-        answer = receiver.recv()
-    except EOFError as error:
-        process.join()
-        raise BundleError(
-            f"{source} ended the process that ran it, with exit code {process.exitcode}.",
-            remedy="Check whether memory was exhausted; export the network again.",
-        ) from error
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-    if isinstance(answer, RooftraceError):
-        raise answer
-    assert isinstance(answer, TrialResult)
-    return answer
+    limit = _MEMORY_BYTES + _COPIES * len(trial.original)
+    order = pickle.dumps((trial, source))
+    result = run_limited(run_in_child, order, source=source, seconds=_SECONDS, memory_bytes=limit)
+    with np.load(io.BytesIO(result)) as arrays:
+        return str(arrays["runtime"]), arrays["expected"], arrays["found"]
 
 
-def _run_in_child(trial: Trial, source: str, sender: Connection) -> None:
-    try:
-        sender.send(_answers(trial, source))
-    except RooftraceError as error:
-        sender.send(error)
-    except KeyboardInterrupt:
-        # The terminal has interrupted the parent process, too.
-        pass
-    except Exception as error:  # runtimes raise kinds of their own
-        sender.send(
-            BundleError(
-                f"{source} cannot be run: {first_line(error)}.",
-                remedy="Check --bands, --input-px and --multiple, or export the network again.",
-            )
-        )
+def run_in_child(order: bytes) -> bytes:
+    """Run a pickled trial; the result is an .npz file."""
+    trial, source = pickle.loads(order)  # noqa: S301  # of our own
+    runtime, expected = _run_original(trial, source)
+    found = _run_bundle(trial, source)
+    stream = io.BytesIO()
+    np.savez(stream, runtime=np.array(runtime), expected=expected, found=found)
+    return stream.getvalue()
 
 
-def _answers(trial: Trial, source: str) -> TrialResult:
+def _run_original(trial: Trial, source: str) -> tuple[str, NDArray[np.float32]]:
+    """Return the engine and the probabilities of the original, tile by tile."""
     runtime, run = _original_runner(trial)
-    found = []
+    mean, std = (_per_band(values) for values in (trial.spec.mean, trial.spec.std))
+    outputs = []
     for tile in trial.tiles:
-        given = (tile[None].astype(np.float32) - _per_band(trial.mean)) / _per_band(trial.std)
-        answer = np.asarray(run(given.astype(trial.dtype)), np.float32)
-        expected = tile.shape[-2:]
-        if answer.ndim != 4 or answer.shape[0] != 1 or answer.shape[2:] != expected:
+        normalised = (tile[None].astype(np.float32) - mean) / std
+        output = np.asarray(run(normalised.astype(trial.dtype)), np.float32)
+        if output.shape != (1, trial.channels.count, *tile.shape[-2:]):
             raise BundleError(
-                f"{source} answers {answer.shape} for an image of {(1, *tile.shape)}; expected "
-                f"(1, channel, {expected[0]}, {expected[1]}).",
-                remedy="Export the network with an answer for each pixel, at the size of its "
+                f"{source} has an output of {output.shape} for an image of {(1, *tile.shape)}; "
+                f"expected {(1, trial.channels.count, *tile.shape[-2:])}.",
+                remedy="Export the network with an output for each pixel, at the size of its "
                 "input; --output names another output.",
             )
-        found.append(answer)
-    original = np.concatenate(found)
-    if not np.isfinite(original).all():
-        raise BundleError(
-            f"{source} answers values that are not finite (NaN or infinity).",
-            remedy="Check --mean, --std and --input-range; else its weights are damaged.",
-        )
-    if trial.graph is None or trial.spec is None:
-        return TrialResult(runtime, original, None)
-    probability = activated(original, trial.activation)
-    if trial.keep is not None:
-        probability = probability[:, trial.keep : trial.keep + 1]
+        outputs.append(activated(output, trial.channels.activation))
+    probability = np.concatenate(outputs)
+    check_finite(probability, source)
+    if trial.channels.keep is not None:
+        probability = probability[:, trial.channels.keep : trial.channels.keep + 1]
     low, high = float(probability.min()), float(probability.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ConfigError(
-            f"{source} answers values from {low:.4g} to {high:.4g}, which are no probabilities.",
+            f"The output of {source} has values from {low:.4g} to {high:.4g}, which are not "
+            "probabilities.",
             remedy="Give --activation sigmoid or softmax.",
         )
-    wrapped = _bundle_answers(trial.graph, trial.spec, trial.tiles, source)
-    return TrialResult(runtime, probability, wrapped)
+    return runtime, probability
 
 
-def _bundle_answers(
-    graph: bytes, spec: BundleSpec, tiles: Sequence[NDArray[Any]], source: str
-) -> NDArray[np.float32]:
+def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
     """Return the probabilities of the bundle's graph for all tiles as one batch."""
-    engine = OpenVinoEngine(spec, [graph], "fp32", source)
-    answer = engine.run(np.stack(tiles))
-    single = engine.run(np.stack(tiles[:1]))
-    if answer.shape[0] != len(tiles) or np.abs(answer[:1] - single).max() > _ROUNDING:
+    spec, tiles = trial.spec, np.stack(trial.tiles)
+    engine = OpenVinoEngine(spec, [trial.graph], "fp32", source)
+    output, single = engine.run(tiles), engine.run(tiles[:1])
+    if output.shape[0] != len(tiles) or np.abs(output[:1] - single).max() > _ROUNDING:
         raise BundleError(
-            f"{source} answers differently for an image in a batch than for the image alone.",
+            f"The output of {source} for an image in a batch differs from that for the image "
+            "alone.",
             remedy="Export the network in evaluation mode and with a dynamic batch axis.",
         )
-    total = answer.sum(axis=1)
+    total = output.sum(axis=1)
     if spec.channels > 1 and np.abs(total - 1).max() > _ROUNDING:
         raise BundleError(
-            f"{source} answers probabilities that sum to {total.min():.3f} to {total.max():.3f} "
-            "over the classes; expected 1.",
+            f"The probabilities of {source} sum to {total.min():.3f} to {total.max():.3f} over the "
+            "classes; expected 1.",
             remedy="Give the activation that the network needs: --activation softmax, or sigmoid "
             "for classes that overlap.",
         )
-    return answer
+    return output
 
 
-def activated(answers: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
-    """Return the probabilities of (n, channel, y, x) answers."""
+def activated(output: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """Return the probabilities of a (n, channel, y, x) output."""
     if activation == "none":
-        return answers
+        return output
     if activation == "sigmoid":
-        halved = np.tanh(answers.astype(np.float64) / 2)  # does not overflow
+        halved = np.tanh(output.astype(np.float64) / 2)  # does not overflow
         return np.asarray((1 + halved) / 2, np.float32)
-    shares = np.exp(answers.astype(np.float64) - answers.max(axis=1, keepdims=True))
+    shares = np.exp(output.astype(np.float64) - output.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
 
 
@@ -368,15 +393,40 @@ def _original_runner(trial: Trial) -> tuple[str, Any]:
         model.reshape([1, *trial.tiles[0].shape])
         config = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(model, "CPU", config)
-        return "openvino", lambda given: compiled([given])[trial.output]
+        return "openvino", lambda image: compiled([image])[trial.output]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         trial.original, options, providers=["CPUExecutionProvider"]
     )
-    held = session.get_inputs()[0].name
-    return "onnxruntime", lambda given: session.run([trial.output], {held: given})[0]
+    name = session.get_inputs()[0].name
+    return "onnxruntime", lambda image: session.run([trial.output], {name: image})[0]
 
 
 def _per_band(values: Sequence[float]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32).reshape(1, -1, 1, 1)
+
+
+def _shape(value: Any) -> tuple[int | None, ...]:
+    """Return the sizes of a value; None where any is accepted, empty if they are not stated."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_PART_BYTES + 1)
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read: {reason_of(error)}.",
+            remedy="Give the path of an .onnx file.",
+        ) from error
+    if len(data) > MAX_PART_BYTES:
+        raise BundleError(
+            f"{path} is larger than the {MAX_PART_BYTES} bytes that a model may have.",
+            remedy="Export it in a smaller form.",
+        )
+    return data

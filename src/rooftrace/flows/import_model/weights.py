@@ -14,14 +14,12 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -31,15 +29,16 @@ from rooftrace.core.text import first_line, list_first, plural
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.import_model.contract import (
     Channels,
+    DrawTiles,
+    ImportedModel,
     ImportOptions,
+    check_finite,
     make_spec,
     pixel_statistics,
     resolve_channels,
 )
-from rooftrace.flows.import_model.graph import DrawTiles, ImportedModel
 from rooftrace.models.bundle import GRAPH_NAME, MAX_PART_BYTES, WEIGHTS_NAME
 from rooftrace.models.export import ExportableModel, export_onnx
-from rooftrace.models.foreign_graph import Activation
 from rooftrace.models.start import LoadedWeights, load_matching
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
 
@@ -47,47 +46,18 @@ _LISTED = 4
 _SEED = 0
 """Seed of the weights that the file does not hold, where only an encoder is imported."""
 
+_ENTRIES = ("state_dict", "model_state_dict", "model")
+"""Keys under which training programs store the weights, the preferred one first."""
 
-def parse_network(
-    architecture: str, encoder: str | None, overrides: tuple[str, ...]
-) -> ModelConfig:
-    """Return the choice of the network that a state dict belongs to.
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_FLATTENED = re.compile(r"^([A-Za-z]\w*?)_(\d+)\.")
+_TIMM, _ENCODER = "model.", "encoder."
+"""Prefixes of the weights of a timm encoder in segmentation-models-pytorch, and of any encoder."""
 
-    Args:
-        architecture: Name of the architecture.
-        encoder: Name of its encoder; default that of the architecture.
-        overrides: `KEY=VALUE` of further keys of `[model]`, such as `options.decoder_channels`.
-
-    Raises:
-        ConfigError: There is no such network.
-    """
-    raw: dict[str, object] = {"architecture": architecture}
-    if encoder is not None:
-        raw["encoder"] = encoder
-    for override in overrides:
-        apply_override(raw, override)
-    if raw.get("encoder_weights", "none") != "none":
-        raise ConfigError(
-            "--set encoder_weights was given, but the weights come from the file.",
-            remedy="Leave it out.",
-        )
-    remedy = "Correct --architecture, --encoder or --set."
-    config = parse_config(raw, ModelConfig, source="the network", remedy=remedy)
-    if config.encoder is None:
-        return config
-    return parse_config(
-        {**raw, "encoder_weights": "none"}, ModelConfig, source="the network", remedy=remedy
-    )
+_SAVE = "Save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
 
 
-def import_weights(
-    path: Path,
-    config: ModelConfig,
-    options: ImportOptions,
-    draw: DrawTiles,
-    *,
-    encoder_only: bool,
-) -> ImportedModel:
+def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
     """Return a bundle's content with the weights of a state dict.
 
     The network of the file, with all its channels, is built and run by PyTorch beside the graph of
@@ -95,45 +65,34 @@ def import_weights(
 
     Args:
         path: File with the weights.
-        config: Network that they belong to.
-        options: Contract of the model.
+        options: Network that they belong to, and contract of the model.
         draw: Function that returns the tiles of the check.
-        encoder_only: The file holds an encoder alone; the rest of the network gets random weights,
-            to train from.
 
     Raises:
         BundleError: The file cannot be read, or holds the weights of another network.
         ConfigError: The options do not fit the file.
     """
     mean, std = pixel_statistics(options)
+    config = _network(path, options)
     bands, source = len(options.bands), str(path)
-    file = read_state_dict(path)
+    tensors = read_state_dict(path)
     notes = []
-    if file.entry:
-        also = f"; it also holds {list_first(file.others, _LISTED)}" if file.others else ""
-        notes.append(f"the weights are those of its entry {file.entry!r}{also}")
-    if encoder_only:
-        original, result = _with_encoder(file.tensors, config, options, source)
-        channels = resolve_channels(
-            _outputs(options), options, options.activation or _default(_outputs(options)), source
+    original, result = _with_weights(tensors, config, options, source)
+    count = _output_channels(options) if options.encoder_only else _channels_of(original, bands)
+    activation = options.activation or ("sigmoid" if count == 1 else "softmax")
+    if activation == "none":
+        raise ConfigError(
+            "--activation none was given for a state dict; expected sigmoid or softmax, which "
+            "follow the last layer of the network.",
+            remedy="Leave --activation out, or give the function that the training used.",
         )
-        net = original
+    channels = resolve_channels(count, options, activation, source)
+    net = _reduced(original, config, channels, bands)
+    if options.encoder_only:
         notes.append(
             "the file holds an encoder alone, and the decoder has random weights: train from this "
             "model before you predict with it"
         )
-    else:
-        original, result = _with_all(file.tensors, config, bands, source)
-        count = _channels_of(original, bands)
-        activation = options.activation or _default(count)
-        if activation == "none":
-            raise ConfigError(
-                "--activation none was given for a state dict; expected sigmoid or softmax, which "
-                "follow the last layer of the network.",
-                remedy="Leave --activation out, or give the function that the training used.",
-            )
-        channels = resolve_channels(count, options, activation, source)
-        net = _reduced(original, config, channels, bands)
     if result.surplus:
         notes.append(
             f"not used of the file: {plural(len(result.surplus), 'weight')} "
@@ -159,35 +118,55 @@ def import_weights(
     tiles = draw(spec)
     batch = np.stack(tiles.images).astype(np.float32)
     expected = _run_original(original, batch, mean, std, channels)
-    if not np.isfinite(expected).all():
-        raise BundleError(
-            f"{source} answers values that are not finite (NaN or infinity) on a tile.",
-            remedy="Check --mean, --std and --input-range; else its weights are damaged.",
-        )
+    check_finite(expected, source)
     model = ExportableModel(net, mean, std).eval()
     graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
-    found = OpenVinoEngine(spec, [graph], "fp32", source).run(batch)
+    output = OpenVinoEngine(spec, [graph], "fp32", source).run(batch)
     weights = save({name: weight.contiguous() for name, weight in net.state_dict().items()})
     record = {
         "kind": "state dict",
         "architecture": config.architecture,
         "encoder": config.encoder,
-        "encoder_only": encoder_only,
+        "encoder_only": options.encoder_only,
         "activation": channels.activation,
         "channels": channels.count,
         "weights": result.to_json(),
     }
-    return ImportedModel(
-        spec, {GRAPH_NAME: graph, WEIGHTS_NAME: weights}, "torch", expected, found, tiles, record,
-        tuple(notes),
-    )  # fmt: skip
+    parts = {GRAPH_NAME: graph, WEIGHTS_NAME: weights}
+    return ImportedModel(spec, parts, "torch", expected, output, tiles, record, tuple(notes))
 
 
-def _default(channels: int) -> Activation:
-    return "sigmoid" if channels == 1 else "softmax"
+def _network(path: Path, options: ImportOptions) -> ModelConfig:
+    """Return the choice of the network that a state dict belongs to."""
+    if options.architecture is None:
+        raise ConfigError(
+            f"{path} does not say which network its weights belong to.",
+            remedy="Give --architecture, such as Unet, and --encoder, such as resnet34.",
+        )
+    for name, value in (("--output", options.output), ("--multiple", options.multiple_px)):
+        if value is not None:
+            raise ConfigError(
+                f"{name} was given, but {path} is not an ONNX file.", remedy="Leave it out."
+            )
+    raw: dict[str, object] = {"architecture": options.architecture}
+    if options.encoder is not None:
+        raw["encoder"] = options.encoder
+    for override in options.overrides:
+        apply_override(raw, override)
+    if "encoder_weights" in raw:
+        raise ConfigError(
+            "--set encoder_weights was given, but the weights come from the file.",
+            remedy="Leave it out.",
+        )
+    remedy = "Correct --architecture, --encoder or --set."
+    config = parse_config(raw, ModelConfig, source="the network", remedy=remedy)
+    if config.encoder is None:
+        return config
+    raw["encoder_weights"] = "none"
+    return parse_config(raw, ModelConfig, source="the network", remedy=remedy)
 
 
-def _outputs(options: ImportOptions) -> int:
+def _output_channels(options: ImportOptions) -> int:
     return 1 if len(options.classes) == 2 else len(options.classes)
 
 
@@ -197,122 +176,47 @@ def _built(config: ModelConfig, bands: int, channels: int) -> nn.Module:
         return build_model(config, bands=bands, channels=channels).eval()
 
 
-def _head(config: ModelConfig, bands: int) -> tuple[nn.Module, dict[str, torch.Size]]:
-    """Return the network with two channels, and its weights that depend on their number."""
-    two = _built(config, bands, 2)
-    shapes = {name: weight.shape for name, weight in _built(config, bands, 1).state_dict().items()}
-    return two, {
-        name: weight.shape
-        for name, weight in two.state_dict().items()
-        if weight.shape != shapes[name]
-    }
-
-
-def _with_all(
-    tensors: Mapping[str, Tensor], config: ModelConfig, bands: int, source: str
-) -> tuple[nn.Module, LoadedWeights]:
-    """Return the network of the file with all its weights, and what was found."""
-    net, head = _head(config, bands)
-    found = _floating(match_weight_names(tensors, list(net.state_dict())), net)
-    counts = {
-        found[name].shape[0] for name, shape in head.items()
-        if name in found and found[name].shape[1:] == shape[1:] and found[name].ndim
-    }  # fmt: skip
-    if len(counts) == 1 and counts != {2} and 0 < min(counts) <= 256:
-        net = _built(config, bands, counts.pop())
-    result = load_matching(net, found)
-    network = f"{config.architecture}{f' with {config.encoder}' if config.encoder else ''}"
-    own = net.state_dict()
-    if other := _other_bands(found, own, result):
-        raise ConfigError(
-            f"{source} holds weights for {plural(other, 'band')}, but --bands names {bands}.",
-            remedy="Give --bands in the order of the network's input.",
-        )
-    if result.missing or result.of_another_shape:
-        raise BundleError(
-            f"{source} does not hold the weights of {network}: {result.describe()}.",
-            remedy="Give --architecture, --encoder and --set options.… as the network was built; "
-            "for the weights of an encoder alone add --encoder-only.",
-        )
-    return net, result
-
-
-def _with_encoder(
+def _with_weights(
     tensors: Mapping[str, Tensor], config: ModelConfig, options: ImportOptions, source: str
 ) -> tuple[nn.Module, LoadedWeights]:
-    """Return the network with the encoder of the file, and what was found."""
-    net = _built(config, len(options.bands), _outputs(options))
-    encoder = getattr(net, "encoder", None)
-    if not isinstance(encoder, nn.Module):
+    """Return the network of the file with its weights, and which of them were used."""
+    bands, what = len(options.bands), f"{config.architecture} with {config.encoder}"
+    net = _built(config, bands, _output_channels(options))
+    prefix = ""
+    if options.encoder_only:
+        prefix, what = _ENCODER, f"the encoder {config.encoder}"
+    names = [name.removeprefix(prefix) for name in net.state_dict() if name.startswith(prefix)]
+    if not names:
         raise ConfigError(
             f"--encoder-only was given, but {config.architecture} has no encoder.",
             remedy="Leave it out, or choose another --architecture.",
         )
-    found = _floating(match_weight_names(tensors, list(encoder.state_dict())), encoder)
-    # The encoders of segmentation-models-pytorch refuse, in a method of their own, what they do not
-    # have; the plain method takes what fits.
-    result = load_matching(_Outer(encoder), {f"{_OUTER}{k}": v for k, v in found.items()})
-    result = replace(
-        result,
-        loaded=_without_outer(result.loaded),
-        adapted=_without_outer(result.adapted),
-        missing=_without_outer(result.missing),
-        surplus=_without_outer(result.surplus),
-        of_another_shape=_without_outer(result.of_another_shape),
-    )
-    if result.missing or result.of_another_shape:
+    weights = {prefix + k: v for k, v in match_weight_names(tensors, names).items()}
+    result = load_matching(net, weights)
+    if result.of_another_shape and not options.encoder_only:
+        # The file may have another number of channels, which the options do not need to state.
+        count = weights[result.of_another_shape[-1].split(" ")[0]].shape[:1]
+        if count and 0 < count[0] <= 256:
+            net = _built(config, bands, count[0])
+            result = load_matching(net, weights)
+    missing = tuple(name for name in result.missing if name.startswith(prefix))
+    if missing or result.of_another_shape or result.adapted:
+        result = replace(result, missing=missing)
         raise BundleError(
-            f"{source} does not hold the weights of the encoder {config.encoder}: "
+            f"{source} does not hold the weights of {what} for {plural(bands, 'band')}: "
             f"{result.describe()}.",
-            remedy="Give the --encoder that the file was made for; tu-NAME is a model of timm.",
+            remedy="Give --architecture, --encoder, --bands and --set options.… as the network was "
+            "built; for the weights of an encoder alone add --encoder-only.",
         )
-    return net, result
-
-
-_OUTER = "encoder."
-
-
-class _Outer(nn.Module):
-    """A module around an encoder, whose own `load_state_dict` is not called."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-
-def _without_outer(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name.removeprefix(_OUTER) for name in names)
-
-
-def _floating(found: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Return the weights in fp32; those of another shape than the network's stay as they are."""
-    # A damaged file may state a size that no memory holds: only what fits is converted.
-    own = net.state_dict()
-    return {
-        name: tensor.float()
-        if name in own and own[name].shape == tensor.shape and tensor.is_floating_point()
-        else tensor
-        for name, tensor in found.items()
-    }
-
-
-def _other_bands(
-    found: dict[str, Tensor], own: dict[str, Tensor], result: LoadedWeights
-) -> int | None:
-    """Return the bands of the file's first convolution if only their number differs."""
-    names = [*result.adapted, *(text.split(" ")[0] for text in result.of_another_shape)]
-    for name in names:
-        here, there = found[name].shape, own[name].shape
-        if len(here) == 4 and (here[0], *here[2:]) == (there[0], *there[2:]) and len(names) == 1:
-            return int(here[1])
-    return None
+    surplus = tuple(name.removeprefix(prefix) for name in result.surplus)
+    return net, replace(result, surplus=surplus)
 
 
 def _channels_of(net: nn.Module, bands: int) -> int:
     side = max(128, multiple_px(net))
     with torch.no_grad():
-        answer: Tensor = net(torch.zeros(1, bands, side, side))
-    return int(answer.shape[1])
+        output: Tensor = net(torch.zeros(1, bands, side, side))
+    return int(output.shape[1])
 
 
 def _reduced(original: nn.Module, config: ModelConfig, channels: Channels, bands: int) -> nn.Module:
@@ -352,147 +256,56 @@ def _run_original(
         probability = torch.softmax(logits, dim=1)
     if channels.keep is not None:
         probability = probability[:, channels.keep : channels.keep + 1]
-    answer: NDArray[np.float32] = probability.numpy()
-    return answer
+    output: NDArray[np.float32] = probability.numpy()
+    return output
 
 
-_SAFETENSORS = ".safetensors"
-
-_ENTRIES = ("state_dict", "model_state_dict", "state_dict_ema", "model_state", "model_ema",
-            "model", "net", "network", "weights")  # fmt: skip
-"""Keys under which training programs store the weights, the preferred one first."""
-
-_MAX_TENSORS = 20_000
-_MAX_DEPTH = 8
-"""Maximum number of dots in a prefix that is removed from names."""
-
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-_FLATTENED = re.compile(r"^([A-Za-z]\w*?)_(\d+)\.")
-_TIMM = "model."
-"""Prefix that segmentation-models-pytorch puts before the names of a timm encoder."""
-
-_SAVE = "torch.save(model.state_dict(), 'weights.pth')"
-
-
-@dataclass(frozen=True)
-class StateDict:
-    """Weights by name.
-
-    Args:
-        tensors: Weights in the order of the file; nothing but tensors of finite size.
-        entry: Key of the file that holds them; empty if the file is the state dict itself.
-        others: Further keys of the file that hold weights, too.
-    """
-
-    tensors: Mapping[str, Tensor]
-    entry: str = ""
-    others: tuple[str, ...] = ()
-
-
-def read_state_dict(path: Path) -> StateDict:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the weights of a .safetensors file or of a file of PyTorch, without running code in it.
 
-    Weights that a training program wrapped are found: Lightning's `state_dict`, and similar keys.
+    The state dict inside of a checkpoint is found, such as that of Lightning.
 
     Raises:
         BundleError: There is no such file, it holds other objects than tensors, is damaged, or
             holds no weights.
     """
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size > MAX_PART_BYTES:
         raise BundleError(
-            f"There is no file {path}.",
-            remedy="Give a .pth, .pt, .ckpt or .safetensors file with weights.",
+            f"There is no file {path} of at most {MAX_PART_BYTES} bytes.",
+            remedy=f"Give a .pth, .pt, .ckpt or .safetensors file. {_SAVE}",
         )
-    size = path.stat().st_size
-    if size > MAX_PART_BYTES:
-        raise BundleError(
-            f"{path} has {size} bytes; at most {MAX_PART_BYTES} are read.",
-            remedy=f"Save the weights alone: {_SAVE}",
-        )
-    if path.suffix.lower() == _SAFETENSORS:
-        found = StateDict(_load_safetensors(path))
-    else:
-        found = _unwrapped(_load_pickle(path), path)
-    if len(found.tensors) > _MAX_TENSORS:
-        raise BundleError(
-            f"{path} holds {len(found.tensors)} tensors; at most {_MAX_TENSORS} are read.",
-            remedy=f"Save the weights of one network alone: {_SAVE}",
-        )
-    return found
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BundleError(
-            f"{path} cannot be read as safetensors: {first_line(error)}.",
-            remedy="Get the file again; it may be truncated.",
-        ) from error
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
+        if path.suffix.lower() == ".safetensors":
+            return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except pickle.UnpicklingError as error:
-        named = _GLOBAL.search(str(error))
-        if named:
+    except Exception as error:  # PyTorch raises many types for damaged files
+        code = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if code:
             raise BundleError(
-                f"{path} is not a plain state dict: it asks Python to load {named[1]}, which may "
+                f"{path} is not a plain state dict: it asks Python to load {code[1]}, which may "
                 "run code, so it was not opened.",
-                remedy=f"Where you trust the file, save its tensors alone: {_SAVE}",
+                remedy=f"Where you trust the file: {_SAVE}",
             ) from error
         raise BundleError(
-            f"{path} is not a file of PyTorch weights, or is damaged.",
-            remedy="Give a .pth, .pt, .ckpt or .safetensors file with weights.",
+            f"{path} cannot be read as weights: {first_line(error) or type(error).__name__}.",
+            remedy=f"Get the file again; it may be truncated. {_SAVE}",
         ) from error
-    except Exception as error:  # the reader of PyTorch raises many kinds for damaged files
-        if "TorchScript" in str(error):
-            raise BundleError(
-                f"{path} is a TorchScript program; expected a state dict.",
-                remedy=f"Save the weights of the network: {_SAVE}",
-            ) from error
-        reason = first_line(error) if str(error) else "it ends too early"
-        raise BundleError(
-            f"{path} cannot be read: {reason}.", remedy="Get the file again; it may be truncated."
-        ) from error
-
-
-def _unwrapped(loaded: Any, path: Path) -> StateDict:
-    own = _tensors(loaded)
-    if own and len(own) == len(loaded):
-        return StateDict(own)
-    if isinstance(loaded, Mapping):
-        entries = {key: found for key in _ENTRIES if (found := _tensors(loaded.get(key)))}
-        if entries:
-            entry, *others = entries
-            return StateDict(entries[entry], entry, tuple(others))
-        if own:
-            return StateDict(own)
-    received = (
-        f"the keys {list_first(list(loaded), 5)}"
-        if isinstance(loaded, Mapping)
-        else f"an object of type {type(loaded).__name__}"
-    )
+    for value in (content, *(content.get(key) for key in _ENTRIES if isinstance(content, dict))):
+        tensors = {
+            name: tensor
+            for name, tensor in (value.items() if isinstance(value, dict) else ())
+            if isinstance(name, str) and isinstance(tensor, Tensor)
+        }
+        if tensors:
+            return tensors
     raise BundleError(
-        f"{path} holds {received}; expected a state dict, by itself or as {', '.join(_ENTRIES)}.",
-        remedy=f"Save the state dict: {_SAVE}",
+        f"{path} holds no weights; expected a state dict, by itself or as {', '.join(_ENTRIES)}.",
+        remedy=_SAVE,
     )
-
-
-def _tensors(value: Any) -> dict[str, Tensor]:
-    """Return the tensors of a mapping by name; empty if it is no mapping."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {
-        name: tensor
-        for name, tensor in value.items()
-        if isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout == torch.strided
-    }
 
 
 def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
@@ -534,4 +347,4 @@ def _aliases(name: str) -> list[str]:
 
 def _suffixes(name: str) -> list[str]:
     parts = name.split(".")
-    return [".".join(parts[first:]) for first in range(min(len(parts), _MAX_DEPTH))]
+    return [".".join(parts[first:]) for first in range(len(parts))]
