@@ -496,10 +496,11 @@ def _value(node: ast.expr) -> float | str | tuple[Any, ...]:
     sign = 1.0
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         sign, node = -1.0, node.operand
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return sign * float(node.value)
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return sign * float(value)
+    if isinstance(value, str):
+        return value
     raise ValueError(
         f"received {ast.unparse(node)[:_SHOWN]!r}, expected a number, a name or a list of them"
     )
