@@ -81,7 +81,7 @@ def _load_and_run(order: bytes) -> bytes:
     """Load and run a model in the child process."""
     from rooftrace.engines.select import load_engine
 
-    spec, parts, source, engine, precision = pickle.loads(order)  # noqa: S301  # of our own
+    spec, parts, source, engine, precision = pickle.loads(order)  # noqa: S301  # nosec B301  # of our own
     bundle = ModelBundle(spec, parts, source, is_trusted=True)
     with suppress(MissingExtraError):
         loaded = load_engine(bundle, engine=engine, precision=precision)
