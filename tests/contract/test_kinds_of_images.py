@@ -225,7 +225,7 @@ def test_a_kind_of_image(
     reported = " ".join(prediction.summary.notes)
     assert all(note in reported for note in kind.notes), reported
     assert len(prediction.summary.notes) == min(len(kind.notes), 2), "nothing else is reported"
-    has_nodata = any(word in name for word in ("nodata", "decimal", "fourth"))
+    has_nodata = any(word in name for word in ("nodata", "floats", "fourth"))
     assert known[:100, :100].all() != has_nodata
     assert known[100:].all()
 

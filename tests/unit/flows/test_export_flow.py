@@ -267,18 +267,16 @@ def test_an_export_is_not_exported_unless_it_is_the_graph(
         run_export(second.path, "onnx", tmp_path / "b.onnx")
 
 
-@pytest.mark.parametrize("operator", ["Sum", "Relu"])
-def test_a_graph_that_openvino_cannot_read_is_refused(operator: str, tmp_path: Path) -> None:
+def test_a_graph_that_openvino_cannot_read_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     ends = [helper.make_tensor_value_info(n, kind, [1, 3, 8, 8]) for n in ("image", "y")]
-    inputs = [] if operator == "Sum" else ["missing"]
-    node = helper.make_node(operator, inputs, ["y"])
+    node = helper.make_node("Relu", ["missing"], ["y"])
     graph = helper.make_graph([node], "g", ends[:1], ends[1:])
     tiny = tiny_bundle()
     content = helper.make_model(graph).SerializeToString()
     write_bundle(tmp_path / "a.rooftrace", tiny.spec, {**tiny.parts, GRAPH_NAME: content})
-    with pytest.raises((BundleError, ExportError), match=r"Sum with 0 inputs|cannot be converted"):
+    with pytest.raises((BundleError, ExportError), match="cannot be converted"):
         run_export(tmp_path / "a.rooftrace", "openvino", tmp_path / "a.xml")
     assert not (tmp_path / "a.xml").exists()
 

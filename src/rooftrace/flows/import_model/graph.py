@@ -333,9 +333,10 @@ def _run_original(trial: Trial, source: str) -> tuple[str, NDArray[np.float32]]:
                 remedy="Export the network with an output for each pixel, at the size of its "
                 "input; --output names another output.",
             )
+        # An activation may turn infinity into a probability.
+        check_finite(output, source)
         outputs.append(activated(output, trial.channels.activation))
     probability = np.concatenate(outputs)
-    check_finite(probability, source)
     if trial.channels.keep is not None:
         probability = probability[:, trial.channels.keep : trial.channels.keep + 1]
     low, high = float(probability.min()), float(probability.max())
