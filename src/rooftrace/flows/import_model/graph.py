@@ -42,9 +42,9 @@ _SECONDS, _MEMORY_BYTES, _COPIES = 120.0, 4 * 2**30, 16
 the graph."""
 
 _MULTIPLE_PX = 32
-_INPUT, _OUTPUT, _INNER, _OURS = "image", "probabilities", "net_", "rooftrace_"
-"""Names of the input and the output of a bundle's graph, and prefixes of the values of the foreign
-graph and of those around it."""
+_INPUT, _OUTPUT, _INNER, _OURS = "image", "probabilities", "rooftrace_inner_", "rooftrace_"
+"""Names of the input and the output of a bundle's graph, and prefixes of values of the foreign
+graph that have one of these names, and of the values around it."""
 
 _NUMPY = {"FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "UINT8": "uint8",
           "UINT16": "uint16"}  # fmt: skip
@@ -148,10 +148,17 @@ def wrap_graph(
         BundleError: The result is not a valid graph.
     """
     import onnx
-    from onnx import TensorProto, compose, helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
-    model = compose.add_prefix(foreign.model, _INNER)
+    model = onnx.ModelProto()
+    model.CopyFrom(foreign.model)
     graph = model.graph
+    for name in (_INPUT, _OUTPUT):
+        _rename(graph, name, _INNER + name)
+    inner_input, inner_output = (
+        _INNER + name if name in (_INPUT, _OUTPUT) else name
+        for name in (foreign.input, foreign.output)
+    )
     values: list[Any] = []
     before: list[Any] = []
     behind: list[Any] = []
@@ -167,8 +174,8 @@ def wrap_graph(
     at = step(before, "Sub", [_INPUT, constant("mean", _per_band(mean))], f"{_OURS}centred")
     at = step(before, "Div", [at, constant("std", _per_band(std))], f"{_OURS}normalised")
     # The graph's own input becomes a value between two nodes, of the type that it had.
-    step(before, "Cast", [at], _INNER + foreign.input, to=getattr(TensorProto, foreign.dtype))
-    at = step(behind, "Cast", [_INNER + foreign.output], f"{_OURS}output", to=TensorProto.FLOAT)
+    step(before, "Cast", [at], inner_input, to=getattr(TensorProto, foreign.dtype))
+    at = step(behind, "Cast", [inner_output], f"{_OURS}output", to=TensorProto.FLOAT)
     if channels.activation == "softmax":
         # Before version 13 of the operators, Softmax is over all axes from the given one on.
         at = step(behind, "Transpose", [at], f"{_OURS}channels_last", perm=[0, 2, 3, 1])
@@ -183,7 +190,7 @@ def wrap_graph(
 
     _, bands, height, width = foreign.shape
     nodes = [*before, *graph.node, *behind]
-    kept = [value for value in graph.input if value.name != _INNER + foreign.input]
+    kept = [value for value in graph.input if value.name != inner_input]
     # The sizes of values in between may be those of one image; batches have any number of them.
     for field in (graph.node, graph.input, graph.output, graph.value_info, model.metadata_props):
         del field[:]
@@ -202,6 +209,25 @@ def wrap_graph(
         ) from error
     result: bytes = model.SerializeToString()
     return result
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    """Rename a value of a graph and of the graphs inside its nodes.
+
+    `onnx.compose.add_prefix` does not rename what an inner graph reads of the outer one.
+    """
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+        for attribute in node.attribute:
+            for inside in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                _rename(inside, old, new)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        if value.name == old:
+            value.name = new
+    for sparse in graph.sparse_initializer:
+        if sparse.values.name == old:
+            sparse.values.name = new
 
 
 def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
@@ -333,7 +359,7 @@ def _run_original(trial: Trial, source: str) -> tuple[str, NDArray[np.float32]]:
                 remedy="Export the network with an output for each pixel, at the size of its "
                 "input; --output names another output.",
             )
-        # An activation may turn infinity into a probability.
+        # Before the activation, which turns infinity into a probability.
         check_finite(output, source)
         outputs.append(activated(output, trial.channels.activation))
     probability = np.concatenate(outputs)
