@@ -172,6 +172,7 @@ def test_a_failure_leaves_neither_files_nor_threads(
     source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name for path in tmp_path.iterdir()}
+    threads = set(threading.enumerate())
     with pytest.raises(PredictError, match=r"in.mp4, frame \d+: the network failed.*out of luck"):
         run(source, Predictor(tiny_bundle(), Failing()), tmp_path)
     with monkeypatch.context() as patch:
@@ -190,7 +191,7 @@ def test_a_failure_leaves_neither_files_nor_threads(
             options=VideoOptions(table=tmp_path / "frames.csv"),
         )  # fmt: skip
     assert {path.name for path in tmp_path.iterdir()} == before
-    names = {thread.name for thread in threading.enumerate()}
+    names = {thread.name for thread in set(threading.enumerate()) - threads}
     assert not any(name.startswith(("read", "network")) for name in names)
 
 

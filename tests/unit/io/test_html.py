@@ -70,21 +70,6 @@ def test_each_of_many_lines_looks_different() -> None:
     assert sample.get("style") == drawn[0].get("style")
 
 
-def test_a_series_may_have_a_colour_of_its_own_and_a_thin_line() -> None:
-    line = Series("one", [0, 1], [0, 1], dots=True, colour="red", thin=True)
-    page = ElementTree.fromstring(
-        draw_chart([*[Series("", [], [])] * 8, line], Axis.between("x"), Axis.between("y"),
-                   texts=[(0.5, 0.5, "<b>")])
-    )  # fmt: skip
-    (drawn,) = page.iter("polyline")
-    assert drawn.attrib["style"] == "stroke:red"
-    assert drawn.attrib["stroke-width"] == "1"
-    assert "stroke-dasharray" not in drawn.attrib
-    assert {dot.attrib["style"] for dot in page.iter("circle")} == {"fill:red"}
-    (text,) = (one for one in page.iter("text") if one.get("class") == "text")
-    assert text.text == "<b>"
-
-
 def test_a_file_holds_charts_their_titles_and_a_legend() -> None:
     lines = [Series(name, [0, 1], [0, 1]) for name in ("a & b", "c")]
     chart = draw_chart(lines, Axis.between("x"), Axis.between("y"))

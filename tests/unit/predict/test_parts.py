@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,17 +66,6 @@ def test_a_part_comes_back(tmp_path: Path) -> None:
     assert loaded is not None
     same(part(), loaded)
     assert again.load(4) is None
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "parts", {"model": "a"})
-    os.mkfifo(tmp_path / "parts/0000003.part")
-    assert store.load(3) is None
-    (tmp_path / "parts/scene.json").unlink()
-    os.mkfifo(tmp_path / "parts/scene.json")
-    assert not store.is_visible
-    with pytest.raises(ExportError, match="no regular file"):
-        CheckpointStore(tmp_path / "parts", {"model": "a"})
 
 
 def test_parts_of_another_run_are_given_up(tmp_path: Path) -> None:
