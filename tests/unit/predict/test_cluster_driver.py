@@ -11,7 +11,7 @@ from rooftrace.predict.cluster.worker import Facts
 
 
 def _facts(node: str) -> Facts:
-    return Facts("openvino", "fp32", {"instruction_set": "AVX2"}, (), {}, node)
+    return Facts("openvino", "fp32", {}, (), {}, node, {"instruction_set": "AVX2"})
 
 
 class _ScriptedPool:

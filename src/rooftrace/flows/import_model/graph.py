@@ -336,7 +336,7 @@ def run_trial(trial: Trial, source: str) -> tuple[str, NDArray[np.float32], NDAr
 
 def run_in_child(order: bytes) -> bytes:
     """Run a pickled trial; the result is an .npz file."""
-    trial, source = pickle.loads(order)  # noqa: S301  # of our own
+    trial, source = pickle.loads(order)  # noqa: S301  # nosec B301
     runtime, expected = _run_original(trial, source)
     found = _run_bundle(trial, source)
     stream = io.BytesIO()
