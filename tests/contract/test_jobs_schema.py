@@ -25,23 +25,14 @@ from schemathesis.specs.openapi.checks import (  # noqa: E402
 import rooftrace.rest.jobs as routes  # noqa: E402
 from rooftrace.engines.base import PointwiseEngine  # noqa: E402
 from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
-from rooftrace.labels.split import Split, write_split  # noqa: E402
 from rooftrace.predict.plan import SceneOptions  # noqa: E402
 from rooftrace.predict.predictor import Predictor  # noqa: E402
 from rooftrace.rest import create_api  # noqa: E402
 from rooftrace.rest.ogc import ogc_router  # noqa: E402
-from rooftrace.rest.versions import versions_router  # noqa: E402
 from rooftrace.service.decode import UploadFile  # noqa: E402
-from rooftrace.service.jobs.job import (  # noqa: E402
-    BUNDLE,
-    START,
-    JobFile,
-    TrainingProgress,
-)
 from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
-from rooftrace.service.jobs.store import JobStore  # noqa: E402
+from rooftrace.service.jobs.store import JobFile, JobStore  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
-from rooftrace.service.versions import ModelVersions  # noqa: E402
 
 pytestmark = pytest.mark.campaign
 
@@ -62,9 +53,7 @@ async def _kept(app: FastAPI) -> AsyncIterator[None]:
 # The runner is not started, so each job keeps its state.
 INTAKE = routes.JobIntake(JobRunner(STORE), PREDICTOR, SERVICE.limits)
 ROUTER = routes.jobs_router(INTAKE)
-VERSIONS = ModelVersions(SERVICE, STORE, 1.0)
-TRAININGS = versions_router(VERSIONS, STORE, SERVICE.bundle.version)
-APP = create_api(SERVICE, routers=[ROUTER, TRAININGS, ogc_router(INTAKE)], lifespan=_kept)
+APP = create_api(SERVICE, routers=[ROUTER, ogc_router(INTAKE)], lifespan=_kept)
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
@@ -90,24 +79,6 @@ def add(state: str) -> str:
     return job_id
 
 
-def add_training() -> str:
-    """Return the id of a training that is done, with all that its process leaves."""
-    job = VERSIONS.start("out", "the review", lambda *_: None)
-    assert STORE.claim(training=True)
-    folder = STORE.folder_of(job.id)
-    (folder / "results").mkdir()
-    (folder / START).rename(folder / "results" / BUNDLE)
-    write_split(folder / "results" / "split.json", Split(parts={"train": ("a",), "val": ("b",)}))
-    figures = {
-        "version": "brightness-project3-12345678", "verdict": "better", "difference": 0.1,
-        "interval": [0.05, 0.15], "scenes": 12, "epochs": 3, "notes": ["Half were read."],
-        "figures": {"IoU": {"start": 0.5, "tuned": 0.6}, "precision": {"start": None, "tuned": 1}},
-    }  # fmt: skip
-    STORE.training_progress(job.id, TrainingProgress("comparison", 3, 20, 0.9, 0.6))
-    STORE.finish(job.id, figures, [JobFile(BUNDLE, 4)])
-    return job.id
-
-
 def admit_in_process(path: Path, name: str, *_: object) -> tuple[Path, int]:
     """Check an upload as `admit` does, without a process for each image."""
     source = UploadFile(path, name)
@@ -121,7 +92,6 @@ def jobs() -> Iterator[None]:
         patch.setattr(routes, "admit", admit_in_process)
         yield
     SERVICE.close()
-    STORE.close()
     FOLDER.cleanup()
 
 
@@ -136,8 +106,7 @@ def check_response(case) -> None:
         states = ["done", "failed", "done", "running"]
         state = states[number] if not case.path.endswith("/events") else states[number % 3]
         if number or case.method != "GET":
-            is_training = number == 2 and "results" not in case.path and case.path[1] == "v"
-            case.path_parameters["job_id"] = add_training() if is_training else add(state)
+            case.path_parameters["job_id"] = add(state)
         if "name" in case.path_parameters and number == 2:
             case.path_parameters["name"] = "scene_mask.tif"
     if "process_id" in case.path_parameters and len(json.dumps(case.path_parameters)) % 3:
@@ -150,7 +119,7 @@ def check_response(case) -> None:
     SEEN.add((f"{case.method} {case.path}", answer.status_code))
 
 
-PATHS = ("/v1/jobs", "/v1/trainings", "/v1/versions", "/ogc")
+PATHS = ("/v1/jobs", "/ogc")
 OPTIONS = settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
 globals().update(operation_tests(schema, check_response, OPTIONS, prefix=PATHS))
 
@@ -162,8 +131,6 @@ def test_all_kinds_of_responses_were_seen() -> None:
         ("GET /v1/jobs/{job_id}/events", 200), ("GET /v1/jobs/{job_id}/results", 200),
         ("GET /v1/jobs/{job_id}/results", 409), ("DELETE /v1/jobs/{job_id}", 204),
         ("POST /v1/jobs/{job_id}/cancel", 200), ("POST /v1/jobs/{job_id}/cancel", 409),
-        ("POST /v1/trainings", 202), ("POST /v1/trainings", 422), ("GET /v1/versions", 200),
-        ("POST /v1/jobs/{job_id}/take", 200), ("POST /v1/jobs/{job_id}/take", 409),
         ("GET /ogc", 200), ("GET /ogc/processes/{process_id}", 200), ("GET /ogc/jobs", 200),
         ("GET /ogc/processes/{process_id}", 404), ("GET /ogc/jobs/{job_id}/results", 200),
         ("GET /ogc/jobs/{job_id}/results", 404), ("DELETE /ogc/jobs/{job_id}", 200),

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse, RedirectResponse
 
 from rooftrace.app.assets import static_router
 from rooftrace.app.live.router import live_router
+from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
-from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
+from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.io.files import demo_scene_path
 from rooftrace.rest.api import create_api
@@ -21,11 +21,9 @@ from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
-from rooftrace.rest.versions import versions_router
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions
 
 _EXAMPLE = "example.tif"
 """Name of the demo scene among the files of the jobs page."""
@@ -43,7 +41,6 @@ def create_server(
     api_key: str | None = None,
     label_studio: str | None = None,
     label_studio_token: str | None = None,
-    train_minutes: float | None = None,
     local: bool = True,
 ) -> FastAPI:
     """Return the app of `rooftrace serve`. Its lifespan warms and closes the service.
@@ -57,7 +54,6 @@ def create_server(
         api_key: Key that every request needs; None for no key.
         label_studio: Address of the Label Studio server that uses this ML backend.
         label_studio_token: Access token of that server.
-        train_minutes: Limit of a training in minutes; None if the server does not train.
         local: Whether the server listens only on this machine and answers to no other name.
 
     Raises:
@@ -76,19 +72,16 @@ def create_server(
         hosts=LOOPBACK if local else None,
     )
     store = None if runner is None else runner.store
-    versions = ModelVersions(service, store, train_minutes)
     catalogue = ResultsCatalogue(results, store)
     routers: list[APIRouter] = [
-        labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
+        labelstudio_router(service, url=label_studio, token=label_studio_token),
         review_router(catalogue),
         clicks_router(catalogue),
     ]
     if runner is not None:
-        intake = JobIntake(runner, service.predictor, limits, lambda: versions.served_id)
+        intake = JobIntake(runner, service.predictor, limits)
         routers.append(jobs_router(intake))
         routers.append(ogc_router(intake))
-        routers.append(versions_router(versions, runner.store, service.bundle.version))
-        routers.append(training_router(catalogue, versions))
     app = create_api(
         service,
         security=security,
@@ -100,8 +93,7 @@ def create_server(
     if runner is not None:
         app.include_router(_jobs_page())
     app.include_router(front_door("demo" if runner is None else "jobs"))
-    trains = versions.minutes is not None
-    app.include_router(map_router(catalogue, basemap, trains=trains))
+    app.include_router(map_router(catalogue, basemap))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service)
 

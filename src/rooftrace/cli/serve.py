@@ -42,7 +42,6 @@ _JOBS = "Jobs"
 _ACCESS = "Access"
 _LIMITS = "Limits of one request"
 _LABEL_STUDIO = "Label Studio"
-_TRAININGS = "Trainings"
 
 
 @with_groups
@@ -161,17 +160,6 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    train_minutes: Annotated[
-        float | None,
-        option(
-            _TRAININGS,
-            min=0.1,
-            max=10_000,
-            metavar="N",
-            help="Fine-tune the model on a review when a person starts it, for at most this many "
-            "minutes; default: no trainings.",
-        ),
-    ] = None,
 ) -> None:
     """Serve a prediction page, a map of results, live video, and a REST API with jobs."""
     for package in _PACKAGES:
@@ -188,10 +176,6 @@ def serve(
     from rooftrace.service.live import CameraSource, LiveCameras
     from rooftrace.service.service import RequestDefaults, Service
 
-    if train_minutes is not None:
-        for package in ("torch", "lightning"):
-            if find_spec(package) is None:
-                raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
     defaults = RequestDefaults(SceneOptions(**images.parsed()), images.nodata_rule)
     sources = [CameraSource.parse(one) for one in camera or ()]
     if sources:
@@ -217,10 +201,7 @@ def serve(
         store = JobStore(
             jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs
         )
-        runner = JobRunner(
-            store, model, workers, engine, precision, defaults=defaults,
-            trains=train_minutes is not None,
-        )  # fmt: skip
+        runner = JobRunner(store, model, workers, engine, precision, defaults=defaults)
         cameras = LiveCameras(sources, service.predictor, watching)
         stack.callback(cameras.close, _SHUTDOWN_S)
         app = create_server(
@@ -232,7 +213,6 @@ def serve(
             api_key=api_key,
             label_studio=label_studio,
             label_studio_token=label_studio_token,
-            train_minutes=train_minutes,
             local=host in LOOPBACK,
         )
         runner.start()

@@ -30,10 +30,9 @@ id."""
 
 _TAGS = {
     "prediction": "Predict an image and wait for the result.",
-    "jobs": "Predict scenes of any size, and fine-tune the model, in the background.",
+    "jobs": "Predict scenes of any size in the background.",
     "ogc": "The same predictions by OGC API – Processes.",
     "review": "Accept, reject and correct the buildings of a results folder.",
-    "versions": "Fine-tune the model, and choose the version that Label Studio receives.",
     "label studio": "ML backend that Label Studio calls for pre-annotations.",
     "operation": "Health, readiness and metrics for the operator of the server.",
     "description": "Description of the API.",

@@ -1,16 +1,15 @@
 """Schemas of jobs: what a client sends, and what it gets for a job and its results."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.text import in_api_terms
-from rooftrace.flows.finetune import Verdict
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
-from rooftrace.service.jobs.job import Job, JobFile, JobState, TrainingProgress, TrainingStep
+from rooftrace.service.jobs.store import Job, JobFile, JobState
 
 
 @dataclass(frozen=True)
@@ -69,32 +68,6 @@ class JobProgress(ApiModel):
     buildings: Annotated[int, Field(ge=0, description="Number of buildings found so far")]
 
 
-class JobTrainingProgress(ApiModel):
-    """Progress of a fine-tuning job."""
-
-    share: Annotated[float, Field(ge=0, le=1)]
-    step: Annotated[
-        TrainingStep,
-        Field(description="Drawing the labels, training, or comparing with the start model"),
-    ]
-    epochs_done: Annotated[int, Field(ge=0)]
-    epochs: Annotated[
-        int, Field(ge=0, description="Number of planned epochs; 0 before they are planned")
-    ]
-    minutes: Annotated[float, Field(ge=0, description="Duration of the finished epochs")]
-    iou: Annotated[
-        float | None, Field(description="Best intersection over union of the finished epochs")
-    ]
-
-
-class JobTraining(ApiModel):
-    """Options of a fine-tuning job."""
-
-    results: Annotated[str, Field(description="Results folder of the review")]
-    minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
-    start: Annotated[str, Field(description="Version of the model that the training starts from")]
-
-
 class JobFailure(ApiModel):
     """Reason why a job failed."""
 
@@ -118,32 +91,6 @@ class JobFigures(ApiModel):
     notes: Annotated[list[str], Field(description="Assumptions that were made")]
 
 
-class ModelComparison(ApiModel):
-    """A figure of the start model and of the fine-tuned model on the held-out images."""
-
-    start: float | None
-    tuned: float | None
-
-
-class JobTrainingFigures(ApiModel):
-    """Result of a fine-tuning job that is done."""
-
-    version: Annotated[str, Field(description="Version of the fine-tuned model")]
-    verdict: Annotated[
-        Verdict,
-        Field(description="Comparison with the start model, by IoU and F1 of buildings"),
-    ]
-    difference: Annotated[float, Field(description="Difference of the IoU")]
-    interval: Annotated[
-        tuple[float, float] | None,
-        Field(description="95 % interval of the difference; null if there are too few images"),
-    ]
-    scenes: Annotated[int, Field(ge=1, description="Number of images that were held out")]
-    epochs: Annotated[int, Field(ge=1)]
-    figures: dict[str, ModelComparison]
-    notes: Annotated[list[str], Field(description="Assumptions that were made")]
-
-
 class JobLinks(ApiModel):
     """URLs of the job on this server."""
 
@@ -161,8 +108,7 @@ class JobOut(ApiModel):
     """A job in its current state."""
 
     id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
-    kind: Literal["predict", "finetune"]
-    name: Annotated[str, Field(description="File name of the uploaded image, or the review")]
+    name: Annotated[str, Field(description="File name of the uploaded image")]
     state: JobState
     reviewed: Annotated[
         bool,
@@ -174,16 +120,11 @@ class JobOut(ApiModel):
     created: datetime
     started: datetime | None
     finished: datetime | None
-    progress: JobProgress | JobTrainingProgress
+    progress: JobProgress
     attempts: Annotated[int, Field(ge=0, description="Number of times the job was started")]
-    options: Annotated[
-        SceneOptions, Field(description="Options of the prediction, or of the training's images")
-    ]
-    training: Annotated[JobTraining | None, Field(description="null for a prediction")]
+    options: Annotated[SceneOptions, Field(description="Options of the prediction")]
     error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
-    figures: Annotated[
-        JobFigures | JobTrainingFigures | None, Field(description="Figures, if the job is done")
-    ]
+    figures: Annotated[JobFigures | None, Field(description="Figures, if the job is done")]
     links: JobLinks
 
     @classmethod
@@ -195,14 +136,12 @@ class JobOut(ApiModel):
             root: Path prefix of the server's URLs, "" without a prefix.
         """
         here = f"{root}/v1/jobs/{job.id}"
-        fields = JobFigures.model_fields if job.training is None else None
-        figures = job.figures and {name: job.figures[name] for name in fields or job.figures}
+        figures = job.figures and {name: job.figures[name] for name in JobFigures.model_fields}
         if figures:
             figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
         error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
         return cls.model_validate({
             "id": job.id,
-            "kind": "predict" if job.training is None else "finetune",
             "name": job.name,
             "state": job.state,
             "reviewed": job.reviewed,
@@ -212,9 +151,6 @@ class JobOut(ApiModel):
             "progress": _progress(job),
             "attempts": job.attempts,
             "options": job.options,
-            "training": job.training and {
-                name: getattr(job.training, name) for name in JobTraining.model_fields
-            },
             "error": error,
             "figures": figures,
             "links": {
@@ -287,8 +223,6 @@ def _tiles_of(job: Job, url: str) -> str | None:
 
 
 def _progress(job: Job) -> dict[str, Any]:
-    if job.training is not None:
-        return {"share": share_of(job), **asdict(job.progress or TrainingProgress())}
     return {
         "pixels_done": job.pixels_done,
         "pixels": job.pixels,
@@ -299,10 +233,7 @@ def _progress(job: Job) -> dict[str, Any]:
 
 def share_of(job: Job) -> float:
     """Return the share of a job that is done, from 0 to 1."""
-    if job.training is None:
-        return min(job.pixels_done / max(job.pixels, 1), 1.0)
-    progress = job.progress or TrainingProgress()
-    return 1.0 if job.state == "done" else progress.share(job.training.minutes)
+    return min(job.pixels_done / job.pixels, 1.0)
 
 
 def time_of(seconds: float | None) -> datetime | None:

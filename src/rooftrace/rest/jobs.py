@@ -32,9 +32,8 @@ from rooftrace.rest.job_schemas import (
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits
-from rooftrace.service.jobs.job import STATES, Job, JobState
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import STATES, Job, JobState, JobStore
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
 _MAX_HEADER_READERS = 2
@@ -90,20 +89,12 @@ class JobIntake:
         runner: Runner of the jobs; the caller starts and stops it.
         predictor: Predictor with the runner's model, to check uploads against.
         limits: Limits of uploads.
-        version: Function that returns the training whose model new jobs use, "" for the server's.
     """
 
-    def __init__(
-        self,
-        runner: JobRunner,
-        predictor: Predictor,
-        limits: Limits,
-        version: Callable[[], str] = str,
-    ) -> None:
+    def __init__(self, runner: JobRunner, predictor: Predictor, limits: Limits) -> None:
         self.runner = runner
         self.limits = limits
         self._predictor = predictor
-        self._version = version
         self._limiter = UploadLimiter(limits.waiting)
         self._header_readers = asyncio.Semaphore(_MAX_HEADER_READERS)
 
@@ -131,9 +122,7 @@ class JobIntake:
                 path, pixels = await run_in_threadpool(
                     admit, path, name, options, self._predictor, self.limits
                 )
-            return await run_in_threadpool(
-                store.add, job_id, name, path.name, pixels, options, version=self._version()
-            )
+            return await run_in_threadpool(store.add, job_id, name, path.name, pixels, options)
         except BaseException:
             # Not awaited, because a client that disconnects cancels this coroutine.
             asyncio.get_running_loop().run_in_executor(None, store.discard, job_id)
@@ -277,8 +266,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     ) -> None:
         """Delete a job in any state, with all its files; a running job is ended.
 
-        A training whose version is in use is kept, and so is a job with a review, unless you say
-        that the review may be lost.
+        A job with a review is kept, unless you say that the review may be lost.
         """
         removed = runner.remove(job_id, discard_review=discard_review)
         if not removed:
@@ -294,7 +282,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         """List the requested outputs (mask, polygons, density, preview) and the run record.
 
         The last file is the review, if there is one; it may change until the download.
-        A training has the model, the verdict, the report with pictures, and the split.
         """
         return JobResults.of(job, server_root(request))
 

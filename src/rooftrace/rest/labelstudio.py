@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from rooftrace.core.errors import ConfigError
 from rooftrace.service.labelling.labeller import Labeller
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions
 
 _MAX_TASKS = 10_000
 """Maximum number of tasks in one request."""
@@ -68,7 +67,6 @@ def labelstudio_router(
     *,
     url: str | None = None,
     token: str | None = None,
-    versions: ModelVersions | None = None,
     prefix: str = "",
 ) -> APIRouter:
     """Return the router of an ML backend for Label Studio.
@@ -81,14 +79,12 @@ def labelstudio_router(
             sends its URL when a project is connected.
         token: Access token of that server. None uses the token that it sends when a project is
             connected.
-        versions: Model in use; by default the service's own model.
         prefix: Path prefix such as `/labelstudio`, without a slash at the end.
 
     Raises:
         ConfigError: The URL or the token is malformed.
     """
-    versions = versions or ModelVersions(service)
-    labeller = Labeller(service, url, token, versions)
+    labeller = Labeller(service, url, token)
     router = APIRouter(
         prefix=prefix,
         tags=["label studio"],

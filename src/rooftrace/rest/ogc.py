@@ -1,8 +1,7 @@
 """OGC API – Processes 1.0 (OGC 18-062r2) over the jobs of the server, under `/ogc`.
 
-The process `predict` is offered. Its jobs are those of `/v1/jobs`, with the same limits; trainings
-are not shown. Outputs are transmitted by reference: as links to the files of the job. Documents
-follow https://schemas.opengis.net/ogcapi/processes/part1/1.0/openapi/schemas/.
+The process `predict` is offered. Its jobs are those of `/v1/jobs`, with the same limits. Outputs
+are transmitted by reference: as links to the files of the job. Documents follow https://schemas.opengis.net/ogcapi/processes/part1/1.0/openapi/schemas/.
 """
 
 # No `from __future__ import annotations`: FastAPI evaluates annotations, and some of them name
@@ -30,7 +29,7 @@ from rooftrace.rest.job_schemas import JobListQuery, JobQuery, JobRequest, share
 from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
-from rooftrace.service.jobs.job import Job, JobState, JobStateError
+from rooftrace.service.jobs.store import Job, JobState, JobStateError
 
 OGC_BODY_SHARE = 4 / 3
 """Bytes of an execution request for each byte of its image, which is base64."""
@@ -107,7 +106,7 @@ def ogc_router(intake: JobIntake) -> APIRouter:
 
     def find_job(job_id: str) -> Job:
         job = store.get(job_id)
-        if job is None or job.training is not None:
+        if job is None:
             raise _no_such_job(job_id)
         return job
 
@@ -215,7 +214,7 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         """Follow the link `next` for older jobs."""
         limit = query.limit
         number = None if query.before is None else find_job(query.before).number
-        listed = store.newest(limit + 1, number, trainings=False)
+        listed = store.newest(limit + 1, number)
         here = _here(request)
         links = [_link(f"{here}/jobs", "self")]
         if len(listed) > limit:

@@ -25,7 +25,7 @@ from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import in_api_terms
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.service.jobs.job import JobReviewedError, JobStateError
+from rooftrace.service.jobs.store import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
     ReviewConflictError,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -163,10 +162,7 @@ class Service:
     Args:
         predictor: Predictor; the service takes over its engine.
         limits: Limits of the requests.
-        model_path: Path of the model's bundle; None for the model that comes with rooftrace.
         defaults: Input options for requests that do not have their own.
-        engine: Engine of further models, see `open_model`.
-        precision: Precision of further models.
     """
 
     def __init__(
@@ -174,17 +170,12 @@ class Service:
         predictor: Predictor,
         limits: Limits | None = None,
         *,
-        model_path: Path | None = None,
         defaults: RequestDefaults | None = None,
-        engine: str | None = None,
-        precision: str | None = None,
     ) -> None:
         self.defaults = defaults or RequestDefaults()
         self.limits = limits or Limits()
-        self.model_path = model_path
         self._engine = SharedEngine(predictor.engine)
         self.predictor = Predictor(predictor.bundle, self._engine)
-        self._load = partial(load, engine=engine, precision=precision)
         self._decoder = Decoder(self.limits)
         self._pool = ThreadPoolExecutor(self.limits.running, "request")
         self._lock = threading.Lock()
@@ -208,10 +199,7 @@ class Service:
             BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
         """
         predictor = load(bundle, engine=engine, precision=precision)
-        return cls(
-            predictor, limits, model_path=bundle, defaults=defaults,
-            engine=engine, precision=precision,
-        )  # fmt: skip
+        return cls(predictor, limits, defaults=defaults)
 
     @property
     def bundle(self) -> ModelBundle:
@@ -234,43 +222,46 @@ class Service:
         self._engine.run_quantised(np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype))
         self._ready = True
 
-    def open_model(self, bundle: Path) -> Predictor:
-        """Load another model for requests that name it. It shares the queue and the limits.
-
-        Raises:
-            BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
-        """
-        loaded = self._load(bundle)
-        return Predictor(loaded.bundle, SharedEngine(loaded.engine))
-
     def submit(
         self,
         data: bytes,
         name: str,
         options: SceneOptions | None = None,
-        predictor: Predictor | None = None,
-    ) -> QueuedRequest[Prediction]:
-        """Queue an image for prediction.
+        work: Callable[..., Any] = Predictor.predict,
+    ) -> QueuedRequest[Any]:
+        """Queue an image for prediction, or for other work, such as a click.
 
         Args:
             data: Bytes of the image file.
             name: File name from the client.
             options: Options of the prediction.
-            predictor: Model of `open_model`; by default the service's own.
+            work: Function of a predictor and the decoded image, and of the keywords `options`, with
+                the service's defaults, and `progress`.
 
         Raises:
             BusyError: The queue is full.
             StoppingError: The service is closed.
         """
-        return self.submit_work(Predictor.predict, data, name, options, predictor)
+        limits = self.limits
+        request: QueuedRequest[Any] = QueuedRequest(time.monotonic() + limits.seconds, Future())
+        filled = self.defaults.filled(options)
+        with self._lock:
+            if self._closed:
+                raise stopping_error()
+            if self._taken >= limits.waiting:
+                self._refused += 1
+                rounds = self._taken / limits.running
+                raise BusyError(
+                    f"{self._taken} requests are waiting already.",
+                    remedy="Retry in a few seconds.",
+                    retry_after_s=max(1.0, rounds * self._seconds),
+                )
+            self._taken += 1
+            request.answer = self._pool.submit(self._answer, request, work, data, name, filled)
+        request.answer.add_done_callback(lambda answer: self._count(request, answer))
+        return request
 
-    def predict(
-        self,
-        data: bytes,
-        name: str,
-        options: SceneOptions | None = None,
-        predictor: Predictor | None = None,
-    ) -> Prediction:
+    def predict(self, data: bytes, name: str, options: SceneOptions | None = None) -> Prediction:
         """Queue an image as `submit` does, and wait for its prediction.
 
         Raises:
@@ -278,7 +269,8 @@ class Service:
             TooLargeError, DeadlineError: The request exceeds the limits.
             DataError, BandMismatch, GsdMismatch, PredictError: See `Predictor.predict`.
         """
-        return self.submit(data, name, options, predictor).answer.result()
+        prediction: Prediction = self.submit(data, name, options).answer.result()
+        return prediction
 
     def figures(self) -> ServiceFigures:
         """Return the current load and the work so far."""
@@ -301,49 +293,9 @@ class Service:
         self._engine.close()
         self._decoder.close()
 
-    def submit_work(
-        self,
-        work: Callable[..., T],
-        data: bytes,
-        name: str,
-        options: SceneOptions | None = None,
-        predictor: Predictor | None = None,
-    ) -> QueuedRequest[T]:
-        """Queue other work on an image, such as a click.
-
-        Args:
-            work: Function of a predictor and the decoded image, and of the keywords `options`, with
-                the service's defaults, and `progress`, such as `Predictor.predict`.
-            data, name, options, predictor: See `submit`.
-
-        Raises:
-            BusyError: The queue is full.
-            StoppingError: The service is closed.
-        """
-        limits = self.limits
-        request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds, Future())
-        filled = self.defaults.filled(options)
-        with self._lock:
-            if self._closed:
-                raise stopping_error()
-            if self._taken >= limits.waiting:
-                self._refused += 1
-                rounds = self._taken / limits.running
-                raise BusyError(
-                    f"{self._taken} requests are waiting already.",
-                    remedy="Retry in a few seconds.",
-                    retry_after_s=max(1.0, rounds * self._seconds),
-                )
-            self._taken += 1
-            request.answer = self._pool.submit(
-                self._answer, request, work, data, name, filled, predictor or self.predictor
-            )
-        request.answer.add_done_callback(lambda answer: self._count(request, answer))
-        return request
-
     def _answer(
         self, request: QueuedRequest[T], work: Callable[..., T], data: bytes, name: str,
-        options: SceneOptions, predictor: Predictor,
+        options: SceneOptions,
     ) -> T:  # fmt: skip
         """Decode an image and work on it, in a thread of the pool."""
 
@@ -365,8 +317,8 @@ class Service:
                     remedy="Send a part of it, or start a job for a large scene.",
                 )
             image = self._decoder.decode(data, name, nodata=self.defaults.nodata)
-            engine = _CheckedEngine(predictor.engine, check)
-            return work(Predictor(predictor.bundle, engine), image, options=options, progress=check)
+            predictor = Predictor(self.bundle, _CheckedEngine(self._engine, check))
+            return work(predictor, image, options=options, progress=check)
         except BaseException as error:
             # The error refers to this function, which has the image.
             del data

@@ -16,8 +16,9 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from clicked_town import GRID, HALL, ObedientEngine, click_model, roof, write_results
+from rooftrace.app.map.clicks import MAX_CLICKS, clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
-from rooftrace.app.map.review import MAX_CLICKS, clicks_router, review_router
+from rooftrace.app.map.review import review_router
 from rooftrace.io.reproject import transform_points
 from rooftrace.rest.problems import install_problems
 

@@ -132,7 +132,7 @@ def test_the_page_and_its_files(client: TestClient) -> None:
 
 
 def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
-    assert client.get("/map/settings").json() == {"basemap": None, "trains": False}
+    assert client.get("/map/settings").json() == {"basemap": None}
     assert "connect-src" not in client.get("/map").headers["content-security-policy"]
     app = FastAPI()
     address = "https://tiles.example.org:8443/{z}/{x}/{y}.png?key=1"

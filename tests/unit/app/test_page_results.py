@@ -69,7 +69,7 @@ class FakeService:
     def bundle(self) -> ModelBundle:
         return predictor_of().bundle
 
-    def submit_work(self, work: object, data: bytes, name: str, options: SceneOptions) -> Request:
+    def submit(self, data: bytes, name: str, options: SceneOptions, work: object) -> Request:
         if self.refused:
             self.refused -= 1
             raise BusyError("Busy.", retry_after_s=0.01)

@@ -11,8 +11,7 @@ import pytest
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest import jobs
 from rooftrace.rest.jobs import job_events
-from rooftrace.service.jobs.job import Job
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobStore
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,8 @@ from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import ogc_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.jobs.job import Job, JobFile
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobFile, JobStore
 from rooftrace.service.review import store as review_module
 from rooftrace.service.review.store import Edit, PredictedLayer, ReviewStore
 

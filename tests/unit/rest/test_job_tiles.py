@@ -19,9 +19,8 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.jobs.job import Job, JobFile
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobFile, JobStore
 
 FIGURES = {
     "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,

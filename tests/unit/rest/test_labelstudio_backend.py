@@ -181,9 +181,9 @@ def test_settings_of_the_interface_and_of_a_task(
     seen: list[SceneOptions] = []
     real = service.predict
 
-    def predict(data: bytes, name: str, options: SceneOptions, model: Predictor) -> Prediction:
+    def predict(data: bytes, name: str, options: SceneOptions) -> Prediction:
         seen.append(options)
-        return real(data, name, options, model)
+        return real(data, name, options)
 
     monkeypatch.setattr(service, "predict", predict)
     config = CONFIG.replace(

@@ -20,9 +20,8 @@ from rooftrace.rest import Security, create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import CONFORMANCE, OGC_BODY_SHARE, ogc_router
 from rooftrace.service.decode import UploadFile
-from rooftrace.service.jobs.job import JobFile, TrainingOptions
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import JobFile, JobStore
 from rooftrace.service.service import Service
 
 EXECUTION = "/ogc/processes/predict/execution"
@@ -78,11 +77,6 @@ def add(store: JobStore, state: str, *files: str) -> str:
     elif state == "done":
         store.finish(job_id, {"pixels": 64, "buildings": 1}, [JobFile(name, 4) for name in files])
     return job_id
-
-
-def add_training(store: JobStore) -> str:
-    options = TrainingOptions("out", 1.0, "a", "b", "c")
-    return store.add_training("p", options, lambda _: None).id
 
 
 def refused(answer: Any, status: int, text: str) -> dict[str, Any]:
@@ -319,8 +313,6 @@ def test_jobs_without_results(client: TestClient, store: JobStore) -> None:
 
 def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
     made = [add(store, state) for state in ("done", "failed", "running", "queued")][::-1]
-    training = add_training(store)
-
     page = client.get("/ogc/jobs").json()
     check(page, "jobList")
     assert [one["jobID"] for one in page["jobs"]] == made
@@ -328,7 +320,6 @@ def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
     address = first["links"][1]["href"]
     assert first["links"][1]["rel"] == "next"
     assert [one["jobID"] for one in client.get(address).json()["jobs"]] == made[3:]
-    assert client.get(f"/ogc/jobs/{training}").status_code == 404
     assert client.get("/ogc/jobs", params={"before": "none"}).status_code == 404
 
 

@@ -107,7 +107,7 @@ def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> N
 
 def order(folder: Path, bundle: Path, upload: str, name: str) -> bytes:
     message = {
-        "task": "predict", "folder": str(folder), "upload": upload, "name": name,
+        "folder": str(folder), "upload": upload, "name": name,
         "model": str(bundle),
         "engine": None, "precision": None,
         "options": asdict(SceneOptions(cell_m=10)),
@@ -217,23 +217,16 @@ from rooftrace.service.jobs import child
 def fail(*_):
     raise RuntimeError("Exception from src/inference: std::bad_alloc")
 
-child._predict = child._finetune = fail
+child._predict = fail
 child.main()
 """
 
 
-@pytest.mark.parametrize(
-    ("task", "kind", "remedy"),
-    [
-        ("predict", "OutOfMemoryError", "Send the scene in parts."),
-        ("finetune", "OutOfMemoryError", ""),
-    ],
-)
-def test_a_lack_of_memory_is_an_answer_and_no_crash(task: str, kind: str, remedy: str) -> None:
+def test_a_lack_of_memory_is_an_answer_and_no_crash() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MEMORY],
-        input=json.dumps({"task": task, "name": "town.tif"}).encode() + b"\n",
+        input=json.dumps({"name": "town.tif"}).encode() + b"\n",
         capture_output=True, check=True,
     )  # fmt: skip
     error = json.loads(done.stdout)["error"]
-    assert (error["type"], error["remedy"]) == (kind, remedy)
+    assert (error["type"], error["remedy"]) == ("OutOfMemoryError", "Send the scene in parts.")

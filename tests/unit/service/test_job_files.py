@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.runner import (
     list_results,
     path_of,
@@ -19,6 +18,7 @@ from rooftrace.service.jobs.runner import (
     without_paths,
     zipped,
 )
+from rooftrace.service.jobs.store import Job
 
 JOB = Job(1, "0" * 32, "Häuser (1).tif", "running", SceneOptions(), "scene.tif", 0.0)
 

@@ -19,14 +19,8 @@ from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs import runner as runner_module
 from rooftrace.service.jobs import store as store_module
-from rooftrace.service.jobs.job import (
-    Job,
-    JobStateError,
-    TrainingOptions,
-    TrainingProgress,
-)
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import STATE, JobStore
+from rooftrace.service.jobs.store import STATE, Job, JobStateError, JobStore
 
 # Does what its upload says, without a network.
 CHILD = """
@@ -40,12 +34,6 @@ def note(what):
     os.write(log, f"{what} {folder.name} {os.getpid()}\\n".encode())
 def say(**message):
     print(json.dumps(message), flush=True)
-if order["task"] == "finetune":
-    (folder / "results").mkdir()
-    (folder / "results" / "model.rooftrace").write_text("model")
-    say(progress={"step": "training", "epochs_done": 1, "epochs": 2, "minutes": 0.5, "iou": 0.5})
-    say(figures={"version": "a-1", "verdict": "better"})
-    sys.exit()
 task = (folder / order["upload"]).read_text()
 note("begin")
 if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
@@ -90,11 +78,9 @@ def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
     def begin(
         workers: int = 1,
         model: Path | None = None,
-        *,
-        trains: bool = False,
     ) -> JobRunner:
         command = (sys.executable, "-S", str(program))
-        runner = JobRunner(store, model, workers, trains=trains, command=command)
+        runner = JobRunner(store, model, workers, command=command)
         runner.start()
         started.append(runner)
         return runner
@@ -168,22 +154,6 @@ def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
         running += 1 if what == "begin" else -1
         most = max(most, running)
     assert most == 2
-
-
-def train(store: JobStore) -> str:
-    training = TrainingOptions("out", 1.0, "a-0", "0" * 64, "a")
-    return store.add_training("review", training, lambda _: None).id
-
-
-def test_a_training_runs_beside_a_prediction(store: JobStore, start: Start) -> None:
-    hanging = add(store, "hang")
-    trained = train(store)
-    start(trains=True)
-    half_done(store, hanging)
-    job = ended(store, trained)
-    assert (job.state, job.figures) == ("done", {"version": "a-1", "verdict": "better"})
-    assert [file.name for file in job.files] == ["model.rooftrace"]
-    assert job.progress == TrainingProgress("training", 1, 2, 0.5, 0.5)
 
 
 def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> None:

@@ -8,7 +8,6 @@ import time
 import weakref
 from concurrent.futures import CancelledError
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -86,22 +85,6 @@ def test_many_at_once_get_what_each_would_alone() -> None:
         assert (figures.running, figures.waiting, figures.answered, figures.failed) == (0, 0, 12, 0)
         # The warm-up is one more batch.
         assert figures.batches.tiles == 13
-    finally:
-        one.close()
-
-
-def test_a_closed_model_leaves_memory(bundle: Path) -> None:
-    one = service(Gate())
-    try:
-        other = one.open_model(bundle)
-        assert other.engine.run(np.zeros((1, 3, 32, 32), np.uint8)).shape == (1, 1, 32, 32)
-        network = weakref.ref(other.engine)
-        del other
-        deadline = time.monotonic() + 60
-        while network() is not None:
-            assert time.monotonic() < deadline
-            gc.collect()
-            time.sleep(0.01)
     finally:
         one.close()
 
@@ -269,7 +252,7 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
     try:
         image = blobs(5)
         image[0:20, 60:90] = 120
-        kept = one.submit_work(predict_keeping, png(image), "a.png").answer.result(60)
+        kept = one.submit(png(image), "a.png", None, predict_keeping).answer.result(60)
         ran = one.figures().batches.tiles
         for threshold in (0.3, 0.7):
             anew = kept.scores.redecide(threshold)

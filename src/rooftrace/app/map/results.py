@@ -17,8 +17,7 @@ from typing import Any, Literal
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
-from rooftrace.service.jobs.job import Job
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobStore
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -344,7 +343,7 @@ class ResultsCatalogue:
         return None if job is None else self._entry_of(job)
 
     def _entry_of(self, job: Job) -> ResultsEntry | None:
-        if self._store is None or job.state != "done" or job.training is not None:
+        if self._store is None or job.state != "done":
             return None
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.created_s))
         return ResultsEntry(_JOB + job.id, f"{job.name}, {day}", self._store.results(job.id))

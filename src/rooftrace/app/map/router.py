@@ -63,9 +63,7 @@ def _filter(score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None) -> Build
 Filter = Annotated[BuildingFilter, Depends(_filter)]
 
 
-def map_router(
-    catalogue: ResultsCatalogue, basemap: Basemap | None = None, *, trains: bool = False
-) -> APIRouter:
+def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> APIRouter:
     """Return the routes of the map of some results folders, under `/map`.
 
     The app needs `install_problems`: errors are answered as problems.
@@ -74,7 +72,6 @@ def map_router(
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
         basemap: Tiles under the scenes; None for none.
-        trains: Whether the server has the routes of `app.map.training`.
     """
     policy = _POLICY
     if basemap is not None:
@@ -87,7 +84,7 @@ def map_router(
     @router.get("/settings")
     def settings() -> dict[str, Any]:
         shown = None if basemap is None else {"address": basemap.url, "credit": basemap.credit}
-        return {"basemap": shown, "trains": trains}
+        return {"basemap": shown}
 
     _add_folders(router, store)
     _add_scene(router, store)

@@ -198,9 +198,7 @@ def _submit(
     try:
         while True:
             try:
-                return service.submit_work(
-                    predict_keeping, path.read_bytes(), path.name, options
-                ).answer
+                return service.submit(path.read_bytes(), path.name, options, predict_keeping).answer
             except BusyError as busy:
                 if not wait:
                     raise

@@ -3,15 +3,13 @@
 It reads its order as a line of JSON from standard input, which then stays open. When the input
 ends, the server has ended, and the process ends too. It writes progress and the answer as lines of
 JSON to standard output. The next process resumes a run that was killed, see
-`rooftrace.flows.predict.run` and `rooftrace.service.jobs.finetune`.
+`rooftrace.flows.predict.run`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import sys
 import threading
 import time
@@ -30,7 +28,7 @@ from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.predict.model_set import read_models
-from rooftrace.service.jobs.job import LABELS, OPTIONS_JSON, START, TrainingOptions
+from rooftrace.service.jobs.store import OPTIONS_JSON
 
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""
@@ -62,17 +60,15 @@ def main() -> None:
         answers.flush()
 
     try:
-        if order["task"] == "finetune":
-            _finetune(order, send)
-        else:
-            _predict(order, send)
+        _predict(order, send)
     except RooftraceError as error:
         send({"error": error.to_json()})
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        remedy = "" if order["task"] == "finetune" else "Send the scene in parts."
-        no_memory = OutOfMemoryError("The memory was not enough.", remedy=remedy)
+        no_memory = OutOfMemoryError(
+            "The memory was not enough.", remedy="Send the scene in parts."
+        )
         send({"error": no_memory.to_json()})
 
 
@@ -129,26 +125,6 @@ def _inputs(order: dict[str, Any], upload: Path) -> PredictInputs:
     return replace(found, scenes=[replace(found.scenes[0], source=source)])
 
 
-def _finetune(order: dict[str, Any], send: Send) -> None:
-    from rooftrace.service.jobs.finetune import finetune_job
-
-    threading.Thread(target=_end_with_server, daemon=True).start()
-    _lower_priority()
-    # Lightning only notes the signal, unless there is a handler already.
-    signal.signal(signal.SIGTERM, _end_by_signal)
-    folder = Path(order["folder"])
-    with _locked(folder):
-        done = folder / ANSWER
-        if not done.exists():
-            figures = finetune_job(folder, TrainingOptions(**order["training"]), send)
-            write_atomically(done, json.dumps({"figures": figures}).encode())
-        # The results have all that is needed from now on.
-        for name in ("run", LABELS):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / START).unlink(missing_ok=True)
-        send(json.loads(done.read_bytes()))
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder of a job; wait while a process of a previous server still holds it."""
@@ -171,12 +147,6 @@ def _end_with_server() -> None:
             pass
     # Finished blocks are on disk, and nothing else needs to be cleaned up.
     os._exit(1)
-
-
-def _end_by_signal(number: int, _: object) -> None:
-    """End the process by a signal, so that the server sees that it did not crash."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
 
 
 def _lower_priority() -> None:

@@ -1,7 +1,5 @@
 """Runner of jobs, and the check of uploads before they become jobs.
 
-Predictions run in `workers` threads; one more thread runs trainings, one at a time.
-
 Each job runs in its own process, so a crash or a cancelled job does not affect other jobs.
 Clients receive the result files without paths of the server.
 """
@@ -36,8 +34,7 @@ from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import DecodedImage, Limits, georeferenced_by_name, read_header
-from rooftrace.service.jobs.job import BUNDLE, Job, JobFile, TrainingProgress, crash_error
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 from rooftrace.service.service import RequestDefaults
 
@@ -210,7 +207,6 @@ class JobRunner:
         engine: Engine of `run_predict`.
         precision: Precision of `run_predict`.
         defaults: Input options for jobs that do not have their own.
-        trains: Whether trainings run; otherwise they wait.
         command: Command of the process of a job.
     """
 
@@ -223,14 +219,11 @@ class JobRunner:
         precision: str | None = None,
         *,
         defaults: RequestDefaults | None = None,
-        trains: bool = False,
         command: Sequence[str] = CHILD,
     ) -> None:
         self.store = store
-        self._trains = trains
         self.defaults = defaults or RequestDefaults()
         self._order = {
-            "task": "predict",
             "model": None if model is None else _name_of(model),
             "engine": engine,
             "precision": precision,
@@ -269,9 +262,6 @@ class JobRunner:
             threading.Thread(target=self._work, name=f"job-{number}", daemon=True)
             for number in range(self._workers)
         ]
-        if self._trains:
-            work = partial(self._work, training=True)
-            self._threads.append(threading.Thread(target=work, name="training", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -308,7 +298,6 @@ class JobRunner:
 
         Raises:
             JobReviewedError: The job has a review.
-            JobStateError: It is the training whose version is in use.
         """
         removed = self.store.remove(job_id, discard_review=discard_review)
         if removed:
@@ -334,8 +323,8 @@ class JobRunner:
 
     # The methods below run in the threads.
 
-    def _work(self, *, training: bool = False) -> None:
-        while (job := self._insist(partial(self._next, training))) is not None:
+    def _work(self) -> None:
+        while (job := self._insist(self._next)) is not None:
             try:
                 self._run(job)
             except Exception:
@@ -357,7 +346,7 @@ class JobRunner:
                 if self._changed.wait_for(lambda: self._stopping, _RETRY_S):
                     return None
 
-    def _next(self, training: bool) -> Job | None:
+    def _next(self) -> Job | None:
         """Wait for the next job; return None when the runner stops."""
         while True:
             if time.monotonic() >= self._expire_s:
@@ -366,7 +355,7 @@ class JobRunner:
             with self._changed:
                 if self._stopping:
                     return None
-                job = self.store.claim(training=training)
+                job = self.store.claim()
                 if job is not None:
                     return job
                 self._changed.wait(_POLL_S)
@@ -406,10 +395,6 @@ class JobRunner:
             "name": job.name,
             "options": asdict(job.options),
         }
-        if job.training is not None:
-            order |= {"task": "finetune", "training": asdict(job.training)}
-        elif job.version:
-            order["model"] = str(path_of(self.store.folder_of(job.version), BUNDLE))
         with self._changed:
             now = self.store.get(job.id)
             if now is None or now.state != "running":
@@ -445,11 +430,7 @@ class JobRunner:
             if "progress" not in message:
                 return dict(message)
             with suppress(ExportError):  # the next message has the progress, too
-                if job.training is None:
-                    self.store.progress(job.id, *message["progress"])
-                else:
-                    progress = TrainingProgress(**message["progress"])
-                    self.store.training_progress(job.id, progress)
+                self.store.progress(job.id, *message["progress"])
         return {}
 
     def _conclude(self, job: Job, answer: dict[str, Any], code: int, *, stopped: bool) -> None:
@@ -457,8 +438,7 @@ class JobRunner:
         if answer:
             answer = json.loads(without_paths(json.dumps(answer), folder, job))
         if "figures" in answer:
-            if job.training is None:
-                publish_record(folder, job)
+            publish_record(folder, job)
             self.store.finish(job.id, answer["figures"], list_results(folder))
         elif "error" in answer:
             self.store.fail(job.id, answer["error"])

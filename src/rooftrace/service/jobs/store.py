@@ -1,7 +1,6 @@
 """Jobs and their store: a folder for each job, with its state as `job.json`.
 
-A job predicts one large scene, or fine-tunes the model on a review, in the background. The store
-survives any end of the server.
+A job predicts one large scene in the background. The store survives any end of the server.
 """
 
 from __future__ import annotations
@@ -12,27 +11,17 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from rooftrace.core.errors import BusyError
+from pydantic import TypeAdapter
+
+from rooftrace.core.errors import BusyError, PredictError, RooftraceError
 from rooftrace.io.files import export_error, write_atomically
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.job import (
-    JOB_JSON,
-    STATES,
-    Job,
-    JobFile,
-    JobReviewedError,
-    JobState,
-    JobStateError,
-    TrainingOptions,
-    TrainingProgress,
-    crash_error,
-)
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
 STATE = "job.json"
@@ -49,6 +38,99 @@ _MAX_ATTEMPTS = 5
 _ID_BYTES = 16
 
 _LOG = logging.getLogger(__name__)
+
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+STATES: tuple[JobState, ...] = get_args(JobState)
+
+
+class JobStateError(RooftraceError):
+    """The state of a job does not allow the operation."""
+
+
+class JobReviewedError(JobStateError):
+    """The job has a review, which would be deleted with it."""
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A result file of a job."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in its current state; each change makes a new object with a higher revision.
+
+    Times are seconds since 1970, or None if they have not happened yet.
+
+    Args:
+        number: Position in the order of creation.
+        id: Random id that cannot be guessed; the only value of a job that is used in paths.
+        name: File name of the image from the client, only for display.
+        state: State: queued, running, done, failed or cancelled.
+        options: Options of the prediction.
+        upload: Name of the file of the image in the folder of the job.
+        created_s: Time of creation.
+        pixels: Number of pixels of the image.
+        started_s: Time of the last start.
+        finished_s: Time of the end.
+        pixels_done: Number of predicted pixels.
+        buildings: Number of buildings found so far.
+        attempts: Number of starts, without those that ended because the server was stopped.
+        crashes: Number of times that the process ended without an answer.
+        revision: Number of changes.
+        error: Result of `RooftraceError.to_json`, if the job failed.
+        figures: Figures of the image from `rooftrace predict --json`, if the job is done.
+        files: Result files, if the job is done; the review of a person is the last of them.
+    """
+
+    number: int
+    id: str
+    name: str
+    state: JobState
+    options: SceneOptions
+    upload: str
+    created_s: float
+    pixels: int = 1
+    started_s: float | None = None
+    finished_s: float | None = None
+    pixels_done: int = 0
+    buildings: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    revision: int = 1
+    error: dict[str, str] | None = None
+    figures: dict[str, Any] | None = None
+    files: tuple[JobFile, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the job is done, failed or cancelled."""
+        return self.state not in ("queued", "running")
+
+    @property
+    def reviewed(self) -> bool:
+        """Return whether a person has reviewed the buildings; such a job does not expire."""
+        return any(file.name.endswith(REVIEW_SUFFIX) for file in self.files)
+
+
+JOB_JSON = TypeAdapter(Job)
+"""Reader and writer of the file of a job."""
+
+OPTIONS_JSON = TypeAdapter(SceneOptions)
+"""Reader of the options in the order of a job's process."""
+
+
+def crash_error(job: Job, reason: str) -> dict[str, str]:
+    """Return the error of a job that ended several times without an answer."""
+    return PredictError(
+        f"The prediction of {job.name} failed: {reason}.",
+        remedy="Send parts, or ask the operator of the server.",
+    ).to_json()
 
 
 class JobStore:
@@ -135,10 +217,7 @@ class JobStore:
             self._reserved.remove(job_id)
         shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
 
-    def add(
-        self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions, *,
-        version: str = "",
-    ) -> Job:  # fmt: skip
+    def add(self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions) -> Job:
         """Queue a reserved job whose upload is complete.
 
         Args:
@@ -147,44 +226,12 @@ class JobStore:
             upload: Name of the image file in the folder of the job.
             pixels: Number of pixels of the image.
             options: Options of the prediction.
-            version: See `Job`.
         """
-        return self._add(
-            job_id, name, upload=upload, pixels=pixels, options=options, version=version
-        )
-
-    def add_training(
-        self, name: str, training: TrainingOptions, prepare: Callable[[Path], None]
-    ) -> Job:
-        """Queue a training, unless one on the same review waits or runs; return it in any case.
-
-        Args:
-            name: Name of the results, for display.
-            training: Options of the training.
-            prepare: Function that writes the files that the training needs to the folder of the
-                job.
-
-        Raises:
-            BusyError: Too many jobs are waiting.
-            ExportError: The files cannot be written.
-        """
-        # Another request for the same training waits here, and then finds this one.
-        with self._lock:
-            for job in self._jobs.values():
-                if not job.ended and job.training and job.training.results == training.results:
-                    return job
-            job_id = self.reserve()
-            try:
-                prepare(self.folder_of(job_id))
-                return self._add(job_id, name, upload="", options=SceneOptions(), training=training)
-            except BaseException:
-                self.discard(job_id)
-                raise
-
-    def _add(self, job_id: str, name: str, **values: Any) -> Job:
         with self._lock:
             self._number += 1
-            job = Job(self._number, job_id, name, "queued", created_s=time.time(), **values)
+            job = Job(
+                self._number, job_id, name, "queued", options, upload, time.time(), max(pixels, 1)
+            )
             self._save(job)
             self._reserved.discard(job_id)
         return job
@@ -202,7 +249,7 @@ class JobStore:
     def get(self, job_id: str) -> Job | None:
         """Return a job, with the reviews that people have made since its end; None if missing."""
         job = self._jobs.get(job_id)
-        if job is None or job.state != "done" or job.training is not None:
+        if job is None or job.state != "done":
             return job
         reviews = []
         for path in sorted(self.results(job.id).glob(f"*{REVIEW_SUFFIX}")):
@@ -211,31 +258,21 @@ class JobStore:
                 reviews.append(JobFile(path.name, path.stat().st_size))
         return replace(job, files=(*job.files, *reviews))
 
-    def newest(self, limit: int, before: int | None = None, *, trainings: bool = True) -> list[Job]:
+    def newest(self, limit: int, before: int | None = None) -> list[Job]:
         """Return jobs, newest first.
 
         Args:
             limit: Maximum number of jobs.
             before: Number of a job; only older jobs are returned.
-            trainings: Whether trainings are returned, too.
         """
         with self._lock:
             ids = [
                 job.id
                 for job in reversed(self._jobs.values())
-                if (before is None or job.number < before) and (trainings or not job.training)
+                if before is None or job.number < before
             ]
         jobs = (self.get(job_id) for job_id in ids[:limit])
         return [job for job in jobs if job is not None]
-
-    def trainings(self) -> list[Job]:
-        """Return the trainings that are done, newest first; each has a version of the model."""
-        with self._lock:
-            return [
-                job
-                for job in reversed(self._jobs.values())
-                if job.training is not None and job.state == "done"
-            ]
 
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs in each state."""
@@ -245,15 +282,10 @@ class JobStore:
 
     # Changes of state.
 
-    def claim(self, *, training: bool = False) -> Job | None:
-        """Mark the job that has waited longest as running; return None if no job waits.
-
-        Args:
-            training: Whether a training is wanted; otherwise a prediction.
-        """
+    def claim(self) -> Job | None:
+        """Mark the job that has waited longest as running; return None if no job waits."""
         with self._lock:
-            waiting = (job for job in self._jobs.values() if job.state == "queued")
-            job = next((job for job in waiting if (job.training is not None) == training), None)
+            job = next((job for job in self._jobs.values() if job.state == "queued"), None)
             if job is None:
                 return None
             return self._change(
@@ -266,10 +298,6 @@ class JobStore:
         """Store the progress of a running prediction."""
         self._change(job_id, "running", pixels_done=pixels_done, pixels=pixels, buildings=buildings)
 
-    def training_progress(self, job_id: str, progress: TrainingProgress) -> None:
-        """Store the progress of a running training."""
-        self._change(job_id, "running", progress=progress)
-
     def finish(self, job_id: str, figures: dict[str, Any], files: Sequence[JobFile]) -> None:
         """Mark a job as done if it still runs."""
         self._change(
@@ -278,10 +306,6 @@ class JobStore:
             buildings=figures.get("buildings") or 0, pixels_done=figures.get("pixels", 0),
             pixels=figures.get("pixels", 0),
         )  # fmt: skip
-
-    def set_taken(self, job_id: str, *, taken: bool) -> None:
-        """Record that the version of a training that is done is in use, or that it no longer is."""
-        self._change(job_id, "done", taken_s=time.time() if taken else None)
 
     def fail(self, job_id: str, error: dict[str, str]) -> None:
         """Mark a job as failed if it still runs."""
@@ -323,13 +347,11 @@ class JobStore:
 
         Raises:
             JobReviewedError: The job has a review.
-            JobStateError: It is a training whose version is in use, or is needed by another job.
         """
         with self._lock:
             job = self.get(job_id)
             if job is None:
                 return False
-            self._check_unused(job)
             if job.reviewed and not discard_review:
                 raise JobReviewedError(
                     f"{job.name} has a review, which would be deleted with the job {job_id}.",
@@ -343,17 +365,6 @@ class JobStore:
                 raise export_error(path, error) from error
             del self._jobs[job_id]
         return True
-
-    def _check_unused(self, job: Job) -> None:
-        taken = [one for one in self._jobs.values() if one.taken_s is not None]
-        served = max(taken, key=lambda one: one.taken_s or 0.0, default=None)
-        waiting = (one for one in self._jobs.values() if not one.ended)
-        if (served and served.id == job.id) or any(one.version == job.id for one in waiting):
-            raise JobStateError(
-                f"The version of the training {job.id} is in use.",
-                remedy="Go back to the version before it, or take another one, wait for the jobs "
-                "that use it, and then delete it.",
-            )
 
     def _change(self, job_id: str, state: JobState, /, **values: Any) -> Job | None:
         """Change a job that is in `state`, and return it; return None for other jobs."""
@@ -392,13 +403,11 @@ class JobStore:
     def expire(self) -> None:
         """Remove the jobs that ended `keep_days` ago or earlier, with their files.
 
-        Trainings that are done are kept, because they have the versions of the model, and so are
-        jobs with a review, because it is the work of a person.
+        Jobs with a review are kept, because it is the work of a person.
         """
         latest_s = time.time() - self.keep_days * _DAY_S
         for job in list(self._jobs.values()):
-            is_version = job.training is not None and job.state == "done"
-            if is_version or job.finished_s is None or job.finished_s >= latest_s:
+            if job.finished_s is None or job.finished_s >= latest_s:
                 continue
             with suppress(JobReviewedError):
                 if job.ended and self.remove(job.id):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 import shapely
 
-from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
-from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource, is_gsd_m
+from rooftrace.core.types import BoolArray, Footprints, Mask, is_gsd_m
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
@@ -31,16 +28,11 @@ from rooftrace.labels.labelstudio.regions import (
     malformed,
 )
 from rooftrace.labels.labelstudio.write import brush_results, polygon_results, rectangle_results
-from rooftrace.models.clicks import Click
-from rooftrace.predict.clicks import load_clicks
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
-from rooftrace.service.clicks import ClickedBuilding, ClickTool
 from rooftrace.service.labelling.images import TaskImage, TaskImages
 from rooftrace.service.labelling.interface import LabelControl, read_interface
 from rooftrace.service.service import Service
-from rooftrace.service.versions import ModelVersions
 
 MAX_TASKS = 16
 """Maximum number of tasks that are predicted in one request."""
@@ -52,8 +44,6 @@ MAX_WAIT_S = 60.0
 _MAX_PAUSE_S = 5.0
 _CONTEXT = "the regions of a smart tool"
 _LOG = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def regions_of(
@@ -94,71 +84,10 @@ def regions_of(
             for result in write(part, grid, label, control.control):
                 results.append(result | {"id": f"{number}{result['id']}"})
     if drawn is not None:
-        results = _with_new_ids(results)
+        # The ids differ from those of regions suggested earlier for the same task.
+        batch = secrets.token_hex(4)
+        results = [result | {"id": f"{batch}-{result['id']}"} for result in results]
     return results
-
-
-def clicked_regions(found: ClickedBuilding, control: LabelControl, label: str) -> (
-    list[dict[str, Any]]
-):  # fmt: skip
-    """Return the results of a clicked building in Label Studio's format.
-
-    Args:
-        found: The building.
-        control: Control that receives the regions.
-        label: Label of buildings.
-
-    Raises:
-        LabelError: The image is too large for a brush mask.
-    """
-    if control.kind == "brush":
-        mask = Mask(found.mask.astype(np.uint8), np.ones_like(found.mask), found.grid)
-        results = list(brush_results(mask, ["", label], control.control))
-    else:
-        write = polygon_results if control.kind == "polygon" else rectangle_results
-        results = write(found.outlines, found.grid, label, control.control)
-    return _with_new_ids(results)
-
-
-def _with_new_ids(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return results whose ids differ from those of regions suggested earlier for the same task."""
-    batch = secrets.token_hex(4)
-    return [result | {"id": f"{batch}-{result['id']}"} for result in results]
-
-
-def clicks_of(context: object, label: str | None) -> tuple[Click, ...]:
-    """Return the key points of a smart tool as clicks, in shares of the image's height and width.
-
-    Args:
-        context: Context of the request, see `drawn_area`.
-        label: Label of buildings; None if the interface has none.
-
-    Returns:
-        Clicks, a positive one first; none if a region is no key point or has another label, or if
-        no click is positive.
-
-    Raises:
-        LabelError: A key point does not have Label Studio's format.
-    """
-    results = context.get("result") if isinstance(context, Mapping) else None
-    if label is None or not isinstance(results, list):
-        return ()
-    clicks = []
-    for result in results:
-        kind = str(result.get("type")) if isinstance(result, Mapping) else ""
-        if not kind.startswith("keypoint"):
-            return ()
-        point = _key_point(result.get("value"), (1, 1))
-        value = result["value"]
-        if (value.get(kind) or value.get("labels") or [label]) != [label]:
-            return ()
-        # Label Studio marks the points that an annotator sets with the Alt key.
-        positive = bool(result.get("is_positive", True))
-        clicks.append(Click(point.y, point.x, positive))
-    if not any(click.positive for click in clicks):
-        return ()
-    first = next(number for number, click in enumerate(clicks) if click.positive)
-    return (clicks[first], *clicks[:first], *clicks[first + 1 :])
 
 
 def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry | None:
@@ -248,29 +177,20 @@ class Labeller:
         service: Service that predicts.
         url: URL of the Label Studio server, see `TaskImages`.
         token: Token of that server, see `TaskImages`.
-        versions: Model in use; by default the service's own.
 
     Raises:
         ConfigError: See `TaskImages`.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        url: str | None = None,
-        token: str | None = None,
-        versions: ModelVersions | None = None,
-    ) -> None:
+    def __init__(self, service: Service, url: str | None = None, token: str | None = None) -> None:
         self._service = service
         self._images = TaskImages(url, token, service.limits.upload_bytes)
-        self._versions = versions or ModelVersions(service)
         self._pool = ThreadPoolExecutor(service.limits.running, "labelling")
-        self._clicks = LazyValue(lambda: ClickTool(load_clicks()))
 
     @property
     def model_version(self) -> str:
         """Version of the model in use, as Label Studio shows it."""
-        return self._versions.predictor.bundle.version
+        return self._service.bundle.version
 
     def connect(
         self, project: str, interface: str, hostname: str, token: str, *, is_local: bool
@@ -341,47 +261,20 @@ class Labeller:
     ) -> dict[str, Any]:  # fmt: skip
         number = task.get("id")
         number = number if isinstance(number, int) else None
-        model = self._versions.predictor
-        label = control.labels.get(self._service.bundle.spec.building_class)
         try:
             image, options = self._fetch(task, number, control, project)
-            if label is not None and (clicks := clicks_of(context, label)):
-                found = self._outline(image, options, clicks, deadline_s)
-                results = clicked_regions(found, control, label)
-            else:
-                made = _retrying(
-                    lambda: self._service.predict(image.data, image.name, options, model),
-                    deadline_s,
-                )
-                drawn = drawn_area(context, made.mask.grid.shape)
-                results = regions_of(made, control, drawn)
+            made = _retrying(
+                lambda: self._service.predict(image.data, image.name, options), deadline_s
+            )
+            drawn = drawn_area(context, made.mask.grid.shape)
+            results = regions_of(made, control, drawn)
         except RooftraceError as error:
             message = _one_line(str(error))
             _LOG.warning("task %s of project %s: %s", number, _one_line(project), message)
-            return {"error": message, "model_version": model.bundle.version}
+            return {"error": message, "model_version": self.model_version}
         scores = [result["score"] for result in results if "score" in result]
-        prediction: dict[str, Any] = {"result": results, "model_version": model.bundle.version}
+        prediction: dict[str, Any] = {"result": results, "model_version": self.model_version}
         return prediction | ({"score": float(np.mean(scores))} if scores else {})
-
-    def _outline(
-        self, image: TaskImage, options: SceneOptions, clicks: Sequence[Click], deadline_s: float
-    ) -> ClickedBuilding:
-        """Return the building at clicks in shares of the image's height and width."""
-        key = hashlib.sha256(image.data).hexdigest()
-
-        def outline(
-            _: Predictor, source: RasterSource, *, options: SceneOptions, progress: object
-        ) -> ClickedBuilding:
-            height, width = source.grid.shape
-            placed = [replace(c, row=c.row * height, col=c.col * width) for c in clicks]
-            return self._clicks.get().outline(key, source, placed, options)
-
-        submit = partial(self._service.submit_work, outline, image.data, image.name, options)
-
-        def attempt() -> ClickedBuilding:
-            return submit().answer.result()
-
-        return _retrying(attempt, deadline_s)
 
     def _fetch(
         self, task: Mapping[str, Any], number: int | None, control: LabelControl, project: str
@@ -411,7 +304,7 @@ class Labeller:
         return self._images.fetch(data[control.key], number, project), options
 
 
-def _retrying(attempt: Callable[[], T], deadline_s: float) -> T:
+def _retrying(attempt: Callable[[], Prediction], deadline_s: float) -> Prediction:
     """Repeat an attempt while the service is busy and a request has time left."""
     while True:
         try:

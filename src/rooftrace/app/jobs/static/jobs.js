@@ -1,10 +1,8 @@
-// Upload scenes, show the progress of jobs and link to their results, with the API /v1/jobs; take
-// versions of the model that trainings made, with /v1/versions.
+// Upload scenes, show the progress of jobs and link to their results, with the API /v1/jobs.
 
 import { inPageTerms, sentence, uploadScene } from "./upload.js";
 
 const ROOT = new URL("v1/jobs", document.baseURI).href;
-const VERSIONS = new URL("v1/versions", document.baseURI).href;
 const PAGE_JOBS = 50; // jobs that "Older jobs" adds
 // Of all jobs together: a stream for each would use up the browser's six connections to a server.
 const POLL_MS = 1000, IDLE_POLL_MS = 5000;
@@ -76,29 +74,7 @@ function withMessage(work) {
   };
 }
 
-const VERDICTS = {
-  better: "better than its start model", "no different": "no different from its start model",
-  worse: "worse than its start model",
-};
-const STEPS = { labels: "drawing the labels", training: "training", comparison: "comparing with the start model" };
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3);
-
-function trainingFigures(job) {
-  if (job.state === "done") {
-    const { version, verdict, difference, interval, scenes } = job.figures;
-    const range = interval ? ` (95 %: ${signed(interval[0])} to ${signed(interval[1])})` : "";
-    return `${version}: ${VERDICTS[verdict]} · IoU ${signed(difference)}${range} on ${number(scenes)} images that were held out`;
-  }
-  const { step, epochs_done: done, epochs, minutes, iou } = job.progress;
-  const planned = `up to ${job.training.minutes} minutes, from ${job.training.start}`;
-  if (job.state !== "running") return planned;
-  const best = iou === null ? "" : ` · best IoU ${iou.toFixed(3)}`;
-  const count = epochs ? ` · epoch ${done} of at most ${epochs} · ${minutes.toFixed(1)} of ${job.training.minutes} minutes` : "";
-  return STEPS[step] + count + best;
-}
-
 function figures(job) {
-  if (job.kind === "finetune") return trainingFigures(job);
   const { pixels_done: done, pixels, buildings } = job.progress;
   const size = `${(pixels / 1e6).toFixed(1)} Mpx`;
   if (job.state === "done" && job.figures) {
@@ -126,10 +102,7 @@ async function remove(url, name) {
 function rowOf(job) {
   const row = $("job").content.firstElementChild.cloneNode(true), url = `${ROOT}/${job.id}`;
   const post = (address) => () => request(address, { method: "POST" });
-  const works = {
-    cancel: post(`${url}/cancel`), remove: () => remove(url, job.name),
-    take: post(`${url}/take`), back: post(`${VERSIONS}/back`),
-  };
+  const works = { cancel: post(`${url}/cancel`), remove: () => remove(url, job.name) };
   for (const [name, work] of Object.entries(works)) {
     row.querySelector(`.${name}`).onclick = withMessage(async () => {
       await work();
@@ -157,8 +130,7 @@ function draw(job, entry) {
   const ended = ENDED.includes(job.state);
   const part = (name) => row.querySelector(name);
   row.dataset.state = job.state;
-  const training = job.kind === "finetune";
-  part("h2").textContent = training ? `Fine-tuning on ${job.name}` : job.name;
+  part("h2").textContent = job.name;
   part(".state").textContent = stateText(job, entry);
   part("progress").value = job.progress.share;
   part("progress").hidden = ended;
@@ -167,27 +139,14 @@ function draw(job, entry) {
   part(".error").hidden = !job.error;
   part(".error").textContent = job.error ? inPageTerms([job.error.message, job.error.remedy].filter(Boolean).join(" ")) : "";
   part(".archive").hidden = job.state !== "done";
-  part(".map").hidden = part(".review").hidden = training || job.state !== "done";
+  part(".map").hidden = part(".review").hidden = job.state !== "done";
   part(".map").href = new URL(`map#job-${job.id}`, document.baseURI).href;
   part(".review").href = new URL(`map#job-${job.id}//review`, document.baseURI).href;
   part(".tiles").hidden = !job.links.tiles;
   part(".tiles").href = `${ROOT}/${job.id}/buildings.pmtiles`;
   part(".archive").href = `${ROOT}/${job.id}/results.zip`;
   part(".cancel").hidden = ended;
-  if (!training || job.state !== "done") part(".remove").hidden = !ended;
-}
-
-// The version in use has the way back; every other one can be taken.
-function showVersions(page) {
-  for (const version of page.versions) {
-    const row = rows.get(version.job)?.row;
-    if (!row) continue;
-    row.querySelector(".state").textContent = version.in_use ? "in use for new jobs" : "proposed";
-    row.querySelector(".take").textContent = "Use for new jobs";
-    row.querySelector(".take").hidden = version.in_use;
-    row.querySelector(".back").hidden = !version.in_use;
-    row.querySelector(".remove").hidden = version.in_use;
-  }
+  part(".remove").hidden = !ended;
 }
 
 // The list of the server is the only source of the rows: jobs of other clients appear, and those
@@ -201,8 +160,6 @@ async function load() {
     // Only the query is used: behind a proxy the API may have another path.
     older = list.next && ROOT + new URL(list.next, document.baseURI).search;
   }
-  const trained = jobs.some((job) => job.kind === "finetune" && job.state === "done");
-  const versions = trained ? await request(VERSIONS) : null;
   const shown = new Set(jobs.map((job) => job.id));
   for (const [id, { row }] of rows) {
     if (shown.has(id)) continue;
@@ -216,7 +173,6 @@ async function load() {
   });
   $("none").hidden = rows.size > 0;
   $("older").hidden = !older;
-  if (versions) showVersions(versions);
 }
 
 // One request after the other: an answer that is late does not replace a newer one.

@@ -16,7 +16,7 @@ const LAYERS = { buildings: ["fill", "outline", "far", "review-fill", "review-ou
 const view = {
   theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
   // Of a comparison, the layer that the map shows; null for both.
-  side: null, basemap: null, trains: false,
+  side: null, basemap: null,
   visible: { buildings: true, mask: false, density: false, image: true, basemap: true },
   opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1, basemap: 1 },
 };

@@ -5,7 +5,6 @@ import { ask as askServer, NoAnswer, send as sendServer } from "./ask.js";
 import { addClick, describeClicks, newClicks, removeClick } from "./clicks.js";
 import { colourKey } from "./panel.js";
 import { STATUSES } from "./style.js";
-import { createTraining } from "./training.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 10_000, LOCKED_MS = 2000, LOCKED_TRIES = 10;
@@ -39,7 +38,7 @@ class SceneLeft extends Error {}
 
 export function createReview({ map, view, padding, restyle, address, popup }) {
   let scene = null, base = "", revision = 0, polygons, current = null, mode = null, working = Promise.resolve(), saving = 0;
-  const outlines = new Map(), training = createTraining({ warn });
+  const outlines = new Map();
 
   const feature = (geometry, properties = {}) => ({ type: "Feature", geometry, properties });
   const say = (text) => { $("review-now").textContent = text; };
@@ -109,7 +108,6 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     popup.remove();
     outlines.clear();
     current = null;
-    training.close();
     if (!on) return;
     await still(styled());
     const names = [scene.folder, scene.name].map(encodeURIComponent);
@@ -117,7 +115,6 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     revision = 0;
     polygons = undefined;
     links();
-    if (view.trains) training.open(scene.folder);
     await refresh();
     if (!await restore()) await go();
   }

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from clicked_town import ObedientEngine, click_model
+from rooftrace.app.map import clicks as module
+from rooftrace.app.map.clicks import ClickSessions
 from rooftrace.core.errors import BusyError
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickSegmenter
-from rooftrace.service import clicks as module
-from rooftrace.service.clicks import ClickSessions
 from town import generate_scene
 
 CLICKS = [Click(30, 30), Click(34, 30), Click(60, 60, positive=False)]
