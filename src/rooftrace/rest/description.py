@@ -139,7 +139,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     **problem_responses(
-        "bad-request", "not-acceptable", "too-large", "unsupported-media-type", "data-error",
+        "bad-request", "too-large", "unsupported-media-type", "data-error",
         "georeference-error", "gsd-mismatch", "band-mismatch", "config-error", "invalid-request",
         "busy", "predict-error", "out-of-memory", "deadline",
     ),

@@ -1,6 +1,5 @@
 """Schemas of jobs: what a client sends, and what it gets for a job and its results."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -10,19 +9,6 @@ from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.service.jobs.store import Job, JobFile, JobState
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """Request for a job, apart from its upload.
-
-    Args:
-        name: File name of the image, for display.
-        options: Options of the prediction.
-    """
-
-    name: str
-    options: SceneOptions
 
 
 class JobQuery(SceneQuery):
@@ -37,15 +23,10 @@ class JobQuery(SceneQuery):
         Field(description="Turn tiles that fail into nodata instead of failing the job"),
     ] = False
 
-    def job(self, name: str) -> JobRequest:
-        """Return the request for a job with these parameters.
-
-        Args:
-            name: File name of the image, if the parameters do not have one.
-        """
+    def job_options(self) -> SceneOptions:
+        """Return the options of the prediction."""
         outputs = tuple(output for output in OUTPUTS if output in self.outputs)
-        options = self.scene_options(outputs, forgiving=self.forgiving)
-        return JobRequest(self.filename or name, options)
+        return self.scene_options(outputs, forgiving=self.forgiving)
 
 
 class JobListQuery(BaseModel):
@@ -95,7 +76,6 @@ class JobLinks(ApiModel):
     """URLs of the job on this server."""
 
     self: str
-    events: str
     results: str
     archive: str
     tiles: Annotated[
@@ -155,7 +135,6 @@ class JobOut(ApiModel):
             "figures": figures,
             "links": {
                 "self": here,
-                "events": f"{here}/events",
                 "results": f"{here}/results",
                 "archive": f"{here}/results.zip",
                 "tiles": _tiles_of(job, here),

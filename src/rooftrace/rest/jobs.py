@@ -5,12 +5,11 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -18,6 +17,7 @@ from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.names import content_disposition, upload_name
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
 from rooftrace.rest.job_schemas import (
@@ -25,7 +25,6 @@ from rooftrace.rest.job_schemas import (
     JobOut,
     JobPage,
     JobQuery,
-    JobRequest,
     JobResults,
     polygons_of,
 )
@@ -33,7 +32,7 @@ from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
-from rooftrace.service.jobs.store import STATES, Job, JobState, JobStore
+from rooftrace.service.jobs.store import Job
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
 _MAX_HEADER_READERS = 2
@@ -78,8 +77,8 @@ def write_job_tiles(source: Path, path: Path) -> None:
         raise not_written(error, "tiles") from error
 
 
-Receive = Callable[[Path], Awaitable[JobRequest]]
-"""Function that writes the upload of a request to a path, and returns the rest of the request."""
+Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
+"""Function that writes the upload of a request to a path, and returns its name and options."""
 
 
 class JobIntake:
@@ -116,8 +115,8 @@ class JobIntake:
         job_id = await run_in_threadpool(store.reserve)
         try:
             path = store.folder_of(job_id) / "upload"
-            asked = await receive(path)
-            name, options = upload_name(asked.name), self.runner.defaults.filled(asked.options)
+            name, options = await receive(path)
+            name, options = upload_name(name), self.runner.defaults.filled(options)
             async with self._header_readers:
                 path, pixels = await run_in_threadpool(
                     admit, path, name, options, self._predictor, self.limits
@@ -143,7 +142,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 
     def find_done_job(job: Annotated[Job, Depends(find_job)]) -> Job:
         if job.state != "done":
-            remedy = "Start it again." if job.ended else "Wait for the event done."
+            remedy = "Start it again." if job.ended else "Wait until its state is done."
             raise ProblemError(
                 "conflict", f"The job {job.id} is {job.state}; only a finished job has results.",
                 remedy=remedy,
@@ -169,8 +168,9 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         An upload that is not an image, or whose bands differ from the model's, is refused at once.
         """
 
-        async def receive(path: Path) -> JobRequest:
-            return query.job(await save_upload(request, path, intake.limits.job_upload_bytes))
+        async def receive(path: Path) -> tuple[str, SceneOptions]:
+            name = await save_upload(request, path, intake.limits.job_upload_bytes)
+            return query.filename or name, query.job_options()
 
         job = await intake.create(request, receive)
         out = JobOut.of(job, server_root(request))
@@ -203,36 +203,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     def show_job(request: Request, job: AnyJob) -> JobOut:
         """Return state and progress, and at the end figures or the error."""
         return JobOut.of(job, server_root(request))
-
-    @router.get(
-        "/jobs/{job_id}/events",
-        summary="Stream the events of a job",
-        operation_id="job_events",
-        response_class=StreamingResponse,
-        responses=_EVENTS | problem_responses("not-found"),
-    )
-    async def stream_events(
-        request: Request,
-        job: AnyJob,
-        last_event_id: Annotated[
-            str, Header(max_length=64, description="Id of the last event that was received")
-        ] = "",
-    ) -> Response:
-        """Send `progress` and each new state of the job as server-sent events.
-
-        The data of each event is the job. The first event is sent at once; the stream ends with
-        done, failed, cancelled or removed.
-        """
-        seen = int(last_event_id) if last_event_id.isdecimal() else 0
-        if job.ended and seen == job.revision:
-            # This status keeps a browser from reconnecting.
-            return Response(status_code=204)
-        root = server_root(request)
-        return StreamingResponse(
-            job_events(store, job, seen, lambda now: JobOut.of(now, root).model_dump_json()),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
 
     @router.post(
         "/jobs/{job_id}/cancel",
@@ -409,72 +379,3 @@ _REFUSALS = problem_responses(
     "bad-request", "too-large", "unsupported-media-type", "data-error", "gsd-mismatch",
     "band-mismatch", "config-error", "invalid-request", "busy",
 ) | {507: {"description": "The server has no room for the image, or cannot store it"}}  # fmt: skip
-
-_EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Events until the job ends",
-        "content": {
-            "text/event-stream": {
-                # Schema of one event (OpenAPI 3.2, 4.14.4).
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "event": {"enum": ["progress", "removed", *STATES]},
-                        "id": {"type": "string"},
-                        "data": {"type": "string", "contentMediaType": "application/json"},
-                    },
-                }
-            }
-        },
-    },
-    204: {"description": "The job has ended, and the client has received the last event"},
-}
-
-
-_HEARTBEAT_S = 15.0
-"""Seconds without an event after which a comment keeps proxies from closing the connection."""
-
-_POLL_S = 0.2
-
-
-async def job_events(
-    store: JobStore, job: Job, seen: int, data_of: Callable[[Job], str]
-) -> AsyncIterator[bytes]:
-    """Yield the changes of a job as server-sent events, until it ends or is removed.
-
-    https://html.spec.whatwg.org/multipage/server-sent-events.html
-
-    The name of an event is `progress`, or the new state of the job; its id is the job's revision.
-    The event `removed` has the last state of a removed job. A slow client may miss intermediate
-    changes, never the last one.
-
-    Args:
-        store: Store of the jobs.
-        job: Job in its current state.
-        seen: Last revision that the client knows; 0, or a revision that does not exist yet, for
-            none.
-        data_of: Function that returns the data of an event, in one line.
-    """
-    seen = seen if seen <= job.revision else 0
-    state: JobState | None = None
-    sent_s = time.monotonic()
-    while True:
-        latest = store.get(job.id)
-        if latest is None:
-            yield _event("removed", job.revision + 1, data_of(job))
-            return
-        if latest.revision > seen:
-            kind = "progress" if latest.state == state else latest.state
-            job, seen, state = latest, latest.revision, latest.state
-            yield _event(kind, seen, data_of(job))
-            sent_s = time.monotonic()
-        if latest.ended:
-            return
-        if time.monotonic() - sent_s > _HEARTBEAT_S:
-            yield b": alive\n\n"
-            sent_s = time.monotonic()
-        await asyncio.sleep(_POLL_S)
-
-
-def _event(kind: str, number: int, data: str) -> bytes:
-    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()

@@ -23,9 +23,9 @@ from starlette.requests import ClientDisconnect
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.machine import version_of
 from rooftrace.core.text import in_api_terms
-from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOutput
+from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.job_schemas import JobListQuery, JobQuery, JobRequest, share_of, time_of
+from rooftrace.rest.job_schemas import JobListQuery, JobQuery, share_of, time_of
 from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
@@ -189,7 +189,7 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         For larger images, and for images as files, start the job by `POST /v1/jobs`.
         """
 
-        async def receive(path: Path) -> JobRequest:
+        async def receive(path: Path) -> tuple[str, SceneOptions]:
             try:
                 body = await request.body()
                 return await run_in_threadpool(_receive, body, path, intake.limits.upload_bytes)
@@ -365,8 +365,8 @@ def _output_descriptions() -> dict[str, Any]:
     }
 
 
-def _receive(body: bytes, path: Path, max_bytes: int) -> JobRequest:
-    """Write the image of an execution request to a file, and return the rest of the request.
+def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions]:
+    """Write the image of an execution request to a file, and return its name and options.
 
     Raises:
         ProblemError: The request does not match the description of the process.
@@ -396,7 +396,7 @@ def _receive(body: bytes, path: Path, max_bytes: int) -> JobRequest:
     path.write_bytes(data)
     if execution.response == "raw":
         path.with_name(_RAW).touch()
-    return query.job("")
+    return query.filename or "", query.job_options()
 
 
 def _invalid_values(place: str, error: ValidationError) -> ProblemError:

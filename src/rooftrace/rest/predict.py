@@ -30,7 +30,6 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.predict.result import Prediction
 from rooftrace.rest.description import REQUEST_BODY, RESPONSES
-from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service
@@ -57,6 +56,12 @@ _MAX_STEM_BYTES = 120
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """Modification date of all files in a zip, so that equal predictions have equal bytes."""
+
+_CARD_FIELDS = {
+    "name", "bands", "dtype", "gsd_m", "finest_gsd_m", "interpolated_gsd_m", "building_class",
+    "threshold", "licence", "attribution", "created", "versions",
+}  # fmt: skip
+"""Fields of a bundle's description that clients see as they are."""
 
 _CLIENT_CLOSED_REQUEST = 499
 """Status in logs and metrics of a request whose client disconnected."""
@@ -111,7 +116,7 @@ def predict_router(service: Service) -> APIRouter:
         `coordinate_system` says which.
         """
         started = time.perf_counter()
-        form = query.format or _negotiate_format(request.headers.getlist("accept"))
+        form = query.format or _format_of(request.headers.getlist("accept"))
         outputs = query.outputs(form)
         with limiter.place(request):
             try:
@@ -143,7 +148,19 @@ def predict_router(service: Service) -> APIRouter:
     @router.get("/model", summary="Describe the model", operation_id="model")
     async def model() -> ModelCard:
         """Return the model's bands, classes, resolution, threshold, metrics and origin."""
-        return _card(service)
+        spec, engine, rgb = bundle.spec, service.predictor.engine, bundle.spec.legend.rgb
+        return ModelCard(
+            sha256=bundle.sha256,
+            engine=engine.name,
+            precision=engine.precision,
+            calibrated=spec.calibration is not None,
+            classes=[
+                ModelClass(class_id=n, name=name, colour="#{:02X}{:02X}{:02X}".format(*rgb(n)))
+                for n, name in enumerate(spec.classes)
+            ],
+            metrics=[MetricsOut.model_validate(one.model_dump()) for one in spec.metrics],
+            **spec.model_dump(include=_CARD_FIELDS),
+        )
 
     return router
 
@@ -167,70 +184,10 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _card(service: Service) -> ModelCard:
-    spec, engine = service.bundle.spec, service.predictor.engine
-    legend = spec.legend
-    return ModelCard(
-        name=spec.name,
-        sha256=service.bundle.sha256,
-        bands=list(spec.bands),
-        dtype=spec.dtype,
-        gsd_m=spec.gsd_m,
-        finest_gsd_m=spec.finest_gsd_m,
-        interpolated_gsd_m=spec.interpolated_gsd_m,
-        classes=[
-            ModelClass(class_id=index, name=name, colour="#{:02X}{:02X}{:02X}".format(*rgb))
-            for index, (name, rgb) in enumerate(
-                (name, legend.rgb(index)) for index, name in enumerate(spec.classes)
-            )
-        ],
-        building_class=spec.building_class,
-        threshold=spec.threshold,
-        calibrated=spec.calibration is not None,
-        metrics=[MetricsOut.model_validate(one.model_dump()) for one in spec.metrics],
-        licence=spec.licence,
-        attribution=spec.attribution,
-        created=spec.created,
-        versions=spec.versions,
-        engine=engine.name,
-        precision=engine.precision,
-    )
-
-
-def _negotiate_format(accept: list[str]) -> Format:
-    """Return the format that a client prefers (RFC 9110, 12.5.1), the first of ours on a tie.
-
-    Raises:
-        ProblemError: The client accepts none of the formats.
-    """
-    ranges = dict(_media_range(part) for part in ",".join(accept).split(",") if part.strip())
-    if not ranges:
-        return "geojson"
-
-    def quality(kind: str) -> float:
-        """Return the quality by the most specific range that matches."""
-        patterns = (kind, f"{kind.partition('/')[0]}/*", "*/*")
-        return next((ranges[pattern] for pattern in patterns if pattern in ranges), 0.0)
-
-    best = max(_ACCEPTED, key=quality)
-    if quality(best) <= 0:
-        raise ProblemError(
-            "not-acceptable",
-            f"The header Accept asks for {', '.join(accept)[:100]!r}; expected "
-            "application/geo+json, image/png or application/zip.",
-            remedy="Ask for one of them, or set format to geojson, png or zip.",
-        )
-    return _ACCEPTED[best]
-
-
-def _media_range(text: str) -> tuple[str, float]:
-    """Return a media range of the header Accept, and its quality."""
-    kind, *parameters = (part.strip().lower() for part in text.split(";"))
-    quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
-    try:
-        return kind, float(quality)
-    except ValueError:
-        return kind, 0.0
+def _format_of(accept: list[str]) -> Format:
+    """Return the first format that the header Accept names; GeoJSON if it names none."""
+    named = (part.partition(";")[0].strip().lower() for part in ",".join(accept).split(","))
+    return next((_ACCEPTED[kind] for kind in named if kind in _ACCEPTED), "geojson")
 
 
 def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:

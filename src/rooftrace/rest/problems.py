@@ -73,9 +73,6 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "method-not-allowed": ProblemKind(
         405, "Method not allowed", "The URL exists but does not accept this HTTP method.",
         "Use one of the methods in the header Allow."),
-    "not-acceptable": ProblemKind(
-        406, "The format is not available", "The header Accept names no format of this response.",
-        "Ask for application/geo+json, image/png or application/zip."),
     "request-timeout": ProblemKind(
         408, "The request body did not arrive in time", "The client stopped sending the body.",
         "Send the request again."),

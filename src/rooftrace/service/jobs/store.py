@@ -63,7 +63,7 @@ class JobFile:
 
 @dataclass(frozen=True)
 class Job:
-    """A job in its current state; each change makes a new object with a higher revision.
+    """A job in its current state; each change makes a new object.
 
     Times are seconds since 1970, or None if they have not happened yet.
 
@@ -82,7 +82,6 @@ class Job:
         buildings: Number of buildings found so far.
         attempts: Number of starts, without those that ended because the server was stopped.
         crashes: Number of times that the process ended without an answer.
-        revision: Number of changes.
         error: Result of `RooftraceError.to_json`, if the job failed.
         figures: Figures of the image from `rooftrace predict --json`, if the job is done.
         files: Result files, if the job is done; the review of a person is the last of them.
@@ -102,7 +101,6 @@ class Job:
     buildings: int = 0
     attempts: int = 0
     crashes: int = 0
-    revision: int = 1
     error: dict[str, str] | None = None
     figures: dict[str, Any] | None = None
     files: tuple[JobFile, ...] = ()
@@ -372,7 +370,7 @@ class JobStore:
             job = self._jobs.get(job_id)
             if job is None or job.state != state:
                 return None
-            return self._save(replace(job, revision=job.revision + 1, **values))
+            return self._save(replace(job, **values))
 
     def _save(self, job: Job) -> Job:
         """Write a job to its folder; a new state survives a loss of power."""
