@@ -1,9 +1,13 @@
-"""Checks of the images and labels of a set: each returns a finding, or None if all is well."""
+"""Findings about the images and labels of a set, by group of checks.
+
+A group selects scenes for one check after another. A check without scenes gives no finding, so its
+texts must stand an empty selection.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +17,11 @@ from rooftrace.audit.facts import (
     FAR_PX,
     Finding,
     FindingContext,
-    LabelFacts,
     SceneFacts,
     make_finding,
     share,
 )
+from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.hidden_background import (
@@ -26,6 +30,7 @@ from rooftrace.labels.hidden_background import (
     describe_hidden,
     hides_background,
 )
+from rooftrace.labels.source import SceneSet
 
 _FLAT = 0.05
 """Least share of a scene's pixels for unmarked nodata. Less may be an overexposed roof."""
@@ -83,298 +88,104 @@ _SIZE = "but its image"
 _VALUES = "not of a class"
 """Words in the errors of `labels.mask_values` that identify the cause; a test compares both."""
 
+_SAMPLED = 50
+"""Number of scenes that `swapped_or_missing` reads."""
 
-def unreadable_image(context: FindingContext) -> Finding | None:
-    """Find images that cannot be opened or decoded."""
-    scenes = [f for f in context.facts if f.image_error]
-    if not scenes:
-        return None
-    return make_finding(
+_SEVERITIES = ("error", "warning", "note")
+
+_Findings = Iterator[Finding | None]
+"""Findings of a group of checks, in order of importance; None for a check without scenes."""
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by severity; those of one severity keep their order."""
+    return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
+
+
+def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
+    """Return the findings about the images and labels of a set, the worst first.
+
+    Keys of findings about images begin with `image.`, those about labels with `label.`. The other
+    two are `gsd.unknown` and `leakage.zooms`. Each key appears at most once.
+
+    Args:
+        facts: Facts of every scene.
+        source: The set.
+    """
+    context = FindingContext(tuple(facts), source)
+    groups = _files, _images, _labels, _pixels
+    found = (finding for group in groups for finding in group(context))
+    return worst_first(finding for finding in found if finding is not None)
+
+
+def swapped_or_missing(source: SceneSet) -> Finding | None:
+    """Return the finding that labels show no building, or mostly buildings; None if neither.
+
+    At most 50 scenes are read, spread evenly; a set of more is not searched for a first building.
+    """
+    ids = source.ids[:: -(-len(source) // _SAMPLED)]
+    sample = source.subset(ids)
+    context = FindingContext(measure_set(sample), sample)
+    found = (_no_building(context) if len(ids) == len(source) else None), _inverted(context)
+    return next((finding for finding in found if finding is not None), None)
+
+
+def _files(c: FindingContext) -> _Findings:
+    """Find images and labels that cannot be used as they are stored."""
+    scenes = [f for f in c.facts if f.image_error]
+    yield make_finding(
         "image.unreadable",
         "error",
-        f"{plural(len(scenes), 'image')} of {len(context.facts):,} cannot be read",
+        f"{plural(len(scenes), 'image')} of {len(c.facts):,} cannot be read",
         scenes,
-        detail=scenes[0].image_error,
+        detail="".join(f.image_error for f in scenes[:1]),
         remedy="Training would stop at the first of them. Copy them again from their source, or "
         "remove them together with their labels.",
     )
-
-
-def different_bands(context: FindingContext) -> Finding | None:
-    """Find images whose bands or dtype differ from those of most images."""
-    kinds = Counter((f.bands, f.dtype) for f in context.read)
-    if len(kinds) < 2:
-        return None
-    (most, _), *others = kinds.most_common()
-    scenes = [f for f in context.read if (f.bands, f.dtype) != most]
-    listed = ", ".join(
-        f"{plural(count, 'image')} with {plural(bands, 'band')} of {dtype}"
-        for (bands, dtype), count in [(most, kinds[most]), *others][:4]
-    )
-    return make_finding(
-        "image.bands",
-        "error",
-        f"Images differ in their bands or pixel type: {listed}",
-        scenes,
-        detail="A network reads a fixed number of bands of one pixel type.",
-        remedy="Convert all images to the same bands and type "
-        "(gdal_translate -b 1 -b 2 -b 3 -ot Byte), or select images of one kind with glob.",
-    )
-
-
-def unmarked_nodata(context: FindingContext) -> Finding | None:
-    """Find one extreme colour at the edges of images that is not declared as nodata."""
-    by_colour: dict[tuple[int, ...], list[SceneFacts]] = defaultdict(list)
-    for f in context.read:
-        if f.flat_colour is not None and f.flat_share >= _FLAT:
-            by_colour[f.flat_colour].append(f)
-    if not by_colour:
-        return None
-    colour, scenes = max(by_colour.items(), key=lambda item: len(item[1]))
-    if len(scenes) < _FEW * len(context.read):
-        return None
-    inside = float(np.mean([f.flat_share for f in scenes]))
-    values = ", ".join(map(str, colour))
-    return make_finding(
-        "image.flat",
-        "warning" if inside * len(scenes) >= _FEW * len(context.read) else "note",
-        f"{share(inside, 1)} of the pixels of {plural(len(scenes), 'image')} are "
-        f"{_colour_name(colour)} at the edges and not marked as nodata",
-        scenes,
-        detail="These areas have exactly this colour and touch the edge of the image. They would "
-        "count as background in the loss and in the scores, and would shift the mean of the bands.",
-        remedy="Declare the colour as nodata in the configuration of the set: "
-        f"nodata = [{values}].",
-        by=lambda f: f.flat_share,
-    )
-
-
-def several_zooms(context: FindingContext) -> Finding | None:
-    """Find tiles whose names say that they show the same ground at several zooms."""
-    folders = context.source.kind == "tiles"
-    tiles: dict[TileName, SceneFacts] = {}
-    paths = {e.id: e.image for e in (*context.source.entries, *context.source.unlabelled)}
-    for f in context.facts:
-        name = TileName.parse(paths.get(f.id) or Path(f.image), folders=folders)
-        if name is not None:
-            tiles[name] = f
-    zooms = Counter(name.zoom for name in tiles)
-    below: set[TileName] = set()
-    above: set[TileName] = set()
-    for name in tiles:
-        for zoom in zooms:
-            if zoom < name.zoom and (parent := name.parent(zoom)) in tiles:
-                below.add(name)
-                above.add(parent)
-    if not below:
-        return None
-    scenes = [tiles[name] for name in sorted(below | above)]
-    listed = ", ".join(f"{count:,} at zoom {zoom}" for zoom, count in sorted(zooms.items()))
-    # The middle zoom of three keeps many images that still show whole buildings.
-    best = sorted(zooms)[len(zooms) // 2]
-    chosen = f"zoom = {best}" if folders else f'glob = "*-{best}.*"'
-    has_blocks = all(f.is_georeferenced for f in context.facts)
-    or_split = ", or split by place: rooftrace split --by block" if has_blocks else ""
-    return make_finding(
-        "leakage.zooms",
-        "warning",
-        f"{plural(len(scenes), 'image')} of {len(context.facts):,} show the same ground at "
-        "several zooms",
-        scenes,
-        detail=f"The file names say: {listed}. After a random split the model would be tested on "
-        "ground that it was trained on, and the scores would be too good. The set also covers less "
-        "ground than its number of images suggests.",
-        remedy=f"Use one zoom, such as {chosen}{or_split}.",
-    )
-
-
-def nothing_shown(context: FindingContext) -> Finding | None:
-    """Find images without detail."""
-    empty = [f for f in context.read if f.valid_share == 0]
-    plain = [f for f in context.shown if f.contrast < _NOTHING]
-    built = [f for f in plain if context.built_up(f) > _OFTEN]
-    scenes = built + empty + [f for f in plain if f not in built]
-    if not built and len(scenes) < max(_OFTEN * len(context.read), 1):
-        return None
-    detail = (
-        f"{plural(len(empty), 'image contains', 'images contain')} only nodata, and "
-        f"{plural(len(plain), 'image shows', 'images show')} water, mist or a single colour."
-    )
-    if built:
-        detail += (
-            f" The label shows buildings in {len(built):,} of these, which are listed first. "
-            "There, image and label do not match."
-        )
-    return make_finding(
-        "image.nothing",
-        "warning" if built or len(empty) >= _OFTEN * len(context.read) else "note",
-        f"Almost no detail in {plural(len(scenes), 'image')} of {len(context.read):,}",
-        scenes,
-        detail=detail,
-        remedy="Look at them, and remove those that do not show the ground.",
-    )
-
-
-def enlarged(context: FindingContext) -> Finding | None:
-    """Find images whose pixels are finer than what they show."""
-    by_gsd: dict[float | None, list[SceneFacts]] = defaultdict(list)
-    for f in context.shown:
-        if f.contrast >= _NOTHING:
-            by_gsd[None if f.gsd_m is None else round(f.gsd_m, 2)].append(f)
-    soft = [
-        (gsd, scenes)
-        for gsd, scenes in by_gsd.items()
-        if len(scenes) >= _OFTEN * len(context.shown)
-        and float(np.median([f.sharpness for f in scenes])) < _SOFT
-    ]
-    if not soft:
-        return None
-    gsd, scenes = max(soft, key=lambda item: len(item[1]))
-    at = "" if gsd is None else f" at {plain_number(scenes[0].gsd_m or 0.0, 2)} m per pixel"
-    return make_finding(
-        "image.soft",
-        "note",
-        f"No detail as fine as a pixel in {plural(len(scenes), 'image')}{at}",
-        scenes,
-        detail="They look as if they were enlarged three times or more, or strongly compressed. "
-        f"Their median sharpness is {np.median([f.sharpness for f in scenes]):.3f}; images as a "
-        "camera took them have more than 0.1.",
-        remedy="Train and predict with coarser pixels (gsd_m of the model). It loses no visible "
-        "detail and is faster.",
-        by=lambda f: -f.sharpness,
-    )
-
-
-def range_unused(context: FindingContext) -> Finding | None:
-    """Find images of a wide dtype whose values use little of its range."""
-    scenes = [f for f in context.shown if f.dtype != "uint8" and f.mean]
-    if not scenes:
-        return None
-    used = float(np.median([max(m + 2 * s for m, s in zip(f.mean, f.std)) for f in scenes]))
-    if used >= _RANGE:
-        return None
-    three = any(len(f.mean) == 3 for f in scenes)
-    normalised = ', and so is the normalisation of three bands, normalise = "auto"' if three else ""
-    return make_finding(
-        "image.range",
-        "note",
-        f"Pixels are {scenes[0].dtype} but use only {share(used, 1)} of its range",
-        scenes,
-        detail="This is usual for imagery of 10 to 12 bits that is stored in 16. Brightness and "
-        "contrast in this audit are shares of the whole range, and the images look black in other "
-        "programs.",
-        remedy="Give full_scale, the brightest value, in the training configuration, such as 4095 "
-        f"for 12 bits. Changes of colours are shares of it{normalised}.",
-    )
-
-
-def unknown_gsd(context: FindingContext) -> Finding | None:
-    """Find images whose metres per pixel are unknown."""
-    scenes = [f for f in context.read if f.gsd_m is None]
-    known = [f.gsd_m for f in context.read if f.gsd_m is not None]
-    if not scenes:
-        return None
-    if known:
-        return make_finding(
-            "gsd.unknown",
-            "warning",
-            f"The metres per pixel of {plural(len(scenes), 'image')} of {len(context.read):,} are "
-            "unknown",
-            scenes,
-            detail=f"The other images have {plain_number(min(known))} to "
-            f"{plain_number(max(known))} m per pixel.",
-            remedy="Georeference these images, or put them in a set of their own with gsd_m.",
-        )
-    return make_finding(
-        "gsd.unknown",
-        "note",
-        "The metres per pixel of all images are unknown",
-        scenes,
-        detail="Sizes are given in pixels only. A model that is trained without metres makes "
-        "errors on images of another resolution.",
-        remedy="If you know the value, add it to the configuration of the set: gsd_m = 0.5.",
-    )
-
-
-def _colour_name(colour: tuple[int, ...]) -> str:
-    if not any(colour):
-        return "black"
-    if len(set(colour)) == 1:
-        return "white"
-    return f"of the colour ({', '.join(map(str, colour))})"
-
-
-def coloured(context: FindingContext) -> Finding | None:
-    """Find coloured masks whose colours are not, or not all, assigned to classes."""
-    scenes = [f for f in context.read if _kind(f) == "colours"]
-    if not scenes:
-        return None
+    scenes = [f for f in c.read if _kind(f) == "colours"]
     held, listed = _unreadable_values(scenes)
     colours = [colour for colour, _ in held.most_common(_LISTED)]
     palette = ", ".join(f'NAME_{n} = "{colour}"' for n, colour in enumerate(colours, start=1))
-    return make_finding(
+    yield make_finding(
         "label.colours",
         "error",
-        f"Colours without a class in {plural(len(scenes), 'mask')} of {len(context.facts):,}",
+        f"Colours without a class in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
         scenes,
         detail=f"The masks contain these colours: {listed}.",
         remedy="Open a mask beside its image to see which colour stands for which class, and write "
         f"under [labels]: palette = {{ {palette} }}, and use the same names in classes.",
     )
-
-
-def strange_values(context: FindingContext) -> Finding | None:
-    """Find masks with values that are not classes."""
-    scenes = [f for f in context.read if _kind(f) == "values"]
-    if not scenes:
-        return None
+    scenes = [f for f in c.read if _kind(f) == "values"]
     held, listed = _unreadable_values(scenes)
     # Compression and interpolation leave a little of every value.
     blurred = len(held) > 2 * _LISTED
-    return make_finding(
+    cause = "This many values come from JPEG compression or from resizing with interpolation. "
+    yield make_finding(
         "label.values",
         "error",
-        f"Values that are not classes in {plural(len(scenes), 'mask')} of {len(context.facts):,}",
+        f"Values that are not classes in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
         scenes,
         detail=f"The masks contain these values: {listed}"
-        f"{', and more' if len(held) > _LISTED else ''}. "
-        + (
-            "This many values come from JPEG compression or from resizing with interpolation. "
-            if blurred
-            else ""
-        )
-        + scenes[0].label_error,
+        f"{', and more' * (len(held) > _LISTED)}. {cause * blurred}{_label_error(scenes)}",
         remedy="Export the masks again without JPEG and with nearest-neighbour resizing."
         if blurred
         else "Assign the values to classes under [labels], such as values = { building = [1, 2] }, "
         "or ignore them, such as ignore = [9].",
     )
-
-
-def other_size(context: FindingContext) -> Finding | None:
-    """Find masks whose size differs from that of their image."""
-    scenes = [f for f in context.read if _kind(f) == "size"]
-    if not scenes:
-        return None
-    return make_finding(
+    scenes = [f for f in c.read if _kind(f) == "size"]
+    yield make_finding(
         "label.size",
         "error",
-        f"Size differs from the image in {plural(len(scenes), 'mask')} of {len(context.facts):,}",
+        f"Size differs from the image in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
         scenes,
-        detail=scenes[0].label_error,
+        detail=_label_error(scenes),
         remedy="Export the masks again at the size of their images. rooftrace does not stretch "
         "masks, because labels would then lie at the wrong place.",
     )
-
-
-def misplaced(context: FindingContext) -> Finding | None:
-    """Find masks whose georeference contradicts that of their image."""
-    scenes = [f for f in context.read if f.label_apart_px >= _APART_PX]
-    if not scenes:
-        return None
-    most = max(f.label_apart_px for f in scenes)
+    scenes = [f for f in c.read if f.label_apart_px >= _APART_PX]
+    most = max((f.label_apart_px for f in scenes), default=0.0)
     apart = f"up to {most:,.0f} px" if most < FAR_PX else "far"
-    return make_finding(
+    yield make_finding(
         "label.place",
         "error",
         f"{plural(len(scenes), 'mask lies', 'masks lie')} {apart} from the image, by the "
@@ -387,21 +198,20 @@ def misplaced(context: FindingContext) -> Finding | None:
         "the georeference that is wrong.",
         by=lambda f: f.label_apart_px,
     )
-
-
-def unreadable_label(context: FindingContext) -> Finding | None:
-    """Find labels that cannot be read for any other reason."""
-    scenes = [f for f in context.read if _kind(f) == "other"]
-    if not scenes:
-        return None
-    return make_finding(
+    scenes = [f for f in c.read if _kind(f) == "other"]
+    yield make_finding(
         "label.unreadable",
         "error",
-        f"{plural(len(scenes), 'label')} of {len(context.facts):,} cannot be read",
+        f"{plural(len(scenes), 'label')} of {len(c.facts):,} cannot be read",
         scenes,
-        detail=scenes[0].label_error,
+        detail=_label_error(scenes),
         remedy="Training would stop at the first of them. Correct them, or remove them.",
     )
+    yield _no_building(c)
+
+
+def _label_error(scenes: Sequence[SceneFacts]) -> str:
+    return scenes[0].label_error if scenes else ""
 
 
 def _unreadable_values(scenes: Sequence[SceneFacts]) -> tuple[Counter[str], str]:
@@ -425,118 +235,237 @@ def _kind(facts: SceneFacts) -> str:
     return "values" if _VALUES in facts.label_error else "other"
 
 
-def no_building(context: FindingContext) -> Finding | None:
+def _no_building(c: FindingContext) -> Finding | None:
     """Find out whether no label has a building."""
-    if not context.labelled or context.class_px[context.source.building_class]:
+    if not c.labelled or c.class_px[c.source.building_class]:
         return None
-    name = context.source.classes[context.source.building_class]
+    name = c.source.classes[c.source.building_class]
     return make_finding(
         "label.none",
         "error",
-        f"No pixel of the class {name} in {plural(len(context.labelled), 'label')}",
-        [f for f, _ in context.labelled],
+        f"No pixel of the class {name} in {plural(len(c.labelled), 'label')}",
+        [f for f, _ in c.labelled],
         remedy="A model cannot learn buildings from this set. Check which value, colour or name "
         "stands for this class in the labels, and set values, palette or names under [labels].",
     )
 
 
-def inverted(context: FindingContext) -> Finding | None:
-    """Find labels in which background and building may be swapped."""
-    total = sum(context.class_px)
-    built = context.class_px[context.source.building_class] if total else 0
-    if len(context.source.classes) != 2 or built < _INVERTED * total or not built:
+def _images(c: FindingContext) -> _Findings:
+    """Find images that differ from the others, have a fill, or show the same ground."""
+    kinds = Counter((f.bands, f.dtype) for f in c.read).most_common()
+    listed = ", ".join(
+        f"{plural(count, 'image')} with {plural(bands, 'band')} of {dtype}"
+        for (bands, dtype), count in kinds[:4]
+    )
+    yield make_finding(
+        "image.bands",
+        "error",
+        f"Images differ in their bands or pixel type: {listed}",
+        [f for f in c.read if (f.bands, f.dtype) != kinds[0][0]],
+        detail="A network reads a fixed number of bands of one pixel type.",
+        remedy="Convert all images to the same bands and type "
+        "(gdal_translate -b 1 -b 2 -b 3 -ot Byte), or select images of one kind with glob.",
+    )
+    by_colour: dict[tuple[int, ...], list[SceneFacts]] = defaultdict(list)
+    for f in c.read:
+        if f.flat_colour is not None and f.flat_share >= _FLAT:
+            by_colour[f.flat_colour].append(f)
+    colour, scenes = max(by_colour.items(), key=lambda item: len(item[1]), default=((), []))
+    inside = float(np.mean([f.flat_share for f in scenes])) if scenes else 0.0
+    yield make_finding(
+        "image.flat",
+        "warning" if inside * len(scenes) >= _FEW * len(c.read) else "note",
+        f"{share(inside, 1)} of the pixels of {plural(len(scenes), 'image')} are "
+        f"{_colour_name(colour)} at the edges and not marked as nodata",
+        scenes if len(scenes) >= _FEW * len(c.read) else (),
+        detail="These areas have exactly this colour and touch the edge of the image. They would "
+        "count as background in the loss and in the scores, and would shift the mean of the bands.",
+        remedy="Declare the colour as nodata in the configuration of the set: "
+        f"nodata = [{', '.join(map(str, colour))}].",
+        by=lambda f: f.flat_share,
+    )
+    yield _several_zooms(c)
+
+
+def _colour_name(colour: tuple[int, ...]) -> str:
+    if not any(colour):
+        return "black"
+    if len(set(colour)) == 1:
+        return "white"
+    return f"of the colour ({', '.join(map(str, colour))})"
+
+
+def _several_zooms(c: FindingContext) -> Finding | None:
+    """Find tiles whose names say that they show the same ground at several zooms."""
+    folders = c.source.kind == "tiles"
+    tiles: dict[TileName, SceneFacts] = {}
+    paths = {e.id: e.image for e in (*c.source.entries, *c.source.unlabelled)}
+    for f in c.facts:
+        name = TileName.parse(paths.get(f.id) or Path(f.image), folders=folders)
+        if name is not None:
+            tiles[name] = f
+    zooms = Counter(name.zoom for name in tiles)
+    below: set[TileName] = set()
+    above: set[TileName] = set()
+    for name in tiles:
+        for zoom in zooms:
+            if zoom < name.zoom and (parent := name.parent(zoom)) in tiles:
+                below.add(name)
+                above.add(parent)
+    if not below:
         return None
-    unknown = float(np.mean([label.unknown_share for _, label in context.labelled]))
-    if hides_background(built, total, unknown):
-        return make_finding(
-            "label.inverted",
-            "warning",
-            describe_hidden(unknown),
-            [f for f, _ in context.labelled],
-            detail=HIDDEN_DETAIL,
-            remedy=HIDDEN_REMEDY,
-            by=lambda f: f.label.unknown_share if isinstance(f.label, LabelFacts) else 0.0,
-        )
+    scenes = [tiles[name] for name in sorted(below | above)]
+    listed = ", ".join(f"{count:,} at zoom {zoom}" for zoom, count in sorted(zooms.items()))
+    # The middle zoom of three keeps many images that still show whole buildings.
+    best = sorted(zooms)[len(zooms) // 2]
+    chosen = f"zoom = {best}" if folders else f'glob = "*-{best}.*"'
+    has_blocks = all(f.is_georeferenced for f in c.facts)
+    or_split = ", or split by place: rooftrace split --by block" if has_blocks else ""
     return make_finding(
-        "label.inverted",
+        "leakage.zooms",
         "warning",
-        f"{share(built, total)} of all pixels are labelled as building",
-        [f for f, _ in context.labelled],
-        detail="Even dense old towns have a built-up share of 60 % at most. Background and "
-        "building may be swapped.",
-        remedy="Look at some labels. If black and white are swapped, set under [labels]: values = "
-        "{ background = 255, building = 0 }.",
-        by=context.built_up,
+        f"{plural(len(scenes), 'image')} of {len(c.facts):,} show the same ground at several zooms",
+        scenes,
+        detail=f"The file names say: {listed}. After a random split the model would be tested on "
+        "ground that it was trained on, and the scores would be too good. The set also covers less "
+        "ground than its number of images suggests.",
+        remedy=f"Use one zoom, such as {chosen}{or_split}.",
     )
 
 
-def unused_classes(context: FindingContext) -> Finding | None:
-    """Find classes that no label contains."""
-    if not sum(context.class_px):
+def _inverted(c: FindingContext) -> Finding | None:
+    """Find labels in which background and building may be swapped."""
+    total = sum(c.class_px)
+    built = c.class_px[c.source.building_class] if total else 0
+    if len(c.source.classes) != 2 or built < _INVERTED * total or not built:
         return None
-    building = context.source.building_class
+    unknown = float(np.mean([label.unknown_share for _, label in c.labelled]))
+    title, detail, remedy = describe_hidden(unknown), HIDDEN_DETAIL, HIDDEN_REMEDY
+    if not hides_background(built, total, unknown):
+        title = f"{share(built, total)} of all pixels are labelled as building"
+        detail = (
+            "Even dense old towns have a built-up share of 60 % at most. Background and building "
+            "may be swapped."
+        )
+        remedy = (
+            "Look at some labels. If black and white are swapped, set under [labels]: values = "
+            "{ background = 255, building = 0 }."
+        )
+    scenes = [f for f, _ in c.labelled]
+    return make_finding(
+        "label.inverted", "warning", title, scenes, detail=detail, remedy=remedy, by=c.built_up
+    )
+
+
+def _labels(c: FindingContext) -> _Findings:
+    """Find labels that are unlikely to be right, or of little use."""
+    yield _inverted(c)
     names = [
         name
-        for index, (name, px) in enumerate(zip(context.source.classes, context.class_px))
-        if px == 0 and index != building
+        for index, (name, px) in enumerate(zip(c.source.classes, c.class_px))
+        if px == 0 and index != c.source.building_class
     ]
-    if not names:
-        return None
-    return make_finding(
-        "label.unused",
-        "warning",
-        f"No label contains a pixel of {', '.join(names)}",
-        detail="A class that never occurs cannot be learnt, and its score of 0 lowers the mean of "
-        "the scores.",
-        remedy="Remove it from classes, or check which value or colour stands for it in the "
-        "labels.",
-    )
-
-
-_BLOCK_REMEDY = (
-    "Look at the largest ones. If they are blocks, use the set for density and not for footprints."
-)
-
-
-def whole_blocks(context: FindingContext) -> Finding | None:
-    """Find labelled buildings that are so large that they may be whole blocks."""
-    if not context.buildings:
-        return None
-    scenes = [f for f, _ in context.labelled]
-    areas_px = np.concatenate([label.buildings_px for _, label in context.labelled]).astype(float)
-    gsd_m = np.concatenate(
-        [np.full(len(label.buildings_px), f.gsd_m or np.nan) for f, label in context.labelled]
-    )
-    known = np.isfinite(gsd_m)
-    if known.all():
-        half = _half_of_area(areas_px * gsd_m**2)
-        if half < _BLOCK_M2:
-            return None
-        return make_finding(
-            "label.blocks",
+    if names and sum(c.class_px):
+        yield Finding(
+            "label.unused",
             "warning",
-            f"Half of the building area lies in labelled buildings of {half:,.0f} m² or more",
-            scenes,
-            detail="Houses have 50 to 300 m². These buildings are either halls or whole blocks "
-            "labelled as one building. From blocks a model learns to fill courtyards and gardens, "
-            "and its polygons are not building footprints.",
-            remedy=_BLOCK_REMEDY,
-            by=_largest,
+            f"No label contains a pixel of {', '.join(names)}",
+            "A class that never occurs cannot be learnt, and its score of 0 lowers the mean of the "
+            "scores.",
+            "Remove it from classes, or check which value or colour stands for it in the labels.",
         )
-    half = _half_of_area(areas_px)
-    if known.any() or half < _BLOCK_PX:
+    yield _whole_blocks(c)
+    scenes = [f for f, label in c.labelled if not label.class_px[c.source.building_class]]
+    part = len(scenes) / max(len(c.labelled), 1)
+    yield make_finding(
+        "label.empty",
+        "warning" if part >= _EMPTY_WARNING else "note",
+        f"No building in {plural(len(scenes), 'label')} of {len(c.labelled):,} ({share(part, 1)})",
+        scenes if _EMPTY_NOTE <= part < 1 else (),
+        detail="Some empty labels help: they teach what is not a building. With many of them a "
+        "model tends to predict nothing. If their images show buildings, labels are missing.",
+        remedy="Look at some of them. To leave most of them out of the training, set min_built_up "
+        "= 0.01.",
+        by=lambda f: f.contrast,
+    )
+    scenes = [f for f, _ in c.labelled if c.built_up(f) > _FULL]
+    yield make_finding(
+        "label.full",
+        "warning" if len(scenes) >= 0.01 * len(c.labelled) else "note",
+        f"Almost only building in {plural(len(scenes), 'label')} of {len(c.labelled):,}",
+        scenes if len(c.labelled) > 1 else (),
+        detail=f"Buildings cover more than {_FULL:.0%} of the pixels, which is rarely true on the "
+        "ground.",
+        remedy=f"Look at them. To leave them out of the training, set max_built_up = {_FULL}.",
+        by=c.built_up,
+    )
+    cut = sum(label.cut for _, label in c.labelled)
+    sides = [min(f.shape_yx) * f.gsd_m for f, _ in c.labelled if f.gsd_m is not None]
+    wide = f" The images are {np.median(sides):.0f} m wide." if sides else ""
+    yield make_finding(
+        "label.cut",
+        "warning" if cut >= _CUT_WARNING * c.buildings else "note",
+        f"{share(cut, c.buildings)} of the buildings are cut by the edge of their image",
+        [f for f, label in c.labelled if label.cut] if cut >= _CUT_NOTE * c.buildings else (),
+        detail="The network rarely sees a whole building, and the counts and sizes of buildings "
+        f"are unreliable.{wide}",
+        remedy="Use larger images: join tiles into scenes, or use a coarser zoom.",
+    )
+    vanished = sum(label.vanished for _, label in c.labelled)
+    yield make_finding(
+        "label.vanished",
+        "note",
+        f"{plural(vanished, 'building is', 'buildings are')} too small or too thin to cover a "
+        "pixel",
+        [f for f, label in c.labelled if label.vanished],
+        detail="They are missing from the loss, the scores and the counts.",
+        remedy="If they are slivers, nothing needs to be done. If they are houses, the images are "
+        "too coarse for these labels.",
+        by=lambda f: f.label.vanished if f.label else 0,
+    )
+    part = float(np.mean([label.unknown_share for _, label in c.labelled])) if c.labelled else 0.0
+    scenes = [f for f, label in c.labelled if label.unknown_share >= _UNKNOWN]
+    yield make_finding(
+        "label.unknown",
+        "note",
+        f"{share(part, 1)} of the valid pixels have no label",
+        scenes if part >= _UNKNOWN else (),
+        detail="They are marked as ignored and are left out of the loss and the scores.",
+        by=lambda f: f.label.unknown_share if f.label else 0,
+    )
+
+
+def _whole_blocks(c: FindingContext) -> Finding | None:
+    """Find labelled buildings that are so large that they may be whole blocks."""
+    if not c.buildings:
         return None
-    in_m2 = ", ".join(f"{half * gsd**2:,.0f} m² at {gsd:g} m" for gsd in (0.1, 0.3, 1.0))
+    areas = np.concatenate([label.buildings_px for _, label in c.labelled]).astype(float)
+    gsds = [np.full(len(label.buildings_px), f.gsd_m or np.nan) for f, label in c.labelled]
+    gsd_m = np.concatenate(gsds)
+    known = np.isfinite(gsd_m)
+    if known.any() != known.all():
+        return None
+    half = _half_of_area(areas * gsd_m**2 if known.all() else areas)
+    limit, unit = (_BLOCK_M2, "m²") if known.all() else (_BLOCK_PX, "px")
+    if half < limit:
+        return None
+    detail = (
+        "Houses have 50 to 300 m². These buildings are either halls or whole blocks labelled as "
+        "one building. From blocks a model learns to fill courtyards and gardens, and its polygons "
+        "are not building footprints."
+    )
+    look = "Look at the largest. If they are blocks, use the set for density, not for footprints."
+    if not known.all():
+        in_m2 = ", ".join(f"{half * gsd**2:,.0f} m² at {gsd:g} m" for gsd in (0.1, 0.3, 1.0))
+        detail, look = f"That is {in_m2} per pixel. {detail}", f"Set gsd_m. {look}"
     return make_finding(
         "label.blocks",
         "warning",
-        f"Half of the building area lies in labelled buildings of {half:,.0f} px or more",
-        scenes,
-        detail=f"That is {in_m2} per pixel. A house has 50 to 300 m². The metres per pixel are "
-        "unknown, so these may be halls, houses at a fine resolution, or whole blocks labelled as "
-        "one building.",
-        remedy=f"Set gsd_m. {_BLOCK_REMEDY}",
-        by=_largest,
+        f"Half of the building area lies in labelled buildings of {half:,.0f} {unit} or more",
+        [f for f, _ in c.labelled],
+        detail=detail,
+        remedy=look,
+        by=lambda f: max(f.label.buildings_px, default=0) * (f.gsd_m or 1) ** 2 if f.label else 0,
     )
 
 
@@ -546,97 +475,88 @@ def _half_of_area(areas: NDArray[np.float64]) -> float:
     return float(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
 
 
-def _largest(facts: SceneFacts) -> float:
-    areas = () if facts.label is None else facts.label.buildings_px
-    return float(max(areas, default=0)) * (facts.gsd_m or 1.0) ** 2
-
-
-def empty(context: FindingContext) -> Finding | None:
-    """Find labels without a building."""
-    scenes = [
-        f for f, label in context.labelled if not label.class_px[context.source.building_class]
+def _pixels(c: FindingContext) -> _Findings:
+    """Find images that show little, and scales and pixel values that are not what they seem."""
+    empty = [f for f in c.read if f.valid_share == 0]
+    plain = [f for f in c.shown if f.contrast < _NOTHING]
+    built = [f for f in plain if c.built_up(f) > _OFTEN]
+    scenes = built + empty + [f for f in plain if f not in built]
+    mismatch = (
+        f" The label shows buildings in {len(built):,} of these, which are listed first. There, "
+        "image and label do not match."
+    )
+    yield make_finding(
+        "image.nothing",
+        "warning" if built or len(empty) >= _OFTEN * len(c.read) else "note",
+        f"Almost no detail in {plural(len(scenes), 'image')} of {len(c.read):,}",
+        scenes if built or len(scenes) >= _OFTEN * len(c.read) else (),
+        detail=f"{plural(len(empty), 'image contains', 'images contain')} only nodata, and "
+        f"{plural(len(plain), 'image shows', 'images show')} water, mist or a single colour."
+        f"{mismatch if built else ''}",
+        remedy="Look at them, and remove those that do not show the ground.",
+    )
+    by_gsd: dict[float | None, list[SceneFacts]] = defaultdict(list)
+    for f in c.shown:
+        if f.contrast >= _NOTHING:
+            by_gsd[None if f.gsd_m is None else round(f.gsd_m, 2)].append(f)
+    soft = [
+        (gsd, scenes)
+        for gsd, scenes in by_gsd.items()
+        if len(scenes) >= _OFTEN * len(c.shown)
+        and float(np.median([f.sharpness for f in scenes])) < _SOFT
     ]
-    part = len(scenes) / max(len(context.labelled), 1)
-    if part < _EMPTY_NOTE or part == 1:
-        return None
-    return make_finding(
-        "label.empty",
-        "warning" if part >= _EMPTY_WARNING else "note",
-        f"No building in {plural(len(scenes), 'label')} of {len(context.labelled):,} "
-        f"({share(part, 1)})",
-        scenes,
-        detail="Some empty labels help: they teach what is not a building. With many of them a "
-        "model tends to predict nothing. If their images show buildings, labels are missing.",
-        remedy="Look at some of them. To leave most of them out of the training, set min_built_up "
-        "= 0.01.",
-        by=lambda f: f.contrast,
-    )
-
-
-def full(context: FindingContext) -> Finding | None:
-    """Find labels that are building almost everywhere."""
-    scenes = [f for f, _ in context.labelled if context.built_up(f) > _FULL]
-    if not scenes or len(context.labelled) == 1:
-        return None
-    return make_finding(
-        "label.full",
-        "warning" if len(scenes) >= 0.01 * len(context.labelled) else "note",
-        f"Almost only building in {plural(len(scenes), 'label')} of {len(context.labelled):,}",
-        scenes,
-        detail=f"Buildings cover more than {_FULL:.0%} of the pixels, which is rarely true on the "
-        "ground.",
-        remedy=f"Look at them. To leave them out of the training, set max_built_up = {_FULL}.",
-        by=context.built_up,
-    )
-
-
-def cut(context: FindingContext) -> Finding | None:
-    """Find out whether many buildings are cut by the edge of their image."""
-    count = sum(label.cut for _, label in context.labelled)
-    if count < _CUT_NOTE * context.buildings or not count:
-        return None
-    sides = [min(f.shape_yx) * f.gsd_m for f, _ in context.labelled if f.gsd_m is not None]
-    wide = f" The images are {np.median(sides):.0f} m wide." if sides else ""
-    return make_finding(
-        "label.cut",
-        "warning" if count >= _CUT_WARNING * context.buildings else "note",
-        f"{share(count, context.buildings)} of the buildings are cut by the edge of their image",
-        [f for f, label in context.labelled if label.cut],
-        detail="The network rarely sees a whole building, and the counts and sizes of buildings "
-        f"are unreliable.{wide}",
-        remedy="Use larger images: join tiles into scenes, or use a coarser zoom.",
-    )
-
-
-def vanished(context: FindingContext) -> Finding | None:
-    """Find shapes that are smaller than a pixel."""
-    count = sum(label.vanished for _, label in context.labelled)
-    if not count:
-        return None
-    return make_finding(
-        "label.vanished",
+    gsd, scenes = max(soft, key=lambda item: len(item[1]), default=(None, []))
+    at = "" if gsd is None else f" at {plain_number(scenes[0].gsd_m or 0.0, 2)} m per pixel"
+    sharpness = float(np.median([f.sharpness for f in scenes])) if scenes else 0.0
+    yield make_finding(
+        "image.soft",
         "note",
-        f"{plural(count, 'building is', 'buildings are')} too small or too thin to cover a pixel",
-        [f for f, label in context.labelled if label.vanished],
-        detail="They are missing from the loss, the scores and the counts.",
-        remedy="If they are slivers, nothing needs to be done. If they are houses, the images are "
-        "too coarse for these labels.",
-        by=lambda f: f.label.vanished if f.label else 0,
+        f"No detail as fine as a pixel in {plural(len(scenes), 'image')}{at}",
+        scenes,
+        detail="They look as if they were enlarged three times or more, or strongly compressed. "
+        f"Their median sharpness is {sharpness:.3f}; images as a camera took them have more than "
+        "0.1.",
+        remedy="Train and predict with coarser pixels (gsd_m of the model). It loses no visible "
+        "detail and is faster.",
+        by=lambda f: -f.sharpness,
     )
-
-
-def unknown(context: FindingContext) -> Finding | None:
-    """Find valid pixels that the labels leave unknown."""
-    if not context.labelled:
-        return None
-    part = float(np.mean([label.unknown_share for _, label in context.labelled]))
-    if part < _UNKNOWN:
-        return None
-    return make_finding(
-        "label.unknown",
+    scenes = [f for f in c.shown if f.dtype != "uint8" and f.mean]
+    brightest = [max(m + 2 * s for m, s in zip(f.mean, f.std)) for f in scenes]
+    used = float(np.median(brightest)) if scenes else 1.0
+    three = any(len(f.mean) == 3 for f in scenes)
+    normalised = ', and so is the normalisation of three bands, normalise = "auto"' if three else ""
+    yield make_finding(
+        "image.range",
         "note",
-        f"{share(part, 1)} of the valid pixels have no label",
-        [f for f, label in context.labelled if label.unknown_share >= _UNKNOWN],
-        detail="They are marked as ignored and are left out of the loss and the scores.",
-        by=lambda f: f.label.unknown_share if f.label else 0,
+        f"Pixels are {''.join(f.dtype for f in scenes[:1])} but use only {share(used, 1)} of its "
+        "range",
+        scenes if used < _RANGE else (),
+        detail="This is usual for imagery of 10 to 12 bits that is stored in 16. Brightness and "
+        "contrast in this audit are shares of the whole range, and the images look black in other "
+        "programs.",
+        remedy="Give full_scale, the brightest value, in the training configuration, such as 4095 "
+        f"for 12 bits. Changes of colours are shares of it{normalised}.",
     )
+    scenes = [f for f in c.read if f.gsd_m is None]
+    known = [f.gsd_m for f in c.read if f.gsd_m is not None]
+    if known:
+        yield make_finding(
+            "gsd.unknown",
+            "warning",
+            f"The metres per pixel of {plural(len(scenes), 'image')} of {len(c.read):,} are "
+            "unknown",
+            scenes,
+            detail=f"The other images have {plain_number(min(known))} to "
+            f"{plain_number(max(known))} m per pixel.",
+            remedy="Georeference these images, or put them in a set of their own with gsd_m.",
+        )
+    else:
+        yield make_finding(
+            "gsd.unknown",
+            "note",
+            "The metres per pixel of all images are unknown",
+            scenes,
+            detail="Sizes are given in pixels only. A model that is trained without metres makes "
+            "errors on images of another resolution.",
+            remedy="If you know the value, add it to the configuration of the set: gsd_m = 0.5.",
+        )

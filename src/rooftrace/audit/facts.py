@@ -390,8 +390,10 @@ def make_finding(
     detail: str = "",
     remedy: str = "",
     by: Callable[[SceneFacts], float] | None = None,
-) -> Finding:
-    """Return a finding about `scenes`, ordered by `by` from the greatest value down."""
+) -> Finding | None:
+    """Return a finding about `scenes`, ordered by `by` greatest value first; None for none."""
+    if not scenes:
+        return None
     worst = scenes if by is None else sorted(scenes, key=by, reverse=True)
     ids = tuple(f.id for f in worst[:MOST_IDS])
     return Finding(key, severity, title, detail, remedy, ids, len(scenes))

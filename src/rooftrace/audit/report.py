@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from rooftrace.audit import checks
+from rooftrace.audit.checks import findings_of, worst_first
 from rooftrace.audit.duplicates import duplicate_findings
 from rooftrace.audit.facts import (
     Finding,
-    FindingContext,
     LabelFacts,
     Offset,
     SceneFacts,
@@ -137,71 +136,6 @@ def _actions(statistics: SetStatistics, findings: Sequence[Finding]) -> tuple[st
     return tuple([*remedies, *usual][:_ACTIONS])
 
 
-_CHECKS: tuple[Callable[[FindingContext], Finding | None], ...] = (
-    checks.unreadable_image,
-    checks.coloured,
-    checks.strange_values,
-    checks.other_size,
-    checks.misplaced,
-    checks.unreadable_label,
-    checks.no_building,
-    checks.different_bands,
-    checks.unmarked_nodata,
-    checks.several_zooms,
-    checks.inverted,
-    checks.unused_classes,
-    checks.whole_blocks,
-    checks.empty,
-    checks.full,
-    checks.cut,
-    checks.vanished,
-    checks.unknown,
-    checks.nothing_shown,
-    checks.enlarged,
-    checks.range_unused,
-    checks.unknown_gsd,
-)
-"""Checks of one set; among findings of the same severity, earlier checks matter more."""
-
-_SEVERITIES = ("error", "warning", "note")
-
-
-def check_set(
-    source: SceneSet, *, workers: int | None = None, progress: Progress | None = None
-) -> list[Finding]:
-    """Measure every scene of a set, and return what is wrong with its images and labels.
-
-    It is the quick part of `run_audit`, without a search for copies and shifted labels.
-
-    Args:
-        source: The set.
-        workers, progress: See `labels.source.map_entries`.
-
-    Returns:
-        See `findings_of`.
-    """
-    return findings_of(measure_set(source, workers=workers, progress=progress), source)
-
-
-def findings_of(facts: Sequence[SceneFacts], source: SceneSet) -> list[Finding]:
-    """Return the findings about the images and labels of a set, the worst first.
-
-    Keys of findings about images begin with `image.`, those about labels with `label.`. The other
-    two are `gsd.unknown` and `leakage.zooms`. Each key appears at most once.
-
-    Args:
-        facts: Facts of every scene.
-        source: The set.
-    """
-    context = FindingContext(tuple(facts), source)
-    findings = [finding for check in _CHECKS if (finding := check(context)) is not None]
-    return _worst_first(findings)
-
-
-def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
-
-
 @dataclass(frozen=True)
 class SetAudit:
     """The figures of one set.
@@ -298,7 +232,7 @@ def run_audit(
             first.facts, second.facts, estimate_scale(first.source, second.source)
         )
         found += shift_findings(comparison)
-    found = _worst_first(found)
+    found = worst_first(found)
     summary = summarize_audit(source.name, first.statistics, found)
     return Audit(first, second, comparison, tuple(found), summary)
 

@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from rooftrace.audit.checks import swapped_or_missing
 from rooftrace.core.config import parse_config
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, MissingExtraError
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    GeoreferenceError,
+    LabelError,
+    MissingExtraError,
+)
 from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage
@@ -266,7 +273,8 @@ def run_finetune(
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.
         ConfigError: The start model cannot be used, its classes are others, or a setting is wrong.
-        DataError: There are too few labelled images, no building in them, or too few replay images.
+        DataError: There are too few labelled images, or too few replay images.
+        LabelError: Labels show no building, or building nearly everywhere (swapped classes).
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
@@ -288,6 +296,8 @@ def run_finetune(
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
     has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
+    if not resume:
+        _check_labels(scenes)
     part_file = run / "split.json" if split is None else split
     notes: tuple[str, ...] = ()
     if resume:
@@ -426,6 +436,17 @@ def _open_images(scenes: SceneSet, *, needs_metres: bool) -> bool:
                 remedy="State them, such as --gsd 0.3.",
             )
     return has_crs
+
+
+def _check_labels(scenes: SceneSet) -> None:
+    """Raise LabelError if labels show no building, or are building nearly everywhere."""
+    finding = swapped_or_missing(scenes)
+    if finding is not None:
+        raise LabelError(
+            f"{scenes.name}: {finding.title}. {finding.detail}".rstrip(),
+            remedy=f"{finding.remedy} Values of [labels] are given by --set, such as --set "
+            "labels.values.building=0. If the labels are right, use rooftrace train.",
+        )
 
 
 def _check_new(run: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
 from rooftrace.audit.measure import measure_set
-from rooftrace.audit.report import findings_of
+from rooftrace.audit.checks import findings_of
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet

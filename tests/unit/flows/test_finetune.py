@@ -20,7 +20,13 @@ torch = pytest.importorskip("torch")
 from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError  # noqa: E402
+from rooftrace.core.errors import (  # noqa: E402
+    BandMismatch,
+    ConfigError,
+    DataError,
+    GeoreferenceError,
+    LabelError,
+)
 from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
@@ -51,19 +57,22 @@ if TYPE_CHECKING:
 FAST = ["epochs=2", "samples_per_epoch=16", "watch.panel=0"]
 
 
-def write_tiles(folder: Path, count: int, *, built: bool = True, bands: int = 3) -> SourceConfig:
-    """Write plain tiles of 64 px with a square building each."""
+def write_tiles(
+    folder: Path, count: int, *, built: int | None = None, swapped: bool = False, bands: int = 3
+) -> SourceConfig:
+    """Write plain tiles of 64 px with a square building each, or all building, or none."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         mask = np.zeros((64, 64), np.uint8)
-        if built:
-            mask[8:40, 8 + number : 40 + number] = 255
+        mask[8:40, 8 + number : 40 + number] = 255
+        if built is not None:
+            mask[:] = 255 * built
         image = np.repeat(mask[..., None] // 2, bands, 2) + rng.integers(0, 60, (64, 64, bands))
         image = image.astype(np.uint8)
         Image.fromarray(image).save(folder / f"images/{number}.png")
-        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+        Image.fromarray(255 - mask if swapped else mask).save(folder / f"masks/{number}.png")
     return SourceConfig(path=str(folder), gsd_m=0.4)
 
 
@@ -71,7 +80,9 @@ def write_tiles(folder: Path, count: int, *, built: bool = True, bands: int = 3)
     ("count", "changes", "error", "message"),
     [
         (1, {}, DataError, "has 1 labelled image; expected at least 4"),
-        (6, {"built": False}, DataError, "no pixel is labelled as building"),
+        (6, {"built": 0}, LabelError, "No pixel of the class building in 6 labels"),
+        (6, {"built": 1}, LabelError, "100 % of all pixels are labelled as building"),
+        (6, {"swapped": True}, LabelError, "7[0-9] % of all pixels are labelled as building"),
     ],
 )
 def test_too_little_data_is_an_error_before_the_work(
