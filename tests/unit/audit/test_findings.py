@@ -14,9 +14,9 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from rooftrace.audit.checks import findings_of
 from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
 from rooftrace.audit.measure import measure_set
-from rooftrace.audit.checks import findings_of
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
