@@ -211,34 +211,6 @@ def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -
     assert cv2.imread(str(got["overlay"])) is not None
 
 
-def pick(page: Any, what: Any, shows: str) -> None:
-    """Click until `shows` appears; the last update of a finished run may come after a click."""
-    for _ in range(5):
-        what.click()
-        try:
-            page.wait_for_selector(shows, timeout=15_000)
-        except TimedOut:
-            continue
-        return
-    raise AssertionError(f"{shows} is not shown")
-
-
-def test_several_images_and_one_that_is_broken(address: str, page: Any, images: Path) -> None:
-    open_page(page, address)
-    drop(page, images / "town.tif", images / "broken.tif", images / "flat.png")
-    page.wait_for_selector("text=2 of 3 images are done; 1 failed")
-    ready(page, 0.5)
-    rows = page.locator("#rt-table tbody tr").all_inner_texts()
-    assert [row.split()[0] for row in rows] == ["town.tif", "broken.tif", "flat.png"]
-    assert "cannot be read" in rows[1]
-    buttons = page.locator("#rt-table th button")
-    pick(page, buttons.nth(2), "#rt-figures >> text=not known")
-    page.wait_for_selector(".rt-scalebar", state="hidden")
-    pick(page, buttons.nth(1), "#rt-status >> text=broken.tif cannot be read")
-    assert page.locator(".rt-stage").is_hidden()
-    pick(page, page.get_by_role("button", name="town.tif", exact=True), "text=0.5 m/px")
-
-
 def test_errors_are_sentences(address: str, page: Any, images: Path) -> None:
     open_page(page, address)
     drop(page, images / "broken.tif")

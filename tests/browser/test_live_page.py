@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,10 +75,6 @@ def test_the_picture_moves_and_the_figures_are_shown(
     page.get_by_role("button", name="Yard <b>").wait_for()
     page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
     page.wait_for_function("() => parseFloat(document.getElementById('fps').textContent) > 0")
-    page.wait_for_function(
-        r"() => /^[\d,]+ ms$/.test(document.getElementById('latency').textContent)"
-    )
-    assert re.fullmatch(r"[\d,]+ of [\d,]+", page.locator("#dropped").inner_text())
     assert page.locator("#viewers").inner_text() == "1"
     seen: set[str] = set()
     until(lambda: len(seen.add(pixels(page)) or seen) > 3)  # type: ignore[func-returns-value]

@@ -14,7 +14,7 @@ from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.page.page import MAX_FILES, mount_page
+from rooftrace.app.page.page import mount_page
 from rooftrace.io.files import demo_scene_path
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
@@ -67,7 +67,7 @@ def create_server(
             "/v1/results": REVIEW_BYTES,
             "/ogc/processes": int(limits.upload_bytes * OGC_BODY_SHARE) + FORM_BYTES,
             "/v1/jobs": limits.job_upload_bytes + FORM_BYTES,
-            "/gradio_api/upload": MAX_FILES * limits.upload_bytes + FORM_BYTES,
+            "/gradio_api/upload": limits.upload_bytes + FORM_BYTES,
         },
         hosts=LOOPBACK if local else None,
     )

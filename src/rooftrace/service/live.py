@@ -42,7 +42,7 @@ _MAX_SIDE_PX = 1920
 
 _JPEG_QUALITY = 80
 _FIGURES_S = 5.0
-"""Period in seconds over which frames per second and latency are measured."""
+"""Period in seconds over which frames per second are measured."""
 
 _NAMED = re.compile(r"([\w][\w .-]{0,39})=(.+)")
 
@@ -95,19 +95,6 @@ class CameraSource:
 
 
 @dataclass(frozen=True)
-class LiveFrame:
-    """A frame with its buildings.
-
-    Args:
-        jpeg: The frame as a JPEG file.
-        read_s: Time at which it was read, by `time.monotonic`.
-    """
-
-    jpeg: bytes
-    read_s: float
-
-
-@dataclass(frozen=True)
 class CameraFigures:
     """State of a camera.
 
@@ -116,9 +103,6 @@ class CameraFigures:
         state: `idle` without viewers, `opening`, `playing`, or `broken` until the next attempt.
         message: Reason and remedy while the camera is broken, otherwise "".
         fps: Frames shown per second during the last seconds.
-        latency_ms: Mean time from the reading of a frame to its sending; None before the first.
-        frames: Number of frames that were read since the first viewer came.
-        dropped: Number of these frames that were not shown.
         buildings: Number of buildings in the newest frame.
         built_up_share: Built-up share of the newest frame, 0 to 1.
         viewers: Number of viewers.
@@ -128,9 +112,6 @@ class CameraFigures:
     state: State
     message: str
     fps: float
-    latency_ms: float | None
-    frames: int
-    dropped: int
     buildings: int
     built_up_share: float
     viewers: int
@@ -143,19 +124,12 @@ class _NewestFrame:
         self._changed = threading.Condition()
         self._frame: VideoFrame | None = None
         self._error: BaseException | None = None
-        self.read_s: dict[int, float] = {}
-        self.closed = self.left = False
-        self.frames = self.dropped = 0
+        self.closed = False
 
     def put(self, frame: VideoFrame) -> None:
         """Replace the frame; one that was not taken is dropped."""
         with self._changed:
-            if self._frame is not None:
-                self.dropped += 1
-                del self.read_s[self._frame.number]
             self._frame = frame
-            self.frames += 1
-            self.read_s[frame.number] = time.monotonic()
             self._changed.notify_all()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -199,20 +173,18 @@ class LiveCamera:
         self._changed = threading.Condition()
         self._viewers: list[Callable[[], None]] = []
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self.closed = False
+        """Whether the server stops, so that viewers must leave."""
+
         self._state: State = "idle"
         self._message = ""
-        self._newest = _NewestFrame()
-        self._frames = self._dropped = 0
+        self._left = False
+        """Whether the attempt ended because all viewers had left, also if others came since."""
+
         self._seen = (0, 0.0)
         self._shown_s: deque[float] = deque(maxlen=1000)
-        self._delays: deque[tuple[float, float]] = deque(maxlen=1000)
-        self.frame: LiveFrame | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Return whether the server stops, so that viewers must leave."""
-        return self._closed
+        self.frame: bytes | None = None
+        """The newest frame with its buildings, as a JPEG file."""
 
     @property
     def viewers(self) -> int:
@@ -228,8 +200,7 @@ class LiveCamera:
         """
         with self._changed:
             self._viewers.append(notify)
-            if self._thread is None and not self._closed:
-                self._frames = self._dropped = 0
+            if self._thread is None and not self.closed:
                 self._state = "opening"
                 self._thread = threading.Thread(
                     target=self._run, name=f"camera {self.source.name}", daemon=True
@@ -242,35 +213,20 @@ class LiveCamera:
                 self._viewers.remove(notify)
                 self._changed.notify_all()
 
-    def sends(self, frame: LiveFrame) -> None:
-        """Record that a viewer gets a frame now."""
-        now = time.monotonic()
-        with self._changed:
-            self._delays.append((now, now - frame.read_s))
-
     def figures(self) -> CameraFigures:
         """Return the state of the camera."""
         with self._changed:
             now = time.monotonic()
             shown = [one for one in self._shown_s if now - one < _FIGURES_S]
-            delays = [delay for at, delay in self._delays if now - at < _FIGURES_S]
+            fps = (len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 else 0.0
             return CameraFigures(
-                name=self.source.name,
-                state=self._state,
-                message=self._message,
-                fps=(len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 else 0.0,
-                latency_ms=1000 * sum(delays) / len(delays) if delays else None,
-                frames=self._frames + self._newest.frames,
-                dropped=self._dropped + self._newest.dropped,
-                buildings=self._seen[0],
-                built_up_share=self._seen[1],
-                viewers=len(self._viewers),
+                self.source.name, self._state, self._message, fps, *self._seen, len(self._viewers)
             )
 
     def close(self) -> None:
         """Let all viewers leave and the threads end."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
         self._notify()
 
@@ -281,25 +237,21 @@ class LiveCamera:
             thread.join(timeout_s)
 
     def _is_over(self) -> bool:
-        return self._closed or not self._viewers
+        return self.closed or not self._viewers
 
     def _run(self) -> None:
         """Play until the last viewer leaves; a source that breaks off is opened again."""
         while True:
+            self._left = False
             message = self._attempt()
-            left = self._newest.left
             with self._changed:
-                self._frames += self._newest.frames
-                self._dropped += self._newest.dropped
-                self._newest = _NewestFrame()
-                if message and not left:
+                if message and not self._left:
                     self._state, self._message = "broken", message
                     self._changed.wait_for(self._is_over, _RETRY_S)
                 if self._is_over():
                     self._thread, self._state, self._message = None, "idle", ""
                     self.frame = None
                     self._shown_s.clear()
-                    self._delays.clear()
                     return
                 self._state = "opening" if message else self._state
 
@@ -317,34 +269,36 @@ class LiveCamera:
         return f"{source_name(self.source.source)} has stopped sending."
 
     def _play(self) -> None:
-        newest, shown = self._newest, source_name(self.source.source)
+        newest, shown = _NewestFrame(), source_name(self.source.source)
 
         def stop() -> bool:
-            newest.left = newest.left or self._is_over()
-            return newest.left or newest.closed
+            self._left = self._left or self._is_over()
+            return self._left or newest.closed
 
         with VideoReader(self.source.source, stop=stop, streams=True) as reader:
             tracer = FrameTracer(shown, reader.info.shape_yx, self._predictor, self._options)
             reading = threading.Thread(
-                target=self._read, args=(reader, stop), name=f"read {shown}", daemon=True
+                target=self._read, args=(reader, newest, stop), name=f"read {shown}", daemon=True
             )
             reading.start()
             try:
                 # One frame at a time, so that each is the newest.
                 with closing(tracer.traced(newest.taken(), at_once=True)) as frames:
                     for frame in frames:
-                        read_s = newest.read_s.pop(frame.picture.number)
-                        self._show(
-                            LiveFrame(_jpeg(frame.picture.rgb), read_s),
-                            frame.buildings, frame.built_up_share,
-                        )  # fmt: skip
+                        jpeg = _jpeg(frame.picture.rgb)
+                        with self._changed:
+                            self.frame = jpeg
+                            self._seen = frame.buildings, frame.built_up_share
+                            self._state, self._message = "playing", ""
+                            self._shown_s.append(time.monotonic())
+                        self._notify()
             finally:
                 newest.close()
                 reading.join()
 
-    def _read(self, reader: VideoReader, stop: Callable[[], bool]) -> None:
+    def _read(self, reader: VideoReader, newest: _NewestFrame, stop: Callable[[], bool]) -> None:
         """Read frames as they come, or those of a file at its own rate."""
-        newest, began = self._newest, time.monotonic()
+        began = time.monotonic()
 
         def wait_until(second: float) -> None:
             while self.source.is_file and not stop():
@@ -362,14 +316,6 @@ class LiveCamera:
         except BaseException as raised:
             error = raised
         newest.close(error)
-
-    def _show(self, frame: LiveFrame, buildings: int, share: float) -> None:
-        with self._changed:
-            self.frame = frame
-            self._seen = buildings, share
-            self._state, self._message = "playing", ""
-            self._shown_s.append(time.monotonic())
-        self._notify()
 
     def _notify(self) -> None:
         for notify in list(self._viewers):

@@ -61,4 +61,4 @@ class LastOfThree(ConstantEngine):
 
 
 def result_of(name: str = "town.tif", **how: Any) -> Result:
-    return Result(name, kept=kept_of(name, **how))
+    return Result(name, kept_of(name, **how))

@@ -146,7 +146,7 @@ def test_only_listed_cameras_are_shown_and_only_to_own_pages(
         answer = client.get(STREAM, headers={"Sec-Fetch-Site": site})
         assert answer.json()["type"] == "/problems/foreign-origin"
     assert client.head(STREAM).status_code == 405
-    assert cameras.cameras[0].figures().frames == 0
+    assert cameras.cameras[0].figures().state == "idle"
 
 
 def test_two_viewers_share_a_camera_which_stops_without_them(
@@ -172,7 +172,6 @@ def test_two_viewers_share_a_camera_which_stops_without_them(
         await until(lambda: camera.figures().state == "idle")
 
     run(watch())
-    assert camera.figures().latency_ms is None
 
 
 def test_a_viewer_that_does_not_read_holds_one_picture_and_delays_no_other(

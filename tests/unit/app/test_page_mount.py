@@ -118,7 +118,6 @@ def test_a_path_that_was_not_uploaded_is_not_read(
     secret.write_text("hush hush")
     data: list[Any] = [None, "", "", "", 0.5]
     data[where] = {"path": str(secret), **FILE}
-    data[where] = [data[where]] if where == 0 else data[where]
     before = {*Path(get_upload_folder()).rglob("*secret*")}
     text = said(client, "rt-again", "click", data)
     assert "hush" not in text
@@ -137,7 +136,7 @@ def test_an_address_is_not_fetched(
         return str(tmp_path / "a.tif")
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
-    data = [[{"path": "http://example.com/a.tif", **FILE}], "", "", "", 0.5]
+    data = [{"path": "http://example.com/a.tif", **FILE}, "", "", "", 0.5]
     text = said(client, "rt-again", "click", data)
     assert '"success":false' in text.replace(" ", "")
     assert fetched == []
@@ -146,14 +145,14 @@ def test_an_address_is_not_fetched(
 @pytest.mark.campaign
 def test_an_upload_is_read(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", "", "", 0.5])
+    text = said(client, "rt-again", "click", [{"path": path, **FILE}, "", "", "", 0.5])
     assert "a.tif has none of the supported image formats" in text
     assert 'role=\\"alert\\"' in text
 
 
 def test_invalid_fields_are_reported(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", "", "", 0.5])
+    text = said(client, "rt-again", "click", [{"path": path, **FILE}, "ten", "", "", 0.5])
     assert "Metres per pixel are" in text
     assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5])
 

@@ -6,7 +6,7 @@ import io
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,17 @@ from rooftrace.app.page.results import (
     download,
     new_results,
     page_router,
-    predict_files,
+    predict_file,
 )
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.decode import Limits
 
 
 def test_a_result_is_decided_anew() -> None:
     result = result_of()
     assert [result.at(at).summary.buildings for at in (None, 0.8)] == [2, 1]
     assert result.at().summary.threshold == 0.8
-    assert result.summary == result.at().summary
     assert result.at(0.8) is result.at()
 
 
@@ -59,23 +57,15 @@ class Request:
 
 @dataclass
 class FakeService:
-    """Answers by the content of the file: `broken`, `bug`, or how often it is refused before."""
-
-    limits: Limits = field(default_factory=lambda: Limits(running=2))
-    refused: int = 0
-    asked: list[str] = field(default_factory=list)
+    """Answers by the content of the file: `full`, `broken` or `bug`."""
 
     @property
     def bundle(self) -> ModelBundle:
         return predictor_of().bundle
 
     def submit(self, data: bytes, name: str, options: SceneOptions, work: object) -> Request:
-        if self.refused:
-            self.refused -= 1
+        if data == b"full":
             raise BusyError("Busy.", retry_after_s=0.01)
-        self.asked.append(name)
-        if name == "1.tif":
-            self.refused = 2
         future: Future[Any] = Future()
         if data == b"broken":
             future.set_exception(DataError(f"{name} is broken."))
@@ -86,34 +76,25 @@ class FakeService:
         return Request(future)
 
 
-def files(folder: Path, *contents: str) -> list[Path]:
-    paths = [folder / f"{number}.tif" for number in range(len(contents))]
-    for path, text in zip(paths, contents):
-        path.write_text(text)
-    return paths
-
-
-def test_results_come_in_order_and_errors_or_a_full_queue_stop_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        ("full", BusyError, "Busy"),
+        ("broken", DataError, "is broken"),
+        ("bug", PredictError, "an error inside rooftrace"),
+        (None, DataError, "has expired. Drop it again"),
+    ],
+)
+def test_errors_of_a_file_are_sentences(
+    tmp_path: Path, content: str | None, kind: type[Exception], message: str
+) -> None:
     service: Any = FakeService()
-    paths = [*files(tmp_path, "a", "broken", "c", "bug", "e"), tmp_path / "gone.tif"]
-    results = predict_files(service, paths, SceneOptions())
-    first = next(results)
-    # No more than may run are asked for at once.
-    assert service.asked == ["0.tif", "1.tif"]
-    made = [first, *results]
-    assert [result.name for result in made] == [path.name for path in paths]
-    assert [type(result.error) for result in made] == [
-        type(None), DataError, type(None), PredictError, type(None), DataError
-    ]  # fmt: skip
-    assert "secret" not in str(made[3].error)
-    assert "Drop it again" in str(made[5].error)
-
-
-def test_a_full_queue_is_reported_to_the_first_image(tmp_path: Path) -> None:
-    service: Any = FakeService(refused=1)
-    (made,) = predict_files(service, files(tmp_path, "a"), SceneOptions())
-    assert isinstance(made.error, BusyError)
-    assert service.asked == []
+    path = tmp_path / "a.tif"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(kind, match=message) as caught:
+        predict_file(service, path, SceneOptions())
+    assert "secret" not in str(caught.value)
 
 
 def test_fields_become_options() -> None:
@@ -167,8 +148,7 @@ def client() -> Iterator[TestClient]:
     store = new_results()
     results = [
         result_of("Zürich (x).tif"),
-        Result("broken.tif", error=DataError("It is broken.", remedy="Mend it.")),
-        Result("lake.png", kept=classes_of()),
+        Result("lake.png", classes_of()),
     ]
     app = FastAPI()
     app.include_router(page_router(store))
@@ -190,7 +170,7 @@ def get(client: TestClient, path: str) -> Any:
         ("0/fill.png", "image/png", b"\x89PNG"),
         ("0/outlines.bin?threshold=0.8", "application/octet-stream", b"\x01\0\0\0"),
         ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
-        ("2/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
+        ("1/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
     ],
 )
 def test_routes(client: TestClient, path: str, kind: str, begin: bytes) -> None:
@@ -217,11 +197,10 @@ def test_a_name_cannot_leave_its_header(client: TestClient) -> None:
     ("path", "code", "words"),
     [
         ("unknown/mask", 404, "expired"),
-        ("0/passwd", 404, "There is no file"),
+        ("0/passwd", 404, "does not exist"),
         ("0/..%2f..%2fetc%2fpasswd", 404, ""),
-        ("1/mask", 409, "It is broken. Mend it."),
         ("0/mask?threshold=nan", 409, "from 0 to 1"),
-        ("2/mask?threshold=0.5", 409, "3 classes"),
+        ("1/mask?threshold=0.5", 409, "3 classes"),
     ],
 )
 def test_invalid_requests_are_reported(

@@ -6,7 +6,6 @@ import pytest
 from page_images import classes_of, kept_of, predictor_of, result_of
 
 from rooftrace.app.page import strings
-from rooftrace.app.page.results import Result
 from rooftrace.app.page.strings import model_card
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
 from rooftrace.engines.base import ConstantEngine
@@ -25,12 +24,6 @@ def test_an_error_is_a_sentence_with_its_remedy() -> None:
 
 def test_options_of_the_command_line_are_fields() -> None:
     assert "--" not in strings.sentence(DataError("No scale.", remedy="Say it with --gsd."))
-
-
-def test_a_failed_image_is_not_done() -> None:
-    assert strings.images_done(2, 4, 0) == "2 of 4 images are done."
-    assert strings.images_done(3, 4, 1) == "3 of 4 images are done; 1 failed, see the table."
-    assert strings.images_done(1, 1, 0) == "1 of 1 image is done."
 
 
 def test_a_status_is_announced_and_escaped() -> None:
@@ -84,18 +77,3 @@ def test_the_card_of_a_bundle_that_says_little() -> None:
     text = model_card(spec, ConstantEngine())
     assert EVIL not in text
     assert "has no figures" in text
-
-
-def test_a_table_of_images_escapes_their_names() -> None:
-    failed = Result(EVIL, error=DataError(f"{EVIL} is broken.", remedy="Mend it with --gsd."))
-    text = strings.table([result_of(), failed])
-    assert EVIL not in text
-    assert text.count("data-pick=") == 2
-    for part in (
-        ">town.tif<",
-        "<td>2</td>",
-        "<td>12.5%</td>",
-        "<td>sparse</td>",
-        "Metres per pixel",
-    ):
-        assert part in text, part

@@ -100,8 +100,7 @@ class _CameraStream(StreamingResponse):
                 await self._new.wait()
                 self._new.clear()
                 continue
-            camera.sends(frame)
-            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(frame.jpeg)}\r\n\r\n"
+            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
             # The next boundary at once, because browsers show a picture when they know its end.
-            yield head.encode() + frame.jpeg + f"\r\n--{_BOUNDARY}\r\n".encode()
+            yield head.encode() + frame + f"\r\n--{_BOUNDARY}\r\n".encode()
             sent = frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib.resources import files
@@ -21,16 +21,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.app.page import strings
 from rooftrace.app.page.results import (
-    MOST_IMAGES,
     ROOT,
-    Result,
     Results,
     add_result,
     chosen_options,
     new_results,
     outline_colours,
     page_router,
-    predict_files,
+    predict_file,
 )
 from rooftrace.app.page.uploads import MAX_AGE_S, UploadMiddleware, folder_of_process
 from rooftrace.core.errors import RooftraceError
@@ -44,9 +42,6 @@ _MODES = ("Overlay", "Outlines", "Mask", "Image")
 _OPACITY = 45
 _EVERY_S = 600
 """Interval in seconds at which Gradio deletes old uploads."""
-
-MAX_FILES = 16
-"""Maximum number of files in one upload of the page; each may have the size of an upload."""
 
 _MAX_UPLOADS = 64
 """Maximum size of all files that were dropped on the page, in multiples of the largest one."""
@@ -95,16 +90,13 @@ class _ImagesTab:
     def __init__(self, service: Service, results: Results) -> None:
         self.service = service
         self.results = results
-        # The keys of the results in the order of the images, and which of them is shown.
-        self.keys = gr.State(())
-        self.index = gr.State(0)
+        self.key = gr.State("")
         # The order is that of a narrow screen; on a wide one the stylesheet puts two beside the
         # result.
         with gr.Row(equal_height=False, elem_id="rt-main"):
             with gr.Column(min_width=280, elem_id="rt-drop"):
                 self.files = gr.File(
-                    label="Images (GeoTIFF, PNG, JPEG…)", file_count="multiple", height=132,
-                    elem_id="rt-files",
+                    label="Image (GeoTIFF, PNG, JPEG…)", height=132, elem_id="rt-files",
                 )  # fmt: skip
                 example = gr.Button("Try an example: a town", elem_id="rt-example")
             with gr.Column(min_width=280, elem_id="rt-result"):
@@ -118,8 +110,6 @@ class _ImagesTab:
             with gr.Column(min_width=280, elem_id="rt-settings"):
                 self._settings()
                 again = gr.Button("Trace again", elem_id="rt-again")
-        with gr.Column(visible=False) as self.several:
-            self.table = gr.HTML(js_on_load=_PICK, elem_id="rt-table")
         self._connect(example, again)
 
     def _settings(self) -> None:
@@ -162,7 +152,7 @@ class _ImagesTab:
         tracing: dict[str, Any] = {
             "fn": self.trace,
             "inputs": [self.files, self.gsd, self.bands, self.stretch, self.threshold],
-            "outputs": [self.keys, self.index, *shown, self.several, self.table],
+            "outputs": [self.key, *shown],
             "concurrency_limit": limits.waiting,
             "show_progress_on": self.viewer,
             **quiet,
@@ -171,80 +161,46 @@ class _ImagesTab:
         again.click(**tracing)
         for field in (self.gsd, self.bands, self.stretch):
             field.submit(**tracing)
-        example.click(lambda: [str(demo_scene_path())], None, self.files, **quiet).then(**tracing)
+        example.click(lambda: str(demo_scene_path()), None, self.files, **quiet).then(**tracing)
         self.threshold.input(
             None, self.threshold, None, js="(value) => window.rooftrace?.threshold(value)"
         )
         self.threshold.change(
-            self.decide, [self.threshold, self.keys, self.index], shown,
+            self.decide, [self.threshold, self.key], shown,
             trigger_mode="always_last", show_progress="hidden",
             concurrency_limit=limits.running, **quiet,
         )  # fmt: skip
         for control, name in ((self.opacity, "opacity"), (self.mode, "mode")):
             control.change(None, control, None, js=f"(value) => window.rooftrace?.{name}(value)")
-        self.table.click(
-            self.pick, self.keys, [self.index, *shown, self.threshold], show_progress="hidden",
-            **quiet,
-        )  # fmt: skip
 
     def trace(
-        self, uploads: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
-        threshold: float | None,
-    ) -> Iterator[_UPDATES]:  # fmt: skip
-        """Predict the dropped files; the first image is shown as soon as it is done."""
-        paths = [Path(upload) for upload in uploads or ()]
+        self, upload: str | None, gsd_m: str, bands: str, stretch: str, threshold: float | None
+    ) -> _UPDATES:
+        """Predict the dropped file."""
         try:
             options = chosen_options(self.service, gsd_m, threshold, bands, stretch)
+            if upload is None:
+                text = "There is no image yet: drop one first."
+                return {self.status: strings.status(text, "note")}
+            result = predict_file(self.service, Path(upload), options)
         except RooftraceError as error:
-            yield {self.status: strings.status(strings.sentence(error), "error")}
-            return
-        if not paths:
-            yield {self.status: strings.status("There is no image yet: drop one first.", "note")}
-            return
-        if len(paths) > MOST_IMAGES:
-            message = f"{len(paths)} images were dropped; at most {MOST_IMAGES} are allowed."
-            remedy = "Drop fewer, or give the folder to rooftrace predict."
-            yield {self.status: strings.status(f"{message} {remedy}", "error")}
-            return
-        done: list[Result] = []
-        keys: tuple[str, ...] = ()
-        is_shown = False
-        for result in predict_files(self.service, paths, options):
-            done.append(result)
-            keys += (add_result(self.results, result),)
-            update: _UPDATES = {self.keys: keys}
-            if not is_shown and (result.error is None or len(done) == len(paths)):
-                is_shown = True
-                update |= {self.index: len(done) - 1} | self._shown(keys[-1])
-            update[self.several] = gr.Column(visible=len(paths) > 1)
-            if len(paths) > 1:
-                failed = sum(one.error is not None for one in done)
-                text = strings.images_done(len(done) - failed, len(paths), failed)
-                update[self.table] = strings.table(done)
-                update[self.status] = strings.status(text, "error" if failed else "note")
-            yield update
+            return {
+                self.key: "", self.viewer: None, self.figures: "", self.foot: "",
+                self.status: strings.status(strings.sentence(error), "error"),
+            }  # fmt: skip
+        key = add_result(self.results, result)
+        return {self.key: key} | self._shown(key)
 
-    def decide(self, threshold: float, keys: Sequence[str], index: int) -> _UPDATES:
+    def decide(self, threshold: float, key: str) -> _UPDATES:
         """Apply another threshold without running the network."""
-        result = self.results.get(keys[index]) if index < len(keys) else None
-        if result is None or result.error is not None or not self.service.bundle.spec.is_binary:
+        result = self.results.get(key)
+        if result is None or not self.service.bundle.spec.is_binary:
             return {self.status: gr.skip()}
         try:
             result.at(threshold)
         except RooftraceError as error:
             return {self.status: strings.status(strings.sentence(error), "error")}
-        return self._shown(keys[index])
-
-    def pick(self, keys: Sequence[str], event: gr.EventData) -> _UPDATES:
-        """Show the image of the table row that was clicked."""
-        index = event._data.get("pick") if isinstance(event._data, dict) else None
-        if not isinstance(index, int) or not 0 <= index < len(keys):
-            return {self.status: gr.skip()}
-        update: _UPDATES = {self.index: index} | self._shown(keys[index])
-        result = self.results.get(keys[index])
-        if result is not None and result.summary is not None and result.summary.threshold:
-            update[self.threshold] = result.summary.threshold
-        return update
+        return self._shown(key)
 
     def _shown(self, key: str) -> _UPDATES:
         """Return the updates that show one result at its current threshold."""
@@ -252,13 +208,7 @@ class _ImagesTab:
         if result is None:
             text = "This result has expired. Drop the image again."
             return {self.status: strings.status(text, "error")}
-        try:
-            scores, prediction = result.scores, result.at()
-        except RooftraceError as error:
-            return {
-                self.viewer: None, self.figures: "", self.foot: "",
-                self.status: strings.status(strings.sentence(error), "error"),
-            }  # fmt: skip
+        scores, prediction = result.scores, result.at()
         summary = prediction.summary
         threshold = summary.threshold
         query = "" if threshold is None else f"?threshold={threshold!r}"
@@ -280,13 +230,6 @@ class _ImagesTab:
             self.status: strings.status(strings.notes(summary), "note"),
         }
 
-
-_PICK = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-pick]");
-  if (button) trigger("click", { pick: Number(button.dataset.pick) });
-});
-"""
 
 # Fonts are given by name, because Gradio's own themes request them from Google.
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
@@ -359,7 +302,7 @@ def mount_page(app: FastAPI, service: Service) -> FastAPI:
             UploadMiddleware,
             folder=folder,
             limiter=UploadLimiter(limits.waiting),
-            upload_bytes=MAX_FILES * limits.upload_bytes,
+            upload_bytes=limits.upload_bytes,
             max_bytes=_MAX_UPLOADS * limits.upload_bytes,
         )
 

@@ -6,10 +6,7 @@ import logging
 import secrets
 import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +19,14 @@ from fastapi import APIRouter, HTTPException, Response
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, PredictError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
 from rooftrace.io.pixels import parse_stretch
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.result import OutputPaths, Prediction, PredictionSummary
+from rooftrace.predict.result import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
 from rooftrace.service.service import Service
 
@@ -37,72 +34,38 @@ Made = TypeVar("Made")
 
 _log = logging.getLogger(__name__)
 
-MOST_IMAGES = 100
-"""Maximum number of images that are dropped together; more belong on the command line."""
-
 _MOST_BYTES = 2**30
 """Maximum size of all results in bytes."""
-
-_ERROR_BYTES = 10_000
-"""Bytes that an error counts, which limits their number."""
 
 _BYTES_PER_OUTLINE = 1000
 """Approximate size in bytes of a shapely polygon with its figures."""
 
 
 class Result:
-    """Prediction of one image, or the error in its place.
+    """Prediction of one image.
 
     Args:
         name: Name of the image.
         kept: Prediction with its scores.
-        error: Error if the prediction failed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        kept: KeptPrediction | None = None,
-        error: RooftraceError | None = None,
-    ) -> None:
+    def __init__(self, name: str, kept: KeptPrediction) -> None:
         self.name = name
-        self.error = error
-        self._scores = None if kept is None else kept.scores
-        self._prediction = None if kept is None else kept.prediction
+        self.scores = kept.scores
+        self._prediction = kept.prediction
         self._lock = threading.Lock()
-        self.nbytes = _ERROR_BYTES if kept is None else _nbytes(kept)
-
-    @property
-    def summary(self) -> PredictionSummary | None:
-        """Figures at the threshold that was used last; None if the prediction failed."""
-        return None if self._prediction is None else self._prediction.summary
-
-    @property
-    def scores(self) -> KeptScores:
-        """Recorded outputs of the network.
-
-        Raises:
-            RooftraceError: The prediction failed.
-        """
-        if self.error is not None:
-            raise self.error
-        assert self._scores is not None
-        return self._scores
+        self.nbytes = _nbytes(kept)
 
     def at(self, threshold: float | None = None) -> Prediction:
         """Return the prediction at a threshold; the default is the threshold that was used last.
 
         Raises:
             ConfigError: A threshold was given for a model of more than two classes.
-            RooftraceError: The prediction failed.
         """
         with self._lock:
-            scores, prediction = self.scores, self._prediction
-            assert prediction is not None
-            if threshold is not None and threshold != prediction.summary.threshold:
-                self._prediction = prediction = scores.redecide(threshold)
-            return prediction
+            if threshold is not None and threshold != self._prediction.summary.threshold:
+                self._prediction = self.scores.redecide(threshold)
+            return self._prediction
 
 
 def _nbytes(kept: KeptPrediction) -> int:
@@ -174,55 +137,29 @@ def _metres(text: str) -> float:
     return metres
 
 
-def predict_files(
-    service: Service, files: Sequence[Path], options: SceneOptions
-) -> Iterator[Result]:
-    """Predict files, a few at a time, and yield their results in order.
+def predict_file(service: Service, path: Path, options: SceneOptions) -> Result:
+    """Predict an uploaded file.
 
-    An error becomes the result of its image, and the other images go on. A full queue is waited
-    for, except by the first image.
+    Raises:
+        RooftraceError: The image or the options cannot be used, or the server is busy.
     """
-    waiting: deque[tuple[str, Future[KeptPrediction]]] = deque()
-    for number, path in enumerate(files):
-        if len(waiting) == service.limits.running:
-            yield _result(*waiting.popleft())
-        waiting.append((path.name, _submit(service, path, options, wait=number > 0)))
-    while waiting:
-        yield _result(*waiting.popleft())
-
-
-def _submit(
-    service: Service, path: Path, options: SceneOptions, *, wait: bool
-) -> Future[KeptPrediction]:
-    failed: Future[KeptPrediction] = Future()
     try:
-        while True:
-            try:
-                return service.submit(path.read_bytes(), path.name, options, predict_keeping).answer
-            except BusyError as busy:
-                if not wait:
-                    raise
-                time.sleep(busy.retry_after_s)
-    except OSError:
-        expired = DataError(f"{path.name} is not on the server any more.", remedy="Drop it again.")
-        failed.set_exception(expired)
-    except RooftraceError as error:
-        failed.set_exception(error)
-    return failed
-
-
-def _result(name: str, answer: Future[KeptPrediction]) -> Result:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path.name} has expired.", remedy="Drop it again.") from error
     try:
-        return Result(name, kept=answer.result())
-    except RooftraceError as error:
-        return Result(name, error=error)
-    except Exception:
+        return Result(
+            path.name, service.submit(data, path.name, options, predict_keeping).answer.result()
+        )
+    except RooftraceError:
+        raise
+    except Exception as error:
         # The person reads that the server is at fault; the log has the details.
-        _log.exception("The page could not predict %s", name)
-        return Result(name, error=PredictError(
-            f"{name} could not be predicted: an error inside rooftrace.",
+        _log.exception("The page could not predict %s", path.name)
+        raise PredictError(
+            f"{path.name} could not be predicted: an error inside rooftrace.",
             remedy="The log of the server says more.",
-        ))  # fmt: skip
+        ) from error
 
 
 DOWNLOADS = {
@@ -290,7 +227,7 @@ def page_router(results: Results) -> APIRouter:
     @router.get("/{key}/{kind}")
     def file(key: str, kind: str, threshold: float | None = None) -> Response:
         if kind not in DOWNLOADS:
-            raise HTTPException(404, f"There is no file {kind!r}; expected {[*DOWNLOADS]}.")
+            raise HTTPException(404, f"The file {kind!r} does not exist; expected {[*DOWNLOADS]}.")
         name, data = made(key, lambda result: download(result.at(_checked(threshold)), kind))
         headers = _CACHED | {
             "Cache-Control": "no-store", "Content-Disposition": content_disposition(name)

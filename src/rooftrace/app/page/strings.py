@@ -10,9 +10,9 @@ from html import escape
 
 import numpy as np
 
-from rooftrace.app.page.results import DOWNLOADS, LOW_SCORE, RAMP, ROOT, Result
+from rooftrace.app.page.results import DOWNLOADS, LOW_SCORE, RAMP, ROOT
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
-from rooftrace.core.text import in_page_terms, plain_number, plural
+from rooftrace.core.text import in_page_terms, plain_number
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.engines.base import Engine
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
@@ -35,12 +35,6 @@ def status(text: str, kind: str = "") -> str:
         return ""
     role = "alert" if kind == "error" else "status"
     return f'<p class="rt-status {kind}" role="{role}">{escape(text)}</p>'
-
-
-def images_done(done: int, count: int, failed: int) -> str:
-    """Return how many of the images are done and how many failed, as a sentence."""
-    text = f"{done:,} of {plural(count, 'image')} {'is' if count == 1 else 'are'} done"
-    return text + (f"; {failed:,} failed, see the table." if failed else ".")
 
 
 def dense_or_sparse(built_up_share: float, valid_pixels: int) -> str | None:
@@ -109,35 +103,6 @@ def downloads(key: str, summary: PredictionSummary) -> str:
 def notes(summary: PredictionSummary) -> str:
     """Return the assumptions of a prediction as sentences."""
     return in_page_terms(" ".join(f"{note.rstrip('.')}." for note in summary.notes))
-
-
-_COLUMNS = ("image", "buildings", "built up", "density", "m/px", "threshold", "note")
-
-
-def table(results: Sequence[Result]) -> str:
-    """Return a table of images: a button that shows each, and its figures or the error."""
-    rows = []
-    for index, result in enumerate(results):
-        name = f'<button type="button" data-pick="{index}">{escape(result.name)}</button>'
-        cells = "".join(f"<td>{escape(text)}</td>" for text in _cells(result))
-        kind = "" if result.error is None else ' class="failed"'
-        rows.append(f"<tr{kind}><th scope='row'>{name}</th>{cells}</tr>")
-    return _table("rt-table", _COLUMNS, rows)
-
-
-def _cells(result: Result) -> list[str]:
-    summary = result.summary
-    if summary is None:
-        message = "" if result.error is None else sentence(result.error)
-        return [""] * (len(_COLUMNS) - 2) + [message]
-    return [
-        f"{summary.buildings:,}",
-        f"{summary.built_up_share:.1%}",
-        dense_or_sparse(summary.built_up_share, summary.valid_pixels) or "",
-        "" if summary.gsd_m is None else plain_number(summary.gsd_m),
-        "" if summary.threshold is None else f"{summary.threshold:g}",
-        notes(summary),
-    ]
 
 
 def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:

@@ -73,11 +73,9 @@ function showCameras(cameras) {
 function showFigures(page) {
   const camera = page.cameras[chosen];
   if (!camera) return;
-  const plays = camera.frames > 0 && camera.state !== "opening";
+  const plays = camera.state === "playing";
   picture.alt = plays ? `${camera.name}: ${camera.buildings} buildings outlined` : "";
   setText("fps", plays ? number(camera.fps, 1) : "–");
-  setText("latency", camera.latency_ms === null ? "–" : `${number(camera.latency_ms)} ms`);
-  setText("dropped", !plays ? "–" : `${number(camera.dropped)} of ${number(camera.frames)}`);
   setText("buildings", plays ? number(camera.buildings) : "–");
   setText("share", plays ? `${number(100 * camera.built_up_share, 1)} %` : "–");
   setText("viewers", number(camera.viewers));
