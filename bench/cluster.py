@@ -119,7 +119,7 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
-    from rooftrace.predict.scene_blocks import SceneBlocks
+    from rooftrace.predict.pipeline import SceneBlocks
 
     predictor = load(model)
     source = open_raster(scene)
@@ -140,7 +140,7 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
         outputs = SceneOutputs(plan, sink, workers=beside)
         if not sent:
             scenes = pipeline.run_scenes([SceneBlocks(plan, blocks)], predictor.engine)
-            for block in (block for scene in scenes for block in scene):
+            for block in (block for scene in scenes for block in scene.blocks):
                 assert isinstance(block, Block)
                 began = time.thread_time()
                 sent.append(pickle.dumps(outputs.parts(block)))

@@ -353,7 +353,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.predict.checkpoint import CheckpointStore
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import plan_scene
-    from rooftrace.predict.scene_blocks import SceneBlocks
+    from rooftrace.predict.pipeline import SceneBlocks
 
     out, clock = here.out, here.clock
 
@@ -364,7 +364,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
         store = CheckpointStore(out / "parts", {})
         with SceneOutputs(plan, sink, spill=out) as outputs:
             for scene in pipeline.run_scenes([SceneBlocks(plan, store)], predictor.engine):
-                for block in scene:
+                for block in scene.blocks:
                     outputs.feed(block)
             outputs.finish()
         store.discard()

@@ -346,7 +346,7 @@ class FrameTracer:
         self._name = name
         self._predictor = predictor
         self._options = options
-        self._smallest_px = self._plan.min_building_px
+        self._smallest_px = self._plan.vector_options.min_area_px
         if options.min_area_m2 is not None:
             if options.gsd_m is None:
                 raise GeoreferenceError(

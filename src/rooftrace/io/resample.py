@@ -98,22 +98,29 @@ class Scaling:
 
     def to_model(self, window: Window, shape_yx: tuple[int, int]) -> Window:
         """Return the model pixels that `enlarge` needs for a window of a source of `shape_yx`."""
-        if self.is_identity:
-            return window
-        rows, cols = self.model_shape(shape_yx)
-        row, row_stop = _needed(window.row, window.row_stop, self.steps_yx[0], rows)
-        col, col_stop = _needed(window.col, window.col_stop, self.steps_yx[1], cols)
+        row, row_stop = self.needed(0, window.row, window.row_stop, shape_yx[0])
+        col, col_stop = self.needed(1, window.col, window.col_stop, shape_yx[1])
         return Window(row, col, row_stop - row, col_stop - col)
+
+    def needed(self, axis: int, start: int, stop: int, length: int) -> tuple[int, int]:
+        """Return the range of model pixels that `enlarge` needs along one axis.
+
+        Args:
+            axis: 0 down the columns, 1 along the rows.
+            start, stop: Half-open range of source pixels.
+            length: Number of source pixels along the axis.
+        """
+        if self.is_identity:
+            return start, stop
+        step = self.steps_yx[axis]
+        last = -(-length * _STEPS // step) - 1
+        first_px = floor((start + 0.5) * _STEPS / step - 0.5)
+        last_px = floor((stop - 0.5) * _STEPS / step - 0.5) + 1
+        return min(max(first_px, 0), last), min(max(last_px, 0), last) + 1
 
 
 def _span(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
     return start * step // _STEPS, min(-(-stop * step // _STEPS), length)
-
-
-def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
-    first = floor((start + 0.5) * _STEPS / step - 0.5)
-    last = floor((stop - 0.5) * _STEPS / step - 0.5) + 1
-    return min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1
 
 
 def working_metres(

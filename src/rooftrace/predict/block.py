@@ -136,7 +136,18 @@ class Block(_Finished):
         markers: NDArray[np.uint8] | None = None,
     ) -> Block:
         """Return a block with the counts of its pixels."""
-        return cls(window, _count(mask), mask, score, markers)
+        count = np.zeros(256, dtype=np.int64)
+        if mask.max() <= 1:
+            count[1] = np.count_nonzero(mask.view(np.bool_))
+            count[0] = mask.size - count[1]
+            return cls(window, count, mask, score, markers)
+        # Counts of a strip are exact in the single precision of OpenCV's histogram.
+        step = max(1, (1 << 19) // mask.shape[1])
+        for top in range(0, mask.shape[0], step):
+            strip = np.ascontiguousarray(mask[top : top + step])
+            counts = cv2.calcHist([strip], [0], None, [256], [0, 256])
+            count += counts.reshape(-1).astype(np.int64)
+        return cls(window, count, mask, score, markers)
 
     @classmethod
     def empty(cls, window: Window) -> Block:
@@ -209,8 +220,12 @@ class BlockTiles:
         """
         spec, threshold = plan.spec, plan.threshold
         window, model_window = plan.blocks[self.number], plan.model_window(self.number)
-        outputs = [*received, *self.own]
-        valid = _without_failed(plan, window, outputs, self.valid)
+        outputs, valid = [*received, *self.own], self.valid
+        for failed in (output for output in outputs if output.answer is None):
+            reach = plan.scaling.to_source(failed.extent, plan.shape_yx).intersection(window)
+            if reach is not None:
+                valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid
+                valid[reach.slices(window)] = False
         known = [(output, output.answer) for output in outputs if output.answer is not None]
         if not known and valid is not None and not valid.any():
             return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)
@@ -262,35 +277,6 @@ def _in_255ths(blended: NDArray[np.uint16]) -> NDArray[np.uint8]:
     raised = blended + np.uint16(BLEND_ONE // PROB_ONE // 2)
     raised >>= np.uint16(8)
     return raised.astype(np.uint8)
-
-
-def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the (256,) count of each value."""
-    count = np.zeros(256, dtype=np.int64)
-    if mask.max() <= 1:
-        count[1] = np.count_nonzero(mask.view(np.bool_))
-        count[0] = mask.size - count[1]
-        return count
-    # Counts of a strip are exact in the single precision of OpenCV's histogram.
-    step = max(1, (1 << 19) // mask.shape[1])
-    for top in range(0, mask.shape[0], step):
-        strip = np.ascontiguousarray(mask[top : top + step])
-        count += cv2.calcHist([strip], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
-    return count
-
-
-def _without_failed(
-    plan: ScenePlan, window: Window, outputs: Sequence[TileOutput], valid: BoolArray | None
-) -> BoolArray | None:
-    """Return the validity of a block's pixels without those of failed tiles."""
-    for output in outputs:
-        if output.answer is not None:
-            continue
-        part = plan.scaling.to_source(output.extent, plan.shape_yx).intersection(window)
-        if part is not None:
-            valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid
-            valid[part.slices(window)] = False
-    return valid
 
 
 def most_probable(

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -107,7 +106,7 @@ class MemorySink:
         return Footprints(empty.astype(np.object_), empty.astype(np.float32), empty, crs)
 
 
-class SceneOutputs:
+class SceneOutputs(ExitStack):
     """Outputs of one scene: feed all of its blocks in order, then finish. Use it in a `with` block.
 
     After an error in the `with` block, no half-written files remain.
@@ -138,6 +137,7 @@ class SceneOutputs:
         answers: Path | None = None,
         workers: Workers | None = None,
     ) -> None:
+        super().__init__()
         self._workers = workers
         self._started = time.perf_counter() if started is None else started
         self._plan = plan
@@ -146,15 +146,26 @@ class SceneOutputs:
         if segmenter is not None:
             self._refine = OutlineRefiner.of(plan, segmenter, answers).refine
         self._mask: MaskSink | None = None
-        self._stack = ExitStack()
+        source, spec, outputs = plan.source, plan.spec, plan.options.outputs
         self._assembler: FootprintAssembler | None = None
         if plan.has_polygons:
-            self._assembler = self._stack.enter_context(_assembler(plan, spill, workers))
-        source, outputs = plan.source, plan.options.outputs
+            self._assembler = self.enter_context(
+                FootprintAssembler(
+                    source.grid,
+                    range(1, len(spec.classes)),
+                    spec.building_class,
+                    plan.vector_options,
+                    folder=spill,
+                    gsd_m=plan.options.gsd_m,
+                    calibrate=None if spec.calibration is None else spec.calibration.apply,
+                    class_names=() if spec.is_binary else spec.classes,
+                    workers=workers,
+                )
+            )
         self._preview: Preview | None = None
         if "preview" in outputs:
-            self._preview = Preview(source.grid, source.bands, source.dtype, plan.spec.legend)
-            self._stack.callback(self._preview.close)
+            self._preview = Preview(source.grid, source.bands, source.dtype, spec.legend)
+            self.callback(self._preview.close)
         self._density: DensityAccumulator | None = None
         self._no_density = ""
         if "density" in outputs:
@@ -165,30 +176,17 @@ class SceneOutputs:
         self._tiles = TileStats()
         self._blocks_resumed = self._pixels_resumed = 0
 
-    def __enter__(self) -> SceneOutputs:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    @property
-    def buildings(self) -> int:
-        """Number of buildings found so far."""
-        return 0 if self._assembler is None else self._assembler.found
-
-    def feed(self, block: Block | BlockParts) -> None:
+    def feed(self, block: Block | BlockParts) -> int:
         """Add the next block, or what another process has made of it.
+
+        Returns:
+            Number of buildings found so far.
 
         Raises:
             ExportError: A file cannot be written.
         """
         if self._mask is None:
-            self._mask = self._stack.enter_context(self._sink.open_mask())
+            self._mask = self.enter_context(self._sink.open_mask())
         if block.mask is not None:
             self._mask.write(block.window, block.mask)
         self._class_px += block.count
@@ -198,25 +196,22 @@ class SceneOutputs:
             self._pixels_resumed += block.window.area_px
         if self._preview is not None and block.thumbnail is not None:
             self._preview.thumbnail.paste(block.window, *block.thumbnail)
+        found = self._assembler
         if isinstance(block, BlockParts):
-            self._feed_parts(block)
-            return
-        if self._density is not None and not block.is_empty:
-            self._density.feed(block.window, block.mask)
-        if self._assembler is not None:
-            self._assembler.feed(
-                block.window, block.mask, block.score, block.occurring, block.markers
-            )
-        if self._outline is not None:
-            self._outline.feed(block.window, block.mask)
-
-    def _feed_parts(self, parts: BlockParts) -> None:
-        if self._density is not None and parts.density is not None:
-            self._density.pixels.add(parts.density)
-        if self._assembler is not None and parts.outlines is not None:
-            self._assembler.feed_outlines(parts.outlines)
-        if self._outline is not None:
-            self._outline.add(parts.window, parts.valid)
+            if self._density is not None and block.density is not None:
+                self._density.pixels.add(block.density)
+            if found is not None and block.outlines is not None:
+                found.feed_outlines(block.outlines)
+            if self._outline is not None:
+                self._outline.add(block.window, block.valid)
+        else:
+            if self._density is not None and not block.is_empty:
+                self._density.feed(block.window, block.mask)
+            if found is not None:
+                found.feed(block.window, block.mask, block.score, block.occurring, block.markers)
+            if self._outline is not None:
+                self._outline.feed(block.window, block.mask)
+        return 0 if found is None else found.found
 
     def parts(self, block: Block) -> BlockParts:
         """Return the part of `feed` that depends on one block alone; any machine may do it."""
@@ -240,21 +235,18 @@ class SceneOutputs:
         Raises:
             ExportError: A file cannot be written.
         """
-        if self._plan.block_count == 1 or self._mask is None:
-            return self._finished()
-        # The mask of several blocks is put in order meanwhile. Its errors pass its context.
         with ThreadPoolExecutor(1, "mask") as pool:
-            copying = pool.submit(self._mask.finish, self._workers)
-            result = self._finished()
-            copying.result()
-        return result
-
-    def _finished(self) -> SceneResult:
-        if self._assembler is not None:
-            # Polygons, preview and density share one pass, because making footprints takes longest.
-            self._sink.write_polygons(self._footprints(self._assembler))
-        result = self._result()
-        self._sink.write(result)
+            copying = None
+            if self._plan.block_count > 1 and self._mask is not None:
+                # The mask of several blocks is put in order meanwhile.
+                copying = pool.submit(self._mask.finish, self._workers)
+            if self._assembler is not None:
+                # Polygons, preview and density share one pass: making footprints takes longest.
+                self._sink.write_polygons(self._footprints(self._assembler))
+            result = self._result()
+            self._sink.write(result)
+            if copying is not None:
+                copying.result()
         return result
 
     def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
@@ -262,7 +254,7 @@ class SceneOutputs:
 
         Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
         """
-        self._found = found = self._stack.enter_context(assembler.finish(self._refine))
+        self._found = found = self.enter_context(assembler.finish(self._refine))
         make = _ChunkMaker(
             self._plan.provenance,
             self._plan.spec.building_class,
@@ -288,39 +280,26 @@ class SceneOutputs:
 
     def _result(self) -> SceneResult:
         plan, found, tiles = self._plan, self._found, self._tiles
-        valid_px = int(self._class_px[:NODATA].sum())
-        classes = self._class_figures(valid_px)
+        gsd_m, valid_px = plan.gsd_m, int(self._class_px[:NODATA].sum())
+        classes = tuple(
+            ClassFigures(
+                name=name,
+                class_id=index,
+                polygons=0 if found is None else found.counts.get(index, 0),
+                pixels=(pixels := int(self._class_px[index])),
+                share=pixels / max(valid_px, 1),
+                area_m2=None if gsd_m is None else pixels * gsd_m**2,
+            )
+            for index, name in enumerate(plan.spec.classes)
+        )
         building = classes[plan.spec.building_class]
         picture = None
         if self._preview is not None:
             caption = f"{plural(building.polygons, 'building')} · {building.share:.1%} built up"
-            picture = self._preview.draw([one.share for one in classes], caption, plan.gsd_m)
+            picture = self._preview.draw([one.share for one in classes], caption, gsd_m)
         density = None if self._density is None else self._density.finish()
         seconds = time.perf_counter() - self._started
         pixels = plan.source.grid.height * plan.source.grid.width
-        notes = [*plan.notes]
-        if self._no_density and (_is_density_asked(plan) or plan.contradicts_georeference):
-            notes.append(f"{plan.source.name}: no density was made: {self._no_density}.")
-        if tiles.tiles_failed:
-            notes.append(
-                f"{plan.source.name}: "
-                f"{plural(tiles.tiles_failed, 'tile')} failed and became nodata, see run.json."
-            )
-        elif tiles.images_lost:
-            which = f": {tiles.errors[0]}" if tiles.errors else "."
-            notes.append(
-                f"{plan.source.name}: {plural(tiles.images_lost, 'image')} could not be read and "
-                f"became nodata, see run.json{which}"
-            )
-        elif not valid_px:
-            notes.append(
-                f"{plan.source.name}: no pixel has a value (all are nodata, or outside of the "
-                "area), so nothing was predicted."
-            )
-        refined = None if found is None else found.refined
-        if refined is not None:
-            count = plural(building.polygons, "building")
-            notes.append(f"{plan.source.name}: the outlines of {refined} of {count} were refined.")
         summary = PredictionSummary(
             buildings=building.polygons,
             built_up_share=building.share,
@@ -329,34 +308,42 @@ class SceneOutputs:
             seconds=seconds,
             mpx_per_s=(pixels - self._pixels_resumed) / 1e6 / max(seconds, 1e-9),
             engine_mpx_per_s=tiles.engine_px / 1e6 / max(tiles.engine_seconds, 1e-9),
-            gsd_m=plan.gsd_m,
+            gsd_m=gsd_m,
             threshold=plan.threshold,
             classes=classes,
             regularized=None if found is None else found.regularized,
-            refined=refined,
+            refined=None if found is None else found.refined,
             blocks_resumed=self._blocks_resumed,
             pixels_resumed=self._pixels_resumed,
             tiles_failed=tiles.tiles_failed,
-            notes=tuple(notes),
+            notes=self._notes(building.polygons, valid_px),
             values=getattr(plan.source, "record", None),
         )
         outline = None if self._outline is None else self._outline.finish()
         return SceneResult(picture, summary, tiles, density, outline)
 
-    def _class_figures(self, valid_px: int) -> tuple[ClassFigures, ...]:
-        gsd_m = self._plan.gsd_m
-        counts = {} if self._found is None else self._found.counts
-        return tuple(
-            ClassFigures(
-                name=name,
-                class_id=index,
-                polygons=counts.get(index, 0),
-                pixels=int(self._class_px[index]),
-                share=int(self._class_px[index]) / max(valid_px, 1),
-                area_m2=None if gsd_m is None else int(self._class_px[index]) * gsd_m**2,
+    def _notes(self, buildings: int, valid_px: int) -> tuple[str, ...]:
+        """Return the notes of the plan and those of its results."""
+        plan, tiles, name = self._plan, self._tiles, self._plan.source.name
+        notes = [*plan.notes]
+        if self._no_density and (_is_density_asked(plan) or plan.contradicts_georeference):
+            notes.append(f"{name}: no density was made: {self._no_density}.")
+        if tiles.tiles_failed:
+            failed = plural(tiles.tiles_failed, "tile")
+            notes.append(f"{name}: {failed} failed and became nodata, see run.json.")
+        elif tiles.images_lost:
+            which = f": {tiles.errors[0]}" if tiles.errors else "."
+            lost = plural(tiles.images_lost, "image")
+            notes.append(f"{name}: {lost} could not be read and became nodata, see run.json{which}")
+        elif not valid_px:
+            notes.append(
+                f"{name}: no pixel has a value (all are nodata, or outside of the area), so "
+                "nothing was predicted."
             )
-            for index, name in enumerate(self._plan.spec.classes)
-        )
+        if self._found is not None and self._found.refined is not None:
+            count = plural(buildings, "building")
+            notes.append(f"{name}: the outlines of {self._found.refined} of {count} were refined.")
+        return tuple(notes)
 
 
 def write_outputs(
@@ -380,9 +367,9 @@ def write_outputs(
     """
     with SceneOutputs(plan, sink, **settings) as outputs:
         for block in blocks:
-            outputs.feed(block)
+            buildings = outputs.feed(block)
             if on_block is not None:
-                on_block(block, outputs.buildings)
+                on_block(block, buildings)
         return outputs.finish()
 
 
@@ -427,23 +414,6 @@ class _ChunkMaker:
         return _Chunk(footprints, measured, rings)
 
 
-def _assembler(
-    plan: ScenePlan, spill: Path | None, workers: Workers | None = None
-) -> FootprintAssembler:
-    spec = plan.spec
-    return FootprintAssembler(
-        plan.source.grid,
-        range(1, len(spec.classes)),
-        spec.building_class,
-        plan.vector_options,
-        folder=spill,
-        gsd_m=plan.options.gsd_m,
-        calibrate=None if spec.calibration is None else spec.calibration.apply,
-        class_names=() if spec.is_binary else spec.classes,
-        workers=workers,
-    )
-
-
 def _density(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
     """Return the accumulator; where no density can be made, None and the reason.
 
@@ -457,12 +427,15 @@ def _density(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
     gsd_m = plan.options.gsd_m if own_m is None else own_m
     if gsd_m is None:
         return None, "its metres per pixel are not known; give them with --gsd"
+    measured = ""
+    if plan.contradicts_georeference:
+        measured = f" by its georeference, which says {own_m:.3g} m per pixel"
     if max(grid.shape) * gsd_m < _MIN_CELLS * cell_m:
         reason = f"it is less than {_MIN_CELLS} cells of {cell_m:g} m long"
-        return None, f"{reason}{_measured(plan)}; choose a smaller --cell"
+        return None, f"{reason}{measured}; choose a smaller --cell"
     if cell_m < 2 * max(grid.gsd_yx_m or (gsd_m,)):
         reason = f"cells of {cell_m:g} m are less than two pixels wide"
-        return None, f"{reason}{_measured(plan)}; choose a larger --cell"
+        return None, f"{reason}{measured}; choose a larger --cell"
     try:
         accumulator = DensityAccumulator(
             grid,
@@ -476,13 +449,6 @@ def _density(plan: ScenePlan) -> tuple[DensityAccumulator | None, str]:
             raise
         return None, error.message.removesuffix(".")
     return accumulator, ""
-
-
-def _measured(plan: ScenePlan) -> str:
-    """Return the metres per pixel of a georeference that `--gsd` contradicts, as a remark."""
-    if not plan.contradicts_georeference:
-        return ""
-    return f" by its georeference, which says {plan.source.grid.gsd_m:.3g} m per pixel"
 
 
 def _is_density_asked(plan: ScenePlan) -> bool:

@@ -11,35 +11,44 @@ threads.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from math import ceil, prod
+from threading import Semaphore
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
-from rooftrace.core.errors import PredictError, RooftraceError
-from rooftrace.core.failures import drop_tracebacks
+from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
+from rooftrace.core.failures import drop_tracebacks, is_out_of_memory, out_of_memory
+from rooftrace.core.parallel import Workers
+from rooftrace.core.text import reason_of
+from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
-from rooftrace.predict.block import Block, BlockTiles, TileStats
-from rooftrace.predict.checkpoint import Checkpoint
+from rooftrace.io.georeferenced import innermost
+from rooftrace.io.mosaic import Mosaic
+from rooftrace.io.resample import Resampler
+from rooftrace.predict.block import Block, BlockParts, BlockTiles, TileOutput, TileStats
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 from rooftrace.predict.plan import ScenePlan, TileIndex
-from rooftrace.predict.scene_blocks import (
-    Answer,
-    BlockEnd,
-    SceneBlocks,
-    SceneReader,
-    Tile,
-    by_scene,
-)
+from rooftrace.predict.preview import ThumbnailSampler
 
-__all__ = ["BATCH_PX", "run", "run_block", "run_many", "run_scenes"]
+__all__ = [
+    "BATCH_PX",
+    "OnTile",
+    "SceneBlocks",
+    "by_scene",
+    "run",
+    "run_block",
+    "run_many",
+    "run_scenes",
+]
 
 T = TypeVar("T")
 
@@ -52,8 +61,18 @@ _READ_AHEAD = 1
 _PARALLEL = 2
 """Number of batches that an engine runs at the same time, if it can."""
 
+_MAX_WAITING = 8
+"""Maximum number of batches whose blocks wait to be finished."""
+
 _FINISHING_PX = 16 * 2**20
-"""Number of pixels in unfinished blocks above which blocks do not wait for more tiles."""
+"""Number of pixels in unfinished blocks above which the network pauses, and above which blocks do
+not wait for more tiles."""
+
+Answer = NDArray[np.uint8]
+"""(channel, y, x) output of the network for a tile, in 255ths."""
+
+OnTile = Callable[[Any, ScenePlan, TileIndex], None]
+"""Function called with the item, its plan and a tile that was run, in the network's thread."""
 
 
 def run(plan: ScenePlan, engine: Engine) -> Iterator[Block]:
@@ -83,7 +102,7 @@ def run_many(
     plans = ((item, plan_of(item)) for item in items)
     scenes = (SceneBlocks(plan, item=item) for item, plan in plans if plan is not None)
     for scene in run_scenes(scenes, engine):
-        yield scene.item, scene.plan, cast(Iterator[Block], iter(scene))
+        yield scene.item, scene.plan, cast(Iterator[Block], scene.blocks)
 
 
 def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneBlocks]:
@@ -92,7 +111,7 @@ def run_scenes(scenes: Iterable[SceneBlocks], engine: Engine) -> Iterator[SceneB
     Raises:
         ExportError: A checkpoint cannot be written.
     """
-    readers = (SceneReader(scene) for scene in scenes)
+    readers = (_SceneReader(scene) for scene in scenes)
     return by_scene(_finished(_read_and_run(readers, engine)))
 
 
@@ -109,7 +128,7 @@ def run_block(plan: ScenePlan, number: int, engine: Engine) -> BlockTiles:
     """
     scene = SceneBlocks(plan)
     tiles: BlockTiles | None = None
-    for end in _read_and_run(iter([SceneReader(scene, [number])]), engine):
+    for end in _read_and_run(iter([_SceneReader(scene, [number])]), engine):
         scene.error = scene.error or end.error
         if end.number is not None and scene.error is None:
             tiles = end.reader.divide(end)
@@ -119,151 +138,448 @@ def run_block(plan: ScenePlan, number: int, engine: Engine) -> BlockTiles:
     return tiles
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Tiles and block ends in the order of reading, and the pixels of the tiles.
+class SceneBlocks:
+    """Blocks of one scene, produced by the pipeline or by a cluster.
 
     Args:
-        events: Tiles and ends of blocks.
-        pixels: (n, band, y, x) pixel values of the tiles to run; None if there are none.
+        plan: Plan of the scene.
+        checkpoints: Store of finished blocks.
+        item: The caller's item that the scene belongs to.
+        on_tile: See `OnTile`.
     """
 
-    events: Sequence[Tile | BlockEnd]
+    def __init__(
+        self,
+        plan: ScenePlan,
+        checkpoints: CheckpointStore | None = None,
+        item: Any = None,
+        on_tile: OnTile | None = None,
+    ) -> None:
+        self.plan = plan
+        self.item = item
+        self.on_tile = on_tile
+        self.checkpoints = checkpoints if plan.block_count > 1 else None
+        self.folder = None if checkpoints is None else checkpoints.folder
+        """Folder for other work on the scene that a later run can use; None to keep none."""
+
+        self.started = time.perf_counter()
+        self.error: RooftraceError | None = None
+        """Error that stopped the scene; `blocks` raises it."""
+
+        self.workers: Workers | None = None
+        """Workers for other work on the blocks of the scene, such as those of the cluster that
+        runs it."""
+
+        self.is_abandoned = False
+        """True if the caller does not need more blocks."""
+
+        self.blocks: Iterator[Block | BlockParts] = iter(())
+        """Blocks as they are produced, to be iterated once; see `by_scene`."""
+
+    def fail(self, error: RooftraceError) -> None:
+        """Stop the scene. Only the first error is kept."""
+        self.error = self.error or error
+
+    @property
+    def is_stopped(self) -> bool:
+        """True if no more blocks are needed."""
+        return self.is_abandoned or self.error is not None
+
+
+def by_scene(
+    blocks: Generator[tuple[SceneBlocks, Block | BlockParts | None], None, None],
+) -> Iterator[SceneBlocks]:
+    """Group the blocks of successive scenes by scene.
+
+    Args:
+        blocks: Scenes with their blocks; None marks the end of a scene.
+    """
+
+    def until_end(scene: SceneBlocks, first: Block | BlockParts | None) -> Iterator[Any]:
+        for _, block in chain([(scene, first)], blocks):
+            if block is None:
+                break
+            if scene.error is None:
+                yield block
+        if scene.error is not None:
+            raise scene.error
+
+    try:
+        for scene, first in blocks:
+            scene.blocks = until_end(scene, first)
+            yield scene
+            # Skips the blocks that the caller has not consumed.
+            scene.is_abandoned = True
+            with suppress(RooftraceError):
+                for _ in scene.blocks:
+                    pass
+    finally:
+        # Scenes refer to this generator, so that its threads would not end by themselves.
+        blocks.close()
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Tile that was read.
+
+    Args:
+        reader: Reader of its scene.
+        index: Index of the tile.
+        pixels: (band, y, x) pixel values, mirrored beyond the edges of the scene; None if there is
+            nothing to run.
+        error: Reason why it could not be read, if failed tiles become nodata.
+        lost: Messages about images of a mosaic that could not be read, and became nodata in it.
+    """
+
+    reader: _SceneReader
+    index: TileIndex
     pixels: NDArray[Any] | None
+    error: str | None = None
+    lost: tuple[str, ...] = ()
 
-    @cached_property
-    def tiles(self) -> list[Tile]:
+
+@dataclass
+class _BlockEnd:
+    """End of a block's tiles, or of a scene.
+
+    Args:
+        reader: Reader of the scene.
+        number: Number of the block; None at the end of the scene.
+        checkpoint: Finished block of an earlier run; None if there is none.
+        error: Error that ended the reading. Blocks that were read before it are finished.
+        answers: Outputs of the block's tiles in 255ths; None for failed tiles. Tiles without a
+            valid pixel are left out.
+        tiles: Counts over the block's tiles.
+    """
+
+    reader: _SceneReader
+    number: int | None = None
+    checkpoint: Checkpoint | None = None
+    error: RooftraceError | None = None
+    answers: dict[TileIndex, Answer | None] = field(default_factory=dict)
+    tiles: TileStats = field(default_factory=TileStats)
+
+    @property
+    def area_px(self) -> int:
+        """Number of pixels of the block; 0 at the end of the scene."""
+        return 0 if self.number is None else self.reader.plan.blocks[self.number].area_px
+
+
+class _SceneReader:
+    """Reader of the tiles of one scene, which also divides their outputs among the blocks.
+
+    Args:
+        scene: Scene to read.
+        only: Numbers of the blocks to read; default: all.
+    """
+
+    def __init__(self, scene: SceneBlocks, only: Iterable[int] | None = None) -> None:
+        plan = scene.plan
+        self.scene = scene
+        self.plan = plan
+        self._only = range(plan.block_count) if only is None else only
+        self._resampler = Resampler(plan.source, plan.scaling)
+        image = innermost(plan.source)
+        self._mosaic = image if isinstance(image, Mosaic) else None
+        self._reading = 0
+        """Number of the block whose tiles are being read."""
+
+        self._is_counted = False
+        """True if the results have a value in the tile that is being read."""
+
+        self._partly_valid: dict[int, BoolArray] = {}
+        """Validity of the source by block; blocks without invalid pixels are left out."""
+
+        self._thumbnail = (
+            ThumbnailSampler(plan.source.grid, plan.source.bands, plan.source.dtype)
+            if "preview" in plan.options.outputs
+            else None
+        )
+        self._halo: defaultdict[int, list[TileOutput]] = defaultdict(list)
+
+    # Methods that run in the thread that reads.
+
+    def events(self) -> Iterator[_Tile | _BlockEnd]:
+        """Yield the tiles of each block and its end, and finally the end of the scene."""
+        kept = self.scene.checkpoints
+        try:
+            for number in self._only:
+                checkpoint = None if kept is None else kept.load(number)
+                if checkpoint is None:
+                    self._reading = number
+                    for index in self.plan.own_tiles(number):
+                        if self.scene.is_stopped:
+                            break
+                        yield self._read(index)
+                if self.scene.is_stopped:
+                    break
+                yield _BlockEnd(self, number, checkpoint)
+        except RooftraceError as error:
+            yield _BlockEnd(self, error=error)
+        else:
+            yield _BlockEnd(self)
+
+    def _read(self, index: TileIndex) -> _Tile:
+        wanted = self.plan.tiles.tile(index).read
+        inside = wanted.intersection(Window.whole(self._resampler.shape_yx))
+        assert inside is not None
+        if self._resampler.is_empty(inside):
+            self._note_valid(self._resampler.reach(inside), None)
+            return _Tile(self, index, None)
+        self._is_counted = False
+        try:
+            data, seen = self._resampler.read(inside, self._watch)
+        except RooftraceError as error:
+            # A service that refuses one tile refuses all: a whole town would become nodata.
+            if not self.plan.options.forgiving or isinstance(error, ServiceError):
+                raise
+            return _Tile(self, index, None, error.message)
+        lost = self._mosaic.take_lost() if self._mosaic is not None else ()
+        if not (self._is_counted and seen.any()):
+            return _Tile(self, index, None, lost=lost)
+        beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
+        if beyond != ((0, 0), (0, 0)):
+            data = np.pad(data, ((0, 0), *beyond), mode="reflect")
+        return _Tile(self, index, data, lost=lost)
+
+    def _watch(self, window: Window, raster: Raster) -> None:
+        self._is_counted = self._is_counted or bool(raster.valid.any())
+        self._note_valid(window, raster.valid)
+        if self._thumbnail is None:
+            return
+        # Pixels outside of the block are left to other blocks, so that the result of a block does
+        # not depend on which blocks are read.
+        part = self.plan.blocks[self._reading].intersection(window)
+        if part is not None:
+            rows, cols = part.slices(window)
+            grid = raster.grid.crop(Window(rows.start, cols.start, *part.shape_yx))
+            self._thumbnail.watch(
+                part, Raster(raster.data[:, rows, cols], raster.valid[rows, cols], grid)
+            )
+
+    def _note_valid(self, window: Window, valid: BoolArray | None) -> None:
+        """Record the validity of a window of the source; None means that no pixel is valid."""
+        if valid is not None and valid.all():
+            return
+        block = self.plan.blocks[self._reading]
+        part = block.intersection(window)
+        if part is None:
+            return
+        known = self._partly_valid.get(self._reading)
+        if known is None:
+            known = self._partly_valid[self._reading] = np.ones(block.shape_yx, dtype=bool)
+        known[part.slices(block)] = False if valid is None else valid[part.slices(window)]
+
+    # Methods that run in the thread of the network.
+
+    def failure(self, index: TileIndex, error: Exception) -> PredictError | OutOfMemoryError:
+        """Return the error for a tile on which the network failed."""
+        window = self.plan.scaling.to_source(self.plan.tiles.tile(index).read, self.plan.shape_yx)
+        if is_out_of_memory(error):
+            return out_of_memory(
+                f"the network on the tile at {window} of {self.plan.source.name} "
+                f"(model {self.plan.spec.name})"
+            )
+        reason = error.message if isinstance(error, RooftraceError) else reason_of(error, most=300)
+        return PredictError(
+            f"{self.plan.source.name}: the network failed on the tile at {window} "
+            f"(model {self.plan.spec.name}): {reason}",
+            remedy=getattr(error, "remedy", "") or "Try another engine or precision.",
+        )
+
+    # Methods that run in the caller's thread, or in one beside it.
+
+    def finish(self, end: _BlockEnd) -> Checkpoint:
+        """Return the finished block of a block end, with its contributions to later blocks."""
+        assert end.number is not None
+        received = self._halo.pop(end.number, [])
+        if end.checkpoint is not None:
+            finished = replace(end.checkpoint, block=replace(end.checkpoint.block, resumed=True))
+        else:
+            tiles = self.divide(end)
+            finished = Checkpoint(tiles.finish(self.plan, received), tiles.halo)
+        for number, output in finished.halo:
+            self._halo[number].append(output)
+        return finished
+
+    def divide(self, end: _BlockEnd) -> BlockTiles:
+        """Divide the outputs of a block's tiles among the blocks to which they contribute."""
+        assert end.number is not None
+        own, halo = [], []
+        for index, answer in end.answers.items():
+            tile = self.plan.tiles.tile(index)
+            for number in self.plan.blocks_needing(index):
+                extent = tile.write.intersection(self.plan.model_window(number))
+                if extent is None:
+                    continue
+                part = None if answer is None else answer[:, *extent.slices(tile.read)]
+                if number == end.number:
+                    own.append(TileOutput(index, extent, part))
+                    continue
+                # Copied, because a view would keep the whole output in memory.
+                part = None if part is None else part.copy()
+                halo.append((number, TileOutput(index, extent, part)))
+        window = self.plan.blocks[end.number]
+        thumbnail = None if self._thumbnail is None else self._thumbnail.crop(window)
+        valid = self._partly_valid.pop(end.number, None)
+        return BlockTiles(end.number, tuple(own), tuple(halo), valid, thumbnail, end.tiles)
+
+
+class _Batch:
+    """Tiles and block ends in the order of reading.
+
+    Args:
+        events: Tiles of one shape, and ends of blocks.
+    """
+
+    def __init__(self, events: Sequence[_Tile | _BlockEnd]) -> None:
+        self.events = events
+        self.tiles = [one for one in events if isinstance(one, _Tile) and one.pixels is not None]
         """Tiles that are run."""
-        tiles = [one for one in self.events if isinstance(one, Tile)]
-        return [one for one in tiles if one.pixels is not None]
+
+        self.pixels: NDArray[Any] | None = None
+        """(n, band, y, x) pixel values of the tiles to run; None if there are none."""
+
+        if self.tiles:
+            kind = self.tiles[0].reader.plan.spec.numpy_dtype
+            pixels = [np.asarray(tile.pixels, dtype=kind) for tile in self.tiles]
+            # A single tile is not copied.
+            self.pixels = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
 
-def _read_and_run(readers: Iterator[SceneReader], engine: Engine) -> Iterator[BlockEnd]:
+def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_BlockEnd]:
     """Yield the ends of all blocks and scenes, with the outputs of their tiles."""
     first = list(islice(readers, 2))
     if len(first) == 1 and len(first[0].plan.tiles) == 1:
         # Threads do not pay for a single tile: starting them takes as long as the network.
-        for ends in _run(_answered(_batches(first), engine)):
+        for ends in _run(_answered(_batches(first), engine, threads=False)):
             yield from ends
         return
+    shares = 16
+    room = Semaphore(shares)
+
+    def with_room(groups: Iterable[list[_BlockEnd]]) -> Iterator[tuple[list[_BlockEnd], int]]:
+        """Let the network pause while too many pixels are unfinished."""
+        for ends in groups:
+            taken = ceil(shares * sum(end.area_px for end in ends) / _FINISHING_PX)
+            for _ in range(taken := min(taken, shares)):
+                room.acquire()
+            yield ends, taken
+
     with (
         Prefetcher(_batches(chain(first, readers)), _READ_AHEAD, "read") as batches,
-        closing(_run(_answered_ahead(batches, engine))) as groups,
-        # The network pauses while the ends of two batches are not finished.
-        Prefetcher(groups, 1, "network") as ahead,
+        closing(_run(_answered(batches, engine, threads=True))) as groups,
+        Prefetcher(with_room(groups), _MAX_WAITING, "network") as ahead,
     ):
-        for ends in ahead:
-            yield from ends
+        try:
+            for ends, taken in ahead:
+                yield from ends
+                if taken:
+                    room.release(taken)
+        finally:
+            # The network may wait for room.
+            room.release(shares)
 
 
-def _pixels(ends: Sequence[BlockEnd]) -> int:
-    return sum(end.reader.plan.blocks[end.number].area_px for end in ends if end.number is not None)
-
-
-def _batches(readers: Iterable[SceneReader]) -> Iterator[_Batch]:
+def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
     """Combine tiles of the same shape into batches, across blocks and scenes, in reading order."""
-    events: list[Tile | BlockEnd] = []
-    pixels: list[NDArray[Any]] = []
-    ended_px = 0
-
-    def batch() -> _Batch:
-        nonlocal ended_px
-        together = None
-        if pixels:
-            # A single tile is not copied.
-            together = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-        made = _Batch(tuple(events), together)
-        events.clear()
-        pixels.clear()
-        ended_px = 0
-        return made
-
-    for reader in readers:
-        for event in reader.events():
-            own = event.pixels if isinstance(event, Tile) else None
-            if own is not None:
-                own = own.astype(reader.plan.spec.numpy_dtype, copy=False)
-                if pixels and own.shape != pixels[0].shape:
-                    yield batch()
-                pixels.append(own)
-            events.append(event)
-            is_full = bool(pixels) and (len(pixels) + 1) * pixels[0][0].size > BATCH_PX
-            if isinstance(event, BlockEnd):
-                ended_px += _pixels([event])
-                # Blocks of nodata have no tiles that would fill the batch.
-                is_full = is_full or not pixels or ended_px > _FINISHING_PX
-            if is_full:
-                yield batch()
+    events: list[_Tile | _BlockEnd] = []
+    shape: tuple[int, ...] | None = None
+    count = ended_px = 0
+    for event in chain.from_iterable(reader.events() for reader in readers):
+        pixels = event.pixels if isinstance(event, _Tile) else None
+        if pixels is not None:
+            if shape not in (None, pixels.shape):
+                yield _Batch(events)
+                events, count, ended_px = [], 0, 0
+            shape, count = pixels.shape, count + 1
+        events.append(event)
+        is_full = shape is not None and (count + 1) * prod(shape[1:]) > BATCH_PX
+        if isinstance(event, _BlockEnd):
+            ended_px += event.area_px
+            # Blocks of nodata have no tiles that would fill the batch.
+            is_full = is_full or not count or ended_px > _FINISHING_PX
+        if is_full:
+            yield _Batch(events)
+            events, shape, count, ended_px = [], None, 0, 0
     if events:
-        yield batch()
+        yield _Batch(events)
 
 
-Outputs = dict[int, Answer | Exception]
+_Outputs = dict[int, Answer | Exception]
 """Output of the network, or the reason why there is none, by the `id` of each tile that was run."""
 
 
 def _answered(
-    batches: Iterable[_Batch], engine: Engine
-) -> Generator[tuple[_Batch, Outputs, float], None, None]:
-    """Run the network on batches one by one, and yield them with their outputs and seconds."""
-    for batch in batches:
-        yield batch, *_outputs(batch, engine)
+    batches: Iterable[_Batch], engine: Engine, *, threads: bool
+) -> Generator[tuple[_Batch, _Outputs, float], None, None]:
+    """Run the network on batches, and yield them with their outputs and seconds.
 
-
-def _answered_ahead(
-    batches: Iterable[_Batch], engine: Engine
-) -> Generator[tuple[_Batch, Outputs, float], None, None]:
-    """Do the same as `_answered` with several batches at a time, if the engine can run them."""
-    parallel = getattr(engine, "parallel", None)
+    Args:
+        batches: Batches to run.
+        engine: Engine of the network.
+        threads: Whether several batches are run at a time, if the engine can.
+    """
+    parallel = getattr(engine, "parallel", None) if threads else None
     if parallel is None:
-        yield from _answered(batches, engine)
+        for batch in batches:
+            yield batch, *_outputs(batch, engine)
         return
     shared: Engine = parallel(_PARALLEL)
     with ThreadPoolExecutor(_PARALLEL, "network") as pool:
-        waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
-        for batch in batches:
-            waiting.append((batch, pool.submit(_outputs, batch, shared)))
-            # One more than the threads keeps all of them busy.
-            while waiting and (waiting[0][1].done() or len(waiting) > _PARALLEL):
+        waiting: deque[tuple[_Batch, Future[tuple[_Outputs, float]]]] = deque()
+        for latest in chain(batches, [None]):
+            if latest is not None:
+                waiting.append((latest, pool.submit(_outputs, latest, shared)))
+            while waiting:
+                sizes = [0 if one.pixels is None else one.pixels.size for one, _ in waiting]
+                # One more than the threads keeps all of them busy; behind a large batch, the other
+                # threads can run some small ones.
+                is_enough = sum(sizes) > _PARALLEL * max(sizes) or len(sizes) > 2 * _PARALLEL
+                if not (latest is None or is_enough or waiting[0][1].done()):
+                    break
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
-        for done, future in waiting:
-            outputs, seconds = future.result()
-            yield done, outputs, seconds / _PARALLEL
 
 
-def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:
+def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
     """Return the outputs of the tiles of a batch that are run, and the seconds that it took."""
-
-    def network(pixels: NDArray[Any]) -> Answer:
-        answer = run_quantised(engine, pixels)
-        if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != (len(pixels), *pixels.shape[2:]):
-            raise PredictError(
-                f"the model answered the shape {answer.shape} for tiles of shape {pixels.shape}; "
-                "expected an answer for each pixel.",
-                remedy="The model is damaged: get it again, or export it again.",
-            )
-        return answer
-
     started = time.perf_counter()
-    outputs: Outputs = {}
+    outputs: _Outputs = {}
     if batch.pixels is not None:
         try:
-            outputs = dict(zip(map(id, batch.tiles), network(batch.pixels)))
+            outputs = dict(zip(map(id, batch.tiles), _checked(engine, batch.pixels)))
         except Exception as error:  # an engine may raise anything
-            outputs = {
-                id(tile): _run_alone(tile, network, error, len(batch.tiles)) for tile in batch.tiles
-            }
+            for tile, pixels in zip(batch.tiles, batch.pixels):
+                outputs[id(tile)] = error
+                if len(batch.tiles) > 1:
+                    # By itself, so that an error affects only its own tile.
+                    try:
+                        outputs[id(tile)] = _checked(engine, pixels[None])[0]
+                    except Exception as own:  # an engine may raise anything
+                        outputs[id(tile)] = own
             for output in outputs.values():
                 if isinstance(output, Exception):
                     drop_tracebacks(output)
     return outputs, time.perf_counter() - started
 
 
+def _checked(engine: Engine, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the outputs of an engine, and check their shape."""
+    answer = run_quantised(engine, pixels)
+    if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != (len(pixels), *pixels.shape[2:]):
+        raise PredictError(
+            f"the model answered the shape {answer.shape} for tiles of shape {pixels.shape}; "
+            "expected an answer for each pixel.",
+            remedy="The model is damaged: get it again, or export it again.",
+        )
+    return answer
+
+
 def _run(
-    answered: Generator[tuple[_Batch, Outputs, float], None, None],
-) -> Generator[list[BlockEnd], None, None]:
+    answered: Generator[tuple[_Batch, _Outputs, float], None, None],
+) -> Generator[list[_BlockEnd], None, None]:
     """Yield the ends of blocks with the outputs of their tiles."""
     answers: dict[TileIndex, Answer | None] = {}
     tiles = TileStats()
@@ -272,7 +588,7 @@ def _run(
             seconds = batch_seconds / max(len(batch.tiles), 1)
             ends = []
             for event in batch.events:
-                if isinstance(event, BlockEnd):
+                if isinstance(event, _BlockEnd):
                     event.answers, event.tiles = answers, tiles
                     answers, tiles = {}, TileStats()
                     ends.append(event)
@@ -302,21 +618,8 @@ def _run(
                 yield ends
 
 
-def _run_alone(
-    tile: Tile, network: Callable[[NDArray[Any]], Answer], error: Exception, count: int
-) -> Answer | Exception:
-    """Run one tile of a failed batch by itself, so that an error affects only its own tile."""
-    if count == 1:
-        return error
-    assert tile.pixels is not None
-    try:
-        return np.asarray(network(tile.pixels[None])[0])
-    except Exception as own:  # an engine may raise anything
-        return own
-
-
 def _finished(
-    ends: Iterator[BlockEnd],
+    ends: Iterator[_BlockEnd],
 ) -> Generator[tuple[SceneBlocks, Block | None], None, None]:
     """Yield scenes with their finished blocks; None marks the end of a scene.
 
@@ -324,45 +627,36 @@ def _finished(
     make the outlines, a thread finishes a block while the caller passes on the one before.
     """
     with ThreadPoolExecutor(1, "checkpoint") as writer, ThreadPoolExecutor(1, "blend") as pool:
-        waiting: deque[tuple[BlockEnd, Future[Checkpoint]]] = deque()
-        saving: deque[tuple[SceneBlocks, Future[None]]] = deque()
+        waiting: deque[tuple[_BlockEnd, Future[Checkpoint] | None]] = deque()
+        saving: Future[None] | None = None
         for end in ends:
             scene = end.reader.scene
             if end.number is not None and not scene.is_stopped:
-                waiting.append((end, _finishing(end, pool)))
+                in_pool = scene.workers is not None
+                waiting.append((end, pool.submit(end.reader.finish, end) if in_pool else None))
             ahead = 0 if end.number is None or scene.workers is None else 1
             while len(waiting) > ahead:
                 begun, future = waiting.popleft()
-                finished = future.result()
+                finished = begun.reader.finish(begun) if future is None else future.result()
                 if begun.checkpoint is None and scene.checkpoints is not None:
-                    _wait_for(saving)
+                    _saved(scene, saving)
                     if not scene.is_stopped:
                         assert begun.number is not None
-                        written = writer.submit(scene.checkpoints.save, begun.number, finished)
-                        saving.append((scene, written))
+                        saving = writer.submit(scene.checkpoints.save, begun.number, finished)
                 if not scene.is_stopped:
                     yield scene, finished.block
             if end.number is None:
-                _wait_for(saving)
+                _saved(scene, saving)
+                saving = None
                 if end.error is not None:
                     scene.fail(end.error)
                 yield scene, None
 
 
-def _wait_for(saving: deque[tuple[SceneBlocks, Future[None]]]) -> None:
-    """Wait until the last checkpoint is written; its error stops the scene."""
-    while saving:
-        scene, written = saving.popleft()
-        try:
-            written.result()
-        except RooftraceError as error:
-            scene.fail(error)
-
-
-def _finishing(end: BlockEnd, pool: ThreadPoolExecutor) -> Future[Checkpoint]:
-    """Finish a block in the pool if its scene has workers, else at once."""
-    if end.reader.scene.workers is not None:
-        return pool.submit(end.reader.finish, end)
-    done: Future[Checkpoint] = Future()
-    done.set_result(end.reader.finish(end))
-    return done
+def _saved(scene: SceneBlocks, saving: Future[None] | None) -> None:
+    """Wait until the last checkpoint of a scene is written; its error stops the scene."""
+    try:
+        if saving is not None:
+            saving.result()
+    except RooftraceError as error:
+        scene.fail(error)

@@ -7,7 +7,7 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -177,7 +177,8 @@ class BlockAxis:
         return range(first, min(first + self.per_block, self.tiles.count))
 
     @cached_property
-    def _needing(self) -> tuple[range, ...]:
+    def needing(self) -> tuple[range, ...]:
+        """Blocks in which each tile has weight: its own block and later ones."""
         needed = [self.tiles.touching(*span) for span in self.spans]
         owner = [tile // self.per_block for tile in range(self.tiles.count)]
         last = list(owner)
@@ -190,10 +191,6 @@ class BlockAxis:
         """Return the blocks whose tiles have weight in a block, including the block itself."""
         tiles = self.tiles.touching(*self.spans[block])
         return range(tiles[0] // self.per_block, block + 1)
-
-    def needing(self, tile: int) -> range:
-        """Return the blocks in which a tile has weight: its own block and later ones."""
-        return self._needing[tile]
 
 
 _OTHER_GSD = 0.1
@@ -253,38 +250,28 @@ class ScenePlan:
     @property
     def notes(self) -> tuple[str, ...]:
         """Assumptions about place, scale, bands and values; the scene may be sampled for them."""
-        scale = (self.scaling.note,) if self.scaling.note else ()
-        return (*self._place_notes(), *scale, *getattr(self.source, "choices", ()))
-
-    def _place_notes(self) -> Iterator[str]:
-        """Notes on a georeference that is not used as its file states it."""
         grid, given, name = self.source.grid, self.options.gsd_m, self.source.name
+        notes = []
         if self.contradicts_georeference:
-            yield (
+            notes.append(
                 f"{name}: its georeference says {grid.gsd_m:.3g} m per pixel, but {given:g} m were "
                 "given, which count for the scale of the model and for areas. Coordinates stay "
                 "those of the georeference."
             )
         if grid.crs is None and not grid.transform.is_identity:
-            yield (
+            notes.append(
                 f"{name}: it has a position, but no coordinate system. The mask keeps the "
                 "position; polygons are in pixels. To have both on a map, assign the coordinate "
                 "system first: gdal_edit.py -a_srs EPSG:… IMAGE"
             )
+        if self.scaling.note:
+            notes.append(self.scaling.note)
+        return (*notes, *getattr(self.source, "choices", ()))
 
     @property
     def has_polygons(self) -> bool:
         """True if any output needs the polygons."""
         return bool({"polygons", "preview", "density"} & {*self.options.outputs})
-
-    @property
-    def min_building_px(self) -> float:
-        """Number of pixels of the image below which a region is no building.
-
-        A minimum in m² that is asked for applies in addition.
-        """
-        scale_y, scale_x = self.scaling.scale_yx
-        return max(MIN_BUILDING_PX * scale_y * scale_x, _MIN_SHOWN_PX)
 
     @property
     def vector_options(self) -> VectorOptions:
@@ -300,7 +287,8 @@ class ScenePlan:
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
-            min_area_px=self.min_building_px,
+            # A minimum in m² that is asked for applies in addition.
+            min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
             simplify_px=SIMPLIFY_PX * length,
             regularize=options.regularize,
             separate=options.separate,
@@ -361,8 +349,8 @@ class ScenePlan:
         across = len(self.cols)
         return [
             row * across + col
-            for row in self.rows.needing(index[0])
-            for col in self.cols.needing(index[1])
+            for row in self.rows.needing[index[0]]
+            for col in self.cols.needing[index[1]]
         ]
 
 
@@ -396,18 +384,17 @@ def plan_scene(
     """
     options = options or SceneOptions()
     threshold = threshold_for(spec, options.threshold)
-    _check_size(source, spec)
     shape_yx = source.grid.shape
     scaling = scaling_for(
         source.grid, spec.scales, gsd_m=options.gsd_m,
         scale=options.scale, name=source.name,
     )  # fmt: skip
+    _check(source, spec, scaling)
     source = prepared(source, spec, options)
     part = 1 if spec.channels <= _FEW_CHANNELS else 2
     part *= ceil(max(*scaling.scale_yx, 1.0) / _FINE_SCALE)
     tile_px = tile_px or max(TILE_PX // part, _SMALL_TILE_PX)
     block_px = block_px or BLOCK_PX // part
-    _check_fixed_tile(source, spec, scaling)
     model_shape_yx = scaling.model_shape(shape_yx)
     tile_px = spec.input_px or max(tile_px, spec.input_multiple_px)
     overlap_px = min(OVERLAP_PX, tile_px // 4)
@@ -420,7 +407,7 @@ def plan_scene(
         exact=spec.input_px is not None,
     )
     rows, cols = (
-        _cut(axis, scaling, which, shape_yx, block_px)
+        _cut(axis, scaling, which, shape_yx[which], block_px)
         for which, axis in enumerate((tiles.rows, tiles.cols))
     )
     origin = provenance.filled(provenance_of(source)).filled(ResultProvenance(model=spec.name))
@@ -470,17 +457,8 @@ def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:
     return None
 
 
-def _cut(
-    axis: TileAxis, scaling: Scaling, which: int, shape_yx: tuple[int, int], block_px: int
-) -> BlockAxis:
+def _cut(axis: TileAxis, scaling: Scaling, which: int, length: int, block_px: int) -> BlockAxis:
     """Return blocks of whole tiles along the rows (0) or the columns (1)."""
-
-    def span(start: int, stop: int) -> tuple[int, int]:
-        wanted = Window(start, start, stop - start, stop - start)
-        needed = scaling.to_model(wanted, (shape_yx[which], shape_yx[which]))
-        along_rows, along_cols = (needed.row, needed.row_stop), (needed.col, needed.col_stop)
-        return along_cols if which else along_rows
-
     per_block = max(1, block_px // axis.stride_px)
     scale = scaling.scale_yx[which]
     # Distance that the resampling filter reads beyond the first pixel of a tile.
@@ -488,32 +466,20 @@ def _cut(
     edges = [0]
     for tile in range(per_block, axis.count, per_block):
         # The tile has no weight before this edge; tiles of the new block cover everything after it.
-        latest = int(axis.support(tile)[0] * scale)
-        while span(edges[-1], latest)[1] > axis.support(tile)[0]:
+        latest = int(axis.support[tile][0] * scale)
+        while scaling.needed(which, edges[-1], latest, length)[1] > axis.support[tile][0]:
             latest -= 1
         earliest = int(axis.start(tile) * scale) - reach
         assert latest >= earliest
         aligned = latest // _ALIGN_PX * _ALIGN_PX
         edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)
-    edges.append(shape_yx[which])
-    spans = tuple(span(start, stop) for start, stop in pairwise(edges))
+    edges.append(length)
+    spans = tuple(scaling.needed(which, start, stop, length) for start, stop in pairwise(edges))
     return BlockAxis(axis, per_block, tuple(edges), spans)
 
 
-def _check_fixed_tile(source: RasterSource, spec: BundleSpec, scaling: Scaling) -> None:
-    """Raise GsdMismatch if the fixed tile of a model covers too many pixels of the image."""
-    scale = max(scaling.scale_yx)
-    if spec.input_px is None or spec.input_px * scale <= _MAX_TILE_SIDE_PX:
-        return
-    raise GsdMismatch(
-        f"{source.name} has {plain_number(scale)} times as many pixels in a row as the model "
-        f"{spec.name!r} sees, and the model takes only tiles of {spec.input_px} px; expected at "
-        f"most {plain_number(_MAX_TILE_SIDE_PX / spec.input_px)} times as many.",
-        remedy="Average it first, with gdal_translate -r average -outsize 10% 10%.",
-    )
-
-
-def _check_size(source: RasterSource, spec: BundleSpec) -> None:
+def _check(source: RasterSource, spec: BundleSpec, scaling: Scaling) -> None:
+    """Check that a scene is not too large, and that the model's tiles and classes can be used."""
     height, width = source.grid.shape
     if height * width > _MAX_SCENE_PX or max(height, width) > _MAX_SIDE_PX:
         raise DataError(
@@ -527,6 +493,14 @@ def _check_size(source: RasterSource, spec: BundleSpec) -> None:
             f"The model {spec.name!r} has {len(spec.classes)} classes; an 8-bit mask can hold "
             f"{NODATA} classes and nodata.",
             remedy="Train with fewer classes.",
+        )
+    scale = max(scaling.scale_yx)
+    if spec.input_px is not None and spec.input_px * scale > _MAX_TILE_SIDE_PX:
+        raise GsdMismatch(
+            f"{source.name} has {plain_number(scale)} times as many pixels in a row as the model "
+            f"{spec.name!r} sees, and the model takes only tiles of {spec.input_px} px; expected "
+            f"at most {plain_number(_MAX_TILE_SIDE_PX / spec.input_px)} times as many.",
+            remedy="Average it first, with gdal_translate -r average -outsize 10% 10%.",
         )
 
 

@@ -85,7 +85,7 @@ class TileAxis:
         return weights
 
     @cached_property
-    def _support(self) -> tuple[tuple[int, int], ...]:
+    def support(self) -> tuple[tuple[int, int], ...]:
         """Half-open range of scene pixels at which each tile has weight."""
         spans = []
         for index in range(self.count):
@@ -94,16 +94,12 @@ class TileAxis:
             spans.append((start + int(counted[0]), min(start + int(counted[-1]) + 1, self.length)))
         return tuple(spans)
 
-    def support(self, index: int) -> tuple[int, int]:
-        """Return the half-open range of scene pixels at which a tile has weight."""
-        return self._support[index]
-
     def touching(self, start: int, stop: int) -> range:
         """Return the indices of the tiles with weight somewhere in [start, stop)."""
         first = max(0, (start - self.tile_px) // self.stride_px)
         last = min(self.count, stop // self.stride_px + 1)
-        hits = [i for i in range(first, last) if start < self._support[i][1]
-                and stop > self._support[i][0]]  # fmt: skip
+        hits = [i for i in range(first, last) if start < self.support[i][1]
+                and stop > self.support[i][0]]  # fmt: skip
         return range(hits[0], hits[-1] + 1) if hits else range(0)
 
 
@@ -128,8 +124,8 @@ class TilePlan:
     def tile(self, index: tuple[int, int]) -> Tile:
         """Return the window that a tile reads, which may leave the scene, and its weighted part."""
         row, col = index
-        top, bottom = self.rows.support(row)
-        left, right = self.cols.support(col)
+        top, bottom = self.rows.support[row]
+        left, right = self.cols.support[col]
         read = Window(self.rows.start(row), self.cols.start(col), *self.tile_shape_yx)
         return Tile(read, Window(top, left, bottom - top, right - left))
 

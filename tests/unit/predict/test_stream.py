@@ -31,7 +31,7 @@ from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.pipeline import run, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.result import OutputPaths
-from rooftrace.predict.scene_blocks import SceneBlocks
+from rooftrace.predict.pipeline import SceneBlocks
 
 SPEC = BundleSpec(
     name="fake",
@@ -382,7 +382,7 @@ def test_nodata_is_not_collected_behind_a_batch(
             yield SceneBlocks(plan_scene(nothing, SPEC))
 
     for number, one in enumerate(run_scenes(scenes(), engine)):
-        assert [block.mask.min() == NODATA for block in one] == [number > 0]
+        assert [block.mask.min() == NODATA for block in one.blocks] == [number > 0]
         assert one.error is None
 
 
@@ -403,7 +403,7 @@ def test_a_failing_tile_of_a_batch_fails_its_own_scene_alone() -> None:
     for one in run_scenes(scenes, Failing(sources[0].read().data)):
         taken = Collected(one.plan.shape_yx)
         with suppress(PredictError):
-            for block in one:
+            for block in one.blocks:
                 taken.feed(block)
         collected.append(taken)
     assert [one.error is None for one in scenes] == [False, True, True]
@@ -416,7 +416,7 @@ def test_a_scene_that_the_caller_leaves_does_not_stop_the_others() -> None:
     plans = [plan_scene(source, SPEC, tile_px=128, block_px=64) for source in sources]
     taken = []
     for number, one in enumerate(run_scenes(map(SceneBlocks, plans), PointwiseEngine())):
-        blocks = iter(one)
+        blocks = iter(one.blocks)
         taken.append([next(blocks)] if number == 0 else list(blocks))
     assert [len(blocks) for blocks in taken] == [1, plans[1].block_count, plans[2].block_count]
 

@@ -30,10 +30,9 @@ from rooftrace.predict.cluster import pool
 from rooftrace.predict.cluster.driver import Driver, WorkerTask
 from rooftrace.predict.cluster.worker import BlockWorker, remote_predictor
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.pipeline import run_scenes
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import BLOCK_PX, SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice
 
 __all__ = [

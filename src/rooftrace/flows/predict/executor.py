@@ -27,10 +27,9 @@ from rooftrace.flows.predict.image_run import PredictRun, RunOptions
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore, work_of
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.pipeline import run_scenes
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene_blocks import SceneBlocks
 from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:

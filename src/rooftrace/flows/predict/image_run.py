@@ -29,10 +29,10 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.outputs import FileSink, write_outputs
+from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
-from rooftrace.predict.scene_blocks import SceneBlocks
 
 __all__ = [
     "FailedImage",
@@ -325,7 +325,7 @@ class PredictRun:
             before = buildings
 
         def checked() -> Iterator[Block | BlockParts]:
-            yield from blocks
+            yield from blocks.blocks
             scene.check_unchanged(stamp)
 
         result = write_outputs(

@@ -38,7 +38,7 @@ from rooftrace.predict.cluster.worker import (
     can_be_read,
     packed,
 )
-from rooftrace.predict.scene_blocks import SceneBlocks, by_scene
+from rooftrace.predict.pipeline import SceneBlocks, by_scene
 
 __all__ = ["Driver", "TaskSink", "WorkerTask"]
 
