@@ -95,7 +95,7 @@ def test_a_speck_of_a_coarse_image_is_no_building(model: Predictor) -> None:
     assert result.mask.data[20:22, 20].all()
     assert len(result.footprints) == 1
     fine = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=0.2))
-    assert fine.min_building_px == pytest.approx(36)
+    assert fine.vector_options.min_area_px == pytest.approx(36)
 
 
 def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
