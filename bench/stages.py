@@ -352,8 +352,8 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.predict import pipeline
     from rooftrace.predict.checkpoint import CheckpointStore
     from rooftrace.predict.outputs import FileSink, SceneOutputs
-    from rooftrace.predict.plan import plan_scene
     from rooftrace.predict.pipeline import SceneBlocks
+    from rooftrace.predict.plan import plan_scene
 
     out, clock = here.out, here.clock
 
