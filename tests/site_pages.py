@@ -49,16 +49,12 @@ def open_plain(page: Page, url: str, name: str) -> None:
     page.wait_for_selector(ready, state="attached")
 
 
-def open_demo(page: Page, url: str, tab: str, image: Path) -> None:
-    """Open a tab of the demo; the one for images with a result."""
+def open_demo(page: Page, url: str, image: Path) -> None:
+    """Open the demo with a result."""
     page.goto(f"{url}/demo")
     page.wait_for_selector("#rt-example")
-    if tab == "Images":
-        page.set_input_files("#rt-files input[type=file]", image)
-        page.wait_for_selector(".rt-stage[data-state=ready]")
-    else:
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_selector(".rt-card")
+    page.set_input_files("#rt-files input[type=file]", image)
+    page.wait_for_selector(".rt-stage[data-state=ready]")
 
 
 def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
@@ -71,11 +67,8 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     def plain(name: str) -> Callable[[Page, str], None]:
         return lambda page, url: open_plain(page, url, name)
 
-    def demo(tab: str) -> Callable[[Page, str], None]:
-        return lambda page, url: open_demo(page, url, tab, image)
-
     return {
         "map": open_map, "review": open_review, "compare": open_compare,
         **{name: plain(name) for name in PLAIN},
-        **{f"demo, {tab}": demo(tab) for tab in ("Images", "Model")},
+        "demo": lambda page, url: open_demo(page, url, image),
     }  # fmt: skip

@@ -22,7 +22,7 @@ pytestmark = [
 MOST_STOPS = 300
 NAMES = (
     "map", "review", "compare", "jobs", "live", "api", "problem",
-    "demo, Images", "demo, Model",
+    "demo",
 )  # fmt: skip
 
 # What a sighted person sees of the focus: an outline or a shadow, of the control or, where the

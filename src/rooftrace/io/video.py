@@ -47,9 +47,6 @@ _CAMERA_TIMEOUT_S = 10.0
 _UNSPECIFIED = 2
 """FFmpeg's number for an unspecified colour property."""
 
-_HDR_TRANSFERS = (16, 18)
-"""Transfer characteristics of HDR (ISO/IEC 23091-2): PQ and HLG."""
-
 _MAX_FRAME_PX = 2**26
 """Maximum size of a frame, twice 8K. A damaged header may claim more than fits into memory."""
 
@@ -292,11 +289,6 @@ class VideoReader:
         rate = video.average_rate or video.guessed_rate
         aspect = Fraction(video.sample_aspect_ratio or 1)
         is_turned = frame.rotation % 180 == 90
-        if int(frame.color_trc) in _HDR_TRANSFERS:
-            self.notes.append(
-                f"{self.name} is HDR: the result is SDR with pale colours, and the model may find "
-                "less. Convert the video to SDR first."
-            )
         return VideoInfo(
             shape_yx=(frame.width, frame.height) if is_turned else (frame.height, frame.width),
             rate=Fraction(rate) if rate else None,

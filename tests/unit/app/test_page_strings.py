@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from page_images import classes_of, kept_of, predictor_of, result_of
+from page_images import classes_of, kept_of, result_of
 
 from rooftrace.app.page import strings
-from rooftrace.app.page.strings import model_card
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
-from rooftrace.engines.base import ConstantEngine
-from rooftrace.models.bundle import default_bundle
 
 EVIL = "<script>alert(1)</script>"
 
@@ -62,18 +59,3 @@ def test_sparse_and_dense_are_those_of_rooftrace_density(
     share: float, valid: int, name: str | None
 ) -> None:
     assert strings.dense_or_sparse(share, valid) == name
-
-
-def test_the_card_of_the_default_model() -> None:
-    spec = default_bundle().spec
-    text = model_card(spec, ConstantEngine())
-    for part in ("red, green, blue", "0.382", "background, building", "rotterdam", "0.533",
-                 "ODbL", "EfficientNet-Lite2", "constant, fp32"):  # fmt: skip
-        assert part in text, part
-
-
-def test_the_card_of_a_bundle_that_says_little() -> None:
-    spec = predictor_of().bundle.spec.model_copy(update={"name": EVIL, "licence": EVIL})
-    text = model_card(spec, ConstantEngine())
-    assert EVIL not in text
-    assert "has no figures" in text

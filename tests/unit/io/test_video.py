@@ -113,12 +113,6 @@ def test_a_range_is_cut_out(tmp_path: Path) -> None:
     assert np.abs(frames[0][1].astype(int) - town(25)).mean() < 3
 
 
-def test_a_video_in_hdr_is_noted(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "in.mp4", [town(0)] * 2, options={"color_trc": "smpte2084"})
-    with VideoReader(source) as reader:
-        assert "in.mp4 is HDR" in reader.notes[0]
-
-
 def test_other_containers_are_refused(tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", [town(0)] * 2)
     with VideoReader(source) as reader:

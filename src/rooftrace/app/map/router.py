@@ -23,6 +23,7 @@ from rooftrace.app.map.pyramid import clear_picture
 from rooftrace.app.map.results import (
     ImageFiles,
     ResultsCatalogue,
+    ResultsEntry,
     ResultsFolder,
     hidden_folders,
     read_results,
@@ -86,24 +87,13 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         shown = None if basemap is None else {"address": basemap.url, "credit": basemap.credit}
         return {"basemap": shown}
 
-    _add_folders(router, store)
-    _add_scene(router, store)
-    _add_tiles(router, store)
-    return router
-
-
-def _add_folders(router: APIRouter, store: _Store) -> None:
-    catalogue = store.catalogue
-
     @router.get("/folders")
     def folders() -> list[dict[str, str]]:
         return [{"id": entry.id, "title": entry.title} for entry in catalogue.entries()]
 
     @router.get("/folders/{id}")
     def folder(id: str) -> dict[str, Any]:  # noqa: A002
-        entry = catalogue.find(id)
-        if entry is None:
-            raise _no_folder()
+        entry = store.folder(id)
         results = read_results(entry.path)
         model = store.model(results)
         recorded = results.run.get("bundle") or {}
@@ -123,11 +113,9 @@ def _add_folders(router: APIRouter, store: _Store) -> None:
             },
         }
 
-
-def _add_scene(router: APIRouter, store: _Store) -> None:
     @router.get("/folders/{id}/images/{name}")
     def scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002
-        return _scene(store, id, name, refresh=True).describe()
+        return store.scene(id, name, refresh=True).describe()
 
     @router.get("/folders/{id}/images/{name}/count")
     def count(
@@ -139,11 +127,11 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
         north: Annotated[float, Query(ge=-90, le=90)],
         chosen: Filter,
     ) -> dict[str, Any]:
-        return _scene(store, id, name).counts((west, south, east, north), chosen)
+        return store.scene(id, name).counts((west, south, east, north), chosen)
 
     @router.get("/folders/{id}/images/{name}/buildings/{row}")
     def building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
-        vectors = _scene(store, id, name).vectors
+        vectors = store.scene(id, name).vectors
         found = None if vectors is None else vectors.outlines.attributes(row)
         if found is None:
             raise ProblemError(
@@ -152,8 +140,6 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
             )  # fmt: skip
         return found
 
-
-def _add_tiles(router: APIRouter, store: _Store) -> None:
     # More at the same time would wait for the processor and hold their pixels in memory.
     turn = threading.BoundedSemaphore(max(2, core_count()))
 
@@ -173,7 +159,7 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
                 "not-found", f"There is no tile {zoom}/{col}/{row}.",
                 remedy="See the description of the image for the zooms that have tiles.",
             )  # fmt: skip
-        scene = _scene(store, id, name)
+        scene = store.scene(id, name)
         key = (id, name, scene.stamp, layer, which)
         headers = {
             "ETag": f'"{scene.stamp}-{layer}-{zoom}-{col}-{row}"',
@@ -199,6 +185,8 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
             data = gzip.decompress(data)
         return Response(data, media_type=_VECTOR, headers=headers)
 
+    return router
+
 
 def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
     """Return a tile; vector tiles are compressed with gzip."""
@@ -206,35 +194,6 @@ def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
         return scene.picture(layer, tile) or clear_picture()
     data = b"" if scene.vectors is None else scene.vectors.buildings(tile)
     return gzip.compress(data, _GZIP_LEVEL, mtime=0) if data else b""
-
-
-def _folder_path(id: str) -> str:  # noqa: A002
-    # The id of a comparison has the name of its folder, with any characters.
-    return f"/map/folders/{quote(id, safe='')}"
-
-
-def _image_path(id: str, name: str) -> str:  # noqa: A002
-    return f"{_folder_path(id)}/images/{quote(name, safe='')}"
-
-
-def _scene(store: _Store, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
-    scene = store.scene(id, name, refresh=refresh)
-    if scene is None:
-        if store.catalogue.find(id) is None:
-            raise _no_folder()
-        raise ProblemError(
-            "not-found", "There is no such image in this folder.",
-            remedy=f"See {_folder_path(id)} for its images; the image may have been removed.",
-        )  # fmt: skip
-    return scene
-
-
-def _no_folder() -> ProblemError:
-    return ProblemError(
-        "not-found",
-        "There is no such results folder: it is not among those that this server shows.",
-        remedy="See /map/folders for the folders. The results of a job are removed with the job.",
-    )
 
 
 class _Store:
@@ -259,18 +218,33 @@ class _Store:
             self._models.put(digest, known)
         return known[0] if known else None
 
-    def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene | None:  # noqa: A002
-        """Return one image of a folder; None if there is none of that name.
+    def folder(self, id: str) -> ResultsEntry:  # noqa: A002
+        """Return a results folder.
+
+        Raises:
+            ProblemError: There is no such folder.
+        """
+        entry = self.catalogue.find(id)
+        if entry is None:
+            raise ProblemError(
+                "not-found",
+                "There is no such results folder: it is not among those that this server shows.",
+                remedy="See /map/folders for the folders. The results of a job are removed with "
+                "the job.",
+            )
+        return entry
+
+    def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
+        """Return one image of a folder.
 
         Args:
             refresh: Check whether its files have changed since it was opened.
 
         Raises:
+            ProblemError: There is no such folder, or no such image in it.
             DataError: Neither the mask nor the image says where the pixels are.
         """
-        entry = self.catalogue.find(id)
-        if entry is None:
-            return None
+        entry = self.folder(id)
         key = entry.path, name
         with self._lock:
             opened = self._scenes.get(key)
@@ -278,7 +252,11 @@ class _Store:
                 results = read_results(entry.path)
                 files = results.images.get(name)
                 if files is None:
-                    return None
+                    raise ProblemError(
+                        "not-found", "There is no such image in this folder.",
+                        remedy=f"See /map/folders/{quote(id, safe='')} for its images; the image "
+                        "may have been removed.",
+                    )  # fmt: skip
                 if opened is None or opened[0] != files.stamp:
                     opened = files.stamp, LazyValue(lambda: self._opened(results, files))
                     self._scenes.put(key, opened)

@@ -75,17 +75,13 @@ def build_page(service: Service, results: Results) -> gr.Blocks:
             f'<h1 class="rt-about">{about} <span>model {escape(spec.name)}</span></h1>',
             padding=False,
         )
-        with gr.Tabs():
-            with gr.Tab("Images"):
-                _ImagesTab(service, results)
-            with gr.Tab("Model"):
-                gr.HTML(strings.model_card(spec, service.predictor.engine))
+        _ImagesTab(service, results)
     blocks.queue(max_size=service.limits.waiting, api_open=False)
     return blocks
 
 
 class _ImagesTab:
-    """The components of the tab for images, and the events between them."""
+    """The components of the page, and the events between them."""
 
     def __init__(self, service: Service, results: Results) -> None:
         self.service = service

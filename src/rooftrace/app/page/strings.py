@@ -1,11 +1,10 @@
-"""Texts of the page as HTML: results, notes and the model card.
+"""Texts of the page as HTML: results and notes.
 
 Everything that comes from outside is escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from html import escape
 
 import numpy as np
@@ -14,8 +13,6 @@ from rooftrace.app.page.results import DOWNLOADS, LOW_SCORE, RAMP, ROOT
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
 from rooftrace.core.text import in_page_terms, plain_number
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
-from rooftrace.engines.base import Engine
-from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.result import Prediction, PredictionSummary
 
 
@@ -103,62 +100,3 @@ def downloads(key: str, summary: PredictionSummary) -> str:
 def notes(summary: PredictionSummary) -> str:
     """Return the assumptions of a prediction as sentences."""
     return in_page_terms(" ".join(f"{note.rstrip('.')}." for note in summary.notes))
-
-
-def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in columns)
-    return (
-        f'<table class="{kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-_FIGURES = ("iou", "precision", "recall", "f1", "accuracy", "boundary_f1_2px")
-
-
-def model_card(spec: BundleSpec, engine: Engine) -> str:
-    """Return the contract, measured figures and licence of a model."""
-    facts = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>"
-        for name, value in _facts(spec, engine)
-    )
-    return (
-        f'<div class="rt-card"><h2>{escape(spec.name)}</h2><table>{facts}</table>'
-        f"<h3>Measured</h3>{_measured(spec.metrics)}</div>"
-    )
-
-
-def _facts(spec: BundleSpec, engine: Engine) -> Iterator[tuple[str, str]]:
-    yield "Bands", f"{', '.join(spec.bands)} ({spec.dtype})"
-    yield "Metres per pixel", spec.gsd_text
-    yield "Classes", ", ".join(spec.classes)
-    if spec.is_binary:
-        yield "Threshold", f"{spec.threshold:g}"
-    if spec.separation is not None:
-        yield "Touching buildings", f"separated by a second head ({spec.separation})"
-    if spec.calibration is not None:
-        yield "Confidence", f"calibrated (calibration error {spec.calibration.ece_after:.3f})"
-    yield "Runs on", f"{engine.name}, {engine.precision}"
-    yield "Licence", spec.licence or "the bundle names none"
-    if spec.attribution:
-        yield "Attribution", spec.attribution
-
-
-def _measured(metrics: tuple[MeasuredMetrics, ...]) -> str:
-    if not metrics:
-        return "<p>The model's file has no figures.</p>"
-    names = [name for name in _FIGURES if any(name in one.values for one in metrics)]
-    rows = [
-        f"<tr><th scope='row'>{escape(one.data)}</th><td>{escape(one.split)}</td>"
-        + "".join(
-            f"<td>{one.values[n]:.3f}</td>" if n in one.values else "<td>–</td>" for n in names
-        )
-        + "</tr>"
-        for one in metrics
-    ]
-    protocols = "".join(
-        f"<p class='rt-small'>{escape(text)}.</p>"
-        for text in dict.fromkeys(one.protocol.rstrip(".") for one in metrics)
-    )
-    titles = [name.replace("_", " ") for name in names]
-    return _table("rt-measured", ["data", "split", *titles], rows) + protocols
