@@ -38,6 +38,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import reason_of
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.pretrained import installed_encoder, read_installed_encoder
+from rooftrace.models.subpixel import SubpixelUnet
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
 
 __all__ = [
@@ -509,6 +510,7 @@ def _smp_architectures() -> Iterator[type[nn.Module]]:
 
 for _kind in _smp_architectures():
     ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
+ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet))
 
 
 class _PlainUnetArchitecture(Architecture):

@@ -1,0 +1,562 @@
+"""Train the bundled network on a GPU in a few minutes, from the files of `gpu_pack.py`.
+
+    python recipes/gpu_train.py work/packs runs/gpu --seconds 500
+    python recipes/gpu_train.py work/packs runs/more --seconds 900 --start runs/gpu/mean.safetensors
+
+needs torch, timm, segmentation-models-pytorch, safetensors and OpenCV, and of this project only
+`rooftrace.models.subpixel`. All images lie in the GPU's memory; crops, colours and targets of a
+batch are made there, so that the network never waits. The schedule goes by the clock: the rate of
+learning falls to zero at the end of `--seconds`, whatever the machine. It writes
+
+- `mean.safetensors`: exponential mean of the weights, in half precision (10 MB);
+- `last.safetensors`: weights of the last step;
+- `log.jsonl`: losses, samples per second, and at the end the IoU of each validation place.
+
+`--start` trains on from such a file, on a CPU too (`--device cpu --batch 8`). `gpu_bundle.py` makes
+a bundle of it. The changes of colour are those of the policy `aerial` of `rooftrace train`, with
+cast shadows and haze.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+# A bare machine has a working torchvision, and does not need this.
+with contextlib.suppress(ImportError):
+    import rooftrace.models._torch  # noqa: F401
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rooftrace.models.subpixel import SubpixelUnet
+
+NODATA, UNLABELLED, FIRST = 1, 2, 3
+"""Numbers of a pixel, see `gpu_pack.py`; from `FIRST` on, buildings."""
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+SHARES = {
+    "zanzibar": 0.11, "nairobi": 0.10, "banepa": 0.05, "banepa-chips": 0.09, "massachusetts": 0.11,
+    "rotterdam": 0.07, "khartoum": 0.05, "khartoum-chip": 0.02, "vegas": 0.04, "accra": 0.09,
+    "jonkoping": 0.10, "geneva": 0.08, "chicago": 0.06, "kitsap": 0.01, "tyrol": 0.02,
+    "nacala": 0.03, "generated": 0.02, "ucm-empty": 0.03, "cyl-farms": 0.015,
+    "naip-california": 0.015, "drone-empty": 0.003, "dubai-coast-empty": 0.004, "dubai": 0.015,
+}  # fmt: skip
+"""Share of the samples of each place, before those left out."""
+
+GSD_M = (0.2, 0.5)
+PREFER_BUILDINGS = 0.3
+POINTS = 1024
+"""Centres of crops that are prepared for each image."""
+
+KEEP_INSIDE = 0.8
+REACH_PX = 6
+"""Depth in a building from which the target of the second head is 1."""
+
+GAP_PX, GAP_WEIGHT = 9, 2.0
+"""Ground between buildings that are nearer than this counts so much more, besides once."""
+
+SEPARATION_WEIGHT = 1.0
+EMA_DECAY = 0.999
+FINEST_M, COARSEST_M = 0.25, 0.4
+"""Working scale of the default model, for validation."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (n, 3, y, x) in 0..1, numbers (n, y, x), and whether they are single buildings (n)."""
+
+    image: Tensor
+    numbers: Tensor
+    single: Tensor
+
+
+class Atlas:
+    """All images of a part, end to end in the memory of a device.
+
+    Args:
+        packs: Files of `gpu_pack.py`.
+        part: "train" or "val".
+        without: Places that are left out.
+    """
+
+    def __init__(
+        self, packs: Sequence[Path], part: str, device: torch.device, without: Sequence[str] = ()
+    ) -> None:
+        chosen = []
+        for path in packs:
+            with zipfile.ZipFile(path) as archive:
+                for entry in json.loads(archive.read("index.json")):
+                    if entry["part"] == part and entry["place"] not in without:
+                        key = entry["key"]
+                        files = archive.read(f"{key}.jpg"), archive.read(f"{key}.png")
+                        chosen.append((entry, *files))
+        with ThreadPoolExecutor() as threads:
+            decoded = list(threads.map(lambda one: decode(*one[1:]), chosen))
+        self.entries = [entry for entry, *_ in chosen]
+        sizes = [numbers.shape for _, numbers in decoded]
+        starts = np.cumsum([0] + [height * width for height, width in sizes])[:-1]
+        self.start = torch.tensor(starts, device=device)
+        self.height, self.width = (
+            torch.tensor([size[axis] for size in sizes], device=device) for axis in (0, 1)
+        )
+        self.gsd_m = torch.tensor([entry["gsd_m"] for entry in self.entries], device=device)
+        self.single = torch.tensor([entry["single"] for entry in self.entries], device=device)
+        pixels = np.concatenate([image.reshape(-1, 3) for image, _ in decoded])
+        self.pixels = torch.from_numpy(pixels).to(device)
+        numbers = np.concatenate([numbers.reshape(-1) for _, numbers in decoded])
+        self.numbers = torch.from_numpy(numbers.astype(np.int32)).to(device)
+        rng = np.random.default_rng(0)
+        self.on_building, self.on_image = (
+            torch.from_numpy(np.stack([points(wanted(one), rng) for _, one in decoded])).to(device)
+            for wanted in (lambda numbers: numbers >= FIRST, lambda numbers: numbers != NODATA)
+        )
+        self.chance = torch.tensor(chances(self.entries, sizes), device=device)
+
+    def image(self, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return the pixels (y, x, 3) and the numbers (y, x) of an image."""
+        height, width = int(self.height[index]), int(self.width[index])
+        area = slice(int(self.start[index]), int(self.start[index]) + height * width)
+        shape = (height, width)
+        return (
+            self.pixels[area].cpu().numpy().reshape(*shape, 3),
+            self.numbers[area].cpu().numpy().reshape(shape),
+        )
+
+    def draw(self, count: int, side_px: int, generator: torch.Generator) -> Batch:
+        """Draw crops: turned by any angle, mirrored, at a scale drawn log-uniformly."""
+        device = self.pixels.device
+
+        def uniform(low: float, high: float) -> Tensor:
+            made = torch.rand(count, generator=generator, device=device)
+            return low + (high - low) * made
+
+        which = torch.multinomial(self.chance, count, replacement=True, generator=generator)
+        height, width = self.height[which], self.width[which]
+        gsd_m = torch.exp(uniform(math.log(GSD_M[0]), math.log(GSD_M[1])))
+        scale = gsd_m / self.gsd_m[which]
+        picked = torch.randint(POINTS, (count,), generator=generator, device=device)
+        built, seen = (one[which, picked] for one in (self.on_building, self.on_image))
+        moved = (uniform(0, 1) < PREFER_BUILDINGS) & (built[:, 0] >= 0)
+        row, col = torch.where(moved[:, None], built, seen).unbind(1)
+        # Most crops stay inside their image, so that few pixels are nodata.
+        inner = torch.where(uniform(0, 1) < KEEP_INSIDE, scale * side_px / 2, 0.0)
+        row, col = (
+            torch.minimum(
+                torch.maximum(at, inner.minimum(side / 2)), side - inner.minimum(side / 2)
+            )
+            for at, side in ((row, height), (col, width))
+        )
+        angle = uniform(0, 2 * math.pi)
+        mirrored = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+
+        def grid(samples: int) -> tuple[Tensor, Tensor]:
+            """Return the source rows and columns (n, y, x) of points on the crops."""
+            steps = torch.arange(samples, device=device, dtype=torch.float32)
+            at = (steps + 0.5) * (side_px / samples) - side_px / 2
+            down, along = at[None, :, None], at[None, None, :] * mirrored[:, None, None]
+            rows = row[:, None, None] + sin[:, None, None] * along + cos[:, None, None] * down
+            cols = col[:, None, None] + cos[:, None, None] * along - sin[:, None, None] * down
+            return rows - 0.5, cols - 0.5
+
+        rows, cols = grid(side_px)
+        numbers = self._nearest(which, rows, cols)
+        # Two by two samples per pixel keep fine images from aliasing at half their scale.
+        image = F.avg_pool2d(self._supersampled(which, *grid(2 * side_px)), 2) / 255
+        image = image * (numbers != NODATA)[:, None]
+        return Batch(image, numbers, self.single[which])
+
+    def _supersampled(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        parts = zip(which.split(16), rows.split(16), cols.split(16))
+        return torch.cat([self._bilinear(*part) for part in parts])
+
+    def _nearest(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        height, width = (side[which][:, None, None] for side in (self.height, self.width))
+        row, col = rows.round().long(), cols.round().long()
+        inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+        at = self.start[which][:, None, None] + row.clamp(min=0) * width + col
+        at = torch.where(inside, at, 0)
+        return torch.where(inside, self.numbers[at], NODATA)
+
+    def _bilinear(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        height, width = (side[which][:, None, None] for side in (self.height, self.width))
+        top, left = rows.floor(), cols.floor()
+        down, along = (rows - top)[..., None], (cols - left)[..., None]
+        start = self.start[which][:, None, None]
+
+        def corner(below: int, beside: int) -> Tensor:
+            row = (top.long() + below).clamp(min=0).minimum(height - 1)
+            col = (left.long() + beside).clamp(min=0).minimum(width - 1)
+            return self.pixels[start + row * width + col].float()
+
+        upper = torch.lerp(corner(0, 0), corner(0, 1), along)
+        lower = torch.lerp(corner(1, 0), corner(1, 1), along)
+        return torch.lerp(upper, lower, down).permute(0, 3, 1, 2)
+
+
+def decode(image: bytes, numbers: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Decode an image to RGB (y, x, 3), and its numbers (y, x)."""
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+    plane = cv2.imdecode(np.frombuffer(numbers, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    assert plane is not None
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), plane
+
+
+def points(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Return (`POINTS`, 2) random rows and columns where a mask is true; -1 where it never is."""
+    places = np.flatnonzero(mask)
+    if not len(places):
+        return np.full((POINTS, 2), -1, dtype=np.float32)
+    picked = places[rng.integers(len(places), size=POINTS)]
+    return np.stack(np.divmod(picked, mask.shape[1]), axis=1).astype(np.float32)
+
+
+def chances(entries: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int]]) -> list[float]:
+    """Return the probability of each image: its place's share, by area within the place."""
+    areas = [size[0] * size[1] for size in sizes]
+    totals: dict[str, int] = {}
+    for entry, area in zip(entries, areas):
+        totals[entry["place"]] = totals.get(entry["place"], 0) + area
+    return [
+        SHARES.get(entry["place"], 0.0) * area / totals[entry["place"]]
+        for entry, area in zip(entries, areas)
+    ]
+
+
+def change_colours(batch: Batch, generator: torch.Generator, rng: np.random.Generator) -> Tensor:
+    """Return images (n, 3, y, x) in 0..1 in another light and of another camera.
+
+    What decides the number of operations is drawn by `rng` on the CPU, so that it need not wait for
+    the GPU.
+    """
+    image, device, count = batch.image, batch.image.device, len(batch.image)
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        made = torch.rand(count, channels, 1, 1, generator=generator, device=device)
+        return low + (high - low) * made
+
+    def log_uniform(most: float, channels: int = 1) -> Tensor:
+        return torch.exp(uniform(-math.log(most), math.log(most), channels))
+
+    def some(share: float) -> Tensor:
+        return uniform(0, 1) < share
+
+    shadow = cast_shadow(batch.numbers, rng.uniform(0, 2 * math.pi), rng.integers(1, 13))
+    darker = 1 - shadow[:, None] * uniform(0.3, 0.8)
+    image = torch.where(some(0.15), image * darker, image)
+    image = image.clamp(1e-4, 1) ** log_uniform(1.6)
+    image = image + uniform(-0.15, 0.15)
+    middle = image.mean(dim=(1, 2, 3), keepdim=True)
+    image = (image - middle) * log_uniform(1.5) + middle
+    image = image * log_uniform(1.2, 3)
+    grey = image.mean(dim=1, keepdim=True)
+    image = torch.where(some(0.5), grey + (image - grey) * log_uniform(1.5), image)
+    image = torch.where(some(0.15), grey.expand_as(image), image)
+    haze = torch.tensor([0.75, 0.8, 0.85], device=device).view(1, 3, 1, 1)
+    image = torch.where(some(0.1), torch.lerp(image, haze.expand_as(image), uniform(0.1, 0.5)),
+                        image)  # fmt: skip
+    image = blurred(image, torch.where(some(0.25), uniform(0.3, 1.5), 1e-3).view(-1))
+    image = coarsened(image, np.where(rng.random(count) < 0.3, rng.uniform(1, 3, count), 1))
+    soft = blurred(image, torch.full((count,), 1.0, device=device))
+    image = torch.where(some(0.15), image + (image - soft) * uniform(0, 1), image)
+    noise = torch.randn(image.shape, generator=generator, device=device)
+    image = (image + noise * uniform(0, 0.03)).clamp(0, 1)
+    some_to_compress = torch.from_numpy(rng.permutation(count)[: count // 8]).to(device)
+    image = compressed(image, some_to_compress, uniform(50, 95).view(-1)[some_to_compress])
+    return image * (batch.numbers != NODATA)[:, None]
+
+
+def cast_shadow(numbers: Tensor, angle: float, length: int) -> Tensor:
+    """Return (n, y, x) 1 where buildings shade the ground beside them, up to `length` pixels."""
+    built = (numbers >= FIRST).float()
+    shade = built.clone()
+    for step in range(1, length + 1):
+        shift = round(step * math.sin(angle)), round(step * math.cos(angle))
+        shade = torch.maximum(shade, torch.roll(built, shift, dims=(1, 2)))
+    return shade - built
+
+
+def blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image with a Gaussian of its own width in pixels."""
+    count, bands = image.shape[:2]
+    at = torch.arange(-4, 5, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-(at**2) / (2 * sigma[:, None] ** 2))
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(bands, dim=0)
+    flat = F.pad(image.reshape(1, count * bands, *image.shape[2:]), (4, 4, 4, 4), mode="replicate")
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=count * bands)
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=count * bands)
+    return flat.reshape(image.shape)
+
+
+def coarsened(image: Tensor, factor: np.ndarray[Any, Any]) -> Tensor:
+    """Average each image over its factor, and interpolate it back, as a coarser sensor sees it."""
+    side = image.shape[-1]
+    made = list(image)
+    for index, by in enumerate(factor.tolist()):
+        if by > 1.05:
+            small = F.interpolate(image[index : index + 1], size=round(side / by), mode="area")
+            made[index] = F.interpolate(small, size=side, mode="bilinear", align_corners=False)[0]
+    return torch.stack(made)
+
+
+LUMINANCE = torch.tensor([
+    [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56], [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
+], dtype=torch.float32)  # fmt: skip
+"""Steps of the cosine transform of 8 × 8 pixels at quality 50 (JPEG, ITU T.81, table K.1)."""
+
+
+def compressed(image: Tensor, chosen: Tensor, quality: Tensor) -> Tensor:
+    """Round the chosen images as JPEG of a quality of 50 to 95 does, each band like brightness."""
+    some, device = image[chosen], image.device
+    at = torch.arange(8, device=device, dtype=torch.float32)
+    cosine = torch.cos(math.pi / 8 * (at[None] + 0.5) * at[:, None]) / 2
+    cosine[0] /= math.sqrt(2)
+    steps = LUMINANCE.to(device) * ((100 - quality) / 50).view(-1, 1, 1, 1, 1, 1)
+    count, bands, height, width = some.shape
+    blocks = some.reshape(count, bands, height // 8, 8, width // 8, 8).transpose(3, 4) * 255
+    waves = cosine @ blocks @ cosine.T
+    blocks = cosine.T @ (torch.round(waves / steps) * steps) @ cosine
+    made = image.clone()
+    made[chosen] = (blocks / 255).transpose(3, 4).reshape(some.shape).clamp(0, 1)
+    return made
+
+
+def largest(plane: Tensor, side: int) -> Tensor:
+    """Return the largest value in the square around each pixel of (n, y, x)."""
+    return F.max_pool2d(plane[:, None], side, stride=1, padding=side // 2)[:, 0]
+
+
+def smallest(plane: Tensor, side: int) -> Tensor:
+    """Return the smallest value in the square around each pixel of (n, y, x)."""
+    return -largest(-plane, side)
+
+
+def depth(numbers: Tensor) -> Tensor:
+    """Return (n, y, x) 0 on the outline of a building to 1 from `REACH_PX` inwards.
+
+    Squares and crosses take turns, so that the distance is nearly Euclidean.
+    """
+    buildings = torch.where(numbers >= FIRST, numbers, 0).float()
+    inside = ((buildings > 0) & (largest(buildings, 3) == smallest(buildings, 3))).float()
+    total = torch.zeros_like(inside)
+    for step in range(REACH_PX):
+        total += inside
+        if step % 2:
+            inside = smallest(inside, 3)
+        else:
+            plane = -inside[:, None]
+            across = F.max_pool2d(plane, (1, 3), stride=1, padding=(0, 1))
+            along = F.max_pool2d(plane, (3, 1), stride=1, padding=(1, 0))
+            inside = -torch.maximum(across, along)[:, 0]
+    return total / REACH_PX
+
+
+def loss_of(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the losses of the mask and of the second head."""
+    logits = logits.float()
+    target = (batch.numbers >= FIRST).float()
+    valid = ((batch.numbers != NODATA) & (batch.numbers != UNLABELLED)).float()
+    closed = smallest(largest(target, GAP_PX), GAP_PX)
+    weight = valid * (1 + GAP_WEIGHT * (closed - target).clamp(min=0))
+    mask = 0.6 * entropy(logits[:, 0], target, weight) + 0.4 * dice(logits[:, 0], target, valid)
+    known = valid * batch.single[:, None, None]
+    wanted = depth(batch.numbers)
+    second = entropy(logits[:, 1], wanted, known) + dice(logits[:, 1], wanted, known, power=2)
+    return mask, second
+
+
+def entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy."""
+    each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (each * weight).sum() / weight.sum().clamp(min=1)
+
+
+def dice(logits: Tensor, target: Tensor, weight: Tensor, power: int = 1) -> Tensor:
+    """Return 1 - Dice over the batch (Milletari et al. 2016; squares for targets between)."""
+    probability = logits.sigmoid()
+    both = (probability * target * weight).sum()
+    sums = ((probability**power + target**power) * weight).sum()
+    return 1 - (2 * both + 1) / (sums + 1)
+
+
+def normalised(image: Tensor) -> Tensor:
+    """Return the input of the network for colours in 0..1."""
+    mean, std = (torch.tensor(one, device=image.device).view(1, 3, 1, 1) for one in (MEAN, STD))
+    return ((image - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
+    """Return the IoU of each place at the thresholds 0.4 and 0.5, or the share called building."""
+    net.eval()
+    device = atlas.pixels.device
+    counts: dict[str, np.ndarray[Any, Any]] = {}
+    for index, entry in enumerate(atlas.entries):
+        pixels, numbers = atlas.image(index)
+        scale = entry["gsd_m"] / min(max(entry["gsd_m"], FINEST_M), COARSEST_M)
+        if entry["gsd_m"] > COARSEST_M:
+            scale = entry["gsd_m"] / FINEST_M
+        size = tuple(round(side * scale) for side in numbers.shape[::-1])
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(np.where((numbers == NODATA)[..., None], 0, pixels), size,
+                           interpolation=way)  # fmt: skip
+        pad = [-side % 32 for side in image.shape[:2]]
+        image = np.pad(image, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="reflect")
+        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = torch.cat([net(normalised(part)) for part in tensor.split(1)])[0, 0]
+        probability = logits.float().sigmoid()[: size[1], : size[0]].cpu().numpy()
+        probability = cv2.resize(probability, numbers.shape[::-1], interpolation=cv2.INTER_AREA)
+        valid, target = numbers != NODATA, numbers >= FIRST
+        found = counts.setdefault(entry["place"], np.zeros((2, 4)))
+        for row, threshold in enumerate((0.4, 0.5)):
+            built = probability >= threshold
+            found[row] += [
+                (built & target & valid).sum(), (built & ~target & valid).sum(),
+                (~built & target & valid).sum(), valid.sum(),
+            ]  # fmt: skip
+    net.train()
+    figures = {}
+    for place, rows in counts.items():
+        figures[place] = {
+            f"{name}@{threshold}": round(float(value), 4)
+            for threshold, (tp, fp, fn, all_px) in zip((0.4, 0.5), rows)
+            for name, value in (
+                (("iou", tp / (tp + fp + fn)), ("precision", tp / max(tp + fp, 1)))
+                if tp + fn
+                else (("false_share", fp / all_px),)
+            )
+        }
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packs", type=Path, help="Folder of gpu_pack.py")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seconds", type=float, default=500)
+    parser.add_argument("--without", nargs="*", default=[], help="Places that are left out")
+    parser.add_argument("--start", type=Path, help="Weights to train on from")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--crop", type=int, default=320)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    torch.manual_seed(given.seed)
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(given.device)
+    packs = sorted(given.packs.glob("*.zip"))
+    atlas = Atlas(packs, "train", device, given.without)
+    net: nn.Module = SubpixelUnet("tu-efficientnet_lite2", None, 3, 2, branch_channels=16)
+    if given.start is None:
+        encoder = load_file(given.packs / "encoder.safetensors")
+        net.encoder.load_state_dict({name: one.float() for name, one in encoder.items()})
+    else:
+        net.load_state_dict(load_file(given.start))
+    net = net.to(device, memory_format=torch.channels_last).train()
+    with (given.out / "log.jsonl").open("w") as log:
+
+        def note(**values: Any) -> None:
+            line = json.dumps(values)
+            print(line, flush=True)
+            log.write(line + "\n")
+
+        note(images=len(atlas.entries), seconds=round(time.monotonic() - begun, 1))
+        mean = train(net, atlas, given, note)
+        for name, one in (("mean", mean), ("last", net)):
+            save(one, given.out / f"{name}.safetensors")
+        # The pixels of the training are no longer needed.
+        del atlas
+        places = Atlas(packs, "val", device)
+        for name, one in (("mean", mean), ("last", net)):
+            note(weights=name, figures=validate(one, places))
+
+
+def train(net: nn.Module, atlas: Atlas, given: argparse.Namespace, note: Any) -> nn.Module:
+    """Train for `given.seconds`, and return the exponential mean of the weights."""
+    device = atlas.pixels.device
+    generator = torch.Generator(device).manual_seed(given.seed)
+    rng = np.random.default_rng(given.seed)
+    encoder = list(net.encoder.parameters())
+    inside = {id(one) for one in encoder}
+    others = [one for one in net.parameters() if id(one) not in inside]
+    optimizer = torch.optim.AdamW(
+        [{"params": encoder, "lr": given.lr / 3}, {"params": others, "lr": given.lr}],
+        weight_decay=2e-2, fused=device.type == "cuda",
+    )  # fmt: skip
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    mean = deepcopy(net)
+    state, mean_state = net.state_dict(), mean.state_dict()
+    step, sums, begun, noted = 0, torch.zeros(2, device=device), time.monotonic(), 0.0
+    while (progress := (time.monotonic() - begun) / given.seconds) < 1:
+        warm = min(1.0, (step + 1) / 100)
+        for group, peak in zip(optimizer.param_groups, peaks):
+            group["lr"] = peak * warm * (0.5 + 0.5 * math.cos(math.pi * progress))
+        batch = atlas.draw(given.batch, given.crop, generator)
+        image = normalised(change_colours(batch, generator, rng))
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = net(image)
+        mask, second = loss_of(logits, batch)
+        optimizer.zero_grad(set_to_none=True)
+        (mask + SEPARATION_WEIGHT * second).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        sums += torch.stack([mask.detach(), second.detach()])
+        step += 1
+        average(mean_state, state, min(EMA_DECAY, step / (step + 10)))
+        if time.monotonic() - noted > given.seconds / 30:
+            elapsed = time.monotonic() - begun
+            every = max(step - getattr(note, "step", 0), 1)
+            note(step=step, seconds=round(elapsed, 1), mask=round(float(sums[0]) / every, 4),
+                 second=round(float(sums[1]) / every, 4),
+                 samples_per_s=round(step * given.batch / elapsed, 1))  # fmt: skip
+            sums.zero_()
+            note.step, noted = step, time.monotonic()
+    return mean
+
+
+@torch.no_grad()
+def average(mean: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
+    """Move the exponential mean towards the weights, statistics of normalisations included."""
+    floats = [name for name, one in mean.items() if one.is_floating_point()]
+    torch._foreach_lerp_(  # type: ignore[attr-defined]
+        [mean[name] for name in floats], [state[name] for name in floats], 1 - decay
+    )
+
+
+def save(net: nn.Module, path: Path) -> None:
+    """Write the weights in half precision."""
+    state = {
+        name: (one.half() if one.is_floating_point() else one).contiguous().cpu()
+        for name, one in net.state_dict().items()
+    }
+    save_file(state, str(path))
+
+
+if __name__ == "__main__":
+    main()

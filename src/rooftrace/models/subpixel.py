@@ -1,0 +1,105 @@
+"""A U-Net whose decoder ends at half the resolution, and whose head makes four pixels of each.
+
+The last step of a usual decoder works on all pixels with few channels, which is where a light
+network spends a third of its time. Here the head returns 2 × 2 values for each place of half the
+resolution instead (Shi et al. 2016, "Real-time single image and video super-resolution using an
+efficient sub-pixel convolutional neural network").
+
+This module imports only torch and segmentation-models-pytorch, so that a bare machine with a GPU
+can train with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SubpixelUnet"]
+
+_SUBPIXELS = 2
+"""Output pixels per pixel of the decoder, along each axis."""
+
+
+class SubpixelUnet(smp.Unet):  # type: ignore[misc]  # smp is not typed
+    """U-Net (Ronneberger et al. 2015) with a sub-pixel head: (n, band, y, x) to (n, channel, y, x)
+    logits, where y and x are multiples of the stride of the encoder.
+
+    Args:
+        encoder_name, encoder_weights, in_channels: As in `smp.Unet`.
+        classes: Channels of the output.
+        decoder_channels: Channels of the decoder from a sixteenth to half of the resolution.
+        branch_channels: Width of a branch that makes the last output channel from detached
+            features of the decoder: its loss does not change the other channels. 0 for none.
+        options: Further arguments of the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder_name: str = "mobilenet_v2",
+        encoder_weights: str | None = "imagenet",
+        in_channels: int = 3,
+        classes: int = 1,
+        decoder_channels: Sequence[int] = (128, 64, 32, 16),
+        branch_channels: int = 0,
+        **options: Any,
+    ) -> None:
+        last = decoder_channels[-1]
+        super().__init__(
+            encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=in_channels,
+            classes=classes, decoder_channels=(*decoder_channels, last), **options,
+        )  # fmt: skip
+        self.decoder.blocks = self.decoder.blocks[:-1]
+        head_channels = classes - (branch_channels > 0)
+        self.segmentation_head = _head(last, head_channels)
+        self.branch: _Branch | None = None
+        if branch_channels:
+            self.branch = _Branch(decoder_channels[-2], last, branch_channels)
+        smp.base.initialization.initialize_head(self.segmentation_head)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of a normalised image."""
+        features = self.encoder(image)
+        skips = features[-2:0:-1]
+        decoded = [features[-1]]
+        for block, skip in zip(self.decoder.blocks, skips, strict=True):
+            height, width = skip.shape[-2:]
+            decoded.append(block(decoded[-1], height, width, skip_connection=skip))
+        logits: Tensor = self.segmentation_head(decoded[-1])
+        if self.branch is None:
+            return logits
+        return torch.cat([logits, self.branch(decoded[-2].detach(), decoded[-1].detach())], dim=1)
+
+
+class _Branch(nn.Module):
+    """Two convolutions at half the resolution behind the last two stages of a decoder."""
+
+    def __init__(self, coarse_channels: int, fine_channels: int, width: int) -> None:
+        super().__init__()
+        self.reduce = _convolution(coarse_channels, width, side=1)
+        self.mix = nn.Sequential(
+            _convolution(width + fine_channels, width), _convolution(width, width)
+        )
+        self.head = _head(width, 1)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        height, width = fine.shape[-2:]
+        raised = nn.functional.interpolate(self.reduce(coarse), size=(height, width))
+        logits: Tensor = self.head(self.mix(torch.cat([raised, fine], dim=1)))
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, side: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def _head(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs * _SUBPIXELS**2, 3, padding=1)
+    return nn.Sequential(convolution, nn.PixelShuffle(_SUBPIXELS))
