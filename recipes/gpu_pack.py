@@ -52,7 +52,9 @@ DUBAI_M = 1.0
 DUBAI_EVERY = 3
 """One in so many images of Dubai is taken: they are large, and teach only ground."""
 
-JPEG_QUALITY = 88
+JPEG_QUALITY, GROUND_QUALITY = 88, 75
+"""Of images with buildings, and of those without."""
+
 
 Image = NDArray[np.uint8]
 Numbers = NDArray[np.uint16]
@@ -316,7 +318,8 @@ class Part:
         key = f"{entry.place}/{entry.name}"
         # Nodata is made smooth, so that it costs nothing.
         image = np.where((entry.numbers == NODATA)[..., None], 128, entry.image).astype(np.uint8)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        best = JPEG_QUALITY if (entry.numbers >= FIRST).any() else GROUND_QUALITY
+        quality = [cv2.IMWRITE_JPEG_QUALITY, best]
         for suffix, pixels, options in (
             ("jpg", image, quality),
             ("png", entry.numbers, [cv2.IMWRITE_PNG_COMPRESSION, 9]),
