@@ -25,7 +25,7 @@ from rooftrace.core.early_stopping import Rows, StopConfig, StopState, stop_stat
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
-from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
+from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.task import TrainingTask
 
@@ -69,12 +69,10 @@ class MetricsRecorder(Callback):
         return self._samples / self._seconds if self._seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": [{k: float(v) for k, v in row.items()} for row in self.rows]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = [
-            {str(name): float(value) for name, value in row.items()} for row in state_dict["rows"]
-        ]
+        self.rows = state_dict["rows"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
@@ -189,12 +187,11 @@ class CheckpointSaver(Checkpoint):
         return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: (best.epoch, best.value) for name, best in self.best.items()}
+        return {name: (best.epoch, float(best.value)) for name, best in self.best.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in self.best.keys() & state_dict.keys():
-            epoch, value = state_dict[name]
-            self.best[name].epoch, self.best[name].value = int(epoch), float(value)
+            self.best[name].epoch, self.best[name].value = state_dict[name]
 
     def weights_path(self, name: str) -> Path:
         """Return the path of the weights of one of the best epochs, such as `best_iou`."""
@@ -221,7 +218,7 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 class RunRecorder(Callback):
-    """Writes config.json and start.json when the run begins, and puts the records of its files into
+    """Writes config.json and start.json when the run begins, and puts the record of its data into
     checkpoints.
 
     A run that fails before, on its configuration or its data, leaves no folder.
@@ -229,7 +226,7 @@ class RunRecorder(Callback):
     Args:
         run: Folder of the run.
         config: Resolved configuration as plain data.
-        files: Records of the files that the run trains on.
+        data: Record of the scenes of the run.
         start: Record of the model that it starts from, for start.json; None without one.
     """
 
@@ -239,14 +236,14 @@ class RunRecorder(Callback):
         self,
         run: Path,
         config: Mapping[str, object],
-        files: FileRecords,
+        data: DataRecord,
         start: Mapping[str, object] | None = None,
     ) -> None:
-        self._run, self._files = run, files
+        self._run, self._data = run, data
         self._records = {"config.json": config, "start.json": start}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"files": dict(self._files)}
+        return {"scenes": dict(self._data)}
 
     @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -6,9 +6,9 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,6 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.folders import CARD
 from rooftrace.labels.ground_truth import Instances
 from rooftrace.labels.hidden_background import check_background
 from rooftrace.labels.kinds import open_labelled
@@ -36,7 +35,6 @@ from rooftrace.labels.split import SceneParts, read_split
 from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
-from rooftrace.train.checkpoint import names_of
 from rooftrace.train.config import NormaliseConfig, TrainConfig
 
 Values = tuple[float, ...]
@@ -63,7 +61,6 @@ class TrainingData:
             of the network.
         bands: Names of the bands, see `io.bands.name_bands`.
         notes: Assumptions and omissions, as sentences.
-        files: Files that the scenes are read from, by their names for a record.
     """
 
     train: tuple[SceneSet, ...]
@@ -73,7 +70,14 @@ class TrainingData:
     statistics: tuple[Values, Values]
     bands: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def scene_ids(self) -> dict[str, list[str]]:
+        """Ids of the scenes of each part."""
+        parts = {"train": self.train, "val": self.val}
+        return {
+            name: [one for source in sets for one in source.ids] for name, sets in parts.items()
+        }
 
     def with_samples(self, count: int | None) -> TrainingData:
         """Return the same data with another number of samples per epoch; None keeps it."""
@@ -141,11 +145,6 @@ def open_data(
         train = [source.subset(parts.ids("train")) for source in train]
         notes += parts.notes("train")
     train += replay
-    files: dict[str, Path] = {}
-    both = config.data.val or config.data.train
-    trained = (*config.data.train, *config.data.replay)
-    for given, source in (*zip(trained, train), *zip(both, val)):
-        files |= _files_of(given, source, base)
     val = [source for source in val if len(source)]
     if not val:
         raise DataError(
@@ -195,7 +194,7 @@ def open_data(
         notes += _check_full_scale(config, samples, found)
     statistics = _statistics(config, samples, found)
     unique = tuple(dict.fromkeys(notes))
-    return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique, files)
+    return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique)
 
 
 def _band_names(parts: Sequence[Sequence[Scene]]) -> tuple[tuple[str, ...], list[str]]:
@@ -252,13 +251,6 @@ def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> Pix
 
 def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
     return open_labelled(given, config.data.labels, base)
-
-
-def _files_of(given: SourceConfig, source: SceneSet, base: Path) -> dict[str, Path]:
-    """Return the files of a set by their names for a record."""
-    root = expand_path(given.path, base, key="path")
-    card = root / CARD if root.is_dir() else root
-    return names_of(given.path, root, (*([card] if card.is_file() else []), *source.files))
 
 
 def _unlabelled_note(source: SceneSet) -> str:

@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -170,30 +169,13 @@ def stop_all_processes_on_error(trainer: L.Trainer) -> Iterator[None]:
         yield
     except Exception as error:
         launcher = trainer.strategy.launcher
-        if not isinstance(launcher, _SubprocessScriptLauncher):
-            raise
-        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-        code = _exit_code_of_failed(launcher) if lost else None
-        launcher.kill(signal.SIGKILL)
-        if code is None:
-            raise
-        raise TrainError(
-            f"Another process of this run ended with exit code {code}; its message is above.",
-            remedy="Correct the cause; then --resume continues from the last finished epoch.",
-        ) from error
-
-
-def _exit_code_of_failed(
-    launcher: _SubprocessScriptLauncher, patience_s: float = 60.0
-) -> int | None:
-    """Return the exit code of a process that failed, or None.
-
-    Its broken connection is noticed before it has ended.
-    """
-    deadline = time.monotonic() + patience_s
-    while launcher.procs and time.monotonic() < deadline:
-        for process in launcher.procs:
-            if process.poll():
-                return process.returncode
-        time.sleep(0.05)
-    return None
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)
+            # Its connection breaks when a process ends, which is after its message.
+            if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+                raise TrainError(
+                    "Another process of this run failed; its message is above.",
+                    remedy="Correct the cause; then --resume continues from the last finished "
+                    "epoch.",
+                ) from error
+        raise

@@ -48,12 +48,11 @@ from rooftrace.train.callbacks import (
     SeedBatches,
 )
 from rooftrace.train.checkpoint import (
-    FileRecords,
     SafeCheckpointIO,
     check_run_folder,
-    check_same_files,
+    check_same_scenes,
     last_checkpoint,
-    record_files,
+    record_scenes,
 )
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
@@ -159,9 +158,9 @@ def fit(
     data = data or open_data(config, base)
     for note in data.notes:
         print_plain(console, note)
-    files: FileRecords = record_files(data.files) if is_main else {}
-    if before is not None and is_main:
-        check_same_files(before, files, run)
+    record = record_scenes(data.scene_ids)
+    if before is not None:
+        check_same_scenes(before, record, run)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
     start_record: dict[str, Any] | None = None
     from_start: set[str] = set()
@@ -199,7 +198,7 @@ def fit(
         resume=resume,
         console=console,
         callbacks=[
-            RunRecorder(run, resolved, files, start_record),
+            RunRecorder(run, resolved, record, start_record),
             *([] if on_epoch is None else [EpochNotifier(on_epoch)]),
         ],
         monitored=monitored,

@@ -111,12 +111,12 @@ class Schedule:
             self._waited = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"plateau": self._plateau, "best": self._best, "waited": self._waited}
+        return {"plateau": self._plateau, "best": float(self._best), "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._plateau = float(state["plateau"])
-        self._best = float(state["best"])
-        self._waited = int(state["waited"])
+        self._plateau, self._best, self._waited = (
+            state[key] for key in ("plateau", "best", "waited")
+        )
 
 
 def _one_cycle(step: int, total: int, *, warm_share: float, start: float, end: float) -> float:

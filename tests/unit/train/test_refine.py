@@ -198,12 +198,6 @@ def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_
         assert plain["coarse"][part] == expected[part]
     assert plain["pixel"] != plain["coarse"]["pixel"]
     assert plain["boundary"] != plain["coarse"]["boundary"]
-    assert (report.first.columns, alone.first.columns) == (
-        ("figure", "refined", "coarse"),
-        ("figure", "value"),
-    )
-    for row, (name, value) in zip(report.first.rows(), alone.first.rows(), strict=True):
-        assert (row[0], row[2]) == (name, value)
     written = json.loads((tmp_path / "report.json").read_text())
     for row, other in zip(written["by_image"], alone.first.by_image(), strict=True):
         assert row["coarse"] == other
