@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from threading import Lock
-from typing import IO
 
 import numpy as np
 import shapely
@@ -41,8 +39,10 @@ class SpillFile:
         self, folder: Path | None = None, *, in_memory_bytes: int = _IN_MEMORY_BYTES
     ) -> None:
         self.folder = folder
-        self._in_memory_bytes = in_memory_bytes
-        self._file: IO[bytes] = io.BytesIO()
+        # The size 0 would mean that it stays in memory.
+        self._file = SpooledTemporaryFile(max(in_memory_bytes, 1), dir=folder and str(folder))  # noqa: SIM115
+        # The file is closed even if `close` is never called.
+        weakref.finalize(self, self._file.close)
         self._size = 0
         self._reading = Lock()
 
@@ -62,8 +62,6 @@ class SpillFile:
         """
         offsets = np.cumsum([self._size, *map(len, records)])
         with self._as_export_error():
-            if self._size <= self._in_memory_bytes < offsets[-1]:
-                self._roll_over()
             self._file.seek(self._size)
             self._file.write(b"".join(records))
         self._size = int(offsets[-1])
@@ -100,14 +98,6 @@ class SpillFile:
         with self._reading:
             self._file.seek(start)
             return self._file.read(stop - start)
-
-    def _roll_over(self) -> None:
-        held = self._file
-        self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
-        # The file is closed even if `close` is never called.
-        weakref.finalize(self, self._file.close)
-        held.seek(0)
-        shutil.copyfileobj(held, self._file)
 
     def close(self) -> None:
         """Free the memory and the disk space; may be called twice."""

@@ -1,8 +1,7 @@
 """Middleware in front of the API: access, size limits, and headers for browsers.
 
 All of it is pure ASGI (https://asgi.readthedocs.io), so nothing is buffered and streams stay
-streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `AccessMiddleware`,
-`HeadMiddleware`.
+streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `AccessMiddleware`.
 """
 
 from __future__ import annotations
@@ -98,7 +97,6 @@ class Security:
 def install_security(app: FastAPI, security: Security) -> None:
     """Add all middleware to an app that does not serve yet."""
     # The middleware that is added last is outermost.
-    app.add_middleware(HeadMiddleware)
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
@@ -116,7 +114,10 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = _uuid(headers.get("x-request-id"))
+        request_id = str(uuid.uuid4())
+        with suppress(ValueError):
+            # The id that a proxy gave the request.
+            request_id = str(uuid.UUID(headers.get("x-request-id", "")))
         # A proxy with TLS states the scheme of links. Clients change only those of their own
         # answers. Their addresses are not taken from X-Forwarded-For: they share the places.
         if (scheme := headers.get("x-forwarded-proto", "").strip()) in ("http", "https"):
@@ -151,12 +152,13 @@ class RequestMiddleware:
 
 
 class AccessMiddleware:
-    """Refuse requests that a page of another site has sent, and requests without the API key.
+    """Refuse requests that a page of another site has sent, or without the API key; answer HEAD.
 
     A page of another site may use DNS rebinding, which the header Host shows, or send a form to
     this server, which the header Origin shows. Starlette's TrustedHostMiddleware answers 400
     without a problem instead of 421, and checks no Origin. The key is a bearer token, X-API-Key, or
-    a Basic password; /healthz and /readyz stay open.
+    a Basic password; /healthz and /readyz stay open. HEAD is answered as GET, without the body:
+    routes of FastAPI answer only the methods they name.
 
     Args:
         app: Protected app.
@@ -172,8 +174,33 @@ class AccessMiddleware:
         if scope["type"] == "websocket" and not self._has_key(Headers(scope=scope)):
             await send({"type": "websocket.close", "code": 1008})
             return
-        problem = self._problem(scope) if scope["type"] == "http" else None
-        await (problem.response(scope) if problem else self._app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(scope)
+        app = self._app if problem is None else problem.response(scope)
+        if scope["method"] != "HEAD" or scope["path"].startswith(_CAMERAS):
+            await app(scope, receive, send)
+            return
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body"})
+            if message.get("more_body", False):
+                # Otherwise a large file would be read, and a stream would not end.
+                raise _HeadAnswered
+
+        # The server must see the method of the client, since it does not expect a body then.
+        asked = {**scope, "method": "GET"}
+        try:
+            await app(asked, receive, send_headers)
+        except* _HeadAnswered:
+            pass
+        finally:
+            # The metrics count by route.
+            scope.update({key: asked[key] for key in ("route",) if key in asked})
 
     def _problem(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
@@ -204,38 +231,6 @@ class AccessMiddleware:
         return any(matches)
 
 
-class HeadMiddleware:
-    """Answer HEAD as GET, without the body: routes of FastAPI answer only the methods they name."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        if not is_head or scope["path"].startswith(_CAMERAS):
-            await self._app(scope, receive, send)
-            return
-
-        async def send_headers(message: Message) -> None:
-            if message["type"] != "http.response.body":
-                await send(message)
-                return
-            await send({"type": "http.response.body"})
-            if message.get("more_body", False):
-                # Otherwise a large file would be read, and a stream would not end.
-                raise _HeadAnswered
-
-        # The server must see the method of the client, since it does not expect a body then.
-        asked = {**scope, "method": "GET"}
-        try:
-            await self._app(asked, receive, send_headers)
-        except* _HeadAnswered:
-            pass
-        finally:
-            # The metrics count by route.
-            scope.update({key: asked[key] for key in ("route",) if key in asked})
-
-
 class _HeadAnswered(Exception):
     """Raised in the app when it sends more of a body that is not wanted."""
 
@@ -260,18 +255,16 @@ class BodyLimitMiddleware:
         max_bytes = self._max_bytes(scope["path"])
         headers = Headers(scope=scope)
         body = _Body(receive, headers, max_bytes, self._security.idle_seconds)
-        started = False
+        started = is_refusal = False
 
         async def send_response(message: Message) -> None:
+            nonlocal started
+            if body.refusal is not None and not started and not is_refusal:
+                return
+            started = True
             if message["type"] == "http.response.start" and not await body.drain():
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
-
-        async def send_unless_refused(message: Message) -> None:
-            nonlocal started
-            if body.refusal is None or started:
-                started = True
-                await send_response(message)
 
         content_length = headers.get("content-length", "")
         size = "more"
@@ -280,7 +273,7 @@ class BodyLimitMiddleware:
             size = f"{int(content_length):,} bytes"
         else:
             with suppress(_BodyRefused):
-                await self._app(scope, body.receive, send_unless_refused)
+                await self._app(scope, body.receive, send_response)
         if body.refusal is not None and not started:
             detail = f"The body has {size}; at most {max_bytes:,} bytes are accepted here."
             if body.refusal == "request-timeout":
@@ -288,7 +281,7 @@ class BodyLimitMiddleware:
                     f"No data arrived for {self._security.idle_seconds:g} seconds, or less than "
                     f"{_MIN_BYTES_PER_S:,} bytes a second."
                 )
-            response = ProblemError(body.refusal, detail).response(scope)
+            response, is_refusal = ProblemError(body.refusal, detail).response(scope), True
             await response(scope, body.receive, send_response)
 
     def _max_bytes(self, path: str) -> int:
@@ -362,14 +355,6 @@ class _Body:
         self._received_bytes += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
         return message
-
-
-def _uuid(given: str | None) -> str:
-    """Return the UUID that a proxy gave the request, or a new one."""
-    try:
-        return str(uuid.UUID(given)) if given else str(uuid.uuid4())
-    except ValueError:
-        return str(uuid.uuid4())
 
 
 def _policy(path: str) -> dict[str, str]:

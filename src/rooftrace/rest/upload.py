@@ -229,7 +229,6 @@ class _FormParser:
         if not boundary:
             raise _unreadable("it has no boundary")
         callbacks: Any = {
-            "on_part_begin": self._begin_part,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
@@ -259,9 +258,6 @@ class _FormParser:
         if not self._files:
             raise _wrong_field("file", "The form has no field file; a file was expected.")
 
-    def _begin_part(self) -> None:
-        self._disposition = b""
-
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
             self._disposition = bytes(self._value)
@@ -270,6 +266,7 @@ class _FormParser:
 
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._disposition)
+        self._disposition = b""
         field = options.get(b"name", b"").decode("utf-8", "replace")
         if field != "file":
             raise _wrong_field(

@@ -21,8 +21,8 @@ from rooftrace.rest import security as body
 from rooftrace.rest.problems import install_problems
 from rooftrace.rest.security import (
     LOOPBACK,
+    AccessMiddleware,
     BodyLimitMiddleware,
-    HeadMiddleware,
     Security,
     install_security,
 )
@@ -317,8 +317,8 @@ def test_head_starts_no_camera() -> None:
     async def unused(*_: object) -> None:
         raise AssertionError
 
-    head = {"type": "http", "method": "HEAD", "path": "/live/cameras/0/stream"}
-    asyncio.run(HeadMiddleware(app)(head, unused, unused))
+    head = {"type": "http", "method": "HEAD", "path": "/live/cameras/0/stream", "headers": []}
+    asyncio.run(AccessMiddleware(app, Security())(head, unused, unused))
     assert asked == ["HEAD"]
 
 
