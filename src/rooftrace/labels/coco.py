@@ -16,20 +16,20 @@ import numpy as np
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import json_kind, list_first, plural, reason_of
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
-from rooftrace.io.files import is_file, read_head, write_atomically
+from rooftrace.io.files import read_head, write_atomically
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
-    listed_image,
     relative_name,
 )
+from rooftrace.labels.label_files import NamedImages, label_files, read_each
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
-_HEAD_BYTES = 512
+_HEAD_BYTES = 1 << 16
 _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
 _LISTED = 5
@@ -45,13 +45,14 @@ _REMEDY = "Correct the file, or export it again."
 class _ImageRecord:
     """Contents of the file for one image: the key of its entry."""
 
+    where: str
     shape: tuple[int, int]
     annotations: tuple[CocoAnnotation, ...]
 
 
-def _label_of(entry: SceneEntry, image: RasterSource, where: str) -> CocoLabel:
+def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
     record: _ImageRecord = entry.key
-    return CocoLabel(record.annotations, record.shape, image.grid, where, image.name)
+    return CocoLabel(record.annotations, record.shape, image.grid, record.where, image.name)
 
 
 @dataclass
@@ -59,15 +60,22 @@ class _ReadSummary:
     """Facts about the file that the user should see."""
 
     thin: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     crowds: int = 0
+    masks: int = 0
     annotations: int = 0
 
     def notes(self) -> Iterator[str]:
+        yield from self.left_out
         if self.crowds:
             yield (
                 f"{self.crowds} of {self.annotations} annotations are crowd regions (iscrowd = 1): "
-                "pixels under them are ignored in loss and metrics. Some tools mark all run "
-                "lengths as crowds; set iscrowd to 0 in that case."
+                "pixels under them are ignored in loss and metrics."
+            )
+        if self.masks:
+            yield (
+                f"{plural(self.masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by "
+                "the tool that exported them, and read as objects."
             )
         if self.thin:
             shown = list_first(self.thin, _LISTED)
@@ -75,13 +83,27 @@ class _ReadSummary:
             yield f"Left out: {count} with fewer than three corners: {shown}."
 
 
-def _recognises(path: Path) -> bool:
+def _is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
-    return _BEGINS.match(read_head(path, _HEAD_BYTES)) is not None
+    head = read_head(path, _HEAD_BYTES)
+    # Label tools write small files of categories alone.
+    return bool(_BEGINS.match(head)) and (len(head) == _HEAD_BYTES or b'"images"' in head)
+
+
+def _recognises(path: Path) -> bool:
+    return bool(label_files(path, _is_coco))
 
 
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read a file, or the files of a folder; see `_read_file` for the errors."""
+    files = label_files(path, _is_coco) or [path]
+    return read_each(path, files, partial(_read_file, config=config, labels=labels))
+
+
+def _read_file(
+    path: Path, root: Path | None, config: SourceConfig, labels: LabelConfig
+) -> SceneSet:
     """Read all images of a file; without the list `annotations` they are unlabelled.
 
     Raises:
@@ -98,7 +120,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     records = _images(raw, path)
     drawn = _annotations(raw, path, records, labels, summary) if labelled else {}
     folder = None if config.images is None else Path(config.images)
-    entries = _entries(records, path, folder, drawn)
+    entries = _entries(records, path, NamedImages(path, folder, root), drawn)
     if drawn:
         mask_tools()
     counted = sum(map(len, drawn.values()))
@@ -108,7 +130,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         config,
         labels,
         entries if labelled else (),
-        SceneOpener.of(config, partial(_label_of, where=str(path))),
+        SceneOpener.of(config, _label_of),
         reading=f"{plural(len(entries), 'image')}, {plural(counted, 'annotation')}",
         unlabelled=() if labelled else entries,
         notes=summary.notes(),
@@ -183,8 +205,17 @@ def _annotations(
     summary: _ReadSummary,
 ) -> dict[int | str, list[CocoAnnotation]]:
     """Return annotations by image id, crowd regions first so that others are drawn over them."""
-    rule = labels.name_rule()
     names = _categories(raw, path)
+    used = [
+        names.get(category, "")
+        for _, one in _records(raw, "annotations", path)
+        if isinstance(category := one.get("category_id"), (int, str))
+    ]
+    rule, summary.left_out = labels.name_rule().fitted(filter(None, used), str(path))
+    # CVAT's exporter marks each mask as a crowd, and so do tools that write run lengths alone.
+    listed = [one for _, one in _records(raw, "annotations", path)]
+    ours = any("scene_id" in one for one in images.values())
+    masks_are_crowds = not ours and all(one.get("iscrowd") in (1, True) for one in listed)
     indices: dict[int | str, int | None] = {}
     crowds: dict[int | str, list[CocoAnnotation]] = {}
     rest: dict[int | str, list[CocoAnnotation]] = {}
@@ -209,6 +240,9 @@ def _annotations(
         summary.annotations += 1
         segmentation = _segmentation(record, where, images[image], summary)
         crowd = record.get("iscrowd") in (1, True)
+        if crowd and (masks_are_crowds or "occluded" in (record.get("attributes") or ())):
+            crowd = False
+            summary.masks += 1
         summary.crowds += crowd
         into = crowds if crowd else rest
         into.setdefault(image, []).append(
@@ -265,7 +299,7 @@ def _segmentation(
 def _entries(
     records: dict[int | str, dict[str, Any]],
     path: Path,
-    folder: Path | None,
+    images: NamedImages,
     drawn: dict[int | str, list[CocoAnnotation]],
 ) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id.
@@ -286,12 +320,9 @@ def _entries(
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:
             raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
-        places = [listed_image(str(name), path, folder)]
-        if folder is None:
-            places.append(path.parent / "images" / name)
-        there = next(filter(is_file, places), None)
+        there = images.find(str(name))
         if there is None:
-            missing.append(places[0])
+            missing.append(images.expected(str(name)))
         elif found.setdefault(there, name) != name:
             raise LayoutError(
                 f"{path} has the images {found[there]} and {name}, which are both {there}.",
@@ -299,9 +330,11 @@ def _entries(
             )
         entries[scene_id] = SceneEntry(
             scene_id,
-            there or places[0],
+            there or missing[-1],
             group if isinstance(group, str) else scene_id.rpartition("/")[0],
-            _ImageRecord((record["height"], record["width"]), tuple(drawn.get(identity, ()))),
+            _ImageRecord(
+                str(path), (record["height"], record["width"]), tuple(drawn.get(identity, ()))
+            ),
             float(gsd) if isinstance(gsd, (int, float)) and 0 < gsd < _MOST_PX else None,
         )
     if entries and len(missing) == len(entries):

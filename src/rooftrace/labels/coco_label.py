@@ -143,7 +143,7 @@ class CocoLabel:
             rles = [
                 tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
             ]
-        counts = _decompress(rles[0]["counts"]) if rles else None
+        counts = decompress(rles[0]["counts"]) if rles else None
         return _bounds(np.zeros(0, dtype=np.int64) if counts is None else counts)
 
     def _check_size(self) -> None:
@@ -162,7 +162,7 @@ def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
         polygons = [_checked_polygon(polygon, one.where, shape) for polygon in given]
         return list(tools.frPyObjects(polygons, *shape)) if polygons else []
     counts = given["counts"]
-    found = _decompress(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
+    found = decompress(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
     if found is None or (found < 0).any():
         raise LabelError(
             f"{one.where} has run lengths that cannot be read: {str(counts)[:40]!r}.",
@@ -213,7 +213,7 @@ def _listed(counts: object) -> NDArray[np.int64] | None:
     return np.array([min(max(one, -1), 2**40) for one in counts], dtype=np.int64)
 
 
-def _decompress(text: str | bytes) -> NDArray[np.int64] | None:
+def decompress(text: str | bytes) -> NDArray[np.int64] | None:
     """Decompress COCO's run lengths; return None if the text is not compressed run lengths.
 
     Each character holds five bits of a number, lowest bits first. Each number from the fourth on is

@@ -64,6 +64,7 @@ class LabelConfig(Config):
             upper or lower case, needs no entry.
         drop: Names of labels whose shapes are not drawn.
         ignore: Values, colours (`#RRGGBB`) or names that are left out of loss and metrics.
+        instances: Whether every value of a mask above 0 is one building.
         colours: Mapping from class name to the `#RRGGBB` in which the model draws it; default the
             first colour of its palette, otherwise a colour of a fixed table.
     """
@@ -78,6 +79,7 @@ class LabelConfig(Config):
     names: dict[str, str | tuple[str, ...]] | None = None
     drop: tuple[str, ...] = ()
     ignore: tuple[int | str, ...] = ()
+    instances: bool = False
     colours: dict[str, str] | None = None
 
     @model_validator(mode="after")
@@ -116,7 +118,7 @@ class LabelConfig(Config):
             values = (
                 None if self.values is None else self._inverse("values", _as_tuples(self.values))
             )
-            return LabelRule(self.classes, None, numbers, values)
+            return LabelRule(self.classes, None, numbers, values, self.instances)
         if numbers:
             raise ValueError(f"ignore has values {list(numbers)}, but the masks are colours")
         palette = {

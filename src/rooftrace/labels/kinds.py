@@ -32,9 +32,10 @@ from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import is_named_as_image, matches_glob
+from rooftrace.labels.image_files import matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
+from rooftrace.labels.shape_exports import EXPORTS
 from rooftrace.labels.slippy_tiles import TILES
 from rooftrace.labels.source import (
     SceneEntry,
@@ -43,15 +44,13 @@ from rooftrace.labels.source import (
     WriteOptions,
     filter_by_built_up,
 )
+from rooftrace.labels.unknown_layouts import suggest_layout
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""
 
-for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
+for _kind in (*EXPORTS, COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
     KINDS.add(_kind.name, _kind)
-
-_LABEL_SUFFIXES = frozenset((".json", ".csv", ".geojson", ".gpkg", ".parquet"))
-"""Suffixes of files in a folder of images that may hold their labels."""
 
 _SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
@@ -86,6 +85,9 @@ def open_source(
     path = expand_path(config.path, base, key="path")
     if not path.exists():
         raise LayoutError(f"There is no data at {path}.", remedy="Check the path.")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        # YOLO's data.yaml lies in the folder of its data.
+        path = path.parent
     kind, notes = _kind_of(path, config)
     _check_options(kind, config)
     if config.images is not None:
@@ -170,7 +172,8 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
         # Its error lists what was looked for.
         return FOLDER, ()
     if fitting[0] is IMAGES:
-        return IMAGES, _possible_labels(path)
+        _refuse_masks(path)
+        return IMAGES, ()
     others = [kind.name for kind in fitting[1:] if kind is not IMAGES]
     if not others:
         return fitting[0], ()
@@ -181,33 +184,14 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
     return fitting[0], (note,)
 
 
-def _possible_labels(path: Path) -> tuple[str, ...]:
-    """Return a note on files or folders that may hold the labels of images that seem to have none.
-
-    Only the names in a folder are looked at, and the beginnings of files with a suffix of labels.
-    """
-    if not path.is_dir():
-        return ()
-    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
-    files = [
-        one
-        for one in inside
-        if one.suffix.lower() in _LABEL_SUFFIXES
-        and any(kind.recognises(one) for kind in KINDS.values() if kind is not IMAGES)
-    ]
-    if files:
-        return (f"If {files[0].name} holds the labels of these images, name it: {files[0]}.",)
-    folders = {one: [*filter(is_named_as_image, one.iterdir())] for one in inside if one.is_dir()}
-    counts = {one: len(images) for one, images in folders.items() if images}
-    if len(counts) == 2 and len(set(counts.values())) == 1:
-        first, second = counts
-        patterns = (f"{one.name}/{{id}}{folders[one][0].suffix}" for one in (first, second))
-        note = (
-            f"{first.name} and {second.name} hold {counts[first]} images each. If those of one are "
-            f'the masks of the other, say how their names agree: --layout "{"=".join(patterns)}".'
+def _refuse_masks(path: Path) -> None:
+    """Refuse a folder in which some of the images seem to be the masks of others."""
+    layout = suggest_layout(path) if path.is_dir() else None
+    if layout is not None:
+        raise LayoutError(
+            f"{path} holds images and masks, but in no known layout.",
+            remedy=f'Say how their names agree: --layout "{layout}".',
         )
-        return (note,)
-    return ()
 
 
 def _check_options(kind: SourceKind, config: SourceConfig) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +18,12 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import LabelError
-from rooftrace.core.text import plural, size_text
-from rooftrace.core.types import GeoGrid, Mask, Raster, Window
+from rooftrace.core.text import list_first, plural, reason_of, size_text
+from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.reproject import transform_points
+from rooftrace.io.sources import ArraySource
 
 IGNORED = -1
 """Value in place of a class index for pixels that are left out of loss and metrics."""
@@ -27,6 +33,15 @@ _LISTED = 6
 
 _FULL = 255
 """Value of the building in a mask of two classes, unless the file contains a 1."""
+
+_MOST_SHIFT_PX = 1.0
+"""Maximum distance of a mask from its image by their georeferences, in pixels."""
+
+_PLAIN = re.compile(r"(building|roof|rooftop|house)s?|building[ _-]?footprints?")
+"""Names of labels, in lower case, that plainly mean building."""
+
+_MISSPELT = 0.85
+"""Minimum similarity of two names of which one may be a misspelling."""
 
 _ROWS = 1024
 """Number of rows of a mask that are examined at a time."""
@@ -51,12 +66,14 @@ class LabelRule:
             belongs to one class.
         ignore: Values (or, with a palette, colours) that are left out of loss and metrics.
         values: Pairs of value and class index, if values are not the indices themselves.
+        instances: Whether every value above 0 is one building; bands are the bytes of a value.
     """
 
     classes: tuple[str, ...]
     palette: tuple[tuple[Colour, int], ...] | None = None
     ignore: tuple[int, ...] | tuple[Colour, ...] = ()
     values: tuple[tuple[int, int], ...] | None = None
+    instances: bool = False
 
     @property
     def is_255_ambiguous(self) -> bool:
@@ -64,6 +81,7 @@ class LabelRule:
         return (
             self.palette is None
             and self.values is None
+            and not self.instances
             and len(self.classes) == 2
             and _FULL not in self.ignore
         )
@@ -91,6 +109,11 @@ class LabelRule:
             LabelError: A value or colour is not a class. The message names the file, the values and
                 their number.
         """
+        if self.instances:
+            numbers = instance_numbers(data)
+            known = ~np.isin(numbers, [one for one in self.ignore if isinstance(one, int)])
+            known &= _known(valid) | (numbers == 0)
+            return ((numbers > 0) & known).astype(np.uint8), known
         if self.palette is not None:
             return self._by_colour(data, name, valid)
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
@@ -118,6 +141,8 @@ class LabelRule:
         Raises:
             LabelError: The nodata value is a class and is not named under `ignore`.
         """
+        if self.instances:
+            return
         if self.palette is not None:
             clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
         else:
@@ -176,8 +201,9 @@ class LabelRule:
             f"The mask {name} contains {plural(len(invalid), 'value')} not of a class "
             f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
             f"expected {allowed} for the classes {', '.join(self.classes)}.",
-            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF), give a palette or "
-            "values, or name the value under ignore.",
+            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF); or say what values "
+            "mean: --set labels.values.building=1 --set labels.values.background=0, --set "
+            "'labels.ignore=[255]', or --set labels.instances=true if each is one building.",
         )
 
     def _by_colour(
@@ -237,6 +263,64 @@ class NameRule:
     dropped: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
 
+    def fitted(
+        self, names: Iterable[str], where: str, *, unsure: bool = False
+    ) -> tuple[NameRule, tuple[str, ...]]:
+        """Return the rule for the names that occur, and a note on those that it leaves out.
+
+        With two classes, a name that plainly means building needs no definition: building(s),
+        roof(s), rooftop(s) or house(s). Others are left out, unless one may be a misspelling.
+
+        Args:
+            names: Name of each shape.
+            where: Location of the labels for error messages.
+            unsure: Whether the names need not occur, as in a legend.
+
+        Raises:
+            LabelError: Several names may mean building, or none does.
+        """
+        counts = Counter(names)
+        if len(self.classes) != 2 or self.dropped or not counts:
+            return self, ()
+        stated = {name for name, _ in self.known if name not in self.classes}
+        folded = {name.strip().casefold(): name for name in counts}
+        plain = [name for key, name in folded.items() if _PLAIN.fullmatch(key)]
+        own = {name.casefold() for name, _ in self.known} | {n.casefold() for n in self.ignored}
+        others = [name for key, name in folded.items() if key not in own]
+        if stated:
+            plain = [name for name in plain if name.strip().casefold() in own]
+        elif len(plain) > 1 and others:
+            listed = ", ".join(map(repr, plain))
+            raise LabelError(
+                f"{where} has the labels {listed}, each of which may mean building.",
+                remedy="Say which are buildings; others are left out: --set "
+                f"'labels.names.building={json.dumps(plain, ensure_ascii=False)}'",
+            )
+        elif not plain and others:
+            raise LabelError(
+                f"{where} has the labels {', '.join(map(repr, others[:_LISTED]))}, none of which "
+                "plainly means building.",
+                remedy="Say which is the building: "
+                f"--set labels.names.building={json.dumps(others[0], ensure_ascii=False)}",
+            )
+        building = [name for name in plain if name.strip().casefold() not in own]
+        left_out = [name for name in others if name not in building]
+        for name in left_out:
+            close = difflib.get_close_matches(name.casefold(), own, 1, _MISSPELT)
+            if close and not unsure:
+                # The usual error names what is similar.
+                self.index_of(name, where)
+        rule = replace(
+            self,
+            known=(*self.known, *((name, 1) for name in building)),
+            dropped=frozenset(left_out),
+        )
+        if not left_out or unsure:
+            return rule, ()
+        count = sum(counts[name] for name in left_out)
+        listed = list_first([repr(name) for name in left_out], _LISTED)
+        return rule, (f"Left out: {plural(count, 'shape')} with other labels: {listed}.",)
+
     def index_of(self, name: str, where: str) -> int | None:
         """Return the class index of a label, IGNORED, or None if it is not drawn.
 
@@ -260,8 +344,8 @@ class NameRule:
             f"{where} has the label {name!r}, which is not a class; expected one of "
             f"{', '.join(known for known, _ in self.known)}. "
             + did_you_mean(name, (known for known, _ in self.known)),
-            remedy=f"Define it in the configuration: [labels.names] {self.classes[-1]} = "
-            f'"{name}"; or leave it out with drop = ["{name}"].',
+            remedy=f"Define it: --set labels.names.{self.classes[-1]}={json.dumps(name)}; or leave "
+            f"it out: --set 'labels.drop=[{json.dumps(name)}]'.",
         )
 
 
@@ -288,30 +372,47 @@ class LabelFile:
             LabelError: The size differs from the image's, or a value is not a class.
             DataError: The file cannot be read.
         """
-        palette: Literal["colours", "indices"] = "indices"
-        if self.rule.palette is not None:
-            palette = "colours"
-        source = open_raster(self.path, palette=palette, trusted=True)
+        source = self._source
+        raster = source.read(window)
+        by_index = self._is_indexed(source, raster)
+        self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
+        known = None if raster.valid.all() else raster.valid
+        classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
+        grid = self.grid if window is None else self.grid.crop(window)
+        return Mask(classes, raster.valid if valid is None else valid, grid)
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """Return (y, x) the number of the building at each pixel; None if values are classes."""
+        if not self.rule.instances:
+            return None
+        numbers = instance_numbers(self._source.read(window).data)
+        return np.where(self.read(window).data, numbers, 0).astype(np.int32)
+
+    @property
+    def _source(self) -> RasterSource:
+        """The opened mask, checked to lie on the grid of the image."""
+        source = _open_mask(self.path, colours=self.rule.palette is not None)
         if source.grid.shape != self.grid.shape:
             raise LabelError(
                 f"The mask {self.path} has {size_text(source.grid.shape)}, "
                 f"but its image {self.image_name} has {size_text(self.grid.shape)}.",
                 remedy="Export the mask again at the size of its image.",
             )
-        raster = source.read(window)
-        by_index = self._is_indexed(source, raster)
-        self.rule.check_nodata(source.nodata, str(self.path), by_index=by_index)
-        known = None if raster.valid.all() else raster.valid
-        classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
-        grid = self.grid if window is None else self.grid.crop(window)
-        return Mask(classes, raster.valid if valid is None else valid, grid)
+        if (shift_px := _shift_px(source.grid, self.grid)) > _MOST_SHIFT_PX:
+            raise LabelError(
+                f"The mask {self.path} lies elsewhere on the ground than its image "
+                f"{self.image_name}: by their georeferences, {shift_px:.1f} pixels away.",
+                remedy="Give the mask that belongs to the image; or, if the pixels fit, remove its "
+                "georeference: gdal_edit.py -unsetgt MASK.",
+            )
+        return source
 
-    def _is_indexed(self, source: RasterFile, raster: Raster) -> bool:
+    def _is_indexed(self, source: RasterSource, raster: Raster) -> bool:
         """Return whether the whole file shows that 255 is not a class, also if a part is read."""
         if not self.rule.is_255_ambiguous:
             return False
         one, full = _holds(raster)
-        if one or not (full or source.nodata[0] == _FULL):
+        if one or not (full or _nodata(source)[0] == _FULL):
             return one
         if raster.grid.shape != self.grid.shape:
             one, full = self._whole_holds
@@ -320,7 +421,7 @@ class LabelFile:
 
     @cached_property
     def _whole_holds(self) -> tuple[bool, bool]:
-        source = open_raster(self.path, palette="indices", trusted=True)
+        source = _open_mask(self.path)
         height, width = self.grid.shape
         full = False
         for row in range(0, height, _ROWS):
@@ -329,6 +430,50 @@ class LabelFile:
             if found[0]:
                 return True, full
         return False, full
+
+
+def _open_mask(path: Path, *, colours: bool = False) -> RasterSource:
+    """Open a mask file of any kind: an image, or an array of NumPy."""
+    if path.suffix.lower() != ".npy":
+        return open_raster(path, palette="colours" if colours else "indices", trusted=True)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise LabelError(
+            f"The mask {path} cannot be read: {reason_of(error)}.", remedy="Save it again."
+        ) from error
+    if array.ndim == 3 and array.shape[-1] in (1, 3):
+        array = np.moveaxis(array, -1, 0)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    return ArraySource(array if array.ndim == 3 else array[None], name=str(path))
+
+
+def _nodata(source: RasterSource) -> tuple[float | None, ...]:
+    return source.nodata if isinstance(source, RasterFile) else (None,)
+
+
+def _shift_px(mask: GeoGrid, image: GeoGrid) -> float:
+    """Return the largest distance of a corner of a mask from that of its image, in pixels.
+
+    It is 0 unless both have a georeference.
+    """
+    if mask.crs is None or image.crs is None:
+        return 0.0
+    corners = np.array(
+        [[0, 0], [mask.width, 0], [0, mask.height], [mask.width, mask.height]], float
+    )
+    world = np.stack(mask.to_world(*corners.T.astype(float)), axis=1)
+    there = image.to_pixels(transform_points(world, mask.crs, image.crs))
+    shifts = np.linalg.norm(np.asarray(there).reshape(-1, 2) - corners, axis=1)
+    return float(shifts.max()) if np.isfinite(shifts).all() else np.inf
+
+
+def instance_numbers(data: NDArray[Any]) -> NDArray[np.int64]:
+    """Return (y, x) one number for each value of a mask (band, y, x)."""
+    if len(data) in (3, 4) and (data[1:3] != data[0]).any():
+        return _pack(data[:3])
+    return np.asarray(data[0], np.int64)
 
 
 def _holds(raster: Raster) -> tuple[bool, bool]:

@@ -63,22 +63,27 @@ def test_writing_takes_the_options_of_the_kind() -> None:
     assert "folder" in caught.value.remedy
 
 
-def test_images_that_seem_unlabelled_lead_to_what_may_be_their_labels(tmp_path: Path) -> None:
-    for part, name in (("Luftbild", "tile_{}.jpg"), ("Häuser", "tile_{}_Gebäude.png")):
-        (tmp_path / part).mkdir()
-        for number in range(3):
-            picture = Image.new("L", (8, 8))
-            picture.save(tmp_path / part / name.format(number))
-    (note,) = source(tmp_path).notes
-    assert note.startswith("Häuser and Luftbild hold 3 images each.")
-    assert '--layout "Häuser/{id}.png=Luftbild/{id}.jpg"' in note
-    layout = "Luftbild/{id}.jpg=Häuser/{id}_Gebäude.png"
-    assert len(source(tmp_path, layout=layout)) == 3
-    # The file of the labels lies beside the images.
-    (tmp_path / "buildings.json").write_text('{"images": [], "annotations": []}')
-    (note,) = source(tmp_path).notes
-    assert note.endswith(f"name it: {tmp_path / 'buildings.json'}.")
-    assert source(tmp_path / "Luftbild").notes == ()
+@pytest.mark.parametrize(
+    ("images", "masks", "layout"),
+    [
+        ("Luftbild/tile_{}.jpg", "Häuser/tile_{}_Gebäude.png",
+         "Luftbild/{id}.jpg=Häuser/{id}_Gebäude.png"),
+        ("sat/a{}x.png", "truth/a{}x.tif", "sat/{id}.png=truth/{id}.tif"),
+        ("{}-rgb.png", "{}-roofs.png", "{id}-rgb.png={id}-roofs.png"),
+    ],
+)  # fmt: skip
+def test_masks_never_count_as_images(tmp_path: Path, images: str, masks: str, layout: str) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        for name, high in ((images, 255), (masks, 2)):
+            path = tmp_path / name.format(number)
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, high, (32, 32), np.uint8)).save(path)
+    with pytest.raises(LayoutError, match="images and masks, but in no known layout") as caught:
+        source(tmp_path)
+    found = caught.value.remedy.rpartition("--layout ")[2].strip('".')
+    assert found == layout
+    assert len(source(tmp_path, layout=found)) == 3
 
 
 def test_images_alone_are_unlabelled_and_a_part_of_them_can_be_chosen(pairs: Path) -> None:

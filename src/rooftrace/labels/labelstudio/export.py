@@ -25,6 +25,7 @@ from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
+from rooftrace.labels.label_files import label_files, read_each
 from rooftrace.labels.labelstudio.references import (
     FILE_KEY,
     GROUP_KEY,
@@ -347,6 +348,17 @@ def _label_of(entry: SceneEntry, image: RasterSource) -> LabelReader | None:
     return None if entry.key is None else label_of(entry.key, image.grid, image.name)
 
 
+def holds_export(path: Path) -> bool:
+    """Return whether a path is an export of Label Studio, or a folder with one."""
+    return bool(label_files(path, is_export))
+
+
+def read_exports(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read an export, or those of a folder; see `read_export` for the errors."""
+    files = label_files(path, is_export) or [path]
+    return read_each(path, files, lambda file, _: read_export(file, config, labels))
+
+
 def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read the tasks of a JSON or JSON-MIN export. Images are looked for, but not opened.
 
@@ -357,7 +369,9 @@ def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneS
         ConfigError: No annotator has the name `config.annotator`.
     """
     tasks, left_out = read_tasks(path)
-    rule = labels.name_rule()
+    every = (region for task in tasks for one in task.annotations for region in one.regions)
+    names = [name for one in every for name in one.labels or ("",) if name != UNKNOWN_LABEL]
+    rule, other_names = labels.name_rule().fitted(names, str(path))
     images = None if config.images is None else Path(config.images)
     if images is not None and not images.exists():
         raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
@@ -384,8 +398,11 @@ def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneS
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
         unlabelled=sorted(unlabelled, key=_by_id),
         notes=(
-            f"{path} has {count} results of the type {kind} that are left out: no areas."
-            for kind, count in left_out.items()
+            *other_names,
+            *(
+                f"{path} has {count} results of the type {kind} that are left out: no areas."
+                for kind, count in left_out.items()
+            ),
         ),
         label_file=path,
     )

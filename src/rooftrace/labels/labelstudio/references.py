@@ -107,11 +107,14 @@ class ImageFinder:
     def beside(cls, label_file: Path, images: Path | None) -> ImageFinder:
         """Return a finder for a label file.
 
-        It looks in `images` or, if that is None, beside the file and in its own folder there. The
-        folder of the file itself may be large, so its subfolders are not searched.
+        It looks in `images` or, if that is None, beside the file, and in its own folder or `images`
+        there. The folder of the file may be large, so its other subfolders are not searched.
         """
         own = (label_file.parent, images_folder(label_file))
-        return cls(own, own[1]) if images is None else cls((images, *own), images)
+        if images is not None:
+            return cls((images, *own), images)
+        beside = label_file.parent / "images"
+        return cls((*own, beside), own[1] if own[1].is_dir() else beside)
 
     def find(self, reference: object, where: str, *, pushed_from: str = "") -> Path:
         """Return the one file that a task's image can be.

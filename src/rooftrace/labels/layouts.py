@@ -1,0 +1,493 @@
+"""Pair the images of a folder with their label files: the table of known layouts, and its search.
+
+A row of `LAYOUTS` is one way in which tools and downloads lay out files. A new one is a new row.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rooftrace.core.errors import LayoutError
+from rooftrace.labels.image_files import images_in, is_named_as_image, matches_glob
+from rooftrace.labels.source import SceneEntry
+
+NO_SHAPES = "no shapes"
+"""Key of an entry whose label file is missing because there is nothing to label."""
+
+SHAPE_SUFFIXES = frozenset((".txt", ".json", ".xml"))
+VECTOR_SUFFIXES = frozenset((".geojson", ".gpkg", ".shp", ".fgb"))
+_LABEL_SUFFIXES = SHAPE_SUFFIXES | VECTOR_SUFFIXES | {".npy"}
+
+_MOST_DEPTH = 3
+"""Maximum number of folders between the data and the base of a layout."""
+
+_MOST_FOLDERS = 2000
+REMEDY_PATTERN = 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".'
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to lay out images and their labels below a base folder.
+
+    Fields in braces stand for parts of names; `{id}` names the scene, and `{part}` goes before it
+    in its id. `.*` is any suffix of an image or of a label.
+
+    Args:
+        image: Pattern of images.
+        label: Pattern of label files.
+        name: Tool or data set; layouts of one name exclude one another, the first wins.
+        labels: Fields of `LabelConfig` for masks whose values are not class indices.
+        unlabelled: Pattern of images that have no label.
+        skip: Pattern of files that are neither images nor labels of the set.
+        missing: What an image without a label file is; default an error for masks and vector
+            files, empty for YOLO, unlabelled for JSON.
+        holds: Bytes that occur near the beginning of each label file.
+    """
+
+    image: str
+    label: str
+    name: str = ""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    unlabelled: str = ""
+    skip: str = ""
+    missing: str = ""
+    holds: bytes = b""
+
+    @property
+    def reading(self) -> str:
+        """Description of the layout for the user."""
+        shown = f"{self.image} + {self.label}".replace("{id}", "NAME").replace(".*", ".ext")
+        shown = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), shown)
+        return f"{self.name}: {shown}" if self.name else shown
+
+
+def _values(**values: Any) -> dict[str, Any]:
+    return {"values": values}
+
+
+_NAMES = {"sheet": r"[MN]-3\d-\d+-[A-D]-[a-d]-\d-\d"}
+"""Regular expressions of fields that are not any name: the map sheets of Poland."""
+
+_ISPRS = {
+    "palette": {
+        "building": "#0000FF",
+        "background": ("#FFFFFF", "#00FFFF", "#00FF00", "#FFFF00", "#FF0000"),
+    },
+    "ignore": ("#000000",),
+}
+_LOVEDA = _values(building=2, background=(1, 3, 4, 5, 6, 7)) | {"ignore": (0,)}
+_LANDCOVER = _values(building=1, background=(0, 2, 3, 4))
+
+LAYOUTS = (
+    Layout("images/{sheet}.tif", "masks/{sheet}.tif", "LandCover.ai", _LANDCOVER),
+    Layout("images/{id}_pre_disaster.*", "labels/{id}_pre_disaster.json", "xBD",
+           skip="images/{id}_post_disaster.*"),
+    Layout("images/{id}.*", "masks/{id}.*"),
+    Layout("train/images/img_{id}.*", "train/masks/mask_{id}.*", unlabelled="test/{id}.*"),
+    Layout("images/images/{id}.*", "label/label/{id}_label.*"),
+    Layout("images/{part}/{id}.*", "labels/{part}/{id}.txt", "YOLO"),
+    Layout("images/{part}/{id}.*", "masks/{part}/{id}.*"),
+    Layout("images/{id}.*", "labels/{id}.*"),
+    Layout("images/{id}.*", "gt/{id}.*", "INRIA"),
+    Layout("image/{id}.*", "label/{id}.*", "WHU, AIRS", skip="label/{id}_vis.*"),
+    Layout("tiff/{part}/{id}.*", "tiff/{part}_labels/{id}.*", "Massachusetts"),
+    Layout("png/{part}/{id}.*", "png/{part}_labels/{id}.*", "Massachusetts"),
+    Layout("{part}/{id}.*", "{part}_labels/{id}.*", "Massachusetts"),
+    Layout("{id}_sat.jpg", "{id}_mask.png", "DeepGlobe", missing="unlabelled"),
+    Layout("output/{id}.jpg", "output/{id}_m.png", "LandCover.ai tiles", _LANDCOVER),
+    Layout("images_png/{id}.png", "masks_png/{id}.png", "LoveDA", _LOVEDA),
+    Layout("2_Ortho_{bands}/{id}_{bands}.tif", "5_Labels_all/{id}_label.tif", "ISPRS Potsdam",
+           _ISPRS, missing="unlabelled"),
+    Layout("2_Ortho_{bands}/{id}_{bands}.tif", "5_Labels_for_participants/{id}_label.tif",
+           "ISPRS Potsdam", _ISPRS, missing="unlabelled"),
+    Layout("top/{id}.tif", "gts_for_participants/{id}.tif", "ISPRS Vaihingen", _ISPRS,
+           missing="unlabelled"),
+    Layout("img_dir/{part}/{id}.*", "ann_dir/{part}/{id}.*", "MMSegmentation"),
+    Layout("imagesTr/{id}_0000.*", "labelsTr/{id}.*", "nnU-Net", unlabelled="imagesTs/{id}.*"),
+    Layout("JPEGImages/{id}.*", "SegmentationClass/{id}.*", "Pascal VOC",
+           _values(building=1, background=0) | {"ignore": (255,)}, missing="unlabelled"),
+    Layout("{id}.jpg", "{id}_mask.png", "Roboflow masks", missing="unlabelled"),
+    Layout("images/{id}.*", "labels/1/{id}.*", "ArcGIS Pro RCNN masks", {"instances": True}),
+    Layout("{id}.*", "{id}.json", "LabelMe", holds=b'"shapes"'),
+    Layout("img/{file}", "ann/{file}.json", "Supervisely"),
+    Layout("images/{id}.*", "annotations/{id}.json", "Darwin"),
+    Layout("images/{id}.*", "releases/latest/annotations/{id}.json", "Darwin"),
+    Layout("images/{id}_pre_disaster.*", "targets/{id}_pre_disaster_target.*", "xBD",
+           skip="images/{id}_post_disaster.*"),
+    Layout("3band/3band_{id}.tif", "geojson/Geo_{id}.geojson", "SpaceNet 1"),
+    Layout("3band/3band_{id}.tif", "vectordata/geojson/Geo_{id}.geojson", "SpaceNet 1"),
+    Layout("RGB-PanSharpen/RGB-PanSharpen_{id}.tif", "geojson/buildings/buildings_{id}.geojson",
+           "SpaceNet 2"),
+    Layout("PS-RGB/{set}_PS-RGB_{id}.tif",
+           "geojson_buildings/{set}_geojson_buildings_{id}.geojson", "SpaceNet 2"),
+    Layout("{part}/Pan-Sharpen/Pan-Sharpen_{part}_{id}.tif",
+           "geojson/spacenet-buildings/spacenet-buildings_{id}.geojson", "SpaceNet 4"),
+    Layout("PS-RGB/{set}_PS-RGB_{id}.tif", "geojson_buildings/{set}_Buildings_{id}.geojson",
+           "SpaceNet 6"),
+    Layout("images_masked/{id}.tif", "labels_match/{id}_Buildings.geojson", "SpaceNet 7"),
+    Layout("source/{id}.tif", "labels/{id}.geojson", "RAMP"),
+    Layout("{id}/{id}.tif", "{id}-labels/{id}.geojson", "Open Cities"),
+)  # fmt: skip
+"""Known layouts; of two that fit the same files, the first counts."""
+
+
+@dataclass(frozen=True)
+class PairedFolder:
+    """Contents of a folder: pairs, sorted by id, and images without a label.
+
+    The key of each entry is its label file, `NO_SHAPES`, or None. Its id is the part of the file
+    name that stands for NAME, after the folder of its base or part. Its group is that folder.
+    """
+
+    layout: Layout
+    pairs: tuple[SceneEntry, ...]
+    unlabelled: tuple[SceneEntry, ...] = ()
+    base: Path = Path()
+
+    @property
+    def reading(self) -> str:
+        return self.layout.reading
+
+
+class _Folders:
+    """The files in the folders of a search; each folder is listed once."""
+
+    def __init__(self, root: Path, glob: Sequence[str]) -> None:
+        self.root, self.glob = root, glob
+        self._listed: dict[Path, tuple[list[str], set[str]]] = {}
+        self._images: dict[Path, list[Path]] = {}
+        self._labels: dict[Path, dict[str, Path]] = {}
+
+    def _list(self, folder: Path) -> tuple[list[str], set[str]]:
+        """Return the names of the folders in a folder, and those of its files."""
+        if folder not in self._listed:
+            dirs: list[str] = []
+            files: set[str] = set()
+            if folder.is_dir():
+                with os.scandir(folder) as inside:
+                    for one in inside:
+                        if not one.is_dir():
+                            files.add(one.name)
+                        elif not one.name.startswith((".", "$")):
+                            dirs.append(one.name)
+            self._listed[folder] = sorted(dirs), files
+        return self._listed[folder]
+
+    def dirs(self, folder: Path) -> list[str]:
+        """Return the names of the folders in a folder, without hidden ones."""
+        return self._list(folder)[0]
+
+    def has(self, folder: Path, name: str) -> bool:
+        """Return whether a folder has a file of this name."""
+        return name in self._list(folder)[1]
+
+    def images(self, folder: Path) -> list[Path]:
+        """Return the images in a folder, sorted."""
+        if folder not in self._images:
+            self._images[folder] = images_in(folder)
+        return self._images[folder]
+
+    def labels(self, folder: Path) -> dict[str, Path]:
+        """Return the label files in a folder by stem; a mask goes before other files.
+
+        Raises:
+            LayoutError: Two masks have one stem.
+        """
+        if folder not in self._labels:
+            named: dict[str, Path] = {}
+            for path in self.images(folder):
+                other = named.setdefault(path.stem, path)
+                if other is not path:
+                    raise LayoutError(
+                        f"Two masks are called {path.stem!r}: {other} and {path}.",
+                        remedy="Keep one of them, or choose with --layout.",
+                    )
+            for name in sorted(self._list(folder)[1]):
+                stem, dot, suffix = name.rpartition(".")
+                if dot + suffix.lower() in _LABEL_SUFFIXES:
+                    named.setdefault(stem, folder / name)
+            self._labels[folder] = named
+        return self._labels[folder]
+
+    def at_depth(self, depth: int) -> list[Path]:
+        """Return the folders that lie `depth` levels below the root."""
+        folders = [self.root]
+        for _ in range(depth):
+            folders = [outer / inner for outer in folders for inner in self.dirs(outer)]
+            folders = folders[:_MOST_FOLDERS]
+        return folders
+
+    def expand(self, base: Path, segments: Sequence[str]) -> list[Path]:
+        """Return the folders below a base that folder patterns may mean, in any case."""
+        folders = [base]
+        for segment in segments:
+            folders = [
+                folder / name
+                for folder in folders
+                for name in self.dirs(folder)
+                if "{" in segment or name.casefold() == segment.casefold()
+            ]
+        return folders
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """A compiled pattern of paths below a base."""
+
+    text: str
+
+    @cached_property
+    def rule(self) -> re.Pattern[str]:
+        seen: set[str] = set()
+        parts = []
+        for piece in re.split(r"(\{\w+\})", self.text):
+            if not piece.startswith("{"):
+                parts.append(re.escape(piece).replace(r"\.\*", r"\.[^./]+"))
+                continue
+            name = piece[1:-1]
+            inside = _NAMES.get(name, "[^/]+?")
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{inside})")
+            seen.add(name)
+        return re.compile("".join(parts), re.IGNORECASE)
+
+    @property
+    def folders(self) -> list[str]:
+        return self.text.split("/")[:-1]
+
+    def match(self, path: Path, base: Path) -> dict[str, str] | None:
+        found = self.rule.fullmatch(path.relative_to(base).as_posix())
+        return found.groupdict() if found else None
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        return re.sub(r"\{(\w+)\}", lambda found: fields[found[1]], self.text)
+
+
+class _BaseSearch:
+    """The search for one layout below one base folder."""
+
+    def __init__(self, folders: _Folders, layout: Layout, base: Path) -> None:
+        self.base, self._folders, self._layout = base, folders, layout
+        self._image, self._label = _Pattern(layout.image), _Pattern(layout.label)
+        self._skip = _Pattern(layout.skip) if layout.skip else None
+        self.pairs: list[SceneEntry] = []
+        self.missing: list[tuple[SceneEntry, Path]] = []
+        self._used: set[Path] = set()
+        self._seen: list[tuple[Path, dict[str, str] | None]] = []
+
+    def run(self) -> bool:
+        """Pair the files; return whether there is a pair."""
+        for folder in self._folders.expand(self.base, self._image.folders):
+            for path in self._folders.images(folder):
+                if matches_glob(path, self._folders.glob):
+                    fields = self._image.match(path, self.base)
+                    self._seen.append((path, fields))
+        found = [
+            (path, fields, self._label_of(fields))
+            for path, fields in self._seen
+            if fields is not None
+        ]
+        self._used = {label for _, _, label in found if label is not None}
+        for path, fields, label in found:
+            if path in self._used:
+                continue
+            entry = self._entry(path, fields, label)
+            if label is None:
+                self.missing.append((entry, self.base / self._label.fill(fields)))
+            else:
+                self.pairs.append(entry)
+        return bool(self.pairs)
+
+    def _label_of(self, fields: Mapping[str, str]) -> Path | None:
+        """Return the label file of an image; folders are matched in upper and lower case."""
+        *segments, name = self._label.fill(fields).split("/")
+        for folder in self._folders.expand(self.base, segments):
+            if name.endswith(".*"):
+                path = self._folders.labels(folder).get(name.removesuffix(".*"))
+            else:
+                path = folder / name if self._folders.has(folder, name) else None
+            if path is None:
+                continue
+            if self._layout.holds and not _holds(path, self._layout.holds):
+                continue
+            return path
+        return None
+
+    def _entry(self, path: Path, fields: Mapping[str, str], label: Path | None) -> SceneEntry:
+        base = self.base.relative_to(self._folders.root).as_posix().removeprefix(".")
+        group = "/".join(one for one in (base, fields.get("part", "")) if one)
+        name = fields.get("id") or fields.get("sheet") or Path(fields["file"]).stem
+        return SceneEntry(f"{group}/{name}" if group else name, path, group, label)
+
+    def check(self) -> None:
+        """Refuse images and masks that should be in a pair and are not.
+
+        Raises:
+            LayoutError: An image has no label, or a mask no image. The message names it.
+        """
+        self._check_doubled()
+        label_folders = {pair.key.parent for pair in self.pairs}
+        for path, fields in self._seen:
+            # Folders of a data set may hold other images, but not those of a plain layout.
+            if fields is None and not self._layout.name:
+                raise _no_mask(path, self.base / self._label.text.replace("{id}", "?"))
+        masks = {
+            path
+            for folder in label_folders - {path.parent for path, _ in self._seen}
+            for path in self._folders.images(folder)
+            if not self._skips(path)
+        }
+        # With a glob, most masks may belong to images that are not wanted.
+        whole = not (self._folders.glob or self._layout.skip)
+        if whole and any(map(is_named_as_image, self._used)):
+            for path in sorted(masks - self._used):
+                raise LayoutError(
+                    f"The mask {path} has no image in {self.base}.",
+                    remedy="Add the image, or remove the mask from the folder.",
+                )
+
+    def _check_doubled(self) -> None:
+        entries = [*self.pairs, *(entry for entry, _ in self.missing)]
+        for name, count in Counter(entry.id for entry in entries).items():
+            if count > 1:
+                files = [str(entry.image) for entry in entries if entry.id == name]
+                raise LayoutError(
+                    f"Two images are called {name!r}: {' and '.join(files)}.",
+                    remedy="Keep one of them, or choose with --layout.",
+                )
+
+    def _skips(self, path: Path) -> bool:
+        return self._skip is not None and self._skip.match(path, self.base) is not None
+
+    @property
+    def has_label_folder(self) -> bool:
+        segments = [re.sub(r"\{\w+\}", "{x}", one) for one in self._label.folders]
+        return bool(self._folders.expand(self.base, segments))
+
+
+def _holds(path: Path, wanted: bytes) -> bool:
+    with path.open("rb") as file:
+        return wanted in file.read(1 << 16)
+
+
+def _missing_is(layout: Layout, pairs: Sequence[SceneEntry]) -> str:
+    """Return what an image without a label is, by the labels of the others."""
+    suffix = pairs[0].key.suffix.lower()
+    usual = {".txt": "empty", ".json": "unlabelled"}.get(suffix, "error")
+    return layout.missing or usual
+
+
+def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
+    """Return the readings of a folder: for each layout that fits, what it pairs.
+
+    Layouts are looked for in the folder itself and, if none fits, in the folders within it.
+
+    Raises:
+        LayoutError: A layout fits, but a file is missing or there twice.
+    """
+    folders = _Folders(root, glob)
+    readings: list[PairedFolder] = []
+    for depth in range(_MOST_DEPTH + 1):
+        bases = folders.at_depth(depth)
+        for layout in LAYOUTS:
+            found = _read_layout(folders, layout, bases)
+            if found is not None and not _is_known(found, readings):
+                readings.append(found)
+        if readings:
+            break
+    return readings
+
+
+def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
+    pairs = {(pair.image, pair.key) for pair in found.pairs}
+    return any(
+        not pairs.isdisjoint((pair.image, pair.key) for pair in other.pairs)
+        or (found.layout.name and found.layout.name == other.layout.name)
+        for other in readings
+    )
+
+
+def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
+    searches = [_BaseSearch(folders, layout, base) for base in bases]
+    fits = [search.run() for search in searches]
+    if not any(fits):
+        return None
+    pairs = [pair for search in searches for pair in search.pairs]
+    missing_is = _missing_is(layout, pairs)
+    unlabelled: list[SceneEntry] = []
+    for search, fit in zip(searches, fits):
+        if fit:
+            search.check()
+        for entry, expected in search.missing:
+            if missing_is == "empty" and search.has_label_folder:
+                pairs.append(SceneEntry(entry.id, entry.image, entry.group, NO_SHAPES))
+            elif missing_is == "error" and search.has_label_folder:
+                raise _no_mask(entry.image, expected)
+            else:
+                unlabelled.append(entry)
+    if layout.unlabelled:
+        for base in bases:
+            unlabelled += _unlabelled(folders, layout.unlabelled, base)
+    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), bases[fits.index(True)])
+
+
+def _unlabelled(folders: _Folders, text: str, base: Path) -> Iterator[SceneEntry]:
+    pattern = _Pattern(text)
+    for folder in folders.expand(base, pattern.folders):
+        for path in folders.images(folder):
+            if matches_glob(path, folders.glob):
+                yield SceneEntry(path.stem, path, folder.name)
+
+
+def _no_mask(image: Path | None, expected: Path) -> LayoutError:
+    return LayoutError(
+        f"The image {image} has no mask; expected {expected}.",
+        remedy="Add the mask, or remove the image from the folder.",
+    )
+
+
+def pairs_by_pattern(root: Path, layout: str, glob: Sequence[str]) -> PairedFolder:
+    """Pair the files below a folder by a pattern that the user gave.
+
+    Raises:
+        LayoutError: The pattern is malformed, matches nothing, or an image has no label.
+    """
+    image_text, equals, label_text = layout.partition("=")
+    if not equals or image_text.count("{id}") != 1 or "{id}" not in label_text:
+        raise LayoutError(
+            f"The layout {layout!r} is not IMAGE=MASK with {{id}} in both.", remedy=REMEDY_PATTERN
+        )
+    pattern, folders = _Pattern(image_text), _Folders(root, glob)
+    # {id} may contain folders, so that one pattern matches a tree.
+    rule = re.compile(pattern.rule.pattern.replace("(?P<id>[^/]+?)", "(?P<id>.+?)"))
+    pairs = []
+    for path in sorted(root.rglob("*")):
+        match = rule.fullmatch(path.relative_to(root).as_posix())
+        if match is None or not path.is_file() or not matches_glob(path, glob):
+            continue
+        label = root / _Pattern(label_text).fill(match.groupdict())
+        if label.name.endswith(".*"):
+            label = folders.labels(label.parent).get(label.name.removesuffix(".*"), label)
+        if not label.is_file():
+            raise LayoutError(
+                f"The image {path} has no mask; expected {label}.",
+                remedy="Add the mask, or correct --layout.",
+            )
+        name = "/".join(one for one in (match.groupdict().get("part", ""), match["id"]) if one)
+        pairs.append(SceneEntry(name, path, name.rpartition("/")[0], label))
+    if not pairs:
+        raise LayoutError(
+            f"No file under {root} matches {image_text!r}.", remedy="Correct --layout."
+        )
+    return PairedFolder(Layout(image_text, label_text), by_id(pairs), base=root)
+
+
+def by_id(entries: Sequence[SceneEntry]) -> tuple[SceneEntry, ...]:
+    """Return entries sorted by id."""
+    return tuple(sorted(entries, key=lambda entry: entry.id))

@@ -1,0 +1,354 @@
+"""Read exports of label tools that hold the shapes of many images in one file.
+
+Formats: CVAT for images 1.1 (https://docs.cvat.ai/docs/manual/advanced/xml_format), VGG Image
+Annotator 2 (JSON, project and CSV), Labelbox NDJSON, Datumaro JSON, and SpaceNet's tables of
+`PolygonWKT_Pix`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import shapely
+
+from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.core.text import plural, reason_of
+from rooftrace.core.types import RasterSource
+from rooftrace.io.files import read_head
+from rooftrace.labels.coco_label import decompress
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.image_files import SceneOpener
+from rooftrace.labels.label_files import NamedImages, label_files
+from rooftrace.labels.mask_values import NameRule
+from rooftrace.labels.shape_files import (
+    DrawnImage,
+    DrawnShape,
+    check_boxes,
+    drawn_label,
+    ellipse,
+    iter_names,
+    load_json,
+    polygon,
+    run_mask,
+    size_of,
+    traced,
+)
+from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
+
+_Parse = Callable[[Path], Iterator[DrawnImage]]
+
+_HEAD_BYTES = 1 << 14
+_REMEDY = "Correct the file, or export it again."
+
+
+def _label_of(entry: SceneEntry, image: RasterSource, rule: NameRule) -> ShapesLabel:
+    return drawn_label(entry.key, rule, image)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """A format: how its files are recognised by their beginning, and parsed.
+
+    Args:
+        name: Name of the kind.
+        suffixes: Suffixes of its files, in lower case.
+        begins: Pattern in the first bytes of a file.
+        parse: Function that yields the images of a file.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    begins: re.Pattern[bytes]
+    parse: _Parse
+
+    def is_file(self, path: Path) -> bool:
+        if path.suffix.lower() not in self.suffixes or not path.is_file():
+            return False
+        return self.begins.search(read_head(path, _HEAD_BYTES)) is not None
+
+    def recognises(self, path: Path) -> bool:
+        return bool(label_files(path, self.is_file))
+
+    def read(self, path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+        """Read all files of the format at a path.
+
+        Raises:
+            LabelError: A file is damaged, all shapes are boxes, or no label means building.
+            LayoutError: An image is not found, or two records are about one image.
+        """
+        files = label_files(path, self.is_file) or [path]
+        given = None if config.images is None else Path(config.images)
+        entries: list[SceneEntry] = []
+        missing: list[Path] = []
+        for file in files:
+            images = NamedImages(file, given, path if path.is_dir() else None)
+            for drawn in self._parsed(file):
+                image = images.find(drawn.name)
+                if image is None:
+                    missing.append(images.expected(drawn.name))
+                else:
+                    entries.append(SceneEntry("", image, key=drawn))
+        drawn_images = [entry.key for entry in entries]
+        check_boxes(drawn_images, str(path))
+        if missing:
+            raise LayoutError(
+                f"{len(missing)} of {len(missing) + len(entries)} images of {path} cannot be "
+                f"found: there is no {missing[0]}.",
+                remedy="Give their folder with --images.",
+            )
+        rule, notes = labels.name_rule().fitted(iter_names(drawn_images), str(path))
+        count = sum(len(drawn.shapes) for drawn in drawn_images)
+        return SceneSet.of(
+            self.name,
+            path.resolve().name if path.is_dir() else path.stem,
+            config,
+            labels,
+            _with_ids(entries, path),
+            SceneOpener.of(config, partial(_label_of, rule=rule)),
+            reading=f"{plural(len(entries), 'image')}, {plural(count, 'shape')}",
+            notes=notes,
+            label_file=files[0],
+        )
+
+    def _parsed(self, file: Path) -> list[DrawnImage]:
+        try:
+            return list(self.parse(file))
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError,
+                ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
+            raise LabelError(
+                f"{file} cannot be read as {self.name}: {type(error).__name__}: "
+                f"{reason_of(error)}.",
+                remedy=_REMEDY,
+            ) from error
+
+
+def _with_ids(entries: list[SceneEntry], path: Path) -> list[SceneEntry]:
+    """Return entries with ids, sorted: names of their images, with folders if names repeat."""
+    images = [entry.image for entry in entries if entry.image is not None]
+    seen: set[Path] = set()
+    for image in images:
+        if image in seen:
+            raise LayoutError(f"{path} has two records about {image}.", remedy=_REMEDY)
+        seen.add(image)
+    ids = [image.stem for image in images]
+    if len(set(ids)) < len(ids):
+        ids = [f"{image.parent.name}/{image.stem}" for image in images]
+    if len(set(ids)) < len(ids):
+        ids = [image.relative_to(image.anchor).as_posix() for image in images]
+    named = [
+        SceneEntry(scene_id, entry.image, scene_id.rpartition("/")[0], entry.key)
+        for scene_id, entry in zip(ids, entries)
+    ]
+    return sorted(named, key=lambda entry: entry.id)
+
+
+def _cvat(path: Path) -> Iterator[DrawnImage]:
+    # Expat limits the expansion of entities.
+    root = ElementTree.parse(path).getroot()  # noqa: S314  # nosec B314
+    if root.find("track") is not None:
+        raise ValueError("it holds tracks of a video; expected CVAT for images")
+    for image in root.iter("image"):
+        where = f"{path}, image {image.get('name')}"
+        drawn = sorted(image, key=lambda one: int(one.get("z_order") or 0))
+        shapes = [shape for shape in (_cvat_shape(one, where) for one in drawn) if shape]
+        size = int(image.attrib["height"]), int(image.attrib["width"])
+        yield DrawnImage(image.attrib["name"], tuple(shapes), size, where)
+
+
+def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
+    def numbers(*names: str) -> list[float]:
+        return [float(one.attrib[name]) for name in names]
+
+    geometry: shapely.Geometry | None = None
+    if one.tag == "polygon":
+        points = [pair.split(",") for pair in one.attrib["points"].split(";")]
+        geometry = polygon(points, where)
+    elif one.tag == "box":
+        left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
+        geometry = shapely.box(left, top, right, bottom)
+    elif one.tag == "ellipse":
+        geometry = ellipse(*numbers("cx", "cy", "rx", "ry"))
+    elif one.tag == "mask":
+        x, y, width, height = map(int, numbers("left", "top", "width", "height"))
+        counts = [int(count) for count in one.attrib["rle"].split(",")]
+        geometry = traced(run_mask(counts, (height, width), "row"), x, y)
+    if geometry is not None and float(one.get("rotation") or 0):
+        geometry = _turned(geometry, float(one.attrib["rotation"]))
+    if geometry is None:
+        return None
+    return DrawnShape(one.attrib["label"], geometry, where, one.tag == "box")
+
+
+def _turned(geometry: shapely.Geometry, degrees: float) -> shapely.Geometry:
+    """Rotate clockwise about the centre of the bounds; y points down."""
+    left, top, right, bottom = shapely.bounds(geometry).tolist()
+    centre = np.array([left + right, top + bottom]) / 2
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[cos, sin], [-sin, cos]])
+    return shapely.transform(geometry, lambda xy: (xy - centre) @ turn + centre)
+
+
+def _via(path: Path) -> Iterator[DrawnImage]:
+    if path.suffix.lower() == ".csv":
+        yield from _via_table(path)
+        return
+    raw = load_json(path)
+    records = raw.get("_via_img_metadata", raw)
+    for record in records.values():
+        regions = record["regions"]
+        # Version 1 numbers the regions in an object.
+        regions = regions.values() if isinstance(regions, dict) else regions
+        pairs = [(one["shape_attributes"], one["region_attributes"]) for one in regions]
+        yield _via_image(path, record["filename"], pairs)
+
+
+def _via_table(path: Path) -> Iterator[DrawnImage]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        images: dict[str, list[tuple[Any, Any]]] = {}
+        for row in csv.DictReader(file):
+            name = row.get("filename") or row["#filename"]
+            shape = json.loads(row["region_shape_attributes"] or "{}")
+            regions = images.setdefault(name, [])
+            if shape:
+                regions.append((shape, json.loads(row["region_attributes"] or "{}")))
+    for name, regions in images.items():
+        yield _via_image(path, name, regions)
+
+
+def _via_image(path: Path, name: str, regions: Iterable[tuple[Any, Any]]) -> DrawnImage:
+    shapes = []
+    for number, (shape, attributes) in enumerate(regions, start=1):
+        where, kind = f"{path}, {name}, region {number}", shape["name"]
+        geometry: shapely.Geometry | None = None
+        if kind == "polygon":
+            points = list(zip(shape["all_points_x"], shape["all_points_y"]))
+            geometry = polygon(points, where)
+        elif kind == "rect":
+            x, y = shape["x"], shape["y"]
+            geometry = shapely.box(x, y, x + shape["width"], y + shape["height"])
+        elif kind in ("circle", "ellipse"):
+            radii = (shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r")))
+            geometry = ellipse(shape["cx"], shape["cy"], *radii)
+        if geometry is not None:
+            shapes.append(DrawnShape(_via_name(attributes), geometry, where, kind == "rect"))
+    return DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
+
+
+def _via_name(attributes: Mapping[str, Any]) -> str:
+    """Return the value of the attribute that names the class: the only one, or one named so."""
+    named = {key: value for key, value in attributes.items() if value not in ("", None, {})}
+    usual = [key for key in named if key.casefold() in ("class", "label", "name", "type")]
+    value = named.get((usual or list(named) or [""])[0], "")
+    if isinstance(value, Mapping):
+        return ", ".join(str(name) for name, chosen in value.items() if chosen)
+    return str(value)
+
+
+def _labelbox(path: Path) -> Iterator[DrawnImage]:
+    text = path.read_text("utf-8-sig").strip()
+    rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+    for row in rows:
+        name = row["data_row"].get("external_id") or row["data_row"]["id"]
+        labels = [label for one in row.get("projects", {}).values() for label in one["labels"]]
+        where = f"{path}, {name}"
+        if len(labels) > 1:
+            raise ValueError(f"{name} has {len(labels)} labels; export one for each data row")
+        shapes = [
+            shape
+            for label in labels
+            for one in label["annotations"]["objects"]
+            if (shape := _labelbox_shape(one, where)) is not None
+        ]
+        facts = row.get("media_attributes", {})
+        size = size_of(facts.get("height"), facts.get("width"))
+        yield DrawnImage(name, tuple(shapes), size, where)
+
+
+def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape | None:
+    name = str(one.get("name") or one.get("value"))
+    if points := one.get("polygon"):
+        geometry: shapely.Geometry | None = polygon([(p["x"], p["y"]) for p in points], where)
+    elif box := one.get("bounding_box"):
+        left, top = box["left"], box["top"]
+        geometry = shapely.box(left, top, left + box["width"], top + box["height"])
+    elif "mask" in one:
+        raise ValueError("its masks are links to Labelbox; draw polygons, or export COCO")
+    else:
+        return None
+    return None if geometry is None else DrawnShape(name, geometry, where, "bounding_box" in one)
+
+
+def _datumaro(path: Path) -> Iterator[DrawnImage]:
+    raw = load_json(path)
+    names = [one["name"] for one in raw["categories"]["label"]["labels"]]
+    for item in raw["items"]:
+        image = item.get("image") or item.get("media") or {}
+        where = f"{path}, item {item['id']}"
+        drawn = sorted(item["annotations"], key=lambda one: one.get("z_order", 0))
+        shapes = []
+        for one in drawn:
+            geometry: shapely.Geometry | None = None
+            if one["type"] == "polygon":
+                geometry = polygon(np.reshape(one["points"], (-1, 2)), where)
+            elif one["type"] == "mask":
+                geometry = traced(_coco_mask(one["rle"]))
+            elif one["type"] == "bbox":
+                x, y, width, height = one["bbox"]
+                geometry = shapely.box(x, y, x + width, y + height)
+            if geometry is not None:
+                name = names[one["label_id"]]
+                shapes.append(DrawnShape(name, geometry, where, one["type"] == "bbox"))
+        size = tuple(image["size"]) if image.get("size") else None
+        yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
+
+
+def _coco_mask(rle: Mapping[str, Any]) -> Any:
+    counts = rle["counts"]
+    found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
+    if found is None:
+        raise ValueError("run lengths cannot be read")
+    return run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column")
+
+
+def _spacenet(path: Path) -> Iterator[DrawnImage]:
+    images: dict[str, list[DrawnShape]] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            shapes = images.setdefault(row["ImageId"], [])
+            # Some tables have a third coordinate, which is 0.
+            geometry = shapely.force_2d(shapely.from_wkt(row["PolygonWKT_Pix"]))
+            if not geometry.is_empty and geometry.geom_type.endswith("Polygon"):
+                shapes.append(DrawnShape("building", geometry, f"{path}, row {number}"))
+    for name, shapes in images.items():
+        yield DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
+
+
+_EXPORTS = (
+    ("cvat", "CVAT for images (XML)", (".xml",), rb"<annotations>[\s\S]*<(meta|image|version)",
+     _cvat),
+    ("datumaro", "Datumaro JSON", (".json",), rb'"categories"\s*:\s*\{', _datumaro),
+    ("via", "VGG Image Annotator (JSON, CSV)", (".json", ".csv"),
+     rb'"filename"\s*:[\s\S]*"regions"\s*:|region_shape_attributes', _via),
+    ("labelbox", "Labelbox NDJSON", (".ndjson", ".json", ".jsonl"), rb'^\W*"data_row"', _labelbox),
+    ("spacenet", "SpaceNet CSV of polygons in pixels", (".csv",), rb"PolygonWKT_Pix", _spacenet),
+)  # fmt: skip
+
+
+def _kind(row: tuple[str, str, tuple[str, ...], bytes, _Parse]) -> SourceKind:
+    name, summary, suffixes, begins, parse = row
+    export = _Export(name, suffixes, re.compile(begins), parse)
+    return SourceKind(name, summary, export.recognises, export.read, options=frozenset({"images"}))
+
+
+EXPORTS = tuple(map(_kind, _EXPORTS))
+"""Kinds of data of this module."""

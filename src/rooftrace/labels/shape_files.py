@@ -1,0 +1,361 @@
+"""Read the shapes that label tools save in one file for each image.
+
+Every reader yields the same `DrawnImage`; `drawn_label` turns it into the label of an open image.
+Formats: YOLO segmentation (https://docs.ultralytics.com/datasets/segment), LabelMe JSON,
+Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi), Darwin 2.0
+(https://docs.v7labs.com/reference/darwin-json) and xBD (https://arxiv.org/abs/1911.09296).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import LabelError
+from rooftrace.core.text import plural, reason_of, size_text
+from rooftrace.core.types import BoolArray, RasterSource, finite_array
+from rooftrace.io.gdal import trace_values
+from rooftrace.io.make_valid import made_valid
+from rooftrace.labels.mask_values import NameRule
+from rooftrace.labels.shapes import ShapesLabel
+
+_CIRCLE_CORNERS = 64
+_REMEDY = "Correct the file, or export it again."
+BOX_REMEDY = "Export outlines (polygons or masks): a box does not show the shape of a building."
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnShape:
+    """A shape that somebody drew.
+
+    Args:
+        name: Name of its label.
+        geometry: Polygon or multipolygon, x right and y down, in pixels or in shares of the image.
+        where: Location for error messages.
+        is_box: Whether it is an upright rectangle that the tool calls a box.
+    """
+
+    name: str
+    geometry: shapely.Geometry
+    where: str
+    is_box: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnImage:
+    """The shapes of one image, from the lowest to the topmost.
+
+    Args:
+        name: Name of the image file, as the label file has it.
+        shapes: Shapes; empty if there is nothing to label.
+        size_yx: Size of the image in the label file, or None.
+        where: Location for error messages.
+        is_relative: Whether coordinates are shares of the image's sides, 0..1.
+    """
+
+    name: str
+    shapes: tuple[DrawnShape, ...]
+    size_yx: tuple[int, int] | None
+    where: str
+    is_relative: bool = False
+
+
+def drawn_label(drawn: DrawnImage, rule: NameRule, image: RasterSource) -> ShapesLabel:
+    """Return the label of an image.
+
+    Raises:
+        LabelError: The size differs from the image's, or a name is not a class.
+    """
+    grid = image.grid
+    if drawn.size_yx not in (None, grid.shape):
+        raise LabelError(
+            f"{drawn.where} states that {image.name} has {size_text(drawn.size_yx)}, but it has "
+            f"{size_text(grid.shape)}.",
+            remedy="Give the images on which the shapes were drawn.",
+        )
+    scale = np.array([grid.width, grid.height]) if drawn.is_relative else np.ones(2)
+    indices = [rule.index_of(shape.name, shape.where) for shape in drawn.shapes]
+    kept = [(shape, index) for shape, index in zip(drawn.shapes, indices) if index is not None]
+    geometry = np.array([*(shape.geometry for shape, _ in kept), None], np.object_)[:-1]
+    pixels = shapely.transform(geometry, lambda xy: xy * scale)
+    return ShapesLabel(pixels, [index for _, index in kept], grid)
+
+
+def polygon(points: object, where: str, holes: Iterable[object] = ()) -> shapely.Polygon | None:
+    """Return the polygon of [x, y] points; None for fewer than three.
+
+    Raises:
+        LabelError: The points are not finite numbers.
+    """
+    ring = finite_array(points)
+    if ring is None or (ring.size and (ring.ndim != 2 or ring.shape[1] != 2)):
+        raise LabelError(
+            f"{where} has the points {str(points)[:60]!r}; expected [x, y] of each corner.",
+            remedy=_REMEDY,
+        )
+    inner = [hole for hole in map(finite_array, holes) if hole is not None and len(hole) > 2]
+    return shapely.Polygon(ring, inner) if len(ring) > 2 else None
+
+
+def even_odd(rings: Iterable[object], where: str) -> shapely.Geometry | None:
+    """Return the area inside an odd number of rings; None without a ring of three points."""
+    parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
+    return reduce(shapely.symmetric_difference, parts) if parts else None
+
+
+def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
+    """Return an ellipse as a polygon."""
+    angles = np.linspace(0, 2 * math.pi, _CIRCLE_CORNERS, endpoint=False)
+    return shapely.Polygon(np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1))
+
+
+def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiPolygon:
+    """Return the outline of a bitmap (y, x) along the edges of its pixels."""
+    found = trace_values(bitmap.view(np.uint8), bitmap, connectivity=4)
+    parts = [shapely.Polygon(one["coordinates"][0], one["coordinates"][1:]) for one, _ in found]
+    return shapely.transform(shapely.MultiPolygon(parts), lambda xy: xy + np.array([left, top]))
+
+
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """Return a size (rows, columns) of a label file; None if it is not stated."""
+    return None if height is None or width is None else (int(height), int(width))
+
+
+def load_json(path: Path) -> Any:
+    """Read JSON; raise LabelError if the file is none."""
+    try:
+        return json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
+
+
+def read_shapes(path: Path) -> DrawnImage:
+    """Read the label file of one image, in any of the formats of this module.
+
+    Raises:
+        LabelError: The file has another format, or its shapes are boxes.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return _yolo(path)
+    if suffix == ".xml":
+        raise LabelError(
+            f"{path} looks like Pascal VOC, whose objects are boxes.", remedy=BOX_REMEDY
+        )
+    raw = load_json(path)
+    for key, read in _JSON_READERS.items():
+        if isinstance(raw, dict) and key in raw:
+            try:
+                drawn = read(path, raw)
+            except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
+                raise LabelError(
+                    f"{path} cannot be read as {read.__name__[1:]}: {reason_of(error)}.",
+                    remedy=_REMEDY,
+                ) from error
+            check_boxes([drawn], str(path))
+            return drawn
+    raise LabelError(
+        f"{path} is not a label file of a known tool; it has "
+        f"{', '.join(map(repr, list(raw)[:5])) if isinstance(raw, dict) else 'no keys'}.",
+        remedy="Export as LabelMe, Supervisely, Darwin or COCO.",
+    )
+
+
+def check_boxes(images: Iterable[DrawnImage], where: str) -> None:
+    """Raise LabelError if all shapes are boxes."""
+    shapes = [shape for drawn in images for shape in drawn.shapes]
+    if shapes and all(shape.is_box for shape in shapes):
+        raise LabelError(
+            f"{where}: all {plural(len(shapes), 'shape')} are boxes, not outlines.",
+            remedy=BOX_REMEDY,
+        )
+
+
+def class_names(folder: Path, stop: Path) -> tuple[str, ...]:
+    """Return the class names of YOLO labels from `data.yaml`, `classes.txt` or `obj.names`.
+
+    They are looked for in a folder and in those around it, up to `stop`.
+    """
+    for place in (folder, *folder.parents):
+        for name in ("data.yaml", "dataset.yaml", "classes.txt", "obj.names"):
+            file = place / name
+            if file.is_file():
+                text = file.read_text("utf-8", "replace")
+                return _yaml_names(text) if name.endswith(".yaml") else tuple(text.split("\n"))
+        if place == stop:
+            break
+    return ()
+
+
+def _yaml_names(text: str) -> tuple[str, ...]:
+    """Return the list or mapping `names` of a YAML file, in the forms that label tools write."""
+    found = re.search(r"^names\s*:(.*(?:\n(?:[ \t\-].*)?$)*)", text, re.MULTILINE)
+    body = re.sub(r"(^|\s)#.*", "", found[1]) if found else ""
+    items = re.split(r",(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)", body.strip().strip("[]{}"))
+    if "[" not in body and "{" not in body:
+        items = [line.strip().removeprefix("- ") for line in body.splitlines()]
+    names: dict[int, str] = {}
+    for item in (one.strip() for one in items if one.strip()):
+        key = re.match(r"(\d+)\s*:\s*", item)
+        value = item[key.end() :] if key else item
+        names[int(key[1]) if key else len(names)] = value.strip("'\"")
+    return tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
+
+
+@lru_cache(maxsize=64)
+def _names_of(folder: Path) -> tuple[str, ...]:
+    return class_names(folder, folder.parents[min(2, len(folder.parents) - 1)])
+
+
+def _yolo(path: Path) -> DrawnImage:
+    """Read one line a polygon: class, then x and y of each corner in shares of the image."""
+    names, shapes = _names_of(path.parent), []
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path} is not YOLO: {reason_of(error)}.", remedy=_REMEDY) from error
+    for number, line in enumerate(lines, start=1):
+        words, where = line.split(), f"{path}, line {number}"
+        if not words:
+            continue
+        if len(words) in (5, 6):
+            raise LabelError(
+                f"{where} is a box ({len(words)} numbers); expected a class and the corners of a "
+                "polygon.",
+                remedy=BOX_REMEDY,
+            )
+        values = finite_array(words[1:])
+        if values is None or len(values) % 2 or len(values) < 6 or not words[0].isdecimal():
+            raise LabelError(
+                f"{where} is {line[:60]!r}; expected a class and the corners x y x y …, in shares "
+                "of the image.",
+                remedy=_REMEDY,
+            )
+        index = int(words[0])
+        name = (names[index].strip() if index < len(names) else "") or words[0]
+        shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2)), where))
+    return DrawnImage(path.stem, tuple(shapes), None, str(path), is_relative=True)
+
+
+def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    shapes = []
+    for number, one in enumerate(raw["shapes"], start=1):
+        where, kind, points = f"{path}, shape {number}", one.get("shape_type"), one["points"]
+        geometry: shapely.Geometry | None = None
+        if kind == "mask":
+            bitmap = _decoded(base64.b64decode(one["mask"]), where)
+            geometry = traced(bitmap, *points[0])
+        elif kind == "circle":
+            (x, y), edge = points
+            radius = math.dist((x, y), edge)
+            geometry = ellipse(x, y, radius, radius)
+        elif kind == "rectangle":
+            corners = np.asarray(points, float)
+            geometry = shapely.box(*corners.min(axis=0), *corners.max(axis=0))
+        elif kind in ("polygon", "rotation", None):
+            geometry = polygon(points, where)
+        if geometry is not None:
+            shapes.append(DrawnShape(str(one["label"]), geometry, where, kind == "rectangle"))
+    size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
+    return DrawnImage(str(raw.get("imagePath") or path.stem), tuple(shapes), size, str(path))
+
+
+def _decoded(data: bytes, where: str) -> BoolArray:
+    """Decode a PNG; a pixel is set where its last channel is not 0."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise LabelError(f"{where} has a bitmap that cannot be read.", remedy=_REMEDY)
+    bitmap: BoolArray = (image if image.ndim == 2 else image[..., -1]) > 0
+    return bitmap
+
+
+def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    shapes = []
+    for number, one in enumerate(raw["objects"], start=1):
+        where, kind = f"{path}, object {number}", one["geometryType"]
+        geometry: shapely.Geometry | None = None
+        if kind == "bitmap":
+            data = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
+            geometry = traced(_decoded(data, where), *one["bitmap"]["origin"])
+        elif kind == "rectangle":
+            corners = np.asarray(one["points"]["exterior"], float)
+            geometry = shapely.box(*corners.min(axis=0), *corners.max(axis=0))
+        elif kind == "polygon":
+            points = one["points"]
+            geometry = polygon(points["exterior"], where, points.get("interior") or ())
+        if geometry is not None:
+            shapes.append(DrawnShape(one["classTitle"], geometry, where, kind == "rectangle"))
+    size = raw["size"]["height"], raw["size"]["width"]
+    return DrawnImage(path.stem, tuple(shapes), size, str(path))
+
+
+def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    shapes = []
+    for number, one in enumerate(raw["annotations"], start=1):
+        where, box = f"{path}, annotation {number}", one.get("bounding_box")
+        outline = one.get("polygon") or {}
+        paths = outline.get("paths") or [outline.get("path") or []]
+        rings = [[(point["x"], point["y"]) for point in ring] for ring in paths]
+        geometry = even_odd(rings, where)
+        if geometry is None and box and not outline:
+            x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
+            geometry = shapely.box(x, y, x + width, y + height)
+        if geometry is not None:
+            shapes.append(DrawnShape(str(one["name"]), geometry, where, not outline))
+    slots = (raw["item"].get("slots") or [{}])[0]
+    size = size_of(slots.get("height"), slots.get("width"))
+    return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, str(path))
+
+
+def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
+    shapes = [
+        DrawnShape(
+            one["properties"].get("feature_type", "building"),
+            shapely.from_wkt(one["wkt"]),
+            f"{path}, feature {number}",
+        )
+        for number, one in enumerate(raw["features"]["xy"], start=1)
+    ]
+    facts = raw.get("metadata", {})
+    size = size_of(facts.get("height"), facts.get("width"))
+    return DrawnImage(str(facts.get("img_name") or path.stem), tuple(shapes), size, str(path))
+
+
+_JSON_READERS = {
+    "shapes": _labelme, "objects": _supervisely, "annotations": _darwin, "features": _xbd,
+}  # fmt: skip
+"""Reader of each JSON format, by a key that only this format has at the top."""
+
+
+def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: str) -> BoolArray:
+    """Return the bitmap (y, x) of run lengths that begin with a run of zeros.
+
+    Raises:
+        LabelError: The runs do not fill the bitmap.
+    """
+    runs: NDArray[np.int64] = np.asarray(counts, np.int64)
+    if (runs < 0).any() or runs.sum() != shape_yx[0] * shape_yx[1]:
+        raise LabelError(
+            f"Run lengths for {runs.sum()} pixels were found; expected {size_text(shape_yx)}.",
+            remedy=_REMEDY,
+        )
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(flat.reshape(shape_yx, order="C" if order == "row" else "F"))
+
+
+def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:
+    """Yield the name of each shape."""
+    return (shape.name for drawn in images for shape in drawn.shapes)

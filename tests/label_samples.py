@@ -1,0 +1,614 @@
+"""Exports of label tools and data sets as downloaded, made true to their formats.
+
+Every maker writes the same scenes: `make(folder)` returns the path that a user would give.
+`truth` draws the outlines by a point-in-polygon test of pixel centres, independent of GDAL.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from PIL import Image
+
+from raster_files import write_geotiff
+
+SHAPE = HEIGHT, WIDTH = (96, 128)
+NAMES = ("chip_a", "chip_b", "chip_c")
+TRUTH: dict[str, tuple[shapely.Polygon, ...]] = {
+    "chip_a": (
+        shapely.Polygon([(10.2, 8.3), (52.7, 8.3), (52.7, 41.1), (10.2, 41.1)]),
+        shapely.Polygon([(70, 20), (110, 30), (100, 70), (60, 60)]),
+    ),
+    "chip_b": (
+        shapely.Polygon([(5, 50), (45, 50), (45, 70), (25, 70), (25, 90), (5, 90)]),
+        shapely.box(80, 5, 120.4, 33.6),
+        shapely.box(84, 60, 101, 88),
+    ),
+    "chip_c": (),
+}
+"""Outlines of each image in pixels."""
+
+
+def truth(name: str) -> np.ndarray:
+    """Return the mask (y, x) of an image."""
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    drawn = np.zeros(SHAPE, np.bool_)
+    for outline in TRUTH[name]:
+        drawn |= shapely.contains_xy(outline, cols, rows)
+    return drawn
+
+
+def picture(name: str) -> np.ndarray:
+    rng = np.random.default_rng(NAMES.index(name))
+    noise = rng.integers(0, 90, (*SHAPE, 3))
+    return (noise + 120 * truth(name)[..., None]).astype(np.uint8)
+
+
+def corners(outline: shapely.Polygon) -> list[list[float]]:
+    return [list(xy) for xy in outline.exterior.coords[:-1]]
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tif":
+        bands = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        write_geotiff(path, bands, crs="EPSG:32633", transform=place(path.stem))
+    else:
+        Image.fromarray(array).save(path)
+    return path
+
+
+def place(name: str) -> Any:
+    from affine import Affine
+
+    number = next((n for n, known in enumerate(NAMES) if known in name), 0)
+    return Affine(0.5, 0, 500_000 + 100 * number, 0, -0.5, 5_000_000)
+
+
+def save_text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def save_json(path: Path, raw: Any) -> Path:
+    return save_text(path, json.dumps(raw))
+
+
+def images(folder: Path, pattern: str = "{}.png", names: tuple[str, ...] = NAMES) -> None:
+    for name in names:
+        save(folder / pattern.format(name), picture(name))
+
+
+def masks(folder: Path, pattern: str, inside: int = 255, outside: int = 0) -> None:
+    for name in NAMES:
+        values = np.where(truth(name), inside, outside).astype(np.uint8)
+        save(folder / pattern.format(name), values)
+
+
+def yolo_text(name: str, index: int = 0) -> str:
+    return "".join(
+        f"{index} " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in corners(one)) + "\n"
+        for one in TRUTH[name]
+    )
+
+
+def yolo_ultralytics(folder: Path, names: str = "names:\n  0: building\n") -> Path:
+    for part, name in (("train", "chip_a"), ("train", "chip_c"), ("val", "chip_b")):
+        save(folder / f"images/{part}/{name}.png", picture(name))
+        # An image without buildings needs no file.
+        if TRUTH[name]:
+            save_text(folder / f"labels/{part}/{name}.txt", yolo_text(name))
+    save_text(folder / "data.yaml", f"path: .\ntrain: images/train\nval: images/val\n{names}")
+    return folder
+
+
+def yolo_roboflow(folder: Path) -> Path:
+    for part, name in zip(("train", "valid", "test"), NAMES):
+        save(folder / f"{part}/images/{name}_png.rf.0a1b2c.png", picture(name))
+        save_text(folder / f"{part}/labels/{name}_png.rf.0a1b2c.txt", yolo_text(name))
+    save_text(folder / "README.roboflow.txt", "Exported from Roboflow")
+    text = "train: ../train/images\nval: ../valid/images\n\nnc: 1\nnames: ['Building']\n"
+    save_text(folder / "data.yaml", f"{text}\nroboflow:\n  project: roofs\n  version: 1\n")
+    return folder
+
+
+def yolo_classes(folder: Path) -> Path:
+    images(folder / "images")
+    for name in NAMES:
+        save_text(folder / f"labels/{name}.txt", yolo_text(name, 1))
+    save_text(folder / "classes.txt", "Tree\nBuilding\n")
+    save_json(folder / "notes.json", {"categories": [{"id": 0, "name": "Tree"}]})
+    return folder
+
+
+def data_yaml(folder: Path) -> Path:
+    return yolo_ultralytics(folder, 'nc: 1\nnames: ["roof"]\n') / "data.yaml"
+
+
+def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any) -> dict[str, Any]:
+    annotations = [
+        {
+            "id": 100 * number + index,
+            "image_id": number,
+            "category_id": 1,
+            "segmentation": [[value for xy in corners(one) for value in xy]],
+            "area": one.area,
+            "bbox": [one.bounds[0], one.bounds[1], *np.subtract(one.bounds[2:], one.bounds[:2])],
+            "iscrowd": 0,
+            **extra,
+        }
+        for number, name in enumerate(names, start=1)
+        for index, one in enumerate(TRUTH[name])
+    ]
+    return {
+        "info": {"year": "2026"},
+        "licenses": [],
+        "categories": [
+            {"id": 0, "name": "buildings", "supercategory": "none"},
+            {"id": 1, "name": "building", "supercategory": "buildings"},
+        ],
+        "images": [
+            {"id": number, "file_name": pattern.format(name), "height": HEIGHT, "width": WIDTH}
+            for number, name in enumerate(names, start=1)
+        ],
+        "annotations": annotations,
+    }
+
+
+def coco_roboflow(folder: Path) -> Path:
+    for part, name in zip(("train", "valid", "test"), NAMES):
+        images(folder / part, names=(name,))
+        save_json(folder / part / "_annotations.coco.json", coco_document((name,)))
+    return folder
+
+
+def coco_cvat(folder: Path) -> Path:
+    images(folder / "images")
+    save_json(folder / "annotations/instances_default.json", coco_document(NAMES))
+    return folder
+
+
+def coco_cvat_brush(folder: Path) -> Path:
+    """Write masks as CVAT does: run lengths with iscrowd 1, beside polygons."""
+    raw = coco_document(NAMES, attributes={"occluded": False})
+    for one in raw["annotations"][:3]:
+        number, index = divmod(one["id"], 100)
+        drawn = np.zeros(SHAPE, np.bool_)
+        rows, cols = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+        drawn |= shapely.contains_xy(TRUTH[NAMES[number - 1]][index], cols, rows)
+        one |= {"iscrowd": 1, "segmentation": {"size": list(SHAPE), "counts": runs(drawn.T)}}
+    images(folder / "images")
+    save_json(folder / "annotations/instances_default.json", raw)
+    return folder
+
+
+def coco_file_in_annotations(folder: Path) -> Path:
+    return coco_cvat(folder) / "annotations/instances_default.json"
+
+
+def coco_labelstudio(folder: Path) -> Path:
+    images(folder / "images")
+    raw = coco_document(NAMES, "images\\0123abcd-{}.png")
+    for name in NAMES:
+        (folder / f"images/{name}.png").rename(folder / f"images/0123abcd-{name}.png")
+    save_json(folder / "result.json", raw)
+    return folder
+
+
+def coco_crowdai(folder: Path) -> Path:
+    images(folder / "train/images")
+    raw = coco_document(NAMES)
+    for one in raw["annotations"]:
+        one["category_id"] = 100
+    raw["categories"] = [{"id": 100, "name": "building", "supercategory": "building"}]
+    save_json(folder / "train/annotation.json", raw)
+    save_json(folder / "train/annotation-small.json", {**raw, "images": raw["images"][:1]})
+    return folder
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """Return run lengths along rows that begin with zeros."""
+    flat = mask.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *edges.tolist(), len(flat)]).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def cvat_xml(folder: Path) -> Path:
+    shapes = {}
+    for name in NAMES:
+        rows = []
+        for index, one in enumerate(TRUTH[name]):
+            left, top, right, bottom = (int(v) for v in one.buffer(1).bounds)
+            if index == 1:
+                part = np.zeros(SHAPE, np.bool_)
+                y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+                part |= shapely.contains_xy(one, x, y)
+                part = part[top : bottom + 1, left : right + 1]
+                rows.append(
+                    f'<mask label="building" source="manual" occluded="0" '
+                    f'rle="{", ".join(map(str, runs(part)))}" left="{left}" top="{top}" '
+                    f'width="{part.shape[1]}" height="{part.shape[0]}" z_order="0"></mask>'
+                )
+                continue
+            points = ";".join(f"{x:.2f},{y:.2f}" for x, y in corners(one))
+            rows.append(
+                f'<polygon label="building" source="manual" occluded="0" points="{points}" '
+                'z_order="0"></polygon>'
+            )
+        shapes[name] = "".join(rows)
+    body = "".join(
+        f'<image id="{n}" name="{name}.png" width="{WIDTH}" height="{HEIGHT}">'
+        f"{shapes[name]}</image>"
+        for n, name in enumerate(NAMES)
+    )
+    images(folder / "images")
+    text = (
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version><meta></meta>'
+    )
+    save_text(folder / "annotations.xml", f"{text}{body}</annotations>")
+    return folder
+
+
+def png_of(mask: np.ndarray, alpha: bool = False) -> bytes:
+    array = mask.astype(np.uint8) * 255
+    if alpha:
+        array = np.dstack([array] * 4)
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def labelme(folder: Path) -> Path:
+    images(folder)
+    for name in NAMES:
+        shapes = [
+            {
+                "label": "house",
+                "points": corners(one),
+                "group_id": None,
+                "description": "",
+                "shape_type": "polygon",
+                "flags": {},
+                "mask": None,
+            }
+            for one in TRUTH[name]
+        ]
+        raw = {"version": "5.8.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png",
+               "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH}  # fmt: skip
+        save_json(folder / f"{name}.json", raw)
+    return folder
+
+
+def via_regions(name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [x for x, _ in corners(one)],
+                "all_points_y": [y for _, y in corners(one)],
+            },
+            "region_attributes": {"class": "building"},
+        }
+        for one in TRUTH[name]
+    ]
+
+
+def via(folder: Path) -> Path:
+    images(folder)
+    records = {
+        f"{name}.png999": {"filename": f"{name}.png", "size": 999, "regions": via_regions(name),
+                           "file_attributes": {}}
+        for name in NAMES
+    }  # fmt: skip
+    save_json(folder / "via_export_json.json", records)
+    return folder
+
+
+def via_project(folder: Path) -> Path:
+    via(folder)
+    records = json.loads((folder / "via_export_json.json").read_text())
+    (folder / "via_export_json.json").unlink()
+    settings = {"_via_settings": {"ui": {}}, "_via_img_metadata": records}
+    return save_json(folder / "via_project.json", settings)
+
+
+def via_csv(folder: Path) -> Path:
+    images(folder)
+    header = "filename,file_size,file_attributes,region_count,region_id"
+    lines = [f"{header},region_shape_attributes,region_attributes"]
+    for name in NAMES:
+        regions = via_regions(name)
+        for number, one in enumerate(
+            regions or [{"shape_attributes": {}, "region_attributes": {}}]
+        ):
+            cells = [json.dumps(one[key]) for key in ("shape_attributes", "region_attributes")]
+            shown = [f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells]
+            lines.append(f'{name}.png,999,"{{}}",{len(regions)},{number},{",".join(shown)}')
+    save_text(folder / "via_export_csv.csv", "\n".join(lines) + "\n")
+    return folder
+
+
+def supervisely(folder: Path) -> Path:
+    meta = {"classes": [{"title": "building", "shape": "any", "color": "#0F8A12"}], "tags": []}
+    save_json(folder / "meta.json", meta)
+    images(folder / "dataset 2026/img")
+    for name in NAMES:
+        objects: list[dict[str, Any]] = []
+        for index, one in enumerate(TRUTH[name]):
+            points = {"exterior": corners(one), "interior": []}
+            shape = {"id": index, "classTitle": "building", "geometryType": "polygon",
+                     "points": points}  # fmt: skip
+            if index == 1:
+                left, top, right, bottom = (int(v) for v in one.buffer(1).bounds)
+                y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+                part = shapely.contains_xy(one, x, y)[top : bottom + 1, left : right + 1]
+                data = base64.b64encode(zlib.compress(png_of(part, alpha=True))).decode()
+                shape |= {"geometryType": "bitmap", "points": {"exterior": [], "interior": []},
+                          "bitmap": {"data": data, "origin": [left, top]}}  # fmt: skip
+            objects.append(shape)
+        size = {"height": HEIGHT, "width": WIDTH}
+        raw = {"description": "", "tags": [], "size": size, "objects": objects}
+        save_json(folder / f"dataset 2026/ann/{name}.png.json", raw)
+    return folder
+
+
+def labelbox(folder: Path) -> Path:
+    images(folder / "images")
+    rows = []
+    for name in NAMES:
+        objects = [
+            {"feature_id": "f", "name": "building", "annotation_kind": "ImagePolygon",
+             "polygon": [{"x": x, "y": y} for x, y in corners(one)]}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        labels = [{"label_kind": "Default", "annotations": {"objects": objects}}]
+        rows.append(
+            {"data_row": {"id": "cl9", "external_id": f"{name}.png", "row_data": "https://x"},
+             "media_attributes": {"height": HEIGHT, "width": WIDTH},
+             "projects": {"p1": {"name": "p", "labels": labels}}}
+        )  # fmt: skip
+    save_text(folder / "export.ndjson", "\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+def darwin(folder: Path) -> Path:
+    images(folder / "images")
+    for name in NAMES:
+        annotations = [
+            {"id": "x", "name": "building", "slot_names": ["0"],
+             "polygon": {"paths": [[{"x": x, "y": y} for x, y in corners(one)]]}}
+            for one in TRUTH[name]
+        ]  # fmt: skip
+        slot = {"slot_name": "0", "type": "image", "height": HEIGHT, "width": WIDTH}
+        item = {"name": f"{name}.png", "path": "/", "slots": [slot]}
+        raw = {"version": "2.0", "item": item, "annotations": annotations}
+        save_json(folder / f"annotations/{name}.json", raw)
+    return folder
+
+
+def datumaro(folder: Path) -> Path:
+    images(folder / "images/default")
+    labels = [{"name": "background", "parent": ""}, {"name": "building", "parent": ""}]
+    items = []
+    for name in NAMES:
+        annotations = [
+            {"id": index, "type": "polygon", "attributes": {}, "group": 0, "label_id": 1,
+             "points": [value for xy in corners(one) for value in xy], "z_order": 0}
+            for index, one in enumerate(TRUTH[name])
+        ]  # fmt: skip
+        image = {"path": f"{name}.png", "size": [HEIGHT, WIDTH]}
+        items.append({"id": name, "annotations": annotations, "image": image})
+    raw = {"info": {}, "categories": {"label": {"labels": labels, "attributes": []}},
+           "items": items}  # fmt: skip
+    save_json(folder / "annotations/default.json", raw)
+    return folder
+
+
+def spacenet_csv(folder: Path) -> Path:
+    images(folder / "RGB-PanSharpen", "RGB-PanSharpen_{}.tif")
+    images(folder / "MUL", "MUL_{}.tif")
+    lines = ["ImageId,BuildingId,PolygonWKT_Pix,PolygonWKT_Geo"]
+    for name in NAMES:
+        for number, one in enumerate(TRUTH[name]):
+            ring = ",".join(f"{x} {y} 0" for x, y in one.exterior.coords)
+            lines.append(f'{name},{number},"POLYGON (({ring}))","POLYGON EMPTY"')
+        if not TRUTH[name]:
+            lines.append(f"{name},-1,POLYGON EMPTY,POLYGON EMPTY")
+    save_text(folder / "summaryData_Train_Building_Solutions.csv", "\n".join(lines) + "\n")
+    return folder
+
+
+def xbd(folder: Path) -> Path:
+    for name in NAMES:
+        for when in ("pre", "post"):
+            save(folder / f"train/images/{name}_{when}_disaster.png", picture(name))
+            features = [
+                {"properties": {"feature_type": "building", "uid": str(n)}, "wkt": one.wkt}
+                for n, one in enumerate(TRUTH[name])
+            ]
+            facts = {"height": HEIGHT, "width": WIDTH, "img_name": f"{name}_{when}_disaster.png"}
+            raw = {"features": {"lng_lat": [], "xy": features}, "metadata": facts}
+            save_json(folder / f"train/labels/{name}_{when}_disaster.json", raw)
+            save(folder / f"train/targets/{name}_{when}_disaster_target.png",
+                 truth(name).astype(np.uint8))  # fmt: skip
+    return folder
+
+
+def outlines_file(path: Path, name: str) -> None:
+    """Write a GeoJSON of the outlines over the GeoTIFF of an image."""
+    from pyproj import Transformer
+
+    to_lonlat = Transformer.from_crs(32633, 4326, always_xy=True)
+    features = []
+    for one in TRUTH[name]:
+        world = [place(name) @ xy for xy in one.exterior.coords]
+        ring = [list(to_lonlat.transform(x, y)) for x, y in world]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "properties": {"id": 1}, "geometry": geometry})
+    save_json(path, {"type": "FeatureCollection", "features": features})
+
+
+def vectors(images_at: str, labels_at: str) -> Callable[[Path], Path]:
+    """Return a maker of GeoTIFFs with a GeoJSON each."""
+
+    def make(folder: Path) -> Path:
+        for name in NAMES:
+            save(folder / images_at.format(name), picture(name))
+            outlines_file(folder / labels_at.format(name), name)
+        return folder
+
+    return make
+
+
+def pairs(
+    images_at: str,
+    masks_at: str,
+    inside: int = 255,
+    extra: dict[str, str] | None = None,
+    outside: int = 0,
+) -> Callable[[Path], Path]:
+    """Return a maker of images and masks; `extra` are text files by name."""
+
+    def make(folder: Path) -> Path:
+        images(folder, images_at)
+        masks(folder, masks_at, inside, outside)
+        for name, text in (extra or {}).items():
+            save_text(folder / name, text)
+        return folder
+
+    return make
+
+
+def coloured(
+    images_at: str, masks_at: str, inside: tuple[int, int, int], outside: tuple[int, int, int],
+    extra: dict[str, str] | None = None,
+) -> Callable[[Path], Path]:  # fmt: skip
+    """Return a maker of images and masks in colours."""
+
+    def make(folder: Path) -> Path:
+        images(folder, images_at)
+        for name in NAMES:
+            mask = np.where(truth(name)[..., None], inside, outside).astype(np.uint8)
+            save(folder / masks_at.format(name), mask)
+        for name, text in (extra or {}).items():
+            save_text(folder / name, text)
+        return folder
+
+    return make
+
+
+def massachusetts(folder: Path) -> Path:
+    for kind, suffix in (("tiff", "tif"), ("png", "png")):
+        for part, name in (("train", "chip_a"), ("train", "chip_b"), ("val", "chip_c")):
+            save(folder / f"{kind}/{part}/{name}.{suffix}", picture(name))
+            mask = np.dstack([truth(name).astype(np.uint8) * 255] * 3)
+            save(folder / f"{kind}/{part}_labels/{name}.{suffix}", mask)
+    save_text(
+        folder / "label_class_dict.csv", "name,r,g,b\nbackground,0,0,0\nbuilding,255,255,255\n"
+    )
+    return folder
+
+
+def inria(folder: Path) -> Path:
+    images(folder / "AerialImageDataset/train/images", "{}.tif")
+    masks(folder / "AerialImageDataset/train/gt", "{}.tif")
+    save(folder / "AerialImageDataset/test/images/bellingham1.tif", picture("chip_a"))
+    return folder
+
+
+def arcgis_instances(folder: Path) -> Path:
+    images(folder / "images", "{}.tif")
+    for name in NAMES:
+        numbered = np.zeros(SHAPE, np.uint8)
+        y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+        for number, one in enumerate(TRUTH[name], start=1):
+            numbered[shapely.contains_xy(one, x, y)] = number
+        save(folder / f"labels/1/{name}.tif", numbered)
+    return folder
+
+
+def npy_masks(folder: Path) -> Path:
+    images(folder / "images")
+    (folder / "masks").mkdir()
+    for name in NAMES:
+        np.save(folder / f"masks/{name}.npy", truth(name))
+    return folder
+
+
+POTSDAM = coloured(
+    "2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255), (0, 255, 255)
+)
+LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbuilding:250,50,83::\n"
+
+TOOLS: dict[str, Callable[[Path], Path]] = {
+    "YOLO of Ultralytics": yolo_ultralytics,
+    "YOLO of Roboflow": yolo_roboflow,
+    "YOLO with classes.txt": yolo_classes,
+    "data.yaml": data_yaml,
+    "COCO of Roboflow": coco_roboflow,
+    "COCO of CVAT": coco_cvat,
+    "COCO of CVAT, brush": coco_cvat_brush,
+    "COCO file in annotations": coco_file_in_annotations,
+    "COCO of Label Studio": coco_labelstudio,
+    "COCO of CrowdAI": coco_crowdai,
+    "CVAT for images": cvat_xml,
+    "LabelMe": labelme,
+    "VIA": via,
+    "VIA project": via_project,
+    "VIA CSV": via_csv,
+    "Supervisely": supervisely,
+    "Labelbox": labelbox,
+    "Darwin": darwin,
+    "Datumaro": datumaro,
+    "Roboflow masks": pairs("train/{}.jpg", "train/{}_mask.png", 1,
+                            {"train/_classes.csv": "Pixel Value, Class\n0, background\n1, roof\n"}),
+    "CVAT mask": coloured("JPEGImages/{}.png", "SegmentationClass/{}.png", (250, 50, 83), (0, 0, 0),
+                          {"labelmap.txt": LABELMAP}),
+    "Pascal VOC": pairs("VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png", 1),
+    "masks as npy": npy_masks,
+}  # fmt: skip
+"""Makers of exports of label tools, by name."""
+
+DOWNLOADS: dict[str, Callable[[Path], Path]] = {
+    "INRIA": inria,
+    "WHU": pairs("train/image/{}.tif", "train/label/{}.tif"),
+    "Massachusetts, Kaggle": massachusetts,
+    "DeepGlobe": pairs("train/{}_sat.jpg", "train/{}_mask.png"),
+    "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
+    "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,
+                    outside=1),
+    "ISPRS Potsdam": POTSDAM,
+    "AIRS": pairs("train/image/{}.tif", "train/label/{}.tif", 1),
+    "xBD": xbd,
+    "SpaceNet 1": vectors("3band/3band_{}.tif", "geojson/Geo_{}.geojson"),
+    "SpaceNet 2": vectors("AOI_2_Vegas_Train/RGB-PanSharpen/RGB-PanSharpen_{}.tif",
+                          "AOI_2_Vegas_Train/geojson/buildings/buildings_{}.geojson"),
+    "SpaceNet 4": vectors("Atlanta_nadir7_x/Pan-Sharpen/Pan-Sharpen_Atlanta_nadir7_x_{}.tif",
+                          "geojson/spacenet-buildings/spacenet-buildings_{}.geojson"),
+    "SpaceNet 6": vectors("AOI_11/PS-RGB/SN6_Train_AOI_11_PS-RGB_{}.tif",
+                          "AOI_11/geojson_buildings/SN6_Train_AOI_11_Buildings_{}.geojson"),
+    "SpaceNet 7": vectors("train/L15-0331E/images_masked/{}.tif",
+                          "train/L15-0331E/labels_match/{}_Buildings.geojson"),
+    "SpaceNet CSV": spacenet_csv,
+    "RAMP": vectors("source/{}.tif", "labels/{}.geojson"),
+    "Open Cities": vectors("train_tier_1/acc/{0}/{0}.tif",
+                           "train_tier_1/acc/{0}-labels/{0}.geojson"),
+    "ArcGIS Pro classified tiles": pairs(
+        "images/{}.tif", "labels/{}.tif", 7,
+        {"esri_model_definition.emd": '{"Classes": [{"Value": 7, "Name": "Building"}]}'}),
+    "ArcGIS Pro RCNN masks": arcgis_instances,
+    "MMSegmentation": pairs("img_dir/train/{}.png", "ann_dir/train/{}.png", 1),
+    "nnU-Net": pairs("Dataset001/imagesTr/{}_0000.png", "Dataset001/labelsTr/{}.png", 1,
+                     {"Dataset001/dataset.json": '{"labels": {"background": 0, "building": 1}}'}),
+}  # fmt: skip
+"""Makers of data sets as they are downloaded, by name."""
