@@ -105,8 +105,8 @@ def _nnunet(file: Path) -> Legend:
     labels: dict[str, Any] = json.loads(file.read_bytes()).get("labels", {})
     # Version 1 maps values to names, version 2 names to values.
     if all(isinstance(value, int) for value in labels.values()):
-        return dict(labels)
-    return {name: int(value) for value, name in labels.items()}
+        return {**labels}
+    return {str(name): int(value) for value, name in labels.items()}
 
 
 def _emd(file: Path) -> Legend:
