@@ -114,6 +114,20 @@ def test_a_cluster_writes_the_bytes_of_one_process(
     assert figures["engine_mpx_per_s"] > 0
 
 
+def test_models_are_sent_to_workers_as_they_were_read(
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    """Send an ensemble with mirrored tiles; no worker opens the files of its models."""
+    spread(size=2)
+    copy = tmp_path / "copy.rooftrace"
+    copy.write_bytes(wide_bundle.read_bytes())
+    models = read_models([wide_bundle, copy], "weighted", weights=(2.0, 1.0), tta="flips")
+    copy.unlink()
+    run_predict(find_inputs([town]), models, tmp_path / "one", OPTIONS)
+    run_predict(find_inputs([town]), models, tmp_path / "many", OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path / "one") == results(tmp_path / "many")
+
+
 @pytest.mark.parametrize(
     ("package", "name"), [(cv2, "__version__"), (rasterio, "__gdal_version__")]
 )

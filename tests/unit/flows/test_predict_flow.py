@@ -36,7 +36,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.plan import SceneOptions, SceneOutput
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -294,6 +294,19 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
     both = find_inputs(["http://127.0.0.1:9/get?id=1", "http://127.0.0.1:9/get?id=2"])
     with pytest.raises(ConfigError, match=r"would both be written as get_"):
         run_predict(both, read_models(bundle), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("output", "ending"),
+    [("mask", "_mask.png"), ("preview", "_preview.png"), ("density", "_density.tif")],
+)
+def test_an_input_that_a_requested_output_would_replace(
+    bundle: Path, tmp_path: Path, output: SceneOutput, ending: str
+) -> None:
+    inputs = find_inputs([draw(tmp_path / f"a{one}", (20, 50)) for one in (".png", ending)])
+    with pytest.raises(ConfigError, match=f"would replace the input .*a{ending}"):
+        run_predict(inputs, read_models(bundle), tmp_path, SceneOptions(outputs=(output,)))
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) -> None:

@@ -153,11 +153,21 @@ def test_a_service_equals_its_tiles_on_disk_to_the_byte(
 
 
 @pytest.mark.campaign
+@pytest.mark.parametrize("stretch", ["none", "auto"])
 def test_403_in_the_midst_resumes_to_the_same_bytes(
-    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stretch: str,
+    models: ModelSet,
+    tiles: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("rooftrace.io.service_raster._SAMPLES", 5)
-    allowed: list[float] = [10]
+    # The stretch of a large scene is found in a few windows, which lie in 8 tiles here.
+    monkeypatch.setattr("rooftrace.io.pixels._HELD_PX", 0)
+    monkeypatch.setattr("rooftrace.io.pixels._LATTICES", (2,))
+    if stretch == "auto":
+        tiles = {path: darkened(data) for path, data in tiles.items()}
+    allowed: list[float] = [10 if stretch == "none" else 15]
 
     def answer(path: str) -> Answer:
         if len(server.paths) > allowed[0]:
@@ -166,7 +176,7 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
 
     with serving(answer) as server:
         url = server.url + "/{z}/{x}/{y}.png"
-        whole = SceneOptions(cell_m=50, forgiving=True, stretch="none")
+        whole = SceneOptions(cell_m=50, forgiving=True, stretch=stretch)
         out = tmp_path / "out"
         with pytest.raises(ServiceError, match=r"403: access is refused: .quota used up") as failed:
             run_predict(found(url + "?token=old", tmp_path), models, out, whole)
@@ -185,6 +195,40 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
         inputs = find_inputs([url + "?token=x"], zoom=18, area=area(), services=other)
         run_predict(inputs, models, tmp_path / "whole", whole)
     assert results(out) == results(tmp_path / "whole")
+    records = [json.loads((one / "run.json").read_text()) for one in (out, tmp_path / "whole")]
+    values, again = (record["figures"][0]["values"] for record in records)
+    assert values == again
+    how = values["stretch"] and values["stretch"]["how"]
+    assert how == ("dark" if stretch == "auto" else None)
+
+
+def darkened(tile: bytes) -> bytes:
+    """Return a tile with values up to 63."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(tile)) as image:
+        image.point(lambda value: value // 4).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_grey_tiles_are_reported(tiles: dict[str, bytes], tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (SIDE, SIDE), 80).save(out, "PNG")
+    # A tile of one colour says nothing about the imagery.
+    plain = {path: out.getvalue() for path in list(tiles)[1:4]}
+    with serving(lambda path: from_tiles(tiles | plain, path)) as server:
+        (raster,) = found(server.url + "/{z}/{x}/{y}.png", tmp_path).services
+        raster.read()
+    (note,) = (note for note in raster.notes if "grey" in note)
+    assert "1 grey tile among 20: one band is used as red, green and blue" in note
+
+
+def test_no_tile_in_the_area(tmp_path: Path) -> None:
+    with (
+        serving(lambda path: (404, {}, b"")) as server,
+        pytest.raises(DataError, match=r"20 tiles were requested, .* none exists") as failed,
+    ):
+        found(server.url + "/{z}/{x}/{y}.png", tmp_path)
+    assert "{-y}" in failed.value.remedy
 
 
 def test_limits_are_shared_by_machines() -> None:
