@@ -40,9 +40,9 @@ class SpillFile:
     ) -> None:
         self.folder = folder
         # The size 0 would mean that it stays in memory.
-        self._file = SpooledTemporaryFile(
+        self._file = SpooledTemporaryFile(  # noqa: SIM115
             max(in_memory_bytes, 1), dir=None if folder is None else str(folder)
-        )  # noqa: SIM115
+        )
         # The file is closed even if `close` is never called.
         weakref.finalize(self, self._file.close)
         self._size = 0
