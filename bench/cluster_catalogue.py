@@ -116,12 +116,13 @@ def driver(*, scene: str, folder: str) -> dict[str, Any]:
     jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
     with RunFolder(out, {}) as run_folder:
         run = PredictRun(worker.predictor, out, options, run_folder)
-        wholes = SceneTasks(run, run_folder)
+        wholes = SceneTasks(run)
         began = cpu_s()
         tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
         handed_out_s = cpu_s() - began
         # Pickled above.
         made = worker.scene(pickle.loads(tasks[0]).given)  # nosec B301
+        (image,) = made.images.values()
         files = {path.name: path.read_bytes() for path in made.folder.iterdir()}
         took_s = 0.0
         for number in range(_TAKEN):
@@ -129,7 +130,8 @@ def driver(*, scene: str, folder: str) -> dict[str, Any]:
             copy.mkdir()
             for name, content in files.items():
                 (copy / name).write_bytes(content)
-            answer = pickle.dumps(replace(made, folder=copy))
+            moved = replace(made, folder=copy, images={f"{number}": image})
+            answer = pickle.dumps(moved)
             began = cpu_s()
             wholes.done(number, pickle.loads(answer))  # nosec B301
             took_s += cpu_s() - began

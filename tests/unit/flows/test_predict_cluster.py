@@ -18,9 +18,9 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, PredictError
 from rooftrace.core.types import Window
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.predict.cluster import SceneTask, SceneTaskResult, SceneWorker
+from rooftrace.flows.predict.cluster import SceneWorker
 from rooftrace.flows.predict.executor import executing
-from rooftrace.flows.predict.image_run import RunOptions
+from rooftrace.flows.predict.image_run import RunOptions, SceneTask, SceneTaskResult
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
@@ -359,7 +359,7 @@ def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def scene(self: SceneWorker, task: SceneTask) -> SceneTaskResult:
-        if task.scene.name == "4":
+        if task.scenes[0].name == "4":
             raise Death
         return plain(self, task)
 
@@ -389,9 +389,9 @@ def test_a_strict_run_stops_at_the_first_image_that_fails(
         report = predict_inputs(
             inputs, executor, tmp_path / "out", OPTIONS, RunOptions(strict=True)
         )
-    (failed,) = report.failures
+    ((failed, error),) = report.failures
     assert failed.shown.endswith("5.tif")
-    assert isinstance(failed.error, DataError)
+    assert isinstance(error, DataError)
     assert len(pools[0].called) < 7
     # Finished images are kept for the run that resumes.
     (tmp_path / "in" / "5.tif").unlink()

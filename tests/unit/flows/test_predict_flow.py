@@ -190,13 +190,13 @@ def test_an_image_of_several_blocks_is_left_to_this_process(
     monkeypatch.setattr(plan, "BLOCK_PX", 300)
     monkeypatch.setattr(executor, "_SMALL_PX", 10**9)
     planned: list[tuple[str, bool]] = []
-    write = PredictRun._results
+    write = PredictRun._made
 
     def noted(self: PredictRun, blocks: Any, scene: SceneInput, *given: Any) -> Any:
         planned.append((scene.name, self.small_only))
         return write(self, blocks, scene, *given)
 
-    monkeypatch.setattr(PredictRun, "_results", noted)
+    monkeypatch.setattr(PredictRun, "_made", noted)
     report = run_predict(find_inputs([folder]), read_models(bundle), tmp_path / "out")
     assert len(report.outputs) == 4
     assert sorted(planned) == [("a", True), ("b", True), ("c", True), ("large", False)]

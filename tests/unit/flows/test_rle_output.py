@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.flows.predict.image_run import PredictReport
+from rooftrace.flows.predict.image_run import RunReport
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.rle_output import RLE_TABLE, RleOutput
 from rooftrace.flows.predict.run import run_predict
@@ -62,7 +62,7 @@ def fill(
     nodata: NodataRule | None = None,
     *,
     outputs: tuple[str, ...] = (),
-) -> PredictReport:
+) -> RunReport:
     inputs = find_inputs([images], nodata)
     rle = RleOutput.of(inputs.scenes, out, sample, order)
     options = SceneOptions(gsd_m=0.3, outputs=outputs)  # type: ignore[arg-type]

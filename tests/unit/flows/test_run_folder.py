@@ -24,7 +24,11 @@ from rooftrace.predict.model_set import read_models
 
 
 def made_with(used: str, precision: str = "int8", **options: Any) -> dict[str, Any]:
-    model = {"bundle": "abc", "instruction_set": used, "engine": ["openvino", precision]}
+    model = {
+        "bundle": "abc",
+        "instruction_set": used,
+        "engine": {"name": "openvino", "precision": precision},
+    }
     return {"with": model, "options": options}
 
 

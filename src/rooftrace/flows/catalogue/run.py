@@ -26,7 +26,7 @@ from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.executor import Executor
-from rooftrace.flows.predict.image_run import OnDone, PredictReport, RunOptions
+from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.run import predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
@@ -93,7 +93,7 @@ class CatalogueReport:
     found: int
     buildings: int
     partitions: int
-    predicted: PredictReport
+    predicted: RunReport
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def run_catalogue(
     with locked(out / ".rooftrace.lock", str(out)):
         run_options = RunOptions(strict, keep=True, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, scenes_of(out), options, run_options)
-        outcomes.failures |= {one.name: one.error for one in report.failures}
+        outcomes.failures |= {scene.name: error for scene, error in report.failures}
         failures = _in_order(catalogue, outcomes)
         if failures and (strict or not outcomes.layers):
             raise _failure(failures, len(catalogue.scenes))

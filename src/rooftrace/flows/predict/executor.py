@@ -8,27 +8,29 @@ this one keeps the record.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from rooftrace.core.errors import PredictError, RooftraceError
-from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.engines.base import engine_processor
-from rooftrace.flows.predict.image_run import PredictRun, RunOptions
+from rooftrace.flows.predict.image_run import (
+    PredictRun,
+    SceneTask,
+    SceneTaskResult,
+    predict_task,
+)
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore, work_of
+from rooftrace.flows.predict.run_folder import WorkerStore, work_of
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
     from rooftrace.predict.cluster.pool import ClusterOptions
 
-__all__ = ["Executor", "LocalExecutor", "executing", "predict_small_images"]
+__all__ = ["Executor", "LocalExecutor", "executing"]
 
 _MIN_CORES = 4
 """Number of cores from which processes trace blocks. On fewer, the network uses them all."""
@@ -82,24 +84,11 @@ class Executor(Protocol):
         """Test-time augmentation that was asked for; None for that of the models."""
         ...
 
-    @property
-    def processors(self) -> Sequence[Mapping[str, str]]:
-        """Records of the processors that have run the network, for run.json."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Notes on the run for the user."""
-        ...
-
-    def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
-    ) -> Sequence[SceneInput]:
+    def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
         """Predict the scenes that one worker predicts by itself, and return the others.
 
         Args:
-            run: Run that receives the results.
-            folder: Folder of the run.
+            run: Run that receives the results; its `total_px` is known.
             scenes: All scenes of the run.
         """
         ...
@@ -109,7 +98,7 @@ class Executor(Protocol):
         ...
 
     def record(self) -> dict[str, Any]:
-        """Return the fields that describe the executor in run.json."""
+        """Return fields of run.json: `processors` that have run the network, `notes` and others."""
         ...
 
 
@@ -126,35 +115,45 @@ class LocalExecutor:
     """Function that returns the processes that trace the blocks of large scenes; None for this
     process alone."""
 
-    @property
-    def notes(self) -> Sequence[str]:
-        return ()
+    def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
+        """Predict the small images of a run in processes, if there are many.
 
-    @property
-    def processors(self) -> Sequence[Mapping[str, str]]:
-        return [engine_processor(self.predictor.engine)]
-
-    def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput]
-    ) -> Sequence[SceneInput]:
-        if self.models is None or len(scenes) == 1:
+        The results have the same bytes as those of this process. If a process ends unexpectedly,
+        the images that are not finished are returned.
+        """
+        cores = core_count()
+        mean_px = run.total_px / max(len(scenes), 1)
+        least = 2 if {*run.options.outputs} - {"mask"} else _MASK_CORES
+        if self.models is None or len(scenes) == 1 or run.segmenter is not None:
             return scenes
-        return predict_small_images(run, folder, scenes, self.models)
+        if cores < least or mean_px > _SMALL_PX:
+            return scenes
+        scenes = [scene for scene in scenes if not run.resume(scene)]
+        if len(scenes) * mean_px < _MIN_PX:
+            return scenes
+        from rooftrace.core.processes import Processes
+
+        size = min(cores, _MAX_PROCESSES)
+        begin = partial(_begin, self.models, max(1, cores // size))
+        with Processes(size, _MODULES, begin) as processes:
+            return _predict_groups(run, processes, scenes)
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        return run_scenes(self._with_processes(scenes), self.predictor.engine)
+        return run_scenes(map(self._with_processes, scenes), self.predictor.engine)
 
     def record(self) -> dict[str, Any]:
-        return {}
+        engine = self.predictor.engine
+        # The engine adds notes while it runs.
+        notes = list(getattr(engine, "notes", ()))
+        return {"processors": [engine_processor(engine)], "notes": notes}
 
-    def _with_processes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        for blocks in scenes:
-            if self.start is not None and blocks.plan.block_count > 1:
-                processes = self.start()
-                # After one was lost, this process goes on alone with the scenes that follow.
-                if not processes.has_lost:
-                    blocks.workers = processes
-            yield blocks
+    def _with_processes(self, scene: SceneBlocks) -> SceneBlocks:
+        if self.start is not None and scene.plan.block_count > 1:
+            processes = self.start()
+            # After one was lost, this process goes on alone with the scenes that follow.
+            if not processes.has_lost:
+                scene.workers = processes
+        return scene
 
 
 @contextmanager
@@ -171,140 +170,58 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
         PredictError: No worker starts.
         BundleError, GsdMismatch: See `ModelSet.ready`.
     """
-    if cluster is None:
-        with ExitStack() as stack:
+    if cluster is not None:
+        from rooftrace.flows.predict.cluster import cluster_executor
 
-            @cache
-            def start() -> Processes:
-                # Imported when it is needed: a single image needs no processes.
-                from rooftrace.core.processes import Processes
-
-                size = min(core_count() // 2, _MAX_TRACING)
-                processes = stack.enter_context(Processes(size, _TRACING_MODULES))
-                processes.start()
-                return processes
-
-            predictor = models.ready()
-            is_gpu = not engine_processor(predictor.engine)["instruction_set"]
-            local = LocalExecutor(
-                predictor, models.tta,
-                None if is_gpu else models, start if core_count() >= _MIN_CORES else None,
-            )  # fmt: skip
-            yield local
+        with cluster_executor(models, cluster) as executor:
+            yield executor
         return
-    from rooftrace.flows.predict.cluster import cluster_executor
+    with ExitStack() as stack:
 
-    with cluster_executor(models, cluster) as executor:
-        yield executor
+        @cache
+        def start() -> Processes:
+            # Imported when it is needed: a single image needs no processes.
+            from rooftrace.core.processes import Processes
 
+            size = min(core_count() // 2, _MAX_TRACING)
+            processes = stack.enter_context(Processes(size, _TRACING_MODULES))
+            processes.start()
+            return processes
 
-def predict_small_images(
-    run: PredictRun,
-    folder: RunFolder,
-    scenes: Sequence[SceneInput],
-    models: ModelSet,
-) -> Sequence[SceneInput]:
-    """Predict the small images of a run in processes, if there are many, and return the others.
-
-    The results have the same bytes as those of this process. If a process ends unexpectedly, the
-    images that are not finished are returned.
-
-    Args:
-        run: Run that receives the results; its `total_px` is known.
-        folder: Folder of the run.
-        scenes: All images of the run.
-        models: Models to run; not on a GPU, which a process for each core could not share.
-    """
-    cores = core_count()
-    mean_px = run.total_px / max(len(scenes), 1)
-    least = 2 if {*run.options.outputs} - {"mask"} else _MASK_CORES
-    if cores < least or run.segmenter is not None or mean_px > _SMALL_PX:
-        return scenes
-    scenes = [scene for scene in scenes if not run.resume(scene)]
-    if len(scenes) * mean_px < _MIN_PX:
-        return scenes
-    from rooftrace.core.processes import Processes
-
-    size = min(cores, _MAX_PROCESSES)
-    begin = partial(_begin, models, max(1, cores // size))
-    with Processes(size, _MODULES, begin) as processes:
-        return _predict_groups(run, folder, processes, scenes)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Images that a process predicts; picklable.
-
-    Args:
-        scenes: The images.
-        out: Folder for the results.
-        options: Options of every scene.
-        run_options: Conduct of the run.
-        made_with: See `RunFolder`.
-    """
-
-    scenes: Sequence[SceneInput]
-    out: Path
-    options: SceneOptions
-    run_options: RunOptions
-    made_with: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _GroupResult:
-    """Result of a group; picklable.
-
-    Args:
-        images: Finished images by name, and errors of images that failed. The others need several
-            blocks, or were not started.
-        notes: Notes for the user.
-        peak_mb: Peak memory of the process so far, in MB.
-    """
-
-    images: Mapping[str, MadeImage | RooftraceError]
-    notes: Sequence[str]
-    peak_mb: float
+        predictor = models.ready()
+        # Processes for each core could not share a GPU.
+        is_gpu = not engine_processor(predictor.engine)["instruction_set"]
+        yield LocalExecutor(
+            predictor, models.tta,
+            None if is_gpu else models, start if core_count() >= _MIN_CORES else None,
+        )  # fmt: skip
 
 
 def _predict_groups(
-    run: PredictRun, folder: RunFolder, processes: Processes, scenes: Sequence[SceneInput]
+    run: PredictRun, processes: Processes, scenes: Sequence[SceneInput]
 ) -> Sequence[SceneInput]:
     """Predict images by processes, group by group, and return those that are left to this one."""
-    in_work: deque[tuple[Sequence[SceneInput], Sequence[str], Future[_GroupResult]]] = deque()
+    in_work: deque[tuple[SceneTask, Future[SceneTaskResult]]] = deque()
     left: list[SceneInput] = []
 
     def take(most: int) -> None:
         """Add finished groups to the run, until `most` are in work."""
-        while in_work and (len(in_work) > most or in_work[0][2].done()):
-            wait([in_work[0][2]])
-            group, stamps, future = in_work.popleft()
+        while in_work and (len(in_work) > most or in_work[0][1].done()):
+            wait([in_work[0][1]])
+            task, future = in_work.popleft()
             try:
-                result = future.result()
+                left.extend(run.receive(future.result(), task))
             except PredictError:
                 if not processes.has_lost:
                     raise
-                left.extend(group)
-                continue
-            run.notes += result.notes
-            run.others_mb = max(run.others_mb, result.peak_mb)
-            for scene, stamp in zip(group, stamps):
-                made = result.images.get(scene.name)
-                if made is None:
-                    left.append(scene)
-                elif isinstance(made, RooftraceError):
-                    run.fail(scene, made)
-                else:
-                    run.receive(scene, made.files, made.record, stamp)
+                left.extend(task.scenes)
 
-    run_options = replace(run.run_options, on_done=None, progress=None)
     try:
         for first in range(0, len(scenes), _GROUP):
             if run.wants_no_more:
                 break
-            group = scenes[first : first + _GROUP]
-            work = _Group(group, run.out, run.options, run_options, folder.made_with)
-            stamps = [scene.stamp for scene in group]
-            in_work.append((group, stamps, processes.submit(_predict, work)))
+            task = run.task(scenes[first : first + _GROUP])
+            in_work.append((task, processes.submit(_predict, task)))
             take(2 * processes.size - 1)
         take(0)
     except BaseException:
@@ -331,15 +248,11 @@ def _begin(models: ModelSet, cores: int) -> None:
     _LOADED.append(models.ready())
 
 
-def _predict(group: _Group) -> _GroupResult:
+def _predict(task: SceneTask) -> SceneTaskResult:
     """Predict a group in a process."""
     from rooftrace.core.processes import is_stopping
 
-    (predictor,) = _LOADED
-    work = work_of(group.out)
-    store = WorkerStore(work, group.made_with, work)
-    run = PredictRun(predictor, group.out, group.options, store, group.run_options, small_only=True)
-    wanted = takewhile(lambda _: not is_stopping(), group.scenes)
-    run.predict(wanted, lambda scenes: run_scenes(scenes, predictor.engine))
-    failed = {name: one.error for name, one in run.failed.items()}
-    return _GroupResult({**store.made, **failed}, tuple(run.notes), peak_rss_mb())
+    work = work_of(task.out)
+    store = WorkerStore(work, task.made_with, work)
+    wanted = takewhile(lambda _: not is_stopping(), task.scenes)
+    return predict_task(_LOADED[0], task, store, wanted, task.out, small_only=True)

@@ -1,7 +1,8 @@
 """Prediction of images one by one: all images of a run, or those of one worker or process.
 
 A `PredictRun` plans one image after the other, sends them through a pipeline, writes their results,
-and gathers outputs, failures and notes.
+and gathers outputs, failures and notes. A process or the worker of a cluster receives a
+`SceneTask`, predicts its images with a run of its own, and returns a `SceneTaskResult`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import count
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any, Protocol
+from typing import Any
 
 from shapely import to_wkb
 
@@ -21,34 +21,31 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
 from rooftrace.io.area import select_overview
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import MemoryMask
 from rooftrace.labels.rle.codec import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
-from rooftrace.predict.block import Block, BlockParts
-from rooftrace.predict.checkpoint import CheckpointStore
-from rooftrace.predict.outputs import FileSink, write_outputs
-from rooftrace.predict.pipeline import SceneBlocks
+from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
-from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
+from rooftrace.predict.result import ClassFigures, OutputPaths
 
 __all__ = [
-    "FailedImage",
     "OnDone",
-    "PredictOutput",
-    "PredictReport",
     "PredictRun",
     "RunOptions",
-    "RunStore",
+    "RunReport",
+    "SceneFiles",
+    "SceneTask",
+    "SceneTaskResult",
+    "predict_task",
 ]
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
-
-_MAX_FIGURES = 1000
-"""Maximum number of images in a run whose figures are written to run.json."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class PredictOutput:
+class SceneFiles:
     """Paths and figures of the results of one image.
 
     Args:
@@ -98,117 +95,45 @@ class PredictOutput:
     seconds: float
     classes: tuple[ClassFigures, ...]
 
-    @classmethod
-    def of(
-        cls, shown: str, outputs: Sequence[str], paths: OutputPaths, result: SceneResult
-    ) -> PredictOutput:
-        """Describe the results of an image whose files are written.
-
-        Args:
-            shown: Path or URL of the image.
-            outputs: Names of the results that were requested.
-            paths: Paths of all results.
-            result: Results of the image.
-        """
-        summary = result.summary
-        return cls(
-            input=shown,
-            mask=str(paths.mask) if "mask" in outputs else None,
-            polygons=str(paths.polygons) if "polygons" in outputs else None,
-            preview=None if result.preview is None else str(paths.preview),
-            density=None if result.density is None else f"{paths.density}.tif",
-            buildings=None if summary.regularized is None else summary.buildings,
-            built_up_share=summary.built_up_share,
-            pixels=summary.pixels,
-            seconds=summary.seconds,
-            classes=summary.classes,
-        )
-
-    @property
-    def files(self) -> list[str]:
-        """Paths of the results."""
-        files = (self.mask, self.polygons, self.preview, self.density)
-        return [file for file in files if file is not None]
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PredictOutput:
-        """Return the output that `to_json` has turned into a mapping."""
-        classes = tuple(ClassFigures(**one) for one in record["classes"])
-        return cls(**{**record, "classes": classes})
-
     def to_json(self) -> dict[str, Any]:
         # Not `asdict`, which copies every value and takes as long as a small mask.
         return vars(self) | {"classes": tuple(vars(one).copy() for one in self.classes)}
 
 
 @dataclass(frozen=True)
-class FailedImage:
-    """An image that failed, and its error.
-
-    Args:
-        name: First part of the names of its results, which no other image of the run has.
-        shown: Path or URL of the image without its query, which other images may share.
-        error: Error of the image.
-    """
-
-    name: str
-    shown: str
-    error: RooftraceError
-
-
-@dataclass(frozen=True)
-class PredictReport:
+class RunReport:
     """Result of a prediction run.
 
     Args:
-        outputs: Output of each image, in order.
+        outputs: Results of each image, in order.
         mpx_per_s: Megapixels per second over all images that this run predicted, with the time for
             reading and writing files.
         peak_rss_mb: Peak memory in MB of the process, or of the largest one that predicted images.
         resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
         notes: Assumptions and skipped files that the user should know.
-        failures: Images that failed, in order.
+        failures: Images that failed, in order, and their errors.
         table: Path of the table of run lengths; None if there is none.
     """
 
-    outputs: tuple[PredictOutput, ...]
+    outputs: tuple[SceneFiles, ...]
     mpx_per_s: float
     peak_rss_mb: float
     resumed_images: int = 0
     resumed_blocks: int = 0
     notes: tuple[str, ...] = ()
-    failures: tuple[FailedImage, ...] = ()
+    failures: tuple[tuple[SceneInput, RooftraceError], ...] = ()
     table: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of `--json`."""
-        table = {} if self.table is None else {"table": self.table}
-        return {
-            "outputs": [output.to_json() for output in self.outputs],
-            "mpx_per_s": self.mpx_per_s,
-            "peak_rss_mb": self.peak_rss_mb,
-            "resumed_images": self.resumed_images,
-            "resumed_blocks": self.resumed_blocks,
-            **table,
-        }
-
-
-class RunStore(Protocol):
-    """Store of the finished images and blocks of a run, see `RunFolder`."""
-
-    @property
-    def spill(self) -> Path | None: ...
-    def finished(self, scene: SceneInput) -> Mapping[str, Any] | None: ...
-    def record(self, scene: SceneInput) -> Mapping[str, Any]: ...
-    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore: ...
-    def add(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
-    ) -> None: ...
+        fields = {**vars(self), "outputs": [output.to_json() for output in self.outputs]}
+        left_out = {"notes", "failures"} | ({"table"} if self.table is None else set())
+        return {name: value for name, value in fields.items() if name not in left_out}
 
 
 @dataclass(eq=False)
 class PredictRun:
-    """Prediction of images one by one: all images of a run, or one image on a worker.
+    """Prediction of images one by one: all images of a run, or those of one worker.
 
     Args:
         predictor: Model to predict with.
@@ -219,8 +144,8 @@ class PredictRun:
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
-        outputs: Outputs of finished images by name.
-        failed: Failed images by name.
+        outputs: Results of finished images by name.
+        failed: Errors of failed images by name.
         notes: Notes for the user.
         others_mb: Peak memory in MB of the largest other process that predicts images of the run.
         resumed_images, resumed_blocks, resumed_px: Numbers of images, blocks and pixels that an
@@ -230,13 +155,13 @@ class PredictRun:
     predictor: Predictor
     out: Path
     options: SceneOptions
-    store: RunStore
+    store: RunFolder | WorkerStore
     run_options: RunOptions = RunOptions()
     segmenter: PromptSegmenter | None = None
     small_only: bool = False
     total_px: int = 0
-    outputs: dict[str, PredictOutput] = field(default_factory=dict)
-    failed: dict[str, FailedImage] = field(default_factory=dict)
+    outputs: dict[str, SceneFiles] = field(default_factory=dict)
+    failed: dict[str, RooftraceError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     others_mb: float = 0.0
     resumed_images: int = 0
@@ -266,11 +191,9 @@ class PredictRun:
         for blocks in run_scenes(self._planned(scenes)):
             (scene, stamp), plan = blocks.item, blocks.plan
             try:
-                files, record = self._results(blocks, scene, stamp)
-                self.store.add(scene, files, record, stamp)
-                self._take(scene, record)
+                self._finish(scene, self._made(blocks, scene, stamp), stamp)
             except RooftraceError as error:
-                self.fail(scene, error)
+                self.failed[scene.name] = error
             finally:
                 self._ended = time.perf_counter()
                 with self._lock:
@@ -301,44 +224,49 @@ class PredictRun:
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
-                self.fail(scene, error)
+                self.failed[scene.name] = error
                 scene.source.close()
                 continue
             yield SceneBlocks(plan, kept, (scene, stamp), self._add_tile)
 
-    def _results(
-        self, blocks: SceneBlocks, scene: SceneInput, stamp: str
-    ) -> tuple[list[str], dict[str, Any]]:
-        """Write the results of a scene, block by block; return their paths and the record."""
-        plan, order = blocks.plan, self.run_options.order
-        paths = self.predictor.paths_for(plan.source, self.out, scene.name)
+    def _made(self, blocks: SceneBlocks, scene: SceneInput, stamp: str) -> MadeImage:
+        """Write the results of a scene, block by block."""
+        plan, order, wanted = blocks.plan, self.run_options.order, self.options.outputs
+        paths = OutputPaths.of(self.out, scene.name, plan.source.grid, plan.spec.legend)
         mask = None if order is None else MemoryMask(plan.shape_yx)
-        numbers, before = count(), 0
-
-        def advance(block: Block | BlockParts, buildings: int) -> None:
-            nonlocal before
-            if mask is not None and block.mask is not None:
-                mask.write(block.window, block.mask)
-            with self._lock:
-                del self._ahead_px[scene.name, next(numbers)]
-                self._advance(block.window.area_px, buildings - before)
-            before = buildings
-
-        def checked() -> Iterator[Block | BlockParts]:
-            yield from blocks.blocks
-            scene.check_unchanged(stamp)
-
-        result = write_outputs(
-            plan, FileSink(paths, plan), checked(), advance, spill=self.store.spill,
+        before = 0
+        with SceneOutputs(
+            plan, FileSink(paths, plan), spill=self.store.spill,
             # Images are read while others are finished, which is no time of their own.
             started=max(blocks.started, self._ended),
             segmenter=self.segmenter, answers=blocks.folder, workers=blocks.workers,
-        )  # fmt: skip
+        ) as outputs:  # fmt: skip
+            for number, block in enumerate(blocks.blocks):
+                buildings = outputs.feed(block)
+                if mask is not None and block.mask is not None:
+                    mask.write(block.window, block.mask)
+                with self._lock:
+                    del self._ahead_px[scene.name, number]
+                    self._advance(block.window.area_px, buildings - before)
+                before = buildings
+            scene.check_unchanged(stamp)
+            result = outputs.finish()
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
         self.resumed_px += summary.pixels_resumed
-        output = PredictOutput.of(scene.shown, self.options.outputs, paths, result)
+        output = SceneFiles(
+            input=scene.shown,
+            mask=str(paths.mask) if "mask" in wanted else None,
+            polygons=str(paths.polygons) if "polygons" in wanted else None,
+            preview=None if result.preview is None else str(paths.preview),
+            density=None if result.density is None else f"{paths.density}.tif",
+            buildings=None if summary.regularized is None else summary.buildings,
+            built_up_share=summary.built_up_share,
+            pixels=summary.pixels,
+            seconds=summary.seconds,
+            classes=summary.classes,
+        )
         figures = summary.to_json() | {
             "input": scene.shown,
             "provenance": asdict(plan.provenance),
@@ -349,7 +277,8 @@ class PredictRun:
             record["outline"] = to_wkb(result.outline, hex=True)
         if mask is not None and order is not None:
             record["runs"] = encode_runs(mask.data == plan.spec.building_class, order)
-        return output.files, record
+        files = (output.mask, output.polygons, output.preview, output.density)
+        return MadeImage([file for file in files if file is not None], record)
 
     @property
     def wants_no_more(self) -> bool:
@@ -359,12 +288,12 @@ class PredictRun:
     def resume(self, scene: SceneInput) -> bool:
         """Return whether nothing is left to do for an image.
 
-        Adds the output of an image that an earlier run has finished, and an image that fails.
+        Adds the results of an image that an earlier run has finished, and an image that fails.
         """
         try:
             record = self.store.finished(scene)
         except RooftraceError as error:
-            self.fail(scene, error)
+            self.failed[scene.name] = error
             scene.source.close()
             return True
         if record is None:
@@ -374,26 +303,48 @@ class PredictRun:
         self._take(scene, record, advance=True)
         return True
 
-    def receive(
-        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    def task(self, scenes: Sequence[SceneInput]) -> SceneTask:
+        """Return the task to predict images in another process."""
+        assert isinstance(self.store, RunFolder)
+        return SceneTask(
+            scenes, [scene.stamp for scene in scenes], self.out.absolute(), self.options,
+            replace(self.run_options, on_done=None, progress=None),
+            self.store.made_with, self.store.run_id,
+        )  # fmt: skip
+
+    def receive(self, result: SceneTaskResult, task: SceneTask) -> list[SceneInput]:
+        """Add images that another process has predicted, and return those that it left out."""
+        self.notes += result.notes
+        self.others_mb = max(self.others_mb, result.peak_mb)
+        self.resumed_blocks += result.resumed_blocks
+        self.resumed_px += result.resumed_px
+        left = []
+        for scene, stamp in zip(task.scenes, task.stamps):
+            made = result.images.get(scene.name)
+            if made is None:
+                left.append(scene)
+            elif isinstance(made, RooftraceError):
+                self.failed[scene.name] = made
+            else:
+                try:
+                    self._finish(scene, made, stamp, advance=True)
+                except RooftraceError as error:
+                    self.failed[scene.name] = error
+        return left
+
+    def _finish(
+        self, scene: SceneInput, made: MadeImage, stamp: str, *, advance: bool = False
     ) -> None:
-        """Add an image that another process has finished; see `RunFolder.add`."""
-        try:
-            self.store.add(scene, files, record, stamp)
-            self._take(scene, record, advance=True)
-        except RooftraceError as error:
-            self.fail(scene, error)
+        self.store.add(scene, made.files, made.record, stamp)
+        self._take(scene, made.record, advance=advance)
 
-    def fail(self, scene: SceneInput, error: RooftraceError) -> None:
-        """Add an image that failed."""
-        self.failed[scene.name] = FailedImage(scene.name, scene.shown, error)
-
-    def _take(self, scene: SceneInput, record: Mapping[str, Any], *, advance: bool = False) -> None:
-        """Add the output of a finished image, by its record."""
-        output = PredictOutput.from_json(record["output"])
-        self.outputs[scene.name] = output
+    def _take(self, scene: SceneInput, record: Mapping[str, Any], *, advance: bool) -> None:
+        """Add the results of a finished image, by its record."""
+        output = record["output"]
+        classes = tuple(ClassFigures(**one) for one in output["classes"])
+        self.outputs[scene.name] = SceneFiles(**{**output, "classes": classes})
         if advance:
-            self._advance(output.pixels, output.buildings or 0)
+            self._advance(output["pixels"], output["buildings"] or 0)
         if self.run_options.on_done is not None:
             self.run_options.on_done(scene, record)
 
@@ -413,24 +364,93 @@ class PredictRun:
                 done_px = self._done_px + self._ahead_px.total()
                 self.run_options.progress(done_px, max(done_px, self.total_px), self._buildings)
 
-    def figures(self, scenes: Sequence[SceneInput]) -> list[dict[str, Any]] | None:
-        """Return all figures of each image; None for more than 1,000 images."""
-        done = [scene for scene in scenes if scene.name in self.outputs]
-        if len(done) > _MAX_FIGURES:
-            return None
-        return [self.store.record(scene)["figures"] for scene in done]
-
-    def report(self, scenes: Sequence[SceneInput]) -> PredictReport:
+    def report(self, scenes: Sequence[SceneInput]) -> RunReport:
         """Return the report of the run, with all notes."""
         seconds = time.perf_counter() - self._started
         outputs = tuple(self.outputs[one.name] for one in scenes if one.name in self.outputs)
         pixels = sum(output.pixels for output in outputs) - self.resumed_px
-        return PredictReport(
+        return RunReport(
             outputs=outputs,
             mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
             peak_rss_mb=max(peak_rss_mb(), self.others_mb),
             resumed_images=self.resumed_images,
             resumed_blocks=self.resumed_blocks,
             notes=tuple(self.notes),
-            failures=tuple(self.failed[one.name] for one in scenes if one.name in self.failed),
+            failures=tuple(
+                (one, self.failed[one.name]) for one in scenes if one.name in self.failed
+            ),
         )
+
+
+@dataclass(frozen=True)
+class SceneTask:
+    """Images that a process or the worker of a cluster predicts by itself; picklable.
+
+    Args:
+        scenes: The images.
+        stamps: Their stamps when the task was made.
+        out: Results folder of the run; a worker may or may not have access to it.
+        options: Options of every scene.
+        run_options: Conduct of the run.
+        made_with: Everything except the images on which results depend, see `RunFolder`.
+        run_id: Id by which a worker recognises the folder, see `is_shared`.
+    """
+
+    scenes: Sequence[SceneInput]
+    stamps: Sequence[str]
+    out: Path
+    options: SceneOptions
+    run_options: RunOptions
+    made_with: Mapping[str, Any]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class SceneTaskResult:
+    """Result of a task; picklable.
+
+    Args:
+        folder: Folder of the files, on this machine or on the worker.
+        images: Finished images by name, and errors of images that failed. The others need several
+            blocks, or were not started.
+        notes: Notes for the user.
+        resumed_blocks, resumed_px: Numbers of blocks and of their pixels that another worker or run
+            finished.
+        peak_mb: Peak memory of the process so far, in MB.
+        contents: Contents of the files by name; None if they were written to the folder of the run.
+    """
+
+    folder: Path
+    images: Mapping[str, MadeImage | RooftraceError]
+    notes: Sequence[str]
+    resumed_blocks: int
+    resumed_px: int
+    peak_mb: float
+    contents: Mapping[str, bytes] | None = None
+
+
+def predict_task(
+    predictor: Predictor,
+    task: SceneTask,
+    store: WorkerStore,
+    scenes: Iterable[SceneInput],
+    out: Path,
+    *,
+    small_only: bool,
+) -> SceneTaskResult:
+    """Predict the images of a task in this process.
+
+    Args:
+        predictor: Model to predict with.
+        task: The task.
+        store: Store of its images and blocks.
+        scenes: Its images, as far as they are wanted.
+        out: Folder for the results.
+        small_only: Whether images of several blocks are left out.
+    """
+    run = PredictRun(predictor, out, task.options, store, task.run_options, small_only=small_only)
+    run.predict(scenes, lambda planned: run_scenes(planned, predictor.engine))
+    return SceneTaskResult(
+        out, {**store.made, **run.failed}, tuple(run.notes), run.resumed_blocks, run.resumed_px,
+        peak_rss_mb(),
+    )  # fmt: skip

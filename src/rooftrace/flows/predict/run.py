@@ -13,12 +13,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.text import list_and_count, merge_notes, plural
 from rooftrace.flows.predict.executor import Executor, executing
-from rooftrace.flows.predict.image_run import (
-    OnDone,
-    PredictReport,
-    PredictRun,
-    RunOptions,
-)
+from rooftrace.flows.predict.image_run import OnDone, PredictRun, RunOptions, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, about_total_px, holds_results
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
@@ -40,6 +35,9 @@ __all__ = ["predict_inputs", "run_predict"]
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""
 
+_MAX_FIGURES = 1000
+"""Maximum number of images in a run whose figures are written to run.json."""
+
 _MAX_EARLIER_LISTED = 5
 """Maximum number of results of earlier runs that a note lists."""
 
@@ -57,7 +55,7 @@ def run_predict(
     rle: RleOutput | None = None,
     on_done: OnDone | None = None,
     progress: PredictProgress | None = None,
-) -> PredictReport:
+) -> RunReport:
     """Predict all images, and write the results of each.
 
     An image that fails does not stop the others. Its error is raised after they are finished, and
@@ -121,10 +119,11 @@ def run_predict(
             report = replace(report, notes=(*report.notes, *notes))
     if not report.failures:
         return report
-    shown, error = report.failures[0].shown, report.failures[0].error
+    scene, error = report.failures[0]
     if len(inputs.scenes) == 1:
         raise error
-    message = error.message if shown in error.message else f"{shown}: {error.message}"
+    message = error.message
+    message = message if scene.shown in message else f"{scene.shown}: {message}"
     failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
     raise type(error)(f"{message} {failed}", remedy=error.remedy)
 
@@ -137,7 +136,7 @@ def predict_inputs(
     run_options: RunOptions,
     segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
-) -> PredictReport:
+) -> RunReport:
     """Predict any number of images as one run; the same call resumes it.
 
     The report lists failed images in `failures`. If there are any, finished blocks and images are
@@ -171,8 +170,19 @@ def predict_inputs(
     if rle is not None:
         settings["rle"] = rle.order
         run_options = replace(run_options, order=rle.order)
-    made_with = {"with": _identity(executor), "options": settings}
-    with RunFolder(out, made_with) as folder:
+    engine = predictor.engine
+    engine_record = {
+        "name": engine.name,
+        "precision": engine.precision,
+        "settings": getattr(engine, "settings", {}),
+    }
+    model = {
+        "bundle": predictor.bundle.sha256,
+        "instruction_set": executor.record()["processors"][0]["instruction_set"],
+        "engine": engine_record,
+        "versions": result_versions(),
+    }
+    with RunFolder(out, {"with": model, "options": settings}) as folder:
         run = PredictRun(predictor, out, options, folder, run_options, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
         is_changed |= settings["tta"] != applied_tta(predictor.bundle)
@@ -182,24 +192,50 @@ def predict_inputs(
                 "With these settings they only approximate probabilities."
             )
         run.total_px = about_total_px(scenes)
-        run.predict(executor.predict_whole(run, folder, scenes), executor.run_scenes)
+        run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         run.notes += _earlier_results(scenes, out, options.outputs)
-        # The engine adds notes while it runs.
-        notes = getattr(predictor.engine, "notes", ())
-        run.notes += [*notes, *executor.notes, *inputs.notes, *folder.notes]
+        record = executor.record()
+        run.notes += [*record["notes"], *inputs.notes, *folder.notes]
         report = run.report(scenes)
         if rle is not None and not report.failures:
             from rooftrace.flows.predict.rle_output import RLE_TABLE
 
-            records = (folder.record(scene)["runs"] for scene in rle.scenes)
-            notes = rle.write(out, records, spec)
+            runs = (folder.record(scene)["runs"] for scene in rle.scenes)
+            notes = rle.write(out, runs, spec)
             report = replace(report, table=str(out / RLE_TABLE), notes=(*report.notes, *notes))
-        used = {"options": settings, "processors": list(executor.processors)}
-        record = _record(run, report, inputs) | used | executor.record()
+        done = [scene for scene in scenes if scene.name in run.outputs]
+        record |= {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "inputs": [scene.shown for scene in scenes],
+            "bundle": {
+                "name": spec.name,
+                "sha256": predictor.bundle.sha256,
+                "file": predictor.bundle.source,
+                "gsd_m": spec.gsd_m,
+                "finest_gsd_m": spec.finest_gsd_m,
+                "interpolated_gsd_m": spec.interpolated_gsd_m,
+            },
+            "engine": engine_record,
+            "options": settings,
+            **report.to_json(),
+            "figures": None
+            if len(done) > _MAX_FIGURES
+            else [folder.record(scene)["figures"] for scene in done],
+            "failed": [{"input": one.shown, **error.to_json()} for one, error in report.failures],
+            "skipped": [str(path) for path in inputs.skipped],
+            "notes": report.notes,
+            "versions": versions(),
+        }
         write_json(out / "run.json", record)
         if not report.failures and not run_options.keep:
             folder.discard()
-    return replace(report, notes=_brief(report.notes, scenes))
+    # For the terminal, notes that many images cause are one.
+    names = {name for scene in scenes for name in (scene.shown, scene.source.name)}
+    merged = merge_notes(report.notes, names)
+    if len(merged) > _MAX_NOTES:
+        more = plural(len(merged) - _MAX_NOTES, "more note")
+        merged = [*merged[:_MAX_NOTES], f"… and {more} in run.json."]
+    return replace(report, notes=tuple(merged))
 
 
 def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> None:
@@ -261,53 +297,3 @@ def _earlier_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[
         return []
     listed = list_and_count(earlier, _MAX_EARLIER_LISTED)
     return [f"{out} also holds results of an earlier run, perhaps of other settings: {listed}"]
-
-
-def _identity(executor: Executor) -> dict[str, Any]:
-    """Return the properties of model and program on which results depend, as plain data."""
-    predictor = executor.predictor
-    return {
-        "bundle": predictor.bundle.sha256,
-        "instruction_set": executor.processors[0]["instruction_set"],
-        "engine": [predictor.engine.name, predictor.engine.precision],
-        "settings": getattr(predictor.engine, "settings", {}),
-        "versions": result_versions(),
-    }
-
-
-def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> dict[str, Any]:
-    """Return the content of run.json, without the options and the executor."""
-    bundle, engine = run.predictor.bundle, run.predictor.engine
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [scene.shown for scene in inputs.scenes],
-        "bundle": {
-            "name": bundle.spec.name,
-            "sha256": bundle.sha256,
-            "file": bundle.source,
-            "gsd_m": bundle.spec.gsd_m,
-            "finest_gsd_m": bundle.spec.finest_gsd_m,
-            "interpolated_gsd_m": bundle.spec.interpolated_gsd_m,
-        },
-        "engine": {
-            "name": engine.name,
-            "precision": engine.precision,
-            "settings": getattr(engine, "settings", {}),
-        },
-        **report.to_json(),
-        "figures": run.figures(inputs.scenes),
-        "failed": [{"input": one.shown, **one.error.to_json()} for one in report.failures],
-        "skipped": [str(path) for path in inputs.skipped],
-        "notes": report.notes,
-        "versions": versions(),
-    }
-
-
-def _brief(notes: Sequence[str], scenes: Sequence[SceneInput]) -> tuple[str, ...]:
-    """Return the first notes for the terminal; those that many images cause are one."""
-    names = {name for scene in scenes for name in (scene.shown, scene.source.name)}
-    merged = merge_notes(notes, names)
-    if len(merged) > _MAX_NOTES:
-        more = plural(len(merged) - _MAX_NOTES, "more note")
-        merged = [*merged[:_MAX_NOTES], f"… and {more} in run.json."]
-    return tuple(merged)

@@ -49,11 +49,6 @@ def work_of(out: Path) -> Path:
     return out / WORK_FOLDER
 
 
-def _checkpoints_in(work: Path, scene: SceneInput) -> Path:
-    """Return the folder of an image's checkpoints."""
-    return work / f"{scene.name}.parts"
-
-
 def is_shared(out: Path, run_id: str) -> bool:
     """Return whether this machine sees the folder of a run.
 
@@ -85,7 +80,12 @@ class RunFolder:
     def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
         self._out = out
         self._work = work_of(out)
-        self._made_with = dict(made_with)
+        self.made_with: Mapping[str, Any] = dict(made_with)
+        """Everything except the images on which results depend."""
+
+        self.spill = self._work
+        """Folder for polygons that do not fit into memory."""
+
         self._open = ExitStack()
         # Offset of each image's line in the file; the lines themselves would need too much memory.
         self._known: dict[str, int] = {}
@@ -104,7 +104,10 @@ class RunFolder:
         with self._open:
             self._open.enter_context(locked(self._out / f"{WORK_FOLDER}.lock", str(self._out)))
             try:
-                self._sweep()
+                # Half-written files of a killed run; the lock excludes other runs.
+                for path in self._out.iterdir():
+                    if _LEFT_OVER.fullmatch(path.name):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
                 self._work.mkdir(exist_ok=True)
                 self._drop_made()
                 (self._work / _RUN_ID).write_text(self.run_id)
@@ -134,21 +137,19 @@ class RunFolder:
         """
         if scene.name not in self._known:
             return None
-        known = self._line(scene.name)
+        known = self._line(scene)
         if known["stamp"] != scene.stamp or not all(map(is_file, known["files"])):
             return None
-        record: dict[str, Any] = known["record"]
-        return record
+        return dict(known["record"])
 
     def record(self, scene: SceneInput) -> dict[str, Any]:
         """Return the record of a finished image."""
-        record: dict[str, Any] = self._line(scene.name)["record"]
-        return record
+        return dict(self._line(scene)["record"])
 
-    def _line(self, name: str) -> dict[str, Any]:
+    def _line(self, scene: SceneInput) -> dict[str, Any]:
         assert self._file is not None
         with self._lock:
-            self._file.seek(self._known[name])
+            self._file.seek(self._known[scene.name])
             line: dict[str, Any] = json.loads(self._file.readline())
         return line
 
@@ -167,32 +168,26 @@ class RunFolder:
             ExportError: The manifest cannot be written.
         """
         line = {"name": scene.name, "stamp": stamp, "files": files, "record": dict(record)}
-        try:
-            with self._lock:
-                self._known[scene.name] = self._append(line)
-        except OSError as error:
-            raise export_error(self._work, error) from error
-        shutil.rmtree(_checkpoints_in(self._work, scene), ignore_errors=True)
-
-    def _append(self, line: Mapping[str, Any]) -> int:
-        """Add a line to the manifest, or no part of it; return its offset."""
         assert self._file is not None
-        offset = self._file.seek(0, 2)
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-        except OSError:
-            # The file holds a part of the line, and its buffer keeps the rest until it is closed.
-            with suppress(OSError):
-                self._file.close()
-            self._file = (self._work / MANIFEST).open("r+b")
-            self._file.truncate(offset)
-            raise
-        return offset
+        with self._lock:
+            offset = self._file.seek(0, 2)
+            try:
+                self._file.write(json.dumps(line).encode() + b"\n")
+                self._file.flush()
+            except OSError as error:
+                # The file holds a part of the line, and its buffer keeps the rest until it is
+                # closed.
+                with suppress(OSError):
+                    self._file.close()
+                self._file = (self._work / MANIFEST).open("r+b")
+                self._file.truncate(offset)
+                raise export_error(self._work, error) from error
+            self._known[scene.name] = offset
+        shutil.rmtree(self._work / f"{scene.name}.parts", ignore_errors=True)
 
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         """Return the store of an image's checkpoints; those of another plan are removed."""
-        store = _checkpoints(self._work, self._made_with, scene, plan)
+        store = _checkpoints(self._work, self.made_with, scene, plan)
         self.replaced |= store.replaced
         return store
 
@@ -207,21 +202,11 @@ class RunFolder:
         )
         return (*self._notes, note)
 
-    @property
-    def spill(self) -> Path:
-        """Folder for polygons that do not fit into memory."""
-        return self._work
-
     def discard(self) -> None:
         """Remove checkpoints and manifest; nothing is left to resume."""
         if self._file is not None:
             self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
-
-    @property
-    def made_with(self) -> Mapping[str, Any]:
-        """Everything except the images on which results depend."""
-        return self._made_with
 
     def _drop_made(self) -> None:
         """Remove the results of lost or slower workers; workers no longer write."""
@@ -230,26 +215,26 @@ class RunFolder:
         for path in self._work.glob(f"{MADE}*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        """Remove the half-written files of a killed run; the lock excludes other runs."""
-        for path in self._out.iterdir():
-            if _LEFT_OVER.fullmatch(path.name):
-                with suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
     def _open_manifest(self) -> None:
         """Read the manifest of the same settings, or replace that of other settings."""
         path = self._work / MANIFEST
         begun = path.exists()
-        earlier = _head(path)
-        if earlier is not None and _is_other_set(earlier, self._made_with):
-            before, now = (_processor_of(one["with"]) for one in (earlier, self._made_with))
+        earlier = None
+        if begun:
+            with path.open("rb") as file:
+                earlier = _parsed(file.readline())
+        if earlier is not None and _differ_in_processor(earlier, self.made_with):
+            before, now = (
+                f"{model['engine']['name']} in {model['engine']['precision']} on "
+                f"{model['instruction_set'] or 'a GPU'}"
+                for model in (earlier["with"], self.made_with["with"])
+            )
             self._notes.append(
                 f"The run in {self._out} began with {before} and is resumed with {now}; a few "
                 "pixels may differ from those of a run on one processor."
             )
-            self._made_with = earlier
-        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
+            self.made_with = earlier
+        head = json.dumps(self.made_with, sort_keys=True).encode() + b"\n"
         self._file = path.open("r+b" if begun else "w+b")
         if begun and self._file.readline() == head:
             end = len(head)
@@ -311,15 +296,6 @@ class WorkerStore:
         self.made[scene.name] = MadeImage(files, dict(record))
 
 
-def _head(path: Path) -> dict[str, Any] | None:
-    """Return the first line of a manifest; None if there is none."""
-    try:
-        with path.open("rb") as file:
-            return _parsed(file.readline())
-    except OSError:
-        return None
-
-
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """Return a line of a manifest; None if it is incomplete, as after a power failure."""
     try:
@@ -329,24 +305,18 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return content
 
 
-_BY_PROCESSOR = ("instruction_set", "engine", "settings")
+_BY_PROCESSOR = ("instruction_set", "engine")
 """Properties of the engine that may follow from the processor."""
 
 
-def _is_other_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def _differ_in_processor(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Return whether two runs differ by the instruction set, and otherwise only by the engine."""
-
-    def rest(made_with: Mapping[str, Any]) -> str:
-        model = {k: v for k, v in made_with["with"].items() if k not in _BY_PROCESSOR}
-        return json.dumps({**made_with, "with": model}, sort_keys=True)
-
-    sets = {one["with"]["instruction_set"] for one in (earlier, now)}
-    return len(sets) == 2 and rest(earlier) == rest(now)
-
-
-def _processor_of(model: Mapping[str, Any]) -> str:
-    engine, precision = model["engine"]
-    return f"{engine} in {precision} on {model['instruction_set'] or 'a GPU'}"
+    models, others = zip(*((one["with"], {**one, "with": None}) for one in (earlier, now)))
+    rest = [{k: v for k, v in model.items() if k not in _BY_PROCESSOR} for model in models]
+    is_other = models[0]["instruction_set"] != models[1]["instruction_set"]
+    return is_other and json.dumps([rest[0], others[0]], sort_keys=True) == json.dumps(
+        [rest[1], others[1]], sort_keys=True
+    )
 
 
 def _checkpoints(
@@ -363,4 +333,4 @@ def _checkpoints(
         "tile": list(plan.tiles.tile_shape_yx),
     }
     key = {**made_with, "image": scene.stamp, "grid": placed}
-    return CheckpointStore(_checkpoints_in(work, scene), key)
+    return CheckpointStore(work / f"{scene.name}.parts", key)
