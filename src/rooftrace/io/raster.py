@@ -154,11 +154,6 @@ class RasterFile:
         return self._header.file_format
 
     @property
-    def has_alpha(self) -> bool:
-        """True if the file has an alpha band."""
-        return self._header.alpha is not None
-
-    @property
     def is_self_describing(self) -> bool:
         """True if a copy of the file would give the same pixels without further rules."""
         return self._rule == NodataRule() and self._palette == "colours"

@@ -66,17 +66,6 @@ def test_padding_and_back(window: Window, px: int) -> None:
     assert grown.intersection(window) == window
 
 
-@given(WINDOWS)
-def test_sides_and_area(window: Window) -> None:
-    assert pixels(window).sum() == window.area_px
-    assert window.row_stop - window.row == window.height
-    assert window.col_stop - window.col == window.width
-    assert Window.whole((SIDE, SIDE)).intersection(window) == window
-    assert str(window) == (
-        f"rows {window.row}:{window.row_stop}, columns {window.col}:{window.col_stop}"
-    )
-
-
 WGS84_A, WGS84_E2 = 6378137.0, 0.00669437999014
 
 
@@ -207,23 +196,6 @@ def test_footprints_as_a_table() -> None:
     assert footprints.of_class(1) is footprints
 
 
-def test_footprints_of_several_classes_show_which() -> None:
-    from shapely import box
-
-    geometry = np.array([box(0, 0, 2, 1), box(3, 3, 4, 4), box(5, 5, 7, 7)], dtype=object)
-    footprints = Footprints(
-        geometry, np.ones(3, np.float32), np.arange(3.0), None,
-        np.array([1, 2, 1], np.uint8), ("land", "building", "road"),
-    )  # fmt: skip
-    table = footprints.to_geodataframe()
-    assert list(table.columns) == ["id", "class", "class_id", "score", "area_m2", "geometry"]
-    assert list(table["class"]) == ["building", "road", "building"]
-    buildings = footprints.of_class(1)
-    assert buildings.area_m2.tolist() == [0, 2]
-    assert set(buildings.to_geodataframe()["class"]) == {"building"}
-    assert len(footprints.of_class(0)) == 0
-
-
 def test_footprints_are_chosen_and_joined_with_all_they_have() -> None:
     from shapely import box
 
@@ -237,7 +209,9 @@ def test_footprints_are_chosen_and_joined_with_all_they_have() -> None:
     table = footprints.columns()
     shape = ["perimeter_m", "orientation_deg", "rectangularity"]
     assert list(table) == ["id", "class", "class_id", "score", "area_m2", *shape]
+    assert list(table["class"]) == ["building", "road", "building"]
     assert footprints.of_class(1).columns()["perimeter_m"].tolist() == [4, 8]
+    assert len(footprints.of_class(0)) == 0
     parts = [footprints.take(np.array([2])), footprints.take(np.array([0, 1]))]
     again = Footprints.joined(parts)
     assert again.classes == footprints.classes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 
-import numpy as np
 import pytest
 
 from rooftrace.core import failures
@@ -36,12 +35,6 @@ def test_a_lack_of_memory_is_recognised_in_each_form(error: Exception) -> None:
     assert shown.message == "There is not enough memory for rooftrace predict."
 
 
-def test_a_lack_of_memory_that_numpy_reports() -> None:
-    with pytest.raises(MemoryError) as raised:
-        np.empty(2**60, np.uint8)
-    assert is_out_of_memory(raised.value)
-
-
 def test_what_merely_sounds_so_is_no_lack_of_memory() -> None:
     others = [
         BundleError("out of memory.rooftrace has no model.onnx."),
@@ -68,11 +61,6 @@ def test_a_library_that_is_broken_is_named() -> None:
     assert isinstance(shown, MissingExtraError)
     assert "libcrypto.so.1.1" in shown.message
     assert "doctor" in shown.remedy
-
-
-def test_a_module_of_ours_that_is_missing_is_a_defect() -> None:
-    error = ImportError("cannot import name 'x'", name="rooftrace.core.types")
-    assert isinstance(explained(error, "rooftrace predict"), DefectError)
 
 
 def test_a_defect_names_the_place_and_the_way_to_its_traceback() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 
 from rooftrace.core.text import (
     first_line,
-    json_kind,
     list_and_count,
     list_first,
     plain_number,
@@ -67,17 +65,6 @@ def test_text_in_another_encoding_has_a_plain_reason() -> None:
     with pytest.raises(UnicodeDecodeError) as caught:
         b"ab\xff".decode()
     assert reason_of(caught.value) == "its byte 2 is not UTF-8"
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("null", "null"), ("true", "true or false"), ("1", "a number"), ("0.5", "a number"),
-        ('"a"', "a text"), ("[]", "a list"), ("{}", "an object"),
-    ],
-)  # fmt: skip
-def test_kinds_of_json(text: str, kind: str) -> None:
-    assert json_kind(json.loads(text)) == kind
 
 
 def test_the_middle_of_a_long_reason_is_left_out() -> None:

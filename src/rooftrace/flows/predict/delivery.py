@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +43,7 @@ def work_folder(url: str) -> Path:
     return user_cache() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-class Results:
+class Results(ExitStack):
     """Folder of this machine in which the results of a run stay. Use it in a `with` block.
 
     Args:
@@ -53,18 +54,8 @@ class Results:
     """Whether the results are uploaded to object storage."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
 
     def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
         """Receive a finished image; see `OnDone`."""
@@ -180,22 +171,19 @@ class Delivery(Results):
         """
         for future in self._sending:
             future.result()
-        left = [path for path in sorted(self.folder.rglob("*")) if self._is_result(path)]
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        hidden = {path for path in paths if "/." in f"/{path.relative_to(self.folder).as_posix()}"}
+        left = [path for path in paths if path not in hidden]
         for path in left:
             if path.name not in _LAST:
                 self._sending.append(self._pool.submit(self._send, path))
         self._pool.shutdown(wait=True)
         for name in _LAST:
             for path in (one for one in left if one.name == name):
-                shown = self.shown(json.loads(path.read_bytes()))
-                write_json(path, shown)
+                write_json(path, self.shown(json.loads(path.read_bytes())))
                 self._send(path)
         if self._failure is not None:
             raise self._failure
-
-    def _is_result(self, path: Path) -> bool:
-        inside = path.relative_to(self.folder)
-        return path.is_file() and not any(part.startswith(".") for part in inside.parts)
 
     def _send(self, path: Path) -> None:
         if self._failure is not None:
