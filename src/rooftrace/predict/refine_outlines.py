@@ -27,7 +27,8 @@ from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou
-from rooftrace.vector.prepare import SIMPLIFY_PX, FootprintRecords, OutlineMaker
+from rooftrace.vector.prepare import SIMPLIFY_PX, OutlineMaker
+from rooftrace.vector.records import FootprintRecords, store_pairs
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 
@@ -153,23 +154,22 @@ class OutlineRefiner:
             ExportError: There is no space for the polygons or the answers.
         """
         number = np.flatnonzero(chosen)
-        crops = crops_around(records.bounds[number], self.source.grid.shape)
+        crops = crops_around(records["bounds"][number], self.source.grid.shape)
         order = np.lexsort(crops.T[::-1])
         number, crops = number[order], crops[order]
-        proposed = replace(
-            records, raw=records.raw.copy(), proposed=records.proposed.copy(),
-            stop=records.stop.copy(), bounds=records.bounds.copy(), area_m2=records.area_m2.copy(),
-            accepted=records.accepted.copy(),
-        )  # fmt: skip
+        proposed = records.copy()
         for first in range(0, len(number), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            outlines = spill.read(records.proposed[number[part]], records.stop[number[part]])
-            found = self._answers(first, outlines, crops[part])
-            better, regular, taken = _proposals(found, outlines, crops[part, 0], maker)
-            _put(proposed, number[part], outlines, better, spill)
-            at = number[part][taken]
-            proposed.accepted[at] = regular[taken]
-            proposed.area_m2[at] = maker.area_m2(better[taken])
+            at = number[first : first + _AT_ONCE]
+            outlines = spill.read(records["proposed"][at], records["stop"][at])
+            part = crops[first : first + _AT_ONCE]
+            found = self._answers(first, outlines, part)
+            better, regular, taken = _proposals(found, outlines, part[:, 0], maker)
+            changed = records[at]
+            # As raw polygons the outlines of the model stand, which overlap nothing.
+            store_pairs(changed, outlines, better, spill)
+            changed["accepted"][taken] = regular[taken]
+            changed["area_m2"][taken] = maker.area_m2(better[taken])
+            proposed[at] = changed
         resolved = resolve_scene_overlaps(proposed, chosen, spill, maker.area_m2, min_iou=MIN_IOU)
         return _marked(records, resolved, number, spill)
 
@@ -311,26 +311,17 @@ def _region(
     return shapely.Polygon() if is_cut or agreement[best] < MIN_IOU else parts[best]
 
 
-def _put(
-    records: FootprintRecords, at: Ints, outlines: Polygons, better: Polygons, spill: SpillFile
-) -> None:
-    """Store outlines of the model and their proposed replacements, as `resolve_overlaps` needs
-    them.
-    """
-    fresh = FootprintRecords.of_pairs(outlines, better, spill)
-    records.raw[at], records.proposed[at], records.stop[at], records.bounds[at] = fresh
-
-
 def _marked(
     records: FootprintRecords, resolved: FootprintRecords, number: Ints, spill: SpillFile
 ) -> FootprintRecords:
     """Return the resolved records in which changed outlines are marked as refined."""
-    refined, accepted = np.zeros(len(records), np.bool_), resolved.accepted.copy()
+    marked = resolved.copy()
     for first in range(0, len(number), _AT_ONCE):
         at = number[first : first + _AT_ONCE]
-        before = spill.read(records.proposed[at], records.stop[at])
-        after = spill.read(resolved.proposed[at], resolved.stop[at])
-        refined[at] = ~shapely.equals_exact(before, after)
+        before = spill.read(records["proposed"][at], records["stop"][at])
+        after = spill.read(resolved["proposed"][at], resolved["stop"][at])
+        marked["refined"][at] = ~shapely.equals_exact(before, after)
     # An outline to which the model's was restored is as regular as it was.
-    accepted[~refined] = records.accepted[~refined]
-    return replace(resolved, refined=refined, accepted=accepted)
+    kept = ~marked["refined"]
+    marked["accepted"][kept] = records["accepted"][kept]
+    return marked

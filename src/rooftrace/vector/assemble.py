@@ -6,7 +6,6 @@ block was predicted, as far as its footprints depend on it alone.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,36 +13,33 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Threads, Workers, in_order, thread_count
+from rooftrace.core.parallel import Threads, Workers, in_order
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
-from rooftrace.vector.prepare import (
-    Candidates,
-    FootprintRecordBuffer,
-    FootprintRecords,
-    OutlineMaker,
-    RegionBatch,
-    VectorOptions,
-    check_area,
-)
-from rooftrace.vector.resolve_overlaps import ComparedBatches, resolve_scene_overlaps
+from rooftrace.vector.prepare import Candidates, OutlineMaker, VectorOptions, check_area
+from rooftrace.vector.records import RECORD, FootprintRecords
+from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
+from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
-from rooftrace.vector.trace_blocks import (
-    BlockPolygonizer,
-    BlockTrace,
-    ClassPolygonizer,
-    RegionPieces,
-    trace_block,
-)
+from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
 __all__ = ["BlockOutlines", "FootprintAssembler", "FootprintSet", "Refine", "Tracing"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
+Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
+
+_STRIP_PX = 2**22
+"""Number of pixels of a block that are traced at once; more take less time for each, but more
+memory."""
 
 
 @dataclass(frozen=True)
@@ -97,95 +93,79 @@ class Tracing:
             window, mask, score, occurring, markers: See `FootprintAssembler.feed`.
 
         Raises:
-            ValueError: The block is invalid, see `BlockPolygonizer.feed`.
+            ValueError: The block is invalid, see `trace_block`.
             PredictError: Pixels were lost.
         """
         options = self.maker.options
         scene = Window.whole(self.maker.grid.shape)
-        within = None
-        inner = self.markers(mask, score, occurring, markers)
-        if inner is not None:
-            within = trace_block(scene, window, *inner, options.min_marker_px)
-        waiting = TracedPolygons.none()
-        crossing, made, found = {}, [], 0
-        for index in self.classes:
-            if index not in occurring:
-                continue
-            trace = trace_block(scene, window, mask == index, score, options.min_area_px)
-            crossing[index] = trace.without_complete()
-            batch = RegionBatch(trace.complete, index == self.building_class, index)
-            if batch.is_building:
-                found = len(trace.complete)
-                if within is not None:
-                    batch, waiting = batch.with_markers(within.complete)
-            if len(batch.regions):
-                made.append(self.maker.make(batch))
+        traces = {
+            index: trace_block(scene, window, mask == index, score, options.min_area_px)
+            for index in self.classes
+            if index in occurring
+        }
+        # Markers of a model with their scores, or else the cores for the watershed, which need no
+        # scores.
+        inner = None
+        if options.separate and self.building_class in occurring:
+            if markers is not None:
+                inner = trace_block(scene, window, markers, score, options.min_marker_px)
+            elif options.watershed is not None and score is not None:
+                cores = options.watershed.cores(mask == self.building_class, score)
+                if cores is not None:
+                    inner = trace_block(scene, window, cores, None, options.min_marker_px)
+        regions = {index: trace.complete for index, trace in traces.items()}
+        made, waiting = self._made(regions, None if inner is None else inner.complete)
+        none = TracedPolygons.none()
         return BlockOutlines(
-            window, crossing, None if within is None else within.without_complete(), waiting,
-            tuple(made), found, score is not None,
-        )  # fmt: skip
+            window,
+            {index: replace(trace, complete=none) for index, trace in traces.items()},
+            None if inner is None else replace(inner, complete=none),
+            none if waiting is None else waiting,
+            tuple(made),
+            len(regions.get(self.building_class, ())),
+            score is not None,
+        )
 
     def join(
         self,
-        regions: Mapping[int, RegionPieces],
+        pieces: Mapping[int, RegionPieces],
         markers: RegionPieces | None,
         waiting: TracedPolygons,
+        *,
+        has_markers: bool,
     ) -> tuple[list[Candidates], TracedPolygons]:
         """Trace regions of several blocks and make their outlines.
 
         Args:
-            regions: Complete regions by class.
-            markers: Complete markers; None if no block had any.
+            pieces: Complete regions by class.
+            markers: Complete markers, if any.
             waiting: Markers that waited for their regions.
+            has_markers: True if any block had markers.
 
         Returns:
             The outlines, and the markers that continue to wait.
         """
         width = self.maker.grid.width
-        made = []
-        for index, pieces in regions.items():
-            batch = RegionBatch(pieces.traced(width), index == self.building_class, index)
-            if batch.is_building and markers is not None:
-                fresh = TracedPolygons.concatenated([waiting, markers.traced(width)])
-                batch, waiting = batch.with_markers(fresh)
-            if len(batch.regions):
-                made.append(self.maker.make(batch))
-        return made, waiting
-
-    def markers(
-        self,
-        mask: NDArray[np.uint8],
-        score: Prob | None,
-        occurring: Collection[int],
-        markers: NDArray[np.uint8] | None,
-    ) -> tuple[NDArray[np.uint8], Prob | None] | None:
-        """Return (y, x) the markers of a model with their scores, or else the cores for the
-        watershed, which need no scores; None if there are none.
-
-        Args:
-            mask, score, occurring, markers: See `FootprintAssembler.feed`.
-        """
-        options = self.maker.options
-        if not options.separate or self.building_class not in occurring:
-            return None
         if markers is not None:
-            return markers, score
-        if options.watershed is None or score is None:
-            return None
-        cores = options.watershed.cores(mask == self.building_class, score)
-        return None if cores is None else (cores, None)
+            waiting = TracedPolygons.joined([waiting, markers.traced(width)])
+        regions = {index: own.traced(width) for index, own in pieces.items()}
+        made, left = self._made(regions, waiting if has_markers else None)
+        return made, waiting if left is None else left
 
-
-T = TypeVar("T")
-Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
-Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
-
-_STRIP_PX = 2**21
-"""Number of pixels of a block that a worker traces at once."""
-
-_MIN_AT_ONCE, _MAX_AT_ONCE = 500, 2000
-"""Number of regions that a thread processes at once; fewer are processed in the calling thread.
-More take less time for each, but more memory."""
+    def _made(
+        self, regions: Mapping[int, TracedPolygons], markers: TracedPolygons | None
+    ) -> tuple[list[Candidates], TracedPolygons | None]:
+        """Return the outlines of complete regions by class, and the markers that lie in none."""
+        made = []
+        for index, own in regions.items():
+            is_building, inside = index == self.building_class, None
+            if is_building and markers is not None:
+                owner = owners(own, markers)
+                inside = markers.of(owner >= 0), owner[owner >= 0]
+                markers = markers.of(owner < 0)
+            if len(own):
+                made.append(self.maker.make(own, index, is_building=is_building, markers=inside))
+        return made, markers
 
 
 class FootprintAssembler:
@@ -193,8 +173,8 @@ class FootprintAssembler:
 
     The same blocks give the same footprints, byte by byte, and so does any other partition. In
     memory are 64 bytes for each footprint, and the outlines between fed and unfed blocks. The
-    polygons are in a file once they are many. A scene of one block needs neither threads nor a
-    file.
+    polygons are in a file once they are many. A scene of one small block needs neither threads nor
+    a file.
 
     Args:
         grid: Grid of the pixels.
@@ -206,8 +186,7 @@ class FootprintAssembler:
         calibrate: Function that calibrates scores, given which buildings are pieces of divided
             regions; by default a score is the mean probability.
         class_names: Names by class index; empty where all are buildings, so no class is written.
-        workers: Workers that trace blocks, and make outlines and footprints; default: the calling
-            thread traces, and threads do the rest.
+        workers: Workers that trace blocks, and make outlines and footprints; default: threads.
 
     Raises:
         ConfigError, GeoreferenceError: The options do not fit the grid, see `VectorOptions.check`.
@@ -229,26 +208,22 @@ class FootprintAssembler:
         options.check(grid, gsd_m)
         self.found = 0
         """Number of complete regions of the building class with `min_area_px` or more so far."""
-        self._building_class = building_class
-        self._options = options
-        self._maker = OutlineMaker(grid, options, gsd_m)
-        self._calibrate = calibrate
-        self._class_names = class_names
-        self._polygonizer = ClassPolygonizer(grid.shape, classes, options.min_area_px)
-        self._markers = BlockPolygonizer(grid.shape, options.min_marker_px)
-        self._has_markers = False
-        self._has_score = True
+        self.tracing = Tracing(tuple(classes), building_class, OutlineMaker(grid, options, gsd_m))
+        """Description of how to trace a block elsewhere, see `feed_outlines`."""
+        self._calibrate, self._class_names = calibrate, class_names
+        scene = Window.whole(grid.shape)
+        self._open = {index: OpenRegions(scene, options.min_area_px) for index in classes}
+        self._markers = OpenRegions(scene, options.min_marker_px)
+        self._has_markers, self._has_score = False, True
         # Markers whose building is not complete yet.
         self._waiting = TracedPolygons.none()
         self._spill = SpillFile(folder)
-        self._records = FootprintRecordBuffer()
-        # First record of each batch, and pairs of the records of one batch that overlap.
-        self._batches, self._overlapping = array("q"), array("q")
+        # Records of `RECORD`. Thousands of small arrays would fragment the memory.
+        self._records = bytearray()
         self._made_px = dict.fromkeys(classes, 0)
         self._workers = workers
         self._threads: Threads | None = None
         self._tracing: deque[Future[BlockOutlines]] = deque()
-        self._making: deque[Future[Candidates]] = deque()
         self._joining: Future[tuple[list[Candidates], TracedPolygons]] | None = None
         self._finished = False
 
@@ -281,50 +256,43 @@ class FootprintAssembler:
                 options have a watershed, which floods the mask and the cores of high `score`.
 
         Raises:
-            ValueError: The block is invalid, see `BlockPolygonizer.feed`.
+            ValueError: The block is invalid, see `trace_block`.
             ExportError: There is no space for the polygons.
             PredictError: Pixels were lost.
         """
-        if self._workers is not None:
-            self._trace(self._workers, window, mask, score, occurring, markers)
-            return
-        self._polygonizer.feed(window, mask, score, occurring)
-        self._has_score &= score is not None
-        inner = self.tracing.markers(mask, score, occurring, markers)
-        if inner is not None:
-            self._markers.feed(window, *inner)
-            self._has_markers = True
-        else:
-            self._markers.skip(window)
-        joined = self._polygonizer.is_due or self._markers.is_due
-        if joined:
-            self._polygonizer.join()
-            self._markers.join()
-        self._process(self._polygonizer.take(), self._markers.take(), joined=joined)
-
-    @property
-    def tracing(self) -> Tracing:
-        """Description of how to trace a block elsewhere, see `feed_outlines`."""
-        return Tracing(tuple(self._made_px), self._building_class, self._maker)
+        rows = max(1, _STRIP_PX // window.width)
+        if self._workers is None and self._threads is None and window.height > rows:
+            self._threads = Threads("footprints")
+        for strip in window.strips(rows):
+            part = strip.slices(window)
+            own_score = None if score is None else score[part]
+            own_markers = None if markers is None else markers[part]
+            self._tracing.append(
+                self._begin(
+                    self.tracing.trace, strip, mask[part], own_score, occurring, own_markers
+                )
+            )
+        workers = self._workers or self._threads
+        most = 0 if workers is None else 2 * workers.size
+        while len(self._tracing) > most or (self._tracing and self._tracing[0].done()):
+            self.feed_outlines(self._tracing.popleft().result())
 
     def feed_outlines(self, outlines: BlockOutlines) -> None:
         """Add one block that `tracing` has traced elsewhere; the footprints are those of `feed`.
 
         Raises:
-            ValueError, ExportError, PredictError: See `feed`.
+            ExportError, PredictError: See `feed`.
         """
-        self._polygonizer.add(outlines.window, outlines.crossing)
+        window = outlines.window
+        for index, regions in self._open.items():
+            regions.add(window, outlines.crossing.get(index))
+        self._markers.add(window, outlines.markers)
+        self._has_markers |= outlines.markers is not None
         self._has_score &= outlines.has_score
-        if outlines.markers is None:
-            self._markers.skip(outlines.window)
-        else:
-            self._markers.add(outlines.markers)
-            self._has_markers = True
-        self._waiting = TracedPolygons.concatenated([self._waiting, outlines.waiting])
+        self._waiting = TracedPolygons.joined([self._waiting, outlines.waiting])
         self.found += outlines.found
-        for made in outlines.made:
-            self._keep(made)
-        if self._polygonizer.is_due or self._markers.is_due:
+        self._keep(outlines.made)
+        if any(regions.is_due for regions in (*self._open.values(), self._markers)):
             self._join()
 
     def finish(self, refine: Refine | None = None) -> FootprintSet:
@@ -339,131 +307,66 @@ class FootprintAssembler:
         """
         while self._tracing:
             self.feed_outlines(self._tracing.popleft().result())
-        self._polygonizer.check_covered()
+        for regions in self._open.values():
+            regions.check_covered()
         self._join()
-        self._keep_joined()
-        while self._making:
-            self._keep(self._making.popleft().result())
+        self._finish_join()
         if self._threads is not None:
             self._threads.shutdown()
-        for index, small in self._polygonizer.small_px.items():
-            check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
-        records = self._records.whole()
-        buildings = records.class_id == self._building_class
-        batch = np.searchsorted(np.array(self._batches), np.arange(len(records)), side="right")
-        pairs = np.array(self._overlapping, np.int64).reshape(-1, 2).T
+        for index, regions in self._open.items():
+            check_area(index, regions.foreground_px, self._made_px[index] + regions.small_px)
+        maker, building = self.tracing.maker, self.tracing.building_class
+        records: FootprintRecords = np.frombuffer(self._records, RECORD)
+        buildings = records["class_id"] == building
         records = resolve_scene_overlaps(
-            records, buildings, self._spill, self._maker.area_m2, self._workers,
-            compared=ComparedBatches(batch, pairs),
-        )  # fmt: skip
+            records, buildings, self._spill, maker.area_m2, self._workers
+        )
         if refine is not None:
-            records = refine(records, buildings, self._spill, self._maker)
+            records = refine(records, buildings, self._spill, maker)
         if not self._has_score:
-            records = replace(records, score=np.full(len(records), np.nan, np.float32))
+            records["score"] = np.nan
         self._finished = True
         return FootprintSet(
-            records, self._spill, self._maker, self._building_class, self._calibrate,
-            self._class_names, may_be_refined=refine is not None, workers=self._workers,
+            records, self._spill, maker, building, self._calibrate, self._class_names,
+            may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
 
+    def _begin(self, work: Callable[[*Ts], T], *given: *Ts) -> Future[T]:
+        """Begin a call by the workers or threads, if there are some, else make it."""
+        workers = self._workers or self._threads
+        if workers is not None:
+            return workers.submit(work, *given)
+        done: Future[T] = Future()
+        done.set_result(work(*given))
+        return done
+
     def _join(self) -> None:
-        """Process the regions of several blocks that have become complete."""
-        if self._workers is None:
-            self._polygonizer.join()
-            self._markers.join()
-            self._process(self._polygonizer.take(), self._markers.take(), joined=True)
-            return
+        """Begin to process the regions of several blocks that have become complete."""
         # The markers that the regions before have left.
-        self._keep_joined()
-        regions, markers = self._polygonizer.joined(), self._markers.joined()
-        self.found += len(regions[self._building_class])
-        self._joining = self._workers.submit(
-            self.tracing.join, regions, markers if self._has_markers else None, self._waiting
-        )
+        self._finish_join()
+        taken = {index: regions.take() for index, regions in self._open.items()}
+        pieces = {index: own for index, own in taken.items() if own is not None}
+        self.found += len(pieces.get(self.tracing.building_class, ()))
+        join = partial(self.tracing.join, has_markers=self._has_markers)
+        self._joining = self._begin(join, pieces, self._markers.take(), self._waiting)
         self._waiting = TracedPolygons.none()
 
-    def _keep_joined(self) -> None:
-        """Wait for the outlines that workers make of the regions of several blocks."""
-        if self._joining is None:
-            return
-        made, left = self._joining.result()
-        self._joining = None
-        self._waiting = TracedPolygons.concatenated([self._waiting, left])
-        for one in made:
-            self._keep(one)
+    def _finish_join(self) -> None:
+        """Keep the outlines of the regions of several blocks, and the markers that they leave."""
+        if self._joining is not None:
+            made, left = self._joining.result()
+            self._joining = None
+            self._waiting = TracedPolygons.joined([self._waiting, left])
+            self._keep(made)
 
-    def _trace(
-        self,
-        workers: Workers,
-        window: Window,
-        mask: NDArray[np.uint8],
-        score: Prob | None,
-        occurring: Collection[int],
-        markers: NDArray[np.uint8] | None,
-    ) -> None:
-        """Have workers trace a block in strips, and add those that are traced, in order."""
-        trace, rows = self.tracing.trace, max(1, _STRIP_PX // window.width)
-        for top in range(0, window.height, rows):
-            strip = Window(
-                window.row + top, window.col, min(rows, window.height - top), window.width
-            )
-            part = slice(top, top + strip.height)
-            own_score = None if score is None else score[part]
-            own_markers = None if markers is None else markers[part]
-            self._tracing.append(
-                workers.submit(trace, strip, mask[part], own_score, occurring, own_markers)
-            )
-        while len(self._tracing) > 2 * workers.size or (self._tracing and self._tracing[0].done()):
-            self.feed_outlines(self._tracing.popleft().result())
-
-    def _process(
-        self, regions: dict[int, TracedPolygons], markers: TracedPolygons, *, joined: bool
-    ) -> None:
-        """Process complete regions.
-
-        A region inside a block has its markers inside it, too. Markers that waited matter only
-        where regions of several blocks were joined.
-        """
-        for index, own in regions.items():
-            batch = RegionBatch(own, index == self._building_class, index)
-            if batch.is_building:
-                self.found += len(own)
-                if self._has_markers:
-                    batch, left = self._with_markers(batch, markers, joined=joined)
-                    self._waiting = left
-            share = -(-len(own) // thread_count())
-            for part in batch.parts(min(max(share, _MIN_AT_ONCE), _MAX_AT_ONCE)):
-                self._submit(part)
-
-    def _with_markers(
-        self, batch: RegionBatch, fresh: TracedPolygons, *, joined: bool
-    ) -> tuple[RegionBatch, TracedPolygons]:
-        """Return a batch with the markers inside its regions, and the markers that continue
-        to wait.
-        """
-        waiting = self._waiting
-        if joined:
-            fresh, waiting = TracedPolygons.concatenated([waiting, fresh]), TracedPolygons.none()
-        batch, outside = batch.with_markers(fresh)
-        return batch, TracedPolygons.concatenated([waiting, outside])
-
-    def _submit(self, batch: RegionBatch) -> None:
-        workers = self._workers or self._threads
-        if workers is None and len(batch.regions) < _MIN_AT_ONCE:
-            self._keep(self._maker.make(batch))
-            return
-        if workers is None:
-            workers = self._threads = Threads("footprints")
-        self._making.append(workers.submit(self._maker.make, batch))
-        while len(self._making) > 2 * workers.size or (self._making and self._making[0].done()):
-            self._keep(self._making.popleft().result())
-
-    def _keep(self, made: Candidates) -> None:
-        self._made_px[made.class_id] += made.area_px
-        offset = int(self._spill.append_bytes([made.polygons])[0])
-        self._batches.append(len(self._records))
-        self._overlapping.frombytes((made.overlapping + len(self._records)).T.tobytes())
-        self._records.append(made.records.shifted(offset))
+    def _keep(self, made: Sequence[Candidates]) -> None:
+        for candidates in made:
+            self._made_px[candidates.class_id] += candidates.area_px
+            offset = self._spill.append_bytes([candidates.polygons])[0]
+            records = candidates.records.copy()
+            for field in ("raw", "proposed", "stop"):
+                records[field] += offset
+            self._records += records.tobytes()
 
 
 class FootprintSet:
@@ -492,21 +395,22 @@ class FootprintSet:
         may_be_refined: bool = False,
         workers: Workers | None = None,
     ) -> None:
-        self._workers = workers
         smallest = maker.options.min_area_m2
         if smallest:
-            records = records.of_numbers(records.area_m2 >= smallest)
-        self._records = records.of_numbers(np.argsort(records.first))
-        self._spill = spill
-        self._make = partial(_footprints, maker, calibrate, class_names, may_be_refined)
-        ids, counts = np.unique(self._records.class_id, return_counts=True)
+            records = records[records["area_m2"] >= smallest]
+        self._records = records[np.argsort(records["first"])]
+        self._spill, self._workers = spill, workers
+        self._made_of = partial(
+            _made_of_chunk, maker.grid, maker.gsd_m, calibrate, class_names, may_be_refined
+        )
+        ids, counts = np.unique(self._records["class_id"], return_counts=True)
         self.counts: dict[int, int] = dict(zip(ids.tolist(), counts.tolist()))
         """Number of footprints by class; classes without any are missing."""
         self.considered = self.counts.get(building_class, 0)
         """Number of footprints of buildings, which may have become regular."""
-        self.regularized = int(self._records.accepted.sum())
+        self.regularized = int(self._records["accepted"].sum())
         """Number of footprints that became regular."""
-        self.refined = int(self._records.refined.sum()) if may_be_refined else None
+        self.refined = int(self._records["refined"].sum()) if may_be_refined else None
         """Number of footprints that were refined; None if none could be."""
 
     def __len__(self) -> int:
@@ -524,7 +428,7 @@ class FootprintSet:
         Raises:
             ExportError: The polygons cannot be read from the temporary file.
         """
-        yield from self.made_of_chunks(_unchanged, size)
+        return self.made_of_chunks(_unchanged, size)
 
     def made_of_chunks(self, make: Callable[[Footprints, int], T], size: int) -> Iterator[T]:
         """Yield what a function makes of each chunk, where workers make the chunk.
@@ -536,15 +440,17 @@ class FootprintSet:
         Raises:
             ExportError: See `chunks`.
         """
-        given = (
-            (make, first, *self._given(self._records.of_numbers(slice(first, first + size))))
+        parts = (
+            (first, self._records[first : first + size])
             for first in range(0, max(len(self), 1), size)
         )
-        made_of = partial(_made_of, self._make)
+        given = (
+            (make, first, part, self._spill.read_bytes(part["proposed"], part["stop"]))
+            for first, part in parts
+        )
         if self._workers is None:
-            yield from starmap(made_of, given)
-            return
-        yield from in_order(made_of, given, self._workers)
+            return starmap(self._made_of, given)
+        return in_order(self._made_of, given, self._workers)
 
     def whole(self) -> Footprints:
         """Return all footprints at once.
@@ -552,50 +458,36 @@ class FootprintSet:
         Raises:
             ExportError: See `chunks`.
         """
-        return self._footprints(self._records)
+        return next(self.chunks(max(len(self), 1)))
 
     def close(self) -> None:
         """Free the memory and the disk space; may be called twice."""
         self._spill.close()
-
-    def _footprints(self, chosen: FootprintRecords) -> Footprints:
-        return self._make(*self._given(chosen))
-
-    def _given(self, chosen: FootprintRecords) -> tuple[FootprintRecords, NDArray[np.object_]]:
-        """Return records and their polygons as WKB."""
-        return chosen, self._spill.read_bytes(chosen.proposed, chosen.stop)
 
 
 def _unchanged(footprints: Footprints, _: int) -> Footprints:
     return footprints
 
 
-def _made_of(
-    footprints: Callable[[FootprintRecords, NDArray[np.object_]], Footprints],
-    make: Callable[[Footprints, int], T],
-    first: int,
-    chosen: FootprintRecords,
-    encoded: NDArray[np.object_],
-) -> T:
-    return make(footprints(chosen, encoded), first)
-
-
-def _footprints(
-    maker: OutlineMaker,
+def _made_of_chunk(
+    grid: GeoGrid,
+    gsd_m: float | None,
     calibrate: Calibrate | None,
     class_names: tuple[str, ...],
     may_be_refined: bool,
-    chosen: FootprintRecords,
+    make: Callable[[Footprints, int], T],
+    first: int,
+    records: FootprintRecords,
     encoded: NDArray[np.object_],
-) -> Footprints:
-    """Return footprints from their records and from their polygons (n,) as WKB."""
-    polygons, score = np.asarray(shapely.from_wkb(encoded), np.object_), chosen.score
+) -> T:
+    """Return what a function makes of footprints, given their records and polygons (n,) as WKB."""
+    polygons = np.asarray(shapely.from_wkb(encoded), np.object_)
+    divided, score = records["divided"], records["score"]
     if calibrate is not None:
-        score = calibrate(score, chosen.divided)
-    made = make_footprints(polygons, score, maker.grid, gsd_m=maker.gsd_m)
-    made = replace(made, divided=chosen.divided)
+        score = calibrate(score, divided)
+    made = replace(make_footprints(polygons, score, grid, gsd_m=gsd_m), divided=divided)
     if may_be_refined:
-        made = replace(made, refined=chosen.refined)
-    if not class_names:
-        return made
-    return replace(made, class_id=chosen.class_id, classes=class_names)
+        made = replace(made, refined=records["refined"])
+    if class_names:
+        made = replace(made, class_id=records["class_id"], classes=class_names)
+    return make(made, first)

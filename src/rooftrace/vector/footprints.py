@@ -269,10 +269,7 @@ class ValidOutline:
 
     def add(self, window: Window, trace: BlockTrace | None) -> None:
         """Add a block that any process has traced; see `feed`."""
-        if trace is None:
-            self._polygonizer.skip(window)
-        else:
-            self._polygonizer.add(trace)
+        self._polygonizer.add(window, trace)
 
     def finish(self) -> shapely.MultiPolygon:
         """Return the outline in the grid's CRS, within half a pixel; empty where nothing is

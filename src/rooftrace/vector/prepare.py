@@ -1,29 +1,22 @@
-"""Candidate outlines from complete regions, and the records of them that stay in memory.
-
-`OutlineMaker` turns regions into raw and proposed polygons. The polygons wait in a `SpillFile`
-until those of the whole scene are known; `FootprintRecords` hold a few numbers of each.
-"""
+"""Candidate outlines from complete regions: raw and proposed polygons, and records of them."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields, replace
-from itertools import chain
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, PredictError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
-from rooftrace.vector.overlap_pairs import near_pairs, overlapping_pairs
+from rooftrace.vector.records import RECORD, FootprintRecords, store_pairs
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.separate import MIN_MARKER_PX, owners, separate_by_owner
+from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
 from rooftrace.vector.simplify import acceptable, simplify_staircase
-from rooftrace.vector.staircases import encode_staircases
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import Cores, WatershedOptions, separate_by_watershed
 
@@ -31,10 +24,7 @@ __all__ = [
     "MIN_BUILDING_PX",
     "SIMPLIFY_PX",
     "Candidates",
-    "FootprintRecordBuffer",
-    "FootprintRecords",
     "OutlineMaker",
-    "RegionBatch",
     "VectorOptions",
     "check_area",
 ]
@@ -97,178 +87,20 @@ class VectorOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionBatch:
-    """Complete regions of one class.
-
-    Args:
-        regions: Traced regions.
-        is_building: True for the building class.
-        class_id: Class index of all regions.
-        markers: Markers inside the regions, or their cores if a watershed divides them; None where
-            neither is known.
-        owner: (markers,) region that holds each marker.
-    """
-
-    regions: TracedPolygons
-    is_building: bool
-    class_id: int
-    markers: TracedPolygons | None = None
-    owner: Ints | None = None
-
-    def with_markers(self, markers: TracedPolygons) -> tuple[RegionBatch, TracedPolygons]:
-        """Return a batch with the markers inside its regions, and the other markers."""
-        owner = owners(self.regions, markers)
-        inside = owner >= 0
-        own = replace(self, markers=markers.of(inside), owner=owner[inside])
-        return own, markers.of(~inside)
-
-    def parts(self, size: int) -> list[RegionBatch]:
-        """Return the same regions in batches of `size`."""
-        batches = []
-        for first in range(0, len(self.regions), size):
-            stop = min(first + size, len(self.regions))
-            part = replace(self, regions=self.regions.of(np.arange(first, stop)))
-            if self.markers is not None and self.owner is not None:
-                own = (self.owner >= first) & (self.owner < stop)
-                part = replace(part, markers=self.markers.of(own), owner=self.owner[own] - first)
-            batches.append(part)
-        return batches
-
-
-@dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidate outlines of a batch, before neighbours are considered; picklable.
+    """Candidate outlines of regions of one class, before neighbours are considered; picklable.
 
     Args:
         records: Their records, with offsets from the first byte of `polygons`.
-        polygons: Their raw and proposed polygons, see `FootprintRecords.of_pairs`.
+        polygons: Their raw and proposed polygons, see `store_pairs`.
         class_id: Class index of all of them.
         area_px: Area of all regions, including those that were too small.
-        overlapping: (2, k) pairs of indices of buildings that overlap, see `overlapping_pairs`.
     """
 
     records: FootprintRecords
     polygons: bytes
     class_id: int
     area_px: int
-    overlapping: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class FootprintRecords:
-    """Numbers of polygons whose shapes are in a spill file, 64 bytes each.
-
-    Args:
-        first: (n,) int64, first pixel of each region: row times the scene's width plus column.
-        class_id: (n,) uint8.
-        score: (n,) float32.
-        divided: (n,) True for a piece of a region that was divided into buildings.
-        accepted: (n,) True where the proposed polygon is a regular outline.
-        area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
-        bounds: (n, 4) float32: left, top, right, bottom of raw and proposed polygon, rounded
-            outwards.
-        raw, proposed, stop: (n,) int64 offsets of the start of the two polygons and of their end.
-        refined: (n,) True where another network has changed the outline.
-    """
-
-    first: Ints
-    class_id: NDArray[np.uint8]
-    score: NDArray[np.float32]
-    divided: Bools
-    accepted: Bools
-    area_m2: Floats
-    bounds: NDArray[np.float32]
-    raw: Ints
-    proposed: Ints
-    stop: Ints
-    refined: Bools
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    @staticmethod
-    def of_pairs(
-        raw: Polygons, proposed: Polygons, spill: SpillFile
-    ) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
-        """Write polygons (n,) and their replacements (n,) to a spill file.
-
-        The polygons are written by `encode_staircases`, the replacements as WKB.
-
-        Returns:
-            The fields `raw`, `proposed`, `stop` and `bounds` of their records.
-        """
-        encoded: list[bytes] = shapely.to_wkb(proposed).tolist()
-        both = zip(encode_staircases(raw), encoded, strict=True)
-        offsets = spill.append_bytes([*chain.from_iterable(both)])
-        bounds = np.stack([shapely.bounds(raw), shapely.bounds(proposed)], axis=1)
-        low, high = bounds[:, :, :2].min(axis=1), bounds[:, :, 2:].max(axis=1)
-        outward = np.concatenate([_rounded(low, -np.inf), _rounded(high, np.inf)], axis=1)
-        return offsets[:-1:2], offsets[1::2], offsets[2::2], outward
-
-    @classmethod
-    def none(cls) -> FootprintRecords:
-        none, numbers = np.zeros(0, np.int64), np.zeros(0)
-        return cls(
-            none, none.astype(np.uint8), numbers.astype(np.float32), none.astype(np.bool_),
-            none.astype(np.bool_), numbers, np.zeros((0, 4), np.float32), none, none, none,
-            none.astype(np.bool_),
-        )  # fmt: skip
-
-    def shifted(self, offset: int) -> FootprintRecords:
-        """Return the records of polygons that lie `offset` bytes further in a file."""
-        return replace(
-            self, raw=self.raw + offset, proposed=self.proposed + offset, stop=self.stop + offset
-        )
-
-    def of_numbers(self, chosen: Ints | Bools | slice) -> FootprintRecords:
-        """Return some records; those of a slice share the memory."""
-        return FootprintRecords(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-
-_MIN_CAPACITY = 4096
-"""Initial capacity in records."""
-
-
-class FootprintRecordBuffer:
-    """Records that grow by a few at a time over hours.
-
-    They are copied into arrays that double as they fill. Thousands of small arrays would fragment
-    the memory and keep whole pages of it from being freed.
-    """
-
-    def __init__(self) -> None:
-        self._kept = FootprintRecords.none()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def append(self, part: FootprintRecords) -> None:
-        """Copy records to the end."""
-        size = self._size + len(part)
-        if size > len(self._kept):
-            self._kept = self._grown(max(size, 2 * len(self._kept), _MIN_CAPACITY))
-        for one in fields(FootprintRecords):
-            getattr(self._kept, one.name)[self._size : size] = getattr(part, one.name)
-        self._size = size
-
-    def whole(self) -> FootprintRecords:
-        """Return all records in the order of arrival; they share the buffer's memory."""
-        return self._kept.of_numbers(slice(self._size))
-
-    def _grown(self, capacity: int) -> FootprintRecords:
-        arrays = []
-        for one in fields(FootprintRecords):
-            held = getattr(self._kept, one.name)
-            larger = np.empty((capacity, *held.shape[1:]), held.dtype)
-            larger[: self._size] = held[: self._size]
-            arrays.append(larger)
-        return FootprintRecords(*arrays)
-
-
-def _rounded(values: Floats, towards: float) -> NDArray[np.float32]:
-    near = values.astype(np.float32)
-    return np.nextafter(near, np.float32(towards))
 
 
 @dataclass(frozen=True)
@@ -285,35 +117,53 @@ class OutlineMaker:
     options: VectorOptions
     gsd_m: float | None = None
 
-    def make(self, batch: RegionBatch) -> Candidates:
-        """Return the candidate outlines of a batch.
+    def make(
+        self,
+        regions: TracedPolygons,
+        class_id: int,
+        *,
+        is_building: bool,
+        markers: tuple[TracedPolygons, Ints] | None = None,
+    ) -> Candidates:
+        """Return the candidate outlines of complete regions of one class.
+
+        Args:
+            regions: Traced regions.
+            class_id: Class index of all regions.
+            is_building: True to separate the regions and to make their outlines regular.
+            markers: Markers inside the regions, or their cores if a watershed divides them, and
+                (markers,) the region that holds each; None where neither is known.
 
         Raises:
             PredictError: Pixels were lost when buildings were separated.
         """
-        regions = self._separated(batch)
-        area_px = int(batch.regions.area_px.sum())
-        made_px = int(np.rint(shapely.area(regions.polygons)).sum())
-        check_area(batch.class_id, area_px, made_px)
-        large = regions.of(regions.area_px >= self.options.min_area_px)
-        proposed, accepted = self.outline(large.polygons, is_building=batch.is_building)
-        first = self._first_pixel(large)
+        options, pieces = self.options, regions
+        if is_building and options.separate and options.watershed is not None:
+            cores = None if markers is None else Cores(markers[0].polygons, markers[1])
+            pieces = separate_by_watershed(regions, options.watershed, cores)
+        elif is_building and options.separate and markers is not None:
+            pieces = separate_by_owner(regions, *markers)
+        area_px = int(regions.area_px.sum())
+        check_area(class_id, area_px, int(np.rint(shapely.area(pieces.polygons)).sum()))
+        pieces = pieces.of(pieces.area_px >= options.min_area_px)
+        proposed, accepted = self.outline(pieces.polygons, is_building=is_building)
         area_m2 = self.area_m2(proposed)
+        records = np.zeros(len(pieces), RECORD)
+        first, whole = (
+            traced.first_pixel_yx @ np.array([self.grid.width, 1]) for traced in (pieces, regions)
+        )
+        # Regions have different first pixels; a piece may have that of its region.
+        order = np.argsort(whole)
+        same = order[np.searchsorted(whole, first, sorter=order).clip(max=len(whole) - 1)]
+        records["divided"] = (whole[same] != first) | (regions.area_px[same] != pieces.area_px)
+        records["first"], records["class_id"], records["score"] = first, class_id, pieces.score
+        records["accepted"], records["area_m2"] = accepted, area_m2
         # Footprints that are dropped here do not count as neighbours.
-        kept = ~(area_m2 < (self.options.min_area_m2 or 0))
+        kept = ~(area_m2 < (options.min_area_m2 or 0))
+        records = records[kept]
         spill = SpillFile(in_memory_bytes=sys.maxsize)
-        raw, proposed = large.polygons[kept], proposed[kept]
-        raw_at, proposed_at, stop, bounds = FootprintRecords.of_pairs(raw, proposed, spill)
-        overlapping = np.zeros((2, 0), np.int64)
-        if batch.is_building:
-            overlapping = overlapping_pairs(raw, proposed, near_pairs(bounds))
-        count = len(stop)
-        records = FootprintRecords(
-            first[kept], np.full(count, batch.class_id, np.uint8), large.score[kept],
-            self._divided(large, batch.regions)[kept], accepted[kept], area_m2[kept], bounds,
-            raw_at, proposed_at, stop, np.zeros(count, np.bool_),
-        )  # fmt: skip
-        return Candidates(records, spill.content(), batch.class_id, area_px, overlapping)
+        store_pairs(records, pieces.polygons[kept], proposed[kept], spill)
+        return Candidates(records, spill.content(), class_id, area_px)
 
     def outline(self, raw: Polygons, *, is_building: bool) -> tuple[Polygons, Bools]:
         """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.
@@ -322,17 +172,14 @@ class OutlineMaker:
             raw: (n,) polygons along pixel edges, as `trace` makes them.
             is_building: True to fill small holes and make outlines regular.
         """
-        accepted = np.zeros(len(raw), np.bool_)
+        whole, accepted = raw, np.zeros(len(raw), np.bool_)
         tolerance = self.options.simplify_px
         if is_building:
             whole = self._filled(raw)
-            if self.options.regularize:
-                regular = regularize(whole, tolerance)
-                proposed, accepted = regular.polygons, regular.accepted
-            else:
-                proposed = simplify_staircase(whole, tolerance)
+        if is_building and self.options.regularize:
+            proposed, accepted = regularize(whole, tolerance)
         else:
-            proposed = simplify_staircase(raw, tolerance)
+            proposed = simplify_staircase(whole, tolerance)
         proposed, reverted = self._clipped(proposed, raw)
         return proposed, accepted & ~reverted
 
@@ -341,33 +188,6 @@ class OutlineMaker:
         if not self.options.min_area_m2:
             return np.full(len(polygons), np.nan)
         return np.asarray(shapely.area(polygons) * self._m2_per_px(polygons), np.float64)
-
-    def _separated(self, batch: RegionBatch) -> TracedPolygons:
-        if not (batch.is_building and self.options.separate):
-            return batch.regions
-        options, cores = self.options.watershed, None
-        if batch.markers is not None and batch.owner is not None:
-            if options is None:
-                return separate_by_owner(batch.regions, batch.markers, batch.owner)
-            cores = Cores(batch.markers.polygons, batch.owner)
-        if options is None:
-            return batch.regions
-        return separate_by_watershed(batch.regions, options, cores)
-
-    def _first_pixel(self, traced: TracedPolygons) -> Ints:
-        """Return (n,) numbers of first pixels, see `FootprintRecords`."""
-        row, col = traced.first_pixel_yx.T
-        number: Ints = row * self.grid.width + col
-        return number
-
-    def _divided(self, traced: TracedPolygons, regions: TracedPolygons) -> Bools:
-        """Return (n,) True for each that is a piece of one of the regions, and not a region."""
-        # Regions have different first pixels; a piece may have that of its region.
-        first, of = self._first_pixel(traced), self._first_pixel(regions)
-        order = np.argsort(of)
-        same = order[np.searchsorted(of, first, sorter=order).clip(max=len(of) - 1)]
-        divided: Bools = (of[same] != first) | (regions.area_px[same] != traced.area_px)
-        return divided
 
     def _m2_per_px(self, polygons: Polygons) -> Floats:
         """Return (n,) the area of a pixel at each polygon; NaN where metres are unknown."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,8 +54,7 @@ _GRID_PX = 1 / 1024
 _AT_ONCE = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
-class Regularized:
+class Regularized(NamedTuple):
     """Result of `regularize`.
 
     Args:
@@ -65,9 +65,6 @@ class Regularized:
 
     polygons: Polygons
     accepted: Bools
-
-    def __len__(self) -> int:
-        return len(self.polygons)
 
 
 def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:

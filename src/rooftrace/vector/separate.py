@@ -115,7 +115,7 @@ def _with_pieces(
     score = np.concatenate([np.full(len(polygons), s, np.float32) for polygons, s in made])
     area = np.rint(shapely.area(polygons)).astype(np.int64)
     first = np.concatenate([_first_pixel_yx(polygon) for polygon in polygons])
-    return TracedPolygons.concatenated(
+    return TracedPolygons.joined(
         [buildings.of(whole), TracedPolygons(polygons, score, area, first)]
     )
 

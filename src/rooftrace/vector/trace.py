@@ -37,34 +37,31 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
+from rooftrace.vector.columns import Columns
 
-__all__ = [
-    "Corners",
-    "RegionRings",
-    "Regions",
-    "TracedPolygons",
-    "check_shapes",
-    "find_corners",
-    "mean_score",
-    "merge_corners",
-    "trace",
-    "trace_rings",
-]
+__all__ = ["Corners", "Regions", "TracedPolygons", "check_shapes", "mean_score", "trace"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 Polygons = NDArray[np.object_]
+Mask8 = NDArray[np.bool_] | NDArray[np.uint8]
+Prob = NDArray[np.float32] | NDArray[np.uint8]
 
 # Number of pixels of a strip that is processed at once; it and its two differences fit the cache.
 _STRIP_PX = 1 << 18
 # Column numbers below this fit 16 bits, for which NumPy sorts by radix.
 _RADIX_LIMIT = 1 << 16
+# Probabilities are added as multiples of 2^-23, the resolution of float32 just below 1. Sums of
+# integers are exact, so a score depends neither on the blocks nor on their order.
+_PROB_STEPS = 1 << 23
+# Number of pixels of a strip for the integral image, which needs 8 bytes for every pixel.
+_INTEGRAL_STRIP_PX = 1 << 17
 
 
-@dataclass(frozen=True, slots=True)
-class Corners:
+@dataclass(frozen=True)
+class Corners(Columns):
     """Corners of the outline in row-major order; a saddle occurs twice in succession.
 
     Args:
@@ -77,18 +74,62 @@ class Corners:
     col: Ints
     weight: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.row)
+    @classmethod
+    def of_mask(cls, mask: Mask8, window: Window) -> Corners:
+        """Return the corners of a mask (y, x) that lies at `window` of its scene.
 
-    def shifted(self, rows: int, cols: int) -> Corners:
-        """Return the corners in a grid whose origin lies `rows` and `cols` before that of
-        this one.
+        All values but 0 are foreground. Memory beyond the result is that of a few rows.
         """
-        return Corners(self.row + rows, self.col + cols, self.weight)
+        height, width = mask.shape
+        step = max(1, min(height, _STRIP_PX // (width + 2)))
+        padded = np.zeros((step + 2, width + 2), np.bool_)
+        across = np.empty((step + 2, width + 1), np.int8)
+        weight = np.empty((step + 1, width + 1), np.int8)
+        keys, weights = [], []
+        # The strip [top, stop) of corner rows needs the pixel rows top - 1 to stop - 1.
+        for top in range(0, height + 1, step + 1):
+            rows = min(step + 1, height + 1 - top)
+            first, last = max(top - 1, 0), min(top + rows, height)
+            shift = first - (top - 1)
+            padded[0], padded[rows] = False, False
+            np.not_equal(mask[first:last], 0, out=padded[shift : shift + last - first, 1:-1])
+            bits = padded[: rows + 1].view(np.int8)
+            np.subtract(bits[:, 1:], bits[:, :-1], out=across[: rows + 1])
+            np.subtract(across[1 : rows + 1], across[:rows], out=weight[:rows])
+            flat = weight[:rows].reshape(-1)
+            where = np.flatnonzero(flat != 0)
+            keys.append(where + top * (width + 1))
+            weights.append(flat[where])
+        corners = cls._at(np.concatenate(keys), np.concatenate(weights), width + 1)
+        return Corners(corners.row + window.row, corners.col + window.col, corners.weight)
+
+    def merged(self) -> Corners:
+        """Return the corners of the union of masks that share no pixel, given those of all of them
+        in any order.
+        """
+        stride = int(self.col.max(initial=0)) + 1
+        key = self.row * stride + self.col
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        starts = np.flatnonzero(np.diff(key, prepend=-1))
+        if not len(starts):
+            return self
+        total = np.add.reduceat(self.weight[order], starts, dtype=np.int8)
+        return self._at(key[starts[total != 0]], total[total != 0], stride)
+
+    @classmethod
+    def _at(cls, key: Ints, weight: NDArray[np.int8], stride: int) -> Corners:
+        """Return corners from unique sorted positions; weights of ±2 become two corners."""
+        saddle = np.abs(weight) == 2
+        if saddle.any():
+            times = saddle + np.int64(1)
+            key, weight = np.repeat(key, times), np.sign(np.repeat(weight, times))
+        row = key // stride
+        return cls(row, key - row * stride, weight)
 
 
 @dataclass(frozen=True, slots=True)
-class RegionRings:
+class _Rings:
     """Outlines as cycles of horizontal edges; edge e lies between the corners 2e and 2e + 1.
 
     Rings are numbered by their first corner in row-major order.
@@ -104,82 +145,11 @@ class RegionRings:
     edges: Ints
     offsets: Ints
     ring_of_edge: Ints
-    is_shell: NDArray[np.bool_]
+    is_shell: Bools
     vertical: Ints
 
-    def __len__(self) -> int:
-        return len(self.is_shell)
 
-    def first_edge(self) -> Ints:
-        """Return (k,) the first edge of each ring."""
-        return self.edges[self.offsets[:-1]]
-
-    def sums(self, per_edge: Ints) -> Ints:
-        """Return (k,) the sum over each ring of a value (m,) per edge."""
-        if not len(self):
-            return np.zeros(0, np.int64)
-        return np.add.reduceat(per_edge[self.edges], self.offsets[:-1])
-
-
-def find_corners(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Corners:
-    """Return the corners of a mask (y, x) in its own corner grid; all values but 0 are foreground.
-
-    Memory beyond the result is that of a few rows.
-    """
-    height, width = mask.shape
-    step = max(1, min(height, _STRIP_PX // (width + 2)))
-    padded = np.zeros((step + 2, width + 2), np.bool_)
-    across = np.empty((step + 2, width + 1), np.int8)
-    weight = np.empty((step + 1, width + 1), np.int8)
-    found: list[tuple[Ints, NDArray[np.int8]]] = []
-    # The strip [top, stop) of corner rows needs the pixel rows top - 1 to stop - 1.
-    for top in range(0, height + 1, step + 1):
-        rows = min(step + 1, height + 1 - top)
-        first, last = max(top - 1, 0), min(top + rows, height)
-        shift = first - (top - 1)
-        padded[0], padded[rows] = False, False
-        np.not_equal(mask[first:last], 0, out=padded[shift : shift + last - first, 1:-1])
-        bits = padded[: rows + 1].view(np.int8)
-        np.subtract(bits[:, 1:], bits[:, :-1], out=across[: rows + 1])
-        np.subtract(across[1 : rows + 1], across[:rows], out=weight[:rows])
-        flat = weight[:rows].reshape(-1)
-        where = np.flatnonzero(flat != 0)
-        found.append((where + top * (width + 1), flat[where]))
-    key = np.concatenate([where for where, _ in found])
-    return _expand(key, np.concatenate([w for _, w in found]), width + 1)
-
-
-def merge_corners(parts: Sequence[Corners]) -> Corners:
-    """Return the corners of the union of masks that share no pixel, all in one corner grid."""
-    if not parts:
-        none = np.zeros(0, np.int64)
-        return Corners(none, none, np.zeros(0, np.int8))
-    row = np.concatenate([part.row for part in parts])
-    col = np.concatenate([part.col for part in parts])
-    stride = int(col.max(initial=0)) + 1
-    key = row * stride + col
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    weight = np.concatenate([part.weight for part in parts])[order]
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    if not len(starts):
-        return Corners(row, col, weight)
-    total = np.add.reduceat(weight, starts, dtype=np.int8)
-    kept = total != 0
-    return _expand(key[starts[kept]], total[kept], stride)
-
-
-def _expand(key: Ints, weight: NDArray[np.int8], stride: int) -> Corners:
-    """Return corners from unique sorted positions; weights of ±2 become two corners."""
-    saddle = np.abs(weight) == 2
-    if saddle.any():
-        times = saddle + np.int64(1)
-        key, weight = np.repeat(key, times), np.sign(np.repeat(weight, times))
-    row = key // stride
-    return Corners(row, key - row * stride, weight)
-
-
-def trace_rings(corners: Corners) -> RegionRings:
+def _trace_rings(corners: Corners) -> _Rings:
     """Join corners to the rings of 4-connected regions, none of which touches itself.
 
     Pixels that touch at a corner alone are not joined by it. If both belong to one region, the
@@ -248,7 +218,7 @@ def _cycle_labels(successor: Ints) -> Ints:
         np.minimum(label, ahead, out=label)
 
 
-def _arrange(successor: Ints, label: Ints, weight: NDArray[np.int8], vertical: Ints) -> RegionRings:
+def _arrange(successor: Ints, label: Ints, weight: NDArray[np.int8], vertical: Ints) -> _Rings:
     """Return the cycles one after the other: list ranking by pointer doubling."""
     m = len(label)
     leader = np.flatnonzero(label == np.arange(m))
@@ -269,21 +239,11 @@ def _arrange(successor: Ints, label: Ints, weight: NDArray[np.int8], vertical: I
     edges = np.empty(m, np.int64)
     edges[position] = np.arange(m)
     # The first corner of a shell has its one foreground pixel below and to the right.
-    return RegionRings(edges, offsets, ring, weight[2 * leader] > 0, vertical)
+    return _Rings(edges, offsets, ring, weight[2 * leader] > 0, vertical)
 
 
-Mask8 = NDArray[np.bool_] | NDArray[np.uint8]
-Prob = NDArray[np.float32] | NDArray[np.uint8]
-
-# Probabilities are added as multiples of 2^-23, the resolution of float32 just below 1. Sums of
-# integers are exact, so a score depends neither on the blocks nor on their order.
-_PROB_STEPS = 1 << 23
-# Number of pixels of a strip for the integral image, which needs 8 bytes for every pixel.
-_INTEGRAL_STRIP_PX = 1 << 17
-
-
-@dataclass(frozen=True, slots=True)
-class TracedPolygons:
+@dataclass(frozen=True)
+class TracedPolygons(Columns):
     """Connected regions of a mask, ordered by their first pixel, row by row.
 
     Args:
@@ -299,14 +259,6 @@ class TracedPolygons:
     area_px: Ints
     first_pixel_yx: Ints
 
-    def __len__(self) -> int:
-        return len(self.polygons)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # As WKB, the polygons of a batch take a sixth of the time.
-        encoded = shapely.to_wkb(self.polygons)
-        return _from_wkb, (encoded, self.score, self.area_px, self.first_pixel_yx)
-
     @classmethod
     def none(cls) -> TracedPolygons:
         """Return an empty set of regions."""
@@ -314,35 +266,10 @@ class TracedPolygons:
         return cls(np.zeros(0, np.object_), np.zeros(0, np.float32), none, none.reshape(0, 2))
 
     @classmethod
-    def concatenated(cls, parts: Sequence[TracedPolygons]) -> TracedPolygons:
+    def joined(cls, parts: Sequence[TracedPolygons]) -> TracedPolygons:
         """Return the regions of all parts, which share none, in order."""
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return cls.none()
-        first = np.concatenate([part.first_pixel_yx for part in parts])
-        order = np.lexsort((first[:, 1], first[:, 0]))
-        return cls(
-            np.concatenate([part.polygons for part in parts])[order],
-            np.concatenate([part.score for part in parts])[order],
-            np.concatenate([part.area_px for part in parts])[order],
-            first[order],
-        )
-
-    def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> TracedPolygons:
-        """Return some of the regions, by a mask (n,) or by ascending indices."""
-        return TracedPolygons(
-            self.polygons[chosen],
-            self.score[chosen],
-            self.area_px[chosen],
-            self.first_pixel_yx[chosen],
-        )
-
-
-def _from_wkb(
-    encoded: NDArray[np.object_], score: NDArray[np.float32], area_px: Ints, first_pixel_yx: Ints
-) -> TracedPolygons:
-    polygons = np.asarray(shapely.from_wkb(encoded), np.object_)
-    return TracedPolygons(polygons, score, area_px, first_pixel_yx)
+        whole = super().joined([cls.none(), *parts])
+        return whole.of(np.lexsort(whole.first_pixel_yx.T[::-1]))
 
 
 def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -> TracedPolygons:
@@ -359,11 +286,11 @@ def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -
     """
     window = window or Window(0, 0, mask.shape[0], mask.shape[1])
     check_shapes(mask, window, prob)
-    regions = Regions.of(find_corners(mask).shifted(window.row, window.col))
-    score = np.full(len(regions), np.nan, np.float32)
+    regions = Regions.of(Corners.of_mask(mask, window))
+    score = np.full(len(regions.area_px), np.nan, np.float32)
     if prob is not None:
         score = mean_score(regions.integrate(mask, prob, window))
-    every = np.ones(len(regions), np.bool_)
+    every = np.ones(len(score), np.bool_)
     return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
 
 
@@ -387,47 +314,61 @@ class Regions:
 
     Args:
         corners: Corners in the scene's coordinates.
-        rings: Rings through the corners.
-        linearrings: (rings,) shapely rings.
+        vertical: (edges, 2) corners of the vertical edges, sorted by column, then row.
+        linearrings: (rings,) shapely rings, each beginning at its first corner.
+        is_shell: (rings,) True for an outer ring, False for a hole.
         region_of_ring: (rings,) int64.
+        region_of_edge: (edges,) int64; horizontal edge e lies between the corners 2e and 2e + 1.
         area_px: (regions,) int64.
+        first_pixel_yx: (regions, 2) row and column.
     """
 
     corners: Corners
-    rings: RegionRings
+    vertical: Ints
     linearrings: NDArray[np.object_]
+    is_shell: Bools
     region_of_ring: Ints
+    region_of_edge: Ints
     area_px: Ints
+    first_pixel_yx: Ints
 
     @classmethod
     def of(cls, corners: Corners) -> Regions:
         """Trace the corners."""
-        rings = trace_rings(corners)
-        linearrings = _linearrings(corners, rings)
+        rings = _trace_rings(corners)
+        row, left, right = corners.row[0::2], corners.col[0::2], corners.col[1::2]
+        starts_left = corners.weight[0::2] > 0
+        vertices = np.empty((len(row), 2, 2))
+        vertices[:, 0, 0] = np.where(starts_left, left, right)[rings.edges]
+        vertices[:, 1, 0] = np.where(starts_left, right, left)[rings.edges]
+        vertices[:, :, 1] = row[rings.edges, None]
+        owner = np.repeat(np.arange(len(rings.is_shell)), 2 * np.diff(rings.offsets))
+        linearrings = np.asarray(
+            shapely.linearrings(vertices.reshape(-1, 2), indices=owner), np.object_
+        )
         # Rings are ordered by their first corner, and that of a shell belongs to its region's first
         # pixel.
         region = np.cumsum(rings.is_shell) - 1
+        first = rings.edges[rings.offsets[:-1]]
         holes = np.flatnonzero(~rings.is_shell)
         if len(holes):
-            region[holes] = _regions_around(corners, rings, linearrings, holes)
-        width = corners.col[1::2] - corners.col[0::2]
-        foreground_above: Ints = corners.weight[1::2].astype(np.int64)
-        area = rings.sums(foreground_above * corners.row[0::2] * width)
-        return cls(corners, rings, linearrings, region, _by_region(area, region))
-
-    def __len__(self) -> int:
-        return len(self.area_px)
-
-    @property
-    def first_pixel_yx(self) -> Ints:
-        """(regions, 2) row and column."""
-        corner = 2 * self.rings.first_edge()[self.rings.is_shell]
-        return np.stack([self.corners.row[corner], self.corners.col[corner]], axis=1)
-
-    @property
-    def region_of_edge(self) -> Ints:
-        """(edges,) region of each edge, numbered as in `RegionRings`."""
-        return self.region_of_ring[self.rings.ring_of_edge]
+            # The pixel above a hole's first corner is foreground and belongs to the region around
+            # the hole. Shells around one pixel are nested, and the innermost begins last.
+            points = shapely.points(left[first[holes]] + 0.5, row[first[holes]] - 0.5)
+            shells = shapely.polygons(linearrings[rings.is_shell])
+            region[holes] = -1
+            shell, hole = shapely.STRtree(np.asarray(points, np.object_)).query(
+                shells, predicate="contains"
+            )
+            np.maximum.at(region, holes[hole], shell)
+        region_of_edge = region[rings.ring_of_edge]
+        area = np.zeros(np.count_nonzero(rings.is_shell), np.int64)
+        np.add.at(area, region_of_edge, corners.weight[1::2] * row * (right - left))
+        first = first[rings.is_shell]
+        return cls(
+            corners, rings.vertical, linearrings, rings.is_shell, region, region_of_edge, area,
+            np.stack([row[first], left[first]], axis=1),
+        )  # fmt: skip
 
     def integrate(self, mask: Mask8, prob: Prob, window: Window) -> Ints:
         """Return (regions, 2) the sum of the probabilities over each region's pixels, and the
@@ -436,30 +377,25 @@ class Regions:
         Raises:
             ValueError: A foreground pixel's probability is infinite.
         """
-        unknown = np.isnan(prob) if prob.dtype.kind == "f" else np.zeros((), np.bool_)
-        if not unknown.any():
-            return np.stack([self._sums(mask, prob, window, _PROB_STEPS), self.area_px], axis=1)
-        known = (mask != 0) & ~unknown
-        one = np.ones(mask.shape, np.float32)
-        sums = (
-            self._sums(known, values, window, steps)
-            for values, steps in ((prob, _PROB_STEPS), (one, 1))
-        )
-        return np.stack([*sums], axis=1)
+        layers = [(mask, prob, _PROB_STEPS)]
+        if prob.dtype.kind == "f" and np.isnan(prob).any():
+            known = (mask != 0) & ~np.isnan(prob)
+            layers = [(known, prob, _PROB_STEPS), (known, np.ones(mask.shape, np.float32), 1)]
+        total = np.zeros((len(self.area_px), 2), np.int64)
+        total[:, 1] = 0 if len(layers) > 1 else self.area_px
+        row, cols = self.corners.row[0::2] - window.row, self.corners.col - window.col
+        for column, (chosen, values, steps) in enumerate(layers):
+            along = _sums_along(chosen, values, row, cols.reshape(-1, 2))
+            # Each sum along an edge is exact in float64; sums of these sums need integers.
+            whole = (along * steps).astype(np.int64) * self.corners.weight[1::2]
+            np.add.at(total[:, column], self.region_of_edge, whole)
+        return total
 
-    def _sums(self, mask: Mask8, values: Prob, window: Window, steps: int) -> Ints:
-        """Return (regions,) sums of the values of each region's pixels, times `steps`."""
-        corners = self.corners.shifted(-window.row, -window.col)
-        along = _sums_along(mask, values, corners.row[0::2], corners.col.reshape(-1, 2))
-        # Each sum along an edge is exact in float64; sums of these sums need integers.
-        whole: Ints = (along * steps).astype(np.int64)
-        return _by_region(self.rings.sums(whole * corners.weight[1::2]), self.region_of_ring)
-
-    def polygons(self, chosen: NDArray[np.bool_]) -> NDArray[np.object_]:
+    def polygons(self, chosen: Bools) -> NDArray[np.object_]:
         """Return the polygons of the regions that are `chosen` (regions,)."""
-        shells = self.linearrings[self.rings.is_shell]
+        shells = self.linearrings[self.is_shell]
         polygons = np.asarray(shapely.polygons(shells[chosen]), np.object_)
-        holes = np.flatnonzero(~self.rings.is_shell)
+        holes = np.flatnonzero(~self.is_shell)
         holes = holes[chosen[self.region_of_ring[holes]]]
         if len(holes):
             pierced, number = np.unique(self.region_of_ring[holes], return_inverse=True)
@@ -469,40 +405,6 @@ class Regions:
             place = (np.cumsum(chosen) - 1)[pierced]
             polygons[place] = shapely.polygons(rings[order], indices=owner[order])
         return polygons
-
-    def corners_of(self, chosen: NDArray[np.bool_]) -> Corners:
-        """Return the corners of the regions that are `chosen` (regions,)."""
-        kept = np.repeat(chosen[self.region_of_edge], 2)
-        return Corners(self.corners.row[kept], self.corners.col[kept], self.corners.weight[kept])
-
-
-def _linearrings(corners: Corners, rings: RegionRings) -> NDArray[np.object_]:
-    """Return (rings,) shapely rings, each beginning at its first corner."""
-    starts_left = corners.weight[0::2] > 0
-    left, right = corners.col[0::2], corners.col[1::2]
-    vertices = np.empty((len(rings.edges), 2, 2))
-    vertices[:, 0, 0] = np.where(starts_left, left, right)[rings.edges]
-    vertices[:, 1, 0] = np.where(starts_left, right, left)[rings.edges]
-    vertices[:, :, 1] = corners.row[0::2][rings.edges, None]
-    owner = np.repeat(np.arange(len(rings)), 2 * np.diff(rings.offsets))
-    return np.asarray(shapely.linearrings(vertices.reshape(-1, 2), indices=owner), np.object_)
-
-
-def _regions_around(
-    corners: Corners, rings: RegionRings, linearrings: NDArray[np.object_], holes: Ints
-) -> Ints:
-    """Return (holes,) the region that contains each hole."""
-    # The pixel above a hole's first corner is foreground and belongs to the region around the hole.
-    first = 2 * rings.first_edge()[holes]
-    points = shapely.points(corners.col[first] + 0.5, corners.row[first] - 0.5)
-    shells = np.asarray(shapely.polygons(linearrings[rings.is_shell]), np.object_)
-    shell, hole = shapely.STRtree(np.asarray(points, np.object_)).query(
-        shells, predicate="contains"
-    )
-    # Shells around one pixel are nested, and the innermost begins last.
-    region = np.full(len(holes), -1, np.int64)
-    np.maximum.at(region, hole, shell)
-    return region
 
 
 def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.float64]:
@@ -540,8 +442,3 @@ def _sums_along(mask: Mask8, prob: Prob, row: Ints, cols: Ints) -> NDArray[np.fl
         sums[edges] = (strip[at, right] - strip[at, left]) + (above[right] - above[left])
         above += strip[-1]
     return sums
-
-
-def _by_region(per_ring: Ints, region: Ints) -> Ints:
-    """Return (regions,) sums over the rings of each region; exact below 2^53."""
-    return np.bincount(region, weights=per_ring).astype(np.int64)

@@ -264,7 +264,7 @@ def separate_by_watershed(
         parts.append(pieces)
     if whole.all():
         return buildings
-    return TracedPolygons.concatenated([buildings.of(whole), *parts])
+    return TracedPolygons.joined([buildings.of(whole), *parts])
 
 
 def _flood(

@@ -233,7 +233,7 @@ def test_overlaps_are_resolved_as_if_all_were_in_memory(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mask, markers = town(7, (300, 300))
-    monkeypatch.setattr(overlaps_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(overlaps_module, "_BOXES_AT_ONCE", at_once)
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     found = assembled(mask, blocks(mask.shape, 100, 0), options, markers, classes=(1,))
     raw = separate(trace(mask == 1), trace(markers), smallest_px=4)
@@ -253,9 +253,9 @@ def test_large_scenes_use_threads_a_file_and_parts(
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     windows = blocks(mask.shape, 64, 0)
     plain = assembled(mask, windows, options, markers)
-    monkeypatch.setattr(assemble, "_MIN_AT_ONCE", 3)
-    monkeypatch.setattr(assemble, "_MAX_AT_ONCE", 3)
-    monkeypatch.setattr(overlaps_module, "_AT_ONCE", 5)
+    monkeypatch.setattr(assemble, "_STRIP_PX", 900)
+    monkeypatch.setattr(overlaps_module, "_BOXES_AT_ONCE", 5)
+    monkeypatch.setattr(overlaps_module, "_FOOTPRINTS_AT_ONCE", 3)
     monkeypatch.setattr(
         assemble, "SpillFile", lambda folder: SpillFile(folder, in_memory_bytes=100)
     )
@@ -350,7 +350,7 @@ def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     mask, _ = town(1)
     assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
     assembler.feed(Window.whole(mask.shape), mask, None, [1])
-    assembler._polygonizer.pixels[1] += 1
+    assembler._open[1].foreground_px += 1
     with pytest.raises(PredictError, match=r"class 1 cover \d+ pixels, the mask \d+"):
         assembler.finish()
 

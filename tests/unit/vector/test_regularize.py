@@ -131,7 +131,7 @@ def test_every_result_is_valid_and_the_same_building(
     raw = noise_polygons(seed, density, blur)
     before = shapely.to_wkb(raw).tolist()
     made = regularize(raw, tolerance_px)
-    assert len(made) == len(made.accepted) == len(raw)
+    assert len(made.polygons) == len(made.accepted) == len(raw)
     assert shapely.is_valid(made.polygons).all()
     assert (shapely.get_type_id(made.polygons) == shapely.GeometryType.POLYGON).all()
     assert (polygon_iou(made.polygons, raw) >= MIN_IOU - 1e-9).all()
@@ -184,7 +184,7 @@ def test_the_mirror_image_of_a_building_has_the_mirrored_outline(mirror: tuple[i
 
 @pytest.mark.parametrize("tolerance_px", [0, 1.25])
 def test_nothing_to_do(tolerance_px: float) -> None:
-    assert len(regularize(np.zeros(0, np.object_), tolerance_px)) == 0
+    assert len(regularize(np.zeros(0, np.object_), tolerance_px).polygons) == 0
     raw = trace(np.tri(9, dtype=np.uint8)).polygons
     untouched = regularize(raw, 0)
     assert untouched.polygons[0] is raw[0]

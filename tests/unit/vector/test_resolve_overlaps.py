@@ -1,5 +1,4 @@
 import contextlib
-import itertools
 
 import cv2
 import numpy as np
@@ -13,13 +12,10 @@ from overlap import polygon_iou
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
-from rooftrace.vector.overlap_pairs import overlapping_pairs
-from rooftrace.vector.prepare import FootprintRecords
+from rooftrace.vector.records import RECORD, store_pairs
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import (
     OVERLAP_PX,
-    ComparedBatches,
-    overlapping_boxes,
     resolve_overlaps,
     resolve_scene_overlaps,
 )
@@ -99,8 +95,8 @@ def test_groups_are_resolved_independently(
     row: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     _, raw, proposed = row
-    bounds = shapely.bounds(shapely.union(raw, proposed))
-    label = components(len(raw), *overlapping_boxes(bounds).T)
+    both = shapely.union(raw, proposed)
+    label = components(len(raw), *shapely.STRtree(both).query(both))
     settled = resolve_overlaps(raw, proposed)
     for one in np.unique(label):
         here = label == one
@@ -109,25 +105,16 @@ def test_groups_are_resolved_independently(
         ).all()
 
 
-def scene_outlines(
-    raw: np.ndarray,
-    proposed: np.ndarray,
-    order: np.ndarray,
-    compared: ComparedBatches | None = None,
-) -> dict[int, bytes]:
+def scene_outlines(raw: np.ndarray, proposed: np.ndarray, order: np.ndarray) -> dict[int, bytes]:
     """Return the outlines of a scene by their places, if its records come in this order."""
-    count = len(order)
+    records = np.zeros(len(order), RECORD)
+    records["first"] = order
     with contextlib.closing(SpillFile()) as spill:
-        starts = FootprintRecords.of_pairs(raw[order], proposed[order], spill)
-        raw_at, proposed_at, stop, bounds = starts
-        flags = np.zeros(count, np.bool_)
-        records = FootprintRecords(
-            order, np.ones(count, np.uint8), np.ones(count, np.float32), flags, flags,
-            np.zeros(count), bounds, raw_at, proposed_at, stop, flags,
-        )  # fmt: skip
-        found = resolve_scene_overlaps(records, ~flags, spill, shapely.area, compared=compared)
-        polygons = spill.read(found.proposed, found.stop)
-    return dict(zip(found.first.tolist(), shapely.to_wkb(polygons).tolist(), strict=True))
+        store_pairs(records, raw[order], proposed[order], spill)
+        every = np.ones(len(order), np.bool_)
+        found = resolve_scene_overlaps(records, every, spill, shapely.area)
+        polygons = spill.read(found["proposed"], found["stop"])
+    return dict(zip(found["first"].tolist(), shapely.to_wkb(polygons).tolist(), strict=True))
 
 
 def wavy(left: float, rng: np.random.Generator) -> shapely.Polygon:
@@ -149,35 +136,6 @@ def test_outlines_of_a_scene_do_not_depend_on_the_order_of_its_records() -> None
         proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
         expected = scene_outlines(raw, proposed, places)
         assert scene_outlines(raw, proposed, places[::-1].copy()) == expected
-
-
-def test_footprints_of_a_batch_that_was_compared_are_not_compared_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    places = np.arange(12)
-    raw = np.array([box(20 * at, 0, 20 * at + 20, 25) for at in places], object)
-    order = places[::-1].copy()
-    batch = np.repeat([0, 1, 2], 4)
-    examined: list[int] = []
-    real = module.overlapping_pairs
-
-    def counted(raw: np.ndarray, proposed: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        examined.append(pairs.shape[1])
-        return real(raw, proposed, pairs)
-
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        proposed = np.array([wavy(20.0 * at, rng) for at in places], object)
-        pairs = np.array(list(itertools.combinations(places, 2))).T
-        found = overlapping_pairs(raw[order], proposed[order], pairs)
-        found = found[:, batch[found[0]] == batch[found[1]]]
-        expected = scene_outlines(raw, proposed, places)
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "overlapping_pairs", counted)
-            again = scene_outlines(raw, proposed, order, ComparedBatches(batch, found))
-        assert again == expected
-    # Each batch has one neighbour in the row, except for the last.
-    assert sum(examined) == 10 * 2
 
 
 def test_rows_overlap_before() -> None:
@@ -271,37 +229,16 @@ def test_nothing_overlaps_and_all_stay_what_they_are(
     check_settled(noise(seed, blur, seeds), tolerance_px)
 
 
-@pytest.mark.parametrize("at_once", [1 << 16, 7])
-def test_overlapping_boxes_are_all_found(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", at_once)
-    rng = np.random.default_rng(0)
-    corner = rng.integers(0, 60, (200, 2))
-    bounds = np.concatenate([corner, corner + rng.integers(1, 9, (200, 2))], axis=1).astype(float)
-    boxes = shapely.box(*bounds.T)
-    expected = [
-        (one, other)
-        for one in range(200)
-        for other in range(one + 1, 200)
-        if boxes[one].intersection(boxes[other]).area > 0
-    ]
-    pairs = overlapping_boxes(bounds)
-    assert pairs.tolist() == [list(pair) for pair in expected]
-    assert overlapping_boxes(bounds[:0]).shape == (0, 2)
-
-
-def test_slivers_are_removed() -> None:
+def test_slivers_that_a_cut_leaves_are_removed() -> None:
     thread = shapely.Polygon([(0, 0), (0, 9), (1e-8, 9)])
     speck = box(20, 20, 20 + 1e-5, 20 + 1e-5)
     house = shapely.Polygon(
         box(1, 1, 9, 9).exterior, [[(2, 2), (2, 8), (2 + 1e-9, 8)], box(4, 4, 6, 6).exterior]
     )
-    shapes = [
-        shapely.MultiPolygon([speck, house]),
-        thread,
-        speck,
-        shapely.LineString([(0, 0), (1, 1)]),
-    ]
-    cleaned = module._cleaned(np.array([*shapes, house], np.object_))
+    shapes = np.array([shapely.MultiPolygon([speck, house]), thread, speck, house], np.object_)
+    everything = np.full(4, box(-1, -1, 30, 30), np.object_)
+    cuts = module._Cuts(np.arange(4), everything, np.ones(4, np.bool_))
+    assert module._apply(cuts, shapes).tolist() == [0, 1, 2, 3]
     expected = shapely.Polygon(house.exterior, [house.interiors[1]])
-    assert shapely.equals(cleaned[[0, 4]], expected).all()
-    assert shapely.is_empty(cleaned[1:4]).all()
+    assert shapely.equals(shapes[[0, 3]], expected).all()
+    assert shapely.is_empty(shapes[1:3]).all()

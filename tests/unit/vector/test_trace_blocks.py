@@ -101,14 +101,13 @@ def test_regions_taken_early_add_up_to_the_whole(data: st.DataObject, mask: np.n
         polygonizer.feed(window, mask[window.slices()], prob[window.slices()])
         seen[window.slices()] = True
         if data.draw(st.booleans()):
-            polygonizer.join()
             before = {tuple(first) for part in taken for first in part.first_pixel_yx.tolist()}
-            taken.append(polygonizer.take())
+            taken.append(polygonizer.take(join=True))
             assert before | set(map(tuple, taken[-1].first_pixel_yx.tolist())) == complete(
                 mask, seen
             )
     taken.append(polygonizer.finish())
-    assert_same(TracedPolygons.concatenated(taken), trace(mask, prob=prob))
+    assert_same(TracedPolygons.joined(taken), trace(mask, prob=prob))
 
 
 def complete(mask: np.ndarray, seen: np.ndarray) -> set[tuple[int, int]]:
@@ -137,9 +136,8 @@ def test_row_by_row_only_open_regions_are_held() -> None:
         for col in (0, block):
             window = Window(row, col, block, block)
             polygonizer.feed(window, mask[window.slices()], None)
-        polygonizer.join()
-        taken += len(polygonizer.take())
-        held.append(len(polygonizer._open_regions._held.corners))
+        taken += len(polygonizer.take(join=True))
+        held.append(sum(len(pieces.corners) for pieces in polygonizer._open._held))
     road = 8 * side // block  # a few corners for each block that it crosses
     assert max(held) <= road + 4 * mask.shape[1] / 6
     assert taken + len(polygonizer.finish()) == len(trace(mask))
@@ -158,14 +156,12 @@ def test_many_blocks_in_any_order() -> None:
         if part.any():
             polygonizer.feed(window, part, None)
         else:
-            polygonizer.skip(window)
-        if polygonizer.is_due:
-            polygonizer.join()
-            joins += 1
+            polygonizer.add(window, None)
+        joins += polygonizer._open.is_due
         taken.append(polygonizer.take())
     taken.append(polygonizer.finish())
     assert joins < 12
-    found, whole = TracedPolygons.concatenated(taken), trace(mask)
+    found, whole = TracedPolygons.joined(taken), trace(mask)
     assert shapely.to_wkb(found.polygons).tolist() == shapely.to_wkb(whole.polygons).tolist()
 
 
@@ -198,37 +194,16 @@ def test_an_empty_scene_has_no_polygons() -> None:
     assert found.first_pixel_yx.shape == (0, 2)
 
 
-@pytest.mark.parametrize(
-    ("window", "shape", "message"),
-    [
-        (Window(0, 0, 4, 5), (4, 5), "overlaps rows 0:4, columns 0:4"),
-        (Window(0, 4, 4, 5), (4, 5), "leaves the scene"),
-        (Window(0, 4, 4, 4), (4, 3), r"the mask has shape \(4, 3\), its window \(4, 4\)"),
-    ],
-)
-def test_a_block_that_does_not_fit_is_refused(
-    window: Window, shape: tuple[int, int], message: str
+@pytest.mark.parametrize(("second", "px"), [(None, 16), (Window(0, 3, 4, 5), 36)])
+def test_blocks_that_do_not_partition_the_scene_are_an_error(
+    second: Window | None, px: int
 ) -> None:
     polygonizer = BlockPolygonizer((4, 8))
     polygonizer.feed(Window(0, 0, 4, 4), np.ones((4, 4), np.uint8), np.ones((4, 4), np.float32))
-    with pytest.raises(ValueError, match=message):
-        polygonizer.feed(window, np.ones(shape, np.uint8), np.ones(shape, np.float32))
-
-
-def test_a_missing_block_is_an_error() -> None:
-    polygonizer = BlockPolygonizer((4, 8))
-    polygonizer.feed(Window(0, 0, 4, 4), np.ones((4, 4), np.uint8), np.ones((4, 4), np.float32))
-    with pytest.raises(ValueError, match="cover 16 of the scene's 32 pixels"):
+    if second is not None:
+        polygonizer.add(second, None)
+    with pytest.raises(ValueError, match=f"cover {px} of the scene's 32 pixels"):
         polygonizer.finish()
-
-
-def test_a_skipped_block_is_an_empty_one() -> None:
-    polygonizer = BlockPolygonizer((4, 8))
-    polygonizer.skip(Window(0, 0, 4, 4))
-    with pytest.raises(ValueError, match="overlaps rows 0:4, columns 0:4"):
-        polygonizer.skip(Window(0, 3, 4, 5))
-    polygonizer.skip(Window(0, 4, 4, 4))
-    assert len(polygonizer.finish()) == 0
 
 
 def test_a_refused_block_may_be_fed_again() -> None:

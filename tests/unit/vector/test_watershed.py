@@ -176,7 +176,7 @@ def test_each_region_is_divided_as_if_alone(
         separate_by_watershed(buildings.of(own), options, None if cores is None else cores.of(own))
         for own in numbers
     ]
-    expected = TracedPolygons.concatenated(alone)
+    expected = TracedPolygons.joined(alone)
     assert len(expected) > len(buildings)
     assert (len(expected) != len(separate_by_watershed(buildings, options))) == with_cores
     for most in (1, 30_000, 1 << 21):

@@ -150,8 +150,6 @@ def trace_regions(
     polygonizer = BlockPolygonizer(shape_yx)
     for window, mask in blocks:
         polygonizer.feed(window, mask, None)
-        if polygonizer.is_due:
-            polygonizer.join()
         yield polygonizer.take().polygons
     yield polygonizer.finish().polygons
 

@@ -1,21 +1,73 @@
-"""Polygons along pixel edges as bytes: an eighth of the size of WKB.
+"""Footprints that wait for their neighbours: a record of each in memory, its polygons in a file.
 
-A polygon is stored as the first corner of each ring and the steps from corner to corner. One that
-is not on whole pixels, or that has a long edge, is stored as WKB.
+The file holds two polygons of each footprint, one after the other: the raw one along pixel edges in
+steps from corner to corner, an eighth of the size of WKB, and the proposed one as WKB.
 """
 
 from __future__ import annotations
+
+from itertools import chain
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.trace import Polygons
 
-__all__ = ["decode_staircases", "encode_staircases"]
+__all__ = [
+    "RECORD",
+    "FootprintRecords",
+    "decode_staircases",
+    "encode_staircases",
+    "store_pairs",
+]
+
+RECORD = np.dtype(
+    [
+        ("first", "<i8"), ("class_id", "u1"), ("score", "<f4"), ("divided", "?"),
+        ("accepted", "?"), ("refined", "?"), ("area_m2", "<f8"), ("bounds", "<f4", 4),
+        ("raw", "<i8"), ("proposed", "<i8"), ("stop", "<i8"),
+    ]
+)  # fmt: skip
+"""Numbers of a footprint whose polygons are in a spill file, 64 bytes.
+
+first: First pixel of its region: row times the scene's width plus column.
+class_id: Class index.
+score: Mean probability; NaN where unknown.
+divided: True for a piece of a region that was divided into buildings.
+accepted: True where the proposed polygon is a regular outline.
+refined: True where another network has changed the outline.
+area_m2: Area of the proposed polygon; NaN where no minimum area was given.
+bounds: Left, top, right, bottom of raw and proposed polygon together, rounded outwards.
+raw, proposed, stop: Offsets of the start of the two polygons, and of their end.
+"""
+
+FootprintRecords = NDArray[np.void]
+"""(n,) array of `RECORD`."""
+
+
+def store_pairs(
+    records: FootprintRecords, raw: Polygons, proposed: Polygons, spill: SpillFile
+) -> None:
+    """Write polygons (n,) and their replacements (n,) to a spill file, and note in the records
+    where they lie.
+    """
+    encoded: list[bytes] = shapely.to_wkb(proposed).tolist()
+    both = zip(encode_staircases(raw), encoded, strict=True)
+    offsets = spill.append_bytes([*chain.from_iterable(both)])
+    records["raw"], records["proposed"], records["stop"] = (
+        offsets[:-1:2], offsets[1::2], offsets[2::2],
+    )  # fmt: skip
+    bounds = np.stack([shapely.bounds(raw), shapely.bounds(proposed)], axis=1)
+    low = bounds[:, :, :2].min(axis=1).astype(np.float32)
+    high = bounds[:, :, 2:].max(axis=1).astype(np.float32)
+    records["bounds"][:, :2] = np.nextafter(low, np.float32(-np.inf))
+    records["bounds"][:, 2:] = np.nextafter(high, np.float32(np.inf))
+
 
 _MARK = b"\2"
-"""First byte of a record in steps; that of WKB is 0 or 1."""
+"""First byte of a polygon in steps; that of WKB is 0 or 1."""
 
 _RING = np.dtype([("first", "<i4", 2), ("count", "<u4")])
 """First corner of a ring, as x and y, and number of its corners, of which the last is the first."""
@@ -24,7 +76,11 @@ _MAX_STEP = 127
 
 
 def encode_staircases(polygons: Polygons) -> list[bytes]:
-    """Return polygons (n,) as bytes, for `decode_staircases`."""
+    """Return polygons (n,) as bytes, for `decode_staircases`.
+
+    A polygon is stored as the first corner of each ring and the steps from corner to corner. One
+    that is not on whole pixels, or that has a long edge, is stored as WKB.
+    """
     records: list[bytes] = shapely.to_wkb(polygons).tolist() if len(polygons) else []
     if not records or shapely.is_empty(polygons).any():
         return records
