@@ -101,7 +101,7 @@ def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
     bundle = tiny_bundle()
     model = folder / "tiny.rooftrace"
     write_tiny_bundle(model)
-    service = Service(Predictor(bundle, PointwiseEngine()), LIMITS, model_path=model)
+    service = Service(Predictor(bundle, PointwiseEngine()), LIMITS)
     shown = folder / "results"
     Predictor(bundle, PointwiseEngine()).predict_to_files(pixels().transpose(2, 0, 1), shown)
     store = JobStore(folder / "jobs")
@@ -232,7 +232,7 @@ def test_no_file_of_the_server_through_the_page(client: httpx.Client, served: Se
     for path in (str(served.secret), "/etc/hostname", "file:///etc/hostname"):
         sent = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
         for call in calls:
-            data = [[sent] if one in files else None for one in call["inputs"]]
+            data = [sent if one in files else None for one in call["inputs"]]
             body = {"data": data, "fn_index": call["id"], "session_hash": "attack"}
             joined = client.post("/gradio_api/queue/join", json=body)
             assert joined.status_code < 500

@@ -12,8 +12,9 @@ from starlette.testclient import TestClient
 
 from command_line import command
 from raster_files import write_geotiff
-from rooftrace.app.page.results import chosen_options, predict_files
+from rooftrace.app.page.results import chosen_options, predict_file
 from rooftrace.app.page.strings import sentence
+from rooftrace.core.errors import GsdMismatch
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle
@@ -66,9 +67,9 @@ def test_the_api_names_its_parameter(service: Service, coarse: Path) -> None:
 
 @pytest.mark.campaign
 def test_the_page_names_its_field(service: Service, coarse: Path) -> None:
-    (result,) = predict_files(service, [coarse], chosen_options(service, "", None))
-    assert result.error is not None
-    text = sentence(result.error)
+    with pytest.raises(GsdMismatch) as refused:
+        predict_file(service, coarse, chosen_options(service, "", None))
+    text = sentence(refused.value)
     assert "coarse.tif has 1.72 m per pixel" in text
     assert "give the right one in the field “Metres per pixel”." in text
     assert "--" not in text
