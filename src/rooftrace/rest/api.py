@@ -29,7 +29,7 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.machine import version_of
 from rooftrace.engines.base import instruction_set_of
 from rooftrace.engines.processor import this_processor
-from rooftrace.rest.description import describe, pages_router, problem_responses
+from rooftrace.rest.description import DescribedRoute, describe, pages_router, problem_responses
 from rooftrace.rest.predict import predict_router
 from rooftrace.rest.problems import ProblemError, install_problems
 from rooftrace.rest.schemas import Health, ProcessorRecord, Readiness
@@ -234,13 +234,13 @@ class MetricsMiddleware:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
 
-def health_router(service: Service, metrics: Metrics) -> APIRouter:
+def health_router(service: Service, counted: Metrics) -> APIRouter:
     """Return the router of a service."""
-    router = APIRouter(tags=["operation"])
+    router = APIRouter(route_class=DescribedRoute, tags=["operation"])
 
-    @router.get("/healthz", summary="Check that the server is alive", operation_id="healthz")
+    @router.get("/healthz")
     async def healthz() -> Health:
-        """Answer as long as the process runs."""
+        """Check that the server is alive: it answers as long as the process runs."""
         processor = ProcessorRecord(
             name=this_processor().name,
             instruction_set=instruction_set_of(service.predictor.engine),
@@ -248,14 +248,9 @@ def health_router(service: Service, metrics: Metrics) -> APIRouter:
         version = version_of("rooftrace") or "unknown"
         return Health(status="alive", version=version, processor=processor)
 
-    @router.get(
-        "/readyz",
-        summary="Check that the server accepts predictions",
-        operation_id="readyz",
-        responses=problem_responses("not-ready"),
-    )
+    @router.get("/readyz", responses=problem_responses("not-ready"))
     async def readyz() -> Readiness:
-        """Answer 200 from the time the model and the decoders are loaded until the server stops."""
+        """Check that the server accepts predictions: the model and the decoders are loaded."""
         if not service.ready:
             raise ProblemError(
                 "not-ready", "The model is loading, or the server is stopping.",
@@ -265,8 +260,6 @@ def health_router(service: Service, metrics: Metrics) -> APIRouter:
 
     @router.get(
         "/metrics",
-        summary="Return metrics for Prometheus",
-        operation_id="metrics",
         response_class=Response,
         responses={
             200: {
@@ -275,8 +268,8 @@ def health_router(service: Service, metrics: Metrics) -> APIRouter:
             }
         },
     )
-    def metrics_text() -> Response:
-        """Return request counts and times, the queue, the network, jobs and memory."""
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def metrics() -> Response:
+        """Return metrics for Prometheus: requests, the queue, the network, jobs and memory."""
+        return Response(counted.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return router

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from http import HTTPStatus
+from inspect import cleandoc
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
@@ -21,6 +24,22 @@ from rooftrace.rest.problems import (
     ProblemError,
 )
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
+
+
+class DescribedRoute(APIRoute):
+    """An operation of the API, described by its function.
+
+    The name of the function is the id of the operation, the first line of its docstring the
+    summary, and the rest of it the description.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        summary, _, more = cleandoc(endpoint.__doc__ or "").partition("\n\n")
+        described = {"summary": summary.rstrip("."), "description": more or summary}
+        super().__init__(
+            path, endpoint, **{**options, **described, "operation_id": endpoint.__name__}
+        )
+
 
 _ABOUT = """\
 Finds buildings in overhead images. Errors are problems as defined by RFC 9457 \
@@ -213,17 +232,12 @@ def _complete(operation: dict[str, Any], *, secured: bool) -> None:
 
 def pages_router(app: FastAPI) -> APIRouter:
     """Return the router of the pages that describe an app and its problems."""
-    router = APIRouter(tags=["description"])
+    router = APIRouter(route_class=DescribedRoute, tags=["description"])
     router.include_router(face_router())
 
-    @router.get(
-        "/v1/docs",
-        summary="Show this description as a page",
-        operation_id="docs",
-        response_class=HTMLResponse,
-    )
+    @router.get("/v1/docs", response_class=HTMLResponse)
     def docs(request: Request) -> Response:
-        """Return an HTML page that loads no other files."""
+        """Show this description as a page."""
         text = render_page(
             "api.html",
             {"json": _json, "type_of": _type_of, "code": _code},
@@ -234,14 +248,9 @@ def pages_router(app: FastAPI) -> APIRouter:
         )
         return file_response(request, text.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
-    @router.get(
-        "/problems/{name}",
-        summary="Explain a kind of problem",
-        operation_id="problem",
-        responses=problem_responses("not-found"),
-    )
+    @router.get("/problems/{name}", responses=problem_responses("not-found"))
     def problem(name: _Name) -> ProblemPage:
-        """Return the meaning of a problem, and a remedy."""
+        """Explain a kind of problem: its meaning, and a remedy."""
         if name not in PROBLEMS:
             raise ProblemError(
                 "not-found", f"There is no kind of problem with the name {name[:80]!r}.",

@@ -19,7 +19,12 @@ from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
+from rooftrace.rest.description import (
+    REQUEST_BODY,
+    DescribedRoute,
+    binary_schema,
+    problem_responses,
+)
 from rooftrace.rest.job_schemas import (
     JobListQuery,
     JobOut,
@@ -131,7 +136,7 @@ class JobIntake:
 def jobs_router(intake: JobIntake) -> APIRouter:
     """Return the router of jobs."""
     runner, store = intake.runner, intake.runner.store
-    router = APIRouter(prefix="/v1", tags=["jobs"])
+    router = APIRouter(route_class=DescribedRoute, prefix="/v1", tags=["jobs"])
     making_tiles = threading.Lock()
 
     def find_job(job_id: str) -> Job:
@@ -155,15 +160,15 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.post(
         "/jobs",
         status_code=202,
-        summary="Start a job",
-        operation_id="create_job",
         openapi_extra={"requestBody": REQUEST_BODY},
         responses={202: {"description": "The job is queued", "headers": _LOCATION}, **_REFUSALS},
     )
-    async def create(
+    async def create_job(
         request: Request, response: Response, query: Annotated[JobQuery, Query()]
     ) -> JobOut:
-        """Send the scene as the field `file` of a form, or as the body itself; it may be large.
+        """Start a job.
+
+        Send the scene as the field `file` of a form, or as the body itself; it may be large.
 
         An upload that is not an image, or whose bands differ from the model's, is refused at once.
         """
@@ -177,14 +182,9 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         response.headers["Location"] = out.links.self
         return out
 
-    @router.get(
-        "/jobs",
-        summary="List jobs, newest first",
-        operation_id="list_jobs",
-        responses=problem_responses("invalid-request", "not-found"),
-    )
+    @router.get("/jobs", responses=problem_responses("invalid-request", "not-found"))
     def list_jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> JobPage:
-        """Follow `next` for older jobs."""
+        """List jobs, newest first; follow `next` for older ones."""
         limit = query.limit
         number = None if query.before is None else find_job(query.before).number
         jobs = store.newest(limit + 1, number)
@@ -194,24 +194,14 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             older = f"{root}/v1/jobs?limit={limit}&before={jobs[limit - 1].id}"
         return JobPage(jobs=[JobOut.of(job, root) for job in jobs[:limit]], next=older)
 
-    @router.get(
-        "/jobs/{job_id}",
-        summary="Return the state of a job",
-        operation_id="job",
-        responses=problem_responses("not-found"),
-    )
-    def show_job(request: Request, job: AnyJob) -> JobOut:
-        """Return state and progress, and at the end figures or the error."""
+    @router.get("/jobs/{job_id}", responses=problem_responses("not-found"))
+    def job(request: Request, job: AnyJob) -> JobOut:
+        """Return state and progress of a job, and at the end figures or the error."""
         return JobOut.of(job, server_root(request))
 
-    @router.post(
-        "/jobs/{job_id}/cancel",
-        summary="Cancel a job",
-        operation_id="cancel_job",
-        responses=problem_responses("not-found", "conflict"),
-    )
-    def cancel(request: Request, job_id: str) -> JobOut:
-        """End a job that waits or runs. It stays in the list without files."""
+    @router.post("/jobs/{job_id}/cancel", responses=problem_responses("not-found", "conflict"))
+    def cancel_job(request: Request, job_id: str) -> JobOut:
+        """Cancel a job that waits or runs; it stays in the list without files."""
         job = runner.cancel(job_id)
         if job is None:
             raise missing_job(job_id)
@@ -220,21 +210,21 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.delete(
         "/jobs/{job_id}",
         status_code=204,
-        summary="Delete a job",
-        operation_id="delete_job",
         response_class=Response,
         responses={
             204: {"description": "The job and its files are deleted"},
             **problem_responses("not-found", "conflict", "job-reviewed"),
         },
     )
-    def delete(
+    def delete_job(
         job_id: str,
         discard_review: Annotated[
             bool, Query(description="Delete the job although it has a review, which is lost")
         ] = False,
     ) -> None:
-        """Delete a job in any state, with all its files; a running job is ended.
+        """Delete a job.
+
+        Delete a job in any state, with all its files; a running job is ended.
 
         A job with a review is kept, unless you say that the review may be lost.
         """
@@ -242,14 +232,11 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         if not removed:
             raise missing_job(job_id)
 
-    @router.get(
-        "/jobs/{job_id}/results",
-        summary="List the result files of a job",
-        operation_id="job_results",
-        responses=problem_responses("not-found", "conflict"),
-    )
-    def results(request: Request, job: DoneJob) -> JobResults:
-        """List the requested outputs (mask, polygons, density, preview) and the run record.
+    @router.get("/jobs/{job_id}/results", responses=problem_responses("not-found", "conflict"))
+    def job_results(request: Request, job: DoneJob) -> JobResults:
+        """List the result files of a job.
+
+        List the requested outputs (mask, polygons, density, preview) and the run record.
 
         The last file is the review, if there is one; it may change until the download.
         """
@@ -257,14 +244,12 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}/results.zip",
-        summary="Download all result files of a job",
-        operation_id="job_archive",
         response_class=StreamingResponse,
         responses=_binary("Zip of all files", "application/zip")
         | problem_responses("not-found", "conflict", "review-error", "file-locked"),
     )
-    def archive(job: DoneJob) -> StreamingResponse:
-        """Return a zip that is built while it is sent. It has the review, if there is one."""
+    def job_archive(job: DoneJob) -> StreamingResponse:
+        """Download a zip of all files of a job, with the review if there is one."""
         folder = store.folder_of(job.id)
         if not all(path_of(folder, file.name).is_file() for file in job.files):
             raise ProblemError(
@@ -279,15 +264,15 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}/buildings.pmtiles",
-        summary="Download the buildings of a job as vector tiles",
-        operation_id="job_tiles",
         response_class=FileResponse,
         responses=_binary("PMTiles with the attributes of the polygons", _TILES)
         | {206: {"description": "The range that the header Range asks for"}}
         | problem_responses("not-found", "conflict", "data-error", "unfit-format", "file-locked"),
     )
-    def tiles(job: DoneJob) -> FileResponse:
-        """Return PMTiles, which are made at the first request. A web map can read ranges of them.
+    def job_tiles(job: DoneJob) -> FileResponse:
+        """Download the buildings of a job as vector tiles.
+
+        Return PMTiles, which are made at the first request. A web map can read ranges of them.
 
         They have the predicted buildings; the export of a review has those that were accepted.
         """
@@ -307,8 +292,6 @@ def jobs_router(intake: JobIntake) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}/results/{name}",
-        summary="Download a result file of a job",
-        operation_id="job_file",
         response_class=FileResponse,
         responses=_binary("The file", *_MEDIA_TYPES.values(), _BINARY)
         | {
@@ -317,8 +300,11 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         }
         | problem_responses("not-found", "conflict", "review-error", "file-locked"),
     )
-    def file(name: str, job: DoneJob) -> Response:
-        """Return a file or a range of it. GDAL can open a mask here without a full download."""
+    def job_file(name: str, job: DoneJob) -> Response:
+        """Download a result file of a job.
+
+        Return a file or a range of it. GDAL can open a mask here without a full download.
+        """
         # The path is built from the name in the store, not from the name in the request.
         known = next((one.name for one in job.files if one.name == name), None)
         path = None if known is None else path_of(store.folder_of(job.id), known)

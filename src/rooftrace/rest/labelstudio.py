@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.errors import ConfigError
+from rooftrace.rest.description import DescribedRoute
 from rooftrace.service.labelling.labeller import Labeller
 from rooftrace.service.service import Service
 
@@ -92,14 +92,14 @@ def labelstudio_router(
     )
 
     # Label Studio waits one second for this response, so it does not queue behind predictions.
-    @router.get("/health", summary="Check the backend", operation_id="labelstudio_health")
-    async def health() -> dict[str, str]:
-        """Report that the backend runs, and its model class."""
+    @router.get("/health")
+    async def labelstudio_health() -> dict[str, str]:
+        """Check the backend."""
         return {"status": "UP", "model_class": "Rooftrace"}
 
-    @router.post("/setup", summary="Connect a project", operation_id="labelstudio_setup")
-    def setup(body: Setup, request: Request) -> dict[str, str]:
-        """Check a project's labelling interface, and note where its images are."""
+    @router.post("/setup")
+    def labelstudio_setup(body: Setup, request: Request) -> dict[str, str]:
+        """Check the labelling interface of a project, and note where its images are."""
         labeller.connect(
             body.project,
             body.interface,
@@ -109,24 +109,22 @@ def labelstudio_router(
         )
         return {"model_version": labeller.model_version}
 
-    @router.post("/predict", summary="Predict tasks", operation_id="labelstudio_predict")
-    def predict(body: PredictionRequest) -> dict[str, Any]:
+    @router.post("/predict")
+    def labelstudio_predict(body: PredictionRequest) -> dict[str, Any]:
         """Return one prediction for each task, or only the first for more than 16 tasks."""
         results = labeller.predictions(
             body.tasks, body.label_config, body.project, body.params.context
         )
         return {"results": results, "model_version": labeller.model_version}
 
-    @router.get("/versions", summary="List model versions", operation_id="labelstudio_versions")
-    async def list_versions() -> dict[str, list[str]]:
-        """Return the version of the model in use."""
+    @router.get("/versions")
+    async def labelstudio_versions() -> dict[str, list[str]]:
+        """List model versions."""
         return {"versions": [labeller.model_version]}
 
-    @router.post(
-        "/webhook", summary="Receive an event of a project", operation_id="labelstudio_webhook"
-    )
-    def webhook(event: ProjectEvent) -> dict[str, str]:
-        """Ignore all events but START_TRAINING, which is refused: Label Studio sends them all."""
+    @router.post("/webhook")
+    def labelstudio_webhook(event: ProjectEvent) -> dict[str, str]:
+        """Ignore all events of a project but START_TRAINING, which is refused."""
         if event.action == "START_TRAINING":
             raise ConfigError(
                 "This server does not train on projects of Label Studio.",
@@ -137,14 +135,14 @@ def labelstudio_router(
     return router
 
 
-def _limited_route(max_bodies: int) -> type[APIRoute]:
+def _limited_route(max_bodies: int) -> type[DescribedRoute]:
     """Return a route class that keeps at most `max_bodies` request bodies in memory.
 
     Label Studio sends each task with all its annotations. Waiting requests are not read yet.
     """
     places = asyncio.Semaphore(max_bodies)
 
-    class LimitedRoute(APIRoute):
+    class LimitedRoute(DescribedRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

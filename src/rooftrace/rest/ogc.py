@@ -24,7 +24,7 @@ from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.machine import version_of
 from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
-from rooftrace.rest.description import problem_responses
+from rooftrace.rest.description import DescribedRoute, problem_responses
 from rooftrace.rest.job_schemas import JobListQuery, JobQuery, share_of, time_of
 from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
@@ -102,7 +102,7 @@ class OgcExecution(BaseModel):
 def ogc_router(intake: JobIntake) -> APIRouter:
     """Return the router of OGC API – Processes, over the jobs of `intake`."""
     runner, store = intake.runner, intake.runner.store
-    router = APIRouter(prefix="/ogc", tags=["ogc"])
+    router = APIRouter(route_class=DescribedRoute, prefix="/ogc", tags=["ogc"])
 
     def find_job(job_id: str) -> Job:
         job = store.get(job_id)
@@ -119,11 +119,9 @@ def ogc_router(intake: JobIntake) -> APIRouter:
 
     AnyJob = Annotated[Job, Depends(find_job)]  # noqa: N806  # a type
 
-    @router.get(
-        "", summary="Show the landing page of OGC API – Processes", operation_id="ogc_landing"
-    )
-    def landing(request: Request) -> dict[str, Any]:
-        """Return links to the description of the API, the processes and the jobs."""
+    @router.get("")
+    def ogc_landing(request: Request) -> dict[str, Any]:
+        """Show the landing page of OGC API – Processes."""
         root, here = server_url(request), _here(request)
         return {
             "title": "rooftrace",
@@ -139,44 +137,38 @@ def ogc_router(intake: JobIntake) -> APIRouter:
             ],
         }  # fmt: skip
 
-    @router.get(
-        "/conformance", summary="List the conformance classes", operation_id="ogc_conformance"
-    )
-    def conformance() -> dict[str, list[str]]:
-        """List the conformance classes of OGC API – Processes that the server implements."""
+    @router.get("/conformance")
+    def ogc_conformance() -> dict[str, list[str]]:
+        """List the conformance classes."""
         return {"conformsTo": list(CONFORMANCE)}
 
-    @router.get("/processes", summary="List the processes", operation_id="ogc_processes")
-    def processes(
+    @router.get("/processes")
+    def ogc_processes(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of processes")] = 10,
     ) -> dict[str, Any]:
-        """List the processes; there is one."""
+        """List the processes."""
         here = _here(request)
         return {"processes": [_summary(here)], "links": [_link(f"{here}/processes", "self")]}
 
     @router.get(
         "/processes/{process_id}",
-        summary="Describe a process",
-        operation_id="ogc_process",
         dependencies=[Depends(find_process)],
         responses=problem_responses("not-found"),
     )
-    def process(request: Request, process_id: str) -> dict[str, Any]:
-        """Return the inputs and outputs of a process with their JSON schemas."""
+    def ogc_process(request: Request, process_id: str) -> dict[str, Any]:
+        """Describe a process: its inputs and outputs with their JSON schemas."""
         described = {"inputs": _input_descriptions(), "outputs": _output_descriptions()}
         return _summary(_here(request)) | described
 
     @router.post(
         "/processes/{process_id}/execution",
         status_code=201,
-        summary="Execute a process",
-        operation_id="ogc_execute",
         dependencies=[Depends(find_process)],
         openapi_extra={"requestBody": _REQUEST_BODY},
         responses=_EXECUTED,
     )
-    async def execute(
+    async def ogc_execute(
         request: Request,
         response: Response,
         process_id: str,
@@ -184,7 +176,9 @@ def ogc_router(intake: JobIntake) -> APIRouter:
             str, Header(description="Execution is asynchronous, with respond-async or without it")
         ] = "",
     ) -> dict[str, Any]:
-        """Queue a job for the image in the body, which is base64.
+        """Execute a process.
+
+        Queue a job for the image in the body, which is base64.
 
         For larger images, and for images as files, start the job by `POST /v1/jobs`.
         """
@@ -204,14 +198,9 @@ def ogc_router(intake: JobIntake) -> APIRouter:
             response.headers["Preference-Applied"] = "respond-async"
         return out
 
-    @router.get(
-        "/jobs",
-        summary="List the jobs of processes, newest first",
-        operation_id="ogc_jobs",
-        responses=problem_responses("invalid-request", "not-found"),
-    )
-    def jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> dict[str, Any]:
-        """Follow the link `next` for older jobs."""
+    @router.get("/jobs", responses=problem_responses("invalid-request", "not-found"))
+    def ogc_jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> dict[str, Any]:
+        """List the jobs, newest first; follow the link `next` for older ones."""
         limit = query.limit
         number = None if query.before is None else find_job(query.before).number
         listed = store.newest(limit + 1, number)
@@ -221,24 +210,16 @@ def ogc_router(intake: JobIntake) -> APIRouter:
             links.append(_link(f"{here}/jobs?limit={limit}&before={listed[limit - 1].id}", "next"))
         return {"jobs": [_status(job, here) for job in listed[:limit]], "links": links}
 
-    @router.get(
-        "/jobs/{job_id}",
-        summary="Return the status of a job",
-        operation_id="ogc_job",
-        responses=problem_responses("not-found"),
-    )
-    def job_status(request: Request, job: AnyJob) -> dict[str, Any]:
-        """Return status and progress, and for a job that failed the reason."""
+    @router.get("/jobs/{job_id}", responses=problem_responses("not-found"))
+    def ogc_job(request: Request, job: AnyJob) -> dict[str, Any]:
+        """Return status and progress of a job, and the reason if it failed."""
         return _status(job, _here(request))
 
-    @router.delete(
-        "/jobs/{job_id}",
-        summary="Dismiss a job",
-        operation_id="ogc_dismiss",
-        responses=problem_responses("not-found", "job-reviewed"),
-    )
-    def dismiss(request: Request, job: AnyJob) -> dict[str, Any]:
-        """Cancel a job that waits or runs; delete a job that has ended, with its files.
+    @router.delete("/jobs/{job_id}", responses=problem_responses("not-found", "job-reviewed"))
+    def ogc_dismiss(request: Request, job: AnyJob) -> dict[str, Any]:
+        """Dismiss a job.
+
+        Cancel a job that waits or runs; delete a job that has ended, with its files.
 
         A job whose buildings a person has reviewed is kept.
         """
@@ -254,15 +235,13 @@ def ogc_router(intake: JobIntake) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}/results",
-        summary="Return links to the outputs of a job",
-        operation_id="ogc_results",
         responses={
             204: _RAW_RESPONSE,
             **problem_responses("not-found", "conflict", "data-error", "predict-error"),
         },
     )
-    def results(request: Request, job: AnyJob) -> Response:
-        """Return a document of links, or the header Link if the request asked for `raw`."""
+    def ogc_results(request: Request, job: AnyJob) -> Response:
+        """Return links to the outputs of a job, in the header Link if it was asked for `raw`."""
         _check_results(job)
         links = _result_links(job, f"{server_url(request)}/v1/jobs/{job.id}/results")
         if (store.folder_of(job.id) / _RAW).exists():

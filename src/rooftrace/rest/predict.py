@@ -29,7 +29,7 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.predict.result import Prediction
-from rooftrace.rest.description import REQUEST_BODY, RESPONSES
+from rooftrace.rest.description import REQUEST_BODY, RESPONSES, DescribedRoute
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service
@@ -95,21 +95,21 @@ class PredictQuery(SceneQuery):
 
 def predict_router(service: Service) -> APIRouter:
     """Return the router of a service."""
-    router = APIRouter(prefix="/v1", tags=["prediction"])
+    router = APIRouter(route_class=DescribedRoute, prefix="/v1", tags=["prediction"])
     limiter = UploadLimiter(service.limits.waiting)
     seconds = service.limits.seconds
     bundle = service.bundle
 
     @router.post(
         "/predict",
-        summary="Find the buildings of an image",
-        operation_id="predict",
         openapi_extra={"requestBody": REQUEST_BODY},
         response_class=Response,
         responses=RESPONSES,
     )
     async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
-        """Return footprints as GeoJSON, the mask as PNG, or a zip of all files.
+        """Find the buildings of an image.
+
+        Return footprints as GeoJSON, the mask as PNG, or a zip of all files.
 
         Send the image as the field `file` of a form, or as the body itself. GeoJSON coordinates
         are longitude and latitude if the image has a georeference, otherwise pixels; the member
@@ -145,9 +145,9 @@ def predict_router(service: Service) -> APIRouter:
             },
         )
 
-    @router.get("/model", summary="Describe the model", operation_id="model")
+    @router.get("/model")
     async def model() -> ModelCard:
-        """Return the model's bands, classes, resolution, threshold, metrics and origin."""
+        """Describe the model: bands, classes, resolution, threshold, metrics and origin."""
         spec, engine, rgb = bundle.spec, service.predictor.engine, bundle.spec.legend.rgb
         return ModelCard(
             sha256=bundle.sha256,

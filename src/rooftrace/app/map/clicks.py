@@ -31,7 +31,7 @@ from rooftrace.core.errors import BusyError
 from rooftrace.core.types import Floats, Window
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
-from rooftrace.rest.description import problem_responses
+from rooftrace.rest.description import DescribedRoute, problem_responses
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
 
@@ -139,7 +139,7 @@ def clicks_router(
     model = LazyValue(load)
     sessions = ClickSessions(_BUILDINGS)
     scenes: LruCache[tuple[Path, str], _ClickedScene] = LruCache(_SCENES)
-    router = APIRouter(tags=["review"])
+    router = APIRouter(route_class=DescribedRoute, tags=["review"])
 
     def opened(folder: str, image: str) -> _ClickedScene:
         results, files = reviewed_image(catalogue, folder, image)
@@ -152,14 +152,16 @@ def clicks_router(
 
     @router.post(
         f"{REVIEW_PREFIX}/clicks",
-        summary="Outline a building from clicks",
-        operation_id="outline_clicked_building",
         responses=problem_responses(
             "not-found", "outline-error", "invalid-request", "data-error", "band-mismatch", "busy"
         ),
-    )  # fmt: skip
-    def outline(folder: Folder, image: Image, clicks: ReviewClicks) -> ClickedOutline:
-        """Return the outline of the building that was clicked; nothing is saved.
+    )
+    def outline_clicked_building(
+        folder: Folder, image: Image, clicks: ReviewClicks
+    ) -> ClickedOutline:
+        """Outline a building from clicks.
+
+        Return the outline of the building that was clicked; nothing is saved.
 
         Send it as a change with the action add or redraw. Each request has all clicks on the
         building so far. The first click after a start of the server takes longer, since it loads

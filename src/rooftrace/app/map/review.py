@@ -30,7 +30,7 @@ from rooftrace.app.map.review_scene import (
 )
 from rooftrace.core.cache import LruCache
 from rooftrace.core.names import content_disposition
-from rooftrace.rest.description import binary_schema, problem_responses
+from rooftrace.rest.description import DescribedRoute, binary_schema, problem_responses
 from rooftrace.rest.jobs import media_type_of
 from rooftrace.rest.problems import ProblemError
 
@@ -90,23 +90,20 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
             scenes.put((results.path, image), scene)
         return scene
 
-    router = APIRouter(tags=["review"])
+    router = APIRouter(route_class=DescribedRoute, tags=["review"])
     problems = problem_responses("not-found", "review-error", "data-error", "file-locked")
     written = problem_responses(
         "not-found", "review-conflict", "review-error", "outline-error", "invalid-request",
         "data-error", "file-locked",
     )  # fmt: skip
 
-    @router.get(
-        REVIEW_PREFIX, summary="Show the state of a review", operation_id="get_review",
-        responses=problems,
-    )  # fmt: skip
-    def state(
+    @router.get(REVIEW_PREFIX, responses=problems)
+    def get_review(
         folder: Folder,
         image: Image,
         after: Annotated[int, Query(ge=0, le=2**53, description="Revision already known")] = 0,
     ) -> ReviewState:
-        """Return the counts, and the buildings that were changed after a revision."""
+        """Return the counts of a review, and the buildings that were changed after a revision."""
         scene = opened(folder, image)
         revision, statuses = scene.store.statuses()
         touched, removed = scene.store.touched(after)
@@ -116,11 +113,8 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
             removed=removed,
         )  # fmt: skip
 
-    @router.get(
-        f"{REVIEW_PREFIX}/next", summary="Find the next building to review",
-        operation_id="find_building_to_review", responses=problems,
-    )  # fmt: skip
-    def following(
+    @router.get(f"{REVIEW_PREFIX}/next", responses=problems)
+    def find_building_to_review(
         folder: Folder,
         image: Image,
         status: Annotated[Shown, Query(description="accepted includes changed and added")] = "open",
@@ -130,21 +124,18 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         ] = None,
         backwards: Annotated[bool, Query(description="Search towards less doubt first")] = False,
     ) -> ReviewNext:
-        """Return the building after `start` in the order of doubt, and begin again at the end."""
+        """Return the building after `start` in the order of doubt; begin again at the end."""
         scene = opened(folder, image)
         found = scene.following(status, start, backwards=backwards)
         return ReviewNext(building=None if found is None else scene.described(found))
 
-    @router.get(
-        f"{REVIEW_PREFIX}/buildings", summary="Find a building of the vector tiles",
-        operation_id="find_reviewed_building", responses=problems,
-    )  # fmt: skip
-    def building_of_row(
+    @router.get(f"{REVIEW_PREFIX}/buildings", responses=problems)
+    def find_reviewed_building(
         folder: Folder,
         image: Image,
         row: Annotated[int, Query(ge=0, le=2**53, description="Id in the vector tiles")],
     ) -> ReviewedBuilding:
-        """Return the current state of the building with this id in the vector tiles."""
+        """Find a building of the vector tiles."""
         scene = opened(folder, image)
         at = int(np.searchsorted(scene.rows, row))
         if at == len(scene.rows) or scene.rows[at] != row:
@@ -153,46 +144,39 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         assert found is not None
         return scene.described(found)
 
-    @router.get(
-        f"{REVIEW_PREFIX}/buildings/{{building}}", summary="Show a building of a review",
-        operation_id="get_reviewed_building", responses=problems,
-    )  # fmt: skip
-    def building(
+    @router.get(f"{REVIEW_PREFIX}/buildings/{{building}}", responses=problems)
+    def get_reviewed_building(
         folder: Folder,
         image: Image,
         building: Annotated[int, PathParameter(ge=-(2**53), le=2**53)],
     ) -> ReviewedBuilding:
-        """Return the current state of a building with its outline."""
+        """Show a building of a review."""
         scene = opened(folder, image)
         found = scene.store.get(building)
         if found is None:
             raise ProblemError("not-found", f"There is no building {building}.")
         return scene.described(found)
 
-    @router.post(
-        f"{REVIEW_PREFIX}/changes", summary="Accept, reject or correct buildings",
-        operation_id="change_reviewed_buildings", responses=written,
-    )  # fmt: skip
-    def change(folder: Folder, image: Image, change: ReviewChange) -> ReviewChanged:
-        """Save a change beside the results and return the buildings after it."""
+    @router.post(f"{REVIEW_PREFIX}/changes", responses=written)
+    def change_reviewed_buildings(
+        folder: Folder, image: Image, change: ReviewChange
+    ) -> ReviewChanged:
+        """Accept, reject or correct buildings, and return them after the change."""
         scene = opened(folder, image)
         with review_problems(scene):
             made = scene.change(change)
         return scene.changed(made)
 
-    @router.post(
-        f"{REVIEW_PREFIX}/undo", summary="Undo the last change of a reviewer",
-        operation_id="undo_review_change", responses=written,
-    )  # fmt: skip
-    def undo(folder: Folder, image: Image, undo: ReviewUndo) -> ReviewChanged:
-        """Undo the last change of this person; each call goes one change further back."""
+    @router.post(f"{REVIEW_PREFIX}/undo", responses=written)
+    def undo_review_change(folder: Folder, image: Image, undo: ReviewUndo) -> ReviewChanged:
+        """Undo the last change of a reviewer; each call goes one change further back."""
         scene = opened(folder, image)
         with review_problems(scene):
             made = scene.store.undo(undo.reviewer)
         return scene.changed(made)
 
     @router.get(
-        f"{REVIEW_PREFIX}/export", summary="Export what was accepted", operation_id="export_review",
+        f"{REVIEW_PREFIX}/export",
         response_class=Response,
         responses={
             200: {
@@ -203,16 +187,14 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                         "schema": binary_schema("application/geopackage+sqlite3")
                     },
                     "application/geo+json": {"schema": binary_schema("application/geo+json")},
-                    "application/vnd.pmtiles": {
-                        "schema": binary_schema("application/vnd.pmtiles")
-                    },
+                    "application/vnd.pmtiles": {"schema": binary_schema("application/vnd.pmtiles")},
                 },
             },
             **problems,
             **problem_responses("unfit-format"),
         },
-    )  # fmt: skip
-    def export(
+    )
+    def export_review(
         folder: Folder,
         image: Image,
         format: Annotated[  # noqa: A002
@@ -227,7 +209,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
             ),
         ] = "leave-out",
     ) -> Response:
-        """Return accepted, changed and added buildings as a file."""
+        """Export accepted, changed and added buildings as a file."""
         scene = opened(folder, image)
         name = f"{scene.files.name}_reviewed.{format}"
         return Response(
