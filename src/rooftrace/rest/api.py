@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -23,7 +22,7 @@ from prometheus_client.registry import Collector
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.machine import version_of
@@ -72,9 +71,7 @@ def create_api(
     )
     metrics = Metrics(service, jobs_by_state)
     install_problems(app)
-    install_security(app, security)
-    # Outside of the security middleware, so that refused requests are counted.
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    install_security(app, security, metrics.note)
     for router in (
         predict_router(service), health_router(service, metrics), *routers, pages_router(app),
     ):  # fmt: skip
@@ -151,6 +148,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.registry.register(_ServiceCollector(service, jobs_by_state))
 
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count and time a request that was answered."""
+        # The path template, because clients may ask for any number of URLs.
+        route = getattr(scope.get("route"), "path", None) or "other"
+        method = scope["method"] if scope["method"] in _COUNTED_METHODS else "other"
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
@@ -203,35 +208,6 @@ class _ServiceCollector(Collector):
             for state, count in sorted(self._jobs_by_state().items()):
                 jobs.add_metric((state,), count)
             yield jobs
-
-
-class MetricsMiddleware:
-    """Count and time the requests."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_note)
-        finally:
-            # The path template, because clients may ask for any number of URLs.
-            route = getattr(scope.get("route"), "path", None) or "other"
-            method = scope["method"] if scope["method"] in _COUNTED_METHODS else "other"
-            self._metrics.requests.labels(method, route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
 
 def health_router(service: Service, counted: Metrics) -> APIRouter:

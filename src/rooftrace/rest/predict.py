@@ -168,7 +168,12 @@ def predict_router(service: Service) -> APIRouter:
 async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Prediction | None:
     """Wait for a prediction; cancel it and return None if the client disconnects."""
     answer = asyncio.wrap_future(queued.answer)
-    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
+
+    async def wait_for_disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    disconnect = asyncio.ensure_future(wait_for_disconnect())
     try:
         await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         return answer.result() if answer.done() else None
@@ -177,11 +182,6 @@ async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Pre
         if not answer.done():
             answer.cancel()
             queued.cancel()
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _format_of(accept: list[str]) -> Format:

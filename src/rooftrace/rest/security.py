@@ -15,7 +15,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -64,6 +64,9 @@ _MIN_BYTES_PER_S = 2048
 
 _LOG = logging.getLogger(__name__)
 
+Note = Callable[[Scope, int, float], None]
+"""Function of a request, the status of its response, and the seconds that it took."""
+
 
 @dataclass(frozen=True)
 class Security:
@@ -94,20 +97,32 @@ class Security:
             )
 
 
-def install_security(app: FastAPI, security: Security) -> None:
-    """Add all middleware to an app that does not serve yet."""
+def install_security(app: FastAPI, security: Security, note: Note | None = None) -> None:
+    """Add all middleware to an app that does not serve yet.
+
+    Args:
+        app: App with all its routes.
+        security: Protection.
+        note: Function called after each request, refused ones too.
+    """
     # The middleware that is added last is outermost.
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, note=note)
 
 
 class RequestMiddleware:
-    """Give each request an id, set security headers, and hide unexpected errors from clients."""
+    """Give each request an id, set security headers, and hide unexpected errors from clients.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: Protected app.
+        note: Function called after each request.
+    """
+
+    def __init__(self, app: ASGIApp, note: Note | None = None) -> None:
         self._app = app
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,12 +138,12 @@ class RequestMiddleware:
         if (scheme := headers.get("x-forwarded-proto", "").strip()) in ("http", "https"):
             scope["scheme"] = scheme
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        started, status, began_s = False, 500, time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
-                started = True
+                started, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 for header, value in (_HEADERS | _policy(scope["path"])).items():
@@ -149,6 +164,9 @@ class RequestMiddleware:
                 raise
             problem = ProblemError("server-error", PROBLEMS["server-error"].meaning)
             await problem.response(scope)(scope, receive, send_with_headers)
+        finally:
+            if self._note is not None:
+                self._note(scope, status, time.perf_counter() - began_s)
 
 
 class AccessMiddleware:
@@ -252,7 +270,11 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._max_bytes(scope["path"])
+        path = scope["path"]
+        matches = (one for one in self._prefixes if f"{path}/".startswith(f"{one.rstrip('/')}/"))
+        prefix = next(matches, None)
+        security = self._security
+        max_bytes = security.body_bytes if prefix is None else security.body_bytes_of[prefix]
         headers = Headers(scope=scope)
         body = _Body(receive, headers, max_bytes, self._security.idle_seconds)
         started = is_refusal = False
@@ -283,12 +305,6 @@ class BodyLimitMiddleware:
                 )
             response, is_refusal = ProblemError(body.refusal, detail).response(scope), True
             await response(scope, body.receive, send_response)
-
-    def _max_bytes(self, path: str) -> int:
-        for prefix in self._prefixes:
-            if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
-                return self._security.body_bytes_of[prefix]
-        return self._security.body_bytes
 
 
 class _BodyRefused(Exception):
