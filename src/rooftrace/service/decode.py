@@ -81,19 +81,22 @@ class DecodedImage(ArraySource):
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
 
-    @classmethod
-    def of(
-        cls, header: Mapping[str, Any], data: NDArray[Any], valid: BoolArray | None, name: str
-    ) -> DecodedImage:
-        """Return the image of a result of `UploadFile.header` and its pixels."""
-        crs = None if header["crs"] is None else CRS.from_wkt(header["crs"])
-        grid = GeoGrid(data.shape[1:], Affine(*header["transform"]), crs)
-        return cls(data, grid, valid, name, [BandInfo(**info) for info in header["band_info"]])
 
+def decoded_image(
+    header: Mapping[str, Any], data: NDArray[Any], valid: BoolArray | None, name: str
+) -> DecodedImage | GeoreferencedSource:
+    """Return the image of a result of `UploadFile.header` and its pixels.
 
-def georeferenced_by_name(image: DecodedImage) -> DecodedImage | GeoreferencedSource:
-    """Return an image without a CRS as the slippy map tile that its name says."""
-    tile = TileName.parse(Path(image.name), folders=False) if image.grid.crs is None else None
+    An image without a CRS has the place of the slippy map tile that its name says.
+    """
+    crs = None if header["crs"] is None else CRS.from_wkt(header["crs"])
+    grid = GeoGrid(data.shape[1:], Affine(*header["transform"]), crs)
+    infos = [BandInfo(**info) for info in header["band_info"]]
+    image = DecodedImage(data, grid, valid, name, infos)
+    image.notes = tuple(header.get("notes", ()))
+    source = None if name == UNNAMED else name
+    image.provenance = ResultProvenance(header.get("imagery_date"), source)
+    tile = TileName.parse(Path(name), folders=False) if crs is None else None
     return image if tile is None else GeoreferencedSource(image, TileGeoreference(tile))
 
 
@@ -151,8 +154,7 @@ class Decoder:
             ) from None
         try:
             child = child or _DecoderProcess(self._limits)
-            header = child.ask(request, data)
-            image = child.image(header, shown)
+            return child.image(child.ask(request, data), shown)
         except _ProcessFailedError as error:
             child = None
             raise error.explained(shown) from error
@@ -161,7 +163,6 @@ class Decoder:
                 child.stop()
                 child = None
             self._idle.put(child)
-        return georeferenced_by_name(image)
 
     def close(self) -> None:
         """Stop the processes; a busy process stops after its image."""
@@ -234,7 +235,7 @@ class _DecoderProcess:
             raise RooftraceError.from_json(header["error"])
         return header
 
-    def image(self, header: dict[str, Any], name: str) -> DecodedImage:
+    def image(self, header: dict[str, Any], name: str) -> DecodedImage | GeoreferencedSource:
         """Receive the pixels that follow a header, and return the image."""
         shape = (header["bands"], *header["shape"])
         data = np.empty(shape, np.dtype(header["dtype"]))
@@ -245,11 +246,7 @@ class _DecoderProcess:
                 bits = np.frombuffer(self._connection.recv_bytes(), np.uint8)
                 count = shape[1] * shape[2]
                 valid = np.unpackbits(bits, count=count).astype(np.bool_).reshape(shape[1:])
-        image = DecodedImage.of(header, data, valid, name)
-        image.notes = tuple(header["notes"])
-        source = None if name == UNNAMED else name
-        image.provenance = ResultProvenance(header["imagery_date"], source)
-        return image
+        return decoded_image(header, data, valid, name)
 
     def stop(self) -> None:
         """Stop the process."""

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
@@ -33,7 +33,7 @@ from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.decode import DecodedImage, Limits, georeferenced_by_name, read_header
+from rooftrace.service.decode import Limits, decoded_image, read_header
 from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 from rooftrace.service.service import RequestDefaults
@@ -97,23 +97,24 @@ def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
         ReviewLockedError, ReviewFileError: See `read_review`.
     """
     paths = [path_of(folder, file.name) for file in files]
+    # Read before the response begins, so that an error is answered as one.
     reviews = {path: read_review(path) for path in paths if path.name.endswith(REVIEW_SUFFIX)}
-    return _zipped(paths, reviews)
 
+    def chunks() -> Iterator[bytes]:
+        out = _WrittenBytes()
+        with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
+            for path in paths:
+                entry = zipfile.ZipInfo.from_file(path, path.name, strict_timestamps=False)
+                is_compressed = path.suffix in _COMPRESSED
+                entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
+                content = io.BytesIO(reviews[path]) if path in reviews else path.open("rb")
+                with content as data, archive.open(entry, "w", force_zip64=True) as target:
+                    while chunk := data.read(_CHUNK_BYTES):
+                        target.write(chunk)
+                        yield out.drain()
+        yield out.drain()
 
-def _zipped(paths: Sequence[Path], reviews: Mapping[Path, bytes]) -> Iterator[bytes]:
-    out = _WrittenBytes()
-    with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
-        for path in paths:
-            entry = zipfile.ZipInfo.from_file(path, path.name, strict_timestamps=False)
-            is_compressed = path.suffix in _COMPRESSED
-            entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
-            content = io.BytesIO(reviews[path]) if path in reviews else path.open("rb")
-            with content as data, archive.open(entry, "w", force_zip64=True) as target:
-                while chunk := data.read(_CHUNK_BYTES):
-                    target.write(chunk)
-                    yield out.drain()
-    yield out.drain()
+    return chunks()
 
 
 class _WrittenBytes(io.RawIOBase):
@@ -192,8 +193,7 @@ def admit(
     # An array of the size of the image that needs the memory of one pixel.
     pixels = np.broadcast_to(np.zeros((), header["dtype"]), (header["bands"], rows, cols))
     valid = np.broadcast_to(np.True_, (rows, cols))
-    image = georeferenced_by_name(DecodedImage.of(header, pixels, valid, name))
-    plan_scene(image, predictor.bundle.spec, options)
+    plan_scene(decoded_image(header, pixels, valid, name), predictor.bundle.spec, options)
     return path.rename(path.with_name(f"scene{header['ending']}")), rows * cols
 
 

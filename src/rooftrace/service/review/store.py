@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import shapely
@@ -238,7 +238,10 @@ class ReviewStore:
         """
         with self._writing() as file:
             before = {number: self._state(file, number) for number in seen}
-            self._check_seen(seen, before)
+            for building, known in seen.items():
+                found = before[building]
+                if found is None or found.revision != known:
+                    raise self._conflict(building, found)
             revision = _next_revision(file)
             new = self._next_number(file)
             made = []
@@ -282,26 +285,20 @@ class ReviewStore:
                 "SELECT building, before FROM review_changes WHERE revision = ? ORDER BY fid",
                 (last,),
             ).fetchall()
-            for row in rows:
-                if _latest(file, row["building"])["state"] != last:
-                    current = self._state(file, row["building"])
-                    raise self._conflict(row["building"], current)
+            for number, _ in rows:
+                if _latest(file, number)["state"] != last:
+                    raise self._conflict(number, self._state(file, number))
             revision = _next_revision(file)
             restored = [
-                self._restore(file, row["building"], row["before"], reviewer, revision, last)
-                for row in rows
+                self._restore(file, number, before, reviewer, revision, last)
+                for number, before in rows
             ]
             return tuple(one for one in restored if one is not None)
 
     def _restore(
-        self,
-        file: sqlite3.Connection,
-        number: int,
-        before: int,
-        reviewer: str,
-        revision: int,
+        self, file: sqlite3.Connection, number: int, before: int, reviewer: str, revision: int,
         undone: int,
-    ) -> ReviewBuilding | None:
+    ) -> ReviewBuilding | None:  # fmt: skip
         """Write the state that a building had at a revision, and return it; None if it had none."""
         row = file.execute(
             "SELECT * FROM review_changes WHERE building = ? AND revision = ?", (number, before)
@@ -328,14 +325,9 @@ class ReviewStore:
         return None
 
     def _write(
-        self,
-        file: sqlite3.Connection,
-        action: str,
-        state: ReviewBuilding,
-        before: int,
-        undoes: int | None = None,
-        state_of: int | None = None,
-    ) -> None:
+        self, file: sqlite3.Connection, action: str, state: ReviewBuilding, before: int,
+        undoes: int | None = None, state_of: int | None = None,
+    ) -> None:  # fmt: skip
         names = _names(file)
         blob = _blob(state.outline, names.srs_id)
         values = (blob, state.status, state.origin, state.reviewer, state.time, state.revision)
@@ -399,14 +391,6 @@ class ReviewStore:
             remedy="Correct it with a GIS.",
         )
 
-    def _check_seen(
-        self, seen: Mapping[int, int], before: Mapping[int, ReviewBuilding | None]
-    ) -> None:
-        for number, revision in seen.items():
-            current = before[number]
-            if current is None or current.revision != revision:
-                raise self._conflict(number, current)
-
     def _conflict(self, number: int, current: ReviewBuilding | None) -> ReviewConflictError:
         if current is None:
             return ReviewConflictError(
@@ -429,7 +413,7 @@ class ReviewStore:
         if not self.path.exists():
             yield None
             return
-        with self._opened() as file:
+        with _opened(self.path) as file:
             # One transaction, so that all that is read is of one moment.
             file.execute("BEGIN")
             self._check_source(file)
@@ -440,7 +424,7 @@ class ReviewStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         if not self.path.exists():
             self._create()
-        with self._opened() as file:
+        with _opened(self.path) as file:
             file.execute("PRAGMA synchronous = FULL")
             file.execute("BEGIN IMMEDIATE")
             self._check_source(file)
@@ -449,14 +433,6 @@ class ReviewStore:
                 "UPDATE gpkg_contents SET last_change = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
             )
             file.execute("COMMIT")
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Open the file; what is not committed is rolled back, and errors become sentences."""
-        with _opened(self.path) as file:
-            file.row_factory = sqlite3.Row
-            _add_functions(file)
-            yield file
 
     def _check_source(self, file: sqlite3.Connection) -> None:
         row = file.execute("SELECT name, fingerprint FROM review_source").fetchone()
@@ -495,7 +471,14 @@ class ReviewStore:
                 file.execute("COMMIT")
             with made.open("rb") as written:
                 os.fsync(written.fileno())
-            _move_unless_there(made, self.path)
+            try:
+                os.link(made, self.path)
+            except FileExistsError:
+                pass
+            except OSError:
+                # A file system without hard links.
+                if not self.path.exists():
+                    made.replace(self.path)
         except (OSError, sqlite3.Error) as error:
             raise export_error(Path(self.path.name), error) from error
         finally:
@@ -527,40 +510,26 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(
             sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
         ) as file:
+            file.row_factory = sqlite3.Row
+            _add_functions(file)
             yield file
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _explained(path.name, error) from error
+        # Errors without a code are our own, and those of Python about texts that are no UTF-8.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise ReviewLockedError(
+                f"{path.name} is held by another program, such as QGIS, so nothing was saved.",
+                remedy="Close the file there, or end its editing, and try again.",
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            raise ReviewFileError(
+                f"{path.name} is damaged or is no review: {reason_of(error).rstrip('.')}.",
+                remedy="Restore a copy of it, or rename it to begin a new review.",
+            ) from error
+        raise export_error(Path(path.name), error) from error
 
 
-def _explained(name: str, error: Exception) -> RooftraceError:
-    # Errors without a code are our own, and those of Python about texts that are no UTF-8.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return ReviewLockedError(
-            f"{name} is held by another program, such as QGIS, so nothing was saved.",
-            remedy="Close the file there, or end its editing, and try again.",
-        )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-        return ReviewFileError(
-            f"{name} is damaged or is no review: {reason_of(error).rstrip('.')}.",
-            remedy="Restore a copy of it, or rename it to begin a new review.",
-        )
-    return export_error(Path(name), error)
-
-
-def _move_unless_there(made: Path, path: Path) -> None:
-    try:
-        os.link(made, path)
-    except FileExistsError:
-        return
-    except OSError:
-        # A file system without hard links.
-        if not path.exists():
-            made.replace(path)
-
-
-@dataclass(frozen=True)
-class _Names:
+class _Names(NamedTuple):
     """Names in a GeoPackage, quoted, and the number of its CRS."""
 
     layer: str
