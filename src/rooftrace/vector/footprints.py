@@ -6,8 +6,6 @@ scene's valid data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -21,7 +19,6 @@ from rooftrace.vector.trace import Floats, Polygons
 from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
 
 __all__ = [
-    "Rectangles",
     "ValidOutline",
     "make_footprints",
     "metres_per_px",
@@ -38,27 +35,7 @@ processor, by the instructions that mathematical functions use."""
 _PAIRS_AT_ONCE = 1 << 21
 
 
-@dataclass(frozen=True, slots=True)
-class Rectangles:
-    """Rectangles in the plane, in the unit of the polygons.
-
-    Args:
-        length: (n,) lengths of the longer sides.
-        width: (n,) lengths of the shorter sides.
-        angle: (n,) radians in [0, pi), from the x axis towards the y axis to the longer side.
-    """
-
-    length: Floats
-    width: Floats
-    angle: Floats
-
-    @property
-    def area(self) -> Floats:
-        """(n,) length times width."""
-        return self.length * self.width
-
-
-def minimum_rectangles(polygons: NDArray[np.object_]) -> Rectangles:
+def minimum_rectangles(polygons: Polygons) -> tuple[Floats, Floats, Floats]:
     """Return the minimum-area rotated rectangle of each polygon.
 
     One side of it lies along an edge of the convex hull (Freeman and Shapira 1975,
@@ -68,15 +45,16 @@ def minimum_rectangles(polygons: NDArray[np.object_]) -> Rectangles:
         polygons: (n,) shapely polygons with an area.
 
     Returns:
-        (n,) rectangles in the same order.
+        (n,) lengths of the longer and of the shorter sides, and (n,) angles: radians in [0, pi),
+        from the x axis towards the y axis to the longer side.
     """
     hulls = shapely.convex_hull(polygons)
     size = shapely.get_num_coordinates(hulls) - 1
     stops = np.cumsum(size.astype(np.int64) ** 2)
     cuts = np.searchsorted(stops, np.arange(_PAIRS_AT_ONCE, stops[-1:].sum(), _PAIRS_AT_ONCE))
     found = [_of_hulls(part) for part in np.split(hulls, np.unique(cuts)) if len(part)]
-    columns = np.concatenate(found, axis=1) if found else np.zeros((3, 0))
-    return Rectangles(*columns)
+    length, width, angle = np.concatenate([np.zeros((3, 0)), *found], axis=1)
+    return length, width, angle
 
 
 def _of_hulls(hulls: NDArray[np.object_]) -> Floats:
@@ -142,17 +120,27 @@ def make_footprints(
     # Directions and ratios of lengths need no scale, so they are known where metres are not.
     unscaled = np.where(known[:, None, None], local, _UPRIGHT)
     size = _size(unscaled)
-    on_ground = _transformed(polygons_px, unscaled / size[:, None, None])
-    around = minimum_rectangles(on_ground)
+    xy, owner = shapely.get_coordinates(polygons_px, return_index=True)
+    placed = np.einsum("nij,nj->ni", (unscaled / size[:, None, None])[owner], xy)
+    # The input is not changed.
+    on_ground = np.asarray(shapely.set_coordinates(polygons_px.copy(), placed), np.object_)
+    longer, shorter, angle = minimum_rectangles(on_ground)
     area = shapely.area(polygons_px)
+    outlines = polygons_px
+    if grid.crs is not None:
+        corners = np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
+        outlines = np.asarray(shapely.set_coordinates(polygons_px.copy(), corners), np.object_)
+        # Pixel rows increase downwards, so most transforms reverse the orientation of rings.
+        upright = grid.transform.determinant > 0
+        outlines = make_polygons_valid(outlines if upright else shapely.reverse(outlines))
     return Footprints(
-        _to_world(polygons_px, grid),
+        outlines,
         score.astype(np.float32, copy=False),
         np.round(area * size_m**2, _DIGITS),
         grid.crs,
         perimeter_m=np.round(shapely.length(on_ground) * size_m, _DIGITS),
-        orientation_deg=np.round(90 - np.degrees(around.angle), _DIGITS) % 180,
-        rectangularity=np.minimum(area / around.area, 1.0).round(_DIGITS),
+        orientation_deg=np.round(90 - np.degrees(angle), _DIGITS) % 180,
+        rectangularity=np.minimum(area / (longer * shorter), 1.0).round(_DIGITS),
     )
 
 
@@ -210,31 +198,6 @@ def _size(metres: Floats) -> Floats:
     """Return (n,) metres per pixel: the geometric mean over directions."""
     across = metres[:, 0, 0] * metres[:, 1, 1] - metres[:, 0, 1] * metres[:, 1, 0]
     return np.asarray(np.sqrt(np.abs(across)))
-
-
-def _transformed(polygons: Polygons, step: Floats) -> Polygons:
-    """Return each polygon after its own linear map (n, 2, 2)."""
-    xy, owner = shapely.get_coordinates(polygons, return_index=True)
-    placed = np.einsum("nij,nj->ni", step[owner], xy)
-    # The input is not changed.
-    return np.asarray(shapely.set_coordinates(polygons.copy(), placed), np.object_)
-
-
-def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:
-    """Return polygons in the grid's CRS with counter-clockwise exteriors; unchanged without a
-    CRS.
-    """
-    if grid.crs is None:
-        return polygons_px
-
-    def place(xy: Floats) -> Floats:
-        return np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
-
-    placed = np.asarray(shapely.transform(polygons_px, place), np.object_)
-    # Pixel rows increase downwards, so most transforms reverse the orientation of rings.
-    return make_polygons_valid(
-        placed if grid.transform.determinant > 0 else shapely.reverse(placed)
-    )
 
 
 _MIN_VALID_PX = 64

@@ -9,14 +9,14 @@ building by building). All polygons are processed at once, as arrays of their ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from rooftrace.vector.columns import Columns
 from rooftrace.vector.simplify import (
-    RingArrays,
+    RingOrder,
     SimplifiedOutlines,
     acceptable,
     intersect_lines,
@@ -87,39 +87,54 @@ def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:
     if tolerance_px > 0:
         for first in range(0, len(raw_px), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            polygons[part], accepted[part] = _regularize(raw_px[part], tolerance_px)
+            raw = raw_px[part]
+            drawn = SimplifiedOutlines.of(raw, tolerance_px)
+            main, share = _main_directions(drawn, len(raw))
+            regular = share >= _MIN_SHARE
+            chosen = _regular(drawn.chosen(regular), main[regular], tolerance_px)
+            polygons[part][regular] = chosen
+            regular[regular] = acceptable(chosen, raw[regular])
+            rest = ~regular
+            polygons[part][rest] = simplify_staircase(raw[rest], tolerance_px, drawn.chosen(rest))
+            accepted[part] = regular
     return Regularized(polygons, accepted)
 
 
-def _regularize(raw: Polygons, tolerance_px: float) -> tuple[Polygons, Bools]:
-    drawn = SimplifiedOutlines.of(raw, tolerance_px)
-    main, share = _main_directions(drawn, len(raw))
-    accepted = share >= _MIN_SHARE
-    regular = _regular(drawn.chosen(accepted), main[accepted], tolerance_px)
-    good = acceptable(regular, raw[accepted])
-    polygons = raw.copy()
-    polygons[accepted] = regular
-    accepted[accepted] = good
-    rest = ~accepted
-    polygons[rest] = simplify_staircase(raw[rest], tolerance_px, drawn.chosen(rest))
-    return polygons, accepted
+@dataclass(frozen=True)
+class _Edges(Columns):
+    """Edges of rings, one ring after the other, each polygon rotated to its main direction.
+
+    Args:
+        moments: (n, 6) of the staircase, see `SimplifiedOutlines`.
+        start: (n, 2) start of each edge's staircase.
+        kind: (n,) along the main direction, across it, or oblique.
+        ring: (n,) ring of each edge.
+    """
+
+    moments: Floats
+    start: Floats
+    kind: Ints
+    ring: Ints
 
 
 def _regular(drawn: SimplifiedOutlines, main: Floats, tolerance_px: float) -> Polygons:
     """Return (n,) polygons with edges along the main directions (n,), in radians, and across
     them.
     """
-    turn = _rotation(-main)
-    edges = _RingEdges.of(drawn, turn[drawn.owner[drawn.outline.ring]], tolerance_px)
+    cos, sin = np.cos(-main), np.sin(-main)
+    rotation = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0)
+    turn = rotation[drawn.owner[drawn.ring]]
+    size, x, y, xx, xy, yy = drawn.moments.T
+    mean = np.einsum("nij,nj->ni", turn, np.stack([x, y], axis=1))
+    square = np.moveaxis(np.array([[xx, xy], [xy, yy]]), -1, 0)
+    square = turn @ square @ np.swapaxes(turn, 1, 2)
+    moments = np.column_stack([size, mean, square[:, 0, 0], square[:, 0, 1], square[:, 1, 1]])
+    start = np.einsum("nij,nj->ni", turn, drawn.vertex)
+    chord = drawn.vertex[RingOrder.by_ring(drawn.ring).after] - drawn.vertex
+    edges = _Edges(moments, start, _kinds(moments, chord, tolerance_px), drawn.ring)
     corner, ring = _corners(_merged(edges, tolerance_px), tolerance_px)
-    back = np.einsum("nji,nj->ni", turn[drawn.owner[ring]], corner)
+    back = np.einsum("nji,nj->ni", rotation[drawn.owner[ring]], corner)
     return drawn.build_polygons(np.rint(back / _GRID_PX) * _GRID_PX, ring)
-
-
-def _rotation(angle: Floats) -> Floats:
-    """Return (n, 2, 2) rotation matrices."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0)
 
 
 def _quarter(angle: Floats) -> Floats:
@@ -140,11 +155,10 @@ def _main_directions(drawn: SimplifiedOutlines, count: int) -> tuple[Floats, Flo
     Returns:
         (count,) radians, and (count,) the share of the outline's length that follows the direction.
     """
-    outline, moments = drawn.outline, drawn.moments
-    polygon = drawn.owner[outline.ring]
-    _, unit = principal_axes(moments)
+    polygon = drawn.owner[drawn.ring]
+    _, unit = principal_axes(drawn.moments)
     angle = np.arctan2(unit[:, 1], unit[:, 0])
-    chord = outline.vertex[outline.after] - outline.vertex
+    chord = drawn.vertex[RingOrder.by_ring(drawn.ring).after] - drawn.vertex
     length = np.hypot(chord[:, 0], chord[:, 1])
     place = (angle % (np.pi / 2)) / (np.pi / 2) * _BINS
     low = np.floor(place).astype(np.int64)
@@ -154,7 +168,7 @@ def _main_directions(drawn: SimplifiedOutlines, count: int) -> tuple[Floats, Flo
     around = sum(np.roll(filled, k, axis=1) * (4 - abs(k)) for k in range(-3, 4))
     main = np.argmax(around, axis=1) * (np.pi / 2 / _BINS)
 
-    size, x, y, xx, xy, yy = moments.T
+    size, x, y, xx, xy, yy = drawn.moments.T
     xx, xy, yy = xx - x * x / size, xy - x * y / size, yy - y * y / size
     for _ in range(2):
         off = angle - main[polygon]
@@ -173,81 +187,6 @@ def _main_directions(drawn: SimplifiedOutlines, count: int) -> tuple[Floats, Flo
     return main, np.bincount(polygon, length * near, count) / whole
 
 
-@dataclass(frozen=True, slots=True)
-class _RingEdges:
-    """Edges of rings, one ring after the other, each polygon rotated to its main direction.
-
-    Args:
-        moments: (n, 6) of the staircase, see `moments_between`.
-        start: (n, 2) start of each edge's staircase.
-        kind: (n,) along the main direction, across it, or oblique.
-        ring: (n,) ring of each edge.
-        first: (rings + 1,) index of each ring's first edge.
-    """
-
-    moments: Floats
-    start: Floats
-    kind: Ints
-    ring: Ints
-    first: Ints
-
-    @classmethod
-    def of(cls, drawn: SimplifiedOutlines, turn: Floats, tolerance_px: float) -> _RingEdges:
-        """Return the edges of simplified outlines, each rotated by its own matrix (n, 2, 2)."""
-        outline, moments = drawn.outline, drawn.moments
-        size, x, y, xx, xy, yy = moments.T
-        mean = np.einsum("nij,nj->ni", turn, np.stack([x, y], axis=1))
-        square = np.moveaxis(np.array([[xx, xy], [xy, yy]]), -1, 0)
-        square = turn @ square @ np.swapaxes(turn, 1, 2)
-        turned = np.column_stack([size, mean, square[:, 0, 0], square[:, 0, 1], square[:, 1, 1]])
-        start = np.einsum("nij,nj->ni", turn, outline.vertex)
-        chord = outline.vertex[outline.after] - outline.vertex
-        kind = _kinds(turned, chord, tolerance_px)
-        return cls(turned, start, kind, outline.ring, outline.first)
-
-    @property
-    def loops(self) -> RingArrays:
-        return RingArrays(self.start, self.first, self.ring)
-
-    @property
-    def mean(self) -> Floats:
-        """(n, 2) a point on each edge's line."""
-        return self.moments[:, 1:3] / self.moments[:, :1]
-
-    def without(self, gone: Bools) -> _RingEdges:
-        """Return the other edges."""
-        kept = ~gone
-        size = np.diff(self.first) - np.bincount(self.ring[gone], minlength=len(self.first) - 1)
-        return _RingEdges(
-            self.moments[kept], self.start[kept], self.kind[kept], self.ring[kept],
-            np.concatenate([[0], np.cumsum(size)]),
-        )  # fmt: skip
-
-    def of_rings(self, kept: Bools) -> _RingEdges:
-        """Return some of the rings (rings,), renumbered."""
-        size = np.diff(self.first)[kept]
-        edge = np.flatnonzero(kept[self.ring])
-        return _RingEdges(
-            self.moments[edge], self.start[edge], self.kind[edge],
-            np.repeat(np.arange(len(size)), size), np.concatenate([[0], np.cumsum(size)]),
-        )  # fmt: skip
-
-    @classmethod
-    def joined(cls, parts: Sequence[tuple[Ints, _RingEdges]]) -> _RingEdges:
-        """Return the rings of several parts, each with the numbers of its rings, in order."""
-        if len(parts) == 1:
-            return parts[0][1]
-        ring = np.concatenate([number[edges.ring] for number, edges in parts])
-        order = np.argsort(ring, kind="stable")
-        moments, start, kind = (
-            np.concatenate([getattr(edges, name) for _, edges in parts])[order]
-            for name in ("moments", "start", "kind")
-        )
-        ring = ring[order]
-        count = sum(len(number) for number, _ in parts)
-        return cls(moments, start, kind, ring, np.searchsorted(ring, np.arange(count + 1)))
-
-
 def _kinds(moments: Floats, chord: Floats, tolerance_px: float) -> Ints:
     """Return (n,) the kinds of edges, given their staircases and chords (n, 2)."""
     _, unit = principal_axes(moments)
@@ -261,7 +200,7 @@ def _kinds(moments: Floats, chord: Floats, tolerance_px: float) -> Ints:
     return np.where(oblique, _OBLIQUE, np.where(across, _ACROSS, _ALONG))
 
 
-def _merged(edges: _RingEdges, tolerance_px: float) -> _RingEdges:
+def _merged(edges: _Edges, tolerance_px: float) -> _Edges:
     """Return the edges without those that only the pixel grid caused.
 
     Two neighbours become one. Three become one where the outer two are parallel. An oblique edge is
@@ -270,42 +209,40 @@ def _merged(edges: _RingEdges, tolerance_px: float) -> _RingEdges:
     cost least among their neighbours, until none is left.
     """
     worth_px = _CORNER * tolerance_px**2
-    finished: list[tuple[Ints, _RingEdges]] = []
-    rings = np.arange(len(edges.first) - 1)
+    finished: list[_Edges] = []
     while True:
-        loops, kind = edges.loops, edges.kind
-        before, after = loops.before, loops.after
-        way, cost = _cheapest_way(edges, before, after)
+        order = RingOrder.by_ring(edges.ring)
+        way, cost = _cheapest_way(edges, order)
         cost[cost > worth_px] = np.inf
-        chosen = _chosen(cost, edges, before, after)
+        chosen = _chosen(cost, order)
         # Merges of a ring do not depend on other rings, so one without any is finished.
-        busy = np.zeros(len(rings), np.bool_)
-        busy[edges.ring[chosen]] = True
+        busy = np.zeros(len(edges), np.bool_)
+        busy[order.first[chosen]] = True
+        busy = busy[order.first]
+        finished.append(edges.of(~busy))
         if not busy.any():
-            return _RingEdges.joined([*finished, (rings, edges)])
-        if not busy.all():
-            finished.append((rings[~busy], edges.of_rings(~busy)))
+            whole = _Edges.joined(finished)
+            return whole.of(np.argsort(whole.ring, kind="stable"))
         two, three, bevel = ((way == number) & chosen for number in (_TWO, _THREE, _BEVEL))
-        moments, kind, gone = edges.moments.copy(), kind.copy(), bevel | three
+        moments, kind, gone = edges.moments.copy(), edges.kind.copy(), bevel | three
+        before, after = order.before, order.after
         gone[after[two | three]] = True
         moments[two] += moments[after[two]]
         moments[before[three]] += moments[three] + moments[after[three]]
         bent = two & (kind != kind[after])
         span = edges.start[after[after[bent]]] - edges.start[bent]
         kind[bent] = _kinds(moments[bent], span, tolerance_px)
-        edges = replace(edges, moments=moments, kind=kind).without(gone)
-        if not busy.all():
-            rings, edges = rings[busy], edges.of_rings(busy)
+        edges = replace(edges, moments=moments, kind=kind).of(busy & ~gone)
 
 
-def _cheapest_way(edges: _RingEdges, before: Ints, after: Ints) -> tuple[Ints, Floats]:
+def _cheapest_way(edges: _Edges, order: RingOrder) -> tuple[Ints, Floats]:
     """Return (n,) the best kind of merge at each edge, and (n,) its cost in area per removed
     corner.
 
     Merges of two edges belong to the first of them, bevels to the edge itself, merges of three to
     the middle one.
     """
-    kind, moments, size = edges.kind, edges.moments, np.diff(edges.first)[edges.ring]
+    kind, moments, before, after = edges.kind, edges.moments, order.before, order.after
     chord = edges.start[after] - edges.start
     width, height = np.ascontiguousarray(chord.T)
     length = np.hypot(width, height)
@@ -333,13 +270,13 @@ def _cheapest_way(edges: _RingEdges, before: Ints, after: Ints) -> tuple[Ints, F
     cuts = np.flatnonzero(~straight & (kind_before + kind_after == _ALONG + _ACROSS))
     cost[_BEVEL, cuts] = np.abs(width[cuts] * height[cuts]) / 2 / _UPRIGHT
     # Four edges remain.
-    cost[:, size <= 4] = np.inf
-    cost[_THREE, size <= 5] = np.inf
+    cost[:, order.size <= 4] = np.inf
+    cost[_THREE, order.size <= 5] = np.inf
     way = np.argmin(cost, axis=0)
     return way, cost[way, np.arange(len(kind))]
 
 
-def _chosen(cost: Floats, edges: _RingEdges, before: Ints, after: Ints) -> Bools:
+def _chosen(cost: Floats, order: RingOrder) -> Bools:
     """Return (n,) True for edges with a finite cost that is lower than that of the two on either
     side.
 
@@ -348,28 +285,29 @@ def _chosen(cost: Floats, edges: _RingEdges, before: Ints, after: Ints) -> Bools
     finite = np.flatnonzero(np.isfinite(cost))
     rank = np.full(len(cost), len(cost))
     rank[finite[np.argsort(cost[finite], kind="stable")]] = np.arange(len(finite))
+    before, after = order.before, order.after
     own, back, on = rank[finite], before[finite], after[finite]
     cheapest = np.minimum(rank[back], rank[on])
     np.minimum(cheapest, np.minimum(rank[before[back]], rank[after[on]]), out=cheapest)
-    few = np.diff(edges.first) < _FEW
-    first_of_ring = np.minimum.reduceat(rank, edges.first[:-1])
-    ring = edges.ring[finite]
+    lowest = np.full(len(cost), len(cost))
+    np.minimum.at(lowest, order.first[finite], own)
+    is_lowest = own == lowest[order.first[finite]]
     chosen = np.zeros(len(cost), np.bool_)
-    chosen[finite] = (own <= cheapest) & ((own == first_of_ring[ring]) | ~few[ring])
+    chosen[finite] = (own <= cheapest) & (is_lowest | (order.size[finite] >= _FEW))
     return chosen
 
 
-def _corners(edges: _RingEdges, tolerance_px: float) -> tuple[Floats, Ints]:
+def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints]:
     """Return the intersections of successive edges; two parallel edges are joined by a
     perpendicular one.
 
     Returns:
         (m, 2) corners, and (m,) the ring of each.
     """
-    after = edges.loops.after
+    after = RingOrder.by_ring(edges.ring).after
     one, other = edges.kind, edges.kind[after]
-    mean, corner = edges.mean, edges.start[after]
-    _, along = principal_axes(edges.moments)
+    corner = edges.start[after]
+    mean, along = principal_axes(edges.moments)
     straight = one < _OBLIQUE
     along[straight] = np.eye(2)[one[straight]]
     met = intersect_lines(corner, mean, along, mean[after], along[after], tolerance_px)

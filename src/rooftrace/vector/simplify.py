@@ -1,29 +1,26 @@
 """Simplified outlines from polygons that follow pixel edges.
 
-The file also holds the rings of many polygons as one array of vertices (`RingArrays`), lines fitted
-to parts of them, and the common area of many pairs of outlines at once.
+The rings of many polygons are one array of vertices (`SimplifiedOutlines`); lines are fitted to
+parts of it. The file also holds the common area of many pairs of outlines at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
+from rooftrace.vector.columns import Columns
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 
 __all__ = [
     "MIN_IOU",
-    "RingArrays",
+    "RingOrder",
     "SimplifiedOutlines",
     "acceptable",
     "common_area",
-    "find_vertices",
     "intersect_lines",
-    "moments_between",
     "principal_axes",
     "simplify_staircase",
 ]
@@ -56,8 +53,12 @@ def common_area(polygons: Polygons, rectilinear: Polygons) -> Floats:
     area = np.zeros(len(polygons))
     overlaid = np.flatnonzero(~summed)
     area[overlaid] = shapely.area(shapely.intersection(polygons[overlaid], rectilinear[overlaid]))
-    for chosen in _parts(np.flatnonzero(summed), pairs):
-        area[chosen] = _summed(mine, theirs, chosen)
+    rows = np.flatnonzero(summed)
+    total = np.cumsum(pairs[rows])
+    cuts = np.searchsorted(total, np.arange(_AT_ONCE, total[-1:].sum(), _AT_ONCE))
+    for chosen in np.split(rows, np.unique(cuts)):
+        if len(chosen):
+            area[chosen] = _summed(mine, theirs, chosen)
     return area
 
 
@@ -110,13 +111,6 @@ class _SlopedEdges:
         return cls(left, right, start, stop, sign, np.cumsum(count) - count, count, has_slopes)
 
 
-def _parts(chosen: Ints, pairs: Ints) -> Iterator[Ints]:
-    """Yield the same indices in parts of about `_AT_ONCE` pairs."""
-    total = np.cumsum(pairs[chosen])
-    cuts = np.searchsorted(total, np.arange(_AT_ONCE, total[-1:].sum(), _AT_ONCE))
-    return (part for part in np.split(chosen, np.unique(cuts)) if len(part))
-
-
 def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
     """Return (k,) common areas of some pairs in which the second polygon's edges are horizontal."""
     rows = theirs.count[chosen]
@@ -151,104 +145,9 @@ def _runs(first: Ints, count: Ints) -> Ints:
     return np.asarray(np.arange(int(count.sum())) + np.repeat(first - before, count), np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class RingArrays:
-    """Closed rings in one array, without the repeated closing vertices.
-
-    Args:
-        vertex: (n, 2) coordinates.
-        first: (rings + 1,) index of each ring's first vertex.
-        ring: (n,) ring of each vertex.
-    """
-
-    vertex: Floats
-    first: Ints
-    ring: Ints
-
-    @classmethod
-    def of(cls, rings: Polygons) -> RingArrays:
-        size = np.asarray(shapely.get_num_coordinates(rings), np.int64)
-        vertex, ring = shapely.get_coordinates(rings, return_index=True)
-        kept = np.ones(len(vertex), np.bool_)
-        kept[np.cumsum(size) - 1] = False
-        return cls(vertex[kept], np.concatenate([[0], np.cumsum(size - 1)]), ring[kept])
-
-    def chosen(self, kept: NDArray[np.bool_]) -> RingArrays:
-        """Return some of the rings (rings,), renumbered."""
-        size = np.diff(self.first)[kept]
-        vertex = self.vertex[kept[self.ring]]
-        return RingArrays(
-            vertex, np.concatenate([[0], np.cumsum(size)]), np.repeat(np.arange(len(size)), size)
-        )  # fmt: skip
-
-    def shifted(self, by: Floats) -> RingArrays:
-        """Return the rings, each shifted by its own vector (rings, 2)."""
-        return RingArrays(self.vertex + by[self.ring], self.first, self.ring)
-
-    @property
-    def after(self) -> Ints:
-        """(n,) index of the next vertex."""
-        after = np.arange(1, self.first[-1] + 1)
-        after[self.first[1:] - 1] = self.first[:-1]
-        return after
-
-    @property
-    def before(self) -> Ints:
-        """(n,) index of the previous vertex."""
-        before = np.arange(-1, self.first[-1] - 1)
-        before[self.first[:-1]] = self.first[1:] - 1
-        return before
-
-
-def find_vertices(rectilinear: RingArrays, outline: RingArrays) -> Ints:
-    """Return (corners,) the index of each corner among the vertices of the staircase.
-
-    The index is arbitrary for a corner that is no such vertex. A ring has no vertex twice.
-    """
-    x, y = rectilinear.vertex.T
-    left, top = int(x.min()), int(y.min())
-    width, height = int(x.max()) - left + 1, int(y.max()) - top + 1
-
-    def key(loops: RingArrays) -> Ints:
-        x, y = loops.vertex.astype(np.int64).T
-        return np.asarray((loops.ring * height + y - top) * width + x - left, np.int64)
-
-    keys = key(rectilinear)
-    order = np.argsort(keys)
-    place = np.searchsorted(keys[order], key(outline)).clip(max=len(order) - 1)
-    return np.asarray(order[place], np.int64)
-
-
-def moments_between(rectilinear: RingArrays, outline: RingArrays, at: Ints) -> Floats:
-    """Return (corners, 6) length, x, y, xx, xy, yy, integrated along the staircase to the
-    next corner.
-    """
-    x, y = np.ascontiguousarray(rectilinear.vertex.T)
-    dx, dy = x[rectilinear.after] - x, y[rectilinear.after] - y
-    x, y = x + dx / 2, y + dy / 2
-    # In twelfths all values are integers, whose sums do not depend on the rings before.
-    squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
-    length = np.hypot(dx, dy)
-    to = at[outline.after]
-    # Sums that pass the ring's first vertex start again.
-    wraps = np.flatnonzero(to <= at)
-    ring = outline.ring[wraps]
-    start, stop = rectilinear.first[ring], rectilinear.first[ring + 1]
-    sums = np.zeros(len(x) + 1)
-    total = np.empty((len(at), 6))
-    for column, (term, parts) in enumerate(
-        zip([np.ones(len(x)), x, y, *squares], [1, 1, 1, 12, 12, 12])
-    ):
-        np.cumsum(term * length, out=sums[1:])
-        between = sums[to] - sums[at]
-        between[wraps] += sums[stop] - sums[start]
-        total[:, column] = between / parts
-    return total
-
-
 def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
-    """Return mean point and unit direction of the principal axis of each row of
-    `moments_between`.
+    """Return mean point and unit direction of the principal axis of each row of moments, see
+    `SimplifiedOutlines`.
     """
     mean = moments[:, 1:3] / moments[:, :1]
     xx, xy, yy = (moments[:, 3:] / moments[:, :1]).T
@@ -296,6 +195,33 @@ def simplify_staircase(
     return result
 
 
+@dataclass(frozen=True)
+class RingOrder(Columns):
+    """Order of the vertices of rings, one ring after the other.
+
+    Args:
+        before, after: (n,) index of the previous and of the next vertex in the ring.
+        first: (n,) index of the ring's first vertex.
+        size: (n,) number of the ring's vertices.
+    """
+
+    before: Ints
+    after: Ints
+    first: Ints
+    size: Ints
+
+    @classmethod
+    def by_ring(cls, ring: Ints) -> RingOrder:
+        """Return the order, given the ring of each vertex, ascending."""
+        start = np.flatnonzero(np.diff(ring, prepend=-1))
+        size = np.diff(start, append=len(ring))
+        index, first, count = np.arange(len(ring)), np.repeat(start, size), np.repeat(size, size)
+        before, after = index - 1, index + 1
+        before[start] = start + size - 1
+        after[start + size - 1] = start
+        return cls(before, after, first, count)
+
+
 @dataclass(frozen=True, slots=True)
 class SimplifiedOutlines:
     """Outlines whose vertices are a subset of those of the pixel staircases.
@@ -304,14 +230,17 @@ class SimplifiedOutlines:
         polygons: (n,) shapely polygons.
         owner: (rings,) polygon of each ring.
         origin: (rings, 2) origins near which squares of coordinates keep their precision.
-        outline: Rings relative to these origins.
-        moments: (corners, 6) of the staircase from each corner to the next, see `moments_between`.
+        vertex: (corners, 2) corners relative to these origins, without the repeated closing ones.
+        ring: (corners,) ring of each corner.
+        moments: (corners, 6) length, x, y, xx, xy, yy, integrated along the staircase from each
+            corner to the next.
     """
 
     polygons: Polygons
     owner: Ints
     origin: Floats
-    outline: RingArrays
+    vertex: Floats
+    ring: Ints
     moments: Floats
 
     @classmethod
@@ -321,24 +250,30 @@ class SimplifiedOutlines:
         """
         polygons = _douglas_peucker(raw, tolerance_px)
         rings, owner = shapely.get_rings(raw, return_index=True)
-        rectilinear, outline = RingArrays.of(rings), RingArrays.of(shapely.get_rings(polygons))
-        at = find_vertices(rectilinear, outline)
-        repaired = np.unique(owner[_out_of_order(rectilinear, outline, at)])
+        steps, ring = _vertices(rings)
+        corner, ring_of_corner, at = _places(polygons, steps, ring)
+        # GEOS repairs a crossing: such a ring may have another first vertex, orientation and
+        # position among the holes, so that it does not follow its staircase.
+        strange = (steps[at] != corner).any(axis=1) | (ring[at] != ring_of_corner)
+        back = at[RingOrder.by_ring(ring_of_corner).after] <= at
+        times = np.bincount(ring_of_corner[back], minlength=len(rings))
+        repaired = np.union1d(owner[ring_of_corner[strange]], owner[times != 1])
         if len(repaired):
             polygons[repaired] = shapely.simplify(raw[repaired], tolerance_px)
-            outline = RingArrays.of(shapely.get_rings(polygons))
-            at = find_vertices(rectilinear, outline)
-        origin = rectilinear.vertex[rectilinear.first[:-1]]
-        rectilinear, outline = rectilinear.shifted(-origin), outline.shifted(-origin)
-        return cls(polygons, owner, origin, outline, moments_between(rectilinear, outline, at))
+            corner, ring_of_corner, at = _places(polygons, steps, ring)
+        origin = steps[np.flatnonzero(np.diff(ring, prepend=-1))]
+        moments = _moments(steps - origin[ring], ring, ring_of_corner, at)
+        vertex = corner - origin[ring_of_corner]
+        return cls(polygons, owner, origin, vertex, ring_of_corner, moments)
 
-    def chosen(self, kept: NDArray[np.bool_]) -> SimplifiedOutlines:
+    def chosen(self, kept: Bools) -> SimplifiedOutlines:
         """Return some of the polygons (n,)."""
         rings = kept[self.owner]
-        number = np.cumsum(kept) - 1
+        corners = rings[self.ring]
         return SimplifiedOutlines(
-            self.polygons[kept], number[self.owner[rings]], self.origin[rings],
-            self.outline.chosen(rings), self.moments[rings[self.outline.ring]],
+            self.polygons[kept], (np.cumsum(kept) - 1)[self.owner[rings]], self.origin[rings],
+            self.vertex[corners], (np.cumsum(rings) - 1)[self.ring[corners]],
+            self.moments[corners],
         )  # fmt: skip
 
     def build_polygons(self, vertex: Floats, ring: Ints) -> Polygons:
@@ -347,6 +282,64 @@ class SimplifiedOutlines:
             shapely.linearrings(vertex + self.origin[ring], indices=ring), np.object_
         )
         return np.asarray(shapely.polygons(rings, indices=self.owner), np.object_)
+
+
+def _vertices(rings: Polygons) -> tuple[Floats, Ints]:
+    """Return (m, 2) the vertices of rings without the closing ones, and (m,) their rings."""
+    vertex, ring = shapely.get_coordinates(rings, return_index=True)
+    kept = np.diff(ring, append=len(rings)) == 0
+    return vertex[kept], ring[kept]
+
+
+def _places(polygons: Polygons, steps: Floats, ring: Ints) -> tuple[Floats, Ints, Ints]:
+    """Return the corners of outlines, their rings, and the index of each corner in its staircase.
+
+    The index is arbitrary for a corner that is no vertex of the staircase. A ring has no vertex
+    twice.
+    """
+    corner, ring_of_corner = _vertices(np.asarray(shapely.get_rings(polygons), np.object_))
+    low = steps.min(axis=0).astype(np.int64)
+    width, height = (steps.max(axis=0).astype(np.int64) - low + 1).tolist()
+    keys = []
+    for xy, of in ((steps, ring), (corner, ring_of_corner)):
+        x, y = (xy.astype(np.int64) - low).T
+        keys.append((of * height + y) * width + x)
+    order = np.argsort(keys[0])
+    place = np.searchsorted(keys[0][order], keys[1]).clip(max=len(order) - 1)
+    return corner, ring_of_corner, order[place]
+
+
+def _moments(steps: Floats, ring: Ints, ring_of_corner: Ints, at: Ints) -> Floats:
+    """Return (corners, 6) moments, see `SimplifiedOutlines`.
+
+    Args:
+        steps: (m, 2) vertices of the staircases.
+        ring: (m,) their rings.
+        ring_of_corner: (corners,) ring of each corner.
+        at: (corners,) index of each corner in the staircases.
+    """
+    order = RingOrder.by_ring(ring)
+    x, y = np.ascontiguousarray(steps.T)
+    dx, dy = x[order.after] - x, y[order.after] - y
+    x, y = x + dx / 2, y + dy / 2
+    # In twelfths all values are integers, whose sums do not depend on the rings before.
+    squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
+    length = np.hypot(dx, dy)
+    to = at[RingOrder.by_ring(ring_of_corner).after]
+    # Sums that pass the ring's first vertex start again.
+    wraps = np.flatnonzero(to <= at)
+    start = order.first[at[wraps]]
+    stop = start + order.size[at[wraps]]
+    sums = np.zeros(len(x) + 1)
+    total = np.empty((len(at), 6))
+    for column, (term, parts) in enumerate(
+        zip([np.ones(len(x)), x, y, *squares], [1, 1, 1, 12, 12, 12])
+    ):
+        np.cumsum(term * length, out=sums[1:])
+        between = sums[to] - sums[at]
+        between[wraps] += sums[stop] - sums[start]
+        total[:, column] = between / parts
+    return total
 
 
 def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
@@ -367,20 +360,7 @@ def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     return drawn
 
 
-def _out_of_order(rectilinear: RingArrays, outline: RingArrays, at: Ints) -> Ints:
-    """Return rings that do not follow their staircase because GEOS repaired a crossing.
-
-    Such a ring may have another first vertex, orientation and position among the holes.
-    """
-    strange = (rectilinear.vertex[at] != outline.vertex).any(axis=1) | (
-        rectilinear.ring[at] != outline.ring
-    )
-    back = at[outline.after] <= at
-    times = np.bincount(outline.ring[back], minlength=len(outline.first) - 1)
-    return np.union1d(outline.ring[strange], np.flatnonzero(times != 1))
-
-
-def acceptable(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> NDArray[np.bool_]:
+def acceptable(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> Bools:
     """Return (n,) True for candidates that are valid and have an IoU of `min_iou` with their
     staircase.
     """
@@ -395,20 +375,20 @@ def acceptable(candidate: Polygons, raw: Polygons, min_iou: float = MIN_IOU) -> 
 def _fitted(drawn: SimplifiedOutlines, tolerance_px: float) -> Polygons:
     """Return (n,) polygons with corners at intersections of lines fitted to the staircase."""
     mean, direction = principal_axes(drawn.moments)
-    outline = drawn.outline
-    before, after, corner = outline.before, outline.after, outline.vertex
+    order, corner = RingOrder.by_ring(drawn.ring), drawn.vertex
+    before, after = order.before, order.after
     moved = intersect_lines(corner, mean[before], direction[before], mean, direction, tolerance_px)
     # A cut corner, or an edge that the fit reversed: its neighbours are intersected without it.
     edge, chord = moved[after] - moved, corner[after] - corner
     length = np.hypot(chord[:, 0], chord[:, 1])
     short = (edge * chord).sum(axis=1) < tolerance_px * length
-    short &= ~short[before] & (np.diff(outline.first) > 4)[outline.ring]
+    short &= ~short[before] & (order.size > 4)
     met = intersect_lines(
         *((corner + corner[after]) / 2, mean[before], direction[before]),
         *(mean[after], direction[after], tolerance_px),
     )
     moved[after[short]] = moved[short] = met[short]
-    return drawn.build_polygons(moved[~short], outline.ring[~short])
+    return drawn.build_polygons(moved[~short], drawn.ring[~short])
 
 
 def intersect_lines(

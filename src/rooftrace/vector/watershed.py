@@ -11,32 +11,37 @@ Where probabilities are known, the distance is the mean of two: to the outline o
 that of its cores, the parts of high probability. A model is less certain at the gap between two
 houses than inside them, even where the gap is too narrow to divide the mask.
 
-`LabelAtlas` packs many regions into one raster without contact, so that one call of `Peaks` and
-`merge_basins` (vector/basins.py) processes all of them; each region is flooded independently, so
-the result does not depend on the blocks of the scene.
+`LabelAtlas` packs many regions into one raster without contact. `Peaks` finds their peaks and the
+saddles between them, so that a few numbers replace a search for connected components at each level
+of the flood, and `merge_basins` decides which peaks remain separate. Each region is flooded
+independently, so the result does not depend on the blocks of the scene.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.vector.basins import Heights, Peaks, merge_basins
 from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
 
 __all__ = [
     "Cores",
     "LabelAtlas",
+    "Peaks",
     "WatershedOptions",
     "batches",
+    "merge_basins",
     "pack_rectangles",
     "separate_by_watershed",
 ]
+
+Heights = NDArray[np.uint8]
 
 _SIDE_PX = 512
 """Approximate width of an atlas, unless its widest region is wider."""
@@ -138,6 +143,186 @@ class LabelAtlas:
         return number.astype(np.int32)
 
 
+_ABOVE_ALL = 256
+"""Height above any peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Peaks of a raster of heights, to which every ascending path leads.
+
+    From each pixel a path ascends to the highest of its four neighbours until it ends on a peak.
+    Above a given height two peaks are connected if a path between them has only higher saddles. A
+    plateau may have several peaks, with saddles of the same height between them.
+
+    Args:
+        land: (pixels,) flat indices of pixels higher than 0, ascending.
+        of_land: (pixels,) peak that the path from each of these pixels leads to.
+        pixel: (n,) flat index of each peak, ascending.
+        one, other: (saddles,) the two peaks on either side of each saddle; each pair once.
+        height: (saddles,) height of the highest saddle between the two.
+    """
+
+    land: Ints
+    of_land: Labels
+    pixel: Ints
+    one: Ints
+    other: Ints
+    height: Ints
+
+    @classmethod
+    def of(cls, height: Heights) -> Peaks:
+        """Return the peaks of a raster (y, x) with a border of 0."""
+        width, flat = height.shape[1], height.reshape(-1)
+        land = np.flatnonzero(flat)
+        peak_of = _climbed(flat, land, width)
+        own = np.flatnonzero(peak_of == np.arange(len(land)))
+        number = np.empty(len(land), np.int32)
+        number[own] = np.arange(len(own))
+        of_land = number[peak_of]
+        peak = np.zeros(len(flat), np.int32)
+        peak[land] = of_land + 1
+        ones, others, heights = [], [], []
+        for aside in (1, width):
+            pixel = np.flatnonzero(peak[aside:] != peak[:-aside])
+            pixel = pixel[(peak[pixel] > 0) & (peak[pixel + aside] > 0)]
+            ones.append(peak[pixel] - 1)
+            others.append(peak[pixel + aside] - 1)
+            heights.append(np.minimum(flat[pixel], flat[pixel + aside]))
+        one, other, level = (
+            np.concatenate(column).astype(np.int64) for column in (ones, others, heights)
+        )
+        return cls(land, of_land, land[own], *_highest(one, other, level, len(own)))
+
+
+def _ends(into: NDArray[Any]) -> NDArray[Any]:
+    """Return (n,) where each path of successors ends, in the type of the successors."""
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return into
+        into = further
+
+
+def _climbed(flat: Heights, land: Ints, width: int) -> Labels:
+    """Return (pixels,) the index of the pixel on which each path ends.
+
+    Among equal neighbours the first is taken, and among pixels as high as the current one only
+    those that come before it, so that no path is a cycle.
+    """
+    here, around = flat[width:-width], len(flat) - width
+    above, below = flat[: -2 * width], flat[2 * width :]
+    left, right = flat[width - 1 : around - 1], flat[width + 1 : around + 1]
+    highest = np.maximum(np.maximum(above, below), np.maximum(left, right))
+    np.maximum(highest, here, out=highest)
+    turn = np.zeros(len(here), np.uint8)
+    for number, side in enumerate((right, here, left, above), start=1):
+        np.maximum(turn, (side == highest).view(np.uint8) * np.uint8(number), out=turn)
+    step = np.array([width, 1, 0, -1, -width])
+    place = np.empty(len(flat), np.int32)
+    place[land] = np.arange(len(land))
+    ends: Labels = _ends(place[land + step[turn[land - width]]])
+    return ends
+
+
+def _highest(one: Ints, other: Ints, height: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+    """Return each pair of peaks once, with the height of its highest saddle, from the highest down.
+
+    Args:
+        one, other, height: (saddles,) the two peaks and the height of each saddle.
+        count: Number of peaks.
+    """
+    # Of the keys of a pair the smallest stands for its highest saddle.
+    pair = np.minimum(one, other) * count + np.maximum(one, other)
+    key = np.sort((pair << 8) + (_ABOVE_ALL - 1 - height))
+    key = key[np.flatnonzero(np.diff(key >> 8, prepend=-1))]
+    one, other = np.divmod(key >> 8, max(count, 1))
+    height = _ABOVE_ALL - 1 - (key & 255)
+    order = np.argsort(-height, kind="stable")
+    return one[order], other[order], height[order]
+
+
+def merge_basins(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Decide which peaks stay separate from one another.
+
+    As the water level falls, islands join at the saddles between them. The lower peak then merges
+    into the higher one, unless the saddle is low enough to keep the two apart from each other.
+
+    Args:
+        rank: (n,) heights of the peaks.
+        limit: (n,) maximum height of a saddle that separates each peak from a higher one.
+        one, other: (saddles,) the two peaks of each saddle.
+        height: (saddles,) heights of the saddles.
+
+    Returns:
+        (n,) the height down to which each peak is an island of its own, -1 where nothing separates
+        it; (n,) the separated peak that each peak belongs to, if any; and (n,) the height of the
+        lowest saddle on the way there.
+    """
+    count = len(rank)
+    into, fell = np.arange(count), np.full(count, _ABOVE_ALL)
+    # Most peaks merge at their own highest saddle: all of these at once, so that few remain.
+    best = np.full(count, -1)
+    for here, there in ((one, other), (other, one)):
+        # Among equal saddles the one to the highest peak is taken, and among these the first.
+        np.maximum.at(best, here, (height << 48) + (rank[there] << 40) + count - there)
+    peak = np.flatnonzero(best >= 0)
+    passed, to = best[peak] >> 48, count - (best[peak] & ((1 << 40) - 1))
+    goes = (rank[to] > rank[peak]) | ((rank[to] == rank[peak]) & (to < peak))
+    goes &= passed > limit[peak]
+    into[peak[goes]], fell[peak[goes]] = to[goes], passed[goes]
+    top = _ends(into)
+    one, other = top[one], top[other]
+    left = one != other
+    one, other, height = _highest(one[left], other[left], height[left], count)
+    level = _joined(rank, limit, one, other, height, into, fell)
+    into[level >= 0] = np.flatnonzero(level >= 0)
+    fell[level >= 0] = _ABOVE_ALL
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return level, into, fell
+        fell = np.minimum(fell, fell[into])
+        into = further
+
+
+def _joined(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints, into: Ints, fell: Ints
+) -> Ints:
+    """Return (n,) the levels of `merge_basins`, processing saddles one by one from the highest
+    down.
+
+    Args:
+        rank, limit, one, other, height: See `merge_basins`.
+        into, fell: (n,) peak that each merged peak goes to and height of that saddle; changed in
+            place.
+    """
+    ranks, limits = rank.tolist(), limit.tolist()
+    top, level = into.tolist(), [-1] * len(rank)
+    gone: list[tuple[int, int, int]] = []
+    for here, there, saddle in zip(one.tolist(), other.tolist(), height.tolist()):
+        while top[here] != here:
+            top[here] = here = top[top[here]]
+        while top[there] != there:
+            top[there] = there = top[top[there]]
+        if here == there:
+            continue
+        if ranks[here] < ranks[there]:
+            here, there = there, here
+        if saddle <= limits[there]:
+            # Peaks that were separated before keep their level.
+            for peak in (here, there):
+                if level[peak] < 0:
+                    level[peak] = saddle
+        top[there] = here
+        gone.append((there, here, saddle))
+    peak, to, passed = np.array(gone, np.int64).reshape(-1, 3).T
+    into[peak], fell[peak] = to, passed
+    return np.array(level, np.int64)
+
+
 _MAX_SIDE_PX = 4096
 """Maximum side of a region that is processed; the raster of a larger one would need too much
 memory.
@@ -222,13 +407,6 @@ class Cores:
     polygons: NDArray[np.object_]
     owner: Ints
 
-    def of(self, regions: Ints) -> Cores:
-        """Return those inside some regions (m,), with `owner` as an index of `regions`."""
-        place = np.full(max(self.owner.max(initial=-1), regions.max(initial=-1)) + 1, -1)
-        place[regions] = np.arange(len(regions))
-        owner = place[self.owner]
-        return Cores(self.polygons[owner >= 0], owner[owner >= 0])
-
 
 def separate_by_watershed(
     buildings: TracedPolygons, options: WatershedOptions, cores: Cores | None = None
@@ -251,7 +429,7 @@ def separate_by_watershed(
     chosen = np.flatnonzero(possible)
     around = (height * width).astype(np.int64)
     promising = [
-        chosen[part][_flood(buildings, chosen[part], options, cores).may_divide()]
+        chosen[part][_Flood.of(buildings, chosen[part], options, cores).may_divide()]
         for part in batches(around[chosen], _ATLAS_PX)
     ]
     chosen = np.concatenate([chosen[:0], *promising])
@@ -259,19 +437,10 @@ def separate_by_watershed(
     parts = []
     for part in batches(around[chosen], _ATLAS_PX):
         own = chosen[part]
-        cut, pieces = _pieces(_flood(buildings, own, options, cores), buildings.score[own])
+        cut, pieces = _pieces(_Flood.of(buildings, own, options, cores), buildings.score[own])
         whole[own[cut]] = False
         parts.append(pieces)
-    if whole.all():
-        return buildings
-    return TracedPolygons.joined([buildings.of(whole), *parts])
-
-
-def _flood(
-    buildings: TracedPolygons, chosen: Ints, options: WatershedOptions, cores: Cores | None
-) -> _Flood:
-    own = None if cores is None else cores.of(chosen)
-    return _Flood.of(buildings.polygons[chosen], options, own)
+    return buildings if whole.all() else TracedPolygons.joined([buildings.of(whole), *parts])
 
 
 def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPolygons]:
@@ -281,15 +450,14 @@ def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPol
         flood: Flood of the regions.
         score: (n,) scores of the regions.
     """
-    basins = flood.basins()
-    cut = np.bincount(basins.region, minlength=len(score) + 1)[1:] > 0
-    labels = flood.grown(basins)
+    region_of, labels = flood.basins()
+    cut = np.bincount(region_of, minlength=len(score) + 1)[1:] > 0
     pixel = np.flatnonzero(labels)
     row, col = np.divmod(pixel, labels.shape[1])
     piece = labels.reshape(-1)[pixel] - 1
     # Each piece moves to its own position, so that one trace follows all outlines.
-    low = np.full((2, len(basins)), np.iinfo(np.int64).max)
-    high = np.zeros((2, len(basins)), np.int64)
+    low = np.full((2, len(region_of)), np.iinfo(np.int64).max)
+    high = np.zeros((2, len(region_of)), np.int64)
     for axis, at in enumerate((row, col)):
         np.minimum.at(low[axis], piece, at)
         np.maximum.at(high[axis], piece, at)
@@ -300,7 +468,7 @@ def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPol
     number[row + down, col + along] = piece + 1
     traced = trace((number > 0).view(np.uint8))
     own = number[tuple(traced.first_pixel_yx.T)] - 1
-    region = basins.region[own] - 1
+    region = region_of[own] - 1
     back = flood.atlas.origin_yx[region] - moved[own]
     xy, owner = shapely.get_coordinates(traced.polygons, return_index=True)
     return cut, TracedPolygons(
@@ -309,25 +477,6 @@ def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPol
         traced.area_px,
         traced.first_pixel_yx + back,
     )
-
-
-@dataclass(frozen=True)
-class _Basins:
-    """Basins of the flood that necks separate.
-
-    Args:
-        region: (n,) region of each basin, from 1; each region that occurs has two or more.
-        level: (n,) level down to which the basin is an island of its own.
-        island: (y, x) number, from 1, of the basin on whose island at that level a pixel lies; else
-            0.
-    """
-
-    region: Ints
-    level: Ints
-    island: Labels
-
-    def __len__(self) -> int:
-        return len(self.region)
 
 
 @dataclass(frozen=True)
@@ -355,18 +504,29 @@ class _Flood:
 
     @classmethod
     def of(
-        cls, regions: NDArray[np.object_], options: WatershedOptions, cores: Cores | None
+        cls,
+        buildings: TracedPolygons,
+        chosen: Ints,
+        options: WatershedOptions,
+        cores: Cores | None,
     ) -> _Flood:
+        """Return the flood of the buildings with the indices `chosen` (n,)."""
+        regions = buildings.polygons[chosen]
         cell = max(1, int(options.level_px / _CELL_LEVELS))
+        centres = slice(cell // 2, None, cell), slice(cell // 2, None, cell)
         atlas = LabelAtlas.of(regions, cell)
-        number = _cells(atlas.number, cell)
+        number = np.ascontiguousarray(atlas.number[centres])
         depth = _depth(number)
         if cores is not None:
+            place = np.full(len(buildings), -1)
+            place[chosen] = np.arange(len(chosen))
+            owner = place[cores.owner]
+            inner, owner = cores.polygons[owner >= 0], owner[owner >= 0]
             # A region without a core is its own.
-            bare = np.flatnonzero(np.bincount(cores.owner, minlength=len(regions)) == 0)
-            inner = np.concatenate([cores.polygons, regions[bare]])
-            core = atlas.number_of(inner, np.concatenate([cores.owner, bare]))
-            depth += _depth(_cells(core, cell))
+            bare = np.flatnonzero(np.bincount(owner, minlength=len(regions)) == 0)
+            inner = np.concatenate([inner, regions[bare]])
+            core = atlas.number_of(inner, np.concatenate([owner, bare]))
+            depth += _depth(np.ascontiguousarray(core[centres]))
             depth *= np.float32(0.5)
         level = np.float32(options.level_px / cell)
         step = np.full(len(regions) + 1, level)
@@ -396,7 +556,10 @@ class _Flood:
         peak = max(int(np.ceil(options.smallest_depth_px / self.step_px[0])), 1)
         while peak <= len(self.rows):
             level = peak - 1
-            count, island = self._islands(level)
+            # The labels cover the first rows only, as far as there are islands.
+            above = (self.rank[: self.rows[level]] > level).view(np.uint8)
+            count, islands = cv2.connectedComponents(above, connectivity=4)
+            island = np.asarray(islands, np.int32).reshape(-1)
             region = np.zeros(count, np.int32)
             # The pixels where a row enters an island are enough.
             enters = np.flatnonzero(island[1:] != island[:-1]) + 1
@@ -407,8 +570,12 @@ class _Flood:
                 peak += 1
         return np.asarray(found[1:], np.bool_)
 
-    def basins(self) -> _Basins:
+    def basins(self) -> tuple[Ints, Labels]:
         """Return the basins that necks separate.
+
+        Returns:
+            (n,) region of each basin, from 1; each region that occurs has two or more. And (y, x)
+            the number of the basin of each pixel, from 1; 0 in regions that have none.
 
         As the water level falls, islands join at the saddles between them. The shallower basin then
         merges, unless the saddle is narrow in proportion to it.
@@ -420,8 +587,8 @@ class _Flood:
         if self.cell_px > 1:
             # Basins that are joined only by pixels between the cells are separated there.
             _, first, own = np.unique(region, return_index=True, return_inverse=True)
-            one, other = np.append(one, first[own]), np.append(other, np.arange(len(peaks)))
-            height = np.append(height, np.zeros(len(peaks), np.int64))
+            one, other = np.append(one, first[own]), np.append(other, np.arange(len(peaks.pixel)))
+            height = np.append(height, np.zeros(len(peaks.pixel), np.int64))
         # The height of a saddle is one above the water level at which it joins two islands.
         limit = np.minimum(np.floor(self.options.ratio * rank).astype(np.int64) + 1, rank - 1)
         limit[rank * self.step_px[region] < self.options.smallest_depth_px] = -1
@@ -433,46 +600,36 @@ class _Flood:
         seen = self.rank.reshape(-1)[peaks.land] > reached[peaks.of_land]
         labels = np.zeros(self.rank.shape, np.int32)
         labels.reshape(-1)[peaks.land] = np.where(seen, basin[owner][peaks.of_land], 0)
-        return _Basins(region[separate], level[separate], labels)
+        region = region[separate]
+        self._grow_down(labels, region, level[separate])
+        if self.cell_px > 1:
+            labels = labels.repeat(self.cell_px, axis=0).repeat(self.cell_px, axis=1)
+            labels[self.atlas.number == 0] = 0
+        cut = np.zeros(len(self.step_px), np.bool_)
+        cut[region] = True
+        _grow(labels, cut[self.atlas.number].reshape(-1))
+        return region, labels
 
-    def grown(self, basins: _Basins) -> Labels:
-        """Return (y, x) the number of the basin of each pixel, from 1; 0 in regions that have
-        none.
+    def _grow_down(self, labels: Labels, region: Ints, levels: Ints) -> None:
+        """Grow basins, in place, over the cells that come out of the water from level to level.
+
+        Args:
+            labels: (y, x) number, from 1, of the basin on whose island at its level a cell lies;
+                else 0.
+            region: (n,) region of each basin, from 1.
+            levels: (n,) level down to which each basin is an island of its own.
         """
-        labels, number = basins.island, self.number
-        count = len(self.step_px)
+        number, count = self.number, len(self.step_px)
         highest = np.full(count, -1)
-        np.maximum.at(highest, basins.region, basins.level)
-        for level in np.unique(basins.level)[::-1].tolist():
+        np.maximum.at(highest, region, levels)
+        for level in np.unique(levels)[::-1].tolist():
             # Where a region's first basins appear, there is nothing between them that could grow.
             again = np.zeros(count, np.bool_)
-            again[basins.region[basins.level == level]] = True
+            again[region[levels == level]] = True
             again &= highest > level
             if again.any():
                 rows = slice(self.rows[level] + 1)
                 _grow(labels[rows], ((self.rank[rows] > level) & again[number[rows]]).reshape(-1))
-        if self.cell_px > 1:
-            labels = labels.repeat(self.cell_px, axis=0).repeat(self.cell_px, axis=1)
-            labels[self.atlas.number == 0] = 0
-        cut = np.zeros(count, np.bool_)
-        cut[basins.region] = True
-        _grow(labels, cut[self.atlas.number].reshape(-1))
-        return labels
-
-    def _islands(self, level: int) -> tuple[int, Labels]:
-        """Return the number of labels, and (pixels,) the label of each pixel's island, from 1; 0
-        below water.
-
-        The labels cover the first rows only, as far as there are islands.
-        """
-        above = (self.rank[: self.rows[level]] > level).view(np.uint8)
-        count, island = cv2.connectedComponents(above, connectivity=4)
-        return count, np.asarray(island, np.int32).reshape(-1)
-
-
-def _cells(number: Labels, cell_px: int) -> Labels:
-    """Return the pixels at the centres of cells."""
-    return np.ascontiguousarray(number[cell_px // 2 :: cell_px, cell_px // 2 :: cell_px])
 
 
 def _depth(number: Labels) -> NDArray[np.float32]:

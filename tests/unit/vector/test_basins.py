@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.vector.basins import Peaks, merge_basins
 from rooftrace.vector.trace_blocks import components
+from rooftrace.vector.watershed import Peaks, merge_basins
 
 
 def test_two_peaks_and_the_saddle_between_them() -> None:
@@ -33,7 +33,7 @@ def test_two_peaks_and_the_saddle_between_them() -> None:
 
 def test_a_raster_without_land() -> None:
     peaks = Peaks.of(np.zeros((3, 4), np.uint8))
-    assert len(peaks) == len(peaks.land) == len(peaks.one) == 0
+    assert len(peaks.pixel) == len(peaks.land) == len(peaks.one) == 0
 
 
 @pytest.mark.campaign
@@ -61,7 +61,7 @@ def test_islands_above_any_height_are_those_that_passes_join(
         high = flat[peaks.land] > level
         assert (island[peaks.land[high]] == island[peaks.pixel[peaks.of_land[high]]]).all()
         joins = peaks.height > level
-        group = components(len(peaks), peaks.one[joins], peaks.other[joins])
+        group = components(len(peaks.pixel), peaks.one[joins], peaks.other[joins])
         above = flat[peaks.pixel] > level
         pairs = np.stack([group[above], island[peaks.pixel[above]]])
         count = len(np.unique(pairs, axis=1).T)

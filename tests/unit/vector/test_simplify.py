@@ -115,6 +115,6 @@ def test_rings_that_geos_repairs_follow_their_staircase() -> None:
     # There is a part of the staircase between each two corners, and none twice.
     assert (made.moments[:, 0] > 0).all()
     rings = shapely.get_rings(raw)
-    along = np.bincount(made.outline.ring, made.moments[:, 0], minlength=len(rings))
+    along = np.bincount(made.ring, made.moments[:, 0], minlength=len(rings))
     np.testing.assert_allclose(along, shapely.length(rings))
     assert np.isfinite(shapely.get_coordinates(simplify_staircase(raw, 1.25))).all()

@@ -171,11 +171,14 @@ def test_each_region_is_divided_as_if_alone(
         holes = np.random.default_rng(0).random(mask.shape) < 0.02
         core = np.where(holes, np.uint8(0), mask)
         cores = cores_of(core.repeat(scale, axis=0).repeat(scale, axis=1), buildings)
-    numbers = [np.array([number]) for number in range(len(buildings))]
-    alone = [
-        separate_by_watershed(buildings.of(own), options, None if cores is None else cores.of(own))
-        for own in numbers
-    ]
+    alone = []
+    for number in range(len(buildings)):
+        own = None
+        if cores is not None:
+            inside = cores.polygons[cores.owner == number]
+            own = Cores(inside, np.zeros(len(inside), np.int64))
+        building = buildings.of(np.array([number]))
+        alone.append(separate_by_watershed(building, options, own))
     expected = TracedPolygons.joined(alone)
     assert len(expected) > len(buildings)
     assert (len(expected) != len(separate_by_watershed(buildings, options))) == with_cores
