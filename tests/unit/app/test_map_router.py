@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,37 +98,18 @@ def tile_of(client: TestClient, zoom: int) -> str:
     return f"{zoom}/{int(x * 2**zoom)}/{int(y * 2**zoom)}"
 
 
-OWN_FILES = (
-    "map.js",
-    "pace.js",
-    "swipe.js",
-    "place.js",
-    "style.js",
-    "panel.js",
-    "ask.js",
-    "review.js",
-    "map.css",
-)
-
-
 def test_the_page_and_its_files(client: TestClient) -> None:
     page = client.get("/map")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for name in (
-        "map.js",
-        "style.js",
-        "panel.js",
-        "ask.js",
-        "review.js",
-        "map.css",
-        "vendor/maplibre-gl.js",
-    ):
-        assert client.get(f"/map/static/{name}").status_code == 200, name
+    static = Path(routing.__file__).parent / "static"
+    names = [path.name for path in static.iterdir() if path.is_file()]
+    for name in (*names, "vendor/maplibre-gl.js"):
+        file = client.get(f"/map/static/{name}")
+        assert file.status_code == 200, name
+        # Nothing is fetched from elsewhere.
+        assert name.startswith("vendor/") or "http" not in file.text, name
     assert client.get("/map/static/map.js").headers["content-type"].startswith("text/javascript")
-    # Nothing is fetched from elsewhere.
-    for name in ("index.html", *OWN_FILES):
-        assert "http" not in client.get(f"/map/static/{name}").text, name
 
 
 def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
@@ -275,18 +256,9 @@ def test_what_is_not_there(address: str, client: TestClient) -> None:
     assert "def " not in answer.text
 
 
-def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
-    (folder.parent / "town.tif").unlink()
-    scene = client.get(TOWN).json()
-    assert scene["image"] is None
-    assert scene["notes"] == ["The image town.tif is not where it was."]
-    assert scene["mask"] is not None
-
-
 @pytest.mark.campaign
 def test_an_image_of_more_than_8_bits(folder: Path, client: TestClient) -> None:
     import rasterio
-    from PIL import Image
 
     values = np.linspace(500, 4500, 128 * 128).reshape(128, 128).astype(np.uint16)
     with rasterio.open(
@@ -324,45 +296,55 @@ def test_several_ask_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch
     assert len(opened) == 1
 
 
-@pytest.mark.campaign
-def test_an_image_that_is_another_one(folder: Path, client: TestClient) -> None:
-    from PIL import Image
-
-    (folder.parent / "town.tif").unlink()
-    Image.new("RGB", (40, 30)).save(folder.parent / "town.tif")
-    (note,) = client.get(TOWN).json()["notes"]
-    assert "40 × 30" in note
-    assert "128 × 128" in note
-
-
-@pytest.mark.campaign
-def test_an_image_that_is_damaged(folder: Path, client: TestClient) -> None:
+def break_image(folder: Path) -> None:
     image = folder.parent / "town.tif"
     data = bytearray(image.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)
     image.write_bytes(data)
-    answer = client.get(f"{TOWN}/image/{tile_of(client, 17)}")
-    assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("town.tif cannot be read")
-    assert str(folder.parent) not in answer.text
 
 
-def test_a_mask_that_is_damaged(folder: Path, client: TestClient) -> None:
-    (folder / "town_mask.tif").write_bytes(b"II*\0 no more")
-    answer = client.get(TOWN)
-    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/data-error")
-    assert "town_mask.tif" in answer.json()["detail"]
-    assert str(folder.parent) not in answer.text
-
-
-@pytest.mark.campaign
-def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
-    (folder / "town_buildings.gpkg").write_bytes(b"SQLite format 3\0 no more")
+@pytest.mark.parametrize(
+    ("change", "note", "missing"),
+    [
+        (lambda folder: (folder.parent / "town.tif").unlink(),
+         "The image town.tif is not where it was.", "image"),
+        (lambda folder: Image.new("RGB", (40, 30)).save(folder.parent / "town.tif"),
+         "has 40 × 30 pixels, but its mask has 128 × 128", "image"),
+        (lambda folder: (folder / "town_buildings.gpkg").write_bytes(b"SQLite format 3\0 no"),
+         "cannot be read", "buildings"),
+    ],
+    ids=["gone", "replaced", "polygons"],
+)  # fmt: skip
+def test_what_cannot_be_shown_is_a_note(
+    folder: Path, client: TestClient, change: Callable[[Path], object], note: str, missing: str
+) -> None:
+    change(folder)
     scene = client.get(TOWN).json()
-    assert scene["buildings"] is None
-    assert "cannot be read" in scene["notes"][0]
-    assert str(folder) not in scene["notes"][0]
-    assert client.get(f"{TOWN}/buildings/{tile_of(client, 15)}").content == b""
+    assert (scene[missing], scene["mask"] is None) == (None, False)
+    assert note in scene["notes"][0]
+    assert str(folder.parent) not in scene["notes"][0]
+    if missing == "buildings":
+        assert client.get(f"{TOWN}/buildings/{tile_of(client, 15)}").content == b""
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "start"),
+    [
+        (break_image, "image", "town.tif cannot be read"),
+        (lambda folder: (folder / "town_mask.tif").write_bytes(b"II*\0 no more"), "", ""),
+    ],
+    ids=["image", "mask"],
+)
+def test_what_is_damaged_is_an_error_without_folders(
+    folder: Path, client: TestClient, change: Callable[[Path], object], path: str, start: str
+) -> None:
+    address = f"{TOWN}/{path}/{tile_of(client, 17)}" if path else TOWN
+    change(folder)
+    answer = client.get(address)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/data-error")
+    assert answer.json()["detail"].startswith(start)
+    assert "town" in answer.json()["detail"]
+    assert str(folder.parent) not in answer.text
 
 
 def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:
@@ -467,8 +449,6 @@ def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -
 
 def test_flat_scenes(tmp_path: Path) -> None:
     """PNG in, PNG and GeoJSON in pixels out, as predict writes them."""
-    from PIL import Image
-
     out = tmp_path / "out"
     out.mkdir()
     Image.new("RGB", (60, 40), (90, 120, 150)).save(tmp_path / "photo.png")
