@@ -269,7 +269,7 @@ def _names() -> Iterator[Upload]:
                  "/vsicurl/http://127.0.0.1:1/", "CON", ".", "..", "", " ", "%2e%2e%2f", "a" * 255,
                  "é" * 200, "\u202egnp.exe", "~root/.ssh/a", "$(id)", "a;b|c&d", "😀.png",
                  "1-2-3.png", "99/99999999/99999999.png", "OAM-1-1-60.png"):  # fmt: skip
-        yield Upload(name, _bases()["a.png"], query="&format=zip")
+        yield Upload(name, _bases()["a.png"], query="&format=png")
 
 
 def _places() -> Iterator[Upload]:
@@ -285,6 +285,6 @@ def _places() -> Iterator[Upload]:
         ("EPSG:32636", Affine(0, 0.4, 5e5, 0.4, 0, 1e5)),
         ('LOCAL_CS["nowhere",UNIT["metre",1]]', Affine.scale(0.4)),
     ):
-        for form in ("geojson", "png", "zip"):
+        for form in ("geojson", "png"):
             data = _geotiff(pixels, crs=crs, transform=transform)
             yield Upload("place.tif", data, "image/tiff", f"&format={form}&gsd=0.4")

@@ -320,7 +320,7 @@ def test_the_name_of_an_upload_is_only_a_name(
         client.post(path, params={"filename": name} | more, content=png(),
                     headers={"Content-Type": "image/png"})
         for path in ("/v1/predict", "/v1/jobs")
-        for more in ({}, *([{"format": "zip"}] if path == "/v1/predict" else []))
+        for more in ({}, *([{"format": "png"}] if path == "/v1/predict" else []))
     ]  # fmt: skip
     for answer in answers:
         assert answer.status_code in (200, 202, 422), answer.text

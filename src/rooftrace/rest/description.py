@@ -129,7 +129,7 @@ REQUEST_BODY: dict[str, Any] = {
 """Description of a request body that is an image, or a form with one."""
 
 _HEADERS: dict[str, Any] = {
-    "Rooftrace-Buildings": ("Number of buildings, if they were counted", {"type": "integer"}),
+    "Rooftrace-Buildings": ("Number of buildings; not for a mask", {"type": "integer"}),
     "Rooftrace-Built-Up-Share": ("Building share of the valid pixels", {"type": "number"}),
     "Rooftrace-Density": (
         "Density class, if the image has valid pixels", {"enum": ["sparse", "dense"]}),
@@ -154,7 +154,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
                 "schema": {"$ref": "#/components/schemas/FeatureCollection"},
             },
             "image/png": {"schema": binary_schema("image/png")},
-            "application/zip": {"schema": binary_schema("application/zip")},
         },
     },
     **problem_responses(

@@ -7,7 +7,6 @@ A page that is a file has `HEADER_MARK` where `with_header` puts the header. All
 from __future__ import annotations
 
 import gzip
-import re
 from functools import lru_cache
 
 from fastapi import APIRouter, Request, Response
@@ -81,19 +80,14 @@ def with_header(html: str, current: str, root: str = "") -> str:
     return html.replace(HEADER_MARK, page_header(current, root))
 
 
-_REFUSED = re.compile(r"q=0(\.0*)?")
-
-
 @lru_cache(maxsize=64)
 def _packed(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
-def accepted_encodings(request: Request) -> set[str]:
-    """Return the encodings that a request accepts, without those of the quality 0."""
-    accepted = request.headers.get("accept-encoding", "").lower().replace(" ", "")
-    parts = (part.partition(";") for part in accepted.split(","))
-    return {name for name, _, quality in parts if not _REFUSED.fullmatch(quality)}
+def accepts_gzip(request: Request) -> bool:
+    """Return whether a browser reads what is compressed with gzip."""
+    return "gzip" in request.headers.get("accept-encoding", "").lower()
 
 
 def file_response(
@@ -111,7 +105,7 @@ def file_response(
     """
     fields = {"Cache-Control": "no-cache", **(headers or {})}
     fields["Vary"] = ", ".join(filter(None, [fields.get("Vary"), "Accept-Encoding"]))
-    if "gzip" in accepted_encodings(request):
+    if accepts_gzip(request):
         data = gzipped or _packed(data)
         fields["Content-Encoding"] = "gzip"
     return Response(data, media_type=media_type, headers=fields)

@@ -1,6 +1,6 @@
 """POST /v1/predict finds the buildings of an image; GET /v1/model describes the model.
 
-A prediction is encoded in the format that the client asks for: GeoJSON, a mask, or a zip.
+A prediction is encoded in the format that the client asks for: GeoJSON, or a mask as PNG.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import asyncio
 import json
 import tempfile
 import time
-import zipfile
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,35 +25,27 @@ from rooftrace.core.text import in_api_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.plan import OUTPUTS, SceneOutput
+from rooftrace.predict.plan import SceneOutput
 from rooftrace.predict.result import Prediction
 from rooftrace.rest.description import REQUEST_BODY, RESPONSES, DescribedRoute
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service
 
-Format = Literal["geojson", "png", "zip"]
+Format = Literal["geojson", "png"]
 
-_MEDIA_TYPES: dict[Format, str] = {
-    "geojson": "application/geo+json",
-    "png": "image/png",
-    "zip": "application/zip",
-}
+_MEDIA_TYPES: dict[Format, str] = {"geojson": "application/geo+json", "png": "image/png"}
 
 _ACCEPTED: dict[str, Format] = {
     "application/geo+json": "geojson",
     "application/json": "geojson",
     "image/png": "png",
-    "application/zip": "zip",
 }
 """Format by media type in the header Accept."""
 
 _GEOJSON_START = b'{\n"type": "FeatureCollection",\n'
 _MAX_STEM_BYTES = 120
 """Maximum length of the stem of a file name; a whole name may have 255 bytes."""
-
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""Modification date of all files in a zip, so that equal predictions have equal bytes."""
 
 _CARD_FIELDS = {
     "name", "bands", "dtype", "gsd_m", "finest_gsd_m", "interpolated_gsd_m", "building_class",
@@ -77,20 +67,6 @@ class PredictQuery(SceneQuery):
             "otherwise geojson"
         ),
     ] = None
-    count: Annotated[
-        bool,
-        Field(
-            description="Count buildings for format=png, too, which takes longer than the "
-            "prediction itself. The other formats always count them."
-        ),
-    ] = False
-
-    def outputs(self, form: Format) -> tuple[SceneOutput, ...]:
-        """Return the outputs of the predictor that a response in this format needs."""
-        if form == "zip":
-            return OUTPUTS
-        # Without a count, a mask needs no outlines: tracing takes longer than the network does.
-        return ("mask", "polygons") if form == "geojson" or self.count else ("mask",)
 
 
 def predict_router(service: Service) -> APIRouter:
@@ -109,7 +85,7 @@ def predict_router(service: Service) -> APIRouter:
     async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
         """Find the buildings of an image.
 
-        Return footprints as GeoJSON, the mask as PNG, or a zip of all files.
+        Return footprints as GeoJSON, or the mask as PNG; a job gives all files.
 
         Send the image as the field `file` of a form, or as the body itself. GeoJSON coordinates
         are longitude and latitude if the image has a georeference, otherwise pixels; the member
@@ -117,7 +93,8 @@ def predict_router(service: Service) -> APIRouter:
         """
         started = time.perf_counter()
         form = query.format or _format_of(request.headers.getlist("accept"))
-        outputs = query.outputs(form)
+        # A mask needs no outlines: tracing takes longer than the network does.
+        outputs: tuple[SceneOutput, ...] = ("mask",) if form == "png" else ("mask", "polygons")
         with limiter.place(request):
             try:
                 async with asyncio.timeout(seconds):
@@ -224,9 +201,12 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     """
     stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"
     prediction = replace(prediction, name=stem)
-    make = {"geojson": _geojson, "png": _png, "zip": _zip}[form]
     with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
-        return make(prediction, figures, Path(folder))
+        if form == "geojson":
+            return _geojson(prediction, figures, Path(folder))
+        path = Path(folder) / f"{stem}_mask.png"
+        prediction.write_mask(path)
+        return path.name, path.read_bytes()
 
 
 def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
@@ -241,7 +221,7 @@ def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[st
         raise GeoreferenceError(
             f"{prediction.name} cannot be written as GeoJSON: its position in {crs.name!r} has no "
             "longitude and latitude.",
-            remedy="Use format=zip: its GeoPackage keeps the coordinates of the image.",
+            remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
         ) from error
     written = path.read_bytes()
     if not written.startswith(_GEOJSON_START):
@@ -252,26 +232,6 @@ def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[st
     }
     lines = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in members.items())
     return path.name, b"".join([_GEOJSON_START, lines.encode(), written[len(_GEOJSON_START) :]])
-
-
-def _png(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
-    path = folder / f"{prediction.name}_mask.png"
-    prediction.write_mask(path)
-    return path.name, path.read_bytes()
-
-
-def _zip(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
-    prediction.save(folder)
-    summary = folder / "summary.json"
-    summary.write_text(figures.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(path.name, _ZIP_DATE)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, path.read_bytes(), compresslevel=1)
-    return f"{prediction.name}.zip", buffer.getvalue()
 
 
 def _headers(figures: Figures) -> dict[str, str]:

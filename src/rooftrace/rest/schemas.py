@@ -266,18 +266,12 @@ class SceneQuery(BaseModel):
     ] = None
     regularize: Annotated[bool, Field(description="Straighten building outlines")] = True
     separate: Annotated[bool, Field(description="Separate buildings that touch")] = True
-    cell: Annotated[
-        float,
-        Field(ge=1, le=1e6, allow_inf_nan=False, description="Side of a density cell in metres"),
-    ] = 100.0
 
-    def scene_options(
-        self, outputs: tuple[SceneOutput, ...], *, forgiving: bool = False
-    ) -> SceneOptions:
+    def scene_options(self, outputs: tuple[SceneOutput, ...]) -> SceneOptions:
         """Return the predictor's options."""
         return SceneOptions(
             gsd_m=self.gsd, scale=self.scale, threshold=self.threshold,
             min_area_m2=self.min_area, min_hole_m2=self.min_hole, regularize=self.regularize,
-            separate=self.separate, cell_m=self.cell, forgiving=forgiving, outputs=outputs,
+            separate=self.separate, outputs=outputs,
             bands=self.bands, stretch=self.stretch,
         )  # fmt: skip

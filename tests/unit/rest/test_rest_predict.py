@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,30 +78,8 @@ def test_the_mask_is_the_one_that_predict_writes(client: TestClient, tmp_path: P
     assert answer.headers["rooftrace-density"] == ("dense" if share >= 0.2 else "sparse")
     assert answer.headers["rooftrace-threshold"] == "0.5"
     assert "rooftrace-buildings" not in answer.headers
-    counted = client.post(
-        "/v1/predict?format=png&count=true&filename=a.png", content=png(pixels), headers=PNG
-    )
-    assert int(counted.headers["rooftrace-buildings"]) == len(expected.outlines)
-    assert counted.content == answer.content
     unnamed = client.post("/v1/predict?format=png", content=png(pixels), headers=PNG)
     assert b'"source":null' in unnamed.content
-
-
-def test_the_zip_has_all_files(client: TestClient, tmp_path: Path) -> None:
-    data = geotiff(tmp_path / "town.tif")
-    answer = client.post("/v1/predict?format=zip&filename=town.tif", content=data, headers=TIFF)
-    again = client.post("/v1/predict?format=zip&filename=town.tif", content=data, headers=TIFF)
-    assert answer.content == again.content
-    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    expected = alone(tmp_path / "town.tif")
-    paths = expected.save(tmp_path / "out")
-    assert set(files) == {
-        "town_mask.tif", "town_buildings.gpkg", "town_preview.png", "summary.json",
-    }  # fmt: skip
-    for path in (paths.mask, paths.polygons):
-        assert files[path.name] == path.read_bytes()
-    assert json.loads(files["summary.json"])["buildings"] == len(expected.outlines)
 
 
 def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> None:
@@ -129,7 +105,7 @@ def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> Non
     [
         ("*/*", "application/geo+json"),
         ("application/json", "application/geo+json"),
-        ("text/html, application/zip;q=0.9, */*;q=0.1", "application/zip"),
+        ("text/html, image/png;q=0.9, */*;q=0.1", "image/png"),
         ("IMAGE/PNG", "image/png"),
     ],
 )
@@ -186,8 +162,8 @@ def test_a_place_without_longitude_and_latitude_is_an_error_of_the_image(
     data = geotiff(tmp_path / "far.tif", crs="EPSG:27700", transform=far)
     answer = client.post("/v1/predict?filename=far.tif&gsd=0.5", content=data, headers=TIFF)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/georeference-error")
-    assert "format=zip" in answer.json()["remedy"]
-    whole = client.post("/v1/predict?format=zip&gsd=0.5", content=data, headers=TIFF)
+    assert "Start a job" in answer.json()["remedy"]
+    whole = client.post("/v1/predict?format=png&gsd=0.5", content=data, headers=TIFF)
     assert whole.status_code == 200
 
 

@@ -37,7 +37,7 @@ from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
-from rooftrace.rest.face import accepted_encodings
+from rooftrace.rest.face import accepts_gzip
 from rooftrace.rest.problems import ProblemError
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
@@ -179,7 +179,7 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
             kind = "image/webp" if data[:4] == b"RIFF" else "image/png"
             return Response(data, media_type=kind, headers=headers)
         headers["Vary"] = "Accept-Encoding"
-        if data and "gzip" in accepted_encodings(request):
+        if data and accepts_gzip(request):
             headers["Content-Encoding"] = "gzip"
         elif data:
             data = gzip.decompress(data)

@@ -44,13 +44,11 @@ class ControlSettings(Config):
         gsd_m: Metres per pixel of images without a georeference.
         threshold: Threshold of the building probability; by default the model's own.
         min_area_m2: Minimum area of a building.
-        fill: Whether to fill this control if the interface has several.
     """
 
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     min_area_m2: Annotated[float, Field(ge=0)] | None = None
-    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,16 +92,9 @@ def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
             remedy="Add one of them, with a <Label> for each class of the model: "
             f"{', '.join(spec.classes[1:])}.",
         )
-    marked = [control for control, _ in found if control.settings.fill]
-    if len(marked) > 1:
-        names = ", ".join(control.control.name for control in marked)
-        raise ConfigError(
-            f'The labelling interface has rooftrace_fill="true" {len(marked)} times ({names}).',
-            remedy="Keep it at only one control.",
-        )
     order = list(_TAGS.values())
-    usable = marked or [control for control, _ in found if control.labels]
-    if usable and usable[0].labels:
+    usable = [control for control, _ in found if control.labels]
+    if usable:
         return min(usable, key=lambda control: order.index(control.kind))
     known = dict.fromkeys(label for _, labels in found for label in labels)
     wanted = spec.classes[spec.building_class]

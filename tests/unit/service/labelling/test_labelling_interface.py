@@ -44,22 +44,14 @@ def test_ours() -> None:
     assert found.shows_unknown
 
 
-def test_an_outline_goes_before_a_box_and_what_is_asked_for_before_all() -> None:
+def test_an_outline_goes_before_a_mask_and_a_box() -> None:
     every = [tool("RectangleLabels"), tool("BrushLabels"), tool("PolygonLabels")]
     assert read_interface(view(*every), SPEC).kind == "polygon"
     assert read_interface(view(*every[:2]), SPEC).kind == "brush"
-    asked = tool("RectangleLabels", rooftrace_fill="true")
-    assert read_interface(view(asked, *every[1:]), SPEC).kind == "rectangle"
-    # A control without the label is skipped, unless rooftrace_fill selects it.
+    # A control without the label is skipped.
     road = '<Label value="Road"/>'
     others = view(tool("PolygonLabels", road), tool("BrushLabels"))
     assert read_interface(others, SPEC).kind == "brush"
-    with pytest.raises(ConfigError, match="no label 'building'"):
-        read_interface(
-            view(tool("PolygonLabels", road, rooftrace_fill="1"), tool("BrushLabels")), SPEC
-        )
-    with pytest.raises(ConfigError, match=r"2 times \(rec, bru\)"):
-        read_interface(view(asked, tool("BrushLabels", rooftrace_fill="true")), SPEC)
 
 
 def test_labels_of_another_name() -> None:
