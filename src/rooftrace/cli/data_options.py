@@ -100,6 +100,9 @@ _DATA_OPTIONS: dict[str, Any] = {
     "part": _data_option(
         str, metavar="SLICE", help='Use a slice of the names in sorted order: "[:15]".'
     ),
+    "area": _data_option(
+        str, metavar="FILE", help="Vector file of polygons inside which the labels are complete."
+    ),
     "nodata": _data_option(str, metavar="VALUE", help=NODATA_HELP),
     "gsd": _data_option(
         float, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP
@@ -108,7 +111,7 @@ _DATA_OPTIONS: dict[str, Any] = {
         list[str],
         "--set",
         metavar="KEY=VALUE",
-        help="Value of a data card, such as order=column or labels.names.building=house.",
+        help="Value of a data card, such as order=column or labels.names.building=hut.",
     ),
 }
 

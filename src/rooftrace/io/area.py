@@ -168,12 +168,12 @@ class AreaSource(WrappedSource):
             DataError: the scene cannot be read, or the area does not overlap it.
             GeoreferenceError: the scene or the area has no georeference.
         """
-        inside = self._inside(window or Window.whole(self.grid.shape))
+        inside = self.inside(window)
         raster = self.source.read(window)
         return replace(raster, valid=raster.valid & inside, context=raster.valid)
 
     def is_empty(self, window: Window) -> bool:
-        part = _extent(self._inside(window), window)
+        part = _extent(self.inside(window), window)
         return part is None or super().is_empty(part)
 
     @property
@@ -195,7 +195,7 @@ class AreaSource(WrappedSource):
         if self.is_missed:
             raise DataError(
                 f"The area {self.area.name} lies outside {self.name}: it covers "
-                f"{self._extent_text(self._polygons)}, the image covers "
+                f"{self._extent_text(self.polygons)}, the image covers "
                 f"{self._extent_text(np.array([_box(Window.whole(self.grid.shape))]))}.",
                 remedy="Check both in a GIS, especially the coordinate system of the area.",
             )
@@ -210,7 +210,7 @@ class AreaSource(WrappedSource):
         return degrees_text((xs.min(), ys.min(), xs.max(), ys.max()), crs)
 
     @cached_property
-    def _polygons(self) -> NDArray[np.object_]:
+    def polygons(self) -> NDArray[np.object_]:
         """The polygons (n,) of the area in pixels of the scene."""
         crs, area = self.grid.crs, self.area
         if crs is None:
@@ -235,13 +235,14 @@ class AreaSource(WrappedSource):
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
-        return shapely.STRtree(self._polygons)
+        return shapely.STRtree(self.polygons)
 
-    def _inside(self, window: Window) -> BoolArray:
-        """Return (y, x) bool, True for the pixels of a window in the area.
+    def inside(self, window: Window | None = None) -> BoolArray:
+        """Return (y, x) bool, True for the pixels of a window (default all) in the area.
 
         The area is drawn in fixed cells of the scene, so that no pixel depends on the window.
         """
+        window = window or Window.whole(self.grid.shape)
         self.check()
         inside = np.zeros(window.shape_yx, np.bool_)
         if not len(self._tree.query(_box(window), "intersects")):
@@ -259,7 +260,7 @@ class AreaSource(WrappedSource):
         return inside
 
     def _draw(self, cell: Window) -> BoolArray:
-        near = self._polygons[self._tree.query(_box(cell), "intersects")]
+        near = self.polygons[self._tree.query(_box(cell), "intersects")]
         if not len(near):
             return np.zeros(cell.shape_yx, np.bool_)
         clipped = shapely.clip_by_rect(

@@ -181,6 +181,8 @@ class SourceConfig(Config):
         label_shift_px: Shift of all labels in pixels, down and to the right, for labels that are
             offset from their images. Pixels that come in at the edge are unknown.
         chip_px: Side in pixels of the squares into which scenes are cut on demand.
+        area: Vector file of the polygons inside which labels are complete; pixels outside are
+            unknown, and images outside are left out. Relative to the configuration's folder.
         min_built_up: Minimum share of the building class among the valid pixels of a scene; scenes
             below it are left out.
         max_built_up: Maximum of that share; scenes above it are left out.
@@ -207,6 +209,7 @@ class SourceConfig(Config):
     labels: LabelConfig | None = None
     label_shift_px: tuple[int, int] = (0, 0)
     chip_px: Annotated[int, Field(ge=16)] | None = None
+    area: Annotated[str | None, PathField()] = None
     min_built_up: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_built_up: Annotated[float, Field(ge=0, le=1)] = 1.0
     layout: str | None = None

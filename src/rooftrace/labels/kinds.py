@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.text import plural
 from rooftrace.core.types import (
     GeoGrid,
     InstanceReader,
@@ -27,7 +28,9 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
+from rooftrace.io.area import Area, AreaSource, limit_to_area, read_area
 from rooftrace.io.georeferenced import WindowLabel, WindowSource
+from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
@@ -36,6 +39,7 @@ from rooftrace.labels.image_files import matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
+from rooftrace.labels.shapes import clip_outlines
 from rooftrace.labels.slippy_tiles import TILES
 from rooftrace.labels.source import (
     SceneEntry,
@@ -103,8 +107,13 @@ def open_source(
                 "folder; expected a name, or a relative path without '..'.",
                 remedy="Correct the id in the file.",
             )
-    source = replace(source, notes=(*notes, *source.notes))
-    return _apply_options(source, config, path)
+    source = _apply_options(replace(source, notes=(*notes, *source.notes)), config, path)
+    if config.area is not None:
+        source = within_area(source, read_area(expand_path(config.area, base, key="area")))
+    # The filter reads every label, so it is not applied without need.
+    if config.min_built_up > 0 or config.max_built_up < 1:
+        source = filter_by_built_up(source, config.min_built_up, config.max_built_up)
+    return source
 
 
 def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()) -> SceneSet:
@@ -146,9 +155,10 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
         return config, base
     read = load_config(card, SourceConfig)
     given = config.model_dump(exclude_unset=True, exclude_none=True, exclude={"path"})
-    if config.images is not None:
-        # The path is relative to where it was given, not to the card.
-        given["images"] = str(expand_path(config.images, base, key="images").absolute())
+    for key in ("images", "area"):
+        if (text := getattr(config, key)) is not None:
+            # The path is relative to where it was given, not to the card.
+            given[key] = str(expand_path(text, base, key=key).absolute())
     if not read.name and not config.name:
         given["name"] = card.resolve().parent.name if card.name == CARD else card.stem
     # The card of the folder that this card describes would be found again.
@@ -240,9 +250,6 @@ def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneS
         source = shift_labels(source, config.label_shift_px)
     if config.chip_px is not None:
         source = cut_into_chips(source, config.chip_px)
-    # The filter reads every label, so it is not applied without need.
-    if config.min_built_up > 0 or config.max_built_up < 1:
-        source = filter_by_built_up(source, config.min_built_up, config.max_built_up)
     return source
 
 
@@ -381,3 +388,65 @@ def _open_shifted(
     if scene.label is None:
         return scene
     return replace(scene, label=ShiftedLabel(scene.label, scene.image.grid, *shift_yx))
+
+
+@dataclass(frozen=True)
+class AreaLabel:
+    """A `LabelReader` that shows another label inside an area; pixels outside are unknown.
+
+    Args:
+        label: Label of a scene.
+        area: The scene's image, limited to the area.
+    """
+
+    label: LabelReader
+    area: AreaSource
+
+    def read(self, window: Window | None = None) -> Mask:
+        mask = self.label.read(window)
+        valid = mask.valid & self.area.inside(window)
+        return Mask(np.where(valid, mask.data, 0).astype(np.uint8), valid, mask.grid)
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """Return the object numbers inside; None if the label does not number its objects."""
+        ids = self.label.read_instances(window) if isinstance(self.label, InstanceReader) else None
+        return None if ids is None else np.where(self.area.inside(window), ids, 0)
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """Return the parts of the outlines inside; None if the label has none."""
+        found = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
+        if found is None:
+            return None
+        return clip_outlines(*found, shapely.union_all(valid_geometry(self.area.polygons)))
+
+
+def within_area(source: SceneSet, area: Area) -> SceneSet:
+    """Return the set with labels inside an area only, without the scenes that the area misses.
+
+    Raises:
+        DataError: The area misses all scenes.
+        GeoreferenceError: A scene or the area has no georeference.
+    """
+    every = (*source.entries, *source.unlabelled)
+    limited = limit_to_area([source.open_scene(entry).image for entry in every], area)
+    kept = {entry.id for entry, image in zip(every, limited) if image is not None}
+    entries, unlabelled = (
+        tuple(entry for entry in some if entry.id in kept)
+        for some in (source.entries, source.unlabelled)
+    )
+    left_out = len(every) - len(kept)
+    note = f"Left out: {plural(left_out, 'image')} outside the area {area.name}."
+    return replace(
+        source,
+        entries=entries,
+        unlabelled=unlabelled,
+        open_scene=partial(_open_within, source.open_scene, area),
+        notes=(*source.notes, note) if left_out else source.notes,
+    )
+
+
+def _open_within(open_scene: Callable[[SceneEntry], Scene], area: Area, entry: SceneEntry) -> Scene:
+    scene = open_scene(entry)
+    if scene.label is None:
+        return scene
+    return replace(scene, label=AreaLabel(scene.label, AreaSource(scene.image, area)))

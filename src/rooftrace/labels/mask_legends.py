@@ -104,12 +104,13 @@ def _table(file: Path) -> Legend:
 def _nnunet(file: Path) -> Legend:
     labels: dict[str, Any] = json.loads(file.read_bytes()).get("labels", {})
     # Version 1 maps values to names, version 2 names to values.
-    if all(isinstance(value, int) for value in labels.values()):
-        return {**labels}
-    return {str(name): int(value) for value, name in labels.items()}
+    if any(isinstance(value, str) for value in labels.values()):
+        return {name: int(value) for value, name in labels.items()}
+    return labels
 
 
 def _emd(file: Path) -> Legend:
     """Read the classes of an ArcGIS Pro model definition; value 0 is the background."""
     classes = json.loads(file.read_bytes()).get("Classes", [])
-    return {"background": 0} | {one["Name"]: int(one["Value"]) for one in classes}
+    legend: Legend = {"background": 0}
+    return legend | {one["Name"]: int(one["Value"]) for one in classes}

@@ -22,7 +22,7 @@ from rooftrace.core.text import list_first, plural, reason_of, size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, RasterSource, Window
 from rooftrace.io.legend import Colour
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import transform_points
+from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.sources import ArraySource
 
 IGNORED = -1
@@ -398,7 +398,9 @@ class LabelFile:
                 f"but its image {self.image_name} has {size_text(self.grid.shape)}.",
                 remedy="Export the mask again at the size of its image.",
             )
-        if (shift_px := _shift_px(source.grid, self.grid)) > _MOST_SHIFT_PX:
+        placed = source.grid.crs is not None and self.grid.crs is not None
+        shift_px = pixels_apart(source.grid, self.grid) if placed else 0.0
+        if shift_px > _MOST_SHIFT_PX:
             raise LabelError(
                 f"The mask {self.path} lies elsewhere on the ground than its image "
                 f"{self.image_name}: by their georeferences, {shift_px:.1f} pixels away.",
@@ -451,22 +453,6 @@ def _open_mask(path: Path, *, colours: bool = False) -> RasterSource:
 
 def _nodata(source: RasterSource) -> tuple[float | None, ...]:
     return source.nodata if isinstance(source, RasterFile) else (None,)
-
-
-def _shift_px(mask: GeoGrid, image: GeoGrid) -> float:
-    """Return the largest distance of a corner of a mask from that of its image, in pixels.
-
-    It is 0 unless both have a georeference.
-    """
-    if mask.crs is None or image.crs is None:
-        return 0.0
-    corners = np.array(
-        [[0, 0], [mask.width, 0], [0, mask.height], [mask.width, mask.height]], float
-    )
-    world = np.stack(mask.to_world(*corners.T.astype(float)), axis=1)
-    there = image.to_pixels(transform_points(world, mask.crs, image.crs))
-    shifts = np.linalg.norm(np.asarray(there).reshape(-1, 2) - corners, axis=1)
-    return float(shifts.max()) if np.isfinite(shifts).all() else np.inf
 
 
 def instance_numbers(data: NDArray[Any]) -> NDArray[np.int64]:

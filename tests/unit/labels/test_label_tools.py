@@ -5,10 +5,31 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
 
-from label_samples import DOWNLOADS, NAMES, TOOLS, truth
-from rooftrace.labels.config import SourceConfig
+from label_samples import (
+    DOWNLOADS,
+    HEIGHT,
+    NAMES,
+    SHAPE,
+    TOOLS,
+    WIDTH,
+    images,
+    picture,
+    place,
+    save,
+    save_json,
+    save_text,
+    truth,
+    vectors,
+    yolo_text,
+    yolo_ultralytics,
+)
+from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.core.types import InstanceReader, LabelReader, Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 
@@ -38,3 +59,106 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
     assert sorted(found) == sorted(NAMES), source.unlabelled
     assert min(found.values()) >= least, found
     assert len(source) == len(NAMES)
+
+
+def only_label(path: Path, **options: object) -> LabelReader:
+    """Return the label of the first scene."""
+    source = open_source(SourceConfig(path=str(path), **options))  # type: ignore[arg-type]
+    label = source.open_scene(source.entries[0]).label
+    assert label is not None
+    return label
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ("['Building', 'tree']", None),
+        ("['rooftops', 'car']", None),
+        ("['house', 'roof']", "labels 'house', 'roof', each of which may mean building"),
+        ("['object', 'thing']", "labels 'object', 'thing', none of which plainly means"),
+        ("['building', 'bulding']", "label 'bulding', which is not a class"),
+    ],
+)
+def test_a_class_that_plainly_means_building(tmp_path: Path, names: str, error: str | None) -> None:
+    yolo_ultralytics(tmp_path, f"names: {names}\n")
+    save_text(tmp_path / "labels/train/chip_a.txt", yolo_text("chip_a", 0) + "1 0 0 0 .1 .1 .1\n")
+    if error is None:
+        assert min(scores(open_source(SourceConfig(path=str(tmp_path)))).values()) > LEAST_IOU
+        return
+    with pytest.raises(LabelError, match=error) as caught:
+        only_label(tmp_path)
+    said = LabelConfig(names={"building": "object"})
+    assert "--set" in caught.value.remedy
+    if "object" in names:
+        source = open_source(SourceConfig(path=str(tmp_path), labels=said))
+        assert any("Left out: 1 shape with other labels: 'thing'" in note for note in source.notes)
+
+
+def test_boxes_are_refused_because_they_are_boxes(tmp_path: Path) -> None:
+    yolo_ultralytics(tmp_path / "yolo")
+    save_text(tmp_path / "yolo/labels/train/chip_a.txt", "0 0.5 0.5 0.1 0.2\n")
+    with pytest.raises(LabelError, match=r"line 1 is a box \(5 numbers\)"):
+        only_label(tmp_path / "yolo")
+    images(tmp_path / "cvat")
+    box = '<box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    head = f'<image id="0" name="chip_a.png" width="{WIDTH}" height="{HEIGHT}">'
+    text = f"<annotations><version>1.1</version>{head}{box}</image></annotations>"
+    save_text(tmp_path / "cvat/annotations.xml", text)
+    with pytest.raises(LabelError, match="all 1 shape are boxes, not outlines"):
+        only_label(tmp_path / "cvat")
+
+
+def test_each_value_of_an_instance_mask_is_a_building(tmp_path: Path) -> None:
+    numbered = np.zeros(SHAPE, np.uint16)
+    numbered[5:20, 5:20], numbered[5:20, 20:30] = 300, 7
+    images(tmp_path / "images", names=("chip_a",))
+    save(tmp_path / "masks/chip_a.png", numbered)
+    with pytest.raises(LabelError, match="not of a class") as caught:
+        only_label(tmp_path).read()
+    assert "--set labels.instances=true" in caught.value.remedy
+    label = only_label(tmp_path, labels=LabelConfig(instances=True))
+    np.testing.assert_array_equal(label.read().data, numbered > 0)
+    assert isinstance(label, InstanceReader)
+    window = Window(10, 15, 8, 9)
+    np.testing.assert_array_equal(label.read_instances(window), numbered[window.slices()])
+
+
+def test_a_mask_that_lies_elsewhere_than_its_image_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "images/chip_a.tif", picture("chip_a"))
+    save(tmp_path / "masks/chip_a.tif", truth("chip_a").astype(np.uint8))
+    assert only_label(tmp_path).read().data.any()
+    # The georeference of another chip, 200 pixels away.
+    save(tmp_path / "chip_b.tif", truth("chip_a").astype(np.uint8))
+    (tmp_path / "chip_b.tif").rename(tmp_path / "masks/chip_a.tif")
+    with pytest.raises(LabelError, match=r"by their georeferences, 200\.0 pixels away"):
+        only_label(tmp_path).read()
+
+
+def test_labels_count_inside_the_area_of_complete_labels(tmp_path: Path) -> None:
+    vectors("source/{}.tif", "labels/{}.geojson")(tmp_path)
+    left = shapely.box(0, 0, 50, HEIGHT)
+    ring = [list(place("chip_a") @ xy) for xy in left.exterior.coords]
+    area = {"type": "Polygon", "coordinates": [ring]}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    feature = {"type": "Feature", "properties": {}, "geometry": area}
+    raw = {"type": "FeatureCollection", "crs": crs, "features": [feature]}
+    file = save_json(tmp_path / "area.geojson", raw)
+    source = open_source(SourceConfig(path=str(tmp_path), area=str(file)))
+    assert source.ids == ("chip_a",)
+    assert source.notes[-1].startswith("Left out: 2 images outside the area")
+    (scene,) = source
+    assert scene.label is not None
+    mask = scene.label.read()
+    np.testing.assert_array_equal(mask.valid, np.arange(WIDTH)[None] < np.full((HEIGHT, 1), 50))
+    np.testing.assert_array_equal(mask.data, truth("chip_a") & mask.valid)
+    outlines, _ = scene.label.read_outlines()  # type: ignore[attr-defined]
+    assert shapely.total_bounds(outlines)[2] == pytest.approx(50, abs=0.01)
+    chips = open_source(SourceConfig(path=str(tmp_path), area=str(file), chip_px=32))
+    assert len(chips) == 2 * HEIGHT // 32
+
+
+def test_an_archive_says_that_it_must_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(LayoutError, match="unknown kind") as caught:
+        open_source(SourceConfig(path=str(tmp_path / "data.zip")))
+    assert "Unpack it" in caught.value.remedy
