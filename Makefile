@@ -3,6 +3,7 @@
 # make test-all   these and the campaigns, with coverage; K=jobs runs one family of the campaigns
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
 # make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco or gpkg", SEED=1
+# make findings   surprising behaviour of other tools, each shown by a script in findings/
 # make docs   the documentation site, into build/site
 # make labelstudio   the Label Studio server and the client generator that contract tests start, apart
 
@@ -29,7 +30,7 @@ PYTEST = .venv/bin/python -m pytest --dist loadfile
 # Where bytecode is not kept, as in many containers, each process compiles all of src and tests again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-all env labelstudio check lint types layers fuzz docs clean
+.PHONY: demo test test-all env labelstudio check lint types layers fuzz findings docs clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
@@ -99,6 +100,9 @@ ONLY ?=
 
 fuzz: env
 	FUZZ_MINUTES=$(MINUTES) FUZZ_SEED=$(SEED) $(PYTEST) tests/fuzz -n auto --dist load -m "" -k "mutated and ($(or $(ONLY),mutated))"
+
+findings:
+	@for script in findings/*.sh; do echo "$$script"; bash "$$script" || exit 1; done
 
 # mkdocs-material tells of a version to come that nothing here is of.
 docs: env

@@ -89,7 +89,8 @@ def _labelmap(file: Path) -> Legend:
     """Read CVAT's `label:color_rgb:parts:actions`."""
     lines = (line for line in file.read_text("utf-8").splitlines() if line and line[0] != "#")
     rows = (line.split(":") for line in lines)
-    return {row[0]: _hex(row[1].split(",")) for row in rows}
+    # Datumaro leaves the colours of masks of indices out.
+    return {row[0]: _hex(row[1].split(",")) for row in rows if row[1]}
 
 
 def _table(file: Path) -> Legend:

@@ -110,6 +110,11 @@ def test_what_a_sidecar_says_of_an_image_is_not_lost(data: Path, tmp_path: Path)
     assert first.with_name(f"{first.name}.msk").is_file()
     Image.fromarray(np.zeros((64, 72, 3), np.uint8)).save(second.with_suffix(".png"))
     second.unlink()
+    # The mask of an image that lies elsewhere now.
+    mask = data / "masks" / second.name
+    with rasterio.open(mask) as file:
+        Image.fromarray(file.read(1)).save(mask.with_suffix(".png"))
+    mask.unlink()
     second.with_name(f"{second.stem}.png.aux.xml").write_text(
         "<PAMDataset><SRS>EPSG:32633</SRS><GeoTransform>5e5, .5, 0, 5e6, 0, -.5</GeoTransform>"
         "</PAMDataset>"
