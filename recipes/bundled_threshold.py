@@ -26,7 +26,7 @@ import numpy as np
 
 from rooftrace.core.config import expand_path, load_config
 from rooftrace.flows.calibrate import match_buildings, run_calibrate, uncalibrated
-from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import open_labelled
 from rooftrace.flows.threshold import ThresholdReport, run_threshold
@@ -118,8 +118,9 @@ def chosen(reports: list[ThresholdReport]) -> float:
 
 def measured(model: Path, given: SourceConfig) -> MeasuredMetrics:
     """Return the figures of the model on one place."""
-    predictions = ModelPredictions(read_models(model, precision=PRECISION).ready())
-    source = open_labelled(predictions.predictor, given, None)
+    predictor = read_models(model, precision=PRECISION).ready()
+    predictions = of_model(predictor)
+    source = open_labelled(predictor, given, None)
     (report,) = compare_with_labels([predictions], source, EvalOptions())
     counts, building = report.pooled, report.building_class
     values = {

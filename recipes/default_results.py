@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 
 from rooftrace.core.config import expand_path, load_config
-from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import open_labelled
 from rooftrace.labels.config import SourceConfig
@@ -39,15 +39,16 @@ COMPARED = {"IoU": "pixel.iou", "boundary IoU": "boundary.boundary_iou", "F1": "
 
 
 def main() -> None:
+    plain_model = read_models(None, precision="int8").ready()
     models = [
-        ModelPredictions(read_models(None, precision="int8").ready()),
-        ModelPredictions(read_models(None, precision="int8", tta="d4").ready(), tta="d4"),
+        of_model(plain_model),
+        of_model(read_models(None, precision="int8", tta="d4").ready(), tta="d4"),
     ]
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {PIXELS: [], BUILDINGS: [], MIRRORED: []}
     for given in (*load_config(RECIPES / "default.toml", TrainConfig).data.val, *BESIDE):
         path = str(expand_path(given.path, RECIPES, key="path"))
         place = given.model_copy(update={"path": path})
-        source = open_labelled(models[0].predictor, place, None)
+        source = open_labelled(plain_model, place, None)
         plain, mirrored = compare_with_labels(models, source, EvalOptions())
         name = Path(path).name
         tables[PIXELS].append((name, *of_pixels(plain)))

@@ -60,7 +60,7 @@ def test_a_study_goes_on_until_it_has_all_its_trials(
     space: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A test does not wait for a minute.
-    monkeypatch.setattr(study_module, "SILENCE_S", 0.1)
+    monkeypatch.setattr(study_module, "SILENCE_S", 1)
     code, output, said = command("tune", space, "-o", killed, "--trials", 3, "--json")
     assert code == 0, said
     answer = json.loads(output)
@@ -254,7 +254,7 @@ def test_ctrl_c_stops_a_study_and_the_same_command_ends_it(
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    monkeypatch.setattr(study_module, "SILENCE_S", 0.1)
+    monkeypatch.setattr(study_module, "SILENCE_S", 1)
     code, output, said = command("tune", space, "-o", out, "--trials", 1, "--json")
     assert code == 0, said
     assert json.loads(output)["trials"]["complete"] >= 1

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,29 +82,10 @@ def check(answers: list[dict[str, object]], folder: Path, storage: object) -> No
     assert "lr" in configs[1]
 
 
-def test_a_journal_on_a_shared_folder(space: Path, tmp_path: Path) -> None:
-    journal = tmp_path / "shared" / "study.journal"
-    journal.parent.mkdir()
-    answers = run_together(space, tmp_path, str(journal))
-    backend = optuna.storages.journal.JournalFileBackend(str(journal))
-    check(answers, tmp_path, optuna.storages.JournalStorage(backend))
-
-
-def test_what_one_process_lost_the_other_does(space: Path, tmp_path: Path) -> None:
-    """Killed in mid-trial; who comes later finds the study, and its number is reached."""
-    journal = tmp_path / "study.journal"
-    first = start(space, tmp_path / "one", str(journal))
-    while not (tmp_path / "one" / "trial_0000" / "config.json").exists():
-        assert first.poll() is None
-        time.sleep(0.02)
-    first.kill()
-    first.communicate()
-    second = start(space, tmp_path / "other", str(journal), trials=2)
-    output, errors = second.communicate(timeout=400)
-    assert second.returncode == 0, errors
-    counts = json.loads(output)["trials"]
-    assert counts["complete"] == 2
-    assert counts["running"] + counts["lost"] == 1
+def test_a_file_on_a_shared_folder(space: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared' / 'study.db'}"
+    answers = run_together(space, tmp_path, storage)
+    check(answers, tmp_path, storage)
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ def tune(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Address of a database that several machines share, such as postgresql://…, or "
-            "the path of a journal file. Default: study.db in the folder.",
+            help="URL of a database that several machines share, such as postgresql://…. "
+            "Default: study.db in the folder.",
         ),
     ] = None,
     study: Annotated[

@@ -29,7 +29,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage
-from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
 from rooftrace.flows.labelled_predictions import labels_for, select_part
 from rooftrace.flows.replay import (
@@ -393,7 +393,7 @@ def _compare(
     print_plain(console, f"comparing with the start model on {split}")
     held_out = select_part(scenes, split, data.path)
     options = EvalOptions(split=split, images=images)
-    predictions = [ModelPredictions(one, images=images) for one in models]
+    predictions = [of_model(one, images=images) for one in models]
     reports = compare_with_labels(
         predictions, held_out, options,
         context={

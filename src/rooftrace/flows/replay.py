@@ -27,7 +27,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import select_part
 from rooftrace.flows.split import run_split
@@ -306,7 +306,7 @@ def compare_on_replay(
     options = EvalOptions(pixels_only=True, images=images)
 
     def compare(models: list[Predictor], scenes: SceneSet) -> list[EvalReport]:
-        sources = [ModelPredictions(one, pixels_only=True, images=images) for one in models]
+        sources = [of_model(one, pixels_only=True, images=images) for one in models]
         return compare_with_labels(sources, scenes, options)
 
     (agreed,) = compare([tuned], open_source(replay.held_out, labels))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rooftrace.train.tune.results import StudySummary
     from rooftrace.train.tune.space import Tuning
-    from rooftrace.train.tune.trial import TuningJob
+    from rooftrace.train.tune.study import TuningJob
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
@@ -33,8 +33,7 @@ class TuneOptions:
         trials: Number of trials that the study has in the end, including those of earlier commands
             and of other machines. Pruned and failed trials count; trials that were lost with their
             process do not.
-        storage: A SQLAlchemy address (`postgresql://…`), or the path of a journal file; default
-            `study.db` in the folder of the study.
+        storage: A SQLAlchemy URL (`postgresql://…`); default `study.db` in the folder of the study.
         study: Name of the study in the storage; default the name of the configuration file.
         jobs: Number of processes that run trials at the same time.
         overrides: `key.path=value` settings that replace values of the file.
@@ -74,7 +73,7 @@ class TuneReport:
             "study": self.summary.study,
             "storage": self.storage,
             "monitor": self.summary.monitor,
-            "trials": self.summary.counts,
+            "trials": dict(self.summary.counts),
             "best": {
                 "trial": best.number,
                 "value": best.value,
@@ -110,19 +109,20 @@ def run_tune(
             to another search; the storage has lost the trials of the folder; or no trial has a
             value.
         DataError: The training data cannot be opened; or the storage fails.
-        TrainError, ExportError: See `train.tune.trial` and `train.export_bundle`.
+        TrainError, ExportError: See `train.tune.study` and `train.export_bundle`.
     """
     try:
         from rooftrace.train.tune.results import TrialReporter, summarise
         from rooftrace.train.tune.space import read_tuning
         from rooftrace.train.tune.study import (
-            best_of,
+            TRIAL_FOLDERS,
+            TuningJob,
             default_storage,
             finished,
             hide_password,
             open_study,
+            run_trials,
         )
-        from rooftrace.train.tune.trial import TRIAL_FOLDERS, TuningJob, run_trials
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
@@ -153,19 +153,19 @@ def run_tune(
         notes = _data_notes(tuning, study, notify)
         write_atomically(record, _json({"study": name, "storage": shown, **before}))
         reporter = TrialReporter(study, tuning, notify)
-        run_trials(job, study, min(options.jobs, options.trials), reporter)
+        run_trials(job, study, options.jobs, reporter)
+        reporter()
         done = finished(study)
-        best = best_of(study, done)
         summary = summarise(study, tuning)
     if len(done) < options.trials:
         notes.append(
             f"The time limit was reached after {len(done)} of {options.trials} trials; the same "
             "command continues the study."
         )
-    if best is None:
-        raise _no_value(summary, len(done))
-    exported = before.get("best", {}).get("trial") == best.number
-    report = _write_results(job, summary, best, done, exported, notes, notify)
+    if summary.best is None:
+        raise _no_value(done)
+    exported = before.get("best", {}).get("trial") == summary.best.number
+    report = _write_results(job, summary, summary.best, done, exported, notes, notify)
     write_atomically(record, _json(report.to_json()))
     return report
 
@@ -191,11 +191,12 @@ def _data_notes(tuning: Tuning, study: Study, notify: Callable[[str], None]) -> 
     return notes
 
 
-def _no_value(summary: StudySummary, trials: int) -> ConfigError:
-    failed = [trial for trial in summary.trials if trial.note]
+def _no_value(done: list[FrozenTrial]) -> ConfigError:
+    from rooftrace.train.tune.study import failure_reason
+
+    failed = [f"; trial {trial.number}: {failure_reason(trial)}" for trial in done[-1:]]
     return ConfigError(
-        f"None of {trials} trials has a value"
-        + (f"; trial {failed[-1].number}: {failed[-1].note}" if failed else "."),
+        f"None of {len(done)} trials has a value{''.join(failed) or '.'}",
         remedy="Correct the cause, and give the study another name with --study.",
     )
 
@@ -210,8 +211,7 @@ def _write_results(
         exported: Whether an earlier command has written the model of the trial.
     """
     from rooftrace.train.tune.results import export_best, write_config
-    from rooftrace.train.tune.study import hide_password
-    from rooftrace.train.tune.trial import folder_of
+    from rooftrace.train.tune.study import folder_of, hide_password
 
     config, bundle = job.out / "best.toml", job.out / "best.rooftrace"
     write_config(config, job.tuning, best, done, job.study)

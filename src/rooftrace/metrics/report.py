@@ -340,7 +340,7 @@ class EvalReport:
         """Names and values of the headline figures, with their intervals."""
         keys = list(FIGURES)
         if not self.is_binary:
-            keys.sort(key=lambda key: key not in _FIRST_OF_MANY)
+            keys.sort(key=lambda key: (*_FIRST_OF_MANY, key).index(key))
         return [(FIGURES[key], self.intervals[key]) for key in keys if key in self.intervals]
 
 

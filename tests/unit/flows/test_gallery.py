@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
 from rooftrace.flows.evaluate.page import Gallery, draw_gallery
-from rooftrace.flows.evaluate.predictions import ScenePrediction
+from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.legend import Legend
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneEntry, SceneSet
@@ -55,19 +54,16 @@ class Label:
         return Mask(self.data, np.ones(self.data.shape, bool), GeoGrid(self.data.shape))
 
 
-class PredictionSource:
-    """Says of the left half that it is a building."""
+def left_half(scene: Scene) -> ScenePrediction:
+    """Say of the left half that it is a building."""
+    mask = np.zeros(scene.image.grid.shape, np.uint8)
+    mask[:, : mask.shape[1] // 2] = 1
+    valid = np.ones(mask.shape, bool)
+    return ScenePrediction(Mask(mask, valid, scene.image.grid), np.zeros(0, np.object_))
 
-    name, classes, building_class = "half", ("land", "building"), 1
-    legend = Legend(classes)
-    threshold, threshold_from, notes = None, "", ()
-    context: ClassVar[dict[str, Any]] = {}
 
-    def predict(self, scene: Scene) -> ScenePrediction:
-        mask = np.zeros(scene.image.grid.shape, np.uint8)
-        mask[:, : mask.shape[1] // 2] = 1
-        valid = np.ones(mask.shape, bool)
-        return ScenePrediction(Mask(mask, valid, scene.image.grid), np.zeros(0, np.object_))
+CLASSES = ("land", "building")
+HALF = Predictions("half", CLASSES, 1, Legend(CLASSES), None, "", {}, left_half)
 
 
 def report_of(ious: dict[str, float | None]) -> EvalReport:
@@ -95,7 +91,7 @@ def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
 
 def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
     source = set_of({name: blank(name) for name in ious})
-    return draw_gallery(PredictionSource(), source, report_of(ious), count)
+    return draw_gallery(HALF, source, report_of(ious), count)
 
 
 def ids_of(shown: Gallery) -> dict[str, list[str]]:
@@ -143,7 +139,7 @@ def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
     data[1] = np.linspace(0, 250, shape[1])
     image = Watched(data)
     scene = Scene("a", image, blank("a", shape).label)
-    shown = draw_gallery(PredictionSource(), set_of({"a": scene}), report_of({"a": 0.5}), 4)
+    shown = draw_gallery(HALF, set_of({"a": scene}), report_of({"a": 0.5}), 4)
     assert max(image.read_px) <= 1 << 22
     assert sum(image.read_px) == shape[0] * shape[1]
     sheet = picture(shown, "a")

@@ -169,7 +169,7 @@ def test_the_answers_have_one_scale(tmp_path: Path) -> None:
 def test_an_error_of_replay_images_leaves_no_run(tmp_path: Path) -> None:
     data, run = write_images(tmp_path / "data", 6, masks=True), tmp_path / "run"
     for mask in (tmp_path / "data/masks").iterdir():
-        Image.fromarray(np.full((40, 40), 255, np.uint8)).save(mask)
+        Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(mask)
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         LayoutError, match=r"The images to replay cannot be read. .*it contains nothing"
@@ -195,7 +195,6 @@ def test_the_split_does_not_apply_to_replay_sets(tmp_path: Path) -> None:
     opened = open_data(parse_config(raw, TrainConfig, source="test"), tmp_path)
     assert [one.ids for one in opened.train] == [tuple("0123"), tuple("012345")]
     assert [one.ids for one in opened.val] == [("4",)]
-    assert {"replay/images/5.png", "replay/masks/5.png"} <= set(opened.files)
     assert opened.notes == ("data: 1 of 6 scenes are in no part of s.json, and are not used.",)
 
 

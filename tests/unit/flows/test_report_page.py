@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.page import evaluation_page
-from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -138,9 +138,7 @@ def test_a_refined_model_stands_beside_its_segmenter(tiny_run: TinyRun) -> None:
     rough = run_evaluate(tiny_run.bundle, data, None, replace(OPTIONS, threshold=0.9)).first
     both = replace(fine, coarse=replace(rough, context={"threshold": 0.9}))
     predictor = load(tiny_run.bundle, precision="fp32")
-    page = Page(
-        evaluation_page(Evaluation((both,)), [ModelPredictions(predictor)], open_source(data))
-    )
+    page = Page(evaluation_page(Evaluation((both,)), [of_model(predictor)], open_source(data)))
     assert "its segmenter alone" in page.text
     (sentence,) = (h for h in page.headings if "its segmenter alone" in h and "IoU" in h)
     assert sentence.startswith(

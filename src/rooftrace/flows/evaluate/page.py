@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.evaluation import Evaluation, PairedComparison
-from rooftrace.flows.evaluate.predictions import PredictionSource
+from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
@@ -81,7 +81,7 @@ def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, fl
 
 
 def draw_gallery(
-    predictions: PredictionSource,
+    predictions: Predictions,
     source: SceneSet,
     report: EvalReport,
     count: int,
@@ -138,9 +138,7 @@ def _title(report: EvalReport, figure: float) -> str:
     return f"{name} -" if np.isnan(figure) else f"{name} {figure:.3f}"
 
 
-def _draw_panels(
-    predictions: PredictionSource, scene: Scene, building_class: int
-) -> NDArray[np.uint8]:
+def _draw_panels(predictions: Predictions, scene: Scene, building_class: int) -> NDArray[np.uint8]:
     """Draw image, truth, prediction and errors side by side; for a large scene every n-th pixel."""
     assert scene.label is not None
     truth = scene.label.read(Window.whole(scene.image.grid.shape))
@@ -257,7 +255,7 @@ class _Row:
 
 
 def evaluation_page(
-    evaluation: Evaluation, predictions: Sequence[PredictionSource], source: SceneSet
+    evaluation: Evaluation, predictions: Sequence[Predictions], source: SceneSet
 ) -> str:
     """Return the whole page as text for UTF-8.
 
@@ -376,7 +374,7 @@ def _reason(one: Interval) -> str:
 
 
 def _protocol(
-    reports: Sequence[EvalReport], predictions: Sequence[PredictionSource]
+    reports: Sequence[EvalReport], predictions: Sequence[Predictions]
 ) -> list[tuple[str, str]]:
     """Return the protocol as names and texts."""
     first = reports[0]
@@ -414,7 +412,7 @@ def _interval_text(one: Interval) -> str:
     return f"{drawn}; {one.note}" if one.note else drawn
 
 
-def _made_by(predictions: PredictionSource) -> list[str]:
+def _made_by(predictions: Predictions) -> list[str]:
     context = predictions.context
     parts = []
     if predictions.threshold is not None:

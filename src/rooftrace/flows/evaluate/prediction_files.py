@@ -34,7 +34,7 @@ from rooftrace.flows.evaluate.layers import (
     match_rasters_by_location,
 )
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
-from rooftrace.flows.evaluate.predictions import ScenePrediction
+from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.flows.evaluate.truth import has_imagery, order_of_runs
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
@@ -104,72 +104,28 @@ class _NoteCollector:
 
 
 @dataclass(frozen=True)
-class ExternalPredictions:
+class _FilePredictions:
     """Predictions of one tool for all scenes.
 
     Pixels that the image does not know are left out. Pixels without a prediction count as
     background, so that no tool gains by leaving out difficult places.
 
     Args:
-        name: Name in reports.
-        files: The files.
-        labels: Classes and palette.
-        reading: Options for reading the files.
+        building_class: Class index of buildings.
+        with_objects: True to read single buildings; False to read only their pixels.
         masks, polygons: Opened rasters and vector files; None where there are none.
         label_of: Function that returns the buildings of a scene from a table or COCO results.
         scores: Scores of the buildings in COCO results by scene.
-        assumed: Assumptions made before the first scene was read.
+        collected: Observations on the scenes so far.
     """
 
-    name: str
-    files: PredictionFiles
-    labels: LabelConfig
-    reading: ReadOptions
+    building_class: int
+    with_objects: bool
     masks: RasterPredictions | None
     polygons: PolygonPredictions | None
     label_of: LabelsOf | None
     scores: Mapping[str, NDArray[np.float32]]
-    assumed: tuple[str, ...]
-    _collected: _NoteCollector = field(default_factory=_NoteCollector, repr=False, compare=False)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.labels.classes
-
-    @property
-    def building_class(self) -> int:
-        return self.labels.building_class
-
-    @cached_property
-    def legend(self) -> Legend:
-        return Legend(self.labels.classes, self.labels.class_colours())
-
-    @property
-    def threshold(self) -> float | None:
-        if self.files.results is not None:
-            return self.reading.threshold
-        return None if self.masks is None else self.masks.threshold
-
-    @property
-    def threshold_from(self) -> str:
-        if self.threshold is None:
-            return "none: what the files show is taken"
-        if self.reading.threshold is None:
-            return "none was given: half"
-        return "given on the command line"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {
-            "predictions": {"path": str(self.files.path), "kind": self.files.kind},
-            "threshold": self.threshold,
-            "threshold_from": self.threshold_from,
-            "versions": installed_versions(_RECORDED),
-        }
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return (*self.assumed, *self._collected.notes(self.name))
+    collected: _NoteCollector
 
     def predict(self, scene: Scene) -> ScenePrediction:
         """Return the predictions for a scene.
@@ -192,12 +148,12 @@ class ExternalPredictions:
             classes, probability = mask.classes, mask.probability
         if self.polygons is not None:
             drawn = self.polygons.on(scene.id, grid)
-            self._collected.of_files.update(dict.fromkeys(drawn.notes))
+            self.collected.of_files.update(dict.fromkeys(drawn.notes))
             seen = Mask(drawn.classes if classes is None else classes, valid, grid)
             return ScenePrediction(seen, drawn.outlines, drawn.score, probability)
         assert classes is not None
         outlines = np.zeros(0, np.object_)
-        if self.reading.with_objects:
+        if self.with_objects:
             if numbers is None:
                 numbers = building_instances(classes == self.building_class, None)
             outlines = traced_outlines(numbers)
@@ -206,11 +162,11 @@ class ExternalPredictions:
     def _observe(self, scene_id: str, mask: SceneMask, valid: NDArray[np.bool_]) -> None:
         missing = np.count_nonzero(valid & ~mask.covered)
         if missing:
-            self._collected.uncovered[scene_id] = missing / np.count_nonzero(valid)
+            self.collected.uncovered[scene_id] = missing / np.count_nonzero(valid)
         if mask.note:
-            self._collected.of_files[mask.note] = None
+            self.collected.of_files[mask.note] = None
         if mask.resampled:
-            self._collected.resampled[scene_id] = None
+            self.collected.resampled[scene_id] = None
 
 
 def open_predictions(
@@ -219,7 +175,7 @@ def open_predictions(
     labels: LabelConfig,
     data: Path,
     reading: ReadOptions,
-) -> list[ExternalPredictions]:
+) -> list[Predictions]:
     """Open files of predictions and match each to all scenes.
 
     Args:
@@ -263,9 +219,7 @@ class _Scenes:
         return first is not None and first.image.grid.crs is not None
 
 
-def _open(
-    files: PredictionFiles, name: str, scenes: _Scenes, reading: ReadOptions
-) -> ExternalPredictions:
+def _open(files: PredictionFiles, name: str, scenes: _Scenes, reading: ReadOptions) -> Predictions:
     """Open the files of one tool, matched to the scenes."""
     source, labels = scenes.source, scenes.labels
     masks = polygons = label_of = None
@@ -298,14 +252,34 @@ def _open(
                     "and are left out."
                 )
         notes += matched
-    has_threshold = files.results is not None or (masks is not None and masks.threshold is not None)
-    if reading.threshold is not None and not has_threshold:
+    threshold = reading.threshold if files.results is not None else None
+    if masks is not None:
+        threshold = masks.threshold
+    if reading.threshold is not None and files.results is None and threshold is None:
         notes.append(
             f"{name}: {files.kind}, for which --threshold {reading.threshold:g} has no effect."
         )
-    return ExternalPredictions(
-        name, files, labels, reading, masks, polygons, label_of, scores,
-        tuple(dict.fromkeys(notes)),
+    origin = (
+        "given on the command line" if reading.threshold is not None else "none was given: half"
+    )
+    if threshold is None:
+        origin = "none: what the files show is taken"
+    collected, assumed = _NoteCollector(), tuple(dict.fromkeys(notes))
+    predicted = _FilePredictions(
+        labels.building_class, reading.with_objects, masks, polygons, label_of, scores, collected
+    )
+    return Predictions(
+        name=name, classes=labels.classes, building_class=labels.building_class,
+        legend=Legend(labels.classes, labels.class_colours()),
+        threshold=threshold, threshold_from=origin,
+        context={
+            "predictions": {"path": str(files.path), "kind": files.kind},
+            "threshold": threshold,
+            "threshold_from": origin,
+            "versions": installed_versions(_RECORDED),
+        },
+        predict=predicted.predict,
+        notes_so_far=lambda: (*assumed, *collected.notes(name)),
     )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import shapely
@@ -13,6 +14,7 @@ from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
 from rooftrace.io.legend import Legend
 from rooftrace.io.make_valid import valid_polygons
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
@@ -43,61 +45,45 @@ class ScenePrediction:
     instances: NDArray[np.int32] | None = None
 
 
-class PredictionSource(Protocol):
-    """Predictions of one model or tool for all scenes."""
-
-    @property
-    def name(self) -> str:
-        """Name in reports."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names by class index, the background first."""
-        ...
-
-    @property
-    def building_class(self) -> int:
-        """Class index of buildings."""
-        ...
-
-    @property
-    def legend(self) -> Legend:
-        """Colours of the classes."""
-        ...
-
-    @property
-    def threshold(self) -> float | None:
-        """Threshold on the building's probability; None where there is none."""
-        ...
-
-    @property
-    def threshold_from(self) -> str:
-        """Origin of the threshold, in words."""
-        ...
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """Entries for the report: what was evaluated, and how."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Assumptions, for the user."""
-        ...
-
-    def predict(self, scene: Scene) -> ScenePrediction:
-        """Return the prediction for a scene.
-
-        Raises:
-            RooftraceError: The scene cannot be predicted, or its files cannot be read.
-        """
-        ...
-
-
 @dataclass(frozen=True)
-class ModelPredictions:
-    """Predictions of a model at one threshold.
+class Predictions:
+    """Predictions of one model or tool for all scenes.
+
+    Args:
+        name: Name in reports.
+        classes: Names by class index, the background first.
+        building_class: Class index of buildings.
+        legend: Colours of the classes.
+        threshold: Threshold on the building's probability; None where there is none.
+        threshold_from: Origin of the threshold, in words.
+        context: Entries for the report: what was evaluated, and how.
+        predict: Function that returns the prediction for a scene. It raises RooftraceError if the
+            scene cannot be predicted, or its files cannot be read.
+        notes_so_far: Function that returns assumptions, for the user.
+        bundle: The model; None for predictions in files.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    building_class: int
+    legend: Legend
+    threshold: float | None
+    threshold_from: str
+    context: dict[str, Any]
+    predict: Callable[[Scene], ScenePrediction]
+    notes_so_far: Callable[[], tuple[str, ...]] = tuple
+    bundle: ModelBundle | None = None
+
+
+def of_model(
+    predictor: Predictor,
+    chosen: float | None = None,
+    tta: TtaChoice | None = None,
+    *,
+    pixels_only: bool = False,
+    images: SceneOptions = AS_FOUND,
+) -> Predictions:
+    """Return the predictions of a model at one threshold.
 
     Args:
         predictor: The model.
@@ -105,72 +91,18 @@ class ModelPredictions:
         tta: Test-time augmentation that the predictor was loaded with, see `applied_tta`.
         pixels_only: True makes no polygons.
         images: Bands, stretch and scale with which images are read.
+
+    Raises:
+        ConfigError: The model cannot have this threshold.
     """
+    bundle, engine = predictor.bundle, predictor.engine
+    spec, threshold = bundle.spec, predictor.threshold_for(chosen)
+    origin = "the bundle" if chosen is None else "given on the command line"
+    if threshold is None:
+        origin = "none: the most probable class is taken"
 
-    predictor: Predictor
-    chosen: float | None = None
-    tta: TtaChoice | None = None
-    pixels_only: bool = False
-    images: SceneOptions = AS_FOUND
-
-    def __post_init__(self) -> None:
-        # Fail before the first prediction if the model cannot have this threshold.
-        self.predictor.threshold_for(self.chosen)
-
-    @property
-    def name(self) -> str:
-        return self.predictor.bundle.spec.name
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.predictor.bundle.spec.classes
-
-    @property
-    def building_class(self) -> int:
-        return self.predictor.bundle.spec.building_class
-
-    @property
-    def legend(self) -> Legend:
-        return self.predictor.bundle.spec.legend
-
-    @property
-    def threshold(self) -> float | None:
-        return self.predictor.threshold_for(self.chosen)
-
-    @property
-    def threshold_from(self) -> str:
-        if self.threshold is None:
-            return "none: the most probable class is taken"
-        return "the bundle" if self.chosen is None else "given on the command line"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        bundle, engine = self.predictor.bundle, self.predictor.engine
-        return {
-            "bundle": {"name": bundle.spec.name, "sha256": bundle.sha256},
-            "threshold": self.threshold,
-            "threshold_from": self.threshold_from,
-            "gsd_m": bundle.spec.gsd_m,
-            "images_read": {
-                "bands": self.images.bands,
-                "stretch": self.images.stretch,
-                "scale": self.images.scale,
-            },
-            "engine": {
-                "name": engine.name,
-                "precision": engine.precision,
-                "settings": getattr(engine, "settings", {}),
-            },
-            "tta": applied_tta(bundle, self.tta),
-            "versions": installed_versions(_RECORDED),
-        }
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return tuple(getattr(self.predictor.engine, "notes", ()))
-
-    def predict(self, scene: Scene) -> ScenePrediction:
-        spec, grid = self.predictor.bundle.spec, scene.image.grid
+    def predict(scene: Scene) -> ScenePrediction:
+        grid = scene.image.grid
         probability = np.zeros(grid.shape, np.uint8) if spec.is_binary else None
 
         def keep(block: Block) -> None:
@@ -178,16 +110,38 @@ class ModelPredictions:
                 probability[block.window.slices()] = block.score
 
         options = replace(
-            self.images,
+            images,
             gsd_m=scene.stated_gsd_m,
-            threshold=self.chosen,
-            outputs=("mask",) if self.pixels_only else ("mask", "polygons"),
+            threshold=chosen,
+            outputs=("mask",) if pixels_only else ("mask", "polygons"),
         )
-        prediction = self.predictor.predict(scene.image, options=options, on_block=keep)
+        prediction = predictor.predict(scene.image, options=options, on_block=keep)
         buildings = prediction.outlines.of_class(spec.building_class)
-        return ScenePrediction(
-            prediction.mask, in_pixels(buildings, grid), buildings.score, probability
-        )
+        outlines = in_pixels(buildings, grid)
+        return ScenePrediction(prediction.mask, outlines, buildings.score, probability)
+
+    return Predictions(
+        name=spec.name, classes=spec.classes, building_class=spec.building_class,
+        legend=spec.legend, threshold=threshold, threshold_from=origin,
+        context={
+            "bundle": {"name": spec.name, "sha256": bundle.sha256},
+            "threshold": threshold,
+            "threshold_from": origin,
+            "gsd_m": spec.gsd_m,
+            "images_read": {
+                "bands": images.bands, "stretch": images.stretch, "scale": images.scale,
+            },
+            "engine": {
+                "name": engine.name, "precision": engine.precision,
+                "settings": getattr(engine, "settings", {}),
+            },
+            "tta": applied_tta(bundle, tta),
+            "versions": installed_versions(_RECORDED),
+        },
+        predict=predict,
+        notes_so_far=lambda: tuple(getattr(engine, "notes", ())),
+        bundle=bundle,
+    )  # fmt: skip
 
 
 def in_pixels(buildings: Footprints, grid: GeoGrid) -> NDArray[np.object_]:

@@ -23,13 +23,9 @@ from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.flows.evaluate.page import evaluation_page
-from rooftrace.flows.evaluate.prediction_files import (
-    ExternalPredictions,
-    ReadOptions,
-    open_predictions,
-)
+from rooftrace.flows.evaluate.prediction_files import ReadOptions, open_predictions
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, find_predictions
-from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
+from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, of_model
 from rooftrace.flows.evaluate.truth import has_imagery, open_truth
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
 from rooftrace.io.files import write_atomically, write_json
@@ -126,8 +122,7 @@ def run_evaluate(
     models, coarse = _load_models(bundles, options)
     scenes = _open_scenes(models, files, folder, options)
     external = _open_files(models, files, folder, scenes, options)
-    shown: list[PredictionSource] = [*models, *external]
-    evaluated: list[PredictionSource] = [*shown, *coarse]
+    shown = [*models, *external]
     baseline = _find_baseline(options.baseline, [one.name for one in shown])
 
     context = {
@@ -137,11 +132,15 @@ def run_evaluate(
         "min_area_m2": options.min_area_m2,
         "cell_m": options.cell_m,
     }
-    reports = compare_with_labels(evaluated, scenes, options, context=context, progress=progress)
+    reports = compare_with_labels(
+        [*shown, *coarse], scenes, options, context=context, progress=progress
+    )
     for report in reports[len(shown) :]:
         threshold = {"threshold": report.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
-    leaks = check_leakage([model.predictor.bundle for model in models], scenes, folder)
+    leaks = check_leakage(
+        [model.bundle for model in models if model.bundle is not None], scenes, folder
+    )
     evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
 
     if out is not None:
@@ -151,7 +150,7 @@ def run_evaluate(
 
 def _load_models(
     bundles: Models, options: EvalOptions
-) -> tuple[list[ModelPredictions], list[ModelPredictions]]:
+) -> tuple[list[Predictions], list[Predictions]]:
     """Return the models, and the segmenter alone of a single refined model."""
     paths = [bundles] if bundles is None or isinstance(bundles, Path) else list(bundles)
     if options.ensemble is None and options.weights is not None:
@@ -160,20 +159,22 @@ def _load_models(
             remedy="Add --ensemble weighted.",
         )
 
-    def load(models: Models, **more: str) -> ModelPredictions:
+    def load(models: Models, **more: str) -> Predictions:
         how, weights = options.ensemble or "average", options.weights
         predictor = read_models(
             models, how, weights=weights, tta=options.tta, engine=options.engine,
             precision=options.precision, **more,  # type: ignore[arg-type]
         ).ready()  # fmt: skip
-        return ModelPredictions(
-            predictor, options.threshold, options.tta, options.pixels_only, options.images
-        )
+        return of_model(
+            predictor, options.threshold, options.tta,
+            pixels_only=options.pixels_only, images=options.images,
+        )  # fmt: skip
 
     if options.ensemble is not None and paths:
         return [load(paths)], []
     models = [load(path) for path in paths]
-    if len(models) == 1 and models[0].predictor.bundle.spec.is_refined:
+    bundle = models[0].bundle if len(models) == 1 else None
+    if bundle is not None and bundle.spec.is_refined:
         return models, [load(paths, output="coarse")]
     return models, []
 
@@ -199,7 +200,7 @@ def _find_baseline(wanted: str | None, names: Sequence[str]) -> int:
 
 
 def _open_scenes(
-    models: Sequence[ModelPredictions],
+    models: Sequence[Predictions],
     files: Sequence[PredictionFiles],
     folder: SourceConfig,
     options: EvalOptions,
@@ -211,7 +212,7 @@ def _open_scenes(
             remedy="Name a bundle before DATA (default is the one that comes with rooftrace), or "
             "files with --predictions.",
         )
-    labels = training_labels(models[0].predictor.bundle) if models else None
+    labels = _labels_of(models)
     scenes = open_truth(folder, labels, files, options.size_yx)
     scenes = select_part(scenes, options.split, folder.path)
     if not len(scenes):
@@ -228,15 +229,21 @@ def _open_scenes(
     return scenes
 
 
+def _labels_of(models: Sequence[Predictions]) -> LabelConfig | None:
+    """Return the meaning of labels in the training of the first model; None without a model."""
+    bundle = models[0].bundle if models else None
+    return None if bundle is None else training_labels(bundle)
+
+
 def _open_files(
-    models: Sequence[ModelPredictions],
+    models: Sequence[Predictions],
     files: Sequence[PredictionFiles],
     folder: SourceConfig,
     scenes: SceneSet,
     options: EvalOptions,
-) -> list[ExternalPredictions]:
+) -> list[Predictions]:
     """Open the predictions in files, matched to the scenes."""
-    labels = training_labels(models[0].predictor.bundle) if models else None
+    labels = _labels_of(models)
     reading = ReadOptions(
         options.threshold, options.order,
         is_selection=bool(options.split or folder.part or folder.glob),
@@ -247,7 +254,7 @@ def _open_files(
 
 
 def compare_with_labels(
-    predictions: Sequence[PredictionSource],
+    predictions: Sequence[Predictions],
     scenes: SceneSet,
     options: EvalOptions,
     *,
@@ -285,7 +292,7 @@ def compare_with_labels(
     return [counter.report(notes, context or {}) for counter in counters]
 
 
-def _check_classes(predictions: Sequence[PredictionSource]) -> None:
+def _check_classes(predictions: Sequence[Predictions]) -> None:
     first = predictions[0]
     for other in predictions[1:]:
         if (other.classes, other.building_class) != (first.classes, first.building_class):
@@ -297,7 +304,7 @@ def _check_classes(predictions: Sequence[PredictionSource]) -> None:
 
 
 def _predict_scenes(
-    predictions: Sequence[PredictionSource], scenes: SceneSet, options: EvalOptions
+    predictions: Sequence[Predictions], scenes: SceneSet, options: EvalOptions
 ) -> Iterator[tuple[Scene, GroundTruth, list[tuple[ScenePrediction, ScenePair]]]]:
     """Yield each scene with its label and its predictions, each paired with the label.
 
@@ -342,7 +349,7 @@ def _pair(
 class _Counter:
     """Counts of one model or tool, scene after scene."""
 
-    def __init__(self, predictions: PredictionSource, options: EvalOptions) -> None:
+    def __init__(self, predictions: Predictions, options: EvalOptions) -> None:
         self._predictions = predictions
         self._options = options
         self._images: list[ImageCounts] = []
@@ -396,14 +403,14 @@ class _Counter:
         return EvalReport(
             tuple(self._images), predictions.classes, predictions.building_class,
             {**context, **predictions.context},
-            notes=(*notes, *predictions.notes, *self._notes), name=predictions.name,
+            notes=(*notes, *predictions.notes_so_far(), *self._notes), name=predictions.name,
             curve=self._curve, coco=coco.figures() if coco is not None and len(coco) else None,
         )  # fmt: skip
 
 
 def write_evaluation(
     evaluation: Evaluation,
-    predictions: Sequence[PredictionSource],
+    predictions: Sequence[Predictions],
     scenes: SceneSet,
     out: Path,
 ) -> None:

@@ -20,17 +20,17 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError
 
-from rooftrace.core.config import Config, did_you_mean, parse_config
+from rooftrace.core.config import Config, parse_config
 from rooftrace.core.early_stopping import Mode, sign_of
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import reason_of
 from rooftrace.train.config import (
     TUNE_TABLE,
     Key,
@@ -40,94 +40,57 @@ from rooftrace.train.config import (
 )
 
 if TYPE_CHECKING:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.trial import Trial
-
-_RANGE_KEYS = ("low", "high", "step", "log")
-_CHOICE_KEYS = ("choices",)
 
 _WITHOUT_EFFECT = ("device", "export", "refine", "watch", "workers")
 """Tables and keys that do not change the value of a trial, which is that of the segmenter."""
 
 
 @dataclass(frozen=True)
-class Range:
-    """A number between two bounds, both included; an integer if all its numbers are integers.
+class Parameter:
+    """An open value of a configuration.
 
     Args:
         key: Path to the value in the configuration.
-        low, high: Bounds.
-        step: Distance of the values `low`, `low + step`, …; None allows all numbers between.
-        log: Sample evenly on a logarithmic scale.
+        distribution: Optuna's distribution: of numbers, or of the labels of choices.
+        choices: Values of any kind, in the order of their labels; empty for numbers.
     """
 
     key: Key
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
+    distribution: IntDistribution | FloatDistribution | CategoricalDistribution
+    choices: tuple[object, ...] = ()
 
     @property
     def name(self) -> str:
         return _name(self.key)
 
     @property
-    def is_integer(self) -> bool:
-        return all(isinstance(n, int) for n in (self.low, self.high, self.step or 1))
-
-    @property
     def samples(self) -> Sequence[object]:
-        """Values that represent the range where a configuration is checked."""
-        return (self.low, self.high)
+        """Values that represent the space where a configuration is checked."""
+        if self.choices:
+            return self.choices
+        return self.distribution.low, self.distribution.high  # type: ignore[union-attr]
 
     def sample(self, trial: Trial) -> object:
-        if self.is_integer:
-            step = int(self.step or 1)
-            return trial.suggest_int(
-                self.name, int(self.low), int(self.high), step=step, log=self.log
-            )
-        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        one: Any = self.distribution
+        if self.choices:
+            return trial.suggest_categorical(self.name, one.choices)
+        suggest = trial.suggest_int if isinstance(one.low, int) else trial.suggest_float
+        return suggest(self.name, one.low, one.high, step=one.step, log=one.log)
 
     def value(self, recorded: object) -> object:
         """Return the value in the configuration for a value that a study has recorded."""
-        return recorded
+        if not self.choices:
+            return recorded
+        return self.choices[self.distribution.choices.index(str(recorded))]  # type: ignore[union-attr]
 
     def __str__(self) -> str:
-        text = f"{self.low:g} to {self.high:g}"
-        if self.step is not None:
-            text += f" in steps of {self.step:g}"
-        return text + (", logarithmic" if self.log else "")
-
-
-@dataclass(frozen=True)
-class Choices:
-    """One of several values of any kind; a study records them by their labels."""
-
-    key: Key
-    values: tuple[object, ...]
-
-    @property
-    def name(self) -> str:
-        return _name(self.key)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(_label(value) for value in self.values)
-
-    @property
-    def samples(self) -> Sequence[object]:
-        return self.values
-
-    def sample(self, trial: Trial) -> object:
-        return trial.suggest_categorical(self.name, self.labels)
-
-    def value(self, recorded: object) -> object:
-        return self.values[self.labels.index(str(recorded))]
-
-    def __str__(self) -> str:
-        return " | ".join(self.labels)
-
-
-Parameter = Range | Choices
+        one: Any = self.distribution
+        if self.choices:
+            return " | ".join(one.choices)
+        step = f" in steps of {one.step:g}" if one.step not in (None, 1) else ""
+        return f"{one.low:g} to {one.high:g}{step}{', logarithmic' * one.log}"
 
 
 @dataclass(frozen=True)
@@ -187,62 +150,42 @@ def set_value(raw: Any, key: Key, value: object) -> None:
         raw[last] = value
 
 
+class _Range(Config):
+    low: StrictInt | StrictFloat
+    high: StrictInt | StrictFloat
+    step: StrictInt | StrictFloat | None = None
+    log: StrictBool = False
+
+
+class _Choices(Config):
+    choices: Annotated[list[Any], Field(min_length=1)]
+
+
 def _parameter(key: Key, table: dict[str, Any]) -> Parameter:
-    known = _CHOICE_KEYS if "choices" in table else _RANGE_KEYS
-    for name in table:
-        if name not in known:
-            near = did_you_mean(name, known) or f"Known here: {', '.join(known)}."
-            raise _malformed(key, f"has the unknown key {name!r}. {near}")
-    return _choices(key, table["choices"]) if "choices" in table else _range(key, table)
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-
-def _choices(key: Key, values: object) -> Choices:
-    if not isinstance(values, list) or not values:
-        raise _malformed(
-            key, f"has choices = {json.dumps(values, default=str)}; expected a list of values."
-        )
-    choices = Choices(key, tuple(values))
-    repeated = sorted({label for label in choices.labels if choices.labels.count(label) > 1})
-    if repeated:
-        raise _malformed(key, f"has a choice twice: {', '.join(repeated)}.")
-    return choices
-
-
-def _range(key: Key, table: dict[str, Any]) -> Range:
-    for name in ("low", "high"):
-        if name not in table:
-            raise _malformed(key, f"has no {name}.")
-    for name in ("low", "high", "step"):
-        value = table.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            received = json.dumps(value, default=str)
-            raise _malformed(key, f"has {name} = {received}; expected a number.")
-        if not math.isfinite(value):
-            raise _malformed(key, f"has {name} = {value}; expected a finite number.")
-    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
-    if not isinstance(log, bool):
-        raise _malformed(key, f"has log = {json.dumps(log, default=str)}; expected true or false.")
-    if low > high:
-        raise _malformed(key, f"has low = {low:g} above high = {high:g}.")
-    if log and low <= 0:
-        raise _malformed(key, f"has log = true with low = {low:g}; expected low above 0.")
-    if step is not None:
-        if log:
-            raise _malformed(key, "has both log = true and a step; expected one of them.")
-        steps = (high - low) / step if step > 0 else -1
-        if steps < 1 or not math.isclose(steps, round(steps), abs_tol=1e-6):
-            raise _malformed(
-                key, f"has step = {step:g}, which does not lead from {low:g} to {high:g}."
-            )
-    return Range(key, low, high, step, log)
-
-
-def _malformed(key: Key, problem: str) -> ConfigError:
-    return ConfigError(
-        f"The search of {_name(key)} {problem}",
-        remedy="Write { low = 1e-4, high = 1e-2, log = true }, { low = 10, high = 40, step = 10 } "
-        "or { choices = [8, 16] }.",
+    remedy = (
+        "Write { low = 1e-4, high = 1e-2, log = true }, { low = 10, high = 40, step = 10 } or "
+        "{ choices = [8, 16] }."
     )
+    source = f"The search of {_name(key)}"
+    if "choices" in table:
+        choices = parse_config(table, _Choices, source=source, remedy=remedy).choices
+        labels = [_label(value) for value in choices]
+        if len(set(labels)) < len(labels):
+            raise ConfigError(f"{source} has a choice twice: {', '.join(labels)}.", remedy=remedy)
+        return Parameter(key, CategoricalDistribution(labels), tuple(choices))
+    given = parse_config(table, _Range, source=source, remedy=remedy)
+    bounds: dict[str, Any] = {"low": given.low, "high": given.high, "log": given.log}
+    is_integer = all(isinstance(n, int) for n in (given.low, given.high, given.step or 1))
+    try:
+        if is_integer:
+            return Parameter(key, IntDistribution(**bounds, step=int(given.step or 1)))
+        return Parameter(key, FloatDistribution(**bounds, step=given.step))
+    except ValueError as error:
+        raise ConfigError(
+            f"{source} is not possible: {reason_of(error)}.", remedy=remedy
+        ) from error
 
 
 def _name(key: Key) -> str:
@@ -310,8 +253,7 @@ class Tuning:
         """Maximum number of epochs of a trial."""
         for parameter in self.space.parameters:
             if parameter.key == ("epochs",):
-                values = [parameter.high] if isinstance(parameter, Range) else parameter.values
-                return max(v for v in values if isinstance(v, int))
+                return max(v for v in parameter.samples if isinstance(v, int))
         given = self.space.raw.get("epochs", TrainConfig.model_fields["epochs"].default)
         assert isinstance(given, int)
         return given

@@ -1,56 +1,78 @@
-"""A study: its storage, its trials, and their distribution to any number of processes.
+"""A study: its storage, its trials, and the processes that run them.
 
-Optuna has parts of this for some storages only. Its heartbeat needs a database and fails trials by
-the database's clock; a journal file has none. Its limit on the number of trials
-(`MaxTrialsCallback`) counts finished ones, so that several processes exceed it. Here both work
-alike on every storage: running trials count, and a trial without a heartbeat is run again.
+Optuna runs the trials: its heartbeat in the database fails those whose process is gone. Such a
+trial has no reason, does not count, and another takes its place.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
+import multiprocessing
 import platform
-import threading
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing.connection import wait
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import optuna
 import sqlalchemy.exc
+import torch
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rooftrace.core.config import differences
-from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError, TrainError
+from rooftrace.core.parallel import core_count
 from rooftrace.core.text import first_line
+from rooftrace.io.files import write_atomically
+from rooftrace.train.callbacks import BestEpoch
+from rooftrace.train.loop import fit
+from rooftrace.train.task import check_monitor
 from rooftrace.train.tune.space import TuneConfig, Tuning
 
-HEARTBEAT_S = 10.0
+HEARTBEAT_S = 10
 """Seconds between two heartbeats of a running trial."""
 
-SILENCE_S = 60.0
+SILENCE_S = 60
 """Seconds without a heartbeat after which a trial counts as lost with its process."""
 
 _LOCK_TIMEOUT_S = 60
 """Seconds that a process waits for others that write to the same SQLite file."""
 
 _ATTEMPTS = 5
+"""Number of attempts to open a storage whose tables another process creates at the same time."""
+
+_MAX_FIRST_FAILURES = 3
+"""Number of failed trials, with no other result before, after which a command gives up."""
+
+_MAX_DEATHS = 3
+"""Number of worker processes that may end by themselves before the command gives up."""
+
 _POLL_S = 1.0
 
-_CONFIGURATION, _PROCESS, _BEAT, _REASON = "configuration", "process", "beat", "reason"
+_CONFIGURATION, _REASON, _FOLDER, _HOST = "configuration", "reason", "folder", "host"
 """Names of user attributes of studies and trials in the storage."""
 
 _CHANGEABLE = ("device", "export", "workers", "tune.timeout_minutes")
 """Keys that may change when a study is resumed: the value of a trial does not depend on them."""
+
+TRIAL_FOLDERS = "trial_*"
+"""Pattern of the names that `folder_name` returns."""
 
 
 class TrialOutcome(StrEnum):
@@ -64,18 +86,11 @@ class TrialOutcome(StrEnum):
 
 
 def outcome(trial: FrozenTrial) -> TrialOutcome:
-    """Return the outcome of a recorded trial.
-
-    A failed trial has a reason. A trial that was lost with its process has none and does not
-    count: another trial takes its place.
-    """
-    if trial.state == TrialState.COMPLETE:
-        return TrialOutcome.complete
-    if trial.state == TrialState.PRUNED:
-        return TrialOutcome.pruned
+    """Return the outcome of a recorded trial; a failed one has a reason, a lost one has none."""
     if trial.state == TrialState.FAIL:
         return TrialOutcome.failed if failure_reason(trial) else TrialOutcome.lost
-    return TrialOutcome.running
+    ends = {TrialState.COMPLETE: TrialOutcome.complete, TrialState.PRUNED: TrialOutcome.pruned}
+    return ends.get(trial.state, TrialOutcome.running)
 
 
 def failure_reason(trial: FrozenTrial) -> str:
@@ -89,12 +104,6 @@ def finished(study: Study) -> list[FrozenTrial]:
     return [t for t in study.get_trials(deepcopy=False) if outcome(t) in ends]
 
 
-def active_and_finished(study: Study) -> list[FrozenTrial]:
-    """Return the finished trials and those that run, by number."""
-    trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.state != TrialState.WAITING and outcome(t) != TrialOutcome.lost]
-
-
 def best_of(study: Study, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     """Return the complete trial with the best value; the first of several."""
     complete = [t for t in trials if outcome(t) == TrialOutcome.complete]
@@ -102,135 +111,28 @@ def best_of(study: Study, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     return pick(complete, key=lambda t: float(t.value or 0), default=None)
 
 
-def this_process() -> str:
-    """Return the name under which this process records its trials."""
-    return f"{platform.node()}:{os.getpid()}"
+def folder_name(number: int) -> str:
+    """Return the name of a trial's run in the folder of the study."""
+    return f"trial_{number:04d}"
 
 
-def trials_running_in(study: Study, process: str) -> list[FrozenTrial]:
-    """Return the running trials of a process."""
-    return [
-        t
-        for t in active_and_finished(study)
-        if outcome(t) == TrialOutcome.running and t.user_attrs.get(_PROCESS) == process
-    ]
+def folder_of(trial: FrozenTrial) -> str:
+    """Return the place of a trial's run as `HOST:PATH`, for a message."""
+    return f"{trial.user_attrs.get(_HOST, '?')}:{trial.user_attrs.get(_FOLDER, '?')}"
 
 
-def mark_lost(study: Study, trials: Iterable[FrozenTrial | Trial]) -> None:
-    """Record that trials have no result, so that others take their place."""
-    for trial in trials:
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-
-
-def mark_failed(study: Study, trial: Trial, reason: str) -> None:
-    """Record that a trial failed by its own fault, and why."""
-    trial.set_user_attr(_REASON, reason)
-    study.tell(trial, state=TrialState.FAIL)
-
-
-@contextmanager
-def heartbeat(trial: Trial, every_s: float = HEARTBEAT_S) -> Iterator[None]:
-    """Record heartbeats of a trial while the block runs."""
-    over = threading.Event()
-
-    def beat() -> None:
-        count = 0
-        while True:
-            # A heartbeat that could not be recorded is no reason to end: the next one may be.
-            with suppress(Exception):
-                trial.set_user_attr(_BEAT, count)
-            count += 1
-            if over.wait(every_s):
-                return
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-class TrialAllocator:
-    """Hands out trials until a study has the wanted number, to any processes on any machines.
-
-    Every storage numbers its trials in one order. A process that asked for a trial keeps it only
-    if fewer than `total` trials that count have lower numbers. No trial is therefore run twice,
-    and the number is never exceeded.
-
-    Args:
-        total: Number of trials of the study in all, including those of earlier commands and of
-            other machines.
-        may_begin: Function called before each trial; False ends the work.
-        silence_s: Seconds without a heartbeat after which a trial is lost; default `SILENCE_S`.
+def monitored_epoch(settings: TuneConfig) -> BestEpoch | None:
+    """Return the best epoch that a trial saves for the figure of a study; None for `val_iou` and
+    `val_loss`, by which every run saves its best epochs.
     """
-
-    def __init__(
-        self,
-        study: Study,
-        settings: TuneConfig,
-        total: int,
-        *,
-        may_begin: Callable[[], bool] = lambda: True,
-        silence_s: float | None = None,
-    ) -> None:
-        self._study = study
-        self._settings = settings
-        self._total = total
-        self._may_begin = may_begin
-        self._silence_s = SILENCE_S if silence_s is None else silence_s
-        self._beats: dict[int, tuple[int, float]] = {}
-
-    def next(self) -> Trial | None:
-        """Return a trial to run; None when all are finished or none may begin.
-
-        While the last trials run elsewhere, it waits: a trial that is lost there is run here.
-        """
-        while self._may_begin():
-            mark_lost(self._study, self._silent())
-            if len(finished(self._study)) >= self._total:
-                return None
-            if len(active_and_finished(self._study)) < self._total:
-                trial = self._ask()
-                if trial is not None:
-                    return trial
-            time.sleep(_POLL_S)
+    if (settings.monitor, settings.maximises) in (("val_iou", True), ("val_loss", False)):
         return None
-
-    def _ask(self) -> Trial | None:
-        trial = self._study.ask()
-        trial.set_user_attr(_PROCESS, this_process())
-        before = [t for t in active_and_finished(self._study) if t.number < trial.number]
-        if len(before) >= self._total:
-            mark_lost(self._study, [trial])
-            return None
-        # One sampler per trial: with one per process, two processes that run at the same time
-        # would draw the same values, and a resumed study would draw its first values again.
-        self._study.sampler = _make_sampler(self._settings, trial.number)
-        return trial
-
-    def _silent(self) -> list[FrozenTrial]:
-        """Return running trials without a new heartbeat since this process began to watch.
-
-        The clock of another machine is never used.
-        """
-        now, silent = time.monotonic(), []
-        for trial in active_and_finished(self._study):
-            if outcome(trial) != TrialOutcome.running:
-                continue
-            beat = trial.user_attrs.get(_BEAT, -1)
-            last, since = self._beats.get(trial.number, (None, now))
-            if last != beat:
-                since = now
-            self._beats[trial.number] = beat, since
-            if now - since > self._silence_s:
-                silent.append(trial)
-        return silent
+    return BestEpoch(settings.monitor, 1 if settings.maximises else -1)
 
 
-def _make_sampler(settings: TuneConfig, number: int) -> BaseSampler:
-    seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
+def _make_sampler(settings: TuneConfig, place: tuple[int, ...]) -> BaseSampler:
+    """Return a sampler that differs from those of other processes and of earlier commands."""
+    seed = int(np.random.SeedSequence((settings.seed, *place)).generate_state(1)[0])
     if settings.sampler == "random":
         return RandomSampler(seed=seed)
     return TPESampler(n_startup_trials=settings.startup_trials, multivariate=True, seed=seed)
@@ -249,12 +151,18 @@ def _make_pruner(tuning: Tuning) -> BasePruner:
 def open_study(tuning: Tuning, storage: str, name: str) -> Iterator[Study]:
     """Open the study with this name, or create it.
 
+    Args:
+        storage: A SQLAlchemy URL, such as `sqlite:///study.db` or `postgresql://…`.
+
     Raises:
-        ConfigError: The study has another configuration; see also `open_storage`.
+        ConfigError: The study has another configuration; or the kind of storage is unknown, its
+            driver is not installed, or it does not answer.
+        ExportError: The file of a storage cannot be written.
         DataError: The storage fails while it is used.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with open_storage(storage) as opened:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    opened = _open_storage(storage)
+    try:
         study = optuna.create_study(
             storage=opened,
             study_name=name,
@@ -264,6 +172,13 @@ def open_study(tuning: Tuning, storage: str, name: str) -> Iterator[Study]:
         )
         _check_same_configuration(study, tuning, name, storage)
         yield study
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise DataError(
+            f"The storage {hide_password(storage)} failed: {first_line(error.__cause__ or error)}.",
+            remedy="Recorded trials are kept. Start the same command again when it answers.",
+        ) from error
+    finally:
+        opened.engine.dispose()
 
 
 def _check_same_configuration(study: Study, tuning: Tuning, name: str, storage: str) -> None:
@@ -281,92 +196,269 @@ def _check_same_configuration(study: Study, tuning: Tuning, name: str, storage: 
 
 
 def default_storage(out: Path) -> str:
-    """Return the address of a SQLite file in the folder of the study."""
+    """Return the URL of a SQLite file in the folder of the study."""
     return f"sqlite:///{(out / 'study.db').resolve()}"
 
 
 def hide_password(storage: str) -> str:
-    """Return the address of a storage without its password."""
+    """Return the URL of a storage without its password."""
     password = urlsplit(storage).password if "://" in storage else None
     return storage.replace(f":{password}@", ":***@") if password else storage
 
 
-@contextmanager
-def open_storage(storage: str) -> Iterator[BaseStorage]:
-    """Open a storage, and create it if it does not exist.
-
-    Args:
-        storage: An address for SQLAlchemy (`sqlite:///study.db`, `postgresql://…`), or the path of
-            a journal file, which may lie on a network drive.
-
-    Raises:
-        ConfigError: The kind of storage is unknown, its driver is not installed, or it does not
-            answer.
-        ExportError: The file of a storage cannot be written.
-    """
-    if "://" not in storage:
-        with translate_storage_errors(storage):
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            yield JournalStorage(JournalFileBackend(storage))
-        return
-    opened = _open_database(storage)
-    try:
-        with translate_storage_errors(storage):
-            yield opened
-    finally:
-        opened.engine.dispose()
-
-
-@contextmanager
-def translate_storage_errors(storage: str) -> Iterator[None]:
-    """Raise DataError for a storage that fails inside the block."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise DataError(
-            f"The storage {hide_password(storage)} failed: {first_line(error.__cause__ or error)}.",
-            remedy="Recorded trials are kept. Start the same command again when it answers.",
-        ) from error
-
-
-def _open_database(storage: str) -> RDBStorage:
-    address = hide_password(storage)
-    if storage.startswith("sqlite:///"):
+def _open_storage(storage: str) -> RDBStorage:
+    """Open a storage, and create it if it does not exist; for errors see `open_study`."""
+    url, is_sqlite = hide_password(storage), storage.startswith("sqlite:")
+    if is_sqlite:
         Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    is_sqlite = storage.startswith("sqlite:")
     options = {"connect_args": {"timeout": _LOCK_TIMEOUT_S}} if is_sqlite else {}
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return RDBStorage(storage, engine_kwargs=options)
-        except ImportError as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return RDBStorage(
+                    storage, options, heartbeat_interval=HEARTBEAT_S, grace_period=SILENCE_S
+                )
+        except (ImportError, sqlalchemy.exc.ArgumentError) as error:
             raise ConfigError(
-                f"The storage {address} needs a driver that is not installed: {error}.",
-                remedy="Install it: psycopg2-binary for postgresql://, PyMySQL for mysql+pymysql://.",
-            ) from error
-        except sqlalchemy.exc.ArgumentError as error:
-            raise ConfigError(
-                f"The storage {address} is not an address that SQLAlchemy knows: {error}.",
-                remedy="Give sqlite:///FILE, postgresql://USER:PASSWORD@HOST/NAME, or the path "
-                "of a journal file.",
+                f"The storage {url} is not a URL of a database with an installed driver: {error}.",
+                remedy="Give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, and install "
+                "the driver: psycopg2-binary for postgresql://, PyMySQL for mysql+pymysql://.",
             ) from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             # Two processes may create the tables at once; the second finds that they exist.
-            if attempt == _ATTEMPTS:
-                reason = first_line(error.__cause__ or error)
-                if is_sqlite and isinstance(error, sqlalchemy.exc.OperationalError):
-                    raise ExportError(
-                        f"The storage {address} cannot be opened: {reason}.",
-                        remedy="Choose a folder with write permission and free space with -o or "
-                        "--storage, or make space and start the same command again.",
-                    ) from error
-                if is_sqlite:
-                    raise ConfigError(
-                        f"The storage {address} cannot be opened: {reason}.",
-                        remedy="Check that the file is the storage of a study, or name another.",
-                    ) from error
-                raise ConfigError(
-                    f"The storage {address} cannot be opened: {reason}.",
-                    remedy="Check the address, the name and the password, and that it answers.",
+            if attempt < _ATTEMPTS:
+                time.sleep(0.2 * attempt)
+                continue
+            problem = f"The storage {url} cannot be opened: {first_line(error.__cause__ or error)}."
+            if is_sqlite and isinstance(error, sqlalchemy.exc.OperationalError):
+                raise ExportError(
+                    problem,
+                    remedy="Choose a folder with write permission and free space with -o or "
+                    "--storage, or make space and start the same command again.",
                 ) from error
-            time.sleep(0.2 * attempt)
+            raise ConfigError(
+                problem,
+                remedy="Check that the URL is that of a study, its name and password, and that "
+                "the server answers.",
+            ) from error
     raise AssertionError("the last attempt returns or raises")
+
+
+@dataclass(frozen=True)
+class TuningJob:
+    """The work of the processes of one command.
+
+    Args:
+        tuning: Configuration with a search space.
+        out: Folder of the trials' runs.
+        storage, study: Storage that records the trials, and the name of the study there.
+        trials: Number of trials that the study has in the end. Where several commands end a trial
+            at the same moment, it may become one more.
+        until: Time after which no trial begins, in seconds of `time.time`.
+        keep: Keep the checkpoints of all trials, not only of the best.
+    """
+
+    tuning: Tuning
+    out: Path
+    storage: str
+    study: str
+    trials: int
+    until: float
+    keep: bool
+
+
+class _TrialFailedError(Exception):
+    """A trial failed by its own fault, which it has recorded."""
+
+
+class _UnknownFigureError(ConfigError):
+    """The study monitors a figure that runs do not have."""
+
+
+class _EpochReporter:
+    """Passes the figures of a run on to the study, which may end it."""
+
+    def __init__(self, trial: Trial, tuning: Tuning, epochs: int) -> None:
+        self._trial = trial
+        self._monitor = tuning.settings.monitor
+        self._better = max if tuning.settings.maximises else min
+        self._epochs = epochs
+        self._best: float | None = None
+
+    def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
+        try:
+            check_monitor("tune.monitor", self._monitor, figures)
+        except ConfigError as error:
+            raise _UnknownFigureError(error.message, remedy=error.remedy) from error
+        value = figures[self._monitor]
+        if math.isfinite(value):
+            self._best = value if self._best is None else self._better(self._best, value)
+        self._trial.report(value, epoch)
+        # After the last epoch pruning would save nothing.
+        if epoch < self._epochs and self._trial.should_prune():
+            raise optuna.TrialPruned
+
+    def best_value(self) -> float:
+        """Return the value of the best epoch; ConfigError if no epoch has a finite one."""
+        if self._best is None:
+            raise ConfigError(f"{self._monitor} was not a finite number in any epoch.")
+        return self._best
+
+
+def run_trial(trial: Trial, job: TuningJob) -> float:
+    """Draw values for a trial, train, and return the value of the best epoch.
+
+    Raises:
+        ConfigError: A run does not have the figure that the study monitors. The trial does not
+            count, because it is not its fault.
+        optuna.TrialPruned: The trial is behind others.
+        _TrialFailedError: The training failed; the trial has the reason.
+    """
+    run = job.out / folder_name(trial.number)
+    trial.set_user_attr(_HOST, platform.node())
+    trial.set_user_attr(_FOLDER, str(run.resolve()))
+    tuning = job.tuning
+    try:
+        config = tuning.config(tuning.space.sample(trial), source=run.name)
+        reporter = _EpochReporter(trial, tuning, config.epochs)
+        monitored = monitored_epoch(tuning.settings)
+        fit(config, run, base=tuning.base, on_epoch=reporter, monitored=monitored)
+        return reporter.best_value()
+    except (optuna.exceptions.OptunaError, _UnknownFigureError):
+        raise
+    except Exception as error:  # a network of unusual proportions may raise anything
+        reason = str(error)
+        if not isinstance(error, RooftraceError):
+            write_atomically(run / "error.txt", traceback.format_exc().encode())
+            reason = f"{type(error).__name__}: {error}"[:500]
+        trial.set_user_attr(_REASON, reason)
+        raise _TrialFailedError(reason) from error
+    except SystemExit:
+        # Optuna records only the end by an error or by Ctrl-C.
+        trial.study.tell(trial.number, state=TrialState.FAIL)
+        raise
+
+
+def run_trials(job: TuningJob, study: Study, jobs: int, progress: Callable[[], None]) -> None:
+    """Run trials until the study has enough, or the time is over.
+
+    Args:
+        jobs: Number of processes; 1 runs all trials in this one. Several share its threads. A
+            script that asks for them must be guarded by `if __name__ == "__main__":`, as
+            `multiprocessing` demands.
+        progress: Function called whenever a trial may have ended.
+
+    Raises:
+        ConfigError: The first trials failed, all of them; see also `run_trial`.
+        DataError: The storage fails while it is used.
+        TrainError: Processes ended by themselves repeatedly.
+    """
+    jobs = min(jobs, job.trials - len(finished(study)))
+    if jobs <= 1:
+        _run_in_this_process(job, study, progress)
+        return
+    threads = max(1, min(torch.get_num_threads(), core_count()) // jobs)
+    context = multiprocessing.get_context("spawn")
+    errors: SimpleQueue[RooftraceError] = context.SimpleQueue()
+    permits = context.Semaphore(job.trials - len(finished(study)))
+
+    def start() -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=_run_worker, args=(job, threads, errors, permits))
+        process.start()
+        return process
+
+    workers, deaths = [start() for _ in range(jobs)], 0
+    try:
+        while workers:
+            wait([worker.sentinel for worker in workers], timeout=_POLL_S)
+            progress()
+            for worker in [w for w in workers if not w.is_alive()]:
+                workers.remove(worker)
+                if not errors.empty():
+                    raise errors.get()
+                if worker.exitcode:
+                    deaths += 1
+                    if deaths == _MAX_DEATHS:
+                        raise TrainError(
+                            f"{deaths} processes that ran trials ended by themselves, the last "
+                            f"with code {worker.exitcode}.",
+                            remedy="Check whether memory was exhausted, and use fewer --jobs. "
+                            'A script that is not guarded by if __name__ == "__main__": also ends '
+                            "like this.",
+                        )
+                    permits.release()
+                    workers.append(start())
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _run_worker(
+    job: TuningJob, threads: int, errors: SimpleQueue[RooftraceError], permits: Semaphore
+) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    try:
+        with open_study(job.tuning, job.storage, job.study) as study:
+            _run_in_this_process(job, study, lambda: None, permits)
+    except RooftraceError as error:
+        errors.put(error)
+    except KeyboardInterrupt:
+        # The terminal has interrupted the parent process, too.
+        pass
+
+
+def _run_in_this_process(
+    job: TuningJob, study: Study, progress: Callable[[], None], permits: Semaphore | None = None
+) -> None:
+    parent = multiprocessing.parent_process()
+
+    def may_begin() -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        is_orphan = parent is not None and not parent.is_alive()
+        has_room = len(finished(study)) + len(running) < job.trials
+        return has_room and not is_orphan and (permits is None or permits.acquire(block=False))
+
+    def after(study: Study, trial: FrozenTrial) -> None:
+        if not job.keep:
+            delete_checkpoints(study, job.out)
+        progress()
+        done = finished(study)
+        if len(done) >= _MAX_FIRST_FAILURES and all(failure_reason(one) for one in done):
+            raise ConfigError(
+                f"The first {len(done)} trials failed; the last of them, {done[-1].number}: "
+                f"{failure_reason(done[-1])}",
+                remedy="Correct the cause, and give the study another name with --study.",
+            )
+        if not may_begin():
+            study.stop()
+
+    if not may_begin():
+        return
+    place = len(study.trials), multiprocessing.current_process()._identity
+    study.sampler = _make_sampler(job.tuning.settings, (place[0], *place[1]))
+    study.optimize(
+        lambda trial: run_trial(trial, job),
+        timeout=None if math.isinf(job.until) else max(0.0, job.until - time.time()),
+        callbacks=[after],
+        catch=(_TrialFailedError,),
+        # A trainer and its callbacks refer to each other: without this, the images that a trial
+        # kept in memory would stay beside those of the next.
+        gc_after_trial=True,
+    )
+
+
+def delete_checkpoints(study: Study, out: Path) -> None:
+    """Delete the checkpoints of the trials that ended in a folder, except those of the best."""
+    # A trial that is not the best of this list can never become the best.
+    trials = study.get_trials(deepcopy=False)
+    best = best_of(study, trials)
+    for trial in trials:
+        is_best = best is not None and trial.number == best.number
+        if not is_best and outcome(trial) != TrialOutcome.running:
+            shutil.rmtree(out / folder_name(trial.number) / "checkpoints", ignore_errors=True)

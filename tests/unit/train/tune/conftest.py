@@ -43,10 +43,10 @@ def tuning(tmp_path: Path) -> Tuning:
 
 @pytest.fixture
 def opened(tuning: Tuning, tmp_path: Path) -> Callable[..., AbstractContextManager[Study]]:
-    """Opens the study `space`, in a journal file by default."""
+    """Opens the study `space`, in a SQLite file by default."""
     from rooftrace.train.tune.study import open_study
 
-    def open_it(storage: str = str(tmp_path / "study.log"), **changed: Any) -> Any:
+    def open_it(storage: str = f"sqlite:///{tmp_path}/study.db", **changed: Any) -> Any:
         return open_study(changed.get("tuning", tuning), storage, "space")
 
     return open_it

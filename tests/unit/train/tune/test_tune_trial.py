@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,28 +22,24 @@ from rooftrace.flows.tune import TuneOptions, run_tune
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
-from rooftrace.train.tune import trial as trial_module
-from rooftrace.train.tune import trial as workers_module
+from rooftrace.train.tune import study as study_module
 from rooftrace.train.tune.space import Tuning, read_tuning
 from rooftrace.train.tune.study import (
-    TrialAllocator,
     TrialOutcome,
-    failure_reason,
-    finished,
-    outcome,
-    this_process,
-)
-from rooftrace.train.tune.trial import (
     TuningJob,
     delete_checkpoints,
+    failure_reason,
+    finished,
     folder_name,
     folder_of,
-    run_trial,
+    hide_password,
+    outcome,
     run_trials,
-    sample_config,
 )
 
 Open = Callable[..., AbstractContextManager[Study]]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 Script = Callable[[TrainConfig], list[float] | BaseException]
 
 
@@ -59,9 +57,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
             for epoch, value in enumerate(output, 1):
                 on_epoch(epoch, {"epoch": epoch, "val_iou": value, "val_loss": 1 - value})
 
-        monkeypatch.setattr(trial_module, "fit", fake)
-        # Nothing was kept in memory.
-        monkeypatch.setattr(workers_module, "gc", SimpleNamespace(collect=lambda: 0))
+        monkeypatch.setattr(study_module, "fit", fake)
 
     return use
 
@@ -71,9 +67,10 @@ def make_plan(tuning: Tuning, out: Path, trials: int, *, keep: bool = False) -> 
 
 
 def run_one(study: Study, tuning: Tuning, out: Path) -> TrialOutcome:
-    trial = TrialAllocator(study, tuning.settings, 99).next()
-    assert trial is not None
-    return run_trial(study, trial, sample_config(trial, tuning), tuning, out)
+    """Run one more trial, and return how it ended."""
+    plan = make_plan(tuning, out, len(finished(study)) + 1, keep=True)
+    run_trials(plan, study, 1, lambda: None)
+    return outcome(study.trials[-1])
 
 
 def test_the_value_is_that_of_the_best_epoch(
@@ -175,19 +172,37 @@ def test_who_stops_the_process_takes_no_trial_away(
         with pytest.raises(type(stop)):
             run_one(study, tuning, tmp_path)
         assert outcome(study.trials[0]) == TrialOutcome.lost
+        scripted(lambda config: [0.5])
+        assert run_one(study, tuning, tmp_path) == TrialOutcome.complete
 
 
-def test_a_trial_that_another_process_gave_up_ends_without_a_word(
+def test_a_trial_without_a_heartbeat_is_lost_and_another_takes_its_place(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "SILENCE_S", 1)
+    scripted(lambda config: [0.5])
+    with opened() as study:
+        trial = study.ask()  # by a process that is killed
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    time.sleep(2.1)
+    with opened() as study:
+        run_trials(make_plan(tuning, tmp_path, 2), study, 1, lambda: None)
+        ends = [outcome(t) for t in study.trials]
+        assert ends == [TrialOutcome.lost, TrialOutcome.complete, TrialOutcome.complete]
+
+
+def test_so_many_trials_in_all_and_none_after_the_time(
     opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
 ) -> None:
+    scripted(lambda config: [0.5])
     with opened() as study:
-
-        def taken(config: TrainConfig) -> list[float]:
-            study.tell(0, state=optuna.trial.TrialState.FAIL)
-            return [0.5]
-
-        scripted(taken)
-        assert run_one(study, tuning, tmp_path) == TrialOutcome.lost
+        late = dataclasses.replace(make_plan(tuning, tmp_path, 3), until=0.0)
+        run_trials(late, study, 1, lambda: None)
+        assert study.trials == []
+        for total, expected in ((2, 2), (5, 5), (4, 5)):
+            run_trials(make_plan(tuning, tmp_path, total), study, 1, lambda: None)
+            assert len(finished(study)) == expected
+        assert len({t.params["optimizer.lr"] for t in study.trials}) == 5
 
 
 def test_a_figure_that_no_run_has_ends_the_study(
@@ -250,41 +265,60 @@ def test_a_process_that_ends_by_itself_is_replaced_but_not_for_ever(
     opened: Open, tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may kill it for lack of memory."""
-    made: list[Any] = []
+    monkeypatch.setattr(study_module, "_run_worker", die)
+    with opened() as study, pytest.raises(TrainError, match=r"3 processes .* code 9") as raised:
+        run_trials(make_plan(tuning, tmp_path, 9), study, 2, lambda: None)
+    assert "--jobs" in raised.value.remedy
 
-    class Killed:
-        name = this_process()
-        process: Any
 
-        def __init__(self, *args: Any) -> None:
-            self.process = self
-            self.exitcode, self.sentinel = -9, None
-            made.append(self)
+def die(*_: object) -> None:
+    os._exit(9)
 
-        def is_alive(self) -> bool:
-            return False
 
-        def raise_error(self) -> None:
-            pass
+def test_a_study_is_one_of_one_configuration(tmp_path: Path, opened: Open, tuning: Tuning) -> None:
+    with opened():
+        pass
+    changed = read_tuning(tmp_path / "space.toml", ["batch_size=3", "optimizer.lr.high=0.5"])
+    with pytest.raises(ConfigError) as raised, opened(tuning=changed):
+        pass
+    assert "batch_size was None, is 3" in raised.value.message
+    assert "optimizer.lr.high was 0.1, is 0.5" in raised.value.message
+    assert "--study" in raised.value.remedy
+    free = read_tuning(tmp_path / "space.toml", ["workers=2", "tune.timeout_minutes=9"])
+    with opened(tuning=free):
+        pass
 
-        def kill(self) -> None:
-            pass
 
-        join = kill
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [
+        ("nothing://user:geheim@here/it", "is not a URL"),
+        ("postgresql://user:geheim@127.0.0.1:1/it", "is not a URL|cannot be opened"),
+        ("study.journal", "is not a URL"),
+        ("sqlite:///{folder}/broken.db", "cannot be opened"),
+    ],
+)
+def test_an_invalid_storage_is_reported_without_its_password(
+    storage: str, expected: str, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "_ATTEMPTS", 1)
+    (tmp_path / "broken.db").write_bytes(b"not a database" * 99)
+    with (
+        pytest.raises(ConfigError, match=expected) as raised,
+        opened(storage.format(folder=tmp_path)),
+    ):
+        pass
+    assert "geheim" not in str(raised.value)
 
-    with opened() as study:
-        claims = TrialAllocator(study, tuning.settings, 9)
 
-        def wait(sentinels: Any, timeout: float) -> None:
-            claims.next()
+def test_a_storage_that_fails_later_is_an_error(opened: Open) -> None:
+    with pytest.raises(DataError, match="failed: gone"), opened():
+        raise optuna.exceptions.StorageInternalError("gone")
 
-        monkeypatch.setattr(workers_module, "_TrialProcess", Killed)
-        monkeypatch.setattr(workers_module, "wait", wait)
-        with pytest.raises(TrainError, match=r"3 processes .* code -9") as raised:
-            run_trials(make_plan(tuning, tmp_path, 9), study, 2, lambda: None)
-        assert "--jobs" in raised.value.remedy
-        assert len(made) == 4
-        assert {outcome(t) for t in study.trials} == {TrialOutcome.lost}
+
+def test_what_people_read_of_an_address() -> None:
+    assert hide_password("postgresql://a:b@h/n") == "postgresql://a:***@h/n"
+    assert hide_password("sqlite:///a.db") == "sqlite:///a.db"
 
 
 @pytest.mark.campaign
