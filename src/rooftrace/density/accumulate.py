@@ -7,8 +7,8 @@ The buildings' own figures come from `density.buildings`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -31,9 +31,9 @@ from rooftrace.core.types import (
 )
 from rooftrace.density.buildings import (
     BuildingMeasure,
-    BuildingTally,
     Measured,
     figures_by_place,
+    in_one_order,
     measure_buildings,
 )
 from rooftrace.density.cells import CellGrid, GroundPlane
@@ -54,21 +54,6 @@ _SQUARES_AT_ONCE = 1024
 """Maximum number of squares whose pixels are assigned one by one in a single step."""
 
 
-@dataclass(frozen=True)
-class _Rectangles:
-    """A block divided into rectangles by horizontal and vertical lines.
-
-    Args:
-        rows, cols: First row and first column of each rectangle, relative to the block; ascending.
-        cell: (rows, columns) index of the cell that holds the rectangle; -1 where the rectangle
-            reaches into several cells.
-    """
-
-    rows: Ints
-    cols: Ints
-    cell: Ints
-
-
 CellCounts = tuple[Ints, Ints, Ints]
 """(n,) indices of cells, and their numbers of valid pixels and of building pixels."""
 
@@ -87,18 +72,37 @@ class PixelCounter:
 
     def __init__(self, ground: GroundPlane, cells: CellGrid, building_class: int) -> None:
         self._ground, self._cells, self._class = ground, cells, building_class
+        # The row of cells for each row of pixels, and the column for each column, where these are
+        # parallel.
+        self._aligned: tuple[Ints, Ints] | None = None
+        if ground.aligned:
+            height, width = ground.grid.shape
+            x, _ = ground.metres(np.arange(0.5, width), np.zeros(width))
+            _, y = ground.metres(np.zeros(height), np.arange(0.5, height))
+            self._aligned = cells.rows(y), cells.columns(x)
         self.valid_px: Ints = np.zeros(cells.count, np.int64)
         self.built_px: Ints = np.zeros(cells.count, np.int64)
 
     def feed(self, window: Window, mask: Mask8) -> None:
         """Count the pixels of a block of class indices (y, x); NODATA marks unknown pixels."""
-        if self._ground.aligned:
-            self._add(window, mask, self._along_cells(window))
+        if self._aligned is not None:
+            row_of = self._aligned[0][window.row : window.row_stop]
+            col_of = self._aligned[1][window.col : window.col_stop]
+            rows = np.flatnonzero(np.diff(row_of, prepend=-1))
+            cols = np.flatnonzero(np.diff(col_of, prepend=-1))
+            cell = row_of[rows][:, None] * self._cells.shape[1] + col_of[cols]
+            self._add(window, mask, rows, cols, cell)
             return
         squares = _Squares.of(self._ground, window)
-        parts = self._by_squares(window, squares)
-        self._add(window, mask, parts)
-        self._add_one_by_one(window, mask, squares, parts)
+        corners = self._cells.index(squares.x, squares.y)
+        first = corners[:-1, :-1]
+        # Cells are convex: a square whose four corners lie in one cell lies in that cell.
+        one = (first == corners[1:, :-1]) & (first == corners[:-1, 1:])
+        one &= first == corners[1:, 1:]
+        rows = (squares.rows[:-1] - window.row).clip(0)
+        cols = (squares.cols[:-1] - window.col).clip(0)
+        self._add(window, mask, rows, cols, np.where(one, first, -1))
+        self._add_one_by_one(window, mask, squares, *np.nonzero(~one | (first < 0)))
 
     def count(self, window: Window, mask: Mask8) -> CellCounts:
         """Return the counts of a block alone; see `feed`."""
@@ -113,49 +117,37 @@ class PixelCounter:
         self.valid_px[cell] += valid_px
         self.built_px[cell] += built_px
 
-    def _add(self, window: Window, mask: Mask8, parts: _Rectangles) -> None:
-        """Add the counts of the rectangles that lie in one cell."""
-        whole = parts.cell >= 0
-        built = _sums(mask, self._class, parts)
-        valid = _areas(window, parts) - _sums(mask, NODATA, parts)
-        np.add.at(self.built_px, parts.cell[whole], built[whole])
-        np.add.at(self.valid_px, parts.cell[whole], valid[whole])
+    def _add(self, window: Window, mask: Mask8, rows: Ints, cols: Ints, cell: Ints) -> None:
+        """Add the counts of rectangles that lie in one cell.
 
-    def _along_cells(self, window: Window) -> _Rectangles:
-        row_of, col_of = self._tables
-        row_of = row_of[window.row : window.row_stop]
-        col_of = col_of[window.col : window.col_stop]
-        rows = np.flatnonzero(np.diff(row_of, prepend=-1))
-        cols = np.flatnonzero(np.diff(col_of, prepend=-1))
-        return _Rectangles(rows, cols, row_of[rows][:, None] * self._cells.shape[1] + col_of[cols])
-
-    @cached_property
-    def _tables(self) -> tuple[Ints, Ints]:
-        """The row of cells for each row of pixels, and the column of cells for each column of
-        pixels.
+        Args:
+            window: Window of the block.
+            mask: (y, x) class indices of the block.
+            rows, cols: First row and first column of each rectangle in the block; ascending.
+            cell: (rows, columns) cell that holds the rectangle; -1 where it reaches into several.
         """
-        height, width = self._ground.grid.shape
-        rows: Floats = np.arange(height, dtype=np.float64) + 0.5
-        cols: Floats = np.arange(width, dtype=np.float64) + 0.5
-        x, _ = self._ground.metres(cols, np.zeros(width))
-        _, y = self._ground.metres(np.zeros(height), rows)
-        return self._cells.rows(y), self._cells.columns(x)
-
-    def _by_squares(self, window: Window, squares: _Squares) -> _Rectangles:
-        corners = self._cells.index(squares.x, squares.y)
-        first = corners[:-1, :-1]
-        # Cells are convex: a square whose four corners lie in one cell lies in that cell.
-        one = (first == corners[1:, :-1]) & (first == corners[:-1, 1:])
-        one &= first == corners[1:, 1:]
-        rows = (squares.rows[:-1] - window.row).clip(0)
-        cols = (squares.cols[:-1] - window.col).clip(0)
-        return _Rectangles(rows, cols, np.where(one, first, -1))
+        counts = np.zeros((2, *cell.shape), np.int64)
+        for number, (start, stop) in enumerate(zip(rows, [*rows[1:], len(mask)])):
+            for count, value in zip(counts, (self._class, NODATA)):
+                band = (mask[start:stop] == value).view(np.uint8)
+                down = cv2.reduce(band, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
+                count[number] = np.add.reduceat(down, cols)
+        heights = np.diff(rows, append=window.height)
+        area = heights[:, None] * np.diff(cols, append=window.width)
+        whole = cell >= 0
+        np.add.at(self.built_px, cell[whole], counts[0][whole])
+        np.add.at(self.valid_px, cell[whole], (area - counts[1])[whole])
 
     def _add_one_by_one(
-        self, window: Window, mask: Mask8, squares: _Squares, parts: _Rectangles
+        self, window: Window, mask: Mask8, squares: _Squares, down: Ints, along: Ints
     ) -> None:
-        """Count the pixels of squares that reach into several cells, each pixel in its own cell."""
-        down, along = np.nonzero(parts.cell < 0)
+        """Count the pixels of squares that reach into several cells, each pixel in its own cell.
+
+        Args:
+            window, mask: See `feed`.
+            squares: The squares that the block touches.
+            down, along: (k,) row and column of each of these squares.
+        """
         for start in range(0, len(down), _SQUARES_AT_ONCE):
             chosen = slice(start, start + _SQUARES_AT_ONCE)
             rows, cols, x, y = squares.pixels(down[chosen], along[chosen])
@@ -202,15 +194,14 @@ class _Squares:
         u = ((step + 0.5) / width[:, None])[:, None, :]
         rows = np.where(v < 1, (top[:, None] + step)[:, :, None], -1)
         cols = np.where(u < 1, (left[:, None] + step)[:, None, :], -1)
-        x, y = (self._inside(values, down, along, u, v) for values in (self.x, self.y))
+        xy = []
+        for values in (self.x, self.y):
+            a, b = values[down, along], values[down, along + 1]
+            c, d = values[down + 1, along], values[down + 1, along + 1]
+            a, b, c, d = (corner[:, None, None] for corner in (a, b, c, d))
+            xy.append(np.asarray(a + (b - a) * u + (c - a) * v + (d - b - c + a) * (u * v)))
         rows, cols = np.broadcast_arrays(rows, cols)
-        return rows, cols, x, y
-
-    def _inside(self, values: Floats, down: Ints, along: Ints, u: Floats, v: Floats) -> Floats:
-        a, b = values[down, along], values[down, along + 1]
-        c, d = values[down + 1, along], values[down + 1, along + 1]
-        a, b, c, d = (corner[:, None, None] for corner in (a, b, c, d))
-        return np.asarray(a + (b - a) * u + (c - a) * v + (d - b - c + a) * (u * v))
+        return rows, cols, xy[0], xy[1]
 
 
 def pixel_bounds(ground: GroundPlane) -> tuple[float, float, float, float]:
@@ -248,26 +239,6 @@ def _bilinear(values: Floats, down: tuple[Ints, Floats], along: tuple[Ints, Floa
     left = above[:, col] * (1 - v) + below[:, col] * v
     right = above[:, col + 1] * (1 - v) + below[:, col + 1] * v
     return np.asarray(left * (1 - u) + right * u)
-
-
-def _sums(mask: Mask8, value: int, parts: _Rectangles) -> Ints:
-    """Return the number of pixels with a value in each rectangle."""
-    counts = np.zeros(parts.cell.shape, np.int64)
-    for number, (start, stop) in enumerate(zip(parts.rows, [*parts.rows[1:], len(mask)])):
-        band = (mask[start:stop] == value).view(np.uint8)
-        counts[number] = np.add.reduceat(_down(band), parts.cols)
-    return counts
-
-
-def _down(band: Mask8) -> NDArray[np.int32]:
-    """Return the sum of each column."""
-    return np.asarray(cv2.reduce(band, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0], np.int32)
-
-
-def _areas(window: Window, parts: _Rectangles) -> Ints:
-    """Return the areas of the rectangles in pixels."""
-    heights = np.diff(parts.rows, append=window.height)
-    return np.asarray(heights[:, None] * np.diff(parts.cols, append=window.width), np.int64)
 
 
 _AREA_STEPS = 2**20
@@ -309,13 +280,21 @@ class DensityAccumulator:
         name: str = "The image",
     ) -> None:
         self.ground = GroundPlane.of(grid, gsd_m, name=name)
-        _check_cell(cell_m, grid, gsd_m, name)
+        pixel = max(grid.gsd_yx_m or (0.0,)) if gsd_m is None else gsd_m
+        if cell_m < pixel:
+            raise ConfigError(
+                f"Cells of {cell_m:g} m are smaller than the pixels of {name}, "
+                f"{plain_number(pixel, 4)} m.",
+                remedy="Use larger cells, of many pixels each: --cell 100",
+            )
         self.cells = CellGrid.over(pixel_bounds(self.ground), cell_m, self.ground.crs)
         self.pixels = PixelCounter(self.ground, self.cells, building_class)
         """Counter of the mask's pixels, also of blocks that another process has counted."""
 
-        self._tally = BuildingTally()
-        self._min_area_m2 = min_area_m2
+        self.measure = BuildingMeasure(self.ground, min_area_m2)
+        """Function that measures buildings elsewhere, for `add_measured`."""
+
+        self._measured: list[Measured] = []
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Add a block of the mask.
@@ -339,14 +318,9 @@ class DensityAccumulator:
         """
         self.add_polygons(footprints.geometry, footprints.crs)
 
-    @property
-    def measure(self) -> BuildingMeasure:
-        """Function that measures buildings elsewhere, for `add_measured`."""
-        return BuildingMeasure(self.ground, self._min_area_m2)
-
     def add_measured(self, measured: Measured) -> None:
         """Add buildings that any process has measured."""
-        self._tally.add(measured)
+        self._measured.append(measured)
 
     def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
         """Add buildings (n,) without attributes, otherwise as `add`."""
@@ -359,7 +333,7 @@ class DensityAccumulator:
             polygons: Buildings.
             counted: (n,) bool, False for buildings that are only neighbours of others.
         """
-        self.add_measured(measure_buildings(polygons, counted, self._min_area_m2))
+        self.add_measured(measure_buildings(polygons, counted, self.measure.min_area_m2))
 
     def finish(self) -> DensityGrid:
         """Return the figures of everything that was fed and added."""
@@ -370,7 +344,7 @@ class DensityAccumulator:
         y = (self.cells.top_row - row + 0.5) * self.cells.cell_m
         px_area = np.zeros(len(valid))
         px_area[seen] = self.ground.px_area_m2(x, y)
-        return _on_grid(self.cells, valid * px_area, built * px_area, self._tally)
+        return _on_grid(self.cells, valid * px_area, built * px_area, self._measured)
 
 
 def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
@@ -382,15 +356,13 @@ def density_of_polygons(buildings: Polygons, cells: CellGrid) -> DensityGrid:
             built up once.
         cells: Grid of cells that covers all polygons.
     """
-    tally = BuildingTally()
-    tally.add(measure_buildings(buildings))
     built = without_overlaps(buildings)
     steps = np.zeros(cells.count, np.int64)
     for start in range(0, len(built), _POLYGONS_AT_ONCE):
         cell, area = cells.areas_of(built[start : start + _POLYGONS_AT_ONCE])
         np.add.at(steps, cell, np.rint(area * _AREA_STEPS).astype(np.int64))
     observed = np.full(cells.count, cells.cell_m**2)
-    return _on_grid(cells, observed, steps / _AREA_STEPS, tally)
+    return _on_grid(cells, observed, steps / _AREA_STEPS, [measure_buildings(buildings)])
 
 
 def without_overlaps(polygons: Polygons) -> Polygons:
@@ -425,9 +397,9 @@ def without_overlaps(polygons: Polygons) -> Polygons:
 
 
 def _on_grid(
-    cells: CellGrid, observed_m2: Floats, built_m2: Floats, tally: BuildingTally
+    cells: CellGrid, observed_m2: Floats, built_m2: Floats, measured: Sequence[Measured]
 ) -> DensityGrid:
-    xy, building_m2, counted = tally.sorted()
+    xy, building_m2, counted = in_one_order(measured)
     place = cells.index(xy[:, 0], xy[:, 1])
     inside = np.flatnonzero((place >= 0) & counted)
     number, area_m2, nearest_m = figures_by_place(
@@ -442,16 +414,6 @@ def _on_grid(
         nearest_m.reshape(cells.shape),
     )
     return DensityGrid(cells.grid, cells.cell_m, figures, outside=len(xy) - len(inside))
-
-
-def _check_cell(cell_m: float, grid: GeoGrid, gsd_m: float | None, name: str) -> None:
-    pixel = max(grid.gsd_yx_m or (0.0,)) if gsd_m is None else gsd_m
-    if cell_m < pixel:
-        raise ConfigError(
-            f"Cells of {cell_m:g} m are smaller than the pixels of {name}, "
-            f"{plain_number(pixel, 4)} m.",
-            remedy="Use larger cells, of many pixels each: --cell 100",
-        )
 
 
 _BESIDE_M = (1e-6, 0.6e-6)
@@ -486,9 +448,7 @@ def density_of_zones(
     """
     tree = shapely.STRtree(zones)
     shapely.prepare(zones)
-    tally = BuildingTally()
-    tally.add(measure_buildings(buildings, counted))
-    xy, building_m2, is_counted = tally.sorted()
+    xy, building_m2, is_counted = in_one_order([measure_buildings(buildings, counted)])
     building, zone = _zones_of_points(zones, tree, xy)
     building, zone = building[is_counted[building]], zone[is_counted[building]]
     area = shapely.area(zones)

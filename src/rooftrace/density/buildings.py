@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -62,21 +63,12 @@ class BuildingMeasure:
         return measure_buildings(moved, min_area_m2=self.min_area_m2)
 
 
-class BuildingTally:
-    """Centroids and areas of buildings, from which the figures of places are made."""
-
-    def __init__(self) -> None:
-        self._measured: list[Measured] = [(np.empty((0, 2)), np.empty(0), np.empty(0, np.bool_))]
-
-    def add(self, measured: Measured) -> None:
-        """Add buildings on a plane in metres."""
-        self._measured.append(measured)
-
-    def sorted(self) -> Measured:
-        """Return all buildings in an order that does not depend on the order of `add`."""
-        xy, area_m2, counted = map(np.concatenate, zip(*self._measured))
-        order = np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
-        return xy[order], area_m2[order], counted[order]
+def in_one_order(parts: Sequence[Measured]) -> Measured:
+    """Return all buildings in an order that does not depend on the order of the parts."""
+    none = np.empty((0, 2)), np.empty(0), np.empty(0, np.bool_)
+    xy, area_m2, counted = map(np.concatenate, zip(none, *parts))
+    order = np.lexsort((counted, area_m2, xy[:, 1], xy[:, 0]))
+    return xy[order], area_m2[order], counted[order]
 
 
 def figures_by_place(
@@ -86,7 +78,7 @@ def figures_by_place(
     place.
 
     Args:
-        xy, area_m2: Buildings, see `BuildingTally.sorted`.
+        xy, area_m2: Buildings, see `in_one_order`.
         place, building: (k,) pairs of a place and the index of a building.
         count: Number of places.
     """
@@ -133,8 +125,7 @@ def nearest_neighbour(xy: Floats) -> Floats:
     side = _first_side(xy - low, extent)
     pending: Ints = np.arange(len(xy))
     while len(pending):
-        bins = _Bins(xy, low, side)
-        found[pending] = bins.nearest(pending)
+        found[pending] = _nearest_in_bins(xy, low, side, pending)
         pending = pending[found[pending] > side]
         if side > extent:
             break
@@ -161,47 +152,30 @@ def _key(xy: Floats, side: float) -> Ints:
     return np.asarray(cell[:, 1] * (cell[:, 0].max() + 3) + cell[:, 0] + 1)
 
 
-class _Bins:
-    """Points sorted by their bins."""
-
-    def __init__(self, xy: Floats, low: Floats, side: float) -> None:
-        self._xy = xy
-        self._key = _key(xy - low, side)
-        self._stride = int(np.floor((xy[:, 0].max() - low[0]) / side)) + 3
-        self._order = np.argsort(self._key, kind="stable")
-        self._sorted = self._key[self._order]
-
-    def nearest(self, chosen: Ints) -> Floats:
-        """Return (k,) distances to the nearest other point in the 3 × 3 bins around each chosen
-        point.
-        """
-        best = np.empty(len(chosen))
-        for at in range(0, len(chosen), _POINTS_AT_ONCE):
-            best[at : at + _POINTS_AT_ONCE] = self._nearest(chosen[at : at + _POINTS_AT_ONCE])
-        return best
-
-    def _nearest(self, chosen: Ints) -> Floats:
-        rows = self._key[chosen][:, None] + np.array([-self._stride, 0, self._stride])
-        start = np.searchsorted(self._sorted, rows - 1, side="left")
-        stop = np.searchsorted(self._sorted, rows + 1, side="right")
-        times = stop - start
+def _nearest_in_bins(xy: Floats, low: Floats, side: float, chosen: Ints) -> Floats:
+    """Return (k,) distances to the nearest other point in the 3 × 3 bins around each chosen point;
+    infinite where there is none.
+    """
+    key = _key(xy - low, side)
+    stride = int(np.floor((xy[:, 0].max() - low[0]) / side)) + 3
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    best = np.empty(len(chosen))
+    for at in range(0, len(chosen), _POINTS_AT_ONCE):
+        own = chosen[at : at + _POINTS_AT_ONCE]
+        rows = key[own][:, None] + np.array([-stride, 0, stride])
+        start = np.searchsorted(ordered, rows - 1, side="left")
+        times = np.searchsorted(ordered, rows + 1, side="right") - start
         many = np.cumsum(times.sum(axis=1))
-        best = np.empty(len(chosen))
-        at = 0
-        while at < len(chosen):
-            before = int(many[at - 1]) if at else 0
-            end = max(int(np.searchsorted(many, before + _MAX_PAIRS, side="right")), at + 1)
-            best[at:end] = self._among(chosen[at:end], start[at:end], times[at:end])
-            at = end
-        return best
-
-    def _among(self, chosen: Ints, start: Ints, times: Ints) -> Floats:
-        flat, begins = times.ravel(), start.ravel()
-        steps = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat - begins, flat)
-        other = self._order[steps]
-        each = times.sum(axis=1)
-        one = np.repeat(chosen, each)
-        distance = np.hypot(*(self._xy[one] - self._xy[other]).T)
-        distance[one == other] = np.inf
-        # Every point lies in its own bin, so each has at least one candidate.
-        return np.minimum.reduceat(distance, np.cumsum(each) - each)
+        cuts = np.searchsorted(many, np.arange(_MAX_PAIRS, many[-1], _MAX_PAIRS))
+        for part in np.split(np.arange(len(own)), np.unique(cuts)):
+            if len(part):
+                flat, begins = times[part].ravel(), start[part].ravel()
+                steps = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat - begins, flat)
+                each = times[part].sum(axis=1)
+                one, other = np.repeat(own[part], each), order[steps]
+                distance = np.hypot(*(xy[one] - xy[other]).T)
+                distance[one == other] = np.inf
+                # Every point lies in its own bin, so each has at least one candidate.
+                best[at + part] = np.minimum.reduceat(distance, np.cumsum(each) - each)
+    return best

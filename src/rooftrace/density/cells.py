@@ -70,7 +70,12 @@ class GroundPlane:
                 )
             return cls(grid, None, gsd_m)
         if grid.crs is None or not _known_place(grid):
-            raise _no_metres(name, grid.crs)
+            has = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
+            raise GeoreferenceError(
+                f"{name} has {has}, so that the size of a pixel in metres is not known.",
+                remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
+                "(gdal_edit -a_srs).",
+            )
         return cls(grid, metric_crs(grid.crs, grid.bounds_xy))
 
     @cached_property
@@ -133,11 +138,12 @@ class GroundPlane:
                 remedy="Georeference the mask, or leave out the buildings: they are then "
                 "traced in the mask.",
             )
-        if self.crs is None:
-            return np.asarray(shapely.transform(polygons, self._on_plane), np.object_)
         if crs is None:
-            polygons = np.asarray(shapely.transform(polygons, self._in_world), np.object_)
-            crs = self.grid.crs
+            place = self.metres if self.crs is None else self.grid.to_world
+            moved = shapely.transform(polygons, lambda xy: np.stack(place(*xy.T), axis=1))
+            polygons, crs = np.asarray(moved, np.object_), self.grid.crs
+        if self.crs is None:
+            return polygons
         assert crs is not None
         moved = reprojected(polygons, crs, self.crs, _BEND_M)
         lost = np.count_nonzero(~np.isfinite(shapely.bounds(moved)).all(axis=1))
@@ -148,12 +154,6 @@ class GroundPlane:
                 remedy="Give buildings and mask of one place, or check both coordinate systems.",
             )
         return moved
-
-    def _on_plane(self, xy: Floats) -> Floats:
-        return np.stack(self.metres(xy[:, 0], xy[:, 1]), axis=1)
-
-    def _in_world(self, xy: Floats) -> Floats:
-        return np.stack(self.grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
 
     @cached_property
     def _transformer(self) -> Transformer:
@@ -188,16 +188,6 @@ def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
         return zone
     return CRS.from_proj4(
         f"+proj=laea +lat_0={round(middle_lat)} +lon_0={round(middle_lon)} +datum=WGS84 +units=m"
-    )
-
-
-def _no_metres(name: str, crs: CRS | None) -> GeoreferenceError:
-    """Return the error about an input that does not give the size of its pixels."""
-    has = "no coordinate system" if crs is None else f"the system {crs.name!r}"
-    return GeoreferenceError(
-        f"{name} has {has}, so that the size of a pixel in metres is not known.",
-        remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
-        "(gdal_edit -a_srs).",
     )
 
 
@@ -253,12 +243,6 @@ MAX_CELLS = 10**7
 
 _MAX_M = 1e9
 """Coordinate in metres that no map has: the Earth's circumference is 4e7 m."""
-
-_MANY_CELLS = 256
-"""Number of cells around a polygon above which it is not divided: each piece takes microseconds."""
-
-_ROUNDING = 1e-9
-"""Largest part of a cell's area that counts as none."""
 
 _SLACK = 1e-9
 """Tolerance in cells: an edge that exceeds a multiple by rounding alone begins no further cell."""
@@ -357,70 +341,18 @@ class CellGrid:
     def areas_of(self, polygons: Polygons) -> tuple[Ints, Floats]:
         """Return the parts of polygons by cell: (k,) indices of cells and (k,) areas in m².
 
-        The areas are exact: small polygons are divided along the edges of cells, first into rows;
-        of large ones, the edges suffice.
+        The areas are exact: polygons are divided along the edges of cells, first into rows.
 
         Args:
             polygons: (n,) polygons inside the grid except for rounding.
         """
         bounds = shapely.bounds(polygons)
         low, high = self.rows(bounds[:, 3]), self.rows(bounds[:, 1])
-        around = (high - low + 1) * (self.columns(bounds[:, 2]) - self.columns(bounds[:, 0]) + 1)
-        large = around > _MANY_CELLS
-        parts = [self._areas_of_large(polygon) for polygon in polygons[large]]
-        parts.append(self._areas_of_small(polygons[~large], low[~large], high[~large]))
-        index, area_m2 = zip(*parts)
-        return np.concatenate(index), np.concatenate(area_m2)
-
-    def _areas_of_small(self, polygons: Polygons, low: Ints, high: Ints) -> tuple[Ints, Floats]:
         strips, _, row = _cut(polygons, low, high, self.shape[0], self._row_box)
         bounds = shapely.bounds(strips)
         low, high = self.columns(bounds[:, 0]), self.columns(bounds[:, 2])
         pieces, strip, col = _cut(strips, low, high, self.shape[1], self._column_box)
         return row[strip] * self.shape[1] + col, shapely.area(pieces)
-
-    def _areas_of_large(self, polygon: shapely.Geometry) -> tuple[Ints, Floats]:
-        """Return the parts of one polygon by cell, which its edges alone give: Green's theorem.
-
-        A piece of an edge inside a cell adds to that cell the area between it and the cell's left
-        edge, and to all cells on its left the area of their row's part; downwards it takes away.
-        """
-        height, width = self.shape
-        rings = shapely.get_rings(shapely.get_parts(shapely.orient_polygons(polygon)))
-        xy, ring = shapely.get_coordinates(rings, return_index=True)
-        # In cells, from the lower left corner of the grid.
-        at = xy / self.cell_m - (self.first_col, self.top_row - height + 1)
-        begin = np.flatnonzero(ring[1:] == ring[:-1])
-        start, step = at[begin], at[begin + 1] - at[begin]
-        share, edge = [np.zeros(len(start))], [np.arange(len(start))]
-        for axis in (0, 1):
-            ends = np.stack([start[:, axis], start[:, axis] + step[:, axis]])
-            first, last = np.floor(ends.min(axis=0)) + 1, np.ceil(ends.max(axis=0)) - 1
-            count = (last - first + 1).clip(0).astype(np.int64)
-            own = np.repeat(np.arange(len(start)), count)
-            line = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count) + first[own]
-            share.append((line - start[own, axis]) / step[own, axis])
-            edge.append(own)
-        shares, edges = np.concatenate(share), np.concatenate(edge)
-        order = np.lexsort((shares, edges))
-        shares, edges = shares[order], edges[order]
-        until = np.append(shares[1:], 1.0)
-        until[np.append(edges[1:] != edges[:-1], True)] = 1
-        middle = start[edges] + step[edges] * ((shares + until) / 2)[:, None]
-        up = step[edges, 1] * (until - shares)
-        col, low = np.floor(middle).astype(np.int64).T
-        col, row = col.clip(0, width - 1), height - 1 - low.clip(0, height - 1)
-        top, left = row.min(), col.min()
-        size = int(row.max() - top + 1), int(col.max() - left + 1)
-        place = (row - top) * size[1] + col - left
-        within, above = (
-            np.bincount(place, weight, size[0] * size[1]).reshape(size)
-            for weight in (up * (middle[:, 0] - col), up)
-        )
-        area = within + above[:, ::-1].cumsum(axis=1)[:, ::-1] - above
-        # Of sums that cancel, the rounding is left.
-        rows, cols = np.nonzero(area > _ROUNDING)
-        return (rows + top) * width + cols + left, area[rows, cols] * self.cell_m**2
 
     def _row_box(self, row: Ints, bounds: Floats) -> Polygons:
         bottom = (self.top_row - row) * self.cell_m
