@@ -140,7 +140,7 @@ def test_a_camera_that_cannot_be_is_reported(
 ) -> None:
     code, answer = call("serve", "-m", bundle, "--port", "0", "--camera", tmp_path / "no.mp4")
     assert code == 3
-    assert "no.mp4: there is no such file" in answer["error"]["message"]
+    assert "no.mp4 does not exist" in answer["error"]["message"]
     assert "rtsp://HOST/PATH" in answer["error"]["remedy"]
     monkeypatch.setitem(sys.modules, "av", None)
     code, answer = call("serve", "-m", bundle, "--port", "0", "--camera", "camera:1")

@@ -253,7 +253,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         folder = store.folder_of(job.id)
         if not all(path_of(folder, file.name).is_file() for file in job.files):
             raise ProblemError(
-                "not-found", f"The files of the job {job.id} are not there any more.",
+                "not-found", f"The files of the job {job.id} have expired.",
                 remedy="Start the job again.",
             )  # fmt: skip
         return StreamingResponse(

@@ -129,7 +129,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "outline-error": ProblemKind(
         422, "The outline cannot be used",
         "The outline crosses itself, lies outside of the scene, or is too small.",
-        "Draw it anew.", OutlineError),
+        "Draw it again.", OutlineError),
     "review-error": ProblemKind(
         422, "The review cannot be used",
         "The GeoPackage of the review is damaged, or belongs to other polygons.",

@@ -81,7 +81,7 @@ class CameraSource:
                 )
         elif not is_camera(source) and not Path(source).is_file():
             raise DataError(
-                f"The camera {shown}: there is no such file.",
+                f"The file of the camera {shown} does not exist.",
                 remedy="Give a video file, camera:0, /dev/video0, or a URL such as "
                 "rtsp://HOST/PATH.",
             )

@@ -200,7 +200,7 @@ def test_one_corner_is_moved(client: TestClient) -> None:
         ("redraw", [(1, 0)], {}, 422, "needs outline"),
         ("accept", [], {}, 422, "expected 1 to 1000"),
         ("add", [(1, 0)], {}, 422, "expected 0"),
-        ("accept", [(99, 0)], {}, 409, "not there any more"),
+        ("accept", [(99, 0)], {}, 409, "no longer exists"),
         ("accept", [(1, 0)], {"reviewer": "  "}, 422, "reviewer"),
         ("paint", [(1, 0)], {}, 422, "action"),
         ("add", [], {"outline": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}},

@@ -84,7 +84,7 @@ def test_a_source_has_a_name_without_credentials(
     text: str, name: str, source: str, is_file: bool | None
 ) -> None:
     if is_file is None:
-        with pytest.raises(DataError, match="no such file"):
+        with pytest.raises(DataError, match="does not exist"):
             CameraSource.parse(text)
         return
     parsed = CameraSource.parse(text)

@@ -47,7 +47,7 @@ def live_router(cameras: LiveCameras) -> APIRouter:
     async def stream(number: int, request: Request) -> Response:
         if not 0 <= number < len(cameras.cameras):
             raise ProblemError(
-                "not-found", "There is no such camera.", remedy="See /live for all cameras."
+                "not-found", "The camera does not exist.", remedy="See /live for all cameras."
             )
         if request.headers.get("sec-fetch-site") in _FOREIGN_SITES:
             # Such a page cannot see the picture, but it could switch the camera on.

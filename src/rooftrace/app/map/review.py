@@ -53,7 +53,7 @@ def results_of(catalogue: ResultsCatalogue, folder: str) -> ResultsFolder:
     """
     entry = catalogue.find(folder)
     if entry is None:
-        raise ProblemError("not-found", "There is no such results folder on this server.")
+        raise ProblemError("not-found", "This server does not show a results folder of that name.")
     return read_results(entry.path)
 
 

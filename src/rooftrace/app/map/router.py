@@ -136,7 +136,7 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         if found is None:
             raise ProblemError(
                 "not-found", f"The image {name} has no building in row {row}.",
-                remedy="The image may have been predicted again: open the map anew.",
+                remedy="The image may have been predicted again: reload the map.",
             )  # fmt: skip
         return found
 
@@ -228,7 +228,7 @@ class _Store:
         if entry is None:
             raise ProblemError(
                 "not-found",
-                "There is no such results folder: it is not among those that this server shows.",
+                "This server does not show a results folder of that name.",
                 remedy="See /map/folders for the folders. The results of a job are removed with "
                 "the job.",
             )
@@ -253,7 +253,7 @@ class _Store:
                 files = results.images.get(name)
                 if files is None:
                     raise ProblemError(
-                        "not-found", "There is no such image in this folder.",
+                        "not-found", "The folder has no image of that name.",
                         remedy=f"See /map/folders/{quote(id, safe='')} for its images; the image "
                         "may have been removed.",
                     )  # fmt: skip

@@ -69,7 +69,7 @@ def find_image(
         source: RasterSource = inputs.scenes[0].source
         grid = source.grid
     except RooftraceError:
-        more = ", or cannot be read any more" if path.exists() else ""
+        more = ", or can no longer be read" if path.exists() else ""
         return None, f"The image {path.name} is not where it was{more}."
     # If the run was limited to an area, the mask is smaller than the image.
     limited = mask is not None and grid.crs is not None and not Place(mask).flat

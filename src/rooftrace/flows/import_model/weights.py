@@ -271,7 +271,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file() or path.stat().st_size > MAX_PART_BYTES:
         raise BundleError(
-            f"There is no file {path} of at most {MAX_PART_BYTES} bytes.",
+            f"{path} does not exist, is not a regular file, or has more than "
+            f"{MAX_PART_BYTES:,} bytes.",
             remedy=f"Give a .pth, .pt, .ckpt or .safetensors file. {_SAVE}",
         )
     try:

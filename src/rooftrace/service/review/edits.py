@@ -122,6 +122,6 @@ def join_outlines(outlines: Sequence[BaseGeometry], rules: OutlineRules) -> Base
     if made.geom_type != "Polygon":
         raise OutlineError(
             "The two buildings do not touch, so they cannot become one.",
-            remedy="Choose two buildings side by side, or draw the outline anew.",
+            remedy="Choose two buildings side by side, or draw the outline again.",
         )
     return made

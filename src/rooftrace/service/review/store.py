@@ -394,7 +394,7 @@ class ReviewStore:
     def _conflict(self, number: int, current: ReviewBuilding | None) -> ReviewConflictError:
         if current is None:
             return ReviewConflictError(
-                f"Building {number} is not there any more: the change that added it was undone."
+                f"Building {number} no longer exists: the change that added it was undone."
             )
         who = current.reviewer or "somebody"
         return ReviewConflictError(
