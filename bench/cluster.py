@@ -120,6 +120,7 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
+    from rooftrace.predict.result import OutputPaths
 
     predictor = load(model)
     source = open_raster(scene)
@@ -136,7 +137,9 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     for turn in ("calls", "replay"):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+        sink = FileSink(
+            OutputPaths.of(out, "scene", source.grid, predictor.bundle.spec.legend), plan
+        )
         outputs = SceneOutputs(plan, sink, workers=beside)
         if not sent:
             scenes = pipeline.run_scenes([SceneBlocks(plan, blocks)], predictor.engine)

@@ -354,13 +354,14 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import plan_scene
+    from rooftrace.predict.result import OutputPaths
 
     out, clock = here.out, here.clock
 
     def predict() -> None:
         source = open_raster(here.path)
         plan = plan_scene(source, predictor.bundle.spec)
-        sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+        sink = FileSink(OutputPaths.of(out, "scene", source.grid, plan.spec.legend), plan)
         store = CheckpointStore(out / "parts", {})
         with SceneOutputs(plan, sink, spill=out) as outputs:
             for scene in pipeline.run_scenes([SceneBlocks(plan, store)], predictor.engine):

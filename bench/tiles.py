@@ -224,6 +224,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.predict.outputs import FileSink, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import Predictor
+    from rooftrace.predict.result import OutputPaths
 
     spent: dict[str, float] = {}
 
@@ -250,7 +251,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
             with step("read the header"):
                 grid = job.source.grid
             with step("plan"):
-                paths = predictor.paths_for(job.source, out, job.name)
+                paths = OutputPaths.of(out, job.name, job.source.grid, predictor.bundle.spec.legend)
                 plan = plan_scene(job.source, bundle.spec, options)
             with step("read the pixels"):
                 data = plan.source.read().data

@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import (
+    ALL_FIELDS,
     ClusterGroup,
     ModelGroup,
-    PixelGroup,
-    PolygonGroup,
+    OutputGroup,
+    SceneFields,
     with_groups,
 )
 from rooftrace.cli.options import (
     CATALOGUE,
     IMAGES,
     Json,
+    Nodata,
     OutFolder,
     WorkFolder,
+    nodata_of,
     option,
 )
 from rooftrace.cli.show import answered, pixel_bar, say
 from rooftrace.core.text import plural
-from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.options import SceneOptions
+
+_SCENE_FIELDS = tuple(name for name in ALL_FIELDS if name not in ("gsd_m", "scale"))
+"""Each scene has its own metres per pixel."""
 
 if TYPE_CHECKING:
     from rooftrace.flows.catalogue.run import CatalogueReport
@@ -109,8 +115,9 @@ def catalogue(
         option(CATALOGUE, "--strict", help="Stop at the first scene that fails."),
     ] = False,
     model: ModelGroup,
-    pixels: PixelGroup,
-    polygons: PolygonGroup,
+    options: Annotated[SceneOptions, SceneFields(_SCENE_FIELDS)],
+    nodata: Nodata = None,
+    chosen: OutputGroup,
     work: WorkFolder = None,
     cluster: ClusterGroup,
     as_json: Json = False,
@@ -119,9 +126,7 @@ def catalogue(
 
     To resume a stopped run, retry failed scenes or add new ones, run the same command again.
     """
-    options = SceneOptions(
-        threshold=model.threshold, **pixels.parsed(), **polygons.parsed(("polygons",))
-    )
+    options, _ = chosen.applied(options, ("polygons",))
     spread = cluster.parsed()
     from rooftrace.flows.catalogue.run import run_catalogue
     from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
@@ -143,7 +148,7 @@ def catalogue(
         ):
             report = run_catalogue(
                 scenes, executor, results.folder, options, level=level, strict=strict,
-                nodata=pixels.nodata_rule, area=limit,
+                nodata=nodata_of(nodata), area=limit,
                 stac=is_searched(source) if stac is None else stac,
                 on_done=results.on_done, progress=progress,
             )  # fmt: skip

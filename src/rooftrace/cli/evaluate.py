@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.data_options import DataAt, takes_data
-from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import (
     EngineName,
     Ensemble,
@@ -54,7 +54,7 @@ def evaluate(
     ] = None,
     *,
     data: DataAt,
-    images: LabelledGroup,
+    images: LabelledOptions,
     predictions: Annotated[
         list[Path] | None,
         option(
@@ -129,7 +129,6 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Compare models, or predictions of other tools, with labels."""
     from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-    from rooftrace.predict.plan import SceneOptions
 
     bundles, where = _named(paths or [], truth, predicted=bool(predictions))
     models: Models = [model_of(path) for path in bundles]
@@ -139,7 +138,7 @@ def evaluate(
         split, threshold, engine, precision, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
         order=order, size_yx=_parse_size(size), boundary=_parse_boundary(boundary),
-        baseline=baseline, images=SceneOptions(**images.parsed()),
+        baseline=baseline, images=images,
     )  # fmt: skip
     with bar("evaluate", "images", hidden=as_json) as progress:
         report = run_evaluate(

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.data_options import source_config, takes_data
-from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.text import plural
@@ -28,7 +28,7 @@ def finetune(
     data: SourceConfig,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
     *,
-    images: LabelledGroup,
+    images: LabelledOptions,
     model: Annotated[
         str,
         option(
@@ -105,14 +105,13 @@ def finetune(
 ) -> None:  # fmt: skip
     """Fine-tune a model on your own labelled images, and compare it with the start model."""
     from rooftrace.flows.finetune import run_finetune
-    from rooftrace.predict.plan import SceneOptions
 
     report = run_finetune(
         data, out, model=model, minutes=minutes,
         replay=None if replay is None else source_config(replay, replay_settings),
         val=val, by=by, split=split,
         overrides=config or (), seed=seed, resume=resume,
-        images=SceneOptions(**images.parsed()), console=people,
+        images=images, console=people,
     )  # fmt: skip
     if answered(report, as_json=as_json):
         return

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.data_options import takes_data
-from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import EngineName, Json, Precision, Split, model_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.errors import ConfigError
@@ -41,7 +41,7 @@ def fit(
         ),
     ],
     *,
-    images: LabelledGroup,
+    images: LabelledOptions,
     metric: Annotated[
         Literal["dice", "iou", "f1"],
         typer.Option(
@@ -65,8 +65,6 @@ def fit(
 
     The networks are not trained. An ensemble file can be used in place of a model.
     """
-    from rooftrace.predict.plan import SceneOptions
-
     models = [data[0].path]
     models += [source.path for source in data[1:] if _is_model(source.path)]
     paths = [model_of(Path(model)) for model in models]
@@ -75,7 +73,7 @@ def fit(
         "split": split,
         "engine": engine,
         "precision": precision,
-        "images": SceneOptions(**images.parsed()),
+        "images": images,
     }
     _check(len(models), metric, combine, keep_threshold=keep_threshold)
     with bar("fit", "images", hidden=as_json) as progress:

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.data_options import source_config, takes_data
-from rooftrace.cli.option_groups import ValueGroup, with_groups
+from rooftrace.cli.option_groups import SceneFields, with_groups
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, people, print_json, say
 from rooftrace.labels.config import SourceConfig
+from rooftrace.predict.options import SceneOptions
 
 _TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -21,7 +22,7 @@ _TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 def inspect(
     data: SourceConfig,
     *,
-    images: ValueGroup,
+    images: Annotated[SceneOptions, SceneFields(("bands", "stretch"))],
     against: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),
@@ -44,7 +45,10 @@ def inspect(
 
     second = None if against is None else source_config(against, against_settings)
     with bar("inspect", "images", hidden=as_json) as progress:
-        audit = run_inspect(data, second, out, progress=progress, **images.parsed())
+        audit = run_inspect(
+            data, second, out, progress=progress,
+            bands=images.bands, stretch=images.stretch or "auto",
+        )  # fmt: skip
     if as_json:
         print_json(audit.to_json() | {"report": None if out is None else str(out)})
         return

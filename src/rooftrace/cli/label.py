@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.data_options import DATA, source_config, takes_data
-from rooftrace.cli.option_groups import CheckedCommand, LabelledGroup, with_groups
+from rooftrace.cli.option_groups import CheckedCommand, LabelledOptions, with_groups
 from rooftrace.cli.options import Json, ModelFile, Threshold, option
 from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.core.errors import ConfigError
@@ -60,7 +60,7 @@ def choose_next(
         int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of images to choose.")
     ] = 40,
     *,
-    images: LabelledGroup,
+    images: LabelledOptions,
     bundle: ModelFile = None,
     labelled: Annotated[
         Path | None,
@@ -102,9 +102,7 @@ def choose_next(
 ) -> None:  # fmt: skip
     """Choose the unlabelled images that are most worth labelling, the best first."""
     from rooftrace.flows.label_next import run_next, write_list
-    from rooftrace.predict.plan import SceneOptions
 
-    options = SceneOptions(**images.parsed())
     others = None if labelled is None else source_config(labelled)
     server = None if push_to is None else _server(push_to, project, token)
     taken: frozenset[str] = frozenset()
@@ -114,7 +112,7 @@ def choose_next(
         taken = pushed_ids(server, str(project))
     with bar("measuring", "images", hidden=as_json) as progress:
         report = run_next(
-            data, count, bundle=bundle, labelled_data=others, taken=taken, images=options,
+            data, count, bundle=bundle, labelled_data=others, taken=taken, images=images,
             out=out, progress=progress,
         )  # fmt: skip
     if out is not None:
@@ -126,7 +124,7 @@ def choose_next(
         with bar("push", "images", hidden=as_json) as progress:
             pushed = run_push(
                 data, server, str(project), ids=[one.id for one in report.chosen],
-                bundle=bundle, local_files_root=local_files_root, images=options,
+                bundle=bundle, local_files_root=local_files_root, images=images,
                 progress=progress,
             )  # fmt: skip
     if as_json:
@@ -201,7 +199,7 @@ def push(
     ],
     token: Token,
     *,
-    images: LabelledGroup,
+    images: LabelledOptions,
     bundle: ModelFile = None,
     local_files_root: LocalFilesRoot = None,
     threshold: Threshold = None,
@@ -210,14 +208,13 @@ def push(
     """Create a task for each image, with predicted buildings as polygons to correct."""
     from rooftrace.flows.label import run_push
     from rooftrace.labels.labelstudio.client import LabelStudio
-    from rooftrace.predict.plan import SceneOptions
 
     server = LabelStudio(url, token)
     with bar("push", "images", hidden=as_json) as progress:
         report = run_push(
             data, server, project,
             bundle=bundle, local_files_root=local_files_root, threshold=threshold,
-            images=SceneOptions(**images.parsed()), progress=progress,
+            images=images, progress=progress,
         )  # fmt: skip
     if not answered(report, as_json=as_json):
         _show_push(report)

@@ -14,80 +14,44 @@ from typer.core import TyperCommand
 from rooftrace.cli.options import (
     CLUSTER,
     IMAGES,
+    MODEL,
     OUTPUTS,
     POLYGONS,
     EngineName,
     Ensemble,
-    Gsd,
     ModelFiles,
-    Nodata,
     Precision,
-    Threshold,
     Tta,
     Weights,
     models_of,
-    nodata_of,
     option,
     parse_outputs,
     parse_weights,
 )
 from rooftrace.core.errors import ConfigError
+from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:
-    from rooftrace.io.nodata import NodataRule
     from rooftrace.models.prompts import PromptSegmenter
     from rooftrace.predict.cluster.pool import ClusterOptions
     from rooftrace.predict.model_set import ModelSet
-    from rooftrace.predict.plan import SceneOutput
+    from rooftrace.predict.options import SceneOutput
 
 __all__ = [
+    "ALL_FIELDS",
+    "AllOptions",
     "CheckedCommand",
     "ClusterGroup",
-    "InputGroup",
-    "LabelledGroup",
+    "ImageOptions",
+    "LabelledOptions",
     "ModelGroup",
-    "PixelGroup",
-    "PolygonGroup",
+    "OutputGroup",
     "RefineGroup",
-    "ValueGroup",
+    "SceneFields",
     "sign",
     "with_groups",
 ]
 
-_Scale = Annotated[
-    float | None,
-    option(IMAGES, "--scale", rare=True, metavar="FACTOR",
-        help="Scale factor applied to the image before prediction, in place of metres."),
-]  # fmt: skip
-_Bands = Annotated[
-    str | None,
-    option(IMAGES, "--bands", metavar="LIST",
-        help="Bands of the image in the order of the model's bands, by number or name: 3,2,1 or "
-        "red,green,blue; default: found in the file."),
-]  # fmt: skip
-_Stretch = Annotated[
-    str,
-    option(IMAGES, "--stretch", metavar="HOW",
-        help="Way in which values are stretched to the model's range: auto (other types than the "
-        "model's, and very dark images), none, per-band, or two values LOW,HIGH."),
-]  # fmt: skip
-
-
-_MinArea = Annotated[
-    float | None,
-    option(POLYGONS, "--min-area", min=0, metavar="M2",
-        help="Drop polygons with a smaller area, in m²."),
-]  # fmt: skip
-_MinHole = Annotated[
-    float | None,
-    option(POLYGONS, "--min-hole", rare=True, min=0, metavar="M2",
-        help="Fill holes with a smaller area in buildings, in m²."),
-]  # fmt: skip
-_Regularize = Annotated[
-    bool,
-    option(POLYGONS, help="Make nearly right angles of building outlines exactly right."),
-]
-_Separate = Annotated[bool, option(POLYGONS, help="Separate buildings that touch.")]
 _Refine = Annotated[
     Literal["sam"] | None,
     option(POLYGONS, metavar="sam",
@@ -98,11 +62,6 @@ _SamWeights = Annotated[
     option(POLYGONS, rare=True, metavar="FOLDER",
         help="Folder of the weights for --refine sam, or a repository of the Hugging Face hub, "
         "such as facebook/sam2.1-hiera-tiny."),
-]  # fmt: skip
-_Cell = Annotated[
-    float | None,
-    option(OUTPUTS, min=0.1, metavar="M",
-        help="Side of a density cell in metres; default: 100."),
 ]  # fmt: skip
 _OnError = Annotated[
     Literal["fail", "nodata"],
@@ -145,7 +104,6 @@ class ModelGroup:
     ensemble: Ensemble = None
     weights: Weights = None
     tta: Tta = None
-    threshold: Threshold = None
     engine: EngineName = None
     precision: Precision = None
 
@@ -166,104 +124,94 @@ class ModelGroup:
 
 
 @dataclass(frozen=True)
-class ValueGroup:
-    """Options that say which bands of images are read, and in which range of values."""
+class SceneFields:
+    """Annotation of a parameter whose fields become options: `SceneOptions`.
 
-    bands: _Bands = None
-    stretch: _Stretch = "auto"
-
-    def parsed(self) -> dict[str, Any]:
-        """Return the fields of `SceneOptions` that these options set.
-
-        Raises:
-            ConfigError: `--bands` or `--stretch` cannot be read.
-        """
-        from rooftrace.io.bands import parse_bands
-        from rooftrace.io.pixels import parse_stretch
-
-        parse_bands(self.bands)
-        parse_stretch(self.stretch)
-        return {"bands": self.bands, "stretch": self.stretch}
-
-
-@dataclass(frozen=True)
-class LabelledGroup(ValueGroup):
-    """Options that say how images are read for prediction, of a command with `takes_data`.
-
-    Metres per pixel and nodata are options of DATA, and part of `SourceConfig`.
+    Args:
+        names: Fields of `SceneOptions` that the command has; the others keep their defaults.
     """
 
-    scale: _Scale = None
+    names: tuple[str, ...]
 
-    def parsed(self) -> dict[str, Any]:
-        return super().parsed() | {"scale": self.scale}
+    def parameters(self) -> list[inspect.Parameter]:
+        """Return the options, with the limits and descriptions of the fields."""
+        parameters = []
+        for field in self.names:
+            info = SceneOptions.model_fields[field]
+            panel, metavar, rare = _SCENE_OPTIONS[field]
+            limits = {
+                name: getattr(mark, bound)
+                for mark in info.metadata
+                for name, bound in (("min", "ge"), ("max", "le"))
+                if hasattr(mark, bound)
+            }
+            shown = option(panel, rare=rare, metavar=metavar, help=info.description, **limits)
+            parameters.append(
+                inspect.Parameter(
+                    public_name(field), inspect.Parameter.KEYWORD_ONLY,
+                    default=info.default, annotation=Annotated[info.annotation, shown],
+                )
+            )  # fmt: skip
+        return parameters
+
+    def options(self, given: dict[str, Any]) -> SceneOptions:
+        """Return the options of a scene, and take their values out of those of a command."""
+        return SceneOptions(**{field: given.pop(public_name(field)) for field in self.names})
+
+
+_SCENE_OPTIONS: dict[str, tuple[str, str | None, bool]] = {
+    "gsd_m": (IMAGES, "M", False),
+    "scale": (IMAGES, "FACTOR", True),
+    "bands": (IMAGES, "LIST", False),
+    "stretch": (IMAGES, "HOW", False),
+    "threshold": (MODEL, "P", False),
+    "min_area_m2": (POLYGONS, "M2", False),
+    "min_hole_m2": (POLYGONS, "M2", True),
+    "regularize": (POLYGONS, None, False),
+    "separate": (POLYGONS, None, False),
+    "cell_m": (OUTPUTS, "M", False),
+}
+"""Group in the help, placeholder of the value, and whether only `--help-all` lists an option."""
+
+LabelledOptions = Annotated[SceneOptions, SceneFields(("bands", "stretch", "scale"))]
+"""Options that say how images are read for prediction, of a command with `takes_data`. Metres per
+pixel and nodata are options of DATA, and part of `SourceConfig`."""
+
+ImageOptions = Annotated[SceneOptions, SceneFields(("gsd_m", "scale", "bands", "stretch"))]
+"""Options that say how images are read for prediction."""
+
+ALL_FIELDS = tuple(_SCENE_OPTIONS)
+"""Fields of `SceneOptions` that are options."""
+
+AllOptions = Annotated[SceneOptions, SceneFields(ALL_FIELDS)]
+"""Options of each scene."""
 
 
 @dataclass(frozen=True)
-class PixelGroup(ValueGroup):
-    """Options that say how the pixels of images are read."""
-
-    nodata: Nodata = None
-
-    @property
-    def nodata_rule(self) -> NodataRule | None:
-        """Rule for nodata pixels; None if `--nodata` was not given.
-
-        Raises:
-            ConfigError: The text is neither a value nor a colour.
-        """
-        return nodata_of(self.nodata)
-
-
-@dataclass(frozen=True)
-class InputGroup(PixelGroup):
-    """Options that say how the pixels of images are read, and their scale."""
-
-    gsd: Gsd = None
-    scale: _Scale = None
-
-    def parsed(self) -> dict[str, Any]:
-        return super().parsed() | {"gsd_m": self.gsd, "scale": self.scale}
-
-
-@dataclass(frozen=True)
-class PolygonGroup:
+class OutputGroup:
     """Options of the outputs of each scene."""
 
-    min_area: _MinArea = None
-    min_hole: _MinHole = None
-    regularize: _Regularize = True
-    separate: _Separate = True
     outputs: _Outputs = None
-    cell: _Cell = None
     on_error: _OnError = "fail"
 
-    @property
-    def wants_rle(self) -> bool:
-        """True if `--outputs` asks for a table of run lengths."""
-        return self.outputs is not None and parse_outputs(self.outputs, rle=True)[1]
-
-    def parsed(self, default: tuple[SceneOutput, ...], *, rle: bool = False) -> dict[str, Any]:
-        """Return the fields of `SceneOptions` that these options set.
+    def applied(
+        self, options: SceneOptions, default: tuple[SceneOutput, ...], *, rle: bool = False
+    ) -> tuple[SceneOptions, bool]:
+        """Return the options of a scene with its outputs, and whether run lengths are wanted.
 
         Args:
+            options: Other options of the scene.
             default: Outputs to write if `--outputs` is not given.
             rle: Whether the command writes tables of run lengths.
 
         Raises:
             ConfigError: `--outputs` contains an unknown output.
         """
+        wants_rle = False
         if self.outputs is not None:
-            default, _ = parse_outputs(self.outputs, rle=rle)
-        cell = {} if self.cell is None else {"cell_m": self.cell}
-        return cell | {
-            "min_area_m2": self.min_area,
-            "min_hole_m2": self.min_hole,
-            "regularize": self.regularize,
-            "separate": self.separate,
-            "forgiving": self.on_error == "nodata",
-            "outputs": default,
-        }
+            default, wants_rle = parse_outputs(self.outputs, rle=rle)
+        update = {"outputs": default, "forgiving": self.on_error == "nodata"}
+        return options.model_copy(update=update), wants_rle
 
 
 @dataclass(frozen=True)
@@ -363,36 +311,43 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for Typer that receives groups of options as dataclasses.
 
     Typer reads the signature of a command and does not support groups. Each parameter that is
-    annotated with a dataclass is therefore replaced by the fields of that dataclass.
+    annotated with a dataclass is therefore replaced by the fields of that dataclass, and one that
+    is annotated with `SceneFields` by these fields of `SceneOptions`.
     """
     own = inspect.signature(command, eval_str=True).parameters
-    groups: dict[str, Any] = {
-        name: one.annotation for name, one in own.items() if is_dataclass(one.annotation)
-    }
     keyword = inspect.Parameter.KEYWORD_ONLY
+    groups: dict[str, Any] = {}
     parameters = []
     for name, parameter in own.items():
-        if name not in groups:
+        kind = parameter.annotation
+        marks = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, SceneFields)]
+        if marks:
+            groups[name] = marks[0].options
+            parameters += marks[0].parameters()
+        elif is_dataclass(kind):
+            groups[name] = functools.partial(_group, kind)
+            hints = get_type_hints(kind, include_extras=True)
+            parameters += [
+                inspect.Parameter(
+                    one.name, keyword, default=one.default, annotation=hints[one.name]
+                )
+                for one in fields(kind)
+            ]
+        else:
             parameters.append(parameter.replace(kind=keyword))
-            continue
-        hints = get_type_hints(groups[name], include_extras=True)
-        parameters += [
-            inspect.Parameter(
-                field.name, keyword, default=field.default, annotation=hints[field.name]
-            )
-            for field in fields(groups[name])
-        ]
 
     @functools.wraps(command)
     def parsed(**given: Any) -> None:
-        made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
+        made = {name: make(given) for name, make in groups.items()}
         command(**given, **made)
 
     sign(parsed, parameters)
     return parsed
+
+
+def _group(kind: Any, given: dict[str, Any]) -> Any:
+    """Return a group of options, and take their values out of those of a command."""
+    return kind(**{one.name: given.pop(one.name) for one in fields(kind)})
 
 
 def sign(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import (
+    AllOptions,
     ClusterGroup,
-    InputGroup,
     ModelGroup,
-    PolygonGroup,
+    OutputGroup,
     RefineGroup,
     with_groups,
 )
@@ -20,10 +20,12 @@ from rooftrace.cli.options import (
     ImageryDate,
     ImagerySource,
     Json,
+    Nodata,
     Order,
     OutFolder,
     Stac,
     WorkFolder,
+    nodata_of,
     option,
     provenance_of_options,
 )
@@ -32,7 +34,7 @@ from rooftrace.cli.service_options import ServiceGroup
 from rooftrace.cli.show import answered, pixel_bar, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
-from rooftrace.predict.plan import OUTPUTS, SceneOptions
+from rooftrace.predict.options import OUTPUTS
 
 if TYPE_CHECKING:
     from rooftrace.predict.result import ClassFigures
@@ -59,7 +61,8 @@ def predict(
     *,
     out: OutFolder,
     model: ModelGroup,
-    pixels: InputGroup,
+    options: AllOptions,
+    nodata: Nodata = None,
     mosaic: Annotated[
         bool,
         typer.Option(
@@ -109,7 +112,7 @@ def predict(
     source: ImagerySource = None,
     stac: Stac = False,
     service: ServiceGroup,
-    polygons: PolygonGroup,
+    chosen: OutputGroup,
     refinement: RefineGroup,
     work: WorkFolder = None,
     cluster: ClusterGroup,
@@ -119,10 +122,8 @@ def predict(
 
     To resume a run that was stopped, run the same command again.
     """
-    options = SceneOptions(
-        threshold=model.threshold, **pixels.parsed(), **polygons.parsed(OUTPUTS, rle=True)
-    )
-    if (sample, order) != (None, None) and not polygons.wants_rle:
+    options, wants_rle = chosen.applied(options, OUTPUTS, rle=True)
+    if (sample, order) != (None, None) and not wants_rle:
         raise ConfigError(
             "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
         )
@@ -136,7 +137,7 @@ def predict(
         limit = None if area is None else read_area(area)
         models, segmenter = model.read(), refinement.load()
         found = find_inputs(
-            inputs, pixels.nodata_rule, mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
+            inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
             provenance=origin, services=service.parsed(models.bundles[0].spec.least_gsd_m),
         )  # fmt: skip
         for raster in found.services:
@@ -146,7 +147,7 @@ def predict(
                 print_json({"services": [raster.counts for raster in found.services]})
             return
         rle = None
-        if polygons.wants_rle:
+        if wants_rle:
             from rooftrace.flows.predict.rle_output import RleOutput
 
             rle = RleOutput.of(found.scenes, results.folder, sample, order)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.option_groups import InputGroup, with_groups
-from rooftrace.cli.options import EngineName, Json, ModelFile, Precision, option
+from rooftrace.cli.option_groups import ImageOptions, with_groups
+from rooftrace.cli.options import EngineName, Json, ModelFile, Nodata, Precision, nodata_of, option
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory
@@ -47,7 +47,8 @@ _LABEL_STUDIO = "Label Studio"
 @with_groups
 def serve(
     *,
-    images: InputGroup,
+    images: ImageOptions,
+    nodata: Nodata = None,
     model: ModelFile = None,
     engine: EngineName = None,
     precision: Precision = None,
@@ -169,23 +170,17 @@ def serve(
     from rooftrace.app.server import create_server
     from rooftrace.flows.video import VideoOptions
     from rooftrace.io.video import require_av
-    from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK
     from rooftrace.service.jobs.runner import JobRunner
     from rooftrace.service.jobs.store import JobStore
     from rooftrace.service.live import CameraSource, LiveCameras
     from rooftrace.service.service import RequestDefaults, Service
 
-    defaults = RequestDefaults(SceneOptions(**images.parsed()), images.nodata_rule)
+    defaults = RequestDefaults(images, nodata_of(nodata))
     sources = [CameraSource.parse(one) for one in camera or ()]
     if sources:
         require_av("rooftrace serve --camera")
-    own = defaults.images
-    watching = (
-        VideoOptions(gsd_m=own.gsd_m, scale=own.scale, bands=own.bands, stretch=images.stretch)
-        if sources
-        else None
-    )
+    watching = VideoOptions(images=images) if sources else None
     limits = replace(
         Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
         waiting=queue, seconds=timeout,

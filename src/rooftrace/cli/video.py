@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.option_groups import SceneFields, with_groups
 from rooftrace.cli.options import (
-    IMAGES,
     EngineName,
     Ensemble,
-    Gsd,
     Json,
     ModelFiles,
     Precision,
-    Threshold,
     Tta,
     Weights,
     models_of,
@@ -28,6 +25,7 @@ from rooftrace.cli.options import (
     parse_weights,
 )
 from rooftrace.cli.show import answered, bar, say
+from rooftrace.predict.options import SceneOptions
 
 if TYPE_CHECKING:
     from rooftrace.flows.video import VideoReport
@@ -51,17 +49,14 @@ def video(
         ),
     ],
     *,
-    images: LabelledGroup,
+    images: Annotated[
+        SceneOptions,
+        SceneFields(("gsd_m", "scale", "bands", "stretch", "threshold", "min_area_m2")),
+    ],
     models: ModelFiles = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
     tta: Tta = None,
-    gsd: Gsd = None,
-    threshold: Threshold = None,
-    min_area: Annotated[
-        float | None,
-        option(IMAGES, "--min-area", min=0, metavar="M2", help="Minimum area of a building in m²."),
-    ] = None,
     stride: Annotated[
         int,
         option(FRAMES, min=1, metavar="N", help="Predict every n-th frame only."),
@@ -122,7 +117,7 @@ def video(
     from rooftrace.io.video import is_camera
 
     options = VideoOptions(
-        stride=stride, gsd_m=gsd, **images.parsed(), threshold=threshold, min_area_m2=min_area,
+        stride=stride, images=images,
         smoothing=smoothing, smoothing_s=time_constant, opacity=opacity, table=table, crf=crf,
         start_s=start, end_s=None if seconds is None else start + seconds, strict=strict,
     )  # fmt: skip

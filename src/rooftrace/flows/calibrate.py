@@ -168,7 +168,7 @@ def match_buildings(
             scales.add(scene)
             assert scene.label is not None
             truth = scene.label.read(Window.whole(scene.image.grid.shape))
-            options = replace(images, gsd_m=scene.stated_gsd_m)
+            options = images.model_copy(update={"gsd_m": scene.stated_gsd_m})
             prediction = predictor.predict(scene.image, options=options)
             buildings = prediction.outlines.of_class(which)
             numbers, right = match_predicted(

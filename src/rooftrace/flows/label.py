@@ -153,7 +153,7 @@ def run_push(
     notes: list[str] = []
     names: set[str] = set()
     for done, (entry, scene) in enumerate(zip(new, replace(source, entries=new))):
-        options = replace(images, gsd_m=scene.stated_gsd_m, threshold=threshold)
+        options = images.model_copy(update={"gsd_m": scene.stated_gsd_m, "threshold": threshold})
         made = predictor.predict(scene.image, options=options)
         notes.extend(made.summary.notes)
         names.add(scene.image.name)

@@ -8,7 +8,7 @@ labelled or already chosen.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,7 @@ class _Measured:
     def of(
         cls, predictor: Predictor, scene: Scene, images: SceneOptions, *, labelled: bool
     ) -> _Measured:
-        options = replace(images, gsd_m=scene.stated_gsd_m)
+        options = images.model_copy(update={"gsd_m": scene.stated_gsd_m})
         small = thumbnail_of(scene.image).astype(np.float16)
         if labelled:
             features = image_features(predictor, scene.image, options)

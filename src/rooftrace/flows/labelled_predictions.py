@@ -37,7 +37,7 @@ from rooftrace.metrics.image_counts import rasterize_polygons
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import MemorySink, write_outputs
+from rooftrace.predict.outputs import MemorySink, SceneOutputs
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
@@ -275,7 +275,9 @@ def predict_set(
         for scene in source:
             scales.add(scene)
             # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
-            options = replace(images, gsd_m=scene.stated_gsd_m, threshold=0.0, outputs=("mask",))
+            options = images.model_copy(
+                update={"gsd_m": scene.stated_gsd_m, "threshold": 0.0, "outputs": ("mask",)}
+            )
             plan = plan_scene(scene.image, predictor.bundle.spec, options)
             yield _label_planes(predictor, scene, plan.shape_yx), plan
 
@@ -324,8 +326,9 @@ def footprints_at(
         level: Threshold as a level, 1 to 255.
         images: Bands, stretch and scale with which the scene was read.
     """
-    options = replace(
-        images, gsd_m=scene.stated_gsd_m, threshold=threshold_at(level), outputs=("polygons",)
+    threshold = threshold_at(level)
+    options = images.model_copy(
+        update={"gsd_m": scene.stated_gsd_m, "threshold": threshold, "outputs": ("polygons",)}
     )
     plan = plan_scene(scene.image, spec, options)
 
@@ -338,7 +341,10 @@ def footprints_at(
             yield Block.of(window, mask, score, markers)
 
     sink = MemorySink(NullMask())
-    write_outputs(plan, sink, blocks())
+    with SceneOutputs(plan, sink) as outputs:
+        for block in blocks():
+            outputs.feed(block)
+        outputs.finish()
     return sink.footprints(plan).of_class(spec.building_class)
 
 

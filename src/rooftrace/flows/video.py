@@ -31,7 +31,7 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.pipeline import run_many
-from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, prepared
+from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene, prepared
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 from rooftrace.predict.tta import TtaChoice
@@ -49,13 +49,8 @@ class VideoOptions:
 
     Args:
         stride: Interval in frames at which the network runs; its output is carried along between.
-        gsd_m: Ground sample distance in metres per pixel; default the model's own.
-        scale: Scale factor of the frames, in place of metres.
-        bands: Bands of the frames in the order of the model's bands; default: red, green, blue.
-        stretch: `auto` and `none` leave the values of frames as they are; `LOW,HIGH` stretches
-            them, the same in every frame.
-        threshold: Threshold on the building probability; default the model's own.
-        min_area_m2: Minimum area of a building in m².
+        images: Bands, stretch, scale and threshold of the frames, and the minimum area of a
+            building. The stretch is the same in every frame: `LOW,HIGH`, or none.
         smoothing: Kind of smoothing, see `predict.smoothing`.
         smoothing_s: Time constant of the smoothing in seconds.
         opacity: Opacity of the fill, 0 to 1.
@@ -70,12 +65,7 @@ class VideoOptions:
     """
 
     stride: int = 1
-    gsd_m: float | None = None
-    scale: float | None = None
-    bands: str | None = None
-    stretch: str = "auto"
-    threshold: float | None = None
-    min_area_m2: float | None = None
+    images: SceneOptions = AS_FOUND
     smoothing: Smoothing = "flow"
     smoothing_s: float = 0.15
     opacity: float = 0.35
@@ -86,7 +76,7 @@ class VideoOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if self.stretch == "per-band":
+        if self.images.stretch == "per-band":
             raise ConfigError(
                 "--stretch per-band was given for a video, whose frames would be stretched "
                 "differently one after the other.",
@@ -331,30 +321,27 @@ class FrameTracer:
         self, name: str, shape_yx: tuple[int, int], predictor: Predictor, options: VideoOptions
     ) -> None:
         spec = predictor.bundle.spec
-        threshold = predictor.threshold_for(options.threshold)
+        images = options.images
+        threshold = predictor.threshold_for(images.threshold)
+        how = "none" if images.stretch in (None, "auto") else images.stretch
         # The plan of a frame is the same for every frame.
         blank = np.broadcast_to(np.uint8(0), (3, *shape_yx))
         self._plan = plan_scene(
             ArraySource(blank, name=name), spec,
-            SceneOptions(
-                gsd_m=options.gsd_m, scale=options.scale, threshold=options.threshold,
-                bands=options.bands,
-                stretch="none" if options.stretch == "auto" else options.stretch,
-                outputs=("mask",),
-            ),
+            images.model_copy(update={"stretch": how, "outputs": ("mask",), "min_area_m2": None}),
         )  # fmt: skip
         self._name = name
         self._predictor = predictor
         self._options = options
         self._smallest_px = self._plan.vector_options.min_area_px
-        if options.min_area_m2 is not None:
-            if options.gsd_m is None:
+        if images.min_area_m2 is not None:
+            if images.gsd_m is None:
                 raise GeoreferenceError(
-                    f"The minimum area is {options.min_area_m2:g} m², but {name} does not say how "
+                    f"The minimum area is {images.min_area_m2:g} m², but {name} does not say how "
                     "large its pixels are on the ground.",
                     remedy="Give the metres per pixel with --gsd.",
                 )
-            self._smallest_px = options.min_area_m2 / options.gsd_m**2
+            self._smallest_px = images.min_area_m2 / images.gsd_m**2
         # Without smoothing, the mask is the network's own, to the last bit.
         is_smoothed = options.smoothing != "none"
         self._uses_scores = is_smoothed and threshold is not None

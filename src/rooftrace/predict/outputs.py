@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummar
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
-__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "write_outputs"]
+__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink"]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
@@ -344,33 +344,6 @@ class SceneOutputs(ExitStack):
             count = plural(buildings, "building")
             notes.append(f"{name}: the outlines of {self._found.refined} of {count} were refined.")
         return tuple(notes)
-
-
-def write_outputs(
-    plan: ScenePlan,
-    sink: SceneSink,
-    blocks: Iterable[Block | BlockParts],
-    on_block: Callable[[Any, int], None] | None = None,
-    **settings: Any,
-) -> SceneResult:
-    """Write the outputs of a scene from its finished blocks, in order.
-
-    Args:
-        plan: Plan of the scene.
-        sink: Destination of the outputs.
-        blocks: All blocks of the scene.
-        on_block: Function called with each block and the number of buildings found so far.
-        settings: Further arguments of `SceneOutputs`.
-
-    Raises:
-        RooftraceError: A block cannot be predicted, or a file cannot be written.
-    """
-    with SceneOutputs(plan, sink, **settings) as outputs:
-        for block in blocks:
-            buildings = outputs.feed(block)
-            if on_block is not None:
-                on_block(block, buildings)
-        return outputs.finish()
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ blocks to the right and below, they receive the few rows and columns in which it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal, get_args
+from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
@@ -23,6 +22,7 @@ from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.options import AS_FOUND, OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
 from rooftrace.vector.mask_record import MaskRecord
 from rooftrace.vector.prepare import MIN_BUILDING_PX, SIMPLIFY_PX, VectorOptions
@@ -83,73 +83,6 @@ _ALIGN_PX = 512
 _MIN_SHOWN_PX = 4.0
 """Minimum area of a building, in pixels of the image. In an image that is coarser than the model,
 single pixels that compression left beside nodata would be buildings, too."""
-
-
-SceneOutput = Literal["mask", "polygons", "preview", "density"]
-"""Kind of output of a scene."""
-
-OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
-
-RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
-    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
-    "polygons": {
-        "_buildings.gpkg": "application/geopackage+sqlite3",
-        "_buildings.geojson": "application/geo+json",
-        "_polygons.gpkg": "application/geopackage+sqlite3",
-        "_polygons.geojson": "application/geo+json",
-    },
-    "preview": {"_preview.png": "image/png"},
-    "density": {
-        "_density.tif": "image/tiff",
-        "_density.gpkg": "application/geopackage+sqlite3",
-        "_density.png": "image/png",
-    },
-}
-"""Endings of the files of each output, after the name of the image, and their media types. An image
-has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """Options for the prediction of a scene.
-
-    Args:
-        gsd_m: Metres per pixel of the scene, if its georeference is missing or wrong.
-        scale: Scale factor applied to the scene before prediction, in place of metres; 0.5 halves
-            its sides.
-        threshold: Building probability from which a pixel is a building; default: the model's own.
-        min_area_m2: Minimum area of polygons in m²; smaller ones are dropped.
-        min_hole_m2: Minimum area of holes in buildings in m²; smaller ones are filled.
-        regularize: Whether buildings get right angles where their outline has them.
-        separate: Whether buildings that touch are separated.
-        forgiving: Whether a tile that cannot be read or run becomes nodata, instead of failing the
-            scene.
-        cell_m: Side of a density cell in metres; used if metres per pixel are known.
-        outputs: Outputs to make. Without polygons, buildings are not counted.
-        outline: Whether the result contains the outline of the scene's valid data.
-        bands: Bands of the image that are read, by number or name, such as `3,2,1`; default: found
-            in the file, see `io.pixels`.
-        stretch: Way in which values are stretched to the model's range: `auto`, `none`, `per-band`
-            or `LOW,HIGH`; default: that of the server for a request, otherwise `auto`.
-    """
-
-    gsd_m: float | None = None
-    scale: float | None = None
-    threshold: float | None = None
-    min_area_m2: float | None = None
-    min_hole_m2: float | None = None
-    regularize: bool = True
-    separate: bool = True
-    forgiving: bool = False
-    cell_m: float = 100.0
-    outputs: tuple[SceneOutput, ...] = OUTPUTS
-    outline: bool = False
-    bands: str | None = None
-    stretch: str | None = None
-
-
-AS_FOUND = SceneOptions()
-"""Options of images whose bands, values and scale are those that their files state."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import Output
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import FileSink, MemorySink, SceneSink, write_outputs
+from rooftrace.predict.outputs import FileSink, MemorySink, SceneOutputs, SceneSink
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, threshold_for
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.tta import with_tta
@@ -109,7 +109,7 @@ class Predictor:
             plan = plan_scene(source, self.bundle.spec, options)
             memory = MemoryMask(source.grid.shape)
             sink = MemorySink(memory)
-            result = self._predict_scene(plan, sink, progress, on_block, segmenter)
+            result = self.predict_plan(plan, sink, progress, on_block, segmenter)
             mask = Mask(memory.data, memory.data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(
@@ -163,33 +163,38 @@ class Predictor:
         """
         with opened(image) as source:
             plan = plan_scene(source, self.bundle.spec, options)
-            paths = self.paths_for(source, folder, name or Path(source.name).stem or "image")
-            return paths, self._predict_scene(plan, FileSink(paths, plan), progress)
+            name = name or Path(source.name).stem or "image"
+            paths = OutputPaths.of(folder, name, source.grid, self._legend)
+            return paths, self.predict_plan(plan, FileSink(paths, plan), progress)
 
-    def paths_for(self, source: RasterSource, folder: Path, name: str) -> OutputPaths:
-        """Return the paths of an image's outputs."""
-        return OutputPaths.of(folder, name, source.grid, self._legend)
-
-    def _predict_scene(
+    def predict_plan(
         self,
         plan: ScenePlan,
         sink: SceneSink,
-        progress: PredictProgress | None,
+        progress: PredictProgress | None = None,
         on_block: Callable[[Block], None] | None = None,
         segmenter: PromptSegmenter | None = None,
     ) -> SceneResult:
+        """Predict a planned scene, and write its outputs to a sink.
+
+        Args:
+            plan: Plan of the scene for this model.
+            sink: Destination of the outputs.
+            progress, on_block, segmenter: See `predict`.
+
+        Raises:
+            RooftraceError: See `predict`.
+        """
         done_px, total_px = 0, plan.source.grid.height * plan.source.grid.width
-
-        def advance(block: Block, buildings: int) -> None:
-            nonlocal done_px
-            done_px += block.window.area_px
-            if on_block is not None:
-                on_block(block)
-            if progress is not None:
-                progress(done_px, total_px, buildings)
-
-        blocks = pipeline.run(plan, self.engine)
-        return write_outputs(plan, sink, blocks, advance, segmenter=segmenter)
+        with SceneOutputs(plan, sink, segmenter=segmenter) as outputs:
+            for block in pipeline.run(plan, self.engine):
+                buildings = outputs.feed(block)
+                done_px += block.window.area_px
+                if on_block is not None:
+                    on_block(block)
+                if progress is not None:
+                    progress(done_px, total_px, buildings)
+            return outputs.finish()
 
     def threshold_for(self, threshold: float | None) -> float | None:
         """Return the building probability from which a pixel is a building; see `plan`."""

@@ -19,7 +19,7 @@ from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.image_write import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
-from rooftrace.predict.plan import SceneOptions, prepared
+from rooftrace.predict.plan import AS_FOUND, SceneOptions, prepared
 from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_source
 from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
 from rooftrace.predict.result import Prediction
@@ -76,7 +76,7 @@ class KeptScores:
         Raises:
             ConfigError: The model has more than two classes.
         """
-        options = replace(self.options, threshold=threshold)
+        options = self.options.model_copy(update={"threshold": threshold})
         replay = _ReplayEngine(self.answers)
         made = Predictor(self.bundle, replay).predict(self.source, options=options)
         summary = replace(made.summary, engine_mpx_per_s=self.engine_mpx_per_s)
@@ -104,7 +104,7 @@ def predict_keeping(
     Raises:
         RooftraceError: See `Predictor.predict`.
     """
-    chosen = replace(options or SceneOptions(), forgiving=False)
+    chosen = (options or AS_FOUND).model_copy(update={"forgiving": False})
     source = prepared(as_source(image), predictor.bundle.spec, chosen)
     recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
     step = max(1, ceil(max(source.grid.shape) / LARGEST_PX))

@@ -7,7 +7,7 @@ is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,8 @@ def image_features(
 
 
 def _plan(predictor: Predictor, image: RasterSource, options: SceneOptions) -> ScenePlan:
-    return plan_scene(image, predictor.bundle.spec, replace(options, outputs=("mask",)))
+    options = options.model_copy(update={"outputs": ("mask",)})
+    return plan_scene(image, predictor.bundle.spec, options)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
 """Schemas of jobs: what a client sends, and what it gets for a job and its results."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.core.text import in_api_terms
-from rooftrace.predict.plan import OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
+from rooftrace.predict.options import (
+    OUTPUTS,
+    RESULT_FILES,
+    CellSide,
+    SceneOptions,
+    SceneOutput,
+)
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.service.jobs.store import Job, JobFile, JobState
 
@@ -19,10 +24,7 @@ class JobQuery(SceneQuery):
         list[SceneOutput],
         Field(min_length=1, max_length=len(OUTPUTS), description="Outputs; all by default"),
     ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
-    cell: Annotated[
-        float,
-        Field(ge=1, le=1e6, allow_inf_nan=False, description="Side of a density cell in metres"),
-    ] = 100.0
+    cell_m: CellSide = 100.0
     forgiving: Annotated[
         bool,
         Field(description="Turn tiles that fail into nodata instead of failing the job"),
@@ -31,8 +33,7 @@ class JobQuery(SceneQuery):
     def job_options(self) -> SceneOptions:
         """Return the options of the prediction."""
         outputs = tuple(output for output in OUTPUTS if output in self.outputs)
-        options = self.scene_options(outputs)
-        return replace(options, cell_m=self.cell, forgiving=self.forgiving)
+        return self.scene_options(outputs, cell_m=self.cell_m, forgiving=self.forgiving)
 
 
 class JobListQuery(BaseModel):

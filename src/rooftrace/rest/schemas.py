@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rooftrace.predict.plan import SceneOptions, SceneOutput
+from rooftrace.predict.options import SceneOptions, SceneOutput, SceneParameters, public_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
-SquareMetres = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class ApiModel(BaseModel):
@@ -206,10 +205,10 @@ class ProblemPage(ApiModel):
     remedy: str
 
 
-class SceneQuery(BaseModel):
+class SceneQuery(SceneParameters):
     """Query parameters of a prediction; unknown parameters are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(alias_generator=public_name, defer_build=False)
 
     filename: Annotated[
         str | None,
@@ -219,59 +218,8 @@ class SceneQuery(BaseModel):
             "georeference takes its position from a name in the form of a slippy map tile.",
         ),
     ] = None
-    threshold: Annotated[
-        float | None,
-        Field(
-            ge=0, le=1, allow_inf_nan=False,
-            description="Threshold of the building probability; by default the model's own",
-        ),
-    ] = None  # fmt: skip
-    gsd: Annotated[
-        float | None,
-        Field(
-            ge=0.001, le=1000, allow_inf_nan=False,
-            description="Metres per pixel, if the file has no value or a wrong one",
-        ),
-    ] = None  # fmt: skip
-    scale: Annotated[
-        float | None,
-        Field(
-            ge=1 / 128, le=16, allow_inf_nan=False,
-            description="Scale factor applied to the image before prediction, instead of the "
-            "factor that follows from the metres per pixel",
-        ),
-    ] = None  # fmt: skip
-    bands: Annotated[
-        str | None,
-        Field(
-            max_length=200,
-            description="Bands of the image in the order of the model's bands, by number or name: "
-            "3,2,1 or red,green,blue; by default found in the file",
-        ),
-    ] = None
-    stretch: Annotated[
-        str | None,
-        Field(
-            max_length=50,
-            description="Way in which values are stretched to the model's range: auto (other types "
-            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH; by "
-            "default that of the server, which is auto unless its operator chose another",
-        ),
-    ] = None
-    min_area: Annotated[
-        SquareMetres | None, Field(description="Minimum area of a building in m²")
-    ] = None
-    min_hole: Annotated[
-        SquareMetres | None, Field(description="Minimum area of a hole in a building in m²")
-    ] = None
-    regularize: Annotated[bool, Field(description="Straighten building outlines")] = True
-    separate: Annotated[bool, Field(description="Separate buildings that touch")] = True
 
-    def scene_options(self, outputs: tuple[SceneOutput, ...]) -> SceneOptions:
-        """Return the predictor's options."""
-        return SceneOptions(
-            gsd_m=self.gsd, scale=self.scale, threshold=self.threshold,
-            min_area_m2=self.min_area, min_hole_m2=self.min_hole, regularize=self.regularize,
-            separate=self.separate, outputs=outputs,
-            bands=self.bands, stretch=self.stretch,
-        )  # fmt: skip
+    def scene_options(self, outputs: tuple[SceneOutput, ...], **others: Any) -> SceneOptions:
+        """Return the predictor's options; `others` are further fields."""
+        values = {name: getattr(self, name) for name in SceneParameters.model_fields}
+        return SceneOptions(**values, **others, outputs=outputs)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -381,9 +381,7 @@ class RequestDefaults:
         """
         options, server = options or AS_FOUND, self.images
         if options.gsd_m is None and options.scale is None:
-            options = replace(options, gsd_m=server.gsd_m, scale=server.scale)
-        return replace(
-            options,
-            bands=server.bands if options.bands is None else options.bands,
-            stretch=server.stretch if options.stretch is None else options.stretch,
-        )
+            options = options.model_copy(update={"gsd_m": server.gsd_m, "scale": server.scale})
+        given = {name: getattr(options, name) for name in ("bands", "stretch")}
+        own = {name: getattr(server, name) for name, one in given.items() if one is None}
+        return options.model_copy(update=own)

@@ -94,7 +94,7 @@ def test_each_face_has_its_words(text: str, api: str, page: str) -> None:
 
 def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:
     jobs = pytest.importorskip("rooftrace.rest.jobs")
-    known = {name.replace("_", "-") for name in jobs.JobQuery.model_fields}
+    known = {one.alias.replace("_", "-") for one in jobs.JobQuery.model_fields.values()}
     assert known >= {*API_PARAMETERS}
 
 

@@ -27,6 +27,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.video import VideoOptions, draw_caption, run_video, without_specks
 from rooftrace.io.video import VideoWriter
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from video_files import read_frames, town, write_video
 
@@ -49,7 +50,10 @@ def run(
 ) -> tuple[flow.VideoReport, list[dict[str, str]]]:
     """The report, and the rows of the table."""
     table = folder / "frames.csv"
-    given = VideoOptions(**{"table": table, "smoothing": "none", **options})
+    fields = {name: options.pop(name) for name in SceneOptions.model_fields if name in options}
+    given = VideoOptions(
+        **{"table": table, "smoothing": "none", "images": SceneOptions(**fields), **options}
+    )
     report = run_video(source, folder / "out.mp4", predictor=predictor, options=given)
     with table.open(newline="") as file:
         return report, list(csv.DictReader(file))

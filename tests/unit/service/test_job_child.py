@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def test_what_fails_for_sure_is_refused(
     if kind is DataError:
         path.write_text(f"<VRTDataset><SourceFilename>{tmp_path}</SourceFilename></VRTDataset>")
     limits = Limits(job_pixels=4799 if kind is TooLargeError else 4800)
-    options = SceneOptions(threshold=2.0 if kind is ConfigError else None)
+    options = SceneOptions(threshold=0.5 if kind is ConfigError else None)
     if kind is ConfigError:
         predictor = Predictor(_three_classes(), predictor.engine)
     with pytest.raises(kind, match=message) as caught:
@@ -110,7 +109,7 @@ def order(folder: Path, bundle: Path, upload: str, name: str) -> bytes:
         "folder": str(folder), "upload": upload, "name": name,
         "model": str(bundle),
         "engine": None, "precision": None,
-        "options": asdict(SceneOptions(cell_m=10)),
+        "options": SceneOptions(cell_m=10).model_dump(),
     }  # fmt: skip
     return json.dumps(message).encode() + b"\n"
 

@@ -34,12 +34,12 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
-from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink, write_outputs
+from rooftrace.predict.outputs import FileSink
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.result import OutputPaths
 from rooftrace.vector.compare import GONE, NEW, OUTSIDE, SAME, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons
@@ -184,16 +184,15 @@ def probabilities_of(new: Path, old: Path, threshold: float | None) -> Dates | N
 def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -> BuildingLayer:
     """Predict an image, write its probabilities to a file, and return its buildings."""
     with TemporaryDirectory() as folder:
-        paths = predictor.paths_for(plan.source, Path(folder), "date")
+        paths = OutputPaths.of(Path(folder), "date", plan.source.grid, plan.spec.legend)
         with mask_sink(file, plan.source.grid, coloured=False) as sink:
 
-            def keep(block: Block, _: int) -> None:
+            def keep(block: Block) -> None:
                 # The highest byte is that of nodata.
                 score = np.minimum(block.score, np.uint8(NODATA - 1))
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
 
-            blocks = pipeline.run(plan, predictor.engine)
-            write_outputs(plan, FileSink(paths, plan), blocks, keep)
+            predictor.predict_plan(plan, FileSink(paths, plan), on_block=keep)
         layer = read_buildings_layer(paths.polygons, file.parent)
     return replace(layer, name=str(image), notes=plan.notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -109,11 +109,9 @@ def of_model(
             if probability is not None:
                 probability[block.window.slices()] = block.score
 
-        options = replace(
-            images,
-            gsd_m=scene.stated_gsd_m,
-            threshold=chosen,
-            outputs=("mask",) if pixels_only else ("mask", "polygons"),
+        outputs = ("mask",) if pixels_only else ("mask", "polygons")
+        options = images.model_copy(
+            update={"gsd_m": scene.stated_gsd_m, "threshold": chosen, "outputs": outputs}
         )
         prediction = predictor.predict(scene.image, options=options, on_block=keep)
         buildings = prediction.outlines.of_class(spec.building_class)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def run_predict(
 
     if stac:
         check_stac()
-        options = replace(options, outline=True)
+        options = options.model_copy(update={"outline": True})
     with executing(models, cluster) as executor:
         run_options = RunOptions(keep=keep, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
@@ -159,7 +159,7 @@ def predict_inputs(
     _check_results(inputs, out, options.outputs)
     spec = predictor.bundle.spec
     settings = {
-        **asdict(options),
+        **options.model_dump(),
         "threshold": predictor.threshold_for(options.threshold),
         "stretch": options.stretch or "auto",
         "tta": applied_tta(predictor.bundle, executor.tta),

@@ -19,7 +19,6 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -393,7 +392,7 @@ class JobRunner:
             "folder": str(folder),
             "upload": job.upload,
             "name": job.name,
-            "options": asdict(job.options),
+            "options": job.options.model_dump(),
         }
         with self._changed:
             now = self.store.get(job.id)

@@ -1,0 +1,153 @@
+"""Options of the prediction of a scene, with the limits and the words of each.
+
+`SceneParameters` are those that every user may set: the command line turns the fields into options
+and the API into parameters of its query. `SceneOptions` adds what the caller decides; its JSON is
+that of a job and of `run.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from rooftrace.core.config import Config, invalid_values
+from rooftrace.core.errors import ConfigError
+
+__all__ = [
+    "AS_FOUND",
+    "OUTPUTS",
+    "RESULT_FILES",
+    "CellSide",
+    "SceneOptions",
+    "SceneOutput",
+    "SceneParameters",
+    "public_name",
+]
+
+SceneOutput = Literal["mask", "polygons", "preview", "density"]
+"""Kind of output of a scene."""
+
+OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
+
+RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
+    "mask": {"_mask.tif": "image/tiff", "_mask.png": "image/png"},
+    "polygons": {
+        "_buildings.gpkg": "application/geopackage+sqlite3",
+        "_buildings.geojson": "application/geo+json",
+        "_polygons.gpkg": "application/geopackage+sqlite3",
+        "_polygons.geojson": "application/geo+json",
+    },
+    "preview": {"_preview.png": "image/png"},
+    "density": {
+        "_density.tif": "image/tiff",
+        "_density.gpkg": "application/geopackage+sqlite3",
+        "_density.png": "image/png",
+    },
+}
+"""Endings of the files of each output, after the name of the image, and their media types. An image
+has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
+
+
+class SceneParameters(Config):
+    """Options of a scene that every user may set; see the descriptions."""
+
+    gsd_m: Annotated[
+        float | None,
+        Field(
+            ge=1e-4, le=1e6,
+            description="Metres per pixel, for images whose files do not contain them.",
+        ),
+    ] = None  # fmt: skip
+    scale: Annotated[
+        float | None,
+        Field(
+            ge=1 / 128, le=16,
+            description="Scale factor applied to the image before prediction, in place of metres.",
+        ),
+    ] = None  # fmt: skip
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1,
+            description="Building probability from which a pixel is a building; default: the "
+            "model's own.",
+        ),
+    ] = None  # fmt: skip
+    bands: Annotated[
+        str | None,
+        Field(
+            max_length=200,
+            description="Bands of the image in the order of the model's bands, by number or name: "
+            "3,2,1 or red,green,blue; default: found in the file.",
+        ),
+    ] = None
+    stretch: Annotated[
+        str | None,
+        Field(
+            max_length=50,
+            description="Way in which values are stretched to the model's range: auto (other types "
+            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH; "
+            "default: auto, or that of the server.",
+        ),
+    ] = None
+    min_area_m2: Annotated[
+        float | None,
+        Field(ge=0, le=1e9, description="Drop polygons with a smaller area, in m²."),
+    ] = None
+    min_hole_m2: Annotated[
+        float | None,
+        Field(ge=0, le=1e9, description="Fill holes with a smaller area in buildings, in m²."),
+    ] = None
+    regularize: Annotated[
+        bool, Field(description="Make nearly right angles of building outlines exactly right.")
+    ] = True
+    separate: Annotated[bool, Field(description="Separate buildings that touch.")] = True
+
+
+CellSide = Annotated[float, Field(ge=0.1, le=1e6, description="Side of a density cell in metres.")]
+
+
+class SceneOptions(SceneParameters):
+    """All options of a scene.
+
+    Args:
+        cell_m: Side of a density cell in metres; used if metres per pixel are known.
+        forgiving: Whether a tile that cannot be read or run becomes nodata, instead of failing the
+            scene.
+        outputs: Outputs to make. Without polygons, buildings are not counted.
+        outline: Whether the result contains the outline of the scene's valid data.
+
+    Raises:
+        ConfigError: A value is outside of its limits; bands or stretch cannot be read.
+    """
+
+    cell_m: CellSide = 100.0
+    forgiving: bool = False
+    outputs: tuple[SceneOutput, ...] = OUTPUTS
+    outline: bool = False
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(
+                f"The options of a scene are invalid: {invalid_values(error, type(self))}.",
+                remedy="Correct the option.",
+            ) from None
+        if self.bands is not None or self.stretch is not None:
+            from rooftrace.io.bands import parse_bands
+            from rooftrace.io.pixels import parse_stretch
+
+            parse_bands(self.bands)
+            parse_stretch(self.stretch or "auto")
+
+
+AS_FOUND = SceneOptions()
+"""Options of images whose bands, values and scale are those that their files state."""
+
+
+def public_name(field: str) -> str:
+    """Return the name of a field on the command line and in the API, which has no unit."""
+    return field.removesuffix("_m2").removesuffix("_m")
