@@ -175,11 +175,6 @@ def test_resampling_covers_the_same_ground(transform: Affine, by_y: int, by_x: i
     np.testing.assert_allclose(coarse.bounds_xy, grid.bounds_xy, rtol=1e-12, atol=1e-6)
 
 
-def test_bounds_are_left_bottom_right_top() -> None:
-    grid = GeoGrid((10, 20), Affine(0.5, 0, 100, 0, -0.5, 50), CRS("EPSG:32633"))
-    assert grid.bounds_xy == (100, 45, 110, 50)
-
-
 def test_footprints_as_a_table() -> None:
     from shapely import box
 
