@@ -14,8 +14,6 @@ from typing import Any
 
 from rooftrace.core.errors import MissingExtraError
 
-__all__: list[str] = []
-
 try:
     import torch
 except ImportError as error:

@@ -32,21 +32,6 @@ from rooftrace.core.text import reason_of
 from rooftrace.io.files import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
-__all__ = [
-    "BUNDLED_MODELS",
-    "BUNDLE_SUFFIX",
-    "EDITION_FIELDS",
-    "MAX_PART_BYTES",
-    "RUN_BUNDLES",
-    "ModelBundle",
-    "bundled_model",
-    "check_bundle_path",
-    "click_bundle",
-    "default_bundle",
-    "read_bundle",
-    "write_bundle",
-]
-
 BUNDLED_MODELS = ("default", "accurate")
 """Names that stand for the bundled models in place of a path. Both have one network; `accurate`
 runs it at a finer scale and on mirrored copies of each tile: more accurate, and slower."""

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["ClickNet"]
-
 _STRIDES = (2, 4, 8, 16)
 """Strides of the features that the decoder takes."""
 

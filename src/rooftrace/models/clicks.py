@@ -18,16 +18,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import BoolArray
 from rooftrace.models.spec import BundleSpec
 
-__all__ = [
-    "CLICK_BANDS",
-    "Click",
-    "draw_clicks",
-    "is_click_network",
-    "largest_error",
-    "middle",
-    "next_click",
-]
-
 CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
 """Bands after those of the image: a probability and two maps, all in 0..1."""
 

@@ -17,14 +17,6 @@ from torch import Tensor, nn
 from rooftrace.models.losses import probabilities
 from rooftrace.models.spec import Output
 
-__all__ = [
-    "ExportableModel",
-    "RefinedModel",
-    "export_onnx",
-    "round_weights_to_fp16",
-    "store_weights_as_fp16",
-]
-
 _MIN_HALVED = 256
 """Minimum number of values in a tensor for which storing it as fp16 saves space."""
 

@@ -43,17 +43,6 @@ from rooftrace.models.bundle import (
 )
 from rooftrace.models.spec import BundlePart, BundleSpec, Precision
 
-__all__ = [
-    "READ_BY",
-    "SUFFIXES",
-    "Contract",
-    "Target",
-    "exported_files",
-    "part_names",
-    "read_model",
-    "with_metadata",
-]
-
 Target = Literal["onnx", "openvino", "tensorrt"]
 """Formats that a bundle can be exported to."""
 

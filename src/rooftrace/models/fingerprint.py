@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from rooftrace.audit.keypoints import Keypoints
     from rooftrace.core.types import Scene
 
-__all__ = ["Fingerprint", "TrainingSet", "fingerprint_gsd_m", "fingerprint_of"]
-
 MAX_ENTRIES = 20_000
 """Maximum number of scenes and keypoints together, which take about 200 KB of the file."""
 

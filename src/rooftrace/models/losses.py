@@ -29,27 +29,6 @@ from rooftrace.core.config import Config, Registry, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import first_line
 
-__all__ = [
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "Boundary",
-    "CrossEntropy",
-    "Dice",
-    "Focal",
-    "FocalDice",
-    "Jaccard",
-    "Loss",
-    "LossSum",
-    "Lovasz",
-    "Tversky",
-    "check_one_per_class",
-    "masked_mean",
-    "one_hot",
-    "parse_loss",
-    "probabilities",
-    "separation_loss",
-]
-
 
 class Loss(Config):
     """Base of a loss; its fields are its parameters.

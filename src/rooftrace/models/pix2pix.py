@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from rooftrace.models.losses import probabilities
 
-__all__ = ["Generator", "PatchDiscriminator", "RefinedNet"]
-
 _SLOPE = 0.2
 _STD = 0.02
 _DROPPED_BLOCKS = 3

@@ -23,8 +23,6 @@ from torch import Tensor
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.text import reason_of
 
-__all__ = ["installed_encoder", "read_installed_encoder"]
-
 _LITE = re.compile(r"tu-(?:tf_)?efficientnet_lite([012])")
 """Names of the encoders in segmentation-models-pytorch. The `tf_` networks pad at the right and the
 bottom, as the authors did; the others pad alike on all sides, which exports to a simpler graph.

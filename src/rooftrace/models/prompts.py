@@ -12,8 +12,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Window
 from rooftrace.models.clicks import Click
 
-__all__ = ["Prompt", "PromptSegmenter", "Segment"]
-
 
 @dataclass(frozen=True)
 class Prompt:

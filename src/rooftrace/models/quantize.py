@@ -14,15 +14,6 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import first_line
 
-__all__ = [
-    "convert_to_fp16",
-    "fix_side",
-    "normalisation_nodes",
-    "quantize_onnx",
-    "quantize_openvino",
-    "simplify_graph",
-]
-
 
 def fix_side(graph: bytes, side_px: int) -> bytes:
     """Return the same graph for square images of one size.

@@ -30,19 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import first_line, list_first
 from rooftrace.models.prompts import Prompt, Segment
 
-__all__ = ["EncodedImage", "SamSegmenter", "load_sam"]
-
 _CONFIG, _PREPROCESSOR, _WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_LAYERS = re.compile("layers|depth|blocks_per_stage")
-"""Keys of a configuration whose values are numbers of layers."""
 
 _KINDS: Sequence[str] = tuple(
     transformers.models.auto.modeling_auto.MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
@@ -256,8 +251,7 @@ def _downloaded(name: str) -> Path:
 def _check(folder: Path) -> None:
     """Raise BundleError if a folder does not hold a network for prompts, without reading it."""
     try:
-        config = json.loads((folder / _CONFIG).read_bytes())
-        kind = config["model_type"]
+        kind = json.loads((folder / _CONFIG).read_bytes())["model_type"]
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {_CONFIG}; {_EXPECTED}.", remedy=_REMEDY) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -270,9 +264,7 @@ def _check(folder: Path) -> None:
             f"with masks: {', '.join(_KINDS)}.",
             remedy="Give the weights of SAM, SAM 2 or a relative.",
         )
-    weights = sorted(folder.glob(_WEIGHTS))
-    if weights:
-        _check_layers(folder, config, weights)
+    if any(folder.glob(_WEIGHTS)):
         return
     pickles = sorted(path.name for form in _PICKLES for path in folder.glob(form))
     if pickles:
@@ -283,47 +275,6 @@ def _check(folder: Path) -> None:
             "save_pretrained.",
         )
     raise BundleError(f"{folder} has no weights; {_EXPECTED}.", remedy=_REMEDY)
-
-
-def _check_layers(folder: Path, config: Mapping[str, Any], weights: Sequence[Path]) -> None:
-    """Raise BundleError if a configuration has more layers than the weights have tensors.
-
-    A damaged number would make the library build layers for minutes before it finds that their
-    weights are missing.
-    """
-    tensors = 0
-    for path in weights:
-        try:
-            with safe_open(path, "pt") as file:
-                tensors += len(file.keys())
-        except (OSError, SafetensorError) as error:
-            raise BundleError(
-                f"The weights in {path} cannot be read: {first_line(error)}.", remedy=_REMEDY
-            ) from error
-    for key, count in _layer_counts(config):
-        if count > tensors:
-            raise BundleError(
-                f"{folder / _CONFIG} has {key} = {count}, but the weights hold {tensors} tensors, "
-                "and each layer has at least one.",
-                remedy="Put the weights and the configuration of one model into the folder.",
-            )
-
-
-def _layer_counts(config: Any) -> Iterator[tuple[str, int]]:
-    """Yield keys and values of a configuration, at any depth, that say how many layers there
-    are.
-    """
-    left = [config]
-    while left:
-        part = left.pop()
-        if isinstance(part, list):
-            left.extend(part)
-        elif isinstance(part, dict):
-            left.extend(part.values())
-            for key, value in part.items():
-                if _LAYERS.search(key):
-                    counts = value if isinstance(value, list) else [value]
-                    yield from ((key, count) for count in counts if isinstance(count, int))
 
 
 def _hash(folder: Path) -> str:

@@ -14,26 +14,6 @@ from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 
-__all__ = [
-    "MAX_COEFFICIENT",
-    "MAX_KNOTS",
-    "MAX_SIDE_PX",
-    "SCHEMA_VERSION",
-    "BundlePart",
-    "BundleSpec",
-    "Calibration",
-    "CalibrationData",
-    "IsotonicMap",
-    "LogisticMap",
-    "MeasuredMetrics",
-    "Output",
-    "Precision",
-    "Separation",
-    "Tta",
-    "Variant",
-    "logit",
-]
-
 MAX_KNOTS = 64
 MAX_COEFFICIENT = 1000.0
 MAX_SIDE_PX = 2**15

@@ -35,16 +35,6 @@ from rooftrace.models.bundle import (
 from rooftrace.models.exported import part_names, read_model
 from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
 
-__all__ = [
-    "DEFAULT_START",
-    "LoadedWeights",
-    "StartModel",
-    "bundle_weights",
-    "fill_from_start",
-    "load_matching",
-    "read_start",
-]
-
 DEFAULT_START = "default"
 """Name of the bundled model that training starts from where none is given."""
 

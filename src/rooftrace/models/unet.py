@@ -14,11 +14,6 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import Config
 
-__all__ = [
-    "PlainUnet",
-    "PlainUnetConfig",
-]
-
 _GROUPS = 8
 
 

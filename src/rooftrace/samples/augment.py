@@ -48,11 +48,6 @@ POLICIES: Mapping[str, Mapping[str, object]] = {
 }
 """Settings of each policy; all others keep their default, which changes nothing."""
 
-_RENAMED = {
-    "rotate": 'rotate = "any" is rotate_deg = 180, rotate = "90" is rotate_90 = 1.0',
-    "flip": "flip = true is flip_horizontal = 0.5",
-}
-
 
 class AugmentConfig(Config):
     """Augmentation settings. The defaults change only the position of samples.
@@ -150,9 +145,6 @@ class AugmentConfig(Config):
         """Complete the given values with those of the policy, so that records are complete."""
         if not isinstance(raw, dict):
             return raw
-        for old, new in _RENAMED.items():
-            if old in raw:
-                raise ValueError(f"{old} is no longer a key: {new}")
         policy = raw.get("policy")
         values = dict(POLICIES.get(policy, {})) if isinstance(policy, str) else {}
         if raw.get("gsd_range_m") is not None:

@@ -189,20 +189,8 @@ def copied(folder: Path, target: Path) -> Path:
 def test_damaged_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     weights = copied(folder, tmp_path / "cut") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="cannot be loaded"):
         load_sam(weights.parent)
-
-
-def test_more_layers_than_the_weights_hold_are_refused_at_once(
-    folder: Path, tmp_path: Path
-) -> None:
-    """transformers would build them for minutes before it finds that their weights are missing."""
-    copy = copied(folder, tmp_path / "many")
-    config = json.loads((copy / "config.json").read_text())
-    config["mask_decoder_config"]["num_hidden_layers"] = 10**9
-    (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BundleError, match=r"num_hidden_layers = 1000000000, .* \d+ tensors"):
-        load_sam(copy)
 
 
 @pytest.mark.parametrize(
