@@ -21,7 +21,7 @@ from PIL import Image
 from raster_files import write_geotiff
 
 SHAPE = HEIGHT, WIDTH = (96, 128)
-NAMES = ("chip_a", "chip_b", "chip_c")
+NAMES = ("chip_a", "chip_b", "chip_c", "chip_d")
 TRUTH: dict[str, tuple[shapely.Polygon, ...]] = {
     "chip_a": (
         shapely.Polygon([(10.2, 8.3), (52.7, 8.3), (52.7, 41.1), (10.2, 41.1)]),
@@ -33,6 +33,7 @@ TRUTH: dict[str, tuple[shapely.Polygon, ...]] = {
         shapely.box(84, 60, 101, 88),
     ),
     "chip_c": (),
+    "chip_d": (shapely.box(30, 30, 78, 66),),
 }
 """Outlines of each image in pixels."""
 
@@ -102,7 +103,7 @@ def yolo_text(name: str, index: int = 0) -> str:
 
 
 def yolo_ultralytics(folder: Path, names: str = "names:\n  0: building\n") -> Path:
-    for part, name in (("train", "chip_a"), ("train", "chip_c"), ("val", "chip_b")):
+    for part, name in zip(("train", "val", "train", "train"), NAMES):
         save(folder / f"images/{part}/{name}.png", picture(name))
         # An image without buildings needs no file.
         if TRUTH[name]:
@@ -112,7 +113,7 @@ def yolo_ultralytics(folder: Path, names: str = "names:\n  0: building\n") -> Pa
 
 
 def yolo_roboflow(folder: Path) -> Path:
-    for part, name in zip(("train", "valid", "test"), NAMES):
+    for part, name in zip(("train", "valid", "test", "train"), NAMES):
         save(folder / f"{part}/images/{name}_png.rf.0a1b2c.png", picture(name))
         save_text(folder / f"{part}/labels/{name}_png.rf.0a1b2c.txt", yolo_text(name))
     save_text(folder / "README.roboflow.txt", "Exported from Roboflow")
@@ -165,9 +166,10 @@ def coco_document(names: tuple[str, ...], pattern: str = "{}.png", **extra: Any)
 
 
 def coco_roboflow(folder: Path) -> Path:
-    for part, name in zip(("train", "valid", "test"), NAMES):
+    for part, name in zip(("train", "valid", "test", "train"), NAMES):
         images(folder / part, names=(name,))
-        save_json(folder / part / "_annotations.coco.json", coco_document((name,)))
+    for part, names in (("train", NAMES[::3]), ("valid", NAMES[1:2]), ("test", NAMES[2:3])):
+        save_json(folder / part / "_annotations.coco.json", coco_document(names))
     return folder
 
 
@@ -509,7 +511,7 @@ def coloured(
 
 def massachusetts(folder: Path) -> Path:
     for kind, suffix in (("tiff", "tif"), ("png", "png")):
-        for part, name in (("train", "chip_a"), ("train", "chip_b"), ("val", "chip_c")):
+        for part, name in zip(("train", "train", "val", "train"), NAMES):
             save(folder / f"{kind}/{part}/{name}.{suffix}", picture(name))
             mask = np.dstack([truth(name).astype(np.uint8) * 255] * 3)
             save(folder / f"{kind}/{part}_labels/{name}.{suffix}", mask)

@@ -145,7 +145,7 @@ def test_labels_count_inside_the_area_of_complete_labels(tmp_path: Path) -> None
     file = save_json(tmp_path / "area.geojson", raw)
     source = open_source(SourceConfig(path=str(tmp_path), area=str(file)))
     assert source.ids == ("chip_a",)
-    assert source.notes[-1].startswith("Left out: 2 images outside the area")
+    assert source.notes[-1].startswith("Left out: 3 images outside the area")
     (scene,) = source
     assert scene.label is not None
     mask = scene.label.read()

@@ -1,0 +1,32 @@
+"""A stranger's first commands work on what lies on his disk, without a further option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from command_line import call, command
+from label_samples import DOWNLOADS, NAMES, TOOLS
+
+COMMON = (
+    "YOLO of Roboflow", "YOLO of Ultralytics", "COCO of Roboflow", "COCO of CVAT",
+    "COCO of Label Studio", "CVAT for images", "LabelMe", "VIA", "Supervisely", "Roboflow masks",
+    "INRIA", "WHU", "Massachusetts, Kaggle", "DeepGlobe", "LandCover.ai", "LoveDA",
+    "ISPRS Potsdam", "xBD", "SpaceNet 2", "RAMP",
+)  # fmt: skip
+"""The twenty most common exports and downloads."""
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", COMMON)
+def test_the_first_commands(name: str, tmp_path: Path) -> None:
+    folder = {**TOOLS, **DOWNLOADS}[name](tmp_path / "data")
+    code, audit = call("inspect", folder)
+    assert code == 0, audit
+    assert "with 6 buildings" in audit["verdict"]["paragraph"]
+    code, scores = call("evaluate", "default", folder, "-o", tmp_path / "scores")
+    assert (code, scores["images"]) == (0, len(NAMES)), scores
+    run = command("finetune", folder, "--minutes", "0.1", "-o", tmp_path / "tuned")
+    assert run.code == 0, run
+    assert list((tmp_path / "tuned").glob("*.rooftrace"))
