@@ -295,11 +295,18 @@ def run_finetune(
     if replayed is not None:
         data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
+    notes: tuple[str, ...] = ()
+    if spec.gsd_m is not None and all(scene.gsd_m is None for scene in scenes):
+        notes = (
+            f"No image states its metres per pixel: {spec.gsd_m:g} is assumed, as of the start "
+            "model. If that is wrong, state them with --gsd.",
+        )
+        data = data.model_copy(update={"gsd_m": spec.gsd_m})
+        scenes = _open(data, labels)
     has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
     if not resume:
         _check_labels(scenes)
     part_file = run / "split.json" if split is None else split
-    notes: tuple[str, ...] = ()
     if resume:
         config = _recorded(run, data, model, replayed)
         if replayed is not None:
@@ -308,7 +315,7 @@ def run_finetune(
         _check_new(run)
     with locked_run(run):
         if not resume and split is None:
-            notes = _divide(
+            notes += _divide(
                 scenes, part_file, val=val, unit=by or _unit(scenes, has_crs=has_crs), seed=seed,
                 building=labels.building,
             )  # fmt: skip
