@@ -297,10 +297,11 @@ def run_finetune(
     scenes = _open(data, labels)
     notes: tuple[str, ...] = ()
     if spec.gsd_m is not None and all(scene.gsd_m is None for scene in scenes):
-        notes = (
+        note = (
             f"No image states its metres per pixel: {spec.gsd_m:g} is assumed, as of the start "
-            "model. If that is wrong, state them with --gsd.",
+            "model. If that is wrong, state them with --gsd."
         )
+        notes = (note,)
         data = data.model_copy(update={"gsd_m": spec.gsd_m})
         scenes = _open(data, labels)
     has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
