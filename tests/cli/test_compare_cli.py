@@ -338,7 +338,7 @@ def test_buildings_for_josm_do_not_overlap_and_have_no_specks(tmp_path: Path) ->
     assert not any("earlier comparison" in note for note in answer["notes"])
     # Without the file that was written before, which stays there.
     _, answer = call("compare", new, old, "-o", tmp_path / "out")
-    assert any("new.osm is of an earlier comparison" in note for note in answer["notes"])
+    assert any("new.osm is left over from an earlier run" in note for note in answer["notes"])
 
 
 def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:
@@ -476,7 +476,7 @@ def test_an_area_may_be_larger_than_the_plane(tmp_path: Path, seen: shapely.Poly
     ("given", "names"),
     [
         (["Height", "height"], ["Height", "old_height"]),
-        (["a", "A", "old_A"], ["a", "old_A_2", "old_A"]),
+        (["a", "A", "old_A"], ["a", "old_old_A", "old_A"]),
         (["Compare_Layer", "fid_"], ["old_Compare_Layer", "fid_"]),
     ],
 )

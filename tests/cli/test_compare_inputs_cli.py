@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -33,7 +30,6 @@ from building_layers import (
 from command_line import call
 from raster_files import write_geotiff
 from rooftrace.flows.compare import seen_ground
-from rooftrace.io.vector_read import VectorFile, VectorLayer
 
 
 @pytest.fixture(scope="module")
@@ -274,49 +270,6 @@ def test_bad_inputs_are_explained_before_anything_is_written(
         assert not list((tmp_path / "out").glob("*")), arguments
     found, answer = call("compare", *layers, "-o", tmp_path / "file")
     assert (found, "is a file" in answer["error"]["message"]) == (2, True)
-
-
-def test_a_layer_that_changes_while_it_is_read_is_refused(
-    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    new = tmp_path / "new.gpkg"
-    new.write_bytes(layers[0].read_bytes())
-    chunks = VectorFile.chunks
-
-    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
-        yield from chunks(self, *given)
-        if self.path == new:
-            new.write_bytes(new.read_bytes() + bytes(8))
-
-    monkeypatch.setattr(VectorFile, "chunks", read_late)
-    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
-    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
-
-
-def test_an_edit_in_the_log_of_a_geopackage_is_noticed(
-    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Edit a layer as QGIS does: SQLite writes to the log, and the file itself stays as it is."""
-    new = tmp_path / "new.gpkg"
-    new.write_bytes(layers[0].read_bytes())
-    editor = sqlite3.connect(new)
-    editor.execute("PRAGMA journal_mode=WAL")
-    code, _ = call("compare", new, layers[1], "-o", tmp_path / "quiet")
-    assert code == 0
-    chunks = VectorFile.chunks
-
-    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
-        yield from chunks(self, *given)
-        if self.path == new:
-            before = new.stat().st_mtime_ns
-            editor.execute("CREATE TABLE edit (id INTEGER)")
-            editor.commit()
-            assert new.stat().st_mtime_ns == before
-
-    monkeypatch.setattr(VectorFile, "chunks", read_late)
-    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
-    editor.close()
-    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
 
 
 def test_an_input_is_not_replaced(layers: tuple[Path, Path], tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from rooftrace.density.threshold import DensityThreshold
 from rooftrace.io.files import write_atomically
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import round_length, write_png
-from rooftrace.io.vector_write import write_polygons
+from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
 
@@ -319,17 +319,8 @@ def density_columns(
             differs from an earlier one in case alone, is renamed to `zone_NAME`, or
             `zone_zone_NAME` where that name exists.
     """
-    before: dict[str, NDArray[Any]] = {}
-    used, taken = {*_RESERVED}, {*_RESERVED, *(name.lower() for name in kept or {})}
-    for name, values in (kept or {}).items():
-        free = name
-        # A GeoPackage takes names for equal that differ in case alone.
-        if name.lower() in used:
-            while free.lower() in taken:
-                free = f"zone_{free}"
-            taken.add(free.lower())
-        used.add(free.lower())
-        before[free] = values
+    names = free_names([*(kept or {})], _RESERVED, "zone_")
+    before = {names[name]: values for name, values in (kept or {}).items()}
     return {
         **before,
         "class": threshold.classes(figures.built_up_share.ravel()),

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -203,6 +203,29 @@ def _notes(path: Path, columns: Mapping[str, object]) -> tuple[str, ...]:
         return ()
     listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
     return (f"{path}: a Shapefile has short column names: {listed}.",)
+
+
+def free_names(names: Collection[str], taken: Collection[str], prefix: str) -> dict[str, str]:
+    """Return a name for each column that no other one has; those that are taken get a prefix.
+
+    A GeoPackage takes names for equal that differ in case alone.
+
+    Args:
+        names: Names of columns.
+        taken: Names of other columns of the same layer.
+        prefix: Prefix of the new names; it is repeated where a name with it exists, too.
+    """
+    used = {name.casefold() for name in taken}
+    unavailable = used | {name.casefold() for name in names}
+    found = {}
+    for name in names:
+        free = name
+        while free.casefold() in (used if free == name else unavailable):
+            free = prefix + free
+        used.add(free.casefold())
+        unavailable.add(free.casefold())
+        found[name] = free
+    return found
 
 
 def check_vector_path(path: Path) -> None:

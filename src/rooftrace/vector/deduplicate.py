@@ -24,8 +24,8 @@ scene after scene and holds only the polygons that later scenes may still change
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import CRS84
+from rooftrace.vector.columns import Columns
 from rooftrace.vector.footprints import make_footprints, metres_per_px
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
@@ -66,22 +67,7 @@ _DEGREES = GeoGrid((1, 1), Affine.identity(), CRS84)
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Base of tables whose fields are columns of equal length."""
-
-    def of(self, chosen: Ints | Bools) -> Self:
-        """Return some of the rows."""
-        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return the rows of one or more tables, one after the other."""
-        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
-        return cls(*(np.concatenate(column) for column in columns))
-
-
-@dataclass(frozen=True)
-class CandidateDetections(_Rows):
+class CandidateDetections(Columns):
     """Polygons of any scenes, in degrees of longitude and latitude.
 
     Args:
@@ -111,12 +97,9 @@ class CandidateDetections(_Rows):
     gsd_m: Floats
     seen: Ints
 
-    def __len__(self) -> int:
-        return len(self.geometry)
-
 
 @dataclass(frozen=True)
-class DetectionPairs(_Rows):
+class DetectionPairs(Columns):
     """Pairs of polygons that may show one building.
 
     Args:
@@ -130,8 +113,10 @@ class DetectionPairs(_Rows):
     same: Bools
     meet: Bools
 
-    def __len__(self) -> int:
-        return len(self.one)
+    @classmethod
+    def none(cls) -> DetectionPairs:
+        none = np.zeros(0, np.int64)
+        return cls(none, none, none.astype(np.bool_), none.astype(np.bool_))
 
 
 def match_detections(
@@ -148,8 +133,7 @@ def match_detections(
         Pairs with `one` in `new` and `other` in `known`.
     """
     if not len(new) or not len(known):
-        none = np.zeros(0, np.int64)
-        return DetectionPairs(none, none, none.astype(np.bool_), none.astype(np.bool_))
+        return DetectionPairs.none()
     reach = CUT_PX * max(new.gsd_m.max(), known.gsd_m.max())
     steps = _steps(new.geometry[:1])[0]
     low, high = np.split(shapely.bounds(new.geometry), 2, axis=1)
@@ -186,12 +170,11 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
         pairs: All pairs among them.
     """
     seen = known.seen.copy()
-    partners: dict[int, list[tuple[int, bool, bool]]] = {}
-    for one, other, same, meet in zip(
-        pairs.one.tolist(), pairs.other.tolist(), pairs.same.tolist(), pairs.meet.tolist()
-    ):
-        partners.setdefault(one, []).append((other, same, meet))
-        partners.setdefault(other, []).append((one, same, meet))
+    partners: dict[int, list[int]] = {}
+    different = pairs.of(~pairs.same)
+    for one, other in zip(different.one.tolist(), different.other.tolist()):
+        partners.setdefault(one, []).append(other)
+        partners.setdefault(other, []).append(one)
     keys = (known.number, known.scene, known.gsd_m, -known.edge_m, known.cut)
     rank = np.empty(len(known), np.int64)
     rank[np.lexsort(keys)] = np.arange(len(known))
@@ -204,14 +187,13 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
         shown.add(int(known.scene[index]))
         seen[first] = len(shown)
     known = replace(known, seen=seen)
-    groups = _pieces(partners, kept)
+    groups = _pieces(pairs, kept)
     merged = _merged(known, groups)
     alone = kept.copy()
     for group in groups:
         alone[group] = False
     rest = _without_common(known, partners, kept, alone, rank)
-    parts = [rest, *([merged] if len(merged) else [])]
-    return CandidateDetections.joined(parts)
+    return CandidateDetections.joined([rest, merged])
 
 
 def keep_best(rank: Ints, one: Ints, other: Ints) -> Ints:
@@ -236,25 +218,14 @@ def keep_best(rank: Ints, one: Ints, other: Ints) -> Ints:
     return best
 
 
-def _pieces(partners: dict[int, list[tuple[int, bool, bool]]], kept: Bools) -> list[list[int]]:
-    """Return groups of two or more kept polygons that are pieces of one building."""
-    found: list[list[int]] = []
-    visited: set[int] = set()
-    for index in partners:
-        if index in visited or not kept[index]:
-            continue
-        group, todo = [], [index]
-        visited.add(index)
-        while todo:
-            at = todo.pop()
-            group.append(at)
-            for other, _, meet in partners[at]:
-                if meet and kept[other] and other not in visited:
-                    visited.add(other)
-                    todo.append(other)
-        if len(group) > 1:
-            found.append(sorted(group))
-    return found
+def _pieces(pairs: DetectionPairs, kept: Bools) -> list[list[int]]:
+    """Return groups of two or more kept polygons (n,) that are pieces of one building."""
+    meeting = pairs.of(pairs.meet & kept[pairs.one] & kept[pairs.other])
+    label = components(len(kept), meeting.one, meeting.other)
+    members = np.flatnonzero(np.bincount(label, minlength=len(kept))[label] > 1)
+    members = members[np.argsort(label[members], kind="stable")]
+    starts = np.flatnonzero(np.diff(label[members], prepend=-1))
+    return [group.tolist() for group in np.split(members, starts[1:]) if len(group)]
 
 
 def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> CandidateDetections:
@@ -288,9 +259,12 @@ def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> Candidat
 
 
 def _without_common(
-    known: CandidateDetections, partners: dict[int, list[tuple[int, bool, bool]]], kept: Bools,
-    alone: Bools, rank: Ints,
-) -> CandidateDetections:  # fmt: skip
+    known: CandidateDetections,
+    partners: dict[int, list[int]],
+    kept: Bools,
+    alone: Bools,
+    rank: Ints,
+) -> CandidateDetections:
     """Return the kept polygons without the parts that higher-ranking ones cover."""
     geometry = known.geometry.copy()
     changed: list[int] = []
@@ -300,8 +274,8 @@ def _without_common(
             continue
         others = [
             other
-            for other, same, _ in partners[index]
-            if not same and kept[other] and (rank[other] < rank[index] or not alone[other])
+            for other in partners[index]
+            if kept[other] and (rank[other] < rank[index] or not alone[other])
         ]
         if not others:
             continue
@@ -315,10 +289,8 @@ def _without_common(
         elif not largest.equals(geometry[index]):
             geometry[index] = largest
             changed.append(index)
-    alone = alone.copy()
-    alone[lost] = False
     as_it_is = alone.copy()
-    as_it_is[changed] = False
+    as_it_is[lost + changed] = False
     known = replace(known, geometry=geometry)
     parts = [known.of(as_it_is)]
     if changed:
@@ -501,7 +473,7 @@ class DetectionAccumulator:
         held = self._held
         if held is None:
             return []
-        pairs = self._joined_pairs()
+        pairs = DetectionPairs.joined([DetectionPairs.none(), *self._pairs])
         complete = np.array([bool(self._arrived[near].all()) for near in self._near])
         place = np.searchsorted(self._ids, np.stack([pairs.one, pairs.other]))
         group = components(len(held), *place)
@@ -518,9 +490,3 @@ class DetectionAccumulator:
         self._ids = self._ids[left]
         self._pairs = [pairs.of(~own)]
         return [final]
-
-    def _joined_pairs(self) -> DetectionPairs:
-        if not self._pairs:
-            none = np.zeros(0, np.int64)
-            return DetectionPairs(none, none, none.astype(np.bool_), none.astype(np.bool_))
-        return DetectionPairs.joined(self._pairs)

@@ -14,7 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.vector.compare import shape_ious
-from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block, one_to_one
+from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
 
 __all__ = ["LEAST_PAIRS", "LayerOffset", "estimate_offset"]
 
@@ -183,8 +183,7 @@ def _pairs_at(
     """Return pairs of buildings with one shape after the new layer was moved back."""
     moved = new.shifted(np.tile(-shift, (len(new), 1))) if shift.any() else new
     pairs = find_overlaps(moved, old, workers)
-    near = pairs.where(pairs.iou >= _MIN_IOU)
-    chosen = near.where(one_to_one(near.one, near.other, -near.iou))
+    chosen = pairs.matches(_MIN_IOU)
     areas = new.area[chosen.one], old.area[chosen.other]
     alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
     one, other = chosen.one[alike], chosen.other[alike]

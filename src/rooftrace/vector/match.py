@@ -341,17 +341,23 @@ def join_by_block(
     if not len(bounds) or not len(bounds_other):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     side = _block_side(bounds, bounds_other)
-    blocks = _grouped(bounds, side), _grouped(bounds_other, side)
+    (code, owner), (code_other, owner_other) = (
+        _grouped(edges, side) for edges in (bounds, bounds_other)
+    )
+    common = np.intersect1d(code, code_other)
+    first, last = np.searchsorted(code, [common, common + 1])
+    first_other, last_other = np.searchsorted(code_other, [common, common + 1])
 
-    def run(block: tuple[int, Ints, Ints]) -> tuple[Ints, Ints, Floats]:
-        code, index, index_other = block
-        near, near_other, value = work(index, index_other)
+    def run(block: int) -> tuple[Ints, Ints, Floats]:
+        near, near_other, value = work(
+            owner[first[block] : last[block]], owner_other[first_other[block] : last_other[block]]
+        )
         corner = np.maximum(bounds[near, :2], bounds_other[near_other, :2])
-        own = _code(*np.floor(corner / side).astype(np.int64).T) == code
+        own = _code(*np.floor(corner / side).astype(np.int64).T) == common[block]
         return near[own], near_other[own], value[own]
 
     with ThreadPoolExecutor(workers) as pool:
-        found = _concat(list(pool.map(run, _shared_blocks(*blocks))))
+        found = _concat(list(pool.map(run, range(len(common)))))
     order = np.lexsort((found[1], found[0]))
     return found[0][order], found[1][order], found[2][order]
 
@@ -384,23 +390,6 @@ def _grouped(bounds: Floats, side: float) -> tuple[Ints, Ints]:
 
 def _code(col: Ints, row: Ints) -> Ints:
     return (row << 32) + col
-
-
-def _shared_blocks(
-    first: tuple[Ints, Ints], second: tuple[Ints, Ints]
-) -> Iterator[tuple[int, Ints, Ints]]:
-    """Yield the code of each block with polygons of both layers, and their indices."""
-    codes = np.intersect1d(first[0], second[0])
-    edges = [
-        (np.searchsorted(code, codes, "left"), np.searchsorted(code, codes, "right"))
-        for code, _ in (first, second)
-    ]
-    for number, code in enumerate(codes.tolist()):
-        yield (
-            code,
-            first[1][edges[0][0][number] : edges[0][1][number]],
-            second[1][edges[1][0][number] : edges[1][1][number]],
-        )
 
 
 def _concat(parts: list[tuple[Ints, Ints, Floats]]) -> tuple[Ints, Ints, Floats]:
@@ -437,7 +426,11 @@ def first_of_equal(
     before = 0
     for start in range(0, len(chosen), _READ_AT_ONCE):
         places = chosen[start : start + _READ_AT_ONCE]
-        encoded = shapely.to_wkb(shapely.normalize(_without_single_parts(read(order[places]))))
+        polygons = read(order[places]).copy()
+        is_multi = shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON
+        single = is_multi & (shapely.get_num_geometries(polygons) == 1)
+        polygons[single] = shapely.get_geometry(polygons[single], 0)
+        encoded = shapely.to_wkb(shapely.normalize(polygons))
         for index, of, one in zip(order[places].tolist(), group[places].tolist(), encoded.tolist()):
             if of != before:
                 seen.clear()
@@ -445,14 +438,3 @@ def first_of_equal(
             first[index] = one not in seen
             seen.add(one)
     return first
-
-
-def _without_single_parts(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n,) polygons, where multipolygons of one part have become polygons."""
-    is_multi = shapely.get_type_id(polygons) == shapely.GeometryType.MULTIPOLYGON
-    single = np.flatnonzero(is_multi & (shapely.get_num_geometries(polygons) == 1))
-    if not len(single):
-        return polygons
-    polygons = polygons.copy()
-    polygons[single] = shapely.get_geometry(polygons[single], 0)
-    return polygons

@@ -207,16 +207,15 @@ def _of_files(
     """Read the files of a layer chunk by chunk.
 
     Raises:
-        DataError: A file cannot be read, or was written to meanwhile.
+        DataError: A file cannot be read.
         GeoreferenceError: The files have different coordinate systems, or none.
     """
-    stamps = [_stamp(path) for path in paths]
     files = [VectorFile(path) for path in paths]
     fields = [_fields(file, attributes) for file in files]
     shared = [one for one in (fields[0] if fields else []) if all(one in own for own in fields)]
     parts = _LayerParts(shared, folder, attributes=attributes)
     crs = None
-    for file, own, stamp in zip(files, fields, stamps):
+    for file, own in zip(files, fields):
         classes = [one for one in ("class",) if one in own and one not in shared]
         for chunk in file.chunks([*shared, *classes]):
             crs = crs or chunk.crs
@@ -227,12 +226,6 @@ def _of_files(
                     remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
                 )
             parts.add(chunk)
-        if _stamp(file.path) != stamp:
-            raise DataError(
-                f"{file.path} was written to while it was read; its buildings may be of two "
-                "versions.",
-                remedy="Wait until it is complete, and compare again.",
-            )
         parts.end_file()
     return parts.layer(name, crs or CRS.from_epsg(4326), notes)
 
@@ -381,20 +374,6 @@ def _encoded(values: Iterable[object]) -> list[bytes]:
     return [
         b"" if value is None or value != value else str(value).encode(*_UTF8) for value in values
     ]
-
-
-def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
-    """Return the size and the time of the last change of a file and of its log, zeros without one.
-
-    SQLite first writes the changes of a GeoPackage to the log beside it.
-    """
-    # An empty log is none: reading may create one, and remove it.
-    log = path.with_name(f"{path.name}-wal")
-    found = [file.stat() if file.exists() else None for file in (path, log)]
-    return tuple(
-        (stat.st_size, stat.st_mtime_ns) if stat is not None and stat.st_size else (0, 0)
-        for stat in found
-    )
 
 
 def _is_building(layer: VectorLayer) -> BoolArray:

@@ -15,7 +15,7 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
 from rooftrace.io.reproject import crs_units, reprojected
-from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
+from rooftrace.io.vector_write import LayerChunk, LayerSettings, free_names, write_layer
 from rooftrace.vector.compare import (
     CHANGED,
     GONE,
@@ -86,13 +86,10 @@ class Compared:
         """
         layer, packed = (self.new, self.new_plane) if side == "new" else (self.old, self.old_plane)
         if side == "new" and self.is_shifted:
-            return reprojected(packed.unpack(index), self.plane, self.crs, self._tolerance)
-        own = layer.outlines.unpack(index)
-        return reprojected(own, layer.crs, self.crs, self._tolerance)
-
-    @property
-    def _tolerance(self) -> float:
-        return crs_units(BEND_M, self.crs)
+            own, crs = packed.unpack(index), self.plane
+        else:
+            own, crs = layer.outlines.unpack(index), layer.crs
+        return reprojected(own, crs, self.crs, crs_units(BEND_M, self.crs))
 
     def columns(self, side: str, index: Ints) -> dict[str, NDArray[Any]]:
         """Return the attributes of some buildings of a side."""
@@ -129,12 +126,12 @@ class Compared:
             "area_m2": packed.area[index],
             "area_ratio": ratio,
             "score": layer.score[index].astype(np.float64),
-            **({} if self.change_share is None else {"change_share": self._changed(side, index)}),
+            **(
+                {}
+                if self.change_share is None
+                else {"change_share": self.change_share[0 if side == "new" else 1][index]}
+            ),
         }
-
-    def _changed(self, side: str, index: Ints) -> Floats:
-        assert self.change_share is not None
-        return self.change_share[0 if side == "new" else 1][index]
 
     def chunks(self, statuses: Sequence[int]) -> Iterator[LayerChunk]:
         """Yield the buildings with one of the statuses, first those of the new layer."""
@@ -256,7 +253,10 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
         of_old = np.where(has_old, status.partner[index], -1)
     known = of_old >= 0
     columns: dict[str, NDArray[Any]] = {}
-    names = _free_names(tuple(compared.old.attributes))
+    # Columns of an earlier comparison are replaced, so that repeated ones add no columns.
+    own = [name for name in compared.old.attributes if name in _OWN_COLUMNS]
+    others = [name for name in compared.old.attributes if name not in _OWN_COLUMNS]
+    names = dict(zip(own, own)) | free_names(others, {*_RESERVED, *_OWN_COLUMNS}, "old_")
     for name, values in compared.old.attributes.items():
         found = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
         if values.dtype.kind in "ib":
@@ -273,29 +273,6 @@ def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray
         "compare_old_id": old_id,
         "compare_score": layer.score[index].astype(np.float64),
     }
-
-
-def _free_names(attributes: Sequence[str]) -> dict[str, str]:
-    """Return the name of each attribute of the old layer in the conflated one.
-
-    A GeoPackage regards names that differ in case alone as the same, and rooftrace adds columns of
-    its own: such attributes get the prefix `old_`, and a number where that is taken, too.
-    """
-    own = [name.casefold() for name in attributes]
-    taken = {*_RESERVED, *_OWN_COLUMNS}
-    names: dict[str, str] = {}
-    for name in attributes:
-        if name in _OWN_COLUMNS:
-            # Those of an earlier comparison are replaced, so that repeated ones add no columns.
-            names[name] = name
-            continue
-        free, number = name, 1
-        while free.casefold() in taken or (free != name and free.casefold() in own):
-            free = f"old_{name}" if number == 1 else f"old_{name}_{number}"
-            number += 1
-        names[name] = free
-        taken.add(free.casefold())
-    return names
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Floats, Ints
+from rooftrace.core.types import Floats
 from rooftrace.flows.compare.outputs import Compared
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
@@ -30,7 +30,6 @@ from rooftrace.vector.compare import (
     SPLIT,
     STATUSES,
 )
-from rooftrace.vector.match import PackedPolygons
 
 COLOURS = {
     "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
@@ -91,7 +90,6 @@ def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
         (compared.new_plane, compared.new_status.status),
         (compared.old_plane, compared.old_status.status),
     )
-    finders = _Finder(compared.new_plane), _Finder(compared.old_plane)
     shown = []
     for code, (packed, status) in (
         (NEW, new), (GONE, old), (CHANGED, new), (MOVED, new), (SPLIT, old), (MERGED, new),
@@ -99,49 +97,28 @@ def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
         chosen = np.flatnonzero(status == code)
         chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")][:_EXAMPLES]
         if len(chosen):
-            drawn = [_example(compared, finders, packed.bounds[index]) for index in chosen.tolist()]
+            drawn = [_example(compared, packed.bounds[index]) for index in chosen.tolist()]
             shown.append((STATUSES[code], drawn))
     return shown
 
 
-class _Finder:
-    """Find the buildings of a layer in a square of ground.
-
-    Args:
-        packed: The layer.
-    """
-
-    def __init__(self, packed: PackedPolygons) -> None:
-        self._bounds = packed.bounds
-        self._order = np.argsort(packed.bounds[:, 0])
-        self._left = packed.bounds[self._order, 0]
-        self._widest = float((packed.bounds[:, 2] - packed.bounds[:, 0]).max(initial=0.0))
-
-    def near(self, low: Floats, high: Floats) -> Ints:
-        """Return the indices of the buildings whose bounds meet a square, ascending."""
-        # A metre more, because differences of large numbers are rounded.
-        first, last = np.searchsorted(self._left, (low[0] - self._widest - 1, high[0] + 1))
-        index = np.sort(self._order[first:last])
-        bounds = self._bounds[index]
-        return index[(bounds[:, :2] < high).all(axis=1) & (bounds[:, 2:] > low).all(axis=1)]
-
-
-def _example(compared: Compared, finders: tuple[_Finder, _Finder], bounds: Floats) -> Markup:
+def _example(compared: Compared, bounds: Floats) -> Markup:
     """Draw the buildings of both layers around the bounds of one of them."""
     middle = (bounds[:2] + bounds[2:]) / 2
     side = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
     low, high = middle - side / 2, middle + side / 2
     parts = []
-    for finder, packed, status, kind in (
-        (finders[0], compared.new_plane, compared.new_status.status, "now"),
-        (finders[1], compared.old_plane, compared.old_status.status, "before"),
+    for packed, status, kind in (
+        (compared.new_plane, compared.new_status.status, "now"),
+        (compared.old_plane, compared.old_status.status, "before"),
     ):
-        index = finder.near(low, high)[:_MAX_NEIGHBOURS]
+        near = (packed.bounds[:, :2] < high).all(axis=1) & (packed.bounds[:, 2:] > low).all(axis=1)
+        index = np.flatnonzero(near)[:_MAX_NEIGHBOURS]
         for outline, code in zip(packed.unpack(index), status[index].tolist()):
-            path = "".join(
-                f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in _in_drawing(ring, low, side))}Z"
-                for ring in shapely.get_rings(shapely.get_parts(outline))
-            )
+            path = ""
+            for ring in shapely.get_rings(shapely.get_parts(outline)):
+                share = (shapely.get_coordinates(ring) - low) / side * _EXAMPLE_PX
+                path += f"M{' '.join(f'{x:.1f},{_EXAMPLE_PX - y:.1f}' for x, y in share)}Z"
             colour = COLOURS[STATUSES[code]]
             style = f"fill:{colour}" if kind == "now" else f"stroke:{colour}"
             parts.append(f'<path class="{kind}" style="{style}" d="{path}"/>')
@@ -152,12 +129,6 @@ def _example(compared: Compared, finders: tuple[_Finder, _Finder], bounds: Float
         f"<title>{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}</title>"
         f"{''.join(parts)}</svg>"
     )
-
-
-def _in_drawing(ring: shapely.LinearRing, low: Floats, side: float) -> Floats:
-    """Return the (n, 2) corners of a ring in a drawing, y downwards."""
-    share = (shapely.get_coordinates(ring) - low) / side * _EXAMPLE_PX
-    return np.stack([share[:, 0], _EXAMPLE_PX - share[:, 1]], axis=1)
 
 
 def _is_dotted(compared: Compared) -> bool:

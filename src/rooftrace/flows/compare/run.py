@@ -410,7 +410,7 @@ def _write(
         ("new.osm", options.to_osm),
     ):
         if not is_asked and (out / name).exists():
-            notes.append(f"{out / name} is of an earlier comparison, and was not written anew.")
+            notes.append(f"{out / name} is left over from an earlier run; it was not updated.")
     if options.keep is not None:
         files.append(out / "conflated.gpkg")
         conflated, repeated = write_conflated(files[-1], compared, options.keep)

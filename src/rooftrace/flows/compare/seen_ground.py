@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from pyproj import CRS
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M
-from rooftrace.io.area import Area, area_in_degrees, read_area
+from rooftrace.io.area import area_in_degrees, read_area
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.reproject import (
@@ -65,10 +64,11 @@ def mark_outside(
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
     """
-    area = None if area_file is None else _SeenArea.of(read_area(area_file))
+    area = None if area_file is None else area_in_degrees(read_area(area_file))
     if area is not None:
+        shapely.prepare(area)
         for index in _chunks(new[1], NEW):
-            share = area.share_of(plane, new[0].unpack(index))
+            share = _share_inside(area, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
     with ExitStack() as opened:
         for image in images:
@@ -78,7 +78,7 @@ def mark_outside(
                 outlines = old[0].unpack(index)
                 seen = np.ones(len(index))
                 if area is not None:
-                    seen = area.share_of(plane, outlines)
+                    seen = _share_inside(area, plane, outlines)
                 if shift is not None:
                     # The images have the offset that was removed from the new layer.
                     outlines = shifted(outlines, shift.at(old[0].centre[index]))
@@ -105,45 +105,20 @@ def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
     return [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
 
 
-@dataclass(frozen=True)
-class _SeenArea:
-    """Ground that was seen, in degrees.
+def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:
+    """Return (n,) share of each building on the plane that lies in an area in degrees.
 
     The plane of the buildings has no place for ground that is far from them, such as the other half
-    of the world.
-
-    Args:
-        outline: The area as one geometry in degrees, prepared.
+    of the world, so that they are compared in degrees.
     """
-
-    outline: shapely.Geometry
-
-    @classmethod
-    def of(cls, area: Area) -> _SeenArea:
-        """Return an area, prepared for many buildings.
-
-        Raises:
-            GeoreferenceError: See `area_in_degrees`.
-        """
-        outline = area_in_degrees(area)
-        shapely.prepare(outline)
-        return cls(outline)
-
-    def share_of(self, plane: CRS, geometry: Polygons) -> Floats:
-        """Return (n,) share of each building on the plane that lies in the area."""
-        bend_deg = crs_units(BEND_M, CRS84)
-        degrees = split_at_180(reprojected(geometry, plane, CRS84, bend_deg))
-        share = np.zeros(len(geometry))
-        known = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
-        share[known] = self._share_inside(degrees[known])
-        return share
-
-    def _share_inside(self, geometry: Polygons) -> Floats:
-        share = shapely.contains_properly(self.outline, geometry).astype(np.float64)
-        edge = np.flatnonzero((share == 0) & shapely.intersects(self.outline, geometry))
-        common = shapely.area(shapely.intersection(geometry[edge], self.outline))
-        share[edge] = common / shapely.area(geometry[edge])
-        return share
+    degrees = split_at_180(reprojected(geometry, plane, CRS84, crs_units(BEND_M, CRS84)))
+    share = np.zeros(len(geometry))
+    known = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
+    share[known] = shapely.contains_properly(area, degrees[known])
+    edge = known[(share[known] == 0) & shapely.intersects(area, degrees[known])]
+    common = shapely.area(shapely.intersection(degrees[edge], area))
+    share[edge] = common / shapely.area(degrees[edge])
+    return share
 
 
 def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons) -> Floats:
