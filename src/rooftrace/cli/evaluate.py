@@ -246,8 +246,6 @@ def _show(evaluation: Evaluation) -> None:
     people.print(table)
     if len(evaluation.reports) > 1:
         people.print(_comparisons(evaluation))
-        if evaluation.pairs:
-            people.print(_pairs(evaluation))
     if not first.is_binary:
         people.print(_class_table(first.class_rows()))
 
@@ -272,16 +270,6 @@ def _comparisons(evaluation: Evaluation) -> Table:
                 f"{test.better} : {test.worse}",
             )  # fmt: skip
             name = ""
-    return table
-
-
-def _pairs(evaluation: Evaluation) -> Table:
-    from rooftrace.flows.evaluate.page import pair_table
-
-    title = f"{evaluation.headline}, row minus column; * p < 0.05 after Holm's correction"
-    table = Table("", *(str(n) for n in range(1, len(evaluation.reports) + 1)), title=title)
-    for number, row in enumerate(pair_table(evaluation)):
-        table.add_row(f"{number + 1} {escape(evaluation.reports[number].name)}", *row)
     return table
 
 

@@ -409,7 +409,7 @@ def _compare(
             "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
         },
     )  # fmt: skip
-    leaks = check_leakage([one.bundle for one in models], held_out, data)
+    leaks = check_leakage([one.bundle for one in models], held_out)
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
     write_evaluation(evaluation, predictions, held_out, folder)
     return FinetuneReport(

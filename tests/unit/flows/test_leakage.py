@@ -68,10 +68,8 @@ def bundle_of(
     return ModelBundle(spec, {}, source)
 
 
-def check(
-    bundle: ModelBundle, source: SceneSet, folder: SourceConfig | None = None
-) -> LeakageReport:
-    (report,) = check_leakage([bundle], source, folder)
+def check(bundle: ModelBundle, source: SceneSet) -> LeakageReport:
+    (report,) = check_leakage([bundle], source)
     return report
 
 
@@ -94,24 +92,8 @@ def test_other_ground_is_not_found(places: Path) -> None:
     assert (report.status, report.checked, report.pairs) == ("none", 2, ())
 
 
-def test_the_scenes_of_the_threshold_are_a_note(places: Path, tmp_path: Path) -> None:
-    source = open_source(at(places / "a"))
-    a, b, c, d = source.ids
-    split = {"parts": {"train": [a, b], "val": [c], "test": [d]}}
-    (tmp_path / "split.json").write_text(json.dumps(split))
-    (tmp_path / "config.json").write_text(json.dumps({"base": str(tmp_path)}))
-    data = {"train": [{"path": str(places / "a")}], "split": "split.json"}
-    bundle = bundle_of([source.subset((a, b))], data, str(tmp_path / "x.rooftrace"))
-    whole = check(bundle, source, at(places / "a"))
-    assert [(pair.scene_id, pair.bits) for pair in whole.pairs] == [(a, 0.0), (b, 0.0)]
-    assert whole.pairs[0].train_id == "a, scene 1 of 2"
-    assert "threshold was chosen on 1 of these 4" in " ".join(whole.notes)
-    tested = check(bundle, source.subset((d,)), at(places / "a"))
-    assert (tested.status, "threshold" in " ".join(tested.notes)) == ("none", False)
-
-
 def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:
-    report = check(bundle_of(), open_source(at(places / "a")), at(places / "a"))
+    report = check(bundle_of(), open_source(at(places / "a")))
     assert (report.status, report.checked, report.pairs) == ("unknown", 0, ())
     assert "has no fingerprint" in " ".join(report.notes)
 
@@ -164,11 +146,6 @@ def test_training_takes_it(tiny_run: Any, tmp_path: Path) -> None:
     assert kept is not None
     assert [one.scenes for one in kept.sets] == [len(split["train"])]
     source = open_source(at(tiny_run.data))
-    # By sight, as of a file that was handed on.
     write_bundle(tmp_path / "given.rooftrace", bundle.spec, bundle.parts)
     report = check(read_bundle(tmp_path / "given.rooftrace"), source)
     assert sorted(report.scenes) == sorted(split["train"])
-    # By the record of the run.
-    known = check(bundle, source, at(tiny_run.data))
-    assert sorted(known.scenes) == sorted(split["train"])
-    assert f"chosen on {len(split['val'])} of these 6" in " ".join(known.notes)

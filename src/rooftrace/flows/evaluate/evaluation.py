@@ -15,9 +15,6 @@ from rooftrace.metrics.resampling import PairedTest
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
 
-_ALPHA = 0.05
-"""Probability of at least one wrong finding among all pairs of models."""
-
 _LISTED = 5
 """Maximum number of scenes listed in a note; the report has all."""
 
@@ -111,35 +108,8 @@ class Evaluation:
 
     @property
     def headline(self) -> str:
-        """Figure by which all pairs are compared."""
+        """Figure by which models are compared first."""
         return (_COMPARED if self.first.is_binary else _COMPARED_CLASSES)[0]
-
-    @cached_property
-    def pairs(self) -> tuple[PairedComparison, ...]:
-        """Comparison of all pairs of three models or more, by the headline figure alone.
-
-        Each pair is there once; the earlier model is the second of the two.
-        """
-        count = len(self.reports) if len(self.reports) > 2 else 0
-        return tuple(
-            self._compare(late, early, (self.headline,))
-            for early in range(count)
-            for late in range(early + 1, count)
-        )
-
-    @cached_property
-    def clear_pairs(self) -> frozenset[tuple[int, int]]:
-        """Pairs that clearly differ: p below 0.05 in Holm's correction for the number of pairs.
-
-        Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
-        """
-        by_p = sorted(self.pairs, key=lambda one: one.figures[self.headline].p_value)
-        clear = []
-        for number, one in enumerate(by_p):
-            if not one.figures[self.headline].p_value <= _ALPHA / (len(by_p) - number):
-                break
-            clear.append((one.first, one.second))
-        return frozenset(clear)
 
     def _compare(self, first: int, second: int, figures: Sequence[str]) -> PairedComparison:
         counts = [self.reports[number].scene_counts for number in (first, second)]
@@ -149,7 +119,7 @@ class Evaluation:
         """Return the object that `--json` prints.
 
         For one model it is the report. For several it has `reports`, and in `comparisons` each
-        other model against the baseline. For three or more, `pairs` has all pairs.
+        other model against the baseline.
         """
         beside = {
             "leaks": [leak.to_json() for leak in self.leaks],
@@ -160,7 +130,6 @@ class Evaluation:
         return {
             "reports": [report.to_json() for report in self.reports],
             "comparisons": [self._comparison_json(one) for one in self.comparisons],
-            **({"pairs": [self._pair_json(one) for one in self.pairs]} if self.pairs else {}),
             **beside,
         }
 
@@ -170,6 +139,3 @@ class Evaluation:
             "second": self.reports[one.second].name,
             "figures": {name: test.to_json() for name, test in one.figures.items()},
         }
-
-    def _pair_json(self, one: PairedComparison) -> dict[str, Any]:
-        return self._comparison_json(one) | {"clear": (one.first, one.second) in self.clear_pairs}

@@ -5,15 +5,10 @@ The training scenes are known from the fingerprint in the bundle.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import (
@@ -22,13 +17,8 @@ from rooftrace.audit.keypoints import (
     has_enough_keypoints,
     match_scenes,
 )
-from rooftrace.core.config import expand_path
-from rooftrace.core.errors import RooftraceError
-from rooftrace.labels.config import DataConfig, SourceConfig
-from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
-from rooftrace.labels.split import read_split
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint
 
 Status = Literal["none", "found", "unknown"]
@@ -84,30 +74,24 @@ class LeakageReport:
         }
 
 
-def check_leakage(
-    bundles: Sequence[ModelBundle], source: SceneSet, folder: SourceConfig | None = None
-) -> tuple[LeakageReport, ...]:
+def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[LeakageReport, ...]:
     """Look for ground on which each of some models, or any member of an ensemble, was trained.
 
     Args:
         bundles: The models; an ensemble is checked by its members.
         source: Scenes of the evaluation; each is read once for all models of one scale, a large one
             by windows.
-        folder: Folder of the scenes. If it is the one on which the run beside a bundle chose the
-            threshold, a note says so.
 
     Raises:
         DataError and its kinds: An image of `source` cannot be read.
         BundleError: A fingerprint is damaged.
     """
     scenes = _SceneKeypoints(source)
-    return tuple(_of_members(one.members or (one,), scenes, folder) for one in bundles)
+    return tuple(_of_members(one.members or (one,), scenes) for one in bundles)
 
 
-def _of_members(
-    members: Sequence[ModelBundle], scenes: _SceneKeypoints, folder: SourceConfig | None
-) -> LeakageReport:
-    reports = [_check(bundle, scenes, folder) for bundle in members]
+def _of_members(members: Sequence[ModelBundle], scenes: _SceneKeypoints) -> LeakageReport:
+    reports = [_check(bundle, scenes) for bundle in members]
     if len(reports) == 1:
         return reports[0]
     names = [bundle.spec.name for bundle in members]
@@ -145,11 +129,9 @@ def _detect(
     return detect_keypoints(source.open_scene(entry), gsd_m, assumed_gsd_m=assumed_gsd_m)
 
 
-def _check(
-    bundle: ModelBundle, scenes: _SceneKeypoints, folder: SourceConfig | None
-) -> LeakageReport:
+def _check(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
     source, fingerprint = scenes.source, bundle.spec.fingerprint
-    notes = _threshold_note(bundle, source, folder)
+    notes: list[str] = []
     if fingerprint is None:
         notes.append("The bundle has no fingerprint of its training scenes.")
         return LeakageReport("unknown", 0, (), tuple(notes))
@@ -177,39 +159,6 @@ def _name_of(fingerprint: Fingerprint, number: int) -> str:
     which, place = fingerprint.place_of(number)
     trained = fingerprint.sets[which]
     return f"{trained.name}, scene {place + 1} of {trained.scenes}"
-
-
-def _threshold_note(
-    bundle: ModelBundle, source: SceneSet, folder: SourceConfig | None
-) -> list[str]:
-    """Return a note if the run beside a bundle chose the threshold on some of these scenes."""
-    ids: set[str] = set()
-    # A record that cannot be understood or opened here says nothing.
-    with suppress(RooftraceError, ValidationError, OSError, ValueError, KeyError, TypeError):
-        ids = _val_ids(bundle, folder)
-    count = len(ids.intersection(source.ids))
-    scenes = f"{count} of these {len(source)} scenes" if len(source) > 1 else "this scene"
-    return [f"The model's threshold was chosen on {scenes}."] if count else []
-
-
-def _val_ids(bundle: ModelBundle, folder: SourceConfig | None) -> set[str]:
-    """Return the ids of the scenes of a folder on which the threshold was chosen."""
-    if folder is None or bundle.source in BUNDLED_MODELS:
-        return set()
-    record = json.loads(Path(bundle.source).with_name("config.json").read_bytes())
-    base = Path(record["base"])
-    data = DataConfig.model_validate(bundle.spec.training.get("data"))
-    here = expand_path(folder.path, Path(), key="path").resolve()
-    ids: set[str] = set()
-    for config in data.val or (data.train if data.split is not None else ()):
-        if expand_path(config.path, base, key="path").resolve() == here:
-            scenes = open_source(config, data.labels, base)
-            if data.val or data.split is None:
-                ids.update(scenes.ids)
-            else:
-                path = expand_path(data.split, base, key="split")
-                ids.update(read_split(path).match(scenes.all_ids, path=path).ids("val"))
-    return ids
 
 
 def _limits(fingerprint: Fingerprint, looked: Sequence[Keypoints]) -> list[str]:

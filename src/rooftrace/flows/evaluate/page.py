@@ -282,8 +282,6 @@ def evaluation_page(
         leaked=[pictures.shown[i] for i in leaked if i in pictures.shown],
         rows=_rows(reports),
         comparisons=[_comparison(reports, one) for one in _compared(evaluation)],
-        pairs=pair_table(evaluation),
-        headline=FIGURES[evaluation.headline],
         protocol=_protocol(reports, predictions),
         charts=draw_charts(reports),
         legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
@@ -295,21 +293,6 @@ def evaluation_page(
         version=metadata.version("rooftrace"),
         confusions=[(report.name, _row_shares(report)) for report in reports],
     )
-
-
-def pair_table(evaluation: Evaluation) -> list[list[str]]:
-    """Return the difference of each model (row) to each other model (column), as text.
-
-    A star marks pairs that clearly differ. The table is empty for fewer than three models.
-    """
-    count = len(evaluation.reports) if evaluation.pairs else 0
-    table = [["" for _ in range(count)] for _ in range(count)]
-    for one in evaluation.pairs:
-        gap = one.figures[evaluation.headline].difference.value
-        star = "*" if (one.first, one.second) in evaluation.clear_pairs else ""
-        for row, column, value in ((one.first, one.second, gap), (one.second, one.first, -gap)):
-            table[row][column] = "–" if math.isnan(value) else f"{value:+.3f}{star}"
-    return table
 
 
 def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:

@@ -138,9 +138,7 @@ def run_evaluate(
     for report in reports[len(shown) :]:
         threshold = {"threshold": report.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
-    leaks = check_leakage(
-        [model.bundle for model in models if model.bundle is not None], scenes, folder
-    )
+    leaks = check_leakage([one.bundle for one in models if one.bundle is not None], scenes)
     evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
 
     if out is not None:

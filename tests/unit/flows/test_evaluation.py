@@ -1,4 +1,4 @@
-"""All pairs of several models are compared, and clear differences survive Holm's correction."""
+"""Models are compared with a baseline; notes on training ground name their models."""
 
 from __future__ import annotations
 
@@ -31,25 +31,8 @@ def report_of(share: float, seed: int) -> EvalReport:
     return EvalReport(images, ("background", "building"), 1, {}, name=f"model {seed}")
 
 
-def test_clear_pairs_survive_the_correction_and_equal_models_do_not() -> None:
-    shares = (0.9, 0.9, 0.5, 0.5)
-    evaluation = Evaluation(tuple(report_of(share, n) for n, share in enumerate(shares)))
-    assert [(one.first, one.second) for one in evaluation.pairs] == [
-        (1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (3, 2)
-    ]  # fmt: skip
-    assert evaluation.clear_pairs == {(2, 0), (3, 0), (2, 1), (3, 1)}
-    p = {(one.first, one.second): one.figures["pixel.iou"].p_value for one in evaluation.pairs}
-    # The rule of Holm 1979: the k-th smallest p is compared with 0.05 / (count - k).
-    ordered = sorted(p, key=lambda pair: p[pair])
-    steps = [p[pair] <= 0.05 / (len(ordered) - k) for k, pair in enumerate(ordered)]
-    passed = steps.index(False) if False in steps else len(steps)
-    assert evaluation.clear_pairs == frozenset(ordered[:passed])
-
-
-def test_two_models_have_no_table_of_pairs() -> None:
+def test_models_are_compared_with_the_baseline() -> None:
     evaluation = Evaluation((report_of(0.9, 0), report_of(0.5, 1)), baseline=1)
-    assert evaluation.pairs == ()
-    assert "pairs" not in evaluation.to_json()
     (one,) = evaluation.comparisons
     assert (one.first, one.second) == (0, 1)
     assert one.figures["pixel.iou"].difference.value > 0.3
@@ -57,7 +40,7 @@ def test_two_models_have_no_table_of_pairs() -> None:
 
 def test_notes_on_training_ground_name_their_models() -> None:
     reports = report_of(0.9, 0), report_of(0.5, 1)
-    notes = ("Parts are found from 150 m by 150 m.", "The model's threshold was chosen on 3.")
+    notes = ("Parts are found from 150 m by 150 m.", "Four fields of training are not known.")
     leaks = tuple(LeakageReport("none", SCENES, (), notes[:count]) for count in (1, 2))
     assert Evaluation(reports, leaks).notes == (
         f"model 0, model 1: {notes[0]}",
