@@ -128,7 +128,7 @@ class EngineKind:
     build: Callable[[ModelBundle, Sequence[str], str, Output], Engine]
     offers: Callable[[ModelBundle], Offers]
     prefers: Callable[[], Sequence[str]]
-    check: Callable[[], None] = lambda: None
+    check: Callable[[], object] = lambda: None
     lacks: Callable[[str], str] = lambda _: ""
 
 

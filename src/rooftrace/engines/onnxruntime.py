@@ -13,22 +13,13 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import (
-    Engine,
-    EngineKind,
-    Offers,
-    thread_limit,
-    variants_by_precision,
-)
+from rooftrace.engines.base import EngineKind, thread_limit, variants_by_precision
 from rooftrace.engines.processor import this_processor
-from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]
 
 _PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
-_FILES = "onnxruntime"
-"""Engine name of the bundle variants that both ONNX Runtime engines run."""
 
 
 class OnnxRuntimeEngine:
@@ -90,18 +81,6 @@ class OnnxRuntimeEngine:
         self._input = self._session.get_inputs()[0].name
         self._options = onnxruntime.RunOptions()
         self._options.only_execute_path_to_fetches = True
-
-    @classmethod
-    def from_bundle(
-        cls,
-        bundle: ModelBundle,
-        files: Sequence[str],
-        precision: str,
-        output: Output,
-        name: str = "onnxruntime",
-    ) -> OnnxRuntimeEngine:
-        """Return the engine for one file of a bundle."""
-        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output, name)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -173,8 +152,18 @@ def _no_cuda(why: str) -> ConfigError:
     )
 
 
-def _offers(bundle: ModelBundle) -> Offers:
-    return variants_by_precision(bundle, _FILES, ("fp32",))
+def _kind(name: str, where: str, prefers: Callable[[], Sequence[str]]) -> EngineKind:
+    return EngineKind(
+        name=name,
+        takes=f"every bundle in fp32, exported .onnx files in fp32, fp16 and int8; on {where}",
+        build=lambda bundle, files, precision, output: OnnxRuntimeEngine(
+            bundle.spec, bundle.part(files[0]), precision, bundle.source, output, name
+        ),
+        # Both engines run the variants of the first.
+        offers=lambda bundle: variants_by_precision(bundle, "onnxruntime", ("fp32",)),
+        prefers=prefers,
+        check=partial(_runtime, name),
+    )
 
 
 def _on_cpu() -> Sequence[str]:
@@ -182,27 +171,5 @@ def _on_cpu() -> Sequence[str]:
     return ("int8", "fp32", "fp16") if is_fast else ("fp32", "int8", "fp16")
 
 
-def _on_gpu() -> Sequence[str]:
-    return ("fp16", "fp32", "int8")
-
-
-def _kind(name: str, where: str, prefers: Callable[[], Sequence[str]]) -> EngineKind:
-    def build(bundle: ModelBundle, files: Sequence[str], precision: str, output: Output) -> Engine:
-        return OnnxRuntimeEngine.from_bundle(bundle, files, precision, output, name)
-
-    return EngineKind(
-        name=name,
-        takes=f"every bundle in fp32, exported .onnx files in fp32, fp16 and int8; on {where}",
-        build=build,
-        offers=_offers,
-        prefers=prefers,
-        check=partial(_check_here, name),
-    )
-
-
-def _check_here(name: str) -> None:
-    _runtime(name)
-
-
 CPU = _kind("onnxruntime", "the processor", _on_cpu)
-CUDA = _kind("onnxruntime-cuda", "an NVIDIA GPU", _on_gpu)
+CUDA = _kind("onnxruntime-cuda", "an NVIDIA GPU", lambda: ("fp16", "fp32", "int8"))

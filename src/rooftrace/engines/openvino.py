@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from functools import cache
 from math import isnan
 from threading import RLock
@@ -19,12 +19,10 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     EngineKind,
-    Offers,
     thread_limit,
     variants_by_precision,
 )
 from rooftrace.engines.processor import this_processor
-from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
 
@@ -77,26 +75,19 @@ _Key = tuple[tuple[int, ...], _Answer, int]
 """Shape of the input of a compiled network, kind of answer, and number of threads that share it."""
 
 
+@dataclass(frozen=True)
 class _Network:
-    """A compiled network with the requests that run it; threads may share it.
+    """A compiled network with the idle requests that run it; threads may share it.
 
     Args:
         compiled: Network as OpenVINO compiles it.
+        nbytes: Approximate memory that it takes.
+        idle: Requests, each with memory of its own for the activations.
     """
 
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
-        self._idle: list[Any] = []
-
-    @contextmanager
-    def request(self) -> Iterator[Any]:
-        """Lend a request, with memory of its own for the activations, to one thread."""
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        yield request
-        self._idle.append(request)
+    compiled: Any
+    nbytes: int
+    idle: list[Any] = field(default_factory=list)
 
 
 class OpenVinoEngine:
@@ -134,7 +125,9 @@ class OpenVinoEngine:
         # Without AVX-512 the last digits of fp32 depend on the size of the batch: a tile then has a
         # batch of its own, because its answer must not depend on the tiles beside it.
         self._is_by_tile = precision == "fp32" and not this_processor().has_avx512
-        self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        """Settings of the compiled networks, for the run record."""
+
         self._parts = tuple(parts)
         self._streams = 1
         self._networks: OrderedDict[_Key, _Network] = OrderedDict()
@@ -143,19 +136,6 @@ class OpenVinoEngine:
         self._check(model)
         # The first network is compiled from it, which changes it; later ones read the parts again.
         self._unused = [model]
-
-    @classmethod
-    def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
-    ) -> OpenVinoEngine:
-        """Return the engine for some files of a bundle."""
-        parts = [bundle.part(name) for name in files]
-        return cls(bundle.spec, parts, precision, bundle.source, output)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Settings of the compiled network, for the run record."""
-        return dict(self._config)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
@@ -200,59 +180,57 @@ class OpenVinoEngine:
             return np.concatenate([self._infer(tile[None], wanted) for tile in batch])
         batch = np.ascontiguousarray(batch, dtype=self._dtype)
         network = self._network((batch.shape, wanted, self._streams))
-        with network.request() as request:
-            try:
-                request.infer([batch], share_inputs=True, share_outputs=True)
-            except RuntimeError as error:
-                raise PredictError(
-                    f"OpenVINO failed on an input of shape {batch.shape}: {first_line(error)}.",
-                    remedy="Try another engine with --engine, or report it with the bundle.",
-                ) from error
-            if wanted == "quantised":
-                low, high, total = (request.get_output_tensor(i).data.item() for i in (1, 2, 3))
-                # A minimum and a maximum may skip NaN, but a sum does not.
-                check_range(total if isnan(total) else low, high)
-            # The output belongs to the request, which another call overwrites.
-            answer = np.array(request.get_output_tensor(0).data)
+        try:
+            request = network.idle.pop()
+        except IndexError:
+            request = network.compiled.create_infer_request()
+        try:
+            request.infer([batch], share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise PredictError(
+                f"OpenVINO failed on an input of shape {batch.shape}: {first_line(error)}.",
+                remedy="Try another engine with --engine, or report it with the bundle.",
+            ) from error
+        if wanted == "quantised":
+            low, high, total = (request.get_output_tensor(i).data.item() for i in (1, 2, 3))
+            # A minimum and a maximum may skip NaN, but a sum does not.
+            check_range(total if isnan(total) else low, high)
+        # The output belongs to the request, which another call overwrites.
+        answer = np.array(request.get_output_tensor(0).data)
+        network.idle.append(request)
         return answer if wanted == "features" else answer.reshape(len(batch), -1, *batch.shape[2:])
 
     def _network(self, key: _Key) -> _Network:
         """Return the network that is compiled for an input; the oldest ones are released."""
+        (count, _, height, width), _, streams = key
         with self._lock:
             network = self._networks.get(key)
             if network is None:
-                room = _KEPT_BYTES - self._nbytes(key)
-                while self._networks and sum(map(self._nbytes, self._networks)) > room:
+                nbytes = sum(map(len, self._parts)) + _KERNEL_BYTES
+                nbytes += count * height * width * streams * _BYTES_PER_PX
+                kept = self._networks.values()
+                while kept and sum(one.nbytes for one in kept) > _KEPT_BYTES - nbytes:
                     self._networks.popitem(last=False)
-                network = self._networks[key] = _Network(self._compile(*key))
+                network = self._networks[key] = _Network(self._compile(*key), nbytes)
             self._networks.move_to_end(key)
             return network
 
-    def _nbytes(self, key: _Key) -> int:
-        """Return the approximate memory of a network that is compiled for an input."""
-        (count, _, height, width), _, streams = key
-        area_px = count * height * width * streams
-        return sum(map(len, self._parts)) + _KERNEL_BYTES + area_px * _BYTES_PER_PX
-
     def _read(self) -> Any:
+        """Return the graph, or the part of a refined model that leads to the chosen output."""
         import openvino
 
         try:
             if len(self._parts) == 1:
-                return self._chosen(_core().read_model(self._parts[0]))
-            weights = np.frombuffer(self._parts[1], dtype=np.uint8)
-            tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
-            return self._chosen(_core().read_model(self._parts[0], tensor))
+                model = _core().read_model(self._parts[0])
+            else:
+                weights = np.frombuffer(self._parts[1], dtype=np.uint8)
+                tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
+                model = _core().read_model(self._parts[0], tensor)
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"The graph in {self._source} cannot be read: {first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
-
-    def _chosen(self, model: Any) -> Any:
-        """Return the part of a refined model that leads to the chosen output."""
-        import openvino
-
         if not self._spec.is_refined:
             return model
         found = [o for o in model.outputs if self._output in o.get_names()]
@@ -299,13 +277,13 @@ class OpenVinoEngine:
         return max(layers)[2]
 
     def _compile(self, shape: tuple[int, ...], wanted: _Answer, streams: int) -> Any:
-        from openvino import Model, opset13
+        from openvino import Model, Type, opset13
         from openvino.preprocess import PrePostProcessor
 
         try:
             # The list is shared with copies, and the caller holds the lock.
             steps = PrePostProcessor(self._unused.pop() if self._unused else self._read())
-            steps.input().tensor().set_element_type(_element_type(self._dtype))
+            steps.input().tensor().set_element_type(getattr(Type, _TYPES[self._dtype]))
             model = steps.build()
             if wanted == "features":
                 area = opset13.constant(np.array([2, 3]))
@@ -315,7 +293,7 @@ class OpenVinoEngine:
                 model = _rounded(model, self.precision)
             model.reshape(list(shape))
             threads = thread_limit()
-            config = dict(self._config)
+            config = dict(self.settings)
             if threads is not None:
                 # Neither affects the result, so they are not in the record. Processes that share a
                 # machine would all bind their threads to the same cores, which it has first.
@@ -354,10 +332,6 @@ def _rounded(model: Any, precision: str) -> Any:
     return Model([answer, *extremes], model.get_parameters(), "quantised")
 
 
-def _offers(bundle: ModelBundle) -> Offers:
-    return variants_by_precision(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
-
-
 def _prefers() -> Sequence[str]:
     # Without VNNI int8 is the fastest, too, but loses up to 3 points of IoU: docs/prediction.md.
     is_exact = this_processor().has_fast_int8
@@ -365,23 +339,18 @@ def _prefers() -> Sequence[str]:
 
 
 def _lacks(precision: str) -> str:
-    processor = this_processor()
     if precision != "bf16" or "BF16" in capabilities():
         return ""
-    return f"The processor {processor.describe()} has no instructions for bf16"
+    return f"The processor {this_processor().describe()} has no instructions for bf16"
 
 
 KIND = EngineKind(
     name=OpenVinoEngine.name,
     takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
-    build=OpenVinoEngine.from_bundle,
-    offers=_offers,
+    build=lambda bundle, files, precision, output: OpenVinoEngine(
+        bundle.spec, [bundle.part(name) for name in files], precision, bundle.source, output
+    ),
+    offers=lambda bundle: variants_by_precision(bundle, "openvino", ("fp32", "bf16")),
     prefers=_prefers,
     lacks=_lacks,
 )
-
-
-def _element_type(dtype: str) -> Any:
-    import openvino
-
-    return getattr(openvino.Type, _TYPES[dtype])

@@ -45,7 +45,10 @@ def load_engine(
         BundleError: the graph is damaged, does not match its contract, or failed its first use.
     """
     bundle = bundle.for_output(output)
-    kind = _first(bundle) if engine is None else ENGINES[engine]
+    if engine is None:
+        kind = next((one for one in ENGINES.values() if one.offers(bundle)), openvino.KIND)
+    else:
+        kind = ENGINES[engine]
     offered = kind.offers(bundle)
     if not offered:
         others = [other.name for other in ENGINES.values() if other.offers(bundle)]
@@ -75,10 +78,3 @@ def load_engine(
     chosen = precision or fastest
     check_first_use(bundle, kind.name, offered[chosen], chosen)
     return kind.build(bundle, offered[chosen], chosen, output)
-
-
-def _first(bundle: ModelBundle) -> EngineKind:
-    for kind in ENGINES.values():
-        if kind.offers(bundle):
-            return kind
-    return openvino.KIND

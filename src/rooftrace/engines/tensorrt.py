@@ -20,8 +20,7 @@ from rooftrace.core.errors import (
     MissingExtraError,
     PredictError,
 )
-from rooftrace.engines.base import EngineKind, Offers, variants_by_precision
-from rooftrace.models.bundle import ModelBundle
+from rooftrace.engines.base import EngineKind, variants_by_precision
 from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["KIND", "TensorRtEngine", "build_plan", "built_with"]
@@ -78,13 +77,6 @@ class TensorRtEngine:
         self._check(spec, names, source)
         self._contexts: dict[int, Any] = {}
 
-    @classmethod
-    def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
-    ) -> TensorRtEngine:
-        """Return the engine for the plan of an exported model."""
-        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
-
     @property
     def settings(self) -> dict[str, str]:
         """Version of TensorRT and name of the GPU, for the run record."""
@@ -117,7 +109,10 @@ class TensorRtEngine:
         torch = self._torch
         pixels = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).cuda()
         stream = torch.cuda.current_stream()
-        context = self._context(number, stream)
+        context = self._contexts.get(number)
+        if context is None:
+            context = self._contexts[number] = self._engine.create_execution_context()
+            context.set_optimization_profile_async(number, stream.cuda_stream)
         answers = {}
         done = context.set_input_shape(_INPUT, tuple(batch.shape))
         if done:
@@ -135,14 +130,6 @@ class TensorRtEngine:
             )
         probability: NDArray[np.float32] = answers[self._output].cpu().numpy()
         return probability
-
-    def _context(self, number: int, stream: Any) -> Any:
-        context = self._contexts.get(number)
-        if context is None:
-            context = self._engine.create_execution_context()
-            context.set_optimization_profile_async(number, stream.cuda_stream)
-            self._contexts[number] = context
-        return context
 
     def _check(self, spec: BundleSpec, names: Sequence[str], source: str) -> None:
         shapes = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
@@ -238,23 +225,13 @@ def _not_built(why: str) -> ExportError:
     )
 
 
-def _offers(bundle: ModelBundle) -> Offers:
-    return variants_by_precision(bundle, TensorRtEngine.name, ())
-
-
-def _prefers() -> Sequence[str]:
-    return ("fp16", "int8", "fp32")
-
-
-def _check_here() -> None:
-    _modules()
-
-
 KIND = EngineKind(
     name=TensorRtEngine.name,
     takes="files from rooftrace export --to tensorrt, made on the same GPU model",
-    build=TensorRtEngine.from_bundle,
-    offers=_offers,
-    prefers=_prefers,
-    check=_check_here,
+    build=lambda bundle, files, precision, output: TensorRtEngine(
+        bundle.spec, bundle.part(files[0]), precision, bundle.source, output
+    ),
+    offers=lambda bundle: variants_by_precision(bundle, TensorRtEngine.name, ()),
+    prefers=lambda: ("fp16", "int8", "fp32"),
+    check=_modules,
 )

@@ -62,13 +62,6 @@ class TorchEngine:
         self._answer = model.outputs.index(output)
         self._net = model.to(self._device, memory_format=torch.channels_last)
 
-    @classmethod
-    def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
-    ) -> TorchEngine:
-        """Return the engine for the weights of a bundle."""
-        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
-
     @property
     def settings(self) -> dict[str, str]:
         """Device and version of PyTorch, for the run record."""
@@ -98,8 +91,14 @@ class TorchEngine:
 
         # Pixel values become fp32 on the device, which receives fewer bytes.
         pixels = torch.from_numpy(np.ascontiguousarray(batch))
+        arithmetic: AbstractContextManager[Any] = nullcontext()
+        if self.precision == "bf16":
+            arithmetic = torch.autocast(self._device.type, torch.bfloat16)
+        elif self._device.type == "cuda":
+            # A GPU would compute convolutions in TF32, with ten bits of precision.
+            arithmetic = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         try:
-            with torch.inference_mode(), self._arithmetic():
+            with torch.inference_mode(), arithmetic:
                 given = pixels.to(self._device).to(torch.float32, memory_format=torch.channels_last)
                 return self._net(given)[self._answer].float()
         except RuntimeError as error:
@@ -115,16 +114,6 @@ class TorchEngine:
 
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        import torch
-
-        if self.precision == "bf16":
-            return torch.autocast(self._device.type, torch.bfloat16)
-        if self._device.type == "cuda":
-            # A GPU would compute convolutions in TF32, with ten bits of precision.
-            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        return nullcontext()
 
 
 def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
@@ -187,7 +176,9 @@ def _check_installed() -> None:
 KIND = EngineKind(
     name=TorchEngine.name,
     takes="bundles that hold weights.safetensors, in fp32 and bf16",
-    build=TorchEngine.from_bundle,
+    build=lambda bundle, files, precision, output: TorchEngine(
+        bundle.spec, bundle.part(files[0]), precision, bundle.source, output
+    ),
     offers=_offers,
     prefers=_prefers,
     check=_check_installed,
