@@ -52,49 +52,6 @@ __all__ = [
     "with_groups",
 ]
 
-_Refine = Annotated[
-    Literal["sam"] | None,
-    option(POLYGONS, metavar="sam",
-        help="Refine the outlines of buildings with SAM, SAM 2 or a relative."),
-]  # fmt: skip
-_SamWeights = Annotated[
-    str | None,
-    option(POLYGONS, rare=True, metavar="FOLDER",
-        help="Folder of the weights for --refine sam, or a repository of the Hugging Face hub, "
-        "such as facebook/sam2.1-hiera-tiny."),
-]  # fmt: skip
-_OnError = Annotated[
-    Literal["fail", "nodata"],
-    option(OUTPUTS, rare=True, metavar="HOW",
-        help="Action if a tile cannot be read or predicted: fail the image, or write nodata."),
-]  # fmt: skip
-_Outputs = Annotated[
-    str | None,
-    option(OUTPUTS, metavar="LIST",
-        help="Outputs, separated by commas: mask, polygons, preview, density, rle (a table of run "
-        "lengths). Default: the first four; for a catalogue, polygons."),
-]  # fmt: skip
-_Cluster = Annotated[
-    Literal["ray"] | None,
-    option(CLUSTER, metavar="ray",
-        help="Run on the machines of a Ray cluster. The results are identical."),
-]  # fmt: skip
-_Address = Annotated[
-    str | None,
-    option(CLUSTER, rare=True, metavar="HOST:PORT",
-        help="Cluster to use: local (this machine; the default), auto or HOST:PORT."),
-]  # fmt: skip
-_Workers = Annotated[
-    int | None,
-    option(CLUSTER, rare=True, min=1, metavar="N",
-        help="Number of workers, each with one engine; default: the maximum that fits."),
-]  # fmt: skip
-_GpusPerWorker = Annotated[
-    float | None,
-    option(CLUSTER, rare=True, min=0, metavar="N",
-        help="Number of GPUs for each worker; two workers share one GPU with 0.5."),
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ModelGroup:
@@ -191,8 +148,17 @@ AllOptions = Annotated[SceneOptions, SceneFields(ALL_FIELDS)]
 class OutputGroup:
     """Options of the outputs of each scene."""
 
-    outputs: _Outputs = None
-    on_error: _OnError = "fail"
+    outputs: Annotated[
+        str | None,
+        option(OUTPUTS, metavar="LIST",
+            help="Outputs, separated by commas: mask, polygons, preview, density, rle (a table of "
+            "run lengths). Default: the first four; for a catalogue, polygons."),
+    ] = None  # fmt: skip
+    on_error: Annotated[
+        Literal["fail", "nodata"],
+        option(OUTPUTS, rare=True, metavar="HOW",
+            help="Action if a tile cannot be read or predicted: fail the image, or write nodata."),
+    ] = "fail"  # fmt: skip
 
     def applied(
         self, options: SceneOptions, default: tuple[SceneOutput, ...], *, rle: bool = False
@@ -218,8 +184,17 @@ class OutputGroup:
 class RefineGroup:
     """Options that refine the outlines of buildings."""
 
-    refine: _Refine = None
-    sam_weights: _SamWeights = None
+    refine: Annotated[
+        Literal["sam"] | None,
+        option(POLYGONS, metavar="sam",
+            help="Refine the outlines of buildings with SAM, SAM 2 or a relative."),
+    ] = None  # fmt: skip
+    sam_weights: Annotated[
+        str | None,
+        option(POLYGONS, rare=True, metavar="FOLDER",
+            help="Folder of the weights for --refine sam, or a repository of the Hugging Face hub, "
+            "such as facebook/sam2.1-hiera-tiny."),
+    ] = None  # fmt: skip
 
     def load(self) -> PromptSegmenter | None:
         """Return the network that refines outlines; None if they are not to be refined.
@@ -246,10 +221,26 @@ class RefineGroup:
 class ClusterGroup:
     """Options that distribute a run over a cluster."""
 
-    cluster: _Cluster = None
-    address: _Address = None
-    workers: _Workers = None
-    gpus_per_worker: _GpusPerWorker = None
+    cluster: Annotated[
+        Literal["ray"] | None,
+        option(CLUSTER, metavar="ray",
+            help="Run on the machines of a Ray cluster. The results are identical."),
+    ] = None  # fmt: skip
+    address: Annotated[
+        str | None,
+        option(CLUSTER, rare=True, metavar="HOST:PORT",
+            help="Cluster to use: local (this machine; the default), auto or HOST:PORT."),
+    ] = None  # fmt: skip
+    workers: Annotated[
+        int | None,
+        option(CLUSTER, rare=True, min=1, metavar="N",
+            help="Number of workers, each with one engine; default: the maximum that fits."),
+    ] = None  # fmt: skip
+    gpus_per_worker: Annotated[
+        float | None,
+        option(CLUSTER, rare=True, min=0, metavar="N",
+            help="Number of GPUs for each worker; two workers share one GPU with 0.5."),
+    ] = None  # fmt: skip
 
     def parsed(self) -> ClusterOptions | None:
         """Return the cluster to run on; None for this process.

@@ -14,90 +14,81 @@ if TYPE_CHECKING:
 SERVICES = "Map services"
 """Title of the group of these options in a command's help."""
 
-_Layer = Annotated[
-    str | None,
-    option(
-        SERVICES, rare=True, metavar="NAME",
-        help="Layer of a WMTS or WMS; not needed if there is only one.",
-    ),
-]  # fmt: skip
-_MaxTiles = Annotated[
-    int,
-    option(SERVICES, rare=True, min=1, metavar="N", help="Maximum number of tiles of the area."),
-]  # fmt: skip
-_CountTiles = Annotated[
-    bool,
-    option(
-        SERVICES, "--count-tiles",
-        help="Print how many tiles and requests are needed, and stop before the prediction.",
-    ),
-]  # fmt: skip
-_AllowMissing = Annotated[
-    bool,
-    option(
-        SERVICES, "--allow-missing", rare=True,
-        help="Predict also if half of the tiles or more do not exist.",
-    ),
-]  # fmt: skip
-_Connections = Annotated[
-    int,
-    option(
-        SERVICES, rare=True, min=1, max=64, metavar="N",
-        help="Maximum number of requests at the same time.",
-    ),
-]  # fmt: skip
-_PerSecond = Annotated[
-    float,
-    option(
-        SERVICES, rare=True, min=0.01, max=1000, metavar="N",
-        help="Maximum number of requests per second.",
-    ),
-]  # fmt: skip
-_Timeout = Annotated[
-    float,
-    option(
-        SERVICES, rare=True, min=0.1, max=600, metavar="S",
-        help="Seconds without an answer after which a request is repeated.",
-    ),
-]  # fmt: skip
-_UserAgent = Annotated[
-    str | None,
-    option(
-        SERVICES, rare=True, metavar="TEXT",
-        help="Name and contact under which the service sees the requests; default: rooftrace "
-        "and its version.",
-    ),
-]  # fmt: skip
-_TileCache = Annotated[
-    Path | None,
-    option(
-        SERVICES, rare=True, metavar="FOLDER",
-        help="Folder in which tiles are kept; default: a folder in the user's cache.",
-    ),
-]  # fmt: skip
-_TileCacheGb = Annotated[
-    float,
-    option(
-        SERVICES, rare=True, min=0, max=1e6, metavar="GB",
-        help="Maximum size of that folder; the tiles that were used longest ago are removed.",
-    ),
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class ServiceGroup:
     """Options for the tiles of map services."""
 
-    layer: _Layer = None
-    max_tiles: _MaxTiles = 20_000
-    count_tiles: _CountTiles = False
-    allow_missing: _AllowMissing = False
-    connections: _Connections = 4
-    per_second: _PerSecond = 10.0
-    timeout: _Timeout = 20.0
-    user_agent: _UserAgent = None
-    tile_cache: _TileCache = None
-    tile_cache_gb: _TileCacheGb = 2.0
+    layer: Annotated[
+        str | None,
+        option(
+            SERVICES, rare=True, metavar="NAME",
+            help="Layer of a WMTS or WMS; not needed if there is only one.",
+        ),
+    ] = None  # fmt: skip
+    max_tiles: Annotated[
+        int,
+        option(
+            SERVICES, rare=True, min=1, metavar="N", help="Maximum number of tiles of the area."
+        ),
+    ] = 20_000  # fmt: skip
+    count_tiles: Annotated[
+        bool,
+        option(
+            SERVICES, "--count-tiles",
+            help="Print how many tiles and requests are needed, and stop before the prediction.",
+        ),
+    ] = False  # fmt: skip
+    allow_missing: Annotated[
+        bool,
+        option(
+            SERVICES, "--allow-missing", rare=True,
+            help="Predict also if half of the tiles or more do not exist.",
+        ),
+    ] = False  # fmt: skip
+    connections: Annotated[
+        int,
+        option(
+            SERVICES, rare=True, min=1, max=64, metavar="N",
+            help="Maximum number of requests at the same time.",
+        ),
+    ] = 4  # fmt: skip
+    per_second: Annotated[
+        float,
+        option(
+            SERVICES, rare=True, min=0.01, max=1000, metavar="N",
+            help="Maximum number of requests per second.",
+        ),
+    ] = 10.0  # fmt: skip
+    timeout: Annotated[
+        float,
+        option(
+            SERVICES, rare=True, min=0.1, max=600, metavar="S",
+            help="Seconds without an answer after which a request is repeated.",
+        ),
+    ] = 20.0  # fmt: skip
+    user_agent: Annotated[
+        str | None,
+        option(
+            SERVICES, rare=True, metavar="TEXT",
+            help="Name and contact under which the service sees the requests; default: rooftrace "
+            "and its version.",
+        ),
+    ] = None  # fmt: skip
+    tile_cache: Annotated[
+        Path | None,
+        option(
+            SERVICES, rare=True, metavar="FOLDER",
+            help="Folder in which tiles are kept; default: a folder in the user's cache.",
+        ),
+    ] = None  # fmt: skip
+    tile_cache_gb: Annotated[
+        float,
+        option(
+            SERVICES, rare=True, min=0, max=1e6, metavar="GB",
+            help="Maximum size of that folder; the tiles that were used longest ago are removed.",
+        ),
+    ] = 2.0  # fmt: skip
 
     def parsed(self, gsd_m: float | None) -> ServiceOptions:
         """Return the options.

@@ -31,7 +31,14 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.pipeline import run_many
-from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene, prepared
+from rooftrace.predict.plan import (
+    AS_FOUND,
+    SceneOptions,
+    ScenePlan,
+    plan_scene,
+    prepared,
+    threshold_for,
+)
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 from rooftrace.predict.tta import TtaChoice
@@ -322,7 +329,7 @@ class FrameTracer:
     ) -> None:
         spec = predictor.bundle.spec
         images = options.images
-        threshold = predictor.threshold_for(images.threshold)
+        threshold = threshold_for(spec, images.threshold)
         how = "none" if images.stretch in (None, "auto") else images.stretch
         # The plan of a frame is the same for every frame.
         blank = np.broadcast_to(np.uint8(0), (3, *shape_yx))

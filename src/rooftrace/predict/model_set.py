@@ -63,7 +63,17 @@ class ModelSet:
         Raises:
             BundleError, ConfigError, GsdMismatch, MissingExtraError: See `load` and `combine`.
         """
-        members = [self._member(bundle, build or self._engine) for bundle in self.bundles]
+        members = []
+        for bundle in self.bundles:
+            engine = (
+                build(bundle)
+                if build is not None
+                else load_engine(
+                    bundle, engine=self.engine, precision=self.precision, output=self.output
+                )
+            )
+            engine = with_tta(engine, bundle.spec, self.tta)
+            members.append(Predictor(bundle.for_output(self.output), engine))
         if self.file is None:
             return members[0] if len(members) == 1 else combine(members, self.how, self.weights)
         made = combine(members, self.how, self.weights)
@@ -75,13 +85,6 @@ class ModelSet:
             update |= {"threshold": file.threshold, "calibration": file.calibration}
         spec = made.bundle.spec.model_copy(update=update)
         return Predictor(ModelBundle(spec, {}, path, made.bundle.members), made.engine)
-
-    def _engine(self, bundle: ModelBundle) -> Engine:
-        return load_engine(bundle, engine=self.engine, precision=self.precision, output=self.output)
-
-    def _member(self, bundle: ModelBundle, build: Callable[[ModelBundle], Engine]) -> Predictor:
-        engine = with_tta(build(bundle), bundle.spec, self.tta)
-        return Predictor(bundle.for_output(self.output), engine)
 
 
 def read_models(

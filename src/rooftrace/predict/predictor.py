@@ -27,7 +27,7 @@ from rooftrace.models.spec import Output
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import FileSink, MemorySink, SceneOutputs, SceneSink
-from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, threshold_for
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.tta import with_tta
 
@@ -195,10 +195,6 @@ class Predictor:
                 if progress is not None:
                     progress(done_px, total_px, buildings)
             return outputs.finish()
-
-    def threshold_for(self, threshold: float | None) -> float | None:
-        """Return the building probability from which a pixel is a building; see `plan`."""
-        return threshold_for(self.bundle.spec, threshold)
 
 
 def load(

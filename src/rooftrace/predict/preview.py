@@ -193,22 +193,23 @@ class RingMaker:
         Raises:
             ValueError: A footprint is a multipolygon.
         """
-        if self.classes == 2:
-            return [self._of(footprints)]
-        return [self._of(footprints.of_class(index)) for index in range(1, self.classes)]
-
-    def _of(self, footprints: Footprints) -> Rings:
-        if not len(footprints):
-            return Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64))
-        parts, xy, offsets = shapely.to_ragged_array(np.asarray(footprints.geometry))
-        if parts == shapely.GeometryType.MULTIPOLYGON:
-            raise ValueError("footprints contain multipolygons; expected single polygons")
-        t = self.to_picture
-        x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
-        y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
-        # The origin is the centre of the first pixel in OpenCV, but its corner for footprints.
-        points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        return Rings(points, np.asarray(offsets[0], np.int64))
+        chosen = [footprints]
+        if self.classes > 2:
+            chosen = [footprints.of_class(index) for index in range(1, self.classes)]
+        t, rings = self.to_picture, []
+        for own in chosen:
+            if not len(own):
+                rings.append(Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64)))
+                continue
+            parts, xy, offsets = shapely.to_ragged_array(np.asarray(own.geometry))
+            if parts == shapely.GeometryType.MULTIPOLYGON:
+                raise ValueError("footprints contain multipolygons; expected single polygons")
+            x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+            y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+            # The origin is the centre of the first pixel in OpenCV, but its corner for footprints.
+            points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+            rings.append(Rings(points, np.asarray(offsets[0], np.int64)))
+        return rings
 
 
 class Preview:
@@ -236,7 +237,12 @@ class Preview:
         self.thumbnail = ThumbnailSampler(grid, bands, dtype, largest_px=largest_px)
         """Background of the preview: every n-th pixel of the image."""
 
-        self._paint: _Paint | None = None
+        self._background: NDArray[np.uint8] | None = None
+        """RGB picture (y, x, 3) below the footprints; None until the first ones are drawn."""
+
+        self._threads: ThreadPoolExecutor | None = None
+        self._drawing: list[Future[Any]] = []
+        """Calls that draw the last outlines, one for each of the three pictures."""
 
     @property
     def rings(self) -> RingMaker:
@@ -251,14 +257,57 @@ class Preview:
         Args:
             rings: Result of `rings` for the chunk.
         """
-        if self._paint is None:
-            self._paint = _Paint(self._background())
+        self._begin()
         if len(self._legend.names) == 2:
-            self._paint.add(rings[0], _FILL, _OUTLINE, cv2.LINE_AA)
+            self._add(rings[0], _FILL, _OUTLINE, cv2.LINE_AA)
             return
         for index, own in enumerate(rings, 1):
             colour = self._legend.rgb(index)
-            self._paint.add(own, colour, colour, cv2.LINE_8)
+            self._add(own, colour, colour, cv2.LINE_8)
+
+    def _begin(self) -> None:
+        """Make the pictures on which footprints are drawn."""
+        if self._background is not None:
+            return
+        pixels, valid = self.thumbnail.pixels, self.thumbnail.valid
+        if pixels.dtype == np.uint8:
+            picture = np.where(valid[..., None], pixels, np.array(_PAPER, np.uint8))
+        else:
+            picture = np.full((*valid.shape, 3), _PAPER, dtype=np.uint8)
+            picture[valid] = _stretched(pixels[valid])
+        self._background, self._filled = picture, picture.copy()
+        self._edges, self._edge_share = np.zeros_like(picture), np.zeros(valid.shape, np.uint8)
+
+    def _add(self, rings: Rings, fill: Colour, outline: Colour, kind: int) -> None:
+        """Draw polygons; threads draw many of them meanwhile.
+
+        Args:
+            rings: Outlines.
+            fill, outline: Colours of the fill and of the outlines.
+            kind: OpenCV line type of the fill.
+        """
+        drawn = [rings.points[start:stop] for start, stop in pairwise(rings.starts.tolist())]
+        if not drawn:
+            return
+        pictures = [
+            partial(cv2.fillPoly, self._filled, drawn, fill, kind, _SHIFT),
+            partial(cv2.polylines, self._edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
+            partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
+        ]
+        # Of two outlines at a place, the later one is seen.
+        self._wait()
+        if len(drawn) < _MIN_PARALLEL:
+            for draw in pictures:
+                draw()
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(len(pictures), "drawing")
+        self._drawing = [self._threads.submit(draw) for draw in pictures]
+
+    def _wait(self) -> None:
+        for drawing in self._drawing:
+            drawing.result()
+        self._drawing = []
 
     def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
         """Return the picture, with a key if there are more than two classes.
@@ -270,8 +319,14 @@ class Preview:
             gsd_m: Metres per pixel of the image, for the scale bar; None draws no scale bar.
         """
         is_binary = len(self._legend.names) == 2
-        paint = self._paint or _Paint(self._background())
-        picture = Image.fromarray(paint.mixed(_FILL_SHARE if is_binary else _CLASS_SHARE))
+        self._begin()
+        self._wait()
+        assert self._background is not None
+        fill_share = _FILL_SHARE if is_binary else _CLASS_SHARE
+        mixed = cv2.addWeighted(self._filled, fill_share, self._background, 1 - fill_share, 0)
+        share = self._edge_share[..., None].astype(np.uint16)
+        mixed = (self._edges * share + mixed * (255 - share) + 127) // 255
+        picture = Image.fromarray(mixed.astype(np.uint8))
         page = self._with_caption(picture, caption, gsd_m, swatch=is_binary)
         if is_binary:
             return page
@@ -288,17 +343,8 @@ class Preview:
 
     def close(self) -> None:
         """End the threads that draw."""
-        if self._paint is not None:
-            self._paint.close()
-
-    def _background(self) -> NDArray[np.uint8]:
-        """Return the thumbnail as RGB (y, x, 3)."""
-        pixels, valid = self.thumbnail.pixels, self.thumbnail.valid
-        if pixels.dtype == np.uint8:
-            return np.where(valid[..., None], pixels, np.array(_PAPER, np.uint8))
-        picture: NDArray[np.uint8] = np.full((*valid.shape, 3), _PAPER, dtype=np.uint8)
-        picture[valid] = _stretched(pixels[valid])
-        return picture
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def _with_caption(
         self, picture: Image.Image, caption: str, gsd_m: float | None, *, swatch: bool
@@ -320,67 +366,6 @@ class Preview:
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
             draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
         return page
-
-
-class _Paint:
-    """Picture on which polygons are drawn chunk by chunk.
-
-    Args:
-        background: (y, x, 3) picture below the polygons.
-    """
-
-    def __init__(self, background: NDArray[np.uint8]) -> None:
-        self._background = background
-        self._filled = background.copy()
-        self._edges = np.zeros_like(background)
-        self._edge_share = np.zeros(background.shape[:2], dtype=np.uint8)
-        self._threads: ThreadPoolExecutor | None = None
-        self._drawing: list[Future[Any]] = []
-        """Calls that draw the last outlines, one for each of the three pictures."""
-
-    def add(self, rings: Rings, fill: Colour, outline: Colour, kind: int) -> None:
-        """Draw polygons; threads draw many of them meanwhile.
-
-        Args:
-            rings: Outlines.
-            fill, outline: Colours of the fill and of the outlines.
-            kind: OpenCV line type of the fill.
-        """
-        drawn = [rings.points[start:stop] for start, stop in pairwise(rings.starts.tolist())]
-        if not drawn:
-            return
-        pictures = [
-            partial(cv2.fillPoly, self._filled, drawn, fill, kind, _SHIFT),
-            partial(cv2.polylines, self._edges, drawn, True, outline, 2, cv2.LINE_8, _SHIFT),
-            partial(cv2.polylines, self._edge_share, drawn, True, 255, 1, cv2.LINE_AA, _SHIFT),
-        ]
-        self._wait()
-        if len(drawn) < _MIN_PARALLEL:
-            for draw in pictures:
-                draw()
-            return
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(len(pictures), "drawing")
-        self._drawing = [self._threads.submit(draw) for draw in pictures]
-
-    def _wait(self) -> None:
-        """Wait until the outlines before are drawn: of two at a place, the later one is seen."""
-        for one in self._drawing:
-            one.result()
-        self._drawing = []
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._threads is not None:
-            self._threads.shutdown()
-
-    def mixed(self, fill_share: float) -> NDArray[np.uint8]:
-        """Return the (y, x, 3) picture with the given opacity of the fill and opaque outlines."""
-        self._wait()
-        mixed = cv2.addWeighted(self._filled, fill_share, self._background, 1 - fill_share, 0)
-        share = self._edge_share[..., None].astype(np.uint16)
-        mixed = (self._edges * share + mixed * (255 - share) + 127) // 255
-        return np.asarray(mixed, dtype=np.uint8)
 
 
 def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from rooftrace.io.legend import Legend
 from rooftrace.io.make_valid import valid_polygons
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
-from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.plan import AS_FOUND, SceneOptions, threshold_for
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice, applied_tta
 
@@ -96,7 +96,8 @@ def of_model(
         ConfigError: The model cannot have this threshold.
     """
     bundle, engine = predictor.bundle, predictor.engine
-    spec, threshold = bundle.spec, predictor.threshold_for(chosen)
+    spec = bundle.spec
+    threshold = threshold_for(spec, chosen)
     origin = "the bundle" if chosen is None else "given on the command line"
     if threshold is None:
         origin = "none: the most probable class is taken"

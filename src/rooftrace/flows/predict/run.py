@@ -21,7 +21,7 @@ from rooftrace.io.files import check_outputs, write_json
 from rooftrace.io.vector_write import check_vector_path
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.plan import RESULT_FILES, SceneOptions
+from rooftrace.predict.plan import RESULT_FILES, SceneOptions, threshold_for
 from rooftrace.predict.predictor import PredictProgress
 from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.tta import applied_tta
@@ -160,7 +160,7 @@ def predict_inputs(
     spec = predictor.bundle.spec
     settings = {
         **options.model_dump(),
-        "threshold": predictor.threshold_for(options.threshold),
+        "threshold": threshold_for(spec, options.threshold),
         "stretch": options.stretch or "auto",
         "tta": applied_tta(predictor.bundle, executor.tta),
         **inputs.settings,

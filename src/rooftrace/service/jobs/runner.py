@@ -30,7 +30,7 @@ from rooftrace.core.errors import ExportError
 from rooftrace.io.files import locked, write_json
 from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
-from rooftrace.predict.plan import SceneOptions, plan_scene
+from rooftrace.predict.plan import SceneOptions, plan_scene, threshold_for
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import Limits, decoded_image, read_header
 from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error
@@ -186,7 +186,7 @@ def admit(
         TooLargeError: The image has more pixels than the limit.
         ConfigError, BandMismatch, GsdMismatch: The image or the options do not fit the model.
     """
-    predictor.threshold_for(options.threshold)
+    threshold_for(predictor.bundle.spec, options.threshold)
     header = read_header(path, name, limits)
     rows, cols = header["shape"]
     # An array of the size of the image that needs the memory of one pixel.
