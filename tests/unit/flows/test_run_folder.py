@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ExportError
-from rooftrace.flows.predict.inputs import SceneInput, find_inputs
+from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import (
     MANIFEST,
     RunFolder,
-    work_of,
 )
 from rooftrace.predict.model_set import read_models
 
@@ -67,7 +66,7 @@ def test_an_image_that_does_not_fit_on_the_disk_is_not_listed(
     scenes: list[SceneInput], tmp_path: Path
 ) -> None:
     a, b, c = scenes
-    manifest = work_of(tmp_path) / MANIFEST
+    manifest = tmp_path / WORK_FOLDER / MANIFEST
     with RunFolder(tmp_path, WITH) as folder:
         add(folder, a)
         written = manifest.read_bytes()
@@ -138,7 +137,7 @@ def test_images_before_a_damaged_line_are_kept(
     a, b, c = scenes
     with RunFolder(tmp_path, WITH) as folder:
         add(folder, *scenes)
-    manifest = work_of(tmp_path) / MANIFEST
+    manifest = tmp_path / WORK_FOLDER / MANIFEST
     *before, of_b, of_c = manifest.read_bytes().splitlines(keepends=True)
     damaged = {
         "cut": [of_b[:9]],

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from rooftrace.flows.predict.image_run import (
     SceneTaskResult,
     predict_task,
 )
-from rooftrace.flows.predict.inputs import SceneInput, sizes_px
+from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, sizes_px
 from rooftrace.flows.predict.run_folder import (
     MADE,
     MadeImage,
     WorkerStore,
     is_shared,
-    work_of,
+    with_paths,
 )
 from rooftrace.io.files import export_error, write_atomically
 from rooftrace.io.georeferenced import innermost
@@ -104,17 +104,17 @@ class ClusterExecutor:
 
 def _share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
     """Divide the limits of requests to map services by the number of machines; return notes."""
-    notes: dict[str, None] = {}
-    images = (innermost(scene.source) for scene in scenes)
-    services = [image for image in images if isinstance(image, ServiceRaster)]
-    for service in services if machines > 1 else ():
-        limits = service.share_limits(machines)
-        notes[
-            f"{service.name}: the limits of requests are divided by the {machines} machines of the "
-            f"cluster. Each makes at most {plural(limits.connections, 'request')} at the same time "
-            f"and {limits.per_second:.3g} per second."
-        ] = None
-    return list(notes)
+    notes = []
+    for service in dict.fromkeys(innermost(scene.source) for scene in scenes):
+        if isinstance(service, ServiceRaster) and machines > 1:
+            limits = service.share_limits(machines)
+            count = plural(limits.connections, "request")
+            notes.append(
+                f"{service.name}: the limits of requests are divided by the {machines} machines of "
+                f"the cluster. Each makes at most {count} at the same time and "
+                f"{limits.per_second:.3g} per second."
+            )
+    return notes
 
 
 class SceneTasks:
@@ -181,8 +181,8 @@ def _moved(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | Rooftrac
                 f"{reason_of(error)}.",
                 remedy="Give all machines access to the folder, and run the command again.",
             ) from error
-    files = [str(out / Path(file).name) for file in made.files]
-    return {name: MadeImage(files, _with_folder(dict(made.record), folder, out))}
+    moved = with_paths([made.files, dict(made.record)], folder, lambda file: str(out / file))
+    return {name: MadeImage(*moved)}
 
 
 class SceneWorker(BlockWorker):
@@ -194,7 +194,7 @@ class SceneWorker(BlockWorker):
         Raises:
             RooftraceError: The scene cannot be predicted, or its files cannot be written.
         """
-        work = work_of(task.out)
+        work = task.out / WORK_FOLDER
         if not is_shared(task.out, task.run_id):
             with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
                 folder = Path(name) / "results"
@@ -221,14 +221,3 @@ class SceneWorker(BlockWorker):
             if isinstance(made, RooftraceError):
                 raise made
         return result
-
-
-def _with_folder(value: Any, old: Path, new: Path) -> Any:
-    """Return plain data in which the folder of paths is replaced."""
-    if isinstance(value, str):
-        return str(new / Path(value).name) if value.startswith(f"{old}/") else value
-    if isinstance(value, Mapping):
-        return {key: _with_folder(one, old, new) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_folder(one, old, new) for one in value]
-    return value

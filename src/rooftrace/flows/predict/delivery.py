@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any, Self
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import user_cache
 from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.run_folder import with_paths
 from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
 from rooftrace.predict.plan import RESULT_FILES
@@ -154,14 +154,7 @@ class Delivery(Results):
 
     def shown(self, value: Any) -> Any:
         """Return plain data in which local paths are replaced by their URLs."""
-        if isinstance(value, str):
-            here = f"{self.folder}{os.sep}"
-            return str(self.address / value.removeprefix(here)) if value.startswith(here) else value
-        if isinstance(value, Mapping):
-            return {key: self.shown(one) for key, one in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.shown(one) for one in value]
-        return value
+        return with_paths(value, self.folder, lambda file: str(self.address / file))
 
     def _finish(self) -> None:
         """Upload what is left.

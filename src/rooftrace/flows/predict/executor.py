@@ -27,8 +27,8 @@ from rooftrace.flows.predict.image_run import (
     SceneTaskResult,
     predict_task,
 )
-from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import WorkerStore, work_of
+from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
+from rooftrace.flows.predict.run_folder import WorkerStore
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.predictor import Predictor
@@ -252,7 +252,7 @@ def _predict(task: SceneTask) -> SceneTaskResult:
     """Predict a group in a process."""
     from rooftrace.core.processes import is_stopping
 
-    work = work_of(task.out)
+    work = task.out / WORK_FOLDER
     store = WorkerStore(work, task.made_with, work)
     wanted = takewhile(lambda _: not is_stopping(), task.scenes)
     return predict_task(_LOADED[0], task, store, wanted, task.out, small_only=True)

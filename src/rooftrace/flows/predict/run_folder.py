@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ __all__ = [
     "RunFolder",
     "WorkerStore",
     "is_shared",
-    "work_of",
+    "with_paths",
 ]
 
 MADE = "made."
@@ -44,9 +45,22 @@ _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-
 `io.vector_write`. Other hidden files in the folder are not touched."""
 
 
-def work_of(out: Path) -> Path:
-    """Return the hidden folder of a run inside of its results folder."""
-    return out / WORK_FOLDER
+def with_paths(value: Any, folder: Path, change: Callable[[str], str]) -> Any:
+    """Return plain data in which the paths of files in a folder are changed.
+
+    Args:
+        value: Plain data.
+        folder: The folder.
+        change: Function that returns the new path for one relative to the folder.
+    """
+    if isinstance(value, str):
+        here = f"{folder}{os.sep}"
+        return change(value.removeprefix(here)) if value.startswith(here) else value
+    if isinstance(value, Mapping):
+        return {key: with_paths(one, folder, change) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_paths(one, folder, change) for one in value]
+    return value
 
 
 def is_shared(out: Path, run_id: str) -> bool:
@@ -57,7 +71,7 @@ def is_shared(out: Path, run_id: str) -> bool:
         run_id: Id of the run; this machine may have a different folder of the same name.
     """
     try:
-        return (work_of(out) / _RUN_ID).read_bytes() == run_id.encode()
+        return (out / WORK_FOLDER / _RUN_ID).read_bytes() == run_id.encode()
     except OSError:
         return False
 
@@ -79,7 +93,7 @@ class RunFolder:
 
     def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
         self._out = out
-        self._work = work_of(out)
+        self._work = out / WORK_FOLDER
         self.made_with: Mapping[str, Any] = dict(made_with)
         """Everything except the images on which results depend."""
 
