@@ -241,11 +241,6 @@ def predict_inputs(
 def _check_results(inputs: PredictInputs, out: Path, outputs: Sequence[str]) -> None:
     """Check before the work that the results of all images can be written to a folder.
 
-    Args:
-        inputs: Images to predict.
-        out: Folder for the results.
-        outputs: Names of the results.
-
     Raises:
         ConfigError: The results of two images would have the same name, or an input or a file
             that no run has written would be overwritten.
