@@ -1,0 +1,115 @@
+"""Make a bundle of weights that `gpu_train.py` wrote: of one file, or of the mean of several.
+
+    python recipes/gpu_bundle.py work/trained.rooftrace runs/gpu/mean.safetensors
+
+writes the bundle of the network with what `default.toml` says of it. The mean of several files is
+that of "Averaging weights leads to wider optima" (Izmailov et al. 2018). `--mask-only` leaves out
+the second head. Threshold, calibration, int8 and fingerprint follow: see `default_model.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from rooftrace.core.config import load_config
+from rooftrace.core.machine import installed_versions
+from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.models.export import (
+    ExportableModel,
+    export_onnx,
+    round_weights_to_fp16,
+    store_weights_as_fp16,
+)
+from rooftrace.models.spec import BundleSpec
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_model
+from rooftrace.train.config import TrainConfig
+from safetensors.torch import load_file
+
+RECIPES = Path(__file__).parent
+FULL_SCALE = 255
+MULTIPLE_PX = 32
+MAX_DIFFERENCE = 1e-3
+SEPARATION_THRESHOLD = 0.5
+VERSIONS = ("rooftrace", "torch", "segmentation-models-pytorch", "onnx", "openvino", "nncf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("weights", type=Path, nargs="+")
+    parser.add_argument("--mask-only", action="store_true", help="Leave out the second head")
+    given = parser.parse_args()
+    config = load_config(RECIPES / "default.toml", TrainConfig)
+    has_head = not given.mask_only
+    net = network(config.model, mean_of([load_file(path) for path in given.weights]), has_head)
+    round_weights_to_fp16(net)
+    mean, std = (
+        tuple(FULL_SCALE * value for value in values) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    spec = BundleSpec(
+        name=config.export.name,
+        bands=("red", "green", "blue"),
+        dtype="uint8",
+        mean=mean,
+        std=std,
+        gsd_m=config.gsd_m,
+        finest_gsd_m=config.finest_gsd_m,
+        interpolated_gsd_m=config.interpolated_gsd_m,
+        classes=config.data.labels.classes,
+        building_class=config.data.labels.building_class,
+        separation="distance" if has_head else None,
+        separation_threshold=SEPARATION_THRESHOLD,
+        input_multiple_px=MULTIPLE_PX,
+        context_px=config.context_px if hasattr(config, "context_px") else MULTIPLE_PX,
+        training=config.model_dump(mode="json", exclude={"watch"}),
+        versions=installed_versions(VERSIONS),
+        licence=config.export.licence,
+        attribution=config.export.attribution,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    model = ExportableModel(net, mean, std, separated=has_head).eval()
+    graph = store_weights_as_fp16(export_onnx(model, bands=3, multiple_px=MULTIPLE_PX))
+    check(model, spec, graph)
+    write_bundle(given.out, spec, {GRAPH_NAME: graph})
+    print(given.out, f"{given.out.stat().st_size / 1e6:.1f} MB")
+
+
+def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of weights, statistics of normalisations included."""
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(dim=0)
+        for name in states[0]
+    }
+
+
+def network(config: ModelConfig, weights: dict[str, torch.Tensor], has_head: bool) -> nn.Module:
+    """Return the network with its weights, with or without the branch of the second head."""
+    if not has_head:
+        options = {key: one for key, one in config.options.items() if key != "branch_channels"}
+        config = config.model_copy(update={"options": options})
+        weights = {name: one for name, one in weights.items() if not name.startswith("branch.")}
+    config = config.model_copy(update={"encoder_weights": "none", "start": None})
+    net = build_model(config, bands=3, channels=1 + has_head)
+    net.load_state_dict(weights)
+    return net
+
+
+def check(model: ExportableModel, spec: BundleSpec, graph: bytes) -> None:
+    """Check that the graph gives what the network gives, on noise."""
+    engine = OpenVinoEngine(spec, [graph], "fp32", spec.name)
+    side = 8 * MULTIPLE_PX
+    batch = np.random.default_rng(0).integers(0, 256, (1, 3, side, side)).astype(np.uint8)
+    difference = float(np.abs(model.run(batch) - engine.run(batch)).max())
+    if difference > MAX_DIFFERENCE:
+        raise SystemExit(f"the graph differs from the network by {difference:.2g}")
+
+
+if __name__ == "__main__":
+    main()
