@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from rooftrace.core.config import load_config
@@ -30,7 +31,6 @@ from rooftrace.models.export import (
 from rooftrace.models.spec import BundleSpec
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, build_model
 from rooftrace.train.config import TrainConfig
-from safetensors.torch import load_file
 
 RECIPES = Path(__file__).parent
 FULL_SCALE = 255

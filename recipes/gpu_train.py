@@ -74,7 +74,6 @@ GAP_PX, GAP_WEIGHT = 9, 2.0
 """Ground between buildings that are nearer than this counts so much more, besides once."""
 
 SEPARATION_WEIGHT = 1.0
-EMA_DECAY = 0.999
 FINEST_M, COARSEST_M = 0.25, 0.4
 """Working scale of the default model, for validation."""
 
@@ -463,12 +462,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--crop", type=int, default=320)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--decay", type=float, default=0.999, help="Of the mean of the weights")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     torch.manual_seed(given.seed)
-    torch.backends.cudnn.benchmark = True
     device = torch.device(given.device)
     packs = sorted(given.packs.glob("*.zip"))
     atlas = Atlas(packs, "train", device, given.without)
@@ -486,6 +485,7 @@ def main() -> None:
             print(line, flush=True)
             log.write(line + "\n")
 
+        # cuDNN's search for kernels is off: it took 39 s on an H200 before the first step.
         note(images=len(atlas.entries), seconds=round(time.monotonic() - begun, 1))
         mean = train(net, atlas, given, note)
         for name, one in (("mean", mean), ("last", net)):
@@ -528,7 +528,7 @@ def train(net: nn.Module, atlas: Atlas, given: argparse.Namespace, note: Any) ->
         optimizer.step()
         sums += torch.stack([mask.detach(), second.detach()])
         step += 1
-        average(mean_state, state, min(EMA_DECAY, step / (step + 10)))
+        average(mean_state, state, min(given.decay, step / (step + 10)))
         if time.monotonic() - noted > given.seconds / 30:
             elapsed = time.monotonic() - begun
             every = max(step - getattr(note, "step", 0), 1)
