@@ -2,9 +2,9 @@
 
     python recipes/gpu_bundle.py work/trained.rooftrace runs/gpu/mean.safetensors
 
-writes the bundle of the network with what `default.toml` says of it. The mean of several files is
+writes the bundle of the network with what `sixth.toml` says of it. The mean of several files is
 that of "Averaging weights leads to wider optima" (Izmailov et al. 2018). `--mask-only` leaves out
-the second head. Threshold, calibration, int8 and fingerprint follow: see `default_model.py`.
+the second head. Threshold, calibration, int8 and fingerprint follow, as in `default_model.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--mask-only", action="store_true", help="Leave out the second head")
     given = parser.parse_args()
-    config = load_config(RECIPES / "default.toml", TrainConfig)
+    config = load_config(RECIPES / "sixth.toml", TrainConfig)
     has_head = not given.mask_only
     net = network(config.model, mean_of([load_file(path) for path in given.weights]), has_head)
     round_weights_to_fp16(net)
@@ -67,7 +67,7 @@ def main() -> None:
         separation="distance" if has_head else None,
         separation_threshold=SEPARATION_THRESHOLD,
         input_multiple_px=MULTIPLE_PX,
-        context_px=config.context_px if hasattr(config, "context_px") else MULTIPLE_PX,
+        context_px=MULTIPLE_PX,
         training=config.model_dump(mode="json", exclude={"watch"}),
         versions=installed_versions(VERSIONS),
         licence=config.export.licence,

@@ -74,6 +74,7 @@ GAP_PX, GAP_WEIGHT = 9, 2.0
 """Ground between buildings that are nearer than this counts so much more, besides once."""
 
 SEPARATION_WEIGHT = 1.0
+VALIDATED_PX = 1536
 FINEST_M, COARSEST_M = 0.25, 0.4
 """Working scale of the default model, for validation."""
 
@@ -421,12 +422,7 @@ def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         image = cv2.resize(np.where((numbers == NODATA)[..., None], 0, pixels), size,
                            interpolation=way)  # fmt: skip
-        pad = [-side % 32 for side in image.shape[:2]]
-        image = np.pad(image, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="reflect")
-        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = torch.cat([net(normalised(part)) for part in tensor.split(1)])[0, 0]
-        probability = logits.float().sigmoid()[: size[1], : size[0]].cpu().numpy()
+        probability = predicted(net, image, device)
         probability = cv2.resize(probability, numbers.shape[::-1], interpolation=cv2.INTER_AREA)
         valid, target = numbers != NODATA, numbers >= FIRST
         found = counts.setdefault(entry["place"], np.zeros((2, 4)))
@@ -449,6 +445,22 @@ def validate(net: nn.Module, atlas: Atlas) -> dict[str, dict[str, float]]:
             )
         }
     return figures
+
+
+def predicted(net: nn.Module, image: np.ndarray[Any, Any], device: torch.device) -> Any:
+    """Return the probability of building (y, x) of an image, in tiles that do not overlap."""
+    whole = np.zeros(image.shape[:2], dtype=np.float32)
+    for top in range(0, len(image), VALIDATED_PX):
+        for left in range(0, image.shape[1], VALIDATED_PX):
+            part = np.s_[top : top + VALIDATED_PX, left : left + VALIDATED_PX]
+            height, width = image[part].shape[:2]
+            padding = ((0, -height % 32), (0, -width % 32), (0, 0))
+            tile = np.pad(image[part], padding, mode="symmetric")
+            tensor = torch.from_numpy(tile).to(device).permute(2, 0, 1)[None].float() / 255
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = net(normalised(tensor))[0, 0, :height, :width]
+            whole[part] = logits.float().sigmoid().cpu().numpy()
+    return whole
 
 
 def main() -> None:
