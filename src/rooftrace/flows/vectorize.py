@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
-from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
+from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.mask_record import MaskRecord
 from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.trace import Prob
 from rooftrace.vector.watershed import WatershedOptions
 
 OnBlock = Callable[[int], None]
@@ -46,22 +47,10 @@ _SAME_PX = 0.5
 DEFAULT_THRESHOLD = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class MaskBlock:
-    """One block of a mask.
-
-    Args:
-        window: Window of the raster.
-        mask: (y, x) uint8 class indices; NODATA marks unknown pixels.
-        score: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths; None where there are none.
-            Unknown ones of pixels in the mask are NaN.
-        occurring: Values that occur in `mask`.
-    """
-
-    window: Window
-    mask: NDArray[np.uint8]
-    score: NDArray[np.float32] | NDArray[np.uint8] | None
-    occurring: list[int]
+Mask8 = NDArray[np.uint8]
+MaskBlock = tuple[Window, Mask8, Prob | None, list[int]]
+"""Window of the raster; (y, x) class indices, NODATA where unknown; (y, x) probabilities, float32
+in 0..1 or uint8 in 255ths, NaN where unknown, None without any; and the values that occur."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +97,12 @@ class MaskInput:
             LabelError: A probability is outside 0..1.
         """
         for window, raster in _blocks(self.source):
-            score = None
+            score: Prob | None = None
             if self.table is None:
+                assert self.threshold is not None
                 score = _probabilities(raster, self.source.name)
-                mask = self._above(raster, score)
+                least = self.threshold * (255 if score.dtype == np.uint8 else 1)
+                mask = np.where(raster.valid, score >= least, NODATA).astype(np.uint8)
             else:
                 mask = self.table[_indices(raster, self.source.name)]
                 mask[~raster.valid] = NODATA
@@ -122,15 +113,7 @@ class MaskInput:
                         unit = 255 if score.dtype == np.uint8 else 1
                         score = np.where(beside.valid, score / np.float32(unit), np.float32("nan"))
             occurring = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-            yield MaskBlock(window, mask, score, occurring)
-
-    def _above(self, raster: Raster, score: NDArray[np.float32] | NDArray[np.uint8]) -> Mask8:
-        assert self.threshold is not None
-        least = self.threshold * (255 if score.dtype == np.uint8 else 1)
-        return np.where(raster.valid, score >= least, NODATA).astype(np.uint8)
-
-
-Mask8 = NDArray[np.uint8]
+            yield window, mask, score, occurring
 
 
 def open_mask(
@@ -189,8 +172,14 @@ def open_mask(
             remedy="Give the probabilities from which the mask was made, or align them first: "
             "gdalwarp -te … -tr … IN OUT",
         )
-    found = _values(source, progress)
-    return _mask_input(source, found, read_categories(path), classes, beside)
+    count = np.zeros(256, np.int64)
+    for window, raster in _blocks(source):
+        values = _indices(raster, source.name)
+        count += np.bincount(values[raster.valid], minlength=256)
+        if progress is not None:
+            progress(window.area_px)
+    present = np.flatnonzero(count[1:]) + 1
+    return _mask_input(source, present.tolist(), read_categories(path), classes, beside)
 
 
 def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
@@ -215,13 +204,13 @@ def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput
 
 def _mask_input(
     source: RasterFile,
-    found: list[int],
+    present: list[int],
     names: tuple[str, ...],
     wanted: Sequence[str],
     score: RasterFile | None,
 ) -> MaskInput:
+    """Return how to read a mask, given its values besides 0 and the names of its classes."""
     notes = []
-    present = [value for value in found if value != 0]
     if not present and source.nodata[0]:
         notes.append(
             f"{source.name} has only background, and declares {source.nodata[0]:g} as "
@@ -282,17 +271,6 @@ def _blocks(source: RasterFile) -> Iterator[tuple[Window, Raster]]:
         yield window, source.read(window)
 
 
-def _values(source: RasterFile, progress: OnBlock | None) -> list[int]:
-    """Return all values of a mask, ascending."""
-    count = np.zeros(256, np.int64)
-    for window, raster in _blocks(source):
-        values = _indices(raster, source.name)
-        count += np.bincount(values[raster.valid], minlength=256)
-        if progress is not None:
-            progress(window.area_px)
-    return np.flatnonzero(count).tolist()
-
-
 def _indices(raster: Raster, name: str) -> Mask8:
     """Return the values (y, x) of a mask; values of invalid pixels are arbitrary.
 
@@ -321,7 +299,7 @@ def _indices(raster: Raster, name: str) -> Mask8:
     return np.where(raster.valid, values, 0).astype(np.uint8)
 
 
-def _probabilities(raster: Raster, name: str) -> NDArray[np.float32] | NDArray[np.uint8]:
+def _probabilities(raster: Raster, name: str) -> Prob:
     """Return the probabilities (y, x); 0 for invalid pixels.
 
     Raises:
@@ -398,16 +376,8 @@ class VectorizeReport:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         return {
-            "input": self.input,
-            "output": self.output,
-            "polygons": self.polygons,
-            "classes": [vars(one) for one in self.classes],
-            "regularized": self.regularized,
-            "pixels": self.pixels,
-            "seconds": self.seconds,
+            **asdict(self),
             "mpx_per_s": self.pixels / 1e6 / max(self.seconds, 1e-9),
-            "peak_rss_mb": self.peak_rss_mb,
-            "notes": list(self.notes),
         }
 
 
@@ -443,10 +413,16 @@ def run_vectorize(
     started = time.perf_counter()
     check_vector_path(out)
     check_outputs([out], [mask, score])
-    meter = _ProgressMeter(progress)
-    source = open_mask(
-        mask, threshold=threshold, classes=classes, score=score, progress=meter.advance
-    )
+    # A mask is read twice, the first time to find its values, before its size is known.
+    done_px, total_px = 0, 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done_px
+        done_px += pixels
+        if progress is not None:
+            progress(done_px, total_px)
+
+    source = open_mask(mask, threshold=threshold, classes=classes, score=score, progress=advance)
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
     origin = None if record is None else record.origin
     own_notes = list(source.notes)
@@ -458,18 +434,39 @@ def run_vectorize(
     if gsd_m is None and record is not None:
         gsd_m = record.gsd_m
     pixels = source.grid.height * source.grid.width
-    meter.total = pixels * (1 if source.table is None else 2)
+    total_px = pixels * (1 if source.table is None else 2)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise export_error(out, error) from error
-    with _assembled(source, options, out.parent, gsd_m, meter) as found:
-        areas = np.zeros(256)
-        chunks = _measured(found.chunks(_CHUNK), areas)
-        if origin is not None:
-            chunks = (replace(chunk, provenance=origin) for chunk in chunks)
-        notes = write_footprints_chunks(out, chunks, gsd_m=gsd_m or source.grid.gsd_m)
-        counts = _counts(found, source, areas)
+    building = _NO_CLASS if source.building is None else source.building
+    with FootprintAssembler(
+        source.grid, source.classes, building, options,
+        folder=out.parent, gsd_m=gsd_m, class_names=source.names,
+    ) as assembler:  # fmt: skip
+        for block in source.blocks():
+            assembler.feed(*block)
+            advance(block[0].area_px)
+        found = assembler.finish()
+    areas = np.zeros(256)
+
+    def measured() -> Iterator[Footprints]:
+        for chunk in found.chunks(_CHUNK):
+            ids = np.ones(len(chunk), np.uint8) if chunk.class_id is None else chunk.class_id
+            np.add(areas, np.bincount(ids, chunk.area_m2, minlength=256), out=areas)
+            yield chunk if origin is None else replace(chunk, provenance=origin)
+
+    with found:
+        notes = write_footprints_chunks(out, measured(), gsd_m=gsd_m or source.grid.gsd_m)
+        counts = tuple(
+            ClassCount(
+                source.names[index] if source.names else "building",
+                index,
+                count,
+                float(areas[index]) if np.isfinite(areas[index]) else None,
+            )
+            for index, count in sorted(found.counts.items())
+        )
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
     if record is not None and options.separate:
@@ -517,59 +514,4 @@ def _resampled_note(mask: Path, record: MaskRecord, grid: GeoGrid) -> str:
     return (
         f"{mask} has {now}, but was predicted with {then}: another program has changed it, so the "
         "options and the --gsd of its prediction do not apply."
-    )
-
-
-class _ProgressMeter:
-    """Sum of the pixels read in both passes over a mask."""
-
-    def __init__(self, progress: ProgressVectorize | None) -> None:
-        self.total: int | None = None
-        self._progress = progress
-        self._done = 0
-
-    def advance(self, pixels: int) -> None:
-        self._done += pixels
-        if self._progress is not None:
-            self._progress(self._done, self.total or 0)
-
-
-def _assembled(
-    source: MaskInput,
-    options: VectorOptions,
-    folder: Path,
-    gsd_m: float | None,
-    meter: _ProgressMeter,
-) -> FootprintSet:
-    building = _NO_CLASS if source.building is None else source.building
-    with FootprintAssembler(
-        source.grid, source.classes, building, options,
-        folder=folder, gsd_m=gsd_m, class_names=source.names,
-    ) as assembler:  # fmt: skip
-        for block in source.blocks():
-            assembler.feed(block.window, block.mask, block.score, block.occurring)
-            meter.advance(block.window.area_px)
-        return assembler.finish()
-
-
-def _measured(chunks: Iterator[Footprints], areas: np.ndarray[Any, Any]) -> Iterator[Footprints]:
-    """Yield the chunks, and add their areas to those of their classes (256,)."""
-    for chunk in chunks:
-        ids = np.ones(len(chunk), np.uint8) if chunk.class_id is None else chunk.class_id
-        areas += np.bincount(ids, chunk.area_m2, minlength=256)
-        yield chunk
-
-
-def _counts(
-    found: FootprintSet, source: MaskInput, areas: np.ndarray[Any, Any]
-) -> tuple[ClassCount, ...]:
-    known = np.isfinite(areas)
-    return tuple(
-        ClassCount(
-            source.names[index] if source.names else "building",
-            index,
-            count,
-            float(areas[index]) if known[index] else None,
-        )
-        for index, count in sorted(found.counts.items())
     )
