@@ -47,7 +47,6 @@ from rooftrace.io.reproject import (
     transform_points,
 )
 from rooftrace.io.web_mercator import morton_codes
-from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import PredictProgress
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
@@ -125,13 +124,14 @@ class _Outcomes:
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     failures: dict[str, RooftraceError] = field(default_factory=dict)
 
-    def take(self, name: str, record: Mapping[str, Any]) -> None:
-        """Take the record of a scene that was predicted."""
+    def add(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add the record of a scene that was predicted."""
         try:
             self.layers[name] = _layer(name, record)
             self.seconds[name] = float(record["output"]["seconds"])
             if self.with_files:
-                self.files[name] = _files_of(record["output"])
+                paths = {kind: record["output"][kind] for kind in OUTPUTS}
+                self.files[name] = {kind: Path(path) for kind, path in paths.items() if path}
         except RooftraceError as error:
             self.failures[name] = error
 
@@ -198,11 +198,11 @@ def run_catalogue(
         kept = tuple(scene for scene in catalogue.scenes if scene.id not in left_out)
         catalogue = replace(catalogue, scenes=kept)
         if left_out:
-            scenes = plural(len(left_out), "scene lies", "scenes lie")
-            notes.append(f"{scenes} outside of {area.name}; only images inside are predicted.")
+            outside = plural(len(left_out), "scene lies", "scenes lie")
+            notes.append(f"{outside} outside of {area.name}; only images inside are predicted.")
 
     def take(job: SceneInput, record: Mapping[str, Any]) -> None:
-        outcomes.take(job.name, record)
+        outcomes.add(job.name, record)
         if on_done is not None:
             on_done(job, record)
 
@@ -222,9 +222,28 @@ def run_catalogue(
         if failures and (strict or not outcomes.layers):
             raise _failure(failures, len(catalogue.scenes))
         model = {"name": bundle.spec.name, "sha256": bundle.sha256}
-        manifest = _merge(catalogue, outcomes, out, level, bundle.spec, model)
+        layers, scenes = outcomes.layers, catalogue.scenes
+        manifest = merge_layers(
+            [layers[scene.id] for scene in scenes if scene.id in layers],
+            out,
+            level=level,
+            classes=() if bundle.spec.is_binary else bundle.spec.classes,
+            scenes=lambda kept: [_manifest_entry(scene, outcomes, kept) for scene in scenes],
+            made_with={
+                "model": model,
+                "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
+            },
+        )
         if stac:
-            done, parts = _predicted_scenes(catalogue, outcomes), manifest["partitions"]
+            done = [
+                PredictedScene(
+                    scene.id, _in_degrees(layer), layer.gsd_m, layer.found,
+                    outcomes.files[scene.id], scene.provenance, layer.provenance.imagery_date,
+                )
+                for scene in scenes
+                if (layer := layers.get(scene.id)) is not None
+            ]  # fmt: skip
+            parts = manifest["partitions"]
             notes += write_stac(out, catalogue.name, done, model, MANIFEST, _DATING, parts)
     return CatalogueReport(
         out / MANIFEST,
@@ -236,42 +255,6 @@ def run_catalogue(
         report,
         (*notes, *report.notes),
     )
-
-
-def _merge(
-    catalogue: Catalogue, outcomes: _Outcomes, out: Path, level: int, spec: BundleSpec,
-    model: Mapping[str, str],
-) -> Mapping[str, Any]:  # fmt: skip
-    """Merge the layers of the scenes, and return the manifest of the result."""
-    layers = outcomes.layers
-    return merge_layers(
-        [layers[scene.id] for scene in catalogue.scenes if scene.id in layers],
-        out,
-        level=level,
-        classes=() if spec.is_binary else spec.classes,
-        scenes=lambda kept: [_manifest_entry(scene, outcomes, kept) for scene in catalogue.scenes],
-        made_with={
-            "model": model,
-            "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
-        },
-    )
-
-
-def _predicted_scenes(catalogue: Catalogue, outcomes: _Outcomes) -> list[PredictedScene]:
-    """Return the scenes that were predicted, for their STAC items."""
-    return [
-        PredictedScene(
-            scene.id, _in_degrees(layer), layer.gsd_m, layer.found, outcomes.files[scene.id],
-            scene.provenance, layer.provenance.imagery_date,
-        )
-        for scene in catalogue.scenes
-        if (layer := outcomes.layers.get(scene.id)) is not None
-    ]  # fmt: skip
-
-
-def _files_of(output: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the paths of a scene's results by their kinds."""
-    return {kind: Path(output[kind]) for kind in OUTPUTS if output[kind] is not None}
 
 
 def _jobs(
@@ -433,7 +416,6 @@ def merge_layers(
     classes: Sequence[str] = (),
     scenes: Callable[[Mapping[str, int]], list[dict[str, Any]]],
     made_with: Mapping[str, Any],
-    progress: Callable[[int, int], None] | None = None,
 ) -> Mapping[str, Any]:
     """Write one layer of all scenes, partitioned by quadkey, and return its manifest.
 
@@ -447,7 +429,6 @@ def merge_layers(
         scenes: Function that returns the manifest entries of the scenes. Its argument is the number
             of polygons of each scene that the layer keeps, by id.
         made_with: Model and catalogue that the layer depends on, for the manifest; plain data.
-        progress: Called after each scene with the number of merged scenes and their total.
 
     Raises:
         DataError: The polygons of a scene cannot be read.
@@ -461,21 +442,28 @@ def merge_layers(
     accumulator = DetectionAccumulator(outlines.tolist(), [layer.gsd_m for layer in layers])
     kept: Counter[str] = Counter()
     names = np.array([layer.scene for layer in layers], dtype=object)
-    origins = [layer.provenance for layer in layers]
+    # The origin of the scenes; None where it is not known.
+    origins = {
+        name: np.array([getattr(layer.provenance, name) for layer in layers], dtype=np.object_)
+        for name in ("imagery_date", "source", "model")
+    }
     with PartitionedLayer(out, level) as target:
 
         def write(parts: Sequence[CandidateDetections]) -> None:
             for part in map(_split_detections, parts):
                 shown = names[part.scene]
                 kept.update(shown.tolist())
-                columns = _columns(part, shown, classes) | _origin_columns(part.scene, origins)
+                named = {"class": np.array(classes, np.object_)[part.class_id]} if classes else {}
+                columns = {
+                    **named, **{name: getattr(part, name) for name in _FIGURES}, "scene": shown,
+                    "scenes": part.seen.astype(np.int32),
+                    **{name: values[part.scene] for name, values in origins.items()},
+                }  # fmt: skip
                 target.add(part.geometry, columns)
 
         # Merge neighbours one after the other, so that few polygons are held.
-        for count, index in enumerate(_along_a_curve(outlines), 1):
+        for index in _along_a_curve(outlines):
             write(accumulator.add(index, _read(layers[index], index, first)))
-            if progress is not None:
-                progress(count, len(layers))
         write(accumulator.finish())
         return target.finish({"made_with": dict(made_with), "scenes": scenes(kept)})
 
@@ -508,23 +496,11 @@ def _explained(layer: SceneLayer) -> Iterator[None]:
         ) from error
 
 
-def _to_crs84(crs: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return a function that transforms coordinates from a CRS to degrees."""
-    source = CRS.from_user_input(crs)
-    return lambda xy: transform_points(xy, source, CRS84)
-
-
 def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
     """Return the indices of the outlines in the order of a Z-order curve."""
-    centres = shapely.get_coordinates(shapely.centroid(outlines))
-    if not len(centres):
-        return []
-    if len(centres) < len(outlines):
-        # Empty outlines have no centre; they are placed at (0, 0).
-        empty = shapely.is_empty(outlines)
-        placed = np.zeros((len(outlines), 2))
-        placed[~empty] = centres
-        centres = placed
+    # Empty outlines have no centre; they are placed at (0, 0).
+    centres = np.zeros((len(outlines), 2))
+    centres[~shapely.is_empty(outlines)] = shapely.get_coordinates(shapely.centroid(outlines))
     numbers = morton_codes(centres[:, 0], centres[:, 1], _MERGE_LEVEL)
     order: list[int] = np.argsort(numbers, kind="stable").tolist()
     return order
@@ -537,23 +513,21 @@ def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     with _explained(layer):
         meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
     columns = dict(zip(meta["fields"].tolist(), fields))
-    degrees = shapely.transform(shapely.from_wkb(geometry), _to_crs84(meta["crs"]))
+    crs = CRS.from_user_input(meta["crs"])
+    degrees = shapely.transform(
+        shapely.from_wkb(geometry), lambda xy: transform_points(xy, crs, CRS84)
+    )
     polygons = make_polygons_valid(counted_from(first, np.asarray(degrees, np.object_)))
     count = len(polygons)
 
-    def figures(name: str) -> NDArray[np.float64]:
-        return np.asarray(columns[name], np.float64)
-
+    known = {name: np.asarray(columns[name], np.float64) for name in _FIGURES if name != "score"}
     return CandidateDetections(
         geometry=polygons,
         scene=np.full(count, index),
         number=np.arange(count),
         score=np.asarray(columns["score"], np.float32),
         class_id=np.asarray(columns.get("class_id", np.ones(count)), np.uint8),
-        area_m2=figures("area_m2"),
-        perimeter_m=figures("perimeter_m"),
-        orientation_deg=figures("orientation_deg"),
-        rectangularity=figures("rectangularity"),
+        **known,
         cut=np.zeros(count, np.bool_),
         edge_m=np.full(count, np.nan),
         gsd_m=np.full(count, layer.gsd_m),
@@ -569,21 +543,3 @@ def _split_detections(found: CandidateDetections) -> CandidateDetections:
     if not is_piece.any():
         return pieces
     return CandidateDetections.joined([pieces.of(~is_piece), measured(pieces.of(is_piece))])
-
-
-def _columns(
-    part: CandidateDetections, scene: NDArray[np.object_], classes: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    named = {"class": np.array(classes, np.object_)[part.class_id]} if classes else {}
-    figures = {name: getattr(part, name) for name in _FIGURES}
-    return {**named, **figures, "scene": scene, "scenes": part.seen.astype(np.int32)}
-
-
-def _origin_columns(
-    scene: NDArray[np.int64], origins: Sequence[ResultProvenance]
-) -> dict[str, NDArray[Any]]:
-    """Return the columns (n,) of the scenes' origins; None where a scene's is not known."""
-    return {
-        name: np.array([getattr(one, name) for one in origins], dtype=np.object_)[scene]
-        for name in ("imagery_date", "source", "model")
-    }

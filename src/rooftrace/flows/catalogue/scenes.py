@@ -135,16 +135,15 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
     if not kept:
         raise DataError(f"{name} names no scenes.", remedy="Add at least one image to it.")
     used: Counter[str] = Counter()
+    taken: set[str] = set()
     made = []
     for scene in kept.values():
         plain = scene_id(scene.id)
-        used[plain] += 1
-        fit = plain if used[plain] == 1 else f"{plain}-{used[plain]}"
-        while used[fit] and fit != plain:
+        fit = plain
+        while fit in taken:
             used[plain] += 1
-            fit = f"{plain}-{used[plain]}"
-        if fit != plain:
-            used[fit] += 1
+            fit = f"{plain}-{used[plain] + 1}"
+        taken.add(fit)
         made.append(replace(scene, id=fit))
     return tuple(made)
 
