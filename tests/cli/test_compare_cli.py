@@ -167,17 +167,6 @@ def test_a_conflated_layer_has_each_building_once_with_the_old_attributes(
     assert ("gone" in set(made.compare_status)) == (keep != "new")
 
 
-def test_an_attribute_with_the_name_of_a_geometry_is_kept(tmp_path: Path) -> None:
-    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
-    new = write(tmp_path / "new.gpkg", [house])
-    values, crs = {"geom": ["a"], "name": ["b"]}, gpd.read_file(new).crs
-    old = tmp_path / "old.parquet"
-    gpd.GeoDataFrame(values, geometry=[house], crs=crs).to_parquet(old)
-    call("compare", new, old, "-o", tmp_path / "out", "--keep", "old")
-    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
-    assert (made["old_geom"][0], made["name"][0]) == ("a", "b")
-
-
 def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path: Path) -> None:
     call("compare", *layers, "-o", tmp_path, "--keep", "old")
     made = gpd.read_file(tmp_path / "conflated.gpkg")
@@ -477,7 +466,7 @@ def test_an_area_may_be_larger_than_the_plane(tmp_path: Path, seen: shapely.Poly
     [
         (["Height", "height"], ["Height", "old_height"]),
         (["a", "A", "old_A"], ["a", "old_old_A", "old_A"]),
-        (["Compare_Layer", "fid_"], ["old_Compare_Layer", "fid_"]),
+        (["Compare_Layer", "fid_", "geom"], ["old_Compare_Layer", "fid_", "old_geom"]),
     ],
 )
 def test_attributes_whose_names_collide_are_renamed(

@@ -78,15 +78,6 @@ def test_no_input_is_replaced(files: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_labels_of_a_fit_are_not_replaced(files: Path, tmp_path: Path) -> None:
-    shutil.copy(files / "mask.tif", tmp_path)
-    labels = tmp_path / "labels.csv"
-    labels.write_text("image,label\nmask.tif,dense\n")
-    with pytest.raises(ConfigError, match=r"would replace the input .*labels\.csv"):
-        fit_images(tmp_path, labels, tmp_path / "labels")
-    assert labels.read_text().startswith("image,label\n")
-
-
 def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
     report = run_density([files / "mask.tif"], tmp_path / "v1.2", cell_m=20)
     assert [file.name for file in report.files] == ["v1.2.tif", "v1.2.gpkg", "v1.2.png"]
@@ -249,15 +240,6 @@ def test_zones_without_an_outline_are_named(half_seen: Path) -> None:
     gpd.GeoDataFrame(geometry=[zone, None], crs=32633).to_file(half_seen / "gap.gpkg")
     report = run_zone_density([half_seen / "m.tif"], half_seen / "gap.gpkg", half_seen / "out")
     assert "1 zone without an outline left out" in report.notes
-
-
-def test_attributes_of_an_earlier_measurement_are_kept(half_seen: Path) -> None:
-    zones = gpd.read_file(half_seen / "z.gpkg").assign(zone_buildings=77, buildings=99)
-    zones.to_file(half_seen / "z.gpkg")
-    run_zone_density([half_seen / "m.tif"], half_seen / "z.gpkg", half_seen / "out")
-    zone = gpd.read_file(half_seen / "out.gpkg").loc[0]
-    assert (zone["zone_buildings"], zone["zone_zone_buildings"]) == (77, 99)
-    assert zone["buildings"] == 2
 
 
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:

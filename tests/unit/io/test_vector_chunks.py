@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io import vector_write
-from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_write import (
     VECTOR_SUFFIXES,
     write_footprints_chunks,
@@ -199,34 +197,3 @@ def test_what_a_shapefile_cannot_hold_is_refused(tmp_path: Path) -> None:
 def several() -> Footprints:
     both = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)])
     return Footprints(np.array([both], object), np.ones(1, np.float32), np.ones(1), UTM)
-
-
-@pytest.mark.parametrize(
-    ("chunks", "message"),
-    [(list, "no chunk of footprints"), (lambda: [several()], "is not a polygon")],
-)
-def test_what_no_caller_may_give(
-    tmp_path: Path, chunks: Callable[[], list[Footprints]], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        write_footprints_chunks(tmp_path / "out.gpkg", chunks())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_options_of_gdal_are_as_they_were() -> None:
-    names = ("OGR_CURRENT_DATE", "OGR_SQLITE_SYNCHRONOUS")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
-    try:
-        before = [pyogrio.get_gdal_config_option(name) for name in names]
-        with pyogrio_options(vector_write._CONFIGURED):
-            assert [pyogrio.get_gdal_config_option(name) for name in names] != before
-        assert [pyogrio.get_gdal_config_option(name) for name in names] == before
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-
-
-@pytest.mark.parametrize("name", ["a#b.gpkg", "a?b.gpkg", "a%20b.gpkg", "a (2), b.gpkg"])
-def test_other_odd_names_are_kept(tmp_path: Path, name: str) -> None:
-    write_footprints_chunks(tmp_path / name, iter([chunk(3)]))
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert len(read(tmp_path / name)) == 3

@@ -131,12 +131,6 @@ def test_a_failure_leaves_what_was_there(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_nothing_but_the_layer_is_left(tmp_path: Path) -> None:
-    write_footprints(tmp_path / "out.gpkg", footprints(UTM))
-    assert [file.name for file in tmp_path.iterdir()] == ["out.gpkg"]
-    assert pyogrio.list_layers(tmp_path / "out.gpkg")[0, 0] == "out"
-
-
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "taken.gpkg").mkdir()
@@ -159,11 +153,6 @@ def test_an_unknown_suffix_is_reported_the_known_ones(tmp_path: Path, name: str)
     assert repr(Path(name).suffix) in caught.value.message
     assert all(suffix in caught.value.remedy for suffix in VECTOR_SUFFIXES)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path) -> None:
-    write_footprints(tmp_path / "OUT.GPKG", footprints(UTM))
-    assert len(read(tmp_path / "OUT.GPKG")) == 3
 
 
 def test_a_coordinate_system_that_needs_wkt_of_2019(tmp_path: Path) -> None:
