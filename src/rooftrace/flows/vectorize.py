@@ -429,7 +429,7 @@ def run_vectorize(
     if record is not None and not record.is_of(source.grid):
         own_notes.append(_resampled_note(mask, record, source.grid))
         record = None
-    options = options or (source.default_options if record is None else record.options)
+    options = options or (source.default_options if record is None else record.polygons)
     options = replace(options, **(changes or {}))
     if gsd_m is None and record is not None:
         gsd_m = record.gsd_m

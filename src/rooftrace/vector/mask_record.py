@@ -6,10 +6,8 @@ The record is the tag `ROOFTRACE` of a GeoTIFF, or a text of this name in a PNG,
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -19,7 +17,6 @@ from rooftrace.core.text import first_line
 from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.vector.prepare import VectorOptions
-from rooftrace.vector.watershed import WatershedOptions
 
 __all__ = ["TAG", "MaskRecord"]
 
@@ -31,31 +28,6 @@ _MAX_CHARACTERS = 100_000
 _SAME_SIZE = 0.02
 """Largest difference of pixel sizes, as a share, that a part of a mask shows: the metres of a pixel
 in degrees or in Web Mercator depend on its latitude."""
-
-Amount = Annotated[float, Field(ge=0)]
-Pixels = Annotated[float, Field(gt=0, le=1e6)]
-
-
-class _Watershed(Config):
-    """See `WatershedOptions`."""
-
-    ratio: Amount
-    smallest_depth_px: Pixels
-    level_px: Pixels
-    core_probability: Annotated[float, Field(ge=0, le=1)] | None = None
-
-
-class _Polygons(Config):
-    """See `VectorOptions`."""
-
-    min_area_m2: Amount | None
-    min_hole_m2: Amount | None
-    min_area_px: Amount
-    simplify_px: Amount
-    regularize: bool
-    separate: bool
-    min_marker_px: Amount
-    watershed: _Watershed | None
 
 
 class MaskRecord(Config):
@@ -73,7 +45,7 @@ class MaskRecord(Config):
             did not have them.
     """
 
-    polygons: _Polygons
+    polygons: VectorOptions
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     building: Annotated[int, Field(ge=0, le=254)]
     has_markers: bool = False
@@ -94,7 +66,7 @@ class MaskRecord(Config):
     ) -> MaskRecord:
         """Return the record of a prediction on a grid; see the class for the other arguments."""
         return cls(
-            polygons=_polygons_of(options),
+            polygons=options,
             gsd_m=gsd_m,
             building=building,
             has_markers=has_markers,
@@ -139,17 +111,3 @@ class MaskRecord(Config):
             return self.shape is None or self.shape == grid.shape
         pairs = zip(self.pixel_m, found, strict=True)
         return all(abs(now / then - 1) <= _SAME_SIZE for then, now in pairs)
-
-    @property
-    def options(self) -> VectorOptions:
-        """Options of the polygons."""
-        values: dict[str, Any] = self.polygons.model_dump()
-        if values["watershed"] is not None:
-            values["watershed"] = WatershedOptions(**values["watershed"])
-        return VectorOptions(**values)
-
-
-@lru_cache(maxsize=16)
-def _polygons_of(options: VectorOptions) -> _Polygons:
-    # The images of a folder share their options.
-    return _Polygons(**asdict(options))

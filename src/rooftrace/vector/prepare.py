@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import shapely
+from pydantic import ConfigDict, Field
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, PredictError
 from rooftrace.core.types import GeoGrid
@@ -36,6 +38,9 @@ SIMPLIFY_PX = 1.25
 """Tolerance for simplifying outlines, in pixels of the model."""
 
 
+Amount = Annotated[float, Field(ge=0)]
+
+
 @dataclass(frozen=True)
 class VectorOptions:
     """Options for making footprints from regions. Pixels are those of the mask.
@@ -54,13 +59,16 @@ class VectorOptions:
         watershed: Options of the watershed; None for a model that predicts markers.
     """
 
-    min_area_m2: float | None = None
-    min_hole_m2: float | None = None
-    min_area_px: float = MIN_BUILDING_PX
-    simplify_px: float = SIMPLIFY_PX
+    # The limits hold for what the record of a mask contains.
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    min_area_m2: Amount | None = None
+    min_hole_m2: Amount | None = None
+    min_area_px: Amount = MIN_BUILDING_PX
+    simplify_px: Amount = SIMPLIFY_PX
     regularize: bool = True
     separate: bool = True
-    min_marker_px: float = MIN_MARKER_PX
+    min_marker_px: Amount = MIN_MARKER_PX
     watershed: WatershedOptions | None = None
 
     def check(self, grid: GeoGrid, gsd_m: float | None) -> None:

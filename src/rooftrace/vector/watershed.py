@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
 
@@ -340,6 +341,9 @@ _CELL_LEVELS = 0.75
 """Size of a cell relative to a level; pixels finer than their levels add no precision."""
 
 
+Pixels = Annotated[float, Field(gt=0, le=1e6)]
+
+
 @dataclass(frozen=True)
 class WatershedOptions:
     """Options that decide where a region is divided, in pixels of the mask.
@@ -355,10 +359,12 @@ class WatershedOptions:
             without a core is divided by its outline alone.
     """
 
-    ratio: float = 0.6
-    smallest_depth_px: float = 5.0
-    level_px: float = 0.75
-    core_probability: float | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    ratio: Annotated[float, Field(ge=0)] = 0.6
+    smallest_depth_px: Pixels = 5.0
+    level_px: Pixels = 0.75
+    core_probability: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @classmethod
     def at_threshold(cls, threshold: float | None) -> WatershedOptions:

@@ -141,7 +141,7 @@ def test_record_of_a_mask(tmp_path: Path) -> None:
     found = MaskRecord.read(path)
     assert found == record
     assert found is not None
-    assert (found.options, found.origin) == (options, origin)
+    assert (found.polygons, found.origin) == (options, origin)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"polygons": 1}'])
