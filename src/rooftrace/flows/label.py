@@ -20,6 +20,13 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.image_files import image_name, images_folder
 from rooftrace.labels.kinds import open_source
+from rooftrace.labels.label_files import (
+    FILE_KEY,
+    ID_KEY,
+    ImageFinder,
+    image_key,
+    upload_path,
+)
 from rooftrace.labels.labelstudio import label_config, predictions
 from rooftrace.labels.labelstudio.client import (
     LabelStudio,
@@ -28,13 +35,6 @@ from rooftrace.labels.labelstudio.client import (
     project_number,
 )
 from rooftrace.labels.labelstudio.export import LabelTask, is_export, read_tasks
-from rooftrace.labels.labelstudio.references import (
-    FILE_KEY,
-    ID_KEY,
-    ImageFinder,
-    image_key,
-    upload_path,
-)
 from rooftrace.labels.labelstudio.write import browser_image, is_shown_by_browsers, scene_data
 from rooftrace.labels.source import SceneEntry
 from rooftrace.predict.plan import AS_FOUND, SceneOptions

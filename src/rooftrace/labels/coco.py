@@ -25,7 +25,7 @@ from rooftrace.labels.image_files import (
     check_single_file,
     relative_name,
 )
-from rooftrace.labels.label_files import NamedImages, label_files, read_each
+from rooftrace.labels.label_files import ImageFinder, label_files, read_each
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
@@ -120,7 +120,7 @@ def _read_file(
     records = _images(raw, path)
     drawn = _annotations(raw, path, records, labels, summary) if labelled else {}
     folder = None if config.images is None else Path(config.images)
-    entries = _entries(records, path, NamedImages(path, folder, root), drawn)
+    entries = _entries(records, path, ImageFinder.beside(path, folder, root), drawn)
     if drawn:
         mask_tools()
     counted = sum(map(len, drawn.values()))
@@ -299,7 +299,7 @@ def _segmentation(
 def _entries(
     records: dict[int | str, dict[str, Any]],
     path: Path,
-    images: NamedImages,
+    images: ImageFinder,
     drawn: dict[int | str, list[CocoAnnotation]],
 ) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id.
@@ -320,9 +320,9 @@ def _entries(
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:
             raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
-        there = images.find(str(name))
+        there = images.look(str(name), str(path))
         if there is None:
-            missing.append(images.expected(str(name)))
+            missing.append(path.parent / name)
         elif found.setdefault(there, name) != name:
             raise LayoutError(
                 f"{path} has the images {found[there]} and {name}, which are both {there}.",

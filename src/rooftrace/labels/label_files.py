@@ -1,16 +1,23 @@
-"""Find the label files of a folder, and the images that a label file names."""
+"""Find the label files of a folder, and the local image that a label file names.
+
+Label Studio names an image `/data/upload/PROJECT/HASH-name.png`, as
+`/data/local-files/?d=folder/name.png`, by a path, or by the URL of a bucket or a web server. Other
+tools give a path. A local file with that name is looked for.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from rooftrace.core.errors import LayoutError
+from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.io.files import is_file
-from rooftrace.labels.image_files import images_under, listed_image
+from rooftrace.labels.image_files import images_folder, images_under
 from rooftrace.labels.source import SceneEntry, SceneSet
 
 _PARTS = ("train", "valid", "val", "test", "training", "validation", "testing")
@@ -45,99 +52,223 @@ def label_files(path: Path, is_label_file: Callable[[Path], bool]) -> list[Path]
     return [file for file in found if not is_sample(file)]
 
 
-class NamedImages:
+ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
+"""Keys that rooftrace adds to the data of a task, so that a scene is read back unchanged."""
+
+_UPLOAD = re.compile(r".*(/data/upload/(?:\d+/)?([^/]+))", re.DOTALL)
+_HASHED = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)
+_LOCAL = "/data/local-files/"
+_LOOKS_LIKE_IMAGE = re.compile(
+    r"/data/(upload|local-files)/|\.(png|jpe?g|tiff?|bmp|webp|jp2|gif)([?#].*)?$", re.IGNORECASE
+)
+_LISTED = 6
+
+
+def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> str:
+    """Return the key of a task's data that names its image.
+
+    Args:
+        data: Data of the task.
+        where: Location of the task for error messages.
+        asked: Key that the user gave, or None.
+
+    Raises:
+        LayoutError: No key names an image, or several may.
+    """
+    if asked is not None:
+        found = [asked] if asked in data else []
+    elif "image" in data:
+        found = ["image"]
+    else:
+        found = [
+            key
+            for key, value in data.items()
+            if isinstance(value, str)
+            and key not in (ID_KEY, FILE_KEY, GROUP_KEY)
+            and _LOOKS_LIKE_IMAGE.search(value)
+        ]
+    if len(found) != 1:
+        named = " or ".join(map(repr, found[:_LISTED])) or "none"
+        expected = "exactly one that names an image" if asked is None else repr(asked)
+        raise LayoutError(
+            f"{where}: of the keys {', '.join(map(repr, list(data)[:_LISTED]))} of its data, "
+            f"{named} names the image; expected {expected}.",
+            remedy="Give the key, for example with --set field=picture.",
+        )
+    return found[0]
+
+
+def uploaded_name(reference: str) -> str | None:
+    """Return the server's name of an upload, `HASH-name.png`; None for other references."""
+    path = upload_path(reference)
+    return None if path is None else path.rpartition("/")[2]
+
+
+def upload_path(reference: str) -> str | None:
+    """Return the server's path of an upload, `/data/upload/PROJECT/HASH-name.png`, on any host."""
+    match = _UPLOAD.fullmatch(unquote(_split(reference)[1]))
+    return match[1] if match else None
+
+
+def original_name(upload: str) -> str:
+    """Return the name of an upload without the eight digits that the server put before it."""
+    match = _HASHED.fullmatch(upload)
+    return match[1] if match else upload
+
+
+def stored_name(name: str) -> str:
+    """Return a file name as the server stores it (Django's `get_valid_filename`).
+
+    Spaces become `_`; of other punctuation only `-`, `_` and `.` are kept.
+    """
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
+
+class ImageFinder:
     """Finds the images that a label file names.
 
     Args:
-        label_file: File that names them.
-        given: Folder of the images, or one image, that the user gave; or None.
-        root: Folder that was given as the data, which is searched; or None.
+        folders: Folders to which the names in tasks may be relative.
+        searched: Folder that is searched with its subfolders for the last part of a name; or a
+            single file.
     """
 
-    def __init__(self, label_file: Path, given: Path | None, root: Path | None = None) -> None:
-        self._file, self._given = label_file, given
-        here = label_file.parent
-        around = [here]
-        if here.name.casefold() in _INNER:
-            around.append(here.parent)
-        self._folders = [folder for one in around for folder in (one, one / "images")]
-        self._searched = given or root
+    def __init__(self, folders: Sequence[Path], searched: Path) -> None:
+        self._folders = tuple(folders)
+        self._searched = searched
 
-    def find(self, name: str) -> Path | None:
-        """Return the image of a name, or of a name that ends in it; None if there is none.
+    @classmethod
+    def beside(cls, label_file: Path, images: Path | None, root: Path | None = None) -> ImageFinder:
+        """Return a finder for a label file.
+
+        It looks in `images` or, if that is None, beside the file, in its own folder or `images`
+        there, and beside the folder `annotations` of the file. The folder of a file may be large,
+        so its other subfolders are searched only if the data is a folder, `root`.
+        """
+        own = [label_file.parent, images_folder(label_file)]
+        if images is not None:
+            return cls((images, *own), images)
+        own.append(label_file.parent / "images")
+        if label_file.parent.name.casefold() in _INNER:
+            own += [label_file.parent.parent, label_file.parent.parent / "images"]
+        beside = next((folder for folder in own[1::2] + own[2:3] if folder.is_dir()), own[1])
+        return cls(own, root or beside)
+
+    def find(self, reference: object, where: str, *, pushed_from: str = "") -> Path:
+        """Return the one file that an image's name can be.
+
+        Better matches take precedence: the whole path over its end, the name of an upload with its
+        digits over the name without them; the same name with another suffix comes late, and a name
+        that ends in it last.
+
+        Args:
+            reference: Name of the image in the label file.
+            where: Location of the name for error messages.
+            pushed_from: Path of the file from which a server's image was made, relative to one
+                of the folders; it takes precedence over all others.
 
         Raises:
-            LayoutError: Several images fit equally well.
+            LabelError: The reference is not a string.
+            LayoutError: No file matches, or several match equally well. The message lists the names
+                that were tried.
         """
-        if self._given is not None and self._given.is_file():
-            return self._given if self._given.stem == Path(name).stem else None
-        relative = name.replace("\\", "/")
-        exact = [listed_image(name, self._file, self._given)]
-        if self._given is None:
-            plain = [part for part in relative.split("/") if part not in ("", ".", "..")]
-            exact += [folder / "/".join(plain) for folder in self._folders]
-            exact += [folder / plain[-1] for folder in self._folders if plain]
-        there = next(filter(is_file, exact), None)
-        return there or self._search(relative)
+        if not isinstance(reference, str) or not reference:
+            raise LabelError(
+                f"{where}: its image is {reference!r:.40}; expected a path or a URL.",
+                remedy="Export the labels again.",
+            )
+        found = self.look(reference, where, pushed_from=pushed_from)
+        if found is None:
+            names = list(dict.fromkeys([*filter(None, [pushed_from]), *_names(reference)]))
+            raise LayoutError(
+                f"{where} names the image {reference!r}, which is not found; looked for "
+                f"{', '.join(map(repr, names[:_LISTED])) or 'nothing'} in "
+                f"{' and '.join(str(folder) for folder in self._folders)}.",
+                remedy="Give the folder of the images with --images FOLDER.",
+            )
+        return found
 
-    def expected(self, name: str) -> Path:
-        """Return the path at which an image of this name was expected."""
-        return listed_image(name, self._file, self._given)
-
-    def _search(self, name: str) -> Path | None:
-        last = Path(name)
-        for by, key in ((self._by_name, last.name), (self._by_stem, last.stem),
-                        (self._by_stem, last.name)):  # fmt: skip
-            if found := by.get(key, []):
-                return _nearest(found, name, self._file)
-        tail = f"_{last.name}"
-        ends = [path for stem, paths in self._by_stem.items() if stem.endswith(tail)
-                for path in paths]  # fmt: skip
+    def look(self, reference: str, where: str, *, pushed_from: str = "") -> Path | None:
+        """Return the file, or None if there is none; see `find`."""
+        names = list(dict.fromkeys(_names(reference)))
+        names = [pushed_from, *names] if pushed_from else names
+        for name in names:
+            paths = (folder / name for folder in self._folders)
+            found = {path.resolve(): path for path in paths if is_file(path)}
+            if found:
+                return _only(list(found.values()), reference, where)
+        stored = [stored_name(PurePosixPath(name).name) for name in names]
+        for keys, by_key in (
+            (stored, self._by_name), ([PurePosixPath(key).stem for key in stored], self._by_stem),
+            # SpaceNet's tables leave out the suffix, and what stands before the name.
+            (stored, self._by_stem),
+        ):  # fmt: skip
+            for key in keys:
+                if key in by_key:
+                    return _only(by_key[key], reference, where)
+        ends = [path for path in self._files if path.stem.endswith(f"_{stored[-1]}")]
         colours = [path for path in ends if re.search("RGB|3band", path.name)]
-        return _nearest(colours or ends, name, self._file) if ends else None
+        return _only(colours or ends, reference, where) if ends else None
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
-        named: dict[str, list[Path]] = {}
-        for path in self._files:
-            named.setdefault(path.name, []).append(path)
-        return named
+        return _grouped(self._files, lambda file: stored_name(file.name))
 
     @cached_property
     def _by_stem(self) -> dict[str, list[Path]]:
-        named: dict[str, list[Path]] = {}
-        for path in self._files:
-            named.setdefault(path.stem, []).append(path)
-        return named
+        return _grouped(self._files, lambda file: stored_name(file.stem))
 
     @cached_property
     def _files(self) -> list[Path]:
-        if self._searched is not None:
-            return images_under(self._searched)
-        # The folder of a file may be large, so only folders for images are searched.
-        return [path for folder in self._folders if folder.name == "images" and folder.is_dir()
-                for path in images_under(folder)]  # fmt: skip
+        return [self._searched] if self._searched.is_file() else images_under(self._searched)
 
 
-def _nearest(found: Sequence[Path], name: str, label_file: Path) -> Path:
-    """Return the path that shares the most folders with a name, or else with the label file."""
-
-    def shared(path: Path, other: Path) -> int:
-        pairs = zip(reversed(path.parts), reversed(other.parts))
-        return next((n for n, (a, b) in enumerate(pairs) if a != b), len(path.parts))
-
-    def common(path: Path) -> int:
-        pairs = zip(path.parts, label_file.parts)
-        return next((n for n, (a, b) in enumerate(pairs) if a != b), 0)
-
-    scores = [(shared(path, Path(name)), common(path)) for path in found]
-    best = [path for path, score in zip(found, scores) if score == max(scores)]
-    if len(best) > 1:
+def _only(found: Sequence[Path], reference: str, where: str) -> Path:
+    if len(found) > 1:
         raise LayoutError(
-            f"{label_file} names the image {name!r}, which may be {best[0]} or {best[1]}.",
-            remedy="Give the folder of the right one with --images.",
+            f"{where} names the image {reference!r}, which matches {len(found)} files: "
+            f"{', '.join(str(path) for path in found[:_LISTED])}.",
+            remedy="Keep one of them, or give a folder that holds only one with --images.",
         )
-    return best[0]
+    return found[0]
+
+
+def _names(reference: str) -> Iterator[str]:
+    """Yield the file names that a reference may mean, best match first."""
+    upload = uploaded_name(reference)
+    if upload is not None:
+        yield upload
+        yield original_name(upload)
+        return
+    scheme, path, query = _split(reference)
+    if path.endswith(_LOCAL):
+        wanted = parse_qs(query).get("d", [""])[0]
+    elif len(scheme) > 1:  # a single letter is a drive
+        wanted = unquote(path).lstrip("/")
+    else:
+        wanted = reference
+        yield reference
+    parts = [part for part in wanted.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    for start in range(len(parts)):
+        yield "/".join(parts[start:])
+    if parts and not scheme:
+        yield unquote(parts[-1])
+
+
+def _split(reference: str) -> tuple[str, str, str]:
+    """Return scheme, path and query of a URL; a string that is not a URL is a path."""
+    try:
+        split = urlsplit(reference)
+    except ValueError:
+        return "", reference, ""
+    return split.scheme, split.path, split.query
+
+
+def _grouped(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        groups.setdefault(key(file), []).append(file)
+    return groups
 
 
 def read_each(

@@ -27,7 +27,7 @@ from rooftrace.io.files import read_head
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
-from rooftrace.labels.label_files import NamedImages, label_files
+from rooftrace.labels.label_files import ImageFinder, label_files
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shape_files import (
     DrawnImage,
@@ -89,23 +89,13 @@ class _Export:
         files = label_files(path, self.is_file) or [path]
         given = None if config.images is None else Path(config.images)
         entries: list[SceneEntry] = []
-        missing: list[Path] = []
         for file in files:
-            images = NamedImages(file, given, path if path.is_dir() else None)
+            images = ImageFinder.beside(file, given, path if path.is_dir() else None)
             for drawn in self._parsed(file):
-                image = images.find(drawn.name)
-                if image is None:
-                    missing.append(images.expected(drawn.name))
-                else:
-                    entries.append(SceneEntry("", image, key=drawn))
+                image = images.find(drawn.name, drawn.where)
+                entries.append(SceneEntry("", image, key=drawn))
         drawn_images = [entry.key for entry in entries]
         check_boxes(drawn_images, str(path))
-        if missing:
-            raise LayoutError(
-                f"{len(missing)} of {len(missing) + len(entries)} images of {path} cannot be "
-                f"found: there is no {missing[0]}.",
-                remedy="Give their folder with --images.",
-            )
         rule, notes = labels.name_rule().fitted(iter_names(drawn_images), str(path))
         count = sum(len(drawn.shapes) for drawn in drawn_images)
         return SceneSet.of(

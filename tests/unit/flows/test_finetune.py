@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from affine import Affine
 from PIL import Image
 
 torch = pytest.importorskip("torch")
@@ -94,8 +95,15 @@ def test_too_little_data_is_an_error_before_the_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_metres_are_an_error_before_the_work(tmp_path: Path) -> None:
+def test_unknown_metres_of_some_images_are_an_error_before_the_work(tmp_path: Path) -> None:
+    from raster_files import write_geotiff
+
     data = write_tiles(tmp_path / "data", 5).model_copy(update={"gsd_m": None})
+    first = min((tmp_path / "data/images").iterdir())
+    bands = np.asarray(Image.open(first)).transpose(2, 0, 1)
+    place = Affine(0.4, 0, 5e5, 0, -0.4, 5e6)
+    write_geotiff(first.with_suffix(".tif"), bands, crs="EPSG:32633", transform=place)
+    first.unlink()
     with pytest.raises(GeoreferenceError, match="it has no georeference") as caught:
         run_finetune(data, tmp_path / "run")
     assert "--gsd" in caught.value.remedy

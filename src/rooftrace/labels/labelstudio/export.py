@@ -25,15 +25,16 @@ from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener
-from rooftrace.labels.label_files import label_files, read_each
-from rooftrace.labels.labelstudio.references import (
+from rooftrace.labels.label_files import (
     FILE_KEY,
     GROUP_KEY,
     GSD_KEY,
     ID_KEY,
     ImageFinder,
     image_key,
+    label_files,
     original_name,
+    read_each,
     uploaded_name,
 )
 from rooftrace.labels.labelstudio.regions import (

@@ -25,8 +25,8 @@ from rooftrace.io.bands import in_colours
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.legend import class_colours
 from rooftrace.labels.image_files import LabelFileImages, check_single_file, relative_name
+from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
 

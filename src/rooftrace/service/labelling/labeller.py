@@ -18,8 +18,8 @@ from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceErr
 from rooftrace.core.types import BoolArray, Footprints, Mask, is_gsd_m
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.make_valid import valid_geometry
+from rooftrace.labels.label_files import GSD_KEY
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
-from rooftrace.labels.labelstudio.references import GSD_KEY
 from rooftrace.labels.labelstudio.regions import (
     BrushError,
     BrushShape,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.labels.labelstudio.references import (
+from rooftrace.labels.label_files import (
     ImageFinder,
     image_key,
     original_name,
