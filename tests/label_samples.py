@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import shapely
 from PIL import Image
 
@@ -261,10 +262,9 @@ def cvat_xml(folder: Path) -> Path:
     return folder
 
 
-def png_of(mask: np.ndarray, alpha: bool = False) -> bytes:
-    array = mask.astype(np.uint8) * 255
+def png_of(array: np.ndarray, alpha: bool = False) -> bytes:
     if alpha:
-        array = np.dstack([array] * 4)
+        array = np.dstack([array.astype(np.uint8) * 255] * 4)
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, format="PNG")
     return stream.getvalue()
@@ -547,6 +547,23 @@ def npy_masks(folder: Path) -> Path:
     return folder
 
 
+def parquet(folder: Path) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as files
+
+    def cells(pictures: list[np.ndarray]) -> list[dict[str, Any]]:
+        return [{"bytes": png_of(one), "path": None} for one in pictures]
+
+    columns = {
+        "image": cells([picture(name) for name in NAMES]),
+        "label": cells([truth(name).astype(np.uint8) for name in NAMES]),
+    }
+    (folder / "data").mkdir(parents=True)
+    table = pyarrow.table(columns)
+    files.write_table(table, folder / "data/train-00000-of-00001.parquet", row_group_size=2)
+    return folder
+
+
 POTSDAM = coloured(
     "2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255), (0, 255, 255)
 )
@@ -578,6 +595,7 @@ TOOLS: dict[str, Callable[[Path], Path]] = {
                           {"labelmap.txt": LABELMAP}),
     "Pascal VOC": pairs("VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png", 1),
     "masks as npy": npy_masks,
+    "Hugging Face Parquet": parquet,
 }  # fmt: skip
 """Makers of exports of label tools, by name."""
 

@@ -322,7 +322,7 @@ def _entries(
             raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
         there = images.look(str(name), str(path))
         if there is None:
-            missing.append(path.parent / name)
+            missing.append(images.expected(str(name)))
         elif found.setdefault(there, name) != name:
             raise LayoutError(
                 f"{path} has the images {found[there]} and {name}, which are both {there}.",

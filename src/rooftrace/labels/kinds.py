@@ -6,6 +6,7 @@ are shifted.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +36,8 @@ from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import matches_glob
+from rooftrace.labels.image_files import images_under, matches_glob
+from rooftrace.labels.image_tables import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
@@ -53,8 +55,11 @@ from rooftrace.labels.unknown_layouts import suggest_layout
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""
 
-for _kind in (*EXPORTS, COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
+for _kind in (*EXPORTS, IMAGE_TABLE, COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
     KINDS.add(_kind.name, _kind)
+
+_BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-")
+"""Beginning of the names of Label Studio's brush PNGs."""
 
 _SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
@@ -196,7 +201,14 @@ def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, .
 
 def _refuse_masks(path: Path) -> None:
     """Refuse a folder in which some of the images seem to be the masks of others."""
-    layout = suggest_layout(path) if path.is_dir() else None
+    if not path.is_dir():
+        return
+    if any(_BRUSH.match(image.name) for image in images_under(path)):
+        raise LayoutError(
+            f"{path} holds brush masks of Label Studio, which do not name their image.",
+            remedy="Export JSON from Label Studio, which holds the same masks.",
+        )
+    layout = suggest_layout(path)
     if layout is not None:
         raise LayoutError(
             f"{path} holds images and masks, but in no known layout.",

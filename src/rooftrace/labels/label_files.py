@@ -188,6 +188,10 @@ class ImageFinder:
             )
         return found
 
+    def expected(self, name: str) -> Path:
+        """Return the path at which an image of this name is looked for first."""
+        return self._folders[0] / name
+
     def look(self, reference: str, where: str, *, pushed_from: str = "") -> Path | None:
         """Return the file, or None if there is none; see `find`."""
         names = list(dict.fromkeys(_names(reference)))

@@ -116,6 +116,8 @@ LAYOUTS = (
     Layout("{id}.jpg", "{id}_mask.png", "Roboflow masks", missing="unlabelled"),
     Layout("images/{id}.*", "labels/1/{id}.*", "ArcGIS Pro RCNN masks", {"instances": True}),
     Layout("{id}.*", "{id}.json", "LabelMe", holds=b'"shapes"'),
+    Layout("{id}.*", "{id}.xml", "Pascal VOC boxes"),
+    Layout("JPEGImages/{id}.*", "Annotations/{id}.xml", "Pascal VOC boxes"),
     Layout("img/{file}", "ann/{file}.json", "Supervisely"),
     Layout("images/{id}.*", "annotations/{id}.json", "Darwin"),
     Layout("images/{id}.*", "releases/latest/annotations/{id}.json", "Darwin"),

@@ -33,6 +33,9 @@ from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shapes import ShapesLabel
 
 _CIRCLE_CORNERS = 64
+_MOST_SHARE = 1.5
+"""Maximum coordinate in shares of the image; some tools draw a little beyond the edge."""
+
 _REMEDY = "Correct the file, or export it again."
 BOX_REMEDY = "Export outlines (polygons or masks): a box does not show the shape of a building."
 
@@ -243,6 +246,12 @@ def _yolo(path: Path) -> DrawnImage:
                 f"{where} is {line[:60]!r}; expected a class and the corners x y x y …, in shares "
                 "of the image.",
                 remedy=_REMEDY,
+            )
+        if values.max() > _MOST_SHARE:
+            raise LabelError(
+                f"{where} has the coordinate {values.max():g}; expected shares of the image, 0 to "
+                "1. KITTI's labels are boxes in pixels.",
+                remedy=BOX_REMEDY,
             )
         index = int(words[0])
         name = (names[index].strip() if index < len(names) else "") or words[0]
