@@ -34,7 +34,7 @@ from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 _README = "README.md"
 _ITEM = "item.json"
 _MLM = "https://stac-extensions.github.io/mlm/v1.3.0/schema.json"
-_LIBRARY = "library_name: rooftrace"
+_LIBRARY = 'library_name: "rooftrace"'
 _IDENTIFIER = re.compile(r"[\w.+-]+")
 """Pattern of the identifier of a licence, such as CC-BY-4.0."""
 
@@ -115,7 +115,11 @@ def model_card(bundle: ModelBundle) -> str:
             "## File\n\n" + _table(("property", "value"), _file(bundle)),
         )
     )
-    front = "\n".join(_yaml(_front_matter(spec)))
+    # Values in JSON, which is YAML, too.
+    front = "\n".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in _front_matter(spec).items()
+    )
     return f"---\n{front}\n---\n\n{body}\n"
 
 
@@ -317,23 +321,6 @@ def _cell(text: str) -> str:
 def _plain(text: str) -> str:
     """Return text in one line, in which nothing is HTML, a link or emphasis."""
     return re.sub(r"([*\[])", r"\\\1", escape(" ".join(text.split()), quote=False))
-
-
-def _yaml(value: Any, indent: str = "") -> Iterator[str]:
-    """Yield the lines of a mapping or a list as YAML; text is quoted as in JSON, which is YAML."""
-    items = value.items() if isinstance(value, Mapping) else ((None, one) for one in value)
-    for key, one in items:
-        lead = f"{indent}-" if key is None else f"{indent}{key}:"
-        if not isinstance(one, Mapping | list):
-            plain = isinstance(one, str) and re.fullmatch(r"[a-zA-Z][\w-]*", one)
-            yield f"{lead} {one if plain else json.dumps(one, ensure_ascii=False)}"
-        elif key is None:
-            first, *others = _yaml(one, indent + "  ")
-            yield f"{lead} {first.lstrip()}"
-            yield from others
-        else:
-            yield lead
-            yield from _yaml(one, indent + "  ")
 
 
 def stac_item(bundle: ModelBundle) -> dict[str, Any]:

@@ -102,7 +102,6 @@ class EnsembleReport:
             "threshold": self.threshold,
             "images": self.fit.scenes,
             "figures": [_to_json(one, self.names) for one in self.rows],
-            "tied": round(self.fit.tied, 6),
             "gain": None if gain is None else gain.to_json(),
             "notes": list(self.notes),
         }

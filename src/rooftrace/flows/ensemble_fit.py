@@ -248,7 +248,6 @@ class MethodHistograms:
         models = weights.shape[1]
         limits = np.array([level_of(threshold) for threshold in thresholds], np.uint8)
         mixes = np.concatenate([np.full((1, models), 1 / models), weights])
-        self._tied_px = self._evaluated_px = 0
         self.sets = []
         for number, one in enumerate(sets):
             shape = (len(one.source), models + 1 + len(mixes), 2, LEVELS)
@@ -257,11 +256,6 @@ class MethodHistograms:
             for scene in range(len(one.source)):
                 self._count(one, scene, mixes, limits, counts[scene])
             self.sets.append(counts)
-
-    @property
-    def tied(self) -> float:
-        """Share of the evaluated pixels with as many votes for the building as against it."""
-        return self._tied_px / max(self._evaluated_px, 1)
 
     def _count(
         self,
@@ -282,8 +276,6 @@ class MethodHistograms:
         for first in range(0, len(rows), _CHUNK_PX):
             part, known = rows[first : first + _CHUNK_PX], right[first : first + _CHUNK_PX]
             votes = 2 * (part >= limits).sum(axis=1)
-            self._tied_px += int((votes == models).sum())
-            self._evaluated_px += len(part)
             chosen = (votes >= models) * np.uint8(LEVELS - 1)
             out[models + 1] += histogram(chosen, known).astype(np.uint32)
             for column, mix in zip((models, *range(models + 2, len(out))), mixes):
@@ -327,7 +319,6 @@ class EnsembleFit:
         weights: Weight of each model, fitted on all scenes.
         models: Figures of each model alone.
         average, weighted, vote: Figures of the methods of combination.
-        tied: Share of the evaluated pixels with a tied vote; 0 for an odd number of models.
         scenes: Number of scenes.
         groups: Group of each scene.
         metric: The figure.
@@ -338,7 +329,6 @@ class EnsembleFit:
     average: MethodFigures
     weighted: MethodFigures
     vote: MethodFigures
-    tied: float
     scenes: int
     groups: tuple[str, ...]
     metric: CurveMetric
@@ -432,7 +422,6 @@ def fit_ensemble(
         average=measured("average", [average] * (FOLDS + 1), None),
         weighted=measured("weighted", range(first, first + FOLDS + 1), None),
         vote=measured("vote", [vote] * (FOLDS + 1), LEVELS // 2, fixed=True),
-        tied=counted.tied,
         scenes=sum(len(one.source) for one in sets),
         groups=tuple(
             f"{number}/{entry.group}" if entry.group else ""

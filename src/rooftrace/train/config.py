@@ -107,8 +107,7 @@ class ScheduleConfig(KindConfig):
     Args:
         kind: `plateau`: multiplied by `factor` when `monitor` stops improving; `step`: by `factor`
             every `step_epochs` epochs; `cosine`: down to `min_lr` over all steps of the run
-            (Loshchilov and Hutter 2017, without restarts); `onecycle`: up to `optimizer.lr` and
-            down again (Smith 2018); `none`.
+            (Loshchilov and Hutter 2017, without restarts); `none`.
         factor: Factor of `plateau`, default 0.5, and of `step`, default 0.1.
         patience: For `plateau`: epochs without a better `monitor` before the rate falls; default 3.
         min_lr: Lower limit of `plateau` and `cosine`; default 1e-6. It is lower in proportion for
@@ -117,35 +116,26 @@ class ScheduleConfig(KindConfig):
         mode: For `plateau`: whether `min` or `max` is better; `auto` is `min` for a loss, else
             `max`.
         step_epochs: Epochs between two steps of `step`; default 10.
-        warm_share: For `onecycle`: share of the run in which the rate rises; default 0.3.
-        start, end: For `onecycle`: first and last rate as shares of the highest; default 1/25 and
-            1/250,000, as in torch.optim.lr_scheduler.OneCycleLR. Its momentum does not change.
-        warmup_steps: For all kinds but `onecycle`: number of steps over which the rate first rises
-            linearly from 0; default 0.
+        warmup_steps: Number of steps over which the rate first rises linearly from 0.
     """
 
     KEYS: ClassVar = {
         "plateau": {
             "factor": 0.5, "patience": 3, "min_lr": 1e-6, "monitor": "val_loss", "mode": "auto",
-            "warmup_steps": 0,
         },
-        "step": {"factor": 0.1, "step_epochs": 10, "warmup_steps": 0},
-        "cosine": {"min_lr": 1e-6, "warmup_steps": 0},
-        "onecycle": {"warm_share": 0.3, "start": 1 / 25, "end": 1 / 250_000},
-        "none": {"warmup_steps": 0},
+        "step": {"factor": 0.1, "step_epochs": 10},
+        "cosine": {"min_lr": 1e-6},
+        "none": {},
     }  # fmt: skip
 
-    kind: Literal["plateau", "step", "cosine", "onecycle", "none"] = "plateau"
+    kind: Literal["plateau", "step", "cosine", "none"] = "plateau"
     factor: Share | None = None
     patience: Annotated[int, Field(ge=0)] | None = None
     min_lr: Annotated[float, Field(ge=0)] | None = None
     monitor: str | None = None
     mode: Mode | None = None
     step_epochs: Annotated[int, Field(ge=1)] | None = None
-    warm_share: Share | None = None
-    start: Annotated[float, Field(gt=0, le=1)] | None = None
-    end: Annotated[float, Field(ge=0, le=1)] | None = None
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
 class RefineConfig(Config):

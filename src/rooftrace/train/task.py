@@ -67,11 +67,11 @@ class Schedule:
     Args:
         config: Kind and parameters of the schedule.
         base_lr: Learning rate that the factor multiplies; `min_lr` is a rate, not a factor.
-        total_steps: Steps of the optimiser in the whole run, for `cosine` and `onecycle`.
+        total_steps: Steps of the optimiser in the whole run, for `cosine`.
     """
 
     def __init__(self, config: ScheduleConfig, *, base_lr: float, total_steps: int) -> None:
-        self._kind, self._own = config.kind, config.own
+        self._kind, self._own, self._warmup = config.kind, config.own, config.warmup_steps
         self._lowest = min(1.0, self._own.get("min_lr", 0.0) / base_lr)
         self._total = max(1, total_steps)
         self._plateau = 1.0
@@ -80,13 +80,12 @@ class Schedule:
 
     def factor(self, step: int, epoch: int) -> float:
         """Return the factor for a step of the run and its epoch, both counted from 0."""
-        if self._kind == "onecycle":
-            return _one_cycle(step, self._total, **self._own)
-        warmup: int = self._own["warmup_steps"]
-        rise = min(1.0, (step + 1) / (warmup + 1))
+        rise = min(1.0, (step + 1) / (self._warmup + 1))
         if self._kind == "cosine":
-            share = min(1.0, max(0.0, (step - warmup) / max(1, self._total - warmup)))
-            return rise * _half_cosine(1.0, self._lowest, share)
+            whole = max(1, self._total - self._warmup)
+            share = min(1.0, max(0.0, (step - self._warmup) / whole))
+            wave = (1 + math.cos(math.pi * share)) / 2
+            return rise * float(self._lowest + (1 - self._lowest) * wave)
         if self._kind == "step":
             fall: float = self._own["factor"] ** (epoch // self._own["step_epochs"])
             return rise * fall
@@ -117,20 +116,6 @@ class Schedule:
         self._plateau, self._best, self._waited = (
             state[key] for key in ("plateau", "best", "waited")
         )
-
-
-def _one_cycle(step: int, total: int, *, warm_share: float, start: float, end: float) -> float:
-    """Return the factor that goes from `start` to 1 and then to `end`, both along half a cosine."""
-    top, last = warm_share * total - 1, total - 1
-    if step <= top and top > 0:
-        return _half_cosine(start, 1.0, step / top)
-    top = max(0.0, top)
-    return _half_cosine(1.0, end, min(1.0, (step - top) / (last - top)) if last > top else 1.0)
-
-
-def _half_cosine(first: float, last: float, share: float) -> float:
-    """Interpolate along half a cosine."""
-    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
 
 def check_monitor(key: str, monitor: str, known: Collection[str]) -> None:

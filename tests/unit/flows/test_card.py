@@ -176,7 +176,7 @@ def test_the_command_writes_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = command("export", "tiny.rooftrace", "--card", "-o", "card")
     assert done.code == 0, done.err
     assert "note: The bundle has no licence; the card calls it unknown." in done.err
-    assert (tmp_path / "card/README.md").read_text().startswith("---\nlibrary_name: rooftrace\n")
+    assert (tmp_path / "card/README.md").read_text().startswith('---\nlibrary_name: "rooftrace"\n')
     again = command("export", "tiny.rooftrace", "--card", "-o", "here", "--json")
     assert again.json["card"] == "here/README.md"
     assert json.loads(Path(again.json["item"]).read_text())["type"] == "Feature"

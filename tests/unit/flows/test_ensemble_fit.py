@@ -181,7 +181,6 @@ def test_figures_at_own_thresholds_and_of_votes_by_hand(
     limit = said[1] >= round(0.4 * 255 + 0.5)
     assert fit.vote.own == fit.vote.fitted == pytest.approx(pooled_iou(seen[0] | limit, truth))
     assert fit.vote.left_out == fit.vote.fitted
-    assert fit.tied == pytest.approx((seen[0] ^ limit).mean())
     assert fit.scenes == 10
 
 

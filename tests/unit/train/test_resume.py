@@ -45,7 +45,7 @@ class Struck(Exception):
     [
         (
             "optimizer={kind='sgd', lr=0.05, nesterov=true, accumulate=2, ema_decay=0.8}",
-            "schedule.kind=onecycle", "workers=1",
+            "schedule.kind=cosine", "workers=1",
         ),
         ("optimizer.kind=adam", "precision=bf16", "schedule={patience=0, monitor='val_iou'}"),
         ("schedule={kind='step', step_epochs=1, warmup_steps=5}", "optimizer.accumulate=4"),

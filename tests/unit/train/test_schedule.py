@@ -90,41 +90,6 @@ def test_cosine_rises_then_falls(warmup: int, total: int) -> None:
     assert 0.01 - 1e-12 <= found[-1] <= 0.011
 
 
-@given(
-    st.integers(5, 120),
-    st.sampled_from([0.25, 0.3, 0.5, 0.9]),
-    st.sampled_from([1.0, 0.04, 0.2]),
-    st.sampled_from([1e-3, 4e-6]),
-)
-def test_onecycle_is_that_of_torch(total: int, warm: float, start: float, end: float) -> None:
-    s = schedule(total, kind="onecycle", warm_share=warm, start=start, end=end)
-    expected = torch_rates(
-        lambda o: lr_scheduler.OneCycleLR(
-            o,
-            LR,
-            total,
-            pct_start=warm,
-            div_factor=1 / start,
-            final_div_factor=start / end,
-            cycle_momentum=False,
-        ),
-        total,
-    )
-    assert factors(s, total) == pytest.approx(expected, rel=1e-9)
-
-
-def test_onecycle_has_the_defaults_of_torch() -> None:
-    expected = torch_rates(lambda o: lr_scheduler.OneCycleLR(o, LR, 30, cycle_momentum=False), 30)
-    assert factors(schedule(30, kind="onecycle"), 30) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("total", [1, 2, 3])
-def test_a_cycle_without_room_to_rise_only_falls(total: int) -> None:
-    found = factors(schedule(total, kind="onecycle", warm_share=0.3), total + 2)
-    assert found[:total] == sorted(found[:total], reverse=True)
-    assert found[total - 1 :] == pytest.approx([4e-6] * 3)
-
-
 LOSSES = (1.0, 0.9, 0.95, 0.92, 0.91, 0.99, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8)
 
 

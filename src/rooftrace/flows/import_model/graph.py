@@ -85,16 +85,18 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
         output: Name of the output to use; needed if the graph has several.
 
     Raises:
-        MissingExtraError: The package onnx is not installed.
+        MissingExtraError: The package onnx or onnxruntime is not installed.
         BundleError: It is not an ONNX file, is damaged, or takes or gives something else than
             images.
         ConfigError: There is no such output, or the graph has several and none is named.
     """
     try:
         import onnx
+        import onnxruntime  # noqa: F401  (for the child process)
         from onnx import TensorProto
     except ImportError as error:
-        raise MissingExtraError.of("export", "rooftrace import of ONNX files", "onnx") from error
+        name = error.name or "onnx"
+        raise MissingExtraError.of("export", "rooftrace import of ONNX files", name) from error
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
@@ -265,7 +267,7 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
     tiles = draw(spec)
     graph = wrap_graph(foreign, mean, std, channels)
     trial = Trial(data, foreign.output, _NUMPY[foreign.dtype], graph, spec, channels, tiles.images)
-    runtime, expected, output = run_trial(trial, source)
+    expected, output = run_trial(trial, source)
     record = {"kind": "onnx", "output": foreign.output, "activation": channels.activation}
     notes = ["the model has no weights that training can start from: only its graph is known"]
     if input_px is None and options.multiple_px is None:
@@ -274,7 +276,7 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
             "--multiple for another number"
         )
     return ImportedModel(
-        spec, {GRAPH_NAME: graph}, runtime, expected, output, tiles, record, tuple(notes)
+        spec, {GRAPH_NAME: graph}, "onnxruntime", expected, output, tiles, record, tuple(notes)
     )
 
 
@@ -317,11 +319,8 @@ class Trial:
     tiles: tuple[NDArray[Any], ...]
 
 
-def run_trial(trial: Trial, source: str) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
-    """Run both graphs in a child process.
-
-    Returns:
-        Name of the engine of the original, and the probabilities of the original and the bundle.
+def run_trial(trial: Trial, source: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the probabilities of the original and of the bundle, computed in a child process.
 
     Raises:
         BundleError: The process exceeds a limit or ends by itself, or a graph cannot be run.
@@ -331,27 +330,33 @@ def run_trial(trial: Trial, source: str) -> tuple[str, NDArray[np.float32], NDAr
     order = pickle.dumps((trial, source))
     result = run_limited(run_in_child, order, source=source, seconds=_SECONDS, memory_bytes=limit)
     with np.load(io.BytesIO(result)) as arrays:
-        return str(arrays["runtime"]), arrays["expected"], arrays["found"]
+        return arrays["expected"], arrays["found"]
 
 
 def run_in_child(order: bytes) -> bytes:
     """Run a pickled trial; the result is an .npz file."""
     trial, source = pickle.loads(order)  # noqa: S301  # nosec B301
-    runtime, expected = _run_original(trial, source)
-    found = _run_bundle(trial, source)
     stream = io.BytesIO()
-    np.savez(stream, runtime=np.array(runtime), expected=expected, found=found)
+    np.savez(stream, expected=_run_original(trial, source), found=_run_bundle(trial, source))
     return stream.getvalue()
 
 
-def _run_original(trial: Trial, source: str) -> tuple[str, NDArray[np.float32]]:
-    """Return the engine and the probabilities of the original, tile by tile."""
-    runtime, run = _original_runner(trial)
+def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
+    """Return the probabilities of the original by ONNX Runtime, tile by tile."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        trial.original, options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
     mean, std = (_per_band(values) for values in (trial.spec.mean, trial.spec.std))
     outputs = []
     for tile in trial.tiles:
         normalised = (tile[None].astype(np.float32) - mean) / std
-        output = np.asarray(run(normalised.astype(trial.dtype)), np.float32)
+        (answer,) = session.run([trial.output], {name: normalised.astype(trial.dtype)})
+        output = np.asarray(answer, np.float32)
         if output.shape != (1, trial.channels.count, *tile.shape[-2:]):
             raise BundleError(
                 f"{source} has an output of {output.shape} for an image of {(1, *tile.shape)}; "
@@ -372,7 +377,7 @@ def _run_original(trial: Trial, source: str) -> tuple[str, NDArray[np.float32]]:
             "probabilities.",
             remedy="Give --activation sigmoid or softmax.",
         )
-    return runtime, probability
+    return probability
 
 
 def _run_bundle(trial: Trial, source: str) -> NDArray[np.float32]:
@@ -406,28 +411,6 @@ def activated(output: NDArray[np.float32], activation: Activation) -> NDArray[np
         return np.asarray((1 + halved) / 2, np.float32)
     shares = np.exp(output.astype(np.float64) - output.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
-
-
-def _original_runner(trial: Trial) -> tuple[str, Any]:
-    """Return the name of an engine and a function that runs the foreign graph on it."""
-    try:
-        import onnxruntime
-    except ImportError:
-        import openvino
-
-        core = openvino.Core()
-        model = core.read_model(trial.original)
-        model.reshape([1, *trial.tiles[0].shape])
-        config = {"INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(model, "CPU", config)
-        return "openvino", lambda image: compiled([image])[trial.output]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        trial.original, options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return "onnxruntime", lambda image: session.run([trial.output], {name: image})[0]
 
 
 def _per_band(values: Sequence[float]) -> NDArray[np.float32]:
