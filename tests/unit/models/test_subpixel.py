@@ -1,0 +1,45 @@
+"""The sub-pixel U-Net gives each pixel an output, and its branch leaves the mask alone."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+
+
+def network(channels: int, **options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        architecture="SubpixelUnet", encoder="tu-test_resnet", encoder_weights="none",
+        options={"decoder_channels": [16, 16, 8, 8], **options},
+    )  # fmt: skip
+    return build_model(config, bands=3, channels=channels)
+
+
+def test_the_decoder_ends_at_half_the_resolution() -> None:
+    net, seen = network(2), []
+    net.decoder.blocks[-1].register_forward_hook(lambda *call: seen.append(call[-1].shape))
+    assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 2, 64, 96)
+    assert seen == [(1, 8, 32, 48)]
+
+
+def test_the_loss_of_the_branch_does_not_reach_the_mask() -> None:
+    net = network(2, branch_channels=4)
+    image = torch.randn(2, 3, 64, 64)
+    net(image)[:, 1].square().mean().backward()
+    assert net.branch.head[0].weight.grad.any()
+    others = [name for name, one in net.named_parameters() if not name.startswith("branch.")]
+    reached = {
+        name for name, one in net.named_parameters() if one.grad is not None and one.grad.any()
+    }
+    assert not reached & {*others}
+
+
+def test_the_branch_makes_the_last_channel_alone() -> None:
+    plain, branched = network(1).eval(), network(2, branch_channels=4).eval()
+    branched.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(plain(image)[:, 0], branched(image)[:, 0])
