@@ -35,11 +35,12 @@ Picture = NDArray[np.uint8]
 BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 """Built-up shares at which a new class of colour begins; the first class begins above 0."""
 
-# Viridis (Smith & van der Walt 2015) in seven even steps. Its lightness rises evenly, also for
-# dichromats and in grey.
-_SCALE = np.frombuffer(
+SCALE = np.frombuffer(
     bytes.fromhex("44015444398331688e21918c35b77990d743fde725"), np.uint8
 ).reshape(-1, 3)
+"""Viridis (Smith & van der Walt 2015) in seven even steps. Its lightness rises evenly, also for
+dichromats and in grey."""
+
 _NO_BUILDING = (74, 74, 80)
 """Colour of observed cells without a building."""
 
@@ -121,7 +122,7 @@ def _coarser(figures: DensityFigures, together: int) -> Floats:
 def _coloured(share: Floats) -> Picture:
     """Return RGB colours along a last axis for shares of any shape."""
     step = np.searchsorted(BREAKS, share, side="right")
-    picture = _SCALE[np.where(np.isnan(share), 0, step)]
+    picture = SCALE[np.where(np.isnan(share), 0, step)]
     picture[share == 0] = _NO_BUILDING
     picture[np.isnan(share)] = _PAPER
     return picture
@@ -199,7 +200,7 @@ def _legend(threshold: DensityThreshold, width: int) -> Image.Image:
     texts += [f"{low} to {high}" for low, high in pairwise(percent)]
     texts += [f"{percent[-1]} and more", "not observed"]
     texts += [f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"]
-    fills = [_NO_BUILDING, *(tuple(colour) for colour in _SCALE.tolist()), _PAPER, None]
+    fills = [_NO_BUILDING, *(tuple(colour) for colour in SCALE.tolist()), _PAPER, None]
     places, left, row = [], _MARGIN_PX, 0
     for text in texts:
         needed = _SWATCH_PX + 6 + _font(14).getlength(text)

@@ -68,11 +68,6 @@ class Ragged:
         )
         return np.asarray(made, np.object_)
 
-    @cached_property
-    def vertices(self) -> Ints:
-        """(n,) number of vertices of each feature."""
-        return np.diff(self.rings[self.polygons[self.features]])
-
 
 def spans(starts: Ints, which: Ints) -> tuple[Ints, Ints]:
     """Return the indices of all elements in some spans, and where each span begins among them.

@@ -18,6 +18,7 @@ from PIL import Image
 from rooftrace.app.map.place import Place, averaged, sampled
 from rooftrace.core.cache import LazyValue
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
+from rooftrace.density.files import BREAKS, SCALE
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
@@ -188,9 +189,6 @@ def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
 
 
 _QUALITY = 82
-# Viridis (Smith & van der Walt 2015) at even steps, as in the picture of `rooftrace density`.
-SHARE_COLOURS = ("440154", "443983", "31688e", "21918c", "35b779", "90d743", "fde725")
-SHARE_BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 
 
 @dataclass(frozen=True)
@@ -260,10 +258,9 @@ def share_picture(raster: Raster) -> bytes:
     """
     share = raster.data[0]
     shown = raster.valid & (share > 0)
-    index = np.where(shown, np.searchsorted(SHARE_BREAKS, share, side="right"), 255)
+    index = np.where(shown, np.searchsorted(BREAKS, share, side="right"), 255)
     table = np.zeros((256, 4), np.uint8)
-    table[: len(SHARE_COLOURS), :3] = [list(bytes.fromhex(text)) for text in SHARE_COLOURS]
-    table[: len(SHARE_COLOURS), 3] = 255
+    table[: len(SCALE), :3], table[: len(SCALE), 3] = SCALE, 255
     return class_picture(Raster(index[None], shown, raster.grid), table)
 
 

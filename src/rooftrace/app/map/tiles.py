@@ -8,14 +8,14 @@ https://github.com/mapbox/vector-tile-spec/tree/master/2.1
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.app.map.outlines import Outlines, Ragged, spans
+from rooftrace.app.map.outlines import Outlines
 from rooftrace.core.types import Floats, Ints
 from rooftrace.io.web_mercator import TileName
 
@@ -33,29 +33,20 @@ _FIXED = 10
 """Numbers in a feature besides those of its attributes and its geometry."""
 
 
-@dataclass(frozen=True)
-class Rings:
-    """Polygons in the units of a tile.
-
-    Args:
-        xy: (m, 2) int64 vertices, x right and y down; a ring's first vertex is not repeated.
-        starts: (r + 1,) index in `xy` at which each ring begins; rings have at least 3 vertices.
-        feature: (r,) feature of each ring, ascending; each feature has at least one ring. Exterior
-            rings run clockwise on the screen; their interior rings follow and run the other way.
-    """
-
-    xy: Ints
-    starts: Ints
-    feature: Ints
-
-
-def encode_tile(name: str, rings: Rings, ids: Ints, attributes: Mapping[str, Ints]) -> bytes:
+def encode_tile(
+    name: str,
+    polygons: NDArray[np.object_],
+    feature: Ints,
+    ids: Ints,
+    attributes: Mapping[str, Ints],
+) -> bytes:
     """Return a tile with one layer; b"" if there are no features.
 
     Args:
         name: Name of the layer.
-        rings: Rings of n features.
-        ids: (n,) ids, not negative.
+        polygons: (p,) polygons in whole units of a tile, x right and y down.
+        feature: (p,) index of the feature of each polygon, ascending; each has at least one.
+        ids: (n,) ids of the features, not negative.
         attributes: (n,) values by attribute name, not negative.
     """
     if not len(ids):
@@ -64,13 +55,37 @@ def encode_tile(name: str, rings: Rings, ids: Ints, attributes: Mapping[str, Int
     body = [
         bytes([_LAYER_VERSION, 2]),
         _named(_LAYER_NAME, name),
-        _features(rings, ids, tags),
+        _features(_Rings.of(polygons, feature), ids, tags),
         *(_named(_LAYER_KEY, key) for key in attributes),
         _values(values),
         _varints(np.array([_LAYER_EXTENT, EXTENT])),
     ]
     length = sum(map(len, body))
     return b"".join([_varints(np.array([_TILE_LAYER, length])), *body])
+
+
+@dataclass(frozen=True)
+class _Rings:
+    """Polygons as a tile stores them.
+
+    Args:
+        xy: (m, 2) vertices; a ring's first vertex is not repeated.
+        starts: (r + 1,) index in `xy` at which each ring begins.
+        feature: (r,) feature of each ring. Exterior rings run clockwise on the screen; their
+            interior rings follow and run the other way.
+    """
+
+    xy: Ints
+    starts: Ints
+    feature: Ints
+
+    @classmethod
+    def of(cls, polygons: NDArray[np.object_], feature: Ints) -> _Rings:
+        # On the screen y points down, so that the other way round is clockwise.
+        _, xy, (rings, owner) = shapely.to_ragged_array(shapely.orient_polygons(polygons))
+        kept = np.delete(xy, rings[1:] - 1, axis=0)
+        starts = np.asarray(rings - np.arange(len(rings)), np.int64)
+        return cls(np.rint(kept).astype(np.int64), starts, np.repeat(feature, np.diff(owner)))
 
 
 def _pooled(attributes: Mapping[str, Ints]) -> tuple[Ints, Ints]:
@@ -82,7 +97,7 @@ def _pooled(attributes: Mapping[str, Ints]) -> tuple[Ints, Ints]:
     return values, np.stack([keys, chosen], axis=2).reshape(len(chosen), -1)
 
 
-def _features(rings: Rings, ids: Ints, tags: Ints) -> bytes:
+def _features(rings: _Rings, ids: Ints, tags: Ints) -> bytes:
     count = len(ids)
     vertices = np.diff(rings.starts)
     # MoveTo, its point, LineTo, the other points, ClosePath.
@@ -117,7 +132,7 @@ def _features(rings: Rings, ids: Ints, tags: Ints) -> bytes:
     return _varints(stream, size)
 
 
-def _put_geometry(stream: Ints, rings: Rings, ring_at: Ints, first_ring: Ints) -> None:
+def _put_geometry(stream: Ints, rings: _Rings, ring_at: Ints, first_ring: Ints) -> None:
     """Write the commands of every ring; points are differences from the point before."""
     starts = rings.starts[:-1]
     vertices = np.diff(rings.starts)
@@ -252,25 +267,15 @@ class VectorTiles:
     def _encoded(self, tile: TileName, which: Ints) -> bytes:
         outlines = self.outlines
         scale, origin = float(EXTENT << tile.zoom), np.array([tile.col, tile.row]) * EXTENT
-        bounds = outlines.bounds[which] * scale - np.tile(origin, 2)
-        snap = 1 if tile.zoom >= DEEPEST_ZOOM else _SNAP
-        tiny = np.zeros(len(which), np.bool_)
-        if snap > 1:
-            tiny[:] = (bounds[:, 2:] - bounds[:, :2] < _TINY).all(axis=1)
-        shapes = outlines.shapes.take(which[~tiny])
-        shapes = Ragged(shapes.xy * scale - origin, shapes.rings, shapes.polygons, shapes.features)
-        shapes, feature = _cut(shapes, bounds[~tiny], snap)
-        rings = _quantised(shapes, snap)
-        numbers = np.flatnonzero(~tiny)[feature]
-        parts = [Rings(rings.xy, rings.starts, numbers[rings.feature])]
-        if tiny.any():
-            middle = (bounds[tiny, :2] + bounds[tiny, 2:]) / 2
-            half = np.maximum(bounds[tiny, 2:] - bounds[tiny, :2], _UNITS_PER_PX // 4) / 2
-            low = np.floor(middle - half).astype(np.int64)
-            boxes = _boxes(low, np.maximum(np.ceil(middle + half).astype(np.int64), low + 1))
-            parts.append(Rings(boxes.xy, boxes.starts, np.flatnonzero(tiny)[boxes.feature]))
-        together = _in_order(parts)
-        shown, feature = np.unique(together.feature, return_inverse=True)
+        taken = outlines.shapes.take(which)
+        shapes = _drawn(
+            replace(taken, xy=taken.xy * scale - origin).geometry(),
+            outlines.bounds[which] * scale - np.tile(origin, 2),
+            1 if tile.zoom >= DEEPEST_ZOOM else _SNAP,
+        )
+        parts, owner = shapely.get_parts(shapes, return_index=True)
+        solid = shapely.area(parts) > 0
+        shown, feature = np.unique(owner[solid], return_inverse=True)
         kept = which[shown]
         attributes = {"size": outlines.size[kept]}
         if outlines.score is not None:
@@ -279,143 +284,24 @@ class VectorTiles:
             attributes["kind"] = outlines.kind[kept]
         if outlines.is_old is not None:
             attributes["old"] = outlines.is_old[kept].astype(np.int64)
-        return encode_tile(
-            "buildings",
-            Rings(together.xy, together.starts, feature),
-            outlines.rows[kept],
-            attributes,
-        )
+        return encode_tile("buildings", parts[solid], feature, outlines.rows[kept], attributes)
 
 
-def _cut(shapes: Ragged, bounds: Floats, snap: int) -> tuple[Ragged, Ints]:
-    """Clip shapes that reach far out of the tile, and simplify those with many vertices.
-
-    Returns:
-        The shapes, and (k,) index of the given shape that each comes from, ascending.
-    """
+def _drawn(shapes: NDArray[np.object_], bounds: Floats, snap: int) -> NDArray[np.object_]:
+    """Return (n,) shapes in units of a tile as it shows them: clipped, and no finer than `snap`."""
     low, high = bounds[:, :2], bounds[:, 2:]
+    long = (shapely.get_num_coordinates(shapes) > _MANY_VERTICES) & (snap > 1)
+    shapes[long] = shapely.simplify(shapes[long], snap)
     far = np.any((low < -_UNCLIPPED) | (high > EXTENT + _UNCLIPPED), axis=1)
-    long = (shapes.vertices > _MANY_VERTICES) & (snap > 1)
-    which = np.flatnonzero(far | long)
-    everyone = np.arange(len(shapes))
-    if not len(which):
-        return shapes, everyone
-    geometry = shapes.take(which).geometry()
-    if snap > 1:
-        geometry = shapely.simplify(geometry, snap, preserve_topology=True)
-    cut = far[which]
     frame = (-_BUFFER, -_BUFFER, EXTENT + _BUFFER, EXTENT + _BUFFER)
-    geometry[cut] = shapely.clip_by_rect(geometry[cut], *frame)
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    polygonal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-    polygonal &= ~shapely.is_empty(parts)
-    changed = Ragged.of(parts[polygonal])
-    rest = np.setdiff1d(everyone, which)
-    others = shapes.take(rest)
-    together = Ragged(
-        np.concatenate([others.xy, changed.xy]),
-        _joined(others.rings, changed.rings),
-        _joined(others.polygons, changed.polygons),
-        _joined(others.features, changed.features),
-    )
-    feature = np.concatenate([rest, which[owner[polygonal]]])
-    order = np.argsort(feature, kind="stable")
-    return together.take(order), feature[order]
-
-
-def _joined(first: Ints, second: Ints) -> Ints:
-    return np.concatenate([first, second[1:] + first[-1]])
-
-
-def _quantised(shapes: Ragged, snap: int) -> Rings:
-    """Round to whole units and drop vertices on straight lines and rings without an area."""
-    xy = np.rint(shapes.xy / snap).astype(np.int64) * snap
-    open_rings = np.diff(shapes.rings) - 1
-    ring = np.repeat(np.arange(len(open_rings)), open_rings + 1)
-    last = np.zeros(len(xy), np.bool_)
-    last[shapes.rings[1:] - 1] = True
-    xy, ring = xy[~last], ring[~last]
-    for useless in (_doubled, _straight):
-        kept = ~useless(xy, ring)
-        xy, ring = xy[kept], ring[kept]
-    count = np.bincount(ring, minlength=len(open_rings))
-    area = _areas(xy, ring, len(open_rings))
-    polygon = np.repeat(np.arange(len(shapes.polygons) - 1), np.diff(shapes.polygons))
-    exterior = np.zeros(len(open_rings), np.bool_)
-    exterior[shapes.polygons[:-1]] = True
-    sound = (count >= 3) & (area != 0)
-    # A hole is dropped with the polygon that contains it.
-    sound &= sound[shapes.polygons[:-1]][polygon]
-    kept = sound[ring]
-    xy, ring = xy[kept], ring[kept]
-    count = np.where(sound, count, 0)
-    starts = np.concatenate([[0], np.cumsum(count[sound])])
-    number = np.cumsum(sound) - 1
-    xy = _turned(xy, number[ring], starts, (area > 0)[sound] != exterior[sound])
-    owner = np.repeat(np.arange(len(shapes)), np.diff(shapes.features))
-    return Rings(xy, starts, owner[polygon[sound]])
-
-
-def _neighbours(ring: Ints) -> tuple[Ints, Ints]:
-    """Return the previous and the next vertex of each vertex on its ring."""
-    count = len(ring)
-    first = np.flatnonzero(np.diff(ring, prepend=-1))
-    stop = np.append(first[1:], count)
-    before, after = np.arange(count) - 1, np.arange(count) + 1
-    before[first], after[stop - 1] = stop - 1, first
-    return before, after
-
-
-def _doubled(xy: Ints, ring: Ints) -> NDArray[np.bool_]:
-    if not len(ring):
-        return np.zeros(0, np.bool_)
-    before, _ = _neighbours(ring)
-    return np.asarray((xy == xy[before]).all(axis=1))
-
-
-def _straight(xy: Ints, ring: Ints) -> NDArray[np.bool_]:
-    """Return whether each vertex lies on the line between its neighbours."""
-    if not len(ring):
-        return np.zeros(0, np.bool_)
-    before, after = _neighbours(ring)
-    (ax, ay), (bx, by) = (xy - xy[before]).T, (xy[after] - xy).T
-    return np.asarray(ax * by == ay * bx)
-
-
-def _areas(xy: Ints, ring: Ints, count: int) -> Floats:
-    """Return (count,) twice the area of each ring, positive if it runs clockwise on the screen."""
-    if not len(ring):
-        return np.zeros(count)
-    _, after = _neighbours(ring)
-    cross = xy[:, 0] * xy[after, 1] - xy[after, 0] * xy[:, 1]
-    return np.asarray(np.bincount(ring, cross, count), np.float64)
-
-
-def _turned(xy: Ints, ring: Ints, starts: Ints, wrong: NDArray[np.bool_]) -> Ints:
-    """Return the vertices with the marked rings reversed."""
-    at = np.arange(len(xy))
-    mirrored = starts[ring] + starts[ring + 1] - 1 - at
-    return xy[np.where(wrong[ring], mirrored, at)]
-
-
-def _boxes(low: Ints, high: Ints) -> Rings:
-    """Return boxes, given by (n, 2) upper left and lower right corners, as clockwise rings."""
-    left, top = low.T
-    right, bottom = high.T
-    corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1)
-    count = len(low)
-    return Rings(corners.reshape(-1, 2), np.arange(count + 1) * 4, np.arange(count))
-
-
-def _in_order(parts: list[Rings]) -> Rings:
-    """Return the rings of several sets, ordered by their features."""
-    if len(parts) == 1:
-        return parts[0]
-    xy = np.concatenate([part.xy for part in parts])
-    starts = parts[0].starts
-    for part in parts[1:]:
-        starts = _joined(starts, part.starts)
-    feature = np.concatenate([part.feature for part in parts])
-    order = np.argsort(feature, kind="stable")
-    vertex, ordered = spans(starts, order)
-    return Rings(xy[vertex], ordered, feature[order])
+    shapes[far] = shapely.clip_by_rect(shapes[far], *frame)
+    rounded = shapely.transform(shapes, lambda xy: np.rint(xy / snap) * snap)
+    # Vertices on straight lines are dropped, and rings without an area.
+    made = np.asarray(shapely.simplify(rounded, 0, preserve_topology=False), np.object_)
+    if snap > 1:
+        tiny = (high - low < _TINY).all(axis=1)
+        middle = (low[tiny] + high[tiny]) / 2
+        half = np.maximum(high[tiny] - low[tiny], _UNITS_PER_PX // 4) / 2
+        corner = np.floor(middle - half)
+        made[tiny] = shapely.box(*corner.T, *np.maximum(np.ceil(middle + half), corner + 1).T)
+    return made
