@@ -49,6 +49,12 @@ def vectorize(
             help="Value or name of a class to trace; repeatable.",
         ),
     ] = None,
+    instances: Annotated[
+        bool,
+        option(
+            _READING, "--instances", help="Every value above 0 is one building: a polygon each."
+        ),
+    ] = False,
     min_area: Annotated[
         float | None,
         option(
@@ -112,7 +118,7 @@ def vectorize(
     with bar("vectorize", "px", hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, threshold=threshold, classes=classes or (), score=score,
-            gsd_m=gsd, progress=progress,
+            instances=instances, gsd_m=gsd, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

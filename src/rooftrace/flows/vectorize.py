@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
 from rooftrace.io.vector_read import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
+from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.mask_record import MaskRecord
 from rooftrace.vector.prepare import VectorOptions
@@ -48,6 +50,49 @@ DEFAULT_THRESHOLD = 0.5
 
 
 Mask8 = NDArray[np.uint8]
+
+_RING = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class InstanceInput:
+    """A raster in which every value above 0 is one building."""
+
+    source: RasterFile
+    classes: tuple[int, ...] = (1,)
+    names: tuple[str, ...] = ()
+    building: int | None = 1
+    table: None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.source.grid
+
+    @property
+    def default_options(self) -> VectorOptions:
+        """Options that keep each building, however small, and divide those that touch."""
+        return VectorOptions(min_area_px=0, min_marker_px=1, separate=True, watershed=None)
+
+    def blocks(self) -> Iterator[tuple[Window, Mask8, None, list[int], Mask8]]:
+        """Yield blocks like those of a mask, with markers: pixels away from other buildings."""
+        whole = Window.whole(self.grid.shape)
+        for window in _strips(whole):
+            around = window.padded(1).intersection(whole)
+            assert around is not None
+            raster = self.source.read(around)
+            numbers = np.where(raster.valid, instance_numbers(raster.data), 0)
+            # Of a float's precision, so that OpenCV compares neighbours.
+            _, ranks = np.unique(numbers, return_inverse=True)
+            ranks = ranks.reshape(numbers.shape).astype(np.float32) + (numbers.min() > 0)
+            highest = cv2.dilate(ranks, _RING)
+            lowest = cv2.erode(np.where(ranks > 0, ranks, np.float32(np.inf)), _RING)
+            inside = (ranks > 0) & (highest == ranks) & (lowest == ranks)
+            part = window.slices(around)
+            mask = (ranks[part] > 0).astype(np.uint8)
+            yield window, mask, None, np.unique(mask).tolist(), inside[part].astype(np.uint8)
+
+
 MaskBlock = tuple[Window, Mask8, Prob | None, list[int]]
 """Window of the raster; (y, x) class indices, NODATA where unknown; (y, x) probabilities, float32
 in 0..1 or uint8 in 255ths, NaN where unknown, None without any; and the values that occur."""
@@ -265,10 +310,13 @@ def _value_of(text: str, present: list[int], names: tuple[str, ...], name: str) 
 
 
 def _blocks(source: RasterFile) -> Iterator[tuple[Window, Raster]]:
-    whole = Window.whole(source.grid.shape)
-    rows = max(_BLOCK_PX // whole.width // _BAND_PX, 1) * _BAND_PX
-    for window in whole.strips(rows):
+    for window in _strips(Window.whole(source.grid.shape)):
         yield window, source.read(window)
+
+
+def _strips(whole: Window) -> Iterator[Window]:
+    rows = max(_BLOCK_PX // whole.width // _BAND_PX, 1) * _BAND_PX
+    return whole.strips(rows)
 
 
 def _indices(raster: Raster, name: str) -> Mask8:
@@ -294,7 +342,7 @@ def _indices(raster: Raster, name: str) -> Mask8:
         shown = np.unique(values[strange])[:_SHOWN].tolist()
         raise LabelError(
             f"{name} holds values such as {', '.join(map(str, shown))}; classes are 0 to 254.",
-            remedy="If the values number the buildings, convert it to a mask of 0 and 1.",
+            remedy="If each value is one building, add --instances.",
         )
     return np.where(raster.valid, values, 0).astype(np.uint8)
 
@@ -390,6 +438,7 @@ def run_vectorize(
     threshold: float | None = None,
     classes: Sequence[str] = (),
     score: Path | None = None,
+    instances: bool = False,
     gsd_m: float | None = None,
     progress: ProgressVectorize | None = None,
 ) -> VectorizeReport:
@@ -402,6 +451,7 @@ def run_vectorize(
             predict` made the polygons of this mask; for others see `MaskInput.default_options`.
         changes: Fields of the options that get other values.
         threshold, classes, score: See `open_mask`.
+        instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
         progress: Function that is called with the numbers of finished and of all pixels.
 
@@ -422,7 +472,18 @@ def run_vectorize(
         if progress is not None:
             progress(done_px, total_px)
 
-    source = open_mask(mask, threshold=threshold, classes=classes, score=score, progress=advance)
+    source: MaskInput | InstanceInput
+    if instances:
+        if threshold is not None or classes or score is not None:
+            raise ConfigError(
+                "--instances was given with --threshold, --class or --score.",
+                remedy="Give only one: the values of a mask are buildings, or they are classes.",
+            )
+        source = InstanceInput(open_raster(mask, palette="indices"))
+    else:
+        source = open_mask(
+            mask, threshold=threshold, classes=classes, score=score, progress=advance
+        )
     record = None if options is not None or threshold is not None else MaskRecord.read(mask)
     origin = None if record is None else record.origin
     own_notes = list(source.notes)

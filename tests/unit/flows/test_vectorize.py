@@ -277,3 +277,21 @@ def test_errors_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mask\.tif\.aux\.xml is damaged"):
         run_vectorize(tmp_path / "mask.tif", tmp_path / "o.gpkg", PLAIN)
     assert not (tmp_path / "o.gpkg").exists()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_every_value_of_an_instance_raster_is_one_building(tmp_path: Path, dtype: str) -> None:
+    numbers = np.zeros((60, 80), dtype)
+    # Three that share walls, and one of the smallest number far away.
+    numbers[10:30, 10:30], numbers[10:30, 30:50], numbers[30:45, 10:50] = 90, 7, 200
+    numbers[50:56, 60:72] = 3
+    write(tmp_path / "ids.tif", numbers)
+    report = run_vectorize(tmp_path / "ids.tif", tmp_path / "ids.gpkg", instances=True)
+    found = geopandas.read_file(tmp_path / "ids.gpkg").geometry
+    # Where three meet, their corner may move by a pixel.
+    assert sorted(found.area / 0.25) == pytest.approx([72, 400, 400, 600], rel=0.01)
+    assert report.polygons == 4
+    assert all(len(one.simplify(0.5).exterior.coords) == 5 for one in found)
+    assert found.union_all().area == pytest.approx(found.area.sum())
+    with pytest.raises(ConfigError, match="--instances was given with"):
+        run_vectorize(tmp_path / "ids.tif", tmp_path / "b.gpkg", instances=True, threshold=0.5)
