@@ -177,5 +177,5 @@ def test_each_text_of_a_training_configuration_is_a_path_or_known_not_to_be_one(
                     (paths if is_path else texts).add(name)
                 waiting.append(field.annotation)
         waiting += typing.get_args(kind)
-    assert paths == {"encoder_weights", "images", "path", "split", "start"}
+    assert paths == {"area", "encoder_weights", "images", "path", "split", "start"}
     assert texts == NO_PATHS
