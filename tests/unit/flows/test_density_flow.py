@@ -520,8 +520,8 @@ def test_images_and_a_fitted_threshold(labelled: Path) -> None:
     [
         ("name,label\na.png,x\n", "columns"),
         ("image,label\n00.png,\n", "Line 2"),
-        ("image,label\n00.png,a\n00.png,b\n", "more than once"),
-        ("image,label\n0.png,a\n", r"Did you mean"),
+        ("image,label\n00.png,a\n00.png,b\n", "each image once"),
+        ("image,label\n0.png,a\n", r"neither in"),
         ("image,label\n00.png,a\n01.png,b\n02.png,c\n", "3 labels"),
         ("image,label\n00.png,a\n01.png,b\n", "1 example is"),
     ],

@@ -6,7 +6,6 @@ With `--by-image`, whole images are classified as sparse or dense; `--fit` fits 
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plain_number, plural, reason_of
 from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
@@ -142,7 +140,14 @@ def run_density(
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if polygons_path is not None:
-        buildings = _read_buildings(polygons_path, building, mask)
+        if mask is None and VectorFile(polygons_path).in_pixels:
+            raise GeoreferenceError(
+                f"{polygons_path} is in pixels of an image, and their size is not known without "
+                "its mask.",
+                remedy="Give the mask as well: rooftrace density MASK "
+                f"{polygons_path.name} --gsd METRES -o OUT",
+            )
+        buildings = read_buildings(polygons_path, building, mask)
     notes = [] if buildings is None else list(buildings.notes)
     if mask is None:
         assert buildings is not None
@@ -158,7 +163,10 @@ def run_density(
         )
         density = _of_mask(mask, buildings, accumulator, progress)
         own = mask.grid.crs
-    notes += _notes(density, own)
+    plane = density.grid.crs
+    if own is not None and plane is not None and own != plane:
+        notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
+    notes += _outside_notes(density.outside)
     files = write_density(stem, density, threshold, stem.name)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
@@ -174,17 +182,6 @@ def crs_text(crs: CRS | None) -> str:
     # A projection made for one place has no meaningful name.
     text = str(crs.to_string())
     return crs.name if "[" in text and crs.name != "unknown" else text
-
-
-def _read_buildings(path: Path, building: str | None, mask: MaskFile | None) -> BuildingPolygons:
-    if mask is not None:
-        return read_buildings(path, building, mask)
-    if VectorFile(path).in_pixels:
-        raise GeoreferenceError(
-            f"{path} is in pixels of an image, and their size is not known without its mask.",
-            remedy=f"Give the mask as well: rooftrace density MASK {path.name} --gsd METRES -o OUT",
-        )
-    return read_buildings(path, building)
 
 
 def _of_mask(
@@ -225,14 +222,6 @@ def _of_polygons(
     left, bottom, right, top = shapely.total_bounds(moved).tolist()
     cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
     return density_of_polygons(moved[shapely.area(moved) >= min_area_m2], cells)
-
-
-def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
-    notes = []
-    plane = density.grid.crs
-    if own is not None and plane is not None and own != plane:
-        notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
-    return notes + _outside_notes(density.outside)
 
 
 def _outside_notes(count: int) -> list[str]:
@@ -281,8 +270,14 @@ def run_zone_density(
         notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     buildings = None if polygons_path is None else read_buildings(polygons_path, building, mask)
-    ground = None if mask is None else _ground(mask)
-    if mask is not None and ground is not None:
+    ground = None
+    if mask is not None:
+        if mask.grid.crs is None:
+            raise GeoreferenceError(
+                f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
+                remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
+            )
+        ground = GroundPlane.of(mask.grid, name=str(mask.path))
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
     if buildings is not None:
         assert buildings.crs is not None
@@ -320,15 +315,6 @@ def run_zone_density(
     write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
     return DensityReport.of(files, "zones", plane, figures, threshold, notes)
-
-
-def _ground(mask: MaskFile) -> GroundPlane:
-    if mask.grid.crs is None:
-        raise GeoreferenceError(
-            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-            remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
-        )
-    return GroundPlane.of(mask.grid, name=str(mask.path))
 
 
 def _regions(
@@ -369,7 +355,6 @@ def _no_overlap(zones: Path, layer: VectorLayer, bounds: Bounds, crs: CRS | None
 
 
 _COLUMNS = ("image", "built_up_share", "class")
-_OWN_NAMES = {"sparse", "dense"}
 
 
 @dataclass(frozen=True)
@@ -464,7 +449,7 @@ def fit_images(
     names = np.array([label for _, label in rows], np.object_)
     notes = [] if known.all() else [f"{(~known).sum()} masks have no valid pixel and are ignored"]
     sparse, dense = _order(names[known], shares[known], labels)
-    if {sparse, dense} != _OWN_NAMES:
+    if {sparse, dense} != {"sparse", "dense"}:
         notes.append(f"{dense!r} is used as the denser label: its images have the larger shares")
     threshold, fit_notes = fit_threshold(
         shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense, seed=seed
@@ -475,23 +460,20 @@ def fit_images(
     return replace(report, files=(path, *report.files))
 
 
-def built_up_share(mask: MaskFile) -> float:
-    """Return the share of building among the valid pixels of a mask; NaN where none is valid."""
-    built = valid = 0
-    for _, values in mask.blocks():
-        built += int(np.count_nonzero(values == 1))
-        valid += int(np.count_nonzero(values != NODATA))
-    return built / valid if valid else float("nan")
-
-
 def _shares(
     masks: Sequence[Path], building: str | None, progress: Progress | None
 ) -> NDArray[np.float64]:
-    shares = np.empty(len(masks))
-    for done, path in enumerate(masks):
-        shares[done] = built_up_share(MaskFile.of(path, building))
+    """Return the share of building among the valid pixels of each mask; NaN where none is valid."""
+    shares = np.full(len(masks), np.nan)
+    for done, path in enumerate(masks, 1):
+        built = valid = 0
+        for _, values in MaskFile.of(path, building).blocks():
+            built += int(np.count_nonzero(values == 1))
+            valid += int(np.count_nonzero(values != NODATA))
+        if valid:
+            shares[done - 1] = built / valid
         if progress is not None:
-            progress(done + 1, len(masks))
+            progress(done, len(masks))
     return shares
 
 
@@ -530,7 +512,10 @@ def _read_labels(path: Path) -> list[tuple[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             names = table.fieldnames or []
-            rows = [(row.get("image") or "", row.get("label") or "") for row in table]
+            rows = [
+                ((row.get("image") or "").strip(), (row.get("label") or "").strip())
+                for row in table
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(
             f"The labels {path} cannot be read: {reason_of(error)}.",
@@ -541,29 +526,24 @@ def _read_labels(path: Path) -> list[tuple[str, str]]:
             f"The labels {path} have the columns {list(names)}; expected image and label.",
             remedy="Write these two names in the first line.",
         )
+    seen: set[str] = set()
     for number, (image, label) in enumerate(rows, 2):
-        if not image.strip() or not label.strip():
+        if not image or not label or image in seen:
             raise LabelError(
-                f"Line {number} of {path} has the image {image!r} and the label {label!r}; both "
-                "are required.",
+                f"Line {number} of {path} has the image {image!r} and the label {label!r}; "
+                "expected both, and each image once.",
                 remedy="Complete the line, or remove it.",
             )
-    twice = [image for image, count in Counter(image for image, _ in rows).items() if count > 1]
-    if twice:
-        raise LabelError(
-            f"{path} labels {twice[0]!r} more than once.", remedy="Keep one line for each image."
-        )
-    return [(image.strip(), label.strip()) for image, label in rows]
+        seen.add(image)
+    return rows
 
 
 def _find(image: str, data: Path, labels: Path) -> Path:
     for folder in (data, labels.parent):
         if (folder / image).is_file():
             return folder / image
-    known = [path.relative_to(data).as_posix() for path in images_under(data)]
     raise LabelError(
-        f"The mask {image!r} of {labels} is neither in {data} nor beside the table. "
-        f"{did_you_mean(image, known)}".rstrip(),
+        f"The mask {image!r} of {labels} is neither in {data} nor beside the table.",
         remedy="Write paths in the column image relative to one of them, with endings.",
     )
 
@@ -580,7 +560,7 @@ def _order(
             remedy="Use two labels, such as sparse and dense.",
         )
     one, other = found
-    if set(found) == _OWN_NAMES:
+    if found == ["dense", "sparse"]:
         return "sparse", "dense"
     larger = shares[names == other].mean() >= shares[names == one].mean()
     return (one, other) if larger else (other, one)
