@@ -32,6 +32,8 @@ from pydantic import ConfigDict, Field
 from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
 
 __all__ = [
+    "ATLAS_PX",
+    "MAX_SIDE_PX",
     "Cores",
     "LabelAtlas",
     "Peaks",
@@ -40,6 +42,7 @@ __all__ = [
     "merge_basins",
     "pack_rectangles",
     "separate_by_watershed",
+    "trace_pieces",
 ]
 
 Heights = NDArray[np.uint8]
@@ -116,32 +119,32 @@ class LabelAtlas:
         origin = np.stack([top, left], axis=1) - place * step_px
         blank = np.zeros((cells[0] * step_px, cells[1] * step_px), np.int32)
         own = np.arange(len(polygons))
-        return cls(cls(blank, origin).number_of(polygons, own), origin)
+        return cls(cls(blank, origin).drawn(polygons, own, own + 1), origin)
 
-    def number_of(self, polygons: NDArray[np.object_], owner: Ints) -> Labels:
-        """Return (y, x) the number of the region that owns the polygon at each pixel, from 1; 0
-        where there is none.
+    def drawn(self, polygons: NDArray[np.object_], owner: Ints, number: Ints) -> Labels:
+        """Return (y, x) the number of the polygon at each pixel; 0 where there is none.
 
         Args:
             polygons: (n,) polygons from `trace`, each inside a region of the atlas.
             owner: (n,) index of that region.
+            number: (n,) numbers to draw.
         """
         rings, polygon = shapely.get_rings(polygons, return_index=True)
         xy, ring = shapely.get_coordinates(rings, return_index=True)
         kept = np.diff(ring, append=-1) == 0
         col, row = xy[kept].astype(np.int64).T
-        region = owner[polygon[ring[kept]]]
-        down, along = self.origin_yx[region].T
+        of = polygon[ring[kept]]
+        down, along = self.origin_yx[owner[of]].T
         # The vertices are corners with alternating weights of 1 and -1 (`vector.trace`), which are
         # the second differences of the pixels.
         sign = np.ones(len(row), np.float32)
         sign[1::2] = -1
         height, width = self.number.shape
         weight = np.zeros(height * width, np.float32)
-        value = (region + 1).astype(np.float32) * sign
+        value = number[of].astype(np.float32) * sign
         np.add.at(weight, (row - down) * width + col - along, value)
-        number = cv2.integral(weight.reshape(height, width), sdepth=cv2.CV_32F)[1:, 1:]
-        return number.astype(np.int32)
+        drawn = cv2.integral(weight.reshape(height, width), sdepth=cv2.CV_32F)[1:, 1:]
+        return drawn.astype(np.int32)
 
 
 _ABOVE_ALL = 256
@@ -324,16 +327,14 @@ def _joined(
     return np.array(level, np.int64)
 
 
-_MAX_SIDE_PX = 4096
-"""Maximum side of a region that is processed; the raster of a larger one would need too much
-memory.
-"""
+MAX_SIDE_PX = 4096
+"""Maximum side of a region that is divided; the raster of a larger one needs too much memory."""
 
 _MAX_LEVELS = 64
 """Maximum number of levels of a flood; deeper buildings get coarser levels."""
 
-_ATLAS_PX = 1 << 18
-"""Approximate number of pixels of regions that are flooded together."""
+ATLAS_PX = 1 << 18
+"""Approximate number of pixels of regions that are divided together."""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -431,39 +432,40 @@ def separate_by_watershed(
     height, width = bottom - top, right - left
     possible = buildings.area_px >= 2 * (2 * options.smallest_depth_px) ** 2
     possible &= np.minimum(height, width) > 2 * (options.smallest_depth_px - options.level_px)
-    possible &= np.maximum(height, width) <= _MAX_SIDE_PX
+    possible &= np.maximum(height, width) <= MAX_SIDE_PX
     chosen = np.flatnonzero(possible)
     around = (height * width).astype(np.int64)
     promising = [
         chosen[part][_Flood.of(buildings, chosen[part], options, cores).may_divide()]
-        for part in batches(around[chosen], _ATLAS_PX)
+        for part in batches(around[chosen], ATLAS_PX)
     ]
     chosen = np.concatenate([chosen[:0], *promising])
     whole = np.ones(len(buildings), np.bool_)
     parts = []
-    for part in batches(around[chosen], _ATLAS_PX):
+    for part in batches(around[chosen], ATLAS_PX):
         own = chosen[part]
-        cut, pieces = _pieces(_Flood.of(buildings, own, options, cores), buildings.score[own])
-        whole[own[cut]] = False
-        parts.append(pieces)
+        flood = _Flood.of(buildings, own, options, cores)
+        region, labels = flood.basins()
+        whole[own[region - 1]] = False
+        origin = flood.atlas.origin_yx[region - 1]
+        parts.append(trace_pieces(labels, origin, buildings.score[own[region - 1]]))
     return buildings if whole.all() else TracedPolygons.joined([buildings.of(whole), *parts])
 
 
-def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPolygons]:
-    """Return (n,) which regions are divided, and the pieces of all of them.
+def trace_pieces(labels: Labels, origin_yx: Ints, score: NDArray[np.float32]) -> TracedPolygons:
+    """Return the pieces of regions of an atlas in the coordinates of the regions.
 
     Args:
-        flood: Flood of the regions.
-        score: (n,) scores of the regions.
+        labels: (y, x) number of the piece at each pixel, from 1; 0 outside.
+        origin_yx: (n, 2) origin of the region of each piece, see `LabelAtlas`.
+        score: (n,) score of each piece.
     """
-    region_of, labels = flood.basins()
-    cut = np.bincount(region_of, minlength=len(score) + 1)[1:] > 0
     pixel = np.flatnonzero(labels)
     row, col = np.divmod(pixel, labels.shape[1])
     piece = labels.reshape(-1)[pixel] - 1
     # Each piece moves to its own position, so that one trace follows all outlines.
-    low = np.full((2, len(region_of)), np.iinfo(np.int64).max)
-    high = np.zeros((2, len(region_of)), np.int64)
+    low = np.full((2, len(score)), np.iinfo(np.int64).max)
+    high = np.zeros((2, len(score)), np.int64)
     for axis, at in enumerate((row, col)):
         np.minimum.at(low[axis], piece, at)
         np.maximum.at(high[axis], piece, at)
@@ -474,12 +476,11 @@ def _pieces(flood: _Flood, score: NDArray[np.float32]) -> tuple[Bools, TracedPol
     number[row + down, col + along] = piece + 1
     traced = trace((number > 0).view(np.uint8))
     own = number[tuple(traced.first_pixel_yx.T)] - 1
-    region = region_of[own] - 1
-    back = flood.atlas.origin_yx[region] - moved[own]
+    back = origin_yx[own] - moved[own]
     xy, owner = shapely.get_coordinates(traced.polygons, return_index=True)
-    return cut, TracedPolygons(
+    return TracedPolygons(
         np.asarray(shapely.set_coordinates(traced.polygons, xy + back[owner, ::-1]), np.object_),
-        score[region],
+        score[own],
         traced.area_px,
         traced.first_pixel_yx + back,
     )
@@ -531,7 +532,8 @@ class _Flood:
             # A region without a core is its own.
             bare = np.flatnonzero(np.bincount(owner, minlength=len(regions)) == 0)
             inner = np.concatenate([inner, regions[bare]])
-            core = atlas.number_of(inner, np.concatenate([owner, bare]))
+            owner = np.concatenate([owner, bare])
+            core = atlas.drawn(inner, owner, owner + 1)
             depth += _depth(np.ascontiguousarray(core[centres]))
             depth *= np.float32(0.5)
         level = np.float32(options.level_px / cell)

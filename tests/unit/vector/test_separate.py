@@ -117,28 +117,10 @@ def test_blocks_do_not_matter(seed: int) -> None:
         same(separate(buildings.finish(), parts.finish()), whole)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_large_quarter_is_cut_window_by_window(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mask, markers = random_town(seed)
-    whole = separate(traced(mask), traced(markers))
-    monkeypatch.setattr(module, "_WINDOW_PX", 16)
-    same(separate(traced(mask), traced(markers)), whole)
-
-
-def test_what_no_marker_reaches_in_a_large_quarter_stays_a_piece(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    markers = np.zeros_like(ROW)
-    markers[5:25, 5:10] = markers[5:25, 10:15] = 1
-    markers[:, 10] = 0
-    monkeypatch.setattr(module, "_WINDOW_PX", 16)
-    monkeypatch.setattr(module, "_HALO_PX", 8)
-    pieces = separate(traced(ROW, 0.9), traced(markers, 0.8))
-    assert [piece.bounds for piece in pieces.polygons] == [
-        (5, 5, 10, 25), (10, 5, 23, 25), (23, 5, 65, 25)
-    ] or [piece.bounds for piece in pieces.polygons] == [
-        (5, 5, 11, 25), (11, 5, 23, 25), (23, 5, 65, 25)
-    ]  # fmt: skip
-    np.testing.assert_allclose(pieces.score, [0.8, 0.8, 0.9], atol=1e-6)
+def test_a_region_that_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = ROW[:, :30]
+    mask, markers = np.hstack([ROW, house]), np.hstack([cut_at(ROW, 25), cut_at(house, 12)])
+    mask[:, 68:73] = 0
+    assert len(separate(traced(mask), traced(markers))) == 4
+    monkeypatch.setattr(module, "MAX_SIDE_PX", 40)
+    assert len(separate(traced(mask), traced(markers))) == 3

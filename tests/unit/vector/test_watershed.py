@@ -151,7 +151,7 @@ def test_a_finer_mask_is_cut_where_the_coarse_one_is(seed: int) -> None:
 
 
 def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_SIDE_PX", 40)
+    monkeypatch.setattr(module, "MAX_SIDE_PX", 40)
     assert len(separate_by_watershed(traced(two(6)), WatershedOptions())) == 1
 
 
@@ -183,7 +183,7 @@ def test_each_region_is_divided_as_if_alone(
     assert len(expected) > len(buildings)
     assert (len(expected) != len(separate_by_watershed(buildings, options))) == with_cores
     for most in (1, 30_000, 1 << 21):
-        monkeypatch.setattr(module, "_ATLAS_PX", most)
+        monkeypatch.setattr(module, "ATLAS_PX", most)
         together = separate_by_watershed(buildings, options, cores)
         assert shapely.equals_exact(together.polygons, expected.polygons).all()
         np.testing.assert_array_equal(together.first_pixel_yx, expected.first_pixel_yx)
