@@ -17,6 +17,7 @@ from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import json_kind, list_first, plural, reason_of
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
 from rooftrace.io.files import read_head, write_atomically
+from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
@@ -350,8 +351,9 @@ def write_coco(
 ) -> WriteResult:
     """Write a set as COCO JSON.
 
-    Each connected building is an annotation; every other class of an image is one annotation. All
-    are run lengths, since polygons of COCO have no holes. Unknown pixels are a crowd region.
+    Each connected building is an annotation: a polygon, or run lengths if it has holes, which
+    polygons of COCO cannot have. Every other class of an image is one annotation of run lengths.
+    Unknown pixels are a crowd region.
     Besides COCO's own fields an image has `scene_id`, and `group` and `gsd_m` if these were given,
     so that it is the same scene when it is read again.
 
@@ -403,17 +405,35 @@ def _annotations_of(mask: Mask, source: SceneSet) -> Iterator[dict[str, Any]]:
     for index in np.unique(mask.data[mask.valid]).tolist():
         here = (mask.data == index) & mask.valid
         if index == source.building_class:
-            found += [(index, 0, rle) for rle in encode_regions(here)]
+            rings, holed = _outlines_of(here)
+            found += [(index, 0, ring) for ring in rings]
+            found += [(index, 0, rle) for rle in encode_regions(holed)]
         elif index:
             found.append((index, 0, _encode_mask(here)))
-    for index, crowd, rle in found:
+    height, width = mask.data.shape
+    for index, crowd, shape in found:
+        is_polygon = isinstance(shape, list)
+        rle = tools.frPyObjects([shape], height, width)[0] if is_polygon else shape
         yield {
             "category_id": index,
             "iscrowd": crowd,
             "area": int(tools.area(rle)),
             "bbox": [float(side) for side in tools.toBbox(rle)],
-            "segmentation": {"size": list(mask.data.shape), "counts": rle["counts"].decode()},
-        }
+            "segmentation": [shape] if is_polygon else
+            {"size": [height, width], "counts": rle["counts"].decode()},
+        }  # fmt: skip
+
+
+def _outlines_of(mask: BoolArray) -> tuple[list[list[float]], BoolArray]:
+    """Return the outlines of the regions of a mask without holes, and a mask of the others.
+
+    Outlines go along the edges of pixels; there pycocotools draws exactly the pixels inside.
+    """
+    traced = [one for one, _ in trace_values(mask.view(np.uint8), mask, connectivity=4)]
+    rings = [one["coordinates"][0][:-1] for one in traced if len(one["coordinates"]) == 1]
+    others = [one for one in traced if len(one["coordinates"]) > 1]
+    holed = rasterize(others, mask.shape) > 0 if others else np.zeros(mask.shape, np.bool_)
+    return [[float(value) for xy in ring for value in xy] for ring in rings], holed
 
 
 def _encode_mask(mask: BoolArray) -> Rle:
