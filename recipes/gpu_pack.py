@@ -26,6 +26,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import geopandas as gpd
@@ -56,8 +57,8 @@ JPEG_QUALITY, GROUND_QUALITY = 88, 75
 """Of images with buildings, and of those without."""
 
 
-Image = NDArray[np.uint8]
-Numbers = NDArray[np.uint16]
+Plane = NDArray[Any]
+"""Pixels as OpenCV types them: images (y, x, 3) uint8 in BGR, masks (y, x) uint8 or bool."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Entry:
     name: str
     gsd_m: float
     part: str
-    image: Image
-    numbers: Numbers
+    image: Plane
+    numbers: Plane
     single: bool
 
 
@@ -107,7 +108,7 @@ def pairs(
         yield resized(folder.name, path.stem, gsd_m, part, image, mask, shown, known, single)
 
 
-def large_white(image: Image) -> NDArray[np.bool_]:
+def large_white(image: Plane) -> Plane:
     """Return where an image is white over more than a roof."""
     white = (image == WHITE).all(axis=2).astype(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(white)
@@ -121,21 +122,22 @@ def resized(
     name: str,
     gsd_m: float,
     part: str,
-    image: Image,
-    mask: Image,
-    shown: NDArray[np.bool_],
-    known: NDArray[np.bool_],
+    image: Plane,
+    mask: Plane,
+    shown: Plane,
+    known: Plane,
     single: bool,
 ) -> Entry:
     """Return a pair as an entry, averaged where it is finer than `FINEST_M`."""
     if gsd_m < FINEST_M:
         size = tuple(round(side * gsd_m / FINEST_M) for side in mask.shape[::-1])
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        mask, shown, known = (
-            cv2.resize(one.astype(np.uint8) * scale, size, interpolation=cv2.INTER_AREA)
-            for one, scale in ((mask, 1), (shown, 255), (known, 255))
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+        shown, known = (
+            cv2.resize(one.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127
+            for one in (shown, known)
         )
-        shown, known, gsd_m = shown > 127, known > 127, FINEST_M
+        gsd_m = FINEST_M
     _, regions = cv2.connectedComponents((mask > 127).astype(np.uint8))
     numbers = np.where(regions > 0, regions + FIRST - 1, 0).astype(np.uint16)
     numbers[~known] = UNLABELLED

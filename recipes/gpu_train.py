@@ -126,7 +126,7 @@ class Atlas:
         rng = np.random.default_rng(0)
         self.on_building, self.on_image = (
             torch.from_numpy(np.stack([points(wanted(one), rng) for _, one in decoded])).to(device)
-            for wanted in (lambda numbers: numbers >= FIRST, lambda numbers: numbers != NODATA)
+            for wanted in (is_building, is_shown)
         )
         self.chance = torch.tensor(chances(self.entries, sizes), device=device)
 
@@ -185,7 +185,7 @@ class Atlas:
         return Batch(image, numbers, self.single[which])
 
     def _supersampled(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        parts = zip(which.split(16), rows.split(16), cols.split(16))
+        parts = zip(*(torch.split(one, 16) for one in (which, rows, cols)))
         return torch.cat([self._bilinear(*part) for part in parts])
 
     def _nearest(self, which: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -219,6 +219,16 @@ def decode(image: bytes, numbers: bytes) -> tuple[np.ndarray[Any, Any], np.ndarr
     assert pixels is not None
     assert plane is not None
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), plane
+
+
+def is_building(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return where pixels are buildings."""
+    return np.greater_equal(numbers, FIRST)
+
+
+def is_shown(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return where the image has pixels."""
+    return np.not_equal(numbers, NODATA)
 
 
 def points(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -260,7 +270,7 @@ def change_colours(batch: Batch, generator: torch.Generator, rng: np.random.Gene
     def some(share: float) -> Tensor:
         return uniform(0, 1) < share
 
-    shadow = cast_shadow(batch.numbers, rng.uniform(0, 2 * math.pi), rng.integers(1, 13))
+    shadow = cast_shadow(batch.numbers, rng.uniform(0, 2 * math.pi), int(rng.integers(1, 13)))
     darker = 1 - shadow[:, None] * uniform(0.3, 0.8)
     image = torch.where(some(0.15), image * darker, image)
     image = image.clamp(1e-4, 1) ** log_uniform(1.6)
@@ -483,13 +493,13 @@ def main() -> None:
     device = torch.device(given.device)
     packs = sorted(given.packs.glob("*.zip"))
     atlas = Atlas(packs, "train", device, given.without)
-    net: nn.Module = SubpixelUnet("tu-efficientnet_lite2", None, 3, 2, branch_channels=16)
+    net = SubpixelUnet("tu-efficientnet_lite2", None, 3, 2, branch_channels=16)
     if given.start is None:
         encoder = load_file(given.packs / "encoder.safetensors")
         net.encoder.load_state_dict({name: one.float() for name, one in encoder.items()})
     else:
         net.load_state_dict(load_file(given.start))
-    net = net.to(device, memory_format=torch.channels_last).train()
+    net.to(device).to(memory_format=torch.channels_last).train()
     with (given.out / "log.jsonl").open("w") as log:
 
         def note(**values: Any) -> None:
@@ -509,7 +519,7 @@ def main() -> None:
             note(weights=name, figures=validate(one, places))
 
 
-def train(net: nn.Module, atlas: Atlas, given: argparse.Namespace, note: Any) -> nn.Module:
+def train(net: SubpixelUnet, atlas: Atlas, given: argparse.Namespace, note: Any) -> nn.Module:
     """Train for `given.seconds`, and return the exponential mean of the weights."""
     device = atlas.pixels.device
     generator = torch.Generator(device).manual_seed(given.seed)
@@ -535,7 +545,7 @@ def train(net: nn.Module, atlas: Atlas, given: argparse.Namespace, note: Any) ->
             logits = net(image)
         mask, second = loss_of(logits, batch)
         optimizer.zero_grad(set_to_none=True)
-        (mask + SEPARATION_WEIGHT * second).backward()
+        torch.autograd.backward(mask + SEPARATION_WEIGHT * second)
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         sums += torch.stack([mask.detach(), second.detach()])
@@ -556,7 +566,7 @@ def train(net: nn.Module, atlas: Atlas, given: argparse.Namespace, note: Any) ->
 def average(mean: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
     """Move the exponential mean towards the weights, statistics of normalisations included."""
     floats = [name for name, one in mean.items() if one.is_floating_point()]
-    torch._foreach_lerp_(  # type: ignore[attr-defined]
+    torch._foreach_lerp_(
         [mean[name] for name in floats], [state[name] for name in floats], 1 - decay
     )
 
