@@ -260,7 +260,7 @@ class SeparationConfig(Config):
 
 
 class ClickConfig(Config):
-    """A network for clicks on buildings, see `train.task`.
+    """A network for clicks on buildings, see `train.click_task`.
 
     Args:
         rounds: Maximum number of answers that simulated clicks correct in training, and the number

@@ -54,6 +54,7 @@ from rooftrace.train.checkpoint import (
     last_checkpoint,
     record_scenes,
 )
+from rooftrace.train.click_task import ClickTask
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
     TrainingData,
@@ -72,7 +73,7 @@ from rooftrace.train.device import (
     tune_allocator,
 )
 from rooftrace.train.panel import PanelCallback
-from rooftrace.train.task import ClickTask, SegmentationTask, TrainingTask
+from rooftrace.train.task import SegmentationTask, TrainingTask
 
 
 @dataclass(frozen=True)

@@ -292,32 +292,6 @@ def test_flipped_bits_are_noticed_or_are_in_the_contract(made: Made, data: st.Da
     assert found.spec.parts == read_model(made.path).spec.parts
 
 
-@settings(max_examples=150)
-@given(
-    st.one_of(
-        st.binary(max_size=200),
-        st.builds(lambda a: b"\x08\x08" + a, st.binary(max_size=100)),
-        st.builds(lambda a: b"rooftrace tensorrt 1\n" + a, st.binary(max_size=100)),
-        st.builds(lambda a: b"<net>" + a + b"\t</rt_info>\n</net>", st.binary(max_size=100)),
-        st.builds(
-            lambda a: b'<net>\t\t<info name="rooftrace" value="' + a.encode() + b'" />\n</net>',
-            st.text(max_size=60),
-        ),
-    ),
-    st.sampled_from(["a", "a.onnx", "a.xml", "a.engine"]),
-)
-def test_noise_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, noise: bytes, name: str
-) -> None:
-    folder = tmp_path_factory.getbasetemp() / "noise"
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_bytes(noise)
-    path.with_suffix(".bin").write_bytes(b"")
-    with pytest.raises(BundleError):
-        read_model(path)
-
-
 @given(st.text(max_size=70_000))
 def test_an_entry_is_one_for_onnx_too(value: str) -> None:
     onnx = pytest.importorskip("onnx")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError
@@ -169,60 +169,3 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, name: str) -> None:
     put(tmp_path / "a.rooftrace", WRONG[name])
     with pytest.raises(BundleError, match=r"calibration"):
         read_bundle(tmp_path / "a.rooftrace")
-
-
-def test_a_bundle_from_before_there_were_calibrations(tmp_path: Path) -> None:
-    tiny = tiny_bundle()
-    spec = json.loads(tiny.spec.model_dump_json())
-    del spec["calibration"]
-    with zipfile.ZipFile(tmp_path / "a.rooftrace", "w") as archive:
-        archive.writestr("bundle.json", json.dumps(spec))
-        for part, data in tiny.parts.items():
-            archive.writestr(part, data)
-    assert read_bundle(tmp_path / "a.rooftrace").spec == tiny.spec
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
-numbers = st.lists(st.floats(-0.2, 1.2) | json_values, max_size=5)
-maps = st.fixed_dictionaries(
-    {"kind": st.sampled_from(["platt", "platt-divided", "temperature", "isotonic"]) | json_values},
-    optional={
-        "divided": st.floats() | json_values,
-        "slope": st.floats() | json_values,
-        "intercept": st.floats() | json_values,
-        "scores": numbers,
-        "probabilities": numbers,
-    },
-)
-nearly = st.builds(
-    lambda function, others: plain(PLATT) | {"map": function} | others,
-    maps,
-    st.dictionaries(st.sampled_from(sorted(plain(PLATT))), json_values, max_size=2),
-)
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fuzz") / "a.rooftrace"
-
-
-@pytest.mark.campaign
-@settings(max_examples=200)
-@given(calibration=nearly | maps | json_values)
-def test_any_content_is_read_or_refused(scratch: Path, calibration: Any) -> None:
-    put(scratch, calibration)
-    try:
-        made = read_bundle(scratch).spec.calibration
-    except BundleError:
-        return
-    if made is not None:
-        for divided in (np.zeros(50, bool), np.ones(50, bool)):
-            values = made.apply(np.linspace(0, 1, 50, dtype=np.float32), divided)
-            assert (np.diff(values) >= 0).all()
-            assert 0 <= values[0] <= values[-1] <= 1

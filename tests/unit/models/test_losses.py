@@ -265,8 +265,3 @@ def test_half_precision_is_summed_in_full() -> None:
     p = 1 / (1 + math.exp(-2))
     assert value.item() == pytest.approx(-math.log(p) + 1 - 2 * p / (1 + p) + 1 - p, rel=1e-3)
     assert Dice()(logits, target, valid).dtype == torch.float32
-
-
-def test_probabilities_sum_to_one() -> None:
-    logits, _, _ = drawn(0, 3)
-    torch.testing.assert_close(probabilities(logits).sum(dim=1), torch.ones(2, 4, 5).double())

@@ -131,11 +131,6 @@ def test_images_of_other_forms_are_refused(folder: Path, image: np.ndarray) -> N
         load_sam(folder).encode(image)
 
 
-def test_a_missing_folder_names_what_it_must_hold(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no folder .*/none; expected a folder with config.json"):
-        load_sam(tmp_path / "none")
-
-
 def test_a_repository_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(BundleError, match="nobody/no-such-model cannot be downloaded") as caught:
@@ -143,28 +138,27 @@ def test_a_repository_that_cannot_be_reached_is_named(monkeypatch: pytest.Monkey
     assert "give the folder" in caught.value.remedy
 
 
-def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"has no config\.json"):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, r"has no config\.json"),
+        ("{", "does not name the type"),
+        ("[]", "does not name the type"),
+        ("{}", "does not name the type"),
+        ('{"model_type": 3}', "of the type 3"),
+        ('{"model_type": "bert"}', r"of the type 'bert'; expected .* sam, sam2"),
+        ('{"model_type": "sam"}', "has no weights; expected a folder"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused(
+    tmp_path: Path, config: str | None, message: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(BundleError, match=message):
         load_sam(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": 3}'])
-def test_a_broken_configuration_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(BundleError, match=r"does not name the type|of the type 3"):
-        load_sam(tmp_path)
-
-
-def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(BundleError, match=r"of the type 'bert'; expected .* sam, sam2"):
-        load_sam(tmp_path)
-
-
-def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(BundleError, match="has no weights; expected a folder"):
-        load_sam(tmp_path)
+    with pytest.raises(BundleError, match=r"no folder .*/none; expected a folder with config.json"):
+        load_sam(tmp_path / "none")
 
 
 def test_pickles_are_not_opened(folder: Path, tmp_path: Path) -> None:

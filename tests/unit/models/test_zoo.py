@@ -13,7 +13,6 @@ from safetensors.torch import save_file  # noqa: E402
 
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.zoo import (  # noqa: E402
-    ARCHITECTURES,
     ModelConfig,
     build_model,
     check_side,
@@ -37,12 +36,6 @@ def build(
         **{"architecture": architecture, "encoder": TINY, "encoder_weights": "none"} | settings
     )
     return build_model(config, bands=bands, channels=channels, base=base)
-
-
-def test_the_architectures_are_known() -> None:
-    known = set(ARCHITECTURES)
-    assert {"Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "PSPNet"} <= known
-    assert {"PAN", "MAnet", "UPerNet", "Segformer", "DPT", "DeepLabV3", "PlainUnet"} <= known
 
 
 def test_what_is_left_out_is_chosen() -> None:

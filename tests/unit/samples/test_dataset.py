@@ -30,7 +30,6 @@ from rooftrace.samples.dataset import (
     EvalTiles,
     SceneCache,
     TrainSamples,
-    full_scale_of,
     model_scale,
 )
 from rooftrace.samples.sampling import Balance
@@ -218,13 +217,18 @@ AUGMENT = AugmentConfig(
 
 @pytest.mark.campaign
 @settings(max_examples=8)
-@given(order=st.permutations(range(4)), cache=st.sampled_from([0, 40_000, PLENTY]))
+@given(
+    order=st.permutations(range(4)),
+    cache=st.sampled_from([0, 40_000, PLENTY]),
+    balance=st.sampled_from(["area", "class", "built_up"]),
+)
 def test_a_sample_does_not_depend_on_what_was_read_before(
-    folder: Path, order: list[int], cache: int
+    folder: Path, order: list[int], cache: int, balance: Balance
 ) -> None:
     source = source_of(folder)
-    straight = samples_of(source, augment=AUGMENT)
-    other = samples_of(source, augment=AUGMENT, cache_bytes=cache)
+    augment = AUGMENT.model_copy(update={} if balance == "area" else {"prefer_buildings": 0.0})
+    straight = samples_of(source, augment=augment, balance=balance)
+    other = samples_of(source, augment=augment, balance=balance, cache_bytes=cache)
     found = {number: other[number] for number in order}
     for number in range(4):
         equal(found[number], straight[number])
@@ -443,15 +447,10 @@ def sides_px(target: np.ndarray) -> tuple[int, int]:
     return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
-def test_nothing_to_train_on(folder: Path) -> None:
-    with pytest.raises(DataError, match="nothing to train on"):
-        samples_of(source_of(folder).subset([]))
-
-
-def test_full_scale() -> None:
-    assert full_scale_of(np.dtype(np.uint8)) == 255
-    assert full_scale_of(np.dtype(np.uint16)) == 65535
-    assert full_scale_of(np.dtype(np.float32)) == 1
+def test_no_labelled_image(folder: Path) -> None:
+    for make, use in ((samples_of, "train"), (tiles_of, "validate")):
+        with pytest.raises(DataError, match=f"nothing to {use} on"):
+            make(source_of(folder).subset([]))
 
 
 def test_the_cache_forgets_what_does_not_fit(folder: Path) -> None:
@@ -592,19 +591,6 @@ def test_chips_are_samples_and_are_read_by_window() -> None:
     assert len(image.windows) <= len(source) == 16
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("balance", ["class", "built_up"])
-def test_a_balanced_sample_does_not_depend_on_the_cache(folder: Path, balance: Balance) -> None:
-    source = source_of(folder)
-    augment = AUGMENT.model_copy(update={"prefer_buildings": 0.0})
-    one, other = (
-        samples_of(source, augment=augment, balance=balance, cache_bytes=cache)
-        for cache in (0, PLENTY)
-    )
-    for number in (5, 0, 3):
-        equal(one[number], other[number])
-
-
 def test_an_epoch_is_the_data_once_unless_said(folder: Path) -> None:
     source = source_of(folder)
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in source)
@@ -622,8 +608,3 @@ def test_samples_without_change_are_the_scene(folder: Path) -> None:
     for number in range(5):
         equal(plain[number], straight[number])
     assert samples.epoch == 3
-
-
-def test_no_labelled_image_to_validate_on(folder: Path) -> None:
-    with pytest.raises(DataError, match="nothing to validate on"):
-        tiles_of(source_of(folder).subset([]))

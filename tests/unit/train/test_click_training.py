@@ -16,9 +16,9 @@ from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.models.click_net import ClickNet  # noqa: E402
 from rooftrace.models.clicks import CLICK_BANDS, is_click_network  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+from rooftrace.train.click_task import ClickTask  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import Batch  # noqa: E402
-from rooftrace.train.task import ClickTask  # noqa: E402
 
 NETWORK = {
     "encoder": "tu-test_resnet", "encoder_weights": "none",
@@ -73,7 +73,8 @@ def test_it_learns_which_house_is_clicked() -> None:
         optimizer.step()
         optimizer.zero_grad()
     task.eval()
-    from rooftrace.train.task import Click, _maps
+    from rooftrace.models.clicks import Click
+    from rooftrace.train.click_task import _maps
 
     batch = houses()
     clicks = [[Click(32, 15)], [Click(32, 49)]]

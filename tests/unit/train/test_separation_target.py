@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 import shapely
@@ -82,12 +80,6 @@ def test_a_border_has_two_buildings_near_and_nothing_else_has(instances) -> None
     for (row, col), value in np.ndenumerate(border):
         around = instances[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
         assert (len(set(around[around > 0].tolist())) > 1) == value
-
-
-def test_a_target_travels_to_other_processes() -> None:
-    for kind in ("border", "distance"):
-        target = pickle.loads(pickle.dumps(separation_target(kind, 2)))
-        np.testing.assert_array_equal(target(ROW), separation_target(kind, 2)(ROW))
 
 
 def test_polygons_separate_houses_that_touch() -> None:
