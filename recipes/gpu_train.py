@@ -223,12 +223,12 @@ def decode(image: bytes, numbers: bytes) -> tuple[np.ndarray[Any, Any], np.ndarr
 
 def is_building(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return where pixels are buildings."""
-    return np.greater_equal(numbers, FIRST)
+    return np.asarray(numbers >= FIRST, dtype=bool)
 
 
 def is_shown(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return where the image has pixels."""
-    return np.not_equal(numbers, NODATA)
+    return np.asarray(numbers != NODATA, dtype=bool)
 
 
 def points(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
