@@ -140,19 +140,6 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """Sample of a scene.
-
-    Args:
-        values: (band, n) values of valid pixels.
-        held: The whole scene, if it is small.
-    """
-
-    values: NDArray[Any]
-    held: Raster | None = None
-
-
-@dataclass(frozen=True)
 class _Found:
     """Result of looking at the sample of a scene."""
 
@@ -294,10 +281,9 @@ class PreparedSource(WrappedSource):
         if alpha is None and not needs_values:
             return self._without_sample()
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
-        sample = _sample_of(scene, hold=is_whole)
-        if sample.held is not None:
-            self._held = Raster(sample.held.data, sample.held.valid, self.grid)
-        values = sample.values
+        values, whole = _sample_of(scene)
+        if is_whole and whole is not None:
+            self._held = Raster(whole.data, whole.valid, self.grid)
         note = ""
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
@@ -330,13 +316,15 @@ class PreparedSource(WrappedSource):
             low, high = np.percentile(values, PERCENTILES, axis=1)
             made = self._stretch(low.tolist(), high.tolist(), "per-band")
             return _Found(made, None, made.note(self.name, own))
-        bits = _bits_of(self.source)
+        stated = min((info.bits for info in band_infos(self.source)), default=0)
+        bits = stated or own.itemsize * 8
         if is_byte and own == np.uint8 and bits < 8:
             made = self._stretch([0.0] * self.bands, [2.0**bits - 1] * self.bands, "bits")
             return _Found(made, None, made.note(self.name, own))
         as_bytes = own == np.uint8 or _holds_bytes(values)
         if is_byte and as_bytes:
-            if not _is_dark(values):
+            is_dark = np.count_nonzero(values >= DARK_LEVEL) < _BRIGHT_SHARE * values.size
+            if not is_dark:
                 note = "" if own == np.uint8 else f"{self.name} has 8-bit values of type {own}."
                 return _Found(None, None, note)
         elif own == self._dtype or self._dtype.kind == "f":
@@ -397,22 +385,12 @@ def prepare(
     return PreparedSource(source, found, kept, to, how)
 
 
-def _bits_of(source: RasterSource) -> int:
-    """Return the bits of a value, as the file states them."""
-    return min((info.bits for info in band_infos(source)), default=0) or source.dtype.itemsize * 8
-
-
 def _is_two_valued(values: NDArray[Any]) -> bool:
     """Return True if the values of a band are those of an alpha band: nothing and everything."""
     if not values.size:
         return False
     full = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else (1, 255, 65535)
     return bool(np.isin(values, (0, *np.atleast_1d(full))).all())
-
-
-def _is_dark(values: NDArray[Any]) -> bool:
-    """Return True if nearly all values of an 8-bit image are low."""
-    return bool(np.count_nonzero(values >= DARK_LEVEL) < _BRIGHT_SHARE * values.size)
 
 
 def _holds_bytes(values: NDArray[Any]) -> bool:
@@ -422,28 +400,24 @@ def _holds_bytes(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
 
 
-def _sample_of(scene: RasterSource, *, hold: bool) -> _Sample:
-    """Return a sample of a scene, the same in every process.
+def _sample_of(scene: RasterSource) -> tuple[NDArray[Any], Raster | None]:
+    """Return a sample of a scene, (band, n) values of valid pixels, the same in every process.
 
     A small scene is read whole, an overview of a larger one if it has a suitable one, and otherwise
     a lattice of windows. Parts that cannot be read are left out: reading them as tiles reports it.
 
-    Args:
-        scene: The scene.
-        hold: Whether the pixels of a small scene are kept in the sample.
+    Returns:
+        The sample, and the whole scene if it is small.
     """
     shape = scene.grid.shape
-    none = np.zeros((scene.bands, 0), scene.dtype)
+    parts = [np.zeros((scene.bands, 0), scene.dtype)]
     if shape[0] * shape[1] <= _HELD_PX:
         whole = _read_if_possible(scene)
-        if whole is None:
-            return _Sample(none)
-        return _Sample(_thinned(whole), whole if hold else None)
+        return (parts[0] if whole is None else _thinned(whole)), whole
     overview = getattr(scene, "read_overview", None)
     small: Raster | None = None if overview is None else overview(_OVERVIEW_PX, _HELD_PX)
     if small is not None and np.count_nonzero(small.valid) >= _MIN_SAMPLE_PX:
-        return _Sample(_thinned(small))
-    parts = [none]
+        return _thinned(small), None
     for side in _LATTICES:
         for window in _lattice(shape, side):
             raster = _read_if_possible(scene, window)
@@ -451,7 +425,7 @@ def _sample_of(scene: RasterSource, *, hold: bool) -> _Sample:
                 parts.append(raster.data[:, raster.valid])
         if sum(part.shape[1] for part in parts) >= _MIN_SAMPLE_PX:
             break
-    return _Sample(np.concatenate(parts, axis=1))
+    return np.concatenate(parts, axis=1), None
 
 
 def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Raster | None:
