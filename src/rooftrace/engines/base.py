@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import core_count
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -64,9 +65,19 @@ def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
     """Return probabilities (n, class, y, x) in 255ths of pixel values (n, band, y, x).
 
     An engine that rounds inside its network returns a quarter of the bytes.
+
+    Raises:
+        PredictError: The output has not a value for each pixel.
     """
     rounded = getattr(engine, "run_quantised", None)
-    return np.asarray(quantise(engine.run(batch)) if rounded is None else rounded(batch), np.uint8)
+    output = quantise(engine.run(batch)) if rounded is None else rounded(batch)
+    if output.ndim != 4 or (len(output), *output.shape[2:]) != (len(batch), *batch.shape[2:]):
+        raise PredictError(
+            f"the model answered the shape {output.shape} for tiles of shape {batch.shape}; "
+            "expected an answer for each pixel.",
+            remedy="The model is damaged: get it again, or export it again.",
+        )
+    return np.asarray(output, np.uint8)
 
 
 class ConstantEngine:

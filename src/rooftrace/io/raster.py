@@ -67,7 +67,7 @@ class _OpenFiles:
                 return
             oldest = next(iter(files))
             del files[oldest]
-        oldest.close_unless_read()
+        oldest.close(wait=False)
 
 
 _OPEN_FILES = _OpenFiles()
@@ -184,24 +184,21 @@ class RasterFile:
         )
         return (*notes, note)
 
-    def close(self) -> None:
-        """Close the file; the next read opens it again."""
-        with self._lock:
-            self._close()
+    def close(self, *, wait: bool = True) -> None:
+        """Close the file; the next read opens it again.
 
-    def close_unless_read(self) -> None:
-        """Close the file, unless a thread is reading it at the moment."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._close()
-            finally:
-                self._lock.release()
-
-    def _close(self) -> None:
-        CACHE.need(self, 0)
-        handle, self._handle = self._handle, None
-        if handle is not None and self._pid == os.getpid():
-            self._close_file(handle)
+        Args:
+            wait: Whether to wait for a thread that reads; otherwise the file then stays open.
+        """
+        if not self._lock.acquire(blocking=wait):
+            return
+        try:
+            CACHE.need(self, 0)
+            handle, self._handle = self._handle, None
+            if handle is not None and self._pid == os.getpid():
+                self._close_file(handle)
+        finally:
+            self._lock.release()
 
     def read(self, window: Window | None = None) -> Raster:
         """Return the pixels of `window` in the dtype of the file.
@@ -352,18 +349,19 @@ class RasterFile:
     @cached_property
     def _header(self) -> Header:
         with self._explained("header"):
-            self._check_present()
+            self._check(None)
         with self._dataset("header", header=True) as dataset:
             if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
                 check_vrt(self.path)
             header = read_header(dataset, self.name, self._palette)
-            self._check_files(header)
+            self._check(header)
         return header
 
-    def _check_files(self, header: Header) -> None:
-        check_sidecars(self.path, header)
-
-    def _check_present(self) -> None:
+    def _check(self, header: Header | None) -> None:
+        """Check that the file is there, or after its header the files beside it."""
+        if header is not None:
+            check_sidecars(self.path, header)
+            return
         if not self.path.exists():
             raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.is_dir():

@@ -141,11 +141,8 @@ class RemoteRaster(RasterFile):
         # GDAL lists the blocks of an overview under other names than those of the image.
         return self._level is None and super().is_empty(window)
 
-    def _check_present(self) -> None:
-        """Do nothing: opening the file asks the server."""
-
-    def _check_files(self, header: Header) -> None:
-        """Do nothing: only the image itself is fetched."""
+    def _check(self, header: Header | None) -> None:
+        """Do nothing: opening the file asks the server, and only the image itself is fetched."""
 
     def _environment(self) -> Any:
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")

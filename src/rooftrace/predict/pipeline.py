@@ -549,32 +549,20 @@ def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
     outputs: _Outputs = {}
     if batch.pixels is not None:
         try:
-            outputs = dict(zip(map(id, batch.tiles), _checked(engine, batch.pixels)))
+            outputs = dict(zip(map(id, batch.tiles), run_quantised(engine, batch.pixels)))
         except Exception as error:  # an engine may raise anything
             for tile, pixels in zip(batch.tiles, batch.pixels):
                 outputs[id(tile)] = error
                 if len(batch.tiles) > 1:
                     # By itself, so that an error affects only its own tile.
                     try:
-                        outputs[id(tile)] = _checked(engine, pixels[None])[0]
+                        outputs[id(tile)] = run_quantised(engine, pixels[None])[0]
                     except Exception as own:  # an engine may raise anything
                         outputs[id(tile)] = own
             for output in outputs.values():
                 if isinstance(output, Exception):
                     drop_tracebacks(output)
     return outputs, time.perf_counter() - started
-
-
-def _checked(engine: Engine, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the outputs of an engine, and check their shape."""
-    answer = run_quantised(engine, pixels)
-    if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != (len(pixels), *pixels.shape[2:]):
-        raise PredictError(
-            f"the model answered the shape {answer.shape} for tiles of shape {pixels.shape}; "
-            "expected an answer for each pixel.",
-            remedy="The model is damaged: get it again, or export it again.",
-        )
-    return answer
 
 
 def _run(

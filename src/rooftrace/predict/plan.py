@@ -402,7 +402,7 @@ def _cut(axis: TileAxis, scaling: Scaling, which: int, length: int, block_px: in
         latest = int(axis.support[tile][0] * scale)
         while scaling.needed(which, edges[-1], latest, length)[1] > axis.support[tile][0]:
             latest -= 1
-        earliest = int(axis.start(tile) * scale) - reach
+        earliest = int(tile * axis.stride_px * scale) - reach
         assert latest >= earliest
         aligned = latest // _ALIGN_PX * _ALIGN_PX
         edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)

@@ -59,10 +59,6 @@ class TileAxis:
     def stride_px(self) -> int:
         return self.tile_px - self.overlap_px
 
-    def start(self, index: int) -> int:
-        """Return the first pixel that a tile reads."""
-        return index * self.stride_px
-
     @cached_property
     def _fade_in(self) -> NDArray[np.uint16]:
         """Weights (overlap,) from 0 to WEIGHT_ONE; the tile before has the rest."""
@@ -90,7 +86,7 @@ class TileAxis:
         spans = []
         for index in range(self.count):
             counted = np.flatnonzero(self.weights(index))
-            start = self.start(index)
+            start = index * self.stride_px
             spans.append((start + int(counted[0]), min(start + int(counted[-1]) + 1, self.length)))
         return tuple(spans)
 
@@ -126,7 +122,8 @@ class TilePlan:
         row, col = index
         top, bottom = self.rows.support[row]
         left, right = self.cols.support[col]
-        read = Window(self.rows.start(row), self.cols.start(col), *self.tile_shape_yx)
+        start_yx = row * self.rows.stride_px, col * self.cols.stride_px
+        read = Window(*start_yx, *self.tile_shape_yx)
         return Tile(read, Window(top, left, bottom - top, right - left))
 
     def tiles_for(self, window: Window) -> list[tuple[int, int]]:
