@@ -11,7 +11,6 @@ import hashlib
 import pickle
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +51,10 @@ def check_first_use(
     if bundle.is_trusted or checked_by is None:
         return
     parts = {name: bundle.part(name) for name in files}
-    record = _record(parts, checked_by)
+    # The presence of this file says that the graph passed.
+    hashes = [hashlib.sha256(data).hexdigest() for data in parts.values()]
+    key = "\n".join([checked_by, str(version_of(checked_by)), *hashes])
+    record = user_cache() / "checked-models" / hashlib.sha256(key.encode()).hexdigest()
     if record.exists():
         return
     order = pickle.dumps((bundle.spec, parts, bundle.source, checked_by, precision))
@@ -68,13 +70,6 @@ def check_first_use(
     with suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
         record.touch()
-
-
-def _record(parts: dict[str, bytes], engine: str) -> Path:
-    """Return the file whose presence says that a graph passed."""
-    hashes = [hashlib.sha256(data).hexdigest() for data in parts.values()]
-    key = "\n".join([engine, str(version_of(engine)), *hashes])
-    return user_cache() / "checked-models" / hashlib.sha256(key.encode()).hexdigest()
 
 
 def _load_and_run(order: bytes) -> bytes:
