@@ -240,6 +240,18 @@ class SceneOpener:
         return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
 
 
+def unique_names(images: Sequence[Path]) -> list[str]:
+    """Return an id for each image: its name; with folders and its suffix only if that is needed."""
+    top = os.path.commonpath([image.absolute().parent for image in images]) if images else ""
+    paths = [image.absolute().relative_to(top) for image in images]
+    forms = (
+        [path.stem for path in paths],
+        [path.with_suffix("").as_posix() for path in paths],
+        [path.as_posix() for path in paths],
+    )
+    return next((ids for ids in forms if len(set(ids)) == len(ids)), forms[-1])
+
+
 def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
     """Return entries for images; ids are paths below `top`, without suffix if still unique."""
     from rooftrace.labels.source import SceneEntry

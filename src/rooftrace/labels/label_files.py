@@ -7,6 +7,7 @@ tools give a path. A local file with that name is looked for.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,10 @@ _SUFFIXES = (".json", ".xml", ".ndjson", ".csv")
 _SMALL = re.compile(r"(.+)[-_]small")
 
 
+_MOST_FILES = 200
+"""Maximum number of files in a folder that are looked at; more are labels of single images."""
+
+
 def label_files(path: Path, is_label_file: Callable[[Path], bool]) -> list[Path]:
     """Return the label files at a path: the file itself, or those of a folder, sorted.
 
@@ -37,12 +42,7 @@ def label_files(path: Path, is_label_file: Callable[[Path], bool]) -> list[Path]
         return [path] if is_label_file(path) else []
     places = [path, path / "annotations", *(path / part for part in _PARTS)]
     places += [path / part / "annotations" for part in _PARTS]
-    found = [
-        file
-        for place in places if place.is_dir()
-        for file in sorted(place.iterdir())
-        if file.suffix.lower() in _SUFFIXES and file.name[0] != "." and is_label_file(file)
-    ]  # fmt: skip
+    found = [file for place in places for file in _candidates(place) if is_label_file(file)]
     names = {(file.parent, file.stem) for file in found}
 
     def is_sample(file: Path) -> bool:
@@ -122,6 +122,15 @@ def stored_name(name: str) -> str:
     Spaces become `_`; of other punctuation only `-`, `_` and `.` are kept.
     """
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
+
+def _candidates(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as inside:
+        named = sorted(one.name for one in inside if one.name.lower().endswith(_SUFFIXES))
+    visible = [folder / name for name in named if not name.startswith(".")]
+    return visible if len(visible) <= _MOST_FILES else []
 
 
 class ImageFinder:

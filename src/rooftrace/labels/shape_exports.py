@@ -11,7 +11,6 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.image_files import SceneOpener
+from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import ImageFinder, label_files
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shape_files import (
@@ -55,91 +54,54 @@ def _label_of(entry: SceneEntry, image: RasterSource, rule: NameRule) -> ShapesL
     return drawn_label(entry.key, rule, image)
 
 
-@dataclass(frozen=True)
-class _Export:
-    """A format: how its files are recognised by their beginning, and parsed.
+def _read(
+    path: Path, config: SourceConfig, labels: LabelConfig, kind: str,
+    is_file: Callable[[Path], bool], parse: _Parse,
+) -> SceneSet:  # fmt: skip
+    """Read all files of a format at a path.
 
-    Args:
-        name: Name of the kind.
-        suffixes: Suffixes of its files, in lower case.
-        begins: Pattern in the first bytes of a file.
-        parse: Function that yields the images of a file.
+    Raises:
+        LabelError: A file is damaged, all shapes are boxes, or no label means building.
+        LayoutError: An image is not found, or two records are about one image.
     """
-
-    name: str
-    suffixes: tuple[str, ...]
-    begins: re.Pattern[bytes]
-    parse: _Parse
-
-    def is_file(self, path: Path) -> bool:
-        if path.suffix.lower() not in self.suffixes or not path.is_file():
-            return False
-        return self.begins.search(read_head(path, _HEAD_BYTES)) is not None
-
-    def recognises(self, path: Path) -> bool:
-        return bool(label_files(path, self.is_file))
-
-    def read(self, path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-        """Read all files of the format at a path.
-
-        Raises:
-            LabelError: A file is damaged, all shapes are boxes, or no label means building.
-            LayoutError: An image is not found, or two records are about one image.
-        """
-        files = label_files(path, self.is_file) or [path]
-        given = None if config.images is None else Path(config.images)
-        entries: list[SceneEntry] = []
-        for file in files:
-            images = ImageFinder.beside(file, given, path if path.is_dir() else None)
-            for drawn in self._parsed(file):
-                image = images.find(drawn.name, drawn.where)
-                entries.append(SceneEntry("", image, key=drawn))
-        drawn_images = [entry.key for entry in entries]
-        check_boxes(drawn_images, str(path))
-        rule, notes = labels.name_rule().fitted(iter_names(drawn_images), str(path))
-        count = sum(len(drawn.shapes) for drawn in drawn_images)
-        return SceneSet.of(
-            self.name,
-            path.resolve().name if path.is_dir() else path.stem,
-            config,
-            labels,
-            _with_ids(entries, path),
-            SceneOpener.of(config, partial(_label_of, rule=rule)),
-            reading=f"{plural(len(entries), 'image')}, {plural(count, 'shape')}",
-            notes=notes,
-            label_file=files[0],
-        )
-
-    def _parsed(self, file: Path) -> list[DrawnImage]:
-        try:
-            return list(self.parse(file))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError,
-                ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
-            raise LabelError(
-                f"{file} cannot be read as {self.name}: {type(error).__name__}: "
-                f"{reason_of(error)}.",
-                remedy=_REMEDY,
-            ) from error
-
-
-def _with_ids(entries: list[SceneEntry], path: Path) -> list[SceneEntry]:
-    """Return entries with ids, sorted: names of their images, with folders if names repeat."""
-    images = [entry.image for entry in entries if entry.image is not None]
-    seen: set[Path] = set()
-    for image in images:
-        if image in seen:
-            raise LayoutError(f"{path} has two records about {image}.", remedy=_REMEDY)
-        seen.add(image)
-    ids = [image.stem for image in images]
-    if len(set(ids)) < len(ids):
-        ids = [f"{image.parent.name}/{image.stem}" for image in images]
-    if len(set(ids)) < len(ids):
-        ids = [image.relative_to(image.anchor).as_posix() for image in images]
-    named = [
-        SceneEntry(scene_id, entry.image, scene_id.rpartition("/")[0], entry.key)
-        for scene_id, entry in zip(ids, entries)
+    files = label_files(path, is_file) or [path]
+    given = None if config.images is None else Path(config.images)
+    by_image: dict[Path, DrawnImage] = {}
+    for file in files:
+        finder = ImageFinder.beside(file, given, path if path.is_dir() else None)
+        for drawn in _parsed(file, kind, parse):
+            image = finder.find(drawn.name, drawn.where)
+            if by_image.setdefault(image, drawn) is not drawn:
+                raise LayoutError(f"{path} has two records about {image}.", remedy=_REMEDY)
+    check_boxes(by_image.values(), str(path))
+    rule, notes = labels.name_rule().fitted(iter_names(by_image.values()), str(path))
+    count = sum(len(drawn.shapes) for drawn in by_image.values())
+    entries = [
+        SceneEntry(scene_id, image, scene_id.rpartition("/")[0], by_image[image])
+        for scene_id, image in zip(unique_names(list(by_image)), by_image)
     ]
-    return sorted(named, key=lambda entry: entry.id)
+    return SceneSet.of(
+        kind,
+        path.resolve().name if path.is_dir() else path.stem,
+        config,
+        labels,
+        sorted(entries, key=lambda entry: entry.id),
+        SceneOpener.of(config, partial(_label_of, rule=rule)),
+        reading=f"{plural(len(entries), 'image')}, {plural(count, 'shape')}",
+        notes=notes,
+        label_file=files[0],
+    )
+
+
+def _parsed(file: Path, kind: str, parse: _Parse) -> list[DrawnImage]:
+    try:
+        return list(parse(file))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError,
+            ElementTree.ParseError, shapely.errors.ShapelyError) as error:  # fmt: skip
+        raise LabelError(
+            f"{file} cannot be read as {kind}: {type(error).__name__}: {reason_of(error)}.",
+            remedy=_REMEDY,
+        ) from error
 
 
 def _cvat(path: Path) -> Iterator[DrawnImage]:
@@ -336,8 +298,16 @@ _EXPORTS = (
 
 def _kind(row: tuple[str, str, tuple[str, ...], bytes, _Parse]) -> SourceKind:
     name, summary, suffixes, begins, parse = row
-    export = _Export(name, suffixes, re.compile(begins), parse)
-    return SourceKind(name, summary, export.recognises, export.read, options=frozenset({"images"}))
+
+    def is_file(path: Path) -> bool:
+        if path.suffix.lower() not in suffixes or not path.is_file():
+            return False
+        return re.search(begins, read_head(path, _HEAD_BYTES)) is not None
+
+    return SourceKind(
+        name, summary, lambda path: bool(label_files(path, is_file)),
+        partial(_read, kind=name, is_file=is_file, parse=parse), options=frozenset({"images"}),
+    )  # fmt: skip
 
 
 EXPORTS = tuple(map(_kind, _EXPORTS))

@@ -99,9 +99,7 @@ def test_a_class_that_plainly_means_building(tmp_path: Path, names: str, error: 
         assert any("Left out: 1 shape with other labels: 'thing'" in note for note in source.notes)
 
 
-VOC = (
-    "<annotation><object><name>building</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"
-)
+VOC = "<annotation><object><name>building</name><bndbox></bndbox></object></annotation>"
 CVAT_BOX = (
     f'<annotations><version>1.1</version><image id="0" name="chip_a.png" width="{WIDTH}" '
     f'height="{HEIGHT}"><box label="building" xtl="1" ytl="1" xbr="9" ybr="9"/></image>'

@@ -6,7 +6,6 @@ The format: https://labelstud.io/guide/export#Label-Studio-JSON-format
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Windo
 from rooftrace.io.files import read_head
 from rooftrace.io.gdal import rasterize
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.image_files import SceneOpener
+from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import (
     FILE_KEY,
     GROUP_KEY,
@@ -499,12 +498,7 @@ def _images_of(
         name = original_name(upload) if upload else image.name
         ids.append(_text_of(task.data, ID_KEY) or PurePosixPath(name).stem)
     if len(set(ids)) < len(ids):
-        # Several folders have the same names, so ids are paths below their common folder.
-        top = os.path.commonpath([image.absolute().parent for image in images])
-        paths = [image.absolute().relative_to(top) for image in images]
-        ids = [path.with_suffix("").as_posix() for path in paths]
-        if len(set(ids)) < len(ids):
-            ids = [path.as_posix() for path in paths]
+        ids = unique_names(images)
     return images, ids
 
 
