@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rooftrace
 from command_line import Finished, command
 from raster_files import write_geotiff
 from rooftrace import cli
@@ -285,17 +284,6 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
     assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
 
 
-def test_no_word_of_a_help_text_is_taken_for_a_style() -> None:
-    texts = [
-        text or ""
-        for name in COMMANDS
-        for command in getattr(load_command(name), "commands", {name: load_command(name)}).values()
-        for text in (command.help, *(getattr(one, "help", "") for one in command.params))
-    ]
-    assert len(texts) > 100
-    assert [text for text in texts if re.search(r"\[[a-z#/@]", text)] == []
-
-
 def test_help_names_what_each_option_expects() -> None:
     unnamed = [
         f"{name} {option.opts[-1]}"
@@ -463,22 +451,6 @@ def test_a_file_that_is_not_there(data: Path, tiny_run: TinyRun, tmp_path: Path)
     fails(done, 2, "ConfigError", str(absent), "is not a split file")
 
 
-def test_a_name_that_no_file_can_have(tiny_run: TinyRun, tmp_path: Path) -> None:
-    long = "x" * 400
-    for arguments in (
-        ("evaluate", tiny_run.bundle, long),
-        ("evaluate", long, tiny_run.data),
-        ("split", long, "-o", tmp_path / "s.json"),
-        ("split", tiny_run.data, "-o", tmp_path / long),
-        ("train", long, "-o", tmp_path / "run"),
-        ("train", tiny_run.config, "-o", tmp_path / long),
-        ("predict", long, "-o", tmp_path / "out"),
-    ):
-        done = command(*arguments, "--json")
-        assert done.code in (2, 3, 4, 5), done.out
-        assert "xxxx" in done.json["error"]["message"]
-
-
 def test_a_bundle_that_is_none(data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     broken = tmp_path / "b.rooftrace"
     whole = tiny_run.bundle.read_bytes()
@@ -519,24 +491,6 @@ def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
     assert str(tmp_path / "[absent]") in done.err
     assert "Check the path." in done.err
     assert "Traceback" not in done.err
-
-
-@pytest.mark.campaign
-def test_a_reader_that_goes_away_is_no_error(data: Path, tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "rooftrace", "--version"],
-        stdout=write, stderr=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    os.close(write)
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
-
-
-def test_the_public_names() -> None:
-    for name in rooftrace.__all__:
-        assert getattr(rooftrace, name) is not None
 
 
 @pytest.mark.parametrize(

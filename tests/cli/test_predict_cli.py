@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +117,3 @@ def test_a_catalogue_belongs_to_another_command(folder: Path) -> None:
         assert (code, done["error"]["type"]) == (2, "ConfigError")
         assert f"{folder / given} is a catalogue of scenes" in done["error"]["message"]
         assert f"rooftrace catalogue {folder / given}" in done["error"]["remedy"]
-
-
-@pytest.mark.parametrize("command", ["predict", "catalogue"])
-def test_no_option_is_cut_off_in_a_terminal_of_80_columns(command: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "rooftrace", command, "--help"],
-        env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    cut = [line for line in shown.stdout.splitlines() if "…" in line.replace("s3://…", "")]
-    assert cut == []
-    for title in ("Model", "Images, scale and area", "Outputs"):
-        assert f"─ {title} ─" in shown.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -174,15 +173,6 @@ def test_colour_infrared_is_read_with_a_note() -> None:
 def test_planets_files_are_known_by_their_names() -> None:
     found = find_bands(infos("", "", "", ""), RGB, None, "20200101_3B_AnalyticMS_SR.tif")
     assert found.indexes == (2, 1, 0)
-
-
-def test_the_names_of_folders_do_not_matter() -> None:
-    """A file would be read in two ways, by where it lies and how its path is written."""
-    found = find_bands(infos("", "", "", ""), RGB, None, "AnalyticMS_project/rgbn.tif")
-    assert found.indexes == (0, 1, 2)
-    stack = infos("B1", "B2", "B3", "B4", "B8")
-    for folder in ("", "LT05_vs_S2/", "a\\LT05_vs_S2\\"):
-        assert find_bands(stack, RGB, None, f"{folder}stack.tif").indexes == (3, 2, 1)
 
 
 def test_a_model_of_more_bands_finds_them_by_name() -> None:
@@ -477,13 +467,6 @@ def test_bits_and_palettes(tmp_path: Path) -> None:
     made = prepared(open_raster(tmp_path / "p.png"))
     assert np.array_equal(made.read().data, np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
     assert made.choices == ()
-
-
-def test_band_descriptions_are_plain_data(tmp_path: Path) -> None:
-    path = write_geotiff(tmp_path / "a.tif", noise(2, 8, 9), nbits=12)
-    found = open_raster(path).band_info
-    assert [BandInfo(**json.loads(json.dumps(asdict(one)))) for one in found] == list(found)
-    assert [one.bits for one in found] == [12, 12]
 
 
 @pytest.mark.parametrize("bits", [1, 8, 16])

@@ -146,14 +146,6 @@ def test_the_tag_nodata_values_is_a_mask(tmp_path: Path, rgb: np.ndarray) -> Non
     assert raster.valid[10:].all()
 
 
-def test_nan_is_nodata(tmp_path: Path) -> None:
-    data = np.ones((1, 20, 20), dtype=np.float32)
-    data[0, :5] = np.nan
-    raster = open_raster(write_tiff(tmp_path / "a.tif", data, nodata=np.nan)).read()
-    assert raster.data.dtype == np.float32
-    np.testing.assert_array_equal(raster.valid, np.isfinite(data[0]))
-
-
 def test_internal_mask(tmp_path: Path, rgb: np.ndarray) -> None:
     path = tmp_path / "masked.tif"
     valid = np.zeros((60, 80), dtype=bool)
@@ -274,12 +266,6 @@ def test_a_png_with_too_few_rows_is_refused(tmp_path: Path, mode: str, rows: int
     del secret
     with pytest.raises(DataError, match=r"few\.png cannot be read"):
         open_raster(path).read()
-
-
-def test_a_window_outside_is_a_defect_of_the_caller(tmp_path: Path, rgb: np.ndarray) -> None:
-    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
-    with pytest.raises(ValueError, match="not inside"):
-        source.read(Window(50, 0, 20, 10))
 
 
 def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
