@@ -291,33 +291,25 @@ def _doubt(infos: Sequence[BandInfo], found: list[int], wanted: Sequence[str], n
 def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
     """Return the index of each band by the name that models use, or by its own description."""
     descriptions = [info.description.strip().lower() for info in infos]
-    named = _by_colour(infos, descriptions, name)
+    named = _by_description(descriptions, name)
+    colours: dict[str, int] = {}
+    for index, info in enumerate(infos):
+        colours.setdefault(info.colour, index)
+    if colours.keys() >= {*_RGB}:
+        # Formats give colours to unnamed bands by default; a description is a deliberate choice.
+        described = {*named.values()}
+        for colour, index in colours.items():
+            if colour in _RGB and index not in described:
+                named.setdefault(colour, index)
+    elif _PLANET_FILE.search(_file_name(name)) and not named.keys() >= {*_RGB}:
+        planet = _PLANET_BANDS.get(len(infos))
+        named = named if planet is None else {band: index for index, band in enumerate(planet)}
     if _are_counted(descriptions):
         return named
     for index, text in enumerate(descriptions):
         is_name = text.isprintable() and 0 < len(text) <= _MAX_NAME
         if is_name and not _PLACEHOLDER.fullmatch(text):
             named.setdefault(text, index)
-    return named
-
-
-def _by_colour(infos: Sequence[BandInfo], descriptions: Sequence[str], name: str) -> dict[str, int]:
-    """Return the index of each band whose colour is known, by the name that models use."""
-    named = _by_description(descriptions, name)
-    by_colour: dict[str, int] = {}
-    for index, info in enumerate(infos):
-        if info.colour in _RGB:
-            by_colour.setdefault(info.colour, index)
-    if all(colour in by_colour for colour in _RGB):
-        # Formats give colours to unnamed bands by default; a description is a deliberate choice.
-        described = {*named.values()}
-        for colour, index in by_colour.items():
-            if index not in described:
-                named.setdefault(colour, index)
-        return named
-    planet = _PLANET_BANDS.get(len(infos)) if _PLANET_FILE.search(_last_part(name)) else None
-    if planet is not None and not all(colour in named for colour in _RGB):
-        return {band: index for index, band in enumerate(planet)}
     return named
 
 
@@ -345,7 +337,7 @@ def _codes(descriptions: Sequence[str], name: str) -> dict[str, str]:
     green or red by the Landsat that it comes from. Other codes such as `B3` are those of
     Sentinel-2.
     """
-    last = _last_part(name).lower()
+    last = _file_name(name).lower()
     sensor = next((bands for files, bands in _SENSOR_FILES if files.search(last)), None)
     if sensor is None and {"sr_b6", "st_b10"} & {*descriptions}:
         sensor = _LANDSAT_8
@@ -361,7 +353,7 @@ def _codes(descriptions: Sequence[str], name: str) -> dict[str, str]:
     return codes
 
 
-def _last_part(name: str) -> str:
+def _file_name(name: str) -> str:
     """Return the name of a file without its folders, which say nothing about its sensor."""
     return re.split(r"[/\\]", name)[-1]
 

@@ -9,7 +9,6 @@ import asyncio
 import json
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,8 +97,10 @@ def predict_router(service: Service) -> APIRouter:
         with limiter.place(request):
             try:
                 async with asyncio.timeout(seconds):
-                    upload = await read_upload(request, query.filename, service.limits.upload_bytes)
-                    queued = service.submit(upload.data, upload.name, query.scene_options(outputs))
+                    data, name = await read_upload(
+                        request, query.filename, service.limits.upload_bytes
+                    )
+                    queued = service.submit(data, name, query.scene_options(outputs))
                     prediction = await _result_of(request, queued)
                     if prediction is None:
                         return Response(status_code=_CLIENT_CLOSED_REQUEST)
@@ -195,35 +196,31 @@ def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> F
 def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str, bytes]:
     """Return the file name and the bytes of a prediction; equal predictions give equal bytes.
 
+    GeoJSON is that of `rooftrace predict`, with additional members.
+
     Raises:
         GeoreferenceError: GeoJSON was asked for, and the CRS of the image cannot be
             transformed to longitude and latitude.
     """
     stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"
-    prediction = replace(prediction, name=stem)
-    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
-        if form == "geojson":
-            return _geojson(prediction, figures, Path(folder))
-        path = Path(folder) / f"{stem}_mask.png"
-        prediction.write_mask(path)
-        return path.name, path.read_bytes()
-
-
-def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
-    """Return the GeoJSON of `rooftrace predict`, with additional members."""
     crs = prediction.mask.grid.crs
-    path = folder / f"{prediction.name}.geojson"
-    try:
-        write_footprints(path, prediction.outlines)
-    except ExportError as error:
-        if crs is None:
-            raise
-        raise GeoreferenceError(
-            f"{prediction.name} cannot be written as GeoJSON: its position in {crs.name!r} has no "
-            "longitude and latitude.",
-            remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
-        ) from error
-    written = path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
+        if form == "png":
+            path = Path(folder) / f"{stem}_mask.png"
+            prediction.write_mask(path)
+            return path.name, path.read_bytes()
+        path = Path(folder) / f"{stem}.geojson"
+        try:
+            write_footprints(path, prediction.outlines)
+        except ExportError as error:
+            if crs is None:
+                raise
+            raise GeoreferenceError(
+                f"{stem} cannot be written as GeoJSON: its position in {crs.name!r} has no "
+                "longitude and latitude.",
+                remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
+            ) from error
+        written = path.read_bytes()
     if not written.startswith(_GEOJSON_START):
         raise ValueError(f"{path.name} begins with {written[:40]!r}, not with {_GEOJSON_START!r}")
     members = {

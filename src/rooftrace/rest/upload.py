@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -99,21 +98,8 @@ def _client_of(request: Request) -> str:
     return str(address.ipv4_mapped or int(address) >> 64)
 
 
-@dataclass(frozen=True)
-class Upload:
-    """An uploaded image.
-
-    Args:
-        data: Bytes of the file, not empty.
-        name: File name that the client gave.
-    """
-
-    data: bytes
-    name: str
-
-
-async def read_upload(request: Request, filename: str | None, max_bytes: int) -> Upload:
-    """Read the image of a request into memory.
+async def read_upload(request: Request, filename: str | None, max_bytes: int) -> tuple[bytes, str]:
+    """Return the bytes of the image of a request, not empty, and its file name.
 
     Args:
         request: Request with the image as its body, or in the field `file` of a form.
@@ -137,7 +123,7 @@ async def read_upload(request: Request, filename: str | None, max_bytes: int) ->
         chunks.append(data)
     if not size:
         raise _empty()
-    return Upload(b"".join(chunks), filename or (form and form.name) or UNNAMED)
+    return b"".join(chunks), filename or (form and form.name) or UNNAMED
 
 
 async def save_upload(request: Request, path: Path, max_bytes: int) -> str:
