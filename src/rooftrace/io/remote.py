@@ -438,14 +438,10 @@ class RangeReader:
         self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
         self._size: int | None = None
         self._version: str | None = None
-        self._traffic = Traffic()
+        self.traffic = Traffic()
 
     def __reduce__(self) -> tuple[object, ...]:
         return (RangeReader, (self.url, self._retry))
-
-    @property
-    def traffic(self) -> Traffic:
-        return self._traffic
 
     @property
     def size(self) -> int:
@@ -604,8 +600,8 @@ class RangeReader:
 
     def _count(self, requests: int = 0, repeated: int = 0, nbytes: int = 0) -> None:
         with self._lock:
-            old = self._traffic
-            self._traffic = Traffic(
+            old = self.traffic
+            self.traffic = Traffic(
                 old.requests + requests, old.repeated + repeated, old.nbytes + nbytes
             )
 

@@ -24,7 +24,7 @@ class ArraySource:
         band_info: Descriptions of the bands, if there are any.
 
     Raises:
-            DataError: the shapes of `array`, `grid` and `valid` do not agree.
+        DataError: the shapes of `array`, `grid` and `valid` do not agree.
     """
 
     def __init__(
@@ -55,24 +55,9 @@ class ArraySource:
                 f"expected {shape_yx} and bool.",
                 remedy="Pass one bool per pixel, without a band axis.",
             )
-        self._array, self._grid, self._valid, self._name = array, grid, valid, name
+        self.name, self.grid, self.bands, self.dtype = name, grid, int(array.shape[0]), array.dtype
         self.band_info = tuple(band_info)
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self._grid
-
-    @property
-    def bands(self) -> int:
-        return int(self._array.shape[0])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
+        self._array, self._valid = array, valid
 
     def read(self, window: Window | None = None) -> Raster:
         """Return a copy of the pixels of `window`, so that a caller may write to it.
@@ -80,22 +65,19 @@ class ArraySource:
         Raises:
             DataError: the window is empty or leaves the grid.
         """
-        whole = Window.whole(self._grid.shape)
+        whole = Window.whole(self.grid.shape)
         window = whole if window is None else window
         if window.area_px <= 0 or window.intersection(whole) != window:
             raise DataError(
-                f"{self._name}: received the window {window}, expected one inside {whole}.",
+                f"{self.name}: received the window {window}, expected one inside {whole}.",
                 remedy="Intersect the window with Window.whole(source.grid.shape) first.",
             )
         rows, cols = window.slices()
         return Raster(
             self._array[:, rows, cols].copy(),
             self._valid[rows, cols].copy(),
-            self._grid.crop(window),
+            self.grid.crop(window),
         )
-
-
-_BANDS = 3
 
 
 class BlankSource:
@@ -106,6 +88,9 @@ class BlankSource:
         name: Name in errors and reports.
     """
 
+    bands = 3
+    dtype = np.dtype(np.uint8)
+
     def __init__(self, grid: GeoGrid, name: str) -> None:
         self.grid = grid
         self.name = name
@@ -113,15 +98,7 @@ class BlankSource:
     def __repr__(self) -> str:
         return f"BlankSource({self.name!r})"
 
-    @property
-    def bands(self) -> int:
-        return _BANDS
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8)
-
     def read(self, window: Window | None = None) -> Raster:
         grid = self.grid if window is None else self.grid.crop(window)
-        data = np.zeros((_BANDS, *grid.shape), np.uint8)
+        data = np.zeros((self.bands, *grid.shape), np.uint8)
         return Raster(data, np.ones(grid.shape, np.bool_), grid)

@@ -17,7 +17,6 @@ from rooftrace.core.errors import BusyError, DeadlineError, StoppingError, TooLa
 from rooftrace.core.failures import clear_frames
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.nodata import NodataRule
-from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
@@ -181,7 +180,10 @@ class Service:
         self._lock = threading.Lock()
         self._taken = self._running = self._answered = self._failed = self._refused = 0
         self._seconds = 1.0
-        self._ready = self._closed = False
+        self._closed = False
+        self.bundle = predictor.bundle
+        self.ready = False
+        """Whether the decoders and the network are loaded and the service is not closed."""
 
     @classmethod
     def load(
@@ -201,15 +203,6 @@ class Service:
         predictor = load(bundle, engine=engine, precision=precision)
         return cls(predictor, limits, defaults=defaults)
 
-    @property
-    def bundle(self) -> ModelBundle:
-        return self.predictor.bundle
-
-    @property
-    def ready(self) -> bool:
-        """Return whether the decoders and the network are loaded and the service is not closed."""
-        return self._ready
-
     def warm(self) -> None:
         """Start the decoders and compile the network, so that the first request does not wait.
 
@@ -220,7 +213,7 @@ class Service:
         spec = self.bundle.spec
         side = spec.side_near(512)
         self._engine.run_quantised(np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype))
-        self._ready = True
+        self.ready = True
 
     def submit(
         self,
@@ -286,7 +279,7 @@ class Service:
 
     def close(self) -> None:
         """Refuse further requests, end all others with an error, and release all resources."""
-        self._ready = False
+        self.ready = False
         with self._lock:
             self._closed = True
         self._pool.shutdown()

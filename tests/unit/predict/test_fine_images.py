@@ -34,11 +34,7 @@ class Huge(ArraySource):
     def __init__(self, side_px: int, gsd_m: float) -> None:
         super().__init__(np.zeros((3, 1, 1), np.uint8))
         transform = Affine(gsd_m, 0, 500_000, 0, -gsd_m, 9_000_000)
-        self._huge = GeoGrid((side_px, side_px), transform, CRS.from_epsg(32737))
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self._huge
+        self.grid = GeoGrid((side_px, side_px), transform, CRS.from_epsg(32737))
 
 
 @pytest.mark.parametrize("finer", [1, 2, 4, 4.2, 4.3, 5.3, 8.5, 13, 20, 40, 52, 100, 128])
