@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import starmap
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.parallel import Threads, Workers, in_order
+from rooftrace.core.parallel import Threads, Workers, in_order, thread_count
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
@@ -33,13 +33,22 @@ from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces,
 __all__ = ["BlockOutlines", "FootprintAssembler", "FootprintSet", "Refine", "Tracing"]
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
-_STRIP_PX = 2**22
-"""Number of pixels of a block that are traced at once; more take less time for each, but more
-memory."""
+Begin = Callable[..., Candidates | Future[Candidates]]
+"""Function that calls `OutlineMaker.make` with its arguments, or begins such a call."""
+
+_STRIP_PX = 2**21
+"""Number of pixels of a block that a worker traces at once."""
+
+_AT_ONCE = 1000
+"""Number of regions whose outlines a thread makes at once; fewer are made in the calling thread.
+More take less time for each, but more memory."""
+
+
+def _called(make: Callable[..., Candidates], *given: Any) -> Candidates:
+    return make(*given)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class BlockOutlines:
         crossing: Regions that touch other blocks, by class; for classes that occur.
         markers: Markers that touch other blocks; None where the block has no markers.
         waiting: Markers inside regions that touch other blocks.
-        made: Candidate outlines of the complete regions.
+        made: Candidate outlines of the complete regions; those of another process are finished.
         found: Number of complete regions of the building class.
         has_score: True where probabilities were given.
     """
@@ -60,7 +69,7 @@ class BlockOutlines:
     crossing: Mapping[int, BlockTrace]
     markers: BlockTrace | None
     waiting: TracedPolygons
-    made: tuple[Candidates, ...]
+    made: tuple[Candidates | Future[Candidates], ...]
     found: int
     has_score: bool
 
@@ -86,11 +95,13 @@ class Tracing:
         score: Prob | None,
         occurring: Collection[int],
         markers: NDArray[np.uint8] | None = None,
+        begin: Begin = _called,
     ) -> BlockOutlines:
         """Do the part of `FootprintAssembler.feed` that depends on one block alone.
 
         Args:
             window, mask, score, occurring, markers: See `FootprintAssembler.feed`.
+            begin: See `Begin`.
 
         Raises:
             ValueError: The block is invalid, see `trace_block`.
@@ -114,7 +125,7 @@ class Tracing:
                 if cores is not None:
                     inner = trace_block(scene, window, cores, None, options.min_marker_px)
         regions = {index: trace.complete for index, trace in traces.items()}
-        made, waiting = self._made(regions, None if inner is None else inner.complete)
+        made, waiting = self._made(regions, None if inner is None else inner.complete, begin)
         none = TracedPolygons.none()
         return BlockOutlines(
             window,
@@ -131,9 +142,9 @@ class Tracing:
         pieces: Mapping[int, RegionPieces],
         markers: RegionPieces | None,
         waiting: TracedPolygons,
-        *,
         has_markers: bool,
-    ) -> tuple[list[Candidates], TracedPolygons]:
+        begin: Begin = _called,
+    ) -> tuple[list[Candidates | Future[Candidates]], TracedPolygons]:
         """Trace regions of several blocks and make their outlines.
 
         Args:
@@ -141,6 +152,7 @@ class Tracing:
             markers: Complete markers, if any.
             waiting: Markers that waited for their regions.
             has_markers: True if any block had markers.
+            begin: See `Begin`.
 
         Returns:
             The outlines, and the markers that continue to wait.
@@ -149,22 +161,27 @@ class Tracing:
         if markers is not None:
             waiting = TracedPolygons.joined([waiting, markers.traced(width)])
         regions = {index: own.traced(width) for index, own in pieces.items()}
-        made, left = self._made(regions, waiting if has_markers else None)
+        made, left = self._made(regions, waiting if has_markers else None, begin)
         return made, waiting if left is None else left
 
     def _made(
-        self, regions: Mapping[int, TracedPolygons], markers: TracedPolygons | None
-    ) -> tuple[list[Candidates], TracedPolygons | None]:
+        self, regions: Mapping[int, TracedPolygons], markers: TracedPolygons | None, begin: Begin
+    ) -> tuple[list[Candidates | Future[Candidates]], TracedPolygons | None]:
         """Return the outlines of complete regions by class, and the markers that lie in none."""
         made = []
         for index, own in regions.items():
-            is_building, inside = index == self.building_class, None
-            if is_building and markers is not None:
-                owner = owners(own, markers)
-                inside = markers.of(owner >= 0), owner[owner >= 0]
-                markers = markers.of(owner < 0)
-            if len(own):
-                made.append(self.maker.make(own, index, is_building=is_building, markers=inside))
+            inside = None
+            if index == self.building_class and markers is not None:
+                every = owners(own, markers)
+                inside, owner = markers.of(every >= 0), every[every >= 0]
+                markers = markers.of(every < 0)
+            for first in range(0, len(own), _AT_ONCE):
+                part, held = own.of(slice(first, first + _AT_ONCE)), None
+                if inside is not None:
+                    mine = (owner >= first) & (owner < first + _AT_ONCE)
+                    held = inside.of(mine), owner[mine] - first
+                is_building = index == self.building_class
+                made.append(begin(self.maker.make, part, index, is_building, held))
         return made, markers
 
 
@@ -173,8 +190,7 @@ class FootprintAssembler:
 
     The same blocks give the same footprints, byte by byte, and so does any other partition. In
     memory are 64 bytes for each footprint, and the outlines between fed and unfed blocks. The
-    polygons are in a file once they are many. A scene of one small block needs neither threads nor
-    a file.
+    polygons are in a file once they are many. A small scene needs neither threads nor a file.
 
     Args:
         grid: Grid of the pixels.
@@ -186,7 +202,8 @@ class FootprintAssembler:
         calibrate: Function that calibrates scores, given which buildings are pieces of divided
             regions; by default a score is the mean probability.
         class_names: Names by class index; empty where all are buildings, so no class is written.
-        workers: Workers that trace blocks, and make outlines and footprints; default: threads.
+        workers: Workers that trace blocks, and make outlines and footprints; default: the calling
+            thread traces, and threads do the rest.
 
     Raises:
         ConfigError, GeoreferenceError: The options do not fit the grid, see `VectorOptions.check`.
@@ -224,7 +241,10 @@ class FootprintAssembler:
         self._workers = workers
         self._threads: Threads | None = None
         self._tracing: deque[Future[BlockOutlines]] = deque()
-        self._joining: Future[tuple[list[Candidates], TracedPolygons]] | None = None
+        self._making: deque[Future[Candidates]] = deque()
+        self._joining: (
+            Future[tuple[list[Candidates | Future[Candidates]], TracedPolygons]] | None
+        ) = None
         self._finished = False
 
     def __enter__(self) -> FootprintAssembler:
@@ -260,21 +280,22 @@ class FootprintAssembler:
             ExportError: There is no space for the polygons.
             PredictError: Pixels were lost.
         """
-        rows = max(1, _STRIP_PX // window.width)
-        if self._workers is None and self._threads is None and window.height > rows:
-            self._threads = Threads("footprints")
-        for strip in window.strips(rows):
+        workers = self._workers
+        if workers is None:
+            self.feed_outlines(
+                self.tracing.trace(window, mask, score, occurring, markers, self._begin)
+            )
+            return
+        for strip in window.strips(max(1, _STRIP_PX // window.width)):
             part = strip.slices(window)
             own_score = None if score is None else score[part]
             own_markers = None if markers is None else markers[part]
             self._tracing.append(
-                self._begin(
+                workers.submit(
                     self.tracing.trace, strip, mask[part], own_score, occurring, own_markers
                 )
             )
-        workers = self._workers or self._threads
-        most = 0 if workers is None else 2 * workers.size
-        while len(self._tracing) > most or (self._tracing and self._tracing[0].done()):
+        while len(self._tracing) > 2 * workers.size or (self._tracing and self._tracing[0].done()):
             self.feed_outlines(self._tracing.popleft().result())
 
     def feed_outlines(self, outlines: BlockOutlines) -> None:
@@ -311,6 +332,8 @@ class FootprintAssembler:
             regions.check_covered()
         self._join()
         self._finish_join()
+        while self._making:
+            self._store(self._making.popleft().result())
         if self._threads is not None:
             self._threads.shutdown()
         for index, regions in self._open.items():
@@ -331,42 +354,54 @@ class FootprintAssembler:
             may_be_refined=refine is not None, workers=self._workers,
         )  # fmt: skip
 
-    def _begin(self, work: Callable[[*Ts], T], *given: *Ts) -> Future[T]:
-        """Begin a call by the workers or threads, if there are some, else make it."""
-        workers = self._workers or self._threads
-        if workers is not None:
-            return workers.submit(work, *given)
-        done: Future[T] = Future()
-        done.set_result(work(*given))
-        return done
+    def _begin(
+        self, make: Callable[..., Candidates], part: TracedPolygons, *given: Any
+    ) -> Candidates | Future[Candidates]:
+        if self._threads is None and len(part) < _AT_ONCE:
+            return make(part, *given)
+        self._threads = self._threads or Threads("footprints")
+        return self._threads.submit(make, part, *given)
 
     def _join(self) -> None:
-        """Begin to process the regions of several blocks that have become complete."""
+        """Process the regions of several blocks that have become complete, or begin to."""
         # The markers that the regions before have left.
         self._finish_join()
         taken = {index: regions.take() for index, regions in self._open.items()}
         pieces = {index: own for index, own in taken.items() if own is not None}
         self.found += len(pieces.get(self.tracing.building_class, ()))
-        join = partial(self.tracing.join, has_markers=self._has_markers)
-        self._joining = self._begin(join, pieces, self._markers.take(), self._waiting)
+        given = pieces, self._markers.take(), self._waiting, self._has_markers
+        if self._workers is None:
+            made, self._waiting = self.tracing.join(*given, self._begin)
+            self._keep(made)
+            return
+        self._joining = self._workers.submit(self.tracing.join, *given)
         self._waiting = TracedPolygons.none()
 
     def _finish_join(self) -> None:
-        """Keep the outlines of the regions of several blocks, and the markers that they leave."""
+        """Keep what workers make of the regions of several blocks."""
         if self._joining is not None:
             made, left = self._joining.result()
             self._joining = None
             self._waiting = TracedPolygons.joined([self._waiting, left])
             self._keep(made)
 
-    def _keep(self, made: Sequence[Candidates]) -> None:
-        for candidates in made:
-            self._made_px[candidates.class_id] += candidates.area_px
-            offset = self._spill.append_bytes([candidates.polygons])[0]
-            records = candidates.records.copy()
-            for field in ("raw", "proposed", "stop"):
-                records[field] += offset
-            self._records += records.tobytes()
+    def _keep(self, made: Sequence[Candidates | Future[Candidates]]) -> None:
+        for one in made:
+            if isinstance(one, Candidates):
+                self._store(one)
+            else:
+                self._making.append(one)
+        most = 2 * thread_count()
+        while len(self._making) > most or (self._making and self._making[0].done()):
+            self._store(self._making.popleft().result())
+
+    def _store(self, made: Candidates) -> None:
+        self._made_px[made.class_id] += made.area_px
+        offset = self._spill.append_bytes([made.polygons])[0]
+        records = made.records.copy()
+        for field in ("raw", "proposed", "stop"):
+            records[field] += offset
+        self._records += records.tobytes()
 
 
 class FootprintSet:

@@ -129,7 +129,6 @@ class OutlineMaker:
         self,
         regions: TracedPolygons,
         class_id: int,
-        *,
         is_building: bool,
         markers: tuple[TracedPolygons, Ints] | None = None,
     ) -> Candidates:

@@ -253,7 +253,7 @@ def test_large_scenes_use_threads_a_file_and_parts(
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     windows = blocks(mask.shape, 64, 0)
     plain = assembled(mask, windows, options, markers)
-    monkeypatch.setattr(assemble, "_STRIP_PX", 900)
+    monkeypatch.setattr(assemble, "_AT_ONCE", 3)
     monkeypatch.setattr(overlaps_module, "_BOXES_AT_ONCE", 5)
     monkeypatch.setattr(overlaps_module, "_FOOTPRINTS_AT_ONCE", 3)
     monkeypatch.setattr(
