@@ -32,12 +32,11 @@ ROWS: dict[str, tuple[str, str, str]] = {
     "openvino_int8_onnx": ("onnx_int8", "openvino", "int8"),
     "onnxruntime_cuda_fp32": ("onnx_fp32", "onnxruntime-cuda", "fp32"),
     "onnxruntime_cuda_fp16": ("onnx_fp16", "onnxruntime-cuda", "fp16"),
-    "tensorrt_fp16": ("tensorrt_fp16", "tensorrt", "fp16"),
-    "tensorrt_int8": ("tensorrt_int8", "tensorrt", "int8"),
+    "onnxruntime_tensorrt_fp16": ("onnx_fp16", "onnxruntime-tensorrt", "fp16"),
 }
 """File, engine and precision of each row."""
 
-ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 def main() -> dict[str, Any]:

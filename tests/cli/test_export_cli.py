@@ -112,7 +112,7 @@ def test_over_the_tolerance_is_exit_5(
 ) -> None:
     other = "rooftrace.flows.export.convert.quantize_onnx"
     # A quantisation that went wrong: the graph of a network that sees hardly anything.
-    monkeypatch.setattr(other, lambda graph, samples, symmetric: _darkened(graph))
+    monkeypatch.setattr(other, lambda graph, samples: _darkened(graph))
     code, answer = call("export", bundle, "--to", "onnx", "--precision", "int8",
                         "--calibration", data, "-o", tmp_path / "m.onnx")  # fmt: skip
     assert code == 5

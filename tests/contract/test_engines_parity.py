@@ -28,7 +28,7 @@ PACKAGE = {
     "onnxruntime": "onnxruntime",
     "onnxruntime-cuda": "onnxruntime",
     "torch": "torch",
-    "tensorrt": "tensorrt",
+    "onnxruntime-tensorrt": "onnxruntime",
 }
 """Packages that each engine needs beyond the core install."""
 

@@ -46,8 +46,7 @@ PANELS = {
     },
     "Serve": {
         "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
-        "export": "Export a model to ONNX, OpenVINO or TensorRT and check its output; or write its "
-        "card.",
+        "export": "Export a model to ONNX or OpenVINO and check its output; or write its card.",
         "import": "Make a model of the weights or the ONNX graph of another program.",
         "doctor": "Check the installation, and test and measure each inference engine.",
     },

@@ -25,12 +25,12 @@ def export(
         Path,
         typer.Option(
             "-o", "--out", metavar="FILE",
-            help="Output file: .onnx, .xml or .engine; for --card a folder.",
+            help="Output file: .onnx or .xml; for --card a folder.",
         ),
     ],
     data: DataAt,
     to: Annotated[
-        Literal["onnx", "openvino", "tensorrt"] | None, typer.Option(help="Format of the file.")
+        Literal["onnx", "openvino"] | None, typer.Option(help="Format of the file.")
     ] = None,
     card: Annotated[
         bool,
@@ -65,7 +65,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Export a model to ONNX, OpenVINO or TensorRT and check its output; or write its card.
+    """Export a model to ONNX or OpenVINO and check its output; or write its card.
 
     The file keeps the metadata of the model. The data options apply to --calibration and --check.
     """

@@ -174,6 +174,6 @@ def engine_processor(engine: Engine) -> dict[str, str]:
 def instruction_set_of(engine: Engine) -> str:
     """Return the instruction set on which the bytes of an engine's answers depend; "" on a GPU."""
     device = str(getattr(engine, "settings", {}).get("device", ""))
-    if engine.name in ("onnxruntime-cuda", "tensorrt") or device.startswith("cuda"):
+    if engine.name in ("onnxruntime-cuda", "onnxruntime-tensorrt") or device.startswith("cuda"):
         return ""
     return this_processor().instruction_set

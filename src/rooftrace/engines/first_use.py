@@ -21,10 +21,13 @@ from rooftrace.models.bundle import ModelBundle
 
 __all__ = ["check_first_use"]
 
-_CHECKED_BY = {"openvino": "openvino", "onnxruntime": "onnxruntime",
-               "onnxruntime-cuda": "onnxruntime"}  # fmt: skip
-"""Engines that read graphs, and the engine of the check. PyTorch builds networks itself, and a
-TensorRT plan is a program, which no check makes safe."""
+_CHECKED_BY = {
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-cuda": "onnxruntime",
+    "onnxruntime-tensorrt": "onnxruntime",
+}
+"""Engines that read graphs, and the engine of the check. PyTorch builds networks itself."""
 
 _SECONDS = 120.0
 _MEMORY_BYTES, _COPIES = 4 * 2**30, 8

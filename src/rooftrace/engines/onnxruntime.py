@@ -1,7 +1,8 @@
-"""The engine ONNX Runtime (extra `onnx`), on the processor or on an NVIDIA GPU."""
+"""The engine ONNX Runtime (extra `onnx`), on the processor or by CUDA or TensorRT on a GPU."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -12,14 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.core.machine import user_cache
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import EngineKind, thread_limit, variants_by_precision
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.spec import BundleSpec, Output
 
-__all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]
+__all__ = ["CPU", "CUDA", "TENSORRT", "OnnxRuntimeEngine"]
 
-_PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class OnnxRuntimeEngine:
@@ -32,11 +38,12 @@ class OnnxRuntimeEngine:
             that was converted to it.
         source: Name of the bundle in messages.
         output: Output to compute, for a refined model with two outputs.
-        name: `onnxruntime` for the processor, `onnxruntime-cuda` for a GPU.
+        name: `onnxruntime` for the processor; for a GPU `onnxruntime-cuda` or
+            `onnxruntime-tensorrt`.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
-        ConfigError: this ONNX Runtime has no CUDA, or no GPU responds.
+        ConfigError: this ONNX Runtime has no CUDA or TensorRT, or no GPU responds.
         BundleError: the graph cannot be read, or does not match the contract.
     """
 
@@ -61,7 +68,7 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(
                 graph,
                 options,
-                providers=_providers(wanted, precision),
+                providers=_providers(wanted, precision, graph),
                 enable_fallback=wanted != "CPUExecutionProvider",
             )
         except Exception as error:
@@ -74,8 +81,8 @@ class OnnxRuntimeEngine:
         self._session.disable_fallback()
         # If a provider cannot start, ONNX Runtime only logs it and continues with the next one.
         if wanted not in self._session.get_providers():
-            raise _no_cuda("the installed one could not start: its CUDA libraries or the GPU fail")
-            # None stands for all outputs, which is one.
+            raise _no_gpu(name, "the installed one could not start: its libraries or the GPU fail")
+        # None stands for all outputs, which is one.
         self._outputs = [output] if spec.is_refined else None
         self._check(spec, source)
         self._input = self._session.get_inputs()[0].name
@@ -118,14 +125,25 @@ class OnnxRuntimeEngine:
             )
 
 
-def _providers(wanted: str, precision: str) -> list[str | tuple[str, dict[str, str]]]:
+def _providers(wanted: str, precision: str, graph: bytes) -> list[str | tuple[str, dict[str, str]]]:
     if wanted == "CPUExecutionProvider":
         return [wanted]
     # A search by trial takes seconds for each size of a tile. TF32 has ten bits of precision.
     # `fuse_conv_bias` has shorter first calls, but wrong answers: docs/export.md.
     tf32 = "0" if precision == "fp32" else "1"
     options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": tf32}
-    return [(wanted, options), "CPUExecutionProvider"]
+    cuda = (_PROVIDERS["onnxruntime-cuda"], options)
+    if wanted == cuda[0]:
+        return [cuda, "CPUExecutionProvider"]
+    # It builds a plan for each size of tiles, which takes minutes. Its names of plans do not depend
+    # on the weights, so each graph has a folder of its own.
+    folder = user_cache() / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
+    plans = {
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+    }
+    return [(wanted, plans), cuda, "CPUExecutionProvider"]
 
 
 def _runtime(name: str) -> Any:
@@ -135,8 +153,8 @@ def _runtime(name: str) -> Any:
     except ImportError as error:
         raise MissingExtraError.of("onnx", f"The engine {name}", "onnxruntime") from error
     if _PROVIDERS[name] not in onnxruntime.get_available_providers():
-        raise _no_cuda("the installed one has none")
-    if name == "onnxruntime-cuda" and hasattr(onnxruntime, "preload_dlls"):
+        raise _no_gpu(name, "the installed one has none")
+    if name != "onnxruntime" and hasattr(onnxruntime, "preload_dlls"):
         # pip puts the libraries of CUDA where the system does not look for them. What is missing
         # is printed on stdout, although the system may have it.
         with redirect_stdout(io.StringIO()):
@@ -144,23 +162,31 @@ def _runtime(name: str) -> Any:
     return onnxruntime
 
 
-def _no_cuda(why: str) -> ConfigError:
+def _no_gpu(name: str, why: str) -> ConfigError:
+    needed = "CUDA" if name == "onnxruntime-cuda" else "TensorRT"
     return ConfigError(
-        f"The engine onnxruntime-cuda needs an ONNX Runtime with CUDA; {why}.",
+        f"The engine {name} needs an ONNX Runtime with {needed}; {why}.",
         remedy="On a machine with an NVIDIA GPU: pip uninstall onnxruntime, then "
         "pip install 'onnxruntime-gpu[cuda,cudnn]'. Elsewhere leave out --engine.",
     )
 
 
-def _kind(name: str, where: str, prefers: Callable[[], Sequence[str]]) -> EngineKind:
+def _kind(
+    name: str, where: str, prefers: Callable[[], Sequence[str]], *, int8: bool = True
+) -> EngineKind:
     return EngineKind(
         name=name,
-        takes=f"every bundle in fp32, exported .onnx files in fp32, fp16 and int8; on {where}",
+        takes=f"every bundle in fp32, exported .onnx files in fp32, fp16{' and int8' * int8}; on "
+        f"{where}",
         build=lambda bundle, files, precision, output: OnnxRuntimeEngine(
             bundle.spec, bundle.part(files[0]), precision, bundle.source, output, name
         ),
-        # Both engines run the variants of the first.
-        offers=lambda bundle: variants_by_precision(bundle, "onnxruntime", ("fp32",)),
+        # All of them run the variants of the first.
+        offers=lambda bundle: {
+            precision: files
+            for precision, files in variants_by_precision(bundle, "onnxruntime", ("fp32",)).items()
+            if int8 or precision != "int8"
+        },
         prefers=prefers,
         check=partial(_runtime, name),
     )
@@ -173,3 +199,7 @@ def _on_cpu() -> Sequence[str]:
 
 CPU = _kind("onnxruntime", "the processor", _on_cpu)
 CUDA = _kind("onnxruntime-cuda", "an NVIDIA GPU", lambda: ("fp16", "fp32", "int8"))
+# TensorRT takes int8 that is symmetric around zero alone, which costs accuracy elsewhere.
+TENSORRT = _kind(
+    "onnxruntime-tensorrt", "an NVIDIA GPU by TensorRT", lambda: ("fp16", "fp32"), int8=False
+)

@@ -6,7 +6,7 @@ from typing import get_args
 
 from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError
-from rooftrace.engines import onnxruntime, openvino, tensorrt, torch
+from rooftrace.engines import onnxruntime, openvino, torch
 from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.engines.first_use import check_first_use
 from rooftrace.models.bundle import ModelBundle
@@ -16,7 +16,7 @@ __all__ = ["ENGINES", "PRECISIONS", "load_engine"]
 
 ENGINES: Registry[EngineKind] = Registry("engine")
 """Engines in the order in which they are tried if none is named."""
-for _kind in (openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, tensorrt.KIND):
+for _kind in (openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, onnxruntime.TENSORRT):
     ENGINES.add(_kind.name, _kind)
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)

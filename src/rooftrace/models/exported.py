@@ -3,14 +3,12 @@
     model.onnx             the contract is the entry `rooftrace` of its `metadata_props`; further
                            entries are for Deepness, a plugin of QGIS
     model.xml, model.bin   OpenVINO's two files; the contract is in the `rt_info` of the first
-    model.engine           a TensorRT plan behind a line that names it, and the contract
 
 The contract is one JSON object: the bundle that it was made from, how it was made, and the bundle's
 own `BundleSpec` with the sha256 of the graph without the contract. Reading returns a `ModelBundle`,
 so that an exported model can be used wherever a bundle can.
 
-ONNX and OpenVINO files of any origin are as safe as bundles. A TensorRT plan holds code for one
-GPU, which runs when it is loaded: load only plans that you made yourself.
+Files of any origin are as safe as bundles.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import hashlib
 import json
 import math
 import re
-import struct
 from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
@@ -43,15 +40,14 @@ from rooftrace.models.bundle import (
 )
 from rooftrace.models.spec import BundlePart, BundleSpec, Precision
 
-Target = Literal["onnx", "openvino", "tensorrt"]
+Target = Literal["onnx", "openvino"]
 """Formats that a bundle can be exported to."""
 
-SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml"}
 
 READ_BY: dict[Target, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
 }
 """Engines that can read each format; the first one is the main engine."""
 
@@ -59,8 +55,6 @@ _KEY = "rooftrace"
 _DEEPNESS_TILE_PX = 512
 """Side of Deepness' tiles in pixels for a graph that accepts several."""
 
-_PLAN_LINE = b"rooftrace tensorrt 1\n"
-_PLAN_LENGTH = struct.Struct("<I")
 _IN_XML = re.compile(rb'\t\t<info name="rooftrace" value="([^"<>]*)" />\n')
 _XML_END = re.compile(rb"\t</rt_info>\s*</net>\s*\Z")
 _REMEDY = "Make it again from its bundle: rooftrace export BUNDLE --to …"
@@ -73,7 +67,7 @@ class Contract(Config):
         to: Format of the file.
         precision: Precision that was asked for; `spec.variants` has the one that each engine uses.
         bundle_sha256: Hash of the bundle that it was made from.
-        made_with: Versions of packages and, for a TensorRT plan, the GPU that it was made for.
+        made_with: Versions of packages.
         spec: Contract of the bundle, with the parts and variants of this file.
     """
 
@@ -98,9 +92,7 @@ def part_names(to: Target, precision: Precision) -> tuple[str, ...]:
     if to == "onnx":
         # In fp32 it is the bundle's graph, which engines may optimise as they do that graph.
         return (GRAPH_NAME,) if precision == "fp32" else ("variants/model.onnx",)
-    if to == "openvino":
-        return "variants/model.xml", "variants/model.bin"
-    return ("variants/model.engine",)
+    return "variants/model.xml", "variants/model.bin"
 
 
 def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -120,10 +112,7 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
         for key, value in _for_deepness(contract.spec).items():
             graph = with_metadata(graph, key, json.dumps(value))
         return {".onnx": with_metadata(graph, _KEY, text)}
-    if contract.to == "openvino":
-        return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}
-    encoded = text.encode()
-    return {".engine": _PLAN_LINE + _PLAN_LENGTH.pack(len(encoded)) + encoded + parts[names[0]]}
+    return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}
 
 
 def read_model(path: Path) -> ModelBundle:
@@ -142,8 +131,6 @@ def read_model(path: Path) -> ModelBundle:
     except (OSError, ValueError):
         # It raises an error that gives the reason.
         return read_bundle(path)
-    if head.startswith(_PLAN_LINE):
-        return _bundle_of(path, "tensorrt", *_cut_plan(_read(path), path))
     if path.suffix.lower() == ".onnx" or head[:1] == b"\x08":
         return _bundle_of(path, "onnx", *_cut_onnx(_read(path), path))
     if head.lstrip().startswith(b"<"):
@@ -215,14 +202,6 @@ def _cut_xml(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
             remedy="Copy both files of the exported model.",
         )
     return text, [_IN_XML.sub(b"", data), _read(weights)]
-
-
-def _cut_plan(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
-    begin = len(_PLAN_LINE) + _PLAN_LENGTH.size
-    if len(data) < begin:
-        raise BundleError(f"{path} ends within its first line.", remedy=_REMEDY)
-    (length,) = _PLAN_LENGTH.unpack(data[len(_PLAN_LINE) : begin])
-    return data[begin : begin + length], [data[begin + length :]]
 
 
 def _single_contract(found: list[bytes], path: Path, kind: str) -> bytes:

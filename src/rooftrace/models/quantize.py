@@ -213,9 +213,7 @@ def quantize_openvino(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> t
     return _serialised(quantized)
 
 
-def quantize_onnx(
-    graph: bytes, samples: Sequence[NDArray[np.float32]], *, symmetric: bool = False
-) -> bytes:
+def quantize_onnx(graph: bytes, samples: Sequence[NDArray[np.float32]]) -> bytes:
     """Return an int8 ONNX graph with pairs of QuantizeLinear and DequantizeLinear.
 
     ONNX Runtime makes it, with weights quantised per channel and activations by the smallest and
@@ -224,8 +222,6 @@ def quantize_onnx(
     Args:
         graph: Output of `lowering.simplify_graph`.
         samples: Images (band, y, x) in pixel values, of one size, typical for the model's use.
-        symmetric: Quantise activations symmetrically around zero, as TensorRT expects; slightly
-            less exact.
 
     Raises:
         MissingExtraError: ONNX Runtime or `onnx` is not installed.
@@ -262,11 +258,10 @@ def quantize_onnx(
                 Samples(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 # Rounding 16-bit pixel values to 8 bits would lose information.
                 nodes_to_exclude=normalisation_nodes(graph),
-                extra_options={"ActivationSymmetric": symmetric},
             )
             return made.read_bytes()
     finally:

@@ -192,7 +192,7 @@ class Variant(Config):
         parity: Difference from `model.onnx`, measured when it was made.
     """
 
-    engine: Literal["openvino", "onnxruntime", "tensorrt"]
+    engine: Literal["openvino", "onnxruntime"]
     precision: Precision
     files: tuple[str, ...]
     parity: dict[str, float] = Field(default_factory=dict)

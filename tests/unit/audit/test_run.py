@@ -62,4 +62,7 @@ def test_processes_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_empty_set() -> None:
-    assert measure_set(SceneSet("s", "k", ("a", "b"), 1, (), pytest.fail)) == ()
+    assert (
+        measure_set(SceneSet("s", "k", ("a", "b"), 1, (), lambda entry: pytest.fail(entry.id)))
+        == ()
+    )

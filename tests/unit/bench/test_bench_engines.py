@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "bench" / "engines.py"
 @pytest.mark.campaign
 def test_rows_and_what_is_unavailable(tiny_run: TinyRun, tmp_path: Path) -> None:
     rows = ["torch_eager", "openvino_fp32"]
-    gone = "tensorrt_fp16"
+    gone = "onnxruntime_tensorrt_fp16"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--model", str(tiny_run.bundle), "--rows", *rows, gone,
          "--data", str(tiny_run.data), "--calibration", str(tiny_run.data),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,17 +214,19 @@ def test_a_size_the_graph_refuses_is_reported() -> None:
         engine.run(np.zeros((1, 4, 32, 32), dtype=np.uint8))
 
 
-def test_cuda_gets_its_libraries_and_exact_fp32(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
+def test_a_gpu_gets_its_libraries_and_exact_fp32(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    asked: list[object] = []
+    asked: list[Any] = []
 
-    def session(*_: object, providers: list[object], **__: object) -> None:
+    def session(*_: object, providers: list[Any], **__: object) -> None:
         asked.extend(providers)
         raise RuntimeError("no GPU")
 
-    provider = "CUDAExecutionProvider"
+    cuda = "CUDAExecutionProvider"
+    provider = cuda if kind == "cuda" else "TensorrtExecutionProvider"
     monkeypatch.setattr(runtime, "get_available_providers", lambda: [provider])
     monkeypatch.setattr(
         runtime,
@@ -232,9 +236,15 @@ def test_cuda_gets_its_libraries_and_exact_fp32(
     )
     monkeypatch.setattr(runtime, "InferenceSession", session)
     with pytest.raises(BundleError, match="no GPU"):
-        load_engine(BUNDLE, engine="onnxruntime-cuda", precision="fp32")
+        load_engine(BUNDLE, engine=f"onnxruntime-{kind}", precision="fp32")
     wanted = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    assert asked == [(provider, wanted), "CPUExecutionProvider"]
+    assert asked[-2:] == [(cuda, wanted), "CPUExecutionProvider"]
+    if kind == "tensorrt":
+        name, plans = asked[0]
+        assert (name, plans["trt_fp16_enable"]) == (provider, "0")
+        # Plans of two models must not share a folder, since their names do not show the weights.
+        graph = hashlib.sha256(BUNDLE.part(GRAPH_NAME)).hexdigest()
+        assert Path(plans["trt_engine_cache_path"]).name == graph[:32]
     # A command's stdout may be one JSON object.
     assert capsys.readouterr().out == ""
 

@@ -35,7 +35,7 @@ def test_the_set_follows_from_the_flags(
 def test_a_gpu_has_no_instruction_set() -> None:
     engine = ConstantEngine()
     assert instruction_set_of(engine) == this_processor().instruction_set
-    engine.name = "tensorrt"
+    engine.name = "onnxruntime-tensorrt"
     assert instruction_set_of(engine) == ""
 
 

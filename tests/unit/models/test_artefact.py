@@ -44,8 +44,8 @@ SPEC = TINY.spec.model_copy(
         "parts": {},
     }
 )
-ENGINE = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
-ENDING = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+ENGINE = {"onnx": "onnxruntime", "openvino": "openvino"}
+ENDING = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,7 @@ def xml_of_the_graph() -> tuple[bytes, bytes]:
 
 def write(folder: Path, to: Target, precision: Precision = "fp32", spec: BundleSpec = SPEC) -> Made:
     names = part_names(to, precision)
-    content = {
-        "onnx": (TINY.part(GRAPH_NAME),),
-        "openvino": xml_of_the_graph(),
-        "tensorrt": (bytes(range(256)),),
-    }[to]
+    content = {"onnx": (TINY.part(GRAPH_NAME),), "openvino": xml_of_the_graph()}[to]
     variant = Variant.model_validate(
         {"engine": ENGINE[to], "precision": precision, "files": names, "parity": {"mask_iou": 0.9}}
     )
@@ -85,7 +81,7 @@ def write(folder: Path, to: Target, precision: Precision = "fp32", spec: BundleS
     return Made(path, contract, parts)
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino", "tensorrt"])
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return write(tmp_path_factory.mktemp("made"), request.param)
 
@@ -226,7 +222,7 @@ CHANGES = [
     ({"surprise": 1}, "surprise"),
     ({"bundle_sha256": "../x"}, "bundle_sha256"),
     ({"precision": "fp8"}, "precision"),
-    ({"to": "tensorrt"}, "is a file for onnx, but its contract is for tensorrt"),
+    ({"to": "openvino"}, "is a file for onnx, but its contract is for openvino"),
     ({"precision": "int8"}, "expected ['variants/model.onnx']"),
     ({"spec": {"bands": ["red"]}}, "mean has 3 values for 1 bands"),
     ({"spec": {"variants": []}}, "with the parts ['model.onnx']"),
@@ -248,9 +244,9 @@ def test_a_contract_of_another_kind(change: dict[str, Any], expected: str, tmp_p
 def test_variants_of_other_engines_or_files(tmp_path: Path) -> None:
     made = write(tmp_path, "onnx")
     graph, text = cut(made)
-    for key, value in (("engine", "tensorrt"), ("files", ["model.onnx", "model.onnx"])):
+    for files in (["model.xml"], ["model.onnx", "model.onnx"]):
         contract = json.loads(text)
-        contract["spec"]["variants"][0][key] = value
+        contract["spec"]["variants"][0]["files"] = files
         made.path.write_bytes(with_metadata(graph, "rooftrace", json.dumps(contract)))
         refused(made.path, "expected some of ['onnxruntime', 'openvino']")
 

@@ -120,9 +120,8 @@ def test_half_precision_is_close_and_half_as_large(lowered: Lowered) -> None:
     assert np.abs(engine.run(np.stack(lowered.samples)) - lowered.answer(half)).max() < 5e-3
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_int8_is_close_and_does_not_round_pixels(lowered: Lowered, symmetric: bool) -> None:
-    made = quantize_onnx(lowered.simple, lowered.samples, symmetric=symmetric)
+def test_int8_is_close_and_does_not_round_pixels(lowered: Lowered) -> None:
+    made = quantize_onnx(lowered.simple, lowered.samples)
     expected = lowered.answer(lowered.graph)
     apart = np.abs(lowered.answer(made, "int8") - expected)
     assert 0 < apart.max() < 0.1
@@ -132,14 +131,6 @@ def test_int8_is_close_and_does_not_round_pixels(lowered: Lowered, symmetric: bo
     # Between the picture and its normalisation nothing is rounded to 256 steps.
     (first,) = [node for node in model.graph.node if "image" in node.input]
     assert first.op_type == "Sub"
-    zeros = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    points = [
-        zeros[node.input[2]]
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear" and node.input[2] in zeros
-    ]
-    assert points
-    assert all((point == 0).all() for point in points) == symmetric
 
 
 def test_what_is_no_network_is_an_error() -> None:

@@ -22,11 +22,9 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.failures import is_out_of_memory
-from rooftrace.core.machine import installed_versions
 from rooftrace.core.text import first_line, in_terms
 from rooftrace.core.types import Scene, Window
 from rooftrace.engines.first_use import check_first_use
-from rooftrace.engines.tensorrt import build_plan, built_with
 from rooftrace.io.files import demo_scene_path
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.resample import Resampler
@@ -47,11 +45,10 @@ RUNS_IN: dict[Target, dict[Precision, Precision]] = {
     "onnx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
     # Weights in fp16 halve the file; a processor computes with them in fp32.
     "openvino": {"fp32": "fp32", "bf16": "bf16", "fp16": "fp32", "int8": "int8"},
-    "tensorrt": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
 }
 """Precisions in which each format can be exported, and the precision of its arithmetic."""
 
-_MADE_BY = ("rooftrace", "openvino", "onnx", "onnxruntime", "nncf")
+MADE_BY = ("rooftrace", "openvino", "onnx", "onnxruntime", "nncf")
 
 
 def has_variant(bundle: ModelBundle, to: Target, precision: str) -> bool:
@@ -76,7 +73,6 @@ def convert_bundle(
 
     Raises:
         MissingExtraError: a package is not installed.
-        ConfigError: TensorRT without a GPU.
         ExportError: the network cannot be converted.
     """
     check_first_use(bundle, "openvino", [GRAPH_NAME])
@@ -108,8 +104,8 @@ def _converted(
     if precision == "fp16":
         graph = convert_to_fp16(simplify_graph(graph))
     elif precision == "int8":
-        graph = quantize_onnx(simplify_graph(graph), given, symmetric=to == "tensorrt")
-    return {names[0]: build_plan(graph, bundle.spec) if to == "tensorrt" else graph}
+        graph = quantize_onnx(simplify_graph(graph), given)
+    return {names[0]: graph}
 
 
 def for_tiles_of(bundle: ModelBundle, to: Target, tile_px: int) -> ModelBundle:
@@ -136,11 +132,6 @@ def for_tiles_of(bundle: ModelBundle, to: Target, tile_px: int) -> ModelBundle:
     graph = fix_side(bundle.part(GRAPH_NAME), tile_px)
     spec = spec.model_copy(update={"input_px": tile_px, "variants": ()})
     return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
-
-
-def made_with(to: Target) -> dict[str, str]:
-    """Return the versions of the packages, and the GPU of a TensorRT plan."""
-    return installed_versions(_MADE_BY) | (built_with() if to == "tensorrt" else {})
 
 
 def _variant(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ...] | None:

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
+from rooftrace.core.machine import installed_versions
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.flows.export.convert import (
+    MADE_BY,
     RUNS_IN,
     TileSet,
     check_precision,
@@ -28,7 +30,6 @@ from rooftrace.flows.export.convert import (
     draw_tiles,
     for_tiles_of,
     has_variant,
-    made_with,
     tile_side,
 )
 from rooftrace.flows.labelled_predictions import training_labels
@@ -279,7 +280,7 @@ def run_export(
 
     Raises:
         ConfigError: the precision or the tile is not supported, int8 has no images, the suffix is
-            wrong, TensorRT has no GPU, or `out` is the model or a file that is no earlier export.
+            wrong, or `out` is the model or a file that is no earlier export.
         MissingExtraError: a package is not installed.
         DataError: the images cannot be used.
         BundleError: the model cannot be used.
@@ -307,7 +308,7 @@ def run_export(
         to=to,
         precision=wanted,
         bundle_sha256=reference.sha256,
-        made_with=made_with(to),
+        made_with=installed_versions(MADE_BY),
         spec=source.spec,
     )
     notes = list(dict.fromkeys((*replaced, *(given.notes if given else ()), *checked.notes)))
