@@ -17,6 +17,7 @@ from rooftrace.cli.option_groups import (
 )
 from rooftrace.cli.options import (
     IMAGES,
+    Crs,
     ImageryDate,
     ImagerySource,
     Json,
@@ -27,6 +28,7 @@ from rooftrace.cli.options import (
     WorkFolder,
     nodata_of,
     option,
+    parse_crs,
     provenance_of_options,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
@@ -63,6 +65,7 @@ def predict(
     model: ModelGroup,
     options: AllOptions,
     nodata: Nodata = None,
+    crs: Crs = None,
     mosaic: Annotated[
         bool,
         typer.Option(
@@ -128,6 +131,7 @@ def predict(
             "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
         )
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
+    given_crs = parse_crs(crs)
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
@@ -138,7 +142,8 @@ def predict(
         models, segmenter = model.read(), refinement.load()
         found = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
-            provenance=origin, services=service.parsed(models.bundles[0].spec.least_gsd_m),
+            provenance=origin, crs=given_crs,
+            services=service.parsed(models.bundles[0].spec.least_gsd_m),
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)

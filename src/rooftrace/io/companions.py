@@ -1,8 +1,8 @@
 """The files that belong to an image: those beside it, and those of which a VRT is made.
 
 GDAL ignores a damaged file beside an image silently, and notices a missing file of a VRT only when
-it reaches it, which may be hours later. `check_sidecars` and `check_vrt` look before any pixel is
-read.
+it reaches it, which may be hours later. `with_sidecars` and `check_vrt` look before any pixel is
+read. GDAL reads no `.prj` beside an image, and world files only for some formats.
 https://gdal.org/en/stable/drivers/raster/vrt.html
 """
 
@@ -11,15 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from xml.etree import ElementTree
 
+from affine import Affine
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import list_and_count, reason_of
 from rooftrace.io.files import is_file, read_head
-from rooftrace.io.image_header import Header
+from rooftrace.io.image_header import Header, checked_grid, from_epsg
 
 _SIDECAR_REMEDY = (
     "Copy the image again with all files beside it, or remove this file if the image is complete "
@@ -118,7 +123,7 @@ class FolderNames:
 def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
-    These are its mask, its world file and GDAL's `.aux.xml`, and the images of a VRT.
+    These are its mask, its world file, its `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
 
     Args:
         path: Image.
@@ -134,6 +139,7 @@ def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
     beside = (
         first(_mask_names(name), os.path.lexists),
         first(_world_names(name, path.suffix), is_file),
+        first(_prj_names(path), is_file),
         first([name + _METADATA_ENDING], is_file),
     )
     found = [one for one in beside if one is not None]
@@ -214,12 +220,13 @@ def _is_vrt(path: Path) -> bool:
     return head.startswith(b"<") and b"<VRTDataset" in head
 
 
-def check_sidecars(path: Path, header: Header) -> None:
-    """Check the files beside an image that GDAL ignores silently if they are damaged.
+def with_sidecars(path: Path, header: Header) -> Header:
+    """Return the header of an image with the georeference that the files beside it add.
 
-    These are the mask (`.msk`), without which nodata would become ground, the metadata
-    (`.aux.xml`), which may hold the georeference and the nodata value, and the world file (such as
-    `.tfw`), which holds the georeference. Damaged overviews (`.ovr`) change no pixel.
+    They are checked, since GDAL ignores damaged ones silently: the mask (`.msk`), without which
+    nodata would become ground, the metadata (`.aux.xml`), which may hold the georeference and the
+    nodata value, the world file (such as `.tfw`) with the position, and the `.prj` with its
+    coordinate system. Damaged overviews (`.ovr`) change no pixel.
 
     Raises:
         DataError: a sidecar is damaged; the message names it.
@@ -242,19 +249,28 @@ def check_sidecars(path: Path, header: Header) -> None:
             "to find the pixels that are nodata.",
             remedy=_SIDECAR_REMEDY,
         )
-    if header.grid.transform.is_identity and (world := _world_file(path)):
-        _check_world_file(world, path)
+    grid = header.grid
+    world = _first(path, _world_names(path.name, path.suffix), is_file)
+    if grid.transform.is_identity and world:
+        grid = replace(grid, transform=_read_world_file(world, path))
+    # A note explains why the georeference in the file itself is not used.
+    if header.note or grid.crs is not None or grid.transform.is_identity:
+        return header
+    if prj := _first(path, _prj_names(path), is_file):
+        grid = replace(grid, crs=_read_prj(prj, path))
+    grid, note = checked_grid(grid, str(path))
+    return replace(header, grid=grid, note=note)
 
 
-def _world_file(path: Path) -> Path | None:
-    """Return the world file beside an image, under a name that GDAL finds: `.pgw` of `.png`.
-
-    https://gdal.org/en/stable/drivers/raster/wld.html
-    """
-    return _first(path, _world_names(path.name, path.suffix), is_file)
+def _prj_names(path: Path) -> list[str]:
+    return [path.stem + ".prj", path.stem + ".PRJ"]
 
 
 def _world_names(name: str, suffix: str) -> list[str]:
+    """Return the names under which GDAL looks for a world file, such as `.pgw` of `.png`.
+
+    https://gdal.org/en/stable/drivers/raster/wld.html
+    """
     ending = suffix.removeprefix(".").lower()
     stem = name.removesuffix(suffix)
     endings = (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld") if ending else ("wld",)
@@ -273,8 +289,8 @@ def _first(path: Path, names: Iterable[str], is_there: Callable[[str], bool]) ->
     return None
 
 
-def _check_world_file(world: Path, path: Path) -> None:
-    """Raise DataError unless a world file holds six numbers that place an image."""
+def _read_world_file(world: Path, path: Path) -> Affine:
+    """Return the transform of a world file; raise DataError unless it places an image."""
     lines = world.read_text("utf-8", "replace").split()[:6]
     try:
         # GDAL takes decimal commas, too.
@@ -282,15 +298,31 @@ def _check_world_file(world: Path, path: Path) -> None:
     except ValueError:
         numbers = []
     if len(numbers) == 6 and all(map(isfinite, numbers)):
-        a, d, b, e, _, _ = numbers
+        a, d, b, e, x, y = numbers
         if a * e != b * d:
-            return
+            # It states the centre of the first pixel.
+            return Affine(a, b, x, d, e, y) @ Affine.translation(-0.5, -0.5)
     shown = " ".join(lines)[:60]
     raise DataError(
         f"{world} is damaged: it holds {shown!r}; expected six finite numbers, of which the first "
         f"four give pixels of {path.name} a size. It holds the georeference of the image.",
         remedy=_SIDECAR_REMEDY,
     )
+
+
+def _read_prj(prj: Path, path: Path) -> CRS:
+    """Return the coordinate system of a `.prj`: WKT (also Esri's), PROJ or a code."""
+    text = prj.read_text("utf-8-sig", "replace").strip()
+    try:
+        crs = CRS.from_user_input(text)
+    except CRSError as error:
+        raise DataError(
+            f"{prj} is not a coordinate system: it holds {text[:60]!r}; expected WKT. It belongs "
+            f"to the georeference of {path.name}.",
+            remedy=_SIDECAR_REMEDY,
+        ) from error
+    epsg = crs.to_epsg()
+    return from_epsg(epsg) if epsg else crs
 
 
 def mask_file(path: Path) -> Path | None:

@@ -315,24 +315,31 @@ def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
     # A CRS with pixel coordinates would put the image at the origin of the map: not known.
     if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
         return GeoGrid(shape), _unused_position(dataset, name)
-    placed = GeoGrid(shape, transform)
+    return checked_grid(GeoGrid(shape, transform, _crs_of(dataset, name)), name)
+
+
+def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
+    """Return a grid, or one in pixels if it is on no map of the Earth, and a note for the user.
+
+    Raises:
+        GeoreferenceError: the grid lies outside of all longitudes and latitudes.
+    """
+    shape, crs = grid.shape, grid.crs
     damage = ""
-    if not _has_distinct_pixels(placed):
+    if not _has_distinct_pixels(grid):
         damage = "pixels that are too small for the digits of its coordinates"
-    elif max(map(abs, placed.bounds_xy)) > _MOST_COORDINATE:
+    elif max(map(abs, grid.bounds_xy)) > _MOST_COORDINATE:
         damage = "coordinates beyond those of any place"
     if damage:
         note = (
             f"{name} has {damage}, so that its georeference is damaged: its results are in pixels."
         )
         return GeoGrid(shape), note
-    crs = _crs_of(dataset, name)
     if crs is not None and not _is_of_earth(crs):
         note = (
             f"{name} is in {crs.name!r}, which is no map of the Earth: its results are in pixels."
         )
         return GeoGrid(shape), note
-    grid = GeoGrid(shape, transform, crs)
     if crs is not None and crs.is_geographic:
         _check_degrees(grid, crs, name)
     return grid, ""
@@ -390,7 +397,7 @@ def _crs_of(dataset: Any, name: str) -> CRS | None:
         if not dataset.crs:
             return None
         epsg = dataset.crs.to_epsg()
-        return _from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
+        return from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
     except (CRSError, RasterioCRSError, RasterioError) as error:
         raise DataError(
             f"{name} has a coordinate system that cannot be read: {error}.",
@@ -399,7 +406,8 @@ def _crs_of(dataset: Any, name: str) -> CRS | None:
 
 
 @lru_cache(maxsize=64)
-def _from_epsg(code: int) -> CRS:
+def from_epsg(code: int) -> CRS:
+    """Return the coordinate system of an EPSG code."""
     return CRS.from_epsg(code)
 
 

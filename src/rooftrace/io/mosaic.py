@@ -418,8 +418,8 @@ class AdjacentImages(Mosaic):
             name = (image if grid.crs is None else first).name
             raise GeoreferenceError(
                 f"{name} has no georeference; all images of {self._name} need one.",
-                remedy="Remove it from the folder, or predict the images one by one, without "
-                "--mosaic.",
+                remedy="If it has a position, name its coordinate system: --crs EPSG:…. Otherwise "
+                "remove it from the folder, or predict the images without --mosaic.",
             )
         if (image.bands, image.dtype) != (self.bands, self.dtype):
             raise DataError(

@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
-from rooftrace.io.companions import check_sidecars, check_vrt, mask_file
+from rooftrace.io.companions import check_vrt, mask_file, with_sidecars
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
@@ -349,19 +349,16 @@ class RasterFile:
     @cached_property
     def _header(self) -> Header:
         with self._explained("header"):
-            self._check(None)
+            self._check_present()
         with self._dataset("header", header=True) as dataset:
             if dataset.driver == "VRT" and self.path.suffix.lower() != ".vrt":
                 check_vrt(self.path)
-            header = read_header(dataset, self.name, self._palette)
-            self._check(header)
-        return header
+            return self._with_sidecars(read_header(dataset, self.name, self._palette))
 
-    def _check(self, header: Header | None) -> None:
-        """Check that the file is there, or after its header the files beside it."""
-        if header is not None:
-            check_sidecars(self.path, header)
-            return
+    def _with_sidecars(self, header: Header) -> Header:
+        return with_sidecars(self.path, header)
+
+    def _check_present(self) -> None:
         if not self.path.exists():
             raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.is_dir():

@@ -141,8 +141,12 @@ class RemoteRaster(RasterFile):
         # GDAL lists the blocks of an overview under other names than those of the image.
         return self._level is None and super().is_empty(window)
 
-    def _check(self, header: Header | None) -> None:
-        """Do nothing: opening the file asks the server, and only the image itself is fetched."""
+    def _check_present(self) -> None:
+        """Do nothing: opening the file asks the server."""
+
+    def _with_sidecars(self, header: Header) -> Header:
+        # Only the image itself is fetched.
+        return header
 
     def _environment(self) -> Any:
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")

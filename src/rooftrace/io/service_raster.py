@@ -71,8 +71,12 @@ class _TileImage(RasterFile):
     def name(self) -> str:
         return self._name
 
-    def _check(self, header: Any) -> None:
-        """Do nothing: the bytes are there, and a tile has no files beside it."""
+    def _check_present(self) -> None:
+        """Do nothing: the bytes are there."""
+
+    def _with_sidecars(self, header: Any) -> Any:
+        # A tile has no files beside it.
+        return header
 
     def _environment(self) -> Any:
         whole = self._data.startswith(b"\x89PNG") and self._data.endswith(b"IEND\xaeB`\x82")

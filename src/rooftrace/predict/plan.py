@@ -194,8 +194,8 @@ class ScenePlan:
         if grid.crs is None and not grid.transform.is_identity:
             notes.append(
                 f"{name}: it has a position, but no coordinate system. The mask keeps the "
-                "position; polygons are in pixels. To have both on a map, assign the coordinate "
-                "system first: gdal_edit.py -a_srs EPSG:… IMAGE"
+                "position; polygons are in pixels, and metres are unknown. Name the system with "
+                "rooftrace predict --crs EPSG:…, or write it into a .prj file beside the image."
             )
         if self.scaling.note:
             notes.append(self.scaling.note)

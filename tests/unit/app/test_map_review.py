@@ -194,6 +194,23 @@ def test_one_corner_is_moved(client: TestClient) -> None:
     assert feature["properties"]["area_m2"] != 80
 
 
+@pytest.mark.parametrize(("outer", "inner"), [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_the_area_of_a_courtyard_house_for_rings_of_any_direction(
+    client: TestClient, outer: int, inner: int
+) -> None:
+    outline = outline_of(client, 1)
+    corners = np.array(outline["coordinates"][0])[:4]
+    (west, south), (east, north) = corners.min(axis=0), corners.max(axis=0)
+    ring = np.array([(west, south), (east, south), (east, north), (west, north), (west, south)])
+    middle = corners.mean(axis=0)
+    hole = middle + (ring - middle) / 2
+    outline["coordinates"] = [ring[::outer].tolist(), hole[::inner].tolist()]
+    assert decide(client, "redraw", (1, 0), outline=outline).status_code == 200
+    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    # The house has 80 m², and half of either side makes a quarter of them.
+    assert data["features"][0]["properties"]["area_m2"] == pytest.approx(60, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("action", "seen", "more", "status", "words"),
     [

@@ -421,10 +421,9 @@ class ReviewScene:
     def _area_m2(self, outline: BaseGeometry) -> float:
         if self._flat:
             return float("nan")
-        area, _ = Geod(ellps="WGS84").geometry_area_perimeter(
-            shapely.transform(outline, self._to_lonlat)
-        )
-        return abs(float(area))
+        # It adds the areas of the rings with their signs, and drawn rings have any direction.
+        lonlat = shapely.orient_polygons(shapely.transform(outline, self._to_lonlat))
+        return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(lonlat)[0]))
 
 
 def _layer(

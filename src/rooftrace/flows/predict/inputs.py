@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyproj import CRS
+
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import FolderNames, companions
@@ -200,7 +203,7 @@ def _stamp_of_images(mosaic: Mosaic) -> str:
     """
     folders: dict[Path, FolderNames] = {}
     digest = hashlib.sha256()
-    for image in mosaic.images:
+    for image in map(innermost, mosaic.images):
         assert isinstance(image, RasterFile)
         folder = image.path.parent
         if folder not in folders:
@@ -260,6 +263,7 @@ def find_inputs(
     area: Area | None = None,
     provenance: ResultProvenance | None = None,
     services: ServiceOptions | None = None,
+    crs: CRS | None = None,
 ) -> PredictInputs:
     """Find and open all images that the user names.
 
@@ -279,16 +283,18 @@ def find_inputs(
         area: Area to predict; images outside of it are left out.
         provenance: Origin of all images, which replaces what the files state.
         services: Options of map services; None if they are not accepted.
+        crs: Coordinate system of images that have a position and state none.
 
     Raises:
-        ConfigError: An input is a catalogue; the tiles of a mosaic have several zoom levels; a zoom
-            level was given without tiles; a map service was given without an area.
+        ConfigError: An input is a catalogue; `crs` was given for one image that it cannot place;
+            the tiles of a mosaic have several zoom levels; a zoom level was given without tiles; a
+            map service was given without an area.
         DataError: An input does not exist or holds no image; the area misses all images.
     """
     service_urls = [one for one in inputs if isinstance(one, str) and is_service(one)]
     images = [one for one in inputs if one not in service_urls]
     if mosaic:
-        scenes, skipped = _mosaics(images, zoom, nodata, tms)
+        scenes, skipped = _mosaics(images, zoom, nodata, tms, crs)
     elif zoom is not None and images:
         raise ConfigError(
             f"--zoom {zoom} was given, but each image is predicted by itself.",
@@ -301,6 +307,13 @@ def find_inputs(
         )
     else:
         scenes, skipped = _images(images, nodata)
+    if crs is not None and not mosaic:
+        if len(scenes) == 1:
+            _check_crs(scenes[0], crs)
+        place = partial(_with_crs, crs)
+        scenes = [
+            replace(scene, source=GeoreferencedSource(scene.source, place)) for scene in scenes
+        ]
     scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
@@ -321,8 +334,31 @@ def find_inputs(
         "tms": tms,
         "area": None if area is None else [area.name, area.digest],
         "provenance": None if provenance is None else asdict(provenance),
+        "crs": None if crs is None else crs.to_wkt(),
     }
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
+
+
+def _with_crs(crs: CRS, grid: GeoGrid) -> GeoGrid:
+    """Return a grid in `crs` if it has a position in an unknown coordinate system."""
+    return grid if grid.crs or grid.transform.is_identity else replace(grid, crs=crs)
+
+
+def _check_crs(scene: SceneInput, crs: CRS) -> None:
+    """Raise ConfigError if a coordinate system that was given cannot be that of an image."""
+    grid = innermost(scene.source).grid
+    if grid.transform.is_identity:
+        raise ConfigError(
+            f"--crs was given, but {scene.shown} has no position: neither in the file nor in a "
+            "world file beside it.",
+            remedy="Leave out --crs, or write the position: "
+            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
+        )
+    if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
+        raise ConfigError(
+            f"--crs says {crs.name!r}, but {scene.shown} is in {grid.crs.name!r}.",
+            remedy="Leave out --crs, or correct the file: gdal_edit.py -a_srs EPSG:… IMAGE",
+        )
 
 
 def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:
@@ -548,6 +584,7 @@ def _mosaics(
     zoom: int | None,
     nodata: NodataRule | None,
     tms: bool | None,
+    crs: CRS | None,
 ) -> tuple[list[SceneInput], list[Path]]:
     from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
@@ -577,7 +614,7 @@ def _mosaics(
             raise DataError(
                 _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
             )
-        parts: list[RasterFile] = []
+        parts: list[RasterFile | GeoreferencedSource] = []
         skipped += others
         for path in paths:
             tile = open_raster(path, nodata=nodata)
@@ -585,7 +622,8 @@ def _mosaics(
             if tile.file_format == "VRT":
                 skipped.append(path)
             else:
-                parts.append(tile)
+                place = None if crs is None else partial(_with_crs, crs)
+                parts.append(tile if place is None else GeoreferencedSource(tile, place))
                 # Its date, before the headers of others close its file.
                 _ = tile.provenance
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
