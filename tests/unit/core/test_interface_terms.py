@@ -25,7 +25,7 @@ NOT_SHOWN = {
     "cluster", "workers", "gpus-per-worker", "address", "head", "mosaic", "weights", "set", "s",
     "json", "fit", "paper", "crs", "ink", "precision", "schema",
 }  # fmt: skip
-"""Options of the command line alone: clusters, mosaics, ensembles, settings, files beside images."""
+"""Options of the command line alone: clusters, mosaics, ensembles, settings, sidecar files."""
 
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
