@@ -94,8 +94,8 @@ class Surface:
         long = float(self.weight.max()) / _ENOUGH_PX
         confidence = max(alone, 0.0) * min(max(clear, 0.0), 1.0) * min(long, 1.0)
         return Peak(
-            row - REACH_PX + _parabola_peak(score[:, col], row),
-            col - REACH_PX + _parabola_peak(score[row], col),
+            row - REACH_PX + parabola_peak(score[:, col], row),
+            col - REACH_PX + parabola_peak(score[row], col),
             confidence,
         )
 
@@ -164,7 +164,7 @@ def _twice_the_angle(
     return vector.astype(np.complex64)
 
 
-def _parabola_peak(line: NDArray[np.float64], at: int) -> float:
+def parabola_peak(line: NDArray[np.float64], at: int) -> float:
     """Return the distance from the highest sample to the peak of the parabola through its
     neighbours.
     """

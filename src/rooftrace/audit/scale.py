@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import LUMA
 from rooftrace.audit.measure import flat_area
+from rooftrace.audit.offset import parabola_peak
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import Raster, Scene, Window
@@ -258,12 +259,7 @@ def _at(curves: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.f
 def _least(lags: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
     """Return where a cost is least, interpolated between the computed lags."""
     at = int(cost.argmin())
-    if at in (0, len(lags) - 1):
-        return float(lags[at])
-    before, here, after = cost[at - 1 : at + 2]
-    bend = before - 2 * here + after
-    shift = 0.0 if bend <= 0 else 0.5 * (before - after) / bend
-    return float(lags[at] + shift * (lags[1] - lags[0]))
+    return float(lags[at] + parabola_peak(-cost, at) * (lags[1] - lags[0]))
 
 
 Method = Literal["georeference", "images"]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -438,19 +439,21 @@ def test_a_finished_run_resumes_to_the_same_model(
     assert again.verdict == tuned.verdict
 
 
-def test_more_minutes_are_advised_if_the_best_epoch_is_late(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
-    gap = SimpleNamespace(is_known=True, low=-0.1, high=0.1, value=0.0)
-    evaluation = SimpleNamespace(
-        headline="iou",
-        comparisons=[SimpleNamespace(figures={"iou": SimpleNamespace(difference=gap, scenes=9)})],
-    )
-    for best, expected in ((3, "are unlikely to help"), (9, "may help")):
-        trained = SimpleNamespace(best={"best_iou": (best, 0.5, tmp_path)}, epochs=10)
-        report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
-        assert report.verdict == "no different"
-        assert f"The best epoch was {best} of 10: more --minutes {expected}." in report.advice
+def report_with(
+    folder: Path, *, scenes: int = 9, best: int = 3, first: float = 0.55, second: float = 0.65,
+    **gaps: Interval | None,
+) -> FinetuneReport:  # fmt: skip
+    """Return a report with an interval of the difference for each figure, except for None."""
+    figures = {
+        name.replace("_", "."): SimpleNamespace(
+            difference=gap, scenes=scenes, first=first, second=second
+        )
+        for name, gap in gaps.items()
+        if gap is not None
+    }
+    evaluation = SimpleNamespace(headline="iou", comparisons=[SimpleNamespace(figures=figures)])
+    trained = SimpleNamespace(best={"best_iou": (best, 0.5, folder)}, epochs=10)
+    return FinetuneReport(trained, evaluation, "", folder)  # type: ignore[arg-type]
 
 
 def interval(low: float, value: float, high: float) -> Interval:
@@ -471,16 +474,7 @@ UP, SAME, DOWN = interval(0.01, 0.02, 0.03), interval(-0.01, 0.0, 0.01), interva
 def test_the_verdict_looks_at_ground_and_at_buildings(
     iou: Interval, f1: Interval | None, expected: str, tmp_path: Path
 ) -> None:
-    from types import SimpleNamespace
-
-    tests = {
-        name: SimpleNamespace(difference=gap, scenes=9, first=0.55, second=0.65)
-        for name, gap in (("iou", iou), ("objects.f1", f1))
-        if gap is not None
-    }
-    evaluation = SimpleNamespace(headline="iou", comparisons=[SimpleNamespace(figures=tests)])
-    trained = SimpleNamespace(best={"best_iou": (3, 0.5, tmp_path)}, epochs=10)
-    report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
+    report = report_with(tmp_path, iou=iou, objects_f1=f1)
     assert report.verdict == expected
     advice = " ".join(report.advice)
     assert bool(advice) == (expected != "better")
@@ -488,14 +482,16 @@ def test_the_verdict_looks_at_ground_and_at_buildings(
     assert ("Keep the start model" in advice) == (expected == "worse")
 
 
-def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:
-    from types import SimpleNamespace
+@pytest.mark.parametrize(("best", "expected"), [(3, "are unlikely to help"), (9, "may help")])
+def test_more_minutes_are_advised_if_the_best_epoch_is_late(
+    best: int, expected: str, tmp_path: Path
+) -> None:
+    report = report_with(tmp_path, best=best, iou=SAME)
+    assert report.verdict == "no different"
+    assert f"The best epoch was {best} of 10: more --minutes {expected}." in report.advice
 
-    gap = Interval(0.0583, -0.0108, 0.0968, 0.95, 1000, "scene", 11)
-    test = SimpleNamespace(difference=gap, scenes=11, first=0.6, second=0.5)
-    evaluation = SimpleNamespace(
-        headline="iou", comparisons=[SimpleNamespace(figures={"iou": test})]
-    )
-    trained = SimpleNamespace(best={"best_iou": (3, 0.5, tmp_path)}, epochs=10)
-    report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
+
+def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:
+    gap = interval(-0.0108, 0.0583, 0.0968)
+    report = report_with(tmp_path, scenes=11, first=0.6, second=0.5, iou=gap)
     assert "with about 16 held-out scenes" in " ".join(report.advice)
