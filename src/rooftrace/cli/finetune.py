@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.data_options import source_config, takes_data
+from rooftrace.cli.data_options import takes_data
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, people, say
@@ -37,21 +37,6 @@ def finetune(
             "or an exported ONNX file.",
         ),
     ] = "default",
-    replay: Annotated[
-        Path | None,
-        option(
-            TRAINING, metavar="IMAGES",
-            help="Images of other places, on which the model learns to keep the answers of the "
-            "start model; labels are not needed.",
-        ),
-    ] = None,
-    replay_settings: Annotated[
-        list[str] | None,
-        option(
-            TRAINING, "--replay-set", metavar="KEY=VALUE",
-            help="Value of the data card of the --replay images, such as gsd_m=0.5; repeatable.",
-        ),
-    ] = None,
     minutes: Annotated[
         float,
         option(
@@ -108,7 +93,6 @@ def finetune(
 
     report = run_finetune(
         data, out, model=model, minutes=minutes,
-        replay=None if replay is None else source_config(replay, replay_settings),
         val=val, by=by, split=split,
         overrides=config or (), seed=seed, resume=resume,
         images=images, console=people,
@@ -121,20 +105,12 @@ def finetune(
     for name, values in report.figures.items():
         shown = ["–" if value is None else f"{value:.4f}" for value in values]
         table.add_row(name, *shown, limits[name])
-    elsewhere = report.replay
-    if elsewhere is not None:
-        kept = elsewhere.agreement
-        bounds = f"{kept.low:.3f} … {kept.high:.3f}" if kept.is_known else ""
-        table.add_row("agreement on replay images", "1.0000", f"{kept.value:.4f}", bounds)
     people.print(table)
     gaps = [f"IoU {_signed(report.tests[report.evaluation.headline].difference)}"]
     if report.buildings is not None:
         gaps.append(f"F1 of buildings {_signed(report.buildings.difference)}")
     where = plural(len(tuned.images), "held-out image")
     say(f"{report.verdict}: {', '.join(gaps)} on {where}")
-    if elsewhere is not None and elsewhere.iou is not None:
-        where = plural(elsewhere.iou.scenes, "held-out replay image")
-        say(f"elsewhere: IoU {_signed(elsewhere.iou.difference)} on {where}")
     for line in report.advice:
         say(line)
     say(f"model {report.bundle}; pictures in {report.page}")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,13 +31,6 @@ from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
 from rooftrace.flows.labelled_predictions import labels_for, select_part
-from rooftrace.flows.replay import (
-    REPLAY_SHARE,
-    ReplayReport,
-    ReplaySet,
-    compare_on_replay,
-    prepare_replay,
-)
 from rooftrace.flows.split import divide_scenes
 from rooftrace.flows.threshold import choose_threshold
 from rooftrace.flows.train import TrainReport, export_run, locked_run
@@ -95,7 +87,6 @@ class FinetuneReport:
             the first.
         split: `FILE:PART` of these scenes.
         page: Report with pictures.
-        replay: Comparison on replay images; None without them.
         notes: Notes on how the data was divided, and on held-out images that show ground on which
             one of the models was trained.
     """
@@ -104,7 +95,6 @@ class FinetuneReport:
     evaluation: Evaluation
     split: str
     page: Path
-    replay: ReplayReport | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -219,7 +209,6 @@ class FinetuneReport:
                 for name, report in zip(("tuned", "start"), self.evaluation.reports)
             },
             "differences": {name: test.to_json() for name, test in self.tests.items()},
-            "replay": None if self.replay is None else self.replay.to_json(),
             "report": str(self.page),
             "advice": list(self.advice),
             "notes": list(self.notes),
@@ -236,7 +225,6 @@ def run_finetune(
     run: Path,
     *,
     model: str = "default",
-    replay: SourceConfig | None = None,
     minutes: float = 10.0,
     val: float = 0.2,
     by: SplitBy | None = None,
@@ -250,14 +238,12 @@ def run_finetune(
     """Train a start model on labelled images, and compare both on images that were held out.
 
     The folder of the run is that of `rooftrace train`, with `split.json`, `verdict.json` and
-    `comparison/report.html`, and `replay/` if replay images are given.
+    `comparison/report.html`.
 
     Args:
         data: Labelled data.
         run: Folder of the run.
         model: Model to start from, see `models.start.read_start`.
-        replay: Images of other places, with or without labels, on which the answers of the start
-            model are kept, see `flows.replay`.
         minutes: Limit of the training in minutes, with its validation.
         val: Share of the scenes that is held out.
         by: Unit that is kept together; default blocks of ground where all images have a
@@ -273,7 +259,7 @@ def run_finetune(
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.
         ConfigError: The start model cannot be used, its classes are others, or a setting is wrong.
-        DataError: There are too few labelled images, or too few replay images.
+        DataError: There are too few labelled images.
         LabelError: Labels show no building, or building nearly everywhere (swapped classes).
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
@@ -291,9 +277,6 @@ def run_finetune(
     spec = start.bundle.spec
     labels = labels_for(data, start.bundle)
     data = data.model_copy(update={"labels": None})
-    replayed = None if replay is None else ReplaySet.of(replay, run)
-    if replayed is not None:
-        data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
     scenes = _open(data, labels)
     notes: tuple[str, ...] = ()
     if spec.gsd_m is not None and all(scene.gsd_m is None for scene in scenes):
@@ -309,9 +292,7 @@ def run_finetune(
         _check_labels(scenes)
     part_file = run / "split.json" if split is None else split
     if resume:
-        config = _recorded(run, data, model, replayed)
-        if replayed is not None:
-            replayed.check_recorded(labels)
+        config = _recorded(run, data, model)
     else:
         _check_new(run)
     with locked_run(run):
@@ -323,15 +304,9 @@ def run_finetune(
         try:
             if not resume:
                 parts = _parts(scenes, part_file)
-                if replayed is not None:
-                    print_plain(console, f"predicting the replay images of {replayed.given.path}")
-                    notes += prepare_replay(
-                        replayed, labels, ModelSet((start.bundle,)).ready(), seed=seed
-                    )
                 config = finetune_config(
                     model, start, data, scenes.subset(parts.ids("train")), labels,
-                    part_file.absolute(), replay=None if replayed is None else replayed.train,
-                    minutes=minutes, seed=seed, overrides=overrides,
+                    part_file.absolute(), minutes=minutes, seed=seed, overrides=overrides,
                 )  # fmt: skip
             # A setting may name another split: what is trained on is not compared on.
             parts = _parts(scenes, Path(config.data.split or part_file))
@@ -344,8 +319,6 @@ def run_finetune(
             # A run that fails before it begins leaves no folder.
             if not resume and split is None:
                 part_file.unlink(missing_ok=True)
-            if not resume and replayed is not None:
-                shutil.rmtree(replayed.folder, ignore_errors=True)
             raise
         result = fit(
             config, run, base=base, resume=resume, console=console, data=opened, start=start
@@ -364,9 +337,6 @@ def run_finetune(
         report = _compare(
             trained, (tuned, before), data, scenes, parts, run, images, notes, console
         )
-        if replayed is not None:
-            elsewhere = compare_on_replay(replayed, labels, tuned, before, images)
-            report = replace(report, replay=elsewhere)
         write_json(run / "verdict.json", report.to_json())
     return report
 
@@ -513,12 +483,11 @@ def _unit(scenes: SceneSet, *, has_crs: bool) -> SplitBy:
     return "group" if len(groups) >= LEAST_SCENES else "image"
 
 
-def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | None) -> TrainConfig:
+def _recorded(run: Path, data: SourceConfig, model: str) -> TrainConfig:
     """Return the configuration of a run to resume.
 
     Raises:
-        ConfigError: There is nothing to resume; or the run has other data, another start model or
-            other replay images.
+        ConfigError: There is nothing to resume; or the run has other data or another start model.
     """
     from rooftrace.train.config import TrainConfig
 
@@ -532,11 +501,6 @@ def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | Non
             remedy="Start without --resume; the first checkpoint is written after an epoch.",
         ) from error
     config = parse_config(raw, TrainConfig, source=str(path))
-    if (() if replay is None else (replay.train,)) != config.data.replay:
-        raise ConfigError(
-            f"The use of --replay of the run in {run} is not the one given.",
-            remedy="Resume with the --replay that the run began with.",
-        )
     (began,) = config.data.train
     changed = {
         name: (before, now)

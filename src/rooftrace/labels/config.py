@@ -261,8 +261,6 @@ class DataConfig(Config):
         train: Sets from which training samples are drawn.
         val: Sets on which progress is measured; without them `split` divides the training sets.
         split: File of `rooftrace split`, relative to the configuration's folder.
-        replay: Sets that are trained on as a whole besides `train`, such as answers of the start
-            model; `split` does not apply to them.
         labels: Meaning of labels.
         cache_mb: Memory limit in megabytes for decoded images; beyond it, images are read by
             window.
@@ -271,7 +269,6 @@ class DataConfig(Config):
     train: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     val: tuple[SourceConfig, ...] = ()
     split: Annotated[str | None, PathField()] = None
-    replay: tuple[SourceConfig, ...] = ()
     labels: LabelConfig = LabelConfig()
     cache_mb: Annotated[int, Field(ge=0)] = 4096
 

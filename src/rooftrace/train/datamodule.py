@@ -54,7 +54,7 @@ class TrainingData:
     """The sets of a run.
 
     Args:
-        train, val: Labelled scenes; `train` ends with the sets of `data.replay`.
+        train, val: Labelled scenes.
         samples: Training samples.
         tiles: Validation tiles of each folder.
         statistics: Mean and standard deviation per band, in pixel values, that normalise the input
@@ -129,8 +129,7 @@ def open_data(
     """
     train = [*opened_train] or [_open(given, config, base) for given in config.data.train]
     val = [_open(given, config, base) for given in config.data.val]
-    replay = [_open(given, config, base) for given in config.data.replay]
-    opened = (*train, *val, *replay)
+    opened = (*train, *val)
     for source in opened:
         check_background(source)
     notes = [note for source in opened for note in source.notes]
@@ -144,7 +143,6 @@ def open_data(
             notes += parts.notes("val")
         train = [source.subset(parts.ids("train")) for source in train]
         notes += parts.notes("train")
-    train += replay
     val = [source for source in val if len(source)]
     if not val:
         raise DataError(

@@ -74,7 +74,6 @@ def finetune_config(
     split: Path,
     *,
     minutes: float,
-    replay: SourceConfig | None = None,
     seed: int = 0,
     overrides: Sequence[str] = (),
 ) -> TrainConfig:
@@ -94,8 +93,6 @@ def finetune_config(
         labels: Meaning of the labels.
         split: Split file of the data, with the parts `train` and `val`.
         minutes: Limit of minutes of the training.
-        replay: Images of other places with the answers of the start model; both it and `data` have
-            a share.
         seed: Seed of all random draws.
         overrides: `key.path=value` settings that replace values.
 
@@ -106,7 +103,6 @@ def finetune_config(
     recorded, sizes = spec.training, _sizes(spec, scenes)
     crop_px = _crop_px(spec, sizes)
     labelled = _area_crops(sizes, crop_px)
-    replays = () if replay is None else (replay,)
     raw: dict[str, Any] = {
         "seed": seed,
         "crop_px": crop_px,
@@ -115,7 +111,6 @@ def finetune_config(
         "data": {
             "train": [data.model_dump(mode="json", exclude_none=True)],
             "split": str(split),
-            "replay": [one.model_dump(mode="json", exclude_none=True) for one in replays],
             "labels": labels.model_dump(mode="json", exclude_none=True),
         },
         "augment": {"policy": "aerial"},

@@ -180,7 +180,6 @@ def test_a_bundle_records_paths_without_the_folders_above_the_work(tmp_path: Pat
     config = finetune_config(
         "default", read_start("default"), data, open_source(data, labels), labels,
         tmp_path / "work/run/split.json", minutes=3,
-        replay=SourceConfig(path=str(tmp_path / "work/run/replay")),
     )  # fmt: skip
     started = config.model_copy(
         update={"model": config.model.model_copy(update={"start": str(tmp_path / "a.rooftrace")})}
@@ -188,9 +187,7 @@ def test_a_bundle_records_paths_without_the_folders_above_the_work(tmp_path: Pat
     record = started.without_home(tmp_path / "work")
     assert record.model.start == "../a.rooftrace"
     assert record.data.split == "run/split.json"
-    assert [one.path for one in (*record.data.train, *record.data.replay)] == [
-        "data", "run/replay",
-    ]  # fmt: skip
+    assert [one.path for one in record.data.train] == ["data"]
     assert str(tmp_path) not in record.model_dump_json()
     update = {"encoder_weights": str(tmp_path / "work/e.safetensors")}
     weights = config.model.model_copy(update=update)

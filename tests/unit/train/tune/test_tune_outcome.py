@@ -130,7 +130,6 @@ def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: P
         "data": {
             "train": [{"path": "a", "images": "b/images"}, {"path": "/c"}, {"path": "$D/d"}],
             "val": [{"path": "../e"}],
-            "replay": [{"path": "f", "images": "~/f"}],
             "split": "split.json",
         },
     }
@@ -144,7 +143,6 @@ def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: P
                 {"path": "$D/d"},
             ],
             "val": [{"path": "../e"}],
-            "replay": [{"path": "../config/f", "images": "~/f"}],
             "split": "../config/split.json",
         },
     }
