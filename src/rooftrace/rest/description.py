@@ -24,6 +24,7 @@ from rooftrace.rest.problems import (
     ProblemError,
 )
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
+from rooftrace.rest.security import NO_KEY_PATHS
 
 
 class DescribedRoute(APIRoute):
@@ -76,7 +77,6 @@ _PAGE_HEADERS = {
     "script-src 'self'; frame-ancestors 'none'"
 }
 
-_NO_KEY_PATHS = ("/healthz", "/readyz")
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
 
@@ -202,7 +202,7 @@ def _openapi(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             if method in _METHODS:
-                _complete(operation, secured=secured and path not in _NO_KEY_PATHS)
+                _complete(operation, secured=secured and path not in NO_KEY_PATHS)
                 used.update(operation.get("tags", ()))
     schema["tags"] = [
         {"name": name, "description": text} for name, text in _TAGS.items() if name in used

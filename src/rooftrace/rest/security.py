@@ -39,7 +39,7 @@ API_PREFIXES = ("/v1", "/ogc", "/healthz", "/readyz", "/metrics", "/problems", "
 _CAMERAS = "/live/cameras/"
 """Beginning of the paths whose answer to GET starts a camera."""
 
-_NO_KEY_PATHS = ("/healthz", "/readyz")
+NO_KEY_PATHS = ("/healthz", "/readyz")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _CHALLENGES = 'Basic realm="rooftrace", charset="UTF-8", Bearer realm="rooftrace"'
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d*)?", re.IGNORECASE)
@@ -234,7 +234,7 @@ class AccessMiddleware:
             names = {host.lower(), headers.get("x-forwarded-host", host).lower()}
             if _netloc(origin) not in names:
                 return ProblemError("foreign-origin", f"The header Origin is {origin[:80]!r}.")
-        if scope["path"] in _NO_KEY_PATHS or self._has_key(headers):
+        if scope["path"] in NO_KEY_PATHS or self._has_key(headers):
             return None
         return ProblemError(
             "unauthorized", PROBLEMS["unauthorized"].meaning,
