@@ -202,7 +202,7 @@ def test_what_is_not_there(bucket: Any) -> None:
     with pytest.raises(DataError, match="the object or bucket does not exist"):
         read_object("s3://no-such-bucket/a.json")
     for bad in ("s3://", "s3://UPPER/a", "s3://user:secret@host/a", "s3://a_b/c"):
-        with pytest.raises(DataError, match="not a URL of an object"):
+        with pytest.raises(DataError, match="not the URL of an object"):
             read_object(bad)
 
 
