@@ -69,7 +69,7 @@ def outlined(request: pytest.FixtureRequest, scene: str, tmp_path: Path) -> tupl
     """A mask, and the outlines of its buildings, which GeoJSON divides at longitude 180."""
     mask = write(tmp_path / "m.tif", three_buildings(), scene)
     outlines = tmp_path / f"m.{request.param}"
-    answer("vectorize", mask, "-o", outlines, "--no-regularize")
+    answer("vectorize", mask, "-o", outlines, "--outline", "simplified")
     return mask, outlines
 
 

@@ -102,7 +102,7 @@ def test_holes_and_stairs(folder: Path) -> None:
     assert holes(outlines()) == 1
     filled = outlines("--min-hole", "10", "--min-area", "10", "-o", folder / "filled")
     assert holes(filled) == 0
-    kept = outlines("--no-regularize", "--no-separate", "-o", folder / "stairs")
+    kept = outlines("--outline", "simplified", "--no-separate", "-o", folder / "stairs")
     assert len(kept) == len(filled) == 9
     code, done = predict(folder, "--min-hole", "10", "-o", folder / "refused")
     assert (code, done["error"]["type"]) == (2, "ConfigError")

@@ -64,7 +64,7 @@ def test_without_regularization_and_the_printed_summary(
     scene: SyntheticScene, tmp_path: Path
 ) -> None:
     mask, out = tmp_path / "mask.tif", tmp_path / "buildings.shp"
-    code, _, text = command("vectorize", mask, "-o", out, "--no-regularize")
+    code, _, text = command("vectorize", mask, "-o", out, "--outline", "simplified")
     assert code == 0
     output = " ".join(text.split())
     table = geopandas.read_file(out)

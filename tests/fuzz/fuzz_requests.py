@@ -65,7 +65,7 @@ def _requests() -> tuple[Files, Files]:
              "access_token": "t"}  # fmt: skip
     query = {"method": "POST", "path": "/v1/predict", "headers": {"accept": "application/json"},
              "params": {"threshold": 0.5, "gsd": 0.4, "filename": "a.png", "format": "geojson",
-                        "min_area": 1, "regularize": True, "cell": 100}}  # fmt: skip
+                        "min_area": 1, "outline": "regular", "cell": 100}}  # fmt: skip
     listed = {"method": "GET", "path": "/v1/jobs", "params": {"limit": 5}, "headers": {}}
     form = (b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n'
             b"Content-Type: image/png\r\n\r\n" + png() + b"\r\n--x--\r\n")  # fmt: skip

@@ -124,7 +124,7 @@ _SCENE_OPTIONS: dict[str, tuple[str, str | None, bool]] = {
     "threshold": (MODEL, "P", False),
     "min_area_m2": (POLYGONS, "M2", False),
     "min_hole_m2": (POLYGONS, "M2", True),
-    "regularize": (POLYGONS, None, False),
+    "outline": (POLYGONS, "HOW", False),
     "separate": (POLYGONS, None, False),
     "cell_m": (OUTPUTS, "M", False),
 }

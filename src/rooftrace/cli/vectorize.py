@@ -9,6 +9,7 @@ import typer
 
 from rooftrace.cli.options import Gsd, Json, option
 from rooftrace.cli.show import answered, bar, say
+from rooftrace.predict.options import OutlineStyle
 
 _READING, _POLYGONS = "How MASK is read", "Polygons"
 _AS_PREDICTED = "as in the prediction that wrote MASK; else yes"
@@ -71,13 +72,14 @@ def vectorize(
             help="Minimum area of a hole in a building, in m²; at most --min-area.",
         ),
     ] = None,
-    regularize: Annotated[
-        bool | None,
+    outline: Annotated[
+        OutlineStyle | None,
         option(
             _POLYGONS,
-            "--regularize/--no-regularize",
-            help="Give buildings right angles.",
-            show_default=_AS_PREDICTED,
+            metavar="HOW",
+            help="Outlines of buildings: pixel (along pixel edges), simplified, or regular (right "
+            "angles where the walls have them).",
+            show_default="as in the prediction that wrote MASK; else regular",
         ),
     ] = None,
     separate: Annotated[
@@ -111,14 +113,13 @@ def vectorize(
     given = {
         "min_area_m2": min_area,
         "min_hole_m2": min_hole,
-        "regularize": regularize,
         "separate": separate,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     with bar("vectorize", "px", hidden=as_json) as progress:
         report = run_vectorize(
-            mask, out, changes=changes, threshold=threshold, classes=classes or (), score=score,
-            instances=instances, gsd_m=gsd, progress=progress,
+            mask, out, changes=changes, outline=outline, threshold=threshold,
+            classes=classes or (), score=score, instances=instances, gsd_m=gsd, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

@@ -28,7 +28,7 @@ from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.mask_record import MaskRecord
-from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.prepare import OutlineStyle, VectorOptions
 from rooftrace.vector.trace import Prob
 from rooftrace.vector.watershed import WatershedOptions
 
@@ -435,6 +435,7 @@ def run_vectorize(
     options: VectorOptions | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
+    outline: OutlineStyle | None = None,
     threshold: float | None = None,
     classes: Sequence[str] = (),
     score: Path | None = None,
@@ -450,6 +451,7 @@ def run_vectorize(
         options: Options in pixels of the mask. By default they are those with which `rooftrace
             predict` made the polygons of this mask; for others see `MaskInput.default_options`.
         changes: Fields of the options that get other values.
+        outline: Style of the outlines; default: that of the options.
         threshold, classes, score: See `open_mask`.
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
@@ -492,6 +494,8 @@ def run_vectorize(
         record = None
     options = options or (source.default_options if record is None else record.polygons)
     options = replace(options, **(changes or {}))
+    if outline is not None:
+        options = options.drawn(outline)
     if gsd_m is None and record is not None:
         gsd_m = record.gsd_m
     pixels = source.grid.height * source.grid.width

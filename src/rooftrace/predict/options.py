@@ -20,11 +20,15 @@ __all__ = [
     "OUTPUTS",
     "RESULT_FILES",
     "CellSide",
+    "OutlineStyle",
     "SceneOptions",
     "SceneOutput",
     "SceneParameters",
     "public_name",
 ]
+
+OutlineStyle = Literal["pixel", "simplified", "regular"]
+"""Outlines of buildings, see `vector.prepare.OutlineStyle`."""
 
 SceneOutput = Literal["mask", "polygons", "preview", "density"]
 """Kind of output of a scene."""
@@ -100,9 +104,13 @@ class SceneParameters(Config):
         float | None,
         Field(ge=0, le=1e9, description="Fill holes with a smaller area in buildings, in m²."),
     ] = None
-    regularize: Annotated[
-        bool, Field(description="Make nearly right angles of building outlines exactly right.")
-    ] = True
+    outline: Annotated[
+        OutlineStyle,
+        Field(
+            description="Outlines of buildings: pixel (along pixel edges), simplified, or regular "
+            "(right angles where the walls have them)."
+        ),
+    ] = "regular"
     separate: Annotated[bool, Field(description="Separate buildings that touch.")] = True
 
 
@@ -117,7 +125,7 @@ class SceneOptions(SceneParameters):
         forgiving: Whether a tile that cannot be read or run becomes nodata, instead of failing the
             scene.
         outputs: Outputs to make. Without polygons, buildings are not counted.
-        outline: Whether the result contains the outline of the scene's valid data.
+        valid_outline: Whether the result contains the outline of the scene's valid data.
 
     Raises:
         ConfigError: A value is outside of its limits; bands or stretch cannot be read.
@@ -126,7 +134,7 @@ class SceneOptions(SceneParameters):
     cell_m: CellSide = 100.0
     forgiving: bool = False
     outputs: tuple[SceneOutput, ...] = OUTPUTS
-    outline: bool = False
+    valid_outline: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -170,7 +170,7 @@ class SceneOutputs(ExitStack):
         self._no_density = ""
         if "density" in outputs:
             self._density, self._no_density = _density(plan)
-        self._outline = ValidOutline(source.grid) if plan.options.outline else None
+        self._outline = ValidOutline(source.grid) if plan.options.valid_outline else None
         self._found: FootprintSet | None = None
         self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
         self._tiles = TileStats()

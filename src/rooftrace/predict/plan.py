@@ -223,11 +223,10 @@ class ScenePlan:
             # A minimum in m² that is asked for applies in addition.
             min_area_px=max(MIN_BUILDING_PX * area, _MIN_SHOWN_PX),
             simplify_px=SIMPLIFY_PX * length,
-            regularize=options.regularize,
             separate=options.separate,
             min_marker_px=MIN_MARKER_PX * area,
             watershed=watershed,
-        )
+        ).drawn(options.outline)
 
     @property
     def mask_tags(self) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import shapely
@@ -27,9 +27,14 @@ __all__ = [
     "SIMPLIFY_PX",
     "Candidates",
     "OutlineMaker",
+    "OutlineStyle",
     "VectorOptions",
     "check_area",
 ]
+
+OutlineStyle = Literal["pixel", "simplified", "regular"]
+"""Outlines of buildings: along pixel edges; simplified; or simplified and with right angles where
+the walls have them."""
 
 MIN_BUILDING_PX = 9.0
 """Minimum area of a building, in pixels of the model."""
@@ -70,6 +75,11 @@ class VectorOptions:
     separate: bool = True
     min_marker_px: Amount = MIN_MARKER_PX
     watershed: WatershedOptions | None = None
+
+    def drawn(self, outline: OutlineStyle) -> VectorOptions:
+        """Return the options for outlines of a style."""
+        simplify_px = 0.0 if outline == "pixel" else self.simplify_px or SIMPLIFY_PX
+        return replace(self, regularize=outline == "regular", simplify_px=simplify_px)
 
     def check(self, grid: GeoGrid, gsd_m: float | None) -> None:
         """Check the options against a grid.

@@ -40,7 +40,7 @@ from rooftrace.predict.plan import SceneOptions
 from tiny_models import write_tiny_bundle
 
 SIDE_PX = 960
-OPTIONS = SceneOptions(outputs=("polygons",), regularize=False, separate=False)
+OPTIONS = SceneOptions(outputs=("polygons",), outline="simplified", separate=False)
 
 Cut = tuple[int, int, int, int]
 ADJOIN = [(row, col, 480, 480) for row in (0, 480) for col in (0, 480)]

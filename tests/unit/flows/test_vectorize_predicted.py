@@ -52,7 +52,7 @@ def compared(image: Path, out: Path, options: SceneOptions, bundle: Path | None)
     [
         SceneOptions(),
         SceneOptions(scale=0.5),
-        SceneOptions(min_area_m2=30.0, min_hole_m2=10.0, regularize=False),
+        SceneOptions(min_area_m2=30.0, min_hole_m2=10.0, outline="pixel"),
         SceneOptions(separate=False, gsd_m=0.2),
     ],
     ids=["default", "halved", "areas", "whole"],
@@ -125,7 +125,24 @@ def test_options_replace_those_of_the_mask(bundle: Path, tmp_path: Path) -> None
     assert run_vectorize(mask, out).polygons == 2
     pixel_m2 = rasterio.open(mask).res[0] ** 2
     assert run_vectorize(mask, out, changes={"min_area_m2": 100 * pixel_m2}).polygons == 1
-    assert run_vectorize(mask, out, changes={"regularize": False}).regularized is None
+
+
+def test_outlines_are_pixels_simplified_or_regular(tmp_path: Path) -> None:
+    row, col = np.mgrid[:80, :80] - 40
+    # A house of 40 × 24 pixels, turned by 20 degrees, whose corner a model has rounded off.
+    along, across = np.cos(0.35) * col + np.sin(0.35) * row, np.cos(0.35) * row - np.sin(0.35) * col
+    house = (np.abs(along) < 20) & (np.abs(across) < 12) & (along + across < 28)
+    mask = write_geotiff(tmp_path / "mask.tif", house.astype(np.uint8)[None])
+    corners, area = {}, {}
+    for style in ("pixel", "simplified", "regular"):
+        report = run_vectorize(mask, tmp_path / "out.gpkg", outline=style)
+        assert report.regularized == (1 if style == "regular" else None)
+        (outline,) = geopandas.read_file(tmp_path / "out.gpkg").geometry
+        corners[style], area[style] = len(outline.exterior.coords) - 1, outline.area
+    assert corners["pixel"] > 4 * corners["simplified"]
+    assert corners["simplified"] > corners["regular"] == 4
+    pixel_m2 = rasterio.open(mask).res[0] ** 2
+    assert area["pixel"] == pytest.approx(house.sum() * pixel_m2)
 
 
 def test_record_of_a_mask(tmp_path: Path) -> None:

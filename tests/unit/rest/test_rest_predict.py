@@ -84,10 +84,10 @@ def test_the_mask_is_the_one_that_predict_writes(client: TestClient, tmp_path: P
 
 def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> None:
     data = geotiff(tmp_path / "town.tif")
-    query = "threshold=0.1&min_area=60&regularize=false&separate=false"
+    query = "threshold=0.1&min_area=60&outline=simplified&separate=false"
     found = client.post(f"/v1/predict?{query}", content=data, headers=TIFF).json()
     expected = alone(
-        tmp_path / "town.tif", threshold=0.1, min_area_m2=60, regularize=False, separate=False
+        tmp_path / "town.tif", threshold=0.1, min_area_m2=60, outline="simplified", separate=False
     )
     assert found["figures"]["threshold"] == 0.1
     assert found["figures"]["buildings"] == len(expected.outlines)

@@ -28,7 +28,7 @@ def add(store: JobStore, name: str = "a.tif", options: SceneOptions | None = Non
 
 
 def test_a_job_is_there_after_the_server_is_gone(tmp_path: Path) -> None:
-    options = SceneOptions(threshold=0.4, outputs=("mask",), regularize=False)
+    options = SceneOptions(threshold=0.4, outputs=("mask",), outline="pixel")
     first = JobStore(tmp_path)
     job = add(first, "Häuser.tif", options)
     again = JobStore(tmp_path)

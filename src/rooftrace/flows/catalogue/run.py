@@ -186,7 +186,7 @@ def run_catalogue(
         )
     others = tuple(one for one in options.outputs if one != "polygons")
     outputs: tuple[SceneOutput, ...] = ("polygons", *others)
-    options = options.model_copy(update={"outputs": outputs, "outline": True})
+    options = options.model_copy(update={"outputs": outputs, "valid_outline": True})
     if stac:
         check_stac()
     outcomes = _Outcomes(with_files=stac)

@@ -104,7 +104,7 @@ def run_predict(
 
     if stac:
         check_stac()
-        options = options.model_copy(update={"outline": True})
+        options = options.model_copy(update={"valid_outline": True})
     with executing(models, cluster) as executor:
         run_options = RunOptions(keep=keep, on_done=take, progress=progress)
         report = predict_inputs(inputs, executor, out, options, run_options, segmenter, rle)
