@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from itertools import islice, permutations
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import Window
 from rooftrace.io.files import visible_files
-from rooftrace.io.gdal import QUIET
+from rooftrace.io.raster import open_raster
 from rooftrace.labels.image_files import is_named_as_image
 
 _MOST_FILES = 20_000
 _SAMPLES = 3
 """Number of files of a group that are opened."""
+
+_MIDDLE_PX = 256
+"""Side in pixels of the middle of an image whose colours are counted."""
 
 _MASK_VALUES = 32
 """Maximum number of colours in a mask; photographs have thousands."""
@@ -83,12 +87,16 @@ def _are_masks(root: Path, folder: str, names: Sequence[str]) -> bool:
 
 
 def _colours(path: Path) -> int:
-    with QUIET:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
+    """Return how many colours the middle of an image has."""
+    try:
+        source = open_raster(path, palette="indices")
+        height, width = source.grid.shape
+        top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
+        middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))
+        data = source.read(middle).data
+    except DataError:
         return _MASK_VALUES + 1
-    pixels = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]
-    return len(np.unique(pixels.reshape(-1, 1 if image.ndim == 2 else image.shape[2]), axis=0))
+    return len(np.unique(data.reshape(len(data), -1), axis=1).T)
 
 
 def _rule(
