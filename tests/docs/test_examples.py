@@ -22,6 +22,7 @@ import rasterio
 from shapely import box
 
 import rooftrace
+from label_samples import yolo_roboflow
 from pages import blocks, check_shown, steps
 from rooftrace.cli import main
 from rooftrace.cli.commands import COMMANDS, load_command
@@ -79,6 +80,7 @@ def write_sandbox(folder: Path) -> None:
     generate_scene(4, shape_yx=(256, 256)).write(folder, "scene_2021")
     write_wards(folder)
     write_scenes(folder)
+    yolo_roboflow(folder / "my-export")
     (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
 
 
