@@ -564,9 +564,6 @@ def parquet(folder: Path) -> Path:
     return folder
 
 
-POTSDAM = coloured(
-    "2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif", (0, 0, 255), (0, 255, 255)
-)
 LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbuilding:250,50,83::\n"
 
 TOOLS: dict[str, Callable[[Path], Path]] = {
@@ -607,7 +604,8 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "LandCover.ai": pairs("images/M-33-20-D-c-4-{}.tif", "masks/M-33-20-D-c-4-{}.tif", 1),
     "LoveDA": pairs("Train/Urban/images_png/{}.png", "Train/Urban/masks_png/{}.png", 2,
                     outside=1),
-    "ISPRS Potsdam": POTSDAM,
+    "ISPRS Potsdam": coloured("2_Ortho_RGB/{}_RGB.tif", "5_Labels_all/{}_label.tif",
+                              (0, 0, 255), (0, 255, 255)),
     "AIRS": pairs("train/image/{}.tif", "train/label/{}.tif", 1),
     "xBD": xbd,
     "SpaceNet 1": vectors("3band/3band_{}.tif", "geojson/Geo_{}.geojson"),

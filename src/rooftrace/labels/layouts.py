@@ -369,20 +369,12 @@ class _BaseSearch:
 
     @property
     def has_label_folder(self) -> bool:
-        segments = [re.sub(r"\{\w+\}", "{x}", one) for one in self._label.folders]
-        return bool(self._folders.expand(self.base, segments))
+        return bool(self._folders.expand(self.base, self._label.folders))
 
 
 def _holds(path: Path, wanted: bytes) -> bool:
     with path.open("rb") as file:
         return wanted in file.read(1 << 16)
-
-
-def _missing_is(layout: Layout, pairs: Sequence[SceneEntry]) -> str:
-    """Return what an image without a label is, by the labels of the others."""
-    suffix = pairs[0].key.suffix.lower()
-    usual = {".txt": "empty", ".json": "unlabelled"}.get(suffix, "error")
-    return layout.missing or usual
 
 
 def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
@@ -421,7 +413,8 @@ def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> Pa
     if not any(fits):
         return None
     pairs = [pair for search in searches for pair in search.pairs]
-    missing_is = _missing_is(layout, pairs)
+    usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
+    missing_is = layout.missing or usual
     unlabelled: list[SceneEntry] = []
     for search, fit in zip(searches, fits):
         if fit:

@@ -138,7 +138,7 @@ def _cvat_shape(one: ElementTree.Element, where: str) -> DrawnShape | None:
         geometry = _turned(geometry, float(one.attrib["rotation"]))
     if geometry is None:
         return None
-    return DrawnShape(one.attrib["label"], geometry, where, one.tag == "box")
+    return DrawnShape(one.attrib["label"], geometry, one.tag == "box")
 
 
 def _turned(geometry: shapely.Geometry, degrees: float) -> shapely.Geometry:
@@ -192,7 +192,7 @@ def _via_image(path: Path, name: str, regions: Iterable[tuple[Any, Any]]) -> Dra
             radii = (shape.get("rx", shape.get("r")), shape.get("ry", shape.get("r")))
             geometry = ellipse(shape["cx"], shape["cy"], *radii)
         if geometry is not None:
-            shapes.append(DrawnShape(_via_name(attributes), geometry, where, kind == "rect"))
+            shapes.append(DrawnShape(_via_name(attributes), geometry, kind == "rect"))
     return DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
 
 
@@ -237,7 +237,7 @@ def _labelbox_shape(one: Mapping[str, Any], where: str) -> DrawnShape | None:
         raise ValueError("its masks are links to Labelbox; draw polygons, or export COCO")
     else:
         return None
-    return None if geometry is None else DrawnShape(name, geometry, where, "bounding_box" in one)
+    return None if geometry is None else DrawnShape(name, geometry, "bounding_box" in one)
 
 
 def _datumaro(path: Path) -> Iterator[DrawnImage]:
@@ -259,7 +259,7 @@ def _datumaro(path: Path) -> Iterator[DrawnImage]:
                 geometry = shapely.box(x, y, x + width, y + height)
             if geometry is not None:
                 name = names[one["label_id"]]
-                shapes.append(DrawnShape(name, geometry, where, one["type"] == "bbox"))
+                shapes.append(DrawnShape(name, geometry, one["type"] == "bbox"))
         size = tuple(image["size"]) if image.get("size") else None
         yield DrawnImage(image.get("path") or item["id"], tuple(shapes), size, where)
 
@@ -275,12 +275,12 @@ def _coco_mask(rle: Mapping[str, Any]) -> Any:
 def _spacenet(path: Path) -> Iterator[DrawnImage]:
     images: dict[str, list[DrawnShape]] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
+        for row in csv.DictReader(file):
             shapes = images.setdefault(row["ImageId"], [])
             # Some tables have a third coordinate, which is 0.
             geometry = shapely.force_2d(shapely.from_wkt(row["PolygonWKT_Pix"]))
             if not geometry.is_empty and geometry.geom_type.endswith("Polygon"):
-                shapes.append(DrawnShape("building", geometry, f"{path}, row {number}"))
+                shapes.append(DrawnShape("building", geometry))
     for name, shapes in images.items():
         yield DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
 

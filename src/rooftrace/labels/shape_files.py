@@ -47,13 +47,11 @@ class DrawnShape:
     Args:
         name: Name of its label.
         geometry: Polygon or multipolygon, x right and y down, in pixels or in shares of the image.
-        where: Location for error messages.
         is_box: Whether it is an upright rectangle that the tool calls a box.
     """
 
     name: str
     geometry: shapely.Geometry
-    where: str
     is_box: bool = False
 
 
@@ -90,7 +88,7 @@ def drawn_label(drawn: DrawnImage, rule: NameRule, image: RasterSource) -> Shape
             remedy="Give the images on which the shapes were drawn.",
         )
     scale = np.array([grid.width, grid.height]) if drawn.is_relative else np.ones(2)
-    indices = [rule.index_of(shape.name, shape.where) for shape in drawn.shapes]
+    indices = [rule.index_of(shape.name, drawn.where) for shape in drawn.shapes]
     kept = [(shape, index) for shape, index in zip(drawn.shapes, indices) if index is not None]
     geometry = np.array([*(shape.geometry for shape, _ in kept), None], np.object_)[:-1]
     pixels = shapely.transform(geometry, lambda xy: xy * scale)
@@ -117,6 +115,11 @@ def even_odd(rings: Iterable[object], where: str) -> shapely.Geometry | None:
     """Return the area inside an odd number of rings; None without a ring of three points."""
     parts = [made_valid(ring) for ring in (polygon(one, where) for one in rings) if ring]
     return reduce(shapely.symmetric_difference, parts) if parts else None
+
+
+def _box_of(points: object) -> shapely.Geometry:
+    """Return the upright rectangle around points."""
+    return shapely.envelope(shapely.MultiPoint(points))
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> shapely.Polygon:
@@ -255,7 +258,7 @@ def _yolo(path: Path) -> DrawnImage:
             )
         index = int(words[0])
         name = (names[index].strip() if index < len(names) else "") or words[0]
-        shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2)), where))
+        shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2))))
     return DrawnImage(path.stem, tuple(shapes), None, str(path), is_relative=True)
 
 
@@ -272,12 +275,11 @@ def _labelme(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
             radius = math.dist((x, y), edge)
             geometry = ellipse(x, y, radius, radius)
         elif kind == "rectangle":
-            corners = np.asarray(points, float)
-            geometry = shapely.box(*corners.min(axis=0), *corners.max(axis=0))
+            geometry = _box_of(points)
         elif kind in ("polygon", "rotation", None):
             geometry = polygon(points, where)
         if geometry is not None:
-            shapes.append(DrawnShape(str(one["label"]), geometry, where, kind == "rectangle"))
+            shapes.append(DrawnShape(str(one["label"]), geometry, kind == "rectangle"))
     size = size_of(raw.get("imageHeight"), raw.get("imageWidth"))
     return DrawnImage(str(raw.get("imagePath") or path.stem), tuple(shapes), size, str(path))
 
@@ -300,13 +302,12 @@ def _supervisely(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
             data = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
             geometry = traced(_decoded(data, where), *one["bitmap"]["origin"])
         elif kind == "rectangle":
-            corners = np.asarray(one["points"]["exterior"], float)
-            geometry = shapely.box(*corners.min(axis=0), *corners.max(axis=0))
+            geometry = _box_of(one["points"]["exterior"])
         elif kind == "polygon":
             points = one["points"]
             geometry = polygon(points["exterior"], where, points.get("interior") or ())
         if geometry is not None:
-            shapes.append(DrawnShape(one["classTitle"], geometry, where, kind == "rectangle"))
+            shapes.append(DrawnShape(one["classTitle"], geometry, kind == "rectangle"))
     size = raw["size"]["height"], raw["size"]["width"]
     return DrawnImage(path.stem, tuple(shapes), size, str(path))
 
@@ -323,7 +324,7 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
             x, y, width, height = (box[key] for key in ("x", "y", "w", "h"))
             geometry = shapely.box(x, y, x + width, y + height)
         if geometry is not None:
-            shapes.append(DrawnShape(str(one["name"]), geometry, where, not outline))
+            shapes.append(DrawnShape(str(one["name"]), geometry, not outline))
     slots = (raw["item"].get("slots") or [{}])[0]
     size = size_of(slots.get("height"), slots.get("width"))
     return DrawnImage(str(raw["item"].get("name") or path.stem), tuple(shapes), size, str(path))
@@ -331,12 +332,8 @@ def _darwin(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
 
 def _xbd(path: Path, raw: Mapping[str, Any]) -> DrawnImage:
     shapes = [
-        DrawnShape(
-            one["properties"].get("feature_type", "building"),
-            shapely.from_wkt(one["wkt"]),
-            f"{path}, feature {number}",
-        )
-        for number, one in enumerate(raw["features"]["xy"], start=1)
+        DrawnShape(one["properties"].get("feature_type", "building"), shapely.from_wkt(one["wkt"]))
+        for one in raw["features"]["xy"]
     ]
     facts = raw.get("metadata", {})
     size = size_of(facts.get("height"), facts.get("width"))
