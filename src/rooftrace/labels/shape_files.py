@@ -117,7 +117,7 @@ def even_odd(rings: Iterable[object], where: str) -> shapely.Geometry | None:
     return reduce(shapely.symmetric_difference, parts) if parts else None
 
 
-def _box_of(points: object) -> shapely.Geometry:
+def _box_of(points: Any) -> shapely.Geometry:
     """Return the upright rectangle around points."""
     return shapely.envelope(shapely.MultiPoint(points))
 
