@@ -27,6 +27,10 @@ class Report(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+Update = Callable[[int, int, str], None]
+"""Function that takes what is done, the total and a text that says both."""
+
+
 @contextmanager
 def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Show a progress bar on stderr; a line from time to time if stderr is no terminal.
@@ -39,17 +43,12 @@ def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int],
     Yields:
         Function that takes the finished and the total count; None if no bar is shown.
     """
-    with _shown(title, hidden=hidden) as update:
-        if update is None:
-            yield None
-            return
 
-        def update_bar(done: int, total: int) -> None:
-            update(
-                done, total, f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
-            )
+    def text(done: int, total: int) -> str:
+        return f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
 
-        yield update_bar
+    with _progress(title, hidden=hidden) as update:
+        yield update and (lambda done, total: update(done, total, text(done, total)))
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int],
         None if no bar is shown.
     """
     started = time.monotonic()
-    with _shown(title, hidden=hidden) as update:
+    with _progress(title, hidden=hidden) as update:
         if update is None:
             yield None
             return
@@ -80,87 +79,66 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int],
         yield update_bar
 
 
-@contextmanager
-def _shown(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    form = os.environ.get(_PROGRESS)
-    if form:
-        if form != "json":
-            raise ConfigError(
-                f"The environment variable {_PROGRESS} is {form!r}; expected 'json' or nothing.",
-                remedy=f"Set {_PROGRESS}=json, or remove the variable.",
-            )
-        yield _ProgressRecords(title).update
-        return
-    if hidden:
-        yield None
-        return
-    if not people.is_terminal:
-        yield _ProgressLines(title).update
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[done]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=people, transient=True) as shown_bar:
-        task = shown_bar.add_task(title, total=None, done="")
-
-        def update(done: int, total: int, text: str) -> None:
-            shown_bar.update(task, completed=done, total=total, done=text)
-
-        yield update
-
-
-_FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
-"""Seconds until the first line of progress, and the maximum number of seconds between two."""
-
-
-class _ProgressLines:
-    """Progress as lines for a log: the first after 10 s, then at intervals that grow to 5 min."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._started = time.monotonic()
-        self._next = self._started + _FIRST_LINE_S
-
-    def update(self, done: int, total: int, text: str) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        passed = now - self._started
-        self._next = now + min(max(_FIRST_LINE_S, passed / 4), _MAX_PAUSE_S)
-        share = f"{done / total:.0%}, " if total else ""
-        left = f", {passed * (total - done) / done:,.0f} s left" if 0 < done < total else ""
-        say(f"{self._title}: {share}{text}, {passed:,.0f} s{left}")
-
-
 _PROGRESS = "ROOFTRACE_PROGRESS"
 """Environment variable with which a program asks for progress as JSON."""
 
 _RECORDS_S = 0.2
 """Minimum number of seconds between two records of progress."""
 
+_FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
+"""Seconds until the first line of progress, and the maximum number of seconds between two."""
 
-class _ProgressRecords:
-    """Progress for programs: one JSON object on a line of stderr, at most 5 in a second."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._next = 0.0
+@contextmanager
+def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
+    """Show progress as a bar, as lines for a log, or as JSON records for programs."""
+    form = os.environ.get(_PROGRESS)
+    if form not in (None, "", "json"):
+        raise ConfigError(
+            f"The environment variable {_PROGRESS} is {form!r}; expected 'json' or nothing.",
+            remedy=f"Set {_PROGRESS}=json, or remove the variable.",
+        )
+    if not form and hidden:
+        yield None
+        return
+    if not form and people.is_terminal:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def update(self, done: int, total: int, text: str) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[done]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=people, transient=True) as shown_bar:
+            task = shown_bar.add_task(title, total=None, done="")
+            yield lambda done, total, text: shown_bar.update(
+                task, completed=done, total=total, done=text
+            )
+        return
+    started = time.monotonic()
+    due = started + (0.0 if form else _FIRST_LINE_S)
+
+    def update(done: int, total: int, text: str) -> None:
+        nonlocal due
         now = time.monotonic()
-        if now < self._next and done < total:
-            return
-        self._next = now + _RECORDS_S
-        share = done / total if total else None
-        record = {"step": self._title, "done": done, "total": total, "share": share, "text": text}
-        sys.stderr.write(json.dumps({"progress": record}) + "\n")
-        sys.stderr.flush()
+        if form:
+            if now >= due or done >= total:
+                due = now + _RECORDS_S
+                share = done / total if total else None
+                record = {"step": title, "done": done, "total": total, "share": share, "text": text}
+                sys.stderr.write(json.dumps({"progress": record}) + "\n")
+                sys.stderr.flush()
+        elif now >= due:
+            passed = now - started
+            # Intervals grow to 5 minutes.
+            due = now + min(max(_FIRST_LINE_S, passed / 4), _MAX_PAUSE_S)
+            share_text = f"{done / total:.0%}, " if total else ""
+            left = f", {passed * (total - done) / done:,.0f} s left" if 0 < done < total else ""
+            say(f"{title}: {share_text}{text}, {passed:,.0f} s{left}")
+
+    yield update
 
 
 def say(text: str) -> None:
