@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -37,9 +37,6 @@ from rooftrace.cli.show import answered, pixel_bar, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
-
-if TYPE_CHECKING:
-    from rooftrace.predict.result import ClassFigures
 
 __all__ = ["predict"]
 
@@ -169,7 +166,9 @@ def predict(
             f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
         )
         if len(output.classes) > 2:
-            say(f"  {'classes':9}{_largest(output.classes)}")
+            present = sorted((c for c in output.classes if c.pixels), key=lambda c: -c.share)
+            largest = list_first([f"{c.name} {c.share:.1%}" for c in present], _MAX_CLASSES)
+            say(f"  {'classes':9}{largest}")
         for kind in OUTPUTS:
             if getattr(output, kind) is not None:
                 say(f"  {kind:9}{results.shown(getattr(output, kind))}")
@@ -184,9 +183,3 @@ def predict(
         )
     record = results.shown(str(results.folder / "run.json"))
     say(f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, record {record}")
-
-
-def _largest(classes: tuple[ClassFigures, ...]) -> str:
-    """Return the largest classes of an image with their shares, as one line."""
-    present = sorted((one for one in classes if one.pixels), key=lambda one: -one.share)
-    return list_first([f"{one.name} {one.share:.1%}" for one in present], _MAX_CLASSES)

@@ -379,11 +379,15 @@ class FrameTracer:
             frames: Frames; the next ones are read in another thread while a frame is drawn.
             at_once: Whether each frame is drawn before the next one is read.
         """
-        most = 0 if at_once else self._most_waiting
+        most, blank = 0 if at_once else self._most_waiting, self._plan
         while not self._is_all_read:
             # Scenes come back in the order of their frames.
             scenes = self._scenes(frames, most)
-            for _, plan, blocks in run_many(scenes, self._plan_of, self._predictor.engine):
+            for _, plan, blocks in run_many(
+                scenes,
+                lambda frame: blank.for_source(prepared(frame, blank.spec, blank.options)),
+                self._predictor.engine,
+            ):
                 output = self._output(plan, blocks)
                 yield from self._skipped()
                 yield self._drawn(self._waiting.popleft(), output)
@@ -414,10 +418,6 @@ class FrameTracer:
             if len(self._waiting) > most:
                 return
         self._is_all_read = True
-
-    def _plan_of(self, frame: ArraySource) -> ScenePlan:
-        plan = self._plan
-        return plan.for_source(prepared(frame, plan.spec, plan.options))
 
     def _output(self, plan: ScenePlan, blocks: Iterator[Block]) -> NDArray[np.uint8]:
         """Return the (y, x) output of a frame in 255ths: scores, or 255 on buildings."""

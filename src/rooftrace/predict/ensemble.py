@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import Any, Literal
 
 import numpy as np
@@ -344,6 +345,7 @@ def combine(
         text = ", ".join(f"{spec.name} {iou:.3f}" for spec, iou in zip(specs, weights))
         notes.append(f"weighted by the IoU that each model had on its own validation data: {text}")
     shares = [weight / math.fsum(weights) for weight in weights]
+    is_calibrated = how != "vote" and all(one.calibration == first.calibration for one in specs)
     spec = BundleSpec(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
@@ -353,8 +355,10 @@ def combine(
         colours=first.colours,
         mean=first.mean,
         std=first.std,
-        threshold=0.5 if how == "vote" else _mean([s.threshold for s in specs], weights),
-        calibration=first.calibration if how != "vote" and _all_calibrated_alike(specs) else None,
+        threshold=0.5
+        if how == "vote"
+        else math.fsum(map(mul, [one.threshold for one in specs], weights)) / math.fsum(weights),
+        calibration=first.calibration if is_calibrated else None,
         input_multiple_px=multiple,
         input_px=side,
         context_px=max(map(context_px, specs, scalings)),
@@ -447,12 +451,3 @@ def _validation_iou(bundle: ModelBundle) -> float:
             remedy="Give the weights with --weights, or combine by average.",
         )
     return mean
-
-
-def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    weighted = math.fsum(value * weight for value, weight in zip(values, weights))
-    return weighted / math.fsum(weights)
-
-
-def _all_calibrated_alike(specs: Sequence[BundleSpec]) -> bool:
-    return all(spec.calibration == specs[0].calibration for spec in specs)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -157,9 +157,18 @@ class SceneInput:
             return f"{self.url} {version}"
         if version:
             return hashlib.sha256(os.fsencode(version)).hexdigest()
-        if isinstance(image, Mosaic):
-            return _stamp_of_images(image)
-        return _stamp_of(self.path)
+        if not isinstance(image, Mosaic):
+            return _stamp_of(self.path)
+        # Other files in the folder, such as the results of the run itself, do not matter.
+        folders: dict[Path, FolderNames] = {}
+        digest = hashlib.sha256()
+        for part in map(innermost, image.images):
+            assert isinstance(part, RasterFile)
+            folder = part.path.parent
+            if folder not in folders:
+                folders[folder] = FolderNames(folder)
+            digest.update(_stamp_of(part.path, folders[folder]).encode())
+        return digest.hexdigest()
 
     def check_unchanged(self, stamp: str) -> None:
         """Check that the image has not changed since its stamp was taken.
@@ -193,22 +202,6 @@ def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
         with suppress(OSError):
             status = file.stat()
             digest.update(os.fsencode(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
-    return digest.hexdigest()
-
-
-def _stamp_of_images(mosaic: Mosaic) -> str:
-    """Return a text that changes when an image of a mosaic changes.
-
-    Other files in the folder, such as the results of the run itself, do not matter.
-    """
-    folders: dict[Path, FolderNames] = {}
-    digest = hashlib.sha256()
-    for image in map(innermost, mosaic.images):
-        assert isinstance(image, RasterFile)
-        folder = image.path.parent
-        if folder not in folders:
-            folders[folder] = FolderNames(folder)
-        digest.update(_stamp_of(image.path, folders[folder]).encode())
     return digest.hexdigest()
 
 
@@ -436,7 +429,12 @@ def _images(
         for location, tile in images.items():
             # A file may be given twice, by itself and by its folder.
             found.setdefault(location, tile)
-    names = _names_beside(file for file in found if isinstance(file, Path))
+    names = {}
+    for folder, count in Counter(one.parent for one in found if isinstance(one, Path)).items():
+        if count >= _MIN_LISTED:
+            # A folder may be searched by those who may not list it.
+            with suppress(OSError):
+                names[folder] = FolderNames(folder)
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
@@ -449,17 +447,6 @@ def _images(
             opened = _stamp_of(location, names.get(location.parent))
             scenes.append(SceneInput(name, location, source, opened=opened))
     return scenes, skipped
-
-
-def _names_beside(files: Iterable[Path]) -> dict[Path, FolderNames]:
-    """Return the names of the files in each folder that holds many of the given files."""
-    names = {}
-    for folder, count in Counter(file.parent for file in files).items():
-        if count >= _MIN_LISTED:
-            # A folder may be searched by those who may not list it.
-            with suppress(OSError):
-                names[folder] = FolderNames(folder)
-    return names
 
 
 def _no_images(given: str) -> RooftraceError:
@@ -500,7 +487,10 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         return {path: None}, []
     images, others = _images_in(path)
     if images:
-        return dict.fromkeys(images), others + _folders_of_images(path)
+        for folder in _visible(path, os.DirEntry.is_dir):
+            if not holds_results(folder) and any(map(is_named_as_image, folder.iterdir())):
+                others.append(folder)
+        return dict.fromkeys(images), others
     folders = [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
     # A folder of zoom levels holds the tiles of a map, each of which is an image by itself.
     if not all(one.name.isdecimal() for one in folders):
@@ -545,15 +535,6 @@ def holds_results(folder: Path) -> bool:
 def is_result(file: Path) -> bool:
     """Return whether a file has the name of a result, which is no input of the next run."""
     return file.name.endswith(_RESULT_ENDINGS)
-
-
-def _folders_of_images(folder: Path) -> list[Path]:
-    """Return the subfolders with images, without hidden ones and those with results of a run."""
-    return [
-        one
-        for one in _visible(folder, os.DirEntry.is_dir)
-        if not holds_results(one) and any(map(is_named_as_image, one.iterdir()))
-    ]
 
 
 def _service(

@@ -202,7 +202,9 @@ class RayPool:
         try:
             self._connect()
             self.size, self._cpus = self._fitting()
-            self.machines = self._count_machines()
+            alive = (node for node in self._ray.nodes() if node["Alive"])
+            names = (node["NodeManagerHostname"] for node in alive)
+            self.machines = len({socket.gethostname(), *names})
             self._shared = self._ray.put(self._models)
             for _ in range(self.size):
                 self._start()
@@ -244,7 +246,9 @@ class RayPool:
             self._start()
         if any(worker.ready for worker in self._workers.values()):
             self._alone_since = monotonic()
-        elif not self._is_promising:
+        elif not (
+            (self._workers or self._asked_again) and monotonic() - self._alone_since < _PATIENCE_S
+        ):
             reason = self._last_reason or "the cluster starts none"
             raise PredictError(
                 f"No worker is left: {reason}.",
@@ -262,12 +266,6 @@ class RayPool:
             done, _ = self._ray.wait(known, num_returns=len(known), timeout=0, fetch_local=False)
         return [event for ref in done if (event := self._event(ref)) is not None]
 
-    @property
-    def _is_promising(self) -> bool:
-        """True if a worker may still start."""
-        waiting = bool(self._workers or self._asked_again)
-        return waiting and monotonic() - self._alone_since < _PATIENCE_S
-
     def _event(self, ref: Any) -> Event | None:
         call = self._calls.pop(ref, None)
         if call is None or call.worker not in self._workers:
@@ -281,7 +279,10 @@ class RayPool:
             if getattr(error, "actor_init_failed", False):
                 # None of our code has run: the package is missing, or of another version.
                 return self._unfit(call.worker, _not_started(error))
-            return self._lose(call.worker, first_line(error))
+            self._last_reason = first_line(error)
+            self._forget(call.worker)
+            self._asked_again.append(monotonic() + _RESTARTS_WITHIN_S)
+            return Lost(call.worker, self._last_reason)
         if call.token is None:
             self._workers[call.worker].ready = True
             return Joined(call.worker, value)
@@ -309,12 +310,6 @@ class RayPool:
         self._last_reason = error.message.rstrip(".")
         return Lost(number, self._last_reason)
 
-    def _lose(self, number: int, reason: str) -> Lost:
-        self._last_reason = reason
-        self._forget(number)
-        self._asked_again.append(monotonic() + _RESTARTS_WITHIN_S)
-        return Lost(number, reason)
-
     def _forget(self, number: int) -> None:
         worker = self._workers.pop(number, None)
         if worker is not None:
@@ -324,21 +319,15 @@ class RayPool:
 
     def _start(self) -> None:
         number = next(self._numbers)
-        actor = self._remote().remote(
-            self._make, self._shared, None if self._options.gpus_per_worker else int(self._cpus),
-            Path.cwd(),
+        gpus = self._options.gpus_per_worker
+        remote = self._ray.remote(_Actor).options(
+            num_cpus=self._cpus, num_gpus=gpus, max_concurrency=_CALLS_AT_ONCE, max_restarts=0,
+            scheduling_strategy="SPREAD",
         )  # fmt: skip
+        threads = None if gpus else int(self._cpus)
+        actor = remote.remote(self._make, self._shared, threads, Path.cwd())
         self._workers[number] = _Worker(actor)
         self._calls[actor.begin.remote()] = _Call(number, None)
-
-    def _remote(self) -> Any:
-        return self._ray.remote(_Actor).options(
-            num_cpus=self._cpus,
-            num_gpus=self._options.gpus_per_worker,
-            max_concurrency=_CALLS_AT_ONCE,
-            max_restarts=0,
-            scheduling_strategy="SPREAD",
-        )
 
     # Connection to the cluster.
 
@@ -365,10 +354,6 @@ class RayPool:
         if self._connected:
             self._ray.shutdown()
             self._connected = False
-
-    def _count_machines(self) -> int:
-        alive = (node for node in self._ray.nodes() if node["Alive"])
-        return len({socket.gethostname(), *(node["NodeManagerHostname"] for node in alive)})
 
     def _fitting(self) -> tuple[int, float]:
         """Return the number of workers, and the cores of each."""
