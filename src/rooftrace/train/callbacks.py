@@ -21,12 +21,12 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rooftrace.core.early_stopping import Rows, StopConfig, StopState, stop_state, stops_early
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
+from rooftrace.train.early_stopping import Rows, StopConfig, StopState, stop_state, stops_early
 from rooftrace.train.task import TrainingTask
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config, KindConfig, read_config, replace_paths
-from rooftrace.core.early_stopping import Mode, StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import WorkingScales
 from rooftrace.labels.config import DataConfig, relative_text
@@ -21,6 +20,7 @@ from rooftrace.models.start import fill_from_start
 from rooftrace.models.zoo import ModelConfig
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.sampling import Balance
+from rooftrace.train.early_stopping import Mode, StopConfig
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from rooftrace.core.early_stopping import describe_end
 from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.parallel import core_count
@@ -72,6 +71,7 @@ from rooftrace.train.device import (
     stop_all_processes_on_error,
     tune_allocator,
 )
+from rooftrace.train.early_stopping import describe_end
 from rooftrace.train.panel import PanelCallback
 from rooftrace.train.task import SegmentationTask, TrainingTask
 

@@ -19,7 +19,6 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rooftrace.core.early_stopping import StopConfig
 from rooftrace.core.errors import ConfigError
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.models.losses import masked_mean, one_hot, parse_loss, probabilities
@@ -33,6 +32,7 @@ from rooftrace.train.checkpoint import (
 )
 from rooftrace.train.config import RefineConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
+from rooftrace.train.early_stopping import StopConfig
 from rooftrace.train.loop import (
     FitResult,
     TrainerResult,

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rooftrace.core.config import did_you_mean
-from rooftrace.core.early_stopping import sign_of
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss, separation_loss
@@ -27,6 +26,7 @@ from rooftrace.train.device import (
     extreme_over_processes,
     sum_over_processes,
 )
+from rooftrace.train.early_stopping import sign_of
 
 _MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,

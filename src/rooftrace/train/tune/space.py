@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, ValidationError
 
 from rooftrace.core.config import Config, parse_config
-from rooftrace.core.early_stopping import Mode, sign_of
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import reason_of
 from rooftrace.train.config import (
@@ -38,6 +37,7 @@ from rooftrace.train.config import (
     find_open_values,
     read_train_config,
 )
+from rooftrace.train.early_stopping import Mode, sign_of
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.core.early_stopping import (
+from rooftrace.train.early_stopping import (
     StopConfig,
     describe_end,
     is_out_of_time,
