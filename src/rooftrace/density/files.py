@@ -95,10 +95,11 @@ def draw_zones(
     for zone in np.argsort(-shapely.area(geometry), kind="stable"):
         dense = bool(share[zone] >= threshold.threshold)
         for part in shapely.get_parts(geometry[zone]):
-            rings = [
-                _points(shapely.get_coordinates(ring), left, top, metres)
-                for ring in shapely.get_rings(part)
-            ]
+            rings = []
+            for ring in shapely.get_rings(part):
+                # Fixed-point numbers with `_SHIFT` bits.
+                places = (shapely.get_coordinates(ring) - (left, top)) * (1, -1) / metres + 0.5
+                rings.append(np.rint(places * (1 << _SHIFT)).astype(np.int32))
             # All rings of a polygon go into one call, so that OpenCV leaves the holes empty.
             cv2.fillPoly(picture, rings, colours[zone].tolist(), cv2.LINE_AA, _SHIFT)
             cv2.polylines(picture, rings, True, _BORDER, 2 if dense else 1, cv2.LINE_AA, _SHIFT)
@@ -140,12 +141,6 @@ def _border(picture: Picture, dense: NDArray[np.bool_], px: int) -> None:
     for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
         at = max(col * px - width // 2, 0)
         picture[row * px : (row + 1) * px, at : at + width] = _BORDER
-
-
-def _points(xy: Floats, left: float, top: float, metres: float) -> NDArray[np.int32]:
-    """Return coordinates in the picture as fixed-point numbers with `_SHIFT` bits."""
-    places = np.stack([xy[:, 0] - left, top - xy[:, 1]], axis=1) / metres + 0.5
-    return np.rint(places * (1 << _SHIFT)).astype(np.int32)
 
 
 def _page(

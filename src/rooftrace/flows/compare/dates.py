@@ -234,7 +234,12 @@ def keep_certain_changes(
         for path in (dates.new, dates.old):
             sources.append(open_raster(path, palette="indices"))
             opened.callback(close_source, sources[-1])
-        pixel_m = _pixel_m(sources)
+        # That of the coarser raster.
+        pixel_m = _MIN_PIXEL_M
+        for source in sources:
+            if source.grid.gsd_m is None:
+                raise _no_crs(source.name)
+            pixel_m = max(pixel_m, source.grid.gsd_m)
         before, after = sources[1], sources[0]
         shares = [
             _set_outside(
@@ -255,7 +260,12 @@ def keep_certain_changes(
         status.put(alone, SAME, np.full(len(alone), -1), (nothing, nothing, nothing))
         status.status[~kept] = SAME
         unsure[number] = int((~kept).sum())
-    return (shares[0], shares[1]), _notes(unsure)
+    notes = []
+    if any(unsure):
+        one, other = plural(unsure[0], "building"), f"{unsure[1]:,}"
+        note = f"{one} of NEW and {other} of OLD differ, but not surely: they count as the same."
+        notes = [note]
+    return (shares[0], shares[1]), notes
 
 
 def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
@@ -272,27 +282,6 @@ def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
         single = np.isin(status.status[index], (NEW, GONE))
         status.status[index[single & (seen < _SEEN_SHARE)]] = OUTSIDE
     return share
-
-
-def _notes(unsure: Sequence[int]) -> list[str]:
-    if not any(unsure):
-        return []
-    note = (
-        f"{plural(unsure[0], 'building')} of NEW and {unsure[1]:,} of OLD differ, but not surely: "
-        "they count as the same."
-    )
-    return [note]
-
-
-def _pixel_m(sources: Sequence[RasterSource]) -> float:
-    """Return the metres per pixel of the coarser raster, and at least `_MIN_PIXEL_M`."""
-    sizes = [_MIN_PIXEL_M]
-    for source in sources:
-        size = source.grid.gsd_m
-        if size is None:
-            raise _no_crs(source.name)
-        sizes.append(size)
-    return max(sizes)
 
 
 def _shift(offset: LayerOffset | None, sign: float) -> Shift:

@@ -66,15 +66,12 @@ def osm_outlines(polygons: Polygons) -> Polygons:
     simple = make_polygons_valid(
         np.asarray(shapely.simplify(parts, SIMPLIFY_M, preserve_topology=True), np.object_)
     )
-    separate = _separate(_without_small_holes(simple[shapely.area(simple) > 0]))
-    return _with_shared_corners(separate)
-
-
-def _without_small_holes(polygons: Polygons) -> Polygons:
-    rings, owner = shapely.get_rings(polygons, return_index=True)
+    simple = simple[shapely.area(simple) > 0]
+    rings, owner = shapely.get_rings(simple, return_index=True)
     is_exterior = np.diff(owner, prepend=-1) != 0
     kept = is_exterior | (shapely.area(shapely.polygons(rings)) >= _MIN_COURT_M2)
-    return _polygons_of(np.asarray(rings[kept], np.object_), owner[kept], polygons)
+    filled = _polygons_of(np.asarray(rings[kept], np.object_), owner[kept], simple)
+    return _with_shared_corners(_separate(filled))
 
 
 def _separate(polygons: Polygons) -> Polygons:
