@@ -248,7 +248,7 @@ def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Pat
     )
     values = {name: column.tolist() for name, column in made.values.items()}
     assert values["osm_id"] == [2**60 + 1, None, 5, None]
-    assert values["compare_old_id"] == [str(2**60 + 1), "2", "5", None]
+    assert values["compare_old_id"] == [str(2**60 + 1), "row 2", "5", None]
     assert values["whole"] == [1, 2, 3, None]
     assert values["share"] == pytest.approx([1.5, np.nan, 3.0, np.nan], nan_ok=True)
     assert values["flag"] == [True, False, True, None]

@@ -277,3 +277,55 @@ def test_an_input_is_not_replaced(layers: tuple[Path, Path], tmp_path: Path) -> 
     old.write_bytes(layers[0].read_bytes())
     code, answer = call("compare", layers[0], old, "-o", tmp_path)
     assert (code, "would replace" in answer["error"]["message"]) == (2, True)
+
+
+TOWN = [box(EAST + 30 * n, NORTH - 20, EAST + 30 * n + 12, NORTH - 10) for n in range(3)]
+
+
+def _gone_ids(old: Path, folder: Path) -> list[str]:
+    """Compare a town of three houses with one without the second; return the ids of old houses
+    without a partner."""
+    new = folder / "new.gpkg"
+    gpd.GeoDataFrame(geometry=[TOWN[0], TOWN[2]], crs=UTM).to_file(new)
+    code, _ = call("compare", new, old, "-o", folder / "out")
+    assert code == 0
+    table = gpd.read_file(folder / "out" / "compare.gpkg")
+    gone = table[(table["side"] == "old") & table["partner_id"].isna()]
+    return list(map(str, gone["id"]))
+
+
+@pytest.mark.parametrize("column", ["fid", "OBJECTID"])
+def test_the_ids_of_a_geopackage_are_its_fids(tmp_path: Path, column: str) -> None:
+    old = tmp_path / "old.gpkg"
+    town = gpd.GeoDataFrame({column: [2, 3, 4]}, geometry=TOWN, crs=UTM)
+    town.to_file(old, layer_options={"FID": column})
+    assert gpd.read_file(old).columns.tolist() == ["geometry"]
+    assert _gone_ids(old, tmp_path) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([2, 3, 4], "3"),
+        (["a", "b", "c"], "b"),
+        ([None, None, None], "row 2"),
+        ([7, None, 9], "row 2"),
+    ],
+)
+def test_the_ids_of_a_geojson_are_those_of_its_features(
+    tmp_path: Path, ids: list[int | str | None], expected: str
+) -> None:
+    lonlat = gpd.GeoSeries(TOWN, crs=UTM).to_crs(4326)
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(one)}
+        | ({} if given is None else {"id": given})
+        for one, given in zip(lonlat, ids)
+    ]
+    old = tmp_path / "old.geojson"
+    old.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert _gone_ids(old, tmp_path) == [expected]
+
+
+def test_rows_of_a_shapefile_do_not_look_like_ids(tmp_path: Path) -> None:
+    gpd.GeoDataFrame({"storeys": [1, 2, 3]}, geometry=TOWN, crs=UTM).to_file(tmp_path / "old.shp")
+    assert _gone_ids(tmp_path / "old.shp", tmp_path) == ["row 2"]

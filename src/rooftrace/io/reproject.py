@@ -28,6 +28,12 @@ _LONG_EDGE = 1e4
 _NEAR_180_DEG = 0.01
 """Distance in degrees within which geometry counts as near longitude 180."""
 
+_HUBS = (4283, 4258, 4269, 4326)
+"""Codes of systems that lead from one datum to another: GDA94, ETRS89, NAD83 and WGS 84."""
+
+_SAME_DATUM_M = 3.0
+"""Distance in metres up to which two datums count as one, as the realisations of NAD83 do."""
+
 _OUTLINE_POINTS = 21
 """Number of points along each side of a rectangle whose outline is transformed."""
 
@@ -346,10 +352,12 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
     """Transform points (n, 2); results outside the range of `target` are infinite.
 
     Raises:
-        GeoreferenceError: no transformation between the two is known.
+        GeoreferenceError: no transformation between the two is known, or PROJ leaves out the change
+            of datum although it knows a way over another system.
     """
     try:
-        return np.stack(transformer(source, target).transform(*xy.T), axis=1)
+        direct = transformer(source, target)
+        made = np.stack(direct.transform(*xy.T), axis=1)
     except ProjError as error:
         raise GeoreferenceError(
             "There is no transformation from the coordinate system "
@@ -357,6 +365,54 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
             remedy="Assign the right coordinate system with gdal_edit -a_srs (images) or "
             "ogr2ogr -a_srs (vector files).",
         ) from error
+    finite = np.flatnonzero(np.isfinite(made).all(axis=1))
+    if len(finite) and _leaves_out_datum(direct):
+        _check_datum(xy[finite[-1]], made[finite[-1]], source, target)
+    return made
+
+
+def _leaves_out_datum(used: Transformer) -> bool:
+    """Return whether the operation of the last point is only a guess that two datums are one.
+
+    PROJ calls it a ballpark transformation, and uses it without an error where it knows no other.
+    Its option `only_best` does not refuse it together with `always_xy` (pyproj 3.7, PROJ 9.5).
+    https://proj.org/en/stable/operations/operations_computation.html
+    """
+    operation = used.description
+    if operation.startswith("unavailable"):
+        # It has several, which PROJ chooses by the place.
+        operation = used.get_last_used_operation().description
+    return "Ballpark" in operation or operation == "noop"
+
+
+def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
+    """Raise GeoreferenceError if a way over another system leads elsewhere than the direct one.
+
+    Args:
+        xy: Point (2,) in `source`.
+        made: The point in `target` after a transformation that leaves out the change of datum.
+        source, target: Coordinate systems.
+    """
+    for code in _HUBS:
+        hub = CRS.from_epsg(code)
+        point = xy
+        for leg in (transformer(source, hub), transformer(hub, target)):
+            point = np.array(leg.transform(*point))
+            if _leaves_out_datum(leg):
+                break
+        else:
+            east, north = (point - made) / crs_units(1, target)
+            if target.is_geographic:
+                east *= np.cos(np.radians(made[1]))
+            off = float(np.hypot(east, north))
+            if not off > _SAME_DATUM_M:
+                return
+            raise GeoreferenceError(
+                f"PROJ has no direct transformation from {source.name!r} to {target.name!r} here: "
+                f"it would leave out the change of datum, which is {off:.0f} m.",
+                remedy=f"Convert one of the files to {hub.name} first: ogr2ogr -t_srs EPSG:{code} "
+                f"OUT.gpkg IN (vectors) or gdalwarp -t_srs EPSG:{code} IN OUT.tif (images).",
+            )
 
 
 @lru_cache(maxsize=32)

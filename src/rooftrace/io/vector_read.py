@@ -140,6 +140,22 @@ class VectorFile:
             return tuple(map(str, info["fields"]))
 
     @cached_property
+    def has_fids(self) -> bool:
+        """Whether records have ids that are no attribute: a GeoPackage's fid, a GeoJSON's `id`.
+
+        They are read as an attribute called `fid`.
+        """
+        if self._is_parquet or _is_table(self.path) or "fid" in map(str.lower, self.fields):
+            return False
+        if self.path.suffix.lower() in _GEOJSON:
+            return True
+        import pyogrio
+
+        with _explained(self.path), _driver(self.path) as (source, options):
+            column = pyogrio.read_info(source, layer=self._layer, **options)["fid_column"]
+        return bool(column) and column not in self.fields
+
+    @cached_property
     def in_pixels(self) -> bool:
         """True for a GeoJSON that states that it is in pixels of an image, as rooftrace writes it.
 
@@ -179,7 +195,8 @@ class VectorFile:
         entered in the middle and are read as a whole, in one chunk.
 
         Args:
-            fields: Attributes to read, among `self.fields`, with their types.
+            fields: Attributes to read, among `self.fields`, with their types; also `fid`, if
+                `self.has_fids`.
 
         Raises:
             DataError, GeoreferenceError: See `read`.
@@ -317,6 +334,8 @@ class VectorFile:
 
         if self.path.suffix.lower() == ".gpkg" and not first:
             _check_database(self.path)
+        with_fids = "fid" in fields and self.has_fids
+        fields = [name for name in fields if not (with_fids and name == "fid")]
         with _driver(self.path) as (source, options):
             meta, fids, wkb, columns = pyogrio.raw.read(
                 source, layer=self._layer, columns=list(fields), force_2d=True,
@@ -336,6 +355,10 @@ class VectorFile:
                         source, layer=self._layer, columns=[name], fids=fids[known],
                         read_geometry=False, **options,
                     )  # fmt: skip
+        if with_fids:
+            # GDAL numbers the features of a GeoJSON that have no id by their rows, from 0.
+            rows_of = np.arange(len(fids)) if self.path.suffix.lower() in _GEOJSON else -1
+            values["fid"] = np.ma.MaskedArray(fids, fids == rows_of)
         if wkb is None:
             raise ValueError("it has no column geometry with polygons")
         _check_all_read(self.path, wkb)

@@ -71,7 +71,7 @@ class SpilledTexts:
         texts[:] = [text.decode(*_UTF8) if text else None for text in texts.tolist()]
         if self.numbers is not None:
             missing = np.flatnonzero(texts == None)  # noqa: E711
-            texts[missing] = [str(number) for number in self.numbers[index][missing].tolist()]
+            texts[missing] = [f"row {number}" for number in self.numbers[index][missing].tolist()]
         return texts
 
 
@@ -84,7 +84,7 @@ class BuildingLayer:
         outlines: The n buildings in `crs`.
         crs: Coordinate system.
         bounds_xy: Left, bottom, right and top of all buildings; NaN without any.
-        ids: (n,) id of each building as text: its own, or its number from 1 in the input.
+        ids: (n,) id of each building as text: its own, or its row from 1 in the input: `row 7`.
         score: (n,) score in 0..1, NaN where there is none.
         attributes: (n,) values of each attribute; empty unless they were asked for.
         notes: Notes for the user.
@@ -137,7 +137,8 @@ def read_buildings_layer(
         mask = _mask_beside(path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
-        traced = Path(made) / "buildings.gpkg"
+        # Polygons of a mask have no ids; in a GeoPackage they would get some.
+        traced = Path(made) / "buildings.parquet"
         report = run_vectorize(path, traced, threshold=threshold)
         _check_classes(path, [one.name for one in report.classes])
         notes = tuple(note for note in report.notes if str(traced) not in note)
@@ -233,11 +234,14 @@ def _of_files(
 def _fields(file: VectorFile, attributes: bool) -> list[str]:
     """Return the names of the attributes that are read."""
     wanted = {*_IDS, *_SCORES, "class"}
-    return [
+    fields = [
         name
         for name in file.fields
         if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox")
     ]
+    # Beside other ids, a fid would look like one of them.
+    has_ids = any(name.lower() in _IDS for name in file.fields)
+    return [*fields, "fid"] if file.has_fids and not has_ids else fields
 
 
 _ROW = np.dtype(

@@ -1,0 +1,52 @@
+"""A transformation that leaves out the change of datum is an error that names a way.
+
+Seen with PROJ 9.5.1: outside Canberra it has no operation from AGD66 to GDA2020.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyproj import CRS
+
+from rooftrace.core.errors import GeoreferenceError
+from rooftrace.io.reproject import transform_points
+
+SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "xy"),
+    [(20256, 7856, SYDNEY), (7856, 20256, SYDNEY), (20256, 7844, SYDNEY)],
+)
+def test_a_datum_that_would_be_left_out_is_an_error(
+    source: int, target: int, xy: tuple[float, float]
+) -> None:
+    points = np.array([(np.inf, np.inf), xy, (np.inf, np.inf)])
+    with pytest.raises(GeoreferenceError, match=r"20[67] m.*GDA94.*-t_srs EPSG:4283"):
+        transform_points(points, CRS(source), CRS(target))
+
+
+def test_the_way_that_the_error_names_is_right() -> None:
+    gda94 = transform_points(np.array([SYDNEY]), CRS(20256), CRS(4283))
+    ((x, y),) = transform_points(gda94, CRS(4283), CRS(7856)) - np.array([SYDNEY])
+    assert np.hypot(x, y) == pytest.approx(219, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "xy", "shift"),
+    [
+        (20255, 7855, CANBERRA, 217),
+        (20256, 28356, SYDNEY, 217),
+        # The realisations of NAD83 differ by less than 2 m, without an operation between them.
+        (2263, 6539, (990000.0, 200000.0), 0),
+        # No way leads from a datum that is not named.
+        ("+proj=utm +zone=33 +ellps=GRS80", 32633, (500000.0, 5.4e6), 0),
+        ("+proj=utm +zone=33 +ellps=bessel", 32633, (500000.0, 5.4e6), 552),
+    ],
+)
+def test_other_transformations_are_made(
+    source: int | str, target: int, xy: tuple[float, float], shift: float
+) -> None:
+    made = transform_points(np.array([xy]), CRS(source), CRS(target))[0]
+    assert np.hypot(*(made - xy)) == pytest.approx(shift, abs=8)
