@@ -10,11 +10,11 @@ from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rest_service import Gate, fake_service, png, roofs
 from rooftrace.core.errors import (
     BusyError,
     DataError,
@@ -28,50 +28,17 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scores import predict_keeping
-from rooftrace.service.decode import Decoder, Limits
-from rooftrace.service.service import Service
-
-
-class Gate(PointwiseEngine):
-    """An engine that waits at each run until the test opens it."""
-
-    def __init__(self, *, is_open: bool = True) -> None:
-        super().__init__()
-        self.begun, self.go = threading.Event(), threading.Event()
-        if is_open:
-            self.go.set()
-
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        self.begun.set()
-        assert self.go.wait(60)
-        return super().run(batch)
-
-
-def blobs(seed: int, side: int = 96) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    image = np.full((side, side, 3), 30, np.uint8)
-    for _ in range(6):
-        y, x = rng.integers(4, side - 24, 2)
-        image[y : y + 16, x : x + 20] = 220
-    return image
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".png", pixels)[1].tobytes()
-
-
-def service(engine: Gate, **limits: Any) -> Service:
-    return Service(Predictor(tiny_bundle(), engine), Limits(**limits))
+from rooftrace.service.decode import Decoder
 
 
 @pytest.mark.campaign
 def test_many_at_once_get_what_each_would_alone() -> None:
-    one = service(Gate(), running=4)
+    one = fake_service(Gate(), running=4)
     try:
         assert not one.ready
         one.warm()
         assert one.ready
-        images = [blobs(seed, 96 + 32 * (seed % 3)) for seed in range(12)]
+        images = [roofs(seed, 96 + 32 * (seed % 3)) for seed in range(12)]
         requests = [one.submit(png(image), f"{i}.png") for i, image in enumerate(images)]
         for image, request in zip(images, requests):
             found = request.answer.result(60)
@@ -92,11 +59,11 @@ def test_many_at_once_get_what_each_would_alone() -> None:
 @pytest.mark.campaign
 def test_a_full_queue_says_when_to_come_again() -> None:
     gate = Gate(is_open=False)
-    one = service(gate, running=1, waiting=3)
+    one = fake_service(gate, running=1, waiting=3)
     try:
-        taken = [one.submit(png(blobs(i)), "a.png") for i in range(3)]
+        taken = [one.submit(png(roofs(i)), "a.png") for i in range(3)]
         with pytest.raises(BusyError, match="3 requests are waiting") as raised:
-            one.submit(png(blobs(4)), "a.png")
+            one.submit(png(roofs(4)), "a.png")
         assert raised.value.retry_after_s >= 1
         assert gate.begun.wait(60)
         assert one.figures().running == 1
@@ -104,7 +71,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         gate.go.set()
         for request in taken:
             request.answer.result(60)
-        assert one.predict(png(blobs(4)), "a.png").summary.buildings > 0
+        assert one.predict(png(roofs(4)), "a.png").summary.buildings > 0
         assert one.figures().refused == 1
     finally:
         gate.go.set()
@@ -115,18 +82,18 @@ def test_a_full_queue_says_when_to_come_again() -> None:
 def test_what_takes_too_long_is_given_up() -> None:
     gate = Gate(is_open=False)
     # One request runs at a time, so that the second one surely waits when its time ends.
-    one = service(gate, running=1)
+    one = fake_service(gate, running=1)
     try:
-        running = one.submit(png(blobs(1, 96)), "long.png")
+        running = one.submit(png(roofs(1, 96)), "long.png")
         assert gate.begun.wait(60)
         running.deadline_s = 0.0
-        waiting = one.submit(png(blobs(2)), "short.png")
+        waiting = one.submit(png(roofs(2)), "short.png")
         waiting.deadline_s = 0.0
         gate.go.set()
         for request in (running, waiting):
             with pytest.raises(DeadlineError, match="longer than the server allows"):
                 request.answer.result(60)
-        late = one.submit(png(blobs(3)), "a.png")
+        late = one.submit(png(roofs(3)), "a.png")
         late.answer.result(60)
     finally:
         gate.go.set()
@@ -136,17 +103,17 @@ def test_what_takes_too_long_is_given_up() -> None:
 @pytest.mark.campaign
 def test_a_cancelled_request_stops() -> None:
     gate = Gate(is_open=False)
-    one = service(gate, running=1)
+    one = fake_service(gate, running=1)
     try:
-        first = one.submit(png(blobs(1)), "a.png")
+        first = one.submit(png(roofs(1)), "a.png")
         assert gate.begun.wait(60)
-        second = one.submit(png(blobs(2)), "a.png")
+        second = one.submit(png(roofs(2)), "a.png")
         second.cancel()
         gate.go.set()
         first.answer.result(60)
         with pytest.raises(CancelledError):
             second.answer.result(60)
-        assert one.predict(png(blobs(3)), "a.png").summary.buildings > 0
+        assert one.predict(png(roofs(3)), "a.png").summary.buildings > 0
         assert one.figures().batches.tiles == 2
     finally:
         gate.go.set()
@@ -155,7 +122,7 @@ def test_a_cancelled_request_stops() -> None:
 
 @pytest.mark.campaign
 def test_errors_are_those_of_the_image() -> None:
-    one = service(Gate(), upload_bytes=10_000, pixels=20_000)
+    one = fake_service(Gate(), upload_bytes=10_000, pixels=20_000)
     try:
         with pytest.raises(TooLargeError, match="10,001 bytes"):
             one.predict(bytes(10_001), "a.png")
@@ -190,12 +157,12 @@ def test_an_image_leaves_memory_with_its_request(
         return image
 
     monkeypatch.setattr(Decoder, "decode", decode_noted)
-    one = service(Broken())
+    one = fake_service(Broken())
     gc.collect()
     # A cycle would keep the image until the next collection.
     gc.disable()
     try:
-        pixels = np.full((64, 64, 3), 99, np.uint8) if fails else blobs(1)
+        pixels = np.full((64, 64, 3), 99, np.uint8) if fails else roofs(1)
         with pytest.raises(PredictError) if fails else nullcontext():
             one.predict(png(pixels), "a.png", SceneOptions(outputs=("mask", "preview")))
         deadline = time.monotonic() + 60
@@ -210,7 +177,7 @@ def test_an_image_leaves_memory_with_its_request(
 
 
 def test_a_closed_service_takes_nothing() -> None:
-    one = service(Gate())
+    one = fake_service(Gate())
     one.warm()
     one.close()
     assert not one.ready
@@ -221,12 +188,12 @@ def test_a_closed_service_takes_nothing() -> None:
 
 def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
     gate = Gate(is_open=False)
-    one = service(gate, running=1)
+    one = fake_service(gate, running=1)
     closing = threading.Thread(target=one.close)
     try:
-        running = one.submit(png(blobs(1)), "a.png")
+        running = one.submit(png(roofs(1)), "a.png")
         assert gate.begun.wait(60)
-        waiting, cancelled = (one.submit(png(blobs(2)), "a.png") for _ in range(2))
+        waiting, cancelled = (one.submit(png(roofs(2)), "a.png") for _ in range(2))
         cancelled.cancel()
         closing.start()
         while one.ready or not one._closed:
@@ -237,7 +204,7 @@ def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
         with pytest.raises(CancelledError):
             cancelled.answer.result(60)
         with pytest.raises(PredictError, match="The server is stopping"):
-            one.submit(png(blobs(2)), "a.png")
+            one.submit(png(roofs(2)), "a.png")
     finally:
         gate.go.set()
         closing.join(60)
@@ -248,9 +215,9 @@ def test_requests_that_wait_when_a_service_is_closed_get_an_error() -> None:
 
 @pytest.mark.campaign
 def test_what_is_kept_is_decided_anew_without_the_network() -> None:
-    one = service(Gate())
+    one = fake_service(Gate())
     try:
-        image = blobs(5)
+        image = roofs(5)
         image[0:20, 60:90] = 120
         kept = one.submit(png(image), "a.png", None, predict_keeping).answer.result(60)
         ran = one.figures().batches.tiles

@@ -22,10 +22,11 @@ from rooftrace.service.service import Service
 class Gate(PointwiseEngine):
     """An engine that waits at each run until the test opens it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_open: bool = True) -> None:
         super().__init__()
         self.begun, self.go = threading.Event(), threading.Event()
-        self.go.set()
+        if is_open:
+            self.go.set()
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         self.begun.set()
