@@ -21,7 +21,6 @@ def _client(folder: Path) -> Iterator[Any]:
 
     if not _SERVED:
         from rest_service import fake_service
-
         from rooftrace.rest import create_api
         from rooftrace.rest.jobs import JobIntake, jobs_router
         from rooftrace.rest.labelstudio import labelstudio_router

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from rest_service import Gate, fake_service, geotiff, png, roofs
 from starlette.testclient import TestClient
 
 from raster_files import write_geotiff
+from rest_service import Gate, fake_service, geotiff, png, roofs
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.vector_write import write_footprints
