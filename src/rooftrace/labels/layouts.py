@@ -166,6 +166,7 @@ class _Folders:
         self._listed: dict[Path, tuple[list[str], set[str]]] = {}
         self._images: dict[Path, list[Path]] = {}
         self._labels: dict[Path, dict[str, Path]] = {}
+        self._expanded: dict[tuple[Path, tuple[str, ...]], list[Path]] = {}
 
     def _list(self, folder: Path) -> tuple[list[str], set[str]]:
         """Return the names of the folders in a folder, and those of its files."""
@@ -228,15 +229,28 @@ class _Folders:
 
     def expand(self, base: Path, segments: Sequence[str]) -> list[Path]:
         """Return the folders below a base that folder patterns may mean, in any case."""
+        key = base, tuple(segments)
+        if key in self._expanded:
+            return self._expanded[key]
         folders = [base]
         for segment in segments:
+            literal = map(re.escape, re.split(r"\{\w+\}", segment))
+            rule = re.compile(".+".join(literal), re.IGNORECASE)
             folders = [
                 folder / name
                 for folder in folders
                 for name in self.dirs(folder)
-                if "{" in segment or name.casefold() == segment.casefold()
+                if rule.fullmatch(name)
             ]
+        self._expanded[key] = folders
         return folders
+
+    def has_ending(self, folder: Path, ending: str) -> bool:
+        """Return whether a folder has a file whose name ends so; `.*` is any suffix."""
+        files, stem = self._list(folder)[1], ending.removesuffix(".*")
+        if stem == ending:
+            return any(name.endswith(ending) for name in files)
+        return any(name.rpartition(".")[0].endswith(stem) for name in files)
 
 
 @dataclass(frozen=True)
@@ -263,8 +277,9 @@ class _Pattern:
     def folders(self) -> list[str]:
         return self.text.split("/")[:-1]
 
-    def match(self, path: Path, base: Path) -> dict[str, str] | None:
-        found = self.rule.fullmatch(path.relative_to(base).as_posix())
+    def match(self, name: str) -> dict[str, str] | None:
+        """Return the fields of a path below the base; None if it does not fit."""
+        found = self.rule.fullmatch(name)
         return found.groupdict() if found else None
 
     def fill(self, fields: Mapping[str, str]) -> str:
@@ -283,13 +298,21 @@ class _BaseSearch:
         self._used: set[Path] = set()
         self._seen: list[tuple[Path, dict[str, str] | None]] = []
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is a folder with files that end like a label; images are not looked at."""
+        ending = self._label.text.rpartition("}")[2]
+        folders = self._folders.expand(self.base, self._label.folders)
+        return any(self._folders.has_ending(folder, ending) for folder in folders)
+
     def run(self) -> bool:
         """Pair the files; return whether there is a pair."""
         for folder in self._folders.expand(self.base, self._image.folders):
+            below = folder.relative_to(self.base).as_posix().removeprefix(".")
             for path in self._folders.images(folder):
                 if matches_glob(path, self._folders.glob):
-                    fields = self._image.match(path, self.base)
-                    self._seen.append((path, fields))
+                    name = f"{below}/{path.name}" if below else path.name
+                    self._seen.append((path, self._image.match(name)))
         found = [
             (path, fields, self._label_of(fields))
             for path, fields in self._seen
@@ -365,7 +388,9 @@ class _BaseSearch:
                 )
 
     def _skips(self, path: Path) -> bool:
-        return self._skip is not None and self._skip.match(path, self.base) is not None
+        if self._skip is None:
+            return False
+        return self._skip.match(path.relative_to(self.base).as_posix()) is not None
 
     @property
     def has_label_folder(self) -> bool:
@@ -409,9 +434,13 @@ def _is_known(found: PairedFolder, readings: Sequence[PairedFolder]) -> bool:
 
 def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> PairedFolder | None:
     searches = [_BaseSearch(folders, layout, base) for base in bases]
-    fits = [search.run() for search in searches]
+    possible = [search.is_possible for search in searches]
+    fits = [able and search.run() for able, search in zip(possible, searches)]
     if not any(fits):
         return None
+    for able, search in zip(possible, searches):
+        # Images without labels beside those with labels.
+        able or search.run()
     pairs = [pair for search in searches for pair in search.pairs]
     usual = {".txt": "empty", ".json": "unlabelled"}.get(pairs[0].key.suffix.lower(), "error")
     missing_is = layout.missing or usual
