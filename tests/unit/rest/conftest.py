@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rest_service import fake_service
 from starlette.testclient import TestClient
 
+from rest_service import fake_service
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.rest import create_api
 from rooftrace.service.service import Service

@@ -14,8 +14,8 @@ import shapely
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
-from rest_service import fake_service
 
+from rest_service import fake_service
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import ogc_router

@@ -12,8 +12,8 @@ import shapely
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pyproj import CRS
-from rest_service import fake_service
 
+from rest_service import fake_service
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from ogc_schemas import check
-from rest_service import fake_service, png, roofs
 from starlette.testclient import TestClient
 
 import rooftrace.rest.jobs as job_routes
+from rest_service import fake_service, png, roofs
 from rooftrace.predict.plan import OUTPUTS, SceneOptions
 from rooftrace.rest import Security, create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
-from rest_service import fake_service
 from starlette.testclient import TestClient
 
+from rest_service import fake_service
 from rooftrace.rest import Security, create_api
 
 

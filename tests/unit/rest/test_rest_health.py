@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from rest_service import fake_service, png, roofs
 from starlette.testclient import TestClient
 
+from rest_service import fake_service, png, roofs
 from rooftrace.core.errors import PredictError
 from rooftrace.rest import create_api
 

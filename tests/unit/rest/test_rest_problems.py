@@ -123,7 +123,6 @@ def test_each_is_explained(client: TestClient, name: str) -> None:
 def test_what_stands_before_a_page_at_the_root(client: TestClient) -> None:
     """A page that matches all addresses does not get those of the API, even with wrong methods."""
     from rest_service import fake_service
-
     from rooftrace.rest import create_api
 
     service = fake_service()
