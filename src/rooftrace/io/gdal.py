@@ -260,8 +260,33 @@ def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
         return file.tell() == size
 
 
+_GDAL_TRANSLATE = "Convert it with a GDAL that reads it (that of QGIS does): "
+
+_CONVERSIONS = {
+    ".pdf": "Convert it with a GDAL that has a PDF driver (that of QGIS): gdal_translate {} {}.tif",
+    ".ecw": _GDAL_TRANSLATE + "gdal_translate {} {}.tif",
+    ".sid": _GDAL_TRANSLATE + "gdal_translate {} {}.tif",
+    ".zip": "Unpack it, and give what is inside: unzip {} -d {}",
+    ".pmtiles": "Convert it to MBTiles: pip install pmtiles && pmtiles-convert {} {}.mbtiles",
+    ".zarr": "Convert the array of the image: gdal_translate 'ZARR:\"{}\":/ARRAY' {}.tif",
+    ".avif": "Convert it: magick {} {}.png",
+    ".heic": "Convert it: heif-convert {} {}.jpg",
+    ".heif": "Convert it: heif-convert {} {}.jpg",
+}
+"""Commands that make an image that is read, by the ending of a file or folder that is not. The GDAL
+of rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 3.10.3)."""
+
+
+def conversion_of(path: Path) -> str | None:
+    """Return the command that converts a file of a format that is not read; None for others."""
+    remedy = _CONVERSIONS.get(path.suffix.lower())
+    return remedy and remedy.format(path.name, path.stem) if path.exists() else None
+
+
 def is_raster(path: Path) -> bool:
     """Return True if the content of a file is an image, complete or damaged, as far as known."""
+    if path.suffix.lower() in _CONVERSIONS:
+        return False
     try:
         with reading_errors(path, "header"):
             if not path.stat().st_size:

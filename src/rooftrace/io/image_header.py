@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import isfinite, ulp
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError as RasterioCRSError
 from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Window
@@ -96,6 +98,15 @@ _MIN_PIXEL_ULP = 1024
 _MOST_COORDINATE = 1e12
 """Largest coordinate of a georeference: no place on the Earth has such a one, in any unit."""
 
+_WITH_ALPHA = ("PNG", "WEBP", "GIF", "MBTiles")
+"""Formats whose fourth band is alpha, and cannot be another one."""
+
+_SAMPLED_PX, _SAMPLED_AT = 32, (0.1, 0.5, 0.9)
+"""Side of the squares in which a fourth band is looked at, and their places along both axes."""
+
+_MAX_ALPHAS = 16
+"""Maximum number of different values, besides 0, that samples of an alpha band have."""
+
 _MAX_BANDS = 4096
 """Maximum number of bands. A damaged header may state many more, which take minutes to read."""
 
@@ -139,6 +150,7 @@ class Header:
         is_cmyk: True if the four colour bands are inks, which are read as red, green and blue.
         mask_band: GDAL's number of a band that has the mask, if there is one.
         black: Value of black where the file stores white as 0, which is turned round; else 0.
+        is_alpha_infrared: True if the file calls a band alpha that holds a picture.
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
     """
 
@@ -158,6 +170,7 @@ class Header:
     is_cmyk: bool = False
     mask_band: int = 1
     black: int = 0
+    is_alpha_infrared: bool = False
     has_one_type: bool = True
 
     @property
@@ -186,6 +199,31 @@ def _alpha_of(colours: Sequence[Any], descriptions: Sequence[str | None]) -> int
         ),
         None,
     )
+
+
+def _holds_picture(dataset: Any, alpha: int) -> bool:
+    """Return whether a band that the format calls alpha is near infrared, by samples of it.
+
+    Writers of GeoTIFFs call the last of four bands alpha by default. Of alpha, few values are
+    between nothing and everything, as along smooth edges.
+    """
+    dtype = np.dtype(dataset.dtypes[alpha - 1])
+    if (dataset.count, alpha) != (4, 4) or dataset.driver in _WITH_ALPHA or dtype.kind != "u":
+        return False
+    side, values = _SAMPLED_PX, []
+    for share_y, share_x in product(_SAMPLED_AT, repeat=2):
+        row, col = (
+            int(share * max(length - side, 0))
+            for share, length in ((share_y, dataset.height), (share_x, dataset.width))
+        )
+        window = RasterioWindow(
+            col, row, min(side, dataset.width - col), min(side, dataset.height - row)
+        )
+        values.append(dataset.read(alpha, window=window).ravel())
+    some = np.concatenate(values)
+    some = some[some > 0]
+    most = np.iinfo(dtype).max
+    return len(np.unique(some)) > _MAX_ALPHAS and bool((some < most).mean() > 0.5)
 
 
 def _mask_of(
@@ -230,6 +268,8 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         )
     colours, dtypes, nodata = dataset.colorinterp, dataset.dtypes, dataset.nodatavals
     alpha = _alpha_of(colours, dataset.descriptions)
+    infrared = alpha is not None and _holds_picture(dataset, alpha)
+    alpha = None if infrared else alpha
     indexes = tuple(i + 1 for i in range(dataset.count) if i + 1 != alpha)
     if not indexes:
         raise DataError(
@@ -271,6 +311,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         file_format=str(dataset.driver),
         block_yx=(int(rows), int(cols)),
         note=note,
+        is_alpha_infrared=infrared,
         infos=infos,
         orientation=orientation,
         is_cmyk=is_cmyk,
@@ -368,6 +409,12 @@ def _unused_position(dataset: Any, name: str) -> str:
         known, option = "ground control points", "-tps"
     elif dataset.rpcs:
         known, option = "a camera model (RPC)", "-rpc"
+    elif "EXIF_GPSLatitude" in dataset.tags():
+        return (
+            f"{name} is a photograph with the place of its camera, not an orthophoto: its metres "
+            "per pixel are not known and vary, walls are in view, and its results are in pixels. "
+            "Make an orthophoto of the flight first, for example with OpenDroneMap."
+        )
     else:
         return ""
     return (

@@ -22,6 +22,7 @@ from rooftrace.io.companions import check_vrt, mask_file, with_sidecars
 from rooftrace.io.gdal import (
     CACHE,
     MAX_CACHE_BYTES,
+    conversion_of,
     environment,
     is_complete_png,
     open_quietly,
@@ -172,6 +173,12 @@ class RasterFile:
         """Information for the user about the image and how it is stored."""
         header = self._header
         notes = (header.note,) if header.note else ()
+        if header.is_alpha_infrared:
+            infrared = (
+                f"{self.name}: band 4 is marked as alpha, but holds a picture: it is taken as "
+                "near infrared, and marks no pixel as nodata."
+            )
+            notes = (*notes, infrared)
         if not self._short_of_bytes:
             return notes
         rows, cols = header.block_yx
@@ -359,6 +366,11 @@ class RasterFile:
         return with_sidecars(self.path, header)
 
     def _check_present(self) -> None:
+        if remedy := conversion_of(self.path):
+            raise DataError(
+                f"{self.path} is of a format that is not read: {self.path.suffix.lower()}.",
+                remedy=remedy,
+            )
         if not self.path.exists():
             raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.is_dir():

@@ -1,4 +1,4 @@
-"""World files and `.prj` files place images whose own files have no georeference."""
+"""Images as people have them: world files and `.prj`, infrared as alpha, formats to convert."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from PIL import Image
 from pyproj import CRS
+from rasterio.enums import ColorInterp
 
 from command_line import command
 from rooftrace.core.errors import DataError
@@ -112,3 +115,70 @@ def test_the_option_crs_is_refused(
     result = command("predict", path, "-m", tiny, "-o", tmp_path / "out", "--crs", given)
     assert result.code == 2
     assert message in " ".join(result.err.split())
+
+
+def rgbn(folder: Path, last: np.ndarray, suffix: str = "tif") -> Path:
+    rng = np.random.default_rng(1)
+    bands = np.concatenate([rng.integers(1, 255, (3, 96, 128), np.uint8), last[None]])
+    driver = {"tif": "GTiff", "png": "PNG"}[suffix]
+    path = folder / f"scene.{suffix}"
+    with rasterio.open(
+        path, "w", driver=driver, count=4, height=96, width=128, dtype="uint8",
+        transform=Affine(0.3, 0, 335000, 0, -0.3, 3055000), crs="EPSG:32645",
+    ) as file:  # fmt: skip
+        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+        file.write(bands)
+    return path
+
+
+def test_infrared_that_is_marked_as_alpha_hides_nothing(tmp_path: Path) -> None:
+    infrared = np.random.default_rng(2).integers(3, 250, (96, 128), np.uint8)
+    infrared[10:40, 10:40] = 0
+    source = open_raster(rgbn(tmp_path, infrared))
+    assert source.bands == 4
+    assert source.read().valid.all()
+    assert any("near infrared" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+@pytest.mark.parametrize("is_smooth", [False, True])
+def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None:
+    alpha = np.full((96, 128), 255, np.uint8)
+    alpha[:, :20] = 0
+    if is_smooth:
+        alpha[:, 20:40] = np.linspace(1, 254, 20).astype(np.uint8)
+    source = open_raster(rgbn(tmp_path, alpha, suffix))
+    assert (source.bands, source.notes) == (3, ())
+    assert (source.read().valid == (alpha > 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "command_text"),
+    [("map.pdf", "gdal_translate map.pdf map.tif"), ("map.ecw", "gdal_translate map.ecw map.tif"),
+     ("map.SID", "gdal_translate map.SID map.tif"), ("map.zip", "unzip map.zip -d map"),
+     ("map.pmtiles", "pmtiles-convert map.pmtiles map.mbtiles"), ("map.avif", "magick"),
+     ("map.zarr", "'ZARR:\"map.zarr\":/ARRAY' map.tif"), ("map.heic", "heif-convert")],
+)  # fmt: skip
+def test_formats_that_are_not_read_name_the_command_that_converts_them(
+    tmp_path: Path, tiny: Path, name: str, command_text: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith("zarr"):
+        path.mkdir()
+    else:
+        path.write_bytes(b"%PDF-1.7 or another content")
+    result = command("predict", path, "-m", tiny, "-o", tmp_path / "out")
+    assert result.code == 3
+    message = " ".join(result.err.split())
+    assert "is of a format that is not read" in message
+    assert command_text in message
+
+
+def test_a_photograph_with_the_place_of_its_camera_is_not_an_orthophoto(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (27.0, 37.0, 12.0), 3: "E", 4: (85.0, 31.0, 1.0)})
+    path = tmp_path / "DJI_0001.JPG"
+    Image.new("RGB", (64, 48), (90, 80, 70)).save(path, exif=exif)
+    source = open_raster(path)
+    assert source.grid.crs is None
+    assert any("not an orthophoto" in note for note in source.notes)

@@ -22,7 +22,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import FolderNames, companions
-from rooftrace.io.gdal import is_raster
+from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
@@ -479,7 +479,7 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
     The images are None for a catalogue: a file that lists scenes, or a folder whose images are all
     in subfolders.
     """
-    if not path.is_dir():
+    if not path.is_dir() or conversion_of(path):
         if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
             return None, []
         if not path.exists():
