@@ -120,6 +120,10 @@ def unnamed_fourth(path: Path, data: Pixels) -> Path:
     return tiff(path, np.concatenate([data, alpha]), photometric="minisblack")
 
 
+def infrared_as_alpha(path: Path, data: Pixels) -> Path:
+    return tiff(path, np.concatenate([data, data[1:2] // 2 + 60]), photometric="rgb", alpha="yes")
+
+
 KINDS = {
     "8-bit RGB": Kind(tiff, 1.0),
     "16-bit RGB and near infrared": Kind(
@@ -152,6 +156,9 @@ KINDS = {
     ),
     "fourth band without a name": Kind(
         unnamed_fourth, 0.95, ("4 bands without names", "is taken as alpha")
+    ),
+    "fourth band marked as alpha that holds a picture": Kind(
+        infrared_as_alpha, 1.0, ("bands 1, 2, 3 are read as red, green, blue",)
     ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),
@@ -225,7 +232,7 @@ def test_a_kind_of_image(
     reported = " ".join(prediction.summary.notes)
     assert all(note in reported for note in kind.notes), reported
     assert len(prediction.summary.notes) == min(len(kind.notes), 2), "nothing else is reported"
-    has_nodata = any(word in name for word in ("nodata", "floats", "fourth"))
+    has_nodata = any(word in name for word in ("nodata", "floats", "without a name"))
     assert known[:100, :100].all() != has_nodata
     assert known[100:].all()
 
