@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import shapely
@@ -356,7 +357,7 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
             of datum although it knows a way over another system.
     """
     try:
-        direct = transformer(source, target)
+        direct, leaves_out = _way(source, target)
         made = np.stack(direct.transform(*xy.T), axis=1)
     except ProjError as error:
         raise GeoreferenceError(
@@ -365,24 +366,43 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
             remedy="Assign the right coordinate system with gdal_edit -a_srs (images) or "
             "ogr2ogr -a_srs (vector files).",
         ) from error
+    if leaves_out is False:
+        return made
     finite = np.flatnonzero(np.isfinite(made).all(axis=1))
-    if len(finite) and _leaves_out_datum(direct):
+    if len(finite) and (leaves_out or _left_out_datum(direct)):
         _check_datum(xy[finite[-1]], made[finite[-1]], source, target)
     return made
 
 
-def _leaves_out_datum(used: Transformer) -> bool:
-    """Return whether the operation of the last point is only a guess that two datums are one.
+@lru_cache(maxsize=64)
+def _way(source: CRS, target: CRS) -> tuple[Transformer, bool | None]:
+    """Return a transformer, and whether its one operation only guesses that two datums are one.
 
-    PROJ calls it a ballpark transformation, and uses it without an error where it knows no other.
-    Its option `only_best` does not refuse it together with `always_xy` (pyproj 3.7, PROJ 9.5).
+    PROJ calls such an operation ballpark, and uses it without an error where it knows no other. Its
+    option `only_best` does not refuse it together with `always_xy` (pyproj 3.7, PROJ 9.5). None if
+    there are several operations, of which PROJ chooses one by the place.
     https://proj.org/en/stable/operations/operations_computation.html
     """
-    operation = used.description
-    if operation.startswith("unavailable"):
-        # It has several, which PROJ chooses by the place.
-        operation = used.get_last_used_operation().description
+    made = Transformer.from_crs(source, target, always_xy=True)
+    operation = made.description
+    return made, None if operation.startswith("unavailable") else _is_guess(operation)
+
+
+def _is_guess(operation: str) -> bool:
     return "Ballpark" in operation or operation == "noop"
+
+
+def _left_out_datum(used: Transformer) -> bool:
+    """Return whether the operation that PROJ chose for the last point guesses, see `_way`."""
+    return _is_guess(used.get_last_used_operation().description)
+
+
+@lru_cache(maxsize=64)
+def _ways_over_hubs(source: CRS, target: CRS) -> list[tuple[int, CRS, list[Any]]]:
+    """Return the hubs over which no part of the way always leaves out the change of datum."""
+    hubs = [(code, CRS.from_epsg(code)) for code in _HUBS]
+    ways = [(code, hub, [_way(source, hub), _way(hub, target)]) for code, hub in hubs]
+    return [way for way in ways if not any(leaves_out for _, leaves_out in way[2])]
 
 
 def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
@@ -393,12 +413,11 @@ def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
         made: The point in `target` after a transformation that leaves out the change of datum.
         source, target: Coordinate systems.
     """
-    for code in _HUBS:
-        hub = CRS.from_epsg(code)
+    for code, hub, legs in _ways_over_hubs(source, target):
         point = xy
-        for leg in (transformer(source, hub), transformer(hub, target)):
+        for leg, leaves_out in legs:
             point = np.array(leg.transform(*point))
-            if _leaves_out_datum(leg):
+            if leaves_out is None and _left_out_datum(leg):
                 break
         else:
             east, north = (point - made) / crs_units(1, target)
@@ -415,10 +434,9 @@ def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
             )
 
 
-@lru_cache(maxsize=32)
 def transformer(source: CRS, target: CRS) -> Transformer:
     """Return a transformer that takes x before y, also where a system has another axis order.
 
     Threads may share it.
     """
-    return Transformer.from_crs(source, target, always_xy=True)
+    return _way(source, target)[0]

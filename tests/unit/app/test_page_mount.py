@@ -154,7 +154,7 @@ def test_invalid_fields_are_reported(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
     text = said(client, "rt-again", "click", [{"path": path, **FILE}, "ten", "", "", 0.5])
     assert "Metres per pixel are" in text
-    assert "drop one first" in said(client, "rt-again", "click", [None, "", "", "", 0.5])
+    assert "Choose an image first" in said(client, "rt-again", "click", [None, "", "", "", 0.5])
 
 
 @pytest.mark.campaign
@@ -190,7 +190,7 @@ def test_no_connection_leaves_the_machine(
         for path in ("/", "/config", "/theme.css", "/gradio_api/startup-events"):
             assert client.get(path).status_code == 200
         text = said(client, "rt-again", "click", [None, "", "", "", 0.5])
-    assert "drop one first" in text
+    assert "Choose an image first" in text
     assert asked == []
 
 

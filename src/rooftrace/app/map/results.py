@@ -320,26 +320,27 @@ class ResultsCatalogue:
         names = [path.name for path in folders.values()]
         named = [
             ResultsEntry(
-                id, path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}",
+                key,
+                path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}",
                 path,
             )
-            for id, path in folders.items()  # noqa: A001
-        ]  # fmt: skip
+            for key, path in folders.items()
+        ]
         jobs = [] if self._store is None else self._store.newest(_MOST_JOBS)
         return named + [entry for job in jobs if (entry := self._entry_of(job)) is not None]
 
-    def find(self, id: str) -> ResultsEntry | None:  # noqa: A002
+    def find(self, entry_id: str) -> ResultsEntry | None:
         """Return the entry with an id, also of a job that is too old for the list."""
-        outer, mark, name = id.partition(_INSIDE)
+        outer, mark, name = entry_id.partition(_INSIDE)
         path = self._folders.get(outer)
         if path is not None and mark:
             # Each request for a tile asks: the others inside are not looked into.
             path = next(iter(self._inner(path, name)), None)
         if path is not None:
-            return ResultsEntry(id, path.name, path)
-        if self._store is None or not id.startswith(_JOB):
+            return ResultsEntry(entry_id, path.name, path)
+        if self._store is None or not entry_id.startswith(_JOB):
             return None
-        job = self._store.get(id.removeprefix(_JOB))
+        job = self._store.get(entry_id.removeprefix(_JOB))
         return None if job is None else self._entry_of(job)
 
     def _entry_of(self, job: Job) -> ResultsEntry | None:

@@ -176,7 +176,7 @@ class _ImagesTab:
         try:
             options = chosen_options(self.service, gsd_m, threshold, bands, stretch)
             if upload is None:
-                text = "There is no image yet: drop one first."
+                text = "Choose an image first, or drop one here."
                 return {self.status: strings.status(text, "note")}
             result = predict_file(self.service, Path(upload), options)
         except RooftraceError as error:
