@@ -40,6 +40,7 @@ from rooftrace.labels.layouts import (
     VECTOR_SUFFIXES,
     PairedFolder,
     find_readings,
+    has_reading,
     pairs_by_pattern,
 )
 from rooftrace.labels.mask_legends import with_legend
@@ -134,14 +135,6 @@ def select(ordered: Sequence[T], part: str | None) -> tuple[T, ...]:
         )
     start, stop = (None if text is None else int(text) for text in match.groups())
     return tuple(ordered[start:stop])
-
-
-def has_pairs(root: Path) -> bool:
-    """Return whether a folder has a known layout, even one with errors."""
-    try:
-        return root.is_dir() and bool(find_readings(root, ()))
-    except LayoutError:
-        return True
 
 
 CARD = "rooftrace.toml"
@@ -297,7 +290,7 @@ def _is_images(path: Path) -> bool:
 FOLDER = SourceKind(
     "folder",
     "images and masks, in pairs of files",
-    has_pairs,
+    has_reading,
     _read_folder,
     _write_folder,
     frozenset({"layout", "field"}),

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.labels.image_files import images_in, is_named_as_image, matches_glob
+from rooftrace.labels.image_files import is_image_file, is_named_as_image, matches_glob
 from rooftrace.labels.source import SceneEntry
 
 NO_SHAPES = "no shapes"
@@ -163,39 +163,39 @@ class _Folders:
 
     def __init__(self, root: Path, glob: Sequence[str]) -> None:
         self.root, self.glob = root, glob
-        self._listed: dict[Path, tuple[list[str], set[str]]] = {}
+        self._listed: dict[Path, tuple[list[str], list[str]]] = {}
         self._images: dict[Path, list[Path]] = {}
         self._labels: dict[Path, dict[str, Path]] = {}
-        self._expanded: dict[tuple[Path, tuple[str, ...]], list[Path]] = {}
 
-    def _list(self, folder: Path) -> tuple[list[str], set[str]]:
-        """Return the names of the folders in a folder, and those of its files."""
+    def _list(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Return the sorted names of the visible folders in a folder, and those of its files."""
         if folder not in self._listed:
             dirs: list[str] = []
-            files: set[str] = set()
+            files: list[str] = []
             if folder.is_dir():
                 with os.scandir(folder) as inside:
                     for one in inside:
-                        if not one.is_dir():
-                            files.add(one.name)
-                        elif not one.name.startswith((".", "$")):
-                            dirs.append(one.name)
-            self._listed[folder] = sorted(dirs), files
+                        (dirs if one.is_dir() else files).append(one.name)
+            visible = [name for name in dirs if not name.startswith((".", "$"))]
+            self._listed[folder] = sorted(visible), sorted(files)
         return self._listed[folder]
-
-    def dirs(self, folder: Path) -> list[str]:
-        """Return the names of the folders in a folder, without hidden ones."""
-        return self._list(folder)[0]
 
     def has(self, folder: Path, name: str) -> bool:
         """Return whether a folder has a file of this name."""
-        return name in self._list(folder)[1]
+        names = self._list(folder)[1]
+        at = bisect_left(names, name)
+        return at < len(names) and names[at] == name
 
     def images(self, folder: Path) -> list[Path]:
         """Return the images in a folder, sorted."""
         if folder not in self._images:
-            self._images[folder] = images_in(folder)
+            paths = (folder / name for name in self._list(folder)[1])
+            self._images[folder] = [path for path in paths if is_image_file(path)]
         return self._images[folder]
+
+    def matching(self, folder: Path) -> Iterator[Path]:
+        """Yield the images in a folder that the user wants."""
+        return (path for path in self.images(folder) if matches_glob(path, self.glob))
 
     def labels(self, folder: Path) -> dict[str, Path]:
         """Return the label files in a folder by stem; a mask goes before other files.
@@ -208,11 +208,8 @@ class _Folders:
             for path in self.images(folder):
                 other = named.setdefault(path.stem, path)
                 if other is not path:
-                    raise LayoutError(
-                        f"Two masks are called {path.stem!r}: {other} and {path}.",
-                        remedy="Keep one of them, or choose with --layout.",
-                    )
-            for name in sorted(self._list(folder)[1]):
+                    raise _doubled("masks", path.stem, (other, path))
+            for name in self._list(folder)[1]:
                 stem, dot, suffix = name.rpartition(".")
                 if dot + suffix.lower() in _LABEL_SUFFIXES:
                     named.setdefault(stem, folder / name)
@@ -223,26 +220,21 @@ class _Folders:
         """Return the folders that lie `depth` levels below the root."""
         folders = [self.root]
         for _ in range(depth):
-            folders = [outer / inner for outer in folders for inner in self.dirs(outer)]
+            folders = [outer / inner for outer in folders for inner in self._list(outer)[0]]
             folders = folders[:_MOST_FOLDERS]
         return folders
 
     def expand(self, base: Path, segments: Sequence[str]) -> list[Path]:
         """Return the folders below a base that folder patterns may mean, in any case."""
-        key = base, tuple(segments)
-        if key in self._expanded:
-            return self._expanded[key]
         folders = [base]
         for segment in segments:
-            literal = map(re.escape, re.split(r"\{\w+\}", segment))
-            rule = re.compile(".+".join(literal), re.IGNORECASE)
+            rule = _folder_rule(segment)
             folders = [
                 folder / name
                 for folder in folders
-                for name in self.dirs(folder)
+                for name in self._list(folder)[0]
                 if rule.fullmatch(name)
             ]
-        self._expanded[key] = folders
         return folders
 
     def has_ending(self, folder: Path, ending: str) -> bool:
@@ -251,6 +243,12 @@ class _Folders:
         if stem == ending:
             return any(name.endswith(ending) for name in files)
         return any(name.rpartition(".")[0].endswith(stem) for name in files)
+
+
+@cache
+def _folder_rule(segment: str) -> re.Pattern[str]:
+    literal = map(re.escape, re.split(r"\{\w+\}", segment))
+    return re.compile(".+".join(literal), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -292,11 +290,11 @@ class _BaseSearch:
     def __init__(self, folders: _Folders, layout: Layout, base: Path) -> None:
         self.base, self._folders, self._layout = base, folders, layout
         self._image, self._label = _Pattern(layout.image), _Pattern(layout.label)
-        self._skip = _Pattern(layout.skip) if layout.skip else None
         self.pairs: list[SceneEntry] = []
         self.missing: list[tuple[SceneEntry, Path]] = []
         self._used: set[Path] = set()
-        self._seen: list[tuple[Path, dict[str, str] | None]] = []
+        self._others: list[Path] = []
+        self._label_folders: dict[tuple[str, ...], list[Path]] = {}
 
     @property
     def is_possible(self) -> bool:
@@ -305,19 +303,27 @@ class _BaseSearch:
         folders = self._folders.expand(self.base, self._label.folders)
         return any(self._folders.has_ending(folder, ending) for folder in folders)
 
-    def run(self) -> bool:
-        """Pair the files; return whether there is a pair."""
+    @property
+    def has_pair(self) -> bool:
+        """Whether there is a pair; the search ends at the first."""
+        found = ((path, self._label_of(fields)) for path, fields in self._matches() if fields)
+        return self.is_possible and any(label not in (None, path) for path, label in found)
+
+    def _matches(self) -> Iterator[tuple[Path, dict[str, str] | None]]:
+        """Yield the wanted images, each with the fields of its name, or None if it does not fit."""
         for folder in self._folders.expand(self.base, self._image.folders):
             below = folder.relative_to(self.base).as_posix().removeprefix(".")
-            for path in self._folders.images(folder):
-                if matches_glob(path, self._folders.glob):
-                    name = f"{below}/{path.name}" if below else path.name
-                    self._seen.append((path, self._image.match(name)))
-        found = [
-            (path, fields, self._label_of(fields))
-            for path, fields in self._seen
-            if fields is not None
-        ]
+            for path in self._folders.matching(folder):
+                yield path, self._image.match(f"{below}/{path.name}" if below else path.name)
+
+    def run(self) -> bool:
+        """Pair the files; return whether there is a pair."""
+        found = []
+        for path, fields in self._matches():
+            if fields is None:
+                self._others.append(path)
+            else:
+                found.append((path, fields, self._label_of(fields)))
         self._used = {label for _, _, label in found if label is not None}
         for path, fields, label in found:
             if path in self._used:
@@ -332,16 +338,16 @@ class _BaseSearch:
     def _label_of(self, fields: Mapping[str, str]) -> Path | None:
         """Return the label file of an image; folders are matched in upper and lower case."""
         *segments, name = self._label.fill(fields).split("/")
-        for folder in self._folders.expand(self.base, segments):
+        key = tuple(segments)
+        if key not in self._label_folders:
+            self._label_folders[key] = self._folders.expand(self.base, segments)
+        for folder in self._label_folders[key]:
             if name.endswith(".*"):
                 path = self._folders.labels(folder).get(name.removesuffix(".*"))
             else:
                 path = folder / name if self._folders.has(folder, name) else None
-            if path is None:
-                continue
-            if self._layout.holds and not _holds(path, self._layout.holds):
-                continue
-            return path
+            if path is not None and (not self._layout.holds or _holds(path, self._layout.holds)):
+                return path
         return None
 
     def _entry(self, path: Path, fields: Mapping[str, str], label: Path | None) -> SceneEntry:
@@ -354,52 +360,61 @@ class _BaseSearch:
         """Refuse images and masks that should be in a pair and are not.
 
         Raises:
-            LayoutError: An image has no label, or a mask no image. The message names it.
+            LayoutError: An image has no label, a mask no image, or two images have one id. The
+                message names the files.
         """
-        self._check_doubled()
-        label_folders = {pair.key.parent for pair in self.pairs}
-        for path, fields in self._seen:
-            # Folders of a data set may hold other images, but not those of a plain layout.
-            if fields is None and not self._layout.name:
-                raise _no_mask(path, self.base / self._label.text.replace("{id}", "?"))
-        masks = {
-            path
-            for folder in label_folders - {path.parent for path, _ in self._seen}
-            for path in self._folders.images(folder)
-            if not self._skips(path)
-        }
+        named: dict[str, SceneEntry] = {}
+        for entry in (*self.pairs, *(entry for entry, _ in self.missing)):
+            other = named.setdefault(entry.id, entry)
+            if other is not entry:
+                raise _doubled("images", entry.id, (other.image, entry.image))
+        unfit = [path for path in self._others if path not in self._used]
+        # Folders of a data set may hold other images, but not those of a plain layout.
+        if unfit and not self._layout.name:
+            raise _no_mask(unfit[0], self.base / self._label.text.replace("{id}", "?"))
         # With a glob, most masks may belong to images that are not wanted.
-        whole = not (self._folders.glob or self._layout.skip)
-        if whole and any(map(is_named_as_image, self._used)):
-            for path in sorted(masks - self._used):
-                raise LayoutError(
-                    f"The mask {path} has no image in {self.base}.",
-                    remedy="Add the image, or remove the mask from the folder.",
-                )
-
-    def _check_doubled(self) -> None:
-        entries = [*self.pairs, *(entry for entry, _ in self.missing)]
-        for name, count in Counter(entry.id for entry in entries).items():
-            if count > 1:
-                files = [str(entry.image) for entry in entries if entry.id == name]
-                raise LayoutError(
-                    f"Two images are called {name!r}: {' and '.join(files)}.",
-                    remedy="Keep one of them, or choose with --layout.",
-                )
-
-    def _skips(self, path: Path) -> bool:
-        if self._skip is None:
-            return False
-        return self._skip.match(path.relative_to(self.base).as_posix()) is not None
+        if self._folders.glob or self._layout.skip or not any(map(is_named_as_image, self._used)):
+            return
+        of_images = self._folders.expand(self.base, self._image.folders)
+        of_labels = (folder for some in self._label_folders.values() for folder in some)
+        for folder in sorted(set(of_labels) - set(of_images)):
+            for path in self._folders.images(folder):
+                if path not in self._used:
+                    raise LayoutError(
+                        f"The mask {path} has no image in {self.base}.",
+                        remedy="Add the image, or remove the mask from the folder.",
+                    )
 
     @property
     def has_label_folder(self) -> bool:
         return bool(self._folders.expand(self.base, self._label.folders))
 
 
+def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
+    return LayoutError(
+        f"Two {what} are called {name!r}: {' and '.join(map(str, files))}.",
+        remedy="Keep one of them, or choose with --layout.",
+    )
+
+
 def _holds(path: Path, wanted: bytes) -> bool:
     with path.open("rb") as file:
         return wanted in file.read(1 << 16)
+
+
+def has_reading(root: Path) -> bool:
+    """Return whether a layout fits a folder, even one with errors; ends at the first pair."""
+    folders = _Folders(root, ())
+    try:
+        return any(
+            _BaseSearch(folders, layout, base).has_pair
+            for depth in range(_MOST_DEPTH + 1)
+            for bases in [folders.at_depth(depth)]
+            for layout in LAYOUTS
+            for base in bases
+        )
+    except LayoutError:
+        return True
 
 
 def find_readings(root: Path, glob: Sequence[str]) -> list[PairedFolder]:
@@ -464,9 +479,8 @@ def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> Pa
 def _unlabelled(folders: _Folders, text: str, base: Path) -> Iterator[SceneEntry]:
     pattern = _Pattern(text)
     for folder in folders.expand(base, pattern.folders):
-        for path in folders.images(folder):
-            if matches_glob(path, folders.glob):
-                yield SceneEntry(path.stem, path, folder.name)
+        for path in folders.matching(folder):
+            yield SceneEntry(path.stem, path, folder.name)
 
 
 def _no_mask(image: Path | None, expected: Path) -> LayoutError:

@@ -568,11 +568,12 @@ def _listed(zooms: Iterable[int]) -> str:
 
 
 def _recognises(path: Path) -> bool:
-    if not path.is_dir():
+    # Few folders have label files, and many have images.
+    if not path.is_dir() or not _label_files(path):
         return False
     top = path / "images" if (path / "images").is_dir() else path
     tiles = (file for file in _files(top) if TileName.parse(file.absolute()) is not None)
-    return any(map(is_image_file, tiles)) and bool(_label_files(path))
+    return any(map(is_image_file, tiles))
 
 
 TILES = SourceKind(
