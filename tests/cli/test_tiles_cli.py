@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 
 from command_line import call
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from tiny_models import write_tiny_bundle
 from town import generate_scene
 
 
@@ -19,21 +17,6 @@ from town import generate_scene
 def scene(tmp_path: Path) -> Path:
     generate_scene(3, shape_yx=(300, 400)).write(tmp_path / "data", "scene")
     return tmp_path / "data" / "scene_truth.gpkg"
-
-
-@pytest.mark.campaign
-def test_footprints_to_tiles_to_a_map(scene: Path, tmp_path: Path) -> None:
-    code, made = call("convert", scene, "--to", "tiles", "-o", tmp_path / "tiles")
-    assert (code, made["kind"], made["scenes"]) == (0, "tiles", 6)
-    write_tiny_bundle(tmp_path / "tiny.rooftrace")
-    options = ("-m", tmp_path / "tiny.rooftrace", "-o", tmp_path / "out")
-    code, done = call("predict", tmp_path / "tiles", "--mosaic", "--zoom", "19", *options)
-    assert code == 0
-    (output,) = done["outputs"]
-    with rasterio.open(output["mask"]) as mask:
-        assert mask.crs.to_epsg() == 3857
-    code, done = call("predict", tmp_path / "tiles", "--mosaic", "--zoom", "3", *options)
-    assert (code, done["error"]["type"]) == (2, "ConfigError")
 
 
 def test_footprints_to_folder_and_back(scene: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
 from rooftrace.flows.convert import ConvertReport, run_convert
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
@@ -79,13 +78,6 @@ def pairs(suffix: str, names: tuple[str, ...], shape: tuple[int, int]) -> Callab
 
 NAMES = ("Haus Nr 5 äöü 東京", "b'; --", EMPTY)
 PLAIN = pairs(".png", NAMES, SHAPE)
-TILES = tuple(f"OAM-{x}-281000-19" for x in (301_000, 301_001, 301_002))
-
-
-def as_tile(scene_id: str) -> str:
-    """Return `OAM-x-y-z` as `z/x/y`."""
-    _, x, y, z = scene_id.split("-")
-    return f"{z}/{x}/{y}"
 
 
 def many_written(kind: str, folder: Path, images: list[Path]) -> Path:
@@ -152,7 +144,6 @@ class Case:
         classes: Whether the kind holds more than one class besides the background.
         least_iou: Minimum IoU of masks that are read back; 1 if they are equal.
         own_images: Whether its labels name the images, so that one can be missing or too large.
-        named: Function from an id to the id that is read back.
         opens: Maximum number of images opened to create a set.
         reading: Options with which it must be read.
     """
@@ -163,7 +154,6 @@ class Case:
     classes: bool = True
     least_iou: float = 1.0
     own_images: bool = True
-    named: Callable[[str], str] = str
     opens: int = 0
     reading: dict[str, Any] = field(default_factory=dict)
 
@@ -176,10 +166,6 @@ CASES = {
     "footprints": Case(
         out="out/f.gpkg", make=pairs(".tif", NAMES, SHAPE), many=many_footprints, least_iou=0.99,
         own_images=False, opens=1,
-    ),
-    "tiles": Case(
-        make=pairs(".png", TILES, (256, 256)), many=many_placed, least_iou=0.99, own_images=False,
-        named=as_tile,
     ),
 }  # fmt: skip
 
@@ -232,7 +218,7 @@ def test_what_is_written_is_read_again(kind: str, images: Any, tmp_path: Path) -
     data = this.make(tmp_path / "data")
     given = SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES))
     report = run_convert(given, kind, tmp_path / this.out, WriteOptions(images=images))
-    before = {this.named(scene.id): scene for scene in open_source(given)}
+    before = {scene.id: scene for scene in open_source(given)}
     placed = {"images": str(data / "images")} if kind == "footprints" and images == "refer" else {}
     again = open_source(config(report.path, kind, kind=kind, **placed))
     assert list(again.ids) == sorted(before)
@@ -259,8 +245,7 @@ def test_an_empty_label_stays_one(kind: str, shared: dict[str, Path]) -> None:
     assert len(source) == 3
     assert source.unlabelled == ()
     empty = [scene.id for scene in source if not read_mask(scene).data.any()]
-    last = NAMES[-1] if kind != "tiles" else TILES[-1]
-    assert empty == [case(kind).named(last)]
+    assert empty == [NAMES[-1]]
 
 
 @each_kind
@@ -417,8 +402,3 @@ def test_unknown_pixels_stay_unknown_or_are_noted(kind: str, tmp_path: Path) -> 
         assert valid[:26].all()
         lost += bool(valid[26:30, 3:40].any())
     assert lost == 0 or any("unknown" in note.lower() for note in made.notes)
-
-
-def test_tiles_of_the_case_are_tiles() -> None:
-    for name in TILES:
-        assert TileName.parse(Path(f"{name}.png")) is not None

@@ -17,8 +17,10 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from shapely import box
 
 import rooftrace
@@ -27,6 +29,7 @@ from pages import blocks, check_shown, steps
 from rooftrace.cli import main
 from rooftrace.cli.commands import COMMANDS, load_command
 from rooftrace.core.config import parse_config
+from rooftrace.io.web_mercator import TileName
 from town import generate_scene, write_pairs
 from town.scene import write_tif
 
@@ -79,9 +82,23 @@ def write_sandbox(folder: Path) -> None:
     generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
     generate_scene(4, shape_yx=(256, 256)).write(folder, "scene_2021")
     write_wards(folder)
+    write_tiles(folder / "tiles")
     write_scenes(folder)
     yolo_roboflow(folder / "my-export")
     (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
+
+
+def write_tiles(folder: Path) -> None:
+    """Write the slippy tiles of docs/footprints.md, 2 by 2, with a building in each."""
+    tiles = [TileName(19, row, col) for row in (261_610, 261_611) for col in (309_606, 309_607)]
+    for number, tile in enumerate(tiles):
+        path = folder / "images" / f"{tile}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((256, 256, 3), 60 + 40 * number, np.uint8)).save(path)
+    houses = [box(left + 9, low + 9, left + 30, low + 20) for left, low, _, _ in
+              (tile.bounds_xy for tile in tiles)]  # fmt: skip
+    frame = gpd.GeoDataFrame(geometry=houses, crs=3857).to_crs(4326)
+    frame.to_file(folder / "labels.geojson")
 
 
 def write_wards(folder: Path) -> None:

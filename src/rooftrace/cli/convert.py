@@ -37,10 +37,6 @@ def convert(
         str | None,
         option(WRITTEN, metavar="A,B,C", help="Columns of an RLE table."),
     ] = None,
-    zoom: Annotated[
-        int | None,
-        option(WRITTEN, min=0, max=30, metavar="Z", help="Zoom of slippy tiles."),
-    ] = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="FILE:PART", help="Write only one part, such as split.json:train."),
@@ -58,7 +54,6 @@ def convert(
         images="copy" if copy_images else "refer",
         order=order,
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
-        zoom=zoom,
     )
     with bar("convert", "scenes", hidden=as_json) as progress:
         report = run_convert(

@@ -144,7 +144,7 @@ def check_write_options(kind: SourceKind, options: WriteOptions) -> None:
         raise ConfigError(
             f"Data cannot be written as {kind.name}.", remedy=f"Choose one of {writable}."
         )
-    for name in ("order", "columns", "zoom"):
+    for name in ("order", "columns"):
         if getattr(options, name) is not None and name not in kind.options:
             raise ConfigError(
                 f"The option {name} was given, but data written as {kind.name} does not have it.",

@@ -1,274 +1,35 @@
-"""Read slippy tiles with footprints, georeferenced by their names; write scenes as such tiles."""
+"""Read slippy tiles with footprints; their names say where they lie."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import log2
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
-from PIL import Image
 
-from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
-from rooftrace.core.text import plural
-from rooftrace.core.types import Progress, Raster, RasterSource
-from rooftrace.io.files import replacing
-from rooftrace.io.georeferenced import GeoreferencedSource
-from rooftrace.io.image_write import write_raster
+from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.io.mosaic import MAX_TILED_PX, TileMosaic, is_readable, is_scattered
 from rooftrace.io.nodata import NodataRule
-from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import outline_bounds, outline_boxes, reprojected, split_at_180
-from rooftrace.io.resample import warped
-from rooftrace.io.sources import ArraySource
-from rooftrace.io.vector_write import write_polygons
-from rooftrace.io.web_mercator import WORLD_M, TileName, tiles_over, to_metres, web_mercator
+from rooftrace.io.raster import open_raster
+from rooftrace.io.reproject import outline_bounds, outline_boxes
+from rooftrace.io.web_mercator import TileName, to_metres
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import (
-    DIGITS,
     LONLAT,
-    LayerBuilder,
     georeferenced_set,
     one_vector_file,
     out_of_reach,
-    scene_crs,
     vector_files,
 )
 from rooftrace.labels.image_files import is_image_file, matches_glob
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
-from rooftrace.labels.source import (
-    SceneEntry,
-    SceneSet,
-    SourceKind,
-    WriteOptions,
-    WriteResult,
-)
-
-_TILE_PX = 256
-_MOST_FINER = 3
-"""Maximum number of zooms finer than the scenes; each zoom multiplies the tiles by four."""
-
-_IMAGES_HELD = 16
-"""Maximum number of opened scenes that are kept for other tiles."""
+from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind
 
 _TMS_RESOURCE = "tilemapresource.xml"
-_BEND = 1e-7
-"""Maximum error in degrees along the edge of a scene: a centimetre."""
-
-
-def write_tiles(
-    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
-) -> WriteResult:
-    """Write `OUT/images/z/x/y.png` of 256 px and `OUT/labels.geojson`.
-
-    Partly covered tiles are RGBA. Scenes that are already tiles of the zoom are copied. If several
-    scenes show the same ground, the one whose pixel size is nearest to the zoom's goes first.
-    Images that PNG cannot store (more bands, other types) become GeoTIFFs.
-
-    Args:
-        source: Georeferenced scenes.
-        out: Folder to write.
-        options: Options, of which `zoom` is used. The default is the zoom nearest to the scenes'
-            metres per pixel. If all scenes are tiles, it is the finest of their zooms, and scenes
-            of other zooms are left out.
-        progress: Called with the number of finished tiles and the total number.
-
-    Raises:
-        GeoreferenceError: A scene has no CRS, or lies outside Web Mercator.
-        ConfigError: The zoom is much finer than the scenes.
-        DataError: Scenes with different bands or types fall into one tile, or no scene has a valid
-            pixel.
-        ExportError: A file cannot be written.
-    """
-    extents = [_SceneExtent.of(source, entry) for entry in source.entries]
-    zoom = _zoom(extents, options.zoom)
-    notes = []
-    exact = [g for g in extents if g.tile is not None and g.tile.zoom == zoom]
-    if exact and len(exact) < len(extents) and all(g.tile is not None for g in extents):
-        others = len(extents) - len(exact)
-        notes.append(f"Left out: {plural(others, 'scene')} of other zooms than {zoom}.")
-        extents = exact
-    extents.sort(key=lambda g: (g.tile is None or g.tile.zoom != zoom, abs(g.zoom - zoom)))
-    plan = _plan(extents, zoom)
-    images: LruCache[str, RasterSource] = LruCache(_IMAGES_HELD)
-
-    def image_of(extent: _SceneExtent) -> RasterSource:
-        entry = extent.entry
-        return images.get_or_make(entry.id, lambda: source.open_scene(entry).image)
-
-    written = copied = 0
-    for number, (tile, over) in enumerate(sorted(plan.items())):
-        path = out / "images" / str(tile.zoom) / str(tile.col) / str(tile.row)
-        if over[0].tile == tile and _copy_tile(image_of(over[0]), over[0].entry, path):
-            copied += 1
-            written += 1
-        else:
-            written += _write_tile(tile, [image_of(extent) for extent in over], path)
-        if progress is not None:
-            progress(number + 1, len(plan))
-    outlines = LayerBuilder(source.classes, LONLAT)
-    is_given = False
-    for extent, within in zip(extents, _shares(extents)):
-        scene = source.open_scene(extent.entry)
-        outlines.add(scene, scene_id=None, within=within)
-        is_given |= scene.stated_gsd_m is not None
-    if not written:
-        raise DataError(
-            f"No tile of {source.name} can be written: none of its scenes has a valid pixel.",
-            remedy="Check the nodata value of the images, such as nodata = 0.",
-        )
-    geometry, columns = outlines.layer()
-    write_polygons(out / "labels.geojson", geometry, columns, LONLAT, digits=DIGITS)
-    kept = f", {copied:,} of them copied as they are" if copied else ""
-    notes.append(
-        f"{plural(len(extents), 'scene')} became {plural(written, 'tile')} of zoom {zoom}{kept}."
-    )
-    if is_given:
-        notes.append("Tiles have the metres per pixel of their zoom, not those that were given.")
-    return WriteResult(out, written, tuple(notes))
-
-
-@dataclass(frozen=True)
-class _SceneExtent:
-    """Position and resolution of a scene.
-
-    Args:
-        entry: Entry of the scene.
-        polygon: Outline in EPSG:3857, of two parts where it lies across longitude 180.
-        zoom: Fractional zoom at which tiles of 256 px have the scene's pixel size.
-        tile: Tile that the scene shows exactly, or None.
-    """
-
-    entry: SceneEntry
-    polygon: shapely.Polygon | shapely.MultiPolygon
-    zoom: float
-    tile: TileName | None
-
-    @classmethod
-    def of(cls, source: SceneSet, entry: SceneEntry) -> _SceneExtent:
-        scene = source.open_scene(entry)
-        crs, grid = scene_crs(scene), scene.image.grid
-        corners = np.array([[0, 0], [grid.width, 0], [grid.width, grid.height], [0, grid.height]])
-        xs, ys = grid.to_world(corners[:, 0].astype(float), corners[:, 1].astype(float))
-        frame = np.empty(1, np.object_)
-        frame[0] = shapely.Polygon(np.stack([xs, ys], axis=1))
-        projected = reprojected(frame, crs, web_mercator(), 0.01)
-        polygon = split_at_180(projected, WORLD_M)[0]
-        # Written so that NaN counts as outside as well.
-        if not np.abs(shapely.get_coordinates(polygon)).max() <= WORLD_M / 2 + 1:
-            raise GeoreferenceError(
-                f"{scene.image.name} lies outside Web Mercator, the system of slippy tiles.",
-                remedy="Leave out scenes beyond 85° north or south, or correct the coordinate "
-                "system.",
-            )
-        pixel = (polygon.area / (grid.height * grid.width)) ** 0.5
-        return cls(entry, polygon, log2(WORLD_M / _TILE_PX / pixel), TileName.of(grid))
-
-
-def _zoom(extents: Sequence[_SceneExtent], asked: int | None) -> int:
-    tiles = [extent.tile.zoom for extent in extents if extent.tile is not None]
-    if asked is None and len(tiles) == len(extents):
-        return max(tiles)
-    native = max(0, round(median(extent.zoom for extent in extents)))
-    finest = round(max(extent.zoom for extent in extents))
-    if asked is not None and asked > finest + _MOST_FINER:
-        raise ConfigError(
-            f"zoom = {asked} was given, but the pixel size of the scenes is that of zoom {native}.",
-            remedy=f"Choose a zoom up to {finest + _MOST_FINER}, or leave it out.",
-        )
-    return native if asked is None else asked
-
-
-def _plan(extents: Sequence[_SceneExtent], zoom: int) -> dict[TileName, list[_SceneExtent]]:
-    """Return the scenes from which each tile is made, in order of precedence."""
-    plan: dict[TileName, list[_SceneExtent]] = {}
-    for extent in extents:
-        if extent.tile is not None and extent.tile.zoom == zoom:
-            plan.setdefault(extent.tile, []).append(extent)
-            continue
-        shapely.prepare(extent.polygon)
-        for part in shapely.get_parts(extent.polygon):
-            for tile in tiles_over(part.bounds, zoom):
-                if part.intersects(shapely.box(*tile.bounds_xy)):
-                    over = plan.setdefault(tile, [])
-                    # Both parts of a scene across longitude 180 lie in the tile of zoom 0.
-                    over += [extent] if extent not in over[-1:] else []
-    return plan
-
-
-def _copy_tile(image: RasterSource, entry: SceneEntry, path: Path) -> bool:
-    """Copy the file of a tile if it describes itself fully; return whether it was copied."""
-    file = image.source if isinstance(image, GeoreferencedSource) else image
-    if entry.image is None or not (isinstance(file, RasterFile) and file.is_self_describing):
-        return False
-    with replacing(path.with_name(path.name + entry.image.suffix.lower())) as partial:
-        shutil.copyfile(entry.image, partial)
-    return True
-
-
-def _write_tile(tile: TileName, images: Sequence[RasterSource], path: Path) -> bool:
-    """Write a tile that has a valid pixel; return whether it was written."""
-    grid = tile.grid((_TILE_PX, _TILE_PX))
-    whole = warped(images[0], grid)
-    for image in images[1:]:
-        if whole.valid.all():
-            break
-        more = warped(image, grid)
-        if (more.data.shape, more.data.dtype) != (whole.data.shape, whole.data.dtype):
-            raise DataError(
-                f"{images[0].name} has {images[0].bands} bands of {images[0].dtype} and "
-                f"{image.name} has {image.bands} of {image.dtype}; both fall into the tile {tile}.",
-                remedy="Write them into different folders, selected with --glob.",
-            )
-        fill = more.valid & ~whole.valid
-        whole.data[:, fill] = more.data[:, fill]
-        whole.valid[fill] = True
-    if not whole.valid.any():
-        return False
-    if whole.data.dtype == np.uint8 and len(whole.data) in (1, 3):
-        with replacing(path.with_name(path.name + ".png")) as partial:
-            _to_pil(whole).save(partial, format="PNG")
-    else:
-        write_raster(path.parent, path.name, ArraySource(whole.data, grid, whole.valid))
-    return True
-
-
-def _to_pil(raster: Raster) -> Image.Image:
-    bands: list[NDArray[np.uint8]] = [*raster.data]
-    if not raster.valid.all():
-        bands.append(np.where(raster.valid, np.uint8(255), np.uint8(0)))
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)]
-    return Image.merge(mode, [Image.fromarray(band) for band in bands])
-
-
-def _shares(extents: Sequence[_SceneExtent]) -> list[shapely.Geometry | None]:
-    """Return the part of each scene that no earlier scene shows, in degrees; None for all of it.
-
-    Ground that two scenes show has one label: that of the scene with precedence.
-    """
-    polygons = np.array([extent.polygon for extent in extents], np.object_)
-    shares: list[shapely.Geometry | None] = []
-    tree = shapely.STRtree(polygons)
-    for index, polygon in enumerate(polygons):
-        near = np.sort(tree.query(polygon, predicate="intersects"))
-        before = polygons[near[near < index]]
-        # Neighbours that only share an edge do not count.
-        before = before[shapely.area(shapely.intersection(before, polygon)) > polygon.area * 1e-6]
-        if not len(before):
-            shares.append(None)
-            continue
-        own = np.empty(1, np.object_)
-        own[0] = polygon.difference(shapely.union_all(before))
-        shares.append(reprojected(own, web_mercator(), LONLAT, _BEND)[0])
-    return shares
 
 
 @dataclass(frozen=True)
@@ -581,6 +342,5 @@ TILES = SourceKind(
     "slippy tiles by name, and the polygons of a vector file",
     _recognises,
     _read,
-    write_tiles,
-    frozenset({"images", "field", "zoom", "tms"}),
+    options=frozenset({"images", "field", "zoom", "tms"}),
 )

@@ -184,13 +184,11 @@ class WriteOptions:
             always written.
         order: Pixel order of run lengths in RLE tables.
         columns: Columns of an RLE table: `img_id,img_path,mask_rle` or `ImageId,EncodedPixels`.
-        zoom: Zoom of slippy tiles.
     """
 
     images: Literal["refer", "copy"] = "refer"
     order: Literal["row", "column"] | None = None
     columns: tuple[str, ...] | None = None
-    zoom: int | None = None
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,6 @@ def test_two_scenes_of_one_name_and_data_without_labels(data: Path, tmp_path: Pa
         ("labelstudio", "out.json", True),
         ("rle", "out.csv", False),
         ("footprints", "out.gpkg", False),
-        ("tiles", "out", False),
     ],
 )
 def test_metres_that_override_the_georeference_are_kept_or_noted(

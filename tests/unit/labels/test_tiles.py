@@ -4,23 +4,16 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
-from affine import Affine
 from PIL import Image
-from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
-from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.io.raster import open_raster
-from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.shapes import ShapesLabel
-from rooftrace.labels.slippy_tiles import TILES, find_tiles, open_mosaic
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
-from town import generate_scene
+from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
+from rooftrace.labels.source import SceneSet
 
 HOME = TileName(18, 130_805, 154_803)  # Kampala
 SIDE = 64
@@ -233,149 +226,6 @@ def test_folders_that_are_no_mosaic_are_refused(tmp_path: Path) -> None:
     write_tile(tmp_path / "t", TileName(18, 5, 5), 1)
     with pytest.raises(DataError, match=r"2 tiles .* are scattered over 130801 × 154799 places"):
         open_mosaic(tmp_path / "t")
-
-
-def scene_set(**scenes: tuple[ArraySource, list[shapely.Polygon]]) -> SceneSet:
-    """Return scenes in memory, with houses in pixel coordinates."""
-
-    def open_scene(entry: SceneEntry) -> Scene:
-        image, houses = scenes[entry.id]
-        shapes = np.array([*houses, None], object)[:-1]
-        return Scene(entry.id, image, ShapesLabel(shapes, [1] * len(houses), image.grid))
-
-    entries = tuple(SceneEntry(name, None) for name in sorted(scenes))
-    return SceneSet("memory", "memory", ("background", "building"), 1, entries, open_scene)
-
-
-def test_an_aligned_scene_is_cut_into_its_tiles(tmp_path: Path) -> None:
-    """Tiles are equal bit for bit, with nodata as alpha; empty tiles are not written."""
-    rng = np.random.default_rng(5)
-    grid = HOME.grid((512, 512)).resampled((1024, 512), (1.0, 1.0))
-    data = rng.integers(1, 255, (3, 1024, 512), np.uint8)
-    valid = np.ones((1024, 512), np.bool_)
-    valid[512:, :300] = False
-    source = scene_set(a=(ArraySource(data, grid, valid), [shapely.box(200, 100, 300, 400)]))
-    steps: list[tuple[int, int]] = []
-    written = TILES.write(source, tmp_path, WriteOptions(), lambda *now: steps.append(now))
-    assert written.scenes == 6
-    assert steps[-1] == (8, 8)
-    mosaic = open_mosaic(tmp_path)
-    assert mosaic.grid.shape == (1024, 512)
-    assert mosaic.grid.transform.almost_equals(grid.transform, 1e-9)
-    found = mosaic.read()
-    np.testing.assert_array_equal(found.valid, valid)
-    np.testing.assert_array_equal(found.data[:, valid], data[:, valid])
-    modes = []
-    for path in tmp_path.rglob("*.png"):
-        with Image.open(path) as picture:
-            modes.append(picture.mode)
-    assert sorted(modes) == ["RGB"] * 4 + ["RGBA"] * 2
-    back = open_source(SourceConfig(path=str(tmp_path)))
-    assert back.kind == "tiles"
-    assert sum(int(mask.sum()) for mask in masks(back).values()) == 100 * 300
-
-
-def test_scenes_without_a_valid_pixel_are_an_error(tmp_path: Path) -> None:
-    grid = HOME.grid((256, 256))
-    nothing = ArraySource(np.zeros((3, 256, 256), np.uint8), grid, np.zeros((256, 256), np.bool_))
-    with pytest.raises(DataError, match="none of its scenes has a valid pixel"):
-        TILES.write(scene_set(a=(nothing, [])), tmp_path / "out", WriteOptions(), None)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_scene_elsewhere_is_warped_into_place(tmp_path: Path) -> None:
-    """Scenes in UTM are warped; bright pixels still lie under the label."""
-    drawn = generate_scene(3, shape_yx=(300, 400))
-    mask = drawn.mask()
-    grey = np.where(mask, 250, 5).astype(np.uint8)[None]
-    (tmp_path / "in").mkdir()
-    _, truth = drawn.write(tmp_path / "in", "scene")
-    with rasterio.open(tmp_path / "in" / "scene.tif", "w", driver="GTiff", dtype="uint8", count=1,
-                       height=300, width=400, crs=drawn.grid.crs.to_wkt(),
-                       transform=drawn.grid.transform) as out:  # fmt: skip
-        out.write(grey)
-    source = open_source(SourceConfig(path=str(truth)))
-    written = TILES.write(source, tmp_path / "out", WriteOptions(), None)
-    assert "1 scene became 6 tiles of zoom 19" in written.notes[-1]
-    assert written.scenes == 6
-    agree = total = 0
-    for scene in open_source(SourceConfig(path=str(tmp_path / "out"))):
-        assert scene.gsd_m == pytest.approx(0.3, rel=0.05)
-        raster, label = scene.image.read(), scene.label.read()
-        agree += int(((raster.data[0] > 127) == label.data)[raster.valid].sum())
-        total += int(raster.valid.sum())
-    assert total == pytest.approx(300 * 400 * (0.3 / scene.gsd_m) ** 2, rel=0.01)
-    assert agree / total > 0.98
-    coarse = TILES.write(source, tmp_path / "coarse", WriteOptions(zoom=17), None)
-    assert coarse.scenes == len(list((tmp_path / "coarse" / "images" / "17").rglob("*.png")))
-    with pytest.raises(ConfigError, match=r"zoom = 28 was given, .* that of zoom 19") as caught:
-        TILES.write(source, tmp_path / "fine", WriteOptions(zoom=28), None)
-    assert "22" in caught.value.remedy
-
-
-def test_tiles_are_copied_as_they_are(place: Path, tmp_path: Path) -> None:
-    source = open_source(SourceConfig(path=str(place)))
-    written = TILES.write(source, tmp_path / "out", WriteOptions(), None)
-    assert written.scenes == 2
-    assert any("Left out: 1 scene of other zooms" in note for note in written.notes)
-    for tile in children(HOME)[:2]:
-        copy = tmp_path / "out" / "images" / f"{tile}.png"
-        original = place / "images" / f"OAM-{tile.col}-{tile.row}-{tile.zoom}.png"
-        assert copy.read_bytes() == original.read_bytes()
-    back = open_source(SourceConfig(path=str(tmp_path / "out")))
-    fine = open_source(SourceConfig(path=str(place), zoom=19))
-    for one, two in zip(masks(fine).values(), masks(back).values(), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_of_two_scenes_of_one_ground_the_nearer_goes_first(tmp_path: Path) -> None:
-    """The scene with precedence gives pixels and labels; the other fills gaps."""
-    grid = HOME.grid((256, 256))
-    half = Window(0, 0, 256, 128)
-    fine = ArraySource(np.full((3, 256, 128), 200, np.uint8), grid.crop(half), name="fine")
-    coarse = HOME.grid((64, 64)).crop(Window(0, 0, 64, 60))
-    rough = ArraySource(np.full((3, 64, 60), 100, np.uint8), coarse, name="rough")
-    source = scene_set(
-        a=(rough, [shapely.box(0, 0, 64, 16)]), b=(fine, [shapely.box(0, 128, 128, 256)])
-    )
-    TILES.write(source, tmp_path, WriteOptions(zoom=18), None)
-    (scene,) = open_source(SourceConfig(path=str(tmp_path)))
-    raster, mask = scene.image.read(), scene.label.read().data
-    assert (raster.data[:, :, :128] == 200).all()
-    assert (raster.data[:, :, 128:240] == 100).all()
-    assert raster.valid.sum() == 256 * 240
-    expected = np.zeros((256, 256), np.uint8)
-    expected[128:, :128] = 1
-    expected[:64, 128:240] = 1
-    np.testing.assert_array_equal(mask, expected)
-
-
-def test_more_bands_become_geotiffs_and_other_bands_are_refused(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).integers(0, 4000, (5, 256, 256), np.uint16)
-    five = ArraySource(data, HOME.grid((256, 256)), name="five")
-    TILES.write(scene_set(a=(five, [])), tmp_path / "a", WriteOptions(), None)
-    np.testing.assert_array_equal(
-        open_raster(tmp_path / "a" / "images" / f"{HOME}.tif").read().data, data
-    )
-    left, right = (
-        HOME.grid((256, 256)).crop(Window(0, 0, 256, 128)),
-        HOME.grid((256, 256)).crop(Window(0, 128, 256, 128)),
-    )
-    mixed = scene_set(
-        a=(ArraySource(data[..., :128], left, name="five"), []),
-        b=(ArraySource(np.zeros((3, 256, 128), np.uint8), right, name="three"), []),
-    )
-    with pytest.raises(DataError, match=rf"five has 5 bands .* three has 3 .*the tile {HOME}"):
-        TILES.write(mixed, tmp_path / "b", WriteOptions(zoom=18), None)
-
-
-def test_scenes_outside_web_mercator_are_refused(tmp_path: Path) -> None:
-    pixels = np.zeros((3, 8, 8), np.uint8)
-    with pytest.raises(GeoreferenceError, match="no coordinate system"):
-        TILES.write(scene_set(a=(ArraySource(pixels), [])), tmp_path, WriteOptions(), None)
-    pole = GeoGrid((8, 8), Affine(1, 0, 0, 0, -1, 90), CRS.from_epsg(4326))
-    with pytest.raises(GeoreferenceError, match="outside Web Mercator"):
-        TILES.write(scene_set(a=(ArraySource(pixels, pole), [])), tmp_path, WriteOptions(), None)
 
 
 @pytest.mark.campaign
