@@ -268,7 +268,7 @@ def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> N
     assert "gdalwarp -rpc" in notes
 
 
-@pytest.mark.parametrize("option", ["--gsd", "--min-area", "--tile-cache-gb"])
+@pytest.mark.parametrize("option", ["--gsd", "--min-area", "--per-second"])
 @pytest.mark.parametrize("given", ["inf", "1e300", "nan"])
 def test_numbers_beyond_all_sense_are_refused(
     scene: Path, tiny: Path, option: str, given: str

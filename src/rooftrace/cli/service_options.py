@@ -39,13 +39,6 @@ class ServiceGroup:
             help="Print how many tiles and requests are needed, and stop before the prediction.",
         ),
     ] = False  # fmt: skip
-    allow_missing: Annotated[
-        bool,
-        option(
-            SERVICES, "--allow-missing", rare=True,
-            help="Predict also if half of the tiles or more do not exist.",
-        ),
-    ] = False  # fmt: skip
     connections: Annotated[
         int,
         option(
@@ -60,13 +53,6 @@ class ServiceGroup:
             help="Maximum number of requests per second.",
         ),
     ] = 10.0  # fmt: skip
-    timeout: Annotated[
-        float,
-        option(
-            SERVICES, rare=True, min=0.1, max=600, metavar="S",
-            help="Seconds without an answer after which a request is repeated.",
-        ),
-    ] = 20.0  # fmt: skip
     user_agent: Annotated[
         str | None,
         option(
@@ -82,13 +68,6 @@ class ServiceGroup:
             help="Folder in which tiles are kept; default: a folder in the user's cache.",
         ),
     ] = None  # fmt: skip
-    tile_cache_gb: Annotated[
-        float,
-        option(
-            SERVICES, rare=True, min=0, max=1e6, metavar="GB",
-            help="Maximum size of that folder; the tiles that were used longest ago are removed.",
-        ),
-    ] = 2.0  # fmt: skip
 
     def parsed(self, gsd_m: float | None) -> ServiceOptions:
         """Return the options.
@@ -100,8 +79,7 @@ class ServiceGroup:
         from rooftrace.io.tile_requests import RequestOptions
 
         requests = RequestOptions(
-            connections=self.connections, per_second=self.per_second, timeout_s=self.timeout,
+            connections=self.connections, per_second=self.per_second,
             user_agent=self.user_agent or "", cache=self.tile_cache,
-            cache_bytes=int(self.tile_cache_gb * 10**9),
         )  # fmt: skip
-        return ServiceOptions(gsd_m, self.layer, self.max_tiles, self.allow_missing, requests)
+        return ServiceOptions(gsd_m, self.layer, self.max_tiles, requests)

@@ -47,14 +47,12 @@ class ServiceOptions:
         gsd_m: Metres per pixel of the model, from which the zoom is chosen; None if it has none.
         layer: Name of the layer of a WMTS or WMS; may be omitted if there is only one.
         max_tiles: Maximum number of tiles of an area.
-        allow_missing: Whether half of the tiles or more may be missing.
         requests: Limits and identity of the requests.
     """
 
     gsd_m: float | None = None
     layer: str | None = None
     max_tiles: int = 20_000
-    allow_missing: bool = False
     requests: RequestOptions = field(default_factory=RequestOptions)
 
 
@@ -209,7 +207,8 @@ class ServiceRaster(TileGridMosaic):
         share = len(self._missing) / max(len(self._read), 1)
         missing = (
             f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
-            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata."
+            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata. A lower --zoom "
+            "may have them."
         )
         return (*notes, missing)
 
@@ -329,7 +328,7 @@ def open_service(
     Raises:
         ConfigError: The URL, zoom or layer does not exist, the area has too many tiles, or the
             zoom cannot be chosen.
-        DataError: The area has no tile, half of the tiles are missing, or tiles cannot be read.
+        DataError: The area has no tile, or tiles cannot be read.
         ServiceError, ExportError, MissingExtraError: See `TileRequests.fetch`.
     """
     check_client()
@@ -358,7 +357,7 @@ def open_service(
         if shape is None or shape == level.tile_px or tile_px is not None:
             break
         tile_px = shape[0]
-    _check_sample(raster, area, options)
+    _check_sample(raster, area)
     return raster
 
 
@@ -390,26 +389,14 @@ def _check_dense(raster: ServiceRaster, count: int, area: Area) -> None:
         )
 
 
-def _check_sample(raster: ServiceRaster, area: Area, options: ServiceOptions) -> None:
-    """Check that tiles exist, by some of them.
-
-    Raises:
-        DataError: None of them exists, or at most half of them although this was not allowed.
-    """
+def _check_sample(raster: ServiceRaster, area: Area) -> None:
+    """Raise DataError if none of some tiles exists."""
     count, missing = raster.sample()
-    zoom = raster.level.zoom
     if missing == count:
         raise DataError(
-            f"{raster.name} has no tile in the area {area.name} at zoom {zoom}: "
+            f"{raster.name} has no tile in the area {area.name} at zoom {raster.level.zoom}: "
             f"{plural(count, 'tile was', 'tiles were')} requested, spread over the area, and none "
             "exists.",
             remedy="Choose another zoom with --zoom; if rows are counted from the south (TMS), "
             "write {-y} in place of {y}.",
-        )
-    if missing * 2 >= count and not options.allow_missing:
-        raise DataError(
-            f"{raster.name} lacks many tiles of the area {area.name} at zoom {zoom}: of {count} "
-            f"that were requested, spread over the area, {missing} do not exist.",
-            remedy="Choose another zoom with --zoom or a smaller area; --allow-missing takes "
-            "missing tiles as nodata.",
         )

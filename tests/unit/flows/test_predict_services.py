@@ -277,7 +277,7 @@ def test_an_area_is_needed_and_the_api_takes_no_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.campaign
-def test_half_of_the_tiles_missing_is_refused_unless_allowed(
+def test_missing_tiles_are_nodata_and_reported(
     models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
 ) -> None:
     def answer(path: str) -> Answer:
@@ -286,13 +286,9 @@ def test_half_of_the_tiles_missing_is_refused_unless_allowed(
 
     with serving(answer) as server:
         url = server.url + "/{z}/{x}/{y}.png"
-        with pytest.raises(DataError, match=r"of 20 .* 1[0-2] do not exist") as failed:
-            found(url, tmp_path)
-        assert "--allow-missing" in failed.value.remedy
-        asked = len(server.paths)
-        report = run_predict(found(url, tmp_path, allow_missing=True), models, tmp_path / "out")
+        report = run_predict(found(url, tmp_path), models, tmp_path / "out")
         # Nothing is requested twice.
-        assert len(server.paths) == asked
+        assert len(server.paths) == 20
     assert any("do not exist at zoom 18; they are nodata" in note for note in report.notes)
 
 
