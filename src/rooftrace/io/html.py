@@ -1,4 +1,4 @@
-"""HTML pages that need no network: rendered templates, and charts drawn as SVG.
+"""HTML pages that need no network: rendered templates, and charts drawn as SVG by a template.
 
 A chart is a line chart or a histogram as SVG text, for a page or as a file. It needs no script, no
 font and no file from elsewhere. Its colours come from the assets `face.css` and `page.css`, which a
@@ -7,9 +7,11 @@ page with charts must include; `compose_svg` puts them into the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from itertools import groupby
 from math import ceil, floor, isnan, log10
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,19 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
         filters: Functions that format values, by name.
         values: Values that the template shows.
     """
-    environment = jinja2.Environment(
+    environment = _environment()
+    environment.filters.update(filters)
+    return environment.get_template(template).render(**values)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(read_asset),
     )
-    environment.filters.update(filters)
-    return environment.get_template(template).render(**values)
 
 
 _PAGE_SUFFIXES = (".html", ".htm")
@@ -70,17 +76,8 @@ def read_asset(name: str) -> str:
 
 
 _WIDTH, _HEIGHT = 560, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 28, 12, 42
-"""Margins around the plotted area, in SVG units."""
-
-_COLOURS = 8
-"""Number of series colours: `--s0` to `--s7` in page.css."""
-
-_DASHES = ("", "7 3", "2 3", "10 3 2 3")
-"""Dash pattern of each group of `_COLOURS` series, so that 32 series look different."""
-
-_COLUMNS, _TITLE, _LEGEND_LINE = 3, 30, 20
-"""Charts beside each other in a file, and the heights of a title and of a line of its legend."""
+_COLUMNS = 3
+"""Number of charts beside each other in a file."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +158,47 @@ class Series:
     colour: str = ""
     thin: bool = False
 
+    @property
+    def runs(self) -> list[list[tuple[float, float]]]:
+        """Pieces of the line between its gaps."""
+        gaps = groupby(zip(self.x, self.y), key=lambda point: any(map(isnan, point)))
+        return [list(points) for is_gap, points in gaps if not is_gap]
 
-def draw_chart(
-    series: Sequence[Series],
-    x: Axis,
-    y: Axis,
-    *,
-    diagonal: bool = False,
-    width: int = _WIDTH,
-    height: int = _HEIGHT,
-) -> Markup:
+
+@dataclass(frozen=True)
+class _Frame:
+    """Axes of a chart, its size and its margins in SVG units."""
+
+    x: Axis
+    y: Axis
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: int = 54
+    right: int = 28
+    top: int = 12
+    bottom: int = 42
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return the SVG coordinates of a point."""
+        return (
+            self.left + (self.width - self.left - self.right) * self.x.position(x),
+            self.top + (self.height - self.top - self.bottom) * (1 - self.y.position(y)),
+        )
+
+
+@cache
+def _macros() -> Any:
+    """Return the macros of the template of charts, which escape every text."""
+
+    def points(values: Iterable[tuple[float, float]], frame: _Frame) -> str:
+        return " ".join("{:.1f},{:.1f}".format(*frame.place(*value)) for value in values)
+
+    environment = _environment()
+    environment.filters.update(px="{:.1f}".format, points=points)
+    return environment.get_template("charts.svg").module
+
+
+def draw_chart(series: Sequence[Series], x: Axis, y: Axis, *, diagonal: bool = False) -> Markup:
     """Return a chart of several series; the first lies on top of the others.
 
     Args:
@@ -178,15 +206,11 @@ def draw_chart(
             `data-series`.
         x, y: Axes.
         diagonal: True to draw the line on which x equals y.
-        width, height: Size in SVG units; the page scales the chart to its own width.
     """
-    frame = _Frame(x, y, width, height)
-    if diagonal:
-        (x1, y1), (x2, y2) = frame.place(x.low, y.low), frame.place(x.high, y.high)
-        frame.add(f'<line class="axis" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
-    for number, one in reversed(list(enumerate(series))):
-        frame.add(_draw_series(frame, number, one))
-    return frame.finish(f"{y.name} over {x.name}")
+    drawn: Markup = _macros().chart(
+        _Frame(x, y), f"{y.name} over {x.name}", series, diagonal=diagonal
+    )
+    return drawn
 
 
 def draw_histogram(
@@ -225,39 +249,29 @@ def draw_histogram(
         Axis(y, 0, rows[-1], tuple((value, _short(value)) for value in rows)),
         height=190,
     )
-    for low, high, count in zip(edges, edges[1:], drawn[0]):
-        if count:
-            (left, top), (right, base) = frame.place(low, count), frame.place(high, 0)
-            title = _escape(f"{write(low)} to {write(high)}: {_short(count)} {y}")
-            frame.add(
-                f'<rect class="bar" x="{left + 0.5:.1f}" y="{top:.1f}" '
-                f'width="{max(right - left - 1, 0.8):.1f}" height="{base - top:.1f}">'
-                f"<title>{title}</title></rect>"
-            )
-    if other is not None:
-        corners = [
-            frame.place(edge, count)
-            for low, high, count in zip(edges, edges[1:], drawn[1])
-            for edge in (low, high)
-        ]
-        frame.add(f'<polyline class="other" points="{_points(corners)}"/>')
-    return frame.finish(f"Histogram: {y} by {x}")
+    bars = [
+        (low, high, count, f"{write(low)} to {write(high)}: {_short(count)} {y}")
+        for low, high, count in zip(edges, edges[1:], drawn[0].tolist())
+    ]
+    outline = [
+        (edge, count)
+        for low, high, count in zip(edges, edges[1:], drawn[1] if other is not None else ())
+        for edge in (low, high)
+    ]
+    chart: Markup = _macros().chart(frame, f"Histogram: {y} by {x}", bars=bars, outline=outline)
+    return chart
 
 
 def draw_legend(names: Sequence[str]) -> Markup:
     """Return a paragraph with the line sample and the name of each series."""
-    entries = "".join(f"{line_sample(number)}{_escape(name)} " for number, name in enumerate(names))
-    # The names are escaped.
-    return Markup(f'<p class="key soft">{entries}</p>')  # noqa: S704  # nosec B704
+    legend: Markup = _macros().legend(names)
+    return legend
 
 
 def line_sample(number: int) -> Markup:
     """Return a short piece of the line of the series with this index, for a legend."""
-    # Made from a number and this module's own colours.
-    return Markup(  # noqa: S704  # nosec B704
-        '<svg class="line-sample" viewBox="0 0 34 10" width="34" height="10" aria-hidden="true">'
-        f'<line x1="1" x2="33" y1="5" y2="5" {_stroke(number)}/></svg>'
-    )
+    sample: Markup = _macros().sample(number)
+    return sample
 
 
 def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
@@ -267,143 +281,9 @@ def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
         charts: Charts by title.
         names: Names of the series, which are the same in all charts, for the legend below.
     """
-    parts = []
+    style = read_asset("face.css") + read_asset("page.css")
     columns = min(_COLUMNS, len(charts))
-    for number, (title, chart) in enumerate(charts.items()):
-        row, column = divmod(number, columns)
-        left, top = column * _WIDTH, row * (_HEIGHT + _TITLE)
-        parts.append(
-            f'<text style="fill:var(--ink);font-size:15px" x="{left + _LEFT}" y="{top + 22}">'
-            f'{_escape(title)}</text><svg x="{left}" y="{top + _TITLE}" width="{_WIDTH}" '
-            f'height="{_HEIGHT}">{chart}</svg>'
-        )
-    legend_top = ceil(len(charts) / columns) * (_HEIGHT + _TITLE) + _LEGEND_LINE
-    for number, name in enumerate(names):
-        row, column = divmod(number, columns)
-        parts.append(
-            f'<g transform="translate({column * _WIDTH + _LEFT} '
-            f'{legend_top + row * _LEGEND_LINE})">{line_sample(number)}'
-            f'<text style="fill:var(--ink);font-size:13px" x="42" y="9">{_escape(name)}</text></g>'
-        )
-    height = legend_top + (ceil(len(names) / columns) + 1) * _LEGEND_LINE
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * _WIDTH} {height}" '
-        'style="background:var(--ground)" font-family="system-ui, sans-serif">'
-        f"<style>{_escape(read_asset('face.css') + read_asset('page.css'))}</style>"
-        f"{''.join(parts)}</svg>\n"
-    )
-
-
-class _Frame:
-    """Axes, grid and ticks, and the shapes drawn between them."""
-
-    def __init__(self, x: Axis, y: Axis, width: int = _WIDTH, height: int = _HEIGHT) -> None:
-        self._x, self._y = x, y
-        self._width, self._height = width, height
-        self._inner_width, self._inner_height = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-        self._parts: list[str] = []
-        base = height - _BOTTOM
-        for value, text in y.ticks:
-            at = self.place(x.low, value)[1]
-            self.add(
-                f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at:.1f}" '
-                f'y2="{at:.1f}"/>'
-                f'<text class="tick" x="{_LEFT - 6}" y="{at + 3.5:.1f}" text-anchor="end">'
-                f"{_escape(text)}</text>"
-            )
-        for value, text in x.ticks:
-            at = self.place(value, y.low)[0]
-            self.add(
-                f'<text class="tick" x="{at:.1f}" y="{base + 15}" text-anchor="middle">'
-                f"{_escape(text)}</text>"
-            )
-        self.add(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{base}" y2="{base}"/>')
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return the SVG coordinates of a point."""
-        return (
-            _LEFT + self._inner_width * self._x.position(x),
-            _TOP + self._inner_height * (1 - self._y.position(y)),
-        )
-
-    def add(self, part: str) -> None:
-        self._parts.append(part)
-
-    def finish(self, title: str) -> Markup:
-        self.add(
-            f'<text class="label" x="{_LEFT + self._inner_width / 2}" y="{self._height - 6}" '
-            f'text-anchor="middle">{_escape(self._x.name)}</text>'
-            f'<text class="label" transform="translate(12 {_TOP + self._inner_height / 2}) '
-            f'rotate(-90)" text-anchor="middle">{_escape(self._y.name)}</text>'
-        )
-        return _svg(self._width, self._height, title, self._parts)
-
-
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> Markup:
-    # Every text in it is escaped.
-    return Markup(  # noqa: S704  # nosec B704
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{_escape(title)}">{"".join(parts)}</svg>'
-    )
-
-
-def _draw_series(frame: _Frame, number: int, series: Series) -> str:
-    colour = series.colour or _colour(number)
-    stroke = _stroke(number, series.colour, 1 if series.thin else 2)
-    shapes = [f"<title>{_escape(series.name)}</title>"]
-    dots = _known(series) if series.dots else []
-    for run in _runs(series):
-        if len(run) == 1 and not series.dots:
-            dots.append(run[0])
-        elif len(run) > 1:
-            points = _points([frame.place(*point) for point in run])
-            shapes.append(f'<polyline points="{points}" {stroke}/>')
-    shapes += [_draw_dot(frame, series, point, colour, 3.5) for point in dots]
-    if series.mark is not None and not any(map(isnan, series.mark)):
-        shapes.append(_draw_dot(frame, series, series.mark, colour, 5.5))
-    return f'<g class="series" data-series="{number}">{"".join(shapes)}</g>'
-
-
-def _draw_dot(
-    frame: _Frame, series: Series, point: tuple[float, float], colour: str, radius: float
-) -> str:
-    x, y = frame.place(*point)
-    title = f"<title>{_escape(series.name)}: {point[0]:.3g}, {point[1]:.3f}</title>"
-    return (
-        f'<circle class="dot" style="fill:{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
-        f"{title}</circle>"
-    )
-
-
-def _runs(series: Series) -> list[list[tuple[float, float]]]:
-    """Return the pieces of a line between its gaps."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for point in zip(series.x, series.y):
-        if isnan(point[0]) or isnan(point[1]):
-            runs.append([])
-        else:
-            runs[-1].append(point)
-    return [run for run in runs if run]
-
-
-def _known(series: Series) -> list[tuple[float, float]]:
-    return [point for run in _runs(series) for point in run]
-
-
-def _points(places: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-
-
-def _colour(number: int) -> str:
-    return f"var(--s{number % _COLOURS})"
-
-
-def _stroke(number: int, colour: str = "", width: int = 2) -> str:
-    """Return the attributes of the line of a series."""
-    dash = "" if colour else _DASHES[number // _COLOURS % len(_DASHES)]
-    dashed = f' stroke-dasharray="{dash}"' if dash else ""
-    colour = colour or _colour(number)
-    return f'class="curve" style="stroke:{colour}" stroke-width="{width}"{dashed}'
+    return str(_macros().sheet(charts, names, style, columns, _WIDTH, _HEIGHT, _Frame.left))
 
 
 def _round_step(span: float, least: int) -> float:
@@ -434,7 +314,3 @@ def _short(value: float) -> str:
     if value >= 10_000:
         return f"{value / 1000:,.0f}k"
     return f"{value:,.0f}" if value >= 10 or float(value).is_integer() else f"{value:.2g}"
-
-
-def _escape(text: str) -> str:
-    return str(Markup.escape(text))
