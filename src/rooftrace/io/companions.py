@@ -9,7 +9,7 @@ https://gdal.org/en/stable/drivers/raster/vrt.html
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -52,114 +52,68 @@ def check_vrt(path: Path) -> None:
         path: File that GDAL opens as a VRT.
 
     Raises:
-        DataError: a source is missing or is not a local image file, or a VRT contains itself.
+        DataError: a source is missing or is not a local image file.
     """
-    _check(path.absolute(), (), set())
+    for vrt, parts in _vrts(path):
+        missing = [part for part in parts if not part.is_file()]
+        if missing:
+            counted = "1 file that does" if len(missing) == 1 else f"{len(missing)} files that do"
+            raise DataError(
+                f"The VRT {vrt} names {counted} not exist: {list_and_count(missing, _MAX_LISTED)}.",
+                remedy="Restore these files, or build the VRT again: gdalbuildvrt OUT.vrt *.tif",
+            )
 
 
-def _check(path: Path, above: tuple[Path, ...], sound: set[Path]) -> None:
-    if path in above:
-        raise DataError(
-            f"The VRT {above[0]} contains itself, through {path}.",
-            remedy="Build it again from the images themselves: gdalbuildvrt OUT.vrt *.tif",
-        )
-    missing: list[Path] = []
-    nested: dict[Path, None] = {}
-    for part in _parts(path):
-        if not part.is_file():
-            missing.append(part)
-        elif part not in sound and _is_vrt(part):
-            nested[part] = None
-    if missing:
-        counted = "1 file that does" if len(missing) == 1 else f"{len(missing)} files that do"
-        raise DataError(
-            f"The VRT {path} names {counted} not exist: {list_and_count(missing, _MAX_LISTED)}.",
-            remedy="Restore these files, or build the VRT again: gdalbuildvrt OUT.vrt *.tif",
-        )
-    for part in nested:
-        _check(part, (*above, path), sound)
-    sound.add(path)
+def _vrts(path: Path) -> Iterator[tuple[Path, tuple[Path, ...]]]:
+    """Yield a VRT and those among its files, each once, with their files."""
+    waiting, seen = [path.absolute()], {path.absolute()}
+    while waiting:
+        vrt = waiting.pop()
+        parts = _parts(vrt)
+        yield vrt, parts
+        waiting += [part for part in parts if part not in seen and is_file(part) and _is_vrt(part)]
+        seen.update(parts)
 
 
-class FolderNames:
-    """Names of the files in a folder, from one listing, for the companions of many images.
-
-    Asking the file system for each file that an image may have beside it takes ten calls. A listing
-    is for one call of a function: files that appear later are not seen.
-
-    Args:
-        folder: Folder to list.
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names of the files in a folder in lower case, for `companions` of many images.
 
     Raises:
         OSError: The folder cannot be listed.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._prefix = os.path.realpath(folder).rstrip(os.sep) + os.sep
-        self._lower: set[str] = set()
-        self._links: set[str] = set()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                self._lower.add(entry.name.lower())
-                if entry.is_symlink():
-                    self._links.add(entry.name)
-
-    def resolved(self, name: str) -> str:
-        """Return the path of a file of the folder without symbolic links."""
-        if name in self._links:
-            return os.path.realpath(self._folder / name)
-        return self._prefix + name
-
-    def may_have(self, name: str) -> bool:
-        """Return whether the file system may find a file under a name.
-
-        Some file systems ignore case, and some compare other characters than those of ASCII in
-        ways of their own.
-        """
-        return not name.isascii() or name.lower() in self._lower
+    return frozenset(name.lower() for name in os.listdir(folder))  # noqa: PTH208  # much faster
 
 
-def companions(path: Path, names: FolderNames | None = None) -> list[Path]:
+def companions(path: Path, names: Collection[str] | None = None) -> list[Path]:
     """Return the files without which an image has other pixels or another place.
 
     These are its mask, its world file, its `.prj`, GDAL's `.aux.xml`, and the images of a VRT.
 
     Args:
         path: Image.
-        names: Names of the files in its folder; None to ask the file system for each.
+        names: Result of `names_in` its folder; None to ask the file system for each.
     """
     name = path.name
 
-    def first(candidates: Iterable[str], is_there: Callable[[str], bool]) -> Path | None:
+    def first(candidates: Iterable[str], is_there: Callable[[str], bool] = is_file) -> Path | None:
         if names is not None:
-            candidates = [one for one in candidates if names.may_have(one)]
+            # Some file systems compare other characters than those of ASCII in ways of their own.
+            candidates = [one for one in candidates if not one.isascii() or one.lower() in names]
         return _first(path, candidates, is_there)
 
     beside = (
         first(_mask_names(name), os.path.lexists),
-        first(_world_names(name, path.suffix), is_file),
-        first(_prj_names(path), is_file),
-        first([name + _METADATA_ENDING], is_file),
+        first(_world_names(name, path.suffix)),
+        first(_prj_names(path)),
+        first([name + _METADATA_ENDING]),
     )
-    found = [one for one in beside if one is not None]
+    matches = dict.fromkeys(one for one in beside if one is not None)
     if path.suffix.lower() == ".vrt":
-        inside: dict[Path, None] = {}
-        _collect(path.absolute(), inside)
-        found += inside
-    return found
-
-
-def _collect(path: Path, found: dict[Path, None]) -> None:
-    """Add the files of a VRT, and of those among them."""
-    # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
-    with suppress(DataError, OSError):
-        for part in _parts(path):
-            if part in found or not is_file(part):
-                continue
-            found[part] = None
-            if _is_vrt(part):
-                _collect(part, found)
+        # A VRT that is damaged, or that names what cannot be a file, is reported when it is opened.
+        with suppress(DataError, OSError):
+            for _, parts in _vrts(path):
+                matches |= dict.fromkeys(filter(is_file, parts))
+    return [*matches]
 
 
 def _parts(path: Path) -> tuple[Path, ...]:

@@ -207,8 +207,8 @@ class ServiceRaster(TileGridMosaic):
         share = len(self._missing) / max(len(self._read), 1)
         missing = (
             f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
-            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata. A lower --zoom "
-            "may have them."
+            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata. "
+            "A lower --zoom may have them."
         )
         return (*notes, missing)
 

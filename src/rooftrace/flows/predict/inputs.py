@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +21,7 @@ from rooftrace.core.text import list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
-from rooftrace.io.companions import FolderNames, companions
+from rooftrace.io.companions import companions, names_in
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.map_service import is_service, without_secrets
@@ -160,13 +160,13 @@ class SceneInput:
         if not isinstance(image, Mosaic):
             return _stamp_of(self.path)
         # Other files in the folder, such as the results of the run itself, do not matter.
-        folders: dict[Path, FolderNames] = {}
+        folders: dict[Path, frozenset[str]] = {}
         digest = hashlib.sha256()
         for part in map(innermost, image.images):
             assert isinstance(part, RasterFile)
             folder = part.path.parent
             if folder not in folders:
-                folders[folder] = FolderNames(folder)
+                folders[folder] = names_in(folder)
             digest.update(_stamp_of(part.path, folders[folder]).encode())
         return digest.hexdigest()
 
@@ -189,15 +189,14 @@ class SceneInput:
         return self.url or str(self.path)
 
 
-def _stamp_of(path: Path, names: FolderNames | None = None) -> str:
+def _stamp_of(path: Path, names: Collection[str] | None = None) -> str:
     """Return a text that changes when a file or the files beside it change.
 
     Args:
         path: File.
-        names: Names of the files in its folder; None to ask the file system for each.
+        names: Result of `names_in` its folder; None to ask the file system for each.
     """
-    resolved = os.path.realpath(path) if names is None else names.resolved(path.name)
-    digest = hashlib.sha256(os.fsencode(resolved))
+    digest = hashlib.sha256(os.fsencode(Path(os.path.realpath(path.parent), path.name)))
     for file in (path, *companions(path, names)):
         with suppress(OSError):
             status = file.stat()
@@ -434,7 +433,7 @@ def _images(
         if count >= _MIN_LISTED:
             # A folder may be searched by those who may not list it.
             with suppress(OSError):
-                names[folder] = FolderNames(folder)
+                names[folder] = names_in(folder)
     scenes = []
     for location, tile in found.items():
         name = url_stem(location) if isinstance(location, str) else location.stem
