@@ -38,8 +38,8 @@ from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.io.web_mercator import TileGeoreference, TileName
+from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 
 @dataclass(frozen=True)

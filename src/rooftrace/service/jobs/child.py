@@ -26,9 +26,9 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.tiff_blocks import check_deflate_blocks_of
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.jobs.store import OPTIONS_JSON
+from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""

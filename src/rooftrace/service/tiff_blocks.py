@@ -17,8 +17,6 @@ from typing import BinaryIO
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["check_deflate_blocks_of"]
-
 _Tags = Mapping[int, tuple[int, ...]]
 """Whole numbers of the tags of one image, by the number of the tag."""
 

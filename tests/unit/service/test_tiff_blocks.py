@@ -15,7 +15,7 @@ from raster_files import with_blocks, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Window
 from rooftrace.io.raster import open_raster
-from rooftrace.io.tiff_blocks import check_deflate_blocks_of
+from rooftrace.service.tiff_blocks import check_deflate_blocks_of
 
 LAYOUTS: list[dict[str, Any]] = [
     {"tiled": True, "blockxsize": 32, "blockysize": 64},
