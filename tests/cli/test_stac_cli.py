@@ -1,4 +1,4 @@
-"""Test `rooftrace catalogue` with a STAC API, a static catalog and OpenAerialMap."""
+"""Test `rooftrace catalogue` with a STAC API and a static catalog."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import geopandas
 import pytest
 import rasterio
-import shapely
 
 from command_line import Finished, command
-from folder_server import Answer, FolderServer, serving_folder
+from folder_server import FolderServer, serving_folder
 from stac_scenes import (
     PROVIDERS,
     collection,
@@ -254,60 +253,6 @@ def test_searches_that_fail(options: list[str], code: int, message: str, api: Ap
     assert done.code == code
     assert message in " ".join(done.err.split())
     assert not Path("out").exists() or not [*Path("out").iterdir()]
-
-
-def openaerialmap(town: Town, asked: list[dict[str, list[str]]], *, size: int = 1) -> Any:
-    """Return the documented answer of OpenAerialMap's /meta, in pages of `size` images."""
-    images = [
-        {
-            "_id": f"59e62b{number}", "uuid": item["assets"]["visual"]["href"], "title": item["id"],
-            "projection": "EPSG:32737", "gsd": 1.0, "file_size": 1000, "platform": "uav",
-            "bbox": item["bbox"],
-            "footprint": shapely.to_wkt(shapely.from_geojson(json.dumps(item["geometry"])), 9),
-            "acquisition_start": item["properties"]["datetime"].replace("Z", ".000Z"),
-            "acquisition_end": item["properties"]["datetime"].replace("T10", "T12"),
-            "provider": "Drone School", "contact": "a@b.c",
-            "properties": {"license": "CC-BY 4.0", "sensor": "camera", "tms": "https://x"},
-            "meta_uri": item["assets"]["visual"]["href"].replace(".tif", "_meta.json"),
-            "geojson": item["geometry"] | {"bbox": item["bbox"]},
-        }
-        for number, item in enumerate(town.items)
-    ]  # fmt: skip
-    del images[0]["geojson"]
-
-    def answer(query: dict[str, list[str]]) -> Answer:
-        asked.append(query)
-        box = shapely.box(*(float(edge) for edge in query["bbox"][0].split(",")))
-        met = [one for one in images if shapely.from_wkt(one["footprint"]).intersects(box)]
-        page = int(query["page"][0])
-        meta = {"provided_by": "OpenAerialMap", "license": "CC-BY 4.0", "page": page,
-                "limit": size, "found": len(met)}  # fmt: skip
-        results = met[(page - 1) * size : page * size]
-        return Answer(json.dumps({"meta": meta, "results": results}).encode())
-
-    return answer
-
-
-@pytest.mark.campaign
-def test_openaerialmap(town: Town) -> None:
-    asked: list[dict[str, list[str]]] = []
-    town.server.answers["/meta"] = openaerialmap(town, asked)
-    done = catalogue(f"{town.server.url}/meta", "--area", "town.geojson", "--json")
-    assert done.code == 0, done.err
-    assert (done.json["scenes"], done.json["failed"], done.json["buildings"]) == (2, [], 2)
-    assert [query["page"] for query in asked] == [["1"], ["2"]]
-    imagery = manifest_scenes()["59e62b0"]["imagery"]
-    assert (imagery["license"], imagery["providers"][0]["name"]) == ("CC-BY 4.0", "Drone School")
-    item = json.loads(Path("out/scenes/59e62b0_item.json").read_text())
-    assert item["properties"]["license"] == "CC-BY-4.0"
-    assert item["properties"]["datetime"] is None
-    assert item["properties"]["start_datetime"] == "2023-05-01T10:00:00Z"
-    pytest.importorskip("pystac").Collection.from_file("out/collection.json").validate_all()
-    done = catalogue(f"{town.server.url}/meta", "--collection", "x")
-    assert (done.code, "OpenAerialMap has no collections" in done.err) == (2, True)
-    done = catalogue(f"{town.server.url}/meta", "--area", "town.geojson", "--datetime", "2019")
-    assert done.code == 3
-    assert "has no images from 2019 in the area" in " ".join(done.err.split())
 
 
 @pytest.mark.campaign

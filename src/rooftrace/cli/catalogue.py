@@ -47,7 +47,7 @@ def catalogue(
         typer.Argument(
             metavar="SOURCE", show_default=False,
             help="Folder of images with its subfolders, a list of scenes (.txt, STAC items as "
-            ".json, GeoParquet), a STAC catalog, or the URL of a STAC API or OpenAerialMap.",
+            ".json, GeoParquet), a STAC catalog, or the URL of a STAC API.",
         ),
     ],
     *,

@@ -27,21 +27,11 @@ _NAMES = {
 _KNOWN = {name: known for known, names in _NAMES.items() for name in names}
 
 _SENTINEL_2 = {1: "coastal", 2: "blue", 3: "green", 4: "red", 8: "nir"}
-_LANDSAT_8 = {1: "coastal", 2: "blue", 3: "green", 4: "red", 5: "nir", 8: "pan"}
-"""Bands of Landsat 8 and 9."""
+_CODE = re.compile(r"b0*(\d+)")
+"""Description with the number of a band of Sentinel-2, such as `B4` or `B04`."""
 
-_LANDSAT_4 = {1: "blue", 2: "green", 3: "red", 4: "nir", 8: "pan"}
-"""Bands of Landsat 4, 5 and 7."""
-
-_SENSOR_FILES = (
-    (re.compile(r"(?<![a-z0-9])l[co](0[89]_|[89]\d{13})|hls\.l30"), _LANDSAT_8),
-    (re.compile(r"(?<![a-z0-9])l[et](0[457]_|[457]\d{13})"), _LANDSAT_4),
-    (re.compile(r"(?<![a-z0-9])(s2[abc]_|t\d\d[a-z]{3}_\d{8}t)|hls\.s30"), _SENTINEL_2),
-)
-"""Bands of a sensor by the names of its products, in lower case."""
-
-_CODE = re.compile(r"(?:(?:sr|st|toa)_)?(?:b|band)[ _-]?0*(\d+)")
-"""Description with the number of a sensor's band, such as `B4`, `SR_B4` or `Band 4`."""
+_LANDSAT_FILE = re.compile(r"(?<![a-z0-9])l[cote](0[4-9]_|[4-9]\d{13})")
+"""Names of products whose bands have other colours than those of Sentinel-2 with the same codes."""
 
 _COUNTED = re.compile(r"(?:b|band|layer|channel)?[ _-]?0*(\d+)")
 """Description that may be only the position of a band in the file."""
@@ -331,26 +321,11 @@ def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
 
 
 def _codes(descriptions: Sequence[str], name: str) -> dict[str, str]:
-    """Return the colours of the descriptions that are codes of a sensor's bands.
-
-    The sensor is that of the file's name, or the only one with all of these codes. `SR_B3` is
-    green or red by the Landsat that it comes from. Other codes such as `B3` are those of
-    Sentinel-2.
-    """
-    last = _file_name(name).lower()
-    sensor = next((bands for files, bands in _SENSOR_FILES if files.search(last)), None)
-    if sensor is None and {"sr_b6", "st_b10"} & {*descriptions}:
-        sensor = _LANDSAT_8
-    elif sensor is None and "st_b6" in descriptions:
-        sensor = _LANDSAT_4
-    codes = {}
-    for text in descriptions:
-        match = _CODE.fullmatch(text)
-        if match is not None:
-            is_plain = re.fullmatch(r"b\d+", text) and not _are_counted(descriptions)
-            bands = sensor or (_SENTINEL_2 if is_plain else {})
-            codes[text] = bands.get(int(match[1]), "")
-    return codes
+    """Return the colours of the descriptions that are codes of Sentinel-2, such as `B3`."""
+    matches = {text: _CODE.fullmatch(text) for text in descriptions}
+    is_other = _are_counted(descriptions) or _LANDSAT_FILE.search(_file_name(name).lower())
+    bands = {} if is_other else _SENTINEL_2
+    return {text: bands.get(int(match[1]), "") for text, match in matches.items() if match}
 
 
 def _file_name(name: str) -> str:

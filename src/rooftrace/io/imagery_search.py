@@ -1,23 +1,20 @@
-"""Search for imagery in STAC APIs, static STAC catalogs, and OpenAerialMap.
+"""Search for imagery in STAC APIs and static STAC catalogs.
 
 Every kind of server gives the same: STAC items as plain JSON, the newest first. Images are not
 opened here.
 
 STAC API 1.0: https://github.com/radiantearth/stac-api-spec
-OpenAerialMap: https://docs.openaerialmap.org/api/api/
 """
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import shapely
 
@@ -36,7 +33,6 @@ from rooftrace.io.stac_item import (
     link_of,
     links_of,
     list_in,
-    malformed_ignored,
     meets,
     moment_of,
     object_in,
@@ -62,7 +58,7 @@ class ImagerySearch:
 
     Args:
         address: URL of a STAC API, of one of its collections, of a static catalog or
-            collection, of an item collection, or of OpenAerialMap; or path of a static catalog.
+            collection, or of an item collection; or path of a static catalog.
         collections: Ids of the collections; empty for all.
         datetime: Moment or period of the imagery as STAC APIs take it, such as `2024`, `2024-06` or
             `2023-01-01/2024-06-30`; None for any.
@@ -166,8 +162,6 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
 
 
 def _search(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
-    if is_openaerialmap(search.address):
-        return _openaerialmap(search, reader)
     document = reader.read(search.address)
     kind = document.get("type")
     if kind in ("Feature", "FeatureCollection"):
@@ -313,16 +307,6 @@ def _static(search: ImagerySearch, document: Json, reader: JsonReader) -> FoundI
     return found
 
 
-def _openaerialmap(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
-    if search.collections:
-        raise ConfigError(
-            f"--collection {search.collections[0]} was given; OpenAerialMap has no collections.",
-            remedy="Leave out --collection.",
-        )
-    items = openaerialmap_items(search.address, search.area, reader)
-    return _gathered("OpenAerialMap", items, search, {})
-
-
 def _gathered(
     kind: str, items: Iterable[Json], search: ImagerySearch, collections: Mapping[str, Json]
 ) -> FoundImagery:
@@ -427,88 +411,3 @@ def _may_hold(collection: Json, area: shapely.Geometry | None, times: Times) -> 
         ]
         return not spans or any(overlap(span, times) for span in spans)
     return True
-
-
-_COLLECTION = "openaerialmap"
-
-
-def is_openaerialmap(address: str) -> bool:
-    """Return True for the server of OpenAerialMap, and for another one whose path is `/meta`."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    is_web = parts.scheme.lower() in ("http", "https")
-    return is_web and (host == "api.openaerialmap.org" or parts.path.rstrip("/").endswith("/meta"))
-
-
-def openaerialmap_items(
-    address: str, area: shapely.Geometry | None, reader: JsonReader
-) -> Iterator[Json]:
-    """Yield the images whose bounds meet those of an area in degrees, newest first.
-
-    Args:
-        address: URL of the server, with or without `/meta`.
-        area: Polygon or multipolygon; None for all images.
-        reader: Reader of the pages.
-
-    Raises:
-        DataError: The server does not answer as OpenAerialMap does.
-    """
-    base = address.partition("?")[0].rstrip("/")
-    base = base if base.endswith("/meta") else f"{base}/meta"
-    asked: Json = {"limit": _PAGE_ITEMS, "order_by": "acquisition_end", "sort": "desc"}
-    if area is not None:
-        asked["bbox"] = ",".join(f"{edge:.9g}" for edge in shapely.bounds(area).tolist())
-    seen: set[str] = set()
-    page = 1
-    while True:
-        answer = reader.read(base, {**asked, "page": page})
-        results = answer.get("results")
-        if not isinstance(results, list):
-            raise DataError(
-                f"{without_query(base)} has no list 'results', which OpenAerialMap sends.",
-                remedy="Check the URL: https://api.openaerialmap.org/meta",
-            )
-        images = [one for one in results if isinstance(one, dict) and one.get("uuid")]
-        fresh = [one for one in images if str(one["uuid"]) not in seen]
-        if not fresh:
-            return
-        seen |= {str(one["uuid"]) for one in fresh}
-        yield from (_openaerialmap_item(one, base) for one in fresh)
-        meta = object_in(answer, "meta")
-        # The server may send smaller pages than were asked for.
-        total, size = meta.get("found"), meta.get("limit", _PAGE_ITEMS)
-        if isinstance(total, int) and isinstance(size, int) and page * size >= total:
-            return
-        page += 1
-
-
-def _openaerialmap_item(image: Json, base: str) -> Json:
-    """Return the STAC item of an image of OpenAerialMap."""
-    own = object_in(image, "properties")
-    start, end = image.get("acquisition_start"), image.get("acquisition_end")
-    provider = image.get("provider")
-    properties: Json = {
-        "datetime": None, "start_datetime": start or end, "end_datetime": end or start,
-        "title": image.get("title"), "gsd": image.get("gsd"), "platform": image.get("platform"),
-        "license": own.get("license"),
-        "providers": [{"name": provider, "roles": ["producer"]}] if provider else None,
-    }  # fmt: skip
-    geometry = image.get("geojson")
-    if not isinstance(geometry, dict):
-        with malformed_ignored():
-            geometry = json.loads(shapely.to_geojson(shapely.from_wkt(str(image["footprint"]))))
-    name = str(image.get("_id") or Path(urlsplit(str(image["uuid"])).path).stem)
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "id": name,
-        "collection": _COLLECTION,
-        "geometry": geometry,
-        "bbox": image.get("bbox"),
-        "properties": {key: one for key, one in properties.items() if one or key == "datetime"},
-        "links": [{"rel": "self", "href": f"{base}/{quote(name, safe='')}"}],
-        "assets": {"image": {"href": str(image["uuid"]), "type": "image/tiff", "roles": ["data"]}},
-    }

@@ -126,14 +126,14 @@ def _json_object(text: str | bytes, address: str) -> Json:
         start = text[:200].decode("latin-1") if isinstance(text, bytes) else text[:200]
         what = "a web page (HTML)" if re.match(r"\s*<", start) else "no JSON"
         raise DataError(
-            f"{shown} is {what}; expected a JSON document of STAC or OpenAerialMap.",
+            f"{shown} is {what}; expected a JSON document of STAC.",
             remedy="Give the URL of the API's first page, which often ends with /stac or /v1, "
             "or of a catalog.json.",
         ) from error
     if not isinstance(found, dict):
         raise DataError(
             f"{shown} is a JSON document that holds {json_kind(found)}; expected an object of "
-            "STAC or OpenAerialMap.",
+            "STAC.",
             remedy="Check the URL.",
         )
     return found

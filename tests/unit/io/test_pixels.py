@@ -65,8 +65,6 @@ WORLDVIEW = tuple(f"BAND_{name}" for name in ("C", "B", "G", "Y", "R", "RE", "N"
         (infos("Band 1", "Band 2", "Band 3"), (0, 1, 2)),
         (infos("B1", "B2", "B3", "B4"), (0, 1, 2)),
         (infos("Layer_1", "Layer_2", "Layer_3", colours=GDAL_RGBA[:3]), (0, 1, 2)),
-        (infos(*[f"SR_B{n}" for n in range(1, 8)]), (3, 2, 1)),
-        (infos("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7", "ST_B6"), (2, 1, 0)),
         (infos("gray"), (0, 0, 0)),
     ],
 )
@@ -77,23 +75,10 @@ def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> No
     assert bool(found.note) == (expected != (0, 1, 2) or len(bands) > 3)
 
 
-@pytest.mark.parametrize(
-    ("name", "codes", "expected"),
-    [
-        ("LC08_L2SP_170060_20230101_02_T1.tif", ("SR_B2", "SR_B3", "SR_B4"), (2, 1, 0)),
-        ("LC09_L2SP_170060_20230101_02_T1.tif", ("SR_B4", "SR_B3", "SR_B2"), (0, 1, 2)),
-        ("LT05_L2SP_170060_20030101_02_T1.tif", ("SR_B1", "SR_B2", "SR_B3"), (2, 1, 0)),
-        ("LE71700602003001ASN00.tif", ("B1", "B2", "B3"), (2, 1, 0)),
-        ("S2A_MSIL2A_20230101.tif", ("Band 2", "Band 3", "Band 4"), (2, 1, 0)),
-        ("HLS.L30.T36NXF.2023001.tif", ("B02", "B03", "B04"), (2, 1, 0)),
-    ],
-)
-def test_numbered_bands_are_those_of_the_sensor_in_the_name(
-    name: str, codes: tuple[str, ...], expected: tuple[int, ...]
-) -> None:
-    assert find_bands(infos(*codes), RGB, None, name).indexes == expected
-    # Formats give colours to three bands of 8 bits by default.
-    assert find_bands(infos(*codes, colours=GDAL_RGBA[:3]), RGB, None, name).indexes == expected
+def test_codes_of_landsat_are_not_those_of_sentinel() -> None:
+    bands = infos(*[f"B{n}" for n in range(1, 8)])
+    with pytest.raises(BandMismatch, match="the file does not say which these are"):
+        find_bands(bands, RGB, None, "LE71700602003001ASN00.tif")
 
 
 @pytest.mark.parametrize(

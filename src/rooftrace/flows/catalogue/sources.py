@@ -1,7 +1,7 @@
 """Read catalogues of scenes: folder trees, text lists, STAC items, GeoParquet tables, and searches.
 
 A catalogue is read without opening the images that it names, and without network access for them.
-Searches of STAC and OpenAerialMap are recorded, so that a run resumes the same one:
+Searches of STAC are recorded, so that a run resumes the same one:
 OUT/search.json holds the found STAC items, without keys in URLs, and the search.
 """
 
@@ -265,7 +265,7 @@ def open_catalogue(
 
     Args:
         source: Catalogue as in `read_catalogue`; or path of a static STAC catalog; or URL of a
-            STAC API, catalog or collection or of OpenAerialMap.
+            STAC API, catalog or collection.
         out: Folder of the results, with the record of the search.
         collections, datetime, max_items: See `ImagerySearch`.
         area: Area that found images must overlap.
