@@ -206,7 +206,7 @@ class _Beside:
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         import pickle
 
-        from rooftrace.predict.cluster.worker import packed
+        from rooftrace.flows.predict.cluster import packed
 
         content = packed((work, given))
         answers = self._answers[getattr(work, "func", work).__name__]
@@ -234,48 +234,27 @@ class _Beside:
 
 
 def calls(*, payload_bytes: int) -> dict[str, Any]:
-    """Ray's part: calls of a worker that does nothing but answer with as many bytes as a part has;
-    and the schedule's, with a thousand workers.
-    """
+    """Ray's part: tasks that do nothing but return as many bytes as a part has."""
     import ray
 
-    from rooftrace.predict.cluster.schedule import WorkItem, WorkSchedule
-
-    class Idle:
-        def do(self, method: str, *given: Any) -> bytes:
-            return bytes(payload_bytes)
+    def idle() -> bytes:
+        return bytes(payload_bytes)
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
-    idle: Any = ray.remote(num_cpus=0)(Idle).remote()
-    ray.get(idle.do.remote("run"))
+    task: Any = ray.remote(num_cpus=1)(idle)
+    ray.get(task.remote())
     began, cpu = time.perf_counter(), cpu_s()
-    known = [idle.do.remote("run") for _ in range(4)]
+    known = [task.remote() for _ in range(4)]
     for _ in range(_CALLS):
         done, known = ray.wait(known, num_returns=1, fetch_local=False)
         ray.get(done[0])
-        known.append(idle.do.remote("run"))
+        known.append(task.remote())
     took, cpu = time.perf_counter() - began, cpu_s() - cpu
     ray.shutdown()
-    schedule = WorkSchedule((WorkItem(key) for key in range(10_000)), ahead=6000)
-    for worker in range(1000):
-        schedule.join(worker)
-    steps, taken, scheduled = 0, 0, time.perf_counter()
-    pending: list[Any] = []
-    while not schedule.is_over:
-        schedule.pull()
-        pending += schedule.orders()
-        order = pending.pop(0)
-        schedule.ran(order.worker, order.key, finished=True)
-        while schedule.is_done(taken):
-            schedule.taken(taken)
-            taken += 1
-        steps += 1
-    scheduled = time.perf_counter() - scheduled
     return {
         "call_ms": rounded(1e3 * took / _CALLS),
         "call_cpu_ms": rounded(1e3 * cpu / _CALLS),
         "payload_mb": rounded(payload_bytes / 1e6),
-        "schedule_ms_at_1000_workers": rounded(1e3 * scheduled / steps),
     }
 
 

@@ -1,7 +1,6 @@
 """A catalogue of scenes on one process and on workers of a cluster; a part of bench/cluster.py.
 
-Measured are scenes through workers that each process whole scenes, the driver's time for a scene,
-and the time until the buildings of all scenes are one layer.
+Measured are whole scenes by each worker, until the buildings of all scenes are one layer.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Any
 from common import (
     argument_parser,
     by_turns,
-    cpu_s,
     measure_part,
     measure_rooftrace,
     rounded,
@@ -23,7 +21,6 @@ from common import (
 )
 
 _OVERLAP = 0.1
-_TAKEN = 200
 
 
 def main() -> dict[str, Any]:
@@ -36,7 +33,7 @@ def main() -> dict[str, Any]:
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Runs of a catalogue in turns, and the driver's part in them."""
+    """Runs of a catalogue in turns."""
     folder = options.work / "cluster_catalogue"
     measure_part(
         __file__, "tiles", folder=folder, work=options.work, scenes=options.scenes,
@@ -53,9 +50,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "scenes": options.scenes,
         "scene_mpx": rounded(options.scene_side**2 / 1e6),
         **best,
-        "driver": measure_part(__file__, "driver", scene=next(folder.glob("*.tif")),
-                               folder=options.work / "cluster_driver").report,
-    }  # fmt: skip
+    }
     for workers in options.workers[1:]:
         gain = best[f"workers_{workers}"]["mpx_per_s"] / one["mpx_per_s"]
         answer[f"efficiency_{workers}"] = rounded(gain / workers)
@@ -92,66 +87,5 @@ def tiles(*, folder: str, work: str, scenes: int, side: int) -> dict[str, Any]:
     return {}
 
 
-def driver(*, scene: str, folder: str) -> dict[str, Any]:
-    """Cost of a scene for the driver: to assign it, move its files, record it and merge it."""
-    import pickle
-    from dataclasses import replace
-
-    from rooftrace.flows.catalogue.run import run_catalogue
-    from rooftrace.flows.catalogue.sources import read_catalogue
-    from rooftrace.flows.predict.cluster import SceneTasks, SceneWorker
-    from rooftrace.flows.predict.executor import executing
-    from rooftrace.flows.predict.image_run import PredictRun
-    from rooftrace.flows.predict.inputs import find_inputs
-    from rooftrace.flows.predict.run_folder import RunFolder
-    from rooftrace.predict.model_set import read_models
-    from rooftrace.predict.plan import SceneOptions
-
-    out = Path(folder)
-    shutil.rmtree(out, ignore_errors=True)
-    models = read_models(None)
-    options = SceneOptions(outputs=("polygons",), outline=True)
-    worker = SceneWorker(models, None, Path.cwd())
-    (job,) = find_inputs([Path(scene)]).scenes
-    jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
-    with RunFolder(out, {}) as run_folder:
-        run = PredictRun(worker.predictor, out, options, run_folder)
-        wholes = SceneTasks(run)
-        began = cpu_s()
-        tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
-        handed_out_s = cpu_s() - began
-        # Pickled above.
-        made = worker.scene(pickle.loads(tasks[0]).given)  # nosec B301
-        (image,) = made.images.values()
-        files = {path.name: path.read_bytes() for path in made.folder.iterdir()}
-        took_s = 0.0
-        for number in range(_TAKEN):
-            copy = made.folder.with_name(f"{made.folder.name}{number}")
-            copy.mkdir()
-            for name, content in files.items():
-                (copy / name).write_bytes(content)
-            moved = replace(made, folder=copy, images={f"{number}": image})
-            answer = pickle.dumps(moved)
-            began = cpu_s()
-            wholes.done(number, pickle.loads(answer))  # nosec B301
-            took_s += cpu_s() - began
-    shutil.rmtree(out, ignore_errors=True)
-    # When all scenes are done, what is left is to find that out, and to make one layer of them.
-    scenes, quiet = read_catalogue(Path(scene).parent), SceneOptions(outputs=("polygons",))
-    with executing(models) as executor:
-        run_catalogue(scenes, executor, out, quiet)
-        began = cpu_s()
-        report = run_catalogue(scenes, executor, out, quiet)
-        layer_s = cpu_s() - began
-    assert report.predicted.resumed_images == report.scenes
-    shutil.rmtree(out, ignore_errors=True)
-    return {
-        "hand_out_ms": rounded(1e3 * handed_out_s / _TAKEN),
-        "take_ms": rounded(1e3 * took_s / _TAKEN),
-        "answer_bytes": len(pickle.dumps(made)),
-        "layer_ms_per_1000_buildings": rounded(1e6 * layer_s / report.found),
-    }
-
-
 if __name__ == "__main__":
-    start(main, tiles, driver)
+    start(main, tiles)

@@ -32,8 +32,8 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:
+    from rooftrace.flows.predict.cluster import ClusterOptions
     from rooftrace.models.prompts import PromptSegmenter
-    from rooftrace.predict.cluster.pool import ClusterOptions
     from rooftrace.predict.model_set import ModelSet
     from rooftrace.predict.options import SceneOutput
 
@@ -256,7 +256,7 @@ class ClusterGroup:
                         remedy="Add --cluster ray, or leave out the option.",
                     )
             return None
-        from rooftrace.predict.cluster.pool import ClusterOptions
+        from rooftrace.flows.predict.cluster import ClusterOptions
 
         address = self.address or ClusterOptions.address
         return ClusterOptions(address, self.workers, self.gpus_per_worker or 0.0)

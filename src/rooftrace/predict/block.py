@@ -221,11 +221,14 @@ class BlockTiles:
         spec, threshold = plan.spec, plan.threshold
         window, model_window = plan.blocks[self.number], plan.model_window(self.number)
         outputs, valid = [*received, *self.own], self.valid
-        for failed in (output for output in outputs if output.answer is None):
-            reach = plan.scaling.to_source(failed.extent, plan.shape_yx).intersection(window)
-            if reach is not None:
-                valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid
-                valid[reach.slices(window)] = False
+        failed = [output.extent for output in outputs if output.answer is None]
+        if failed:
+            # Copied: arrays that come from another process are read-only.
+            valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid.copy()
+            for extent in failed:
+                reach = plan.scaling.to_source(extent, plan.shape_yx).intersection(window)
+                if reach is not None:
+                    valid[reach.slices(window)] = False
         known = [(output, output.answer) for output in outputs if output.answer is not None]
         if not known and valid is not None and not valid.any():
             return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)

@@ -140,7 +140,7 @@ class SceneOutputs(ExitStack):
         super().__init__()
         self._workers = workers
         self._started = time.perf_counter() if started is None else started
-        self._plan = plan
+        self.plan = plan
         self._sink = sink
         self._refine: Refine | None = None
         if segmenter is not None:
@@ -215,7 +215,7 @@ class SceneOutputs(ExitStack):
 
     def parts(self, block: Block) -> BlockParts:
         """Return the part of `feed` that depends on one block alone; any machine may do it."""
-        plan, window, mask = self._plan, block.window, block.mask
+        plan, window, mask = self.plan, block.window, block.mask
         grid, outputs = plan.source.grid, plan.options.outputs
         # The file of a mask takes tiles if it is a GeoTIFF.
         has_tiles = OutputPaths.of(Path(), "", grid, plan.spec.legend).mask.suffix == ".tif"
@@ -237,7 +237,7 @@ class SceneOutputs(ExitStack):
         """
         with ThreadPoolExecutor(1, "mask") as pool:
             copying = None
-            if self._plan.block_count > 1 and self._mask is not None:
+            if self.plan.block_count > 1 and self._mask is not None:
                 # The mask of several blocks is put in order meanwhile.
                 copying = pool.submit(self._mask.finish, self._workers)
             if self._assembler is not None:
@@ -256,8 +256,8 @@ class SceneOutputs(ExitStack):
         """
         self._found = found = self.enter_context(assembler.finish(self._refine))
         make = _ChunkMaker(
-            self._plan.provenance,
-            self._plan.spec.building_class,
+            self.plan.provenance,
+            self.plan.spec.building_class,
             None if self._density is None else self._density.measure,
             None if self._preview is None else self._preview.rings,
         )
@@ -279,7 +279,7 @@ class SceneOutputs(ExitStack):
             yield chunk.footprints
 
     def _result(self) -> SceneResult:
-        plan, found, tiles = self._plan, self._found, self._tiles
+        plan, found, tiles = self.plan, self._found, self._tiles
         gsd_m, valid_px = plan.gsd_m, int(self._class_px[:NODATA].sum())
         classes = tuple(
             ClassFigures(
@@ -324,7 +324,7 @@ class SceneOutputs(ExitStack):
 
     def _notes(self, buildings: int, valid_px: int) -> tuple[str, ...]:
         """Return the notes of the plan and those of its results."""
-        plan, tiles, name = self._plan, self._tiles, self._plan.source.name
+        plan, tiles, name = self.plan, self._tiles, self.plan.source.name
         notes = [*plan.notes]
         if self._no_density and (_is_density_asked(plan) or plan.contradicts_georeference):
             notes.append(f"{name}: no density was made: {self._no_density}.")

@@ -7,7 +7,6 @@ import json
 import pickle
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import geopandas
@@ -17,10 +16,10 @@ import rasterio
 import shapely
 from PIL import Image
 
-from local_pool import LocalPool
 from map_servers import Answer, serving
 from quadkeys import tile_of
 from rooftrace.core.errors import ConfigError, DataError, ServiceError
+from rooftrace.flows.predict.cluster import share_limits
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.area import Area
@@ -28,7 +27,6 @@ from rooftrace.io.service_raster import ServiceOptions
 from rooftrace.io.tile_requests import RequestOptions
 from rooftrace.io.web_mercator import TileName, web_mercator
 from rooftrace.predict import plan as scene_module
-from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.plan import SceneOptions
 from tiny_models import write_tiny_bundle
@@ -236,22 +234,16 @@ def test_limits_are_shared_by_machines() -> None:
     assert RequestOptions(2, 9.0).shared(3).connections == 1
 
 
-@pytest.mark.campaign
 def test_the_machines_of_a_cluster_share_the_limits(
-    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiles: dict[str, bytes], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "rooftrace.predict.cluster.pool.RayPool", partial(LocalPool, size=1, machines=2)
-    )
     with serving(lambda path: from_tiles(tiles, path)) as server:
         inputs = found(server.url + "/{z}/{x}/{y}.png", tmp_path)
-        run_predict(inputs, models, tmp_path / "out", cluster=ClusterOptions())
+    (note,) = share_limits(inputs.scenes, 2)
     (service,) = inputs.services
     given = pickle.loads(pickle.dumps(service)).requests.options
     assert (given.connections, given.per_second) == (2, 500.0)
-    record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["cluster"]["machines"] == 2
-    (note,) = (note for note in record["notes"] if "divided by the 2 machines" in note)
+    assert "divided by the 2 machines" in note
     assert "at most 2 requests at the same time and 500 per second" in note
 
 

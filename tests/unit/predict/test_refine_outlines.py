@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.flows.predict.cluster import ClusterOptions
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.prompts import Prompt, Segment
 from rooftrace.predict import plan as scene_module
-from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import load

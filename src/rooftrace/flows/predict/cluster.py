@@ -1,46 +1,93 @@
-"""Prediction on a cluster: small scenes whole by one worker each, large ones block by block."""
+"""Prediction on a Ray cluster: small scenes whole by one task each, large ones block by block.
+
+Of a large scene, one task reads and runs the tiles of each block, and another one finishes the
+block when the halo outputs of earlier blocks are there. Ray starts a task where there is room,
+moves its arguments there, and runs it again if its machine is lost.
+
+https://docs.ray.io/en/latest/ray-core/tasks.html
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import math
+import os
+import pickle
+import platform
 import shutil
+import socket
+import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar, TypeVarTuple
 
-from rooftrace.core.errors import ExportError, RooftraceError
-from rooftrace.core.text import plural, reason_of
-from rooftrace.flows.predict.image_run import (
-    PredictRun,
-    SceneTask,
-    SceneTaskResult,
-    predict_task,
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.cache import Prefetcher
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    MissingExtraError,
+    PredictError,
+    RooftraceError,
 )
+from rooftrace.core.machine import result_versions
+from rooftrace.core.parallel import limit_cores
+from rooftrace.core.text import first_line, plural, reason_of
+from rooftrace.core.types import RasterSource, Window
+from rooftrace.engines.base import engine_processor
+from rooftrace.flows.predict.image_run import PredictRun, SceneTask, SceneTaskResult, predict_task
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, sizes_px
-from rooftrace.flows.predict.run_folder import (
-    MADE,
-    MadeImage,
-    WorkerStore,
-    is_shared,
-    with_paths,
-)
+from rooftrace.flows.predict.run_folder import MADE, MadeImage, WorkerStore, is_shared, with_paths
 from rooftrace.io.files import export_error, write_atomically
-from rooftrace.io.georeferenced import innermost
+from rooftrace.io.georeferenced import close_source, innermost
+from rooftrace.io.masks import NullMask
 from rooftrace.io.service_raster import ServiceRaster
-from rooftrace.predict.cluster import pool
-from rooftrace.predict.cluster.driver import Driver, WorkerTask
-from rooftrace.predict.cluster.worker import BlockWorker, remote_predictor
+from rooftrace.predict.block import Block, BlockParts, BlockTiles, Halo
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.pipeline import SceneBlocks
-from rooftrace.predict.plan import BLOCK_PX
+from rooftrace.predict.outputs import MemorySink, SceneOutputs
+from rooftrace.predict.pipeline import SceneBlocks, by_scene, run_block
+from rooftrace.predict.plan import BLOCK_PX, ScenePlan
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice
 
-__all__ = ["ClusterExecutor", "SceneTasks", "SceneWorker", "cluster_executor"]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_THREADS_PER_WORKER = 4
+"""Cores for each worker by default; more cores speed up one network only a little."""
+
+_RETRIES = 2
+"""Number of times that a task whose worker was lost runs again."""
+
+_PATIENCE_S = 120.0
+"""Maximum number of seconds without any machine. The run then stops; finished blocks are kept."""
+
+_JOIN_S = 30.0
+"""Seconds in which machines report their engine before the first task. Others report it later."""
+
+_CONNECT_TIMEOUT_S = 10.0
+_POLL_S = 5.0
+
+_AHEAD_PER_WORKER = 6
+_MIN_AHEAD = 16
+"""Number of blocks that are started and not taken, by worker and at least. It bounds the memory."""
+
+_MAX_DELIVERED = 4
+"""Number of finished blocks that wait for the caller."""
 
 _WHOLE_PX = 600 * 10**6
 """Maximum number of pixels of a scene that one worker predicts by itself in a run of several
@@ -51,17 +98,546 @@ _BLOCK_WORKERS = 4
 docs/scale.md."""
 
 
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Options of the cluster of a run.
+
+    Args:
+        address: `local` starts Ray on this machine for the run. `auto` finds the cluster that this
+            machine is part of. `HOST:PORT` is the address of a cluster.
+        workers: Number of workers, each with one engine. Default: one for each `gpus_per_worker` of
+            the cluster's GPUs, or one for each four cores.
+        gpus_per_worker: Number of GPUs for each worker. Two workers share a GPU at 0.5. 0 runs on
+            CPUs.
+    """
+
+    address: str = "local"
+    workers: int | None = None
+    gpus_per_worker: float = 0.0
+
+
+# What workers do.
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Engine, software and processor of a machine.
+
+    The machines of a run may differ in `node`, `notes` and `processor` only.
+
+    Args:
+        engine: Name of the engine.
+        precision: Numeric precision of the engine.
+        settings: Settings of the engine, for run.json.
+        notes: Assumptions that the engine made.
+        versions: Versions of the packages that results depend on.
+        node: Host name of the machine.
+        processor: Record of the processor, see `engine_processor`.
+    """
+
+    engine: str
+    precision: str
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...]
+    versions: Mapping[str, str]
+    node: str
+    processor: Mapping[str, str]
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> Facts:
+        """Return the facts of this machine."""
+        engine = predictor.engine
+        return cls(
+            engine.name,
+            engine.precision,
+            getattr(engine, "settings", {}),
+            tuple(getattr(engine, "notes", ())),
+            result_versions() | {"python": platform.python_version()},
+            socket.gethostname(),
+            engine_processor(engine),
+        )
+
+    def check_equals(self, first: Facts) -> None:
+        """Check that a machine gives the same results as the first one.
+
+        Raises:
+            ConfigError: It may not.
+        """
+        for name in ("engine", "precision", "settings", "versions"):
+            own, wanted = getattr(self, name), getattr(first, name)
+            if own != wanted:
+                raise ConfigError(
+                    f"{self.node} has {name} {own}, but {first.node} has {wanted}; their results "
+                    "could differ.",
+                    remedy="Install the same versions on all machines, or leave this one out.",
+                )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every task of a run needs.
+
+    Args:
+        key: Key of the run, by which a worker knows it again.
+        models: Reference of the models; each machine receives them once.
+        threads: Maximum number of threads of an engine; None uses all cores.
+        folder: Working directory of the driver, from which relative paths start.
+        facts: Facts of the first machine; None before they are known.
+    """
+
+    key: str
+    models: Any
+    threads: int | None
+    folder: Path
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True)
+class _SharedScene:
+    """A scene whose blocks several workers run.
+
+    Args:
+        key: Key of the scene, by which a worker knows it again.
+        folder: Working directory of the driver.
+        plan: Plan of the scene. Every worker opens the source by itself.
+        checkpoints: Store of finished blocks; None for a scene of one block.
+        is_readable: Whether the driver can read the source, see `_can_be_read`.
+    """
+
+    key: str
+    folder: Path
+    plan: ScenePlan
+    checkpoints: CheckpointStore | None
+    is_readable: bool
+
+
+_LOADED: dict[str, tuple[Predictor, Facts]] = {}
+"""Model and facts of this worker by the key of the run."""
+
+_OPENED: dict[str, SceneOutputs] = {}
+"""Outputs of the scene whose blocks this worker has run last, by the key of the scene."""
+
+
+def _loaded(job: _Job) -> Predictor:
+    """Return the model of a run in this worker, and load it first if it is a new run."""
+    if job.key not in _LOADED:
+        import ray
+
+        _LOADED.clear()
+        if job.threads is not None:
+            limit_cores(job.threads)
+        _enter(job.folder)
+        models: ModelSet = ray.get(job.models)
+        ready = models.ready()
+        _LOADED[job.key] = ready, Facts.of(ready)
+    predictor, facts = _LOADED[job.key]
+    if job.facts is not None:
+        facts.check_equals(job.facts)
+    return predictor
+
+
+def _enter(folder: Path) -> None:
+    """Make relative paths start where those of the driver do."""
+    if folder.is_dir():
+        os.chdir(folder)
+
+
+def _outputs(scene: _SharedScene) -> SceneOutputs:
+    """Return the outputs of a scene, of which only the parts of blocks are made."""
+    if scene.key not in _OPENED:
+        for outputs in _OPENED.values():
+            close_source(outputs.plan.source)
+        _OPENED.clear()
+        _enter(scene.folder)
+        _OPENED[scene.key] = SceneOutputs(scene.plan, MemorySink(NullMask()))
+    return _OPENED[scene.key]
+
+
+def _facts(job: _Job) -> Facts:
+    _loaded(job)
+    return _LOADED[job.key][1]
+
+
+def _run_tiles(job: _Job, scene: _SharedScene, number: int) -> tuple[BlockTiles, Halo]:
+    """Read and run the tiles of a block; the second value goes to later blocks."""
+    predictor = _loaded(job)
+    if scene.key not in _OPENED and scene.is_readable and not _can_be_read(scene.plan.source):
+        raise DataError(
+            f"{scene.plan.source.name} cannot be read on {socket.gethostname()}.",
+            remedy="Put the images in a folder that every machine sees at the same path, or give "
+            "https:// or s3:// URLs.",
+        )
+    tiles = run_block(_outputs(scene).plan, number, predictor.engine)
+    return replace(tiles, halo=()), tiles.halo
+
+
+def _finish_block(
+    scene: _SharedScene, tiles: BlockTiles, own: Halo, *halos: Halo
+) -> tuple[BlockParts, bytes | None]:
+    """Finish a block with the halo outputs of earlier blocks.
+
+    Returns:
+        Its contribution to the outputs of the scene, and the bytes of its checkpoint; None if this
+        machine has written it, or if none is needed.
+    """
+    outputs = _outputs(scene)
+    received = [output for halo in halos for target, output in halo if target == tiles.number]
+    block = tiles.finish(outputs.plan, received)
+    parts = outputs.parts(block)
+    if scene.checkpoints is None:
+        return parts, None
+    packed_block = pack(Checkpoint(block, own))
+    if not scene.checkpoints.is_visible:
+        return parts, packed_block
+    scene.checkpoints.save_packed(tiles.number, packed_block)
+    return parts, None
+
+
+def _call(content: bytes) -> bytes:
+    """Make a call, whose function and arguments the driver has packed; see `Workers`."""
+    work, given = pickle.loads(content)  # noqa: S301  # nosec B301
+    return packed(work(*given))
+
+
+def _predict_scene(job: _Job, task: SceneTask) -> SceneTaskResult:
+    """Predict a scene, and write its files: beside the results, or to bring them to the driver."""
+    predictor = _loaded(job)
+    work = task.out / WORK_FOLDER
+
+    def predict(folder: Path, work: Path) -> SceneTaskResult:
+        store = WorkerStore(work, task.made_with)
+        return predict_task(predictor, task, store, task.scenes, folder, small_only=False)
+
+    if not is_shared(task.out, task.run_id):
+        with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
+            folder = Path(name) / "results"
+            folder.mkdir()
+            made = predict(folder, Path(name))
+            return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
+    # The user of the driver could not read a folder that `mkdtemp` creates.
+    folder = work / f"{MADE}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise export_error(work, error) from error
+    return predict(folder, work)
+
+
+def _can_be_read(source: RasterSource) -> bool:
+    """Return True if the first pixel of an image can be read.
+
+    Every worker must be able to read what the driver can read.
+    """
+    try:
+        source.read(Window(0, 0, 1, 1))
+    except RooftraceError:
+        return False
+    return True
+
+
+class _Pickler(pickle.Pickler):
+    """Encodes all polygons of an array at once; one by one takes many times as long."""
+
+    def reducer_override(self, value: Any) -> Any:
+        is_array = isinstance(value, np.ndarray) and value.dtype == object and value.size > 0
+        if is_array and shapely.is_geometry(value).all():
+            return shapely.from_wkb, (shapely.to_wkb(value).tolist(),)
+        return NotImplemented
+
+
+def packed(value: Any) -> bytes:
+    """Return a function, its arguments or its result as bytes, for `pickle.loads`."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+# What the driver does.
+
+
+class _Cluster:
+    """Tasks on the machines of a cluster, and the calls of `Workers`.
+
+    Args:
+        ray: The package.
+        job: What every task needs.
+        size: Number of workers: of tasks with an engine that run at the same time.
+        cpus, gpus: Cores and GPUs of each worker.
+    """
+
+    def __init__(self, ray: Any, job: _Job, size: int, cpus: float, gpus: float) -> None:
+        self._ray = ray
+        self.job = job
+        self.size = size
+        self._cpus, self._gpus = cpus, gpus
+        # Without `max_calls`, a task with a GPU ends its process, which would load the model again.
+        with_engine = ray.remote(
+            num_cpus=cpus, num_gpus=gpus, max_calls=0, max_retries=_RETRIES,
+            scheduling_strategy="SPREAD",
+        )  # fmt: skip
+        # A task that needs no engine runs where its arguments are.
+        beside = ray.remote(num_cpus=1, max_retries=_RETRIES)
+        self._facts = with_engine(_facts)
+        self._predict_scene = with_engine(_predict_scene)
+        self._run_tiles = with_engine(_run_tiles).options(num_returns=2)
+        self._finish_block = beside(_finish_block)
+        self._call = beside(_call)
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        self._begun_with = {node["NodeID"]: node["NodeManagerHostname"] for node in alive}
+        self.machines = len({socket.gethostname(), *self._begun_with.values()})
+        """Number of machines, this one included."""
+
+    def meet(self) -> list[Facts]:
+        """Return the facts of the machines, which load the model, and use those of the first.
+
+        Raises:
+            ConfigError: The results of two machines could differ.
+            PredictError: No machine answers, or none can load the model.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as Affinity
+
+        refs = [
+            self._facts.options(scheduling_strategy=Affinity(node["NodeID"], soft=False)).remote(
+                self.job
+            )
+            for node in self._ray.nodes()
+            if node["Alive"]
+            and node["Resources"].get("CPU", 0) >= self._cpus
+            and node["Resources"].get("GPU", 0) >= self._gpus
+        ]
+        done, late = self._ray.wait(refs, num_returns=len(refs), timeout=_JOIN_S)
+        facts = [self.get(ref, "A machine") for ref in done or [self.wait(late)[0]]]
+        for other in facts[1:]:
+            other.check_equals(facts[0])
+        self.job = replace(self.job, facts=facts[0])
+        return facts
+
+    def share(self, value: Any) -> Any:
+        """Return the reference of a value that each machine receives once."""
+        return self._ray.put(value)
+
+    def predict(self, task: SceneTask) -> Any:
+        """Begin to predict a whole scene; return the reference of its result."""
+        return self._predict_scene.remote(self.job, task)
+
+    def run_tiles(self, scene: Any, number: int) -> tuple[Any, Any]:
+        """Begin to run the tiles of a block; return the references of both results."""
+        tiles, halo = self._run_tiles.remote(self.job, scene, number)
+        return tiles, halo
+
+    def finish_block(self, scene: Any, tiles: Any, halos: Sequence[Any]) -> Any:
+        """Finish a block when its tiles and halo outputs are there; return the reference."""
+        return self._finish_block.remote(scene, tiles, *halos)
+
+    def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
+        """Make a call on any machine; see `Workers`."""
+        result: Future[T] = Future()
+
+        def hand_over(done: Future[bytes]) -> None:
+            error = done.exception()
+            if error is None:
+                # Packed by a worker of this run.
+                result.set_result(pickle.loads(done.result()))  # noqa: S301  # nosec B301
+            else:
+                result.set_exception(self._explained(error, "The outlines"))
+
+        self._call.remote(packed((work, given))).future().add_done_callback(hand_over)
+        return result
+
+    def wait(self, refs: Sequence[Any]) -> list[Any]:
+        """Wait until at least one result is there; return the references of those that are.
+
+        Raises:
+            PredictError: The cluster has had no machine for a while.
+        """
+        alone_since = monotonic()
+        while True:
+            done, _ = self._ray.wait(list(refs), timeout=_POLL_S, fetch_local=False)
+            if done:
+                return list(done)
+            if any(n["Alive"] and n["Resources"].get("CPU", 0) for n in self._ray.nodes()):
+                alone_since = monotonic()
+            elif monotonic() - alone_since > _PATIENCE_S:
+                raise PredictError(
+                    "No machine of the cluster is left.",
+                    remedy="Run the same command again when the cluster works; finished blocks "
+                    "are kept.",
+                )
+
+    def get(self, ref: Any, name: str) -> Any:
+        """Return a result.
+
+        Args:
+            ref: Its reference.
+            name: What is made, for errors.
+
+        Raises:
+            RooftraceError: The task has raised it, or its workers were lost.
+        """
+        self.wait([ref])
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            raise self._explained(error, name) from error
+
+    def _explained(self, error: BaseException, name: str) -> RooftraceError:
+        """Return what went wrong with a task."""
+        task_error = self._ray.exceptions.RayTaskError
+        if not isinstance(error, task_error):
+            return PredictError(
+                f"{name}: {plural(_RETRIES + 1, 'worker')} were lost with it: {first_line(error)}.",
+                remedy="Check in Ray's logs why they ended; they may need more memory.",
+            )
+        cause: Any = error
+        while isinstance(cause, task_error):
+            # If an argument could not be made, the cause is the error of that task.
+            cause = cause.cause
+        if isinstance(cause, RooftraceError):
+            return cause
+        return PredictError(
+            f"{name}: a worker failed: {type(cause).__name__}: {first_line(cause)}.",
+            remedy="Install the same version of rooftrace[ray] on every machine. If they have it, "
+            "please report this error with Ray's log of the worker.",
+        )
+
+    def cancel(self, refs: Iterable[Any]) -> None:
+        """Give up tasks, of which some may be done."""
+        for ref in refs:
+            self._ray.cancel(ref)
+
+    def lost(self) -> list[str]:
+        """Return the names of machines that were lost since the run has begun."""
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        return [name for node, name in self._begun_with.items() if node not in alive]
+
+
 @contextmanager
-def cluster_executor(models: ModelSet, cluster: pool.ClusterOptions) -> Iterator[ClusterExecutor]:
-    """Start the workers of a cluster, and keep them while the context is open; see `executing`.
+def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[ClusterExecutor]:
+    """Connect to a cluster, and keep it while the context is open; see `executing`.
 
     Args:
         models: Models to run.
-        cluster: Options of the cluster.
+        options: Options of the cluster.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: No cluster answers, it lacks the requested cores or GPUs, or its machines
+            could give different results.
+        PredictError: No machine can load the model.
     """
-    with pool.RayPool(cluster, models, SceneWorker) as workers:
-        driver = Driver(workers)
-        yield ClusterExecutor(remote_predictor(driver.begin(), models), models.tta, driver)
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError.of("ray", "--cluster ray", error.name or "ray") from error
+    # Ray reports lost nodes on standard output, which is reserved for results.
+    with redirect_stdout(sys.stderr), _connected(ray, options.address):
+        size, cpus = _fitting(ray, options)
+        gpus = options.gpus_per_worker
+        threads = None if gpus else int(cpus)
+        job = _Job(uuid.uuid4().hex, ray.put(models), threads, Path.cwd())
+        cluster = _Cluster(ray, job, size, cpus, gpus)
+        facts = cluster.meet()
+        engine = _RemoteEngine(facts[0])
+        predictor = Predictor(models.ready(lambda _: engine).bundle, engine)
+        yield ClusterExecutor(predictor, models.tta, cluster, facts)
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    """Connect to a cluster, unless this process is connected already."""
+    if ray.is_initialized():
+        yield
+        return
+    if address not in ("local", "auto"):
+        _check_listens(address)
+    # Ray sends no usage statistics.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # By default, a task that takes too much memory runs again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
+    own = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.ERROR,
+            configure_logging=False, **own,
+        )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _no_cluster(address, first_line(error)) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Raise ConfigError if no process listens at an address; Ray would retry for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigError(
+            f"--address {address} is not a cluster address; expected local, auto or HOST:PORT.",
+            remedy="Use the address that ray start --head has printed.",
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise _no_cluster(address, reason_of(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"No Ray cluster answers at {address}: {why}.",
+        remedy="Start one with ray start --head, or leave out --address to use this machine only.",
+    )
+
+
+def _fitting(ray: Any, options: ClusterOptions) -> tuple[int, float]:
+    """Return the number of workers, and the cores of each."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [float(node.get("CPU", 0)) for node in nodes]
+    gpus = [float(node.get("GPU", 0)) for node in nodes]
+    share = options.gpus_per_worker
+    if share:
+        room = sum(int(count / share + 1e-9) for count in gpus)
+        if not room:
+            raise ConfigError(
+                f"--gpus-per-worker is {share:g}, but the cluster has only "
+                f"{sum(gpus):g} GPUs on {plural(len(nodes), 'machine')}.",
+                remedy="Leave out --gpus-per-worker to run on CPUs.",
+            )
+        wanted = options.workers or room
+        return wanted, min(1.0, sum(cpus) / max(wanted, 1))
+    wanted = options.workers or sum(
+        max(1, int(count) // _THREADS_PER_WORKER) for count in cpus if count >= 1
+    )
+    # The largest number of cores with which all workers fit on the machines.
+    sizes = range(int(max(cpus, default=0)), 0, -1)
+    fitting = (each for each in sizes if sum(int(count) // each for count in cpus) >= wanted)
+    most = next(fitting, None)
+    if not wanted or most is None:
+        raise ConfigError(
+            f"The run needs {plural(wanted, 'worker')}, but the cluster has only {sum(cpus):g} "
+            f"cores on {plural(len(nodes), 'machine')}; each worker needs at least one core.",
+            remedy="Give a smaller number with --workers, or add machines to the cluster.",
+        )
+    return wanted, float(most)
+
+
+class _RemoteEngine:
+    """Description of the engines that run on other machines; it runs nothing itself."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.name = facts.engine
+        self.precision = facts.precision
+        self.settings = facts.settings
+        self.notes = facts.notes
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        raise AssertionError("the engines of this run are on other machines")
+
+
+_Begun = tuple[SceneBlocks, int | None, Any]
+"""Scene, number and result of a block that was begun: a block that an earlier run has finished, or
+the reference of what a worker returns. The number is None at the end of the scene."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +646,152 @@ class ClusterExecutor:
 
     predictor: Predictor
     tta: TtaChoice | None
-    driver: Driver
+    cluster: _Cluster
+    facts: Sequence[Facts]
 
     def predict_whole(self, run: PredictRun, scenes: Sequence[SceneInput]) -> Sequence[SceneInput]:
-        run.notes += _share_limits(scenes, self.driver.machines)
+        cluster = self.cluster
+        run.notes += share_limits(scenes, cluster.machines)
         if len(scenes) == 1:
             return scenes
         sizes = sizes_px(scenes)
         # All workers share a scene that is a large part of the run, so that none waits for it.
-        fair_px = sum(sizes.values()) / min(self.driver.size, _BLOCK_WORKERS)
+        fair_px = sum(sizes.values()) / min(cluster.size, _BLOCK_WORKERS)
         limit_px = min(_WHOLE_PX, max(fair_px, BLOCK_PX**2))
-        whole = [scene for scene in scenes if sizes[scene.name] <= limit_px]
-        if whole:
-            # The largest images come first, so that the run does not wait for one of them at its
-            # end. Images that cannot be opened come before them.
-            whole.sort(key=lambda scene: -(sizes[scene.name] or math.inf))
-            sink = SceneTasks(run)
-            self.driver.run_tasks(sink.tasks(whole), sink)
+        # The largest images come first, so that the run does not wait for one of them at its end.
+        # Images that cannot be opened come before them.
+        whole = sorted(
+            (scene for scene in scenes if sizes[scene.name] <= limit_px),
+            key=lambda scene: -(sizes[scene.name] or math.inf),
+        )
+        waiting: dict[Any, SceneTask] = {}
+        for scene in chain(whole, [None]):
+            if run.wants_no_more:
+                break
+            if scene is not None:
+                if run.resume(scene):
+                    continue
+                task = run.task([scene])
+                waiting[cluster.predict(task)] = task
+            most = 0 if scene is None else 2 * cluster.size
+            while len(waiting) > most and not run.wants_no_more:
+                for ref in cluster.wait(list(waiting)):
+                    self._receive(run, ref, waiting.pop(ref))
+        cluster.cancel(waiting)
         return [scene for scene in scenes if sizes[scene.name] > limit_px]
 
     def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        return self.driver.run_scenes(scenes)
+        return by_scene(self._delivered(scenes))
 
     def record(self) -> dict[str, Any]:
-        driver = self.driver
-        machines = {"nodes": driver.nodes, "machines": driver.machines}
+        processors = list({str(one.processor): one.processor for one in self.facts}.values())
+        sets = sorted({one["instruction_set"] for one in processors})
+        notes = list(self.facts[0].notes)
+        if len(sets) > 1:
+            notes.append(
+                f"The machines have different instruction sets ({', '.join(sets)}); a few pixels "
+                "may depend on which of them ran them."
+            )
+        lost = self.cluster.lost()
+        notes += [f"{name} was lost; other machines did its work again." for name in lost]
         return {
-            "processors": list(driver.processors),
-            "notes": [*getattr(self.predictor.engine, "notes", ()), *driver.notes],
-            "cluster": {**machines, **asdict(driver.tally)},
+            "processors": processors,
+            "notes": notes,
+            "cluster": {
+                "machines": self.cluster.machines,
+                "nodes": [one.node for one in self.facts],
+                "lost": len(lost),
+            },
         }
 
+    def _receive(self, run: PredictRun, ref: Any, task: SceneTask) -> None:
+        """Add a scene that a worker has predicted to a run."""
+        scene = task.scenes[0]
+        try:
+            result: SceneTaskResult = self.cluster.get(ref, scene.shown)
+            run.receive(replace(result, images=_moved(result, run.out)), task)
+        except RooftraceError as error:
+            run.failed[scene.name] = error
 
-def _share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
+    def _delivered(
+        self, scenes: Iterable[SceneBlocks]
+    ) -> Generator[tuple[SceneBlocks, Block | BlockParts | None], None, None]:
+        """Yield finished blocks while a thread begins others."""
+        with (
+            closing(self._finished(scenes)) as finished,
+            Prefetcher(finished, _MAX_DELIVERED, "driver") as blocks,
+        ):
+            yield from blocks
+
+    def _finished(
+        self, scenes: Iterable[SceneBlocks]
+    ) -> Generator[tuple[SceneBlocks, Block | BlockParts | None], None, None]:
+        """Yield scenes with their finished blocks in order; None marks the end of a scene."""
+        ahead = max(_MIN_AHEAD, _AHEAD_PER_WORKER * self.cluster.size)
+        waiting: deque[_Begun] = deque()
+        try:
+            for begun in self._begun(scenes):
+                waiting.append(begun)
+                if len(waiting) > ahead:
+                    yield from self._taken(*waiting.popleft())
+            while waiting:
+                yield from self._taken(*waiting.popleft())
+        finally:
+            self.cluster.cancel(ref for _, _, ref in waiting if not isinstance(ref, Block | None))
+
+    def _begun(self, scenes: Iterable[SceneBlocks]) -> Iterator[_Begun]:
+        """Begin the blocks of scenes as they are requested."""
+        cluster = self.cluster
+        for scene in scenes:
+            plan = scene.plan
+            scene.workers = cluster
+            key = uuid.uuid4().hex
+            readable = _can_be_read(plan.source)
+            shared = cluster.share(_SharedScene(key, Path.cwd(), plan, scene.checkpoints, readable))
+            halos: dict[int, Any] = {}
+            for number in range(plan.block_count):
+                if scene.is_stopped:
+                    break
+                kept = None if scene.checkpoints is None else scene.checkpoints.load(number)
+                if kept is not None:
+                    halos[number] = cluster.share(kept.halo)
+                    yield scene, number, replace(kept.block, resumed=True)
+                    continue
+                tiles, halos[number] = cluster.run_tiles(shared, number)
+                needed = [number, *sorted(plan.contributing(number))]
+                received = [halos[other] for other in needed]
+                yield scene, number, cluster.finish_block(shared, tiles, received)
+                # Ray keeps what tasks still need.
+                oldest = plan.rows.contributing(number // len(plan.cols))[0] * len(plan.cols)
+                for other in [other for other in halos if other < oldest]:
+                    del halos[other]
+            yield scene, None, None
+
+    def _taken(
+        self, scene: SceneBlocks, number: int | None, begun: Any
+    ) -> Iterator[tuple[SceneBlocks, Block | BlockParts | None]]:
+        """Wait for a block and yield it, unless its scene needs no more blocks."""
+        if number is None:
+            yield scene, None
+        elif isinstance(begun, Block):
+            yield scene, begun
+        elif scene.is_stopped:
+            self.cluster.cancel([begun])
+        else:
+            plan = scene.plan
+            try:
+                block, checkpoint = self.cluster.get(
+                    begun, f"{plan.source.name}, block at {plan.blocks[number]}"
+                )
+                if checkpoint is not None and scene.checkpoints is not None:
+                    scene.checkpoints.save_packed(number, checkpoint)
+            except RooftraceError as error:
+                scene.fail(error)
+            else:
+                yield scene, block
+
+
+def share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
     """Divide the limits of requests to map services by the number of machines; return notes."""
     notes = []
     for service in dict.fromkeys(innermost(scene.source) for scene in scenes):
@@ -117,45 +806,8 @@ def _share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
     return notes
 
 
-class SceneTasks:
-    """Images that single workers predict as a whole; see `TaskSink`.
-
-    Args:
-        run: Run that receives their results.
-    """
-
-    def __init__(self, run: PredictRun) -> None:
-        self._run = run
-        self._tasks: list[SceneTask] = []
-
-    @property
-    def wants_no_more(self) -> bool:
-        return self._run.wants_no_more
-
-    def tasks(self, scenes: Sequence[SceneInput]) -> Iterator[WorkerTask]:
-        """Yield the tasks of the images; the next one is requested when a worker is free."""
-        for scene in scenes:
-            if self.wants_no_more:
-                return
-            if not self._run.resume(scene):
-                self._tasks.append(self._run.task([scene]))
-                yield WorkerTask(scene.shown, "scene", self._tasks[-1])
-
-    def done(self, number: int, value: Any) -> None:
-        assert isinstance(value, SceneTaskResult)
-        try:
-            result = replace(value, images=_moved(value, self._run.out))
-        except RooftraceError as error:
-            self.failed(number, error)
-        else:
-            self._run.receive(result, self._tasks[number])
-
-    def failed(self, number: int, error: RooftraceError) -> None:
-        self._run.failed[self._tasks[number].scenes[0].name] = error
-
-
 def _moved(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | RooftraceError]:
-    """Move the files of a scene to the results folder; only its first result is moved.
+    """Move the files of a scene to the results folder.
 
     Returns:
         The images with the paths of the moved files.
@@ -164,9 +816,10 @@ def _moved(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | Rooftrac
         ExportError: The folder is not writable, or this machine has no access to the files.
     """
     ((name, made),) = result.images.items()
-    if isinstance(made, RooftraceError):
-        raise made
     folder = result.folder
+    if isinstance(made, RooftraceError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return {name: made}
     if result.contents is not None:
         for file, content in result.contents.items():
             write_atomically(out / file, content)
@@ -183,41 +836,3 @@ def _moved(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | Rooftrac
             ) from error
     moved = with_paths([made.files, dict(made.record)], folder, lambda file: str(out / file))
     return {name: MadeImage(*moved)}
-
-
-class SceneWorker(BlockWorker):
-    """Worker that predicts whole scenes, in addition to blocks."""
-
-    def scene(self, task: SceneTask) -> SceneTaskResult:
-        """Predict a scene, and write its files.
-
-        Raises:
-            RooftraceError: The scene cannot be predicted, or its files cannot be written.
-        """
-        work = task.out / WORK_FOLDER
-        if not is_shared(task.out, task.run_id):
-            with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
-                folder = Path(name) / "results"
-                folder.mkdir()
-                made = self._predict(task, folder, Path(name))
-                return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
-        # The user of the driver could not read a folder that `mkdtemp` creates.
-        folder = work / f"{MADE}{uuid.uuid4().hex}"
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise export_error(work, error) from error
-        try:
-            return self._predict(task, folder, work)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def _predict(self, task: SceneTask, folder: Path, work: Path) -> SceneTaskResult:
-        store = WorkerStore(work, task.made_with)
-        predictor = Predictor(self.predictor.bundle, self.engine)
-        result = predict_task(predictor, task, store, task.scenes, folder, small_only=False)
-        for made in result.images.values():
-            if isinstance(made, RooftraceError):
-                raise made
-        return result

@@ -36,7 +36,7 @@ from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
-    from rooftrace.predict.cluster.pool import ClusterOptions
+    from rooftrace.flows.predict.cluster import ClusterOptions
 
 __all__ = ["Executor", "LocalExecutor", "executing"]
 

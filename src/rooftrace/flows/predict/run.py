@@ -27,8 +27,8 @@ from rooftrace.predict.refine_outlines import check_refinable
 from rooftrace.predict.tta import applied_tta
 
 if TYPE_CHECKING:
+    from rooftrace.flows.predict.cluster import ClusterOptions
     from rooftrace.flows.predict.rle_output import RleOutput
-    from rooftrace.predict.cluster.pool import ClusterOptions
 
 __all__ = ["predict_inputs", "run_predict"]
 
