@@ -20,18 +20,6 @@ from rooftrace.io.web_mercator import WORLD_M, TileName, unit_position, web_merc
 UTM = GeoGrid((200, 300), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 
 
-def test_tiles_of_the_map() -> None:
-    whole = TileName(0, 0, 0).grid((256, 256))
-    half = WORLD_M / 2
-    assert whole.bounds_xy == pytest.approx((-half, -half, half, half))
-    # The tile over Greenwich and the equator's south-east.
-    assert TileName(1, 1, 1).grid((256, 256)).bounds_xy == pytest.approx(
-        (0, -WORLD_M / 2, WORLD_M / 2, 0)
-    )
-    assert TileName(3, 0, 7).exists
-    assert not any(TileName(*at).exists for at in ((3, 8, 0), (3, 0, -1), (-1, 0, 0), (60, 0, 0)))
-
-
 def test_degrees_are_those_of_proj() -> None:
     place = Place(UTM)
     assert not place.flat

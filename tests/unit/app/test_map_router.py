@@ -216,18 +216,6 @@ def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
 
 
 @pytest.mark.campaign
-def test_vector_tiles_are_packed(client: TestClient) -> None:
-    address = f"{TOWN}/buildings/{tile_of(client, 15)}"
-    packed = client.get(address, headers={"accept-encoding": "gzip"})
-    plain = client.get(address, headers={"accept-encoding": "identity"})
-    assert packed.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in plain.headers
-    assert packed.content == plain.content
-    assert b"buildings" in plain.content
-    assert gzip.compress(plain.content) != plain.content
-
-
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     "address",
     [
@@ -250,23 +238,6 @@ def test_what_is_not_there(address: str, client: TestClient) -> None:
     answer = client.get(address)
     assert answer.status_code == 404
     assert "def " not in answer.text
-
-
-@pytest.mark.campaign
-def test_an_image_of_more_than_8_bits(folder: Path, client: TestClient) -> None:
-    import rasterio
-
-    values = np.linspace(500, 4500, 128 * 128).reshape(128, 128).astype(np.uint16)
-    with rasterio.open(
-        folder.parent / "town.tif", "w", driver="GTiff", dtype="uint16", count=1, height=128,
-        width=128, crs="EPSG:32736", transform=GRID.transform, nodata=0,
-    ) as out:  # fmt: skip
-        out.write(values, 1)
-    tile = client.get(f"{TOWN}/image/{tile_of(client, 17)}")
-    picture = np.asarray(Image.open(io.BytesIO(tile.content)).convert("RGBA"))
-    grey = picture[picture[..., 3] == 255][:, 0]
-    assert grey.min() < 12
-    assert grey.max() > 243
 
 
 @pytest.mark.campaign

@@ -180,36 +180,9 @@ def test_crs_of_the_file_is_followed(tmp_path: Path) -> None:
     assert lat == pytest.approx(-6.33250, abs=2e-3)
 
 
-def test_the_polygon_of_the_specification() -> None:
-    # Section 4.3.5.5: MoveTo(3, 6), LineTo(8, 12), LineTo(20, 34), ClosePath.
-    polygon = np.array([shapely.Polygon([(3, 6), (8, 12), (20, 34)])])
-    data = encode_tile("x", polygon, np.array([0]), np.array([7]), {"a": np.array([300])})
-    geometry = bytes([9, 6, 12, 18, 10, 12, 24, 44, 15])
-    feature = bytes([8, 7, 0x12, 2, 0, 0, 0x18, 3, 0x22, 9]) + geometry
-    layer = (
-        bytes([0x78, 2, 0x0A, 1]) + b"x"
-        + bytes([0x12, len(feature)]) + feature
-        + bytes([0x1A, 1]) + b"a"
-        + bytes([0x22, 3, 0x28, 0xAC, 2])
-        + bytes([0x28, 0x80, 0x20])
-    )  # fmt: skip
-    assert data == bytes([0x1A, len(layer)]) + layer
-
-
 def test_nothing_is_no_bytes() -> None:
     none = np.zeros(0, np.int64)
     assert encode_tile("x", np.zeros(0, np.object_), none, none, {"a": none}) == b""
-
-
-def test_a_hole_and_two_parts(tmp_path: Path) -> None:
-    outer = [(0, 0), (100, 0), (100, 100), (0, 100)]
-    hole = [(20, 20), (20, 40), (40, 40), (40, 20)]
-    beside = [(200, 0), (300, 0), (300, 50)]
-    expected = shapely.MultiPolygon([(outer, [hole]), (beside, [])])
-    parts = shapely.get_parts(expected)
-    data = encode_tile("x", parts, np.array([0, 0]), np.array([1]), {"a": np.array([5])})
-    _, (made,) = read(data, tmp_path)
-    assert shapely.equals(made, expected)
 
 
 triangles = st.lists(

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from page_images import classes_of, kept_of, result_of
+from page_images import classes_of, kept_of
 
 from rooftrace.app.page import strings
-from rooftrace.core.errors import BusyError, DataError, TooLargeError
 
 EVIL = "<script>alert(1)</script>"
-
-
-def test_an_error_is_a_sentence_with_its_remedy() -> None:
-    error = DataError("The image is cut off.", remedy="Send it again.")
-    assert strings.sentence(error) == "The image is cut off. Send it again."
-    assert "page Jobs takes images of any size" in strings.sentence(TooLargeError("Too large."))
-    busy = BusyError("All are busy.", remedy="Ask later.", retry_after_s=12.4)
-    assert strings.sentence(busy) == "All are busy. Ask later. Try again in about 12 s."
-
-
-def test_options_of_the_command_line_are_fields() -> None:
-    assert "--" not in strings.sentence(DataError("No scale.", remedy="Say it with --gsd."))
 
 
 def test_a_status_is_announced_and_escaped() -> None:
@@ -43,12 +30,6 @@ def test_a_legend_of_confidence_or_of_classes() -> None:
     assert "water 100.0%" in text
     # What is nowhere is left out.
     assert "building" not in text
-
-
-def test_links_have_the_threshold_that_is_shown() -> None:
-    result = result_of()
-    text = strings.downloads("KEY", result.at(0.75).summary)
-    assert 'href="/page/KEY/gpkg?threshold=0.75"' in text
 
 
 @pytest.mark.parametrize(

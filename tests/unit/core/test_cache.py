@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,13 +58,3 @@ def test_sizes_add_up_and_one_value_always_fits() -> None:
     assert len(cache) == 1
     cache.put(2, b"x" * 50)
     assert (len(cache), cache.get(2)) == (1, b"x" * 50)
-
-
-def test_a_copy_is_an_empty_cache_with_the_same_limit() -> None:
-    cache: LruCache[int, bytes] = LruCache(10, len)
-    cache.put(0, b"x" * 6)
-    copied = copy.deepcopy(cache)
-    assert (len(cache), len(copied)) == (1, 0)
-    copied.put(0, b"x" * 6)
-    copied.put(1, b"x" * 6)
-    assert len(copied) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io import mosaic as adjacent
 from rooftrace.io import raster as raster_module
-from rooftrace.io.mosaic import MAX_TILED_PX, AdjacentImages, TileMosaic, is_scattered
+from rooftrace.io.mosaic import MAX_TILED_PX, AdjacentImages, is_scattered
 from rooftrace.io.raster import open_raster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -112,38 +111,6 @@ def test_windows_are_those_of_the_whole(
     source.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
-@pytest.mark.parametrize("side", [1024, 1025])
-@pytest.mark.parametrize("as_tiles", [False, True])
-def test_large_images_stay_open_until_it_is_closed(
-    tmp_path: Path, side: int, as_tiles: bool
-) -> None:
-    data = np.zeros((1, side, side), np.uint8)
-    paths = [
-        write(tmp_path / f"{name}.tif", data, Window(0, col, side, side))
-        for name, col in (("a", 0), ("b", side))
-    ]
-    images = [open_raster(path) for path in paths]
-    grid = images[0].grid.resampled((side, 2 * side), (1, 1))
-    places = {(0, number): image for number, image in enumerate(images)}
-    source = (
-        TileMosaic(places, (side, side), grid, "town") if as_tiles else AdjacentImages(images, "t")
-    )
-
-    def open_files() -> int:
-        links = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
-        return sum(link.parent == tmp_path.resolve() for link in links)
-
-    source.read(Window(10, 0, 20, 20))
-    # Of large images, the search for empty windows opens the file, too.
-    assert not source.is_empty(Window(10, side, 20, 20))
-    if as_tiles or side == 1024:
-        source.read(Window(10, side, 20, 20))
-    assert open_files() == (2 if side > 1024 else 0)
-    source.close()
-    assert open_files() == 0
-
-
 @pytest.mark.parametrize(
     ("dates", "expected"),
     [
@@ -165,13 +132,6 @@ def test_the_days_of_the_images_are_those_of_the_scene(
         images.append(open_raster(path))
     provenance = AdjacentImages(images, str(tmp_path / "flight")).provenance
     assert (provenance.imagery_date, provenance.source) == (expected, "flight")
-
-
-def test_it_can_be_pickled_after_use(folder: Path) -> None:
-    source = opened(folder)
-    whole = source.read()
-    again = pickle.loads(pickle.dumps(source)).read()
-    np.testing.assert_array_equal(again.data, whole.data)
 
 
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndarray) -> None:

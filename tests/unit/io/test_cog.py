@@ -10,7 +10,6 @@ import rasterio
 from affine import Affine
 from pyproj import CRS
 
-from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid
 from rooftrace.density.files import write_cog
 
@@ -32,9 +31,3 @@ def test_what_is_read_is_what_was_written(crs: CRS | None, tmp_path: Path) -> No
     cogeo = pytest.importorskip("rio_cogeo.cogeo")
     valid, errors, warnings = cogeo.cog_validate(tmp_path / "a.tif", strict=True)
     assert (valid, list(errors), list(warnings)) == (True, [], [])
-
-
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match=r"a\.tif"):
-        write_cog(tmp_path / "file" / "a.tif", {"one": np.ones((2, 2))}, GeoGrid((2, 2)))

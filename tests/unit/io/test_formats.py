@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
@@ -96,20 +94,6 @@ def test_windows_are_those_of_the_whole(tmp_path: Path, stored: str) -> None:
     source.close()
 
 
-def test_jpeg_with_a_mask(tmp_path: Path) -> None:
-    valid = np.ones(SHAPE, bool)
-    valid[200:700, 300:] = False
-    data = np.empty((3, *SHAPE), np.uint8)
-    data[:] = np.array([200, 90, 30])[:, None, None]
-    path = write(tmp_path / "a.tif", data, valid, compress="jpeg", photometric="ycbcr", **TILED)
-    source = open_raster(path)
-    whole = source.read()
-    np.testing.assert_array_equal(whole.valid, valid)
-    window = Window(150, 250, 333, 444)
-    np.testing.assert_array_equal(source.read(window).data, whole.data[:, *window.slices()])
-    assert np.abs(whole.data.astype(int) - data).max() <= 3
-
-
 # Sparse files.
 
 
@@ -174,26 +158,6 @@ def test_absent_blocks_are_pixels_where_nothing_says_otherwise(tmp_path: Path) -
 
 
 # GDAL's cache.
-
-
-@pytest.mark.campaign
-def test_the_cache_holds_what_windows_share_for_as_long_as_a_file_is_read(
-    tmp_path: Path,
-) -> None:
-    path = write(tmp_path / "wide.tif", np.zeros((3, 700, 60_000), np.uint8), compress="deflate")
-    least = CACHE.bytes
-    source = open_raster(path)
-    assert CACHE.bytes == least
-    source.read(Window(0, 0, 600, 600))
-    # Three bands of a row of windows, and a little more.
-    assert 600 * 60_000 * 3 <= CACHE.bytes - 2**24 < 1.2 * 600 * 60_000 * 3 + least
-    other = open_raster(write(tmp_path / "tiled.tif", smooth(), compress="deflate", **TILED))
-    held = CACHE.bytes
-    other.read(Window(0, 0, 600, 600))
-    assert CACHE.bytes == held
-    source.close()
-    assert CACHE.bytes == least
-    assert source.notes == ()
 
 
 def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,20 +290,6 @@ def test_the_files_of_a_vrt_in_a_vrt_are_checked_behind_a_prolog(parts: Path, be
     assert parts / "absent.tif" in companions(outer)
 
 
-def test_a_vrt_is_parsed_once_until_it_changes(
-    parts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = vrt(parts / "once.vrt", "a.tif")
-    parsed = []
-    parse = ElementTree.parse
-    monkeypatch.setattr(ElementTree, "parse", lambda one: parsed.append(one) or parse(one))
-    check_vrt(path)
-    assert companions(path) == [parts / "a.tif"]
-    assert parsed == [path]
-    vrt(path, "a.tif", "b.tif")
-    assert companions(path) == [parts / "a.tif", parts / "b.tif"]
-
-
 def test_a_vrt_shows_no_bytes_of_other_files(parts: Path) -> None:
     (parts / "secret").write_bytes(bytes(64 * 64))
     path = vrt(parts / "raw.vrt", "secret", more='subClass="VRTRawRasterBand"')
@@ -396,15 +346,6 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
     assert any("'site grid'" in note for note in source.notes)
 
 
-def test_a_place_without_extent_is_none(parts: Path) -> None:
-    path = vrt(parts / "flat.vrt", "a.tif")
-    path.write_text(
-        path.read_text().replace("500000, 0.5, 0, 9000000, 0, -0.5", "5, 0, 0, 9, 0, 0")
-    )
-    assert open_raster(path).grid.crs is None
-    assert open_raster(path).grid.gsd_yx_m is None
-
-
 # Files that are damaged, or go away.
 
 
@@ -418,13 +359,3 @@ def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, compress: str) 
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(DataError, match=r"a\.tif cannot be read .*rows 900:1000, columns 700:800"):
         source.read(Window(900, 700, 100, 100))
-
-
-def test_a_small_file_that_goes_away(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(path)
-    source = open_raster(path)
-    source.read()
-    path.unlink()
-    with pytest.raises(DataError, match=r"a\.png"):
-        source.read()

@@ -110,19 +110,6 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
 RNG = np.random.default_rng(0)
 
 
-def test_eight_bits_stay_as_they_are() -> None:
-    data = RNG.integers(0, 256, (5, 6, 7), dtype=np.uint8)
-    np.testing.assert_array_equal(as_rgb(data), np.moveaxis(data[:3], 0, -1))
-    np.testing.assert_array_equal(as_rgb(data[:2]), np.repeat(data[0][..., None], 3, axis=2))
-
-
-def test_what_is_no_number_is_shown_without_a_warning() -> None:
-    data = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
-    data[0, 0, :3] = np.nan, np.inf, -np.inf
-    valid = np.isfinite(data[0])
-    assert as_rgb(data, valid)[0, :3, 0].tolist() == [0, 255, 0]
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_others_are_stretched_over_what_is_valid(dtype: type) -> None:
     data = np.linspace(200, 900, 300).reshape(3, 10, 10).astype(dtype)
@@ -136,7 +123,3 @@ def test_others_are_stretched_over_what_is_valid(dtype: type) -> None:
     assert shown[1:].max() == 255
     # Without it what is not valid takes the whole range.
     assert as_rgb(data)[1:].max() < 10
-
-
-def test_where_nothing_is_valid() -> None:
-    assert as_rgb(np.zeros((1, 2, 2), np.float32), np.zeros((2, 2), bool)).shape == (2, 2, 3)

@@ -91,15 +91,6 @@ def test_unwritable_is_an_export_error(tmp_path: Path, name: str) -> None:
         pytest.fail("entered")
 
 
-def test_a_png_with_rows_missing_is_a_defect(tmp_path: Path, mask: np.ndarray) -> None:
-    with (
-        pytest.raises(ValueError, match="has 600 of 1100 rows"),
-        mask_sink(tmp_path / "a.png", GeoGrid(SHAPE)) as sink,
-    ):
-        sink.write(Window(0, 0, 600, 1300), mask[:600])
-    assert not list(tmp_path.iterdir())
-
-
 LEGEND = Legend(("land", "roof & wall", "road"), ("#8429F6", "#3C1098", "#6EC1E4"))
 
 

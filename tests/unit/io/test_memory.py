@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, RasterSource, Window
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.sources import ArraySource
 
 
@@ -14,16 +14,6 @@ def _source(bands=2, height=9, width=12):
     valid = (array[0] % 5) != 0
     grid = GeoGrid((height, width), Affine(0.5, 0, 100, 0, -0.5, 200), None)
     return ArraySource(array, grid, valid, name="a"), array, valid
-
-
-def test_is_a_raster_source():
-    source, array, valid = _source()
-    assert isinstance(source, RasterSource)
-    assert (source.name, source.bands, source.dtype) == ("a", 2, np.dtype(np.uint16))
-    whole = source.read()
-    assert np.array_equal(whole.data, array)
-    assert np.array_equal(whole.valid, valid)
-    assert whole.grid == source.grid
 
 
 @given(st.integers(0, 8), st.integers(0, 11), st.integers(1, 9), st.integers(1, 12))
@@ -46,12 +36,6 @@ def test_reading_hands_out_copies():
     part.valid[:] = False
     assert array.any()
     assert valid.any()
-
-
-def test_defaults():
-    source = ArraySource(np.zeros((1, 3, 4), np.float32))
-    assert source.read().valid.all()
-    assert source.grid == GeoGrid((3, 4))
 
 
 @pytest.mark.parametrize("window", [Window(0, 0, 10, 2), Window(-1, 0, 2, 2), Window(0, 0, 0, 2)])

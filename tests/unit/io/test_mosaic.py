@@ -163,18 +163,6 @@ def test_a_tile_unlike_the_others_is_named() -> None:
             mosaic.read()
 
 
-def test_what_is_no_mosaic_is_refused() -> None:
-    one = ArraySource(np.zeros((3, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match="whole number"):
-        TileMosaic({(0, 0): one}, (8, 8), GeoGrid((8, 12)), "m")
-    for tiles in ({}, {(1, 0): one}):
-        with pytest.raises(ValueError, match="do not lie on"):
-            TileMosaic(tiles, (8, 8), GeoGrid((8, 8)), "m")
-    mosaic = TileMosaic({(0, 0): one}, (8, 8), GeoGrid((8, 8)), "m")
-    with pytest.raises(ValueError, match="not inside"):
-        mosaic.read(Window(4, 4, 8, 8))
-
-
 def test_a_prediction_loses_the_ground_of_a_bad_tile_and_says_so(tmp_path: Path) -> None:
     side, grid = 64, GeoGrid((128, 128), Affine(2, 0, 10, 0, -2, 50))
     bad = tmp_path / "bad.png"

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from raster_files import write_geotiff
@@ -20,7 +18,7 @@ from rooftrace.core.types import Window
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.bands import find_bands, name_bands
 from rooftrace.io.georeferenced import WindowSource
-from rooftrace.io.image_header import BandInfo, Orientation
+from rooftrace.io.image_header import BandInfo
 from rooftrace.io.pixels import PreparedSource, Stretch, parse_stretch, prepare
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
@@ -93,20 +91,6 @@ def test_descriptions_that_are_not_understood_are_reported(
     shown = ", ".join(f"{n} {name}" for n, name in enumerate(names, 1))
     assert f"bands {shown} are read as red, green, blue" in found.note
     assert "--bands 3,2,1" in found.note
-
-
-def test_four_descriptions_that_are_not_understood_are_reported() -> None:
-    found = find_bands(infos("SR_B2", "SR_B3", "SR_B4", "SR_B5"), RGB, None, "scene.tif")
-    assert (found.indexes, found.maybe_alpha) == ((0, 1, 2), None)
-    assert "whose descriptions are not understood" in found.note
-
-
-def test_one_of_two_bands_can_be_chosen() -> None:
-    two = infos("", "", colours=("gray", "undefined"))
-    with pytest.raises(BandMismatch, match=r"2 bands \(1 gray, 2\)") as caught:
-        find_bands(two, RGB, None, "x.tif")
-    assert "--bands 1" in caught.value.remedy
-    assert find_bands(two, RGB, "1", "x.tif").indexes == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +172,6 @@ def test_bands_that_do_not_exist_are_refused(text: str) -> None:
         find_bands(infos(*PLANET), RGB, text, "planet.tif")
 
 
-def test_bands_without_names_are_refused_with_the_remedy() -> None:
-    with pytest.raises(BandMismatch, match=r"x\.tif has 7 bands \(1, 2, 3") as caught:
-        find_bands(infos(*[""] * 7), RGB, None, "x.tif")
-    assert "--bands 1,2,3" in caught.value.remedy
-
-
 @pytest.mark.parametrize("text", ["5,1", "1,1", "a", "1", "nan,2", "1,inf", "", "1,2,3"])
 def test_a_stretch_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--stretch received"):
@@ -253,14 +231,6 @@ def test_no_stretch_cuts_off_and_says_so() -> None:
     assert made.choices == ("s.tif has values of type int16, which are not stretched.",)
 
 
-def test_bytes_in_a_wider_type_stay() -> None:
-    data = noise(3, 64, 256, "uint8")
-    for dtype in ("uint16", "int16", "float32", "float64"):
-        made = prepared(ArraySource(data.astype(dtype)))
-        assert np.array_equal(made.read().data, data)
-        assert "8-bit values" in made.choices[0]
-
-
 def test_nodata_does_not_count_in_the_stretch(tmp_path: Path) -> None:
     data = noise(3, 256, 3000, "int16") + np.int16(500)
     data[:, :100] = -9999
@@ -279,14 +249,6 @@ def test_no_valid_pixel_is_no_error() -> None:
     assert made.read().data.max() == 0
 
 
-def test_a_very_dark_image_is_stretched() -> None:
-    dark = noise(3, 128, 60, "uint8")
-    made = prepared(ArraySource(dark, name="dark.tif"))
-    assert made.read().data.max() == 255
-    assert "dark.tif is very dark" in made.choices[0]
-    assert np.array_equal(prepared(ArraySource(dark), stretch="none").read().data, dark)
-
-
 def test_a_black_image_stays() -> None:
     made = prepared(ArraySource(np.zeros((3, 40, 40), np.uint8)))
     assert made.read().data.max() == 0
@@ -303,11 +265,6 @@ def test_the_fourth_band_is_alpha_or_infrared_by_its_values() -> None:
     assert made.read().valid[:, 10:].all()
     assert made.bands == 3
     assert f"Band 4 of {made.name} is taken as alpha" in made.choices[1]
-
-
-def test_complex_values_are_refused() -> None:
-    with pytest.raises(DataError, match="complex64"):
-        prepared(ArraySource(np.zeros((3, 4, 4), np.complex64)))
 
 
 def test_models_of_other_types_get_their_range() -> None:
@@ -384,18 +341,6 @@ def test_near_infrared_is_not_alpha(tmp_path: Path) -> None:
     assert np.array_equal(raster.data, data[[2, 1, 0]])
 
 
-def test_inks_become_colours(tmp_path: Path) -> None:
-    rgb = noise(3, 32, 256, "uint8").transpose(1, 2, 0)
-    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "a.tif")
-    assert np.array_equal(open_raster(tmp_path / "a.tif").read().data, rgb.transpose(2, 0, 1))
-    inks = 65535 - noise(4, 32, 65536)
-    inks[3] = 0
-    path = write_geotiff(tmp_path / "b.tif", inks, photometric="cmyk")
-    source = open_raster(path)
-    assert source.bands == 3
-    assert np.array_equal(source.read().data, 65535 - inks[:3])
-
-
 @pytest.mark.parametrize("code", range(1, 9))
 def test_photographs_are_turned(tmp_path: Path, code: int) -> None:
     rgb = np.kron(noise(3, 6, 256, "uint8").transpose(1, 2, 0)[:4], np.ones((16, 16, 1), np.uint8))
@@ -417,56 +362,9 @@ def test_photographs_are_turned(tmp_path: Path, code: int) -> None:
     assert np.array_equal(source.read(window).data, read[:, *window.slices()])
 
 
-@given(code=st.integers(1, 8), data=st.data())
-def test_windows_of_a_turned_picture(code: int, data: st.DataObject) -> None:
-    stored = np.arange(7 * 11).reshape(7, 11)
-    turn = Orientation.from_exif(code)
-    picture = turn.turned(stored)
-    assert turn.shape(stored.shape) == picture.shape
-    row = data.draw(st.integers(0, picture.shape[0] - 1))
-    col = data.draw(st.integers(0, picture.shape[1] - 1))
-    height = data.draw(st.integers(1, picture.shape[0] - row))
-    width = data.draw(st.integers(1, picture.shape[1] - col))
-    window = Window(row, col, height, width)
-    part = stored[turn.stored(window, picture.shape).slices()]
-    assert np.array_equal(turn.turned(part), picture[window.slices()])
-
-
 def test_a_georeferenced_photograph_is_not_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-0.5\n500000\n9000000\n")
     assert open_raster(tmp_path / "a.jpg").grid.shape == (40, 60)
-
-
-def test_bits_and_palettes(tmp_path: Path) -> None:
-    one = (noise(1, 64, 2, "uint8") > 0).astype(np.uint8)
-    Image.fromarray(one[0] > 0).save(tmp_path / "a.png")
-    made = prepared(open_raster(tmp_path / "a.png"))
-    assert np.array_equal(made.read().data, one.repeat(3, 0) * 255)
-    assert "fewer than 8 bits" in made.choices[1]
-    rgb = noise(3, 64, 256, "uint8").transpose(1, 2, 0)
-    palette = Image.fromarray(rgb).quantize(200)
-    palette.save(tmp_path / "p.png")
-    made = prepared(open_raster(tmp_path / "p.png"))
-    assert np.array_equal(made.read().data, np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
-    assert made.choices == ()
-
-
-@pytest.mark.parametrize("bits", [1, 8, 16])
-def test_a_scan_that_stores_white_as_0_is_turned_round(tmp_path: Path, bits: int) -> None:
-    kind = np.uint16 if bits == 16 else np.uint8
-    stored = np.random.default_rng(bits).integers(0, 2**bits, (1, 20, 30)).astype(kind)
-    path = tmp_path / "a.tif"
-    more = {"nbits": 1} if bits == 1 else {}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=20, width=30, dtype=kind,
-        photometric="miniswhite", **more,
-    ) as file:  # fmt: skip
-        file.write(stored)
-    whole = Window(0, 0, 20, 30)
-    full = 255 if bits == 1 else 1
-    assert (open_raster(path).read(whole).data == full * (2**bits - 1 - stored)).all()
-    # The classes of a mask are numbers, not colours.
-    assert (open_raster(path, palette="indices").read(whole).data == stored).all()

@@ -6,7 +6,6 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import pytest
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,14 +60,6 @@ def test_a_window_of_a_chip_is_that_part_of_the_scene(data: st.DataObject) -> No
         np.testing.assert_array_equal(mask.data, expected[0])
         place = GRID.crop(outer) if window is None else GRID.crop(outer).crop(window)
         assert raster.grid == mask.grid == place
-
-
-def test_a_chip_gives_nothing_from_outside() -> None:
-    outer = Window(1, 2, 3, 4)
-    for window in (Window(0, 0, 4, 4), Window(2, 0, 2, 1), Window(0, -1, 1, 1)):
-        for reader in (WindowSource(source(), outer), WindowLabel(Label(), outer)):
-            with pytest.raises(ValueError, match="is not inside a chip"):
-                reader.read(window)
 
 
 def test_a_chip_is_empty_where_that_part_of_the_scene_is() -> None:

@@ -186,13 +186,6 @@ def test_a_nodata_rule_survives_json(rule: NodataRule | None) -> None:
     assert nodata_from_json(json.loads(json.dumps(nodata_to_json(rule)))) == rule
 
 
-def test_four_bands_without_alpha_stay_four(tmp_path: Path) -> None:
-    data = np.random.default_rng(2).integers(0, 9000, (4, 16, 16), dtype=np.uint16)
-    source = open_raster(write_tiff(tmp_path / "a.tif", data))
-    assert (source.bands, source.dtype) == (4, np.uint16)
-    np.testing.assert_array_equal(source.read().data, data)
-
-
 def test_it_can_be_pickled_after_use(tmp_path: Path, rgb: np.ndarray) -> None:
     source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
     source.read()
@@ -268,16 +261,6 @@ def test_a_png_with_too_few_rows_is_refused(tmp_path: Path, mode: str, rows: int
         open_raster(path).read()
 
 
-def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
-    pixels = np.ones((2, 8, 8), dtype=np.float32)
-    pixels[0, 2, 3], pixels[1, 4, 5] = np.nan, np.inf
-    path = tmp_path / "floats.tif"
-    write_geotiff(
-        path, pixels, dtype="float32", transform=Affine(1, 0, 5, 0, -1, 5), crs="EPSG:32636"
-    )
-    assert np.argwhere(~open_raster(path).read().valid).tolist() == [[2, 3], [4, 5]]
-
-
 needs_descriptors = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does"
 )
@@ -312,25 +295,6 @@ def test_headers_of_many_files_leave_few_open(
         for source in kept:
             source.close()
         assert times_open(path) == 0
-
-
-@needs_descriptors
-def test_headers_do_not_close_the_scene_that_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit_open_files(monkeypatch, 3)
-    path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
-    scene = open_raster(path)
-    scene.read(Window(0, 0, 10, 10))
-    others = [open_raster(other) for _ in range(20)]
-    for source in others:
-        assert source.provenance.source == "b.tif"
-    assert scene.provenance.source == "a.tif"
-    assert times_open(path) == 1
-    for source in others:
-        source.read(Window(0, 0, 10, 10))
-    assert (times_open(path), times_open(other)) == (0, 3)
-    np.testing.assert_array_equal(scene.read().data, LARGE)
 
 
 @needs_descriptors
@@ -379,12 +343,6 @@ def test_a_child_reads_although_a_thread_of_its_parent_kept_a_file_open(tmp_path
     path = write_tiff(tmp_path / "a.tif", LARGE)
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == 0
-
-
-def test_the_content_names_the_format(tmp_path: Path, rgb: np.ndarray) -> None:
-    path = tmp_path / "photo.png"
-    Image.fromarray(np.moveaxis(rgb, 0, -1)).save(path, format="JPEG")
-    assert open_raster(path).file_format == "JPEG"
 
 
 def test_a_nodata_value_counts_beside_alpha(tmp_path: Path) -> None:

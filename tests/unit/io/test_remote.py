@@ -21,7 +21,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, select_overview
 from rooftrace.io.raster import open_raster
-from rooftrace.io.remote import RangeReader, Retry, _classified
+from rooftrace.io.remote import Retry, _classified
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 
 SIDE = 1200
@@ -219,20 +219,6 @@ def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transie
         f"Generic {{ method: GET, uri: Some({address}), retries: 0, elapsed: 500.1ms }}"
     )
     assert (error.reason, error.transient) == (reason, transient)
-
-
-def test_the_time_limit_of_a_request_holds_for_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = pytest.importorskip("obstore.store", reason="the extra s3 is not installed")
-    limits: list[str] = []
-
-    def made(bucket: str, *, client_options: dict[str, str], **_: object) -> object:
-        limits.append(client_options["timeout"])
-        return object()
-
-    monkeypatch.setattr(store, "S3Store", made)
-    RangeReader("s3://imagery/a.tif", Retry(timeout_s=3.0))
-    RangeReader("s3://imagery/a.tif")
-    assert limits == ["3s", "20s"]
 
 
 def test_a_machine_without_a_role_has_no_credentials() -> None:

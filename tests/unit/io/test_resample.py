@@ -71,14 +71,6 @@ def test_back_again_is_that_part_of_the_whole(
     np.testing.assert_array_equal(back(window), whole[:, *window.slices()])
 
 
-@given(steps, st.integers(1, 65_280))
-def test_a_constant_stays(step: int, value: int) -> None:
-    scaling, shape = Scaling((step, step)), (50, 70)
-    model = Window.whole(scaling.model_shape(shape))
-    values = np.full((1, *model.shape_yx), value, dtype=np.uint16)
-    assert (enlarge(values, model, Window.whole(shape), scaling) == value).all()
-
-
 @pytest.mark.parametrize("step", [100, 200, 384, 777])
 def test_a_ramp_keeps_its_place(step: int) -> None:
     """There and back, a linear gradient is where it was: no half-pixel shift."""
@@ -112,13 +104,6 @@ def test_nodata_does_not_darken_its_neighbours(dtype: type, step: int) -> None:
     assert 0 < known.mean() < 1
     np.testing.assert_allclose(data[:, known], 200, atol=3)
     assert not data[:, ~known].any()
-
-
-def test_identity_hands_the_pixels_on() -> None:
-    source = noise((30, 40), holes=False)
-    data, valid = Resampler(source, Scaling()).read(Window(3, 4, 20, 30))
-    np.testing.assert_array_equal(data, source.read(Window(3, 4, 20, 30)).data)
-    assert valid.all()
 
 
 def test_pixels_that_are_watched_cover_the_source() -> None:
@@ -169,16 +154,6 @@ def test_coarser_images_may_be_interpolated_to_a_finer_scale(
     assert scales.for_image(own_m) == working_m
     expected = 1 if abs(working_m / own_m - 1) < 0.05 else working_m / own_m
     assert scaling_for(utm(own_m), scales).scale_yx[0] == pytest.approx(expected, rel=5e-3)
-
-
-def test_the_limits_of_a_model_of_several_scales() -> None:
-    with pytest.raises(GsdMismatch, match=r"trained at 0.4 m; expected at most 1.6 m"):
-        scaling_for(utm(1.69), WorkingScales(0.4, 0.25, 0.25))
-    with pytest.raises(GsdMismatch, match=r"at most 1.6 m"):
-        scaling_for(utm(1.69), WorkingScales(0.4, 0.25))
-    with pytest.raises(GsdMismatch, match=r"at least 0.00195 m"):
-        scaling_for(utm(0.0018), WorkingScales(0.4, 0.25))
-    assert "the model's 0.25 m" in scaling_for(utm(0.1), WorkingScales(0.4, 0.25)).note
 
 
 def test_degrees_are_not_metres() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from rooftrace.core.types import GeoGrid
-from rooftrace.io.web_mercator import WORLD_M, TileGeoreference, TileName, tiles_over, web_mercator
+from rooftrace.io.web_mercator import WORLD_M, TileGeoreference, TileName, web_mercator
 
 
 @st.composite
@@ -89,16 +89,6 @@ def test_tms_counts_from_the_south(tile: TileName) -> None:
     left, bottom, right, top = tile.bounds_xy
     assert tile.flipped().bounds_xy == pytest.approx((left, -top, right, -bottom), abs=1e-6)
     assert tile.flipped().flipped() == tile
-
-
-@given(tiles(), st.integers(0, 3))
-def test_a_tile_is_covered_by_its_children(tile: TileName, deeper: int) -> None:
-    found = list(tiles_over(tile.bounds_xy, tile.zoom + deeper))
-    assert len(found) == 4**deeper
-    assert {child.parent(tile.zoom) for child in found} == {tile}
-    assert list(tiles_over(tile.bounds_xy, max(0, tile.zoom - deeper))) == [
-        tile.parent(max(0, tile.zoom - deeper))
-    ]
 
 
 @given(st.floats(-80, 80), st.floats(-179, 179), st.integers(0, 22))
