@@ -16,15 +16,18 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
-
-__all__ = ["SubpixelUnet"]
 
 _SUBPIXELS = 2
 """Output pixels per pixel of the decoder, along each axis."""
 
+_STAGES = 5
+"""Stages of the encoder, each of which halves the resolution."""
 
-class SubpixelUnet(smp.Unet):  # type: ignore[misc]  # smp is not typed
+
+class SubpixelUnet(nn.Module):
     """U-Net (Ronneberger et al. 2015) with a sub-pixel head: (n, band, y, x) to (n, channel, y, x)
     logits, where y and x are multiples of the stride of the encoder.
 
@@ -34,7 +37,10 @@ class SubpixelUnet(smp.Unet):  # type: ignore[misc]  # smp is not typed
         decoder_channels: Channels of the decoder from a sixteenth to half of the resolution.
         branch_channels: Width of a branch that makes the last output channel from detached
             features of the decoder: its loss does not change the other channels. 0 for none.
-        options: Further arguments of the encoder.
+        kwargs: Further arguments of the encoder.
+
+    Raises:
+        ValueError: The encoder has not five stages, or `decoder_channels` has not four values.
     """
 
     def __init__(
@@ -45,27 +51,33 @@ class SubpixelUnet(smp.Unet):  # type: ignore[misc]  # smp is not typed
         classes: int = 1,
         decoder_channels: Sequence[int] = (128, 64, 32, 16),
         branch_channels: int = 0,
-        **options: Any,
+        **kwargs: Any,
     ) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(
+            encoder_name, in_channels=in_channels, depth=_STAGES, weights=encoder_weights, **kwargs
+        )
+        widths = self.encoder.out_channels
+        stages, stride = len(widths) - 1, self.encoder.output_stride
+        if (stages, stride) != (_STAGES, 2**_STAGES):
+            raise ValueError(
+                f"the encoder has {stages} stages down to a stride of {stride}, expected {_STAGES} "
+                f"down to {2**_STAGES}; choose another one, such as mobilenet_v2"
+            )
+        self.decoder = UnetDecoder(widths, decoder_channels, n_blocks=_STAGES - 1)
         last = decoder_channels[-1]
-        super().__init__(
-            encoder_name=encoder_name, encoder_weights=encoder_weights, in_channels=in_channels,
-            classes=classes, decoder_channels=(*decoder_channels, last), **options,
-        )  # fmt: skip
-        self.decoder.blocks = self.decoder.blocks[:-1]
-        head_channels = classes - (branch_channels > 0)
-        self.segmentation_head = _head(last, head_channels)
+        self.segmentation_head = _head(last, classes - (branch_channels > 0))
         self.branch: _Branch | None = None
         if branch_channels:
             self.branch = _Branch(decoder_channels[-2], last, branch_channels)
-        smp.base.initialization.initialize_head(self.segmentation_head)
+        initialize_decoder(self.decoder)
+        initialize_head(self.segmentation_head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of a normalised image."""
         features = self.encoder(image)
-        skips = features[-2:0:-1]
         decoded = [features[-1]]
-        for block, skip in zip(self.decoder.blocks, skips, strict=True):
+        for block, skip in zip(self.decoder.blocks, features[-2:0:-1], strict=True):
             height, width = skip.shape[-2:]
             decoded.append(block(decoded[-1], height, width, skip_connection=skip))
         logits: Tensor = self.segmentation_head(decoded[-1])

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 
 
@@ -43,3 +44,25 @@ def test_the_branch_makes_the_last_channel_alone() -> None:
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(plain(image)[:, 0], branched(image)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "said"),
+    [
+        ("mobilenet_v2", {"decoder_chanels": [8, 8, 8, 8]}, "Did you mean 'decoder_channels'"),
+        ("tu-test_resnet", {"decoder_chanels": [8, 8, 8, 8]}, "no option 'decoder_chanels'"),
+        ("mobilenet_v2", {"options": 1}, "no option 'options'"),
+        ("mobilenet_v2", {"decoder_channels": [8, 8, 8, 8, 8]}, "`decoder_channels` for 5 blocks"),
+        ("tu-test_resnet", {"output_stride": 16}, "down to a stride of 16, expected 5 down to 32"),
+        ("tu-test_vit", {}, "cannot be built"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_of_the_configuration(
+    encoder: str, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as raised:
+        config = ModelConfig(
+            architecture="SubpixelUnet", encoder=encoder, encoder_weights="none", options=options
+        )
+        build_model(config, bands=3, channels=1)
+    assert "[model.options]" in raised.value.remedy
