@@ -13,13 +13,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from html import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.io.files import write_atomically
+from rooftrace.io.html import render_page
 from rooftrace.io.stac_item import moment_of
 from rooftrace.models.bundle import (
     BUNDLE_SUFFIX,
@@ -27,7 +30,7 @@ from rooftrace.models.bundle import (
     ModelBundle,
     default_bundle,
 )
-from rooftrace.models.clicks import CLICK_BANDS, is_click_network
+from rooftrace.models.clicks import is_click_network
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 
@@ -99,28 +102,43 @@ def _missing(spec: BundleSpec) -> Iterator[str]:
 
 def model_card(bundle: ModelBundle) -> str:
     """Return a Hugging Face model card: YAML front matter and Markdown."""
-    spec = bundle.spec
-    body = "\n\n".join(
-        part
-        for part in (
-            f"# {_plain(spec.name)}",
-            _summary(spec),
-            "## Intended use\n\n" + _use(bundle),
-            "## Input and output\n\n" + _table(("property", "value"), _contract(spec)),
-            "## Figures\n\n" + _figures(spec),
-            "## Limits\n\n" + _limits(spec),
-            "## Training\n\n" + _training(spec),
-            f"## Licence\n\n{_plain(spec.licence) or _UNKNOWN.capitalize()}",
-            f"## Attribution\n\n{_plain(spec.attribution) or _UNKNOWN.capitalize()}",
-            "## File\n\n" + _table(("property", "value"), _file(bundle)),
-        )
-    )
-    # Values in JSON, which is YAML, too.
-    front = "\n".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}"
-        for key, value in _front_matter(spec).items()
-    )
-    return f"---\n{front}\n---\n\n{body}\n"
+    spec, record = bundle.spec, bundle.spec.training
+    names = list(dict.fromkeys(name for one in spec.metrics for name in one.values))
+    protocols = list(dict.fromkeys(one.protocol for one in spec.metrics))
+    ious = {one.data: one.values["iou"] for one in spec.metrics if "iou" in one.values}
+    start = record.get("start")
+    text = render_page(
+        "card.md",
+        # Values of the front matter are JSON, which is YAML, too.
+        {"json": partial(json.dumps, ensure_ascii=False), "plain": _plain, "row": _row},
+        front=_front_matter(spec),
+        spec=spec,
+        summary=_summary(spec),
+        is_click=is_click_network(spec),
+        file=Path(bundle.source).name,
+        contract=list(_contract(spec)),
+        names=names,
+        protocols=protocols,
+        figures=[
+            (
+                one.data, one.split,
+                *(f"{one.values[name]:.3f}" if name in one.values else "" for name in names),
+                str(protocols.index(one.protocol) + 1),
+            )
+            for one in spec.metrics
+        ],
+        ious=sorted(ious.items(), key=itemgetter(1)),
+        sets=_training_sets(spec),
+        settings=[(key, str(value)) for key, value in _settings(spec).items()],
+        start=start.get("model") if isinstance(start, Mapping) else None,
+        is_imported=isinstance(record.get("imported"), Mapping),
+        parts=list(_file(bundle)),
+    )  # fmt: skip
+    return f"{text.rstrip()}\n"
+
+
+def _settings(spec: BundleSpec) -> dict[str, Any]:
+    return {key: spec.training[key] for key in _SETTINGS if spec.training.get(key) is not None}
 
 
 def _front_matter(spec: BundleSpec) -> dict[str, Any]:
@@ -184,31 +202,6 @@ def _file_name(bundle: ModelBundle) -> str:
     return f"{name}{BUNDLE_SUFFIX}" if name in BUNDLED_MODELS else name
 
 
-def _use(bundle: ModelBundle) -> str:
-    file, spec = Path(bundle.source).name, bundle.spec
-    images = f"Overhead images with the bands {', '.join(spec.bands)}"
-    if is_click_network(spec):
-        images = f"Overhead images with the bands {', '.join(spec.bands[: -len(CLICK_BANDS)])}"
-    if spec.gsd_m is not None:
-        images += f" of about {spec.gsd_text} m per pixel"
-    text = f"{_plain(images)}, with rooftrace or any program that runs ONNX graphs.\n\n"
-    if is_click_network(spec):
-        return text + _code(
-            "python",
-            "from rooftrace.predict.clicks import ClickSegmenter, load_clicks",
-            "",
-            f'segmenter = ClickSegmenter("scene.tif", load_clicks("{file}"))',
-            "answer = segmenter.click(row=120, col=88)",
-        )
-    return text + _code(
-        "bash", "pip install rooftrace", f"rooftrace predict scene.tif -m {file} -o out"
-    )
-
-
-def _code(language: str, *lines: str) -> str:
-    return "\n".join((f"```{language}", *lines, "```"))
-
-
 def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
     yield "Bands", ", ".join(spec.bands)
     yield "Pixel values", f"{spec.dtype}, as in the image; normalisation is inside the graph"
@@ -224,60 +217,6 @@ def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
         yield "Second head", f"{spec.separation}, from {spec.separation_threshold:g}"
     if spec.calibration is not None:
         yield "Scores", f"calibrated on {', '.join(one.data for one in spec.calibration.fitted_on)}"
-
-
-def _figures(spec: BundleSpec) -> str:
-    if not spec.metrics:
-        return "None were measured."
-    names = list(dict.fromkeys(name for one in spec.metrics for name in one.values))
-    protocols = list(dict.fromkeys(one.protocol for one in spec.metrics))
-    rows = [
-        (
-            one.data, one.split,
-            *(f"{one.values[name]:.3f}" if name in one.values else "" for name in names),
-            str(protocols.index(one.protocol) + 1),
-        )
-        for one in spec.metrics
-    ]  # fmt: skip
-    listed = "\n".join(f"{number}. {text}" for number, text in enumerate(protocols, 1))
-    return _table(("data", "split", *names, "protocol"), rows) + f"\n\nProtocols:\n\n{listed}"
-
-
-def _limits(spec: BundleSpec) -> str:
-    """Return what the figures say about data that was not measured."""
-    lines = ["- Accuracy on imagery of other places, sensors and seasons is unknown."]
-    ious = {one.data: one.values["iou"] for one in spec.metrics if "iou" in one.values}
-    if len(ious) > 1:
-        low, high = min(ious, key=ious.__getitem__), max(ious, key=ious.__getitem__)
-        lines.append(
-            f"- Accuracy depends on the place: IoU is {ious[low]:.3f} for {low} and "
-            f"{ious[high]:.3f} for {high}."
-        )
-    if spec.calibration is None and not is_click_network(spec):
-        lines.append("- Scores of objects are mean probabilities of pixels, without calibration.")
-    if spec.gsd_m is not None:
-        lines.append(
-            f"- Trained for {spec.gsd_text} m per pixel. Coarser images are enlarged, which adds "
-            "no detail."
-        )
-    return "\n".join(lines)
-
-
-def _training(spec: BundleSpec) -> str:
-    """Return the data and the settings of the training run."""
-    record, lines = spec.training, []
-    sets = _training_sets(spec)
-    if sets:
-        lines.append(_table(("training data", "share or scenes"), sets))
-    settings = [(key, str(record[key])) for key in _SETTINGS if record.get(key) is not None]
-    if settings:
-        lines.append(_table(("setting", "value"), settings))
-    start = record.get("start")
-    if isinstance(start, Mapping) and start.get("model"):
-        lines.append(f"It continues the training of {start['model']}.")
-    if isinstance(record.get("imported"), Mapping):
-        lines.append("Another program trained the network; rooftrace imported it.")
-    return "\n\n".join(lines) or "The bundle does not record how it was trained."
 
 
 def _training_sets(spec: BundleSpec) -> list[tuple[str, str]]:
@@ -309,13 +248,8 @@ def _file(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "Made with", ", ".join(f"{name} {version}" for name, version in spec.versions.items())
 
 
-def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(one) for one in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_plain(one).replace("|", "\\|") for one in cells) + " |"
 
 
 def _plain(text: str) -> str:
@@ -381,8 +315,7 @@ def stac_item(bundle: ModelBundle) -> dict[str, Any]:
     version = spec.versions.get("onnx", "")
     if _SEMANTIC_VERSION.fullmatch(version):
         properties["mlm:framework_version"] = version
-    settings = {key: spec.training[key] for key in _SETTINGS if spec.training.get(key) is not None}
-    if settings:
+    if settings := _settings(spec):
         properties["mlm:hyperparameters"] = settings
     if spec.attribution:
         properties["attribution"] = spec.attribution

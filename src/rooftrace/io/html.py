@@ -26,22 +26,22 @@ from rooftrace.core.errors import ConfigError
 def render_page(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """Return a page as text.
 
-    All values are escaped, because names may come from other people's files. An unknown name in the
-    template is an error.
+    All values of a page in HTML are escaped, because names may come from other people's files. An
+    unknown name in the template is an error.
 
     Args:
         template: Name of the template among the assets; it may include other assets.
         filters: Functions that format values, by name.
         values: Values that the template shows.
     """
-    environment = _environment()
+    environment = _environment(autoescape=template.endswith(".html"))
     environment.filters.update(filters)
     return environment.get_template(template).render(**values)
 
 
-def _environment() -> jinja2.Environment:
+def _environment(*, autoescape: bool = True) -> jinja2.Environment:
     return jinja2.Environment(
-        autoescape=True,
+        autoescape=autoescape,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
