@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, GeoGrid, Ints, Polygons, Raster, Window
+from rooftrace.core.text import list_first, plural, size_text
+from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.prediction_names import listed
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import RasterFile, open_raster
@@ -37,10 +37,9 @@ _SAME_PX = 0.01
 """Maximum distance in pixels between the corners of two equal grids."""
 
 _ROWS = 2048
-_LISTED_VALUES = 6
 _DEFAULT_THRESHOLD = 0.5
 
-_SEVERAL_KINDS = "Write all predictions in one form: masks of whole numbers, or probabilities."
+_ONE_FORM = "Write all predictions in one form: masks of whole numbers, or probabilities."
 
 Bytes = NDArray[np.uint8]
 
@@ -59,8 +58,8 @@ class SceneMask:
 
     classes: Bytes
     covered: BoolArray
-    probability: Bytes | None
-    resampled: bool
+    probability: Bytes | None = None
+    resampled: bool = False
     note: str = ""
 
 
@@ -71,16 +70,14 @@ class RasterPredictions:
     Args:
         files: Files of each scene, by its id; a later file covers an earlier one where it has
             values.
-        classes: Names by index, the background first.
-        colours: Rule for reading masks in colours; None where there is no palette.
+        rule: Rule for reading masks; its palette is that of the labels.
         building_class: Class index of the probabilities.
         threshold: Threshold on probabilities; None for masks.
         values: Values besides 0 of each file of buildings; without files of classes or colours.
     """
 
     files: Mapping[str, tuple[Path, ...]]
-    classes: tuple[str, ...]
-    colours: LabelRule | None
+    rule: LabelRule
     building_class: int
     threshold: float | None
     values: Mapping[Path, tuple[int, ...]]
@@ -89,7 +86,6 @@ class RasterPredictions:
     def of(
         cls,
         files: Mapping[str, tuple[Path, ...]],
-        classes: tuple[str, ...],
         rule: LabelRule,
         building_class: int,
         threshold: float | None,
@@ -103,33 +99,29 @@ class RasterPredictions:
             LabelError: Some files are masks and others probabilities.
             DataError: A file cannot be read.
         """
-        paths = list(dict.fromkeys(path for each in files.values() for path in each))
-        colours = rule if rule.palette is not None else None
+        paths = dict.fromkeys(path for each in files.values() for path in each)
         sources = {path: open_raster(path, palette="indices") for path in paths}
         fractions = [path for path in paths if sources[path].dtype.kind == "f"]
-        if fractions and len(classes) > 2:
+        if fractions and len(rule.classes) > 2:
             raise ConfigError(
                 f"{fractions[0]} holds probabilities of one class, but the labels have the classes "
-                f"{', '.join(classes)}.",
+                f"{', '.join(rule.classes)}.",
                 remedy="Give masks of class indices, or labels of buildings alone.",
             )
         if 0 < len(fractions) < len(paths):
             mask = next(path for path in paths if path not in fractions)
             raise LabelError(
-                f"{fractions[0]} holds fractions, but {mask} whole numbers.", remedy=_SEVERAL_KINDS
+                f"{fractions[0]} holds fractions, but {mask} whole numbers.", remedy=_ONE_FORM
             )
         values = {
             path: _values_of(source)
             for path, source in sources.items()
-            if len(classes) == 2 and not fractions and not _is_coloured(source, colours)
+            if len(rule.classes) == 2 and not fractions and not _is_coloured(source, rule)
         }
         # Files without a building do not show which of both they are.
         shades = threshold is not None and any(len(_buildings(v)) > 1 for v in values.values())
-        if not (shades or fractions):
-            threshold = None
-        elif threshold is None:
-            threshold = _DEFAULT_THRESHOLD
-        return cls(files, classes, colours, building_class, threshold, values)
+        used = (threshold or _DEFAULT_THRESHOLD) if shades or fractions else None
+        return cls(files, rule, building_class, used, values)
 
     def on(self, scene_id: str, grid: GeoGrid) -> SceneMask:
         """Return the predictions for a scene on its grid.
@@ -140,44 +132,40 @@ class RasterPredictions:
                 resampled.
             LabelError: The values are neither classes nor probabilities.
         """
-        parts = [self._read(path, grid) for path in self.files[scene_id]]
-        first = parts[0]
-        for part in parts[1:]:
+        first, *others = [self._read(path, grid) for path in self.files[scene_id]]
+        covered, resampled, note = first.covered, first.resampled, first.note
+        for part in others:
             first.classes[part.covered] = part.classes[part.covered]
             if first.probability is not None and part.probability is not None:
                 first.probability[part.covered] = part.probability[part.covered]
-        return SceneMask(
-            first.classes,
-            np.logical_or.reduce([part.covered for part in parts]),
-            first.probability,
-            any(part.resampled for part in parts),
-            next((part.note for part in parts if part.note), ""),
-        )
+            covered = covered | part.covered
+            resampled, note = resampled or part.resampled, note or part.note
+        return replace(first, covered=covered, resampled=resampled, note=note)
 
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
         source = open_raster(path, palette="indices")
-        if _is_coloured(source, self.colours):
+        if is_coloured := _is_coloured(source, self.rule):
             source = open_raster(path)
         resampled = not _lies_on(source, grid)
-        if not resampled:
-            raster = source.read()
-        else:
+        if resampled:
             _check_near(source, grid)
             raster = warped(source, grid, nearest=self.threshold is None)
+        else:
+            raster = source.read()
         if self.threshold is not None:
-            return _probable(raster, source.name, self.threshold, self.building_class, resampled)
-        if self.colours is not None and len(raster.data) == 3:
-            return self._decoded(raster, source.name, self.colours, resampled)
-        if len(self.classes) > 2:
-            rule = LabelRule(self.classes, None, (NODATA,) if len(self.classes) <= NODATA else ())
-            return self._decoded(raster, source.name, rule, resampled)
-        return self._buildings_of(raster, source, resampled)
+            read = self._probable(raster, source.name, self.threshold)
+        elif is_coloured or len(self.rule.classes) > 2:
+            rule = self.rule
+            if not is_coloured:
+                unknown = (NODATA,) if len(rule.classes) <= NODATA else ()
+                rule = LabelRule(rule.classes, None, unknown)
+            classes, known = rule.decode(raster.data, source.name, raster.valid)
+            read = SceneMask(classes, raster.valid if known is None else known)
+        else:
+            read = self._buildings_of(raster, source)
+        return replace(read, resampled=resampled)
 
-    def _decoded(self, raster: Raster, name: str, rule: LabelRule, resampled: bool) -> SceneMask:
-        classes, known = rule.decode(raster.data, name, raster.valid)
-        return SceneMask(classes, raster.valid if known is None else known, None, resampled)
-
-    def _buildings_of(self, raster: Raster, source: RasterFile, resampled: bool) -> SceneMask:
+    def _buildings_of(self, raster: Raster, source: RasterFile) -> SceneMask:
         data = _one_band(raster, source.name)
         values = self.values[source.path]
         buildings, note = _buildings(values), ""
@@ -192,15 +180,30 @@ class RasterPredictions:
                 )
         if len(buildings) > 1:
             raise LabelError(
-                f"{source.name} holds the values {', '.join(map(str, values[:_LISTED_VALUES]))}"
-                f"{'…' if len(values) > _LISTED_VALUES else ''} besides 0; a mask of buildings has "
-                "one such value, and perhaps 255 for unknown pixels.",
+                f"{source.name} holds the values {list_first(values, 6)} besides 0; a mask of "
+                "buildings has one such value, and perhaps 255 for unknown pixels.",
                 remedy="If they are probabilities, add --threshold 0.5; if they are classes, make "
                 "a mask of the buildings.",
             )
         covered = raster.valid if NODATA in buildings else raster.valid & (data != NODATA)
         drawn = np.isin(data, buildings) & covered
-        return SceneMask(drawn * np.uint8(self.building_class), covered, None, resampled, note)
+        return SceneMask(drawn * np.uint8(self.building_class), covered, note=note)
+
+    def _probable(self, raster: Raster, name: str, threshold: float) -> SceneMask:
+        data = _one_band(raster, name)
+        known = data[raster.valid]
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        is_byte = data.dtype == np.uint8
+        if not is_byte and (data.dtype.kind != "f" or low < 0 or high > 1):
+            raise LabelError(
+                f"{name} holds {data.dtype} values from {low:g} to {high:g}; probabilities are "
+                "fractions from 0 to 1, or bytes from 0 to 255.",
+                remedy="Divide it by its largest value, or give a mask of whole numbers.",
+            )
+        clean = np.where(raster.valid, data, 0)
+        share = clean if is_byte else np.rint(clean * 255).astype(np.uint8)
+        is_building = (clean >= threshold * 255 if is_byte else clean >= threshold) & raster.valid
+        return SceneMask(is_building * np.uint8(self.building_class), raster.valid, share)
 
 
 def match_rasters_by_location(
@@ -254,8 +257,7 @@ def _lies_on(source: RasterFile, grid: GeoGrid) -> bool:
     if own.shape == grid.shape:
         return True
     raise LayoutError(
-        f"{source.name} has {own.height} rows × {own.width} columns, but its scene has "
-        f"{grid.height} × {grid.width}, and "
+        f"{source.name} has {size_text(own.shape)}, but its scene has {size_text(grid.shape)}, and "
         f"{'it' if own.crs is None else 'the scene'} has no georeference to align them.",
         remedy="Give the prediction at the size of its scene.",
     )
@@ -272,33 +274,6 @@ def _check_near(source: RasterFile, grid: GeoGrid) -> None:
         )
 
 
-def _probable(
-    raster: Raster, name: str, threshold: float, building_class: int, resampled: bool
-) -> SceneMask:
-    data = _one_band(raster, name)
-    if data.dtype == np.uint8:
-        share, is_building = np.asarray(data, np.uint8), data >= threshold * 255
-    elif data.dtype.kind == "f":
-        known = data[raster.valid]
-        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-        if low < 0 or high > 1:
-            raise LabelError(
-                f"{name} holds values from {low:g} to {high:g}; probabilities are fractions from "
-                "0 to 1.",
-                remedy="Divide it by its largest value, or give a mask of whole numbers.",
-            )
-        clean = np.where(raster.valid, data, 0)
-        share, is_building = np.rint(clean * 255).astype(np.uint8), clean >= threshold
-    else:
-        raise LabelError(
-            f"{name} holds {data.dtype} values; probabilities are fractions from 0 to 1, or bytes "
-            "from 0 to 255.",
-            remedy="Write all predictions in one of these forms.",
-        )
-    drawn = (is_building & raster.valid) * np.uint8(building_class)
-    return SceneMask(drawn, raster.valid, np.where(raster.valid, share, np.uint8(0)), resampled)
-
-
 def _one_band(raster: Raster, name: str) -> NDArray[Any]:
     """Return the (y, x) values of a raster with one band, or with equal bands."""
     if raster.is_coloured:
@@ -310,9 +285,11 @@ def _one_band(raster: Raster, name: str) -> NDArray[Any]:
     return np.asarray(raster.data[0])
 
 
-def _is_coloured(source: RasterFile, colours: LabelRule | None) -> bool:
+def _is_coloured(source: RasterFile, rule: LabelRule) -> bool:
     """Return True if a palette is known, and the file has bands or a palette of its own."""
-    return colours is not None and (source.bands > 1 or open_raster(source.path).bands == 3)
+    if rule.palette is None:
+        return False
+    return source.bands > 1 or open_raster(source.path).bands == 3
 
 
 def _values_of(source: RasterFile) -> tuple[int, ...]:
@@ -331,8 +308,6 @@ def _buildings(values: tuple[int, ...]) -> list[int]:
 
 _SCORES = ("score", "confidence", "probability", "prob", "conf")
 """Names of attributes that hold the score of a polygon, in upper or lower case."""
-
-_CLASS = "class"
 
 _SLIVER_PX2 = 0.01
 """Area in square pixels up to which parts are dropped; repairs of self-crossing rings
@@ -382,21 +357,29 @@ class PolygonPredictions:
             GeoreferenceError: Only one of the file and the scene has a georeference.
             LabelError: A class is not one of the labels'.
         """
-        layers = self._layers(scene_id, grid)
-        parts = [layer.on(grid) for layer in layers]
-        outlines = np.concatenate([geometry for geometry, _ in parts])
-        index = np.concatenate(
-            [one.shapes.classes[chosen] for one, (_, chosen) in zip(layers, parts)]
-        )
-        scores = [
-            one.score[chosen] for one, (_, chosen) in zip(layers, parts) if one.score is not None
-        ]
-        is_building = index == self.building_class
+        frame = shapely.box(0, 0, grid.width, grid.height)
+        outlines, index, scores, notes = [], [], [], []
+        for path in self.files[scene_id]:
+            layer, score = self._load(path, scene_id, grid)
+            if grid.crs is None:
+                geometry, chosen = layer.geometry, np.arange(len(layer))
+            else:
+                geometry, chosen = layer.on(grid)
+            parts, owner = clip_outlines(geometry, chosen, frame)
+            solid = shapely.area(parts) > _SLIVER_PX2
+            owner = owner[solid]
+            outlines.append(parts[solid])
+            index.append(layer.classes[owner])
+            scores.append(None if score is None else score[owner])
+            notes += layer.notes
+        drawn, classes = np.concatenate(outlines), np.concatenate(index)
+        known = [one for one in scores if one is not None]
+        is_building = classes == self.building_class
         return ScenePolygons(
-            outlines[is_building],
-            np.concatenate(scores)[is_building] if len(scores) == len(layers) else None,
-            ShapesLabel(outlines, index.tolist(), grid).read().data,
-            tuple(note for layer in layers for note in layer.shapes.notes),
+            drawn[is_building],
+            np.concatenate(known)[is_building] if len(known) == len(scores) else None,
+            ShapesLabel(drawn, classes.tolist(), grid).read().data,
+            tuple(notes),
         )
 
     def count_outside(self, grids: Mapping[str, GeoGrid], what: str) -> tuple[int, int]:
@@ -408,9 +391,10 @@ class PolygonPredictions:
         near: dict[Path, set[int]] = {}
         count: dict[Path, int] = {}
         for scene_id, grid in grids.items():
-            for layer in self._layers(scene_id, grid):
-                near.setdefault(layer.path, set()).update(layer.near(grid).tolist())
-                count[layer.path] = len(layer.shapes)
+            for path in self.files[scene_id]:
+                layer, _ = self._load(path, scene_id, grid)
+                near.setdefault(path, set()).update(layer.near(grid).tolist())
+                count[path] = len(layer)
         every, inside = sum(count.values()), sum(map(len, near.values()))
         if every and not inside:
             raise GeoreferenceError(
@@ -420,80 +404,38 @@ class PolygonPredictions:
             )
         return every - inside, every
 
-    def _layers(self, scene_id: str, grid: GeoGrid) -> list[_Layer]:
-        """Return the files of a scene, with coordinates on the ground or in pixels.
-
-        Raises:
-            GeoreferenceError: Coordinates of the first scene are on the ground, but this scene has
-                no georeference.
-        """
+    def _load(self, path: Path, scene_id: str, grid: GeoGrid) -> _Scored:
+        """Return the polygons of a file, on the ground or in pixels, and their scores."""
         if self.on_ground and grid.crs is None:
             raise GeoreferenceError(
                 f"The labelled scene {scene_id} has no georeference, but others have, and the "
                 "polygons belong to places on the ground.",
                 remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
             )
-        return [
-            _load(
-                path,
-                path.stat().st_mtime_ns,
-                grid.crs is not None,
-                self.classes,
-                self.building_class,
-            )
-            for path in self.files[scene_id]
-        ]
+        stamp, on_ground = path.stat().st_mtime_ns, grid.crs is not None
+        return _load(path, stamp, on_ground, self.classes, self.building_class)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """Polygons of a file.
-
-    Args:
-        path: The file.
-        shapes: The polygons, in the CRS of the file or in pixels, and their classes.
-        score: (n,) score in 0..1, or None.
-        on_ground: False where coordinates are pixels.
-    """
-
-    path: Path
-    shapes: ShapeLayer
-    score: NDArray[np.float32] | None
-    on_ground: bool
-
-    def near(self, grid: GeoGrid) -> Ints:
-        """Return the indices, ascending, of polygons that may overlap a grid."""
-        return self.shapes.near(grid) if self.on_ground else np.arange(len(self.shapes))
-
-    def on(self, grid: GeoGrid) -> tuple[Polygons, Ints]:
-        """Return the (m,) parts in a grid, in its pixels and cut at its edges, and the index of
-        each.
-        """
-        geometry, chosen = self.shapes.geometry, self.near(grid)
-        if self.on_ground:
-            geometry, chosen = self.shapes.on(grid)
-        parts, owner = clip_outlines(geometry, chosen, shapely.box(0, 0, grid.width, grid.height))
-        solid = shapely.area(parts) > _SLIVER_PX2
-        return parts[solid], owner[solid]
+_Scored = tuple[ShapeLayer, NDArray[np.float32] | None]
+"""Polygons of a file, and the (n,) score of each in 0..1, or None."""
 
 
 # Files of single scenes are read once each; a file that all scenes share stays in the cache.
 @lru_cache(maxsize=4)
 def _load(
     path: Path, stamp: int, on_ground: bool, classes: tuple[str, ...], building_class: int
-) -> _Layer:
+) -> _Scored:
     file = VectorFile(path)
     by_name = {name.casefold(): name for name in file.fields}
     score_field = next((by_name[name] for name in _SCORES if name in by_name), None)
-    class_field = by_name.get(_CLASS)
+    class_field = by_name.get("class")
     fields = [name for name in (score_field, class_field) if name is not None]
     notes = []
     if on_ground:
         layer = file.read(fields)
         geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
         if layer.repaired:
-            repaired = plural(layer.repaired, "invalid outline")
-            notes.append(f"Repaired: {repaired} in {path}.")
+            notes.append(f"Repaired: {plural(layer.repaired, 'invalid outline')} in {path}.")
     else:
         geometry, file_crs, values = file.columns(fields)
         crs = _LONLAT
@@ -505,26 +447,24 @@ def _load(
             )
     score = None
     if score_field is not None and len(geometry):
-        score, note = _scores(values[score_field], f"{path}: {score_field}")
-        notes += [note] if note else []
+        score = _scores(values[score_field])
+        if score is None:
+            notes.append(
+                f"{path}: {score_field} is not read as a score: expected numbers from 0 to 1."
+            )
     index: NDArray[np.int16] = np.full(len(geometry), building_class, np.int16)
     if class_field is not None:
         index = _indices(values[class_field], classes, building_class, f"{path}: {class_field}")
     nobody = np.full(len(geometry), "", np.object_)
-    return _Layer(path, ShapeLayer(geometry, index, nobody, crs, tuple(notes)), score, on_ground)
+    return ShapeLayer(geometry, index, nobody, crs, tuple(notes)), score
 
 
-def _scores(texts: NDArray[np.object_], what: str) -> tuple[NDArray[np.float32] | None, str]:
+def _scores(texts: NDArray[np.object_]) -> NDArray[np.float32] | None:
     try:
-        values = np.array([float(text) for text in texts.tolist()])
+        values = np.array([float(text) for text in texts.tolist()], np.float32)
     except ValueError:
-        return None, f"{what} holds values that are no numbers, and is not read as a score."
-    if not ((values >= 0) & (values <= 1)).all():
-        return None, (
-            f"{what} ranges from {values.min():g} to {values.max():g}, and is not read as a score: "
-            "expected 0 to 1."
-        )
-    return values.astype(np.float32), ""
+        return None
+    return values if ((values >= 0) & (values <= 1)).all() else None
 
 
 def _indices(

@@ -207,7 +207,7 @@ def test_colours_are_read_by_the_palette_of_the_labels(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     predicted = tmp_path / "predicted"
     write_tiff(predicted / "a.tif", houses()[:50], None)
-    with pytest.raises(LayoutError, match="50 rows × 80 columns, but its scene has 60 × 80"):
+    with pytest.raises(LayoutError, match="50 rows × 80 columns, but its scene has 60 rows × 80"):
         judged(predicted, truth)
     write_tiff(predicted / "a.tif", houses(), PLACE @ Affine.translation(9000, 0))
     with pytest.raises(GeoreferenceError, match="lies at longitude"):
