@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,18 +82,14 @@ def run_train(
     """
     try:
         from rooftrace.train.config import TrainConfig, read_train_config
-        from rooftrace.train.device import is_main_process
         from rooftrace.train.loop import fit
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
     raw = read_train_config(config_path, overrides)
     config = parse_config(raw, TrainConfig, source=str(config_path))
-    with locked_run(run) if is_main_process(config) else nullcontext():
+    with locked_run(run):
         result = fit(config, run, base=config_path.parent, resume=resume, console=console)
-        if not is_main_process(config):
-            # The remaining work is done by the first of several processes.
-            raise SystemExit(0)
         return export_run(config, result, run, resume=resume, console=console)
 
 

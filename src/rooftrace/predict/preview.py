@@ -23,54 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.image_write import round_length
 from rooftrace.io.legend import Colour, Legend
-
-__all__ = ["Preview", "RingMaker", "Rings", "ThumbnailSampler", "draw_key"]
-
-_ROW_PX = 22
-"""Height of a row of a key, in pixels."""
-
-_SWATCH_PX = 14
-"""Side of a colour swatch, in pixels."""
-
-_MARGIN_PX = 10
-"""Space at the left and right of a key, in pixels."""
-
-_GAP_PX = 20
-"""Space between two entries of a key, in pixels."""
-
-
-def draw_key(
-    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour
-) -> Image.Image:
-    """Draw colour swatches with their texts, in as many rows as necessary.
-
-    Args:
-        entries: Text and colour of each entry, from left to right; None draws an empty swatch.
-            Texts that are wider than the picture are cut off.
-        width_px: Width of the picture.
-        paper, ink: Colours of the background and of the text.
-    """
-    font = ImageFont.load_default(size=14)
-    before_px = _SWATCH_PX + 6
-    rows: list[list[tuple[float, str, Colour | None]]] = [[]]
-    left = float(_MARGIN_PX)
-    for text, colour in entries:
-        needed_px = before_px + font.getlength(text)
-        if rows[-1] and left + needed_px > width_px - _MARGIN_PX:
-            rows.append([])
-            left = float(_MARGIN_PX)
-        rows[-1].append((left, text, colour))
-        left += needed_px + _GAP_PX
-    page = Image.new("RGB", (width_px, _ROW_PX * len(rows) + 6), paper)
-    draw = ImageDraw.Draw(page)
-    for number, row in enumerate(rows):
-        middle = 3 + number * _ROW_PX + _ROW_PX // 2
-        for start, text, colour in row:
-            top, below = middle - _SWATCH_PX // 2, middle + _SWATCH_PX // 2
-            draw.rectangle((start, top, start + _SWATCH_PX, below), fill=colour, outline=ink)
-            draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
-    return page
-
+from rooftrace.io.side_by_side import draw_key
 
 LARGEST_PX = 1600
 """Maximum length of the longer side of a preview, in pixels."""

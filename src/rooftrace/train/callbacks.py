@@ -16,7 +16,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.utilities import rank_zero_only
 from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -97,14 +96,10 @@ class MetricsRecorder(Callback):
             "images_per_s": samples / spent_s,
         }
         self.rows.append(row)
-        self._publish(row)
-        self._warn_of_collapse(pl_module)
-
-    @rank_zero_only
-    def _publish(self, row: dict[str, float]) -> None:
         self._write_table()
         plot_curves(self.rows, self._plot)
         print_plain(self._console, self._line(row))
+        self._warn_of_collapse(pl_module)
 
     def _warn_of_collapse(self, task: TrainingTask) -> None:
         self._collapsed = self._collapsed + 1 if task.has_collapsed else 0
@@ -204,10 +199,8 @@ class CheckpointSaver(Checkpoint):
             if best.is_better(value) and not pl_module.has_collapsed:
                 best.epoch, best.value = trainer.current_epoch + 1, value
                 self._save_weights(name, best.epoch, pl_module)
-        # The first process writes; the others wait inside this call.
         trainer.save_checkpoint(self._last)
 
-    @rank_zero_only
     def _save_weights(self, name: str, epoch: int, task: TrainingTask) -> None:
         weights = {k: v.detach().cpu().contiguous() for k, v in task.best_net.state_dict().items()}
         save_tensors(self.weights_path(name), weights, {"epoch": str(epoch)})
@@ -245,7 +238,6 @@ class RunRecorder(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"scenes": dict(self._data)}
 
-    @rank_zero_only
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for name, record in self._records.items():
             if record is not None:
@@ -253,7 +245,7 @@ class RunRecorder(Callback):
 
 
 class SeedBatches(Callback):
-    """Makes every random draw a function of the seed, the epoch, the batch and the process.
+    """Makes every random draw a function of the seed, the epoch and the batch.
 
     A resumed run then equals the run that it resumes: the samples know their epoch, and dropout
     starts from a new seed with each batch.
@@ -279,7 +271,7 @@ class SeedBatches(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # Once an epoch is not enough: the loaders draw from the same generator at other times.
-        place = (self._seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        place = (self._seed, trainer.current_epoch, batch_idx)
         mixed = np.random.SeedSequence(place).generate_state(1)
         torch.manual_seed(int(mixed[0]))
 

@@ -292,17 +292,15 @@ class TrainConfig(Config):
         epochs: Maximum number of epochs.
         samples_per_epoch: Samples per epoch; default the pixels of the training folders divided by
             those of a crop.
-        batch_size: Samples of a batch, over all devices.
+        batch_size: Samples of a batch.
         val_crop_px: Side of a validation tile; default `crop_px`.
         val_tiles: Maximum number of tiles of each validation folder.
         precision: Precision of the arithmetic. `auto`: bf16 where the device computes it fast, else
             fp16 on a GPU, else fp32.
-        workers: Processes that prepare samples, for each process that trains; 0 prepares them in
-            the training process. `auto`: 0 on a CPU; on a GPU the number of other cores, up to 8.
+        workers: Processes that prepare samples; 0 prepares them in the training process. `auto`: 0
+            on a CPU; on a GPU the number of other cores, up to 8.
             On Linux they share the decoded images; elsewhere each decodes its own.
         device: `auto`, `cpu` or `cuda`.
-        devices: Devices of this machine that train together, with one process each; for `cpu`, the
-            number of processes.
         separation: A second head for touching buildings; default none.
         refine: A refinement of the trained segmenter's maps; default none.
         clicks: Train a network for clicks on single buildings, see `ClickConfig`; default none.
@@ -325,7 +323,6 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Count = 1
     model: ModelConfig = ModelConfig()
     separation: SeparationConfig | None = None
     refine: RefineConfig | None = None
@@ -369,18 +366,6 @@ class TrainConfig(Config):
                 'balance = "class" and augment.prefer_buildings both decide the centre of a '
                 "sample; set augment.prefer_buildings = 0"
             )
-        if self.batch_size % self.devices:
-            below = self.batch_size // self.devices * self.devices
-            near = [str(n) for n in (below, below + self.devices) if n]
-            raise ValueError(
-                f"batch_size = {self.batch_size} cannot be shared out equally to "
-                f"{self.devices} devices; the nearest possible: {' and '.join(near)}"
-            )
-        if self.refine is not None and self.devices > 1:
-            raise ValueError(
-                "refine runs on one device: train on several without it, and then resume with it "
-                "and devices = 1"
-            )
         if self.refine is not None:
             self.refine.check_crop(self.crop_px, "crop_px")
             if self.val_crop_px is not None:
@@ -423,7 +408,6 @@ class TrainConfig(Config):
             # That of a start model is filled in, also where no user gave it.
             ("model.dropout", self.model.dropout > 0 and self.model.start is None, "leave it out"),
             ("watch.panel", self.watch.panel > 0, "set it to 0"),
-            ("devices", self.devices > 1, "train on one device"),
         ):
             if is_set:
                 raise ValueError(f"a network for clicks has no {key}: {expected}")
@@ -445,7 +429,7 @@ class TrainConfig(Config):
 
     @property
     def samples_per_step(self) -> int:
-        """Number of samples per step of the optimiser, over all devices."""
+        """Number of samples per step of the optimiser."""
         return self.batch_size * self.optimizer.accumulate
 
     def without_home(self, base: Path) -> TrainConfig:

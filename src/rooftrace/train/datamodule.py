@@ -157,8 +157,7 @@ def open_data(
             f"Two validation folders have the same name: {names}.",
             remedy='Give each of them another name: name = "…".',
         )
-    # Each process that trains on this machine has its own cache.
-    cache = config.data.cache_mb * 2**20 // config.devices
+    cache = config.data.cache_mb * 2**20
     samples = TrainSamples(
         train,
         crop_px=config.crop_px,
@@ -401,85 +400,38 @@ def collate(samples: Sequence[Sample], separation: SeparationTarget | None = Non
     return batch._replace(separation=made)
 
 
-class SampleShare:
-    """Selected samples of a set, in a given order.
-
-    Args:
-        numbers: Numbers of the samples.
-        blank: Mark every pixel of them as not valid.
-    """
-
-    def __init__(self, samples: Samples, numbers: Sequence[int], *, blank: bool = False) -> None:
-        self._samples, self._numbers, self._blank = samples, numbers, blank
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self._samples[self._numbers[index]]
-        if self._blank:
-            return dataclasses.replace(sample, valid=np.zeros_like(sample.valid))
-        return sample
-
-
-def training_share(
-    samples: Samples, *, batch: int, accumulate: int, rank: int, processes: int
-) -> SampleShare:
-    """Return the samples that one process trains on: its part of each batch, in whole steps.
-
-    Args:
-        batch: Samples of a batch over all processes; a multiple of `processes`.
-        accumulate: Batches per step of the optimiser.
-    """
-    batches = len(samples) // (batch * accumulate) * accumulate
-    numbers = np.arange(batches * batch).reshape(batches, processes, batch // processes)
-    return SampleShare(samples, numbers[:, rank].ravel().tolist())
-
-
-def validation_share(tiles: Samples, *, batch: int, rank: int, processes: int) -> SampleShare:
-    """Return the tiles that one process validates: whole batches, each with the loss that it has
-    in a single process.
-
-    If there are fewer batches than processes, the others get a tile that counts nothing: a process
-    without a batch would not wait for the others at the end of the epoch.
-    """
-    firsts = range(rank * batch, len(tiles), processes * batch)
-    numbers = [n for first in firsts for n in range(first, min(first + batch, len(tiles)))]
-    return SampleShare(tiles, numbers) if numbers else SampleShare(tiles, [0], blank=True)
-
-
 def choose_workers(config: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> int:
-    """Return the number of processes that prepare samples for each process that trains."""
+    """Return the number of processes that prepare samples."""
     if config.workers != "auto":
         return config.workers
     if accelerator == "cpu":
         # The network computes on all cores; workers would only slow it down.
         return 0
-    cores = core_count()
-    return min(_MAX_WORKERS, max(1, cores // config.devices - 1))
+    return min(_MAX_WORKERS, max(1, core_count() - 1))
 
 
 def make_loader(
     samples: Samples,
     config: TrainConfig,
-    batch_size: int,
     *,
     workers: int,
+    whole: int = 1,
     persistent: bool = False,
 ) -> DataLoader[Any]:
     """Return a loader of batches in the order of the samples, which is already random for training.
 
     Args:
+        whole: Number of samples of which each epoch has a multiple; the last ones are left out.
         workers: Number of processes that prepare samples; 0 prepares them in this process, on the
             cores that the network also uses.
         persistent: Start the processes once, not once per epoch.
     """
     head = config.separation
     separation = None if head is None else separation_target(head.kind, head.reach)
-    threads = 1 if workers else min(batch_size, torch.get_num_threads())
+    threads = 1 if workers else min(config.batch_size, torch.get_num_threads())
     return DataLoader(
-        _TorchDataset(samples, threads),
-        batch_size=batch_size,
+        _TorchDataset(samples, len(samples) // whole * whole, threads),
+        batch_size=config.batch_size,
         num_workers=workers,
         collate_fn=partial(collate, separation=separation),
         worker_init_fn=_initialise_worker,
@@ -492,12 +444,12 @@ def make_loader(
 class _TorchDataset(Dataset[Sample]):
     """Samples as a torch dataset; the samples of a batch are prepared on several threads."""
 
-    def __init__(self, samples: Samples, threads: int = 1) -> None:
-        self._samples = samples
+    def __init__(self, samples: Samples, count: int, threads: int) -> None:
+        self._samples, self._count = samples, count
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return self._count
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]

@@ -228,7 +228,7 @@ def fit_to_minutes(
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     """Return the seconds of a step of the optimiser, and of a validation."""
     tune_allocator()
-    device = torch.device(choose_accelerator(config.device, config.devices))
+    device = torch.device(choose_accelerator(config.device))
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
     mean, std = data.statistics
     names = [tiles.name for tiles in data.tiles]

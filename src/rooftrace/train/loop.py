@@ -60,15 +60,10 @@ from rooftrace.train.datamodule import (
     choose_workers,
     make_loader,
     open_data,
-    training_share,
-    validation_share,
 )
 from rooftrace.train.device import (
     choose_accelerator,
     choose_precision,
-    is_main_process,
-    make_strategy,
-    stop_all_processes_on_error,
     tune_allocator,
 )
 from rooftrace.train.early_stopping import describe_end
@@ -150,9 +145,6 @@ def fit(
             a figure to monitor is not one of the run.
         DataError: The checkpoint to resume from is damaged; or the data has changed since then.
     """
-    is_main = is_main_process(config)
-    if not is_main:
-        console = None
     resolved = config.relative_to(base.resolve())
     before = check_run_folder(run, resolved, resume=resume)
     prepare_process(config)
@@ -259,11 +251,11 @@ def run_trainer(
         monitored: See `CheckpointSaver`.
 
     Raises:
-        ConfigError: The precision or the devices are not available; or no epoch had a finite value.
-        TrainError: The memory is exhausted; or one of several processes failed.
+        ConfigError: The precision or the device is not available; or no epoch had a finite value.
+        TrainError: The memory is exhausted.
     """
     watching = [PanelCallback(run, data.tiles, config)] if config.watch.panel else []
-    accelerator = choose_accelerator(config.device, config.devices)
+    accelerator = choose_accelerator(config.device)
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
     precision = choose_precision(config.precision, accelerator)
@@ -280,9 +272,7 @@ def run_trainer(
     with _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
-            devices=config.devices,
-            strategy=make_strategy(config, accelerator, task.best_net, data.samples.bands),
-            sync_batchnorm=config.devices > 1 and accelerator == "cuda",
+            devices=1,
             precision=precision,
             max_epochs=config.epochs,
             gradient_clip_val=task.clip_norm or None,
@@ -297,23 +287,16 @@ def run_trainer(
             use_distributed_sampler=False,
             default_root_dir=run,
         )
-        batch, rank, processes = config.batch_size, trainer.global_rank, config.devices
-        trained_on = training_share(
-            data.samples, batch=batch, accumulate=accumulate, rank=rank, processes=processes
-        )
-        validated_on = [
-            validation_share(tiles, batch=batch, rank=rank, processes=processes)
-            for tiles in data.tiles
-        ]
         workers = choose_workers(config, accelerator)
         if workers:
             data.load()
         training = make_loader(
-            trained_on, config, batch // processes, workers=workers, persistent=True
-        )
-        validation = [make_loader(tiles, config, batch, workers=workers) for tiles in validated_on]
+            data.samples, config, workers=workers, whole=config.batch_size * accumulate,
+            persistent=True,
+        )  # fmt: skip
+        validation = [make_loader(tiles, config, workers=workers) for tiles in data.tiles]
         try:
-            with progress, _interruptible(), stop_all_processes_on_error(trainer):
+            with progress, _interruptible():
                 checkpoint = last_checkpoint(run) if resume else None
                 trainer.fit(task, training, validation, ckpt_path=checkpoint)
         except RuntimeError as error:

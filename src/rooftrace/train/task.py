@@ -21,11 +21,6 @@ from rooftrace.models.losses import parse_loss, separation_loss
 from rooftrace.train.checkpoint import check_state_dict
 from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
-from rooftrace.train.device import (
-    average_buffers,
-    extreme_over_processes,
-    sum_over_processes,
-)
 from rooftrace.train.early_stopping import sign_of
 
 _MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -269,10 +264,7 @@ class SegmentationTask(TrainingTask):
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
-        # Parts are as large as a training batch of this device, for which it has the memory.
-        share = self.config.batch_size // self.config.devices
-        parts = torch.split(batch.images, share)
-        outputs = torch.cat([self.best_net(self.normalise(part)) for part in parts])
+        outputs = self.best_net(self.normalise(batch.images))
         logits, loss = self._logits_and_loss(outputs, batch)
         self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
         self._spread.add(logits, batch.valid)
@@ -293,9 +285,7 @@ class SegmentationTask(TrainingTask):
     def on_validation_epoch_start(self) -> None:
         self._val = [MetricAccumulator(self.classes) for _ in self.val_names]
         self._spread = _Spread()
-        average_buffers(self.best_net)
         if self.average is not None:
-            average_buffers(self.net)
             self.average.eval()
         self._mix()
 
@@ -331,8 +321,6 @@ class SegmentationTask(TrainingTask):
 
     def on_validation_epoch_end(self) -> None:
         """Collect the figures of the epoch: training, validation, and each folder by itself."""
-        for tally in (self._train, *self._val):
-            tally.gather()
         ious, judged = [tally.iou for tally in self._val], with_pixels(self._val)
         figures = {
             "train_loss": self._train.loss,
@@ -409,17 +397,8 @@ class _Spread:
         """True if pixels were compared, and none differs from another; NaN is no such answer."""
         if self._low is None or self._high is None:
             return False
-        low, high = self.gathered
+        low, high = self._low, self._high
         return bool(((high >= low) & (high - low < _LEAST_SPREAD)).all())
-
-    @property
-    def gathered(self) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest probability over all processes."""
-        assert self._low is not None
-        assert self._high is not None
-        return extreme_over_processes(self._low, highest=False), extreme_over_processes(
-            self._high, highest=True
-        )
 
 
 class _Averaging:
@@ -488,14 +467,6 @@ class MetricAccumulator:
         weighted = torch.where(weight > 0, loss.double() * weight, 0.0)
         judged = torch.stack([weighted, weight])
         self._losses = judged if self._losses is None else self._losses + judged
-
-    def gather(self) -> None:
-        """Add up the counts of all processes; each of them must call this once."""
-        if self._matrix is not None and self._losses is not None:
-            self._matrix, self._losses = (
-                sum_over_processes(self._matrix),
-                sum_over_processes(self._losses),
-            )
 
     @property
     def has_batches(self) -> bool:

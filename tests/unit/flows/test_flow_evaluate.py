@@ -18,11 +18,11 @@ from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
+from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.split import read_split
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
-from rooftrace.predict.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

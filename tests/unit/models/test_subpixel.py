@@ -60,9 +60,12 @@ def test_the_branch_makes_the_last_channel_alone() -> None:
 def test_what_does_not_fit_is_an_error_of_the_configuration(
     encoder: str, options: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said) as raised:
+    def build() -> None:
         config = ModelConfig(
             architecture="SubpixelUnet", encoder=encoder, encoder_weights="none", options=options
         )
         build_model(config, bands=3, channels=1)
+
+    with pytest.raises(ConfigError, match=said) as raised:
+        build()
     assert "[model.options]" in raised.value.remedy

@@ -134,7 +134,6 @@ def test_a_sample_without_a_building_counts_nothing() -> None:
         ({"optimizer": {"encoder_lr": 1e-4}}, "has no optimizer.encoder_lr"),
         ({"optimizer": {"start_share": 0.5}}, "has no optimizer.start_share"),
         ({"model": {**NETWORK, "dropout": 0.2}}, "has no model.dropout"),
-        ({"devices": 2}, "has no devices"),
         ({"data": {"train": [{"path": "a"}], "val": [{"path": "b"}],
                    "labels": {"classes": ["none", "building", "road"]}}}, "needs two classes"),
     ],

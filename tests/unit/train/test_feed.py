@@ -223,8 +223,8 @@ def test_samples_are_the_same_with_any_number_of_workers(
         method = clean_workers if workers else None
         return list(
             DataLoader(
-                _TorchDataset(data.samples), batch_size=None, num_workers=workers,
-                multiprocessing_context=method,
+                _TorchDataset(data.samples, len(data.samples), 1), batch_size=None,
+                num_workers=workers, multiprocessing_context=method,
             )
         )  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_a_batch_is_its_samples_channels_last(bands: int) -> None:
 
 
 def epochs_of(data: TrainingData, config: TrainConfig, workers: int) -> list[torch.Tensor]:
-    loader = make_loader(data.samples, config, 4, workers=workers, persistent=True)
+    loader = make_loader(data.samples, config, workers=workers, persistent=True)
     drawn = []
     for epoch in range(3):
         data.samples.epoch = epoch

@@ -115,7 +115,6 @@ def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
     tally.add(logits[:1], target[:1], valid[:1], torch.tensor(5.0))
     # Of nothing the loss may be no number, and is none.
     tally.add(logits[3:], target[3:], valid[3:], torch.tensor(float("nan")))
-    tally.gather()  # of a single process, what it has
     assert tally.loss == pytest.approx((3 * 1 + 1 * 5) / 4)
     assert tally.counts.pixels == 16
     tally.add(logits, target, valid, torch.tensor(float("nan")))

@@ -358,7 +358,8 @@ class PolygonPredictions:
             LabelError: A class is not one of the labels'.
         """
         frame = shapely.box(0, 0, grid.width, grid.height)
-        outlines, index, scores, notes = [], [], [], []
+        outlines, index, scores = [], [], []
+        notes: list[str] = []
         for path in self.files[scene_id]:
             layer, score = self._load(path, scene_id, grid)
             if grid.crs is None:

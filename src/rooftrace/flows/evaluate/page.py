@@ -21,13 +21,13 @@ from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.evaluate.evaluation import Evaluation, PairedComparison
 from rooftrace.flows.evaluate.predictions import Predictions
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
+from rooftrace.io.side_by_side import side_by_side
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.report import FIGURES, EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
-from rooftrace.predict.side_by_side import side_by_side
 
 _QUALITY = 80
 _PANEL_PX = 360

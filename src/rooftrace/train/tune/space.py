@@ -319,12 +319,6 @@ def _check(space: SearchSpace, source: str) -> None:
             parse_config(raw, TrainConfig, source=f"{source}, with {parameter.name} = {value!r}")
     if not any_valid:
         parse_config(raw, TrainConfig, source=source)
-    searched = {str(parameter.key[0]) for parameter in space.parameters}
-    if "devices" in searched or space.raw.get("devices", 1) != 1:
-        raise ConfigError(
-            f"{source}: a trial is trained on one device; devices must be 1.",
-            remedy="Run trials in parallel: --jobs on one machine, --storage on several.",
-        )
 
 
 def _errors(raw: dict[str, Any]) -> list[tuple[int | str, ...]]:

@@ -81,7 +81,6 @@ def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
         ("optimizer.lr=1e-3", "has no search space"),
         ("export.int8={ choices = [true, false] }", "does not depend on it"),
         ("workers={ low = 0, high = 2 }", "does not depend on it"),
-        ("devices=2", "trained on one device"),
         ('tune={ pruner = "hyperband", warmup_epochs = 7 }', "hyperband would end no trial"),
         ("crop_px=8", "crop_px"),
     ],

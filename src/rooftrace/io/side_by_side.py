@@ -1,18 +1,17 @@
-"""Picture that shows image, truth, prediction and errors side by side."""
+"""Picture that shows image, truth, prediction and errors side by side, and the key of a picture."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Mask
 from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import Colour, Legend
-from rooftrace.predict.preview import draw_key
-
-__all__ = ["FOUND", "INVENTED", "MISSED", "PANEL_PX", "side_by_side"]
 
 PANEL_PX = 640
 """Longest side of a panel in pixels."""
@@ -21,7 +20,7 @@ _MIN_PANEL_PX = 256
 """Minimum length of a panel's longer side in pixels; smaller images are enlarged to make room for
 text."""
 
-_GAP_PX = 8
+_BETWEEN_PX = 8
 """Space between panels in pixels."""
 
 _HEADER_PX = 34
@@ -98,10 +97,12 @@ def side_by_side(
     shown = [cv2.resize(panel, size, interpolation=how) for panel, _ in named]
     height, width = shown[0].shape[:2]
     picture = np.full(
-        (height + _HEADER_PX, len(shown) * (width + _GAP_PX) - _GAP_PX, 3), _PAPER, dtype=np.uint8
+        (height + _HEADER_PX, len(shown) * (width + _BETWEEN_PX) - _BETWEEN_PX, 3),
+        _PAPER,
+        dtype=np.uint8,
     )
     for number, (panel, (_, heads)) in enumerate(zip(shown, named)):
-        left = number * (width + _GAP_PX)
+        left = number * (width + _BETWEEN_PX)
         picture[_HEADER_PX:, left : left + width] = panel
         at = left + 4
         for text, colour in heads:
@@ -155,3 +156,49 @@ def _overlay(
     mixed[~valid] = _UNKNOWN
     result: NDArray[np.uint8] = mixed.astype(np.uint8)
     return result
+
+
+_ROW_PX = 22
+"""Height of a row of a key, in pixels."""
+
+_SWATCH_PX = 14
+"""Side of a colour swatch, in pixels."""
+
+_MARGIN_PX = 10
+"""Space at the left and right of a key, in pixels."""
+
+_GAP_PX = 20
+"""Space between two entries of a key, in pixels."""
+
+
+def draw_key(
+    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour
+) -> Image.Image:
+    """Draw colour swatches with their texts, in as many rows as necessary.
+
+    Args:
+        entries: Text and colour of each entry, from left to right; None draws an empty swatch.
+            Texts that are wider than the picture are cut off.
+        width_px: Width of the picture.
+        paper, ink: Colours of the background and of the text.
+    """
+    font = ImageFont.load_default(size=14)
+    before_px = _SWATCH_PX + 6
+    rows: list[list[tuple[float, str, Colour | None]]] = [[]]
+    left = float(_MARGIN_PX)
+    for text, colour in entries:
+        needed_px = before_px + font.getlength(text)
+        if rows[-1] and left + needed_px > width_px - _MARGIN_PX:
+            rows.append([])
+            left = float(_MARGIN_PX)
+        rows[-1].append((left, text, colour))
+        left += needed_px + _GAP_PX
+    page = Image.new("RGB", (width_px, _ROW_PX * len(rows) + 6), paper)
+    draw = ImageDraw.Draw(page)
+    for number, row in enumerate(rows):
+        middle = 3 + number * _ROW_PX + _ROW_PX // 2
+        for start, text, colour in row:
+            top, below = middle - _SWATCH_PX // 2, middle + _SWATCH_PX // 2
+            draw.rectangle((start, top, start + _SWATCH_PX, below), fill=colour, outline=ink)
+            draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
+    return page

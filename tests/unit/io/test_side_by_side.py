@@ -10,7 +10,7 @@ import pytest
 
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.io.legend import Legend
-from rooftrace.predict.side_by_side import FOUND, INVENTED, MISSED, side_by_side
+from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 
 SHAPE = (300, 400)
 LEGEND = Legend(("land", "building"))
