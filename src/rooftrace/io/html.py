@@ -26,7 +26,7 @@ from rooftrace.core.errors import ConfigError
 def render_page(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """Return a page as text.
 
-    All values of a page in HTML are escaped, because names may come from other people's files. An
+    All values are escaped, except in Markdown, because names may come from other people's files. An
     unknown name in the template is an error.
 
     Args:
@@ -34,14 +34,14 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
         filters: Functions that format values, by name.
         values: Values that the template shows.
     """
-    environment = _environment(autoescape=template.endswith(".html"))
+    environment = _environment()
     environment.filters.update(filters)
     return environment.get_template(template).render(**values)
 
 
-def _environment(*, autoescape: bool = True) -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        autoescape=autoescape,
+        autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
