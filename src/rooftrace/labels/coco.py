@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, Field
 
 from rooftrace.core.errors import LabelError, LayoutError
-from rooftrace.core.text import json_kind, list_first, plural, reason_of
-from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource
+from rooftrace.core.text import list_first, plural
+from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource, is_gsd_m
 from rooftrace.io.files import read_head, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
@@ -26,7 +27,13 @@ from rooftrace.labels.image_files import (
     check_single_file,
     relative_name,
 )
-from rooftrace.labels.label_files import ImageFinder, label_files, read_each
+from rooftrace.labels.label_files import (
+    ImageFinder,
+    label_files,
+    load_json,
+    read_each,
+    validated,
+)
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
 
@@ -36,10 +43,49 @@ _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
 _LISTED = 5
 """Maximum number of items that a message lists."""
 
-_MOST_PX = 2**20
-"""Limit of image sides in pixels, and of metres per pixel."""
-
 _REMEDY = "Correct the file, or export it again."
+
+Id = int | str
+Side = Annotated[int, Field(gt=0, lt=2**20)]
+
+
+class _Category(BaseModel):
+    id: Id
+    name: str
+
+
+class _Image(BaseModel):
+    """An image; the last three fields are those that rooftrace writes."""
+
+    id: Id
+    file_name: Annotated[str, Field(min_length=1)]
+    height: Side
+    width: Side
+    scene_id: Any = None
+    group: Any = None
+    gsd_m: Any = None
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+class _Annotation(BaseModel):
+    id: Any = None
+    image_id: Id
+    category_id: Id
+    segmentation: Any = None
+    iscrowd: Any = 0
+    attributes: Any = None
+
+
+class _Document(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation] | None = None
+    categories: list[_Category] = []
+
+
+R = TypeVar("R", _Image, _Category)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +100,6 @@ class _ImageRecord:
 def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
     record: _ImageRecord = entry.key
     return CocoLabel(record.annotations, record.shape, image.grid, record.where, image.name)
-
-
-@dataclass
-class _ReadSummary:
-    """Facts about the file that the user should see."""
-
-    thin: list[str] = field(default_factory=list)
-    left_out: tuple[str, ...] = ()
-    crowds: int = 0
-    masks: int = 0
-    annotations: int = 0
-
-    def notes(self) -> Iterator[str]:
-        yield from self.left_out
-        if self.crowds:
-            yield (
-                f"{self.crowds} of {self.annotations} annotations are crowd regions (iscrowd = 1): "
-                "pixels under them are ignored in loss and metrics."
-            )
-        if self.masks:
-            yield (
-                f"{plural(self.masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by "
-                "the tool that exported them, and read as objects."
-            )
-        if self.thin:
-            shown = list_first(self.thin, _LISTED)
-            count = plural(len(self.thin), "polygon")
-            yield f"Left out: {count} with fewer than three corners: {shown}."
 
 
 def _is_coco(path: Path) -> bool:
@@ -115,16 +133,14 @@ def _read_file(
         raise LayoutError(
             f"{path} is a folder; a COCO file was expected.", remedy="Name the .json file."
         )
-    raw = _load(path)
-    summary = _ReadSummary()
-    labelled = "annotations" in raw
-    records = _images(raw, path)
-    drawn = _annotations(raw, path, records, labels, summary) if labelled else {}
+    document = validated(_Document, load_json(path), f"{path}, read as COCO")
+    images = _by_id(document.images, path)
+    drawn, notes = _annotations(document, images, path, labels)
     folder = None if config.images is None else Path(config.images)
-    entries = _entries(records, path, ImageFinder.beside(path, folder, root), drawn)
+    entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn)
     if drawn:
         mask_tools()
-    counted = sum(map(len, drawn.values()))
+    labelled = document.annotations is not None
     return SceneSet.of(
         COCO.name,
         path.stem,
@@ -132,183 +148,132 @@ def _read_file(
         labels,
         entries if labelled else (),
         SceneOpener.of(config, _label_of),
-        reading=f"{plural(len(entries), 'image')}, {plural(counted, 'annotation')}",
+        reading=f"{plural(len(entries), 'image')}, "
+        f"{plural(sum(map(len, drawn.values())), 'annotation')}",
         unlabelled=() if labelled else entries,
-        notes=summary.notes(),
+        notes=notes,
         label_file=path,
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("images"), list):
-        raise LabelError(
-            f"{path} is not a COCO file; expected an object with the list images.",
-            remedy="Name the file of annotations, or give its kind with --kind.",
-        )
-    for name in ("annotations", "categories"):
-        if not isinstance(raw.get(name, []), list):
-            raise LabelError(
-                f"{path}: {name} is {json_kind(raw[name])}; expected a list.", remedy=_REMEDY
-            )
-    return raw
-
-
-def _records(raw: dict[str, Any], name: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a list, each with its location for error messages."""
-    for number, record in enumerate(raw.get(name, [])):
-        where = f"{path}: {name}[{number}]"
-        if not isinstance(record, dict):
-            raise LabelError(f"{where} is {record!r:.40}; expected an object.", remedy=_REMEDY)
-        identity = record.get("id")
-        yield (where if identity is None else f"{where} (id {identity!r:.40})"), record
-
-
-def _id_of(record: dict[str, Any], key: str, where: str) -> int | str:
-    found = record.get(key)
-    if not isinstance(found, (int, str)) or isinstance(found, bool):
-        shown = "none" if found is None else repr(found)[:40]
-        raise LabelError(f"{where} needs {key}, an integer; it has {shown}.", remedy=_REMEDY)
-    return found
-
-
-def _images(raw: dict[str, Any], path: Path) -> dict[int | str, dict[str, Any]]:
-    """Return the records of images by id, checked to have a name and a size."""
-    found: dict[int | str, dict[str, Any]] = {}
-    for where, record in _records(raw, "images", path):
-        identity, name = _id_of(record, "id", where), record.get("file_name")
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise LabelError(f"{where} needs file_name; it has {name!r:.60}.", remedy=_REMEDY)
-        for key in ("height", "width"):
-            side = record.get(key)
-            if type(side) is not int or not 0 < side < _MOST_PX:
-                raise LabelError(
-                    f"{where} needs {key}, in pixels; it has {side!r:.40}.", remedy=_REMEDY
-                )
-        if identity in found:
-            raise LayoutError(
-                f"{path}: the images {found[identity]['file_name']} and {name} have one id, "
-                f"{identity!r}.",
-                remedy=_REMEDY,
-            )
-        found[identity] = record
+def _by_id(records: Sequence[R], path: Path) -> dict[Id, R]:
+    """Return records by id; raise LabelError if two different ones share an id."""
+    found: dict[Id, R] = {}
+    for record in records:
+        other = found.setdefault(record.id, record)
+        if other is not record and other != record:
+            raise LabelError(f"{path}: two records have the id {record.id!r}.", remedy=_REMEDY)
     return found
 
 
 def _annotations(
-    raw: dict[str, Any],
-    path: Path,
-    images: dict[int | str, dict[str, Any]],
-    labels: LabelConfig,
-    summary: _ReadSummary,
-) -> dict[int | str, list[CocoAnnotation]]:
-    """Return annotations by image id, crowd regions first so that others are drawn over them."""
-    names = _categories(raw, path)
-    used = [
-        names.get(category, "")
-        for _, one in _records(raw, "annotations", path)
-        if isinstance(category := one.get("category_id"), (int, str))
-    ]
-    rule, summary.left_out = labels.name_rule().fitted(filter(None, used), str(path))
+    document: _Document, images: dict[Id, _Image], path: Path, labels: LabelConfig
+) -> tuple[dict[Id, list[CocoAnnotation]], list[str]]:
+    """Return annotations by image id, crowd regions first so that others are drawn over them.
+
+    The second value are notes on what is left out.
+    """
+    listed = document.annotations or []
+    names = {one.id: one.name for one in _by_id(document.categories, path).values()}
+    used = (names.get(one.category_id, "") for one in listed)
+    rule, left_out = labels.name_rule().fitted(filter(None, used), str(path))
     # CVAT's exporter marks each mask as a crowd, and so do tools that write run lengths alone.
-    listed = [one for _, one in _records(raw, "annotations", path)]
-    ours = any("scene_id" in one for one in images.values())
-    masks_are_crowds = not ours and all(one.get("iscrowd") in (1, True) for one in listed)
-    indices: dict[int | str, int | None] = {}
-    crowds: dict[int | str, list[CocoAnnotation]] = {}
-    rest: dict[int | str, list[CocoAnnotation]] = {}
-    for where, record in _records(raw, "annotations", path):
-        image, category = _id_of(record, "image_id", where), _id_of(record, "category_id", where)
-        if image not in images:
+    ours = any(one.scene_id is not None for one in images.values())
+    masks_are_crowds = not ours and all(one.iscrowd in (1, True) for one in listed)
+    indices: dict[Id, int | None] = {}
+    crowds: dict[Id, list[CocoAnnotation]] = {}
+    rest: dict[Id, list[CocoAnnotation]] = {}
+    thin: list[str] = []
+    masks = 0
+    for number, one in enumerate(listed):
+        place = f"annotations[{number}]" + ("" if one.id is None else f" (id {one.id!r:.40})")
+        where = f"{path}: {place}"
+        if one.image_id not in images:
             raise LabelError(
-                f"{where} belongs to the image {image!r}, which the file does not have.",
+                f"{where} belongs to the image {one.image_id!r}, which the file does not have.",
                 remedy="Add the image, or remove the annotation.",
             )
-        if category not in names:
+        if one.category_id not in names:
             raise LabelError(
-                f"{where} has the category {category!r}, which the file does not have; it has "
-                f"{', '.join(map(repr, list(names)[:_LISTED])) or 'none'}.",
+                f"{where} has the category {one.category_id!r}, which the file does not have; it "
+                f"has {', '.join(map(repr, list(names)[:_LISTED])) or 'none'}.",
                 remedy="Add the category, or correct the annotation.",
             )
-        if category not in indices:
-            indices[category] = rule.index_of(names[category], f"{path}: categories")
-        index = indices[category]
+        if one.category_id not in indices:
+            name = names[one.category_id]
+            indices[one.category_id] = rule.index_of(name, f"{path}: categories")
+        index = indices[one.category_id]
         if index is None:
             continue
-        summary.annotations += 1
-        segmentation = _segmentation(record, where, images[image], summary)
-        crowd = record.get("iscrowd") in (1, True)
-        if crowd and (masks_are_crowds or "occluded" in (record.get("attributes") or ())):
+        segmentation = _segmentation(one, where, images[one.image_id])
+        if isinstance(segmentation, list):
+            thin += [place] * (len(one.segmentation) - len(segmentation))
+        crowd = one.iscrowd in (1, True)
+        if crowd and (masks_are_crowds or "occluded" in (one.attributes or ())):
             crowd = False
-            summary.masks += 1
-        summary.crowds += crowd
+            masks += 1
         into = crowds if crowd else rest
-        into.setdefault(image, []).append(
-            CocoAnnotation(where, IGNORED if crowd else index, segmentation)
+        annotation = CocoAnnotation(where, IGNORED if crowd else index, segmentation)
+        into.setdefault(one.image_id, []).append(annotation)
+    drawn = {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
+    notes = [*left_out]
+    if crowds:
+        notes.append(
+            f"{sum(map(len, crowds.values()))} of {sum(map(len, drawn.values()))} annotations are "
+            "crowd regions (iscrowd = 1): pixels under them are ignored in loss and metrics."
         )
-    return {image: crowds.get(image, []) + rest.get(image, []) for image in {**crowds, **rest}}
+    if masks:
+        notes.append(
+            f"{plural(masks, 'mask is', 'masks are')} marked as crowd (iscrowd = 1) by the tool "
+            "that exported them, and read as objects."
+        )
+    if thin:
+        notes.append(
+            f"Left out: {plural(len(thin), 'polygon')} with fewer than three corners: "
+            f"{list_first(thin, _LISTED)}."
+        )
+    return drawn, notes
 
 
-def _categories(raw: dict[str, Any], path: Path) -> dict[int | str, str]:
-    names: dict[int | str, str] = {}
-    for where, record in _records(raw, "categories", path):
-        name = record.get("name")
-        if not isinstance(name, str):
-            raise LabelError(f"{where} needs name, a text; it has {name!r:.40}.", remedy=_REMEDY)
-        identity = _id_of(record, "id", where)
-        if names.setdefault(identity, name) != name:
-            raise LabelError(
-                f"{where} has the id of another category, {names[identity]!r}.", remedy=_REMEDY
-            )
-    return names
-
-
-def _segmentation(
-    record: dict[str, Any], where: str, image: dict[str, Any], summary: _ReadSummary
-) -> list[Any] | dict[str, Any]:
+def _segmentation(one: _Annotation, where: str, image: _Image) -> list[Any] | dict[str, Any]:
     """Return the segmentation of the file, without polygons of fewer than three corners.
 
     Its numbers are checked when the label is read.
     """
-    given = record.get("segmentation")
+    given = one.segmentation
     if isinstance(given, list) and given:
-        kept = [
-            one
-            for one in given
-            if not (isinstance(one, list) and len(one) < 6 and len(one) % 2 == 0)
+        return [
+            part
+            for part in given
+            if not (isinstance(part, list) and len(part) < 6 and len(part) % 2 == 0)
         ]
-        summary.thin += [where.rpartition(": ")[2]] * (len(given) - len(kept))
-        return kept
     if not isinstance(given, dict) or not isinstance(given.get("counts"), (str, list)):
         raise LabelError(
             f"{where} has the segmentation {given!r:.40}; expected polygons or run lengths.",
             remedy="Export outlines instead of boxes only, or remove the annotation.",
         )
-    size = [image["height"], image["width"]]
+    size = [image.height, image.width]
     if given.get("size", size) != size:
         raise LabelError(
             f"{where} has run lengths for the size {given['size']!r:.40}, but the image "
-            f"{image['file_name']} has {size} (rows, columns).",
+            f"{image.file_name} has {size} (rows, columns).",
             remedy=_REMEDY,
         )
     return given
 
 
 def _entries(
-    records: dict[int | str, dict[str, Any]],
+    records: dict[Id, _Image],
     path: Path,
     images: ImageFinder,
-    drawn: dict[int | str, list[CocoAnnotation]],
+    drawn: dict[Id, list[CocoAnnotation]],
 ) -> tuple[SceneEntry, ...]:
     """Return entries sorted by id.
 
     The id is the one that rooftrace wrote, or the name; without its suffix if that is unique.
     Images lie in the folder that the user gave, or else beside the file or in `images` there.
     """
-    names = [Path(record["file_name"].replace("\\", "/")) for record in records.values()]
+    names = [Path(record.file_name.replace("\\", "/")) for record in records.values()]
     parts = [[p for p in name.parts if p not in (name.anchor, "..", ".")] for name in names]
     stems = ["/".join([*part[:-1], Path(part[-1]).stem] if part else ["?"]) for part in parts]
     if len(set(stems)) < len(stems):
@@ -317,7 +282,7 @@ def _entries(
     missing = []
     found: dict[Path, Path] = {}
     for name, stem, (identity, record) in zip(names, stems, records.items()):
-        own, group, gsd = (record.get(key) for key in ("scene_id", "group", "gsd_m"))
+        own, group, gsd = record.scene_id, record.group, record.gsd_m
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:
             raise LayoutError(f"{path} has two images with the name {scene_id}.", remedy=_REMEDY)
@@ -333,10 +298,8 @@ def _entries(
             scene_id,
             there or missing[-1],
             group if isinstance(group, str) else scene_id.rpartition("/")[0],
-            _ImageRecord(
-                str(path), (record["height"], record["width"]), tuple(drawn.get(identity, ()))
-            ),
-            float(gsd) if isinstance(gsd, (int, float)) and 0 < gsd < _MOST_PX else None,
+            _ImageRecord(str(path), record.shape_yx, tuple(drawn.get(identity, ()))),
+            float(gsd) if is_gsd_m(gsd) else None,
         )
     if entries and len(missing) == len(entries):
         raise LayoutError(

@@ -7,16 +7,21 @@ tools give a path. A local file with that name is looked for.
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pydantic import BaseModel, ValidationError
+
 from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.core.text import reason_of
 from rooftrace.io.files import is_file
 from rooftrace.labels.image_files import images_folder, images_under
 from rooftrace.labels.source import SceneEntry, SceneSet
@@ -282,6 +287,43 @@ def _grouped(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, lis
     for file in files:
         groups.setdefault(key(file), []).append(file)
     return groups
+
+
+M = TypeVar("M", bound=BaseModel)
+REMEDY = "Correct the file, or export it again."
+
+
+def load_json(path: Path) -> Any:
+    """Read JSON; raise LabelError if the file is none."""
+    try:
+        return json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=REMEDY) from error
+
+
+def validated(model: type[M], raw: object, where: str) -> M:
+    """Return a part of a label file as its model; LabelError names the first thing that is wrong.
+
+    Args:
+        model: Model of the part.
+        raw: The part, as JSON has it.
+        where: Location of the part for error messages.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        steps = [step for step in problem["loc"] if step not in ("int", "str")]
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+        place = place.removeprefix(".") or "it"
+        if problem["type"] == "missing":
+            raise LabelError(f"{where}: {place} is missing.", remedy=REMEDY) from None
+        kinds = {"model_type": "expected an object", "list_type": "expected a list"}
+        usual = problem["msg"].replace("Input should be", "expected")
+        reason = kinds.get(problem["type"], usual)
+        raise LabelError(
+            f"{where}: {place} is {problem['input']!r:.40}; {reason}.", remedy=REMEDY
+        ) from None
 
 
 def read_each(

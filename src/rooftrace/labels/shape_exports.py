@@ -26,7 +26,7 @@ from rooftrace.io.files import read_head
 from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
-from rooftrace.labels.label_files import ImageFinder, label_files
+from rooftrace.labels.label_files import ImageFinder, label_files, load_json
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shape_files import (
     DrawnImage,
@@ -35,7 +35,6 @@ from rooftrace.labels.shape_files import (
     drawn_label,
     ellipse,
     iter_names,
-    load_json,
     polygon,
     run_mask,
     size_of,

@@ -9,7 +9,6 @@ Supervisely (https://docs.supervisely.com/data-organization/00_ann_format_navi),
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 import zlib
@@ -29,6 +28,7 @@ from rooftrace.core.text import plural, reason_of, size_text
 from rooftrace.core.types import BoolArray, RasterSource, finite_array
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
+from rooftrace.labels.label_files import load_json
 from rooftrace.labels.mask_values import NameRule
 from rooftrace.labels.shapes import ShapesLabel
 
@@ -138,14 +138,6 @@ def traced(bitmap: BoolArray, left: float = 0, top: float = 0) -> shapely.MultiP
 def size_of(height: Any, width: Any) -> tuple[int, int] | None:
     """Return a size (rows, columns) of a label file; None if it is not stated."""
     return None if height is None or width is None else (int(height), int(width))
-
-
-def load_json(path: Path) -> Any:
-    """Read JSON; raise LabelError if the file is none."""
-    try:
-        return json.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, ValueError) as error:
-        raise LabelError(f"{path} is not JSON: {reason_of(error)}.", remedy=_REMEDY) from error
 
 
 def read_shapes(path: Path) -> DrawnImage:
