@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
-from rooftrace.io.files import is_file, replacing, visible_files
+from rooftrace.io.files import replacing, visible_files
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
@@ -126,27 +126,6 @@ def _stands_alone(file: Path) -> bool:
     """Return whether GDAL reads no other file for it: a mask, a georeference or mosaic parts."""
     sidecars = (file.with_name(file.name + ending) for ending in (".msk", ".aux.xml"))
     return file.suffix.lower() != ".vrt" and not any(path.exists() for path in sidecars)
-
-
-def listed_image(name: str, label_file: Path, folder: Path | None) -> Path:
-    """Return the path of an image that a label file names; the image may not exist.
-
-    `folder` may be where the names start, or may hold the images themselves. The whole name goes
-    first, because images in several folders may have one name, unless it leads out of the folder.
-
-    Args:
-        name: Name of the image, relative to a folder; its separators may be those of Windows.
-        label_file: File that names it.
-        folder: Folder of the images that the user gave; default the folder of the label file.
-    """
-    relative = Path(name.replace("\\", "/"))
-    if folder is None:
-        return label_file.parent / relative
-    whole, by_name = folder / relative, folder / relative.name
-    leads_out = relative.is_absolute() or ".." in relative.parts
-    if is_file(whole) and not leads_out:
-        return whole
-    return by_name if is_file(by_name) else whole
 
 
 def images_folder(label_file: Path) -> Path:

@@ -143,11 +143,11 @@ class ImageFinder:
 
     Args:
         folders: Folders to which the names in tasks may be relative.
-        searched: Folder that is searched with its subfolders for the last part of a name; or a
-            single file.
+        searched: Folder that is searched with its subfolders for the last part of a name; a
+            single file; or all files that may be meant.
     """
 
-    def __init__(self, folders: Sequence[Path], searched: Path) -> None:
+    def __init__(self, folders: Sequence[Path], searched: Path | Sequence[Path]) -> None:
         self._folders = tuple(folders)
         self._searched = searched
 
@@ -211,10 +211,10 @@ class ImageFinder:
         names = list(dict.fromkeys(_names(reference)))
         names = [pushed_from, *names] if pushed_from else names
         for name in names:
-            paths = (folder / name for folder in self._folders)
-            found = {path.resolve(): path for path in paths if is_file(path)}
+            found = [path for folder in self._folders if is_file(path := folder / name)]
             if found:
-                return _only(list(found.values()), reference, where)
+                return _only(list({path.resolve(): path for path in found}.values())
+                             if found[1:] else found, reference, where)  # fmt: skip
         stored = [stored_name(PurePosixPath(name).name) for name in names]
         for keys, by_key in (
             (stored, self._by_name), ([PurePosixPath(key).stem for key in stored], self._by_stem),
@@ -237,11 +237,17 @@ class ImageFinder:
         return _grouped(self._files, lambda file: stored_name(file.stem))
 
     @cached_property
-    def _files(self) -> list[Path]:
+    def _files(self) -> Sequence[Path]:
+        if not isinstance(self._searched, Path):
+            return self._searched
         return [self._searched] if self._searched.is_file() else images_under(self._searched)
 
 
 def _only(found: Sequence[Path], reference: str, where: str) -> Path:
+    if len(found) > 1:
+        # Of several with one name, the folders in the reference decide.
+        steps = PurePosixPath(reference.replace("\\", "/")).parts[:-1]
+        found = [one for one in found if one.parts[-1 - len(steps) : -1] == steps] or found
     if len(found) > 1:
         raise LayoutError(
             f"{where} names the image {reference!r}, which matches {len(found)} files: "
@@ -265,7 +271,7 @@ def _names(reference: str) -> Iterator[str]:
         wanted = unquote(path).lstrip("/")
     else:
         wanted = reference
-        yield reference
+        yield reference.replace("\\", "/")
     parts = [part for part in wanted.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
         yield "/".join(parts[start:])

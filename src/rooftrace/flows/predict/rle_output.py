@@ -10,8 +10,8 @@ from rooftrace.core.errors import ConfigError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import check_outputs
+from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import NO_RUNS, Order
-from rooftrace.labels.rle.source import NamedImages
 from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
 from rooftrace.models.spec import BundleSpec
 
@@ -114,12 +114,12 @@ def _listed(table: RleTable, scenes: Sequence[SceneInput]) -> list[SceneInput]:
         LayoutError: The rows do not list each of the images exactly once.
     """
     by_path = {scene.path: scene for scene in scenes}
-    by_name = NamedImages(list(by_path))
+    finder = ImageFinder((), list(by_path))
     rows: dict[Path, TableRow] = {}
     missing: list[str] = []
     for row in table.rows:
         name = table.image_id(row)
-        image = by_name.find(Path(name).name if table.columns.id is None else name)
+        image = finder.look(name, f"{table.name}, row {row.line},")
         if image is None:
             missing.append(f"{name} (row {row.line})")
             continue

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Mask, Progress, RasterSource, Window
-from rooftrace.io.files import is_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
     image_name,
-    images_under,
-    listed_image,
     relative_name,
 )
+from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
 from rooftrace.labels.rle.order import DIRECTION, MOST_SCENES, deduce_order, scenes_with_runs
 from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
@@ -35,15 +32,12 @@ from rooftrace.labels.source import (
     lost_gsd_note,
 )
 
-_LISTED = 3
-"""Maximum number of files that an error lists."""
-
 
 def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:
     """Find the image of each id of a table, without opening images.
 
-    If the table has a column of paths, they are followed from `folder` or, if that is None, from
-    the table's folder. Otherwise the names are looked for there and in subfolders, with any suffix.
+    If the table has a column of paths, they are followed from `folder` or from the table's folder.
+    Otherwise the names are looked for there and in subfolders, with any suffix.
 
     Args:
         table: Table whose images are wanted.
@@ -51,94 +45,35 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
         folder: Folder of the images that the user gave, or None.
 
     Raises:
-        DataError: An image is missing. The message names the first row and the number of rows.
-        LayoutError: Two images have the same name, one id has two paths, or one image two ids.
+        LayoutError: An image is missing, two have the same name, one id has two images, or one
+            image two ids. The message names the row.
     """
     if folder is not None and not folder.is_dir():
         raise LayoutError(
             f"{folder}, given as the folder of the images of {path}, is not a folder.",
             remedy="Correct images, or leave it out if they lie beside the table.",
         )
-    top = folder or path.parent
-    by_name = None if table.columns.path is not None else NamedImages(images_under(top))
+    has_paths = table.columns.path is not None
+    finder = ImageFinder.beside(path, folder, None if has_paths else path.parent)
     found: dict[str, Path] = {}
-    missing: list[tuple[TableRow, str]] = []
+    names: dict[Path, str] = {}
     for row in table.rows:
         name = table.image_id(row)
-        if by_name is not None:
-            if name in found:
-                continue
-            image = by_name.find(name)
-            expected = f"{top / name} with the suffix of an image"
-        else:
-            image = listed_image(table.image_path(row), path, folder)
-            expected = str(image)
-        if image is None or not is_file(image):
-            missing.append((row, expected))
-        elif found.setdefault(name, image) != image:
+        if name in found and not has_paths:
+            continue
+        where = f"{path}, row {row.line}"
+        image = finder.find(table.image_path(row) if has_paths else name, where)
+        if found.setdefault(name, image) != image:
             raise LayoutError(
-                f"{path}, row {row.line}: the image {name!r} is {image}, but {found[name]} in "
-                "an earlier row.",
+                f"{where}: the image {name!r} is {image}, but {found[name]} in an earlier row.",
                 remedy="Give an image one path, and each image its own name.",
             )
-    if missing:
-        raise _missing(path, missing, len(table.rows))
-    _check_one_name_each(path, found)
-    return found
-
-
-class NamedImages:
-    """Index of images by their name, with or without suffix.
-
-    Args:
-        images: Files to search.
-    """
-
-    def __init__(self, images: Iterable[Path]) -> None:
-        self._by_name: dict[str, list[Path]] = {}
-        for path in images:
-            for name in {path.stem, path.name}:
-                self._by_name.setdefault(name, []).append(path)
-
-    def find(self, name: str) -> Path | None:
-        """Return the image with a name such as `a`, `a.png` or `place/a`; None if there is none.
-
-        Raises:
-            LayoutError: Several images have the name.
-        """
-        wanted = PurePosixPath(name)
-        fitting = [
-            path
-            for path in self._by_name.get(wanted.name, ())
-            if path.parts[-len(wanted.parts) : -1] == wanted.parts[:-1]
-        ]
-        if len(fitting) > 1:
+        if names.setdefault(image, name) != name:
             raise LayoutError(
-                f"{len(fitting)} images are called {name!r}: "
-                f"{', '.join(str(path) for path in fitting[:_LISTED])}.",
-                remedy="Include the folder in the name, or add a column img_path.",
-            )
-        return fitting[0] if fitting else None
-
-
-def _missing(path: Path, missing: list[tuple[TableRow, str]], count: int) -> DataError:
-    row, expected = missing[0]
-    return DataError(
-        f"{path}, row {row.line}: there is no image {expected}"
-        + (f" ({len(missing)} of {count} rows have none)." if len(missing) > 1 else "."),
-        remedy="Give the folder of the images with images = FOLDER, or remove the rows.",
-    )
-
-
-def _check_one_name_each(path: Path, found: dict[str, Path]) -> None:
-    names: dict[Path, str] = {}
-    for name, image in found.items():
-        other = names.setdefault(image, name)
-        if other != name:
-            raise LayoutError(
-                f"{path} calls the image {image} both {other!r} and {name!r}.",
+                f"{path} calls the image {image} both {names[image]!r} and {name!r}.",
                 remedy="Use one name for an image in all of its rows.",
             )
+    return found
 
 
 def write_rle(
@@ -251,7 +186,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
 
     Raises:
         LabelError: The file is not a table, or the order of the runs is neither given nor deduced.
-        DataError, LayoutError: See `find_images`.
+        LayoutError: See `find_images`.
     """
     path = _one_table(path)
     table = RleTable.read(path)
