@@ -299,6 +299,9 @@ M = TypeVar("M", bound=BaseModel)
 REMEDY = "Correct the file, or export it again."
 
 
+_TYPE_NAME = r"int|str|bytes|list\[.*\]"
+
+
 def load_json(path: Path) -> Any:
     """Read JSON; raise LabelError if the file is none."""
     try:
@@ -319,14 +322,14 @@ def validated(model: type[M], raw: object, where: str) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        steps = [step for step in problem["loc"] if step not in ("int", "str")]
-        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+        # Where a value may have several types, their names are in the place.
+        steps = [one for one in problem["loc"] if not re.fullmatch(_TYPE_NAME, str(one))]
+        place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps)
         place = place.removeprefix(".") or "it"
         if problem["type"] == "missing":
             raise LabelError(f"{where}: {place} is missing.", remedy=REMEDY) from None
-        kinds = {"model_type": "expected an object", "list_type": "expected a list"}
-        usual = problem["msg"].replace("Input should be", "expected")
-        reason = kinds.get(problem["type"], usual)
+        objects = "a valid dictionary( or instance of .*)?"
+        reason = re.sub(objects, "an object", problem["msg"].replace("Input should be", "expected"))
         raise LabelError(
             f"{where}: {place} is {problem['input']!r:.40}; {reason}.", remedy=REMEDY
         ) from None

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
@@ -35,6 +38,7 @@ from rooftrace.labels.label_files import (
     original_name,
     read_each,
     uploaded_name,
+    validated,
 )
 from rooftrace.labels.labelstudio.regions import (
     BrushError,
@@ -42,7 +46,6 @@ from rooftrace.labels.labelstudio.regions import (
     Region,
     decode_brush,
     find_regions,
-    malformed,
 )
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 from rooftrace.labels.shapes import ShapesLabel
@@ -208,6 +211,19 @@ def is_export(path: Path) -> bool:
     return bool(_BEGINNING.match(beginning) and _KEYS.search(beginning))
 
 
+class _Annotation(BaseModel):
+    id: Any = None
+    was_cancelled: bool | None = False
+    completed_by: Any = None
+    result: Any = None
+
+
+class _Task(BaseModel):
+    id: Any = None
+    data: dict[str, Any]
+    annotations: list[_Annotation] | None = None
+
+
 def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, int]]:
     """Read the tasks of an export, in its order.
 
@@ -223,109 +239,81 @@ def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, i
         LabelError: A task, an annotation or a result does not follow Label Studio's format.
     """
     name = name or str(path)
-    loaded = _load(path, name)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        loaded = json.loads(text, object_hook=_compact)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{name} is not JSON: {reason_of(error)}.", remedy="Export it from Label Studio again."
+        ) from error
     if not isinstance(loaded, list):
         raise DataError(
             f"{name} contains {json_kind(loaded)}; expected a list of tasks.",
             remedy="Export it from Label Studio as JSON or JSON-MIN.",
         )
-    left_out: dict[str, int] = {}
-    tasks: list[LabelTask] = []
-    rows: dict[int | str, int] = {}
-    for number, item in enumerate(loaded):
-        if not isinstance(item, Mapping):
-            raise malformed(f"{name}, task {number + 1}", "it", item, "an object")
-        task_id = item.get("id")
-        if not isinstance(task_id, int | str):
-            task_id = None
-        where = f"{name}, task {number + 1 if task_id is None else task_id}"
-        if "annotations" in item or isinstance(item.get("data"), Mapping):
-            tasks.append(_task(item, where, left_out))
+    left_out: Counter[str] = Counter()
+    tasks: dict[object, LabelTask] = {}
+    for number, item in enumerate(loaded, start=1):
+        task_id = item.get("id") if isinstance(item, dict) else None
+        where = f"{name}, task {number if task_id is None else task_id}"
+        if (
+            not isinstance(item, dict)
+            or "annotations" in item
+            or isinstance(item.get("data"), dict)
+        ):
+            tasks[number, "task"] = _task(validated(_Task, item, where), where, left_out)
             continue
-        task = _row(item, where, left_out)
+        task, key = _row(item, where, left_out), (task_id or number, "row")
         # JSON-MIN has a row for each annotation of a task.
-        if task_id is not None and task_id in rows:
-            before = tasks[rows[task_id]]
-            merged = before.annotations + task.annotations
-            tasks[rows[task_id]] = LabelTask(where, before.data, merged)
-            continue
-        if task_id is not None:
-            rows[task_id] = len(tasks)
-        tasks.append(task)
-    return tasks, left_out
-
-
-def _load(path: Path, name: str) -> Any:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_hook=_compact, parse_constant=_refuse)
-    except OSError as error:
-        raise DataError(
-            f"{name} cannot be read: {reason_of(error)}.", remedy="Check the path."
-        ) from error
-    except ValueError as error:
-        raise DataError(
-            f"{name} is not JSON: {reason_of(error)}.", remedy="Export it from Label Studio again."
-        ) from error
+        if key in tasks:
+            merged = tasks[key].annotations + task.annotations
+            task = LabelTask(where, tasks[key].data, merged)
+        tasks[key] = task
+    return list(tasks.values()), dict(left_out)
 
 
 def _compact(item: dict[str, Any]) -> dict[str, Any]:
     """Convert brush masks to bytes: a list of numbers takes eight times the memory."""
-    rle = item.get("rle")
-    if isinstance(rle, list):
-        try:
-            item["rle"] = bytes(rle)
-        except (TypeError, ValueError):
-            return item  # `find_regions` raises the error, with task and result
+    if isinstance(item.get("rle"), list):
+        # `find_regions` raises the error, with task and result.
+        with suppress(TypeError, ValueError):
+            item["rle"] = bytes(item["rle"])
     return item
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"it contains {constant}, which is not a JSON number")
-
-
-def _task(item: Mapping[str, Any], where: str, left_out: dict[str, int]) -> LabelTask:
-    data = item.get("data")
-    if not isinstance(data, Mapping):
-        raise malformed(where, "data", data, "an object")
-    given = item.get("annotations") or []
-    if not isinstance(given, list):
-        raise malformed(where, "annotations", given, "a list")
-    found = []
-    for number, one in enumerate(given):
-        if not isinstance(one, Mapping):
-            raise malformed(where, f"annotation {number + 1}", one, "an object")
-        if one.get("was_cancelled"):
-            continue
-        name = one.get("id", number + 1)
-        results = one.get("result") or []
-        found.append(
-            _annotation(results, one.get("completed_by"), f"{where}, annotation {name}", left_out)
+def _task(task: _Task, where: str, left_out: Counter[str]) -> LabelTask:
+    found = [
+        _annotation(
+            one.result or [],
+            one.completed_by,
+            f"{where}, annotation {number if one.id is None else one.id}",
+            left_out,
         )
-    return LabelTask(where, data, tuple(found))
+        for number, one in enumerate(task.annotations or (), start=1)
+        if not one.was_cancelled
+    ]
+    return LabelTask(where, task.data, tuple(found))
 
 
-def _row(item: Mapping[str, Any], where: str, left_out: dict[str, int]) -> LabelTask:
+def _row(item: Mapping[str, Any], where: str, left_out: Counter[str]) -> LabelTask:
     """Return the task of a JSON-MIN row: data, and the results of each control by its name."""
     results: list[Any] = []
     for value in item.values():
         if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
             results += value
     data = {key: value for key, value in item.items() if key not in _JSON_MIN_KEYS}
-    if not results and item.get("annotation_id") is None:
+    number = item.get("annotation_id")
+    if not results and number is None:
         return LabelTask(where, data, ())
-    where_one = f"{where}, annotation {item.get('annotation_id')}"
+    where_one = f"{where}, annotation {number}"
     return LabelTask(
         where, data, (_annotation(results, item.get("annotator"), where_one, left_out),)
     )
 
 
-def _annotation(
-    results: object, by: object, where: str, left_out: dict[str, int]
-) -> LabelAnnotation:
+def _annotation(results: object, by: object, where: str, left_out: Counter[str]) -> LabelAnnotation:
     regions, others = find_regions(results, where)
-    for kind in others:
-        left_out[kind] = left_out.get(kind, 0) + 1
+    left_out.update(others)
     given = [by.get("email"), by.get("id")] if isinstance(by, Mapping) else [by]
     names = [str(name) for name in given if isinstance(name, int | str) and name != ""]
     return LabelAnnotation(
@@ -393,10 +381,10 @@ def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneS
         path.stem,
         config,
         labels,
-        sorted(entries, key=_by_id),
+        sorted(entries, key=lambda entry: entry.id),
         SceneOpener.of(config, _label_of),
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
-        unlabelled=sorted(unlabelled, key=_by_id),
+        unlabelled=sorted(unlabelled, key=lambda entry: entry.id),
         notes=(
             *other_names,
             *(
@@ -406,10 +394,6 @@ def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneS
         ),
         label_file=path,
     )
-
-
-def _by_id(entry: SceneEntry) -> str:
-    return entry.id
 
 
 def _votes(task: LabelTask, asked: str | None, rule: NameRule) -> tuple[Vote, ...] | None:

@@ -18,28 +18,21 @@ The mask is the alpha channel; the editor writes the same value into all four ch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import BoolArray
-
-_FARTHEST_PERCENT = 1e5
-"""Maximum absolute value of a coordinate, in percent."""
-
-_MOST_PX = 2**31 - 1
+from rooftrace.labels.label_files import validated
 
 _CHORD_PX = 0.02
 """Maximum distance in pixels between an ellipse and the polygon that replaces it."""
-
-_SHAPES = ("polygon", "rectangle", "ellipse", "brush")
-_LABEL_KEYS = ("labels", *(f"{shape}labels" for shape in _SHAPES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,136 +114,135 @@ def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
     Raises:
         LabelError: A result does not follow Label Studio's format. The message names it.
     """
-    if not isinstance(results, list):
-        raise malformed(where, "its result", results, "a list")
     merged: dict[tuple[str, Shape], Region] = {}
     others: list[str] = []
-    for number, result in enumerate(results):
-        if not isinstance(result, Mapping):
-            raise malformed(where, f"result {number + 1}", result, "an object")
+    for number, result in enumerate(validated(_Annotation, {"result": results}, where).result):
         name = result.get("id")
         name = name if isinstance(name, str) else ""
         here = f"{where}, result {name or number + 1}"
-        value = result.get("value", result)
-        if not isinstance(value, Mapping):
-            raise malformed(here, "its value", value, "an object")
-        kind = _kind_of(result.get("type"), value)
+        # In JSON-MIN, a result is its value.
+        facts = validated(_Result, {"value": result, **result}, here)
+        kind = _kind_of(facts)
         if kind not in _SHAPES:
-            _refuse_bitmask(kind, here)
+            if kind.startswith("bitmask"):
+                raise LabelError(
+                    f"{here} is a {kind}, which cannot be read; expected one of "
+                    f"{', '.join(_SHAPES)}.",
+                    remedy="Paint it with <BrushLabels> instead.",
+                )
             others.append(kind)
             continue
-        shape = _parse_shape(kind, value, here)
-        key = (name, shape)
-        labels = _labels_of(value, here)
-        if key in merged:
-            before = merged[key]
-            labels = tuple(dict.fromkeys((*before.labels, *labels)))
-        merged[key] = Region(shape, labels, _size_of(result, here), here)
+        drawn = validated(_SHAPES[kind], facts.value, here)
+        shape = drawn.shape
+        before = merged[name, shape].labels if (name, shape) in merged else ()
+        names = tuple(dict.fromkeys((*before, *drawn.names)))
+        merged[name, shape] = Region(shape, names, facts.size_yx, here)
     return list(merged.values()), others
 
 
-def malformed(where: str, what: str, received: object, expected: str) -> LabelError:
-    """Return the error for a part of a label file that does not follow Label Studio's format."""
-    shown = repr(received)
-    shown = f"{shown[:40]}…" if len(shown) > 40 else shown
-    return LabelError(
-        f"{where}: {what} is {shown}; expected {expected}.",
-        remedy="Export it from Label Studio again, or correct that result.",
-    )
+Number = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
+"""A coordinate in percent, or an angle."""
+
+Side = Annotated[int, Field(gt=0, lt=2**31)]
 
 
-def _kind_of(given: object, value: Mapping[str, Any]) -> str:
+class _Annotation(BaseModel):
+    result: list[dict[str, Any]]
+
+
+class _Result(BaseModel):
+    """A result: its kind, its value, and the size of the image on which it was drawn."""
+
+    type: Any = None
+    value: dict[str, Any]
+    original_height: Side | None = None
+    original_width: Side | None = None
+
+    @property
+    def size_yx(self) -> tuple[int, int] | None:
+        if self.original_height is None or self.original_width is None:
+            return None
+        return self.original_height, self.original_width
+
+
+Names = list[str] | None
+
+
+class _Labelled(BaseModel):
+    """The names of a shape; their key depends on the tag of the project."""
+
+    labels: Names = None
+    polygonlabels: Names = None
+    rectanglelabels: Names = None
+    ellipselabels: Names = None
+    brushlabels: Names = None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for key in _Labelled.model_fields for name in getattr(self, key) or ()]
+
+
+class _Polygon(_Labelled):
+    points: Annotated[list[tuple[Number, Number]], Field(min_length=3)]
+
+    @property
+    def shape(self) -> OutlineShape:
+        return OutlineShape((0.0, 0.0), tuple(self.points))
+
+
+class _Turned(_Labelled):
+    x: Number
+    y: Number
+    rotation: Number | None = None
+
+
+class _Rectangle(_Turned):
+    width: Number
+    height: Number
+
+    @property
+    def shape(self) -> OutlineShape:
+        across, down = self.width, self.height
+        corners = ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
+        return OutlineShape((self.x, self.y), corners, rotation_deg=self.rotation or 0.0)
+
+
+class _Ellipse(_Turned):
+    radiusX: Number  # noqa: N815
+    radiusY: Number  # noqa: N815
+
+    @property
+    def shape(self) -> OutlineShape:
+        radii = self.radiusX, self.radiusY
+        return OutlineShape((self.x, self.y), None, radii, self.rotation or 0.0)
+
+
+class _Brush(_Labelled):
+    format: Literal["rle"] = "rle"
+    rle: list[Annotated[int, Field(ge=0, le=255)]] | bytes
+
+    @property
+    def shape(self) -> BrushShape:
+        return BrushShape(bytes(self.rle))
+
+
+_SHAPES: dict[str, type[_Polygon | _Rectangle | _Ellipse | _Brush]] = {
+    "polygon": _Polygon, "rectangle": _Rectangle, "ellipse": _Ellipse, "brush": _Brush,
+}  # fmt: skip
+
+
+def _kind_of(result: _Result) -> str:
     """Return the kind of a result: its type, or without one (JSON-MIN) inferred from its keys."""
-    kind = given.casefold() if isinstance(given, str) else ""
+    value = result.value
+    kind = result.type.casefold() if isinstance(result.type, str) else ""
     named = [key.casefold() for key in value if key.endswith("labels") and key != "labels"]
-    if not kind and named:
-        kind = named[0]
-    kind = kind.removesuffix("labels")
+    kind = (kind or (named or [""])[0]).removesuffix("labels")
     if kind:
         return kind
     for key, shape in (("rle", "brush"), ("points", "polygon"), ("radiusX", "ellipse")):
         if key in value:
             return shape
     return "rectangle" if {"x", "y", "width", "height"} <= set(value) else "other"
-
-
-def _refuse_bitmask(kind: str, where: str) -> None:
-    if kind.startswith("bitmask"):
-        raise LabelError(
-            f"{where} is a {kind}, which cannot be read; expected one of {', '.join(_SHAPES)}.",
-            remedy="Paint it with <BrushLabels> instead.",
-        )
-
-
-def _parse_shape(kind: str, value: Mapping[str, Any], where: str) -> Shape:
-    if kind == "brush":
-        return BrushShape(_rle_of(value, where))
-    if kind == "polygon":
-        return OutlineShape((0.0, 0.0), _points_of(value, where))
-    rotation = _number(value.get("rotation") or 0, "rotation", where)
-    x, y = (_number(value.get(key), key, where) for key in ("x", "y"))
-    if kind == "ellipse":
-        radius_x, radius_y = (_number(value.get(f"radius{k}"), f"radius{k}", where) for k in "XY")
-        return OutlineShape((x, y), None, (radius_x, radius_y), rotation)
-    width, height = (_number(value.get(key), key, where) for key in ("width", "height"))
-    corners = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
-    return OutlineShape((x, y), corners, rotation_deg=rotation)
-
-
-def _points_of(value: Mapping[str, Any], where: str) -> tuple[tuple[float, float], ...]:
-    points = value.get("points")
-    if not isinstance(points, list) or len(points) < 3:
-        raise malformed(where, "points", points, "a list of three or more points")
-    if not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise malformed(where, "points", points, "pairs of x and y")
-    return tuple((_number(x, "x", where), _number(y, "y", where)) for x, y in points)
-
-
-def _rle_of(value: Mapping[str, Any], where: str) -> bytes:
-    form, rle = value.get("format", "rle"), value.get("rle")
-    if form != "rle":
-        raise malformed(where, "format", form, "'rle'")
-    if isinstance(rle, bytes):
-        return rle
-    try:
-        # bytes(5) would be five zero bytes.
-        return bytes(rle if isinstance(rle, list) else None)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise malformed(where, "rle", rle, "a list of numbers from 0 to 255") from None
-
-
-def _labels_of(value: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for key in _LABEL_KEYS:
-        names = value.get(key) or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise malformed(where, key, names, "a list of names")
-        found += names
-    return tuple(dict.fromkeys(found))
-
-
-def _size_of(result: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    height, width = result.get("original_height"), result.get("original_width")
-    if height is None and width is None:
-        return None
-    sides = []
-    for name, side in (("original_height", height), ("original_width", width)):
-        if isinstance(side, float) and side.is_integer():
-            side = int(side)
-        if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= _MOST_PX:
-            raise malformed(where, name, side, "a number of pixels")
-        sides.append(side)
-    return sides[0], sides[1]
-
-
-def _number(given: object, name: str, where: str) -> float:
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int | float)
-        or not -_FARTHEST_PERCENT <= given <= _FARTHEST_PERCENT
-    ):
-        raise malformed(where, name, given, f"a number up to {_FARTHEST_PERCENT:g}")
-    return float(given)
 
 
 _HEADER_BITS = 32 + 5 + 4 * 4

@@ -25,7 +25,6 @@ from rooftrace.labels.labelstudio.regions import (
     BrushShape,
     decode_brush,
     find_regions,
-    malformed,
 )
 from rooftrace.labels.labelstudio.write import brush_results, polygon_results, rectangle_results
 from rooftrace.predict.plan import SceneOptions
@@ -42,6 +41,7 @@ MAX_WAIT_S = 60.0
 1,000 tasks at once. If it receives one prediction for several tasks, it requests each alone."""
 
 _MAX_PAUSE_S = 5.0
+_REMEDY = "Draw the shape again."
 _CONTEXT = "the regions of a smart tool"
 _LOG = logging.getLogger(__name__)
 
@@ -110,7 +110,9 @@ def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry |
             try:
                 mask = decode_brush(region.shape.rle, shape_yx)
             except BrushError as error:
-                raise malformed(region.where, "its brush", str(error), "a mask of it") from error
+                raise LabelError(
+                    f"The brush mask of {region.where} cannot be read: {error}.", remedy=_REMEDY
+                ) from error
             shapes.append(_boxes(mask))
         else:
             outline = np.array([region.shape.outline(shape_yx)], np.object_)
@@ -128,7 +130,9 @@ def _key_point(value: object, shape_yx: tuple[int, int]) -> shapely.Point:
         case {"x": int() | float() as x, "y": int() | float() as y}:
             if 0 <= x <= 100 and 0 <= y <= 100:
                 return shapely.Point(x / 100 * shape_yx[1], y / 100 * shape_yx[0])
-    raise malformed(_CONTEXT, "a key point", value, "x and y in percent")
+    raise LabelError(
+        f"{_CONTEXT}: a key point is {value!r:.40}; expected x and y in percent.", remedy=_REMEDY
+    )
 
 
 def _boxes(mask: BoolArray) -> shapely.Geometry:
