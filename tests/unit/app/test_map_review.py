@@ -29,7 +29,6 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.review import store as store_module
 from town import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -131,20 +130,6 @@ def test_a_conflict_shows_the_state_of_the_other(client: TestClient) -> None:
     (other,) = problem["buildings"]
     assert (other["status"], other["revision"], other["reviewer"]) == ("accepted", 1, "Ada")
     assert decide(client, "reject", (1, 1)).status_code == 200
-
-
-def test_a_file_that_another_program_holds(
-    client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_WAIT_S", 0.05)
-    decide(client, "accept", (1, 0))
-    other = sqlite3.connect(folder / "town_review.gpkg", isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    answer = decide(client, "accept", (2, 0))
-    other.close()
-    assert answer.status_code == 423
-    assert answer.json()["detail"].startswith("town_review.gpkg is held by another program")
-    assert decide(client, "accept", (2, 0)).status_code == 200
 
 
 def outline_of(client: TestClient, number: int) -> dict[str, Any]:

@@ -64,14 +64,6 @@ def test_the_quadkey_is_that_of_the_z_order_curve() -> None:
     assert tile_of(str(expected[0])) == TileName(17, int(rows[0]), int(cols[0]))
 
 
-def test_switched_servers_are_used_in_turn() -> None:
-    service = xyz_service("https://{switch:a,b,c}.example.org/{z}/{x}/{y}.png")
-    level = service.level(3)
-    hosts = [service.url(level, 0, col)[8] for col in range(6)]
-    assert hosts == ["a", "b", "c", "a", "b", "c"]
-    assert service.title == "a.example.org"
-
-
 @pytest.mark.parametrize(
     ("template", "message"),
     [

@@ -209,8 +209,10 @@ def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(
         ("503.tif", "non-2xx status code: 400 Bad Request", "the server answered 400", False),
         ("redirect/credential.tif", "status code: 500 Error", "the server answered 500", True),
         ("a.tif", "non-2xx status code: 416 Range", "the object is empty", False),
+        ("a.tif", "PUT http://169.254.169.254/latest/api/token in 5s", "no credentials were found",
+         False),
     ],
-)
+)  # fmt: skip
 def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transient: bool) -> None:
     """The messages are those of the client of S3, which contain the URL of the object."""
     address = f"http://127.0.0.1:9/bucket/{key}"
@@ -219,11 +221,3 @@ def test_an_object_may_have_any_name(key: str, answer: str, reason: str, transie
         f"Generic {{ method: GET, uri: Some({address}), retries: 0, elapsed: 500.1ms }}"
     )
     assert (error.reason, error.transient) == (reason, transient)
-
-
-def test_a_machine_without_a_role_has_no_credentials() -> None:
-    error = _classified(
-        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 5s - "
-        "HTTP error: error sending request"
-    )
-    assert error.reason == "no credentials were found"

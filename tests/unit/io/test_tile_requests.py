@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import ssl
 import threading
 import time
 from email.utils import formatdate
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from certificates import certificate
 from map_servers import Answer, TileServer, serving
 from rooftrace.core.errors import ServiceError
 from rooftrace.io.tile_requests import RequestOptions, TileRequests
@@ -185,9 +185,7 @@ def test_a_server_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
-    certificate = write_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    file, context = certificate(tmp_path)
     with serving(lambda path: OK) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         address = [f"https://127.0.0.1:{server.server_port}/0.png"]
@@ -195,43 +193,8 @@ def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:
             client(tmp_path).fetch(address)
         assert "SSL_CERT_FILE" in failed.value.remedy
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SSL_CERT_FILE", str(certificate))
+            patch.setenv("SSL_CERT_FILE", str(file))
             assert client(tmp_path).fetch(address) == {address[0]: PNG}
-
-
-def write_certificate(folder: Path) -> Path:
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import ip_address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path = folder / "server.pem"
-    path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 def test_requests_at_a_time_and_per_second(tmp_path: Path) -> None:

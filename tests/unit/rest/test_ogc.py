@@ -257,21 +257,6 @@ def test_states_and_dismissal(client: TestClient, store: JobStore, state: str, s
         assert problem["type"] == EXCEPTION + "no-such-job"
 
 
-def test_a_job_that_ends_meanwhile_is_dismissed(
-    client: TestClient, store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = add(store, "running")
-    cancel = store.cancel
-
-    def late(job_id: str) -> Any:
-        store.fail(job_id, {"type": "DataError", "message": "", "remedy": ""})
-        return cancel(job_id)
-
-    monkeypatch.setattr(store, "cancel", late)
-    assert client.delete(f"/ogc/jobs/{job_id}").json()["status"] == "dismissed"
-    assert store.get(job_id) is None
-
-
 @pytest.mark.parametrize("kind", ["buildings", "polygons"])
 def test_results_are_links(client: TestClient, store: JobStore, kind: str) -> None:
     names = ("run.json", f"scene_{kind}.gpkg", "scene_density.png", "scene_mask.tif")
@@ -321,21 +306,3 @@ def test_the_list_of_jobs(client: TestClient, store: JobStore) -> None:
     assert first["links"][1]["rel"] == "next"
     assert [one["jobID"] for one in client.get(address).json()["jobs"]] == made[3:]
     assert client.get("/ogc/jobs", params={"before": "none"}).status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ([], "The field 'body' is []: it should be an object of names and values."),
-        ({"inputs": 5}, "The field 'inputs' is 5: it should be an object of names and values."),
-        ({"inputs": {"image": IMAGE}, "outputs": {"x": {}}},
-         "The field 'outputs.x' is 'x': it should be 'mask', 'polygons', 'preview' or 'density'."),
-        ({"inputs": {}, "subscriber": {"a": True}},
-         "The field 'subscriber' is {\"a\": true}: it should be null."),
-        ({"inputs": {"image": IMAGE, "separate": {"value": None}}},
-         "The input 'separate' is null: it should be true or false."),
-    ],
-)  # fmt: skip
-def test_errors_name_no_class_of_the_program(client: TestClient, body: Any, message: str) -> None:
-    answer = client.post(EXECUTION, json=body)
-    assert (answer.status_code, answer.json()["detail"]) == (400, message)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -171,58 +168,6 @@ def test_a_drawing_that_lies_nowhere_is_in_pixels(client: TestClient, tmp_path: 
     data = geotiff(tmp_path / "local.tif", crs='LOCAL_CS["somewhere",UNIT["metre",1]]')
     answer = client.post("/v1/predict", content=data, headers=TIFF)
     assert answer.json()["coordinate_system"] == "pixels"
-
-
-@pytest.mark.campaign
-def test_a_full_queue_says_when_to_come_again(client_of: Callable[..., TestClient]) -> None:
-    gate = Gate()
-    client = client_of(gate, warm=True, running=1, waiting=2)
-    gate.go.clear()
-    gate.begun.clear()
-    with ThreadPoolExecutor(2) as pool:
-        first = [
-            pool.submit(client.post, "/v1/predict", content=png(roofs()), headers=PNG)
-            for _ in range(2)
-        ]
-        assert gate.begun.wait(60)
-        deadline = time.monotonic() + 60
-        while _waiting(client) < 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        refused = client.post("/v1/predict", content=png(roofs()), headers=PNG)
-        gate.go.set()
-        assert [one.result(60).status_code for one in first] == [200, 200]
-    assert (refused.status_code, refused.json()["type"]) == (429, "/problems/busy")
-    assert int(refused.headers["retry-after"]) >= 1
-    assert client.post("/v1/predict", content=png(roofs()), headers=PNG).status_code == 200
-
-
-def _waiting(client: TestClient) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    (value,) = (line.split()[1] for line in lines if line.startswith("rooftrace_predictions_wait"))
-    return float(value)
-
-
-@pytest.mark.campaign
-def test_what_takes_too_long_is_ended(client_of: Callable[..., TestClient]) -> None:
-    gate = Gate()
-    client = client_of(gate, warm=True, running=1, seconds=0.5)
-    gate.go.clear()
-    threading.Timer(1.0, gate.go.set).start()
-    late = client.post("/v1/predict", content=png(roofs()), headers=PNG)
-    assert (late.status_code, late.json()["type"]) == (503, "/problems/deadline")
-    assert "0.5 seconds" in late.json()["detail"]
-
-
-@pytest.mark.campaign
-def test_an_image_that_is_too_large(client_of: Callable[..., TestClient]) -> None:
-    client = client_of(pixels=1000, upload_bytes=20_000)
-    unfolds = client.post("/v1/predict", content=png(np.zeros((96, 96, 3), np.uint8)), headers=PNG)
-    assert (unfolds.status_code, unfolds.json()["type"]) == (413, "/problems/too-large")
-    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
-    for body in ({"content": png(noise), "headers": PNG}, {"files": {"file": ("a", png(noise))}}):
-        heavy = client.post("/v1/predict", **body)
-        assert (heavy.status_code, heavy.json()["type"]) == (413, "/problems/too-large")
-        assert "20,000 bytes" in heavy.json()["detail"]
 
 
 def test_an_image_without_a_valid_pixel(client: TestClient, tmp_path: Path) -> None:
