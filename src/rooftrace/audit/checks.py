@@ -23,6 +23,7 @@ from rooftrace.audit.facts import (
 )
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.text import plain_number, plural
+from rooftrace.io.nodata import colour_name
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.hidden_background import (
     HIDDEN_DETAIL,
@@ -266,7 +267,7 @@ def _images(c: FindingContext) -> _Findings:
         remedy="Convert all images to the same bands and type "
         "(gdal_translate -b 1 -b 2 -b 3 -ot Byte), or select images of one kind with glob.",
     )
-    by_colour: dict[tuple[int, ...], list[SceneFacts]] = defaultdict(list)
+    by_colour: dict[tuple[float, ...], list[SceneFacts]] = defaultdict(list)
     for f in c.read:
         if f.flat_colour is not None and f.flat_share >= _FLAT:
             by_colour[f.flat_colour].append(f)
@@ -276,23 +277,15 @@ def _images(c: FindingContext) -> _Findings:
         "image.flat",
         "warning" if inside * len(scenes) >= _FEW * len(c.read) else "note",
         f"{share(inside, 1)} of the pixels of {plural(len(scenes), 'image')} are "
-        f"{_colour_name(colour)} at the edges and not marked as nodata",
+        f"{colour_name(colour)} at the edges and not marked as nodata",
         scenes if len(scenes) >= _FEW * len(c.read) else (),
         detail="These areas have exactly this colour and touch the edge of the image. They would "
         "count as background in the loss and in the scores, and would shift the mean of the bands.",
         remedy="Declare the colour as nodata in the configuration of the set: "
-        f"nodata = [{', '.join(map(str, colour))}].",
+        f"nodata = [{', '.join(f'{value:g}' for value in colour)}].",
         by=lambda f: f.flat_share,
     )
     yield _several_zooms(c)
-
-
-def _colour_name(colour: tuple[int, ...]) -> str:
-    if not any(colour):
-        return "black"
-    if len(set(colour)) == 1:
-        return "white"
-    return f"of the colour ({', '.join(map(str, colour))})"
 
 
 def _several_zooms(c: FindingContext) -> Finding | None:

@@ -62,9 +62,9 @@ class SceneFacts:
         gsd_m: Metres per pixel, None if unknown.
         is_georeferenced: True if the position of the image on the ground is known.
         valid_share: Share of all pixels that are not nodata.
-        flat_share: Share of the valid pixels with the commonest extreme colour (all bands at the
-            minimum or maximum of the dtype) in pieces at the edge, that is, unmarked nodata.
-        flat_colour: The extreme colour; None if `flat_share` is 0.
+        flat_share: Share of the valid pixels with the commonest colour of fill in pieces at the
+            edge, that is, unmarked nodata; see `fill_at_edges`.
+        flat_colour: That colour; None if `flat_share` is 0.
         mean, std: Mean and deviation of each band over valid pixels, in shares of full scale.
         brightness: Mean luma (ITU-R BT.601 of the first three bands), 0..1.
         contrast: Standard deviation of the luma.
@@ -93,7 +93,7 @@ class SceneFacts:
     is_georeferenced: bool = False
     valid_share: float = 0.0
     flat_share: float = 0.0
-    flat_colour: tuple[int, ...] | None = None
+    flat_colour: tuple[float, ...] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     brightness: float = 0.0

@@ -15,6 +15,7 @@ from rooftrace.audit.facts import FAR_PX, LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
+from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
 from rooftrace.labels.mask_values import LabelFile
@@ -39,7 +40,7 @@ class PixelSums:
     def __init__(self, whole: Window) -> None:
         self._whole = whole
         self._px = self._valid_px = 0
-        self._flat: dict[tuple[int, ...], int] = {}
+        self._flat: dict[tuple[float, ...], int] = {}
         self._saturation = 0.0
         self._bands: list[_Moments] = []
         self._luma = _Moments()
@@ -61,7 +62,7 @@ class PixelSums:
         if count == 0:
             return
         self._valid_px += count
-        colour, area = flat_area(data, valid)
+        colour, area = fill_at_edges(data, valid)
         if area:
             self._flat[colour] = self._flat.get(colour, 0) + area
         scale = 1 / full_scale_of(data.dtype)
@@ -406,56 +407,3 @@ def _measure_entry(source: SceneSet, entry: SceneEntry) -> SceneFacts:
         name = entry.id if entry.image is None else str(entry.image)
         return SceneFacts(entry.id, name, entry.group, image_error=error.message)
     return measure_scene(scene, source.classes, source.building_class)
-
-
-_EDGE_SHARE = 0.02
-"""Least share of the pixels along the edge that have the colour; with fewer the search stops."""
-
-_LEAST_SHARE = 0.005
-"""Least area of a piece as a share of all pixels. White cars and overexposed roofs are smaller."""
-
-
-def flat_area(data: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[tuple[int, ...], int]:
-    """Return the commonest extreme colour at the edge of an image, and its number of pixels there.
-
-    A colour is extreme if every band is at the least or the greatest value of the dtype (floats:
-    0 or 1), as fill values mostly are: black, white, magenta.
-
-    Args:
-        data: (band, y, x) pixels.
-        valid: (y, x), False where nodata is marked; None if all pixels are valid.
-
-    Returns:
-        The colour, one value per band, and the number of valid pixels of that colour in pieces that
-        reach the edge; ((), 0) if there is no piece of sufficient size.
-    """
-    least, greatest = _extremes(data.dtype)
-    edge = np.concatenate([data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1]], axis=1)
-    if least < edge.min() and edge.max() < greatest:
-        return (), 0
-    high = edge == greatest
-    extreme = (high | (edge == least)).all(axis=0)
-    if valid is not None:
-        extreme &= np.concatenate([valid[0], valid[-1], valid[:, 0], valid[:, -1]])
-    if np.count_nonzero(extreme) < _EDGE_SHARE * extreme.size:
-        return (), 0
-    patterns, counts = np.unique(high[:, extreme], axis=1, return_counts=True)
-    pattern = patterns[:, counts.argmax()]
-    here = np.ones(data.shape[1:], np.bool_) if valid is None else valid.copy()
-    colour = tuple(greatest if band else least for band in pattern.tolist())
-    for band, value in zip(data, colour):
-        here &= band == value
-    count, labels = cv2.connectedComponents(here.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    at_edge = np.zeros(count, dtype=bool)
-    for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        at_edge[line] = True
-    areas = np.bincount(labels[here], minlength=count)
-    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
-    return (colour, px) if px else ((), 0)
-
-
-def _extremes(dtype: np.dtype[Any]) -> tuple[int, int]:
-    if dtype.kind not in "ui":
-        return 0, 1
-    limits = np.iinfo(dtype)
-    return int(limits.min), int(limits.max)

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import LUMA
-from rooftrace.audit.measure import flat_area
 from rooftrace.audit.offset import parabola_peak
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import Raster, Scene, Window
+from rooftrace.io.nodata import fill_at_edges
 from rooftrace.labels.source import SceneSet
 
 ALIKE = 0.5
@@ -398,7 +398,7 @@ def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Ras
             side_x,
         )
         raster = scene.image.read(window)
-        colour, area = flat_area(raster.data, raster.valid)
+        colour, area = fill_at_edges(raster.data, raster.valid)
         if area:
             fill = np.asarray(colour, raster.data.dtype)[:, None, None]
             raster = replace(raster, valid=raster.valid & (raster.data != fill).any(axis=0))

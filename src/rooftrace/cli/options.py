@@ -40,7 +40,10 @@ def option(group: str, *names: str, rare: bool = False, **settings: Any) -> Any:
 Order = Literal["row", "column"]
 """Order in which the runs of a mask visit its pixels."""
 
-NODATA_HELP = "Pixel value that means no data, or a colour such as 255,255,255."
+NODATA_HELP = (
+    "Pixel value that means no data, or a colour such as 255,255,255, besides what the file "
+    "declares; none: what the file declares does not count."
+)
 GSD_HELP = "Metres per pixel, for images whose files do not contain them."
 
 GSD_LIMITS_M = (1e-4, 1e6)
@@ -267,17 +270,19 @@ def parse_weights(text: str | None) -> tuple[float, ...] | None:
         ) from None
 
 
-def parse_nodata(text: str) -> float | tuple[float, ...]:
-    """Return the value in a text, or the values of a colour, which are separated by commas.
+def parse_nodata(text: str) -> float | tuple[float, ...] | str:
+    """Return the value in a text, or the values of a colour, separated by commas; none stays none.
 
     Raises:
         ConfigError: A part is not a number.
     """
+    if text == "none":
+        return text
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(
-            f"--nodata received {text!r}; expected a value, or a colour separated by commas.",
+            f"--nodata received {text!r}; expected a value, a colour separated by commas, or none.",
             remedy="For example: --nodata 0, or --nodata 255,255,255",
         ) from None
     return values[0] if len(values) == 1 else values

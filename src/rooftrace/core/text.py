@@ -145,13 +145,17 @@ name of the option without dashes."""
 API_PARAMETERS = ("bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold")
 """Options of the command line that are parameters of the API, too."""
 
-_API: Terms = {
+_OF_THE_SERVER: Terms = {"nodata": ("rooftrace serve --nodata", "rooftrace serve --nodata {}")}
+"""Options that the owner of a server gives, for all requests."""
+
+_API: Terms = _OF_THE_SERVER | {
     option: (f"the parameter {name}", f"{name}={{}}")
     for option in API_PARAMETERS
     for name in [option.replace("-", "_")]
 }
 
 _PAGE: Terms = {
+    **_OF_THE_SERVER,
     **{
         option: (f"rooftrace predict --{option}", f"rooftrace predict --{option} {{}}")
         for option in API_PARAMETERS

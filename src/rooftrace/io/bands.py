@@ -144,7 +144,13 @@ def find_bands(
         if found == list(range(count)):
             is_doubtful = is_rgb and _is_unclear(infos, name)
             return chosen(found, _doubt(infos, found, wanted, name) if is_doubtful else "")
-        return chosen(found, f"{name}: {_listed(infos, found, wanted)}, as the file says.")
+        note = f"{name}: {_listed(infos, found, wanted)}, as the file says."
+        fourth = infos[3] if count == 4 and is_rgb and 3 not in found else None
+        is_nameless = fourth is not None and (fourth.colour, fourth.description) == (
+            "undefined",
+            "",
+        )
+        return chosen(found, note, 3 if is_nameless else None)
     if count == len(wanted):
         found = _by_position(wanted, named)
         is_usual = is_rgb or all(map(_PLACEHOLDER.fullmatch, wanted))

@@ -1,4 +1,8 @@
-"""Pixels that count as nodata besides those that a file marks: by a value, a colour, or alpha."""
+"""Pixels that count as nodata: by a rule besides what a file declares, and fill that none declares.
+
+A nodata value may occur on the ground, too: `without_specks` finds the pixels that only look like
+nodata. `fill_at_edges` finds areas without data that the file does not declare.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,28 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.core.types import BoolArray
 
 
 @dataclass(frozen=True)
 class NodataRule:
-    """Rule for pixels that count as nodata besides those that the file marks.
+    """Rule for pixels that count as nodata.
 
     Args:
         value: A pixel is nodata if every band has this value.
         colour: A pixel is nodata if it has exactly these values, one per band.
-        alpha: A pixel is nodata if its alpha is zero; alpha never counts as a band.
+        declared: Whether what the file declares counts, too: a value, a mask, or alpha of zero.
+            Alpha never counts as a band.
     """
 
     value: float | None = None
     colour: tuple[float, ...] | None = None
-    alpha: bool = True
+    declared: bool = True
 
     def valid(self, data: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
         """Return (y, x), True where (band, y, x) is valid; None without value and colour."""
@@ -63,7 +70,7 @@ def nodata_to_json(rule: NodataRule | None) -> dict[str, Any] | None:
     return {
         "value": None if rule.value is None else plain(rule.value),
         "colour": None if rule.colour is None else [plain(value) for value in rule.colour],
-        "alpha": rule.alpha,
+        "declared": rule.declared,
     }
 
 
@@ -75,7 +82,7 @@ def nodata_from_json(record: object) -> NodataRule | None:
     return NodataRule(
         None if value is None else float(value),
         None if colour is None else tuple(float(one) for one in colour),
-        record.get("alpha", True),
+        record.get("declared", True),
     )
 
 
@@ -98,3 +105,113 @@ def differs(data: NDArray[Any], colour: tuple[float | None, ...]) -> NDArray[np.
 def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return float(value).is_integer() and limits.min <= value <= limits.max
+
+
+SPECK_M = 4.0
+"""Side in metres of the square that an area of nodata must hold somewhere, lest it is a speck.
+Overexposed roofs of a town with the nodata value 255 stay whole from 4 m."""
+
+_SPECK_PX = 2, 16, 64
+"""Side in pixels of that square: least, where metres per pixel are not known, and greatest."""
+
+
+def speck_side_px(gsd_m: float | None) -> int:
+    """Return the side of the square for `without_specks` in pixels, an odd number."""
+    least, usual, most = _SPECK_PX
+    side = usual if gsd_m is None else min(max(round(SPECK_M / gsd_m), least), most)
+    return side | 1
+
+
+def without_specks(valid: BoolArray, side_px: int) -> BoolArray:
+    """Return the validity of pixels in which enclosed specks of nodata are valid.
+
+    Nodata is a speck unless it lies in a square of nodata: such pixels have the nodata value by
+    chance, such as white on a white roof. Ground outside of the array counts as nodata, so that
+    narrow areas along an edge stay. A pixel depends on others at a distance below `side_px`.
+
+    Args:
+        valid: (y, x), False where nodata.
+        side_px: Side of the square, see `speck_side_px`.
+    """
+    nodata = cv2.copyMakeBorder(
+        (~valid).view(np.uint8), *(side_px,) * 4, cv2.BORDER_CONSTANT, value=1
+    )
+    opened = cv2.morphologyEx(nodata, cv2.MORPH_OPEN, np.ones((side_px, side_px), np.uint8))
+    inside = np.asarray(opened)[side_px:-side_px, side_px:-side_px]
+    return np.asarray(valid | (inside == 0))
+
+
+_EDGE_SHARE = 0.02
+"""Least share of the pixels along the edge that have the colour; with fewer the search stops."""
+
+_LEAST_SHARE = 0.005
+"""Least area of a piece as a share of all pixels. White cars and overexposed roofs are smaller."""
+
+
+def fill_at_edges(data: NDArray[Any], valid: BoolArray | None) -> tuple[tuple[float, ...], int]:
+    """Return the commonest colour of fill at the edge of an image, and its number of pixels there.
+
+    Args:
+        data: (band, y, x) pixels.
+        valid: (y, x), False where nodata is marked; None if all pixels are valid.
+
+    Returns:
+        The colour, one value per band, and the number of valid pixels of that colour in pieces that
+        reach the edge; ((), 0) if there is no piece of sufficient size.
+    """
+    edge = np.concatenate([data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1]], axis=1)
+    fill = is_fill(edge)
+    if valid is not None:
+        fill &= np.concatenate([valid[0], valid[-1], valid[:, 0], valid[:, -1]])
+    if np.count_nonzero(fill) < max(_EDGE_SHARE * fill.size, 1):
+        return (), 0
+    colour = commonest_colour(edge[:, fill])
+    here = ~differs(data, colour)
+    if valid is not None:
+        here &= valid
+    count, labels = cv2.connectedComponents(here.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    at_edge = np.zeros(count, dtype=bool)
+    for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        at_edge[line] = True
+    areas = np.bincount(labels[here], minlength=count)
+    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
+    return (colour, px) if px else ((), 0)
+
+
+def is_fill(pixels: NDArray[Any]) -> BoolArray:
+    """Return for (band, …) pixels whether all bands have values with which fill is written.
+
+    These are 0, the least and the greatest value of the type (floats: 1), and `is_certain_fill`.
+    """
+    found = pixels == 0
+    if pixels.dtype.kind in "ui":
+        limits = np.iinfo(pixels.dtype)
+        found |= (pixels == limits.min) | (pixels == limits.max)
+    else:
+        found |= pixels == 1
+    return np.asarray(found.all(axis=0)) | is_certain_fill(pixels)
+
+
+def is_certain_fill(pixels: NDArray[Any]) -> BoolArray:
+    """Return for (band, …) pixels whether all bands have values of no picture: -9999, 1e38."""
+    if pixels.dtype.kind == "u":
+        return np.zeros(pixels.shape[1:], np.bool_)
+    found = pixels <= -999
+    if pixels.dtype.kind == "f":
+        found |= pixels >= 1e20
+    return np.asarray(found.all(axis=0))
+
+
+def commonest_colour(pixels: NDArray[Any]) -> tuple[float, ...]:
+    """Return the commonest colour of (band, n) pixels, one value per band."""
+    colours, counts = np.unique(pixels, axis=1, return_counts=True)
+    return tuple(colours[:, counts.argmax()].tolist())
+
+
+def colour_name(colour: tuple[float, ...]) -> str:
+    """Return the name of a colour of fill: `black`, `white`, `-9999`, `of the colour (…)`."""
+    if not any(colour):
+        return "black"
+    if len(set(colour)) > 1:
+        return f"of the colour ({', '.join(f'{value:g}' for value in colour)})"
+    return f"{colour[0]:g}" if colour[0] < 0 or colour[0] > 2**16 else "white"

@@ -22,6 +22,15 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError, Servic
 from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
 from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
+from rooftrace.io.nodata import (
+    SPECK_M,
+    colour_name,
+    commonest_colour,
+    differs,
+    fill_at_edges,
+    is_certain_fill,
+    is_fill,
+)
 
 PERCENTILES = (0.1, 99.9)
 """Percentiles of a scene's values that become the ends of the model's range."""
@@ -49,6 +58,13 @@ _WINDOW_PX = 64
 
 _CHUNK_PX = 2**14
 """Number of pixels that are stretched at a time."""
+
+_LEAST_FILL = 0.05
+"""Least share of an image of 8 bits or floats for fill that is not declared. Less may be an
+overexposed roof."""
+
+_LEAST_SPECKS = 1e-4
+"""Least share of the sample in specks of nodata that a note reports."""
 
 _LATTICES = (8, 16, 32)
 """Windows along a side of the lattices, which are read until the sample is large enough."""
@@ -281,14 +297,16 @@ class PreparedSource(WrappedSource):
         if alpha is None and not needs_values:
             return self._without_sample()
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
-        values, whole = _sample_of(scene)
+        sample = _sample_of(scene)
+        values, whole = sample.values, sample.whole
         if is_whole and whole is not None:
             self._held = Raster(whole.data, whole.valid, self.grid)
-        note = ""
+        note = sample.note(self.name)
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
-            note = f"Band {alpha + 1} of {self.name} is taken as {kind}."
+            taken = f"Band {alpha + 1} of {self.name} is taken as {kind}."
+            note = taken if is_alpha or not note else f"{note} {taken}"
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None
         if needs_values:
@@ -400,32 +418,116 @@ def _holds_bytes(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
 
 
-def _sample_of(scene: RasterSource) -> tuple[NDArray[Any], Raster | None]:
-    """Return a sample of a scene, (band, n) values of valid pixels, the same in every process.
+@dataclass(frozen=True)
+class _Sample:
+    """Sample of a scene, the same in every process.
+
+    Args:
+        values: (band, n) values of valid pixels, without undeclared fill.
+        whole: The scene if it is small.
+        fill: Colour of undeclared fill; () if there is none.
+        fill_share: Its share in the valid pixels.
+        speck_share: Share of the pixels in specks of nodata, see `without_specks`.
+    """
+
+    values: NDArray[Any]
+    whole: Raster | None = None
+    fill: tuple[float, ...] = ()
+    fill_share: float = 0.0
+    speck_share: float = 0.0
+
+    def note(self, name: str) -> str:
+        """Return what the user should know of nodata in an image; "" if nothing."""
+        notes = []
+        if self.fill:
+            one = len(set(self.fill)) == 1
+            option = ",".join(f"{value:g}" for value in (self.fill[:1] if one else self.fill))
+            where = "" if is_certain_fill(np.array(self.fill)[:, None]).any() else " at the edges"
+            notes.append(
+                f"{name}: {max(self.fill_share, 0.01):.0%} of the pixels are "
+                f"{colour_name(self.fill)}{where} and not marked as nodata: they count as ground. "
+                f"If they are fill, give --nodata {option}."
+            )
+        if self.speck_share >= _LEAST_SPECKS:
+            notes.append(
+                f"{name}: pixels with the nodata value lie scattered in the picture. Specks of "
+                f"them up to {SPECK_M:g} m wide count as ground, larger areas are nodata. If the "
+                "value occurs on the ground, such as on white roofs, give --nodata none."
+            )
+        return " ".join(notes)
+
+
+def _sample_of(scene: RasterSource) -> _Sample:
+    """Return a sample of a scene.
 
     A small scene is read whole, an overview of a larger one if it has a suitable one, and otherwise
     a lattice of windows. Parts that cannot be read are left out: reading them as tiles reports it.
-
-    Returns:
-        The sample, and the whole scene if it is small.
     """
     shape = scene.grid.shape
-    parts = [np.zeros((scene.bands, 0), scene.dtype)]
-    if shape[0] * shape[1] <= _HELD_PX:
-        whole = _read_if_possible(scene)
-        return (parts[0] if whole is None else _thinned(whole)), whole
+    specks: int = -getattr(scene, "speck_px", 0)
     overview = getattr(scene, "read_overview", None)
-    small: Raster | None = None if overview is None else overview(_OVERVIEW_PX, _HELD_PX)
-    if small is not None and np.count_nonzero(small.valid) >= _MIN_SAMPLE_PX:
-        return _thinned(small), None
+    whole: Raster | None = None
+    if shape[0] * shape[1] <= _HELD_PX:
+        small = whole = _read_if_possible(scene)
+    else:
+        small = None if overview is None else overview(_OVERVIEW_PX, _HELD_PX)
+        if small is not None and np.count_nonzero(small.valid) < _MIN_SAMPLE_PX:
+            small = None
+    if small is not None:
+        read_px, values = small.valid.size, _thinned(small)
+        fill, fill_px = fill_at_edges(small.data, small.valid)
+        fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
+    else:
+        read_px, values = _read_lattice(scene)
+        fill = _fill_in_corners(scene) if values.size else ()
+        fill_share = float((~_differs(values, fill)).mean()) if fill else 0.0
+    specks += getattr(scene, "speck_px", 0)
+    certain = is_certain_fill(values)
+    if certain.any():
+        fill, fill_share = commonest_colour(values[:, certain]), float(certain.mean())
+    elif fill_share < _LEAST_FILL and (values.dtype == np.uint8 or values.dtype.kind == "f"):
+        fill = ()
+    kept = _differs(values, fill) & ~certain if fill else np.ones(values.shape[1], np.bool_)
+    if kept.all() or not kept.any():
+        # Without another colour, nothing tells fill from ground.
+        return _Sample(values, whole, speck_share=specks / max(read_px, 1))
+    return _Sample(values[:, kept], whole, fill, fill_share, specks / max(read_px, 1))
+
+
+def _differs(values: NDArray[Any], colour: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Return (n,), True where (band, n) values are not a colour."""
+    return np.asarray(differs(values[:, None], colour)[0])
+
+
+def _read_lattice(scene: RasterSource) -> tuple[int, NDArray[Any]]:
+    """Return the number of pixels of windows all over a scene, and their valid values (band, n)."""
+    parts, read_px = [np.zeros((scene.bands, 0), scene.dtype)], 0
+    if scene.grid.shape[0] * scene.grid.shape[1] <= _HELD_PX:
+        return 0, parts[0]
     for side in _LATTICES:
-        for window in _lattice(shape, side):
+        for window in _lattice(scene.grid.shape, side):
             raster = _read_if_possible(scene, window)
             if raster is not None:
                 parts.append(raster.data[:, raster.valid])
+                read_px += window.area_px
         if sum(part.shape[1] for part in parts) >= _MIN_SAMPLE_PX:
             break
-    return np.concatenate(parts, axis=1), None
+    return read_px, np.concatenate(parts, axis=1)
+
+
+def _fill_in_corners(scene: RasterSource) -> tuple[float, ...]:
+    """Return a colour of fill of which a corner of a scene, or the middle of an edge, consists."""
+    rows, cols = scene.grid.shape
+    height, width = min(_WINDOW_PX, rows), min(_WINDOW_PX, cols)
+    for row in (0, rows - height, (rows - height) // 2):
+        for col in (0, cols - width, (cols - width) // 2):
+            raster = _read_if_possible(scene, Window(row, col, height, width))
+            if raster is None or not raster.valid.all():
+                continue
+            first = raster.data[:, :1, :1]
+            if (raster.data == first).all() and is_fill(first).all():
+                return tuple(first.ravel().tolist())
+    return ()
 
 
 def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Raster | None:

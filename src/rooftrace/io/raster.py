@@ -31,7 +31,12 @@ from rooftrace.io.gdal import (
 )
 from rooftrace.io.georeferenced import imagery_date, tags_of
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
-from rooftrace.io.nodata import NodataRule, differs
+from rooftrace.io.nodata import (
+    NodataRule,
+    differs,
+    speck_side_px,
+    without_specks,
+)
 
 _SMALL_PX = 2**20
 """Maximum number of pixels of a small image, whose file is closed after its pixels were read."""
@@ -85,7 +90,7 @@ class RasterFile:
 
     Args:
         path: Path of the file.
-        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        nodata: Rule for pixels that count as nodata; default: those that the file declares.
         palette: Whether a palette is looked up, or its indices are read.
         trusted: No stranger made the file, see `open_raster`.
         shown: Name of the image, which may name its sensor; default the path.
@@ -108,6 +113,10 @@ class RasterFile:
         self._handle: Any = None
         self._pid = 0
         self._short_of_bytes = 0
+        self.speck_px = 0
+        """Number of pixels read so far that are valid as specks of a value that the file declares,
+        see `without_specks`."""
+
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,15 +227,53 @@ class RasterFile:
         window = window or whole
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
-        area = rasterio_window(header.orientation.stored(window, header.grid.shape))
         self._hold_blocks(window)
+        data, valid = self._read_turned(window)
+        if self._may_have_specks and not valid.all():
+            valid = self._with_specks(window, valid)
+        return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
+
+    def _with_specks(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the validity of a window in which specks of nodata are valid."""
+        side = speck_side_px(self._header.grid.gsd_m)
+        if min(window.shape_yx) >= side and not valid.any():
+            return valid
+        around = window.padded(side).intersection(Window.whole(self._header.grid.shape))
+        assert around is not None
+        wide = valid if around == window else self._read_turned(around)[1]
+        mended = without_specks(wide, side)[window.slices(around)]
+        self._count_specks(mended, valid)
+        return mended
+
+    def _count_specks(self, mended: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
+        if self._rule == NodataRule():
+            self.speck_px += int(np.count_nonzero(mended) - np.count_nonzero(valid))
+
+    def _read_turned(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the colour bands and the validity of a window of the picture."""
+        header = self._header
+        area = rasterio_window(header.orientation.stored(window, header.grid.shape))
         with self._dataset(str(window)) as dataset:
             data = _read_bands(dataset, header, window=area)
-            mask = self._read_mask(dataset, area, window) if header.mask == "band" else None
+            mask = self._read_mask(dataset, area, window) if self._nodata_by == "band" else None
         data, valid = self._interpreted(data, mask)
         if header.orientation != UPRIGHT:
             data, valid = header.orientation.turned(data), header.orientation.turned(valid)
-        return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
+        return data, valid
+
+    @property
+    def _nodata_by(self) -> Literal["none", "nodata", "band"]:
+        """Way in which the file marks nodata besides alpha, if that counts."""
+        return self._header.mask if self._rule.declared else "none"
+
+    @property
+    def _may_have_specks(self) -> bool:
+        """True if only a value says what is nodata, and pictures have that value, too."""
+        header, rule = self._header, self._rule
+        if header.dtype.kind != "u" or header.palette is not None or self._palette == "indices":
+            return False
+        is_by_value = self._nodata_by == "nodata" or (rule.value, rule.colour) != (None, None)
+        return is_by_value and header.alpha is None and self._nodata_by != "band"
 
     def read_overview(self, min_px: int, max_px: int) -> Raster | None:
         """Return the whole image from its smallest overview of at least `min_px` pixels.
@@ -247,13 +294,18 @@ class RasterFile:
                 shape = min(suitable)
                 data = _read_bands(dataset, header, out_shape=shape)
                 mask = None
-                if header.mask == "band":
+                if self._nodata_by == "band":
                     mask = dataset.read_masks(header.mask_band, out_shape=shape)
         except DataError:
             return None
         data, valid = map(header.orientation.turned, self._interpreted(data, mask))
         scale_yx = rows / valid.shape[0], cols / valid.shape[1]
-        return Raster(data, valid, header.grid.resampled(valid.shape, scale_yx))
+        grid = header.grid.resampled(valid.shape, scale_yx)
+        if self._may_have_specks:
+            mended = without_specks(valid, speck_side_px(grid.gsd_m))
+            self._count_specks(mended, valid)
+            valid = mended
+        return Raster(data, valid, grid)
 
     def _read_mask(self, dataset: Any, area: RasterioWindow, window: Window) -> NDArray[np.uint8]:
         """Return the mask of a window; an error names the file that holds it."""
@@ -274,10 +326,10 @@ class RasterFile:
         header = self._header
         if header.file_format != "GTiff" or is_small(header.grid.shape):
             return False
-        if header.mask != "band" and not self._absent_is_nodata:
+        if self._nodata_by != "band" and not self._absent_is_nodata:
             return False
         with self._dataset(str(window)) as dataset:
-            if header.mask == "band":
+            if self._nodata_by == "band":
                 return not self._read_mask(dataset, rasterio_window(window), window).any()
             return not self._has_blocks(dataset, window)
 
@@ -312,17 +364,17 @@ class RasterFile:
         header = self._header
         valid = np.ones(data.shape[1:], dtype=bool) if mask is None else mask > 0
         if header.alpha is not None:
-            if self._rule.alpha:
+            if self._rule.declared:
                 valid &= data[-1] > 0
             data = data[:-1]
-        if header.mask == "nodata":
+        if self._nodata_by == "nodata":
             valid &= differs(data, header.nodata)
         if data.dtype.kind == "f":
             # NaN and infinity would spread over the receptive field of a network.
             valid &= np.isfinite(data).all(axis=0)
         if header.palette is not None:
             colours = header.palette[data[0]]
-            if self._rule.alpha:
+            if self._rule.declared:
                 valid &= colours[..., 3] > 0
             data = np.ascontiguousarray(np.moveaxis(colours[..., :3], -1, 0))
         if header.is_cmyk:
@@ -458,7 +510,7 @@ def open_raster(
 
     Args:
         path: Image of any format that GDAL reads.
-        nodata: Rule for pixels that count as nodata besides the file's alpha, mask or value.
+        nodata: Rule for pixels that count as nodata; default: the file's alpha, mask or value.
         palette: "colours" to look up a palette (3 bands), "indices" to read its numbers (1 band,
             as labels are stored).
         trusted: No stranger made the file. A whole PNG is then decoded in half the time, and one

@@ -175,7 +175,8 @@ class SourceConfig(Config):
         part: Slice of the names in sorted order, such as `"[:15]"`.
         gsd_m: Ground sample distance in metres per pixel; default from the georeference.
         share: Weight of this set when training samples are drawn; default its share of the pixels.
-        nodata: `"alpha"` (default: the file's own alpha or nodata), a value, or a colour.
+        nodata: `"alpha"` (default: what the file declares by alpha, a mask or a value), `"none"`
+            (nothing of it counts), or a value or colour that counts as well.
         labels: Meaning of this set's labels if it differs from the run's; the classes must be the
             same.
         label_shift_px: Shift of all labels in pixels, down and to the right, for labels that are
@@ -222,8 +223,8 @@ class SourceConfig(Config):
     @field_validator("nodata")
     @classmethod
     def _known_nodata(cls, value: object) -> object:
-        if isinstance(value, str) and value != "alpha":
-            raise ValueError('expected "alpha", a number or a colour such as [255, 255, 255]')
+        if isinstance(value, str) and value not in ("alpha", "none"):
+            raise ValueError('expected "alpha", "none", a number or a colour as [255, 255, 255]')
         return value
 
     @model_validator(mode="after")
@@ -297,9 +298,9 @@ def relative_text(path: str, base: Path) -> str:
 
 
 def nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:
-    """Return the rule of image readers for `"alpha"`, a value or a colour."""
+    """Return the rule of image readers for `"alpha"`, `"none"`, a value or a colour."""
     if isinstance(nodata, str):
-        return NodataRule()
+        return NodataRule(declared=nodata != "none")
     if isinstance(nodata, tuple):
         return NodataRule(colour=nodata)
     return NodataRule(value=nodata)

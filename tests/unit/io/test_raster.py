@@ -110,7 +110,7 @@ def test_alpha_is_validity_and_no_band(tmp_path: Path, rgb: np.ndarray) -> None:
     raster = source.read()
     np.testing.assert_array_equal(raster.data, rgb)
     np.testing.assert_array_equal(raster.valid, alpha > 0)
-    assert open_raster(path, nodata=NodataRule(alpha=False)).read().valid.all()
+    assert open_raster(path, nodata=NodataRule(declared=False)).read().valid.all()
 
 
 def test_palette_is_looked_up_or_left(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [None, NodataRule(), NodataRule(7), NodataRule(colour=(1, 2.5, 3), alpha=False)]
+    "rule", [None, NodataRule(), NodataRule(7), NodataRule(colour=(1, 2.5, 3), declared=False)]
 )
 def test_a_nodata_rule_survives_json(rule: NodataRule | None) -> None:
     assert nodata_from_json(json.loads(json.dumps(nodata_to_json(rule)))) == rule

@@ -1,0 +1,158 @@
+"""Nodata values that occur on the ground, and fill that no file declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from raster_files import write_geotiff
+from rooftrace.core.types import Window
+from rooftrace.io.nodata import SPECK_M, NodataRule, without_specks
+from rooftrace.io.pixels import PreparedSource, prepare
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.sources import ArraySource
+
+PLACE = {"crs": "EPSG:32645", "transform": Affine(0.25, 0, 5e5, 0, -0.25, 3e6)}
+SPECK_PX = round(SPECK_M / 0.25)
+
+
+def prepared(source: object) -> PreparedSource:
+    made = prepare(source, ("red", "green", "blue"), np.dtype(np.uint8), ((120.0, 60.0),) * 3)
+    assert isinstance(made, PreparedSource)
+    return made
+
+
+def scene(side: int = 400, dtype: str = "uint8") -> tuple[np.ndarray, np.ndarray]:
+    """Return grey ground, and where a rotated footprint leaves the frame empty."""
+    image = np.random.default_rng(3).integers(40, 200, (3, side, side)).astype(dtype)
+    rows, cols = np.mgrid[:side, :side]
+    return image, cols + 0.35 * rows < 0.4 * side
+
+
+@pytest.fixture
+def white_roofs(tmp_path: Path) -> tuple[RasterFile, np.ndarray]:
+    """Return a file that declares white as nodata, with white on roofs, and its empty part."""
+    image, empty = scene()
+    for row, col, size in ((50, 300, 1), (80, 250, 5), (200, 330, SPECK_PX - 3), (395, 380, 6)):
+        image[:, row : row + size, col : col + size] = 255
+    image[:, 0, 300:] = 255  # a narrow edge that a warp left
+    image[:, empty] = 255
+    empty[0, 300:] = True
+    return open_raster(write_geotiff(tmp_path / "white.tif", image, nodata=255, **PLACE)), empty
+
+
+def test_enclosed_specks_of_the_nodata_value_are_ground(
+    white_roofs: tuple[RasterFile, np.ndarray],
+) -> None:
+    file, empty = white_roofs
+    np.testing.assert_array_equal(file.read().valid, ~empty)
+    assert file.speck_px > 100
+
+
+@pytest.mark.parametrize("side", [37, 128])
+def test_windows_find_the_same_specks_as_the_whole(
+    white_roofs: tuple[RasterFile, np.ndarray], side: int
+) -> None:
+    file, empty = white_roofs
+    for row in range(0, 400, side):
+        for col in range(0, 400, side):
+            window = Window(row, col, min(side, 400 - row), min(side, 400 - col))
+            found = file.read(window).valid
+            np.testing.assert_array_equal(found, ~empty[window.slices()])
+
+
+def test_large_areas_of_nodata_inside_stay(tmp_path: Path) -> None:
+    image, _ = scene()
+    image[:, 100:130, 100:140] = 0
+    path = write_geotiff(tmp_path / "hole.tif", image, nodata=0, **PLACE)
+    valid = open_raster(path).read().valid
+    assert np.argwhere(~valid).min(axis=0).tolist() == [100, 100]
+    assert np.count_nonzero(~valid) == 30 * 40
+    assert without_specks(valid, 31).all()
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_values_that_no_picture_has_are_nodata_in_specks_too(tmp_path: Path, dtype: str) -> None:
+    image, _ = scene(dtype=dtype)
+    image[:, 100:103, 100:103] = -9999
+    path = write_geotiff(tmp_path / "gap.tif", image, nodata=-9999, **PLACE)
+    assert np.count_nonzero(~open_raster(path).read().valid) == 9
+
+
+def test_a_note_says_that_nodata_lies_scattered(white_roofs: tuple[RasterFile, object]) -> None:
+    (note,) = prepared(white_roofs[0]).choices
+    assert "the nodata value lie scattered in the picture" in note
+    assert "--nodata none" in note
+
+
+@pytest.mark.parametrize("way", ["value", "mask", "alpha"])
+def test_none_drops_what_the_file_declares(tmp_path: Path, way: str) -> None:
+    image, empty = scene(100)
+    image[:, empty] = 255
+    path = tmp_path / "a.tif"
+    if way == "value":
+        write_geotiff(path, image, nodata=255)
+    elif way == "alpha":
+        alpha = np.where(empty, 0, 255).astype(np.uint8)[None]
+        write_geotiff(path, np.concatenate([image, alpha]), photometric="RGB", alpha="yes")
+    else:
+        write_geotiff(path, image)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~empty)
+    np.testing.assert_array_equal(open_raster(path).read().valid, ~empty)
+    dropped = open_raster(path, nodata=NodataRule(declared=False))
+    assert dropped.read().valid.all()
+    assert (dropped.bands, dropped.is_empty(Window(0, 0, 2, 2))) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "stated"),
+    [
+        ("int16", -9999, "-9999"), ("float32", -3.4e38, "-3.4e+38"), ("uint16", 0, "black"),
+        ("uint8", 0, "black"), ("uint8", 255, "white"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("side", [400, 1500])
+def test_undeclared_fill_is_named_and_not_stretched_over(
+    dtype: str, fill: float, stated: str, side: int
+) -> None:
+    image, empty = scene(side, dtype)
+    if dtype in ("uint16", "int16"):
+        image *= 20  # no values of 8 bits
+    without = prepared(ArraySource(image, valid=~empty))
+    image[:, empty] = fill
+    found = prepared(ArraySource(image))
+    notes = [note for note in found.choices if "not marked as nodata" in note]
+    assert len(notes) == 1
+    assert f"of the pixels are {stated}" in notes[0]
+    assert f"give --nodata {fill:g}." in notes[0]
+    assert (found.stretch is None) == (without.stretch is None)
+    if without.stretch is not None:
+        assert found.stretch is not None
+        assert found.stretch.low == pytest.approx(without.stretch.low, rel=0.05)
+        assert found.stretch.high == pytest.approx(without.stretch.high, rel=0.05)
+
+
+def test_collars_do_not_make_an_image_dark() -> None:
+    image = scene()[0]
+    image[:, :, 15:] = 0
+    image[:, :, :15] = np.maximum(image[:, :, :15], 90)
+    assert prepared(ArraySource(image)).stretch is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda image: image,
+        lambda image: image * 0,
+        lambda image: np.where(np.arange(400) < 8, 0, image),
+        lambda image: np.where((np.arange(400) // 40 % 2 == 1)[:, None], image, 128),
+    ],
+    ids=["ground", "black alone", "too little", "no extreme"],
+)
+def test_ordinary_images_have_no_fill(make) -> None:
+    assert prepared(ArraySource(make(scene()[0]).astype(np.uint8))).choices == ()
