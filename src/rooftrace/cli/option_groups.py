@@ -37,21 +37,6 @@ if TYPE_CHECKING:
     from rooftrace.predict.model_set import ModelSet
     from rooftrace.predict.options import SceneOutput
 
-__all__ = [
-    "ALL_FIELDS",
-    "AllOptions",
-    "CheckedCommand",
-    "ClusterGroup",
-    "ImageOptions",
-    "LabelledOptions",
-    "ModelGroup",
-    "OutputGroup",
-    "RefineGroup",
-    "SceneFields",
-    "sign",
-    "with_groups",
-]
-
 
 @dataclass(frozen=True)
 class ModelGroup:

@@ -38,8 +38,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
 
-__all__ = ["predict"]
-
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""
 

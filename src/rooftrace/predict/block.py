@@ -24,17 +24,6 @@ from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender
 from rooftrace.vector.assemble import BlockOutlines, Tracing
 from rooftrace.vector.trace_blocks import BlockTrace
 
-__all__ = [
-    "Block",
-    "BlockParts",
-    "BlockTiles",
-    "Halo",
-    "Thumbnail",
-    "TileOutput",
-    "TileStats",
-    "most_probable",
-]
-
 Thumbnail = tuple[NDArray[Any], NDArray[np.bool_]]
 """Pixels (y, x, band) of a block at the resolution of the preview, and their validity (y, x)."""
 

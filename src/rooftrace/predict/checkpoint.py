@@ -19,8 +19,6 @@ from rooftrace.io.files import export_error, write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
-__all__ = ["Checkpoint", "CheckpointStore", "pack", "unpack"]
-
 _MAGIC = b"rooftrace part 2\n"
 """First line of a checkpoint file, with the version of the format."""
 

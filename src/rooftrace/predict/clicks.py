@@ -33,8 +33,6 @@ from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.trace import trace
 
-__all__ = ["ClickAnswer", "ClickModel", "ClickSegmenter", "load_clicks"]
-
 VIEW_PX = 160
 """Side of a view in pixels of the network's input, as in training."""
 

@@ -31,19 +31,6 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import check_probabilities
 
-__all__ = [
-    "Combine",
-    "EnsembleEngine",
-    "RescaledEngine",
-    "adapt_member",
-    "check_weights",
-    "combine",
-    "context_px",
-    "member_in_ensemble",
-    "scaling_of",
-    "tile_size",
-]
-
 Combine = Literal["average", "vote", "weighted"]
 """Methods of combination. `average`: mean of the probabilities. `weighted`: weighted mean. `vote`:
 share of the members that choose the class at their own threshold."""

@@ -21,8 +21,6 @@ from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.spec import Calibration, MeasuredMetrics
 from rooftrace.predict.ensemble import Combine
 
-__all__ = ["EnsembleFile", "EnsembleMember", "is_ensemble", "read_ensemble", "write_ensemble"]
-
 _SUFFIX = ".json"
 _MAX_MEMBERS = 64
 """Maximum number of members of an ensemble."""

@@ -19,12 +19,6 @@ from rooftrace.predict.ensemble_file import EnsembleFile, is_ensemble, read_ense
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice, with_tta
 
-__all__ = [
-    "ModelSet",
-    "Models",
-    "read_models",
-]
-
 Models = Path | Sequence[Path | None] | None
 """One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place
 of a path; None is the default one."""

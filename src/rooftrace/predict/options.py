@@ -15,18 +15,6 @@ from pydantic import Field, ValidationError
 from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import ConfigError
 
-__all__ = [
-    "AS_FOUND",
-    "OUTPUTS",
-    "RESULT_FILES",
-    "CellSide",
-    "OutlineStyle",
-    "SceneOptions",
-    "SceneOutput",
-    "SceneParameters",
-    "public_name",
-]
-
 OutlineStyle = Literal["pixel", "simplified", "regular"]
 """Outlines of buildings, see `vector.prepare.OutlineStyle`."""
 

@@ -31,8 +31,6 @@ from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummar
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine
 from rooftrace.vector.footprints import ValidOutline
 
-__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink"]
-
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
 

@@ -39,17 +39,6 @@ from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.predict.preview import ThumbnailSampler
 
-__all__ = [
-    "BATCH_PX",
-    "OnTile",
-    "SceneBlocks",
-    "by_scene",
-    "run",
-    "run_block",
-    "run_many",
-    "run_scenes",
-]
-
 T = TypeVar("T")
 
 BATCH_PX = 2**19

@@ -31,8 +31,6 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.tta import with_tta
 
-__all__ = ["PredictProgress", "Predictor", "load"]
-
 Input = str | Path | NDArray[Any] | RasterSource
 """Image to predict: a path, an array (band, y, x) of pixel values, or a source."""
 

@@ -32,8 +32,6 @@ from rooftrace.vector.records import FootprintRecords, store_pairs
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 
-__all__ = ["CROP_PX", "MAX_CROP_PX", "MIN_IOU", "OutlineRefiner", "check_refinable", "crops_around"]
-
 CROP_PX = 256
 """Side of the smallest crop in pixels of the scene. The masks of SAM have 256 × 256 cells, so that
 a cell is one pixel of the scene."""

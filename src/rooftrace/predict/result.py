@@ -24,14 +24,6 @@ from rooftrace.predict.block import TileStats
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = [
-    "ClassFigures",
-    "OutputPaths",
-    "Prediction",
-    "PredictionSummary",
-    "SceneResult",
-]
-
 
 @dataclass(frozen=True)
 class ClassFigures:

@@ -24,8 +24,6 @@ from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_so
 from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
 from rooftrace.predict.result import Prediction
 
-__all__ = ["KeptPrediction", "KeptScores", "predict_keeping"]
-
 
 @dataclass(frozen=True)
 class KeptPrediction:

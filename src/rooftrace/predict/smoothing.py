@@ -16,16 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SMOOTHINGS",
-    "CutFinder",
-    "ExponentialSmoother",
-    "FlowSmoother",
-    "Smoother",
-    "Smoothing",
-    "smoother",
-]
-
 Smoothing = Literal["none", "exponential", "flow"]
 
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)

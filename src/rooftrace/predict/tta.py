@@ -12,8 +12,6 @@ from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 
-__all__ = ["MirroredEngine", "TtaChoice", "TtaEngine", "applied_tta", "with_tta"]
-
 TtaChoice = Tta | Literal["none"]
 """Test-time augmentation that a user asks for; `none` turns off that of the model."""
 

@@ -23,8 +23,6 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import MirroredEngine
 from rooftrace.tiling.blend import PROB_ONE
 
-__all__ = ["Features", "ImageUncertainty", "image_features", "measure_uncertainty"]
-
 Features = NDArray[np.float32]
 """(feature,) features of an image: the mean over its tiles of `OpenVinoEngine.features`."""
 

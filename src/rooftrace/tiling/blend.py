@@ -16,8 +16,6 @@ from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Window
 from rooftrace.tiling.plan import WEIGHT_ONE, TilePlan
 
-__all__ = ["BLEND_ONE", "PROB_ONE", "Blender", "check_probabilities", "check_range", "quantise"]
-
 PROB_ONE = 255
 """Value of a tile's probability of 1, in uint8."""
 

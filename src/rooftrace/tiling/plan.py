@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Tile, Window
 
-__all__ = ["WEIGHT_ONE", "TileAxis", "TilePlan", "plan_blocks", "plan_tiles"]
-
 WEIGHT_ONE = 16
 """Sum of the weights of an axis at each pixel; a power of two, so that sums are exact."""
 

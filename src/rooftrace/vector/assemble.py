@@ -30,8 +30,6 @@ from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 
-__all__ = ["BlockOutlines", "FootprintAssembler", "FootprintSet", "Refine", "Tracing"]
-
 T = TypeVar("T")
 Calibrate = Callable[[NDArray[np.float32], Bools], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]

@@ -22,23 +22,6 @@ from rooftrace.vector.match import (
     shifted,
 )
 
-__all__ = [
-    "CHANGED",
-    "GONE",
-    "MERGED",
-    "MOVED",
-    "NEW",
-    "OUTSIDE",
-    "SAME",
-    "SPLIT",
-    "STATUSES",
-    "CompareRules",
-    "LayerComparison",
-    "SideStatus",
-    "compare_layers",
-    "shape_ious",
-]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -39,21 +39,6 @@ from rooftrace.vector.footprints import make_footprints, metres_per_px
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
-__all__ = [
-    "CUT_PX",
-    "NEAR_PX",
-    "SAME_SHARE",
-    "CandidateDetections",
-    "DetectionAccumulator",
-    "DetectionPairs",
-    "deduplicate",
-    "distances_m",
-    "keep_best",
-    "match_detections",
-    "measured",
-    "metres_per_degree",
-]
-
 CUT_PX = 1.5
 NEAR_PX = 2.0
 SAME_SHARE = 0.5

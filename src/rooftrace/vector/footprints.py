@@ -18,15 +18,6 @@ from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.vector.trace import Floats, Polygons
 from rooftrace.vector.trace_blocks import BlockPolygonizer, BlockTrace, trace_block
 
-__all__ = [
-    "ValidOutline",
-    "make_footprints",
-    "metres_per_px",
-    "minimum_rectangles",
-    "square_metres_per_px",
-]
-
-
 _DIGITS = 6
 """Digits after the point of metres, degrees and ratios. The fifteenth digit depends on the
 processor, by the instructions that mathematical functions use."""

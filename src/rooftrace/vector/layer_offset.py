@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from rooftrace.vector.compare import shape_ious
 from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block
 
-__all__ = ["LEAST_PAIRS", "LayerOffset", "estimate_offset"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

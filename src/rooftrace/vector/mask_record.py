@@ -18,8 +18,6 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.vector.prepare import VectorOptions
 
-__all__ = ["TAG", "MaskRecord"]
-
 TAG = "ROOFTRACE"
 """Name of the tag that holds the record."""
 

@@ -19,18 +19,6 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import DataError
 from rooftrace.io.spill_file import SpillFile
 
-__all__ = [
-    "PackedPolygons",
-    "PolygonOverlaps",
-    "SpilledPolygons",
-    "find_overlaps",
-    "first_of_equal",
-    "join_by_block",
-    "one_to_one",
-    "pair_iou",
-    "shifted",
-]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -22,16 +22,6 @@ from rooftrace.vector.simplify import acceptable, simplify_staircase
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import Cores, WatershedOptions, separate_by_watershed
 
-__all__ = [
-    "MIN_BUILDING_PX",
-    "SIMPLIFY_PX",
-    "Candidates",
-    "OutlineMaker",
-    "OutlineStyle",
-    "VectorOptions",
-    "check_area",
-]
-
 OutlineStyle = Literal["pixel", "simplified", "regular"]
 """Outlines of buildings: along pixel edges; simplified; or simplified and with right angles where
 the walls have them."""

@@ -15,14 +15,6 @@ from numpy.typing import NDArray
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.trace import Polygons
 
-__all__ = [
-    "RECORD",
-    "FootprintRecords",
-    "decode_staircases",
-    "encode_staircases",
-    "store_pairs",
-]
-
 RECORD = np.dtype(
     [
         ("first", "<i8"), ("class_id", "u1"), ("score", "<f4"), ("divided", "?"),

@@ -25,9 +25,6 @@ from rooftrace.vector.simplify import (
 )
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 
-__all__ = ["Regularized", "regularize"]
-
-
 # The values below were chosen on noisy masks of generated towns and of footprints that people drew,
 # see bench/outlines.py.
 #

@@ -26,8 +26,6 @@ from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
-__all__ = ["OVERLAP_PX", "resolve_overlaps", "resolve_scene_overlaps"]
-
 OVERLAP_PX = 1e-6
 """Maximum area in square pixels that two outlines may share, as left by rounding along a
 common wall.

@@ -18,13 +18,6 @@ import shapely
 from rooftrace.vector.trace import Ints, TracedPolygons
 from rooftrace.vector.watershed import ATLAS_PX, MAX_SIDE_PX, LabelAtlas, batches, trace_pieces
 
-__all__ = [
-    "MIN_MARKER_PX",
-    "owners",
-    "separate",
-    "separate_by_owner",
-]
-
 MIN_MARKER_PX = 36.0
 """Minimum marker size in pixels of the model; smaller areas of a roof between ridges and
 shadows are no buildings. With markers from 9 px on there were a sixth more pieces, and F1

@@ -14,18 +14,6 @@ import shapely
 from rooftrace.vector.columns import Columns
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 
-__all__ = [
-    "MIN_IOU",
-    "RingOrder",
-    "SimplifiedOutlines",
-    "acceptable",
-    "common_area",
-    "intersect_lines",
-    "principal_axes",
-    "simplify_staircase",
-]
-
-
 # Maximum number of pairs of edges that are evaluated at once.
 _AT_ONCE = 1 << 14
 # Number of pairs beyond which an overlay, which does not evaluate all of them, is faster.

@@ -39,8 +39,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Window
 from rooftrace.vector.columns import Columns
 
-__all__ = ["Corners", "Regions", "TracedPolygons", "check_shapes", "mean_score", "trace"]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

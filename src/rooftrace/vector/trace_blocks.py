@@ -25,16 +25,6 @@ from rooftrace.vector.trace import (
     mean_score,
 )
 
-__all__ = [
-    "BlockPolygonizer",
-    "BlockTrace",
-    "OpenRegions",
-    "RegionPieces",
-    "components",
-    "trace_block",
-]
-
-
 _MIN_NEW_CORNERS = 1 << 15
 """Number of new corners, a megabyte, below which no search for complete regions is made."""
 

@@ -31,20 +31,6 @@ from pydantic import ConfigDict, Field
 
 from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
 
-__all__ = [
-    "ATLAS_PX",
-    "MAX_SIDE_PX",
-    "Cores",
-    "LabelAtlas",
-    "Peaks",
-    "WatershedOptions",
-    "batches",
-    "merge_basins",
-    "pack_rectangles",
-    "separate_by_watershed",
-    "trace_pieces",
-]
-
 Heights = NDArray[np.uint8]
 
 _SIDE_PX = 512

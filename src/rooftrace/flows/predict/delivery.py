@@ -20,8 +20,6 @@ from rooftrace.io.files import export_error, write_json
 from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
 from rooftrace.predict.plan import RESULT_FILES
 
-__all__ = ["Delivery", "Results", "results_in", "work_folder"]
-
 _UPLOADS = 2
 """Number of files that are uploaded at the same time."""
 

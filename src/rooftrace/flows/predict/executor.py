@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rooftrace.core.processes import Processes
     from rooftrace.flows.predict.cluster import ClusterOptions
 
-__all__ = ["Executor", "LocalExecutor", "executing"]
 
 _MIN_CORES = 4
 """Number of cores from which processes trace blocks. On fewer, the network uses them all."""

@@ -33,17 +33,6 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scen
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.result import ClassFigures, OutputPaths
 
-__all__ = [
-    "OnDone",
-    "PredictRun",
-    "RunOptions",
-    "RunReport",
-    "SceneFiles",
-    "SceneTask",
-    "SceneTaskResult",
-    "predict_task",
-]
-
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
 

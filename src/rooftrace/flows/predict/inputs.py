@@ -42,19 +42,6 @@ from rooftrace.labels.image_files import (
 )
 from rooftrace.predict.plan import RESULT_FILES
 
-__all__ = [
-    "CATALOGUE_SUFFIXES",
-    "WORK_FOLDER",
-    "PredictInputs",
-    "SceneInput",
-    "about_total_px",
-    "find_inputs",
-    "holds_results",
-    "is_result",
-    "of_headers",
-    "sizes_px",
-]
-
 CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparquet")
 """Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
 

@@ -15,8 +15,6 @@ from rooftrace.labels.rle.codec import NO_RUNS, Order
 from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["RLE_TABLE", "RleOutput"]
-
 RLE_TABLE = "submission.csv"
 """Name of the table in the folder of the results."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rooftrace.flows.predict.cluster import ClusterOptions
     from rooftrace.flows.predict.rle_output import RleOutput
 
-__all__ = ["predict_inputs", "run_predict"]
 
 _MAX_NOTES = 10
 """Maximum number of notes in a report; run.json lists all."""

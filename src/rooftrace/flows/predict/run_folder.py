@@ -20,16 +20,6 @@ from rooftrace.io.files import export_error, is_file, locked
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
-__all__ = [
-    "MADE",
-    "MANIFEST",
-    "MadeImage",
-    "RunFolder",
-    "WorkerStore",
-    "is_shared",
-    "with_paths",
-]
-
 MADE = "made."
 """Prefix of the folders in which workers of a cluster write results."""
 
