@@ -57,27 +57,6 @@ def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) 
     assert "combines several models, but 1 model was given" in answer["error"]["message"]
 
 
-@pytest.mark.campaign
-def test_models_of_two_scales_work_at_the_finer_one(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """The tiny model works at 0.2 m here, and the default one at 0.25 to 0.4 m."""
-    tiny = read_bundle(tiny_run.bundle)
-    fine = tmp_path / "fine.rooftrace"
-    write_bundle(fine, tiny.spec.model_copy(update={"gsd_m": 0.2}), tiny.parts)
-    image = next((tiny_run.data / "images").iterdir())
-    out = tmp_path / "out"
-    words = ("-m", fine, "-m", "default", "--ensemble", "average", "-o", out)
-    assert call("predict", image, *words)[0] == 0
-    record = json.loads((out / "run.json").read_text())
-    reported = "works at 0.25 to 0.4 m per pixel: its tiles are resampled from the ensemble's 0.2 m"
-    assert any(reported in note for note in record["notes"])
-    assert record["bundle"]["gsd_m"] == 0.2
-    first, second = record["engine"]["settings"]["members"]
-    assert "pixels_of_tile_per_own" not in first["settings"]
-    assert second["settings"]["pixels_of_tile_per_own"] == pytest.approx(0.25 / 0.2, abs=1 / 256)
-    code, judged = call("evaluate", fine, "default", tiny_run.data, "--ensemble", "vote")
-    assert code == 0
-    assert any("2 models vote: a tie is for the building." in note for note in judged["notes"])
-
 
 @pytest.mark.campaign
 def test_models_work_at_a_scale_that_all_take(tiny_run: TinyRun, tmp_path: Path) -> None:

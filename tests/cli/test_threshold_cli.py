@@ -14,7 +14,7 @@ from command_line import call as call_as_given
 from command_line import command
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.predict.ensemble_file import read_ensemble
+from rooftrace.predict.model_set import read_ensemble
 
 SIDE = 20
 

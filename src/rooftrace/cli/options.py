@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from rooftrace.core.types import ResultProvenance
     from rooftrace.io.nodata import NodataRule
-    from rooftrace.predict.ensemble import Combine
-    from rooftrace.predict.model_set import Models
+    from rooftrace.predict.model_set import Combine, Models
     from rooftrace.predict.plan import SceneOutput
 
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"

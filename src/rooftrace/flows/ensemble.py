@@ -34,10 +34,12 @@ from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.curves import CurveMetric
 from rooftrace.metrics.resampling import PairedTest
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
-from rooftrace.predict.ensemble import Combine, combine, member_in_ensemble
-from rooftrace.predict.ensemble_file import (
+from rooftrace.predict.model_set import (
+    Combine,
     EnsembleFile,
+    combine,
     is_ensemble,
+    member_in_ensemble,
     members_from,
     read_ensemble,
     write_ensemble,

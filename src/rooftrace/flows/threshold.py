@@ -40,13 +40,13 @@ from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
-from rooftrace.predict.ensemble_file import (
+from rooftrace.predict.model_set import (
     is_ensemble,
     members_from,
     read_ensemble,
+    read_models,
     write_ensemble,
 )
-from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE

@@ -28,8 +28,7 @@ from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_camera, video_sink
 from rooftrace.predict.block import Block
-from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, read_models
+from rooftrace.predict.model_set import Combine, Models, read_models
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import (
     AS_FOUND,

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from operator import mul
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.text import plural, reason_of
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.io.files import is_file
+from rooftrace.io.files import is_file, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
 from rooftrace.models.exported import read_model
-from rooftrace.models.spec import Output
-from rooftrace.predict.ensemble import Combine, check_weights, combine
-from rooftrace.predict.ensemble_file import EnsembleFile, is_ensemble, read_ensemble
+from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaChoice, with_tta
+from rooftrace.tiling.blend import check_probabilities
 
 Models = Path | Sequence[Path | None] | None
 """One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place
@@ -160,3 +168,345 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
             )
         bundles.append(bundle)
     return bundles
+
+
+Combine = Literal["average", "vote", "weighted"]
+"""Methods of combination. `average`: mean of the probabilities. `weighted`: weighted mean. `vote`:
+share of the members that choose the class at their own threshold."""
+
+
+class EnsembleEngine:
+    """Engine that runs several members.
+
+    Args:
+        members: Loaded models that `combine` accepts, all with the same tile size.
+        how: Method of combination, see `Combine`.
+        weights: Weight of each member; they sum to 1.
+        notes: Notes on the members for the user.
+    """
+
+    name = "ensemble"
+
+    def __init__(
+        self,
+        members: Sequence[Predictor],
+        how: Combine,
+        weights: Sequence[float],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._members = tuple(members)
+        self._how = how
+        # Factors are near 1, so that equal weights give exactly the mean.
+        self._factors = [np.float32(weight * len(weights)) for weight in weights]
+        self.notes = tuple(notes)
+        is_binary = self._members[0].bundle.spec.is_binary
+        if how == "vote" and len(members) > 1 and (len(members) % 2 == 0 or not is_binary):
+            rule = "is for the building" if is_binary else "is for the first class in order"
+            self.notes += (f"{len(members)} models vote: a tie {rule}.",)
+        self.precision = "+".join(
+            dict.fromkeys(member.engine.precision for member in self._members)
+        )
+        self.settings: dict[str, Any] = {
+            "combined_by": how,
+            "members": [
+                {
+                    "name": member.bundle.spec.name,
+                    "sha256": member.bundle.sha256,
+                    "engine": member.engine.name,
+                    "precision": member.engine.precision,
+                    "settings": getattr(member.engine, "settings", {}),
+                    "weight": round(weight, 6),
+                }
+                for member, weight in zip(self._members, weights)
+            ],
+        }
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Run (n, band, y, x) pixel values to (n, class, y, x) means, or shares of the votes."""
+        total: NDArray[np.float32] | None = None
+        for member, factor in zip(self._members, self._factors):
+            spec = member.bundle.spec
+            # Further outputs of a network are dropped.
+            given = batch.astype(spec.numpy_dtype, copy=False)
+            answer = member.engine.run(given)[:, : spec.channels]
+            # A vote would hide NaN.
+            check_probabilities(answer, spec.name)
+            part = factor * (_votes(answer, spec) if self._how == "vote" else answer)
+            total = part if total is None else total + part
+        assert total is not None
+        return np.asarray(total / np.float32(len(self._members)), dtype=np.float32)
+
+    def release(self) -> None:
+        """Release the compiled networks of the members."""
+        for member in self._members:
+            getattr(member.engine, "release", lambda: None)()
+
+
+def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
+    """Return 1 for the class that a member chooses, otherwise 0."""
+    if spec.is_binary:
+        return (answer >= np.float32(spec.threshold)).astype(np.float32)
+    classes = np.arange(answer.shape[1])[:, None, None]
+    return np.asarray(answer.argmax(axis=1)[:, None] == classes, dtype=np.float32)
+
+
+_SHARED = (
+    "bands", "dtype", "classes", "building_class", "gsd_m", "finest_gsd_m", "interpolated_gsd_m",
+    "input_px",
+)  # fmt: skip
+"""Fields of the contract that must be equal for all members."""
+
+
+def combine(
+    members: Sequence[Predictor], how: Combine = "average", weights: Sequence[float] | None = None
+) -> Predictor:
+    """Combine loaded models into one.
+
+    The threshold is the mean of the members' thresholds, with their weights, or one half for votes.
+    With an even number of members, a tied vote is for the building; with more classes, for the
+    first class. A calibration belongs to the scores of one model: the ensemble has none, unless all
+    members have the same one and do not vote.
+
+    Args:
+        members: Loaded models.
+        how: Method of combination, see `Combine`.
+        weights: For `weighted`, one weight for each model, in any unit. Default: the mean IoU of
+            each model on its validation data.
+
+    Raises:
+        BundleError: Bands, pixel type, classes, scale or the only size of tiles differ.
+        ConfigError: There is no model; the weights do not fit; there are no weights, and a bundle
+            has no recorded IoU.
+    """
+    if not members:
+        raise ConfigError("An ensemble needs at least one model.", remedy="Give bundles with -m.")
+    bundles = [member.bundle for member in members]
+    first = bundles[0].spec
+    for bundle in bundles[1:]:
+        for field in _SHARED:
+            _check_alike(bundles[0], bundle, field)
+    specs = [bundle.spec for bundle in bundles]
+    check_weights(weights, how, len(members))
+    notes = []
+    if how != "weighted":
+        weights = [1.0] * len(members)
+    elif weights is None:
+        weights = [_validation_iou(bundle) for bundle in bundles]
+        text = ", ".join(f"{spec.name} {iou:.3f}" for spec, iou in zip(specs, weights))
+        notes.append(f"weighted by the IoU that each model had on its own validation data: {text}")
+    shares = [weight / math.fsum(weights) for weight in weights]
+    is_calibrated = how != "vote" and all(one.calibration == first.calibration for one in specs)
+    spec = BundleSpec(
+        name=f"{how} of {', '.join(spec.name for spec in specs)}",
+        **{field: getattr(first, field) for field in _SHARED},
+        colours=first.colours,
+        mean=first.mean,
+        std=first.std,
+        threshold=0.5
+        if how == "vote"
+        else math.fsum(map(mul, [one.threshold for one in specs], weights)) / math.fsum(weights),
+        calibration=first.calibration if is_calibrated else None,
+        input_multiple_px=math.lcm(*(one.input_multiple_px for one in specs)),
+        context_px=max(one.context_px for one in specs),
+        training={"ensemble": [bundle.sha256 for bundle in bundles], "weights": shares}
+        | {key: value for key, value in first.training.items() if key == "data"},
+    )
+    source = " + ".join(bundle.source for bundle in bundles)
+    engine = EnsembleEngine(members, how, shares, notes)
+    return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
+
+
+def member_in_ensemble(member: Predictor, combined: BundleSpec) -> Predictor:
+    """Return a member with the ensemble's tiles and contract, but its own threshold.
+
+    Args:
+        member: Member of the ensemble.
+        combined: Contract of the ensemble.
+    """
+    update = {"threshold": member.bundle.spec.threshold, "calibration": None}
+    bundle = ModelBundle(combined.model_copy(update=update), {}, member.bundle.source)
+    return Predictor(bundle, member.engine)
+
+
+def _check_alike(first: ModelBundle, other: ModelBundle, field: str) -> None:
+    own, wanted = getattr(other.spec, field), getattr(first.spec, field)
+    if own != wanted:
+        raise BundleError(
+            f"{other.source} cannot be combined with {first.source}: its {field} is "
+            f"{own}, but {wanted} was expected.",
+            remedy="Combine models with one contract, or predict with each separately.",
+        )
+
+
+def check_weights(weights: Sequence[float] | None, how: Combine, count: int) -> None:
+    """Raise ConfigError where weights do not fit the number of models or the method."""
+    if weights is None:
+        return
+    given = ", ".join(f"{weight:g}" for weight in weights)
+    if how != "weighted":
+        raise ConfigError(
+            f"The weights {given} were given, but the models are combined by {how!r}.",
+            remedy="Leave out the weights, or combine the models with the method 'weighted'.",
+        )
+    if len(weights) != count:
+        raise ConfigError(
+            f"{plural(len(weights), 'weight was', 'weights were')} given ({given}) for "
+            f"{plural(count, 'model')}; expected one weight for each model.",
+            remedy="Give the weights in the order of the models.",
+        )
+    if not all(weight > 0 for weight in weights) or not math.isfinite(sum(weights)):
+        raise ConfigError(
+            f"The weights {given} were given; each weight must be above 0 and finite.",
+            remedy="Leave out models with weight 0.",
+        )
+
+
+def _validation_iou(bundle: ModelBundle) -> float:
+    """Return the mean recorded IoU over a bundle's validation data."""
+    # For a refined model, the metrics of the refined output come before those of its segmenter.
+    ious: dict[str, float] = {}
+    for measured in bundle.spec.metrics:
+        if measured.split == "val" and "iou" in measured.values:
+            ious.setdefault(measured.data, measured.values["iou"])
+    mean = math.fsum(ious.values()) / len(ious) if ious else 0.0
+    if not mean > 0:
+        raise ConfigError(
+            f"The bundle {bundle.source} contains no IoU on validation data to use as its weight.",
+            remedy="Give the weights with --weights, or combine by average.",
+        )
+    return mean
+
+
+_SUFFIX = ".json"
+_MAX_MEMBERS = 64
+"""Maximum number of members of an ensemble."""
+
+_REMEDY = "Make the file again with rooftrace fit."
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _EnsembleModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EnsembleMember(_EnsembleModel):
+    """One bundle of an ensemble.
+
+    Args:
+        path: Path relative to the file's folder, with `/`, or one of `BUNDLED_MODELS`.
+        sha256: `ModelBundle.sha256` of the bundle.
+    """
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    def at(self, file: Path) -> Path:
+        """Return the path of the bundle, or its name if it is a bundled model."""
+        return Path(self.path) if self.path in BUNDLED_MODELS else file.parent / self.path
+
+
+class EnsembleFile(_EnsembleModel):
+    """Content of an ensemble file.
+
+    Args:
+        members: Bundles in the order of the weights.
+        combine: Method of combination, see `Combine`.
+        weights: For `weighted`, one weight for each member, summing to about 1; otherwise None.
+        threshold: Threshold on the building probability, or on the share of votes; None for the
+            threshold of `combine`.
+        calibration: Calibration of the scores at this threshold; None for the calibration of
+            `combine`.
+        metrics: Metrics, with the data on which they were measured.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[EnsembleMember, ...], Field(min_length=1, max_length=_MAX_MEMBERS)]
+    combine: Combine
+    weights: tuple[Share, ...] | None = None
+    threshold: Unit | None = None
+    calibration: Calibration | None = None
+    metrics: tuple[MeasuredMetrics, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnsembleFile:
+        if (self.weights is None) == (self.combine == "weighted"):
+            raise ValueError(
+                "weights are required for the method 'weighted', and not allowed otherwise"
+            )
+        if self.weights is not None and len(self.weights) != len(self.members):
+            count = plural(len(self.weights), "weight was", "weights were")
+            raise ValueError(f"{count} given for {plural(len(self.members), 'member')}")
+        return self
+
+
+def is_ensemble(path: Path | None) -> bool:
+    """Return whether a path names an ensemble file, judged by its extension."""
+    return path is not None and path.suffix.lower() == _SUFFIX
+
+
+def members_from(
+    bundles: Sequence[Path | None], digests: Sequence[str], file: Path
+) -> tuple[EnsembleMember, ...]:
+    """Return the members of an ensemble file.
+
+    Args:
+        bundles: Paths of the bundles, or names of bundled models; None stands for the default.
+        digests: `ModelBundle.sha256` of each bundle.
+        file: Path of the ensemble file.
+    """
+    base = file.parent.resolve()
+    return tuple(
+        EnsembleMember(path="default" if bundle is None else _relative(bundle, base), sha256=digest)
+        for bundle, digest in zip(bundles, digests)
+    )
+
+
+def _relative(path: Path, base: Path) -> str:
+    if str(path) in BUNDLED_MODELS:
+        return str(path)
+    path = path.resolve()
+    try:
+        return PurePath(os.path.relpath(path, base)).as_posix()
+    except ValueError:  # the paths are on different drives
+        return path.as_posix()
+
+
+def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:
+    """Write an ensemble file; its bytes depend only on the content.
+
+    Raises:
+        ConfigError: The name does not end in `.json`.
+        ExportError: The folder is not writable.
+    """
+    if not is_ensemble(path):
+        raise ConfigError(
+            f"{path} was given as ensemble file; expected a name that ends in {_SUFFIX}.",
+            remedy="For example: -o team.ensemble.json",
+        )
+    write_atomically(path, (ensemble.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_ensemble(path: Path) -> EnsembleFile:
+    """Read an ensemble file without opening its members.
+
+    Raises:
+        BundleError: The file does not exist, is too large, or is not an ensemble file.
+    """
+    try:
+        text = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
+        raise BundleError(
+            f"The ensemble file {path} cannot be read: {reason}.",
+            remedy="Give the path of a file that rooftrace fit has written.",
+        ) from error
+    try:
+        return EnsembleFile.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleError(
+            f"{path} is not an ensemble file: {invalid_values(error, EnsembleFile, 1)}.",
+            remedy=_REMEDY,
+        ) from error

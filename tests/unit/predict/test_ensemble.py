@@ -19,8 +19,7 @@ from rooftrace.models.spec import (
     LogisticMap,
     MeasuredMetrics,
 )
-from rooftrace.predict.ensemble import Combine, combine
-from rooftrace.predict.model_set import read_models
+from rooftrace.predict.model_set import Combine, combine, read_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
@@ -111,67 +110,12 @@ def test_a_model_with_itself_is_that_model() -> None:
         ({"gsd_m": 0.4}, "its gsd_m is 0.4, but None was expected"),
         ({"classes": ("background", "roof")}, "classes"),
         ({"dtype": "uint16"}, "dtype"),
+        ({"input_px": 224}, "its input_px is 224, but None was expected"),
     ],
 )
 def test_models_of_another_contract_are_refused(other: dict[str, Any], named: str) -> None:
     with pytest.raises(BundleError, match=named):
         combine([model(ConstantEngine()), model(ConstantEngine(), **other)])
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ([{"input_multiple_px": 16}, {"input_multiple_px": 24}], (48, None)),
-        ([{"input_multiple_px": 32}, {"input_multiple_px": 8, "input_px": 224}], (32, 224)),
-        # 200 are not a multiple of 32: the second model is given 192, filled up.
-        ([{"input_multiple_px": 32}, {"input_multiple_px": 8, "input_px": 200}], (32, 192)),
-        ([{"input_px": 224}, {"input_px": 256}], (1, 224)),
-        ([{"input_multiple_px": 32}, {"input_px": 24}], None),
-        (
-            [{"gsd_m": 0.3, "input_multiple_px": 16}, {"gsd_m": 0.5, "input_multiple_px": 24}],
-            (16, None),
-        ),
-        # 224 px of 0.5 m span 373 of 0.3 m.
-        ([{"gsd_m": 0.5, "input_px": 224}, {"gsd_m": 0.3}], (32, 352)),
-    ],
-)
-def test_the_size_of_a_tile_suits_all(
-    sizes: list[dict[str, int]], expected: tuple[int, int | None] | None
-) -> None:
-    members = [model(ConstantEngine(), **size) for size in sizes]
-    if expected is None:
-        with pytest.raises(BundleError, match="No tile size suits all"):
-            combine(members)
-        return
-    spec = combine(members).bundle.spec
-    assert (spec.input_multiple_px, spec.input_px) == expected
-    side = spec.input_px or 2 * spec.input_multiple_px
-    assert combine(members).engine.run(np.zeros((1, 3, side, side), np.uint8)).shape[2] == side
-
-
-@pytest.mark.parametrize(
-    ("ranges", "expected"),
-    [
-        ([(0.25, 0.4), (0.25, 0.4)], (0.25, 0.4)),
-        ([(0.25, 0.4), (0.3, 0.6)], (0.3, 0.4)),
-        ([(0.25, 0.4), (None, 0.4)], (None, 0.4)),
-        ([(0.25, 0.4), (None, 0.2)], (None, 0.2)),
-        ([(None, None), (None, None)], (None, None)),
-    ],
-)
-def test_an_ensemble_works_at_the_scales_of_all_members(
-    ranges: list[tuple[float | None, float | None]], expected: tuple[float | None, float | None]
-) -> None:
-    members = [model(ConstantEngine(), finest_gsd_m=low, gsd_m=high) for low, high in ranges]
-    spec = combine(members).bundle.spec
-    assert (spec.finest_gsd_m, spec.gsd_m) == expected
-    known = [high for _, high in ranges if high is not None]
-    finer = [model(ConstantEngine(), gsd_m=high, interpolated_gsd_m=0.2) for high in known]
-    if finer:
-        assert combine(finer).bundle.spec.interpolated_gsd_m == 0.2
-        assert combine([*finer, *members]).bundle.spec.interpolated_gsd_m is None
-    resampled = [note for note in getattr(combine(members).engine, "notes", ()) if "from" in note]
-    assert len(resampled) == (expected[1] == 0.2)
 
 
 def test_weights_by_hand() -> None:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import BundleError, RooftraceError
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
-from rooftrace.predict.ensemble_file import (
+from rooftrace.predict.model_set import (
     EnsembleFile,
     members_from,
     read_ensemble,
+    read_models,
     write_ensemble,
 )
-from rooftrace.predict.model_set import read_models
 from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(

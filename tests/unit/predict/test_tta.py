@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rooftrace.engines.base import ConstantEngine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
-from rooftrace.predict.ensemble import combine
+from rooftrace.predict.model_set import combine
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import TtaEngine
 

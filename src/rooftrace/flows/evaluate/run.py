@@ -39,8 +39,7 @@ from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
 from rooftrace.metrics.pixel import confusion_csv
 from rooftrace.metrics.report import EvalReport
-from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, read_models
+from rooftrace.predict.model_set import Combine, Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.tta import TtaChoice
 
