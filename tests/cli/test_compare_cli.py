@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -72,7 +71,7 @@ def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path
 
 def test_results_are_the_same_bytes_again(layers: tuple[Path, Path], tmp_path: Path) -> None:
     for name in ("one", "two"):
-        code, _ = call("compare", *layers, "-o", tmp_path / name, "--keep", "new", "--to", "osm")
+        code, _ = call("compare", *layers, "-o", tmp_path / name, "--keep", "new")
         assert code == 0
     pairs = [(file, tmp_path / "two" / file.name) for file in (tmp_path / "one").iterdir()]
     different = [one.name for one, two in pairs if one.read_bytes() != two.read_bytes()]
@@ -91,7 +90,7 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     )
     old["class"] = np.where(np.arange(len(old)) % 50 == 7, "tree", "Building")
     old.to_file(tmp_path / "old.gpkg")
-    options = ("--keep", "both", "--to", "osm", "--source", "x", "--remove-offset")
+    options = ("--keep", "both", "--remove-offset")
     _, whole = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "a", *options)
     assert [note.split(": ")[1][:2] for note in whole["notes"][:2]] == ["3 ", "3 "], whole["notes"]
     monkeypatch.setattr(vector_read, "_CHUNK_ROWS", 5)
@@ -202,7 +201,7 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
     path = write(tmp_path / "new.gpkg", [*new.values()], name=[*new], score=score)
     old = write(tmp_path / "old.gpkg", [known["lower"]], name=["old known"])
     _, answer = call(
-        "compare", path, old, "-o", tmp_path / "out", "--keep", keep, "--to", "osm", "--area",
+        "compare", path, old, "-o", tmp_path / "out", "--keep", keep, "--area",
         write(tmp_path / "area.gpkg", [box(EAST - 20, NORTH - 20, EAST + 90, NORTH + 40)]),
     )  # fmt: skip
     assert counts(answer, "new") == {"same": 1, "changed": 2, "new": 4}
@@ -215,8 +214,6 @@ def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
         of_layer = made[made.compare_layer == layer]
         assert of_layer.geometry.geom_equals(truth[name]).sum() == 1, name
     assert any(f"{left_out} buildings of NEW are not in conflated" in n for n in answer["notes"])
-    assert answer["osm"] == 2
-    assert any("2 buildings of NEW are not in new.osm" in note for note in answer["notes"])
 
 
 def test_repeats_with_a_partner_each_lose_no_id(tmp_path: Path) -> None:
@@ -254,99 +251,6 @@ def test_attributes_of_the_old_layer_keep_their_types(suffix: str, tmp_path: Pat
     assert values["flag"] == [True, False, True, None]
     assert values["day"] == [*day.to_pydatetime()[:1], None, day.to_pydatetime()[2], None]
     assert values["text"] == ["a", "b", None, None]
-
-
-def osm_truth() -> list[shapely.Polygon]:
-    """Return two houses with one wall of which a third one has a part, and one with a court."""
-    row = [box(0, 0, 10, 10), box(10, 0, 20, 10), box(5, 10, 15, 20)]
-    court = box(40, 0, 70, 30) - box(50, 10, 60, 20)
-    bent = shapely.Polygon([(80, 0), (85, 0.05), (90, 0), (90, 10), (80, 10)])
-    return [affinity.translate(one, EAST, NORTH) for one in (*row, court, bent)]
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_no_new_building_is_a_josm_file_without_ways(count: int, tmp_path: Path) -> None:
-    old = write(tmp_path / "old.gpkg", osm_truth())
-    new = write(tmp_path / "new.gpkg", osm_truth()[:count])
-    code, answer = call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
-    assert code == 0, answer
-    assert answer["osm"] == 0
-    assert "<way" not in (tmp_path / "out" / "new.osm").read_text()
-
-
-def test_new_buildings_are_written_for_josm(tmp_path: Path) -> None:
-    new = write(tmp_path / "new.gpkg", osm_truth())
-    old = write(tmp_path / "old.gpkg", [box(EAST + 30, NORTH, EAST + 35, NORTH + 5)])
-    _, answer = call(
-        "compare", new, old, "-o", tmp_path / "out", "--to", "osm", "--source", 'A "B" & C',
-        "--imagery-date", "2024-05-17",
-    )  # fmt: skip
-    assert answer["osm"] == 5
-    path = tmp_path / "out" / "new.osm"
-    root = ElementTree.parse(path).getroot()
-    assert root.attrib["version"] == "0.6"
-    tags = {tag.attrib["k"]: tag.attrib["v"] for tag in root.findall("changeset/tag")}
-    assert tags == {
-        "created_by": "rooftrace", "source": 'A "B" & C', "imagery_date": "2024-05-17",
-    }  # fmt: skip
-    ids = [int(one.attrib["id"]) for one in root if "id" in one.attrib]
-    assert max(ids) < 0
-    assert len(set(ids)) == len(ids)
-    ways = [[nd.attrib["ref"] for nd in way.findall("nd")] for way in root.findall("way")]
-    assert all(way[0] == way[-1] for way in ways)
-    # Two corners of each house are those of its neighbour; the third has one wall with both, whose
-    # ends are nodes of the lower houses, and the corner between them is a node of the third.
-    assert len(set(ways[0]) & set(ways[1])) == 2
-    assert len(set(ways[0]) & set(ways[2])) == len(set(ways[1]) & set(ways[2])) == 2
-    # The bend of 5 cm is below the tolerance of the simplification.
-    assert len(ways[-1]) == 5
-    assert len(root.findall("relation")) == 1
-    members = root.findall("relation/member")
-    assert [member.attrib["role"] for member in members] == ["outer", "inner"]
-    tagged = [*root.findall("way/tag"), *root.findall("relation/tag")]
-    building = [one for one in tagged if one.attrib == {"k": "building", "v": "yes"}]
-    assert len(building) == 5
-    again = VectorFile(path).read()
-    assert len(again) == 5
-    areas = shapely.area(gpd.GeoSeries(again.geometry, crs=again.crs).to_crs(UTM).to_numpy())
-    np.testing.assert_allclose(sorted(areas), [100, 100, 100, 100, 800], rtol=5e-3)
-
-
-def test_buildings_for_josm_do_not_overlap_and_have_no_specks(tmp_path: Path) -> None:
-    large = box(0, 0, 20, 10) - box(5, 5, 5.5, 5.5) - box(10, 2, 14, 6)
-    polygons = [large, box(17, 3, 24, 7), box(16, 8, 21, 16)]
-    new = write(tmp_path / "new.gpkg", [affinity.translate(one, EAST, NORTH) for one in polygons])
-    old = write(tmp_path / "old.gpkg", [box(EAST + 21, NORTH, EAST + 24, NORTH + 2)])
-    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
-    assert answer["osm"] == 3
-    made = VectorFile(tmp_path / "out" / "new.osm").read()
-    metres = gpd.GeoSeries(made.geometry, crs=made.crs).to_crs(UTM).to_numpy()
-    areas = sorted(shapely.area(metres))
-    np.testing.assert_allclose(areas, [28 - 12, 40 - 8, 200 - 16], rtol=5e-3)
-    assert shapely.area(shapely.union_all(metres)) == pytest.approx(sum(areas), abs=0.01)
-    assert not any("earlier comparison" in note for note in answer["notes"])
-    # Without the file that was written before, which stays there.
-    _, answer = call("compare", new, old, "-o", tmp_path / "out")
-    assert any("new.osm is left over from an earlier run" in note for note in answer["notes"])
-
-
-def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:
-    osmium = pytest.importorskip("osmium")
-    new = write(tmp_path / "new.gpkg", osm_truth())
-    old = write(tmp_path / "old.gpkg", [box(EAST + 30, NORTH, EAST + 35, NORTH + 5)])
-    call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
-    nodes, kinds = set(), {"n": 0, "w": 0, "r": 0}
-    for one in osmium.FileProcessor(str(tmp_path / "out" / "new.osm")):
-        kind = one.type_str()
-        if kind not in kinds:
-            continue  # the changeset
-        kinds[kind] += 1
-        if kind == "n":
-            nodes.add(one.id)
-        elif kind == "w":
-            assert one.is_closed()
-            assert {node.ref for node in one.nodes} <= nodes
-    assert (kinds["w"], kinds["r"]) == (6, 1)
 
 
 def test_a_building_is_gone_only_where_the_imagery_shows_ground(

@@ -202,7 +202,7 @@ def test_an_empty_layer_is_an_answer_two_are_an_error(
     empty = write(tmp_path / "empty.gpkg", [])
     _, answer = call("compare", empty, layers[1], "-o", tmp_path / "a", "--keep", "new")
     assert counts(answer, "old") == {"gone": SIDE**2}
-    _, answer = call("compare", layers[0], empty, "-o", tmp_path / "b", "--to", "osm")
+    _, answer = call("compare", layers[0], empty, "-o", tmp_path / "b")
     assert list(counts(answer, "new")) == ["new"]
     other = write(tmp_path / "other.gpkg", [])
     code, answer = call("compare", empty, other, "-o", tmp_path / "c")
@@ -258,11 +258,9 @@ def test_bad_inputs_are_explained_before_anything_is_written(
         ((layers[0], tmp_path / "missing.gpkg"), 3, "does not exist"),
         ((layers[0], tmp_path / "none"), 3, "has no GeoParquet"),
         ((layers[0], layers[0]), 2, "two layers"),
-        ((*layers, "--source", "x"), 2, "which is not written"),
         ((*layers, "--move", 20), 2, "more than --max-move"),
         ((*layers, "--area", tmp_path / "no.gpkg"), 3, "does not exist"),
         ((*layers, "--imagery", tmp_path / "no.tif"), 3, "does not exist"),
-        ((*layers, "--to", "osm", "--imagery-date", "May"), 2, "imagery date"),
     ]
     for arguments, code, words in cases:
         found, answer = call("compare", *arguments, "-o", tmp_path / "out")

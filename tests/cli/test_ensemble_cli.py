@@ -57,7 +57,6 @@ def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) 
     assert "combines several models, but 1 model was given" in answer["error"]["message"]
 
 
-
 @pytest.mark.campaign
 def test_models_work_at_a_scale_that_all_take(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The tiny model works at 0.3 m, and the default one at 0.25 to 0.4 m."""

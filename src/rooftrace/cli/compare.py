@@ -118,28 +118,6 @@ def compare(
             "outlines of old, of new, or of both (new ones only where a building changed).",
         ),
     ] = None,
-    to: Annotated[
-        Literal["osm"] | None,
-        option(
-            _OUTPUTS,
-            metavar="osm",
-            help="Write the new buildings for JOSM: new.osm. Nothing is uploaded.",
-        ),
-    ] = None,
-    imagery_date: Annotated[
-        str | None,
-        option(
-            _OUTPUTS,
-            metavar="DATE",
-            help="Date of the imagery, such as 2024-05-17, for the changeset of --to osm.",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        option(
-            _OUTPUTS, metavar="TEXT", help="Source of the imagery, for the changeset of --to osm."
-        ),
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two layers of buildings: find which are new, gone, changed, moved, split or merged.
@@ -150,7 +128,6 @@ def compare(
     sure count.
     """
     from rooftrace.flows.compare.run import CompareOptions, run_compare
-    from rooftrace.io.georeferenced import parse_imagery_date
     from rooftrace.predict.model_set import read_models
     from rooftrace.vector.compare import CompareRules
 
@@ -160,9 +137,6 @@ def compare(
         rules=CompareRules(same_iou=same_iou, move_m=move, max_move_m=max_move),
         remove_offset=remove_offset,
         keep=keep,
-        to_osm=to is not None,
-        imagery_date=None if imagery_date is None else parse_imagery_date(imagery_date),
-        source=source,
         models=None if model is None else read_models(model_of(model)),
         threshold=threshold,
     )

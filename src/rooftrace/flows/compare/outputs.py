@@ -182,13 +182,6 @@ def write_conflated(path: Path, compared: Compared, keep: Keep) -> tuple[dict[st
     return {side: len(chosen) for side, chosen in parts}, int(repeated.sum())
 
 
-def new_buildings(compared: Compared) -> tuple[Ints, int]:
-    """Return the buildings that are `new`, each once, and the number of those left out for that."""
-    found = np.flatnonzero(compared.new_status.status == NEW)
-    repeated = _is_repeated(compared, found)
-    return found[~repeated], int(repeated.sum())
-
-
 def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     """Return (n,) True for new buildings that a better one of the chosen ones shows, too.
 

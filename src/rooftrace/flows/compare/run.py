@@ -29,13 +29,11 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
-from rooftrace.flows.compare.osm import changeset_tags, osm_outlines, write_osm
 from rooftrace.flows.compare.outputs import (
     REVIEWED,
     Compared,
     Keep,
     StatusRow,
-    new_buildings,
     status_table,
     write_conflated,
     write_sides,
@@ -60,7 +58,7 @@ _NOTED_OFFSET_M = 0.5
 
 
 _WRITTEN = ("compare.gpkg", "review.geojson", "compare.json", "report.html")
-_ON_REQUEST = ("conflated.gpkg", "new.osm")
+_CONFLATED = "conflated.gpkg"
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,6 @@ class CompareOptions:
         rules: Limits of the statuses.
         remove_offset: True to move the new layer by the estimated offset onto the old one.
         keep: Outlines of the conflated layer; None writes no such layer.
-        to_osm: True to write the new buildings for JOSM.
-        imagery_date, source: Date and source of the imagery, for the changeset.
         models: Model that predicts NEW and OLD, which are two images; None for layers.
         threshold: Probability from which a pixel is a building, in images and probabilities;
             default: the model's own, or 0.5.
@@ -85,9 +81,6 @@ class CompareOptions:
     rules: CompareRules = field(default_factory=CompareRules)
     remove_offset: bool = False
     keep: Keep | None = None
-    to_osm: bool = False
-    imagery_date: str | None = None
-    source: str | None = None
     models: ModelSet | None = None
     threshold: float | None = None
 
@@ -105,7 +98,6 @@ class CompareReport:
         offset_removed: True if the new layer was moved by it.
         coverage: Source of the ground that was seen: `imagery`, `area`, `mask` or `bounds`.
         conflated: Number of buildings with the outline of each layer; None without.
-        osm: Number of buildings written for JOSM; None without.
         plane: Coordinate system of the comparison.
         rules: Limits of the statuses.
         dates: Probabilities of two dates, and their limits; None for two layers.
@@ -124,7 +116,6 @@ class CompareReport:
     offset_removed: bool
     coverage: str
     conflated: dict[str, int] | None
-    osm: int | None
     plane: str
     rules: CompareRules
     dates: Dates | None
@@ -157,7 +148,6 @@ class CompareReport:
             "offset_removed": self.offset_removed,
             "coverage": self.coverage,
             "conflated": self.conflated,
-            "osm": self.osm,
             "crs": self.plane,
             "rules": asdict(self.rules),
             **({} if self.dates is None else {"dates": self.dates.to_json()}),
@@ -235,11 +225,11 @@ def run_compare(
         change_share,
     )  # fmt: skip
     step()
-    files, conflated, in_osm = _write(compared, out, options, notes)
+    files, conflated = _write(compared, out, options.keep, notes)
     table = status_table(compared)
     report = CompareReport(
         str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
-        in_osm, plane.to_string(), options.rules, dates, 0.0, 0.0, tuple(notes),
+        plane.to_string(), options.rules, dates, 0.0, 0.0, tuple(notes),
         tuple(map(str, options.imagery)),
     )  # fmt: skip
     write_json(out / "compare.json", report.figures())
@@ -295,7 +285,7 @@ def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> No
         )
     probabilities = () if options.models is None else PROBABILITY_FILES
     read = (new, old, *options.imagery, options.area)
-    written = (*_WRITTEN, *_ON_REQUEST, *probabilities)
+    written = (*_WRITTEN, _CONFLATED, *probabilities)
     check_outputs((out / name for name in written), read)
     is_given = options.models is None and options.threshold is not None
     if is_given and not (is_raster(new) or is_raster(old)):
@@ -308,12 +298,6 @@ def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> No
             f"--move received {options.rules.move_m:g} m, which is more than --max-move, "
             f"{options.rules.max_move_m:g} m.",
             remedy="Give a larger --max-move, or a smaller --move.",
-        )
-    if not options.to_osm and (options.imagery_date or options.source):
-        raise ConfigError(
-            "--imagery-date and --source describe the changeset of an .osm file, which is not "
-            "written.",
-            remedy="Add --to osm, or remove them.",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -399,48 +383,21 @@ def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
 
 
 def _write(
-    compared: Compared, out: Path, options: CompareOptions, notes: list[str]
-) -> tuple[list[Path], dict[str, int] | None, int | None]:
-    """Write the layers; return the files that were asked for, and what they hold."""
+    compared: Compared, out: Path, keep: Keep | None, notes: list[str]
+) -> tuple[list[Path], dict[str, int] | None]:
+    """Write the layers; return the file that was asked for, and what it holds."""
     write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
     write_sides(out / "review.geojson", compared, REVIEWED)
-    files, conflated, in_osm = [], None, None
-    for name, is_asked in (
-        ("conflated.gpkg", options.keep is not None),
-        ("new.osm", options.to_osm),
-    ):
-        if not is_asked and (out / name).exists():
-            notes.append(f"{out / name} is left over from an earlier run; it was not updated.")
-    if options.keep is not None:
-        files.append(out / "conflated.gpkg")
-        conflated, repeated = write_conflated(files[-1], compared, options.keep)
-        notes += _repeated_notes(repeated, files[-1])
-    if options.to_osm:
-        files.append(out / "new.osm")
-        chosen, repeated = new_buildings(compared)
-        notes += _repeated_notes(repeated, files[-1])
-        outlines = osm_outlines(compared.new_plane.unpack(chosen))
-        tags = changeset_tags(options.source, options.imagery_date)
-        in_osm, left_out = write_osm(files[-1], outlines, compared.plane, tags)
-        if left_out:
-            notes.append(
-                f"{plural(left_out, 'building')} with more than 2,000 corners, or without an area "
-                f"after rounding, {'is' if left_out == 1 else 'are'} not in {files[-1].name}."
-            )
-        if not options.source:
-            notes.append(
-                f"{files[-1].name} does not name the source of the imagery, which a changeset "
-                "needs: give it with --source."
-            )
-    return files, conflated, in_osm
-
-
-def _repeated_notes(count: int, file: Path) -> list[str]:
-    if not count:
-        return []
-    is_one = count == 1
-    note = (
-        f"{plural(count, 'building')} of NEW {'is' if is_one else 'are'} not in {file.name}: a "
-        f"better outline of NEW shows the same building as {'it' if is_one else 'each'}."
-    )
-    return [note]
+    path = out / _CONFLATED
+    if keep is None:
+        if path.exists():
+            notes.append(f"{path} is left over from an earlier run; it was not updated.")
+        return [], None
+    conflated, repeated = write_conflated(path, compared, keep)
+    if repeated:
+        each = "it" if repeated == 1 else "each"
+        notes.append(
+            f"{plural(repeated, 'building of NEW is', 'buildings of NEW are')} not in "
+            f"{path.name}: a better outline of NEW shows the same building as {each}."
+        )
+    return [path], conflated
