@@ -20,10 +20,8 @@ from rooftrace.core.types import BoolArray, Floats, Footprints
 from rooftrace.metrics.objects import Labels
 from rooftrace.models.spec import (
     MAX_COEFFICIENT,
-    MAX_KNOTS,
     Calibration,
     CalibrationData,
-    IsotonicMap,
     LogisticMap,
     logit,
 )
@@ -120,10 +118,8 @@ _LEAST_OF_EACH = 5
 """Minimum number of right buildings, and of wrong ones, for the same reason."""
 
 _FOLDS = 5
-_OBJECTS_PER_KNOT = 15
 
-ScoreMap = LogisticMap | IsotonicMap
-Fit = Callable[[Floats, BoolArray, BoolArray, Floats], ScoreMap]
+Fit = Callable[[Floats, BoolArray, BoolArray, Floats], LogisticMap]
 """Function that fits a map to (n,) scores, `divided`, `right` and weights of buildings."""
 
 
@@ -307,14 +303,6 @@ def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
     return bool(mean <= error)
 
 
-def _temperature(
-    score: Floats, divided: BoolArray, right: BoolArray, weight: Floats
-) -> LogisticMap:
-    """Fit temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
-    (slope,) = _logistic(logit(score)[:, None], right, weight)
-    return LogisticMap(kind="temperature", slope=_bounded(slope, 0.0))
-
-
 def _platt(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> LogisticMap:
     """Fit Platt scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines")."""
     slope, intercept = _slope_and_rest(score, np.ones((len(score), 1)), right, weight)
@@ -379,61 +367,8 @@ def _logistic(x: Floats, right: BoolArray, weight: Floats) -> Floats:
     return beta
 
 
-def _isotonic(score: Floats, divided: BoolArray, right: BoolArray, weight: Floats) -> IsotonicMap:
-    """Fit isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
-    Accurate Multiclass Probability Estimates").
-
-    Buildings with neighbouring scores are first put into groups of equal weight, so that each step
-    rests on more than chance.
-    """
-    # The number of equally weighted buildings with the same information (Kish 1965, "Survey
-    # Sampling").
-    worth = float(weight.sum() ** 2 / (weight**2).sum())
-    groups = int(np.clip(worth // _OBJECTS_PER_KNOT, 1, MAX_KNOTS))
-    _, which = np.unique(score, return_inverse=True)
-    each = np.bincount(which, weight)
-    # Grouped by the middle of its weight, so that buildings with one score are in one group.
-    middle = (np.cumsum(each) - each / 2) / weight.sum()
-    group = np.unique((middle * groups).astype(int), return_inverse=True)[1][which]
-    mass: Floats = np.bincount(group, weight).astype(np.float64)
-    share = pool_violators(np.bincount(group, weight * right) / mass, mass)
-    # Each run of equal shares becomes one knot, at the mean score of its buildings.
-    block = np.cumsum(np.diff(share, prepend=share[0]) > 0)
-    block_mass = np.bincount(block, mass)
-    knots = np.bincount(block, np.bincount(group, weight * score)) / block_mass
-    shares = share[np.flatnonzero(np.diff(block, prepend=-1))]
-    # Laplace's rule of succession: no probability is surer than this number of buildings allows.
-    edge = 1 / (worth + 2)
-    return IsotonicMap(
-        scores=tuple(knots.clip(0, 1).tolist()),
-        probabilities=tuple(shares.clip(edge, 1 - edge).tolist()),
-    )
-
-
-def pool_violators(value: Floats, weight: Floats) -> Floats:
-    """Return the nearest non-decreasing sequence in weighted squares, by pooling adjacent violators
-    (Ayer et al. 1955, "An Empirical Distribution Function for Sampling with Incomplete
-    Information").
-
-    Args:
-        value: (n,).
-        weight: (n,) above 0.
-    """
-    pools: list[tuple[float, float, int]] = []
-    for mean, mass in zip(value.tolist(), weight.tolist()):
-        size = 1
-        while pools and pools[-1][0] >= mean:
-            other, other_mass, other_size = pools.pop()
-            mean = (mean * mass + other * other_mass) / (mass + other_mass)
-            mass, size = mass + other_mass, size + other_size
-        pools.append((mean, mass, size))
-    return np.repeat([mean for mean, _, _ in pools], [size for _, _, size in pools])
-
-
 FITS: dict[str, Fit] = {
-    "temperature": _temperature,
     "platt": _platt,
     "platt-divided": _platt_divided,
-    "isotonic": _isotonic,
 }
 """Kinds of functions, the simplest first."""

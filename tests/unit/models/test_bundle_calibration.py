@@ -16,10 +16,8 @@ from rooftrace.core.errors import BundleError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
 from rooftrace.models.spec import (
-    MAX_KNOTS,
     Calibration,
     CalibrationData,
-    IsotonicMap,
     LogisticMap,
     logit,
 )
@@ -34,11 +32,6 @@ DIVIDED = Calibration(
     fitted_on=(DATA,),
     **FIGURES,
 )
-STEPS = Calibration(
-    map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
-    fitted_on=(DATA,),
-    **FIGURES,
-)
 
 
 def written(path: Path, calibration: Calibration | None) -> ModelBundle:
@@ -46,7 +39,7 @@ def written(path: Path, calibration: Calibration | None) -> ModelBundle:
     return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
 
 
-@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, STEPS, None])
+@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, None])
 def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
     bundle = written(tmp_path / "a.rooftrace", calibration)
     read = read_bundle(tmp_path / "a.rooftrace")
@@ -55,8 +48,8 @@ def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None)
 
 
 def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
-    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, DIVIDED, STEPS, None)}
-    assert len(made) == 4
+    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, DIVIDED, None)}
+    assert len(made) == 3
 
 
 def test_the_segmenter_alone_has_none() -> None:
@@ -76,12 +69,6 @@ def test_functions_by_hand() -> None:
     less = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 2.5)))
     np.testing.assert_allclose(
         DIVIDED.apply(score, pieces), np.where(pieces, less, expected), rtol=1e-6
-    )
-    same = LogisticMap(kind="temperature", slope=1.0)
-    np.testing.assert_allclose(same.apply(score, pieces), score, rtol=1e-6)
-    ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
-    np.testing.assert_allclose(
-        STEPS.apply(ends, np.arange(6) % 2 == 0), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6
     )
 
 
@@ -105,7 +92,7 @@ def test_no_score_leaves_the_range(
 
 def test_no_score_stays_none() -> None:
     score = np.float32([np.nan, 0.5])
-    for calibration in (PLATT, STEPS):
+    for calibration in (PLATT, DIVIDED):
         assert np.isnan(calibration.apply(score, score > 0)).tolist() == [True, False]
         assert calibration.apply(np.zeros(0, np.float32), np.zeros(0, bool)).shape == (0,)
 
@@ -132,20 +119,8 @@ WRONG = {
     "not finite": with_map(kind="platt", slope=float("inf"), intercept=0.0),
     "not a number": with_map(kind="platt", slope=float("nan"), intercept=0.0),
     "too steep": with_map(kind="platt", slope=1e9, intercept=0.0),
-    "temperature": with_map(kind="temperature", slope=1.0, intercept=0.5),
     "divided": with_map(kind="platt", slope=1.0, intercept=0.5, divided=-1.0),
     "both": with_map(kind="platt", slope=1.0, intercept=0.0, scores=[0.5], probabilities=[0.5]),
-    "lengths": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5]),
-    "no knots": with_map(kind="isotonic", scores=[], probabilities=[]),
-    "decreasing": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5, 0.4]),
-    "two at one score": with_map(kind="isotonic", scores=[0.1, 0.1], probabilities=[0.4, 0.5]),
-    "beyond 1": with_map(kind="isotonic", scores=[0.1, 1.2], probabilities=[0.4, 0.5]),
-    "below 0": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[-0.4, 0.5]),
-    "many knots": with_map(
-        kind="isotonic",
-        scores=np.linspace(0, 1, MAX_KNOTS + 1).tolist(),
-        probabilities=[0.5] * (MAX_KNOTS + 1),
-    ),
     "fitted on nothing": plain(PLATT) | {"fitted_on": []},
     "error": plain(PLATT) | {"ece_after": 1.5},
     "unknown key": plain(PLATT) | {"trust": "me"},
