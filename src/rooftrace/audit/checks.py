@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.facts import (
-    FAR_PX,
     Finding,
     FindingContext,
     SceneFacts,
@@ -78,17 +77,6 @@ _BLOCK_PX = 10_000
 """Area in pixels that replaces `_BLOCK_M2` if metres are unknown: 100 × 100 pixels are 900 m² at
 0.3 m per pixel."""
 
-_APART_PX = 2.0
-"""Distance in pixels from which the georeferences of mask and image contradict each other. Half a
-pixel is common, because some tools place pixels by their centres."""
-
-_LISTED = 10
-"""Number of values or colours that a finding lists."""
-
-_SIZE = "but its image"
-_VALUES = "not of a class"
-"""Words in the errors of `labels.mask_values` that identify the cause; a test compares both."""
-
 _SAMPLED = 50
 """Number of scenes that `swapped_or_missing` reads."""
 
@@ -143,97 +131,18 @@ def _files(c: FindingContext) -> _Findings:
         remedy="Training would stop at the first of them. Copy them again from their source, or "
         "remove them together with their labels.",
     )
-    scenes = [f for f in c.read if _kind(f) == "colours"]
-    held, listed = _unreadable_values(scenes)
-    colours = [colour for colour, _ in held.most_common(_LISTED)]
-    palette = ", ".join(f'NAME_{n} = "{colour}"' for n, colour in enumerate(colours, start=1))
-    yield make_finding(
-        "label.colours",
-        "error",
-        f"Colours without a class in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
-        scenes,
-        detail=f"The masks contain these colours: {listed}.",
-        remedy="Open a mask beside its image to see which colour stands for which class, and write "
-        f"under [labels]: palette = {{ {palette} }}, and use the same names in classes.",
-    )
-    scenes = [f for f in c.read if _kind(f) == "values"]
-    held, listed = _unreadable_values(scenes)
-    # Compression and interpolation leave a little of every value.
-    blurred = len(held) > 2 * _LISTED
-    cause = "This many values come from JPEG compression or from resizing with interpolation. "
-    yield make_finding(
-        "label.values",
-        "error",
-        f"Values that are not classes in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
-        scenes,
-        detail=f"The masks contain these values: {listed}"
-        f"{', and more' * (len(held) > _LISTED)}. {cause * blurred}{_label_error(scenes)}",
-        remedy="Export the masks again without JPEG and with nearest-neighbour resizing."
-        if blurred
-        else "Assign the values to classes under [labels], such as values = { building = [1, 2] }, "
-        "or ignore them, such as ignore = [9].",
-    )
-    scenes = [f for f in c.read if _kind(f) == "size"]
-    yield make_finding(
-        "label.size",
-        "error",
-        f"Size differs from the image in {plural(len(scenes), 'mask')} of {len(c.facts):,}",
-        scenes,
-        detail=_label_error(scenes),
-        remedy="Export the masks again at the size of their images. rooftrace does not stretch "
-        "masks, because labels would then lie at the wrong place.",
-    )
-    scenes = [f for f in c.read if f.label_apart_px >= _APART_PX]
-    most = max((f.label_apart_px for f in scenes), default=0.0)
-    apart = f"up to {most:,.0f} px" if most < FAR_PX else "far"
-    yield make_finding(
-        "label.place",
-        "error",
-        f"{plural(len(scenes), 'mask lies', 'masks lie')} {apart} from the image, by the "
-        "georeferences",
-        scenes,
-        detail="Masks are laid over their images pixel by pixel. Here, image and mask of the same "
-        "size name different ground, so one of them belongs to another place or has a wrong "
-        "georeference.",
-        remedy="Crop or warp the masks to the grid of their images (gdalwarp -te -ts), or correct "
-        "the georeference that is wrong.",
-        by=lambda f: f.label_apart_px,
-    )
-    scenes = [f for f in c.read if _kind(f) == "other"]
+    scenes = [f for f in c.read if f.label_error]
+    causes = {f.label_remedy: f.label_error for f in reversed(scenes)}
     yield make_finding(
         "label.unreadable",
         "error",
         f"{plural(len(scenes), 'label')} of {len(c.facts):,} cannot be read",
         scenes,
-        detail=_label_error(scenes),
-        remedy="Training would stop at the first of them. Correct them, or remove them.",
+        detail="".join(f"{message} " for message in reversed(causes.values()))
+        + "Training would stop at the first of them.",
+        remedy=" ".join(filter(None, reversed(causes))),
     )
     yield _no_building(c)
-
-
-def _label_error(scenes: Sequence[SceneFacts]) -> str:
-    return scenes[0].label_error if scenes else ""
-
-
-def _unreadable_values(scenes: Sequence[SceneFacts]) -> tuple[Counter[str], str]:
-    """Return the pixels of each value or colour in unreadable masks, and the commonest as text."""
-    held: Counter[str] = Counter()
-    for f in scenes:
-        held.update(dict(f.label_values))
-    total = held.total()
-    text = ", ".join(f"{value} {share(px, total)}" for value, px in held.most_common(_LISTED))
-    return held, text
-
-
-def _kind(facts: SceneFacts) -> str:
-    """Return why a label cannot be read: `colours`, `values`, `size`, `other`; "" if it can."""
-    if not facts.label_error:
-        return ""
-    if _SIZE in facts.label_error:
-        return "size"
-    if any(value.startswith("#") for value, _ in facts.label_values):
-        return "colours"
-    return "values" if _VALUES in facts.label_error else "other"
 
 
 def _no_building(c: FindingContext) -> Finding | None:

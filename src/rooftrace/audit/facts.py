@@ -19,9 +19,6 @@ from rooftrace.labels.source import SceneSet
 MOST_IDS = 100
 """Maximum number of scene ids in a finding; its `count` includes all scenes."""
 
-FAR_PX = 1e6
-"""Distance in pixels that stands for all larger ones, also for places on two sides of the earth."""
-
 Severity = Literal["error", "warning", "note"]
 """`error`: training would fail or learn wrong things. `warning`: it costs accuracy, or scores would
 be too good. `note`: good to know."""
@@ -74,10 +71,7 @@ class SceneFacts:
         phash: 64-bit perceptual hash, see `audit.duplicates`.
         label: Figures of the label; None if there is none or it could not be read.
         image_error, label_error: Reason why the image or label could not be read, otherwise "".
-        label_values: Values ("17") or colours ("#3C1098") in a mask file whose pixels are not
-            classes, each with its number of pixels, the commonest first.
-        label_apart_px: Distance in pixels of the mask file from the image by their georeferences;
-            0 if one of them has none.
+        label_remedy: Remedy of `label_error`.
         measured_share: Share of all pixels that were measured. For a large scene it is below 1, and
             the other figures are those of the measured part.
     """
@@ -104,8 +98,7 @@ class SceneFacts:
     label: LabelFacts | None = None
     image_error: str = ""
     label_error: str = ""
-    label_values: tuple[tuple[str, int], ...] = ()
-    label_apart_px: float = 0.0
+    label_remedy: str = ""
     measured_share: float = 1.0
 
     def built_up(self, building_class: int) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -11,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, phash
-from rooftrace.audit.facts import FAR_PX, LabelFacts, SceneFacts
+from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scene, Window
-from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
+from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.nodata import fill_at_edges
-from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import pixels_apart
-from rooftrace.labels.mask_values import LabelFile
+from rooftrace.io.raster import RasterFile
 from rooftrace.labels.scene_extents import outline_of
 from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
@@ -173,9 +170,6 @@ _TRIES = 192
 _ENOUGH_VALID = 0.25
 """Least share of valid pixels in a window that is measured."""
 
-_SHOWN_VALUES = 24
-"""Number of values of an unreadable mask that are kept."""
-
 
 def measure_scene(scene: Scene, classes: tuple[str, ...], building_class: int) -> SceneFacts:
     """Measure a scene of any size in bounded memory.
@@ -208,7 +202,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     exact = whole.area_px <= _EXACT_PX
     pixels = PixelSums(whole)
     label = _LabelSums(classes, building_class, whole, exact=exact)
-    reader, error = scene.label, ""
+    reader, error, remedy = scene.label, "", ""
     tried_px = tried_valid = used = 0
     for window in _strips(whole) if exact else _windows(whole):
         asked = None if window == whole else window
@@ -225,7 +219,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
             try:
                 label.feed(reader.read(asked), valid, window)
             except RooftraceError as caught:
-                reader, error = None, caught.message
+                reader, error, remedy = None, caught.message, caught.remedy
         used += 1
         if not exact and used == _WINDOWS:
             break
@@ -243,8 +237,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         valid_share=tried_valid / max(tried_px, 1),
         label=None if reader is None else label.finish(reader),
         label_error=error,
-        label_values=_values_of(scene.label) if error else (),
-        label_apart_px=_apart_px(scene.label),
+        label_remedy=remedy,
         **pixels.finish(),
     )
 
@@ -340,45 +333,6 @@ def _file_of(source: RasterSource) -> RasterFile | None:
     while isinstance(source, GeoreferencedSource | WindowSource):
         source = source.source
     return source if isinstance(source, RasterFile) else None
-
-
-def _mask_of(label: LabelReader | None) -> LabelFile | None:
-    """Return the mask file of a label, or None."""
-    while isinstance(label, WindowLabel):
-        label = label.label
-    return label if isinstance(label, LabelFile) else None
-
-
-def _apart_px(label: LabelReader | None) -> float:
-    """Return how far a mask lies from its image, if both have a georeference and one size."""
-    mask = _mask_of(label)
-    if mask is None or mask.grid.crs is None:
-        return 0.0
-    with suppress(RooftraceError):
-        grid = open_raster(mask.path).grid
-        if grid.crs is not None and grid.shape == mask.grid.shape:
-            return min(pixels_apart(grid, mask.grid), FAR_PX)
-    return 0.0
-
-
-def _values_of(label: LabelReader | None) -> tuple[tuple[str, int], ...]:
-    """Return the values in a mask that are not classes; empty if it cannot be read at all."""
-    mask = _mask_of(label)
-    if mask is None:
-        return ()
-    try:
-        file = open_raster(mask.path)
-        data = file.read(next(_strips(Window.whole(file.grid.shape)))).data
-    except RooftraceError:
-        return ()
-    is_coloured = len(data) >= 3 and data.dtype == np.uint8
-    values = data[0].astype(np.int64)
-    if is_coloured:
-        values = (values << 16) | (data[1].astype(np.int64) << 8) | data[2]
-    distinct, counts = np.unique(values, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_SHOWN_VALUES]
-    names = (f"#{distinct[i]:06X}" if is_coloured else f"{distinct[i]:g}" for i in order)
-    return tuple(zip(names, counts[order].tolist()))
 
 
 def measure_set(

@@ -117,9 +117,10 @@ class LabelRule:
         if self.palette is not None:
             return self._by_colour(data, name, valid)
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
+            held = f"; it contains {_commonest(_pack(data[:3]))}" if len(data) > 2 else ""
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
-                "is given.",
+                f"is given{held}.",
                 remedy="Give the colour of each class in the configuration: "
                 '[data.labels] palette = { building = "#3C1098" }.',
             )
@@ -236,11 +237,9 @@ class LabelRule:
 
     def _invalid_colours(self, invalid: NDArray[np.int64], name: str) -> LabelError:
         assert self.palette is not None
-        colours, counts = np.unique(invalid, return_counts=True)
-        unknown = [f"#{colour:06X} ({count} px)" for colour, count in zip(colours, counts)]
         return LabelError(
-            f"The mask {name} contains {len(unknown)} colours that are not in the palette: "
-            f"{', '.join(unknown[:_LISTED])}{'…' if len(unknown) > _LISTED else ''}; known: "
+            f"The mask {name} contains colours that are not in the palette: "
+            f"{_commonest(invalid)}; known: "
             + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
             + ".",
             remedy="Add the colour to [data.labels] palette, or to ignore.",
@@ -490,6 +489,13 @@ def _looked_up(values: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uin
 
 def _known(valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     return np.ones((), dtype=bool) if valid is None else valid
+
+
+def _commonest(packed: NDArray[np.int64]) -> str:
+    """Return the commonest of some packed colours, each with its number of pixels."""
+    colours, counts = np.unique(packed, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return list_first([f"#{colours[i]:06X} ({counts[i]:,} px)" for i in order], _LISTED)
 
 
 def _pack(data: NDArray[Any]) -> NDArray[np.int64]:

@@ -108,8 +108,8 @@ def spoil_flat(folder: Folder) -> None:
     [
         (spoil_image, "image.unreadable", "error"),
         (spoil_bands, "image.bands", "error"),
-        (spoil_size, "label.size", "error"),
-        (spoil_values, "label.values", "error"),
+        (spoil_size, "label.unreadable", "error"),
+        (spoil_values, "label.unreadable", "error"),
         (spoil_mask, "label.unreadable", "error"),
         (spoil_flat, "image.flat", "warning"),
         (spoil_nothing, "image.nothing", "warning"),
@@ -146,32 +146,15 @@ def paint(folder: Folder) -> None:
         Image.fromarray(mask).save(folder.mask(number))
 
 
-@pytest.mark.parametrize("indexed", [False, True])
-def test_colours_are_listed_and_lines_proposed(folder: Folder, indexed: bool) -> None:
+def test_each_cause_of_unreadable_labels_is_told_once(folder: Folder) -> None:
     paint(folder)
-    if indexed:
-        for number in range(6):
-            Image.open(folder.mask(number)).quantize(4).save(folder.mask(number))
-    finding = folder.found()["label.colours"]
+    spoil_size(folder)
+    finding = folder.found()["label.unreadable"]
     assert (finding.severity, finding.count) == ("error", 6)
-    assert "#8429F6 75 %, #6EC1E4" in finding.detail
-    line = re.search(r"palette = \{.*\}", finding.remedy)
-    assert line is not None
-    palette = tomllib.loads(line.group())["palette"]
-    names = {"#8429F6": "land", "#3C1098": "building", "#6EC1E4": "road"}
-    labels = LabelConfig(
-        classes=("land", "building", "road"),
-        palette={names[colour]: colour for colour in palette.values()},
-    )
-    assert folder.found(labels) == {}
-
-
-def test_masks_blurred_by_jpeg_are_recognised(folder: Folder) -> None:
-    blurred = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE), dtype=np.uint8)
-    Image.fromarray(blurred).save(folder.mask(1))
-    finding = folder.found()["label.values"]
-    assert "JPEG" in finding.remedy
-    assert "nearest" in finding.remedy
+    assert "it contains #8429F6 (" in finding.detail
+    assert "50 rows" in finding.detail
+    assert "palette = {" in finding.remedy
+    assert "at the size of its image" in finding.remedy
 
 
 @pytest.mark.parametrize(("shift_px", "is_error"), [(100, True), (0.5, False)])
@@ -195,9 +178,9 @@ def test_a_mask_whose_georeference_contradicts_its_image(
     if not is_error:
         assert found == {}
         return
-    finding = found["label.place"]
+    finding = found["label.unreadable"]
     assert (finding.severity, finding.ids) == ("error", ("1",))
-    assert "100 px" in finding.title
+    assert "100.0 pixels away" in finding.detail
 
 
 def test_a_set_without_buildings_is_an_error(folder: Folder) -> None:
@@ -315,7 +298,7 @@ def test_faults_of_real_data_are_found(realdata: Path) -> None:
         return {f.key: f for f in findings_of(measure_set(source, workers=1), source)}
 
     assert found("massachusetts", part="[:3]")["image.flat"].count == 3
-    dubai = found("dubai", part="[:8]")["label.colours"]
+    dubai = found("dubai", part="[:8]")["label.unreadable"]
     assert "#3C1098" in dubai.detail
     kampala = found("oam/kampala")
     assert "leakage.zooms" in kampala
