@@ -28,20 +28,6 @@ def tune(
             min=1, metavar="N", help="Number of trials in all, including those of earlier commands."
         ),
     ],
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="URL of a database that several machines share, such as postgresql://…. "
-            "Default: study.db in the folder.",
-        ),
-    ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Name of the study in the storage. Default: the name of the file."
-        ),
-    ] = None,
     jobs: Annotated[
         int,
         typer.Option(
@@ -69,7 +55,7 @@ def tune(
     """
     from rooftrace.flows.tune import TuneOptions, run_tune
 
-    options = TuneOptions(trials, storage, study, jobs, overrides or (), keep)
+    options = TuneOptions(trials, jobs, overrides or (), keep)
     report = run_tune(config, out, options, notify=say)
     if answered(report, as_json=as_json):
         return
@@ -84,4 +70,4 @@ def tune(
     people.print(table)
     counts = ", ".join(f"{n} {kind}" for kind, n in summary.counts.items() if n)
     say(f"{summary.monitor} {summary.best.value:.4f} in trial {summary.best.number}; {counts}")
-    say(f"configuration: {report.config}; model: {report.bundle or '–'}")
+    say(f"configuration: {report.config}; model: {report.bundle}")

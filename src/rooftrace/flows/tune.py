@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import write_json
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rooftrace.train.tune.results import StudySummary
     from rooftrace.train.tune.space import Tuning
-    from rooftrace.train.tune.study import TuningJob
 
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
@@ -30,19 +29,14 @@ class TuneOptions:
     """Options of a study.
 
     Args:
-        trials: Number of trials that the study has in the end, including those of earlier commands
-            and of other machines. Pruned and failed trials count; trials that were lost with their
-            process do not.
-        storage: A SQLAlchemy URL (`postgresql://…`); default `study.db` in the folder of the study.
-        study: Name of the study in the storage; default the name of the configuration file.
+        trials: Number of trials that the study has in the end, including those of earlier commands.
+            Pruned and failed trials count; trials that were lost with their process do not.
         jobs: Number of processes that run trials at the same time.
         overrides: `key.path=value` settings that replace values of the file.
         keep: Keep the checkpoints of all trials, not only of the best.
     """
 
     trials: int
-    storage: str | None = None
-    study: str | None = None
     jobs: int = 1
     overrides: Sequence[str] = ()
     keep: bool = False
@@ -54,16 +48,15 @@ class TuneReport:
 
     Args:
         summary: Trials, the best of them, and the importance of each parameter.
-        storage: Address of the storage, without its password.
-        config, bundle: Files that were written; `bundle` is None if the best trial ran on
-            another machine.
+        storage: URL of the storage.
+        config, bundle: Files that were written.
         notes: Assumptions and omissions, as sentences.
     """
 
     summary: StudySummary
     storage: str
     config: Path
-    bundle: Path | None
+    bundle: Path
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +72,7 @@ class TuneReport:
                 "value": best.value,
                 "params": dict(best.params),
                 "config": str(self.config),
-                "bundle": None if self.bundle is None else str(self.bundle),
+                "bundle": str(self.bundle),
             },
             "importance": dict(self.summary.importance),
             "notes": list(self.notes),
@@ -96,7 +89,7 @@ def run_tune(
     """Search for the best values of a configuration, or continue a search.
 
     The folder `out` gets a folder for each trial, `best.toml`, `best.rooftrace`,
-    `study.json` with the returned report, and `study.db` unless there is another storage.
+    `study.json` with the returned report, and `study.db`.
 
     Args:
         config_path: The TOML file, see `train.config` and `train.tune.space`. Relative paths in it
@@ -105,23 +98,26 @@ def run_tune(
 
     Raises:
         MissingExtraError: Optuna, PyTorch or a package that comes with them is not installed.
-        ConfigError: The file, the space or the storage is wrong; the folder or the study belongs
-            to another search; the storage has lost the trials of the folder; or no trial has a
-            value.
+        ConfigError: The file or the space is wrong; the folder belongs to another search; or no
+            trial has a value.
         DataError: The training data cannot be opened; or the storage fails.
         TrainError, ExportError: See `train.tune.study` and `train.export_bundle`.
     """
     try:
-        from rooftrace.train.tune.results import TrialReporter, summarise
+        from rooftrace.train.tune.results import (
+            TrialReporter,
+            export_best,
+            summarise,
+            write_config,
+        )
         from rooftrace.train.tune.space import read_tuning
         from rooftrace.train.tune.study import (
             TRIAL_FOLDERS,
             TuningJob,
-            default_storage,
             finished,
-            hide_password,
             open_study,
             run_trials,
+            storage_of,
         )
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
@@ -129,29 +125,20 @@ def run_tune(
         raise MissingExtraError.of(extra, "rooftrace tune", package) from error
 
     tuning = read_tuning(config_path, options.overrides)
-    storage = options.storage or default_storage(out)
-    name = options.study or config_path.stem
     record = out / "study.json"
-    before = _read_record(record, name)
+    before = json.loads(record.read_bytes()) if record.is_file() else {}
     minutes = tuning.settings.timeout_minutes
-    job = TuningJob(
-        tuning=tuning,
-        out=out,
-        storage=storage,
-        study=name,
-        trials=options.trials,
-        until=math.inf if minutes is None else time.time() + 60 * minutes,
-        keep=options.keep,
-    )
-    shown = hide_password(storage)
-    with open_study(tuning, storage, name) as study:
+    until = math.inf if minutes is None else time.time() + 60 * minutes
+    job = TuningJob(tuning, out, options.trials, until, options.keep)
+    with open_study(tuning, out) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
-                f"{out} holds runs of trials, but the study {name!r} in {shown} has none.",
-                remedy="Restore the storage from a copy, or choose another folder.",
+                f"{out} holds runs of trials, but the study {tuning.name!r} in its study.db has "
+                "none.",
+                remedy="Restore study.db and the name of the configuration, or choose another "
+                "folder.",
             )
         notes = _data_notes(tuning, study, notify)
-        write_atomically(record, _json({"study": name, "storage": shown, **before}))
         reporter = TrialReporter(study, tuning, notify)
         run_trials(job, study, options.jobs, reporter)
         reporter()
@@ -162,11 +149,17 @@ def run_tune(
             f"The time limit was reached after {len(done)} of {options.trials} trials; the same "
             "command continues the study."
         )
-    if summary.best is None:
+    best = summary.best
+    if best is None:
         raise _no_value(done)
-    exported = before.get("best", {}).get("trial") == summary.best.number
-    report = _write_results(job, summary, summary.best, done, exported, notes, notify)
-    write_atomically(record, _json(report.to_json()))
+    report = TuneReport(
+        summary, storage_of(out), out / "best.toml", out / "best.rooftrace", tuple(notes)
+    )
+    write_config(report.config, tuning, best, done)
+    # An earlier command may have written the model of the trial.
+    if before.get("best", {}).get("trial") != best.number or not report.bundle.is_file():
+        export_best(tuning, best, out, report.bundle, notify=notify)
+    write_json(record, report.to_json())
     return report
 
 
@@ -197,60 +190,5 @@ def _no_value(done: list[FrozenTrial]) -> ConfigError:
     failed = [f"; trial {trial.number}: {failure_reason(trial)}" for trial in done[-1:]]
     return ConfigError(
         f"None of {len(done)} trials has a value{''.join(failed) or '.'}",
-        remedy="Correct the cause, and give the study another name with --study.",
+        remedy="Correct the cause, and start in another folder.",
     )
-
-
-def _write_results(
-    job: TuningJob, summary: StudySummary, best: FrozenTrial, done: list[FrozenTrial],
-    exported: bool, notes: list[str], notify: Callable[[str], None],
-) -> TuneReport:  # fmt: skip
-    """Write the configuration and the model of the best trial.
-
-    Args:
-        exported: Whether an earlier command has written the model of the trial.
-    """
-    from rooftrace.train.tune.results import export_best, write_config
-    from rooftrace.train.tune.study import folder_of, hide_password
-
-    config, bundle = job.out / "best.toml", job.out / "best.rooftrace"
-    write_config(config, job.tuning, best, done, job.study)
-    is_exported = exported and bundle.is_file()
-    if not is_exported and not export_best(job.tuning, best, job.out, bundle, notify=notify):
-        bundle.unlink(missing_ok=True)
-        notes.append(
-            f"The best trial, {best.number}, ran elsewhere, in {folder_of(best)}; the same command "
-            "there writes its model."
-        )
-    return TuneReport(
-        summary=summary,
-        storage=hide_password(job.storage),
-        config=config,
-        bundle=bundle if bundle.is_file() else None,
-        notes=tuple(notes),
-    )
-
-
-def _read_record(path: Path, study: str) -> dict[str, Any]:
-    """Return the record of an earlier command in the folder; empty if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_bytes())
-        recorded_study = record["study"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"The record of the study, {path}, cannot be read: {error!r}.",
-            remedy="Choose another folder.",
-        ) from error
-    if recorded_study != study:
-        raise ConfigError(
-            f"{path.parent} holds the trials of the study {recorded_study!r}, and not of "
-            f"{study!r}.",
-            remedy=f"Choose another folder, or give --study {recorded_study}.",
-        )
-    return dict(record)
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()

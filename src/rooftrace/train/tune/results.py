@@ -17,7 +17,6 @@ from optuna.trial import FrozenTrial
 from rooftrace.core.config import find_paths
 from rooftrace.io.files import write_atomically
 from rooftrace.train.callbacks import BEST_MONITORED
-from rooftrace.train.checkpoint import last_checkpoint
 from rooftrace.train.config import TrainConfig, WatchConfig
 from rooftrace.train.export_bundle import export_bundle
 from rooftrace.train.loop import fit
@@ -124,7 +123,7 @@ class TrialReporter:
 
 
 def write_config(
-    path: Path, tuning: Tuning, best: FrozenTrial, trials: Sequence[FrozenTrial], study: str
+    path: Path, tuning: Tuning, best: FrozenTrial, trials: Sequence[FrozenTrial]
 ) -> None:
     """Write the configuration of the best trial, ready for `rooftrace train`.
 
@@ -132,12 +131,11 @@ def write_config(
         path: File to write; relative paths in it are changed to start from its folder.
         best: The best trial.
         trials: All finished trials.
-        study: Name of the study.
     """
     raw = _with_moved_paths(tuning.space.resolve(best.params), tuning.base, path.parent)
     value = f"{tuning.settings.monitor} {best.value:.6g}"
     lines = [
-        f"The best of {len(trials)} trials of the study {study!r}: trial {best.number}, {value}.",
+        f"The best of {len(trials)} trials of {tuning.name!r}: trial {best.number}, {value}.",
         *(f"{p.name} = {best.params[p.name]}, of {p}" for p in tuning.space.parameters),
     ]
     head = "".join(f"# {line}\n" for line in lines)
@@ -146,18 +144,13 @@ def write_config(
 
 def export_best(
     tuning: Tuning, best: FrozenTrial, out: Path, path: Path, *, notify: Callable[[str], None]
-) -> bool:
+) -> None:
     """Write the bundle of the best epoch of the best trial, by the figure of the study.
-
-    Returns:
-        False if the weights of that trial are not in this folder: it ran on another machine.
 
     Raises:
         ExportError: See `train.export_bundle`.
     """
     run = out / folder_name(best.number)
-    if not last_checkpoint(run).is_file():
-        return False
     config, settings = tuning.config(best.params, source=run.name), tuning.settings
     name, monitor = "best_iou" if settings.maximises else "best_loss", ""
     if (monitored := monitored_epoch(settings)) is not None:
@@ -177,7 +170,6 @@ def export_best(
     finally:
         write_atomically(record, before)
     export_bundle(config, result, name, path, monitor=monitor, notify=notify)
-    return True
 
 
 def _with_moved_paths(raw: dict[str, Any], base: Path, folder: Path) -> dict[str, Any]:

@@ -249,6 +249,11 @@ class Tuning:
     base: Path
 
     @property
+    def name(self) -> str:
+        """Name of the study: that of the file."""
+        return Path(self.source).stem
+
+    @property
     def max_epochs(self) -> int:
         """Maximum number of epochs of a trial."""
         for parameter in self.space.parameters:

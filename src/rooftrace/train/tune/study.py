@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import platform
 import shutil
 import time
 import traceback
@@ -22,7 +21,6 @@ from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -65,7 +63,7 @@ _MAX_DEATHS = 3
 
 _POLL_S = 1.0
 
-_CONFIGURATION, _REASON, _FOLDER, _HOST = "configuration", "reason", "folder", "host"
+_CONFIGURATION, _REASON = "configuration", "reason"
 """Names of user attributes of studies and trials in the storage."""
 
 _CHANGEABLE = ("device", "export", "workers", "tune.timeout_minutes")
@@ -116,11 +114,6 @@ def folder_name(number: int) -> str:
     return f"trial_{number:04d}"
 
 
-def folder_of(trial: FrozenTrial) -> str:
-    """Return the place of a trial's run as `HOST:PATH`, for a message."""
-    return f"{trial.user_attrs.get(_HOST, '?')}:{trial.user_attrs.get(_FOLDER, '?')}"
-
-
 def monitored_epoch(settings: TuneConfig) -> BestEpoch | None:
     """Return the best epoch that a trial saves for the figure of a study; None for `val_iou` and
     `val_loss`, by which every run saves its best epochs.
@@ -148,100 +141,71 @@ def _make_pruner(tuning: Tuning) -> BasePruner:
 
 
 @contextmanager
-def open_study(tuning: Tuning, storage: str, name: str) -> Iterator[Study]:
-    """Open the study with this name, or create it.
-
-    Args:
-        storage: A SQLAlchemy URL, such as `sqlite:///study.db` or `postgresql://…`.
+def open_study(tuning: Tuning, out: Path) -> Iterator[Study]:
+    """Open the study of a configuration in a folder, or create it.
 
     Raises:
-        ConfigError: The study has another configuration; or the kind of storage is unknown, its
-            driver is not installed, or it does not answer.
-        ExportError: The file of a storage cannot be written.
+        ConfigError: The study has another configuration.
+        ExportError: The storage cannot be opened or created.
         DataError: The storage fails while it is used.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    opened = _open_storage(storage)
+    opened = _open_storage(out)
     try:
         study = optuna.create_study(
             storage=opened,
-            study_name=name,
+            study_name=tuning.name,
             direction="maximize" if tuning.settings.maximises else "minimize",
             pruner=_make_pruner(tuning),
             load_if_exists=True,
         )
-        _check_same_configuration(study, tuning, name, storage)
+        now = {**tuning.space.raw, "tune": tuning.settings.model_dump(mode="json")}
+        now = json.loads(json.dumps(now, default=str))
+        before = study.user_attrs.get(_CONFIGURATION)
+        if before is None:
+            study.set_user_attr(_CONFIGURATION, now)
+        elif changes := differences(before, now, free=_CHANGEABLE):
+            raise ConfigError(
+                f"The study {tuning.name!r} in {out} has another configuration: {changes}.",
+                remedy="Choose another folder for the new study.",
+            )
         yield study
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise DataError(
-            f"The storage {hide_password(storage)} failed: {first_line(error.__cause__ or error)}.",
-            remedy="Recorded trials are kept. Start the same command again when it answers.",
+            f"The storage {storage_of(out)} failed: {first_line(error.__cause__ or error)}.",
+            remedy="Recorded trials are kept. Start the same command again.",
         ) from error
     finally:
         opened.engine.dispose()
 
 
-def _check_same_configuration(study: Study, tuning: Tuning, name: str, storage: str) -> None:
-    """Raise ConfigError unless all trials of the study have this configuration."""
-    now = {**tuning.space.raw, "tune": tuning.settings.model_dump(mode="json")}
-    now = json.loads(json.dumps(now, default=str))
-    before = study.user_attrs.get(_CONFIGURATION)
-    if before is None:
-        study.set_user_attr(_CONFIGURATION, now)
-    elif changes := differences(before, now, free=_CHANGEABLE):
-        raise ConfigError(
-            f"The study {name!r} in {hide_password(storage)} has another configuration: {changes}.",
-            remedy="Give the new study another name with --study, and another folder.",
-        )
-
-
-def default_storage(out: Path) -> str:
+def storage_of(out: Path) -> str:
     """Return the URL of a SQLite file in the folder of the study."""
     return f"sqlite:///{(out / 'study.db').resolve()}"
 
 
-def hide_password(storage: str) -> str:
-    """Return the URL of a storage without its password."""
-    password = urlsplit(storage).password if "://" in storage else None
-    return storage.replace(f":{password}@", ":***@") if password else storage
-
-
-def _open_storage(storage: str) -> RDBStorage:
-    """Open a storage, and create it if it does not exist; for errors see `open_study`."""
-    url, is_sqlite = hide_password(storage), storage.startswith("sqlite:")
-    if is_sqlite:
-        Path(storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    options = {"connect_args": {"timeout": _LOCK_TIMEOUT_S}} if is_sqlite else {}
+def _open_storage(out: Path) -> RDBStorage:
+    """Open the storage of a folder, and create it if it does not exist."""
+    out.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return RDBStorage(
-                    storage, options, heartbeat_interval=HEARTBEAT_S, grace_period=SILENCE_S
+                    storage_of(out),
+                    {"connect_args": {"timeout": _LOCK_TIMEOUT_S}},
+                    heartbeat_interval=HEARTBEAT_S,
+                    grace_period=SILENCE_S,
                 )
-        except (ImportError, sqlalchemy.exc.ArgumentError) as error:
-            raise ConfigError(
-                f"The storage {url} is not a URL of a database with an installed driver: {error}.",
-                remedy="Give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, and install "
-                "the driver: psycopg2-binary for postgresql://, PyMySQL for mysql+pymysql://.",
-            ) from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             # Two processes may create the tables at once; the second finds that they exist.
-            if attempt < _ATTEMPTS:
-                time.sleep(0.2 * attempt)
-                continue
-            problem = f"The storage {url} cannot be opened: {first_line(error.__cause__ or error)}."
-            if is_sqlite and isinstance(error, sqlalchemy.exc.OperationalError):
+            if attempt == _ATTEMPTS:
                 raise ExportError(
-                    problem,
-                    remedy="Choose a folder with write permission and free space with -o or "
-                    "--storage, or make space and start the same command again.",
+                    f"The storage {storage_of(out)} cannot be opened: "
+                    f"{first_line(error.__cause__ or error)}.",
+                    remedy="Choose a folder with write permission and free space with -o.",
                 ) from error
-            raise ConfigError(
-                problem,
-                remedy="Check that the URL is that of a study, its name and password, and that "
-                "the server answers.",
-            ) from error
+            time.sleep(0.2 * attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -251,18 +215,14 @@ class TuningJob:
 
     Args:
         tuning: Configuration with a search space.
-        out: Folder of the trials' runs.
-        storage, study: Storage that records the trials, and the name of the study there.
-        trials: Number of trials that the study has in the end. Where several commands end a trial
-            at the same moment, it may become one more.
+        out: Folder of the study and of the trials' runs.
+        trials: Number of trials that the study has in the end.
         until: Time after which no trial begins, in seconds of `time.time`.
         keep: Keep the checkpoints of all trials, not only of the best.
     """
 
     tuning: Tuning
     out: Path
-    storage: str
-    study: str
     trials: int
     until: float
     keep: bool
@@ -316,8 +276,6 @@ def run_trial(trial: Trial, job: TuningJob) -> float:
         _TrialFailedError: The training failed; the trial has the reason.
     """
     run = job.out / folder_name(trial.number)
-    trial.set_user_attr(_HOST, platform.node())
-    trial.set_user_attr(_FOLDER, str(run.resolve()))
     tuning = job.tuning
     try:
         config = tuning.config(tuning.space.sample(trial), source=run.name)
@@ -401,7 +359,7 @@ def _run_worker(
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     try:
-        with open_study(job.tuning, job.storage, job.study) as study:
+        with open_study(job.tuning, job.out) as study:
             _run_in_this_process(job, study, lambda: None, permits)
     except RooftraceError as error:
         errors.put(error)
@@ -433,7 +391,7 @@ def _run_in_this_process(
             raise ConfigError(
                 f"The first {len(done)} trials failed; the last of them, {done[-1].number}: "
                 f"{failure_reason(done[-1])}",
-                remedy="Correct the cause, and give the study another name with --study.",
+                remedy="Correct the cause, and start in another folder.",
             )
         if not may_begin():
             study.stop()

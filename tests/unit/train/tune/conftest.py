@@ -43,10 +43,10 @@ def tuning(tmp_path: Path) -> Tuning:
 
 @pytest.fixture
 def opened(tuning: Tuning, tmp_path: Path) -> Callable[..., AbstractContextManager[Study]]:
-    """Opens the study `space`, in a SQLite file by default."""
+    """Opens the study `space`."""
     from rooftrace.train.tune.study import open_study
 
-    def open_it(storage: str = f"sqlite:///{tmp_path}/study.db", **changed: Any) -> Any:
-        return open_study(changed.get("tuning", tuning), storage, "space")
+    def open_it(**changed: Any) -> Any:
+        return open_study(changed.get("tuning", tuning), tmp_path)
 
     return open_it

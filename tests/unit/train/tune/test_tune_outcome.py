@@ -107,9 +107,9 @@ def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
         done = finished(study)
         best = best_of(study, done)
         assert best is not None
-        write_config(out / "best.toml", tuning, best, done, "space")
+        write_config(out / "best.toml", tuning, best, done)
     written = (out / "best.toml").read_text()
-    assert written.startswith("# The best of 3 trials of the study 'space': trial 1, val_iou 0.8.")
+    assert written.startswith("# The best of 3 trials of 'space': trial 1, val_iou 0.8.")
     lr = best.params["optimizer.lr"]
     assert f"# optimizer.lr = {lr}, of 0.0001 to 0.1, logarithmic" in written
     assert "# optimizer.encoder_lr = default, of default" in written
