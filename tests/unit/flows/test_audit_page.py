@@ -98,28 +98,7 @@ def test_names_are_escaped(folder: Path) -> None:
     assert "a&lt;script&gt;alert(1)" in page
 
 
-@pytest.mark.campaign
-def test_against_images_without_labels(folder: Path, bare: Path) -> None:
-    audit = audit_of(folder, bare)
-    assert audit.against is not None
-    assert audit.against.statistics.labelled == 0
-    page = audit_page(audit)
-    assert "compared with tiles" in page
-    assert "Contact sheets of tiles" in page
-
-
 def test_images_alone(bare: Path) -> None:
     audit = audit_of(bare)
     assert audit.summary.fit == "no"
     assert "Built-up share" not in audit_page(audit)
-
-
-def test_json_is_plain_and_complete(folder: Path, bare: Path) -> None:
-    import json
-
-    audit = audit_of(folder, bare)
-    plain = json.loads(json.dumps(audit.to_json(), allow_nan=False))
-    assert len(plain["data"]["scenes"]) == 7
-    assert len(plain["against"]["scenes"]) == 6
-    assert {f["key"] for f in plain["findings"]} == {f.key for f in audit.findings}
-    assert plain["data"]["summary"]["buildings"] == audit.data.statistics.buildings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Scene
 from rooftrace.flows.ensemble_fit import (
     FOLDS,
-    LEVELS,
     MemberProbabilities,
     PixelSample,
     fit_ensemble,
@@ -84,34 +82,8 @@ def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) ->
     assert histogram(levels, truth).sum() == count
 
 
-def test_means_by_hand() -> None:
-    rows = np.array([[0, 255], [100, 101], [10, 250]], np.uint8)
-    # 127.5 is rounded up, as tiles are.
-    assert weighted_mean(rows, np.array([0.5, 0.5])).tolist() == [128, 101, 130]
-    assert weighted_mean(rows, np.array([0.75, 0.25])).tolist() == [64, 100, 70]
-
-
-def test_the_best_threshold_by_hand() -> None:
-    """One building pixel at 200 and one at 100, one other at 150."""
-    counted = histogram(np.array([200, 100, 150], np.uint8), np.array([True, True, False]))
-    iou = mean_curve([counted], "iou")
-    # At 150 and below to 101: one of two and one more; at 100 and below all; above 150 one of two.
-    assert iou[[199, 149, 99]] == pytest.approx([1 / 2, 1 / 3, 2 / 3])
-    assert mean_curve([counted], "dice")[99] == pytest.approx(4 / 5)
-    empty = np.zeros((2, LEVELS), np.int64)
-    assert np.array_equal(mean_curve([counted, empty], "iou"), iou)
-    assert not mean_curve([empty], "iou").any()
-
-
 def samples_of(truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[list[PixelSample]]:
     return [[PixelSample.of(np.stack([s.ravel() for s in said], axis=1), truth.ravel())]]
-
-
-def test_of_models_alike_in_quality_each_has_weight(truth: NDArray[np.bool_]) -> None:
-    said = [noisy(truth, 60, seed) for seed in range(3)]
-    weights = fit_weights(samples_of(truth, *said), 3, "iou")
-    assert sum(weights) == pytest.approx(1)
-    assert max(weights) - min(weights) < 0.25
 
 
 def test_a_model_that_knows_nothing_has_none(truth: NDArray[np.bool_]) -> None:
@@ -216,23 +188,6 @@ def test_what_is_left_out_is_judged_by_what_was_fitted_without_it(tmp_path: Path
     assert one.counts[:, 0].tolist() == [200, 200, 200, 200, 0]
 
 
-def test_sets_count_alike(tmp_path: Path) -> None:
-    """A set of one scene that is wrong, and one of five that are right."""
-    right = np.zeros((5, 8, 8), bool)
-    right[:, :4] = True
-    good = np.where(right, 200, 50).astype(np.uint8)
-    sets = [
-        *team(tmp_path / "a", right, good, good),
-        *team(tmp_path / "b", right[:1], 255 - good[:1], good[:1]),
-    ]
-    fit = fitted(tmp_path, sets, 2)
-    first, second = fit.models
-    # Pooled over all scenes the first would have two thirds or more.
-    assert first.own == pytest.approx((1 + 0) / 2)
-    assert second.own == 1.0
-    assert second.by_set.tolist() == [1.0, 1.0]
-
-
 def test_of_one_scene_none_can_be_left_out(tmp_path: Path, truth: NDArray[np.bool_]) -> None:
     fit = fitted(tmp_path, team(tmp_path, truth[:1], noisy(truth[:1], 60, 0),
                                 noisy(truth[:1], 60, 1)), 2)  # fmt: skip
@@ -240,13 +195,3 @@ def test_of_one_scene_none_can_be_left_out(tmp_path: Path, truth: NDArray[np.boo
     assert fit.against_best(fit.weighted) is None
     assert fit.weighted.fitted > 0.5
     assert fit.best_model.fitted == max(one.fitted for one in fit.models)
-
-
-def test_a_model_alone_is_judged_as_it_is_alone(tmp_path: Path, truth: NDArray[np.bool_]) -> None:
-    """The member is worse in the ensemble, because its tiles are resampled there."""
-    sets = team(tmp_path, truth, noisy(truth, 40, 0), noisy(truth, 90, 1))
-    alone = stored(tmp_path / "alone", noisy(truth, 40, 1), truth)
-    sets = [replace(sets[0], alone=(sets[0].combined[0], alone))]
-    fit = fitted(tmp_path, sets, 2)
-    assert fit.models[1].fitted == pytest.approx(fit.models[0].fitted, abs=0.03)
-    assert fit.weights[0] > 0.6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,8 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.export import run as flow
-from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles, tile_side
-from rooftrace.flows.export.run import ExportReport, measure_parity, parity_rows, run_export
+from rooftrace.flows.export.convert import demo_tiles, draw_tiles, tile_side
+from rooftrace.flows.export.run import measure_parity, parity_rows, run_export
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
@@ -37,7 +36,7 @@ from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.predict.predictor import load
 
 if TYPE_CHECKING:
-    from tests.conftest import TinyRun
+    pass
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -149,16 +148,6 @@ def test_the_report_shows_it_all(bundle: Path, data: SourceConfig, tmp_path: Pat
     assert [row[0] for row in parity_rows(report.parities)] == ["onnxruntime", "openvino"]
 
 
-@pytest.mark.campaign
-@pytest.mark.usefixtures("few")
-def test_without_data_it_is_the_demo_scene_and_said(bundle: Path, tmp_path: Path) -> None:
-    report = run_export(bundle, "onnx", tmp_path / "a.onnx")
-    assert report.checked == ("demo scene", 3)
-    assert any("--check" in note for note in report.notes)
-    assert report.parities[0].label_iou is None
-    assert next(parity_rows(report.parities))[-1] == "–"
-
-
 @pytest.mark.usefixtures("few")
 def test_over_the_tolerance_nothing_is_left(
     bundle: Path, data: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,13 +193,6 @@ def test_an_engine_that_answers_otherwise_is_left_out_of_int8(
     assert load(out).engine.name == "onnxruntime"
 
 
-def test_int8_without_images_is_a_sentence(bundle: Path, tmp_path: Path) -> None:
-    for to, ending in (("onnx", ".onnx"), ("openvino", ".xml")):
-        with pytest.raises(ConfigError, match=f"int8 for {to} needs images for its calibration"):
-            run_export(bundle, to, tmp_path / f"a{ending}", precision="int8")  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.campaign
 @pytest.mark.usefixtures("few")
 def test_an_int8_variant_that_is_there_is_exported_as_it_is(
@@ -253,18 +235,6 @@ def test_what_cannot_be_asked_for(
         run_export(bundle, to, tmp_path / name, **given)  # type: ignore[arg-type]
     assert caught.value.remedy
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.campaign
-def test_an_export_is_not_exported_unless_it_is_the_graph(
-    bundle: Path, data: SourceConfig, tmp_path: Path
-) -> None:
-    first = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
-    second = run_export(first.path, "openvino", tmp_path / "a.xml", check=data)
-    with pytest.raises(
-        ConfigError, match=r"a\.xml was exported for openvino and holds no ONNX graph"
-    ):
-        run_export(second.path, "onnx", tmp_path / "b.onnx")
 
 
 def test_a_graph_that_openvino_cannot_read_is_refused(tmp_path: Path) -> None:
@@ -315,12 +285,6 @@ def test_onnx_in_fp32_needs_no_package_at_all(
     assert [v.engine for v in read_model(report.path).spec.variants] == ["openvino"]
 
 
-def test_where_nothing_can_be_written(bundle: Path, data: SourceConfig, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="could not be written"):
-        run_export(bundle, "onnx", tmp_path / "file" / "a.onnx", check=data)
-
-
 @pytest.mark.parametrize(
     ("to", "name", "there"),
     [("onnx", "a.onnx", "a.onnx"), ("openvino", "a.xml", "a.xml"), ("openvino", "a.xml", "a.bin")],
@@ -348,28 +312,6 @@ def test_an_earlier_export_is_replaced_unless_it_is_the_model(
     with pytest.raises(ConfigError, match="would replace the input"):
         run_export(out, "onnx", out, check=data)
     assert out.read_bytes() == before
-
-
-@pytest.mark.campaign
-@pytest.mark.usefixtures("few")
-def test_a_trained_model_in_every_form(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """BatchNorm, resizing and casts are in it; the answers are the network's own."""
-    data = SourceConfig(path=str(tiny_run.data))
-    reports: list[ExportReport] = []
-    for to, precision in (("onnx", "fp16"), ("onnx", "int8"), ("openvino", "fp16")):
-        given = {"calibration": data} if precision == "int8" else {"check": data}
-        out = tmp_path / f"{precision}{ENDING[to]}"
-        # It learned hardly anything: its probabilities lie close to its threshold.
-        reports.append(
-            run_export(tiny_run.bundle, to, out, precision=precision, tolerance=1.0, **given)  # type: ignore[arg-type]
-        )
-    half, quantised, stored = (report.parities[0] for report in reports)
-    assert 0 < half.max_difference < 0.01
-    assert 0 < quantised.max_difference < 0.2
-    assert stored.max_difference < 0.01
-    assert stored.label_iou == pytest.approx(stored.label_iou_before, abs=0.02)
-    whole = run_export(tiny_run.bundle, "openvino", tmp_path / "whole.xml", check=data)
-    assert reports[2].size_bytes < whole.size_bytes
 
 
 @pytest.mark.campaign
@@ -435,13 +377,6 @@ def test_small_images_are_mirrored_and_empty_ones_left_out(tmp_path: Path) -> No
         draw_tiles(open_source(config), SPEC, 9)
 
 
-def test_tiles_of_other_bands_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    write_geotiff(tmp_path / "images/a.tif", np.zeros((2, 256, 256), np.uint8))
-    with pytest.raises(BandMismatch):
-        draw_tiles(open_source(SourceConfig(path=str(tmp_path / "images"))), SPEC, 9)
-
-
 def test_notes_and_remedies_on_bands_name_the_command_that_has_the_option(tmp_path: Path) -> None:
     pixels = np.full((4, 256, 256), 90, np.uint8)
     (tmp_path / "four").mkdir()
@@ -461,16 +396,6 @@ def test_the_demo_scene_is_for_models_of_three_bands() -> None:
         demo_tiles(SPEC.model_copy(update={"dtype": "uint16"}), 5)
     assert tile_side(SPEC.model_copy(update={"input_multiple_px": 96})) == 288
     assert tile_side(SPEC.model_copy(update={"input_px": 224})) == 224
-
-
-def test_sets_are_halved_where_they_are_small() -> None:
-    tiles = TileSet("a", tuple(np.full((1, 2, 2), i) for i in range(5)), ("note",))
-    for wanted, got in ((1, 1), (2, 2), (4, 2)):
-        first, rest = tiles.split(wanted)
-        assert (len(first.images), len(rest.images)) == (got, 5 - got)
-    assert replace(tiles, images=tiles.images[:1]).split(3)[0] is not None
-    one = replace(tiles, images=tiles.images[:1])
-    assert one.split(3) == (one, one)
 
 
 # Figures.
@@ -501,15 +426,6 @@ def test_figures_by_hand() -> None:
     assert parity.mask_change == pytest.approx(1 / 3)
     same = measure_parity(PointwiseEngine(), PointwiseEngine(), SIMPLE, tiles)
     assert (same.max_difference, same.mask_iou, same.mask_change) == (0.0, 1.0, 0.0)
-
-
-def test_one_pixel_of_an_empty_scene_is_not_everything() -> None:
-    tiles = [np.zeros((1, 20, 20), np.float32)]
-    tiles[0][0, 0, 0] = 0.45 * 255
-    parity = measure_parity(PointwiseEngine(), Shifted(), SIMPLE, tiles)
-    assert parity.mask_iou == 0.0
-    # One pixel of 400, against one in a hundred of them.
-    assert parity.mask_change == pytest.approx(1 / 4)
 
 
 def test_answers_that_are_no_numbers_are_a_loss_of_all() -> None:

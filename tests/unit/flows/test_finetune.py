@@ -7,14 +7,12 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from affine import Affine
 from PIL import Image
 
 torch = pytest.importorskip("torch")
@@ -26,10 +24,8 @@ from rooftrace.core.errors import (  # noqa: E402
     BandMismatch,
     ConfigError,
     DataError,
-    GeoreferenceError,
     LabelError,
 )
-from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -39,12 +35,9 @@ from rooftrace.labels import kinds  # noqa: E402
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
-from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
-from rooftrace.metrics.tiled_evaluation import evaluate_scenes  # noqa: E402
 from rooftrace.models import start as start_models  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.models.start import read_start  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
@@ -96,21 +89,6 @@ def test_too_little_data_is_an_error_before_the_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_metres_of_some_images_are_an_error_before_the_work(tmp_path: Path) -> None:
-    from raster_files import write_geotiff
-
-    data = write_tiles(tmp_path / "data", 5).model_copy(update={"gsd_m": None})
-    first = min((tmp_path / "data/images").iterdir())
-    bands = np.asarray(Image.open(first)).transpose(2, 0, 1)
-    place = Affine(0.4, 0, 5e5, 0, -0.4, 5e6)
-    write_geotiff(first.with_suffix(".tif"), bands, crs="EPSG:32633", transform=place)
-    first.unlink()
-    with pytest.raises(GeoreferenceError, match="it has no georeference") as caught:
-        run_finetune(data, tmp_path / "run")
-    assert "--gsd" in caught.value.remedy
-    assert not (tmp_path / "run").exists()
-
-
 def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -> None:
     data = write_tiles(tmp_path / "data", 5)
     other = LabelConfig(classes=("background", "road", "house"), building="house")
@@ -159,44 +137,6 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
     assert again == config
 
 
-def test_the_full_scale_is_that_of_the_start_model_if_the_pixel_type_is_its_own(
-    tmp_path: Path,
-) -> None:
-    data, labels = write_tiles(tmp_path / "data", 5), LabelConfig()
-    scenes, start = open_source(data, labels), read_start("default")
-    spec = start.bundle.spec
-    training = {**spec.training, "full_scale": 4095.0}
-    for dtype, expected in (("uint8", 4095.0), ("uint16", None)):
-        changed = spec.model_copy(update={"training": training, "dtype": dtype})
-        config = finetune_config(
-            "default", replace(start, bundle=replace(start.bundle, spec=changed)), data, scenes,
-            labels, tmp_path / "split.json", minutes=3,
-        )  # fmt: skip
-        assert config.full_scale == expected
-
-
-def test_a_bundle_records_paths_without_the_folders_above_the_work(tmp_path: Path) -> None:
-    data, labels = write_tiles(tmp_path / "work/data", 5), LabelConfig()
-    config = finetune_config(
-        "default", read_start("default"), data, open_source(data, labels), labels,
-        tmp_path / "work/run/split.json", minutes=3,
-    )  # fmt: skip
-    started = config.model_copy(
-        update={"model": config.model.model_copy(update={"start": str(tmp_path / "a.rooftrace")})}
-    )
-    record = started.without_home(tmp_path / "work")
-    assert record.model.start == "../a.rooftrace"
-    assert record.data.split == "run/split.json"
-    assert [one.path for one in record.data.train] == ["data"]
-    assert str(tmp_path) not in record.model_dump_json()
-    update = {"encoder_weights": str(tmp_path / "work/e.safetensors")}
-    weights = config.model.model_copy(update=update)
-    record = config.model_copy(update={"model": weights}).without_home(tmp_path / "work")
-    assert record.model.encoder_weights == "e.safetensors"
-    # The run itself keeps them, so that it is resumed from any folder.
-    assert started.data.train[0].path == str(tmp_path / "work/data")
-
-
 def test_the_share_of_the_start_model_counts_only_images_that_are_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,17 +165,6 @@ def test_a_split_without_a_labelled_image_to_train_on_is_an_error(tmp_path: Path
         run_finetune(data, tmp_path / "run", split=split)
     assert split.exists()
     assert not (tmp_path / "run").exists()
-
-
-def test_the_comparison_follows_the_split_that_is_trained_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rooftrace.train.finetune.fit_to_minutes", lambda config, *_: config)
-    other = tmp_path / "other.json"
-    write_split(other, Split(parts={"train": (), "val": ("0", "1")}))
-    data = write_tiles(tmp_path / "data", 6)
-    with pytest.raises(DataError, match=r"No image in the part .train. of .*other"):
-        run_finetune(data, tmp_path / "run", overrides=[f"data.split={other}", "epochs=1"])
 
 
 def test_little_ground_takes_fewer_minutes_than_are_allowed(
@@ -340,28 +269,6 @@ def test_data_and_start_model_are_read_once_and_the_model_is_written_once(
 
 
 @pytest.mark.campaign
-def test_int8_is_judged_at_the_final_threshold(
-    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    judged = []
-
-    def evaluate(source: Any, spec: BundleSpec, run: Any) -> PixelCounts:
-        judged.append(spec.threshold)
-        return evaluate_scenes(source, spec, run)
-
-    monkeypatch.setattr(export_bundle, "evaluate_scenes", evaluate)
-    write_pairs(tmp_path / "data", range(20, 28), shape_yx=(128, 128), gsd_m=0.3)
-    tuned = run_finetune(
-        SourceConfig(path=str(tmp_path / "data")), tmp_path / "run", model=str(tiny_run.bundle),
-        minutes=1,
-        overrides=[*FAST, "export.int8=true", "export.int8_samples=4", "export.int8_max_drop=1.0"],
-    )  # fmt: skip
-    spec = read_bundle(tuned.bundle).spec
-    assert [one.precision for one in spec.variants] == ["int8"]
-    assert set(judged) == {spec.threshold}
-
-
-@pytest.mark.campaign
 def test_the_report_compares_both_models_on_what_was_held_out(
     tuned: FinetuneReport, tiny_run: TinyRun
 ) -> None:
@@ -394,22 +301,6 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     # Two images are too few to choose a threshold on.
     assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
     assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)
-
-
-@pytest.mark.campaign
-def test_held_out_ground_of_the_start_model_is_a_note(
-    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = (LeakedScene("a", "town/a", None, 1.0),)
-    leaks = LeakageReport("none", 2, (), ()), LeakageReport("found", 2, pairs, ())
-    monkeypatch.setattr("rooftrace.flows.finetune.check_leakage", lambda *_: leaks)
-    report = run_finetune(
-        SourceConfig(path=str(tiny_run.data)), tmp_path / "run", model=str(tiny_run.bundle),
-        minutes=1, overrides=FAST,
-    )  # fmt: skip
-    warning = "1 of 2 scenes show ground that tiny was trained on: a"
-    assert warning in report.notes
-    assert warning in json.loads((report.trained.run / "verdict.json").read_text())["notes"]
 
 
 @pytest.mark.campaign
@@ -477,15 +368,6 @@ def test_the_verdict_looks_at_ground_and_at_buildings(
     assert bool(advice) == (expected != "better")
     assert ("F1 falls from 0.650 to 0.550" in advice) == (f1 is DOWN)
     assert ("Keep the start model" in advice) == (expected == "worse")
-
-
-@pytest.mark.parametrize(("best", "expected"), [(3, "are unlikely to help"), (9, "may help")])
-def test_more_minutes_are_advised_if_the_best_epoch_is_late(
-    best: int, expected: str, tmp_path: Path
-) -> None:
-    report = report_with(tmp_path, best=best, iou=SAME)
-    assert report.verdict == "no different"
-    assert f"The best epoch was {best} of 10: more --minutes {expected}." in report.advice
 
 
 def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from rooftrace.core.errors import BundleError, ConfigError, DataError, LabelError
+from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.legend import Legend
@@ -77,18 +76,6 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
 
 
-def test_the_report_names_the_mirroring_of_a_contract(tiny_run: TinyRun, tmp_path: Path) -> None:
-    tiny = read_bundle(tiny_run.bundle)
-    mirrored = tmp_path / "mirrored.rooftrace"
-    write_bundle(mirrored, tiny.spec.model_copy(update={"tta": "flips"}), tiny.parts)
-    data = folder_of(tiny_run.data, part="[:1]")
-    for asked, ran in ((None, "flips"), ("none", None), ("d4", "d4")):
-        options = EvalOptions(precision="fp32", tta=asked)
-        out = tmp_path / str(asked)
-        assert run_evaluate(mirrored, data, out, options).to_json()["tta"] == ran
-        assert f"mirrored tiles: {ran or 'none'}" in (out / "report.html").read_text()
-
-
 @pytest.mark.campaign
 def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     split = tiny_run.folder / "split.json"
@@ -124,23 +111,6 @@ def test_what_cannot_be_compared_is_reported(tiny_run: TinyRun, tmp_path: Path) 
         run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:val"))
     with pytest.raises(ConfigError, match="engine"):
         run_evaluate(tiny_run.bundle, data, None, EvalOptions(engine="abacus"))
-
-
-@pytest.mark.campaign
-def test_a_list_of_another_tool_is_a_part(tiny_run: TinyRun, tmp_path: Path) -> None:
-    data = folder_of(tiny_run.data)
-    split = tmp_path / "val.json"
-    split.write_text('["images/synthetic_00003.png", "synthetic_3"]')
-    options = replace(PLAIN, split=f"{split}:validation")
-    report = run_evaluate(tiny_run.bundle, data, None, options).first
-    assert [image.id for image in report.images] == ["synthetic_00003"]
-    assert any("'synthetic_3' (did you mean 'synthetic_" in note for note in report.notes)
-    made = read_bundle(tiny_run.bundle)
-    training = made.spec.training | {"data": {"labels": {"classes": ["one"]}}}
-    strange = tmp_path / "strange.rooftrace"
-    write_bundle(strange, made.spec.model_copy(update={"training": training}), made.parts)
-    with pytest.raises(BundleError, match="label settings in the bundle"):
-        run_evaluate(strange, data, None, PLAIN)
 
 
 @pytest.mark.campaign

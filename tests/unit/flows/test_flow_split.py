@@ -40,16 +40,6 @@ def test_by_group(grouped: SourceConfig, tmp_path: Path) -> None:
         assert sum(len(ids) for ids in made.parts.values()) == 12
 
 
-def test_by_pattern(grouped: SourceConfig, tmp_path: Path) -> None:
-    made = run_split(
-        grouped, tmp_path / "s.json", val=0.25, test=0.25, by="group", group_pattern="_([0-9])$"
-    )
-    numbers = [{i[-1] for i in ids} for ids in made.parts.values()]
-    assert sum(len(found) for found in numbers) == 6
-    with pytest.raises(ConfigError, match="--group-pattern was given, but the split is by image"):
-        run_split(grouped, tmp_path / "s.json", val=0.1, test=0.1, group_pattern="(a)")
-
-
 def test_one_folder_is_no_groups(grouped: SourceConfig, tmp_path: Path) -> None:
     one = SourceConfig(path=f"{grouped.path}/oslo")
     with pytest.raises(DataError, match="are in one group") as caught:
@@ -133,22 +123,6 @@ def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Pa
     assert "--group-pattern" in err.value.remedy
 
 
-@pytest.mark.campaign
-def test_one_scene_by_its_chips(tmp_path: Path) -> None:
-    generate_scene(3, (512, 640)).write(tmp_path, "scene")
-    data = SourceConfig(path=str(tmp_path / "scene.tif"), kind="images", chip_px=64)
-    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2, by="block")
-    assert sum(map(len, made.parts.values())) + len(made.dropped) == 80
-    assert made.gap_m == pytest.approx(64 * 0.3 / 2, rel=1e-3)
-    at = {
-        part: [tuple(map(int, i.partition("@")[2].split("_"))) for i in ids]
-        for part, ids in made.parts.items()
-    }
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        assert all(max(abs(r - y), abs(c - x)) > 64 for r, c in at[one] for y, x in at[other])
-    assert made.notes[0].startswith("No image has a label: the parts are not stratified")
-
-
 def test_near_duplicates_stay_together(tmp_path: Path) -> None:
     image = np.moveaxis(generate_scene(4, (256, 256)).image, 0, -1)
     empty = np.zeros((64, 64), np.uint8)
@@ -170,24 +144,6 @@ def test_near_duplicates_stay_together(tmp_path: Path) -> None:
     plain = run_split(data, tmp_path / "s.json", val=0.25, test=0.25, duplicates=False)
     assert straddling(plain) > 0
     assert plain.copies == 0
-
-
-def test_built_up_shares_are_alike(tiles: SourceConfig, tmp_path: Path) -> None:
-    made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, duplicates=False)
-    assert set(made.built_up) == {"train", "val", "test"}
-    assert max(made.built_up.values()) - min(made.built_up.values()) < 0.03
-    plain = run_split(
-        tiles, tmp_path / "s.json", val=0.2, test=0.2, stratify=False, duplicates=False
-    )
-    assert plain.built_up == {}
-    assert plain.parts != made.parts
-
-
-def test_images_without_labels(tmp_path: Path) -> None:
-    data = tile_set(tmp_path / "data", 2, 3, labelled=False)
-    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2, duplicates=False)
-    assert sum(map(len, made.parts.values())) == 30
-    assert made.notes[0].startswith("No image has a label")
 
 
 def test_some_images_without_labels(tmp_path: Path) -> None:

@@ -115,13 +115,6 @@ def test_few_scenes_are_shared_out(count: int, sizes: list[int]) -> None:
         assert found["From the middle"] == order[13:17]
 
 
-def test_the_best_found_something() -> None:
-    found = ids_of(made({"a": 0.2, "b": None, "c": 0.5, "d": None, "e": 0.4}))
-    assert found == {"The worst": ["a"], "From the middle": ["e"], "The best": ["c"]}
-    alone = ids_of(made({"a": None, "b": None}))
-    assert alone == {"Nothing to find, and nothing found": ["a", "b"]}
-
-
 def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:
     """(y, x, 3) RGB."""
     head, _, text = shown.shown[name].address.partition(",")

@@ -269,23 +269,6 @@ def test_values_of_inner_graphs_are_renamed_too() -> None:
     np.testing.assert_allclose(run(wrapped, IMAGES), 2 * normalised(), atol=1e-5)
 
 
-def test_a_fixed_batch_becomes_any(tmp_path: Any) -> None:
-    data = conv_graph(1, sizes=(1, 3, 8, 8))
-    foreign = read_foreign_graph(data, "x.onnx")
-    wrapped = wrap_graph(foreign, MEAN, STD, meaning(1, "sigmoid"))
-    alone = np.concatenate([run(wrapped, image[None]) for image in IMAGES])
-    np.testing.assert_allclose(run(wrapped, IMAGES), alone, atol=1e-6)
-
-
-def model_with(outputs: list[str]) -> bytes:
-    model = onnx.load_from_string(conv_graph(1))
-    for name in outputs:
-        model.graph.node.append(helper.make_node("Identity", ["out"], [name]))
-        shape = ["n", 1, "h", "w"]
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    return bytes(model.SerializeToString())
-
-
 REFUSED = {
     "no onnx": (lambda: b"not a graph at all", "not a valid ONNX file"),
     "empty": (lambda: b"", "not a valid ONNX file"),
@@ -299,12 +282,3 @@ REFUSED = {
 def test_what_is_no_image_network_is_refused(make: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         read_foreign_graph(make(), "x.onnx")
-
-
-def test_one_of_several_outputs_is_named() -> None:
-    data = model_with(["second", "third"])
-    with pytest.raises(ConfigError, match=r"has the outputs out, second, third"):
-        read_foreign_graph(data, "x.onnx")
-    with pytest.raises(ConfigError, match="received --output fourth"):
-        read_foreign_graph(data, "x.onnx", "fourth")
-    assert read_foreign_graph(data, "x.onnx", "second").output == "second"

@@ -15,10 +15,9 @@ from PIL import Image
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.label_next import run_next, weighted_k_centre, write_list
+from rooftrace.flows.label_next import run_next, weighted_k_centre
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
-from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import AS_FOUND
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import MirroredEngine
@@ -121,24 +120,6 @@ def test_images_in_a_project_count_as_labelled(data: Path, model: Path) -> None:
         run_next(tasks(data), 10, bundle=model, taken=everything)
 
 
-@pytest.mark.campaign
-def test_labelled_data_in_another_place(data: Path, model: Path, tmp_path: Path) -> None:
-    save(tmp_path / "round1" / "images", "first", picture(6, 128))
-    save(tmp_path / "round1" / "masks", "first", np.zeros((SIDE, SIDE), np.uint8))
-    labelled = config(tmp_path / "round1")
-    report = run_next(config(data), 10, bundle=model, labelled_data=labelled)
-    assert report.chosen == run_next(tasks(data), 10, bundle=model).chosen
-    assert (report.images, report.labelled) == (8, 0)
-    assert report.near_duplicates == ("labelled", "labelled_copy", "unsure_copy")
-
-
-def test_lists(data: Path, model: Path, tmp_path: Path) -> None:
-    report = run_next(config(data), 2, bundle=model)
-    write_list(tmp_path / "next.txt", report)
-    paths = (tmp_path / "next.txt").read_text().splitlines()
-    assert paths == [str(data / f"{one.id}.png") for one in report.chosen]
-
-
 def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     class Slanted(PointwiseEngine):
         """Calls the left half of each tile building."""
@@ -182,25 +163,6 @@ def test_features_do_not_need_a_prediction() -> None:
 
 def replace_valid(image: ArraySource) -> ArraySource:
     return ArraySource(image.read().data, valid=np.zeros((SIDE, SIDE), bool))
-
-
-def test_many_classes_are_uncertain_by_their_best() -> None:
-    spec = tiny_bundle().spec.model_copy(update={"classes": ("ground", "building", "water")})
-
-    class Classes(ConstantEngine):
-        def features(self, batch: np.ndarray) -> np.ndarray:
-            return np.zeros((len(batch), 1), np.float32)
-
-    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
-    entropies = []
-    for probability in (0.95, 0.6, 0.34):
-        engine = Classes(probability, classes=3)
-        predictor = Predictor(ModelBundle(spec, {}, "three"), engine)
-        found = measure_uncertainty(predictor, image, AS_FOUND)
-        entropies.append(found.entropy)
-        # Among equal values the first class is chosen, which is no building.
-        assert not found.shows_building
-    assert entropies[0] < entropies[1] < entropies[2] == pytest.approx(1.0)
 
 
 def test_an_engine_without_features_is_refused() -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import rasterio
 from affine import Affine
@@ -86,12 +85,6 @@ def test_a_piece_of_a_training_scene_is_found(places: Path) -> None:
     assert "from about 43 m by 43 m" in " ".join(report.notes)
 
 
-@pytest.mark.campaign
-def test_other_ground_is_not_found(places: Path) -> None:
-    report = check(bundle_of([open_source(at(places / "a"))]), open_source(at(places / "b")))
-    assert (report.status, report.checked, report.pairs) == ("none", 2, ())
-
-
 def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:
     report = check(bundle_of(), open_source(at(places / "a")))
     assert (report.status, report.checked, report.pairs) == ("unknown", 0, ())
@@ -127,16 +120,6 @@ def test_of_several_models_each_has_a_report_of_its_own(
     assert list(check_leakage([one, other, team], source)) == expected
     assert [report.status for report in expected] == ["found", "none", "found"]
     assert len(looks) == 1
-
-
-def test_scenes_that_show_nothing_are_not_vouched_for(places: Path, tmp_path: Path) -> None:
-    write_pairs(tmp_path / "dull", range(60, 61), shape_yx=(256, 256), gsd_m=GSD_M)
-    (path,) = (tmp_path / "dull" / "images").iterdir()
-    with rasterio.open(path, "r+") as file:
-        file.write(np.full((3, 256, 256), 70, np.uint8))
-    report = check(bundle_of([open_source(at(places / "a"))]), open_source(at(tmp_path / "dull")))
-    assert (report.status, report.checked) == ("unknown", 0)
-    assert "1 of the 1 scenes are too small, or show too little" in " ".join(report.notes)
 
 
 def test_training_takes_it(tiny_run: Any, tmp_path: Path) -> None:

@@ -117,20 +117,6 @@ def test_names_of_strangers_are_text(tmp_path: Path) -> None:
     assert "there is only one scene" in page.text
 
 
-def test_nothing_to_find(tmp_path: Path) -> None:
-    write_tiny_bundle(tmp_path / "m.rooftrace")
-    for part in ("images", "masks"):
-        (tmp_path / part).mkdir()
-        for name in "ab":
-            shape = (30, 30, 3) if part == "images" else (30, 30)
-            Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / part / f"{name}.png")
-    data = SourceConfig(path=str(tmp_path), gsd_m=0.5)
-    run_evaluate(tmp_path / "m.rooftrace", data, tmp_path / "out", EvalOptions())
-    page = page_of(tmp_path / "out")
-    assert "nan" not in page.text.lower()
-    assert "Buildings" not in page.headings
-
-
 @pytest.mark.campaign
 def test_a_refined_model_stands_beside_its_segmenter(tiny_run: TinyRun) -> None:
     data = SourceConfig(path=str(tiny_run.data), part="[:3]")

@@ -47,13 +47,6 @@ def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
     assert set(matched) - set(NAMES) <= {"criterion.weight"}
 
 
-def test_safetensors_are_read(tmp_path: Path) -> None:
-    save_file(prefixed("model."), tmp_path / "w.safetensors")
-    matched = match_weight_names(read_state_dict(tmp_path / "w.safetensors"), NAMES)
-    assert list(matched) == sorted(NAMES)
-    assert torch.equal(matched["head.bias"], WEIGHTS["head.bias"])
-
-
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
 def test_names_of_timm_are_those_of_its_encoder(encoder: str) -> None:
     torch.manual_seed(0)

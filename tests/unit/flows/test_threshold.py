@@ -23,7 +23,6 @@ from rooftrace.flows.labelled_predictions import (
 )
 from rooftrace.flows.threshold import choose_threshold, run_threshold
 from rooftrace.labels.config import SourceConfig
-from rooftrace.metrics.curves import middle_of_best
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap, MeasuredMetrics
 from rooftrace.predict.predictor import Predictor, load
@@ -40,11 +39,6 @@ def test_a_stored_level_is_reached_just_where_its_threshold_is(level: int, blend
     predicted = blended >= np.uint16(np.ceil(threshold_at(level) * BLEND_ONE))
     assert (stored >= level) == predicted
     assert level_of(threshold_at(level)) == level
-
-
-@pytest.mark.parametrize(("threshold", "level"), [(0.0, 1), (0.5, 128), (0.305, 78), (1.0, 255)])
-def test_the_nearest_level(threshold: float, level: int) -> None:
-    assert level_of(threshold) == level
 
 
 @pytest.mark.campaign
@@ -182,23 +176,6 @@ def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path:
     assert "the threshold is that of start" in made.metrics[0].protocol
 
 
-@pytest.mark.campaign
-def test_several_sets_count_alike(bundle: Path, tmp_path: Path) -> None:
-    """A set of one image weighs as much as one of ten."""
-    small = SourceConfig(path=str(squares(tmp_path / "small", 1, limit=200)))
-    large = SourceConfig(path=str(squares(tmp_path / "large", 10, limit=100)))
-    report = run_threshold(bundle, [small, large], tmp_path / "a.rooftrace", precision="fp32")
-    curves = []
-    for data in (small, large):
-        predictor = uncalibrated(load(bundle, precision="fp32"))
-        source = open_labelled(predictor, data, None)
-        curves.append(predict_set(predictor, source, tmp_path / f"of-{source.name}").curve().iou())
-    mean = np.mean(curves, axis=0)
-    assert level_of(report.after) == middle_of_best(mean) + 1
-    assert report.mean(report.figures_after) == pytest.approx(mean.max())
-    assert report.names == ("small", "large")
-
-
 def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> None:
     predictor = uncalibrated(load(bundle, precision="fp32"))
     data = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=100, nodata=True)))
@@ -234,20 +211,3 @@ def test_what_nothing_can_be_chosen_on_is_refused(
         check_threshold_data(several, source)
     with pytest.raises(DataError, match="bare has no labelled image"):
         check_threshold_data(loaded, source.subset([]))
-
-
-@pytest.mark.parametrize(
-    ("values", "place"), [([1, 3, 3, 3, 2], 2), ([3, 1, 3, 3, 1], 2), ([0, 0], 0), ([5], 0)]
-)
-def test_the_middle_of_the_longest_run(values: list[float], place: int) -> None:
-    assert middle_of_best(np.array(values, float)) == place
-
-
-def test_an_image_that_cannot_be_read_ends_it(bundle: Path, tmp_path: Path) -> None:
-    folder = squares(tmp_path / "data", 3, limit=100)
-    broken = folder / "images" / "1.png"
-    broken.write_bytes(broken.read_bytes()[:200])
-    out = tmp_path / "a.rooftrace"
-    with pytest.raises(DataError, match=r"1\.png"):
-        run_threshold(bundle, [SourceConfig(path=str(folder))], out)
-    assert not out.exists()

@@ -17,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rooftrace.core.errors import BundleError, ConfigError, ExportError
+from rooftrace.core.errors import BundleError
 from rooftrace.models import bundle as module
 from rooftrace.models.bundle import (
     BUNDLED_MODELS,
     MAX_SPEC_BYTES,
     ModelBundle,
     bundled_model,
-    check_bundle_path,
     read_bundle,
     write_bundle,
 )
@@ -76,18 +75,6 @@ def test_no_scale_is_coarser_than_the_coarsest_at_which_an_image_stays_as_it_is(
         BundleSpec.model_validate(SPEC.model_dump() | {field: 0.5, "gsd_m": gsd_m})
 
 
-@pytest.mark.parametrize("gsd_m", [1e-5, 1e308])
-def test_a_scale_that_no_image_has_is_refused(gsd_m: float) -> None:
-    with pytest.raises(ValidationError, match=r"metres per pixel; expected 0\.0001 to 1e\+06"):
-        BundleSpec.model_validate(SPEC.model_dump() | {"gsd_m": gsd_m})
-
-
-def test_scales_in_words() -> None:
-    assert SPEC.gsd_text == "0.3"
-    assert SPEC.model_copy(update={"finest_gsd_m": 0.25}).gsd_text == "0.25 to 0.3"
-    assert SPEC.model_copy(update={"gsd_m": None}).gsd_text == "any"
-
-
 @pytest.mark.parametrize("name", BUNDLED_MODELS)
 def test_a_bundled_model_goes_by_its_name(name: str) -> None:
     bundle = read_model(Path(name))
@@ -111,20 +98,8 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         read.part("absent")
 
 
-NAMES = st.sampled_from(["variants/x.bin", "variants/y-1_b.xml", "weights.safetensors"])
-
-
-@settings(max_examples=25)
-@given(st.dictionaries(NAMES, st.binary(max_size=300)), st.binary(max_size=300), st.text())
-def test_any_content_comes_back(scratch: Path, rest: dict, graph: bytes, name: str) -> None:
-    spec = SPEC.model_copy(update={"variants": (), "name": name})
-    written = write_bundle(scratch, spec, {"model.onnx": graph} | rest)
-    assert same(read_bundle(scratch), written)
-
-
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, whole: bytes) -> None:
-    backwards = dict(reversed(PARTS.items()))
-    write_bundle(tmp_path / "b.rooftrace", SPEC, backwards)
+    write_bundle(tmp_path / "b.rooftrace", SPEC, dict(reversed(PARTS.items())))
     assert (tmp_path / "b.rooftrace").read_bytes() == whole
 
 
@@ -174,21 +149,6 @@ def test_of_a_folder_the_bundle_in_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         read_bundle(tmp_path)
     assert caught.value.remedy.endswith(str(tmp_path / "best_iou.rooftrace"))
-
-
-@pytest.mark.parametrize(
-    ("out", "name"), [("town.zip", "town"), (".", "model"), ("..", "model"), ("/", "model")]
-)
-def test_outputs_that_are_no_bundles(out: str, name: str) -> None:
-    with pytest.raises(ConfigError, match="expected a name that ends with") as refused:
-        check_bundle_path(Path(out))
-    assert refused.value.remedy == f"Use -o {name}.rooftrace."
-
-
-def test_where_nothing_can_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="could not be written"):
-        write_bundle(tmp_path / "file" / "b", SPEC, PARTS)
 
 
 # What a stranger may send.
@@ -286,11 +246,6 @@ def test_a_contract_that_is_no_json(tmp_path: Path, text: str) -> None:
     refused(path, "does not follow schema 1")
 
 
-def test_a_contract_that_is_not_utf8(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "c", [("bundle.json", b'{"name": "\xff"}'), *PARTS.items()])
-    refused(path, "does not follow schema 1")
-
-
 def test_parts_that_are_missing_surplus_or_double(tmp_path: Path, whole: bytes) -> None:
     first = ("bundle.json", json.dumps(contract(whole)))
     parts = list(PARTS.items())
@@ -339,12 +294,6 @@ def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
     assert peak < 24 * 2**20
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_packings_are_refused(tmp_path: Path, whole: bytes, method: int) -> None:
-    first = ("bundle.json", json.dumps(contract(whole)))
-    refused(zipped(tmp_path / "a", [first, *PARTS.items()], method), "compressed by a method")
-
-
 def test_what_is_no_file(tmp_path: Path) -> None:
     refused(tmp_path, "is a folder")
     refused(tmp_path / "absent.rooftrace", "There is no bundle")
@@ -352,13 +301,6 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     refused(empty, "cannot be read as a bundle")
-
-
-def test_channels() -> None:
-    assert (SPEC.is_binary, SPEC.channels, SPEC.building_channel) == (True, 1, 0)
-    many = SPEC.model_copy(update={"classes": ("a", "b", "c"), "building_class": 2})
-    assert (many.is_binary, many.channels, many.building_channel) == (False, 3, 2)
-    assert SPEC.numpy_dtype == "uint8"
 
 
 def test_parts_of_an_installed_bundle_are_read_when_they_are_asked_for(
@@ -380,18 +322,3 @@ def test_parts_of_an_installed_bundle_are_read_when_they_are_asked_for(
     assert pickle.loads(pickle.dumps(bundle.parts)) == plain.parts
     with pytest.raises(BundleError, match="has no part 'other'"):
         bundle.part("other")
-
-
-@pytest.mark.parametrize("damaged", [b"", b"<Net/>"])
-def test_a_damaged_part_of_an_installed_bundle_is_an_error(tmp_path: Path, damaged: bytes) -> None:
-    path = tmp_path / "a.rooftrace"
-    spec = write_bundle(path, SPEC, PARTS).spec
-    bundle = read_bundle(path, is_installed=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("bundle.json", spec.model_dump_json())
-        archive.writestr("variants/a.xml", damaged)
-    with pytest.raises(BundleError, match=r"variants/a\.xml has changed"):
-        bundle.part("variants/a.xml")
-    path.write_bytes(b"no zip")
-    with pytest.raises(BundleError, match="cannot be read as a bundle"):
-        bundle.part("model.onnx")

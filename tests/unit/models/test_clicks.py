@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
 import pytest
 
@@ -29,18 +26,6 @@ def test_maps_fall_with_the_distance_to_the_nearest_click() -> None:
     assert negative.argmax() == 18 * SHAPE[1] + 15
 
 
-def test_a_kind_without_a_click_is_empty() -> None:
-    positive, negative = draw_clicks([Click(1, 1)], SHAPE)
-    assert positive.any()
-    assert not negative.any()
-
-
-def test_a_click_beyond_the_view_is_felt_inside() -> None:
-    [positive, _] = draw_clicks([Click(-8, 5.5)], SHAPE)
-    assert positive.max() < 0.5
-    assert positive[0, 5] == positive.max()
-
-
 def test_the_middle_is_the_deepest_pixel() -> None:
     assert middle(box(2, 3, 5, 5)) == (4.5, 5.5)
     # A region at the edge of the image ends there.
@@ -50,21 +35,6 @@ def test_the_middle_is_the_deepest_pixel() -> None:
     drawn = {middle(region, 0.5, rng) for _ in range(200)}
     assert len(drawn) > 5
     assert all(region[int(row), int(col)] for row, col in drawn)
-
-
-def test_the_last_bit_of_a_distance_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenCV's distances differ in it with the place of the array in memory."""
-    measured, noise = cv2.distanceTransform, np.random.default_rng(0)
-
-    def unsteady(*args: Any) -> np.ndarray:
-        exact = measured(*args)
-        return np.nextafter(exact, noise.choice([0, 9], exact.shape).astype(np.float32))
-
-    monkeypatch.setattr(cv2, "distanceTransform", unsteady)
-    region = box(2, 3, 7, 20)
-    assert {middle(region) for _ in range(20)} == {(5.5, 6.5)}
-    drawn = {middle(region, 0.5, np.random.default_rng(1)) for _ in range(20)}
-    assert len(drawn) == 1
 
 
 def test_the_annotator_clicks_in_the_largest_error() -> None:
@@ -79,15 +49,6 @@ def test_the_annotator_clicks_in_the_largest_error() -> None:
     error = largest_error(truth, box(4, 4, 7, 4) | box(15, 0, 2, 2), known)
     assert error is not None
     assert np.array_equal(error, box(4, 8, 7, 3))
-
-
-def test_a_random_annotator_clicks_within_the_largest_error() -> None:
-    truth, known = box(4, 4, 7, 7), np.ones(SHAPE, np.bool_)
-    rng = np.random.default_rng(2)
-    places = {next_click(truth, ~known, known, 0.5, rng) for _ in range(200)}
-    # Half of the largest depth, 4 px, is reached two pixels inside the edge.
-    inner = {Click(row + 0.5, col + 0.5) for row in range(5, 10) for col in range(5, 10)}
-    assert places == inner
 
 
 def test_clicks_of_the_annotator_lead_to_the_truth() -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError
 from rooftrace.flows.export import run as export_flow
 from rooftrace.flows.export.run import run_export
 from rooftrace.models.exported import read_model
@@ -100,13 +99,3 @@ def test_models_that_it_cannot_run_have_no_entries(tmp_path: Path) -> None:
     from rooftrace.models.exported import _for_deepness
 
     assert _for_deepness(read_model(bundle).spec) == {}
-
-
-@pytest.mark.usefixtures("few_tiles")
-def test_sizes_and_formats_that_do_not_go(tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "tiny.rooftrace", input_multiple_px=32)
-    with pytest.raises(ConfigError, match=r"accepts tiles of multiples of 32 pixels.*--tile 96"):
-        run_export(bundle, "onnx", tmp_path / "a.onnx", tile_px=100)
-    with pytest.raises(ConfigError, match="--tile 96 was given for openvino"):
-        run_export(bundle, "openvino", tmp_path / "a.xml", tile_px=96)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.rooftrace"]

@@ -63,12 +63,6 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
         kept.place_of(9)
 
 
-def test_nothing_to_keep() -> None:
-    kept = fingerprint_of([("none", [])], None)
-    assert kept.unpack("x") == ([], [])
-    assert kept.gsd_m is None
-
-
 def test_it_stays_small(scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SCENES", 6)
     monkeypatch.setattr(module, "MAX_ENTRIES", 40)

@@ -102,30 +102,6 @@ def test_anything_is_a_sum_or_a_config_error(text: str) -> None:
     assert found.terms
 
 
-WEIGHTS = st.floats(0, 1e6).map(lambda x: round(x, 6))
-TERMS = st.one_of(
-    st.builds(Tversky, alpha=WEIGHTS, beta=WEIGHTS),
-    st.builds(
-        CrossEntropy,
-        class_weights=st.none() | st.tuples(WEIGHTS, WEIGHTS),
-        label_smoothing=st.floats(0, 0.99),
-    ),
-    st.builds(Lovasz, per=st.sampled_from(["image", "batch"])),
-)
-
-
-@given(st.lists(st.tuples(WEIGHTS, TERMS), min_size=1, max_size=4))
-def test_what_is_written_is_what_is_read(terms: list) -> None:
-    names = {kind: name for name, kind in LOSSES.items()}
-    written = []
-    for weight, loss in terms:
-        given_here = {k: v for k, v in loss.model_dump().items() if v is not None}
-        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in given_here.items()}
-        arguments = ", ".join(f"{key}={value!r}" for key, value in listed.items())
-        written.append(f"{weight!r} * {names[type(loss)]}({arguments})")
-    assert parse_loss(" + ".join(written)) == LossSum(terms=tuple(terms))
-
-
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [

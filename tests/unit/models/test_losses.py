@@ -114,22 +114,6 @@ def test_three_classes_by_hand() -> None:
     assert of3(Boundary()) == pytest.approx(wrong * 0.5 / math.sqrt(5), rel=1e-6)
 
 
-def test_the_weights_of_classes() -> None:
-    # The building weighs 3, the ground 1; divided by the 4 that they weigh together.
-    two = -(3 * math.log(0.8) + math.log(0.6)) / 4
-    for loss in (CrossEntropy, BinaryCrossEntropy):
-        weighted = loss(class_weights=(1, 3))
-        assert weighted(LOGITS, TARGET, VALID).item() == close(two)
-    three = -(2 * math.log(0.7) + 5 * math.log(0.5)) / 7
-    assert of3(CrossEntropy(class_weights=(5, 1, 2))) == close(three)
-    channels = sum(5 * row[0] + row[1] + 2 * row[2] for row in BCE3) / 8 / 2
-    assert of3(BinaryCrossEntropy(class_weights=(5, 1, 2))) == close(channels)
-    # A class of weight 0 is as if it were not valid, smoothed or not.
-    nothing = CrossEntropy(class_weights=(0, 1), label_smoothing=0.1)
-    ground = torch.tensor([[[0, 0, 0]]], dtype=torch.uint8)
-    assert nothing(LOGITS, ground, VALID).item() == 0
-
-
 def test_labels_that_are_smoothed() -> None:
     # 0.2 of the truth is shared by two classes: the building is 0.9 building and 0.1 ground.
     one = 0.9 * math.log(0.8) + 0.1 * math.log(0.2)

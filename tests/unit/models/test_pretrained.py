@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 
 from rooftrace.core.errors import ConfigError, MissingExtraError  # noqa: E402
-from rooftrace.models.pretrained import installed_encoder, read_installed_encoder  # noqa: E402
+from rooftrace.models.pretrained import installed_encoder  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 
 ENCODER = "tu-efficientnet_lite0"
@@ -68,11 +68,6 @@ def test_weights_of_a_package_are_those_of_the_encoder(package: Path) -> None:
     assert more.encoder.state_dict()["model.conv_stem.weight"].shape[1] == 4
 
 
-def test_other_encoders_have_no_package() -> None:
-    assert installed_encoder("mobilenet_v2") is None
-    assert installed_encoder("tu-efficientnet_lite4") is None
-
-
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="needs the package 'efficientnet-lite1") as raised:
@@ -84,14 +79,6 @@ def test_a_damaged_package_is_an_error(package: Path) -> None:
     package.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="does not hold weights of an encoder"):
         build_model(ModelConfig(encoder=ENCODER), bands=3, channels=1, base=Path())
-
-
-def test_weights_of_another_encoder_are_an_error(package: Path) -> None:
-    import timm
-
-    names = timm.create_model("efficientnet_lite2", features_only=True).state_dict()
-    with pytest.raises(ConfigError, match="has 16 blocks, but the encoder has 21"):
-        read_installed_encoder(package, names)
 
 
 @pytest.mark.campaign

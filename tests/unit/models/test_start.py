@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,6 @@ from rooftrace.models.start import (  # noqa: E402
     StartModel,
     bundle_weights,
     fill_from_start,
-    load_matching,
     read_start,
 )
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
@@ -113,15 +111,6 @@ def test_a_new_second_head_keeps_the_mask_of_the_start_model() -> None:
     assert result.extended == ("segmentation_head.0.weight", "segmentation_head.0.bias")
 
 
-def test_names_that_only_one_side_has_are_listed() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    found = {**net.state_dict(), "2.weight": torch.ones(1)}
-    del found["1.bias"]
-    result = load_matching(net, found)
-    assert (result.missing, result.surplus) == (("1.bias",), ("2.weight",))
-    assert result.share == pytest.approx((12 + 4 + 4 + 4 + 4) / (12 + 4 + 4 * 4))
-
-
 def test_the_network_of_the_start_model_is_the_default() -> None:
     raw = fill_from_start({"model": {"start": "default"}}, Path())
     config = parse_config(raw["model"], ModelConfig, source="test")
@@ -194,15 +183,6 @@ def test_a_bundle_whose_options_open_files_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path / "bad.rooftrace", spec, bundle.parts)
     with pytest.raises(BundleError, match="name checkpoint_path"):
         read_start("bad.rooftrace", tmp_path)
-
-
-def test_a_bundle_without_weights_or_record_is_refused() -> None:
-    bundle = default_bundle()
-    with pytest.raises(ConfigError, match="holds no weights"):
-        bundle_weights(replace(bundle, parts={}))
-    damaged = {**bundle.parts, WEIGHTS_NAME: b"no tensors"}
-    with pytest.raises(BundleError, match="cannot be read"):
-        bundle_weights(replace(bundle, parts=damaged))
 
 
 @pytest.mark.campaign

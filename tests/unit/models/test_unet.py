@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
@@ -21,7 +19,6 @@ from rooftrace.models.export import ExportableModel, export_onnx  # noqa: E402
 from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model, multiple_px, needs_fixed_size  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
 
 SETTINGS = st.builds(
     PlainUnetConfig,
@@ -83,41 +80,6 @@ def test_any_settings(
         )
 
 
-def test_the_paper_s_own_size() -> None:
-    """Five levels from 64 to 1024 filters, without normalisation."""
-    output = PlainUnetConfig(filters=64, depth=4, normalisation="none")
-    with torch.device("meta"):
-        net = PlainUnet(output, 1, 1)
-    assert sum(p.numel() for p in net.parameters()) == 31_030_593
-
-
-def test_weights_begin_as_he_et_al_draw_them() -> None:
-    """Values keep their magnitude through many layers."""
-    torch.manual_seed(0)
-    net = PlainUnet(PlainUnetConfig(normalisation="none", convolutions=1), 3, 1)
-    kernels = [
-        m.weight
-        for m in net.modules()
-        if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
-    ]
-    for kernel in kernels[1:]:
-        assert kernel.std().item() == pytest.approx(math.sqrt(2 / kernel[0].numel()), rel=0.05)
-    assert all(not m.bias.any() for m in net.modules() if isinstance(m, torch.nn.Conv2d))
-    with torch.no_grad():
-        spread = net(torch.randn(4, 3, 64, 64)).std().item()
-    assert 0.2 < spread < 5
-
-
-def test_dropout_acts_in_training_alone() -> None:
-    torch.manual_seed(0)
-    net = PlainUnet(PlainUnetConfig(filters=4, depth=2, dropout=0.5, normalisation="none"), 3, 1)
-    image = torch.randn(1, 3, 16, 16)
-    with torch.no_grad():
-        assert not torch.equal(net(image), net(image))
-        net.eval()
-        assert torch.equal(net(image), net(image))
-
-
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
@@ -138,16 +100,6 @@ def test_settings_that_it_does_not_have(expected: dict[str, Any], message: str) 
         ModelConfig(architecture="PlainUnet", **expected)
     assert message in caught.value.message
     assert caught.value.remedy
-
-
-def test_a_rate_for_an_encoder_that_is_not_there() -> None:
-    raw = {
-        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
-        "model": {"architecture": "PlainUnet"},
-        "optimizer": {"encoder_lr": 1e-4},
-    }
-    with pytest.raises(ConfigError, match="encoder_lr is given, but PlainUnet has no encoder"):
-        parse_config(raw, TrainConfig, source="c.toml")
 
 
 class Several(torch.nn.Module):

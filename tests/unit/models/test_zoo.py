@@ -17,7 +17,6 @@ from rooftrace.models.zoo import (  # noqa: E402
     build_model,
     check_side,
     load_encoder,
-    multiple_px,
     needs_fixed_size,
     recorded_network,
 )
@@ -36,19 +35,6 @@ def build(
         **{"architecture": architecture, "encoder": TINY, "encoder_weights": "none"} | settings
     )
     return build_model(config, bands=bands, channels=channels, base=base)
-
-
-def test_what_is_left_out_is_chosen() -> None:
-    default = ModelConfig()
-    assert (default.architecture, default.encoder) == ("Unet", "mobilenet_v2")
-    assert default.encoder_weights == "imagenet"
-    own = ModelConfig(architecture="plainunet")
-    assert (own.architecture, own.encoder, own.encoder_weights) == ("PlainUnet", None, None)
-    assert own.options["filters"] == 32
-    assert ModelConfig(architecture="PlainUnet", options={"depth": 2}).options["depth"] == 2
-    # What is recorded is read back, with every default in it.
-    for config in (default, own, ModelConfig(architecture="fpn", encoder=TINY, dropout=0.5)):
-        assert ModelConfig.model_validate_json(config.model_dump_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -120,23 +106,11 @@ def test_the_network_of_a_bundle_takes_no_weights_from_elsewhere() -> None:
     assert recorded_network(plain, "a bundle").encoder_weights is None
 
 
-def test_weights_that_are_not_published() -> None:
-    with pytest.raises(ConfigError, match="cannot be built with encoder_weights = 'imagenet'"):
-        build(encoder="tu-test_resnet.nobody", encoder_weights="imagenet")
-
-
 @pytest.fixture
 def weights(tmp_path: Path) -> dict:
     torch.manual_seed(0)
     state = build().encoder.state_dict()
     return {k: v.contiguous() for k, v in state.items() if not k.endswith("num_batches_tracked")}
-
-
-def test_weights_of_an_encoder_from_a_file(tmp_path: Path, weights: dict) -> None:
-    save_file(weights, tmp_path / "e.safetensors")
-    model = build(base=tmp_path, encoder_weights="e.safetensors")
-    found = model.encoder.state_dict()
-    assert all(torch.equal(found[key], value) for key, value in weights.items())
 
 
 @pytest.mark.parametrize("bands", [1, 2, 5])
@@ -218,14 +192,6 @@ def test_dropout_leaves_names_of_weights_alone(architecture: str) -> None:
     assert kept.var().item() == pytest.approx(0.25 / 0.75 / last.in_channels, rel=0.1)
 
 
-def test_multiples() -> None:
-    assert multiple_px(build()) == 32
-    assert multiple_px(build("DeepLabV3Plus")) == 16
-    assert multiple_px(torch.nn.Identity()) == 32
-    own = ModelConfig(architecture="PlainUnet", options={"depth": 2, "filters": 1})
-    assert multiple_px(build_model(own, bands=3, channels=1)) == 4
-
-
 def test_sizes_that_a_network_does_not_take() -> None:
     check_side(build(), 3, 96, "crop_px")
     with pytest.raises(ConfigError, match="take crop_px = 64: the answer has 16 × 16 px"):
@@ -237,15 +203,6 @@ def test_sizes_that_a_network_does_not_take() -> None:
             64,
             "crop_px",
         )
-
-
-def test_a_size_that_is_no_multiple() -> None:
-    own = ModelConfig(architecture="PlainUnet", options={"depth": 3, "filters": 1})
-    net = build_model(own, bands=4, channels=1)
-    check_side(net, 4, 40, "crop_px")
-    with pytest.raises(ConfigError, match="val_crop_px = 44: it is not a multiple of 8") as caught:
-        check_side(net, 4, 44, "val_crop_px")
-    assert "multiple of 8" in caught.value.remedy
 
 
 def test_which_networks_take_one_size_alone() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -52,20 +51,6 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def save(path: Path, value: dict[str, Any]) -> Path:
     SafeCheckpointIO().save_checkpoint(value, path)
     return path
-
-
-def last(run: Path) -> Path:
-    return run / "checkpoints/last.ckpt"
-
-
-def test_memory_formats_and_shared_weights_are_read_as_they_were(tmp_path: Path) -> None:
-    tied = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    value = {"state_dict": {"a": tied, "b": tied}, "best": (3, math.nan), "step": {0: 1}}
-    again = read_checkpoint(save(tmp_path / "a.ckpt", value))
-    assert torch.equal(again["state_dict"]["b"], tied)
-    assert again["state_dict"]["a"].stride() == tied.stride()
-    assert again["step"] == {0: 1}
-    assert math.isnan(again["best"][1])
 
 
 def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:

@@ -92,24 +92,6 @@ def test_it_learns_which_house_is_clicked() -> None:
         assert torch.equal(value, before[name]), name
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_statistics_stay(frozen: bool) -> None:
-    model = {**NETWORK, "start": "start.rooftrace"}
-    net = click_net()
-    task = ClickTask(
-        net, config(model=model, optimizer={"freeze_statistics": frozen}),
-        mean=(100,) * 3, std=(60,) * 3, val_names=("b",), total_steps=10,
-        from_start=tuple(net.state_dict()),
-    ).train()  # fmt: skip
-    before = {name: value.clone() for name, value in task.net.named_buffers()}
-    assert any(name.endswith("running_mean") for name in before)
-    for _ in range(2):
-        task.training_step(houses(), 0)
-    stays = [torch.equal(value, before[name]) for name, value in task.net.named_buffers()]
-    assert all(stays) == frozen
-    assert task.training
-
-
 def test_a_sample_without_a_building_counts_nothing() -> None:
     task = ClickTask(
         click_net(), config(), mean=(0,) * 3, std=(1,) * 3, val_names=("b",), total_steps=10
@@ -179,26 +161,6 @@ prefer_buildings = 1.0
         encoding="utf-8",
     )
     return path
-
-
-@pytest.mark.campaign
-def test_a_search_exports_its_best_click_network(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    from rooftrace.flows.tune import TuneOptions, run_tune
-
-    search = """
-[optimizer]
-lr = { low = 1e-4, high = 1e-2, log = true }
-[tune]
-monitor = "val_dice"
-"""
-    path = write_config(tmp_path, search)
-    report = run_tune(path, tmp_path / "out", TuneOptions(trials=1), notify=lambda _: None)
-    assert report.bundle is not None
-    spec = read_bundle(report.bundle).spec
-    assert is_click_network(spec)
-    assert report.summary.best is not None
-    assert spec.metrics[0].values == {"dice": pytest.approx(report.summary.best.value, abs=1e-5)}
 
 
 @pytest.mark.campaign

@@ -6,8 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rooftrace.train.early_stopping import (
     StopConfig,
@@ -15,7 +13,6 @@ from rooftrace.train.early_stopping import (
     is_out_of_time,
     sign_of,
     stop_state,
-    stops_early,
 )
 
 
@@ -54,12 +51,6 @@ def test_standing_by_hand(
         assert found.value == values[found.epoch - 1]
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_without_a_least_step_the_first_of_the_best_stands(values: list[float]) -> None:
-    found = stop_state(rows(*values), StopConfig())
-    assert found.epoch - 1 == values.index(max(values))
-
-
 def test_why_a_run_ended() -> None:
     stop = StopConfig(monitor="val_loss", patience=4)
     same = rows(0.5, 0.5, 0.5, monitor="val_loss")
@@ -82,13 +73,3 @@ def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() 
     assert is_out_of_time(rows, stop)
     assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minute"
     assert not is_out_of_time(rows, StopConfig())
-
-
-def test_rows_that_are_missing_count_as_epochs() -> None:
-    found = stop_state([{"epoch": 1.0, "val_iou": 0.5}, {"epoch": 4.0}], StopConfig())
-    assert (found.epoch, found.waited, found.diverged) == (1, 3, False)
-    lost = [{"epoch": 1.0, "val_loss": 0.5}, {"epoch": 2.0}]
-    stop = StopConfig(monitor="val_loss")
-    assert stop_state(lost, stop).diverged
-    assert stops_early(lost, stop)
-    assert not stops_early(lost, StopConfig(monitor="val_loss", patience=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 
@@ -11,22 +10,18 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
-from rich.console import Console
 
 pytest.importorskip("torch")
 
-from torch.utils.data import DataLoader
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, LabelError
-from rooftrace.core.types import Sample
 from rooftrace.flows.inspect import run_inspect
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.split import Split, write_split
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, _TorchDataset, measure_pixels, open_data
-from rooftrace.train.loop import fit
+from rooftrace.train.datamodule import TrainingData, measure_pixels, open_data
 
 
 def write(folder: Path, images: dict[str, np.ndarray]) -> None:
@@ -75,25 +70,6 @@ def test_notes_of_sets_and_of_left_out_scenes_appear_once(tmp_path: Path) -> Non
         "a: 2 of 5 scenes are in no part of split.json, and are not used.",
         "twin: 2 of 5 scenes are in no part of split.json, and are not used.",
     )
-
-
-@pytest.mark.campaign
-def test_a_run_prints_its_notes(tiny_folder: Path, tmp_path: Path) -> None:
-    raw = {
-        "gsd_m": 0.3, "crop_px": 64, "epochs": 1, "samples_per_epoch": 2, "batch_size": 2,
-        "precision": "fp32", "device": "cpu",
-        "model": {"encoder": "tu-test_resnet", "encoder_weights": "none",
-                  "options": {"decoder_channels": [32, 16, 16, 8, 8]}},
-        "data": {"train": [{"path": "data", "max_built_up": 0.9999}], "split": "part.json"},
-    }  # fmt: skip
-    (tmp_path / "data").symlink_to(tiny_folder / "data")
-    ids = sorted(path.stem for path in (tiny_folder / "data" / "images").iterdir())
-    write_split(tmp_path / "part.json", Split(parts={"train": (ids[0],), "val": (ids[1],)}))
-    console = Console(record=True, width=200, file=io.StringIO())
-    fit(parse_config(raw, TrainConfig, source="c"), tmp_path / "run", base=tmp_path,
-        console=console)  # fmt: skip
-    output = console.export_text()
-    assert output.count("data: 4 of 6 scenes are in no part of part.json, and are not used.") == 1
 
 
 def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) -> None:
@@ -207,31 +183,3 @@ def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
     data = opened(tmp_path, normalise="dataset")
     assert data.statistics[0] == pytest.approx((90,) * 3, rel=0.05)
     assert min(data.samples[n].image.min() for n in range(4)) < -10
-
-
-@pytest.mark.campaign
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_samples_are_the_same_with_any_number_of_workers(
-    tmp_path: Path, clean_workers: str | None
-) -> None:
-    write(tmp_path / "a", {str(n): image_of(n) for n in range(3)})
-    augment = {"policy": "strong", "prefer_buildings": 0}
-    data = opened(tmp_path, samples_per_epoch=6, augment=augment, balance="class")
-
-    def drawn(workers: int, epoch: int) -> list[Sample]:
-        data.samples.epoch = epoch
-        method = clean_workers if workers else None
-        return list(
-            DataLoader(
-                _TorchDataset(data.samples, len(data.samples), 1), batch_size=None,
-                num_workers=workers, multiprocessing_context=method,
-            )
-        )  # fmt: skip
-
-    here = [drawn(0, epoch) for epoch in (0, 1)]
-    assert not np.array_equal(here[0][0].image, here[1][0].image)
-    for workers in (1, 3):
-        for epoch in (0, 1):
-            for one, other in zip(drawn(workers, epoch), here[epoch], strict=True):
-                for part in ("image", "target", "valid"):
-                    np.testing.assert_array_equal(getattr(one, part), getattr(other, part))

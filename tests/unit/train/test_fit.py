@@ -19,16 +19,14 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError  # noqa: E402
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.labels.split import read_split  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
 from rooftrace.train.loop import (  # noqa: E402
     TrainerResult,
     fit,
-    prepare_process,
 )
 from training_runs import figures, rows, weights  # noqa: E402
 
@@ -39,23 +37,6 @@ if TYPE_CHECKING:
 def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> TrainerResult:
     config = load_config(folder / "tiny.toml", TrainConfig, overrides)
     return fit(config, run, base=folder, resume=resume).trained
-
-
-@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (99, 2)])
-def test_training_takes_the_cores_that_this_process_may_use(
-    tiny_folder: Path,
-    cores: int,
-    threads: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("rooftrace.train.loop.core_count", lambda: cores)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        prepare_process(load_config(tiny_folder / "tiny.toml", TrainConfig))
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
@@ -163,16 +144,6 @@ def test_the_same_run_gives_the_same_weights_and_says_nothing(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.campaign
-@pytest.mark.usefixtures("clean_workers")
-def test_workers_change_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
-    # The parent has read images before: a worker that is forked now must not wait for its threads.
-    for scene in open_data(load_config(tiny_run.config, TrainConfig), tiny_run.folder).train[0]:
-        scene.image.read()
-    train(tiny_run.folder, tmp_path / "run", "workers=2")
-    assert figures(tmp_path / "run") == figures(tiny_run.run)
-
-
 # FPN has dropout, so the generator of random numbers must go on where it was, too.
 LONGER = (
     "epochs=3", "samples_per_epoch=16", "model.architecture=FPN",
@@ -248,10 +219,6 @@ def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
     assert "augment.flip_horizontal was 0.5, is 0.25" in output
 
 
-def test_a_folder_with_a_run_is_not_written_over(tiny_run: TinyRun) -> None:
-    assert "already holds a run" in refused(tiny_run.folder, tiny_run.run, resume=False)
-
-
 def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert "nothing to resume" in refused(tiny_run.folder, tmp_path / "absent")
     run = tmp_path / "run"
@@ -267,13 +234,6 @@ def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) ->
         assert "last.ckpt cannot be used" in refused(tiny_run.folder, run, error=DataError)
 
 
-@pytest.mark.campaign
-def test_a_run_that_cannot_be_written(tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="could not be written"):
-        train(tiny_folder, tmp_path / "file" / "run")
-
-
 @pytest.mark.parametrize(
     "override",
     ["model.encoder=absent", "data.train=[{path='absent'}]", "stop.monitor=val_x",
@@ -285,14 +245,6 @@ def test_a_run_that_fails_before_it_begins_leaves_no_folder(
     with pytest.raises(RooftraceError):
         train(tiny_folder, tmp_path / "run", override)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.campaign
-def test_early_stopping_says_so(tiny_folder: Path, tmp_path: Path) -> None:
-    stop = ("epochs=9", "stop.patience=2", "stop.min_delta=1.0")
-    result = train(tiny_folder, tmp_path / "run", *stop)
-    assert result.epochs == 3
-    assert result.stopped_because == "no better val_iou for 2 epochs"
 
 
 @pytest.mark.campaign
@@ -356,40 +308,6 @@ def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name:
     assert "Traceback" not in output
 
 
-def test_a_split_without_validation_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
-    split = read_split(tiny_folder / "split.json")
-    parts = split.parts | {"val": ()}
-    path = tmp_path / "split.json"
-    path.write_text(split.model_copy(update={"parts": parts}).model_dump_json())
-    with pytest.raises(DataError, match="nothing to validate on"):
-        train(tiny_folder, tmp_path / "run", f"data.split={path}")
-    path.write_text(split.model_copy(update={"parts": {"train": ("x",)}}).model_dump_json())
-    with pytest.raises(ConfigError, match="has no part 'val'"):
-        train(tiny_folder, tmp_path / "run", f"data.split={path}")
-
-
-def test_a_validation_list_of_another_tool_leaves_the_rest_for_training(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    [ids] = {tuple(part.ids) for part in open_data(_with_split(tiny_folder, None), tiny_folder).val}
-    path = tmp_path / "val.json"
-    path.write_text(json.dumps({"val": [f"images/{ids[0]}.png", "img_154"]}))
-    found = open_data(_with_split(tiny_folder, path), tiny_folder)
-    assert [part.ids for part in found.val] == [(ids[0],)]
-    assert ids[0] not in found.train[0].ids
-    assert len(found.train[0]) == 5
-    assert any("'img_154'" in note and "val.json" in note for note in found.notes)
-    path.write_text('["img_154"]')
-    with pytest.raises(DataError, match=r"None of the ids in the part 'val'.*'img_154'"):
-        open_data(_with_split(tiny_folder, path), tiny_folder)
-
-
-def _with_split(folder: Path, path: Path | None) -> TrainConfig:
-    return load_config(
-        folder / "tiny.toml", TrainConfig, [] if path is None else [f"data.split={path}"]
-    )
-
-
 def test_two_validation_folders_need_two_names(tiny_folder: Path) -> None:
     folder = '{path = "data"}'
     config = load_config(tiny_folder / "tiny.toml", TrainConfig, [f"data.val=[{folder}, {folder}]"])
@@ -398,18 +316,3 @@ def test_two_validation_folders_need_two_names(tiny_folder: Path) -> None:
     named = f'data.val=[{folder}, {{path = "data", name = "b", part = "[:2]"}}]'
     data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig, [named]), tiny_folder)
     assert [tiles.name for tiles in data.tiles] == ["data", "b"]
-
-
-def test_the_parts_of_a_split_do_not_mix(tiny_folder: Path) -> None:
-    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig), tiny_folder)
-    split = read_split(tiny_folder / "split.json")
-    assert tuple(i for source in data.train for i in source.ids) == split.parts["train"]
-    assert tuple(i for source in data.val for i in source.ids) == split.parts["val"]
-    assert len(split.parts["test"]) == 1
-
-
-def test_statistics_are_those_of_imagenet_for_three_bands(tiny_folder: Path) -> None:
-    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig), tiny_folder)
-    mean, std = data.statistics
-    assert mean == pytest.approx((123.675, 116.28, 103.53))
-    assert std == pytest.approx((58.395, 57.12, 57.375))

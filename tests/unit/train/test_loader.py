@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from rooftrace.core.config import parse_config
 from rooftrace.core.types import Sample
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, choose_workers, collate, make_loader, open_data
+from rooftrace.train.datamodule import TrainingData, collate, make_loader, open_data
 from town import write_pairs
 
 # isort: split
@@ -72,26 +72,3 @@ def test_workers_that_last_draw_what_this_process_would(pairs: Path) -> None:
     loaded.load()
     for there, alone in zip(epochs_of(loaded, config, 3), here, strict=True):
         assert torch.equal(there, alone)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("cache_mb", [0, 1])
-def test_threads_draw_what_one_would(
-    cache_mb: int, pairs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Samples are the same if scenes are read by window and if they are kept in memory."""
-    augment = {"policy": "strong"}
-    data = {"train": [{"path": "pairs"}], "val": [{"path": "pairs"}], "cache_mb": cache_mb}
-    config = configured(augment=augment, data=data)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    alone = epochs_of(open_data(config, pairs), config, 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    for several, one in zip(epochs_of(open_data(config, pairs), config, 0), alone, strict=True):
-        assert torch.equal(several, one)
-
-
-def test_a_cpu_has_no_workers_unless_they_are_asked_for() -> None:
-    assert choose_workers(configured(), "cpu") == 0
-    assert 1 <= choose_workers(configured(), "cuda") <= 8
-    for accelerator in ("cpu", "cuda"):
-        assert choose_workers(configured(workers=3), accelerator) == 3

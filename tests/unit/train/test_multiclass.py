@@ -4,7 +4,6 @@ input size, weights as fp16, and an int8 variant.
 
 from __future__ import annotations
 
-import io
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from rich.console import Console
 
 pytest.importorskip("torch")
 pytest.importorskip("nncf")
@@ -24,7 +22,6 @@ from rooftrace.flows.train import run_train
 from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.predictor import load
-from rooftrace.train import export_bundle as variants
 
 pytestmark = pytest.mark.campaign
 
@@ -137,37 +134,3 @@ def test_it_is_evaluated_by_its_palette_and_predicts(bundle: Path, folder: Path)
     # The footprints are of the class called building alone.
     share = float((prediction.mask.data == 1).mean())
     assert prediction.summary.built_up_share == pytest.approx(share, abs=1e-6)
-
-
-def test_an_int8_variant_that_loses_too_much_is_left_out(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What matters here is the decision: a variant that answers the same everywhere.
-    graph: list[bytes] = []
-
-    def broken(onnx_graph: bytes, samples: list[np.ndarray]) -> tuple[bytes, bytes]:
-        graph.append(onnx_graph)
-        assert len(samples) == 4
-        assert samples[0].shape == (5, 64, 64)
-        return b"<net/>", b""
-
-    class Flat:
-        def __init__(self, spec, parts, precision, *more) -> None:  # type: ignore[no-untyped-def]
-            self._real = None if len(parts) == 2 else real(spec, parts, precision, *more)
-
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            if self._real is not None:
-                return self._real.run(batch)
-            flat = np.zeros((len(batch), 3, *batch.shape[2:]), np.float32)
-            flat[:, 2] = 1
-            return flat
-
-    real = variants.OpenVinoEngine
-    monkeypatch.setattr(variants, "quantize_openvino", broken)
-    monkeypatch.setattr(variants, "OpenVinoEngine", Flat)
-    console = Console(record=True, width=200, file=io.StringIO())
-    report = run_train(folder / "strict.toml", folder / "strict", console=console)
-    spec = read_bundle(report.best["best_iou"][2]).spec
-    assert spec.variants == ()
-    assert "int8 left out: IoU falls by again" in console.export_text()
-    assert graph

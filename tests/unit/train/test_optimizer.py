@@ -55,14 +55,3 @@ def test_it_is_that_of_torch(settings: dict[str, Any], theirs: Any) -> None:
     # Fused, it rounds elsewhere.
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
     assert not torch.equal(ours, net().weight)
-
-
-def test_the_encoder_has_its_own_rate() -> None:
-    module = torch.nn.Module()
-    module.encoder, module.head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 1, 1)
-    config = OptimizerConfig(kind="sgd", lr=0.1, encoder_lr=0.01)
-    groups = make_optimizer(config, module).param_groups
-    assert [(g["lr"], g["base_lr"], len(g["params"])) for g in groups] == [
-        (0.01, 0.01, 2),
-        (0.1, 0.1, 2),
-    ]

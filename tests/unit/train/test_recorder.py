@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from xml.etree import ElementTree
@@ -70,17 +69,6 @@ def test_curves_with_gaps(tmp_path: Path) -> None:
     assert len(list(adversarial.iter(f"{SVG}circle"))) == 3
     assert not list(l1.iter(f"{SVG}circle"))
     assert "nan" not in (tmp_path / "curves.svg").read_text()
-
-
-def test_columns_may_grow(tmp_path: Path) -> None:
-    recorder = MetricsRecorder(tmp_path, None)
-    recorder.rows = [{"epoch": 1.0, "val_iou": 0.5}, {"epoch": 2.0, "val_iou": 0.25, "val_l1": 3.0}]
-    recorder._write_table()
-    with (tmp_path / "metrics.csv").open(newline="") as stream:
-        assert list(csv.DictReader(stream)) == [
-            {"epoch": "1", "val_iou": "0.5", "val_l1": ""},
-            {"epoch": "2", "val_iou": "0.25", "val_l1": "3"},
-        ]
 
 
 @pytest.mark.parametrize(

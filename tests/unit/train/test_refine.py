@@ -16,17 +16,15 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load, load_file, save_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import BundleError, ConfigError, DataError  # noqa: E402
-from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
+from rooftrace.core.errors import ConfigError, DataError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
 from rooftrace.labels.config import SourceConfig  # noqa: E402
-from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle  # noqa: E402
+from rooftrace.models.bundle import ModelBundle, read_bundle  # noqa: E402
 from rooftrace.models.export import RefinedModel  # noqa: E402
 from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
 from rooftrace.models.zoo import build_model  # noqa: E402
-from rooftrace.predict.predictor import load as load_model  # noqa: E402
 from rooftrace.train import export_bundle as packaging  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
@@ -119,12 +117,6 @@ def test_what_a_refinement_leaves(refined_run: RefinedRun) -> None:
     assert refined_run.report.to_json()["refined"]["epoch"] == epoch
 
 
-def test_the_segmenter_is_not_trained_further(refined_run: RefinedRun) -> None:
-    kept = load_file(refined_run.run / "checkpoints/best_iou.safetensors")
-    state = weights(refined_run.run / "refine")
-    assert all(torch.equal(state[f"segmenter.{name}"], value) for name, value in kept.items())
-
-
 def test_the_contract_of_a_refined_bundle(refined_run: RefinedRun) -> None:
     spec, plain = refined_run.bundle.spec, read_bundle(refined_run.tiny.bundle).spec
     assert spec.is_refined
@@ -163,32 +155,6 @@ def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
     np.testing.assert_allclose(answers["coarse"], segmenter.run(images()), atol=1e-4)
 
 
-def test_the_coarse_output_costs_no_refiner(refined_run: RefinedRun) -> None:
-    refined = load_engine(refined_run.bundle, precision="fp32")
-    coarse = load_engine(refined_run.bundle, precision="fp32", output="coarse")
-    alone = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
-
-    def convolutions(engine: Any) -> int:
-        assert isinstance(engine, OpenVinoEngine)
-        return sum("Convolution" in op.get_type_name() for op in engine._read().get_ops())
-
-    # Three times down and three times up.
-    assert convolutions(coarse) == convolutions(alone) == convolutions(refined) - 6
-
-
-def test_a_model_is_loaded_with_or_without_its_refiner(refined_run: RefinedRun) -> None:
-    path = refined_run.run / "refined.rooftrace"
-    image = refined_run.tiny.data / "images/synthetic_00000.tif"
-    coarse = load_model(path, precision="fp32", output="coarse").predict(image)
-    alone = load_model(refined_run.tiny.bundle, precision="fp32").predict(image)
-    np.testing.assert_array_equal(coarse.mask.data, alone.mask.data)
-    assert coarse.summary.threshold == alone.summary.threshold
-    refined = load_model(path, precision="fp32").predict(image)
-    assert (refined.mask.data != alone.mask.data).any()
-    with pytest.raises(ConfigError, match="has no output 'coarse'"):
-        load_model(refined_run.tiny.bundle, output="coarse")
-
-
 def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_path: Path) -> None:
     data, options = SourceConfig(path=str(refined_run.tiny.data), part="[:3]"), PLAIN
     report = run_evaluate(refined_run.run / "refined.rooftrace", data, tmp_path, options)
@@ -201,15 +167,6 @@ def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_
     written = json.loads((tmp_path / "report.json").read_text())
     for row, other in zip(written["by_image"], alone.first.by_image(), strict=True):
         assert row["coarse"] == other
-
-
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_a_graph_without_the_output_it_promises(refined_run: RefinedRun, name: str) -> None:
-    made = read_bundle(refined_run.tiny.bundle)
-    said = made.spec.model_copy(update={"coarse_threshold": 0.5})
-    broken = write_bundle(refined_run.run / "broken.rooftrace", said, made.parts)
-    with pytest.raises(BundleError, match=r"broken\.rooftrace"):
-        load_engine(broken, engine=name, output="coarse")
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(
@@ -235,20 +192,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert all(
         torch.equal(value, expected[name]) for name, value in weights(run / "refine").items()
     )
-
-
-def test_what_may_change_when_a_refinement_is_resumed(
-    refined_run: RefinedRun, tmp_path: Path
-) -> None:
-    tiny, run = refined_run.tiny, tmp_path / "run"
-    shutil.copytree(refined_run.run, run)
-    refined_again(tiny, run, "refine.epochs=4", "refine.patience=9")
-    assert len(figures(run / "refine")) == 4
-    with pytest.raises(ConfigError, match=r"refine\.l1_weight was 100\.0, is 10"):
-        refined_again(tiny, run, "refine.l1_weight=10")
-    shutil.rmtree(run / "refine")
-    with pytest.raises(ConfigError, match=r"refine\.batch_size = 9 is more .* samples: 8"):
-        refined_again(tiny, run, "refine.batch_size=9")
 
 
 def test_a_refiner_of_another_segmenter_is_not_resumed(

@@ -222,24 +222,6 @@ def test_the_figures_of_an_epoch(classes: int, monkeypatch: pytest.MonkeyPatch) 
     assert figures["train_loss_discriminator"] == pytest.approx(math.log(2), abs=0.2)
 
 
-def test_the_segmenter_stays_as_in_evaluation() -> None:
-    task = task_of(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout()))
-    for mode in (task.train(), task.eval(), task.train()):
-        assert not any(module.training for module in mode.segmenter.modules())
-    assert task.generator.training
-    assert task.best_net is task.generator
-    assert (task.clip_norm, task.learning_rate) == (0, 2e-4)
-
-
-def test_a_checkpoint_of_another_segmenter_is_refused() -> None:
-    task = task_of(nn.Conv2d(1, 1, 1))
-    checkpoint: dict[str, Any] = {"state_dict": task.state_dict()}
-    task.on_save_checkpoint(checkpoint)
-    task.on_load_checkpoint(checkpoint)
-    with pytest.raises(ConfigError, match="over another segmenter"):
-        task.on_load_checkpoint({"segmenter": "fedcba9876543210"})
-
-
 @pytest.mark.parametrize(
     ("refine", "message"),
     [

@@ -4,9 +4,7 @@ optimiser are what they are said to be.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.train.callbacks import SeedBatches  # noqa: E402
 from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
@@ -76,33 +73,6 @@ def test_ended_in_an_epoch_and_resumed_equals_uninterrupted(
 
 
 @pytest.mark.campaign
-@pytest.mark.usefixtures("clean_workers")
-def test_workers_that_are_early_draw_the_samples_of_the_resumed_epoch(
-    monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
-) -> None:
-    sets = (DROPOUT, "samples_per_epoch=16", "workers=1")
-    whole = train(tiny_folder, tmp_path / "whole", *sets, "epochs=2")
-    train(tiny_folder, tmp_path / "parts", *sets, "epochs=1")
-
-    def late(self: Any) -> None:
-        time.sleep(2)
-
-    # Meanwhile the workers prepare the first batches.
-    monkeypatch.setattr(SegmentationTask, "on_train_start", late)
-    parts = train(tiny_folder, tmp_path / "parts", *sets, "epochs=2", resume=True)
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
-    assert all(torch.equal(value, parts[key]) for key, value in whole.items())
-
-
-def test_the_epoch_of_the_samples_is_known_before_the_first_batch() -> None:
-    data: Any = SimpleNamespace(samples=SimpleNamespace(epoch=7))
-    callback, trainer = SeedBatches(data, 0), Any
-    assert data.samples.epoch == 0
-    callback.on_load_checkpoint(trainer, trainer, {"epoch": 2})  # type: ignore[arg-type]
-    assert data.samples.epoch == 3
-
-
-@pytest.mark.campaign
 def test_batches_that_are_accumulated_are_one_batch(tiny_folder: Path, tmp_path: Path) -> None:
     """The networks and losses here see each sample separately."""
     common = (
@@ -118,13 +88,3 @@ def test_batches_that_are_accumulated_are_one_batch(tiny_folder: Path, tmp_path:
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert [row["lr"] for row in one] == [row["lr"] for row in two]
     assert [row["val_iou"] for row in one] == [row["val_iou"] for row in two]
-
-
-@pytest.mark.campaign
-def test_an_epoch_has_whole_steps_only(tiny_folder: Path, tmp_path: Path) -> None:
-    sets = (PLAIN % ("batch", ""), "epochs=1", "optimizer={accumulate=2, ema_decay=0.5}")
-    state = train(tiny_folder, tmp_path / "run", *sets, "samples_per_epoch=15")
-    assert int(state["average.n_averaged"]) == 1
-    # And at least one: an epoch of fewer samples has as many as a step.
-    state = train(tiny_folder, tmp_path / "short", *sets, "samples_per_epoch=5")
-    assert int(state["average.n_averaged"]) == 1

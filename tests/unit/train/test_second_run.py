@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from command_line import call  # noqa: E402
-from rooftrace.io.files import locked  # noqa: E402
-from training_runs import figures  # noqa: E402
+from command_line import call
+from rooftrace.io.files import locked
+from training_runs import figures
 
 FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
 
@@ -62,30 +57,3 @@ def test_fewer_epochs_than_are_finished_are_refused(tiny_folder: Path, tmp_path:
     assert figures(run) == before
     assert (run / "best_iou.rooftrace").is_file()
     assert not (run / ".rooftrace.lock").exists()
-
-
-@pytest.mark.campaign
-def test_two_commands_and_the_death_of_the_first(tiny_folder: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    # A worker that loads samples is a child, which must not keep the lock of a process that died.
-    given = arguments(tiny_folder, run, "epochs=500", "workers=1")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "rooftrace", *given],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not (run / "checkpoints" / "last.ckpt").is_file():
-            assert first.poll() is None
-            time.sleep(0.02)
-        for resume in (False, True):
-            code, answer = call(*arguments(tiny_folder, run, "epochs=500", resume=resume))
-            assert code == 5, answer
-            assert f"process {first.pid} on" in answer["error"]["message"]
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.wait()
-    done = len(figures(run))
-    code, answer = call(*arguments(tiny_folder, run, f"epochs={done + 2}", resume=True))
-    assert code == 0, answer
-    assert answer["epochs"] == done + 2

@@ -25,7 +25,6 @@ from rooftrace.models.losses import (  # noqa: E402
     parse_loss,
     separation_loss,
 )
-from rooftrace.predict.predictor import load  # noqa: E402
 from rooftrace.samples.dataset import EvalTiles  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import (  # noqa: E402
@@ -88,22 +87,6 @@ def test_the_bundle_answers_both_heads(run: Path) -> None:
     np.testing.assert_allclose(*answers, atol=1e-4)
 
 
-def test_it_predicts(run: Path) -> None:
-    scene = generate_scene(4, (128, 128), 0.4, districts=["rows"])
-    predicted = load(run / "best_iou.rooftrace").predict(scene.image, gsd_m=0.4)
-    assert set(np.unique(predicted.mask.data)) <= {0, 1}
-    assert predicted.summary.buildings == len(predicted.footprints)
-
-
-def test_a_run_of_another_head_is_not_resumed(run: Path) -> None:
-    from rooftrace.core.errors import ConfigError
-
-    with pytest.raises(ConfigError, match=r"separation\.kind was border, is distance"):
-        run_train(
-            run.parent / "config.toml", run, overrides=["separation.kind=distance"], resume=True
-        )
-
-
 def task_of(weight: float) -> SegmentationTask:
     raw = {
         "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
@@ -150,17 +133,6 @@ def test_the_loss_of_the_head_by_hand() -> None:
     # Entropy ln 2; overlap 1/2, squares 1/4 + 1/4 + 1.
     expected = np.log(2) + 1 - (2 * 0.5 + 1) / (1.5 + 1)
     assert separation_loss(logit, target, valid).item() == pytest.approx(expected)
-
-
-def test_the_loss_of_the_head_is_least_at_the_target() -> None:
-    target = torch.tensor([[[0.2, 0.5, 0.9, 0.0, 1.0]]])
-    valid = torch.ones(1, 1, 5, dtype=torch.bool)
-    logit = torch.logit(target, eps=1e-6).requires_grad_()
-    least = separation_loss(logit, target, valid)
-    least.backward()
-    assert logit.grad.abs().max() < 1e-5
-    for step in (-0.3, 0.3):
-        assert separation_loss(logit.detach() + step, target, valid) > least
 
 
 def rows_with_walls(inside: int, wall: int) -> EvalTiles:

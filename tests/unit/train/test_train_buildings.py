@@ -114,12 +114,3 @@ def test_a_bundle_says_what_its_calibration_is_of() -> None:
     assert made.protocol.startswith("tiles of 96 px")
     assert "on tiles of 96 px, without the buildings that reach to the edge" in lines[0]
     assert "expected calibration error" in lines[0]
-
-
-def test_few_buildings_calibrate_nothing_and_it_is_said() -> None:
-    lines: list[str] = []
-    some = np.full(30, 0.5, np.float32)
-    folder = BuildingOutcomes("place", "val", some, some > 0, some > 1, np.zeros(30, np.int64), 6)
-    assert _calibration([folder], CONFIG, lines.append) is None
-    assert "not calibrated on tiles of 96 px" in lines[0]
-    assert "30 buildings were judged" in lines[0]

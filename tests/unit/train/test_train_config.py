@@ -10,10 +10,7 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.engines.processor import Processor
 from rooftrace.flows.train import run_train
-from rooftrace.samples.augment import AugmentConfig
-from rooftrace.train import device
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.device import choose_accelerator, choose_precision
 
@@ -31,23 +28,6 @@ def test_a_folder_of_labelled_images_leads_to_finetune(tmp_path: Path) -> None:
         run_train(tmp_path, tmp_path / "run")
     assert caught.value.remedy.endswith(f"rooftrace finetune {tmp_path}")
     assert not any(tmp_path.iterdir())
-
-
-def test_the_first_bundled_model_is_trained_as_it_was() -> None:
-    """The policy is a name for what the recipe said in its own words."""
-    recipe = next(r for r in RECIPES if r.stem == "mobilenetv2")
-    augment = load_config(recipe, TrainConfig).augment
-    given = {
-        "gsd_range_m": (0.2, 0.6), "rotate_deg": 180, "flip_horizontal": 0.5,
-        "prefer_buildings": 0.3, "gamma": 1.6, "brightness": 0.15, "contrast": 1.5,
-        "channels": 1.2, "grey": 0.15, "blur": 0.25, "blur_sigma_px": 1.5, "noise": 0.03,
-    }  # fmt: skip
-    assert augment == AugmentConfig.model_validate({"policy": "aerial", **given})
-    assert augment.model_copy(update={"policy": "none"}) == AugmentConfig.model_validate(given)
-
-
-def test_there_are_recipes() -> None:
-    assert "default.toml" in [path.name for path in RECIPES]
 
 
 @pytest.mark.parametrize(
@@ -128,12 +108,3 @@ def test_devices_and_precisions() -> None:
         assert choose_accelerator("auto") == "cpu"
         with pytest.raises(ConfigError, match="sees no CUDA device"):
             choose_accelerator("cuda")
-
-
-@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_bf16_only_where_the_processor_has_it(
-    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
-) -> None:
-    flags = frozenset({"avx512_bf16"} if supported else ())
-    monkeypatch.setattr(device, "this_processor", lambda: Processor("a processor", "x86_64", flags))
-    assert choose_precision("auto", "cpu") == expected

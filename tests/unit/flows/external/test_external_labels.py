@@ -36,14 +36,6 @@ def test_masks(tmp_path: Path, folder: bool) -> None:
     assert any("its 1 rasters are labels" in note for note in report.notes)
 
 
-def test_nodata_of_a_label_is_not_judged(tmp_path: Path) -> None:
-    mask = houses()
-    mask[:30] = 255
-    write_tiff(tmp_path / "truth/a.tif", mask, nodata=255)
-    write_tiff(tmp_path / "predicted/a.tif", houses(0, 1, 2))
-    assert judged(tmp_path / "predicted", tmp_path / "truth").pooled.pixels == 30 * 80
-
-
 @pytest.mark.parametrize("crs", ["EPSG:32736", "EPSG:4326"])
 def test_polygons_against_a_raster(tmp_path: Path, crs: str) -> None:
     truth = write_polygons(tmp_path / "labels/truth.gpkg", crs=crs)
@@ -80,13 +72,6 @@ def test_polygons_that_no_raster_shows_are_reported(tmp_path: Path) -> None:
         GeoreferenceError, match="has no georeference, so the polygons cannot be drawn"
     ):
         judged(tmp_path / "predicted", truth)
-
-
-def test_a_raster_against_polygons(tmp_path: Path) -> None:
-    truth = write_tiff(tmp_path / "truth.tif", houses())
-    report = judged(write_polygons(tmp_path / "predicted/p.gpkg", 0, 1, crs="EPSG:4326"), truth)
-    assert (report.objects.labelled, report.objects.matched) == (3, 2)
-    assert report.pooled.matrix[1].tolist() == [houses(2).sum(), houses(0, 1).sum()]
 
 
 def test_polygons_against_polygons(tmp_path: Path) -> None:
@@ -145,12 +130,3 @@ def test_several_predictions_are_compared(tmp_path: Path) -> None:
     assert [one["predictions"]["path"] for one in plain["reports"]] == [str(p) for p in paths]
     twice = run_evaluate([], source, None, EvalOptions(), predictions=[paths[0]] * 2)
     assert len({report.name for report in twice.reports}) == 2
-
-
-def test_a_report_is_written(tmp_path: Path) -> None:
-    write_png(tmp_path / "truth/a.png", houses())
-    write_png(tmp_path / "predicted/a.png", houses(0))
-    source = SourceConfig(path=str(tmp_path / "truth"))
-    run_evaluate([], source, tmp_path / "out", EvalOptions(), predictions=[tmp_path / "predicted"])
-    assert (tmp_path / "out/report.json").is_file()
-    assert (tmp_path / "out/report.html").is_file()

@@ -62,14 +62,6 @@ def test_probabilities_have_a_threshold_and_a_curve(truth: Path, tmp_path: Path)
         assert low.curve.average_precision() == 1
 
 
-def test_a_mask_has_no_threshold(truth: Path, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "predicted/a.tif", houses())
-    report = judged(tmp_path / "predicted", truth, EvalOptions(threshold=0.5))
-    assert report.to_json()["pixel"]["iou"] == 1
-    assert report.context["threshold"] is None
-    assert any("--threshold 0.5 has no effect" in note for note in report.notes)
-
-
 def test_nodata_is_not_judged_and_what_is_not_predicted_is_background(tmp_path: Path) -> None:
     rgb = np.full((3, *SHAPE), 90, np.uint8)
     rgb[:, :30] = 255
@@ -170,13 +162,6 @@ def test_tiles_are_found_by_their_place(truth: Path, tmp_path: Path) -> None:
     report = judged(tmp_path / "predicted", truth)
     assert report.to_json()["pixel"]["iou"] == 1
     assert any("1 raster touches no labelled scene: far.tif" in note for note in report.notes)
-
-
-def test_files_of_rooftrace_beside_masks_are_left_aside(truth: Path, tmp_path: Path) -> None:
-    write_tiff(tmp_path / "predicted/a_mask.tif", houses())
-    write_png(tmp_path / "predicted/a_preview.png", np.zeros((9, 9), np.uint8))
-    write_tiff(tmp_path / "predicted/a_density.tif", np.zeros((4, 4), np.float32))
-    assert judged(tmp_path / "predicted", truth).to_json()["pixel"]["iou"] == 1
 
 
 def test_classes(tmp_path: Path) -> None:

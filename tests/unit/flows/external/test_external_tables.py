@@ -43,16 +43,6 @@ def test_both_orders_of_runs(tmp_path: Path, order: Any) -> None:
     assert "--order row or --order column" in raised.value.remedy
 
 
-def test_an_order_that_the_shape_of_the_images_proves(tmp_path: Path) -> None:
-    tall = np.kron(houses(), np.ones((4, 2), np.uint8))
-    masks = {"a": tall, "b": tall[::-1]}
-    truth = write_table(tmp_path / "t.csv", masks)
-    path = write_table(tmp_path / "p.csv", masks, "column")
-    report = judged(path, truth, EvalOptions(size_yx=tall.shape))
-    assert report.to_json()["per_image"]["dice"] == 1
-    assert any("runs go down columns" in note for note in report.notes)
-
-
 def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     truth = write_table(tmp_path / "t.csv", MASKS)
     path = write_table(tmp_path / "p.csv", {"a": houses(), "x": EMPTY})

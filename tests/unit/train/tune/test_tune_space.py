@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tomllib
-import typing
 from typing import Any
 
 import pytest
@@ -12,10 +11,9 @@ import pytest
 pytest.importorskip("torch")
 optuna = pytest.importorskip("optuna")
 
-from pydantic import BaseModel  # noqa: E402
 
 from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.train.config import TrainConfig, find_open_values  # noqa: E402
+from rooftrace.train.config import find_open_values  # noqa: E402
 from rooftrace.train.tune.space import find_space  # noqa: E402
 
 OPEN = """
@@ -94,13 +92,6 @@ def test_an_empty_table_among_the_choices_leaves_the_key_out() -> None:
     assert space.resolve({"optimizer.encoder_lr": "0.0001"}) == {"optimizer": {"encoder_lr": 1e-4}}
 
 
-def test_what_a_choice_holds_is_not_shared_between_trials() -> None:
-    space = find_space({"options": {"choices": [{"a": [1]}]}})
-    first = space.resolve({"options": '{"a": [1]}'})
-    first["options"]["a"].append(2)
-    assert space.resolve({"options": '{"a": [1]}'}) == {"options": {"a": [1]}}
-
-
 @pytest.mark.parametrize(
     ("table", "expected_text"),
     [
@@ -125,26 +116,3 @@ def test_a_wrong_search_names_its_key(table: str, expected_text: str) -> None:
     assert expected_text in str(raised.value)
     assert "choices" in raised.value.remedy
     assert next(find_open_values(raw))[0] == ("optimizer", "lr")
-
-
-def test_no_key_of_a_configuration_looks_like_a_search() -> None:
-    """Otherwise a table of the configuration would be taken for an open value."""
-
-    def fields(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
-        if model in seen:
-            return set()
-        seen.add(model)
-        names = set(model.model_fields)
-        for name, field in model.model_fields.items():
-            for inner in models(field.annotation):
-                names |= set() if name == "labels" else fields(inner, seen)
-        return names
-
-    def models(annotation: Any) -> list[type[BaseModel]]:
-        if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-            return [annotation] if issubclass(annotation, BaseModel) else []
-        return [m for a in typing.get_args(annotation) for m in models(a)]
-
-    found = fields(TrainConfig, set())
-    assert "encoder_weights" in found
-    assert not found & {"low", "high", "choices"}

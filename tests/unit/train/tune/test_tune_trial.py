@@ -7,21 +7,18 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.study import Study
 
-from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, ExportError, TrainError
 from rooftrace.flows.tune import TuneOptions, run_tune
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.loop import fit
 from rooftrace.train.tune import study as study_module
 from rooftrace.train.tune.space import Tuning, read_tuning
 from rooftrace.train.tune.study import (
@@ -151,15 +148,6 @@ def test_a_training_that_fails_is_recorded(
         assert "Traceback" in trace.read_text()
 
 
-def test_figures_that_are_never_finite_are_a_failure(
-    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
-) -> None:
-    scripted(lambda config: [math.nan])
-    with opened() as study:
-        assert run_one(study, tuning, tmp_path) == TrialOutcome.failed
-        assert "not a finite number" in failure_reason(finished(study)[0])
-
-
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
 def test_who_stops_the_process_takes_no_trial_away(
     opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, stop: BaseException
@@ -243,21 +231,6 @@ def test_a_study_in_which_all_fails_ends_early(
         assert len(finished(study)) == 3
 
 
-def test_values_that_do_not_go_together_are_failed_trials(
-    opened: Open, tmp_path: Path, scripted: Any
-) -> None:
-    scripted(lambda config: [0.5])
-    pair = ("gsd_m={ choices = [{}, 0.5] }", "augment.gsd_range_m={ choices = [{}, [0.3, 0.6]] }")
-    tuning = read_tuning(tmp_path / "space.toml", [*pair, "tune.sampler=random", "tune.seed=2"])
-    with opened(tuning=tuning) as study:
-        run_trials(make_plan(tuning, tmp_path, 10), study, 1, lambda: None)
-        for trial in finished(study):
-            apart = trial.params["gsd_m"] == "default" != trial.params["augment.gsd_range_m"]
-            assert outcome(trial) == (TrialOutcome.failed if apart else TrialOutcome.complete)
-            assert ("gsd_range_m needs gsd_m" in failure_reason(trial)) is apart
-        assert {outcome(t) for t in finished(study)} == {TrialOutcome.failed, TrialOutcome.complete}
-
-
 def test_a_process_that_ends_by_itself_is_replaced_but_not_for_ever(
     opened: Open, tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,25 +266,6 @@ def test_a_storage_that_is_no_database_is_an_error(
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     with pytest.raises(ExportError, match="cannot be opened"), opened():
         pass
-
-
-def test_a_storage_that_fails_later_is_an_error(opened: Open) -> None:
-    with pytest.raises(DataError, match="failed: gone"), opened():
-        raise optuna.exceptions.StorageInternalError("gone")
-
-
-@pytest.mark.campaign
-def test_the_trainer_hands_on_what_a_watcher_raises(tiny_folder: Path, tmp_path: Path) -> None:
-    seen: list[int] = []
-
-    def end(epoch: int, figures: Mapping[str, float]) -> None:
-        seen.append(epoch)
-        raise optuna.TrialPruned
-
-    config = load_config(tiny_folder / "tiny.toml", TrainConfig, ["epochs=9"])
-    with pytest.raises(optuna.TrialPruned):
-        fit(config, tmp_path / "run", base=tiny_folder, on_epoch=end)
-    assert seen == [1]
 
 
 @pytest.mark.campaign
