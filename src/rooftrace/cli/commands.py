@@ -23,6 +23,7 @@ PANELS = {
     },
     "Map": {
         "vectorize": "Convert a mask or a raster of probabilities to polygons.",
+        "heights": "Measure how tall buildings are, from a surface model or a laser scan.",
         "density": "Measure the built-up share and the number, size and distance of buildings.",
         "compare": "Compare two layers of buildings: find which are new, gone, changed, moved, "
         "split or merged.",

@@ -65,6 +65,11 @@ class SpilledTexts:
     def __len__(self) -> int:
         return len(self.start)
 
+    def take(self, index: Ints) -> SpilledTexts:
+        """Return some of the texts, in the same file."""
+        numbers = None if self.numbers is None else self.numbers[index]
+        return SpilledTexts(self.spill, self.start[index], self.stop[index], numbers)
+
     def __getitem__(self, index: Ints | BoolArray) -> NDArray[np.object_]:
         """Return some of the texts."""
         texts = self.spill.read_bytes(self.start[index], self.stop[index])

@@ -1,0 +1,107 @@
+"""`rooftrace heights`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rooftrace.cli.options import Json, option
+from rooftrace.cli.show import answered, bar, say
+
+if TYPE_CHECKING:
+    from rooftrace.flows.heights import HeightsReport
+
+_SOURCES, _LIMITS = "Heights from", "Buildings and units"
+
+
+def heights(
+    buildings: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUILDINGS", help="Buildings: a vector file, a folder of GeoParquet, or a mask."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results.")
+    ],
+    surface: Annotated[
+        list[str] | None,
+        option(
+            _SOURCES,
+            metavar="FILE",
+            help="Surface model (DSM): a raster of heights with buildings; repeat it for tiles.",
+        ),
+    ] = None,
+    terrain: Annotated[
+        list[str] | None,
+        option(
+            _SOURCES,
+            metavar="FILE",
+            help="Terrain model (DTM): a raster of the ground; default: the ground is looked for "
+            "around each building.",
+        ),
+    ] = None,
+    points: Annotated[
+        list[Path] | None,
+        option(
+            _SOURCES,
+            metavar="FILE",
+            help="Laser scan in place of --surface: LAS, LAZ or COPC, or a folder of them; "
+            "repeatable.",
+        ),
+    ] = None,
+    area: Annotated[
+        Path | None,
+        option(_LIMITS, metavar="FILE", help="Polygons of the area to measure."),
+    ] = None,
+    unit: Annotated[
+        Literal["metre", "foot", "us-foot"] | None,
+        option(
+            _LIMITS,
+            metavar="UNIT",
+            help="Unit of all heights: metre, foot or us-foot; default: what the files state, "
+            "else metre.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how tall buildings are, from a surface model or a laser scan.
+
+    Writes the layer with height, 90 % interval, roof shape and ground of each building, a 3D city
+    model (CityJSON), and a picture. A building that cannot be measured gets the reason instead.
+    """
+    from rooftrace.flows.heights import HeightOptions, point_files, run_heights
+
+    options = HeightOptions(
+        surface=tuple(surface or ()),
+        terrain=tuple(terrain or ()),
+        points=point_files(points or ()),
+        area=area,
+        unit=unit,
+    )
+    unit_of_bar = "points" if points else "groups"
+    with bar("heights", unit_of_bar, hidden=as_json) as progress:
+        report = run_heights(buildings, out, options, progress=progress)
+    if not answered(report, as_json=as_json):
+        print_heights(report)
+
+
+def print_heights(report: HeightsReport) -> None:
+    """Print a report for people."""
+    if report.height_m is not None and report.error_m is not None:
+        say(
+            f"{report.measured:,} of {report.buildings:,} buildings measured: median height "
+            f"{report.height_m:.1f} m, 90 % within ± {report.error_m:.1f} m"
+        )
+        shapes = ", ".join(
+            f"{count:,} {'undecided' if name == 'null' else name}"
+            for name, count in report.shapes.items()
+        )
+        say(f"roofs: {shapes}")
+        say(
+            f"volume {report.volume_m3:,.0f} m³, floor area about {report.floor_m2:,.0f} m² "
+            "(estimated)"
+        )
+    say(", ".join(map(str, report.files)))

@@ -1,0 +1,223 @@
+"""Heights of buildings with their intervals, from samples of a surface and of the ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from rooftrace.core.types import Floats, Ints, Polygons
+from rooftrace.heights.ground import Ground, ground_around, ground_of_terrain
+from rooftrace.heights.roof import LEAST_SAMPLES, SHAPES, Roofs, level_line, measure_roofs
+from rooftrace.heights.samples import Samples, quantiles, roughness
+from rooftrace.vector.columns import Columns
+
+FLOOR_M = 3.0
+"""Height in metres of a floor, by which floors are estimated."""
+
+REASONS = (
+    "",
+    "not covered by the surface",
+    "mostly trees",
+    "no step at the outline",
+    "no ground seen around it",
+    "terrain lies above the surface",
+)
+"""Reasons for which a building has no height; the first where it has one."""
+
+_OK, _UNCOVERED, _TREES, _NO_STEP, _NO_GROUND, _BELOW_TERRAIN = range(len(REASONS))
+
+_MOST_ROOF, _MOST_RING = 600, 150
+"""Maximum number of samples of a roof, and of the ground around it, from which planes follow."""
+
+_TOLERANCE_M = (0.08, 0.3)
+"""Least and greatest tolerance of a roof plane in metres; between, 5 cm and three times the noise
+of the surface at the building."""
+
+_TREE_ROUGHNESS_M = 0.7
+"""Roughness in metres, see `samples.roughness`, from which a surface is a crown."""
+
+_TREE_FIT = 0.45
+"""Share of samples on planes below which a rough building is mostly trees."""
+
+_STEP_M = 1.2
+"""Minimum height in metres of a building above its ground."""
+
+_BELOW_M = -1.0
+
+_FLOOR_SIGMA_M = 0.1
+"""Standard deviation in metres of a height from perfect samples."""
+
+_STEP_SIGMA, _RIDGE = 0.3, 0.6
+"""Shares of the distance between samples: standard deviation of a height, and by how much a ridge
+may be higher than the samples beside it."""
+
+_Z90 = 1.645
+"""Half-width of a central 90 % interval in standard deviations."""
+
+
+@dataclass(frozen=True)
+class Heights(Columns):
+    """Heights of buildings; NaN where a figure is not known.
+
+    Args:
+        height: (n,) float64 metres from the ground at the building to the top of its roof.
+        low, high: (n,) float64 90 % interval of the height in metres.
+        median: (n,) float64 median of the surface inside the outline above the ground, in metres.
+        roof_height: (n,) float64 metres from the eaves to the top; 0 for a flat roof.
+        shape: (n,) int64 index in `SHAPES`, or -1.
+        direction: (n,) float64 bearing of the ridge in degrees, 0 to 180.
+        ground: (n,) float64 height of the ground at the centre in the surface's vertical datum.
+        lower, upper: (n,) float64 heights above ground in metres of two clear roof levels.
+        line: (n, 3) the line between them, see `roof.level_line`.
+        samples: (n,) int64 samples of the surface inside the outline.
+        reason: (n,) int64 index in `REASONS`.
+    """
+
+    height: Floats
+    low: Floats
+    high: Floats
+    median: Floats
+    roof_height: Floats
+    shape: Ints
+    direction: Floats
+    ground: Floats
+    lower: Floats
+    upper: Floats
+    line: Floats
+    samples: Ints
+    reason: Ints
+
+    @property
+    def floors(self) -> Floats:
+        """Floors estimated: the median height by `FLOOR_M`, rounded, at least 1; NaN without one.
+
+        On 87 houses of Rotterdam with known floors it is right for 80 %, and never off by two.
+        """
+        return np.maximum(np.rint(self.median / FLOOR_M), 1.0)
+
+    def shape_names(self) -> np.ndarray:
+        """Return (n,) names of the roof shapes; None where undecided."""
+        return np.array([*SHAPES, None], np.object_)[self.shape]
+
+
+def estimate_heights(
+    surface: Samples,
+    outlines_m: Polygons,
+    step_m: float,
+    *,
+    terrain: Samples | None = None,
+    gridded: bool = True,
+) -> Heights:
+    """Return the heights of buildings.
+
+    Args:
+        surface: Samples of the surface inside the outlines and around them.
+        outlines_m: (n,) outlines in metres from their centres, see `Samples`.
+        step_m: Distance in metres between samples.
+        terrain: Samples of a terrain model inside the outlines; None to find the ground around.
+        gridded: Whether the samples are pixels.
+    """
+    count = len(outlines_m)
+    inside = surface.distance == 0
+    roof, ring = surface.of(inside), surface.of(~inside)
+    noise = roughness(roof, count, step_m) if gridded else np.full(count, np.nan)
+    tolerance = np.clip(0.05 + 3 * np.nan_to_num(noise, nan=0.04), *_TOLERANCE_M)
+    size = np.bincount(roof.owner, minlength=count)
+    uppermost = quantiles(roof.z, roof.owner, count, 0.995)
+    roof = roof.thinned(count, _MOST_ROOF)
+    roofs = measure_roofs(roof, outlines_m, step_m, tolerance)
+    line = level_line(roof, outlines_m, roofs)
+    if terrain is None:
+        ground = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
+    else:
+        ground = ground_of_terrain(terrain, count)
+    return _judged(roofs, ground, size, noise, uppermost, step_m, line)
+
+
+def _judged(
+    roofs: Roofs,
+    ground: Ground,
+    size: Ints,
+    noise: Floats,
+    uppermost: Floats,
+    step_m: float,
+    line: Floats,
+) -> Heights:
+    height = roofs.top - ground.level
+    with np.errstate(invalid="ignore"):
+        reason = np.full(len(height), _OK)
+        reason[height < _STEP_M] = _NO_STEP
+        reason[height < _BELOW_M] = _BELOW_TERRAIN
+        reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = _TREES
+        reason[np.isnan(ground.level)] = _NO_GROUND
+        reason[size < LEAST_SAMPLES] = _UNCOVERED
+    low, high = _interval(height, roofs, ground, uppermost - ground.level, step_m)
+    known = reason == _OK
+
+    def only(values: Floats) -> Floats:
+        return np.where(known, values, np.nan)
+
+    return Heights(
+        only(height),
+        only(low),
+        only(high),
+        only(roofs.median - ground.level),
+        only(roofs.top - roofs.eaves),
+        np.where(known, roofs.shape, -1),
+        only(roofs.direction),
+        ground.level,
+        only(roofs.lower - ground.level),
+        only(np.where(np.isnan(roofs.lower), np.nan, roofs.top - ground.level)),
+        np.where(known[:, None], line, np.nan),
+        size.astype(np.int64),
+        reason,
+    )
+
+
+def _interval(
+    height: Floats, roofs: Roofs, ground: Ground, uppermost: Floats, step_m: float
+) -> tuple[Floats, Floats]:
+    """Return the 90 % interval of heights, calibrated on the sets that docs/heights.md names.
+
+    Errors of the ground, of the planes and of the samples' distance add up in squares. A roof may
+    be higher by what stands above its planes and by the part of a ridge that lies between samples,
+    and lower by the part of its rise that planes leave open.
+    """
+    sigma = np.sqrt(
+        ground.sigma**2 + roofs.spread**2 / 4 + _FLOOR_SIGMA_M**2 + (step_m * _STEP_SIGMA) ** 2
+    )
+    flat = roofs.shape == SHAPES.index("flat")
+    above = np.maximum(uppermost - height, 0) + np.where(flat, 0.0, _RIDGE * step_m)
+    rise = np.maximum(roofs.top - roofs.median, 0)
+    low = height - _Z90 * sigma - rise * np.clip(2 * (1 - roofs.fit), 0, 1)
+    return low, height + _Z90 * sigma + above
+
+
+def level_parts(outlines: Polygons, heights: Heights) -> list[list[tuple[shapely.Geometry, float]]]:
+    """Return the parts of each outline with two clear levels, and the heights of their tops.
+
+    Args:
+        outlines: (n,) outlines in a plane in metres, its axes to the east and north.
+        heights: Their heights.
+
+    Returns:
+        Two parts of each building with heights in the datum of `Heights.ground`; none for the
+        others, and where a line leaves one side empty.
+    """
+    parts: list[list[tuple[shapely.Geometry, float]]] = [[] for _ in outlines]
+    for index in np.flatnonzero(np.isfinite(heights.line[:, 0])).tolist():
+        east, north, begin = heights.line[index]
+        centre = shapely.get_coordinates(shapely.centroid(outlines[index]))[0]
+        far = 10 * float(np.sqrt(shapely.area(shapely.envelope(outlines[index])))) + 10
+        corner = np.array([[begin, -far], [begin + far, -far], [begin + far, far], [begin, far]])
+        turned = corner @ np.array([[east, north], [-north, east]]) + centre
+        high_side = shapely.Polygon(turned)
+        upper = shapely.intersection(outlines[index], high_side)
+        lower = shapely.difference(outlines[index], high_side)
+        sides = [(lower, heights.lower[index]), (upper, heights.upper[index])]
+        if all(isinstance(side, shapely.Polygon | shapely.MultiPolygon) for side, _ in sides):
+            ground = float(heights.ground[index])
+            parts[index] = [(side, ground + float(height)) for side, height in sides]
+    return parts

@@ -1,0 +1,276 @@
+"""Roofs of buildings: top, eaves and shape, from their planes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from rooftrace.core.types import Floats, Ints, Polygons
+from rooftrace.heights.planes import MAX_PLANES, NO_PLANE, roof_planes
+from rooftrace.heights.samples import Samples, bounds_of_owners, quantiles, sums
+from rooftrace.vector.columns import Columns
+from rooftrace.vector.footprints import minimum_rectangles
+
+SHAPES = ("flat", "skillion", "gabled", "hipped", "complex")
+"""Roof shapes, with their names in Overture and OpenStreetMap."""
+
+_UNDECIDED = -1
+_FLAT, _SKILLION, _GABLED, _HIPPED, _COMPLEX = range(len(SHAPES))
+
+LEAST_SAMPLES = 4
+"""Minimum number of samples of a roof."""
+
+_LEAST_FOR_SHAPE = 16
+_LEAST_FIT = 0.5
+"""Minimum share of samples on planes of a roof whose shape is told."""
+
+_FLAT_SLOPE = 0.12
+"""Maximum slope of a flat roof, as a ratio: 7 degrees, more than a gabled roof of any country has
+less than."""
+
+_MAIN = 0.8
+"""Minimum share of the samples on planes that a shape explains."""
+
+_PAIR_DEG = 25.0
+"""Maximum angle in degrees by which two sides of a roof deviate from opposite or across."""
+
+_HIGH, _LOW = 0.97, 0.10
+"""Quantiles of the samples on planes that are top and eaves of a complex roof."""
+
+_MOST_WRONG = 0.08
+_LEVEL_M = 2.0
+"""Minimum difference in metres between two levels of a roof."""
+
+
+@dataclass(frozen=True)
+class Roofs(Columns):
+    """Roofs of `count` buildings; NaN where a figure is not known.
+
+    Args:
+        top: (count,) float64 height of the highest part in metres: the ridge, or the level of a
+            flat roof; chimneys, antennas and trees do not count.
+        eaves: (count,) float64 height in metres where the roof begins; that of a flat roof is its
+            top.
+        median: (count,) float64 median height of all samples inside.
+        shape: (count,) int64 index in `SHAPES`, or -1 where it is undecided.
+        direction: (count,) float64 bearing of the ridge in degrees, 0 to 180.
+        fit: (count,) float64 share of the samples that lie on planes.
+        spread: (count,) float64 root mean square distance of these from their planes in metres.
+        samples: (count,) int64 number of samples.
+        lower: (count,) float64 height of the lower of two clear levels; NaN without.
+    """
+
+    top: Floats
+    eaves: Floats
+    median: Floats
+    shape: Ints
+    direction: Floats
+    fit: Floats
+    spread: Floats
+    samples: Ints
+    lower: Floats
+
+
+def measure_roofs(
+    roof: Samples, outlines_m: Polygons, resolution_m: float, tolerance_m: Floats
+) -> Roofs:
+    """Return the roofs of buildings.
+
+    A gabled or hipped roof is the lowest of its planes at each place, so its ridge is where two
+    opposite planes meet, which is exact between pixels, and its eaves are where they reach the
+    outline.
+
+    Args:
+        roof: Samples inside the outlines.
+        outlines_m: (count,) outlines in metres from their centres, see `Samples`.
+        resolution_m: Distance in metres between samples.
+        tolerance_m: (count,) maximum distance in metres of a sample from its plane.
+    """
+    count = len(outlines_m)
+    found = roof_planes(roof, count, tolerance_m)
+    planes, share = _largest_first(found.planes, found.share)
+    on = found.number != NO_PLANE
+    size = np.bincount(roof.owner, minlength=count)
+    on_planes = roof.of(on)
+    number = np.maximum(sums(on, roof.owner, count), 1)
+    own = found.planes[on_planes.owner, found.number[on]]
+    apart = on_planes.z - (own[:, 0] * on_planes.x + own[:, 1] * on_planes.y + own[:, 2])
+    spread = np.sqrt(sums(apart**2, on_planes.owner, count) / number)
+    fit = share.sum(axis=1)
+    shape, pair, direction = _shapes(planes, share, size)
+    high = quantiles(on_planes.z, on_planes.owner, count, _HIGH)
+    low = quantiles(on_planes.z, on_planes.owner, count, _LOW)
+    top = np.where(np.isnan(high), quantiles(roof.z, roof.owner, count, _HIGH), high)
+    eaves = np.where(np.isnan(low), quantiles(roof.z, roof.owner, count, _LOW), low)
+    level, lower = _levels(planes, share)
+    flat = shape == _FLAT
+    top[flat] = eaves[flat] = level[flat]
+    most = quantiles(on_planes.z, on_planes.owner, count, 1.0)
+    least = quantiles(on_planes.z, on_planes.owner, count, 0.0)
+    slope = np.nan_to_num(np.hypot(planes[:, 0, 0], planes[:, 0, 1]))
+    # An outline may lie beside its roof, where its planes say nothing.
+    reach = slope * max(resolution_m, 0.5) * 1.5
+    pitched = np.isin(shape, [_SKILLION, _GABLED, _HIPPED])
+    ridge = np.where(shape == _SKILLION, _at_outline(planes[:, 0], outlines_m, np.fmax), np.nan)
+    meeting = _ridge(planes, pair)
+    ridge = np.where(shape == _SKILLION, ridge, meeting)
+    edge = _eaves(planes, pair, shape, outlines_m)
+    with np.errstate(invalid="ignore"):
+        top = np.where(pitched, np.clip(ridge, high, most + reach), top)
+        eaves = np.where(pitched, np.clip(edge, least - reach, low), eaves)
+    return Roofs(
+        top,
+        np.minimum(eaves, top),
+        quantiles(roof.z, roof.owner, count, 0.5),
+        shape,
+        direction,
+        fit,
+        spread,
+        size.astype(np.int64),
+        np.where(flat | (shape == _COMPLEX), lower, np.nan),
+    )
+
+
+def _largest_first(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
+    order = np.argsort(-share, axis=1, kind="stable")
+    return (
+        np.take_along_axis(planes, order[:, :, None], axis=1),
+        np.take_along_axis(share, order, axis=1),
+    )
+
+
+def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floats]:
+    """Return the shape, the number of the plane opposite the first, and the ridge's bearing.
+
+    A roof is flat, skillion, gabled or hipped where such planes hold most of its samples, and
+    complex otherwise.
+    """
+    count = len(planes)
+    fit = share.sum(axis=1)
+    part = share / np.where(fit > 0, fit, 1)[:, None]
+    slope = np.nan_to_num(np.hypot(planes[:, :, 0], planes[:, :, 1]))
+    flat = (part * (slope < _FLAT_SLOPE)).sum(axis=1)
+    # Bearing of steepest descent.
+    fall = np.degrees(np.arctan2(-planes[:, :, 0], -planes[:, :, 1]))
+    steep = slope >= _FLAT_SLOPE
+    first = np.where(steep.any(axis=1), np.argmax(steep, axis=1), 0)
+    row = np.arange(count)
+    turn = np.abs((fall - fall[row, first][:, None] + 180) % 360 - 180)
+    opposite = steep & (turn > 180 - _PAIR_DEG)
+    across = steep & (np.abs(turn - 90) < _PAIR_DEG)
+    pair = np.where(opposite.any(axis=1), np.argmax(part * opposite, axis=1), -1)
+    main = part[row, first]
+    second = np.where(pair >= 0, part[row, pair], 0.0)
+    sides = (part * across).sum(axis=1)
+    same = (part * (steep & (turn < _PAIR_DEG))).sum(axis=1)
+    shape = np.full(count, _COMPLEX)
+    shape[(sides > 0.08) & (second >= 0.12) & (main + second + sides >= _MAIN)] = _HIPPED
+    shape[(second >= 0.2) & (same + (part * opposite).sum(axis=1) >= _MAIN) & (sides < 0.1)] = (
+        _GABLED
+    )
+    shape[(same >= _MAIN) & (second < 0.12)] = _SKILLION
+    shape[flat >= _MAIN] = _FLAT
+    shape[(size < _LEAST_FOR_SHAPE) | (fit < _LEAST_FIT)] = _UNDECIDED
+    ridged = np.isin(shape, [_SKILLION, _GABLED, _HIPPED])
+    # The longer ridge of a hipped roof lies between its two largest planes.
+    direction = np.where(ridged, (fall[row, first] + 90) % 180, np.nan)
+    return shape, np.stack([first, pair], axis=1), direction
+
+
+def _ridge(planes: Floats, pair: Ints) -> Floats:
+    """Return the height at which two opposite planes meet, nearest to the building's centre."""
+    row = np.arange(len(planes))
+    one, other = planes[row, pair[:, 0]], planes[row, pair[:, 1]]
+    apart = one - other
+    slope = apart[:, 0] ** 2 + apart[:, 1] ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y = -apart[:, 0] * apart[:, 2] / slope, -apart[:, 1] * apart[:, 2] / slope
+        meeting = one[:, 0] * x + one[:, 1] * y + one[:, 2]
+    return np.where(pair[:, 1] >= 0, meeting, np.nan)
+
+
+def _at_outline(plane: Floats, outlines: Polygons, choose: np.ufunc) -> Floats:
+    """Return the highest or lowest height (by fmax or fmin) of a plane at the outline's corners."""
+    xy, owner = shapely.get_coordinates(outlines, return_index=True)
+    z = (plane[owner, :2] * xy).sum(axis=1) + plane[owner, 2]
+    found = np.full(len(outlines), np.nan)
+    choose.at(found, owner, z)
+    return found
+
+
+def _eaves(planes: Floats, pair: Ints, shape: Ints, outlines: Polygons) -> Floats:
+    """Return the height at which the planes reach the outline: the mean over two sides."""
+    row = np.arange(len(planes))
+    sides = np.stack(
+        [_at_outline(planes[row, pair[:, k]], outlines, np.fmin) for k in range(2)], axis=1
+    )
+    sides[:, 1] = np.where((shape == _SKILLION) | (pair[:, 1] < 0), sides[:, 0], sides[:, 1])
+    return np.asarray(sides.mean(axis=1))
+
+
+def _levels(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """Return the higher and the lower of two clear levels of each roof.
+
+    The first is the highest level of a tenth of the roof; the second is known where the planes lie
+    in two groups, 2 m and more apart, each with a fifth of the roof.
+    """
+    counts = share >= 0.1
+    counts[:, 0] = True
+    level = np.where(counts, planes[:, :, 2], np.nan)
+    upper = np.nanmax(np.where(np.isnan(level), -np.inf, level), axis=1)
+    upper = np.where(np.isfinite(upper), upper, np.nan)
+    order = np.argsort(np.where(np.isnan(level), np.inf, level), axis=1)
+    ordered = np.take_along_axis(level, order, axis=1)
+    held = np.take_along_axis(np.where(counts, share, 0.0), order, axis=1)
+    gap = np.nan_to_num(np.diff(ordered, axis=1))
+    at = np.argmax(gap, axis=1)
+    row = np.arange(len(planes))
+    below = np.cumsum(held, axis=1)[row, at]
+    clear = (gap[row, at] >= _LEVEL_M) & (below >= 0.2) & (held.sum(axis=1) - below >= 0.2)
+    under = np.arange(MAX_PLANES)[None] <= at[:, None]
+    mean = np.where(under, np.nan_to_num(ordered) * held, 0).sum(axis=1) / np.maximum(below, 1e-9)
+    return upper, np.where(clear, mean, np.nan)
+
+
+def level_line(roof: Samples, outlines_m: Polygons, roofs: Roofs) -> Floats:
+    """Return the straight line that parts the two clear levels of each roof.
+
+    It runs along a side of the outline's rectangle, where it leaves the fewest samples on the wrong
+    side: at most 8 %.
+
+    Args:
+        roof: Samples inside the outlines.
+        outlines_m: (count,) outlines in metres from their centres.
+        roofs: Their roofs.
+
+    Returns:
+        (count, 3) east and north of the direction towards the upper level, and metres along it at
+        which that begins; NaN where there is no such line.
+    """
+    lines = np.full((len(outlines_m), 3), np.nan)
+    edges = bounds_of_owners(roof.owner, len(outlines_m))
+    two = np.flatnonzero(np.isfinite(roofs.lower))
+    if not len(two):
+        return lines
+    turn = minimum_rectangles(outlines_m[two])[2]
+    for index, angle in zip(two.tolist(), turn.tolist()):
+        some = slice(edges[index], edges[index + 1])
+        high = roof.z[some] > (roofs.lower[index] + roofs.top[index]) / 2
+        wrong = np.inf
+        for quarter in range(4):
+            east, north = np.cos(angle + quarter * np.pi / 2), np.sin(angle + quarter * np.pi / 2)
+            along = roof.x[some] * east + roof.y[some] * north
+            order = np.argsort(along, kind="stable")
+            up = high[order]
+            # Samples on the wrong side of a line before each sample, the last one excepted.
+            mistakes = np.cumsum(up) + (~up).sum() - np.cumsum(~up)
+            at = int(np.argmin(mistakes[:-1]))
+            if mistakes[at] < wrong:
+                wrong = mistakes[at]
+                place = (along[order[at]] + along[order[at + 1]]) / 2
+                lines[index] = east, north, place
+        if wrong > _MOST_WRONG * len(high):
+            lines[index] = np.nan
+    return lines

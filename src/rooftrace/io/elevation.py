@@ -1,0 +1,167 @@
+"""Elevation rasters and laser scans: opened with the unit and the datum of their heights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
+from rooftrace.core.types import Bounds, RasterSource
+from rooftrace.io.gdal import environment, open_quietly
+from rooftrace.io.remote import is_url
+from rooftrace.io.remote_raster import open_image
+
+UNITS_M = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}
+"""Units of heights, in metres."""
+
+_SPELLINGS = {
+    "m": "metre", "metre": "metre", "meter": "metre", "metres": "metre", "meters": "metre",
+    "ft": "foot", "foot": "foot", "feet": "foot", "international foot": "foot",
+    "us survey foot": "us-foot", "us_survey_foot": "us-foot", "us-ft": "us-foot", "ftus": "us-foot",
+    "foot_us": "us-foot", "us foot": "us-foot", "u.s. survey foot": "us-foot",
+}  # fmt: skip
+
+_POINTS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Vertical:
+    """Unit and datum of heights.
+
+    Args:
+        unit_m: Metres per unit.
+        stated: Whether the file states the unit; otherwise metres are assumed.
+        datum: Name of the vertical CRS or of the ellipsoid; None if the file states none.
+    """
+
+    unit_m: float
+    stated: bool
+    datum: str | None
+
+
+def vertical_of(crs: CRS | None, band_unit: str | None = None) -> Vertical:
+    """Return unit and datum by a vertical axis of the CRS, else the unit of the band."""
+    parts = [] if crs is None else [*crs.sub_crs_list] or [crs]
+    for part in parts:
+        up = [axis for axis in part.axis_info if axis.direction == "up"]
+        if up:
+            return Vertical(float(up[0].unit_conversion_factor), True, part.name)
+    name = _SPELLINGS.get((band_unit or "").strip().lower())
+    return Vertical(UNITS_M[name or "metre"], name is not None, None)
+
+
+def open_elevation(path_or_url: str | Path) -> tuple[RasterSource, Vertical]:
+    """Open a raster whose band holds heights.
+
+    Raises:
+        DataError: It cannot be read, or has several bands.
+        GeoreferenceError: It has no CRS.
+    """
+    source = open_image(path_or_url)
+    if source.bands != 1:
+        raise DataError(
+            f"{source.name} has {source.bands} bands; expected one band of heights.",
+            remedy="Give a surface model (DSM) or a terrain model (DTM), not an image.",
+        )
+    if source.grid.crs is None:
+        raise GeoreferenceError(
+            f"{source.name} has no coordinate system, so its heights have no place.",
+            remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
+        )
+    unit = None
+    if not (isinstance(path_or_url, str) and is_url(path_or_url)):
+        with environment(), open_quietly(Path(path_or_url).absolute()) as dataset:
+            unit = dataset.units[0]
+    return source, vertical_of(source.grid.crs, unit)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a laser scan.
+
+    Args:
+        xyz: (n, 3) float64 coordinates in the CRS of the file; heights in its unit.
+        kind: (n,) uint8 classes of ASPRS: 2 ground, 6 building, 3 to 5 vegetation.
+        last: (n,) bool, True for the last return of a pulse.
+    """
+
+    xyz: NDArray[np.float64]
+    kind: NDArray[np.uint8]
+    last: NDArray[np.bool_]
+
+
+class PointFile:
+    """A LAS, LAZ or COPC file of points.
+
+    Raises:
+        MissingExtraError: laspy is not installed.
+        DataError: The file cannot be read, or has no points.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._laspy = _laspy()
+        with self._open() as file:
+            header = file.header
+            self.count = int(header.point_count)
+            left, bottom, _ = header.mins
+            right, top, _ = header.maxs
+            self.bounds_xy: Bounds = (float(left), float(bottom), float(right), float(top))
+            try:
+                self.crs: CRS | None = header.parse_crs()
+            except CRSError:
+                self.crs = None
+        if not self.count:
+            raise DataError(f"{path} holds no points.", remedy="Leave the file out.")
+
+    def chunks(self) -> Iterator[Points]:
+        """Yield the points in their order, without noise, overlap and withheld points.
+
+        Raises:
+            DataError: The file is truncated or damaged.
+        """
+        with self._open() as file:
+            try:
+                for chunk in file.chunk_iterator(_POINTS_AT_ONCE):
+                    kind = np.asarray(chunk.classification, np.uint8)
+                    keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
+                    last = np.asarray(chunk.return_number) == np.asarray(chunk.number_of_returns)
+                    xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
+                    yield Points(xyz[keep], kind[keep], last[keep])
+            except (self._laspy.errors.LaspyException, ValueError, OSError) as error:
+                raise _damaged(self.path, error) from error
+            except Exception as error:
+                if type(error).__name__ != "LazrsError":
+                    raise
+                raise _damaged(self.path, error) from error
+
+    def _open(self) -> Any:
+        try:
+            return self._laspy.open(self.path)
+        except FileNotFoundError:
+            raise DataError(f"{self.path} does not exist.", remedy="Check the path.") from None
+        except (self._laspy.errors.LaspyException, ValueError, OSError) as error:
+            raise _damaged(self.path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read as LAS or LAZ: {error}.",
+        remedy="Check that the file is complete, or leave it out.",
+    )
+
+
+def _laspy() -> Any:
+    try:
+        import laspy
+        import lazrs  # noqa: F401
+    except ImportError:
+        raise MissingExtraError.of("points", "Reading laser scans (LAS, LAZ)", "laspy") from None
+    return laspy

@@ -1,0 +1,208 @@
+"""`rooftrace heights` through the real command: layer, city model, sources and errors."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from command_line import call, command
+from rooftrace.flows.heights import COLUMNS
+from town.roofs import RoofTown, make_roof_town
+
+EAST, NORTH = 500_000.0, 5_000_000.0
+CRS = "EPSG:32631"
+
+
+@pytest.fixture(scope="module")
+def town() -> RoofTown:
+    return make_roof_town(16, pixel_m=0.5, seed=4, trees=6)
+
+
+@pytest.fixture(scope="module")
+def folder(town: RoofTown, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("town")
+    layer = gpd.GeoDataFrame(
+        {"name": [f"house {n}" for n in range(len(town.outlines))], "height": 3.0},
+        geometry=[*town.outlines],
+        crs=CRS,
+    )
+    layer.geometry = layer.translate(EAST, NORTH)
+    layer.to_file(folder / "houses.gpkg")
+    layer.to_crs(4326).to_file(folder / "houses.geojson")
+    for name in ("surface", "terrain"):
+        write_raster(folder / f"{name}.tif", town, getattr(town, name))
+    return folder
+
+
+def write_raster(path: Path, town: RoofTown, heights: np.ndarray, **options: Any) -> Path:
+    rows, cols = heights.shape
+    top = NORTH + rows * town.pixel_m
+    profile = {
+        "driver": "GTiff", "height": rows, "width": cols, "count": 1, "dtype": "float32",
+        "crs": CRS, "transform": Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, top),
+    }  # fmt: skip
+    with rasterio.open(path, "w", **(profile | options)) as file:
+        file.write(heights.astype(np.float32), 1)
+    return path
+
+
+@pytest.mark.parametrize("layer", ["houses.gpkg", "houses.geojson"])
+@pytest.mark.parametrize("terrain", [True, False])
+def test_a_layer_gets_heights_in_any_crs(
+    town: RoofTown, folder: Path, tmp_path: Path, layer: str, terrain: bool
+) -> None:
+    extra = ("--terrain", folder / "terrain.tif") if terrain else ()
+    code, answer = call(
+        "heights", folder / layer, "--surface", folder / "surface.tif", *extra, "-o", tmp_path
+    )
+    assert code == 0
+    found = gpd.read_file(tmp_path / "heights.gpkg")
+    assert {*COLUMNS} <= {*found.columns}
+    assert found.crs == gpd.read_file(folder / layer).crs
+    assert (found.map_height == 3.0).all()
+    assert found.name.tolist() == [f"house {n}" for n in range(len(found))]
+    measured = found.height.notna()
+    assert answer["measured"] == measured.sum() >= 0.9 * len(found)
+    error = (found.height - (town.top - town.ground))[measured]
+    assert np.median(np.abs(error)) < 0.15
+    assert (found.num_floors_estimated[measured] >= 1).all()
+    assert (found.height_reason[~measured].str.len() > 5).all()
+    assert (tmp_path / "heights.png").stat().st_size > 1000
+    again, _ = call(
+        "heights", tmp_path / "heights.gpkg", "--surface", folder / "surface.tif", *extra,
+        "-o", tmp_path / "again",
+    )  # fmt: skip
+    assert again == 0
+    repeated = gpd.read_file(tmp_path / "again" / "heights.gpkg")
+    assert repeated.height.equals(found.height)
+    assert list(repeated.columns) == list(found.columns)
+
+
+def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
+    call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
+    model = json.loads((tmp_path / "heights.city.json").read_text())
+    assert model["version"] == "2.0"
+    assert model["metadata"]["referenceSystem"].endswith("/32631")
+    vertices = np.array(model["vertices"]) * model["transform"]["scale"]
+    left, bottom, low, right, top, high = model["metadata"]["geographicalExtent"]
+    placed = vertices + model["transform"]["translate"]
+    np.testing.assert_allclose(placed.min(axis=0), [left, bottom, low], atol=0.01)
+    np.testing.assert_allclose(placed.max(axis=0), [right, top, high], atol=0.01)
+    assert len(model["CityObjects"]) > 10
+    for thing in model["CityObjects"].values():
+        geometry = thing["geometry"][0]
+        assert geometry["lod"] == "1.2"
+        shell = geometry["boundaries"][0]
+        assert len(geometry["semantics"]["values"][0]) == len(shell)
+        edges = Counter(
+            (ring[one], ring[(one + 1) % len(ring)])
+            for surface in shell
+            for ring in surface
+            for one in range(len(ring))
+        )
+        # A closed solid: each edge is used once in each direction.
+        assert all(edges[other, one] == count == 1 for (one, other), count in edges.items())
+        volume = sum(_volume(vertices, surface) for surface in shell)
+        attributes = thing["attributes"]
+        assert volume > attributes["height_median"] * 20
+
+
+def _volume(vertices: np.ndarray, surface: list[list[int]]) -> float:
+    """Return the signed volume below a surface, by the divergence theorem."""
+    total = 0.0
+    for ring in surface:
+        points = vertices[ring]
+        for one, other in pairwise(points[1:]):
+            total += float(np.dot(points[0], np.cross(one, other))) / 6
+    return total
+
+
+def test_points_are_measured_without_a_grid(town: RoofTown, folder: Path, tmp_path: Path) -> None:
+    laspy = pytest.importorskip("laspy")
+    size = town.surface.shape[0]
+    for half in range(2):
+        rows, cols = np.nonzero(np.ones((size, size), bool))
+        chosen = (cols < size // 2) == (half == 0)
+        rows, cols = rows[chosen], cols[chosen]
+        header = laspy.LasHeader(point_format=6, version="1.4")
+        header.scales = [0.001] * 3
+        header.offsets = [EAST, NORTH, 0]
+        las = laspy.LasData(header)
+        las.x = EAST + (cols + 0.5) * town.pixel_m
+        las.y = NORTH + (size - rows - 0.5) * town.pixel_m
+        las.z = town.surface[rows, cols]
+        las.classification = np.ones(len(rows), np.uint8)
+        las.return_number = las.number_of_returns = np.ones(len(rows), np.uint8)
+        las.write(tmp_path / f"tile_{half}.laz")
+    code, answer = call(
+        "heights", folder / "houses.gpkg", "--points", tmp_path, "-o", tmp_path / "out"
+    )
+    assert code == 0
+    assert any("points name no coordinate system" in note for note in answer["notes"])
+    found = gpd.read_file(tmp_path / "out" / "heights.gpkg")
+    error = (found.height - (town.top - town.ground)).dropna()
+    assert len(error) >= 0.9 * len(found)
+    assert np.median(np.abs(error)) < 0.2
+
+
+def test_feet_are_read_by_the_band_or_the_option(
+    town: RoofTown, folder: Path, tmp_path: Path
+) -> None:
+    feet = write_raster(tmp_path / "feet.tif", town, town.surface / 0.3048)
+    stated = write_raster(tmp_path / "stated.tif", town, town.surface / 0.3048)
+    with rasterio.open(stated, "r+") as file:
+        file.units = ("ft",)
+    medians = []
+    for path, extra in ((folder / "surface.tif", ()), (feet, ("--unit", "foot")), (stated, ())):
+        _, answer = call(
+            "heights", folder / "houses.gpkg", "--surface", path, *extra, "-o", tmp_path / "out"
+        )
+        medians.append(answer["height_m"])
+    np.testing.assert_allclose(medians, medians[0], atol=0.05)
+    _, answer = call("heights", folder / "houses.gpkg", "--surface", feet, "-o", tmp_path / "out")
+    assert answer["height_m"] > 25
+    assert any("are the heights in feet?" in note for note in answer["notes"])
+
+
+def test_an_area_limits_the_buildings(folder: Path, tmp_path: Path) -> None:
+    houses = gpd.read_file(folder / "houses.gpkg")
+    houses.geometry[:1].buffer(2).to_file(tmp_path / "area.gpkg")
+    _, answer = call(
+        "heights", folder / "houses.gpkg", "--surface", folder / "surface.tif",
+        "--area", tmp_path / "area.gpkg", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert answer["buildings"] == 1
+
+
+def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -> None:
+    houses, out = folder / "houses.gpkg", tmp_path / "out"
+    terrain = folder / "terrain.tif"
+
+    def error(*arguments: object) -> str:
+        result = command("heights", houses, *arguments, "-o", out)
+        assert result.code in (2, 3), result.err
+        return result.err
+
+    assert "expected one of them" in error()
+    assert "swapped" in error("--surface", terrain, "--terrain", write_raster(
+        tmp_path / "high.tif", town, town.surface + 20
+    ))  # fmt: skip
+    far = write_raster(
+        tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
+    )
+    assert "No building of" in error("--surface", far)
+    image = tmp_path / "image.tif"
+    with rasterio.open(image, "w", driver="GTiff", height=8, width=8, count=3, dtype="uint8") as f:
+        f.write(np.zeros((3, 8, 8), np.uint8))
+    assert "has 3 bands; expected one band of heights" in error("--surface", image)
+    (tmp_path / "broken.laz").write_bytes(b"LASF" + bytes(100))
+    assert "cannot be read as LAS or LAZ" in error("--points", tmp_path / "broken.laz")

@@ -1,0 +1,138 @@
+"""Heights of generated towns: ground, eaves, ridge, shape, intervals, and what they depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS
+
+from rooftrace.core.types import GeoGrid
+from rooftrace.heights.estimate import REASONS, SHAPES, Heights, level_parts
+from rooftrace.heights.surface import Surface
+from rooftrace.heights.survey import places_of, survey_rasters
+from rooftrace.io.sources import ArraySource
+from rooftrace.vector.match import SpilledPolygons
+from town.roofs import RoofTown, levels_town, make_roof_town
+
+UTM = CRS.from_epsg(32631)
+EAST, NORTH = 500_000.0, 5_000_000.0
+
+
+def surface_of(town: RoofTown, heights: np.ndarray, valid: np.ndarray | None = None) -> Surface:
+    metres = town.surface.shape[0] * town.pixel_m
+    transform = Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, NORTH + metres)
+    grid = GeoGrid(heights.shape, transform, UTM)
+    return Surface(ArraySource(heights[None], grid, valid))
+
+
+def measure(town: RoofTown, *, terrain: bool = False, surface: Surface | None = None) -> Heights:
+    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
+    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
+    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    terrains = [surface_of(town, town.terrain)] if terrain else []
+    return survey_rasters(places, [surface or surface_of(town, town.surface)], terrains)
+
+
+def rmse(values: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean(values**2)))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("terrain", [False, True])
+def test_roofs_of_a_town_are_measured_to_centimetres(slope: float, terrain: bool) -> None:
+    town = make_roof_town(80, slope=slope, seed=3)
+    heights = measure(town, terrain=terrain)
+    truth = town.top - town.ground
+    known = heights.reason == 0
+    assert known.mean() >= 0.95
+    assert rmse(heights.ground - town.ground) <= 0.15
+    names = heights.shape_names()
+    right = names == town.shape
+    assert right[known].mean() >= 0.9
+    flat = town.shape == "flat"
+    assert rmse((heights.height - truth)[flat]) <= 0.15
+    gabled = (town.shape == "gabled") & right
+    assert rmse((heights.height - truth)[gabled]) <= 0.3
+    eaves = heights.height - heights.roof_height
+    assert rmse((eaves - (town.eaves - town.ground))[gabled]) <= 0.3
+    ridged = right & ~flat
+    turn = (heights.direction - town.direction + 90) % 180 - 90
+    assert np.nanmedian(np.abs(turn[ridged])) <= 2
+    inside = (heights.low <= truth) & (truth <= heights.high)
+    assert inside[known].mean() >= 0.9
+
+
+def test_a_constant_added_changes_nothing_but_the_ground() -> None:
+    town = make_roof_town(20, seed=5, noise_m=0.0)
+    high = replace(town, surface=(town.surface.astype(np.float64) + 1024).astype(np.float32))
+    one, other = measure(town), measure(high)
+    np.testing.assert_allclose(other.ground - one.ground, 1024, atol=0.02)
+    np.testing.assert_allclose(other.height, one.height, atol=0.02)
+    np.testing.assert_array_equal(other.shape, one.shape)
+
+
+def test_a_building_has_the_same_height_alone_as_in_its_town() -> None:
+    town = make_roof_town(36, seed=7, touching=False)
+    together = measure(town)
+    for index in (0, 14, 35):
+        alone = measure(replace(town, outlines=town.outlines[[index]]))
+        assert alone.height[0] == pytest.approx(together.height[index], abs=0.05)
+
+
+def test_tiles_of_a_surface_give_what_the_whole_gives() -> None:
+    town = make_roof_town(25, seed=9)
+    whole = measure(town)
+    cut = town.surface.shape[1] // 2
+    valid = np.zeros(town.surface.shape, np.bool_)
+    valid[:, :cut] = True
+    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
+    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
+    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    tiles = [surface_of(town, town.surface, part) for part in (valid, ~valid)]
+    parts = survey_rasters(places, tiles, [])
+    np.testing.assert_array_equal(parts.reason, whole.reason)
+    np.testing.assert_allclose(parts.height, whole.height, atol=0.15)
+
+
+def test_what_cannot_be_measured_has_a_reason() -> None:
+    town = make_roof_town(9, seed=2, trees=0, touching=False)
+    surface = town.surface.copy()
+    valid = np.ones(surface.shape, np.bool_)
+    rng = np.random.default_rng(0)
+    rows, cols = np.indices(surface.shape)
+    x = (cols + 0.5) * town.pixel_m
+    y = (surface.shape[0] - rows - 0.5) * town.pixel_m
+    inside = [shapely.contains_xy(outline, x, y) for outline in town.outlines]
+    valid[inside[0]] = False
+    surface[inside[1]] = town.terrain[inside[1]]
+    surface[inside[2]] = town.terrain[inside[2]] + rng.uniform(1, 9, inside[2].sum())
+    heights = measure(replace(town, surface=surface), surface=surface_of(town, surface, valid))
+    reasons = [REASONS[number] for number in heights.reason[:4]]
+    assert reasons == ["not covered by the surface", "no step at the outline", "mostly trees", ""]
+    assert np.isnan(heights.height[:3]).all()
+    above = measure(
+        replace(town, terrain=town.surface + 5), terrain=True, surface=surface_of(town, surface)
+    )
+    assert REASONS[above.reason[4]] == "terrain lies above the surface"
+
+
+def test_two_levels_of_a_roof_are_parted_where_they_meet() -> None:
+    town = levels_town()
+    heights = measure(town)
+    assert heights.height[0] == pytest.approx(9, abs=0.05)
+    assert heights.lower[0] == pytest.approx(4, abs=0.1)
+    low, high = level_parts(town.outlines, heights)[0]
+    assert low[1] == pytest.approx(54, abs=0.1)
+    assert high[1] == pytest.approx(59, abs=0.1)
+    assert high[0].symmetric_difference(shapely.box(10, 10, 20, 20)).area < 5
+    assert low[0].area + high[0].area == pytest.approx(200)
+
+
+def test_floors_follow_from_the_median_height() -> None:
+    heights = measure(levels_town())
+    assert heights.floors[0] == np.rint(heights.median[0] / 3)
+    assert SHAPES[heights.shape[0]] == "flat"
