@@ -189,7 +189,7 @@ def peak_mb(usage: resource.struct_rusage) -> float:
 
 def _machine() -> dict[str, Any]:
     """Return the machine on which the figures are measured, and its load before."""
-    from rooftrace.engines.processor import this_processor
+    from rooftrace.engines.base import this_processor
 
     processor = this_processor()
     return {

@@ -261,10 +261,9 @@ def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[s
 
     The time to read the model is not counted, as for the servers.
     """
-    from rooftrace.flows.predict.executor import LocalExecutor
     from rooftrace.flows.predict.image_run import RunOptions
     from rooftrace.flows.predict.inputs import find_inputs
-    from rooftrace.flows.predict.run import predict_inputs
+    from rooftrace.flows.predict.run import LocalExecutor, predict_inputs
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.predict.predictor import load
 

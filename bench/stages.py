@@ -170,7 +170,7 @@ def _pixels(
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.io.sources import ArraySource
-    from rooftrace.tiling.blend import quantise
+    from rooftrace.tiling.plan import quantise
 
     scene, clock = here.scene, here.clock
     whole = Window.whole(scene.shape_yx)

@@ -196,7 +196,7 @@ def _timed(run: Run, batch: NDArray[Any], tiles: int) -> tuple[float, float]:
 
 
 def _runner(engine: Engine) -> Run:
-    from rooftrace.tiling.blend import quantise
+    from rooftrace.tiling.plan import quantise
 
     return getattr(engine, "run_quantised", lambda batch: quantise(engine.run(batch)))
 

@@ -17,11 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.config import load_config
-from rooftrace.density.threshold import (
-    DEFAULT_THRESHOLD,
-    balanced_accuracy,
-    fit_threshold,
-)
+from rooftrace.density.files import DEFAULT_THRESHOLD
+from rooftrace.flows.density.images import balanced_accuracy, fit_threshold
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.predict.predictor import Predictor, load

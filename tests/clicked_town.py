@@ -20,7 +20,7 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.models.clicks import CLICK_BANDS
+from rooftrace.models.spec import CLICK_BANDS
 from rooftrace.predict.clicks import ClickModel
 
 GRID = GeoGrid((200, 300), Affine(0.3, 0, 524_000, 0, -0.3, 9_318_000), CRS(32736))

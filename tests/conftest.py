@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rooftrace.engines import first_use as first_use_module
+from rooftrace.engines import select as first_use_module
 from tiny_training import TINY, write_tiny_training
 
 if TYPE_CHECKING:

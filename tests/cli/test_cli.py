@@ -278,8 +278,7 @@ def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
             listed[name] = loaded.callback
     assert tuple(listed) == COMMANDS
     folder = Path(cli.__file__).parent
-    shared = {"__init__", "commands", "data_options", "option_groups", "options", "service_options",
-              "show"}  # fmt: skip
+    shared = {"__init__", "commands", "data_options", "option_groups", "options", "show"}
     modules = {path.stem for path in folder.glob("*.py")} - shared
     assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from command_line import call, command
 from processor_marks import needs_bf16
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import this_processor
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

@@ -15,7 +15,7 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.bundle import EDITION_FIELDS, bundled_model
 from rooftrace.models.spec import LogisticMap
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.tta import TtaEngine
+from rooftrace.predict.predictor import TtaEngine
 from town import demo_scene, demo_scene_path
 
 ASSETS = Path(str(files("rooftrace"))) / "assets"

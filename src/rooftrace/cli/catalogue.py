@@ -131,7 +131,7 @@ def catalogue(
     from rooftrace.flows.catalogue.run import run_catalogue
     from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
     from rooftrace.flows.predict.delivery import results_in
-    from rooftrace.flows.predict.executor import executing
+    from rooftrace.flows.predict.run import executing
     from rooftrace.io.area import read_area
 
     with results_in(out, work) as results:

@@ -12,8 +12,9 @@ from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rooftrace.density.threshold import DensityThreshold
-    from rooftrace.flows.density.run import DensityReport, ImagesReport
+    from rooftrace.density.files import DensityThreshold
+    from rooftrace.flows.density.images import ImagesReport
+    from rooftrace.flows.density.run import DensityReport
 
 _CELL_M = 100.0
 _PLACES, _DENSE, _INPUTS = "Places to measure", "Sparse or dense", "Inputs"
@@ -153,7 +154,7 @@ def _by_image(
     *,
     as_json: bool,
 ) -> None:
-    from rooftrace.flows.density.run import fit_images, run_by_image
+    from rooftrace.flows.density.images import fit_images, run_by_image
 
     with bar("density", "masks", hidden=as_json) as progress:
         if fit is None:
@@ -169,7 +170,7 @@ def _by_image(
 def _threshold(given: str | None) -> DensityThreshold:
     """Return the threshold given as a share or as the file of a fit."""
     from rooftrace.core.config import parse_config
-    from rooftrace.density.threshold import (
+    from rooftrace.density.files import (
         DEFAULT_THRESHOLD,
         DensityThreshold,
         read_threshold,

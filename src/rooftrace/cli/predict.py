@@ -13,6 +13,7 @@ from rooftrace.cli.option_groups import (
     ModelGroup,
     OutputGroup,
     RefineGroup,
+    ServiceGroup,
     with_groups,
 )
 from rooftrace.cli.options import (
@@ -32,7 +33,6 @@ from rooftrace.cli.options import (
     provenance_of_options,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
-from rooftrace.cli.service_options import ServiceGroup
 from rooftrace.cli.show import answered, pixel_bar, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural

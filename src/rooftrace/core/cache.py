@@ -7,9 +7,8 @@ computes, or that cost nothing to compute twice. The classes here are for the ot
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -110,33 +109,3 @@ class LruCache(Generic[K, V]):
         with self._lock:
             self._values.clear()
             self._size = 0
-
-
-class Prefetcher(Iterator[T], Generic[T]):
-    """An iterator whose next items another thread computes in advance. Use it in a `with` block.
-
-    Args:
-        items: Iterator of the items; None is not allowed among them.
-        count: Number of items that are computed in advance.
-        name: Name of the thread.
-    """
-
-    def __init__(self, items: Iterator[T], count: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, name)
-        self._items = items
-        self._count = count
-        self._waiting: deque[Future[T | None]] = deque()
-
-    def __enter__(self) -> Prefetcher[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __next__(self) -> T:
-        while len(self._waiting) <= self._count:
-            self._waiting.append(self._pool.submit(next, self._items, None))
-        item = self._waiting.popleft().result()
-        if item is None:
-            raise StopIteration
-        return item

@@ -11,9 +11,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import chain, islice, starmap
 from pathlib import Path
-from typing import Protocol, TypeVar, TypeVarTuple
-
-__all__ = ["Threads", "Workers", "core_count", "in_order", "limit_cores", "thread_count"]
+from typing import Generic, Protocol, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -112,3 +110,33 @@ def in_order(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+class Prefetcher(Iterator[T], Generic[T]):
+    """An iterator whose next items another thread computes in advance. Use it in a `with` block.
+
+    Args:
+        items: Iterator of the items; None is not allowed among them.
+        count: Number of items that are computed in advance.
+        name: Name of the thread.
+    """
+
+    def __init__(self, items: Iterator[T], count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, name)
+        self._items = items
+        self._count = count
+        self._waiting: deque[Future[T | None]] = deque()
+
+    def __enter__(self) -> Prefetcher[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __next__(self) -> T:
+        while len(self._waiting) <= self._count:
+            self._waiting.append(self._pool.submit(next, self._items, None))
+        item = self._waiting.popleft().result()
+        if item is None:
+            raise StopIteration
+        return item

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -20,17 +21,103 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
 from rasterio.errors import NotGeoreferencedWarning
 
+from rooftrace.core.config import Config, parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, Floats, GeoGrid
 from rooftrace.density.cells import CellGrid
-from rooftrace.density.threshold import DensityThreshold
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import round_length, write_png
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ThresholdFit(Config):
+    """Quality of a fitted threshold on its examples.
+
+    Args:
+        threshold_interval: 95 % interval of the threshold by the bootstrap: examples are resampled
+            within each class and the threshold is fitted again (Efron & Tibshirani 1993,
+            percentiles).
+        balanced_accuracy: Mean of the two classes' shares that are classified correctly, on the
+            examples themselves (Brodersen et al. 2010).
+        balanced_accuracy_interval: 95 % interval of the fitted threshold's accuracy on resampled
+            examples.
+        leave_one_out: Balanced accuracy where each example is classified by a threshold that was
+            fitted without it: the accuracy to expect on further images.
+        sparse_as_sparse, sparse_as_dense, dense_as_sparse, dense_as_dense: Number of examples by
+            true class and assigned class.
+    """
+
+    threshold_interval: tuple[Share, Share]
+    balanced_accuracy: Share
+    balanced_accuracy_interval: tuple[Share, Share]
+    leave_one_out: Share
+    sparse_as_sparse: int
+    sparse_as_dense: int
+    dense_as_sparse: int
+    dense_as_dense: int
+
+
+class DensityThreshold(Config):
+    """The built-up share at which dense begins.
+
+    Args:
+        threshold: Smallest built-up share that is dense.
+        sparse, dense: Names of the two classes.
+        fit: Quality of the fit; None where the threshold was given.
+    """
+
+    threshold: Share
+    sparse: str = "sparse"
+    dense: str = "dense"
+    fit: ThresholdFit | None = None
+
+    def classes(self, share: Floats) -> NDArray[np.object_]:
+        """Return the class of each share; None where the share is NaN."""
+        known = np.where(share >= self.threshold, self.dense, self.sparse).astype(np.object_)
+        known[np.isnan(share)] = None
+        return known
+
+    def write(self, path: Path) -> None:
+        """Write a file that `read_threshold` reads."""
+        write_json(path, self.model_dump())
+
+
+DEFAULT_THRESHOLD = DensityThreshold(threshold=0.2)
+"""Upper end of "sparsely built" among the local climate zones. The building surface fraction is 10
+to 20 % there, and at least 20 % in all zones that are built more densely (Stewart & Oke 2012,
+Bull. Amer. Meteor. Soc. 93, table 3).
+"""
+
+
+def read_threshold(path: Path) -> DensityThreshold:
+    """Return the threshold that a fit has written.
+
+    Raises:
+        ConfigError: The file cannot be read or has other contents.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The threshold {path} cannot be read: {reason_of(error)}.",
+            remedy="Give a share from 0 to 1, or the JSON that density --fit has written.",
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"The threshold {path} holds {json_kind(raw)}; a JSON object was expected.",
+            remedy="Give a share from 0 to 1, or the JSON that density --fit has written.",
+        )
+    return parse_config(raw, DensityThreshold, source=str(path))
+
 
 BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 """Built-up shares at which a new class of colour begins; the first class begins above 0."""

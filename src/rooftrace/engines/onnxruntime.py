@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.core.machine import user_cache
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import EngineKind, thread_limit, variants_by_precision
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import EngineKind, this_processor, thread_limit, variants_by_precision
 from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["CPU", "CUDA", "TENSORRT", "OnnxRuntimeEngine"]

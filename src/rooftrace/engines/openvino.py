@@ -19,12 +19,12 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     EngineKind,
+    this_processor,
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.processor import this_processor
 from rooftrace.models.spec import BundleSpec, Output
-from rooftrace.tiling.blend import PROB_ONE, check_range
+from rooftrace.tiling.plan import PROB_ONE, check_range
 
 __all__ = ["KIND", "OpenVinoEngine", "capabilities"]
 

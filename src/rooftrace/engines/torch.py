@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.core.text import first_line
-from rooftrace.engines.base import EngineKind, Offers, thread_limit
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import EngineKind, Offers, this_processor, thread_limit
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
-from rooftrace.tiling.blend import PROB_ONE, check_range
+from rooftrace.tiling.plan import PROB_ONE, check_range
 
 __all__ = ["KIND", "TorchEngine"]
 

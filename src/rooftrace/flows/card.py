@@ -30,7 +30,6 @@ from rooftrace.models.bundle import (
     ModelBundle,
     default_bundle,
 )
-from rooftrace.models.clicks import is_click_network
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 
@@ -114,7 +113,7 @@ def model_card(bundle: ModelBundle) -> str:
         front=_front_matter(spec),
         spec=spec,
         summary=_summary(spec),
-        is_click=is_click_network(spec),
+        is_click=spec.takes_clicks,
         file=Path(bundle.source).name,
         contract=list(_contract(spec)),
         names=names,
@@ -177,7 +176,7 @@ def _result(one: MeasuredMetrics) -> dict[str, Any]:
 def _summary(spec: BundleSpec) -> str:
     target = " and ".join(spec.classes[1:]) if len(spec.classes) < 4 else ", ".join(spec.classes)
     text = f"Segments overhead images: {_plain(target)} against {_plain(spec.classes[0])}."
-    if is_click_network(spec):
+    if spec.takes_clicks:
         text = f"Outlines the {spec.classes[spec.building_class]} on which a person clicks."
     network = _network(spec)
     return text if network is None else f"{text} The network is {network}."

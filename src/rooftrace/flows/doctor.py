@@ -22,8 +22,7 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.machine import installed_versions, version_of, versions
-from rooftrace.engines.base import Engine, EngineKind, instruction_set_of
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import Engine, EngineKind, instruction_set_of, this_processor
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
 from rooftrace.models.spec import BundlePart, BundleSpec

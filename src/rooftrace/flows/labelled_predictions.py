@@ -41,7 +41,7 @@ from rooftrace.predict.outputs import MemorySink, SceneOutputs
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.tiling.blend import PROB_ONE
+from rooftrace.tiling.plan import PROB_ONE
 
 _KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
 """Bits of a pixel: predicted, inside a building away from its neighbours, labelled as a building,

@@ -49,7 +49,7 @@ from rooftrace.predict.model_set import (
 )
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.tiling.blend import PROB_ONE
+from rooftrace.tiling.plan import PROB_ONE
 
 ThresholdMetric = Literal["dice", "iou", "f1"]
 """Figures to maximise: `dice` and `iou` of pixels, pooled over the images of a set; `f1` of

@@ -38,9 +38,8 @@ from rooftrace.predict.plan import (
     prepared,
     threshold_for,
 )
-from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.predictor import Predictor, TtaChoice
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
-from rooftrace.predict.tta import TtaChoice
 
 _WAITING_BYTES = 64 * 2**20
 """Maximum size in bytes of the frames that were read and not drawn yet; `_WAITING_FRAMES` always

@@ -21,8 +21,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.spec import BundleSpec
 from rooftrace.samples.dataset import model_scale
-from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise
-from rooftrace.tiling.plan import plan_tiles
+from rooftrace.tiling.plan import BLEND_ONE, Blender, plan_tiles, quantise
 
 _TILE_PX, _OVERLAP_PX, _TRIM_PX = 1664, 128, 48
 """Tile grid of `rooftrace predict`."""

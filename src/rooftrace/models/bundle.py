@@ -7,7 +7,7 @@
 
 Nothing in it is executed, and nothing is unpacked to disk. Parts are read into memory after their
 names, sizes and hashes have been checked, and engines load them from there. A graph that refers to
-other files fails at its first use, which is in an empty folder: see `engines.first_use`.
+other files fails at its first use, which is in an empty folder: see `check_first_use`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ModelBundle:
             own; `read_model` reads it again.
         members: Bundles of an ensemble that answers as one model; empty for a single model.
         is_trusted: Whether engines load the graph without a first use in a child process, see
-            `engines.first_use`: it is part of this installation.
+            `engines.select.check_first_use`: it is part of this installation.
     """
 
     spec: BundleSpec

@@ -16,10 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray
-from rooftrace.models.spec import BundleSpec
-
-CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
-"""Bands after those of the image: a probability and two maps, all in 0..1."""
 
 _HALF_PX = 8.0
 """Distance from a click in pixels of the network's input at which its map has fallen to half."""
@@ -38,11 +34,6 @@ class Click:
     row: float
     col: float
     positive: bool = True
-
-
-def is_click_network(spec: BundleSpec) -> bool:
-    """Return whether a model takes clicks besides an image."""
-    return len(spec.bands) > len(CLICK_BANDS) and spec.bands[-3:] == CLICK_BANDS
 
 
 def draw_clicks(clicks: Sequence[Click], shape_yx: tuple[int, ...]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskTiles
 from rooftrace.io.resample import enlarge
 from rooftrace.predict.plan import ScenePlan, TileIndex
-from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender
+from rooftrace.tiling.plan import BLEND_ONE, PROB_ONE, Blender
 from rooftrace.vector.assemble import BlockOutlines, Tracing
 from rooftrace.vector.trace_blocks import BlockTrace
 

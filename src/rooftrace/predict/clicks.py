@@ -26,7 +26,8 @@ from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.pixels import prepare
 from rooftrace.models.bundle import ModelBundle, click_bundle, read_bundle
-from rooftrace.models.clicks import CLICK_BANDS, Click, draw_clicks, is_click_network
+from rooftrace.models.clicks import Click, draw_clicks
+from rooftrace.models.spec import CLICK_BANDS
 from rooftrace.predict.predictor import Input, as_source
 from rooftrace.samples.augment import warp, window_under
 from rooftrace.vector.prepare import VectorOptions
@@ -115,7 +116,7 @@ def load_clicks(
         ConfigError, MissingExtraError: See `load_engine`.
     """
     bundle = click_bundle() if path is None else read_bundle(Path(path))
-    if not is_click_network(bundle.spec):
+    if not bundle.spec.takes_clicks:
         raise BundleError(
             f"{bundle.source} is a model of {', '.join(bundle.spec.bands)}; expected one that "
             f"takes {', '.join(CLICK_BANDS)} after the bands of the image.",

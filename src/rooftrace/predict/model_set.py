@@ -23,9 +23,8 @@ from rooftrace.io.files import is_file, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaChoice, with_tta
-from rooftrace.tiling.blend import check_probabilities
+from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
+from rooftrace.tiling.plan import check_probabilities
 
 Models = Path | Sequence[Path | None] | None
 """One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place

@@ -13,13 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.parallel import Workers
+from rooftrace.core.parallel import Prefetcher, Workers
 from rooftrace.core.text import plural
 from rooftrace.core.types import Footprints, ResultProvenance
-from rooftrace.density.accumulate import DensityAccumulator
-from rooftrace.density.buildings import BuildingMeasure, Measured
+from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Measured
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
 from rooftrace.models.prompts import PromptSegmenter

@@ -13,8 +13,7 @@ from PIL import Image
 from shapely import MultiPolygon
 
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
-from rooftrace.density.files import write_density
-from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink

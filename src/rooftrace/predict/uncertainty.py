@@ -19,9 +19,8 @@ from rooftrace.engines.base import ConstantEngine, Engine
 from rooftrace.io.legend import NODATA
 from rooftrace.predict import pipeline
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import MirroredEngine
-from rooftrace.tiling.blend import PROB_ONE
+from rooftrace.predict.predictor import MirroredEngine, Predictor
+from rooftrace.tiling.plan import PROB_ONE
 
 Features = NDArray[np.float32]
 """(feature,) features of an image: the mean over its tiles of `OpenVinoEngine.features`."""

@@ -26,8 +26,7 @@ from starlette.types import Scope
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.machine import version_of
-from rooftrace.engines.base import instruction_set_of
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import instruction_set_of, this_processor
 from rooftrace.rest.description import DescribedRoute, describe, pages_router, problem_responses
 from rooftrace.rest.predict import predict_router
 from rooftrace.rest.problems import ProblemError, install_problems

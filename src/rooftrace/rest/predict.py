@@ -21,7 +21,7 @@ from starlette.responses import Response
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
 from rooftrace.core.names import content_disposition
 from rooftrace.core.text import in_api_terms
-from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.plan import SceneOutput

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.engines.processor import this_processor
+from rooftrace.engines.base import this_processor
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 

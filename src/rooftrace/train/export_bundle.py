@@ -36,7 +36,7 @@ from rooftrace.models.bundle import (
     ModelBundle,
     write_bundle,
 )
-from rooftrace.models.clicks import CLICK_BANDS, Click, draw_clicks
+from rooftrace.models.clicks import Click, draw_clicks
 from rooftrace.models.export import (
     ExportableModel,
     RefinedModel,
@@ -46,18 +46,24 @@ from rooftrace.models.export import (
 )
 from rooftrace.models.pix2pix import RefinedNet
 from rooftrace.models.quantize import quantize_openvino
-from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output, Variant
+from rooftrace.models.spec import (
+    CLICK_BANDS,
+    BundleSpec,
+    Calibration,
+    MeasuredMetrics,
+    Output,
+    Variant,
+)
 from rooftrace.models.zoo import multiple_px, needs_fixed_size
 from rooftrace.samples.dataset import EvalTiles
-from rooftrace.tiling.blend import quantise
+from rooftrace.tiling.plan import quantise
 from rooftrace.train.checkpoint import load_weights
 from rooftrace.train.config import ExportConfig, TrainConfig
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
 from rooftrace.vector.assemble import FootprintAssembler
-from rooftrace.vector.prepare import MIN_BUILDING_PX, VectorOptions
-from rooftrace.vector.separate import MIN_MARKER_PX, separate
+from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, VectorOptions, separate
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.watershed import WatershedOptions
 

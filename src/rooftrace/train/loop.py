@@ -30,9 +30,8 @@ from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import print_plain
 from rooftrace.models.click_net import ClickNet
-from rooftrace.models.clicks import CLICK_BANDS
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
-from rooftrace.models.spec import BundleSpec
+from rooftrace.models.spec import CLICK_BANDS, BundleSpec
 from rooftrace.models.start import StartModel, read_start
 from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.callbacks import (

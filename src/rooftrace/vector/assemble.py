@@ -23,10 +23,16 @@ from rooftrace.core.parallel import Threads, Workers, in_order, thread_count
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
-from rooftrace.vector.prepare import Candidates, OutlineMaker, VectorOptions, check_area
-from rooftrace.vector.records import RECORD, FootprintRecords
+from rooftrace.vector.prepare import (
+    RECORD,
+    Candidates,
+    FootprintRecords,
+    OutlineMaker,
+    VectorOptions,
+    check_area,
+    owners,
+)
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
-from rooftrace.vector.separate import owners
 from rooftrace.vector.trace import Bools, Prob, TracedPolygons
 from rooftrace.vector.trace_blocks import BlockTrace, OpenRegions, RegionPieces, trace_block
 

@@ -34,9 +34,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import CRS84
-from rooftrace.vector.columns import Columns
 from rooftrace.vector.footprints import make_footprints, metres_per_px
-from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
+from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
 CUT_PX = 1.5

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rooftrace.vector.columns import Columns
 from rooftrace.vector.simplify import (
     RingOrder,
     SimplifiedOutlines,
@@ -23,7 +22,7 @@ from rooftrace.vector.simplify import (
     principal_axes,
     simplify_staircase,
 )
-from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
+from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 
 # The values below were chosen on noisy masks of generated towns and of footprints that people drew,
 # see bench/outlines.py.

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.vector.columns import Columns
-from rooftrace.vector.records import FootprintRecords, decode_staircases
+from rooftrace.vector.prepare import FootprintRecords, decode_staircases
 from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
-from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
+from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components
 
 OVERLAP_PX = 1e-6

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.vector.columns import Columns
-from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
+from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
 
 # Maximum number of pairs of edges that are evaluated at once.
 _AT_ONCE = 1 << 14

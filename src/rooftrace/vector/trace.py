@@ -29,7 +29,8 @@ On masks of whole scenes this is 14 times as fast as `rasterio.features.shapes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -37,7 +38,6 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
-from rooftrace.vector.columns import Columns
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -56,6 +56,24 @@ _RADIX_LIMIT = 1 << 16
 _PROB_STEPS = 1 << 23
 # Number of pixels of a strip for the integral image, which needs 8 bytes for every pixel.
 _INTEGRAL_STRIP_PX = 1 << 17
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Base of dataclasses whose fields are arrays of equal length, one entry for each row."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def of(self, rows: NDArray[np.bool_] | NDArray[np.integer[Any]] | slice) -> Self:
+        """Return some of the rows, by a mask (n,), indices or a slice."""
+        return type(self)(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of one or more tables, one after the other."""
+        columns = ([getattr(part, column.name) for part in parts] for column in fields(cls))
+        return cls(*(np.concatenate(values) for values in columns))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rooftrace.core.types import Window
-from rooftrace.vector.columns import Columns
 from rooftrace.vector.trace import (
     Bools,
+    Columns,
     Corners,
     Ints,
     Mask8,

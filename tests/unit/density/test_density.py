@@ -15,8 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import DensityGrid, GeoGrid, Window
-from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons
-from rooftrace.density.buildings import nearest_neighbour
+from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
 from rooftrace.density.cells import CellGrid
 
 UTM = CRS.from_epsg(32737)

@@ -9,8 +9,7 @@ from PIL import Image
 
 from rooftrace.core.types import DensityFigures, DensityGrid
 from rooftrace.density.cells import CellGrid
-from rooftrace.density.files import draw_cells, draw_zones
-from rooftrace.density.threshold import DensityThreshold
+from rooftrace.density.files import DensityThreshold, draw_cells, draw_zones
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, WHITE = (
     (74, 74, 80), (68, 1, 84), (253, 231, 37), (24, 24, 28), (255, 255, 255),

@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.density.threshold import (
-    DEFAULT_THRESHOLD,
-    DensityThreshold,
-    balanced_accuracy,
-    fit_threshold,
-    read_threshold,
-)
+from rooftrace.density.files import DEFAULT_THRESHOLD, DensityThreshold, read_threshold
+from rooftrace.flows.density.images import balanced_accuracy, fit_threshold
 
 
 @pytest.mark.campaign

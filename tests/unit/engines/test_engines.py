@@ -14,13 +14,13 @@ import pytest
 from processor_marks import needs_bf16
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines import onnxruntime, openvino
+from rooftrace.engines.base import INSTRUCTION_SETS, Processor
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Variant
-from rooftrace.tiling.blend import quantise
+from rooftrace.tiling.plan import quantise
 
 BUNDLE = tiny_bundle()
 GRAPH_ENGINES = ["openvino", "onnxruntime"]

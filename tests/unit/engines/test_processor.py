@@ -8,8 +8,13 @@ import sys
 
 import pytest
 
-from rooftrace.engines.base import ConstantEngine, instruction_set_of
-from rooftrace.engines.processor import INSTRUCTION_SETS, Processor, this_processor
+from rooftrace.engines.base import (
+    INSTRUCTION_SETS,
+    ConstantEngine,
+    Processor,
+    instruction_set_of,
+    this_processor,
+)
 
 ZEN4 = INSTRUCTION_SETS["AVX512_CORE_BF16"] | {"sse2", "avx512_vbmi"}
 
@@ -43,7 +48,7 @@ _BATCHES = """
 import sys
 import numpy as np
 from rooftrace.engines import openvino
-from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
+from rooftrace.engines.base import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.models.bundle import default_bundle
 

@@ -28,9 +28,8 @@ from rooftrace.flows.catalogue.run import (
 )
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.predict.cluster import ClusterOptions
-from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.run import run_predict
+from rooftrace.flows.predict.run import executing, run_predict
 from rooftrace.io.area import Area
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.vector_write import write_polygons

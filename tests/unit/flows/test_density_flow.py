@@ -26,8 +26,9 @@ from rooftrace.core.errors import (
     LabelError,
 )
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.density.threshold import DensityThreshold, read_threshold
-from rooftrace.flows.density.run import fit_images, run_by_image, run_density, run_zone_density
+from rooftrace.density.files import DensityThreshold, read_threshold
+from rooftrace.flows.density.images import fit_images, run_by_image
+from rooftrace.flows.density.run import run_density, run_zone_density
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile

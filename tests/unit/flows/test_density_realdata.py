@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.flows.density.run import run_by_image, run_density
+from rooftrace.flows.density.images import run_by_image
+from rooftrace.flows.density.run import run_density
 
 
 @pytest.mark.realdata

@@ -19,8 +19,7 @@ from rooftrace.flows.label_next import run_next, weighted_k_centre
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.plan import AS_FOUND
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import MirroredEngine
+from rooftrace.predict.predictor import MirroredEngine, Predictor
 from rooftrace.predict.uncertainty import image_features, measure_uncertainty
 from tiny_models import write_tiny_bundle
 

@@ -29,7 +29,7 @@ from rooftrace.core.parallel import Threads
 from rooftrace.core.processes import Processes
 from rooftrace.flows.catalogue.sources import read_catalogue
 from rooftrace.flows.doctor import run_doctor
-from rooftrace.flows.predict import executor
+from rooftrace.flows.predict import run as executor
 from rooftrace.flows.predict.image_run import PredictRun
 from rooftrace.flows.predict.inputs import SceneInput, find_inputs
 from rooftrace.flows.predict.run import run_predict

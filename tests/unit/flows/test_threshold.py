@@ -26,7 +26,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap, MeasuredMetrics
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE
+from rooftrace.tiling.plan import BLEND_ONE, PROB_ONE
 from tiny_models import write_tiny_bundle
 from town import write_pairs
 

@@ -15,7 +15,7 @@ from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import click_bundle
-from rooftrace.models.clicks import is_click_network, next_click
+from rooftrace.models.clicks import next_click
 from rooftrace.predict.clicks import ClickModel, ClickSegmenter, load_clicks
 from rooftrace.predict.predictor import Predictor
 
@@ -76,7 +76,7 @@ def test_it_predicts_no_whole_images() -> None:
 
 def test_it_is_small_and_takes_clicks() -> None:
     bundle = click_bundle()
-    assert is_click_network(bundle.spec)
+    assert bundle.spec.takes_clicks
     assert sum(map(len, bundle.parts.values())) < 2 * 2**20
     assert bundle.spec.attribution
     assert bundle.spec.licence

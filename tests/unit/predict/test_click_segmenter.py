@@ -12,7 +12,8 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import write_bundle
-from rooftrace.models.clicks import CLICK_BANDS, Click
+from rooftrace.models.clicks import Click
+from rooftrace.models.spec import CLICK_BANDS
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
 
 SHAPE = (300, 400)

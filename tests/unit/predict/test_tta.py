@@ -15,8 +15,7 @@ from rooftrace.engines.base import ConstantEngine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.model_set import combine
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaEngine
+from rooftrace.predict.predictor import Predictor, TtaEngine
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
     "mirror": [lambda a: a[..., ::-1]],

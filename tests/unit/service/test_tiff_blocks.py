@@ -36,7 +36,7 @@ def check_deflate_blocks(path: Path) -> None:
     ("layout", "interleave", "big", "endianness"),
     list(product(LAYOUTS, ("pixel", "band"), ("no", "yes"), ("little", "big"))),
 )
-def test_sound_files_pass_with_masks_and_overviews(
+def test_sound_files_with_masks_and_overviews(
     layout: dict[str, Any], interleave: str, big: str, endianness: str, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)

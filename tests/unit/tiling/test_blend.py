@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Window
-from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender, quantise
-from rooftrace.tiling.plan import TilePlan, plan_tiles
+from rooftrace.tiling.plan import BLEND_ONE, PROB_ONE, Blender, TilePlan, plan_tiles, quantise
 
 
 @st.composite

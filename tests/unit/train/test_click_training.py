@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.models.click_net import ClickNet  # noqa: E402
-from rooftrace.models.clicks import CLICK_BANDS, is_click_network  # noqa: E402
+from rooftrace.models.spec import CLICK_BANDS  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 from rooftrace.train.click_task import ClickTask  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
@@ -173,7 +173,7 @@ def test_from_a_configuration_to_clicks(tmp_path: Path) -> None:
     report = run_train(path, tmp_path / "run")
     trained = report.best["best_iou"][2]
     bundle = read_bundle(trained)
-    assert is_click_network(bundle.spec)
+    assert bundle.spec.takes_clicks
     batch = np.random.default_rng(0).random((2, 6, 64, 96)).astype(np.float32)
     answers = [
         load_engine(bundle, engine=engine, precision="fp32").run(batch)

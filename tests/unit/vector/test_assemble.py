@@ -24,10 +24,9 @@ from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector import assemble, trace_blocks
 from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
-from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.prepare import VectorOptions, separate
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import resolve_overlaps
-from rooftrace.vector.separate import separate
 from rooftrace.vector.trace import trace
 from rooftrace.vector.watershed import WatershedOptions
 

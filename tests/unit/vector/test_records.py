@@ -7,7 +7,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.vector.records import decode_staircases, encode_staircases
+from rooftrace.vector.prepare import decode_staircases, encode_staircases
 from rooftrace.vector.trace import trace
 
 

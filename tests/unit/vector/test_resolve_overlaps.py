@@ -12,7 +12,7 @@ from overlap import polygon_iou
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import resolve_overlaps as module
-from rooftrace.vector.records import RECORD, store_pairs
+from rooftrace.vector.prepare import RECORD, store_pairs
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import (
     OVERLAP_PX,

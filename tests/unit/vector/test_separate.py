@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
-from rooftrace.vector import separate as module
-from rooftrace.vector.separate import separate
+from rooftrace.vector import prepare as module
+from rooftrace.vector.prepare import separate
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 

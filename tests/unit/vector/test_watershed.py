@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rooftrace.core.types import Window
 from rooftrace.vector import watershed as module
 from rooftrace.vector import watershed as sheets
-from rooftrace.vector.separate import owners
+from rooftrace.vector.prepare import owners
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.trace_blocks import BlockPolygonizer, components
 from rooftrace.vector.watershed import (

@@ -12,7 +12,7 @@ import numpy as np
 from rooftrace.app.page.results import DOWNLOADS, LOW_SCORE, RAMP, ROOT
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
 from rooftrace.core.text import in_page_terms, plain_number
-from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.predict.result import Prediction, PredictionSummary
 
 

@@ -25,10 +25,9 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Roo
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
-from rooftrace.flows.predict.executor import Executor
 from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
-from rooftrace.flows.predict.run import predict_inputs
+from rooftrace.flows.predict.run import Executor, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
 from rooftrace.io.area import Area, AreaSource, area_in_degrees
 from rooftrace.io.files import locked

@@ -17,8 +17,7 @@ from rooftrace.io.make_valid import valid_polygons
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, threshold_for
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaChoice, applied_tta
+from rooftrace.predict.predictor import Predictor, TtaChoice, applied_tta
 
 _RECORDED = ("rooftrace", "openvino", "onnxruntime", "numpy", "rasterio", "shapely")
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.cache import Prefetcher
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, DataError
+from rooftrace.core.parallel import Prefetcher
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, Scene, Window
-from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.flows.evaluate.page import evaluation_page
@@ -41,7 +41,7 @@ from rooftrace.metrics.pixel import confusion_csv
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.model_set import Combine, Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.tta import TtaChoice
+from rooftrace.predict.predictor import TtaChoice
 
 
 @dataclass(frozen=True)

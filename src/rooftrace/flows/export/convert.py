@@ -24,7 +24,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import first_line, in_terms
 from rooftrace.core.types import Scene, Window
-from rooftrace.engines.first_use import check_first_use
+from rooftrace.engines.select import check_first_use
 from rooftrace.io.files import demo_scene_path
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.resample import Resampler

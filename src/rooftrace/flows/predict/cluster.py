@@ -34,7 +34,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
@@ -44,7 +43,7 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.machine import result_versions
-from rooftrace.core.parallel import limit_cores
+from rooftrace.core.parallel import Prefetcher, limit_cores
 from rooftrace.core.text import first_line, plural, reason_of
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import engine_processor
@@ -61,8 +60,7 @@ from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import MemorySink, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, by_scene, run_block
 from rooftrace.predict.plan import BLOCK_PX, ScenePlan
-from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.tta import TtaChoice
+from rooftrace.predict.predictor import Predictor, TtaChoice
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -1,0 +1,366 @@
+"""`rooftrace density --by-image`: whole images are sparse or dense; `--fit` fits the threshold."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.text import reason_of
+from rooftrace.core.types import (
+    BoolArray,
+    Floats,
+    Progress,
+)
+from rooftrace.density.files import (
+    DEFAULT_THRESHOLD,
+    DensityThreshold,
+    ThresholdFit,
+    beside,
+    write_table,
+)
+from rooftrace.flows.density.inputs import (
+    MaskFile,
+    stem_of,
+)
+from rooftrace.io.files import check_outputs
+from rooftrace.io.legend import NODATA
+from rooftrace.labels.image_files import images_under
+
+_COLUMNS = ("image", "built_up_share", "class")
+
+
+@dataclass(frozen=True)
+class ImagesReport:
+    """Built-up shares of images.
+
+    Args:
+        files: Files that were written.
+        shares: (n,) built-up shares of the valid pixels; NaN where an image has none.
+        classes: Number of images by class; None counts those without a valid pixel.
+        threshold: Threshold, with the quality of its fit where it was fitted.
+        notes: Notes for the user.
+    """
+
+    files: tuple[Path, ...]
+    shares: NDArray[np.float64]
+    classes: dict[str | None, int]
+    threshold: DensityThreshold
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        return {
+            "files": [str(file) for file in self.files],
+            "images": len(self.shares),
+            "classes": {name or "not observed": count for name, count in self.classes.items()},
+            "threshold": self.threshold.model_dump(),
+            "notes": list(self.notes),
+        }
+
+
+def run_by_image(
+    data: Path,
+    out: Path,
+    *,
+    building: str | None = None,
+    glob: Sequence[str] = (),
+    threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    progress: Progress | None = None,
+) -> ImagesReport:
+    """Write the built-up share and the class of each mask of a folder to OUT.csv.
+
+    Args:
+        data: Folder of masks, or one mask.
+        out: Path of the result without its ending, or an existing folder.
+        building: Class index of buildings; default 1, or 255 where a mask has no 1.
+        glob: Patterns of file names; only masks that match one of them are read.
+        threshold: Threshold from which an image is dense.
+        progress: Function that is called with the numbers of finished and of all masks.
+
+    Raises:
+        DataError, LabelError: A mask cannot be read, or there is none.
+        ExportError: The result cannot be written.
+    """
+    masks = _masks(data, glob)
+    stem = stem_of(out, data.resolve().stem)
+    check_outputs([beside(stem, ".csv")], masks.values())
+    shares = _shares(list(masks.values()), building, progress)
+    return _report(list(masks), shares, threshold, stem)
+
+
+def fit_images(
+    data: Path,
+    labels: Path,
+    out: Path,
+    *,
+    building: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ImagesReport:
+    """Fit the threshold on labelled masks; write it to OUT.json, and their shares to OUT.csv.
+
+    Args:
+        data: Folder of the masks.
+        labels: CSV with the columns `image` (a path relative to `data` or to the CSV) and `label`,
+            which has two values. Unless these are sparse and dense, the label whose images have the
+            larger mean share is dense.
+        out, building, progress: See `run_by_image`.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        LabelError: The table has other contents, or fewer than two images of a label.
+        DataError: A mask cannot be read.
+        ExportError: A result cannot be written.
+    """
+    rows = _read_labels(labels)
+    stem = stem_of(out, labels.resolve().stem)
+    masks = [_find(image, data, labels) for image, _ in rows]
+    check_outputs([beside(stem, ".csv"), beside(stem, ".json")], [labels, *masks])
+    shares = _shares(masks, building, progress)
+    known = np.isfinite(shares)
+    names = np.array([label for _, label in rows], np.object_)
+    notes = [] if known.all() else [f"{(~known).sum()} masks have no valid pixel and are ignored"]
+    sparse, dense = _order(names[known], shares[known], labels)
+    if {sparse, dense} != {"sparse", "dense"}:
+        notes.append(f"{dense!r} is used as the denser label: its images have the larger shares")
+    threshold, fit_notes = fit_threshold(
+        shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense, seed=seed
+    )
+    report = _report([image for image, _ in rows], shares, threshold, stem, (*notes, *fit_notes))
+    path = beside(stem, ".json")
+    threshold.write(path)
+    return replace(report, files=(path, *report.files))
+
+
+def _shares(
+    masks: Sequence[Path], building: str | None, progress: Progress | None
+) -> NDArray[np.float64]:
+    """Return the share of building among the valid pixels of each mask; NaN where none is valid."""
+    shares = np.full(len(masks), np.nan)
+    for done, path in enumerate(masks, 1):
+        built = valid = 0
+        for _, values in MaskFile.of(path, building).blocks():
+            built += int(np.count_nonzero(values == 1))
+            valid += int(np.count_nonzero(values != NODATA))
+        if valid:
+            shares[done - 1] = built / valid
+        if progress is not None:
+            progress(done, len(masks))
+    return shares
+
+
+def _report(
+    images: Sequence[str],
+    shares: NDArray[np.float64],
+    threshold: DensityThreshold,
+    stem: Path,
+    notes: Sequence[str] = (),
+) -> ImagesReport:
+    names = threshold.classes(shares).tolist()
+    path = beside(stem, ".csv")
+    write_table(path, _COLUMNS, zip(images, shares.tolist(), names))
+    classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
+    return ImagesReport((path,), shares, classes, threshold, tuple(notes))
+
+
+def _masks(data: Path, glob: Sequence[str]) -> dict[str, Path]:
+    """Return the masks of a folder by their names in the table."""
+    if data.is_file():
+        return {data.name: data}
+    if not data.is_dir():
+        raise DataError(f"{data} does not exist.", remedy="Check the path.")
+    masks = {path.relative_to(data).as_posix(): path for path in images_under(data, glob)}
+    if not masks:
+        condition = f" whose name matches {', '.join(glob)}" if glob else ""
+        raise DataError(
+            f"The folder {data} has no mask{condition}.", remedy="Give the folder of the masks."
+        )
+    return masks
+
+
+def _read_labels(path: Path) -> list[tuple[str, str]]:
+    """Return the image and the label of each row."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            names = table.fieldnames or []
+            rows = [
+                ((row.get("image") or "").strip(), (row.get("label") or "").strip())
+                for row in table
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LabelError(
+            f"The labels {path} cannot be read: {reason_of(error)}.",
+            remedy="Give a CSV with the columns image and label.",
+        ) from error
+    if not {"image", "label"} <= set(names):
+        raise LabelError(
+            f"The labels {path} have the columns {list(names)}; expected image and label.",
+            remedy="Write these two names in the first line.",
+        )
+    seen: set[str] = set()
+    for number, (image, label) in enumerate(rows, 2):
+        if not image or not label or image in seen:
+            raise LabelError(
+                f"Line {number} of {path} has the image {image!r} and the label {label!r}; "
+                "expected both, and each image once.",
+                remedy="Complete the line, or remove it.",
+            )
+        seen.add(image)
+    return rows
+
+
+def _find(image: str, data: Path, labels: Path) -> Path:
+    for folder in (data, labels.parent):
+        if (folder / image).is_file():
+            return folder / image
+    raise LabelError(
+        f"The mask {image!r} of {labels} is neither in {data} nor beside the table.",
+        remedy="Write paths in the column image relative to one of them, with endings.",
+    )
+
+
+def _order(
+    names: NDArray[np.object_], shares: NDArray[np.float64], labels: Path
+) -> tuple[str, str]:
+    """Return the names of the sparser and of the denser label."""
+    found = sorted(set(names.tolist()))
+    if len(found) != 2:
+        raise LabelError(
+            f"{labels} has {len(found)} labels among its masks with a valid pixel: {found}; "
+            "expected two.",
+            remedy="Use two labels, such as sparse and dense.",
+        )
+    one, other = found
+    if found == ["dense", "sparse"]:
+        return "sparse", "dense"
+    larger = shares[names == other].mean() >= shares[names == one].mean()
+    return (one, other) if larger else (other, one)
+
+
+_MIN_EXAMPLES = 10
+"""Number of examples of each class below which a fit is unreliable."""
+
+_RESAMPLES = 1000
+_LEVEL = 0.95
+
+
+def balanced_accuracy(dense: BoolArray, called: BoolArray) -> float:
+    """Return the mean of the shares of dense and of sparse examples that are classified correctly.
+
+    Args:
+        dense: (n,) True for dense examples; both classes occur.
+        called: (n,) True for examples classified as dense.
+    """
+    return float(np.mean([called[dense].mean(), (~called)[~dense].mean()]))
+
+
+def fit_threshold(
+    shares: Floats, dense: BoolArray, *, sparse_name: str = "sparse", dense_name: str = "dense",
+    seed: int = 0,
+) -> tuple[DensityThreshold, tuple[str, ...]]:  # fmt: skip
+    """Return the threshold with the best balanced accuracy.
+
+    Where several thresholds are equally good, it is the middle of the widest gap between two
+    examples.
+
+    Args:
+        shares: (n,) built-up shares, 0..1.
+        dense: (n,) True for dense examples; at least two of each class.
+        sparse_name, dense_name: Names of the two classes.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The threshold, and notes for the user.
+
+    Raises:
+        LabelError: A class has fewer than two examples.
+    """
+    counts = {dense_name: int(dense.sum()), sparse_name: int((~dense).sum())}
+    for name, count in counts.items():
+        if count < 2:
+            raise LabelError(
+                f"{count} example{'s are' if count != 1 else ' is'} labelled {name!r}; a "
+                "threshold needs two or more of each class.",
+                remedy=f"Label more images; a reliable fit needs {_MIN_EXAMPLES} of each class.",
+            )
+    threshold = _best(shares, dense)
+    called = shares >= threshold
+    thresholds, accuracies = _resampled(shares, dense, threshold, seed)
+    one_out = np.array(
+        [_best(np.delete(shares, i), np.delete(dense, i)) for i in range(len(shares))]
+    )
+    fit = ThresholdFit(
+        threshold_interval=_interval(thresholds),
+        balanced_accuracy=balanced_accuracy(dense, called),
+        balanced_accuracy_interval=_interval(accuracies),
+        leave_one_out=balanced_accuracy(dense, shares >= one_out),
+        sparse_as_sparse=int((~dense & ~called).sum()),
+        sparse_as_dense=int((~dense & called).sum()),
+        dense_as_sparse=int((dense & ~called).sum()),
+        dense_as_dense=int((dense & called).sum()),
+    )
+    notes = [
+        f"only {count} examples are labelled {name!r}: with fewer than {_MIN_EXAMPLES} the "
+        "threshold is unreliable"
+        for name, count in counts.items()
+        if count < _MIN_EXAMPLES
+    ]
+    least, most = float(shares[dense].min()), float(shares[~dense].max())
+    if least <= most:
+        between = int(((shares >= least) & (shares <= most)).sum())
+        notes.append(
+            f"the classes overlap: the smallest share of {dense_name!r} is {least:.1%}, the "
+            f"largest of {sparse_name!r} is {most:.1%}, and {between} of {len(shares)} examples "
+            "lie between them"
+        )
+    found = DensityThreshold(threshold=threshold, sparse=sparse_name, dense=dense_name, fit=fit)
+    return found, tuple(notes)
+
+
+def _best(shares: Floats, dense: BoolArray) -> float:
+    """Return the middle of the widest gap between shares among those with the best accuracy."""
+    at, place = np.unique(shares, return_inverse=True)
+    dense_at = np.bincount(place, dense, minlength=len(at))
+    sparse_at = np.bincount(place, ~dense, minlength=len(at))
+    # A threshold in gap k calls the examples from k on dense: in the first gap all, in the last
+    # none.
+    right_dense = dense_at.sum() - np.concatenate([[0], np.cumsum(dense_at)])
+    right_sparse = np.concatenate([[0], np.cumsum(sparse_at)])
+    # Scores are integers, so that equally good thresholds compare equal.
+    score = right_dense * sparse_at.sum() + right_sparse * dense_at.sum()
+    edges = np.concatenate([[0.0], at, [1.0]])
+    width = np.where(score == score.max(), np.diff(edges), -1.0)
+    gap = int(width.argmax())
+    middle = float((edges[gap] + edges[gap + 1]) / 2)
+    # The middle of two adjacent floating-point numbers may be the lower one, which would then be
+    # dense.
+    return max(middle, float(np.nextafter(edges[gap], 1.0))) if 0 < gap < len(at) else middle
+
+
+def _resampled(
+    shares: Floats, dense: BoolArray, threshold: float, seed: int
+) -> tuple[Floats, Floats]:
+    """Return thresholds fitted on resampled examples, and the accuracies of the one threshold on
+    them.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = [np.flatnonzero(dense), np.flatnonzero(~dense)]
+    thresholds, accuracies = np.empty(_RESAMPLES), np.empty(_RESAMPLES)
+    for turn in range(_RESAMPLES):
+        drawn = np.concatenate([rng.choice(kind, len(kind)) for kind in kinds])
+        thresholds[turn] = _best(shares[drawn], dense[drawn])
+        accuracies[turn] = balanced_accuracy(dense[drawn], shares[drawn] >= threshold)
+    return thresholds, accuracies
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
