@@ -11,7 +11,7 @@ from rooftrace.core.types import Floats, Ints, Polygons
 from rooftrace.heights.ground import Ground, ground_around, ground_of_terrain
 from rooftrace.heights.roof import LEAST_SAMPLES, SHAPES, Roofs, level_line, measure_roofs
 from rooftrace.heights.samples import Samples, quantiles, roughness
-from rooftrace.vector.columns import Columns
+from rooftrace.vector.trace import Columns
 
 FLOOR_M = 3.0
 """Height in metres of a floor, by which floors are estimated."""

@@ -9,7 +9,7 @@ import numpy as np
 from rooftrace.core.types import Floats
 from rooftrace.heights.planes import fit_planes, heights_on
 from rooftrace.heights.samples import Samples, quantiles, sums
-from rooftrace.vector.columns import Columns
+from rooftrace.vector.trace import Columns
 
 RING_M = 12.0
 """Width in metres of the ring around an outline in which ground is looked for."""

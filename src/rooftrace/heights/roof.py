@@ -10,8 +10,8 @@ import shapely
 from rooftrace.core.types import Floats, Ints, Polygons
 from rooftrace.heights.planes import MAX_PLANES, NO_PLANE, roof_planes
 from rooftrace.heights.samples import Samples, bounds_of_owners, quantiles, sums
-from rooftrace.vector.columns import Columns
 from rooftrace.vector.footprints import minimum_rectangles
+from rooftrace.vector.trace import Columns
 
 SHAPES = ("flat", "skillion", "gabled", "hipped", "complex")
 """Roof shapes, with their names in Overture and OpenStreetMap."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rooftrace.core.types import BoolArray, Floats, Ints
-from rooftrace.vector.columns import Columns
+from rooftrace.vector.trace import Columns
 
 
 @dataclass(frozen=True)
