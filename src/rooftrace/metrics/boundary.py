@@ -32,6 +32,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Window
 
+WIDTH_PX = 3
+"""Width in pixels of the bands of boundary IoU."""
+
 TOLERANCES_PX = (1, 2, 3)
 
 _ROWS = 2048
@@ -42,33 +45,6 @@ _LARGEST_DISC_PX = 8
 
 
 @dataclass(frozen=True)
-class BandWidth:
-    """Width of the bands of boundary IoU.
-
-    Args:
-        px: Width in pixels.
-        diagonal: Width as a fraction of the diagonal of each image, which replaces `px`.
-    """
-
-    px: int = 3
-    diagonal: float | None = None
-
-    def in_px(self, shape_yx: tuple[int, ...]) -> int:
-        """Return the width in an image, at least 1 px."""
-        if self.diagonal is None:
-            return self.px
-        return max(1, round(self.diagonal * math.hypot(*shape_yx)))
-
-    def __str__(self) -> str:
-        if self.diagonal is None:
-            return f"{self.px} px"
-        return f"{100 * self.diagonal:g} % of the image's diagonal"
-
-
-DEFAULT_WIDTH = BandWidth()
-
-
-@dataclass(frozen=True)
 class BoundaryCounts:
     """Counts for one class, from which boundary IoU and boundary F1 are computed.
 
@@ -76,31 +52,23 @@ class BoundaryCounts:
         band: (2,) int64: number of pixels in both bands, and in at least one of them.
         contours: (tolerance, 4) int64: matched pixels and all pixels of the true contour; matched
             pixels and all pixels of the predicted contour.
-        width: Width of the bands.
     """
 
     band: NDArray[np.int64]
     contours: NDArray[np.int64]
-    width: BandWidth = DEFAULT_WIDTH
 
     @classmethod
-    def zero(cls, *, width: BandWidth = DEFAULT_WIDTH) -> BoundaryCounts:
-        return cls(np.zeros(2, np.int64), np.zeros((len(TOLERANCES_PX), 4), np.int64), width)
+    def zero(cls) -> BoundaryCounts:
+        return cls(np.zeros(2, np.int64), np.zeros((len(TOLERANCES_PX), 4), np.int64))
 
     @classmethod
     def of(
-        cls,
-        truth: BoolArray,
-        predicted: BoolArray,
-        valid: BoolArray | None = None,
-        *,
-        width: BandWidth = DEFAULT_WIDTH,
+        cls, truth: BoolArray, predicted: BoolArray, valid: BoolArray | None = None
     ) -> BoundaryCounts:
         """Count the pixels of two (y, x) masks of the class.
 
         Args:
             valid: Pixels that both sides know; default all.
-            width: Width of the bands.
 
         Raises:
             ValueError: The shapes differ.
@@ -111,24 +79,19 @@ class BoundaryCounts:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}, "
                 f"validity {known.shape}"
             )
-        counts = cls.zero(width=width)
-        band_px = width.in_px(truth.shape)
+        counts = cls.zero()
         whole = Window.whole((truth.shape[0], truth.shape[1]))
-        reach = max((band_px, *(px + 1 for px in TOLERANCES_PX)))
+        reach = max((WIDTH_PX, *(px + 1 for px in TOLERANCES_PX)))
         for strip in whole.strips(_ROWS):
             seen = strip.padded(reach).intersection(whole)
             assert seen is not None
             part = seen.slices()
-            band, contours = _count(
-                truth[part], predicted[part], known[part], strip.slices(seen), band_px
-            )
-            counts += cls(band, contours, width)
+            inner = strip.slices(seen)
+            counts += cls(*_count(truth[part], predicted[part], known[part], inner))
         return counts
 
     def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
-        if self.width != other.width:
-            raise ValueError(f"counts of widths {self.width} and {other.width} cannot be added")
-        return BoundaryCounts(self.band + other.band, self.contours + other.contours, self.width)
+        return BoundaryCounts(self.band + other.band, self.contours + other.contours)
 
     @property
     def iou(self) -> float:
@@ -174,11 +137,10 @@ def _count(
     predicted: BoolArray,
     known: BoolArray,
     inner: tuple[slice, slice],
-    band_px: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return `band` and `contours` of the pixels in `inner`; others are only neighbours."""
-    judged = _all_known(known, band_px)[inner]
-    bands = [_band(side, known, band_px)[inner] & judged for side in (truth, predicted)]
+    judged = _all_known(known, WIDTH_PX)[inner]
+    bands = [_band(side, known, WIDTH_PX)[inner] & judged for side in (truth, predicted)]
     band = [int((bands[0] & bands[1]).sum()), int((bands[0] | bands[1]).sum())]
     lines = [_band(side, known, 1) for side in (truth, predicted)]
     rows = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Polygons
 from rooftrace.io.gdal import rasterize
-from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth, BoundaryCounts
+from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
@@ -96,7 +96,6 @@ def score_scene(
     dense_from: float,
     group: str = "",
     pixels_only: bool = False,
-    boundary: BandWidth = DEFAULT_WIDTH,
 ) -> ImageCounts:
     """Count everything in one scene.
 
@@ -111,12 +110,11 @@ def score_scene(
         dense_from: Built-up share from which a cell is dense.
         group: Place of the scene.
         pixels_only: True leaves out buildings, polygons and cells.
-        boundary: Width of the bands of boundary IoU.
     """
     valid, gsd_m = pair.valid, pair.gsd_m
     is_truth, is_predicted = (side == building_class for side in (pair.truth, pair.predicted))
     counts = PixelCounts.of(pair.truth, np.where(valid, pair.predicted, 0), valid, classes=classes)
-    edges = BoundaryCounts.of(is_truth, is_predicted, valid, width=boundary)
+    edges = BoundaryCounts.of(is_truth, is_predicted, valid)
     if pixels_only:
         return ImageCounts(scene_id, counts, outlines=edges, group=group)
     found = pair.buildings

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from rooftrace.core.types import Floats
-from rooftrace.metrics.boundary import DEFAULT_WIDTH, BoundaryCounts, boundary_per_image
+from rooftrace.metrics.boundary import WIDTH_PX, BoundaryCounts, boundary_per_image
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.calibration import Reliability
 from rooftrace.metrics.curves import ThresholdCurve
@@ -179,8 +179,7 @@ class EvalReport:
     @cached_property
     def outlines(self) -> BoundaryCounts:
         """Counts of the pixels along the outlines of buildings over all images."""
-        width = self.images[0].outlines.width if self.images else DEFAULT_WIDTH
-        return sum((image.outlines for image in self.images), BoundaryCounts.zero(width=width))
+        return sum((image.outlines for image in self.images), BoundaryCounts.zero())
 
     @cached_property
     def polygons(self) -> PolygonCounts:
@@ -258,7 +257,7 @@ class EvalReport:
             **beside,
             "protocol": {
                 "class": self.classes[self.building_class],
-                "boundary": f"inner bands {self.outlines.width} wide",
+                "boundary": f"inner bands {WIDTH_PX} px wide",
                 "bootstrap": {"draws": DRAWS, "seed": 0, "level": LEVEL},
                 "valid_pixels": self.pooled.pixels,
             },

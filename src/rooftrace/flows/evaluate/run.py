@@ -33,7 +33,6 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
 from rooftrace.labels.rle.codec import Order
 from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
@@ -62,7 +61,6 @@ class EvalOptions:
         pixels_only: True leaves out buildings and polygons.
         order: Order of run lengths in predictions; None to deduce it.
         size_yx: Rows and columns of the images of a label table that has no images.
-        boundary: Width of the bands of boundary IoU.
         baseline: Name or position (from 1) of the model with which the others are compared; default
             the first.
         images: Bands, stretch and scale with which models read images.
@@ -80,7 +78,6 @@ class EvalOptions:
     pixels_only: bool = False
     order: Order | None = None
     size_yx: tuple[int, int] | None = None
-    boundary: BandWidth = DEFAULT_WIDTH
     baseline: str | None = None
     images: SceneOptions = AS_FOUND
 
@@ -370,7 +367,7 @@ class _Counter:
                 pair, scene_id=scene.id, classes=len(self._predictions.classes),
                 building_class=building_class, min_area_m2=options.min_area_m2,
                 cell_m=options.cell_m, dense_from=DEFAULT_THRESHOLD.threshold,
-                group=scene.group, pixels_only=options.pixels_only, boundary=options.boundary,
+                group=scene.group, pixels_only=options.pixels_only,
             )
         )  # fmt: skip
         if self._coco is not None and prediction.score is not None:
