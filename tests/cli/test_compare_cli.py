@@ -31,7 +31,7 @@ from command_line import call, command
 from raster_files import write_geotiff
 from rooftrace.flows.compare import inputs
 from rooftrace.flows.compare.page import MEANINGS
-from rooftrace.io import vector_read
+from rooftrace.io import vector_layers
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.vector import match
@@ -93,8 +93,8 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     options = ("--keep", "both", "--remove-offset")
     _, whole = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "a", *options)
     assert [note.split(": ")[1][:2] for note in whole["notes"][:2]] == ["3 ", "3 "], whole["notes"]
-    monkeypatch.setattr(vector_read, "_CHUNK_ROWS", 5)
-    monkeypatch.setattr(vector_read, "_MOST_CHUNKS", 1000)
+    monkeypatch.setattr(vector_layers, "_CHUNK_ROWS", 5)
+    monkeypatch.setattr(vector_layers, "_MOST_CHUNKS", 1000)
     monkeypatch.setattr(match, "_PER_BLOCK", 10)
     monkeypatch.setattr(match, "_PACKED_AT_ONCE", 7)
     monkeypatch.setattr(inputs, "_CHUNK", 1)

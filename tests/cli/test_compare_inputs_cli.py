@@ -305,6 +305,7 @@ def test_the_ids_of_a_geopackage_are_its_fids(tmp_path: Path, column: str) -> No
     ("ids", "expected"),
     [
         ([2, 3, 4], "3"),
+        ([0, 1, 2], "1"),
         (["a", "b", "c"], "b"),
         ([None, None, None], "row 2"),
         ([7, None, 9], "row 2"),

@@ -71,6 +71,10 @@ def compare(
         Path | None,
         option(_SEEN, metavar="FILE", help="Polygons of the area that NEW covers."),
     ] = None,
+    layer: Annotated[
+        str | None,
+        option(_SEEN, metavar="NAME", help="Layer of files with several; * joins them."),
+    ] = None,
     remove_offset: Annotated[
         bool,
         option(
@@ -139,6 +143,7 @@ def compare(
         keep=keep,
         models=None if model is None else read_models(model_of(model)),
         threshold=threshold,
+        layer=layer,
     )
     with bar("compare", "steps", hidden=as_json) as progress:
         report = run_compare(new, old, out, options, progress=progress)

@@ -106,6 +106,10 @@ def density(
             help="Pattern of file names to include with --by-image; repeatable.",
         ),
     ] = None,
+    layer: Annotated[
+        str | None,
+        option(_INPUTS, metavar="NAME", help="Layer of files with several; * joins them."),
+    ] = None,
     gsd: Gsd = None,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +119,7 @@ def density(
     """
     given: dict[str, object] = {
         "--cell": cell, "--zones": zones, "--min-area": min_area, "--gsd": gsd, "--glob": glob,
-        "--fit": fit, "--threshold": threshold,
+        "--fit": fit, "--threshold": threshold, "--layer": layer,
     }  # fmt: skip
     if fit is not None or by_image:
         images = ("--glob", "--threshold") if fit is None else ("--fit",)
@@ -132,13 +136,14 @@ def density(
         if zones is None:
             report = run_density(
                 inputs, out, cell_m=_CELL_M if cell is None else cell, gsd_m=gsd,
-                building=building, min_area_m2=smallest, threshold=limit, progress=progress,
+                building=building, min_area_m2=smallest, threshold=limit, layer=layer,
+                progress=progress,
             )  # fmt: skip
         else:
             _refuse({"--cell": cell, "--gsd": gsd}, (), "--zones")
             report = run_zone_density(
                 inputs, zones, out, building=building, min_area_m2=smallest, threshold=limit,
-                progress=progress,
+                layer=layer, progress=progress,
             )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report)

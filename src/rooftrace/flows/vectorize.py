@@ -23,7 +23,7 @@ from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
-from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import sqlite3
+import shlex
+import shutil
+import tempfile
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,43 +21,42 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError, RooftraceError
+from rooftrace.core.errors import (
+    DataError,
+    GeoreferenceError,
+    LabelError,
+    RooftraceError,
+)
 from rooftrace.core.text import plural, reason_of
 from rooftrace.io.attributes import (
-    arrow_column,
-    declared_column,
-    object_array,
     text_column,
     typed_column,
 )
-from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_by_structure
-from rooftrace.io.vector_write import IN_PIXELS, VECTOR_SUFFIXES
-
-_OSM = (".osm", ".pbf")
-_MORE_SUFFIXES = (".geoparquet", ".geojsonl", ".geojsons", ".kml", ".gml", ".json", *_OSM)
-_GEOJSON = (".geojson", ".json")
-_PARQUET = (".parquet", ".geoparquet")
-_TABLES = (".csv", ".csv.gz")
-_OSM_LAYER = "multipolygons"
-_OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
-_WITH_RANDOM_ACCESS = (".gpkg", ".shp")
-_CHUNK_ROWS = 50_000
-_MOST_CHUNKS = 64
-"""Maximum number of chunks of a file that GDAL reads."""
-
-_EXACT_FLOATS = 2**53
-"""Integers below this have an exact float of 64 bits."""
+from rooftrace.io.vector_formats import PARQUET, VectorInput, vector_inputs
+from rooftrace.io.vector_layers import (
+    GEOJSON,
+    POLYGONAL,
+    GdalLayer,
+    ParquetFile,
+    Rows,
+    Values,
+    can_be_degrees,
+    layers_of,
+)
+from rooftrace.io.vector_write import IN_PIXELS
 
 _HEAD_BYTES = 2048
-_MOST_CHECKED_BYTES = 32 * 2**20
-"""Maximum size in bytes of a GeoJSON whose records are counted a second time."""
 
-_POLYGON, _MULTI, _COLLECTION = (
-    shapely.GeometryType.POLYGON,
-    shapely.GeometryType.MULTIPOLYGON,
-    shapely.GeometryType.GEOMETRYCOLLECTION,
-)
+_OSM_FIELDS = frozenset(
+    (
+        "@id", "@type", "osm_id", "osm_way_id", "osm_type", "full_id", "landuse", "highway",
+        "natural", "leisure", "amenity", "waterway", "railway", "barrier", "man_made",
+        "building:part", "building:levels", "addr:street", "addr:housenumber",
+    )
+)  # fmt: skip
+"""Attributes by which polygons with an attribute `building` come from OpenStreetMap."""
 
 
 class VectorLockedError(DataError):
@@ -64,22 +64,51 @@ class VectorLockedError(DataError):
 
 
 @dataclass(frozen=True)
-class VectorLayer:
-    """The polygons of a layer.
+class ReadCounts:
+    """Numbers of features that were repaired or left out.
+
+    Args:
+        repaired: Polygons that were invalid.
+        without_outline: Features without an outline.
+        not_polygons: Points and lines.
+        not_buildings: Polygons that their attributes name as something else than a building.
+    """
+
+    repaired: int = 0
+    without_outline: int = 0
+    not_polygons: int = 0
+    not_buildings: int = 0
+
+    def __add__(self, other: ReadCounts) -> ReadCounts:
+        return ReadCounts(*(a + b for a, b in zip(astuple(self), astuple(other))))
+
+    def notes(self, name: object) -> tuple[str, ...]:
+        """Return a note for the user on each number that is not 0.
+
+        Args:
+            name: Name of the file.
+        """
+        said = (
+            (plural(self.repaired, "polygon"), "with invalid outlines repaired"),
+            (plural(self.without_outline, "feature"), "without an outline left out"),
+            (plural(self.not_polygons, "point or line", "points and lines"), "left out"),
+            (plural(self.not_buildings, "polygon"), "of another class than building left out"),
+        )
+        counts = astuple(self)
+        return tuple(f"{name}: {n} {what}." for (n, what), count in zip(said, counts) if count)
+
+
+@dataclass(frozen=True)
+class PolygonLayer:
+    """Polygons in one coordinate system.
 
     Args:
         geometry: (n,) valid shapely polygons and multipolygons in two dimensions.
-        values: (n,) values of each attribute; see `VectorFile.read`.
         crs: Coordinate system of the geometry.
-        repaired: Number of polygons that were invalid and have been repaired.
-        without_outline: Number of features without an outline, which are left out.
     """
 
     geometry: NDArray[np.object_]
-    values: Mapping[str, NDArray[np.object_]]
     crs: CRS
-    repaired: int
-    without_outline: int
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -91,53 +120,101 @@ class VectorLayer:
         return float(left), float(bottom), float(right), float(top)
 
 
-_Read = tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]], int]
-"""Coordinate system, (n,) geometries, (n,) values of each attribute, and the number of geometries
-whose rings had to be closed."""
+@dataclass(frozen=True)
+class VectorLayer(PolygonLayer):
+    """The polygons of a file, or of a chunk of it.
 
+    Args:
+        values: (n,) values of each attribute; see `VectorFile.read`.
+        counts: Numbers of features that were repaired or left out.
+    """
 
-def is_vector_file(path: Path) -> bool:
-    """Return True if the suffix is one of vector data; a .json is recognised by its beginning."""
-    suffix = path.suffix.lower()
-    if suffix not in (*VECTOR_SUFFIXES, *_MORE_SUFFIXES) or not path.is_file():
-        return False
-    if suffix != ".json":
-        return True
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    return b'"FeatureCollection"' in head
+    values: Mapping[str, NDArray[np.object_]]
+    counts: ReadCounts
 
 
 class VectorFile:
-    """The one layer with polygons of a file; it is read on first use.
+    """The polygons of a file, a geodatabase, or a folder of GeoParquet; it is read on first use.
 
-    An extract of OpenStreetMap (.osm, .pbf) has the polygons with a tag `building`. A table (.csv,
-    .csv.gz) is one of Google Open Buildings, with a column `geometry`, or one of Microsoft's, with
-    a GeoJSON feature on each line.
+    See `io.vector_formats` for the formats. With `buildings`, the methods leave out what attributes
+    name as something else:
+
+    - polygons of OpenStreetMap without a tag `building`, or with `building=no`; an extract has no
+      others in any case;
+    - where the attribute `class` names some polygons as buildings, those of other classes.
 
     Args:
-        path: File of any vector format that GDAL reads, or GeoParquet.
+        path: Path of the data.
+        layer: Name or pattern (`*`) of the layers that are read, where several have polygons.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, layer: str | None = None) -> None:
         self.path = path
+        self._wanted = layer
+
+    @cached_property
+    def _scratch(self) -> Path:
+        """Folder that disappears with this object."""
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @cached_property
+    def _inputs(self) -> list[VectorInput]:
+        return vector_inputs(self.path, lambda: self._scratch)
+
+    @cached_property
+    def _parts(self) -> list[GdalLayer | ParquetFile]:
+        """The layers that are read, of all files."""
+        parts: list[GdalLayer | ParquetFile] = []
+        layers: list[GdalLayer] = []
+        for one in self._inputs:
+            if isinstance(one.path, Path) and one.path.suffix.lower() in PARQUET:
+                parts.append(ParquetFile(one.path))
+            else:
+                layers += layers_of(one)
+        if parts or not self._inputs:
+            return parts
+        return [*self._chosen(layers)]
+
+    def _chosen(self, layers: list[GdalLayer]) -> list[GdalLayer]:
+        able = [layer for layer in layers if layer.kind and _may_hold_polygons(layer.kind)]
+        if len(able) > 1:
+            # A layer without a declared geometry type counts if a polygon is found in it.
+            able = [one for one in able if "Polygon" in (one.kind or "") or one.has_polygons()]
+        if len(able) == 1:
+            return able
+        if self._wanted is not None:
+            named = [one for one in able if one.name == self._wanted]
+            named = named or [one for one in able if fnmatchcase(one.name, self._wanted)]
+            if named:
+                return named
+        listed = ", ".join(f"{one.name} ({one.kind or 'no geometry'})" for one in layers)
+        wanted = "one" if self._wanted is None else f"one called {self._wanted!r}"
+        remedy = "Give a file with polygons: closed outlines of areas."
+        if able:
+            name = shlex.quote(able[0].name)
+            remedy = (
+                f"Choose the layer: --layer {name}, or all: --layer '*'. For an area or zones, "
+                f"write it to a file of its own: ogr2ogr OUT.gpkg {self.path.name} {name}"
+            )
+        raise DataError(
+            f"{self.path} has {len(able) or 'no'} layers of polygons, expected {wanted}; it has "
+            f"{listed or 'no layer'}.",
+            remedy=remedy,
+        )
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """Names of the attributes.
+        """Names of the attributes that all files and layers have.
 
         Raises:
             DataError: the file cannot be read, or does not have exactly one layer of polygons.
         """
         with _explained(self.path):
-            if self._is_parquet:
-                names = _parquet_schema(self.path).names
-                return tuple(name for name in names if name not in self._geometry_names)
-            import pyogrio
-
-            with _driver(self.path) as (source, options):
-                info = pyogrio.read_info(source, layer=self._layer, **options)
-            return tuple(map(str, info["fields"]))
+            names = [part.fields for part in self._parts]
+        first = names[0] if names else ()
+        return tuple(name for name in first if all(name in others for others in names))
 
     @cached_property
     def has_fids(self) -> bool:
@@ -145,15 +222,10 @@ class VectorFile:
 
         They are read as an attribute called `fid`.
         """
-        if self._is_parquet or _is_table(self.path) or "fid" in map(str.lower, self.fields):
+        if "fid" in map(str.lower, self.fields):
             return False
-        if self.path.suffix.lower() in _GEOJSON:
-            return True
-        import pyogrio
-
-        with _explained(self.path), _driver(self.path) as (source, options):
-            column = pyogrio.read_info(source, layer=self._layer, **options)["fid_column"]
-        return bool(column) and column not in self.fields
+        with _explained(self.path):
+            return len(self._parts) == 1 and self._parts[0].has_fids
 
     @cached_property
     def in_pixels(self) -> bool:
@@ -164,13 +236,21 @@ class VectorFile:
         Raises:
             DataError: the file cannot be read.
         """
-        if self.path.suffix.lower() not in _GEOJSON:
+        if self.path.suffix.lower() not in GEOJSON:
             return False
         with _explained(self.path), self.path.open("rb") as file:
             head = file.read(_HEAD_BYTES).partition(b'"features"')[0]
         return IN_PIXELS.encode() in head and b'"crs"' not in head
 
-    def read(self, fields: Sequence[str] = (), *, typed: bool = False) -> VectorLayer:
+    def notes(self, counts: ReadCounts) -> tuple[str, ...]:
+        """Return notes for the user: what was assumed, repaired and left out."""
+        said = [note for one in self._inputs for note in one.notes]
+        said += [note for part in self._parts for note in part.notes]
+        return (*dict.fromkeys(said), *counts.notes(self.path))
+
+    def read(
+        self, fields: Sequence[str] = (), *, typed: bool = False, buildings: bool = False
+    ) -> VectorLayer:
         """Read the polygons, and repair invalid ones.
 
         Attributes are strings, "" for null. With `typed` they keep their types: floats (NaN is
@@ -181,14 +261,18 @@ class VectorFile:
         Args:
             fields: Attributes to read, among `self.fields`.
             typed: True to keep the types of attributes.
+            buildings: True to leave out what is not a building, see the class.
 
         Raises:
-            DataError: see `fields`; also if a feature is not a polygon.
+            DataError: see `fields`; also if there are features, but none is a polygon.
             GeoreferenceError: the file has no CRS, or coordinates outside the range of its CRS.
         """
-        return self._layer_of(*self._read_all(fields), typed=typed)
+        whole = self._read_all(self._with_rule(fields, buildings))
+        return self._layer_of(whole, fields, typed=typed, buildings=buildings)
 
-    def chunks(self, fields: Sequence[str] = ()) -> Iterator[VectorLayer]:
+    def chunks(
+        self, fields: Sequence[str] = (), *, buildings: bool = False
+    ) -> Iterator[VectorLayer]:
         """Yield the polygons in their order as `read` returns them, in one or more chunks.
 
         GeoParquet, GeoPackages and Shapefiles are read chunk by chunk. Other formats cannot be
@@ -197,29 +281,83 @@ class VectorFile:
         Args:
             fields: Attributes to read, among `self.fields`, with their types; also `fid`, if
                 `self.has_fids`.
+            buildings: True to leave out what is not a building, see the class.
 
         Raises:
             DataError, GeoreferenceError: See `read`.
         """
-        parts = self._parts(fields)
-        while True:
-            # Only reading is explained, not what the caller does between two chunks.
+        with _explained(self.path):
+            files = self._parts
+        wanted = self._with_rule(fields, buildings)
+        crs: CRS | None = None
+        for file in files:
+            parts = file.chunks(wanted)
+            while True:
+                # Only reading is explained, not what the caller does between two chunks.
+                with _explained(self.path):
+                    part = next(parts, None)
+                if part is None:
+                    break
+                layer = self._layer_of(part, fields, typed=True, buildings=buildings)
+                crs = crs or layer.crs
+                _check_same(self.path, layer.crs, crs)
+                yield layer
+
+    def outlines(self) -> tuple[NDArray[np.object_], CRS | None]:
+        """Read the polygons without a check of the coordinates, and the CRS if there is one.
+
+        Raises:
+            DataError: see `read`.
+        """
+        geometry, crs, _, _ = self.columns()
+        return geometry, crs
+
+    def columns(
+        self, fields: Sequence[str] = (), *, buildings: bool = False
+    ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]], ReadCounts]:
+        """Read what `outlines` reads, and attributes as strings, "" for null.
+
+        Raises:
+            DataError: see `read`.
+        """
+        crs, geometry, values, _ = self._read_all(self._with_rule(fields, buildings))
+        geometry, values, counts = self._polygons(geometry, values, buildings=buildings)
+        return geometry, crs, {name: text_column(values[name]) for name in fields}, counts
+
+    @cached_property
+    def building_field(self) -> str | None:
+        """Name of the attribute that tells buildings from others; None if all are buildings.
+
+        Raises:
+            LabelError: rooftrace wrote the polygons of several classes, none of them buildings.
+        """
+        if "building" in self.fields and not _OSM_FIELDS.isdisjoint(self.fields):
+            return "building"
+        if "class" in self.fields:
             with _explained(self.path):
-                part = next(parts, None)
-            if part is None:
-                return
-            yield self._layer_of(*part, typed=True)
+                found = {value for part in self._parts for value in part.distinct("class")}
+            names = sorted(str(name) for name in found if name is not None)
+            if any(name.casefold() in BUILDING_NAMES for name in names):
+                return "class"
+            if len(names) > 1 and "class_id" in self.fields:
+                raise LabelError(
+                    f"{self.path} has the classes {', '.join(names)}, none of which is called "
+                    "building.",
+                    remedy="Keep only buildings: ogr2ogr OUT.gpkg "
+                    f"{self.path.name} -where \"class = '{names[0]}'\"; or, for density, name "
+                    f"their class: --building {names[0]}",
+                )
+        return None
+
+    def _with_rule(self, fields: Sequence[str], buildings: bool) -> list[str]:
+        rule = [self.building_field] if buildings and self.building_field is not None else []
+        return list(dict.fromkeys([*fields, *rule]))
 
     def _layer_of(
-        self,
-        crs: CRS | None,
-        geometry: NDArray[np.object_],
-        values: Mapping[str, NDArray[Any]],
-        closed: int,
-        *,
-        typed: bool,
+        self, read: Rows, fields: Sequence[str], *, typed: bool, buildings: bool
     ) -> VectorLayer:
         """Check and repair what was read."""
+        crs, geometry, values, closed = read
         if self.in_pixels:
             raise GeoreferenceError(
                 f"{self.path} is in pixels of an image, so it has no place on the ground.",
@@ -231,297 +369,65 @@ class VectorFile:
                 f"{self.path} has no coordinate system.",
                 remedy=assign_crs(geometry, self.path.name),
             )
-        geometry, kept, repaired = _polygons(geometry, self.path)
+        geometry, values, counts = self._polygons(geometry, values, buildings=buildings)
+        converted = typed_column if typed else text_column
         layer = VectorLayer(
-            geometry,
-            {
-                name: typed_column(column[kept]) if typed else text_column(column[kept])
-                for name, column in values.items()
-            },
-            crs,
-            repaired + closed,
-            len(kept) - int(kept.sum()),
-        )
+            geometry, crs, {name: converted(values[name]) for name in fields},
+            counts + ReadCounts(repaired=closed),
+        )  # fmt: skip
         _check_coordinates(layer, self.path)
         return layer
 
-    def outlines(self) -> tuple[NDArray[np.object_], CRS | None]:
-        """Read the polygons without a check of the coordinates, and the CRS if there is one.
+    def _polygons(
+        self, geometry: NDArray[np.object_], values: Values, *, buildings: bool
+    ) -> tuple[NDArray[np.object_], Values, ReadCounts]:
+        """Return the valid polygons and their attributes, without what is left out."""
+        geometry, kept, counts = _polygons(geometry, self.path)
+        values = {name: column[kept] for name, column in values.items()}
+        if not buildings or self.building_field is None:
+            return geometry, values, counts
+        names = text_column(values[self.building_field]).tolist()
+        if self.building_field == "building":
+            chosen = np.array([name not in ("", "no") for name in names], np.bool_)
+        else:
+            chosen = np.array([name.casefold() in BUILDING_NAMES for name in names], np.bool_)
+        counts += ReadCounts(not_buildings=int((~chosen).sum()))
+        return geometry[chosen], {name: one[chosen] for name, one in values.items()}, counts
 
-        Raises:
-            DataError: see `read`.
-        """
-        geometry, crs, _ = self.columns()
-        return geometry, crs
-
-    def columns(
-        self, fields: Sequence[str] = ()
-    ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]]]:
-        """Read what `outlines` reads, and attributes as strings, "" for null.
-
-        Raises:
-            DataError: see `read`.
-        """
-        crs, geometry, values, _ = self._read_all(fields)
-        geometry, kept, _ = _polygons(geometry, self.path)
-        return geometry, crs, {name: text_column(column[kept]) for name, column in values.items()}
-
-    def _read_all(self, fields: Sequence[str]) -> _Read:
+    def _read_all(self, fields: Sequence[str]) -> Rows:
         with _explained(self.path):
-            read = self._read_parquet if self._is_parquet else self._read_gdal
-            return read(fields)
-
-    @property
-    def _is_parquet(self) -> bool:
-        return self.path.suffix.lower() in _PARQUET
-
-    @cached_property
-    def _layer(self) -> str | None:
-        import pyogrio
-
-        if self.path.suffix.lower() in _OSM:
-            return _OSM_LAYER
-        if _is_table(self.path):
-            return None
-        layers = [(str(name), kind) for name, kind in pyogrio.list_layers(self.path)]
-        able = [name for name, kind in layers if kind is not None and _may_hold_polygons(kind)]
-        if len(able) > 1:
-            # A layer without a declared geometry type counts if a polygon is found in it.
-            kinds = dict(layers)
-            able = [n for n in able if "Polygon" in kinds[n] or self._has_polygons(n)]
-        if len(able) == 1:
-            return able[0]
-        listed = ", ".join(f"{name} ({kind or 'no geometry'})" for name, kind in layers)
-        separate = (
-            "Write the layer that you need to a separate file: "
-            f"ogr2ogr OUT.gpkg {self.path.name} LAYER"
-        )
-        raise DataError(
-            f"{self.path} has {len(able) or 'no'} layers of polygons, expected one; "
-            f"it has {listed or 'no layer'}.",
-            remedy=separate if able else "Give a file with polygons: closed outlines of areas.",
-        )
-
-    def _has_polygons(self, layer: str) -> bool:
-        import pyogrio
-
-        _, _, wkb, _ = pyogrio.raw.read(self.path, layer=layer, columns=[])
-        kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
-        return bool(np.isin(kinds, (_POLYGON, _MULTI, _COLLECTION)).any())
-
-    def _parts(self, fields: Sequence[str]) -> Iterator[_Read]:
-        if self._is_parquet:
-            yield from self._parquet_chunks(fields)
-        elif self.path.suffix.lower() in _WITH_RANDOM_ACCESS:
-            yield from self._gdal_chunks(fields)
-        else:
-            yield self._read_gdal(fields)
-
-    def _gdal_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
-        """Yield chunks of a file in which a record is found by its number."""
-        import pyogrio
-
-        info = pyogrio.read_info(self.path, layer=self._layer, force_feature_count=True)
-        count = int(info["features"])
-        # The file is walked from its beginning to each chunk, so that there are few chunks.
-        rows = max(_CHUNK_ROWS, -(-count // _MOST_CHUNKS))
-        for first in range(0, max(count, 1), rows):
-            yield self._read_gdal(fields, first, rows)
-
-    def _read_gdal(self, fields: Sequence[str], first: int = 0, rows: int | None = None) -> _Read:
-        """Read some rows; default: all."""
-        import pyogrio
-
-        if self.path.suffix.lower() == ".gpkg" and not first:
-            _check_database(self.path)
-        with_fids = "fid" in fields and self.has_fids
-        fields = [name for name in fields if not (with_fids and name == "fid")]
-        with _driver(self.path) as (source, options):
-            meta, fids, wkb, columns = pyogrio.raw.read(
-                source, layer=self._layer, columns=list(fields), force_2d=True,
-                skip_features=first, max_features=rows, datetime_as_string=True, return_fids=True,
-                where=_OSM_BUILDINGS if self._layer == _OSM_LAYER else None, **options,
-            )  # fmt: skip
-            # GDAL returns columns in the order of the file.
-            values = {
-                str(name): declared_column(column, str(kind))
-                for name, column, kind in zip(meta["fields"], columns, meta["dtypes"])
-            }
-            # Large integers beside nulls have gone through floats, which round them.
-            for name, column in values.items():
-                if isinstance(column, np.ma.MaskedArray) and (abs(column) >= _EXACT_FLOATS).any():
-                    known = ~np.ma.getmaskarray(column)
-                    _, _, _, (column[known],) = pyogrio.raw.read(
-                        source, layer=self._layer, columns=[name], fids=fids[known],
-                        read_geometry=False, **options,
-                    )  # fmt: skip
-        if with_fids:
-            # GDAL numbers the features of a GeoJSON that have no id by their rows, from 0.
-            rows_of = np.arange(len(fids)) if self.path.suffix.lower() in _GEOJSON else -1
-            values["fid"] = np.ma.MaskedArray(fids, fids == rows_of)
-        if wkb is None:
-            raise ValueError("it has no column geometry with polygons")
-        _check_all_read(self.path, wkb)
-        # GDAL assumes degrees in every GeoJSON.
-        without = meta["crs"] is None or self.in_pixels
-        crs = None if without else CRS.from_user_input(meta["crs"])
-        if crs is None and _is_table(self.path) and {*_LONLAT_COLUMNS} <= {*self.fields}:
-            crs = CRS.from_epsg(4326)
-        geometry, closed = _closed(wkb)
-        return crs, geometry, values, closed
-
-    def _read_parquet(self, fields: Sequence[str]) -> _Read:
-        column = self._geometry_column["name"]
-        import geopandas as gpd
-        from pyarrow import parquet
-
-        table = gpd.read_parquet(self.path, columns=[column])
-        attributes = parquet.read_table(self.path, columns=list(fields))
-        values = {name: arrow_column(attributes.column(name)) for name in fields}
-        return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
-
-    def _parquet_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
-        import geopandas as gpd
-        from pyarrow import parquet
-
-        column = self._geometry_column["name"]
-        if self._geometry_column["encoding"] != "WKB":
-            yield self._read_parquet(fields)
-            return
-        with parquet.ParquetFile(self.path) as file:
-            # A table without rows gives the coordinate system as geopandas reads it.
-            nothing = io.BytesIO()
-            parquet.write_table(file.schema_arrow.empty_table(), nothing)
-            crs = gpd.read_parquet(nothing, columns=[column]).crs
-            if not file.metadata.num_rows:
-                nothing_of = file.schema_arrow.empty_table()
-                values = {name: arrow_column(nothing_of.column(name)) for name in fields}
-                yield crs, np.zeros(0, np.object_), values, 0
-            for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
-                wkb = batch.column(column).to_numpy(zero_copy_only=False)
-                values = {name: arrow_column(batch.column(name)) for name in fields}
-                yield crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
-
-    @cached_property
-    def _geometry_column(self) -> dict[str, str]:
-        """Name and encoding of the column with the polygons of a GeoParquet."""
-        known = self._geo_metadata
-        name = known["primary_column"]
-        return {"name": name, "encoding": known["columns"][name]["encoding"]}
-
-    @cached_property
-    def _geometry_names(self) -> set[str]:
-        """Names of the columns of a GeoParquet that hold geometries, or bounds of geometries."""
-        columns = self._geo_metadata["columns"]
-        bounds = [one.get("covering", {}).get("bbox", {}).values() for one in columns.values()]
-        return {*columns, *(str(place[0]) for edges in bounds for place in edges)}
-
-    @cached_property
-    def _geo_metadata(self) -> dict[str, Any]:
-        metadata = (_parquet_schema(self.path).metadata or {}).get(b"geo")
-        if metadata is None:
-            raise ValueError("it has no geometry (no GeoParquet metadata)")
-        known: dict[str, Any] = json.loads(metadata)
-        return known
-
-
-_LONLAT_COLUMNS = ("latitude", "longitude")
-"""Columns of a table whose geometry is in degrees on WGS 84, as that of Google Open Buildings."""
-
-
-def _is_table(path: Path) -> bool:
-    return path.name.lower().endswith(_TABLES)
-
-
-@contextmanager
-def _driver(path: Path) -> Iterator[tuple[Path | str, dict[str, str]]]:
-    """Yield what GDAL opens for a file, and its options.
-
-    Raises:
-        OSError: a table cannot be read.
-    """
-    if _is_table(path):
-        packed = path.suffix.lower() == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            head = file.read(_HEAD_BYTES).lstrip()
-        place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
-        if head.startswith(b"{"):
-            yield f"GeoJSONSeq:{place}", {}
-        else:
-            yield f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": "geometry,WKT,wkt"}
-        return
-    # Ids of nodes that are not on the server yet are negative and in any order.
-    options = {"OSM_USE_CUSTOM_INDEXING": "NO"} if path.suffix.lower() == ".osm" else {}
-    with pyogrio_options(options):
-        yield path, {}
-
-
-def _check_database(path: Path) -> None:
-    """Raise sqlite3.DatabaseError if the pages of a GeoPackage are damaged.
-
-    GDAL leaves out records of damaged pages without an error. The check takes a fifth of the time
-    of reading: 0.2 of 1.1 s for 200,000 polygons in 43 MB.
-    """
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"SQLite finds it damaged ({found})")
-
-
-def _check_all_read(path: Path, wkb: NDArray[np.object_]) -> None:
-    """Refuse a GeoJSON of which GDAL left out records or geometries, which it does silently.
-
-    Files above `_MOST_CHECKED_BYTES` are not checked, since Python's JSON takes several times their
-    size in memory.
-
-    Raises:
-        DataError: a record is no Feature, or its geometry was not read.
-    """
-    if path.suffix.lower() not in _GEOJSON:
-        return
-    if path.stat().st_size > _MOST_CHECKED_BYTES:
-        return
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:
-        # GDAL has read it, and accepts more than JSON allows.
-        return
-    if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
-        return
-    records = document.get("features")
-    if not isinstance(records, list):
-        return
-    remedy = "Correct the records, or write the file again with a GIS."
-    if len(records) != len(wkb):
-        kinds = [one.get("type") if isinstance(one, dict) else one for one in records]
-        number = next((n for n, kind in enumerate(kinds) if kind != "Feature"), None)
-        what = (
-            "" if number is None else f": features[{number}] is of the type {kinds[number]!r:.40}"
-        )
-        raise DataError(
-            f"{path} has {len(records)} records, but {len(wkb)} Features{what}; expected Features "
-            "only.",
-            remedy=remedy,
-        )
-    unread = [
-        number
-        for number, (record, found) in enumerate(zip(records, wkb))
-        if found is None and isinstance(record, dict) and record.get("geometry") is not None
-    ]
-    if unread:
-        raise DataError(
-            f"{path} has {plural(len(unread), 'geometry', 'geometries')} that cannot be read: the "
-            f"first one is that of features[{unread[0]}]; expected a type and coordinates.",
-            remedy=remedy,
+            reads = [part.read(fields) for part in self._parts]
+        if not reads:
+            return CRS.from_epsg(4326), np.zeros(0, np.object_), {}, 0
+        first = None if self.in_pixels else reads[0][0]
+        if len(reads) == 1:
+            return first, *reads[0][1:]
+        for crs, *_ in reads:
+            _check_same(self.path, crs, first)
+        return (
+            first,
+            np.concatenate([geometry for _, geometry, _, _ in reads]),
+            {name: _joined([values[name] for _, _, values, _ in reads]) for name in reads[0][2]},
+            sum(closed for *_, closed in reads),
         )
 
 
-def _parquet_schema(path: Path) -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "Reading GeoParquet", "pyarrow") from error
-    return parquet.read_schema(path)
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the values of several files as one column."""
+    kinds = {column.dtype.kind for column in columns}
+    if len(kinds) > 1 and not kinds <= {"i", "u", "f"}:
+        columns = [column.astype(object) for column in columns]
+    joined: NDArray[Any] = np.ma.concatenate(columns)  # type: ignore[no-untyped-call]
+    return joined if np.ma.is_masked(joined) else np.ma.getdata(joined)
+
+
+def _check_same(path: Path, crs: CRS | None, first: CRS | None) -> None:
+    if crs is not None and first is not None and not crs.equals(first, ignore_axis_order=True):
+        raise GeoreferenceError(
+            f"{path} has files or layers in {crs.name!r} and in {first.name!r}; those of one layer "
+            "have one coordinate system.",
+            remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
+        )
 
 
 def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
@@ -531,8 +437,7 @@ def assign_crs(geometry: NDArray[np.object_], name: str) -> str:
         geometry: (n,) shapely geometries, whose coordinates say whether they can be degrees.
         name: Name of their file.
     """
-    can_be_degrees = bool((np.abs(shapely.get_coordinates(geometry)) <= (180, 90)).all())
-    code = "EPSG:4326" if can_be_degrees and len(geometry) else "EPSG:…"
+    code = "EPSG:4326" if can_be_degrees(geometry) else "EPSG:…"
     return f"Assign its coordinate system: ogr2ogr -a_srs {code} OUT.gpkg {name}"
 
 
@@ -567,39 +472,27 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _two_dimensional(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n,) geometries without heights and measures."""
-    is_flat = (shapely.get_coordinate_dimension(geometry) <= 2).all()
-    return object_array(geometry if is_flat else shapely.force_2d(geometry))
-
-
-def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
-    """Return geometries with closed rings, and the number of those that had to be closed.
-
-    GDAL passes on a ring of a GeoJSON that is not closed, which GEOS does not take.
-    """
-    geometry = object_array(shapely.from_wkb(wkb, on_invalid="ignore"))
-    missing = np.flatnonzero(shapely.is_missing(geometry))
-    geometry[missing] = object_array(shapely.from_wkb(wkb[missing], on_invalid="fix"))
-    return geometry, int((~shapely.is_missing(geometry[missing])).sum())
-
-
 def _polygons(
     geometry: NDArray[np.object_], path: Path
-) -> tuple[NDArray[np.object_], NDArray[np.bool_], int]:
-    """Return the valid polygons, (n,) bool of the kept geometries, and the number repaired."""
+) -> tuple[NDArray[np.object_], NDArray[np.bool_], ReadCounts]:
+    """Return the valid polygons, (n,) bool of the kept geometries, and counts of the others."""
     kinds = shapely.get_type_id(geometry)
     present = ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry)
-    _check_kinds(geometry[present], path)
+    others = present & ~np.isin(kinds, POLYGONAL)
+    if others.any() and (others == present).all():
+        raise _no_polygons(geometry[others], path)
+    present &= ~others
     coordinates, owner = shapely.get_coordinates(geometry, return_index=True)
     present[owner[~np.isfinite(coordinates).all(axis=1)]] = False
-    mixed = present & (kinds == _COLLECTION)
+    mixed = present & (kinds == shapely.GeometryType.GEOMETRYCOLLECTION)
     invalid = present & ~shapely.is_valid(geometry)
     repair = invalid | mixed
     geometry = geometry.copy()
     geometry[repair] = [_polygonal(one) for one in valid_by_structure(geometry[repair])]
     kept = present & ~shapely.is_missing(geometry)
-    return geometry[kept], kept, int(invalid.sum())
+    count = int(others.sum())
+    without = len(kept) - int(kept.sum()) - count
+    return geometry[kept], kept, ReadCounts(int(invalid.sum()), without, count)
 
 
 def _polygonal(geometry: Any) -> Any:
@@ -611,18 +504,14 @@ def _polygonal(geometry: Any) -> Any:
     return shapely.union_all(parts)
 
 
-def _check_kinds(geometry: NDArray[np.object_], path: Path) -> None:
+def _no_polygons(geometry: NDArray[np.object_], path: Path) -> DataError:
     kinds = Counter(shapely.get_type_id(geometry).tolist())
-    names = {kind: shapely.GeometryType(kind).name.title() for kind in kinds}
-    others = {names[k]: n for k, n in kinds.items() if k not in (_POLYGON, _MULTI, _COLLECTION)}
-    if others:
-        listed = ", ".join(f"{count} {name}" for name, count in sorted(others.items()))
-        raise DataError(
-            f"{path} has {sum(others.values())} features that are not polygons ({listed}); "
-            "footprints must be polygons.",
-            remedy="Draw outlines, or keep only the polygons: ogr2ogr OUT.gpkg "
-            f"{path.name} -where \"OGR_GEOMETRY LIKE '%POLYGON'\"",
-        )
+    names = sorted((shapely.GeometryType(kind).name.title(), n) for kind, n in kinds.items())
+    return DataError(
+        f"{path} has no polygon ({', '.join(f'{count} {name}' for name, count in names)}); "
+        "footprints must be polygons.",
+        remedy="Give a file with outlines, or draw them.",
+    )
 
 
 def _check_coordinates(layer: VectorLayer, path: Path) -> None:

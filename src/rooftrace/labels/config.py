@@ -193,6 +193,7 @@ class SourceConfig(Config):
             `"majority"` of all.
         field: Attribute of footprints that names the class; by default all are buildings. For a
             Label Studio export, the key of a task's data that names its image.
+        layer: Name or pattern of the layers of footprints, of a file with several.
         zoom: Zoom of the slippy tiles that are used; default all.
         tms: Whether the rows of slippy tiles are counted from the south; default: if their
             `tilemapresource.xml` or the labels say so.
@@ -217,6 +218,7 @@ class SourceConfig(Config):
     order: Literal["row", "column"] | None = None
     annotator: str | None = None
     field: str | None = None
+    layer: str | None = None
     zoom: Annotated[int, Field(ge=0, le=30)] | None = None
     tms: bool | None = None
 

@@ -36,7 +36,7 @@ from rooftrace.io.reproject import (
     reprojected,
     split_at_180,
 )
-from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import VECTOR_SUFFIXES, check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
@@ -278,12 +278,12 @@ DIGITS = 7
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a vector file with its images, or a folder that contains both."""
     vector = path
-    if path.is_dir():
+    if not is_vector_file(path) and path.is_dir():
         vector = one_vector_file(vector_files(path), f"There is no vector file in {path}.")
     given = None if config.images is None else Path(config.images)
     files, top = _images_of(vector, given, config.globs)
-    file = LayerFile.of(vector, labels, config.field)
-    name = path.resolve().name if path.is_dir() else path.stem
+    file = LayerFile.of(vector, labels, config.field, config.layer)
+    name = path.resolve().name if vector != path else path.stem
     source = georeferenced_set(
         FOOTPRINTS.name, name, entries_below(top, files), file, config, labels
     )
@@ -465,7 +465,7 @@ def _check_copies(folder: Path, source: SceneSet) -> None:
 
 
 def _recognises(path: Path) -> bool:
-    if path.is_file():
+    if path.is_file() or is_vector_file(path):
         return is_vector_file(path)
     if len(vector_files(path)) != 1:
         return False
@@ -491,5 +491,5 @@ FOOTPRINTS = SourceKind(
     _recognises,
     _read,
     _write,
-    frozenset({"images", "field"}),
+    frozenset({"images", "field", "layer"}),
 )

@@ -61,7 +61,7 @@ for _kind in (*EXPORTS, IMAGE_TABLE, COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOT
 _BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-")
 """Beginning of the names of Label Studio's brush PNGs."""
 
-_SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "tms", "images")
+_SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "layer", "zoom", "tms", "images")
 """Fields of `SourceConfig` that only some kinds accept."""
 
 

@@ -17,17 +17,15 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Ints, LabelReader, Mask, Polygons, Window
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WindowLabel
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_boxes, reprojected
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_read import PolygonLayer, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 
@@ -199,6 +197,7 @@ class LayerFile:
         rule: Meaning of the names.
         own: Whether the layer has `OWN_FIELDS` and is read by them.
         stamp: Modification time and size of the file, so that a changed file is read again.
+        layer: Layer or layers that are read, see `VectorFile`.
     """
 
     path: Path
@@ -207,16 +206,21 @@ class LayerFile:
     rule: NameRule
     own: bool
     stamp: tuple[int, int]
+    layer: str | None = None
 
     @classmethod
-    def of(cls, path: Path, labels: LabelConfig, field: str | None = None) -> LayerFile:
-        """Examine the attributes of a file; with `field` None all polygons are buildings.
+    def of(
+        cls, path: Path, labels: LabelConfig, field: str | None = None, layer: str | None = None
+    ) -> LayerFile:
+        """Examine the attributes of a file.
+
+        With `field` None, `VectorFile` tells buildings from other polygons.
 
         Raises:
             ConfigError: There is no such attribute.
             DataError: The file cannot be read, or does not have exactly one layer of polygons.
         """
-        file = VectorFile(path)
+        file = VectorFile(path, layer)
         own = field is None and set(OWN_FIELDS) <= set(file.fields)
         # A GeoJSON without features has no attributes.
         if field is not None and field not in file.fields and len(file.read()):
@@ -233,6 +237,7 @@ class LayerFile:
             labels.name_rule(),
             own,
             (status.st_mtime_ns, status.st_size),
+            layer,
         )
 
     def load(self) -> ShapeLayer:
@@ -250,31 +255,18 @@ class LayerFile:
 
 
 @dataclass(frozen=True, eq=False)
-class ShapeLayer:
-    """The polygons of a layer.
+class ShapeLayer(PolygonLayer):
+    """The polygons of a layer and their classes.
 
     Args:
-        geometry: (n,) valid shapely polygons and multipolygons in `crs`.
         classes: (n,) int16 class index of each, or IGNORED.
         scenes: (n,) id of the one scene to which each polygon belongs, or "".
-        crs: Coordinate system of the geometry.
-        notes: Repairs and omissions that the user should see.
+        notes: Assumptions, repairs and omissions that the user should see.
     """
 
-    geometry: NDArray[np.object_]
     classes: NDArray[np.int16]
     scenes: NDArray[np.object_]
-    crs: CRS
     notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.geometry)
-
-    @property
-    def bounds_xy(self) -> tuple[float, float, float, float]:
-        """Bounds (left, bottom, right, top) in the CRS; NaN without polygons."""
-        left, bottom, right, top = shapely.total_bounds(self.geometry)
-        return float(left), float(bottom), float(right), float(top)
 
     def names_any(self, ids: Iterable[str]) -> bool:
         """Return whether a polygon names one of these scenes as its own."""
@@ -326,7 +318,8 @@ class ShapeLayer:
 @lru_cache(maxsize=16)
 def _load(file: LayerFile) -> ShapeLayer:
     fields = OWN_FIELDS if file.own else () if file.field is None else (file.field,)
-    layer = VectorFile(file.path).read(fields)
+    vector = VectorFile(file.path, file.layer)
+    layer = vector.read(fields, buildings=file.field is None)
     count = len(layer)
     classes: NDArray[np.int16] = np.full(count, file.building, np.int16)
     drawn = np.ones(count, np.bool_)
@@ -348,15 +341,8 @@ def _load(file: LayerFile) -> ShapeLayer:
         order = order[np.argsort(np.array(ids)[order], kind="stable")]
     empty = np.full(count, "", np.object_)
     scenes = layer.values["scene"] if file.own else empty
-    notes = []
-    if layer.repaired:
-        notes.append(
-            f"{layer.repaired} of {count} outlines in {file.path} were invalid and are repaired."
-        )
-    if layer.without_outline:
-        left_out = plural(layer.without_outline, "feature")
-        notes.append(f"Left out: {left_out} without an outline in {file.path}.")
-    return ShapeLayer(layer.geometry[order], classes[order], scenes[order], layer.crs, tuple(notes))
+    notes = vector.notes(layer.counts)
+    return ShapeLayer(layer.geometry[order], layer.crs, classes[order], scenes[order], notes)
 
 
 # The chips of a scene are read one after another; labels may be large, so few are kept.

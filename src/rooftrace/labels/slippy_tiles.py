@@ -247,7 +247,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
                 remedy="Give the folder of its tiles with --images.",
             )
         found, vector = find_tiles(given, config.tms), path
-    file = LayerFile.of(vector, labels, config.field)
+    file = LayerFile.of(vector, labels, config.field, config.layer)
     if config.tms is None and not found.notes:
         found = _fitting_rows(found, file)
     tiles = found.paths if config.zoom is None else found.of_zoom(config.zoom)
@@ -342,5 +342,5 @@ TILES = SourceKind(
     "slippy tiles by name, and the polygons of a vector file",
     _recognises,
     _read,
-    options=frozenset({"images", "field", "zoom", "tms"}),
+    options=frozenset({"images", "field", "layer", "zoom", "tms"}),
 )

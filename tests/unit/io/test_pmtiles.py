@@ -17,7 +17,7 @@ from shapely import affinity
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.io.pmtiles import tile_zooms, widened
-from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import (
     LayerChunk,
     LayerSettings,

@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from rooftrace.core.errors import DataError
-from rooftrace.io import vector_read
+from rooftrace.io import vector_layers
 from rooftrace.io.vector_read import VectorFile
 
 
@@ -38,14 +38,14 @@ def written(path: Path, count: int) -> Path:
 def test_chunks_equal_the_whole(
     suffix: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_read, "_CHUNK_ROWS", rows)
+    monkeypatch.setattr(vector_layers, "_CHUNK_ROWS", rows)
     file = VectorFile(written(tmp_path / f"layer{suffix}", 23))
     fields = [name for name in file.fields if name != "geometry"]
     whole, chunks = file.read(fields, typed=True), list(file.chunks(fields))
     if suffix != ".geojson":
         assert len(chunks) == -(-23 // rows)
-    assert sum(chunk.repaired for chunk in chunks) == whole.repaired > 0
-    assert sum(chunk.without_outline for chunk in chunks) == whole.without_outline > 0
+    assert sum(chunk.counts.repaired for chunk in chunks) == whole.counts.repaired > 0
+    assert sum(chunk.counts.without_outline for chunk in chunks) == whole.counts.without_outline > 0
     assert all(chunk.crs == whole.crs for chunk in chunks)
     joined = np.concatenate([chunk.geometry for chunk in chunks])
     assert shapely.equals_exact(joined, whole.geometry).all()

@@ -26,7 +26,8 @@ from shapely.geometry import (
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
-from rooftrace.io.vector_read import VectorFile, is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_polygons
 
 UTM = CRS.from_epsg(32633)
@@ -75,7 +76,7 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     order = np.argsort(layer.values["id"].astype(int))  # FlatGeobuf has its own
     assert layer.values["class"][order].tolist() == ["bâtiment", ""]
     assert layer.values["scene"][order].tolist() == ["a b/ü", ""]
-    assert (layer.repaired, layer.without_outline) == (0, 0)
+    assert (layer.counts.repaired, layer.counts.without_outline) == (0, 0)
     back = reprojected(layer.geometry[order], layer.crs, UTM, 1e-3)
     far = shapely.hausdorff_distance(back, array(holed, two))
     assert far.max() < (1e-3 if suffix == ".geojson" else 1e-9)
@@ -86,7 +87,7 @@ def test_what_is_invalid_is_mended_and_counted(tmp_path: Path) -> None:
     mixed = GeometryCollection([box(5, 5, 6, 6), LineString([(0, 0), (1, 1)])])
     path = geojson(tmp_path / "a.geojson", BOWTIE, None, box(3, 0, 4, 1), mixed, Polygon())
     layer = VectorFile(path).read(["n"])
-    assert (layer.repaired, layer.without_outline) == (1, 2)
+    assert (layer.counts.repaired, layer.counts.without_outline) == (1, 2)
     assert layer.values["n"].tolist() == ["0", "2", "3"]
     assert shapely.is_valid(layer.geometry).all()
     assert shapely.area(layer.geometry).tolist() == [2, 1, 1]
@@ -103,7 +104,7 @@ def test_a_ring_that_is_not_closed_is_closed_and_counted(tmp_path: Path, kind: s
         outline.update(type=kind, coordinates=[outline["coordinates"]])
     path.write_text(json.dumps(written))
     layer = VectorFile(path).read(["n"])
-    assert (layer.repaired, layer.without_outline) == (1, 0)
+    assert (layer.counts.repaired, layer.counts.without_outline) == (1, 0)
     assert layer.values["n"].tolist() == ["0", "1"]
     assert shapely.area(layer.geometry).tolist() == [4, 1]
 
@@ -112,16 +113,16 @@ def test_a_ring_of_no_area_has_no_outline(tmp_path: Path) -> None:
     flat = Polygon([(0, 0), (1, 1), (2, 2), (0, 0)])
     layer = VectorFile(geojson(tmp_path / "a.geojson", flat, box(0, 0, 1, 1))).read()
     assert len(layer) == 1
-    assert layer.without_outline == 1
+    assert layer.counts.without_outline == 1
 
 
 def test_what_is_no_polygon_is_reported(tmp_path: Path) -> None:
-    path = geojson(
-        tmp_path / "a.geojson", Point(1, 2), box(0, 0, 1, 1), LineString([(0, 0), (1, 1)])
-    )
-    with pytest.raises(
-        DataError, match=r"2 features that are not polygons \(1 Linestring, 1 Point\)"
-    ):
+    others = Point(1, 2), LineString([(0, 0), (1, 1)])
+    layer = VectorFile(geojson(tmp_path / "m.geojson", *others, box(0, 0, 1, 1))).read(["n"])
+    assert (layer.values["n"].tolist(), layer.counts.not_polygons) == (["2"], 2)
+    assert layer.counts.notes("a") == ("a: 2 points and lines left out.",)
+    path = geojson(tmp_path / "a.geojson", *others)
+    with pytest.raises(DataError, match=r"has no polygon \(1 Linestring, 1 Point\)"):
         VectorFile(path).read()
 
 
@@ -389,8 +390,8 @@ def test_types_and_nulls_survive_reading_and_writing(suffix: str, tmp_path: Path
     ("text", "words"),
     [
         ("latitude,longitude\n1,2\n", "no column geometry"),
-        ('geometry\n"POLYGON((0 0,1 0,1 1,0 0))"\n', "no coordinate system"),
-        ('latitude,longitude,geometry\n1,2,"POINT(0 0)"\n', "not polygons"),
+        ('geometry\n"POLYGON((0 0,500 0,1 1,0 0))"\n', "no coordinate system"),
+        ('latitude,longitude,geometry\n1,2,"POINT(0 0)"\n', "no polygon"),
     ],
 )
 def test_a_table_that_is_no_layer_of_buildings_is_explained(

@@ -211,7 +211,9 @@ def test_a_layer_is_read_once_and_is_small_to_pickle(
     reads = []
     whole = layer.VectorFile.read
     monkeypatch.setattr(
-        layer.VectorFile, "read", lambda self, *rest: reads.append(1) or whole(self, *rest)
+        layer.VectorFile,
+        "read",
+        lambda self, *rest, **more: reads.append(1) or whole(self, *rest, **more),
     )
     write_layer(town / "houses.gpkg", *(house(5 + n % 30, n % 30) for n in range(3000)))
     source = open_source(SourceConfig(path=str(town / "houses.gpkg"), chip_px=20))

@@ -20,13 +20,12 @@ from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
-from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.io.vector_read import VectorFile, VectorLayer
+from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
 from rooftrace.predict.plan import RESULT_FILES
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
@@ -42,7 +41,6 @@ _OSM_PREFIX = {"osm_way_id": "way/", "osm_id": "relation/"}
 
 _CHUNK = 50_000
 _UTF8 = ("utf-8", "surrogatepass")
-_PARQUET = (".parquet", ".geoparquet")
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,12 @@ class BuildingLayer:
 
 
 def read_buildings_layer(
-    path: Path, folder: Path, *, attributes: bool = False, threshold: float | None = None
+    path: Path,
+    folder: Path,
+    *,
+    attributes: bool = False,
+    threshold: float | None = None,
+    layer_name: str | None = None,
 ) -> BuildingLayer:
     """Read the buildings of a vector file, of a folder of GeoParquet, or of a mask.
 
@@ -126,6 +129,7 @@ def read_buildings_layer(
         folder: Folder of the temporary files, which have no name and disappear with the process.
         attributes: True to read all attributes.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
+        layer_name: Layer of a file with several; see `VectorFile`.
 
     Raises:
         DataError: The input does not exist, cannot be read, or has something else than polygons.
@@ -135,10 +139,9 @@ def read_buildings_layer(
     """
     if not path.exists():
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
-    if path.is_dir():
-        return _of_files(str(path), _files_of(path), (), folder, attributes=attributes)
-    if not is_raster(path):
-        layer = _of_files(str(path), [path], (), folder, attributes=attributes)
+    if path.is_dir() or not is_raster(path):
+        file = VectorFile(path, layer_name)
+        layer = _of_file(str(path), file, (), folder, attributes=attributes)
         mask = _mask_beside(path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
@@ -147,12 +150,13 @@ def read_buildings_layer(
         report = run_vectorize(path, traced, threshold=threshold)
         _check_classes(path, [one.name for one in report.classes])
         notes = tuple(note for note in report.notes if str(traced) not in note)
-        if not VectorFile(traced).outlines()[1]:
+        file = VectorFile(traced)
+        if not file.outlines()[1]:
             raise GeoreferenceError(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
-        layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
+        layer = _of_file(str(path), file, notes, folder, attributes=attributes)
     return _seen_by(path, layer)
 
 
@@ -191,54 +195,29 @@ def _mask_beside(path: Path) -> Path | None:
     return None
 
 
-def _files_of(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PARQUET)
-    # The temporary files of a run that was killed are hidden.
-    found = [
-        path
-        for path in found
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    if not found and not (folder / MANIFEST).is_file():
-        raise DataError(
-            f"The folder {folder} has no GeoParquet; expected the files of one layer.",
-            remedy="Give the folder that rooftrace catalogue has written, or a single file.",
-        )
-    return found
-
-
-def _of_files(
-    name: str, paths: Sequence[Path], notes: tuple[str, ...], folder: Path, *, attributes: bool
+def _of_file(
+    name: str, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool
 ) -> BuildingLayer:
-    """Read the files of a layer chunk by chunk.
+    """Read the layer of a file chunk by chunk.
 
     Raises:
-        DataError: A file cannot be read.
-        GeoreferenceError: The files have different coordinate systems, or none.
+        DataError: The file cannot be read.
+        GeoreferenceError: It has several coordinate systems, or none.
     """
-    files = [VectorFile(path) for path in paths]
-    fields = [_fields(file, attributes) for file in files]
-    shared = [one for one in (fields[0] if fields else []) if all(one in own for own in fields)]
-    parts = _LayerParts(shared, folder, attributes=attributes)
-    crs = None
-    for file, own in zip(files, fields):
-        classes = [one for one in ("class",) if one in own and one not in shared]
-        for chunk in file.chunks([*shared, *classes]):
-            crs = crs or chunk.crs
-            if not chunk.crs.equals(crs, ignore_axis_order=True):
-                raise GeoreferenceError(
-                    f"{file.path} is in {chunk.crs.name!r}, but {paths[0]} in {crs.name!r}; the "
-                    "files of a layer have one coordinate system.",
-                    remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
-                )
-            parts.add(chunk)
-        parts.end_file()
+    fields = _fields(file, attributes)
+    parts = _LayerParts(fields, folder, attributes=attributes)
+    crs, counts = None, ReadCounts()
+    for chunk in file.chunks(fields, buildings=True):
+        crs = crs or chunk.crs
+        counts += chunk.counts
+        parts.add(chunk)
+    notes += file.notes(counts)
     return parts.layer(name, crs or CRS.from_epsg(4326), notes)
 
 
 def _fields(file: VectorFile, attributes: bool) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*_IDS, *_SCORES, "class"}
+    wanted = {*_IDS, *_SCORES}
     fields = [
         name
         for name in file.fields
@@ -253,17 +232,17 @@ _ROW = np.dtype(
     [
         ("start", np.int64), ("stop", np.int64), ("id_start", np.int64), ("id_stop", np.int64),
         ("bounds", np.float64, 4), ("score", np.float32),
-        ("is_building", np.bool_), ("has_area", np.bool_), ("is_multi", np.bool_),
+        ("has_area", np.bool_), ("is_multi", np.bool_),
     ]
 )  # fmt: skip
 """Numbers of a polygon that stay in memory while its layer is read."""
 
 
 class _LayerParts:
-    """Collect the chunks of the files of a layer, and leave out what does not count.
+    """Collect the chunks of a layer, and leave out what does not count.
 
     Args:
-        fields: Attributes that all files have.
+        fields: Attributes that are read.
         folder: Folder of temporary files.
         attributes: True to keep the attributes.
     """
@@ -273,12 +252,10 @@ class _LayerParts:
         self._outlines, self._ids = SpillFile(folder), SpillFile(folder)
         self._kept = {name: _Column(folder) for name in fields} if attributes else {}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
-        self._of_file: list[NDArray[Any]] = []
         self._has_scores = True
-        self._repaired = self._left_out = 0
 
     def add(self, chunk: VectorLayer) -> None:
-        """Add the next polygons of a file."""
+        """Add the next polygons."""
         values = {name: chunk.values[name] for name in self._fields}
         rows = np.zeros(len(chunk), _ROW)
         offsets = self._outlines.append_bytes(shapely.to_wkb(chunk.geometry).tolist())
@@ -291,45 +268,30 @@ class _LayerParts:
             self._has_scores = False
         else:
             rows["score"] = score
-        rows["is_building"] = _is_building(chunk)
         rows["has_area"] = shapely.area(chunk.geometry) > 0
         rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
-        self._of_file.append(rows)
+        self._rows.append(rows)
         for name, column in self._kept.items():
             column.add(values[name])
-        self._repaired += chunk.repaired
-        self._left_out += chunk.without_outline
-
-    def end_file(self) -> None:
-        """Decide which polygons of the file count: all, unless its classes name buildings."""
-        if not any(rows["is_building"].any() for rows in self._of_file):
-            for rows in self._of_file:
-                rows["is_building"] = True
-        self._rows += self._of_file
-        self._of_file = []
 
     def layer(self, name: str, crs: CRS, notes: tuple[str, ...]) -> BuildingLayer:
-        """Return the layer without polygons of other classes, without an area, and repeated."""
+        """Return the layer without polygons that have no area, or are repeated."""
         rows = np.concatenate(self._rows)
         self._rows.clear()
-        named = np.flatnonzero(rows["is_building"])
-        bounds = joint_bounds(rows["bounds"][named], crs)
-        start, stop = rows["start"][named], rows["stop"][named]
+        bounds = joint_bounds(rows["bounds"], crs)
+        start, stop = rows["start"], rows["stop"]
         first = first_of_equal(
-            rows["bounds"][named], lambda some: self._outlines.read(start[some], stop[some])
+            rows["bounds"], lambda some: self._outlines.read(start[some], stop[some])
         )
-        area = rows["has_area"][named]
+        area = rows["has_area"]
         said = [
-            (self._repaired, "with invalid outlines repaired"),
-            (self._left_out + int((~area).sum()), "without an area left out"),
-            (len(rows) - len(named), "of another class than building left out"),
+            (int((~area).sum()), "without an area left out"),
             (int((area & ~first).sum()), "exactly on another one left out"),
         ]
         notes += tuple(
             f"{name}: {plural(count, 'polygon')} {what}." for count, what in said if count
         )
-        number = np.flatnonzero(first & area) + 1
-        index = named[number - 1]
+        index = np.flatnonzero(first & area)
         rows = rows[index]
         columns = {one: rows[one].copy() for one in _ROW.names or ()}
         if not self._has_scores:
@@ -340,7 +302,7 @@ class _LayerParts:
                 self._outlines, columns["start"], columns["stop"], columns["is_multi"]
             ),
             crs, bounds,
-            SpilledTexts(self._ids, columns["id_start"], columns["id_stop"], number),
+            SpilledTexts(self._ids, columns["id_start"], columns["id_stop"], index + 1),
             columns["score"],
             {one: column.take(index) for one, column in self._kept.items()},
             notes,
@@ -383,14 +345,6 @@ def _encoded(values: Iterable[object]) -> list[bytes]:
     return [
         b"" if value is None or value != value else str(value).encode(*_UTF8) for value in values
     ]
-
-
-def _is_building(layer: VectorLayer) -> BoolArray:
-    """Return (n,) True for polygons whose attribute `class` names them as buildings."""
-    names = layer.values.get("class")
-    if names is None:
-        return np.zeros(len(layer), np.bool_)
-    return np.array([str(name).casefold() in BUILDING_NAMES for name in names.tolist()], np.bool_)
 
 
 def _columns_of(values: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:

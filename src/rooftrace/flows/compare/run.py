@@ -72,6 +72,7 @@ class CompareOptions:
         remove_offset: True to move the new layer by the estimated offset onto the old one.
         keep: Outlines of the conflated layer; None writes no such layer.
         models: Model that predicts NEW and OLD, which are two images; None for layers.
+        layer: Layer of files with several; see `VectorFile`.
         threshold: Probability from which a pixel is a building, in images and probabilities;
             default: the model's own, or 0.5.
     """
@@ -83,6 +84,7 @@ class CompareOptions:
     keep: Keep | None = None
     models: ModelSet | None = None
     threshold: float | None = None
+    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,13 @@ def _read(
     if options.models is not None:
         return predict_dates(new, old, options.models, limit, out, step)
     old_layer = read_buildings_layer(
-        old, out, attributes=options.keep is not None, threshold=limit if is_raster(old) else None
-    )
-    new_layer = read_buildings_layer(new, out, threshold=limit if is_raster(new) else None)
+        old, out, attributes=options.keep is not None, layer_name=options.layer,
+        threshold=limit if old.is_file() and is_raster(old) else None,
+    )  # fmt: skip
+    new_layer = read_buildings_layer(
+        new, out, layer_name=options.layer,
+        threshold=limit if new.is_file() and is_raster(new) else None,
+    )  # fmt: skip
     return new_layer, old_layer, probabilities_of(new, old, limit)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from rooftrace.io.reproject import (
     joint_bounds,
     outline_bounds,
 )
-from rooftrace.io.vector_read import VectorFile, is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_read import ReadCounts, VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.match import first_of_equal
@@ -180,16 +181,19 @@ class BuildingPolygons:
 
 
 def read_buildings(
-    path: Path, building: str | None = None, mask: MaskFile | None = None
+    path: Path,
+    building: str | None = None,
+    mask: MaskFile | None = None,
+    layer_name: str | None = None,
 ) -> BuildingPolygons:
     """Return the buildings of a vector file.
 
     Args:
         path: Path of the file.
-        building: Value of the attribute `class` of buildings, where there are several classes;
-            default building.
+        building: Value of the attribute `class` of buildings; default: see `VectorFile`.
         mask: Mask of the same place, which gives the name of the class instead. Polygons may be in
             its pixels if it has no CRS.
+        layer_name: Layer of a file with several; see `VectorFile`.
 
     Raises:
         DataError: The file cannot be read, holds no building, or shows another place than the mask.
@@ -197,25 +201,25 @@ def read_buildings(
         ConfigError: The file has several classes and `building` is missing, or the file has no
             classes and `building` is given.
     """
-    file = VectorFile(path)
+    file = VectorFile(path, layer_name)
     fields = ["class"] if "class" in file.fields else []
-    notes = []
+    by_name = building is None and mask is None
+    values: Mapping[str, NDArray[np.object_]]
     if mask is not None and mask.grid.crs is None:
-        geometry, crs, values = file.columns(fields)
+        geometry, crs, values, counts = file.columns(fields, buildings=by_name)
     else:
-        layer = file.read(fields)
-        geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
-        if layer.repaired:
-            repaired = plural(layer.repaired, "building")
-            notes.append(f"{repaired} had invalid outlines, which were repaired")
+        layer = file.read(fields, buildings=by_name)
+        geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
+    notes = [note.removesuffix(".") for note in file.notes(counts)]
     classes = values.get("class", np.zeros(0, np.object_))
-    name = _class_name(path, sorted(set(classes.tolist())), building, mask)
-    if name is not None:
-        chosen = classes == name
-        if building is None and not chosen.all():
-            left_out = plural(int((~chosen).sum()), "polygon")
-            notes.append(f"{left_out} of other classes than {name} left out")
-        geometry = geometry[chosen]
+    if not by_name:
+        name = _class_name(path, sorted(set(classes.tolist())), building, mask)
+        if name is not None:
+            chosen = classes == name
+            if building is None:
+                others = ReadCounts(not_buildings=int((~chosen).sum()))
+                notes += [note.removesuffix(".") for note in others.notes(path)]
+            geometry = geometry[chosen]
     first = first_of_equal(shapely.bounds(geometry).reshape(-1, 4), geometry.__getitem__)
     if not first.all():
         repeated = int((~first).sum())
@@ -261,10 +265,8 @@ def _class_name(
     path: Path, names: Sequence[str], building: str | None, mask: MaskFile | None
 ) -> str | None:
     """Return the class of buildings among those of polygons; None where all are buildings."""
-    wanted: tuple[str, ...] = BUILDING_NAMES if building is None else (building,)
-    if mask is not None:
-        wanted = (mask.class_name, *BUILDING_NAMES)
-    if len(names) < 2 and (building is None or mask is not None):
+    wanted = (building or "",) if mask is None else (mask.class_name, *BUILDING_NAMES)
+    if len(names) < 2 and mask is not None:
         return None
     by_name = {name.casefold(): name for name in names}
     name = next((by_name[one.casefold()] for one in wanted if one.casefold() in by_name), None)
@@ -312,7 +314,7 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     for path in inputs:
         if not path.exists():
             raise DataError(f"{path} does not exist.", remedy="Check the path.")
-        if path.is_dir():
+        if path.is_dir() and not is_vector_file(path):
             raise ConfigError(
                 f"{path} is a folder; expected a mask or a file of polygons.",
                 remedy="Add --by-image to compute the built-up share of each mask in the folder.",

@@ -110,6 +110,7 @@ def run_density(
     building: str | None = None,
     min_area_m2: float = 0.0,
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    layer: str | None = None,
     progress: Progress | None = None,
 ) -> DensityReport:
     """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg and OUT.png.
@@ -122,6 +123,7 @@ def run_density(
         building: Class of buildings: its name, or its index in a mask.
         min_area_m2: Minimum area of a building that is counted.
         threshold: Threshold for the classes of cells.
+        layer: Layer of files with several; see `VectorFile`.
         progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
@@ -142,7 +144,7 @@ def run_density(
                 remedy="Give the mask as well: rooftrace density MASK "
                 f"{polygons_path.name} --gsd METRES -o OUT",
             )
-        buildings = read_buildings(polygons_path, building, mask)
+        buildings = read_buildings(polygons_path, building, mask, layer)
     notes = [] if buildings is None else list(buildings.notes)
     if mask is None:
         assert buildings is not None
@@ -231,6 +233,7 @@ def run_zone_density(
     building: str | None = None,
     min_area_m2: float = 0.0,
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    layer: str | None = None,
     progress: Progress | None = None,
 ) -> DensityReport:
     """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
@@ -238,7 +241,7 @@ def run_zone_density(
     Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap.
 
     Args:
-        inputs, out, building, min_area_m2, threshold, progress: See `run_density`.
+        inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
 
     Raises:
@@ -250,21 +253,18 @@ def run_zone_density(
     stem = stem_of(out, inputs[0].resolve().stem)
     files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
     check_outputs(files, [*inputs, zones])
-    file = VectorFile(zones)
-    layer = file.read(file.fields, typed=True)
-    if not len(layer):
+    file = VectorFile(zones, layer)
+    ground_zones = file.read(file.fields, typed=True)
+    if not len(ground_zones):
         raise DataError(
             f"{zones} holds no zone with an outline; expected polygons.",
             remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
         )
-    notes = []
-    if layer.repaired:
-        repaired = plural(layer.repaired, "zone")
-        notes.append(f"{repaired} had invalid outlines, which were repaired")
-    if layer.without_outline:
-        notes.append(f"{plural(layer.without_outline, 'zone')} without an outline left out")
+    notes = [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
-    buildings = None if polygons_path is None else read_buildings(polygons_path, building, mask)
+    buildings = (
+        None if polygons_path is None else read_buildings(polygons_path, building, mask, layer)
+    )
     ground = None
     if mask is not None:
         if mask.grid.crs is None:
@@ -298,15 +298,15 @@ def run_zone_density(
         else:
             counted = near.is_observed
             notes += _outside_notes(int(np.count_nonzero(~counted)))
-    outlines = reprojected(layer.geometry, layer.crs, plane, _BEND_M)
+    outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, _BEND_M)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
-        raise _no_overlap(zones, layer, *place)
+        raise _no_overlap(zones, ground_zones, *place)
     figures = density_of_zones(outlines, outlined, observed, built, counted)
     met = shapely.intersects(outlines, around) if observed is None else figures.observed_m2 > 0
     if not met.any():
-        raise _no_overlap(zones, layer, *place)
-    columns = density_columns(figures, threshold, layer.values)
-    write_polygons(files[0], layer.geometry, columns, layer.crs)
+        raise _no_overlap(zones, ground_zones, *place)
+    columns = density_columns(figures, threshold, ground_zones.values)
+    write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
     return DensityReport.of(files, "zones", plane, figures, threshold, notes)

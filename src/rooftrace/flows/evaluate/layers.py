@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.text import list_first, plural, size_text
+from rooftrace.core.text import list_first, size_text
 from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.prediction_names import listed
 from rooftrace.io.legend import NODATA
@@ -431,14 +431,14 @@ def _load(
     score_field = next((by_name[name] for name in _SCORES if name in by_name), None)
     class_field = by_name.get("class")
     fields = [name for name in (score_field, class_field) if name is not None]
-    notes = []
+    # Of several classes, the names are those of the labels.
+    buildings = len(classes) == 2
     if on_ground:
-        layer = file.read(fields)
-        geometry, crs, values = layer.geometry, layer.crs, dict(layer.values)
-        if layer.repaired:
-            notes.append(f"Repaired: {plural(layer.repaired, 'invalid outline')} in {path}.")
+        layer = file.read(fields, buildings=buildings)
+        geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
     else:
-        geometry, file_crs, values = file.columns(fields)
+        geometry, file_crs, columns, counts = file.columns(fields, buildings=buildings)
+        values = columns
         crs = _LONLAT
         if file_crs is not None and not file_crs.is_geographic:
             raise GeoreferenceError(
@@ -446,7 +446,7 @@ def _load(
                 remedy="Give polygons in pixels of the scenes (GeoJSON, x right and y down), or "
                 "scenes with a georeference.",
             )
-    score = None
+    score, notes = None, [*file.notes(counts)]
     if score_field is not None and len(geometry):
         score = _scores(values[score_field])
         if score is None:
@@ -457,7 +457,7 @@ def _load(
     if class_field is not None:
         index = _indices(values[class_field], classes, building_class, f"{path}: {class_field}")
     nobody = np.full(len(geometry), "", np.object_)
-    return ShapeLayer(geometry, index, nobody, crs, tuple(notes)), score
+    return ShapeLayer(geometry, crs, index, nobody, tuple(notes)), score
 
 
 def _scores(texts: NDArray[np.object_]) -> NDArray[np.float32] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_first
-from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
 
@@ -146,8 +146,8 @@ _OTHER_OUTPUTS = ("_preview", "_density")
 """Endings of files written by `rooftrace predict` that are no predictions."""
 
 _KINDS = (
-    "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, FlatGeobuf, GeoParquet, "
-    "Shapefile), COCO results (JSON), or a table of run lengths (CSV)"
+    "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, GeoParquet, Shapefile, "
+    "KML, …), COCO results (JSON), or a table of run lengths (CSV)"
 )
 
 
@@ -182,7 +182,7 @@ class PredictionFiles:
 
     def names(self, files: tuple[Path, ...]) -> list[str]:
         """Return the names of files below the path, without their endings."""
-        top = self.path if self.path.is_dir() else self.path.parent
+        top = self.path.parent if self.path in files else self.path
         return [file.relative_to(top).with_suffix("").as_posix() for file in files]
 
 
@@ -197,14 +197,14 @@ def find_predictions(path: Path) -> PredictionFiles:
     """
     if not path.exists():
         raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
+    if is_vector_file(path):
+        return PredictionFiles(path, vectors=(path,))
     if path.is_dir():
         vectors = [file for file in vector_files(path) if _is_prediction(file)]
         rasters = [file for file in images_under(path) if _is_prediction(file)]
         rasters = [file for file in rasters if file not in vectors]
         if vectors or rasters:
             return PredictionFiles(path, tuple(rasters), tuple(vectors))
-    elif is_vector_file(path):
-        return PredictionFiles(path, vectors=(path,))
     elif path.suffix.lower() == ".json":
         return PredictionFiles(path, results=path)
     elif path.suffix.lower() == ".csv":

@@ -27,7 +27,7 @@ from rooftrace.io.reproject import (
     reprojected,
 )
 from rooftrace.io.sources import BlankSource
-from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.footprints import out_of_reach
@@ -51,7 +51,7 @@ not count."""
 
 _NO_IMAGERY = (
     "glob", "chip_px", "label_shift_px", "min_built_up", "max_built_up", "nodata", "part", "order",
-    "field", "layout", "annotator", "zoom",
+    "field", "layer", "layout", "annotator", "zoom",
 )  # fmt: skip
 """Fields of `SourceConfig` that may have no meaning where there is no imagery."""
 
@@ -87,7 +87,7 @@ def open_truth(
                 remedy="Leave it out; other labels have their own size.",
             )
         return _table(path, config, meaning, size_yx)
-    polygons = path.is_file() and is_vector_file(path) and config.images is None
+    polygons = is_vector_file(path) and config.images is None
     try:
         source = open_source(config, labels)
     except DataError as error:
@@ -227,8 +227,8 @@ def _polygons(
     path: Path, config: SourceConfig, labels: LabelConfig, predictions: Sequence[PredictionFiles]
 ) -> SceneSet:
     """Open polygons, drawn on the grids of predicted rasters or on a grid of their own."""
-    _check_options(config, "part", "field")
-    file = LayerFile.of(path, labels, config.field)
+    _check_options(config, "part", "field", "layer")
+    file = LayerFile.of(path, labels, config.field, config.layer)
     layer = file.load()
     predicted = next((files for files in predictions if files.rasters), None)
     if predicted is None:

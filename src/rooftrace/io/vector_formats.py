@@ -1,0 +1,415 @@
+"""Formats of vector data, told by suffix and content, and what GDAL opens for each.
+
+GDAL reads most of them as they are. The others are written again in a temporary folder, in the next
+form that it reads:
+
+- archives: their files;
+- OpenStreetMap with coordinates inside of its ways (`out geom`), as JSON of the Overpass API
+  (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: plain XML;
+- lines of FeatureCollections, as in some files of Microsoft: lines of Features;
+- a Shapefile without its index (.shx): with a new index.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import mmap
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+from rooftrace.core.errors import DataError
+
+PARQUET = (".parquet", ".geoparquet")
+_PLAIN = (
+    ".gpkg", ".fgb", ".shp", ".kml", ".kmz", ".gml", ".tab", ".mif", ".dxf", ".geojson",
+    ".geojsonl", ".geojsons", ".esrijson", ".topojson", ".osm", ".pbf", *PARQUET,
+)  # fmt: skip
+"""Suffixes of vector data alone."""
+
+_BY_CONTENT = (
+    ".json", ".xml", ".csv", ".csv.gz", ".zip", ".sqlite", ".db", ".spatialite",
+    ".geojson.gz", ".geojsonl.gz",
+)  # fmt: skip
+_WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz")
+"""Suffixes of files that are one JSON object, unless each of their lines is one."""
+
+_RECORD = b"\x1e"
+"""Byte that begins each line of a GeoJSON text sequence (RFC 8142)."""
+
+_DATABASES = (".sqlite", ".db", ".spatialite")
+
+_HEAD_BYTES = 1 << 16
+_OVERPASS = re.compile(rb'"elements"\s*:|"osm3s"')
+_VECTOR_JSON = re.compile(rb'"FeatureCollection"|"esriGeometry\w+"|"Topology"|"Feature"')
+_CHANGED_OSM = re.compile(rb"""<nd\s[^>]*lat=|<[^>]*action=['"]delete""")
+_WKT = re.compile(r"\s*(SRID=\d+;)?\s*(MULTI)?POLYGON", re.IGNORECASE)
+_IN_PIXELS = "_pix"
+"""Ending of the names of columns of SpaceNet whose polygons are in pixels of images."""
+
+_SIDECARS = (".shp", ".dbf", ".prj", ".cpg")
+
+
+def is_vector_file(path: Path) -> bool:
+    """Return whether a path is vector data: a file, a geodatabase, or a folder of GeoParquet.
+
+    Formats whose suffix says too little (.json, .csv, .zip, …) are told by their beginning.
+    """
+    if path.is_dir():
+        return _is_geodatabase(path) or _is_partitioned(path)
+    name = path.name.lower()
+    if not path.is_file():
+        return False
+    return name.endswith(_PLAIN) or (name.endswith(_BY_CONTENT) and _has_polygons(path))
+
+
+def _has_polygons(path: Path) -> bool:
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        return zipfile.is_zipfile(path) and bool(_members(path))
+    try:
+        head = _head(path)
+    except (OSError, EOFError, zlib.error):
+        # What needs the file reports the error.
+        return False
+    if name.endswith(_DATABASES):
+        return head.startswith(b"SQLite format 3") and b"geometry_columns" in head
+    if name.endswith(".xml"):
+        return b"<osm" in head
+    if name.endswith((".csv", ".csv.gz")):
+        return b'"Feature' in head if head.startswith(b"{") else _wkt_column(head) is not None
+    return bool(_VECTOR_JSON.search(head) or _is_overpass(head))
+
+
+def _head(path: Path) -> bytes:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        return file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+
+
+def _is_lines(path: Path, head: bytes) -> bool:
+    """Return whether a file has a GeoJSON object on each line."""
+    if not head.startswith((b"{", _RECORD)):
+        return False
+    first, _, rest = head.partition(b"\n")
+    return not path.name.lower().endswith(_WHOLE) or (
+        first.rstrip().endswith(b"}") and rest.lstrip().startswith((b"{", _RECORD))
+    )
+
+
+def _is_overpass(head: bytes) -> bool:
+    return bool(_OVERPASS.search(head)) and bool(
+        re.search(rb'"osm3s"|"type"\s*:\s*"(node|way|relation)"', head)
+    )
+
+
+def _wkt_column(head: bytes) -> str | None:
+    """Return the name of the column of a table that holds polygons as WKT."""
+    text = head.decode("utf-8", "replace")
+    first = text.partition("\n")[0]
+    separator = max(",;\t|", key=first.count)
+    try:
+        names, *rows = csv.reader(io.StringIO(text), delimiter=separator)
+    except (ValueError, csv.Error):
+        return None
+    for row in rows:
+        for name, value in zip(names, row):
+            if _WKT.match(value) and not name.lower().endswith(_IN_PIXELS):
+                return name
+    return None
+
+
+def _is_geodatabase(path: Path) -> bool:
+    return path.suffix.lower() == ".gdb" and any(path.glob("*.gdbtable"))
+
+
+def _is_partitioned(path: Path) -> bool:
+    """Return whether a folder, or what it holds, is named like those of Hive: `theme=buildings`."""
+    inner = [path, *(one for one in path.iterdir() if one.is_dir())]
+    inner += [one for folder in inner[1:] for one in folder.iterdir() if one.is_dir()]
+    return any("=" in one.name for one in inner) and bool(parquet_files(path))
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the files of GeoParquet below a folder, without hidden ones and parts of buildings."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
+    steps = {path: path.relative_to(folder).parts for path in found}
+    # Temporary files of a run that was killed are hidden. Overture's parts lie inside of buildings.
+    return [
+        path
+        for path in found
+        if not any(step.startswith(".") or step == "type=building_part" for step in steps[path])
+    ]
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names of the vector files in an archive."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
+    databases = {match[0] for name in names if (match := re.match(r"(.*?\.gdb)(?=/)", name, re.I))}
+    plain = [name for name in names if name.lower().endswith((*_PLAIN, ".csv", ".json"))]
+    return [*sorted(databases), *(n for n in plain if not n.startswith(tuple(databases) or "\0"))]
+
+
+class VectorInput(NamedTuple):
+    """One file that is opened.
+
+    Args:
+        path: The file of GeoParquet, or what GDAL opens.
+        options: Options of GDAL's driver for opening it.
+        config: Settings of GDAL while it is read.
+        notes: Assumptions and repairs for the user.
+    """
+
+    path: Path | str
+    options: Mapping[str, str] = {}
+    config: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+
+def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
+    """Return what is opened for a path, several for an archive or a folder of GeoParquet.
+
+    Args:
+        path: Path of vector data.
+        scratch: Function that makes an empty folder, if files have to be made for GDAL.
+
+    Raises:
+        DataError: The path holds no vector data, or no coordinates.
+        OSError, ValueError: The file cannot be read.
+    """
+    name = path.name.lower()
+    if path.is_dir():
+        if _is_geodatabase(path):
+            return [VectorInput(path)]
+        files = parquet_files(path)
+        if not files and not (path / "manifest.json").is_file():
+            raise DataError(
+                f"The folder {path} has no GeoParquet; expected the files of one layer.",
+                remedy="Give the folder that rooftrace catalogue has written, or a single file.",
+            )
+        return [VectorInput(file) for file in files]
+    if name.endswith(".zip"):
+        return _unpacked(path, scratch)
+    if name.endswith((".osm", ".xml", ".pbf")):
+        return [_osm(path, scratch)]
+    if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb", ".kmz")):
+        return [VectorInput(path)]
+    if name.endswith(".shp"):
+        return [_shapefile(path, scratch)]
+    if name.endswith(".dxf"):
+        return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
+    if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
+        return [_text(path, scratch)]
+    return [VectorInput(path)]
+
+
+def _unpacked(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
+    members = _members(path)
+    if not members:
+        raise DataError(
+            f"{path} holds no vector data.", remedy="Unpack it, and give what is inside."
+        )
+    folder = scratch() / "unpacked"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    inputs = []
+    for number, member in enumerate(members):
+        inner = scratch() / f"made{number}"
+        inner.mkdir()
+        inputs += vector_inputs(folder / member, inner.absolute)
+    return inputs
+
+
+def _shapefile(path: Path, scratch: Callable[[], Path]) -> VectorInput:
+    if path.with_suffix(".shx").exists() or path.with_suffix(".SHX").exists():
+        return VectorInput(path)
+    folder = scratch()
+    for file in path.parent.iterdir():
+        if file.stem == path.stem and file.suffix.lower() in _SIDECARS:
+            (folder / file.name).symlink_to(file.absolute())
+    note = f"{path.name} has no index (.shx); it is made anew from the .shp."
+    return VectorInput(folder / path.name, config={"SHAPE_RESTORE_SHX": "YES"}, notes=(note,))
+
+
+def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
+    """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
+    head = _head(path)
+    if _is_overpass(head):
+        made = scratch() / f"{path.stem}.osm"
+        _write_osm(made, _json_elements(path))
+        return VectorInput(made, config=_OSM_CONFIG)
+    packed = path.suffix.lower() == ".gz"
+    place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
+    if _is_lines(path, head):
+        if b'"FeatureCollection"' in head.partition(b"\n")[0]:
+            made = scratch() / "lines.geojsonl"
+            _write_features(made, path)
+            place = str(made)
+        return VectorInput(f"GeoJSONSeq:{place}", config=_NO_PROPERTIES)
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        column = _wkt_column(head) or "geometry"
+        return VectorInput(f"CSV:{place}", {"GEOM_POSSIBLE_NAMES": column}, _NO_PROPERTIES)
+    return VectorInput(place if packed else path, config=_NO_PROPERTIES)
+
+
+_NO_PROPERTIES = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
+"""Otherwise GDAL writes a file .properties beside one that is compressed."""
+
+
+def _write_features(made: Path, path: Path) -> None:
+    """Write the features of a FeatureCollection on each line as a line each."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as lines, made.open("w", encoding="utf-8") as file:
+        for line in lines:
+            if line.strip():
+                found = json.loads(line.removeprefix(_RECORD))
+                for feature in found.get("features", [found]):
+                    file.write(json.dumps(feature) + "\n")
+
+
+_OSM_CONFIG = {"OSM_USE_CUSTOM_INDEXING": "NO"}
+"""Ids of nodes that are not on the server yet are negative and in any order."""
+
+
+def _osm(path: Path, scratch: Callable[[], Path]) -> VectorInput:
+    if path.suffix.lower() == ".pbf":
+        return VectorInput(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if not _CHANGED_OSM.search(data):
+            return VectorInput(path, config=_OSM_CONFIG)
+    made = scratch() / f"{path.stem}.osm"
+    _write_osm(made, _xml_elements(path))
+    return VectorInput(made, config=_OSM_CONFIG)
+
+
+_Point = tuple[float, float]
+
+
+@dataclass
+class _Element:
+    """A node, way or relation of OpenStreetMap.
+
+    Args:
+        kind: "node", "way" or "relation".
+        id: Id.
+        tags: Tags.
+        xy: Longitude and latitude of a node, or None.
+        refs: Ids of the nodes of a way; empty if only their coordinates are stated.
+        points: Coordinates of the nodes of a way; None for those that are not stated.
+        members: Kind, id, role and coordinates of each member of a relation.
+    """
+
+    kind: str
+    id: int
+    tags: Mapping[str, str]
+    xy: _Point | None = None
+    refs: list[int] = field(default_factory=list)
+    points: list[_Point | None] = field(default_factory=list)
+    members: list[tuple[str, int, str, list[_Point | None]]] = field(default_factory=list)
+
+
+def _point(one: Mapping[str, Any] | None) -> _Point | None:
+    return None if one is None or "lat" not in one else (float(one["lon"]), float(one["lat"]))
+
+
+def _json_elements(path: Path) -> Iterator[_Element]:
+    for one in json.loads(path.read_bytes())["elements"]:
+        yield _Element(
+            one["type"], one["id"], one.get("tags", {}), _point(one), one.get("nodes", []),
+            [_point(each) for each in one.get("geometry", [])] if one["type"] == "way" else [],
+            [
+                (each["type"], each["ref"], each.get("role", ""),
+                 [_point(point) for point in each.get("geometry", [])])
+                for each in one.get("members", [])
+            ],
+        )  # fmt: skip
+
+
+def _xml_elements(path: Path) -> Iterator[_Element]:
+    for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
+        if one.tag not in ("node", "way", "relation"):
+            continue
+        if one.get("action") != "delete" and one.get("visible") != "false":
+            nodes = one.findall("nd")
+            yield _Element(
+                one.tag, int(one.attrib["id"]),
+                {tag.attrib["k"]: tag.attrib["v"] for tag in one.findall("tag")},
+                _point(one.attrib),
+                [int(node.attrib["ref"]) for node in nodes if "ref" in node.attrib],
+                [_point(node.attrib) for node in nodes],
+                [
+                    (each.attrib["type"], int(each.attrib["ref"]), each.get("role", ""),
+                     [_point(node.attrib) for node in each.findall("nd")])
+                    for each in one.findall("member")
+                ],
+            )  # fmt: skip
+        one.clear()
+
+
+def _write_osm(made: Path, elements: Iterable[_Element]) -> None:
+    """Write elements as XML in which nodes have the coordinates, as GDAL reads it.
+
+    Raises:
+        DataError: No node or way has coordinates.
+    """
+    nodes: dict[int, _Point] = {}
+    by_place: dict[_Point, int] = {}
+    free = count(1 << 40)
+    ways: dict[int, tuple[list[int], Mapping[str, str]]] = {}
+    relations = []
+
+    def placed(points: list[_Point | None], refs: list[int]) -> list[int]:
+        """Return the ids of nodes, and make those that have only coordinates."""
+        if not any(points):
+            return refs
+        ids = []
+        for number, point in enumerate(points):
+            if point is not None:
+                if len(refs) != len(points) and point not in by_place:
+                    by_place[point] = next(free)
+                ids.append(refs[number] if len(refs) == len(points) else by_place[point])
+                nodes[ids[-1]] = point
+        return ids
+
+    for one in elements:
+        if one.kind == "node" and one.xy is not None:
+            nodes[one.id] = one.xy
+        elif one.kind == "way":
+            ways[one.id] = placed(one.points, one.refs), one.tags
+        elif one.kind == "relation":
+            relations.append(one)
+            for kind, ref, _, points in one.members:
+                if kind == "way" and ref not in ways and points:
+                    ways[ref] = placed(points, []), {}
+    if ways and not nodes:
+        raise DataError(
+            f"{made.stem} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
+        )
+    with made.open("w", encoding="utf-8") as file:
+        file.write("<?xml version='1.0' encoding='UTF-8'?>\n<osm version='0.6'>\n")
+        for ref, (lon, lat) in sorted(nodes.items()):
+            file.write(f"<node id='{ref}' lon='{lon!r}' lat='{lat!r}'/>\n")
+        for ref, (refs, tags) in sorted(ways.items()):
+            inner = "".join(f"<nd ref='{node}'/>" for node in refs)
+            file.write(f"<way id='{ref}'>{inner}{_tags(tags)}</way>\n")
+        for one in sorted(relations, key=lambda one: one.id):
+            inner = "".join(
+                f"<member type={quoteattr(kind)} ref='{ref}' role={quoteattr(role)}/>"
+                for kind, ref, role, _ in one.members
+            )
+            file.write(f"<relation id='{one.id}'>{inner}{_tags(one.tags)}</relation>\n")
+        file.write("</osm>\n")
+
+
+def _tags(tags: Mapping[str, str]) -> str:
+    return "".join(f"<tag k={quoteattr(k)} v={quoteattr(str(v))}/>" for k, v in tags.items())

@@ -1,0 +1,176 @@
+"""The same file means the same buildings in every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from pyproj import CRS
+
+from raster_files import write_geotiff
+from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.types import GeoGrid
+from rooftrace.flows.compare.inputs import read_buildings_layer
+from rooftrace.flows.density.inputs import read_buildings, sort_inputs
+from rooftrace.flows.evaluate.layers import PolygonPredictions
+from rooftrace.flows.evaluate.prediction_names import find_predictions
+from rooftrace.io.area import read_area
+from rooftrace.io.vector_formats import is_vector_file
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from vector_samples import (
+    LAYERED,
+    NORTH,
+    SAMPLES,
+    TOWN,
+    UNPLACED,
+    UTM,
+    WEST,
+    collection,
+    differing_m2,
+    other,
+)
+
+GRID = GeoGrid((640, 640), Affine(0.1, 0, WEST, 0, -0.1, NORTH), CRS.from_epsg(UTM))
+SLACK_M2 = 1.5
+"""Area by which a format may differ that rounds coordinates, of 756 m² of buildings: GDAL keeps
+7 decimal places of nodes of OpenStreetMap."""
+
+Found = tuple[Sequence[Any], Any, Sequence[str]]
+
+
+def by_density(path: Path, layer: str | None, _: Path) -> Found:
+    assert sort_inputs([path]) == (None, path)
+    found = read_buildings(path, layer_name=layer)
+    return list(found.geometry), found.crs, found.notes
+
+
+def by_compare(path: Path, layer: str | None, folder: Path) -> Found:
+    found = read_buildings_layer(path, folder, layer_name=layer)
+    return [one for _, part in found.outlines.chunks() for one in part], found.crs, found.notes
+
+
+def by_labels(path: Path, layer: str | None, folder: Path) -> Found:
+    image = write_geotiff(
+        folder / "image.tif", np.full(GRID.shape, 9, np.uint8), crs=GRID.crs,
+        transform=GRID.transform,
+    )  # fmt: skip
+    source = open_source(SourceConfig(path=str(path), images=str(image), layer=layer))
+    (entry,) = source.entries
+    label: Any = source.open_scene(entry).label
+    return [_on_ground(one) for one in label.geometry], GRID.crs, source.notes
+
+
+def by_predictions(path: Path, layer: str | None, _: Path) -> Found:
+    if layer is not None:
+        pytest.skip("predictions have no option for the layer")
+    (file,) = find_predictions(path).vectors
+    classes = ("background", "building")
+    found = PolygonPredictions({"a": (file,)}, classes, 1, on_ground=True).on("a", GRID)
+    return [_on_ground(one) for one in found.outlines], GRID.crs, found.notes
+
+
+def _on_ground(one: Any) -> Any:
+    import shapely
+
+    return shapely.transform(one, lambda xy: np.stack(GRID.to_world(xy[:, 0], xy[:, 1]), axis=1))
+
+
+COMMANDS: dict[str, Callable[[Path, str | None, Path], Found]] = {
+    "density": by_density,
+    "compare": by_compare,
+    "labels": by_labels,
+    "predictions": by_predictions,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", [*SAMPLES, *LAYERED])
+def test_a_format_gives_the_same_buildings_in_every_command(
+    name: str, command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = {**SAMPLES, **LAYERED}[name](tmp_path / "data")
+    before = sorted((tmp_path / "data").rglob("*"))
+    geometry, crs, notes = COMMANDS[command](path, "*" if name in LAYERED else None, tmp_path)
+    assert len(geometry) == len(TOWN)
+    assert differing_m2(geometry, crs) < SLACK_M2
+    expected = NOTES.get(name, ())
+    assert [note for note in expected if not any(note in said for said in notes)] == []
+    # Nothing is written beside the data of a user.
+    assert sorted((tmp_path / "data").rglob("*")) == before
+
+
+NOTES = {
+    "overpass-turbo GeoJSON": (
+        "2 points and lines left out", "3 polygons of another class than building left out",
+    ),
+    "GeoJSON with class": ("1 polygon of another class than building left out",),
+    "Shapefile without .shx": ("it is made anew",),
+    "CSV with WKT": ("read as longitude and latitude",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) -> None:
+    path = LAYERED[name](tmp_path)
+    with pytest.raises(DataError, match=r"2 layers of polygons.*north.*south") as several:
+        VectorFile(path).read()
+    assert "--layer north" in several.value.remedy
+    assert len(VectorFile(path, "south").read()) == 6
+    with pytest.raises(DataError, match="expected one called 'east'"):
+        VectorFile(path, "east").read()
+
+
+@pytest.mark.parametrize("name", UNPLACED)
+def test_a_file_without_a_coordinate_system_says_how_to_assign_one(
+    name: str, tmp_path: Path
+) -> None:
+    path = UNPLACED[name](tmp_path)
+    assert is_vector_file(path)
+    with pytest.raises(GeoreferenceError, match="has no coordinate system") as unplaced:
+        VectorFile(path).read()
+    assert "ogr2ogr -a_srs EPSG:" in unplaced.value.remedy
+
+
+def test_an_area_is_every_polygon(tmp_path: Path) -> None:
+    """Land use limits the work as well as a building does."""
+    path = tmp_path / "area.geojson"
+    whole = other(TOWN.geometry[0].buffer(50), landuse="residential")
+    path.write_text(collection(whole, tags={"building": "yes"}))
+    assert len(read_area(path).geometry) == len(TOWN) + 1
+
+
+def test_ways_without_coordinates_name_the_query(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    path.write_text(
+        '{"version": 0.6, "osm3s": {}, "elements": [{"type": "way", "id": 1, "nodes": [1, 2, 3]}]}'
+    )
+    with pytest.raises(DataError, match="no coordinates") as bare:
+        VectorFile(path).read()
+    assert "out geom" in bare.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("table.csv", "id,name\n1,a\n"),
+        ("runs.csv", "ImageId,EncodedPixels\na,1 3\n"),
+        ("chips.csv", 'ImageId,PolygonWKT_Pix\na,"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n'),
+        ("coco.json", '{"images": [], "annotations": [], "categories": []}'),
+        ("cvat.xml", "<?xml version='1.0'?><annotations/>"),
+        ("rows.db", "SQLite format 3\0 and no table of geometries"),
+        ("damaged.csv.gz", "not compressed"),
+        ("damaged.zip", "not an archive"),
+    ],
+)
+def test_other_tables_and_documents_are_not_vector_data(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert not is_vector_file(tmp_path / name)
