@@ -52,8 +52,8 @@ POLICIES: Mapping[str, Mapping[str, object]] = {
 class AugmentConfig(Config):
     """Augmentation settings. The defaults change only the position of samples.
 
-    `grey`, `blur`, `coarsen`, `sharpen`, `jpeg`, `cutout`, `rotate_90` and the flips are shares of
-    the samples that are changed.
+    `NAME_p` is the share of samples to which NAME is applied. `grey`, `blur`, `coarsen`, `jpeg`,
+    `cutout`, `rotate_90` and the flips are such shares themselves.
 
     Args:
         policy: Source of values that are not given: `none`, `light`, `aerial` (the bundled
@@ -66,6 +66,7 @@ class AugmentConfig(Config):
             model's metres per pixel.
         scale_range: Range of the factor on the ground that a sample shows along each side. Use it
             instead of `gsd_range_m` without metres.
+        scale_p: Share of samples to which one of these two ranges is applied.
         ratio_range: Range of ground along a row over ground down a column, log-uniform; the area
             stays the same.
         rotate_90: Rotation by 0, 90, 180 or 270 degrees, all equally likely.
@@ -99,18 +100,28 @@ class AugmentConfig(Config):
     prefer_classes: tuple[str, ...] = ()
     gsd_range_m: Range | None = None
     scale_range: Range | None = None
+    scale_p: Share = 1.0
     ratio_range: Range | None = None
+    ratio_p: Share = 1.0
     rotate_90: Share = 0.0
     rotate_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    rotate_p: Share = 1.0
     shear_deg: Annotated[float, Field(ge=0, le=45)] = 0.0
+    shear_p: Share = 1.0
     flip_horizontal: Share = 0.0
     flip_vertical: Share = 0.0
     gamma: Factor = 1.0
+    gamma_p: Share = 1.0
     brightness: Share = 0.0
+    brightness_p: Share = 1.0
     contrast: Factor = 1.0
+    contrast_p: Share = 1.0
     saturation: Factor = 1.0
+    saturation_p: Share = 1.0
     hue_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    hue_p: Share = 1.0
     channels: Factor = 1.0
+    channels_p: Share = 1.0
     grey: Share = 0.0
     blur: Share = 0.0
     blur_sigma_px: Annotated[float, Field(ge=0.3)] = 1.5
@@ -119,6 +130,7 @@ class AugmentConfig(Config):
     sharpen: Share = 0.0
     sharpen_amount: Annotated[float, Field(gt=0)] = 1.0
     noise: Share = 0.0
+    noise_p: Share = 1.0
     jpeg: Share = 0.0
     jpeg_quality: tuple[
         Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]
@@ -188,17 +200,17 @@ def crop_transform(
         rng: Random generator.
     """
     angle = rng.integers(4) * np.pi / 2 if chance(rng, config.rotate_90) else 0.0
-    if config.rotate_deg:
+    if config.rotate_deg and chance(rng, config.rotate_p):
         angle += np.radians(rng.uniform(-config.rotate_deg, config.rotate_deg))
     across, down = (
         -1.0 if chance(rng, share) else 1.0
         for share in (config.flip_horizontal, config.flip_vertical)
     )
-    if config.ratio_range is not None:
+    if config.ratio_range is not None and chance(rng, config.ratio_p):
         stretch = math.sqrt(log_uniform(rng, *config.ratio_range))
         across, down = across * stretch, down / stretch
     shear = 0.0
-    if config.shear_deg:
+    if config.shear_deg and chance(rng, config.shear_p):
         shear = np.tan(np.radians(rng.uniform(-config.shear_deg, config.shear_deg)))
     cos, sin = np.cos(angle), np.sin(angle)
     scale_y, scale_x = scale_yx
@@ -414,11 +426,11 @@ def change_colours(
         pixels = (pixels + amount * (pixels - blurred)).clip(0, 1)
     if chance(rng, config.grey):
         pixels = np.broadcast_to(pixels.mean(axis=0, keepdims=True), pixels.shape).copy()
-    if config.gamma > 1:
+    if config.gamma > 1 and chance(rng, config.gamma_p):
         exponent = log_uniform(rng, 1 / config.gamma, config.gamma)
         pixels = np.asarray(cv2.pow(pixels.clip(0, 1), exponent), dtype=np.float32)
     pixels = _change_light(pixels, valid, config, rng)
-    if config.noise:
+    if config.noise and chance(rng, config.noise_p):
         pixels += _noise(pixels.shape, float(rng.uniform(0, config.noise)), rng)
     pixels = pixels.clip(0, 1)
     if chance(rng, config.jpeg):
@@ -454,7 +466,7 @@ def _change_light(
     """Change brightness, contrast, saturation, hue and band factors by one affine map of bands."""
     bands = len(pixels)
     mixed = np.eye(bands)
-    if config.channels > 1:
+    if config.channels > 1 and chance(rng, config.channels_p):
         factors = [log_uniform(rng, 1 / config.channels, config.channels) for _ in range(bands)]
         mixed = np.diag(factors)
     if bands >= 3:
@@ -462,11 +474,11 @@ def _change_light(
         if colour is not None:
             mixed[:3] = colour @ mixed[:3]
     offset = 0.0
-    if config.contrast > 1:
+    if config.contrast > 1 and chance(rng, config.contrast_p):
         contrast = log_uniform(rng, 1 / config.contrast, config.contrast)
         mixed = contrast * mixed
         offset = _mean(pixels, valid) * (1 - contrast)
-    if config.brightness:
+    if config.brightness and chance(rng, config.brightness_p):
         offset += float(rng.uniform(-config.brightness, config.brightness))
     mixing = mixed.astype(np.float32)
     if np.count_nonzero(mixing) > bands:
@@ -480,9 +492,9 @@ def _change_light(
 def _colour_rotation(config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64] | None:
     """Return the (3, 3) map that rotates and scales colours about grey; None for no change."""
     stretch, angle = 1.0, 0.0
-    if config.saturation > 1:
+    if config.saturation > 1 and chance(rng, config.saturation_p):
         stretch = log_uniform(rng, 1 / config.saturation, config.saturation)
-    if config.hue_deg:
+    if config.hue_deg and chance(rng, config.hue_p):
         angle = np.radians(rng.uniform(-config.hue_deg, config.hue_deg))
     if stretch == 1 and angle == 0:
         return None

@@ -355,7 +355,7 @@ class TrainSamples:
     def _scale(self, scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
         augment = self._augment
         limits = augment.gsd_range_m or augment.scale_range
-        if limits is None:
+        if limits is None or not chance(rng, augment.scale_p):
             return _scale_to(scene, self._gsd_m)
         drawn = log_uniform(rng, *limits)
         if augment.gsd_range_m is not None:

@@ -120,17 +120,19 @@ def test_flips_and_angles_come_in_their_shares() -> None:
     values, counts = np.unique(np.round(np.degrees(quarters)) % 360, return_counts=True)
     assert values.tolist() == [0, 90, 180, 270]
     assert counts.min() > 60
-    tilted = linear_parts(AugmentConfig(rotate_deg=10))
+    tilted = linear_parts(AugmentConfig(rotate_deg=10, rotate_p=0.5))
     degrees = np.degrees(np.arctan2(-tilted[:, 0, 1], tilted[:, 1, 1]))
     assert 8 < np.abs(degrees).max() <= 10
+    assert 150 < (degrees == 0).sum() < 250
 
 
 def test_ratio_and_shear_keep_the_area() -> None:
-    stretched = linear_parts(AugmentConfig(ratio_range=(0.5, 2.0)))
+    stretched = linear_parts(AugmentConfig(ratio_range=(0.5, 2.0), ratio_p=0.5))
     np.testing.assert_allclose(np.linalg.det(stretched), 1)
     ratios = stretched[:, 0, 0] / stretched[:, 1, 1]
     assert 0.5 <= ratios.min() < 0.6
     assert 1.7 < ratios.max() <= 2
+    assert 150 < (ratios == 1).sum() < 250
     sheared = linear_parts(AugmentConfig(shear_deg=20))
     np.testing.assert_allclose(np.linalg.det(sheared), 1)
     degrees = np.degrees(np.arctan(sheared[:, 0, 1]))
@@ -432,6 +434,22 @@ def test_cutouts_cover_no_more_than_they_may() -> None:
     assert max(rows, cols) < 40
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"gamma": 2.0}, {"brightness": 0.3}, {"contrast": 2.0}, {"saturation": 2.0},
+        {"hue_deg": 90.0}, {"channels": 2.0}, {"noise": 0.2},
+    ],
+    ids=lambda limits: next(iter(limits)),
+)  # fmt: skip
+def test_a_share_says_how_often(limits: dict[str, float]) -> None:
+    name = next(iter(limits)).removesuffix("_deg")
+    config = AugmentConfig(**limits, **{f"{name}_p": 0.5})  # type: ignore[arg-type]
+    found = changes(NOISY, config, 200)
+    same = np.isclose(found, NOISY, atol=1e-2).all(axis=(1, 2, 3)).sum()
+    assert 60 < same < 140
+
+
 def test_policies_are_values_that_others_go_over() -> None:
     assert AugmentConfig() == AugmentConfig(policy="none")
     for name, values in POLICIES.items():
@@ -460,6 +478,7 @@ def test_policies_are_values_that_others_go_over() -> None:
         ({"rotate_deg": 200}, "rotate_deg"),
         ({"gamma": 0.5}, "gamma"),
         ({"blurr": 0.5}, "Did you mean 'blur'"),
+        ({"hue_p": 1.5}, "hue_p"),
     ],
 )
 def test_a_setting_that_is_none(raw: dict, message: str) -> None:
@@ -480,7 +499,9 @@ def test_the_table_of_the_docs_is_what_the_policies_are() -> None:
         # The first key of a row has the values of the policies.
         for key, default, changed in zip(keys, defaults, (cells[2:5], [""] * 3, [""] * 3)):
             table[key] = [default, *changed]
-    assert {*table} == {*AugmentConfig.model_fields} - {"policy"}
+    shares = {key for key in AugmentConfig.model_fields if key.endswith("_p")}
+    assert {*table} == {*AugmentConfig.model_fields} - shares - {"policy"}
+    assert all(getattr(AugmentConfig(), key) == 1 for key in shares)
     for number, policy in enumerate(POLICIES):
         config = AugmentConfig(policy=policy)  # type: ignore[arg-type]
         for key, cells in table.items():
