@@ -25,11 +25,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rooftrace.core.config import expand_path, load_config
-from rooftrace.flows.calibrate import match_buildings, run_calibrate, uncalibrated
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
-from rooftrace.flows.labelled_predictions import open_labelled
-from rooftrace.flows.threshold import ThresholdReport, run_threshold
+from rooftrace.flows.labelled_predictions import LabelledSets, open_labelled, uncalibrated
+from rooftrace.flows.threshold import (
+    ThresholdReport,
+    match_buildings,
+    run_calibrate,
+    run_threshold,
+)
 from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.calibration import Reliability
 from rooftrace.models.bundle import EDITION_FIELDS, ModelBundle, read_bundle, write_bundle
@@ -95,7 +99,7 @@ def report_test_places(path: Path) -> None:
     calibration, predictor = made.bundle.spec.calibration, uncalibrated(made)
     for given in TEST_PLACES:
         place = open_labelled(predictor, placed(given), None)
-        judged = match_buildings(predictor, place, "test").outcomes
+        judged = match_buildings(predictor, place, LabelledSets([place], "test"))
         scores = {"before": judged.score}
         if calibration is not None:
             scores["after"] = calibration.apply(judged.score, judged.divided)

@@ -58,19 +58,6 @@ def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) 
 
 
 @pytest.mark.campaign
-def test_models_work_at_a_scale_that_all_take(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """The tiny model works at 0.3 m, and the default one at 0.25 to 0.4 m."""
-    image = next((tiny_run.data / "images").iterdir())
-    words = ("-m", tiny_run.bundle, "-m", "default", "--ensemble", "average")
-    assert call("predict", image, *words, "-o", tmp_path)[0] == 0
-    record = json.loads((tmp_path / "run.json").read_text())
-    assert record["bundle"]["gsd_m"] == 0.3
-    assert not any("are resampled from the ensemble's" in note for note in record["notes"])
-    for member in record["engine"]["settings"]["members"]:
-        assert "pixels_of_tile_per_own" not in member["settings"]
-
-
-@pytest.mark.campaign
 def test_weights_and_mirrored_tiles(tiny_run: TinyRun, sure: Path, tmp_path: Path) -> None:
     image = next((tiny_run.data / "images").iterdir())
     two = ("-m", tiny_run.bundle, "-m", sure)

@@ -25,12 +25,10 @@ def call(*arguments: object) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two models whose probability is the brightness of a pixel; one was trained at twice the
-    metres per pixel of the other.
-    """
+    """Two models whose probability is the brightness of a pixel, with different thresholds."""
     folder, tiny, made = tmp_path_factory.mktemp("models"), tiny_bundle(), []
-    for name, gsd_m, threshold in (("fine", 0.3, 0.5), ("coarse", 0.6, 0.7)):
-        spec = tiny.spec.model_copy(update={"name": name, "gsd_m": gsd_m, "threshold": threshold})
+    for name, threshold in (("eager", 0.5), ("strict", 0.7)):
+        spec = tiny.spec.model_copy(update={"name": name, "gsd_m": 0.3, "threshold": threshold})
         made.append(folder / f"{name}.rooftrace")
         write_bundle(made[-1], spec, tiny.parts)
     return made
@@ -118,9 +116,9 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     out = tmp_path / "team.ensemble.json"
     code, answer = call("fit", *bundles, data, "--gsd", 0.3, "--combine", "average", "-o", out)
     assert code == 0
-    assert answer["members"] == ["fine", "coarse"]
+    assert answer["members"] == ["eager", "strict"]
     names = [one["name"] for one in answer["figures"]]
-    assert names == ["fine", "coarse", "average", "weighted", "vote"]
+    assert names == ["eager", "strict", "average", "weighted", "vote"]
     average = answer["figures"][2]
     assert average["left_out"] <= average["fitted"]
     assert list(average["left_out_by_data"]) == [data.name]
@@ -156,12 +154,12 @@ def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_pa
     code, answer = call("fit", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
     assert code == 0
     figures = {one["name"]: one for one in answer["figures"]}
-    assert set(figures) >= {"fine (1)", "fine (2)", "coarse"}
+    assert set(figures) >= {"eager (1)", "eager (2)", "strict"}
     file = read_ensemble(out)
     if how == "vote":
         assert (file.weights, file.threshold) == (None, 0.5)
         # Two of three are alike.
-        assert figures["vote"]["fitted"] == figures["fine (1)"]["at_own_threshold"]
+        assert figures["vote"]["fitted"] == figures["eager (1)"]["at_own_threshold"]
     else:
         assert file.weights == tuple(answer["weights"])
         assert len(file.members) == len(file.weights) == len(answer["members"])
@@ -183,7 +181,7 @@ def test_people_read_the_ensemble(bundles: list[Path], data: Path, tmp_path: Pat
 def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     wrong = [
-        ((*bundles,), 3, "No data to fit on was given"),
+        ((*bundles,), 3, "No data to fit the model to was given"),
         ((*bundles, data, "--set", "nonsense=1"), 2, "nonsense"),
     ]
     for words, expected, reported in wrong:

@@ -16,9 +16,8 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.labels.config import SourceConfig
 
 if TYPE_CHECKING:
-    from rooftrace.flows.calibrate import CalibrateReport
     from rooftrace.flows.ensemble import EnsembleReport
-    from rooftrace.flows.threshold import ThresholdReport
+    from rooftrace.flows.threshold import CalibrateReport, ThresholdReport
     from rooftrace.models.spec import Calibration
 
 _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall",
@@ -85,7 +84,7 @@ def fit(
             how = combine or "weighted"
             team = run_ensemble(paths, labelled, out, how=how, metric=metric, **settings)
         elif keep_threshold:
-            from rooftrace.flows.calibrate import run_calibrate
+            from rooftrace.flows.threshold import run_calibrate
 
             calibrated = run_calibrate(paths[0], labelled, out, **settings)
         else:

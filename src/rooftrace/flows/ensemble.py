@@ -10,30 +10,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
 from rooftrace.flows.ensemble_fit import (
     EnsembleFit,
-    MemberProbabilities,
     MethodFigures,
     fit_ensemble,
 )
 from rooftrace.flows.labelled_predictions import (
-    ProgressCounter,
-    ScaleCounts,
+    LabelledSets,
     check_threshold_data,
-    open_labelled,
     predict_set,
+    protocol_of,
     threshold_at,
 )
+from rooftrace.flows.threshold import check_buildings
 from rooftrace.io.files import check_outputs, check_replaced
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.curves import CurveMetric
 from rooftrace.metrics.resampling import PairedTest
-from rooftrace.models.spec import BundleSpec, MeasuredMetrics
+from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.model_set import (
     Combine,
     EnsembleFile,
@@ -140,13 +138,12 @@ def run_ensemble(
     ensemble file.
 
     Figures are measured on scenes that were left out of the fit, in five folds. Each model predicts
-    at the scale and on the tiles of the ensemble; where its own scale differs, it also predicts
-    alone. Votes have nothing to fit: each model decides at its own threshold, and the majority
-    wins. A model with weight 0 is left out of the file. An earlier ensemble file of the same name
-    is replaced; any other file is not.
+    on the tiles of the ensemble. Votes have nothing to fit: each model decides at its own
+    threshold, and the majority wins. A model with weight 0 is left out of the file. An earlier
+    ensemble file of the same name is replaced; any other file is not.
 
     Args:
-        bundles: At least two models with equal bands and classes; None is the default model.
+        bundles: At least two models of one contract, see `combine`; None is the default model.
         folders: Labelled data that no model was trained on; the mean over the folders is maximised.
         out: Path of the ensemble file, `NAME.ensemble.json`.
         how: Method of combination, see `Combine`.
@@ -163,40 +160,36 @@ def run_ensemble(
         DataError: There is no data, it has no labelled image or no building, or it cannot be read.
         BundleError, PredictError, ExportError: A model cannot be used, or `out` cannot be written.
     """
-    replaced = _check(bundles, folders, out)
+    replaced = _check(bundles, out)
     read = [path for folder in folders for path in folder.paths]
     check_outputs([out], [*bundles, *read, None if split is None else parse_reference(split)[0]])
     members = [load(path, engine=engine, precision=precision) for path in bundles]
-    combined = combine(members).bundle.spec
-    sources = [open_labelled(members[0], folder, split) for folder in folders]
-    for source in sources:
-        check_threshold_data(members[0], source)
     specs = [member.bundle.spec for member in members]
+    combined = combine(members).bundle.spec
+    data = LabelledSets.open(members[0], folders, split, images, progress)
+    for source in data.sources:
+        check_threshold_data(specs[0], source)
+    data.rounds = len(members)
     with TemporaryDirectory(prefix="rooftrace-") as folder:
-        scratch = Path(folder)
-        sets = _predict_sets(members, combined, sources, scratch, images, progress)
-        for one in sets:
-            if not any((scene.truth & scene.evaluated).any() for scene in one.combined[0]):
-                raise DataError(
-                    f"{one.source.name} has no predicted pixel that is labelled as a building.",
-                    remedy="Name data with buildings, or another part of the split.",
+        scratch, sets = Path(folder), []
+        for number, source in enumerate(data.sources):
+            sets.append(
+                tuple(
+                    predict_set(
+                        member_in_ensemble(member, combined), source, scratch / f"{number}-{place}",
+                        data,
+                    )
+                    for place, member in enumerate(members)
                 )
+            )  # fmt: skip
+            has_any = any((scene.truth & scene.evaluated).any() for scene in sets[-1][0])
+            check_buildings(has_any, source)
+        for member in members:
+            getattr(member.engine, "release", lambda: None)()
         names = _distinct_names([spec.name for spec in specs])
         fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric, scratch)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
-    if len(kept) > 1 and _tile_layout(
-        combine([members[i] for i in kept]).bundle.spec
-    ) != _tile_layout(combined):
-        # Without these models the tiles differ, and so do the probabilities that were fitted.
-        report = run_ensemble(
-            [bundles[place] for place in kept], folders, out, how=how, metric=metric, split=split,
-            engine=engine, precision=precision, images=images, progress=progress,
-        )  # fmt: skip
-        return replace(report, notes=(*_left_out_note(names, kept), *report.notes))
-    scales = ScaleCounts.joined(one.combined[0].scales for one in sets)
-    assumed = scales.notes_if_unknown(combined.gsd_m, images)
     chosen = _figures_of(fit, how)
-    part = "all" if split is None else parse_reference(split)[1]
     threshold = 0.5 if how == "vote" else threshold_at(chosen.threshold_level)
     weights = tuple(fit.weights[place] for place in kept) if how == "weighted" else None
     file = EnsembleFile(
@@ -208,14 +201,16 @@ def run_ensemble(
         combine=how,
         weights=weights,
         threshold=threshold,
-        metrics=_measured(chosen, metric, [one.name for one in sources], part, members[0]),
+        metrics=_measured(chosen, metric, data, members[0]),
     )
     write_ensemble(out, file)
     report = EnsembleReport(
         out=out, combine=how, metric=metric, members=tuple(names[place] for place in kept),
         weights=weights, threshold=threshold, fit=fit,
-        names=tuple(source.name for source in sources),
-        notes=(*replaced, *_left_out_note(names, kept), *assumed),
+        names=data.names,
+        notes=(
+            *replaced, *_left_out_note(names, kept), *data.scale_notes(combined.gsd_m)
+        ),
     )  # fmt: skip
     gain = report.gain
     if gain is None or gain.difference.value > 0:
@@ -224,7 +219,7 @@ def run_ensemble(
     return replace(report, notes=(*report.notes, text))
 
 
-def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out: Path) -> list[str]:
+def _check(bundles: Sequence[Path | None], out: Path) -> list[str]:
     """Check the request, and return a note on an earlier ensemble file that is replaced."""
     if len(bundles) < 2:
         raise ConfigError(
@@ -238,8 +233,6 @@ def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out:
                 f"{path} is an ensemble file; an ensemble cannot be a member of another one.",
                 remedy="Name its bundles instead.",
             )
-    if not folders:
-        raise DataError("No data to fit on was given.", remedy="Name labelled data.")
     if not is_ensemble(out):
         raise ConfigError(
             f"{out} was given for the ensemble file; expected a name that ends in .json.",
@@ -248,50 +241,8 @@ def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out:
     return check_replaced([out], partial(read_ensemble, out), "an ensemble file")
 
 
-def _predict_sets(
-    members: Sequence[Predictor],
-    combined: BundleSpec,
-    sources: Sequence[SceneSet],
-    scratch: Path,
-    images: SceneOptions,
-    progress: Progress | None,
-) -> list[MemberProbabilities]:
-    """Predict every set with every model, in the ensemble and alone."""
-    # A member at the ensemble's own scales predicts the same in the ensemble and alone.
-    scaled = [_scales(member.bundle.spec) != _scales(combined) for member in members]
-    total = (len(members) + sum(scaled)) * sum(map(len, sources))
-    counter = ProgressCounter(progress, total)
-    made = []
-    for number, source in enumerate(sources):
-        together, alone = [], []
-        for place, (member, is_scaled) in enumerate(zip(members, scaled)):
-            folder = scratch / f"{number}-{place}"
-            joined = member_in_ensemble(member, combined)
-            seen = predict_set(joined, source, folder / "combined", counter.advance, images=images)
-            together.append(seen)
-            own = (
-                predict_set(member, source, folder / "alone", counter.advance, images=images)
-                if is_scaled
-                else seen
-            )
-            alone.append(own)
-        made.append(MemberProbabilities(tuple(together), tuple(alone)))
-    for member in members:
-        getattr(member.engine, "release", lambda: None)()
-    return made
-
-
 def _figures_of(fit: EnsembleFit, how: Combine) -> MethodFigures:
     return {"average": fit.average, "weighted": fit.weighted, "vote": fit.vote}[how]
-
-
-def _tile_layout(spec: BundleSpec) -> tuple[object, ...]:
-    """Return the properties that decide on the tiles of a scene."""
-    return *_scales(spec), spec.input_px, spec.input_multiple_px, spec.context_px
-
-
-def _scales(spec: BundleSpec) -> tuple[float | None, ...]:
-    return spec.gsd_m, spec.finest_gsd_m, spec.interpolated_gsd_m
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
@@ -311,22 +262,18 @@ def _distinct_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _measured(
-    chosen: MethodFigures, metric: CurveMetric, names: Sequence[str], part: str, member: Predictor
+    chosen: MethodFigures, metric: CurveMetric, data: LabelledSets, member: Predictor
 ) -> tuple[MeasuredMetrics, ...]:
     if math.isnan(chosen.left_out):
         return ()
-    engine = member.engine
+    protocol = (
+        f"pooled over pixels, {protocol_of(member)}; each image by an ensemble that was fitted "
+        "without it, in five parts"
+    )
     return tuple(
         MeasuredMetrics(
-            data=name,
-            split=part,
-            protocol=(
-                f"pooled over pixels, whole images as by rooftrace predict, {engine.name} "
-                f"{engine.precision}; each image by an ensemble that was fitted without it, in "
-                "five parts"
-            ),
-            values={metric: round(float(value), 5)},
+            data=name, split=data.part, protocol=protocol, values={metric: round(float(value), 5)}
         )
-        for name, value in zip(names, chosen.by_set)
+        for name, value in zip(data.names, chosen.by_set)
         if not math.isnan(value)
     )

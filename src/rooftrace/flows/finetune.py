@@ -30,7 +30,7 @@ from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.labelled_predictions import labels_for, select_part
+from rooftrace.flows.labelled_predictions import LabelledSets, labels_for, select_part
 from rooftrace.flows.split import divide_scenes
 from rooftrace.flows.threshold import choose_threshold
 from rooftrace.flows.train import TrainReport, export_run, locked_run
@@ -351,7 +351,7 @@ def _choose_threshold(
     """
     few = len(scenes) < LEAST_FOR_VERDICT
     chosen, update = choose_threshold(
-        ModelSet((bundle,)).ready(), [scenes], "val", run, images=images,
+        ModelSet((bundle,)).ready(), LabelledSets([scenes], "val", images), run,
         fallback=start if few else None,
     )  # fmt: skip
     reason = "that of the start model" if few else "on whole images"

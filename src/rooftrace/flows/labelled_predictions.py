@@ -10,7 +10,7 @@ Probabilities are stored in the 255ths from which tiles are blended. At the thre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -48,26 +48,6 @@ _KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
 labelled."""
 
 
-class ProgressCounter:
-    """Progress over several sets of scenes and several rounds.
-
-    Args:
-        progress: Function to call after each scene, if any.
-        total: Number of scenes over all sets and rounds.
-    """
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def advance(self, scenes: int = 1) -> None:
-        """Count further scenes as done."""
-        self._done += scenes
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 _Origin = Literal["given", "georeference", "unknown"]
 
 _ORIGINS: dict[_Origin, str] = {"given": "as given", "georeference": "by their georeference"}
@@ -79,15 +59,6 @@ class ScaleCounts:
 
     _found: dict[_Origin, list[float]] = field(default_factory=dict)
 
-    @classmethod
-    def joined(cls, counts: Iterable[ScaleCounts]) -> ScaleCounts:
-        """Return the counts of several sets of images as one."""
-        found: dict[_Origin, list[float]] = {}
-        for one in counts:
-            for origin, values in one._found.items():
-                found.setdefault(origin, []).extend(values)
-        return cls(found)
-
     def add(self, scene: Scene) -> None:
         """Count an image."""
         stated_m, own_m = scene.stated_gsd_m, scene.image.grid.gsd_m
@@ -97,6 +68,11 @@ class ScaleCounts:
             self._found.setdefault("georeference", []).append(own_m)
         else:
             self._found.setdefault("unknown", []).append(0.0)
+
+    @property
+    def is_assumed(self) -> bool:
+        """True if there are images without metres per pixel."""
+        return "unknown" in self._found
 
     def notes(self, model_gsd_m: float, images: SceneOptions) -> tuple[str, ...]:
         """Return one note on the metres per pixel with which a model read the images.
@@ -125,10 +101,78 @@ class ScaleCounts:
             )
         return (f"Scale: {'; '.join(parts)}.",)
 
-    def notes_if_unknown(self, model_gsd_m: float | None, images: SceneOptions) -> tuple[str, ...]:
-        """Return the same note, but none if no scale had to be assumed."""
-        assumed = "unknown" in self._found and images.scale is None and images.gsd_m is None
-        return self.notes(model_gsd_m, images) if assumed and model_gsd_m is not None else ()
+
+@dataclass
+class LabelledSets:
+    """Sets of labelled scenes that models are fitted to, and the progress over their scenes.
+
+    Args:
+        sources: The sets; every set has the same weight.
+        part: Name of the part of the data, for the record.
+        images: Bands, stretch and scale with which images are read.
+        progress: Function called with the number of scenes done and their total number.
+        rounds: Number of times that each scene is counted.
+    """
+
+    sources: Sequence[SceneSet]
+    part: str = "all"
+    images: SceneOptions = AS_FOUND
+    progress: Progress | None = None
+    rounds: int = 1
+    _done: int = 0
+
+    @classmethod
+    def open(
+        cls,
+        predictor: Predictor,
+        folders: Sequence[SourceConfig],
+        split: str | None,
+        images: SceneOptions,
+        progress: Progress | None,
+    ) -> LabelledSets:
+        """Open the sets, with labels read as in the training of a model.
+
+        Raises:
+            DataError: There is no folder, or the split contains no image of one.
+        """
+        if not folders:
+            raise DataError("No data to fit the model to was given.", remedy="Name labelled data.")
+        sources = [open_labelled(predictor, folder, split) for folder in folders]
+        part = "all" if split is None else parse_reference(split)[1]
+        return cls(sources, part, images, progress)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sets."""
+        return tuple(source.name for source in self.sources)
+
+    def advance(self, scenes: int = 1) -> None:
+        """Count further scenes as done."""
+        self._done += scenes
+        if self.progress is not None:
+            self.progress(self._done, self.rounds * sum(map(len, self.sources)))
+
+    def scale_notes(self, model_gsd_m: float | None) -> tuple[str, ...]:
+        """Return a note on the metres per pixel of the images if some had to be assumed."""
+        if model_gsd_m is None or self.images.scale is not None or self.images.gsd_m is not None:
+            return ()
+        counts = ScaleCounts()
+        for source in self.sources:
+            for scene in source:
+                counts.add(scene)
+        return counts.notes(model_gsd_m, self.images) if counts.is_assumed else ()
+
+
+def protocol_of(predictor: Predictor) -> str:
+    """Return how buildings and pixels are predicted, for records."""
+    engine = predictor.engine
+    return f"whole images as by rooftrace predict, {engine.name} {engine.precision}"
+
+
+def uncalibrated(predictor: Predictor) -> Predictor:
+    """Return the same model without its calibration."""
+    spec = predictor.bundle.spec.model_copy(update={"calibration": None})
+    return Predictor(replace(predictor.bundle, spec=spec), predictor.engine)
 
 
 @dataclass(frozen=True)
@@ -175,13 +219,11 @@ class SetProbabilities:
         source: The scenes.
         folder: Folder with one array for each scene.
         images: Bands, stretch and scale with which the images were read.
-        scales: Metres per pixel of the images.
     """
 
     source: SceneSet
     folder: Path
     images: SceneOptions = AS_FOUND
-    scales: ScaleCounts = field(default_factory=ScaleCounts)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -221,14 +263,13 @@ def level_of(threshold: float) -> int:
     return int(np.clip(round(threshold * PROB_ONE + 0.5), 1, PROB_ONE))
 
 
-def check_threshold_data(predictor: Predictor, source: SceneSet) -> None:
+def check_threshold_data(spec: BundleSpec, source: SceneSet) -> None:
     """Check that a threshold can be chosen for a model on a set of scenes.
 
     Raises:
         ConfigError: The model has more than two classes.
         DataError: The set has no labelled image.
     """
-    spec = predictor.bundle.spec
     if not spec.is_binary:
         raise ConfigError(
             f"The model {spec.name!r} has {len(spec.classes)} classes, and each pixel gets the "
@@ -246,9 +287,7 @@ def predict_set(
     predictor: Predictor,
     source: SceneSet,
     folder: Path,
-    on_scene: Callable[[], None] = lambda: None,
-    *,
-    images: SceneOptions = AS_FOUND,
+    data: LabelledSets | None = None,
 ) -> SetProbabilities:
     """Run the network over every scene as `rooftrace predict` does.
 
@@ -256,8 +295,7 @@ def predict_set(
         predictor: Model with two classes.
         source: Labelled scenes.
         folder: New folder for the arrays, which take two bytes per pixel.
-        on_scene: Function called after each scene.
-        images: Bands, stretch and scale with which the images are read.
+        data: Options for reading the images, and the progress; default as they are.
 
     Raises:
         DataError: A scene or a label cannot be read.
@@ -268,12 +306,11 @@ def predict_set(
         folder.mkdir(parents=True)
     except OSError as error:
         raise export_error(folder, error) from error
-    scales = ScaleCounts()
+    images = AS_FOUND if data is None else data.images
 
     def scenes() -> Iterator[tuple[NDArray[np.uint8], ScenePlan]]:
         # In the thread that reads images, because a label may be in the same file.
         for scene in source:
-            scales.add(scene)
             # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
             options = images.model_copy(
                 update={"gsd_m": scene.stated_gsd_m, "threshold": 0.0, "outputs": ("mask",)}
@@ -294,8 +331,9 @@ def predict_set(
             np.save(path, probabilities)
         except OSError as error:
             raise export_error(path, error) from error
-        on_scene()
-    return SetProbabilities(source, folder, images, scales)
+        if data is not None:
+            data.advance()
+    return SetProbabilities(source, folder, images)
 
 
 def _label_planes(

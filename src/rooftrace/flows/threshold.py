@@ -1,4 +1,4 @@
-"""`rooftrace fit`: a model at the threshold that is best on labelled data.
+"""`rooftrace fit` of one model: the threshold that is best on labelled data, and the calibration.
 
 The network runs once. The search then compares thresholds on the stored probabilities.
 """
@@ -16,25 +16,23 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene
-from rooftrace.flows.calibrate import uncalibrated
+from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Scene, Window
 from rooftrace.flows.labelled_predictions import (
-    ProgressCounter,
-    ScaleCounts,
-    SceneProbabilities,
+    LabelledSets,
     SetProbabilities,
     check_threshold_data,
     footprints_at,
     labelled_instances,
     level_of,
-    open_labelled,
     predict_set,
+    protocol_of,
     rasterize_footprints,
     threshold_at,
+    uncalibrated,
 )
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.ground_truth import Instances
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
 from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
@@ -48,7 +46,7 @@ from rooftrace.predict.model_set import (
     write_ensemble,
 )
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.predictor import Predictor, load
 from rooftrace.tiling.plan import PROB_ONE
 
 ThresholdMetric = Literal["dice", "iou", "f1"]
@@ -61,33 +59,12 @@ twice."""
 
 _HALVINGS = 2
 
+_PLATEAU = 0.005
+"""Difference from the best value that hardly matters: half a point."""
 
-@dataclass(frozen=True)
-class SetFigures:
-    """Figures of one set of data at one threshold.
-
-    Args:
-        iou, dice, precision, recall: Pooled over the pixels of all images; NaN where not defined.
-        objects: Counts of buildings; None where buildings were not drawn at this threshold.
-    """
-
-    iou: float
-    dice: float
-    precision: float
-    recall: float
-    objects: ObjectCounts | None = None
-
-    def get(self, metric: ThresholdMetric) -> float:
-        """Return one figure; NaN where it is not known."""
-        if metric == "f1":
-            return math.nan if self.objects is None else self.objects.f1
-        return float(getattr(self, metric))
-
-    def values(self) -> dict[str, float]:
-        """Return the figures that are known."""
-        found = {name: getattr(self, name) for name in ("iou", "dice", "precision", "recall")}
-        found["f1"] = self.get("f1")
-        return {name: round(value, 5) for name, value in found.items() if not math.isnan(value)}
+SetFigures = dict[str, float]
+"""Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
+buildings where these were drawn; NaN where one is not defined."""
 
 
 class ThresholdSearchSet:
@@ -106,47 +83,42 @@ class ThresholdSearchSet:
 
     def figures(self, level: int) -> SetFigures:
         """Return the known figures at a level."""
-        iou, dice, precision, recall = (
-            float(getattr(self.curve, name)()[level - 1])
-            for name in ("iou", "dice", "precision", "recall")
-        )
-        return SetFigures(iou, dice, precision, recall, self._objects.get(level))
+        names = ("iou", "dice", "precision", "recall")
+        figures = {name: float(getattr(self.curve, name)()[level - 1]) for name in names}
+        objects = self._objects.get(level)
+        return figures | {"f1": math.nan if objects is None else objects.f1}
 
     def draw(self, levels: Sequence[int]) -> None:
         """Draw the buildings at several levels and count them."""
-        which = self._spec.building_class
         wanted = [level for level in levels if level not in self._objects]
         counts = dict.fromkeys(wanted, ObjectCounts())
-        for scene, scored in zip(self.scored.source, self.scored):
-            assert scene.label is not None
-            labelled = labelled_instances(scene, scene.label.read(), which)
-            evaluated = scored.evaluated
-            for level in wanted:
-                drawn = rasterize_footprints(
-                    scene.image.grid, self._buildings(scene, scored, level)
-                )
-                counts[level] += ObjectCounts.of(labelled, drawn, evaluated)
+        for level, _, labelled, drawn, evaluated in self._drawn(wanted):
+            counts[level] += ObjectCounts.of(labelled, drawn, evaluated)
         self._objects |= counts
-
-    def _buildings(self, scene: Scene, scored: SceneProbabilities, level: int) -> Footprints:
-        return footprints_at(self._spec, scene, scored, level, self.scored.images)
 
     def match(self, level: int, split: str) -> BuildingOutcomes:
         """Match the buildings that are drawn at a level with the labels."""
-        which = self._spec.building_class
 
         def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
-            for scene, scored in zip(self.scored.source, self.scored):
-                assert scene.label is not None
-                buildings = self._buildings(scene, scored, level)
-                numbers, right = match_predicted(
-                    labelled_instances(scene, scene.label.read(), which),
-                    rasterize_footprints(scene.image.grid, buildings),
-                    scored.evaluated,
-                )
-                yield buildings, numbers, right
+            for _, buildings, labelled, drawn, evaluated in self._drawn([level]):
+                yield buildings, *match_predicted(labelled, drawn, evaluated)
 
         return BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
+
+    def _drawn(
+        self, levels: Sequence[int]
+    ) -> Iterator[tuple[int, Footprints, Instances, Instances, BoolArray]]:
+        """Yield the buildings of each scene at each level, the labelled and the predicted building
+        of each pixel, and the pixels that count.
+        """
+        for scene, scored in zip(self.scored.source, self.scored):
+            assert scene.label is not None
+            truth = scene.label.read()
+            labelled = labelled_instances(scene, truth, self._spec.building_class)
+            for level in levels:
+                made = footprints_at(self._spec, scene, scored, level, self.scored.images)
+                drawn = rasterize_footprints(scene.image.grid, made)
+                yield level, made, labelled, drawn, scored.evaluated
 
 
 def best_level(
@@ -165,17 +137,13 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        means = [[one.figures(level).get("f1") for one in sets] for level in levels]
+        means = [[one.figures(level)["f1"] for one in sets] for level in levels]
         values = np.nan_to_num(np.mean(means, axis=1))
         best = middle_of_best(values)
         if halving < _HALVINGS:
             around = levels[max(best - 1, 0) : best + 2]
             tried |= {(a + b) // 2 for a, b in pairwise(around)}
     return levels[best], levels, np.asarray(values, np.float64)
-
-
-_PLATEAU = 0.005
-"""Difference from the best value that hardly matters: half a point."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +189,7 @@ class ThresholdReport:
 
     def mean(self, figures: Sequence[SetFigures]) -> float:
         """Return the mean of the metric over the sets; every set has the same weight."""
-        return float(np.mean([one.get(self.metric) for one in figures]))
+        return float(np.mean([one[self.metric] for one in figures]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -236,13 +204,17 @@ class ThresholdReport:
             },
             "plateau": list(self.plateau),
             "data": [
-                {"data": name, "before": before.values(), "after": after.values()}
+                {"data": name, "before": _known(before), "after": _known(after)}
                 for name, before, after in zip(self.names, self.figures_before, self.figures_after)
             ],
             "curve": [[t, round(v, 5)] for t, v in zip(self.thresholds, self.curve)],
             "calibration": None if calibration is None else calibration.map.model_dump(mode="json"),
             "notes": list(self.notes),
         }
+
+
+def _known(figures: SetFigures) -> SetFigures:
+    return {name: round(value, 5) for name, value in figures.items() if not math.isnan(value)}
 
 
 def run_threshold(
@@ -284,38 +256,42 @@ def run_threshold(
         BundleError, PredictError, ExportError: The model cannot be used, or `out` cannot be
             written.
     """
-    if not folders:
-        raise DataError("No data to choose a threshold on was given.", remedy="Name labelled data.")
-    _check_kind(model, out)
+    if is_ensemble(model) != is_ensemble(out):
+        kind, ending = ("ensemble", ".json") if is_ensemble(model) else ("bundle", ".rooftrace")
+        raise ConfigError(
+            f"{out} was given for the new {kind}; expected a name that ends in {ending}.",
+            remedy=f"For example: -o better{'.ensemble' if is_ensemble(model) else ''}{ending}",
+        )
+    if not is_ensemble(out):
+        check_bundle_path(out)
     loaded = read_models(model, engine=engine, precision=precision).ready()
-    sources = [open_labelled(loaded, folder, split) for folder in folders]
-    part = "all" if split is None else parse_reference(split)[1]
-    report, update = choose_threshold(
-        loaded, sources, part, out, metric=metric, images=images, progress=progress
-    )
-    _write(model, loaded, report.out, update)
+    data = LabelledSets.open(loaded, folders, split, images, progress)
+    report, update = choose_threshold(loaded, data, out, metric=metric)
+    if model is None or not is_ensemble(model):
+        write_bundle(out, loaded.bundle.spec.model_copy(update=update), loaded.bundle.parts)
+    else:
+        file = read_ensemble(model)
+        digests = [one.sha256 for one in file.members]
+        members = members_from([one.at(model) for one in file.members], digests, out)
+        write_ensemble(out, file.model_copy(update={**update, "members": members}))
     return report
 
 
 def choose_threshold(
     loaded: Predictor,
-    sources: Sequence[SceneSet],
-    part: str,
+    data: LabelledSets,
     out: Path,
     *,
     metric: ThresholdMetric = "iou",
-    images: SceneOptions = AS_FOUND,
     fallback: BundleSpec | None = None,
-    progress: Progress | None = None,
 ) -> tuple[ThresholdReport, dict[str, Any]]:
     """Choose the threshold of a loaded model on opened scenes, and calibrate the model at it.
 
     Args:
         loaded: The model.
-        sources: Labelled scenes.
-        part: Name of the part of the data, for the record.
+        data: Labelled scenes.
         out: File that the model will be written to, for the report.
-        metric, images, progress: See `run_threshold`.
+        metric: See `run_threshold`.
         fallback: Contract of the model that this one was tuned from, for data that is too small for
             a choice: its threshold is taken, and its calibration if none can be fitted.
 
@@ -326,88 +302,163 @@ def choose_threshold(
         ConfigError, DataError, PredictError: See `run_threshold`.
     """
     predictor = uncalibrated(loaded)
-    for source in sources:
-        check_threshold_data(predictor, source)
     spec = predictor.bundle.spec
+    for source in data.sources:
+        check_threshold_data(spec, source)
     before = level_of(spec.threshold)
-    counter = ProgressCounter(progress, 2 * sum(map(len, sources)))
+    data.rounds = 2
     with TemporaryDirectory(prefix="rooftrace-") as scratch:
         sets = []
-        for number, source in enumerate(sources):
-            folder = Path(scratch) / str(number)
-            scored = predict_set(predictor, source, folder, counter.advance, images=images)
+        for number, source in enumerate(data.sources):
+            scored = predict_set(predictor, source, Path(scratch) / str(number), data)
             sets.append(ThresholdSearchSet(spec, scored))
         for one in sets:
-            if not one.curve.prevalence > 0:
-                raise DataError(
-                    f"{one.scored.source.name} has no predicted pixel that is labelled as a "
-                    "building.",
-                    remedy="Name data with buildings, or another part of the split.",
-                )
+            check_buildings(one.curve.prevalence > 0, one.scored.source)
         after, levels, values = best_level(sets, metric, before)
         if fallback is not None:
             after = level_of(fallback.threshold)
-        evaluated = []
+        outcomes = []
         for one in sets:
             one.draw([before, after])
-            evaluated.append(one.match(after, part))
-            counter.advance(len(one.scored))
-        figures = [[one.figures(level) for one in sets] for level in (before, after)]
-    run_by = predictor.engine
-    protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
-    fit = fit_calibration(evaluated, protocol=protocol)
+            outcomes.append(one.match(after, data.part))
+            data.advance(len(one.scored))
+        at_before, at_after = (
+            tuple(one.figures(level) for one in sets) for level in (before, after)
+        )
+    protocol = protocol_of(predictor)
+    fit = fit_calibration(outcomes, protocol=protocol)
     if fallback is not None and fit.calibration is None and fallback.calibration is not None:
         fit = replace(fit, calibration=fallback.calibration)
-    names = tuple(source.name for source in sources)
     chosen = f"{protocol}; the threshold was chosen on these images for the highest {metric}"
     if fallback is not None:
         chosen = f"{protocol}; the threshold is that of {fallback.name}"
-    report = ThresholdReport(
-        out=out, metric=metric, before=spec.threshold, after=threshold_at(after),
-        names=names, figures_before=tuple(figures[0]), figures_after=tuple(figures[1]),
-        thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
-    )  # fmt: skip
-    measured = tuple(
-        MeasuredMetrics(data=name, split=part, protocol=chosen, values=one.values())
-        for name, one in zip(names, figures[1])
-    )
-    scales = ScaleCounts.joined(one.scored.scales for one in sets)
-    assumed = scales.notes_if_unknown(spec.gsd_m, images)
-    report = replace(report, notes=(*assumed, *_notes(loaded.bundle.spec, fit)))
-    return report, {"threshold": report.after, "calibration": fit.calibration, "metrics": measured}
-
-
-def _check_kind(model: Path | None, out: Path) -> None:
-    if is_ensemble(model) != is_ensemble(out):
-        kind, ending = ("ensemble", ".json") if is_ensemble(model) else ("bundle", ".rooftrace")
-        raise ConfigError(
-            f"{out} was given for the new {kind}; expected a name that ends in {ending}.",
-            remedy=f"For example: -o better{'.ensemble' if is_ensemble(model) else ''}{ending}",
-        )
-    if not is_ensemble(out):
-        check_bundle_path(out)
-
-
-def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
-    notes = []
+    notes = list(data.scale_notes(spec.gsd_m))
     if fit.reason:
         kept = "" if fit.calibration is None else "; that of the start model is kept"
         notes.append(
             f"no calibration was fitted to the buildings of whole images: {fit.reason}{kept}"
         )
-    if old.metrics:
+    if spec.metrics:
         notes.append(
             "the figures in the start model's file were measured at its old threshold; the new "
             "file has those measured here in their place"
         )
-    return tuple(notes)
+    report = ThresholdReport(
+        out=out, metric=metric, before=spec.threshold, after=threshold_at(after),
+        names=data.names, figures_before=at_before, figures_after=at_after,
+        thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
+        notes=tuple(notes),
+    )  # fmt: skip
+    measured = tuple(
+        MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
+        for name, figures in zip(data.names, at_after)
+    )
+    return report, {"threshold": report.after, "calibration": fit.calibration, "metrics": measured}
 
 
-def _write(model: Path | None, loaded: Predictor, out: Path, update: dict[str, Any]) -> None:
-    if model is None or not is_ensemble(model):
-        write_bundle(out, loaded.bundle.spec.model_copy(update=update), loaded.bundle.parts)
-        return
-    file = read_ensemble(model)
-    digests = [one.sha256 for one in file.members]
-    members = members_from([one.at(model) for one in file.members], digests, out)
-    write_ensemble(out, file.model_copy(update={**update, "members": members}))
+def check_buildings(has_any: bool, source: SceneSet) -> None:
+    """Raise DataError if no pixel of a set is predicted and labelled as a building."""
+    if not has_any:
+        raise DataError(
+            f"{source.name} has no predicted pixel that is labelled as a building.",
+            remedy="Name data with buildings, or another part of the split.",
+        )
+
+
+@dataclass(frozen=True)
+class CalibrateReport:
+    """Result of a calibration alone.
+
+    Args:
+        bundle: The new bundle.
+        fit: The fitted function, with its figures.
+        folders: Buildings to which it was fitted.
+        notes: What was assumed, and what was not done, for the user.
+    """
+
+    bundle: Path
+    fit: CalibrationFit
+    folders: tuple[BuildingOutcomes, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        calibration = self.fit.calibration
+        return {
+            "bundle": str(self.bundle),
+            "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+            "data": [folder.record.model_dump(mode="json") for folder in self.folders],
+            "log_loss_by_kind": {k: round(v, 5) for k, v in self.fit.by_kind.items()},
+            "notes": list(self.notes),
+        }
+
+
+def run_calibrate(
+    bundle: Path | None,
+    folders: Sequence[SourceConfig],
+    out: Path,
+    *,
+    split: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    images: SceneOptions = AS_FOUND,
+    progress: Progress | None = None,
+) -> CalibrateReport:
+    """Calibrate a bundle: predict labelled scenes, fit the best function, write the new bundle.
+
+    The function maps the score of a building to its probability of being right. Nothing else in
+    the bundle changes; an earlier calibration is replaced. If no function is better than the
+    scores, the bundle is written without a calibration, and a note says why.
+
+    Args:
+        bundle: The model; None for the default model.
+        folders: Labelled data that the model was not trained on; each folder has the same weight.
+        out: Path of the new bundle.
+        split, engine, precision, images, progress: See `run_threshold`; in one round.
+
+    Raises:
+        DataError: There is no folder, a split contains no image of one, or a file cannot be read.
+        ConfigError, BundleError, PredictError, ExportError: The model cannot be used, or `out`
+            cannot be written.
+    """
+    check_bundle_path(out)
+    loaded = load(bundle, engine=engine, precision=precision)
+    predictor = uncalibrated(loaded)
+    data = LabelledSets.open(predictor, folders, split, images, progress)
+    outcomes = tuple(match_buildings(predictor, source, data) for source in data.sources)
+    fit = fit_calibration(outcomes, protocol=protocol_of(predictor))
+    spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
+    write_bundle(out, spec, predictor.bundle.parts)
+    notes = list(data.scale_notes(spec.gsd_m))
+    if fit.reason:
+        had = loaded.bundle.spec.calibration is not None
+        lost = "; the new model is without the one it had" if had else ""
+        notes.append(f"no calibration was fitted: {fit.reason}{lost}")
+    return CalibrateReport(out, fit, outcomes, tuple(notes))
+
+
+def match_buildings(predictor: Predictor, source: SceneSet, data: LabelledSets) -> BuildingOutcomes:
+    """Predict every scene of a set, and match its buildings with the labels.
+
+    Args:
+        predictor: The model; its scores are used unchanged.
+        source: Labelled scenes.
+        data: Name of the part of the data, options for reading images, and the progress.
+    """
+    which = predictor.bundle.spec.building_class
+
+    def matched(scene: Scene) -> tuple[Footprints, Labels, BoolArray]:
+        assert scene.label is not None
+        truth = scene.label.read(Window.whole(scene.image.grid.shape))
+        options = data.images.model_copy(update={"gsd_m": scene.stated_gsd_m})
+        prediction = predictor.predict(scene.image, options=options)
+        buildings = prediction.outlines.of_class(which)
+        numbers, right = match_predicted(
+            labelled_instances(scene, truth, which),
+            rasterize_footprints(prediction.mask.grid, buildings),
+            truth.valid & prediction.mask.valid,
+        )
+        data.advance()
+        return buildings, numbers, right
+
+    return BuildingOutcomes.of_scenes(source.name, data.part, map(matched, source))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Scene
 from rooftrace.flows.ensemble_fit import (
     FOLDS,
-    MemberProbabilities,
+    MemberSets,
     PixelSample,
     fit_ensemble,
     fit_weights,
@@ -63,8 +63,8 @@ def truth() -> NDArray[np.bool_]:
 def test_pixels_that_are_alike_are_counted_together() -> None:
     rows = np.array([[1, 2, 3], [1, 2, 3], [0, 2, 3], [1, 2, 3]], np.uint8)
     sample = PixelSample.of(rows, np.array([True, False, True, True]))
-    found = {tuple(row): tuple(count) for row, count in zip(sample.rows.tolist(), sample.counts.T)}
-    assert found == {(1, 2, 3): (1, 2), (0, 2, 3): (0, 1)}
+    found = zip(map(tuple, sample.rows.tolist()), sample.truth.tolist(), sample.counts.tolist())
+    assert set(found) == {((1, 2, 3), False, 1), ((1, 2, 3), True, 2), ((0, 2, 3), True, 1)}
 
 
 @given(st.integers(1, 10), st.integers(0, 200), st.integers(0, 2**31))
@@ -76,7 +76,7 @@ def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) ->
     sample = PixelSample.of(rows, truth)
     levels = weighted_mean(rows, weights)
     assert np.array_equal(
-        histogram(weighted_mean(sample.rows, weights), None, sample.counts),
+        histogram(weighted_mean(sample.rows, weights), sample.truth, sample.counts),
         histogram(levels, truth),
     )
     assert histogram(levels, truth).sum() == count
@@ -102,7 +102,7 @@ def test_the_better_of_two_weighs_more(truth: NDArray[np.bool_]) -> None:
 
     def value(share: float) -> float:
         levels = weighted_mean(sample.rows, np.array([share, 1 - share]))
-        return float(mean_curve([histogram(levels, None, sample.counts)], "iou").max())
+        return float(mean_curve([histogram(levels, sample.truth, sample.counts)], "iou").max())
 
     assert value(better) > max(map(value, np.linspace(0, 1, 101))) - 0.002
 
@@ -120,14 +120,12 @@ def test_folds_keep_groups_together() -> None:
     assert folds_of(scene_set(20, few)).tolist() == folds_of(scene_set(20)).tolist()
 
 
-def team(
-    tmp_path: Path, truth: NDArray[np.bool_], *said: NDArray[np.uint8]
-) -> list[MemberProbabilities]:
+def team(tmp_path: Path, truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[MemberSets]:
     made = tuple(stored(tmp_path / f"m{n}", one, truth) for n, one in enumerate(said))
-    return [MemberProbabilities(made, made)]
+    return [made]
 
 
-def fitted(tmp_path: Path, sets: list[MemberProbabilities], models: int, **given: Any) -> Any:
+def fitted(tmp_path: Path, sets: list[MemberSets], models: int, **given: Any) -> Any:
     settings: dict[str, Any] = {
         "thresholds": [0.5] * models,
         "names": [f"model {n}" for n in range(models)],

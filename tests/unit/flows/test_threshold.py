@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
+    LabelledSets,
     check_threshold_data,
     footprints_at,
     level_of,
     open_labelled,
     predict_set,
     threshold_at,
+    uncalibrated,
 )
 from rooftrace.flows.threshold import choose_threshold, run_threshold
 from rooftrace.labels.config import SourceConfig
@@ -168,7 +169,9 @@ def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path:
     )
     predictor = load(bundle, precision="fp32")
     scenes = open_labelled(predictor, few, None)
-    report, update = choose_threshold(predictor, [scenes], "val", bundle, fallback=start)
+    report, update = choose_threshold(
+        predictor, LabelledSets([scenes], "val"), bundle, fallback=start
+    )
     made = predictor.bundle.spec.model_copy(update=update)
     assert made.threshold == report.after == pytest.approx(0.3, abs=1 / 255)
     assert made.calibration == kept
@@ -196,7 +199,7 @@ def test_what_nothing_can_be_chosen_on_is_refused(
     bare = SourceConfig(path=str(squares(tmp_path / "bare", 2, limit=300)))
     with pytest.raises(DataError, match="bare has no predicted pixel that is labelled"):
         run_threshold(bundle, [bare], out)
-    with pytest.raises(DataError, match="No data to choose a threshold on"):
+    with pytest.raises(DataError, match="No data to fit the model to"):
         run_threshold(bundle, [], out)
     with pytest.raises(ConfigError, match=r"ends in \.rooftrace"):
         run_threshold(bundle, [bare], tmp_path / "a.json")
@@ -208,6 +211,6 @@ def test_what_nothing_can_be_chosen_on_is_refused(
     several = Predictor(type(loaded.bundle)(spec, {}, "several"), loaded.engine)
     source = open_labelled(loaded, bare, None)
     with pytest.raises(ConfigError, match="has 3 classes"):
-        check_threshold_data(several, source)
+        check_threshold_data(several.bundle.spec, source)
     with pytest.raises(DataError, match="bare has no labelled image"):
-        check_threshold_data(loaded, source.subset([]))
+        check_threshold_data(loaded.bundle.spec, source.subset([]))
