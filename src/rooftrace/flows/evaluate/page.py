@@ -24,6 +24,7 @@ from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
 from rooftrace.io.side_by_side import side_by_side
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.boundary import WIDTH_PX
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.report import FIGURES, EvalReport
@@ -375,7 +376,7 @@ def _protocol(
         ("buildings", _MATCHED),
         ("edges", "the edges of images and of nodata are no outlines; nodata is left out"),
     ]
-    lines.append(("boundary IoU", f"inner bands {first.outlines.width} wide"))
+    lines.append(("boundary IoU", f"inner bands {WIDTH_PX} px wide"))
     if context.get("min_area_m2"):
         lines.append(("minimum area", f"buildings below {context['min_area_m2']:g} m² are ignored"))
     if context.get("cell_m"):
