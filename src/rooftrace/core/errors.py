@@ -30,6 +30,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rooftrace.core.text import in_python_terms
+
 __all__ = [
     "BandMismatch",
     "BundleError",
@@ -71,6 +73,12 @@ class RooftraceError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        """Return message and remedy in the words of Python: `gsd_m`, not `--gsd`."""
+        return in_python_terms(self.in_full)
+
+    @property
+    def in_full(self) -> str:
+        """Message and remedy as they are written, in the words of the command line."""
         return f"{self.message} {self.remedy}".strip()
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
 """Lines for the user: counts and sizes in words, and the words of each interface.
 
 Messages are written for the command line, where an option is called `--gsd`. The API calls it
-`gsd`, and the page has the field “Metres per pixel”.
+`gsd`, Python `gsd_m`, and the page has the field “Metres per pixel”. `in_terms` is the one place
+where a face's words are put in: the API, the page and `str(error)` call it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _text(error: BaseException) -> str:
         return f"line {error.lineno}, column {error.colno} is no JSON"
     if type(error) is KeyError:
         return f"{error} is missing"
-    text = getattr(error, "strerror", None) or str(error)
+    text = getattr(error, "strerror", None) or getattr(error, "in_full", None) or str(error)
     # Lines of OpenVINO about its own source code.
     text = re.sub(r"^(Exception from|Check ').*\n", "", text, flags=re.MULTILINE)
     # Calls of SQLite, and types of GEOS.
@@ -148,10 +149,13 @@ API_PARAMETERS = ("bands", "cell", "gsd", "min-area", "min-hole", "scale", "stre
 _OF_THE_SERVER: Terms = {"nodata": ("rooftrace serve --nodata", "rooftrace serve --nodata {}")}
 """Options that the owner of a server gives, for all requests."""
 
-_API: Terms = _OF_THE_SERVER | {
-    option: (f"the parameter {name}", f"{name}={{}}")
-    for option in API_PARAMETERS
-    for name in [option.replace("-", "_")]
+_API: Terms = {
+    **_OF_THE_SERVER,
+    **{
+        option: (f"the parameter {name}", f"{name}={{}}")
+        for option in API_PARAMETERS
+        for name in [option.replace("-", "_")]
+    },
 }
 
 _PAGE: Terms = {
@@ -170,6 +174,24 @@ _PAGE: Terms = {
         }.items()
     },
 }
+
+_PYTHON: Terms = {
+    "gsd": ("gsd_m", "gsd_m={}"),
+    "threshold": ("threshold", "threshold={}"),
+    "min-area": ("min_area_m2", "min_area_m2={}"),
+    **{
+        option: (f"SceneOptions.{field}", f"SceneOptions({field}={{}})")
+        for option, field in {
+            "scale": "scale", "cell": "cell_m", "min-hole": "min_hole_m2", "outline": "outline",
+        }.items()
+    },
+    **{
+        option: (f"SceneOptions.{option}", f'SceneOptions({option}="{{}}")')
+        for option in ("bands", "stretch")
+    },
+    "nodata": ("nodata of open_raster", "open_raster(…, nodata=NodataRule({}))"),
+}  # fmt: skip
+"""Names of Python; other options have the names of parameters, see `in_python_terms`."""
 
 # A value has a digit or a comma, or is one of these words; another word continues the sentence.
 _VALUE = r"(?:\d[\w.,+-]*(?<![.,])|\w+(?:,\w+)+|[A-Za-z]+\d\w*|per-band|auto|none|red)\b"
@@ -190,7 +212,7 @@ def in_terms(text: str, terms: Terms) -> str:
         if option["value"]:
             return valued.format(option["value"])
         before = text[: option.start()]
-        is_first = (not before or before.endswith(". ")) and not alone.startswith("rooftrace")
+        is_first = (not before or before.endswith(". ")) and alone.startswith("the ")
         return alone[0].upper() + alone[1:] if is_first else alone
 
     return _OPTION.sub(replaced, text)
@@ -207,3 +229,15 @@ def in_page_terms(text: str) -> str:
     Where the page has no such field, the text names the command: `rooftrace predict --scale 2`.
     """
     return in_terms(text, _PAGE).replace(" with the field ", " in the field ")
+
+
+def in_python_terms(text: str) -> str:
+    """Replace options by what Python calls them: `--gsd 0.3` becomes `gsd_m=0.3`.
+
+    Commands that a text names, such as `rooftrace split DATA --by block`, stay.
+    """
+    if "--" not in text:
+        return text
+    names = {option["name"]: option["name"].replace("-", "_") for option in _OPTION.finditer(text)}
+    others = {option: (name, f"{name}={{}}") for option, name in names.items()}
+    return in_terms(text, others | dict(_PYTHON))

@@ -424,6 +424,17 @@ class Mask:
     valid: BoolArray
     grid: GeoGrid
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.grid.shape
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        """Return `data`, for `np.asarray` and libraries that take arrays."""
+        return np.array(self.data, dtype, copy=copy)
+
 
 @runtime_checkable
 class RasterSource(Protocol):

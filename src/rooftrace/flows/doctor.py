@@ -22,6 +22,7 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.machine import installed_versions, version_of, versions
+from rooftrace.core.text import reason_of
 from rooftrace.engines.base import Engine, EngineKind, instruction_set_of, this_processor
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
@@ -208,7 +209,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         found = bundle = default_bundle()
         default_model = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
     except BundleError as error:
-        default_model = str(error)
+        default_model = error.in_full
     core, processor = installed_versions(_CORE), this_processor()
     extras = {}
     for name, (_, packages) in _EXTRAS.items():
@@ -244,7 +245,7 @@ def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> En
     try:
         kind.check()
     except (MissingExtraError, ConfigError) as error:
-        return replace(state, problem=str(error))
+        return replace(state, problem=error.in_full)
     state = replace(state, available=True)
     if not (kind.offers(tiny) and kind.offers(tested)):
         return state
@@ -253,7 +254,7 @@ def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> En
         engine = load_engine(tested, engine=kind.name)
         rate = measure_engine(engine, tested.spec, seconds=seconds)
     except (RooftraceError, ImportError, RuntimeError, OSError) as error:
-        return replace(state, problem=f"fails: {error}")
+        return replace(state, problem=f"fails: {reason_of(error)}")
     return replace(
         state, runs=True, precision=engine.precision, mpx_per_s=rate, model=tested.spec.name,
         instruction_set=instruction_set_of(engine),

@@ -155,7 +155,7 @@ def run_push(
     for done, (entry, scene) in enumerate(zip(new, replace(source, entries=new))):
         options = images.model_copy(update={"gsd_m": scene.stated_gsd_m, "threshold": threshold})
         made = predictor.predict(scene.image, options=options)
-        notes.extend(made.summary.notes)
+        notes.extend(made.result.summary.notes)
         names.add(scene.image.name)
         footprints = made.outlines.of_class(spec.building_class)
         buildings += len(footprints)

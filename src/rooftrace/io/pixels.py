@@ -479,7 +479,9 @@ def _sample_of(scene: RasterSource) -> _Sample:
         fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     else:
         read_px, values = _read_lattice(scene)
-        fill = _fill_in_corners(scene) if values.size else ()
+        # A map service would be asked for tiles in another order than that of the blocks.
+        is_service = hasattr(scene, "service")
+        fill = () if is_service or not values.size else _fill_in_corners(scene)
         fill_share = float((~_differs(values, fill)).mean()) if fill else 0.0
     specks += getattr(scene, "speck_px", 0)
     certain = is_certain_fill(values)

@@ -198,7 +198,7 @@ class ClickSegmenter:
         count = len(spec.bands) - len(CLICK_BANDS)
         usual = list(zip(spec.mean, spec.std))[:count]
         self._image = prepare(
-            as_source(image), spec.bands[:count], np.dtype(np.uint8), usual,
+            as_source(image, count), spec.bands[:count], np.dtype(np.uint8), usual,
             bands=bands, stretch=stretch,
         )  # fmt: skip
         self._model = model

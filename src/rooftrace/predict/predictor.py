@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Mask, RasterSource
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.engines.select import load_engine
@@ -30,7 +30,11 @@ from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 
 Input = str | Path | NDArray[Any] | RasterSource
-"""Image to predict: a path, an array (band, y, x) of pixel values, or a source."""
+"""Image to predict: a path, an array of pixel values, (y, x, band), (band, y, x) or (y, x), what
+NumPy takes as such an array (a PIL image), or a source."""
+
+_MAX_BANDS = 16
+"""Maximum length of the band axis of an array, unless the model has more bands."""
 
 PredictProgress = Callable[[int, int, int], None]
 """Function called with the pixels done, the pixels in total and the buildings found so far."""
@@ -74,7 +78,7 @@ class Predictor:
         """Predict the buildings of one image, with its mask in memory.
 
         Args:
-            image: Path, array (band, y, x) of pixel values, or `RasterSource`.
+            image: Path, array of pixel values, or `RasterSource`, see `as_source`.
             gsd_m: Metres per pixel of the image, where its georeference is missing or wrong.
             threshold: Building probability from which a pixel is a building; default: the model's
                 own.
@@ -82,8 +86,8 @@ class Predictor:
             options: All options of the scene, in place of the three options above.
             segmenter: Network that refines the outlines of buildings, such as SAM.
             progress: See `PredictProgress`.
-            on_block: Function called with each finished block. Only blocks contain the
-                probabilities.
+            on_block: Function called with each finished block. It receives the probabilities,
+                which the result then does not keep.
 
         Raises:
             ConfigError: One of the three options was given beside `options`; a threshold was given
@@ -101,15 +105,26 @@ class Predictor:
                 "all options of the scene.",
                 remedy=f"Put {' and '.join(both)} into options: SceneOptions({both[0]}=…).",
             )
-        with opened(image) as source:
+        with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
             memory = MemoryMask(source.grid.shape)
+            score = MemoryMask(source.grid.shape if on_block is None else (0, 0))
+
+            def keep(block: Block) -> None:
+                score.write(block.window, block.score)
+
             sink = MemorySink(memory)
-            result = self.predict_plan(plan, sink, progress, on_block, segmenter)
+            result = self.predict_plan(plan, sink, progress, on_block or keep, segmenter)
             mask = Mask(memory.data, memory.data != NODATA, source.grid)
             name = Path(source.name).stem or "image"
             return Prediction(
-                mask, sink.footprints(plan), result, name, self._legend, plan.mask_tags
+                mask,
+                sink.footprints(plan),
+                result,
+                name,
+                self._legend,
+                plan.mask_tags,
+                None if on_block else score.data,
             )
 
     def predict_mask(
@@ -157,7 +172,7 @@ class Predictor:
             ExportError: The folder is not writable.
             RooftraceError: See `predict`.
         """
-        with opened(image) as source:
+        with opened(image, len(self.bundle.spec.bands)) as source:
             plan = plan_scene(source, self.bundle.spec, options)
             name = name or Path(source.name).stem or "image"
             paths = OutputPaths.of(folder, name, source.grid, self._legend)
@@ -222,19 +237,60 @@ def load(
     return Predictor(bundle.for_output(output), with_tta(built, bundle.spec))
 
 
-def as_source(image: Input) -> RasterSource:
-    """Return an image as a source, which is read by windows."""
+def as_source(image: Input, bands: int = 3) -> RasterSource:
+    """Return an image as a source, which is read by windows.
+
+    The band axis of an array is its first or last one: the one that is short enough, or that has as
+    many bands as the model, or 1, 3 or 4.
+
+    Args:
+        image: Image of any kind, see `Input`.
+        bands: Number of bands of the model.
+
+    Raises:
+        DataError: An array has another number of axes, its band axis is ambiguous, or the object
+            is no image.
+    """
     if isinstance(image, str | Path):
         return open_raster(image)
-    if isinstance(image, np.ndarray):
-        return ArraySource(image)
-    return image
+    kind = type(image)
+    if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):
+        if isinstance(image, RasterSource):
+            return image
+        raise DataError(
+            f"The image is a {kind.__name__}; expected a path, an array or a RasterSource.",
+            remedy="Give the path of its file, or an array of its pixels.",
+        )
+    array = np.asarray(image)
+    if array.ndim == 2:
+        return ArraySource(array[None])
+    if array.ndim != 3:
+        raise DataError(
+            f"The image is an array of shape {array.shape}; expected (y, x, band), (band, y, x) or "
+            "(y, x).",
+            remedy="Predict the images of a stack one by one.",
+        )
+    axes = [axis for axis in (0, 2) if array.shape[axis] <= max(_MAX_BANDS, bands)]
+    if len(axes) == 2:
+        axes = [axis for axis in axes if array.shape[axis] in (bands, 1, 3, 4)]
+    if len(axes) == 2 or (not axes and array.shape[0] == array.shape[2]):
+        raise DataError(
+            f"The image is an array of shape {array.shape}, whose first or last axis may be that "
+            "of the bands.",
+            remedy="Give an ArraySource of an array (band, y, x): "
+            "ArraySource(np.moveaxis(array, -1, 0)) if the bands come last.",
+        )
+    return ArraySource(np.moveaxis(array, -1, 0) if axes == [2] else array)
 
 
 @contextmanager
-def opened(image: Input) -> Iterator[RasterSource]:
-    """Yield an image as a source while the block runs, and close a file that was opened here."""
-    source = as_source(image)
+def opened(image: Input, bands: int) -> Iterator[RasterSource]:
+    """Yield an image as a source while the block runs, and close a file that was opened here.
+
+    Args:
+        image, bands: See `as_source`.
+    """
+    source = as_source(image, bands)
     try:
         yield source
     finally:

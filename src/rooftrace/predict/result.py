@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from shapely import MultiPolygon
 
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import in_python_terms, plain_number, plural
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.image_write import write_png
@@ -163,17 +166,18 @@ _WIDEST_PNG_PX = 20_000
 """Maximum width of a mask in pixels that is written as PNG."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """Prediction of one image.
 
     Args:
-        mask: Class indices on the image's own grid.
+        mask: Class indices on the image's own grid, 255 where nodata; `np.asarray` takes it.
         outlines: Polygons of the buildings, or of all classes.
         result: Preview, density and figures.
         name: First part of the file names.
         legend: Legend of the mask.
         tags: Tags of the mask, see `MaskRecord`.
+        score: (y, x) probabilities in 255ths, see `Block`; None if they were not kept.
     """
 
     mask: Mask
@@ -182,15 +186,42 @@ class Prediction:
     name: str
     legend: Legend
     tags: Mapping[str, str] = field(default_factory=dict)
+    score: NDArray[np.uint8] | None = None
+
+    def __repr__(self) -> str:
+        summary, (rows, cols) = self.summary, self.mask.shape
+        scale = "" if summary.gsd_m is None else f", {plain_number(summary.gsd_m)} m per pixel"
+        return (
+            f"<Prediction of {self.name!r}: {plural(summary.buildings, 'building')}, "
+            f"{summary.built_up_share:.1%} built up, {rows} × {cols} px{scale}>"
+        )
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """Probabilities (y, x), 0..1, NaN where nodata: of building, or of the pixel's own class if
+        there are several classes.
+
+        Raises:
+            ConfigError: They were not kept, because `on_block` received them.
+        """
+        if self.score is None:
+            raise ConfigError(
+                f"The probabilities of {self.name} were not kept: on_block received them.",
+                remedy="Take them from the blocks, or predict without on_block.",
+            )
+        share = self.score.astype(np.float32) / np.float32(255)
+        return np.where(self.mask.valid, share, np.float32("nan"))
 
     @cached_property
     def footprints(self) -> geopandas.GeoDataFrame:
         """Footprints with the columns of `Footprints.columns`; in pixels without a CRS."""
         return self.outlines.to_geodataframe()
 
-    @property
+    @cached_property
     def summary(self) -> PredictionSummary:
-        return self.result.summary
+        """Figures, with notes in the words of Python."""
+        summary = self.result.summary
+        return replace(summary, notes=tuple(map(in_python_terms, summary.notes)))
 
     def save(self, folder: str | Path) -> OutputPaths:
         """Write the files that `rooftrace predict` writes, `NAME_mask` and so on.

@@ -77,7 +77,7 @@ class KeptScores:
         options = self.options.model_copy(update={"threshold": threshold})
         replay = _ReplayEngine(self.answers)
         made = Predictor(self.bundle, replay).predict(self.source, options=options)
-        summary = replace(made.summary, engine_mpx_per_s=self.engine_mpx_per_s)
+        summary = replace(made.result.summary, engine_mpx_per_s=self.engine_mpx_per_s)
         return replace(made, result=replace(made.result, summary=summary))
 
 
@@ -103,7 +103,9 @@ def predict_keeping(
         RooftraceError: See `Predictor.predict`.
     """
     chosen = (options or AS_FOUND).model_copy(update={"forgiving": False})
-    source = prepared(as_source(image), predictor.bundle.spec, chosen)
+    source = prepared(
+        as_source(image, len(predictor.bundle.spec.bands)), predictor.bundle.spec, chosen
+    )
     recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
     step = max(1, ceil(max(source.grid.shape) / LARGEST_PX))
     score = np.zeros([ceil(length / step) for length in source.grid.shape], dtype=np.uint8)
@@ -125,7 +127,7 @@ def predict_keeping(
     picture = as_rgb(np.moveaxis(sampler.pixels, -1, 0), sampler.valid)
     scores = KeptScores(
         predictor.bundle, chosen, source, tuple(recorder.answers), score, picture, step,
-        made.summary.engine_mpx_per_s,
+        made.result.summary.engine_mpx_per_s,
     )  # fmt: skip
     return KeptPrediction(made, scores)
 

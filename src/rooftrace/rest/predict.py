@@ -170,7 +170,7 @@ def _format_of(accept: list[str]) -> Format:
 
 def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
     """Return the figures of a prediction, without times, so that they are reproducible."""
-    summary = prediction.summary
+    summary = prediction.result.summary
     share = summary.built_up_share if summary.valid_pixels else float("nan")
     return Figures(
         buildings=summary.buildings if counted else None,

@@ -136,7 +136,7 @@ def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestCli
     ],
 )
 def test_addresses_that_are_no_basemap(address: str) -> None:
-    with pytest.raises(ConfigError, match="--basemap received"):
+    with pytest.raises(ConfigError, match="basemap received"):
         Basemap(address)
 
 

@@ -161,12 +161,12 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_m": 100.0}, "--block-m was given, but the split is by image"),
-        ({"gap_m": 1.0, "by": "group"}, "--gap-m was given, but the split is by group"),
-        ({"block_m": 0.0, "by": "block"}, "--block-m is 0.0; expected metres above 0"),
-        ({"block_m": float("nan"), "by": "block"}, "--block-m is nan; expected"),
-        ({"gap_m": -1.0, "by": "block"}, "--gap-m is -1.0; expected 0 to 50000 metres"),
-        ({"group_pattern": "(a)", "by": "block"}, "--group-pattern was given, but the split is by"),
+        ({"block_m": 100.0}, "block_m was given, but the split is by image"),
+        ({"gap_m": 1.0, "by": "group"}, "gap_m was given, but the split is by group"),
+        ({"block_m": 0.0, "by": "block"}, "block_m is 0.0; expected metres above 0"),
+        ({"block_m": float("nan"), "by": "block"}, "block_m is nan; expected"),
+        ({"gap_m": -1.0, "by": "block"}, "gap_m is -1.0; expected 0 to 50000 metres"),
+        ({"group_pattern": "(a)", "by": "block"}, "group_pattern was given, but the split is by"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_check_uses_given_images(tmp_path: Path) -> None:
         input_range=255, activation="sigmoid",
     )  # fmt: skip
     out = tmp_path / "m.rooftrace"
-    with pytest.raises(ConfigError, match="Give images for the check with --check"):
+    with pytest.raises(ConfigError, match="Give images for the check with check"):
         run_import(given, out, options)
     (tmp_path / "images").mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, (4, 300, 300)).astype(np.uint8)
@@ -163,7 +163,7 @@ def test_the_meaning_of_channels() -> None:
     roofs = ImportOptions(gsd_m=None, classes=("other", "roof"))
     assert resolve_channels(2, roofs, "softmax", "x").keep == 1
     for classes, building, message in [
-        (("building", "other"), None, "is the first of --classes"),
+        (("building", "other"), None, "is the first of classes"),
         (("other", "roof"), "house", "none of --classes"),
         (("roof", "roof"), None, "twice"),
     ]:

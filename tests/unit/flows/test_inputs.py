@@ -68,7 +68,7 @@ def test_images_side_by_side_are_one_scene(town: Path) -> None:
 
 
 def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--zoom 18 .* has no tiles"):
+    with pytest.raises(ConfigError, match=r"zoom=18 .* has no tiles"):
         find_inputs([town], mosaic=True, zoom=18)
     with pytest.raises(DataError, match=r"a\.tif is not a folder"):
         find_inputs([town / "a.tif"], mosaic=True)

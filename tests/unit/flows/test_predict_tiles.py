@@ -89,7 +89,7 @@ def test_each_tile_lies_where_its_name_says(
 
 def test_what_is_no_scene_of_tiles_is_reported(tmp_path: Path, pixels: np.ndarray) -> None:
     write(tmp_path / "town", pixels, oam=True)
-    with pytest.raises(ConfigError, match="--zoom 18 was given") as caught:
+    with pytest.raises(ConfigError, match="zoom=18 was given") as caught:
         find_inputs([tmp_path / "town"], zoom=18)
     assert "--mosaic" in caught.value.remedy
     with pytest.raises(ConfigError, match="zoom = 17 was given"):

@@ -251,7 +251,7 @@ def test_unreadable_values_are_refused(tmp_path: Path) -> None:
         (HOUSES * np.float32(2), {}, LabelError, "values from 0 to 2"),
         (np.stack([HOUSES * np.float32(1)] * 2), {}, LabelError, "2 bands of float32"),
         (HOUSES.astype(np.int16), {"threshold": 0.5}, LabelError, "holds int16 values"),
-        (HOUSES, {"threshold": 0.5, "classes": ["1"]}, ConfigError, "--class was given, but"),
+        (HOUSES, {"threshold": 0.5, "classes": ["1"]}, ConfigError, "class was given, but"),
         (HOUSES, {"classes": ["2"]}, ConfigError, "'2', which is not in .* expected one of 1"),
     ]
     for data, more, kind, message in cases:
@@ -293,5 +293,5 @@ def test_every_value_of_an_instance_raster_is_one_building(tmp_path: Path, dtype
     assert report.polygons == 4
     assert all(len(one.simplify(0.5).exterior.coords) == 5 for one in found)
     assert found.union_all().area == pytest.approx(found.area.sum())
-    with pytest.raises(ConfigError, match="--instances was given with"):
+    with pytest.raises(ConfigError, match="instances was given with"):
         run_vectorize(tmp_path / "ids.tif", tmp_path / "b.gpkg", instances=True, threshold=0.5)

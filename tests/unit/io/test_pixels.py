@@ -168,13 +168,13 @@ def test_bands_that_were_given(text: str, expected: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["9,2,1", "0,1,2", "swir,red,green", "3,2", "3,,1", "1,2,3,4"])
 def test_bands_that_do_not_exist_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--bands"):
+    with pytest.raises(ConfigError, match="bands"):
         find_bands(infos(*PLANET), RGB, text, "planet.tif")
 
 
 @pytest.mark.parametrize("text", ["5,1", "1,1", "a", "1", "nan,2", "1,inf", "", "1,2,3"])
 def test_a_stretch_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--stretch received"):
+    with pytest.raises(ConfigError, match="stretch received"):
         parse_stretch(text)
 
 

@@ -213,7 +213,7 @@ class MapScene:
             # The next request opens the scene again.
             raise
         except RooftraceError as error:
-            self._note(str(error))
+            self._note(error.in_full)
             return None
 
     def _open_density(self) -> Pyramid | None:
@@ -223,7 +223,7 @@ class MapScene:
         try:
             levels: list[RasterSource] = [file, *overviews(file)]
         except DataError as error:
-            self._note(str(error))
+            self._note(error.in_full)
             return None
         place = Place(levels[0].grid)
         return None if place.flat else Pyramid(levels, place, nearest=True)

@@ -205,7 +205,7 @@ class _ImagesTab:
             text = "This result has expired. Drop the image again."
             return {self.status: strings.status(text, "error")}
         scores, prediction = result.scores, result.at()
-        summary = prediction.summary
+        summary = prediction.result.summary
         threshold = summary.threshold
         query = "" if threshold is None else f"?threshold={threshold!r}"
         view = {

@@ -207,7 +207,7 @@ def page_router(results: Results) -> APIRouter:
         try:
             return make(result)
         except RooftraceError as error:
-            raise HTTPException(409, str(error)) from error
+            raise HTTPException(409, error.in_full) from error
 
     @router.get("/{key}/picture.jpg")
     def picture(key: str) -> Response:

@@ -18,7 +18,7 @@ from rooftrace.predict.result import Prediction, PredictionSummary
 
 def sentence(error: RooftraceError) -> str:
     """Return an error and its remedy as one text; for a full queue, with the time to try again."""
-    text = in_page_terms(str(error))
+    text = in_page_terms(error.in_full)
     if isinstance(error, BusyError) and error.retry_after_s:
         text += f" Try again in about {error.retry_after_s:.0f} s."
     if isinstance(error, TooLargeError):
@@ -43,7 +43,7 @@ def dense_or_sparse(built_up_share: float, valid_pixels: int) -> str | None:
 
 def figures(prediction: Prediction) -> str:
     """Return the number of buildings, built-up share, density class and scale."""
-    summary = prediction.summary
+    summary = prediction.result.summary
     name = dense_or_sparse(summary.built_up_share, summary.valid_pixels)
     bound = f"dense from {DEFAULT_THRESHOLD.threshold:.0%} built up"
     at = "" if summary.threshold is None else f"at a threshold of {summary.threshold:g}"

@@ -445,7 +445,7 @@ class _ExportComparison:
             try:
                 found = self._measure(name, RUNS_IN[contract.to][contract.precision])
             except MissingExtraError as error:
-                notes.append(f"not checked on {name}: {error}")
+                notes.append(f"not checked on {name}: {error.in_full}")
                 continue
             worst = max(found, key=lambda parity: parity.mask_change)
             if worst.mask_change <= tolerance:

@@ -273,7 +273,7 @@ class Labeller:
             drawn = drawn_area(context, made.mask.grid.shape)
             results = regions_of(made, control, drawn)
         except RooftraceError as error:
-            message = _one_line(str(error))
+            message = _one_line(error.in_full)
             _LOG.warning("task %s of project %s: %s", number, _one_line(project), message)
             return {"error": message, "model_version": self.model_version}
         scores = [result["score"] for result in results if "score" in result]

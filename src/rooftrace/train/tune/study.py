@@ -286,8 +286,8 @@ def run_trial(trial: Trial, job: TuningJob) -> float:
     except (optuna.exceptions.OptunaError, _UnknownFigureError):
         raise
     except Exception as error:  # a network of unusual proportions may raise anything
-        reason = str(error)
-        if not isinstance(error, RooftraceError):
+        reason = error.in_full if isinstance(error, RooftraceError) else ""
+        if not reason:
             write_atomically(run / "error.txt", traceback.format_exc().encode())
             reason = f"{type(error).__name__}: {error}"[:500]
         trial.set_user_attr(_REASON, reason)

@@ -1,0 +1,139 @@
+"""What a user of Python sees: any usual array, results as arrays, and errors in Python's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, GsdMismatch, RooftraceError
+from rooftrace.core.text import in_python_terms
+from rooftrace.io.sources import ArraySource
+from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.predictor import Predictor, as_source, load
+from tiny_models import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_tiny_bundle(path, gsd_m=0.4)
+    return load(path)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Return a dark picture (y, x, band) with a bright house."""
+    image = np.full((90, 120, 3), 60, np.uint8)
+    image[20:50, 30:80] = (220, 200, 180)
+    return image
+
+
+def test_bands_may_come_first_or_last(model: Predictor, picture: np.ndarray) -> None:
+    last = model.predict(picture, gsd_m=0.4)
+    for same in (np.moveaxis(picture, -1, 0), Image.fromarray(picture)):
+        found = model.predict(same, gsd_m=0.4)
+        np.testing.assert_array_equal(found.mask, last.mask)
+        np.testing.assert_array_equal(found.probability, last.probability)
+    assert np.asarray(last.mask).sum() == 30 * 50
+
+
+@pytest.mark.parametrize(
+    ("shape", "bands", "expected"),
+    [
+        ((90, 120), 3, (1, 90, 120)),
+        ((90, 120, 1), 3, (1, 90, 120)),
+        ((90, 120, 4), 3, (4, 90, 120)),
+        ((8, 120, 90), 3, (8, 120, 90)),
+        ((12, 12, 3), 3, (3, 12, 12)),
+        ((3, 8, 8), 3, (3, 8, 8)),
+        ((90, 120, 24), 24, (24, 90, 120)),
+        ((200, 90, 120), 3, (200, 90, 120)),
+    ],
+)
+def test_the_band_axis_is_found(
+    shape: tuple[int, ...], bands: int, expected: tuple[int, int, int]
+) -> None:
+    source = as_source(np.zeros(shape, np.uint8), bands)
+    assert (source.bands, *source.grid.shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (np.zeros((3, 500, 3), np.uint8), "first or last axis"),
+        (np.zeros((3, 500, 4), np.uint8), "first or last axis"),
+        (np.zeros((64, 500, 64), np.uint8), "first or last axis"),
+        (np.zeros((2, 3, 64, 64), np.uint8), "one by one"),
+        (np.zeros(9, np.uint8), r"shape \(9,\)"),
+        ({"a": 1}, "is a dict; expected a path, an array"),
+    ],
+)
+def test_what_is_no_image_or_ambiguous_is_refused(image: object, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        as_source(image)  # type: ignore[arg-type]
+
+
+def test_a_result_is_read_like_an_array(model: Predictor, picture: np.ndarray) -> None:
+    valid = np.arange(120)[None] >= np.zeros((90, 1)) + 10
+    source = ArraySource(np.moveaxis(picture, -1, 0), valid=valid, name="town")
+    result = model.predict(source, gsd_m=0.4)
+    mask = np.asarray(result.mask)
+    assert (result.mask.shape, mask.shape, mask.dtype) == ((90, 120), (90, 120), np.uint8)
+    assert np.array(result.mask, dtype=float).max() == 255
+    probability = result.probability
+    assert (probability.shape, probability.dtype) == ((90, 120), np.float32)
+    np.testing.assert_array_equal(np.isnan(probability), ~valid)
+    np.testing.assert_array_equal(probability[valid] >= 0.5, mask[valid] == 1)
+    text = "<Prediction of 'town': 1 building, 15.2% built up, 90 × 120 px, 0.4 m per pixel>"
+    assert repr(result) == text
+
+
+def test_probabilities_go_to_on_block_alone(model: Predictor, picture: np.ndarray) -> None:
+    seen = []
+    result = model.predict(picture, gsd_m=0.4, on_block=seen.append)
+    assert sum(block.window.area_px for block in seen) == 90 * 120
+    with pytest.raises(ConfigError, match="on_block received them"):
+        _ = result.probability
+
+
+def test_errors_and_notes_have_the_words_of_python(model: Predictor, picture: np.ndarray) -> None:
+    with pytest.raises(GsdMismatch, match=r"give the right one with gsd_m\.$") as raised:
+        model.predict(picture, gsd_m=9)
+    assert "--gsd" in raised.value.remedy  # as the command line shows it
+    with pytest.raises(ConfigError, match=r"^SceneOptions\.stretch received 'foo'.*per-band"):
+        SceneOptions(stretch="foo")
+    (note,) = model.predict(picture).summary.notes
+    assert note.endswith("give the right value with gsd_m.")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Use --scale 0.5, or --bands B4,B3,B2.",
+         'Use SceneOptions(scale=0.5), or SceneOptions(bands="B4,B3,B2").'),
+        ("Give it with --nodata 0.", "Give it with open_raster(…, nodata=NodataRule(0))."),
+        ("Add --mosaic, or choose --min-pixels 4.", "Add mosaic, or choose min_pixels=4."),
+        ("Divide it: rooftrace split DATA --by block.",
+         "Divide it: rooftrace split DATA --by block."),
+    ],
+)  # fmt: skip
+def test_options_become_names_of_python(text: str, expected: str) -> None:
+    assert in_python_terms(text) == expected
+
+
+def test_no_error_of_python_names_an_option(tmp_path: Path, model: Predictor) -> None:
+    tall = np.zeros((7, 99, 99), np.uint8)
+    for image, options in (
+        (tall, SceneOptions()),
+        (tall[:2], SceneOptions()),
+        (tall[:3], SceneOptions(bands="1,2,9")),
+        (tall[:3], SceneOptions(min_area_m2=4)),
+        (tall[:3].astype(complex), SceneOptions()),
+        (tmp_path / "none.tif", SceneOptions()),
+    ):
+        with pytest.raises(RooftraceError) as raised:
+            model.predict(image, options=options)
+        assert "--" not in str(raised.value)
