@@ -71,7 +71,7 @@ def make_roof_town(
     terrain = base_m + slope * (x - y) / np.sqrt(2)
     surface = terrain.copy()
     rows = []
-    outlines = []
+    outlines: list[shapely.Polygon] = []
     for number in range(houses):
         cx = (number % side + 0.5) * plot_m + rng.uniform(-2, 2)
         cy = (number // side + 0.5) * plot_m + rng.uniform(-2, 2)

@@ -20,6 +20,9 @@ from rooftrace.vector.footprints import metres_per_px
 _LEAST_INSIDE = 9
 """Number of pixels inside an outline below which those on its edge count, too."""
 
+_RING_STEP_M = 2.0
+"""Distance in metres between the samples of the ground around buildings."""
+
 _EDGE_PX = 1.5
 """Distance in pixels from an outline within which a pixel may mix ground and wall."""
 
@@ -86,7 +89,11 @@ class Surface:
         rows, cols = np.nonzero(inside)
         owner, distance = number[rows, cols].astype(np.int64) - 1, np.zeros(len(rows))
         if ring_m > 0:
-            around, of_ring, apart = _ring(number, raster.valid, ring_m / scale)
+            # Of the ring, places two metres apart are enough.
+            step = ceil(_RING_STEP_M / scale)
+            lattice = np.zeros(window.shape_yx, np.bool_)
+            lattice[-window.row % step :: step, -window.col % step :: step] = True
+            around, of_ring, apart = _ring(number, raster.valid & lattice, ring_m / scale)
             rows, cols = np.concatenate([[rows, cols], around], axis=1)
             owner = np.concatenate([owner, of_ring - 1])
             distance = np.concatenate([distance, apart * scale])
@@ -138,7 +145,10 @@ def _ring(number: np.ndarray, valid: np.ndarray, most_px: float) -> tuple[Ints, 
     )
     outline_at = np.zeros(int(place.max()) + 1, np.int64)
     outline_at[place[built]] = number[built]
-    rows, cols = np.nonzero((apart > _EDGE_PX) & (apart <= most_px) & valid)
+    rows, cols = np.nonzero(valid)
+    far = apart[rows, cols]
+    near = (far > _EDGE_PX) & (far <= most_px)
+    rows, cols = rows[near], cols[near]
     return (
         np.stack([rows, cols]),
         outline_at[place[rows, cols]],
