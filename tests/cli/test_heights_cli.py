@@ -206,3 +206,35 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
     assert "has 3 bands; expected one band of heights" in error("--surface", image)
     (tmp_path / "broken.laz").write_bytes(b"LASF" + bytes(100))
     assert "cannot be read as LAS or LAZ" in error("--points", tmp_path / "broken.laz")
+
+
+def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
+    from rooftrace.io.files import demo_scene_path
+
+    with rasterio.open(demo_scene_path()) as scene:
+        shape = scene.shape
+        profile = {
+            "driver": "GTiff", "count": 1, "dtype": "float32", "crs": scene.crs,
+            "transform": scene.transform, "height": shape[0], "width": shape[1],
+        }  # fmt: skip
+    out = tmp_path / "out"
+    code, answer = call("predict", demo_scene_path(), "-o", out)
+    assert code == 0
+    buildings = gpd.read_file(answer["outputs"][0]["polygons"])
+    surface = tmp_path / "surface.tif"
+    heights = np.full(shape, 20.0, np.float32)
+    mask = rasterio.features.geometry_mask(
+        buildings.geometry.buffer(0.5), shape, profile["transform"], invert=True
+    )
+    heights[mask] = 27.0
+    with rasterio.open(surface, "w", **profile) as file:
+        file.write(heights, 1)
+    code, answer = call("predict", demo_scene_path(), "-o", out, "--surface", surface)
+    assert code == 0
+    (measured,) = answer["heights"]
+    assert measured["height_m"] == pytest.approx(7, abs=0.01)
+    stem = Path(answer["outputs"][0]["polygons"]).stem.removesuffix("_buildings")
+    layer = gpd.read_file(out / f"{stem}_heights.gpkg")
+    assert len(layer) == len(buildings)
+    assert layer.height.dropna().between(6.9, 7.1).all()
+    assert command("predict", demo_scene_path(), "-o", out, "--terrain", surface).code == 2

@@ -13,7 +13,24 @@ from rooftrace.cli.show import answered, bar, say
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport
 
-_SOURCES, _LIMITS = "Heights from", "Buildings and units"
+_SOURCES, _LIMITS = "Heights", "Buildings and units"
+
+Surface = Annotated[
+    list[str] | None,
+    option(
+        _SOURCES, "--surface", metavar="FILE",
+        help="Surface model (DSM), a raster of heights with buildings: measure how tall they are; "
+        "repeat it for tiles.",
+    ),
+]  # fmt: skip
+Terrain = Annotated[
+    list[str] | None,
+    option(
+        _SOURCES, "--terrain", metavar="FILE",
+        help="Terrain model (DTM), a raster of the ground; default: the ground is looked for "
+        "around each building.",
+    ),
+]  # fmt: skip
 
 
 def heights(
@@ -26,23 +43,8 @@ def heights(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results.")
     ],
-    surface: Annotated[
-        list[str] | None,
-        option(
-            _SOURCES,
-            metavar="FILE",
-            help="Surface model (DSM): a raster of heights with buildings; repeat it for tiles.",
-        ),
-    ] = None,
-    terrain: Annotated[
-        list[str] | None,
-        option(
-            _SOURCES,
-            metavar="FILE",
-            help="Terrain model (DTM): a raster of the ground; default: the ground is looked for "
-            "around each building.",
-        ),
-    ] = None,
+    surface: Surface = None,
+    terrain: Terrain = None,
     points: Annotated[
         list[Path] | None,
         option(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rooftrace.cli.heights import Surface, Terrain, print_heights
 from rooftrace.cli.option_groups import (
     AllOptions,
     ClusterGroup,
@@ -106,6 +107,8 @@ def predict(
             "order for the table's columns).",
         ),
     ] = None,
+    surface: Surface = None,
+    terrain: Terrain = None,
     imagery_date: ImageryDate = None,
     source: ImagerySource = None,
     stac: Stac = False,
@@ -125,6 +128,12 @@ def predict(
         raise ConfigError(
             "--sample or --order was given without --outputs rle.", remedy="Add --outputs rle."
         )
+    heights = None
+    if surface or terrain:
+        from rooftrace.flows.heights import HeightOptions
+
+        heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
+        heights.check_prediction(out, options.outputs)
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
     given_crs = parse_crs(crs)
     from rooftrace.flows.predict.delivery import results_in
@@ -155,6 +164,8 @@ def predict(
             found, models, results.folder, options, cluster=spread, keep=results.is_remote,
             stac=stac, segmenter=segmenter, rle=rle, on_done=results.on_done, progress=progress,
         )  # fmt: skip
+        if heights is not None:
+            report = heights.measure(report)
     if answered(report, as_json=as_json, shown=results.shown):
         return
     for output in report.outputs[:_MAX_IMAGES]:
@@ -170,6 +181,8 @@ def predict(
         for kind in OUTPUTS:
             if getattr(output, kind) is not None:
                 say(f"  {kind:9}{results.shown(getattr(output, kind))}")
+    for one in report.heights:
+        print_heights(one)
     if report.table is not None:
         say(f"  {'rle':9}{results.shown(report.table)}")
     if len(report.outputs) > _MAX_IMAGES:

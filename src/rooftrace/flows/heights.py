@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -27,9 +27,13 @@ from rooftrace.heights.survey import places_of, survey_points, survey_rasters
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.elevation import UNITS_M, PointFile, Vertical, open_elevation, vertical_of
 from rooftrace.io.files import check_outputs, export_error, write_json
+from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import degrees_text, reprojected, transform_points
 from rooftrace.io.vector_write import LayerChunk, LayerSettings, free_names, write_layer
 from rooftrace.vector.match import SpilledPolygons
+
+if TYPE_CHECKING:
+    from rooftrace.flows.predict.image_run import RunReport
 
 COLUMNS = (
     "height", "height_low", "height_high", "height_median", "roof_height", "roof_shape",
@@ -66,6 +70,36 @@ class HeightOptions:
     area: Path | None = None
     unit: str | None = None
     name: str = "heights"
+
+    def check_prediction(self, out: str, outputs: Sequence[str]) -> None:
+        """Check, before the work, that the buildings of a prediction can be measured.
+
+        Raises:
+            ConfigError: There are no polygons, no surface, or the results are not local.
+            DataError, GeoreferenceError: A model cannot be used.
+        """
+        if not self.surface:
+            raise ConfigError(
+                "Received a terrain model without a surface model.", remedy="Add --surface dsm.tif."
+            )
+        if "polygons" not in outputs or is_url(out):
+            raise ConfigError(
+                "Heights need the outputs polygons in a local folder.",
+                remedy="Keep polygons among --outputs, and give -o a folder.",
+            )
+        for path in (*self.surface, *self.terrain):
+            open_elevation(path)
+
+    def measure(self, report: RunReport) -> RunReport:
+        """Return the report of a prediction with the heights of its buildings."""
+        measured = []
+        for output in report.outputs:
+            if output.polygons is not None and output.buildings:
+                path = Path(output.polygons)
+                name = f"{path.stem.removesuffix('_buildings')}_heights"
+                measured.append(run_heights(path, path.parent, replace(self, name=name)))
+        notes = (note for one in measured for note in one.notes)
+        return replace(report, heights=tuple(measured), notes=(*report.notes, *notes))
 
 
 @dataclass(frozen=True)

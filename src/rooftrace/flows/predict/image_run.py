@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shapely import to_wkb
 
@@ -32,6 +32,9 @@ from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
 from rooftrace.predict.result import ClassFigures, OutputPaths
+
+if TYPE_CHECKING:
+    from rooftrace.flows.heights import HeightsReport
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
@@ -102,6 +105,7 @@ class RunReport:
         notes: Assumptions and skipped files that the user should know.
         failures: Images that failed, in order, and their errors.
         table: Path of the table of run lengths; None if there is none.
+        heights: Heights of the buildings of each image, where they were asked for.
     """
 
     outputs: tuple[SceneFiles, ...]
@@ -112,11 +116,14 @@ class RunReport:
     notes: tuple[str, ...] = ()
     failures: tuple[tuple[SceneInput, RooftraceError], ...] = ()
     table: str | None = None
+    heights: tuple[HeightsReport, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of `--json`."""
         fields = {**vars(self), "outputs": [output.to_json() for output in self.outputs]}
+        fields["heights"] = [one.to_json() for one in self.heights]
         left_out = {"notes", "failures"} | ({"table"} if self.table is None else set())
+        left_out |= set() if self.heights else {"heights"}
         return {name: value for name, value in fields.items() if name not in left_out}
 
 
