@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def scene(folder: str, times: int, spread: int) -> dict[str, Any]:
     import rasterio
     import shapely
     from affine import Affine
+
     from town.roofs import make_roof_town
 
     town = make_roof_town(
@@ -98,7 +100,7 @@ def scene(folder: str, times: int, spread: int) -> dict[str, Any]:
                 file.write(data, 1, window=window)
     outlines = [
         shapely.transform(
-            town.outlines, lambda xy, r=row, c=col: xy + (c * side, size - (r + 1) * side)
+            town.outlines, partial(np.add, np.array([col * side, size - (row + 1) * side]))
         )
         for row, col in steps
     ]

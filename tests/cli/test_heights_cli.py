@@ -12,6 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
 from command_line import call, command
@@ -238,3 +239,36 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
     assert len(layer) == len(buildings)
     assert layer.height.dropna().between(6.9, 7.1).all()
     assert command("predict", demo_scene_path(), "-o", out, "--terrain", surface).code == 2
+
+
+def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
+    call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
+    layer = gpd.read_file(tmp_path / "heights.gpkg")
+    left, bottom, right, top = layer.total_bounds
+    middle = (left + right) / 2
+    zones = gpd.GeoDataFrame(
+        {"ward": ["west", "east"]},
+        geometry=[shapely.box(left, bottom, middle, top), shapely.box(middle, bottom, right, top)],
+        crs=CRS,
+    )
+    zones.to_file(tmp_path / "wards.gpkg")
+    code, _ = call(
+        "density", tmp_path / "heights.gpkg", "--zones", tmp_path / "wards.gpkg",
+        "--value", "height", "-o", tmp_path / "wards_density",
+    )  # fmt: skip
+    assert code == 0
+    found = gpd.read_file(tmp_path / "wards_density.gpkg").set_index("ward")
+    for ward, side in (("west", layer.centroid.x < middle), ("east", layer.centroid.x >= middle)):
+        known = layer[side & layer.height.notna()]
+        assert found.height_count[ward] == len(known)
+        assert found.height_mean[ward] == pytest.approx(known.height.mean(), abs=1e-2)
+        volume = (known.area * known.height_median).sum()
+        assert found.volume_m3[ward] == pytest.approx(volume, rel=1e-3)
+        floors = (known.area * known.num_floors_estimated).sum()
+        assert found.floor_m2[ward] == pytest.approx(floors, rel=1e-3)
+    wrong = command(
+        "density", tmp_path / "heights.gpkg", "--zones", tmp_path / "wards.gpkg",
+        "--value", "heigth", "-o", tmp_path / "x",
+    )  # fmt: skip
+    assert wrong.code == 3
+    assert "has no attribute 'heigth'" in wrong.err

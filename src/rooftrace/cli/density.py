@@ -106,6 +106,15 @@ def density(
             help="Pattern of file names to include with --by-image; repeatable.",
         ),
     ] = None,
+    value: Annotated[
+        str | None,
+        option(
+            _INPUTS,
+            metavar="COLUMN",
+            help="With --zones: add the mean of a column of the buildings; of height also volume "
+            "and floor area.",
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         option(_INPUTS, metavar="NAME", help="Layer of files with several; * joins them."),
@@ -120,6 +129,7 @@ def density(
     given: dict[str, object] = {
         "--cell": cell, "--zones": zones, "--min-area": min_area, "--gsd": gsd, "--glob": glob,
         "--fit": fit, "--threshold": threshold, "--layer": layer,
+        "--value": value,
     }  # fmt: skip
     if fit is not None or by_image:
         images = ("--glob", "--threshold") if fit is None else ("--fit",)
@@ -134,6 +144,7 @@ def density(
     limit, smallest = _threshold(threshold), min_area or 0.0
     with bar("density", "px", hidden=as_json) as progress:
         if zones is None:
+            _refuse({"--value": value}, (), "cells: it needs --zones")
             report = run_density(
                 inputs, out, cell_m=_CELL_M if cell is None else cell, gsd_m=gsd,
                 building=building, min_area_m2=smallest, threshold=limit, layer=layer,
@@ -143,7 +154,7 @@ def density(
             _refuse({"--cell": cell, "--gsd": gsd}, (), "--zones")
             report = run_zone_density(
                 inputs, zones, out, building=building, min_area_m2=smallest, threshold=limit,
-                layer=layer, progress=progress,
+                layer=layer, value=value, progress=progress,
             )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report)

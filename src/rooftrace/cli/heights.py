@@ -54,6 +54,10 @@ def heights(
             "repeatable.",
         ),
     ] = None,
+    layer: Annotated[
+        str | None,
+        option(_LIMITS, metavar="NAME", help="Layer of a file with several; * joins them."),
+    ] = None,
     area: Annotated[
         Path | None,
         option(_LIMITS, metavar="FILE", help="Polygons of the area to measure."),
@@ -81,6 +85,7 @@ def heights(
         terrain=tuple(terrain or ()),
         points=point_files(points or ()),
         area=area,
+        layer=layer,
         unit=unit,
     )
     unit_of_bar = "points" if points else "groups"

@@ -60,6 +60,7 @@ class HeightOptions:
         terrain: Terrain models; without, the ground is looked for around each building.
         points: Laser scans (LAS, LAZ, COPC), in place of a surface model.
         area: File of polygons; buildings whose centre lies outside are left out.
+        layer: Layer of a file of buildings with several.
         unit: Unit of all heights, a key of `UNITS_M`; None takes what the files state, or metres.
         name: Beginning of the names of the results.
     """
@@ -68,6 +69,7 @@ class HeightOptions:
     terrain: tuple[str, ...] = ()
     points: tuple[Path, ...] = ()
     area: Path | None = None
+    layer: str | None = None
     unit: str | None = None
     name: str = "heights"
 
@@ -169,7 +171,7 @@ def run_heights(
     started = time.perf_counter()
     table, model, picture, record = _outputs(out, options.name)
     _check(buildings, out, (table, model, picture, record), options)
-    layer = read_buildings_layer(buildings, out, attributes=True)
+    layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
     notes = list(layer.notes)
     if options.area is not None:
         layer = _inside(layer, read_area(options.area))

@@ -39,6 +39,7 @@ from rooftrace.flows.density.inputs import (
     stem_of,
     trace_regions,
 )
+from rooftrace.flows.density.values import zone_values
 from rooftrace.io.files import check_outputs
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
@@ -234,6 +235,7 @@ def run_zone_density(
     min_area_m2: float = 0.0,
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
+    value: str | None = None,
     progress: Progress | None = None,
 ) -> DensityReport:
     """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
@@ -243,6 +245,7 @@ def run_zone_density(
     Args:
         inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
+        value: Attribute of the buildings whose mean and sum by area are added, see `zone_values`.
 
     Raises:
         GeoreferenceError: The mask has no coordinate system.
@@ -306,6 +309,13 @@ def run_zone_density(
     if not met.any():
         raise _no_overlap(zones, ground_zones, *place)
     columns = density_columns(figures, threshold, ground_zones.values)
+    if value is not None:
+        if polygons_path is None:
+            raise ConfigError(
+                f"Received the value {value!r} without polygons; a mask has no attributes.",
+                remedy="Give the layer of buildings, too.",
+            )
+        columns |= zone_values(polygons_path, layer, value, outlines, plane)
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
