@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.inspect import choose_scenes, draw_scene
-from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 
 from .test_statistics import scene
@@ -79,25 +75,6 @@ def test_the_picture_shows_image_label_and_nodata() -> None:
     bare = decoded(draw_scene(made, 1, labelled=False)).astype(int)
     assert np.abs(bare[130, 120] - 90).max() < 12
     assert np.abs(bare[20].std(axis=0)).max() > 4, "nodata is striped"
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (5, 400), (1700, 30)])
-def test_any_size_and_kind_of_image(shape: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    for array in (
-        rng.integers(0, 60000, (1, *shape)).astype(np.uint16),
-        rng.random((5, *shape)).astype(np.float32),
-    ):
-        shown = decoded(draw_scene(Scene("a", ArraySource(array)), 1))
-        assert max(shown.shape) == 232
-
-
-def test_a_picture_has_the_colours_of_the_image(tmp_path: Path) -> None:
-    data = np.zeros((4, 40, 40), np.uint8) + np.array([40, 80, 120, 160], np.uint8)[:, None, None]
-    names = ("blue", "green", "red", "nir")
-    file = write_geotiff(tmp_path / "a.tif", data, names, photometric="minisblack")
-    shown = decoded(draw_scene(Scene("a", open_raster(file)), 1))
-    assert np.abs(shown[100, 100].astype(int) - [120, 80, 40]).max() < 4
 
 
 def test_a_scene_that_cannot_be_read_has_no_picture() -> None:

@@ -91,25 +91,6 @@ def test_rotated_copies_are_found(seed: int, number: int) -> None:
     assert len(across(one, other, turned=False)) == (number == 0)
 
 
-@pytest.mark.parametrize("value", [0, 90, 255])
-def test_images_without_detail_are_similar_to_none(value: int) -> None:
-    noise = np.random.default_rng(1).integers(-2, 3, (256, 256))
-    flat = np.clip(value + noise, 0, 255).astype(np.uint8)
-    assert phash(flat) == NO_HASH
-    assert phash(flat, np.zeros(flat.shape, dtype=bool)) == NO_HASH
-    assert len(near_duplicates(hashes(NO_HASH, NO_HASH, 1, NO_HASH))) == 0
-    assert len(across(hashes(NO_HASH), hashes(NO_HASH, 1))) == 0
-
-
-def test_nodata_has_no_effect() -> None:
-    luma = picture(3)
-    valid = np.ones(luma.shape, dtype=bool)
-    valid[:40] = False
-    filled = [np.where(valid, luma, np.uint8(value)) for value in (0, 77, 255)]
-    assert len({phash(one, valid) for one in filled}) == 1
-    assert len({phash(one) for one in filled}) == 3
-
-
 def brute(a: NDArray[np.uint64], b: NDArray[np.uint64], most: int) -> dict[tuple[int, int], int]:
     found = {}
     for i, one in enumerate(a.tolist()):

@@ -287,19 +287,3 @@ def test_the_worst_comes_first() -> None:
     facts = [facts_with(0), facts_with(1, vanished=1, cut=2), facts_with(2, image_error="no")]
     found = list(findings_from(*facts, *(facts_with(n, cut=2) for n in range(3, 9))).values())
     assert [f.severity for f in found] == ["error", "warning", "note"]
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_faults_of_real_data_are_found(realdata: Path) -> None:
-    def found(name: str, **config: object) -> dict[str, Finding]:
-        given = SourceConfig.model_validate({"path": str(realdata / name)} | config)
-        source = open_source(given)
-        return {f.key: f for f in findings_of(measure_set(source, workers=1), source)}
-
-    assert found("massachusetts", part="[:3]")["image.flat"].count == 3
-    dubai = found("dubai", part="[:8]")["label.unreadable"]
-    assert "#3C1098" in dubai.detail
-    kampala = found("oam/kampala")
-    assert "leakage.zooms" in kampala
-    assert kampala["leakage.zooms"].count == 147

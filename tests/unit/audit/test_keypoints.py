@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from rooftrace.audit import keypoints
 from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import (
-    PATCH_PX,
     Keypoints,
     detect_keypoints,
     has_enough_keypoints,
@@ -23,8 +21,6 @@ from rooftrace.audit.keypoints import (
 from rooftrace.core.types import Scene, Window
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import open_source
 from town import demo_scene_path
 
 GSD_M = 0.3
@@ -96,18 +92,6 @@ def test_a_rotated_part_is_recognised(image: Image, turn: tuple[bool, bool, bool
     assert found[0].points >= 3
 
 
-def test_metres_give_one_scale(image: Image) -> None:
-    part = piece(image, 301, 476)
-    half = np.moveaxis(
-        cv2.resize(np.moveaxis(part, 0, -1), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
-        -1, 0,
-    )  # fmt: skip
-    train = [looked(image)]
-    assert len(match_scenes([looked(np.asarray(half), 2 * GSD_M)], train)) == 1
-    # Read at the model's resolution, it shows other ground.
-    assert not match_scenes([looked(np.asarray(half), None)], train)
-
-
 def test_other_ground_is_not_recognised(image: Image, other: Image) -> None:
     pieces = [looked(piece(other, r, c)) for r in (0, 300, 600) for c in (0, 300, 600)]
     assert all(has_enough_keypoints(one) for one in pieces)
@@ -149,17 +133,6 @@ def test_blocks_leave_no_trace(image: Image, monkeypatch: pytest.MonkeyPatch) ->
     assert parts.whole == NO_HASH
 
 
-def test_squares_are_completely_valid(image: Image) -> None:
-    valid = np.zeros(image.shape[1:], bool)
-    valid[200:500, 100:600] = True
-    places = looked(image, valid=valid).places
-    assert len(places) > 20
-    half = PATCH_PX // 2
-    assert places.min(axis=0).tolist() >= [100 + half, 50 + half]
-    assert places[:, 0].max() < 250 - half
-    assert places[:, 1].max() < 300 - half
-
-
 def made(hashes: list[int], places: list[tuple[int, int]], whole: int = NO_HASH) -> Keypoints:
     return Keypoints(
         np.array(hashes, np.uint64), np.array(places, np.int32), np.ones(len(hashes), np.float32),
@@ -194,15 +167,3 @@ def test_points_are_thinned_evenly(image: Image, other: Image) -> None:
     none, _ = thin_keypoints(every, 1)
     assert [len(one) for one in none] == [0, 0]
     assert none[0].whole == every[0].whole
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_a_validation_tile_that_overlaps_a_training_tile(realdata: Path) -> None:
-    """Overlapping strips of one flight: the same roof lies 90 pixels further to the left."""
-    source = open_source(SourceConfig(path=str(realdata / "rotterdam"), gsd_m=0.5))
-    marks = [detect_keypoints(scene, 0.8) for scene in source]
-    train, val = marks[:150], marks[150:]
-    assert [
-        (source.ids[150 + f.first], source.ids[f.second]) for f in match_scenes(val, train)
-    ] == [("rotterdam_174", "rotterdam_144")]

@@ -18,7 +18,6 @@ from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from town import write_pairs
 
 CLASSES = ("background", "building")
 
@@ -82,20 +81,6 @@ def test_buildings_do_not_depend_on_the_strips(
         | (stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
     )
     assert figures.cut == at_edge.sum()
-
-
-def test_windows_leave_out_buildings_that_reach_out() -> None:
-    mask = np.zeros((40, 40), dtype=np.uint8)
-    mask[0:3, 5:8] = 1  # cut by the image's own edge
-    mask[17:22, 5:8] = 1  # reaches into the next window
-    mask[8:10, 8:10] = 1
-    sums = measure._LabelSums(2, 1, Window.whole(mask.shape), exact=False)
-    label = ArrayLabel(mask)
-    window = Window(0, 0, 20, 20)
-    sums.feed(label.read(window), None, window)
-    figures = sums.finish(label)
-    assert sorted(figures.buildings_px) == [4, 9]
-    assert figures.cut == 1
 
 
 def test_pixels_and_label(image: np.ndarray) -> None:
@@ -208,17 +193,6 @@ def test_flat_is_at_the_edge_and_large(image: np.ndarray) -> None:
     assert fill_at_edges(wide, None) == ((0, 0, 0), 30 * 80)
 
 
-def test_more_classes_are_counted(image: np.ndarray) -> None:
-    mask = np.zeros((60, 80), dtype=np.uint8)
-    mask[:10], mask[10:30] = 1, 2
-    known = np.ones((60, 80), dtype=bool)
-    known[:5] = False
-    facts = measure.measure_scene(scene_of(image, mask, known=known), ("a", "b", "c"), 2)
-    assert facts.label is not None
-    assert facts.label.class_px == (30 * 80, 5 * 80, 20 * 80)
-    assert facts.label.buildings_px.tolist() == [20 * 80]
-
-
 def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
     for part in ("images", "masks"):
         (folder / part).mkdir(exist_ok=True)
@@ -271,11 +245,3 @@ def test_an_unreadable_image_is_reported(tmp_path: Path, image: np.ndarray) -> N
     facts = measured(tmp_path)["cut"]
     assert "cannot be read as an image" in facts.image_error
     assert (facts.shape_yx, facts.label) == ((240, 320), None)
-
-
-def test_metres_alone_are_no_georeference(image: np.ndarray, tmp_path: Path) -> None:
-    facts = facts_of(image)
-    assert (facts.gsd_m, facts.is_georeferenced) == (0.5, False)
-    write_pairs(tmp_path, range(1), shape_yx=(64, 64))
-    (scene,) = open_source(SourceConfig(path=str(tmp_path)))
-    assert measure.measure_scene(scene, CLASSES, 1).is_georeferenced

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial, reduce
-from itertools import pairwise
 from operator import add
 from pathlib import Path
 
@@ -92,16 +91,6 @@ def test_a_planted_shift_is_found(number: int, shift: Shift) -> None:
 
 
 @pytest.mark.campaign
-def test_labels_of_other_images_have_low_confidence() -> None:
-    scenes = [shifted_scene(number, (0, 0)) for number in range(6)]
-    wrong = [
-        surface_of(replace(scene, label=other.label)).peak().confidence
-        for scene, other in pairwise(scenes)
-    ]
-    assert sum(confidence >= SURE for confidence in wrong) <= 1
-
-
-@pytest.mark.campaign
 def test_small_tiles_are_estimated_together() -> None:
     whole = shifted_scene(3, (5, -3), 512)
     image, label = whole.image.read(), whole.label.read() if whole.label else None
@@ -173,17 +162,6 @@ def test_the_advice_for_labels_that_are_shifted_already_is_the_sum() -> None:
     assert "label_shift_px = [-8, 0] instead of [-4, 1] in the" in finding.remedy
     (finding,) = offset_findings(audit.data.offsets)
     assert "label_shift_px = [-4, -1] in the configuration" in finding.remedy
-
-
-def test_a_sample_is_spread_evenly_and_skips_scenes_without_buildings() -> None:
-    def opened(entry: SceneEntry) -> Scene:
-        scene = shifted_scene(1, (0, 0), 64)
-        if int(entry.id) % 2:
-            scene = replace(scene, label=ShiftedLabel(np.zeros((64, 64)), (0, 0)))
-        return replace(scene, id=entry.id)
-
-    offsets = offsets_of(set_of(20, opened), most=5)
-    assert [o.id for o in offsets if o.level == "scene"] == ["0", "4", "8", "12", "16"]
 
 
 @pytest.mark.realdata

@@ -12,7 +12,6 @@ from rooftrace.audit.measure import measure_set
 from rooftrace.labels import source as parallel
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneSet
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +58,3 @@ def test_processes_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert seen[-1] == 70
     # Other processes measured some scenes.
     assert len(seen) < 70
-
-
-def test_an_empty_set() -> None:
-    assert (
-        measure_set(SceneSet("s", "k", ("a", "b"), 1, (), lambda entry: pytest.fail(entry.id)))
-        == ()
-    )

@@ -10,13 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from rooftrace.audit.facts import Finding, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
-from rooftrace.audit.shift import SetComparison, compare_sets, ks_distance, shift_findings
+from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.samples.augment import AugmentConfig
 
 NOTHING = ScaleShift()
@@ -159,17 +156,3 @@ def test_the_comparison_is_plain_data_and_a_table() -> None:
     assert isinstance(comparison, SetComparison)
     for _, cells in comparison.rows:
         assert len(cells) == len(comparison.columns)
-
-
-VALUES = arrays(np.float64, st.integers(1, 30), elements=st.integers(-5, 5).map(float))
-
-
-@given(VALUES, VALUES)
-def test_the_distance_of_distributions_is_a_metric(a: np.ndarray, b: np.ndarray) -> None:
-    distance = ks_distance(a, b)
-    assert 0 <= distance <= 1
-    assert ks_distance(b, a) == distance
-    assert ks_distance(a, a) == 0
-    # Only the order of the values matters.
-    assert ks_distance(np.exp(a), np.exp(b)) == distance
-    assert ks_distance(a, b + 20) == 1

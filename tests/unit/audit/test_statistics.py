@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.audit.facts import Histogram, LabelFacts, SceneFacts, compute_statistics
+from rooftrace.audit.facts import LabelFacts, SceneFacts, compute_statistics
 
 SIDE = 100
 
@@ -60,14 +60,3 @@ def test_areas_in_metres_where_known() -> None:
     assert made.gsd_m.median == 0.5
     assert made.size_m2_histogram is not None
     assert sum(made.size_m2_histogram.counts) == 1
-
-
-def test_an_empty_set() -> None:
-    made = compute_statistics([], 2, 1)
-    assert (made.images, made.built_up, made.size_px, made.class_share) == (0, None, None, (0, 0))
-    assert made.to_json()["images"] == 0
-
-
-@given(st.lists(st.floats(0, 1), max_size=30))
-def test_a_histogram_counts_everything_once(values: list[float]) -> None:
-    assert sum(Histogram.of(values, np.linspace(0, 1, 11)).counts) == len(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -75,11 +74,3 @@ def test_chips_that_follow_one_another_share_their_scene(scenes: SceneSet) -> No
     opened.clear()
     assert len(list(chips)) == 2 * 12 + 4
     assert opened == ["small_00002", "synthetic_00000", "synthetic_00001"]
-
-
-def test_chips_are_pickled(scenes: SceneSet) -> None:
-    chips = cut_into_chips(scenes, 48)
-    first = next(iter(chips))
-    again: SceneSet = pickle.loads(pickle.dumps(chips))
-    assert again.ids == chips.ids
-    np.testing.assert_array_equal(label(next(iter(again))), label(first))

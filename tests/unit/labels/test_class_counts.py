@@ -145,15 +145,3 @@ def test_an_empty_result_states_the_shares(tmp_path: Path) -> None:
     config = SourceConfig(path=str(tmp_path / "images"), kind="images", min_built_up=0.1)
     with pytest.raises(DataError, match="none has a label"):
         open_source(config, LabelConfig())
-
-
-def test_chips_are_filtered_each_by_itself_and_nothing_is_read_without_need(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_pairs(tmp_path, {"a": 0.5})
-    config = SourceConfig(path=str(tmp_path), chip_px=20, min_built_up=0.5)
-    source = open_source(config, LabelConfig())
-    assert source.ids == ("a@0_0", "a@20_0")
-    assert source.class_counts is not None
-    monkeypatch.setattr(module, "_count", None)
-    assert len(open_source(SourceConfig(path=str(tmp_path), chip_px=20), LabelConfig())) == 4

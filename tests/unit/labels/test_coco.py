@@ -26,7 +26,6 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.types import Window
-from rooftrace.labels.coco import encode_regions
 from rooftrace.labels.coco_label import mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
@@ -109,21 +108,6 @@ def test_the_compressed_form_is_read_as_pycocotools_does(folder: Path, mask: np.
         found = only_mask(read(save(folder, raw, "any.json")))
         np.testing.assert_array_equal(found.data, mask)
         assert found.valid.all()
-
-
-@given(MASKS)
-def test_each_region_is_an_annotation_of_its_own(mask: np.ndarray) -> None:
-    regions = [tools.decode(one).astype(bool) for one in encode_regions(mask)]
-    assert all(region.any() for region in regions)
-    np.testing.assert_array_equal(np.sum([*regions, np.zeros(mask.shape)], axis=0), mask)
-    # No two of them touch at a side, and each hangs together.
-    for region in regions:
-        grown = region.copy()
-        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
-            padded = np.pad(region, 1)
-            grown |= np.roll(padded, step, axis)[1:-1, 1:-1]
-        np.testing.assert_array_equal(grown & mask, region)
-        assert len(encode_regions(region)) == 1
 
 
 def test_polygons_are_drawn_as_pycocotools_does(folder: Path) -> None:
@@ -221,16 +205,6 @@ def test_where_images_lie_and_what_they_are_called(folder: Path, tmp_path: Path)
         read(away)
     assert len(read(away, images=str(tmp_path / "images"))) == 3
     assert len(open_source(SourceConfig(path=str(away), images="images"), None, tmp_path)) == 3
-
-
-def test_names_may_start_above_the_given_folder_of_images(folder: Path, tmp_path: Path) -> None:
-    raw = document()
-    raw["images"][0]["file_name"] = "export\\train/a.png"
-    (entry,) = read(save(tmp_path, raw), images=str(folder)).entries
-    assert entry.image == folder / "a.png"
-    raw["images"].append(raw["images"][0] | {"id": 9, "file_name": "export/val/a.png"})
-    with pytest.raises(LayoutError, match=r"export/train/a\.png and export/val/a\.png, which are"):
-        read(save(tmp_path, raw), images=str(folder))
 
 
 @pytest.mark.parametrize("images", ["refer", "copy"])
@@ -422,35 +396,3 @@ def test_any_file_is_read_or_refused(folder: Path, data: st.DataObject) -> None:
         for scene in read(path, kind="coco"):
             assert scene.label is not None
             assert scene.label.read().data.shape == scene.image.grid.shape
-
-
-@given(st.text(alphabet=[chr(n) for n in range(32, 127)], max_size=12))
-def test_any_text_of_run_lengths_is_read_or_refused(folder: Path, counts: str) -> None:
-    raw = document({"segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}})
-    try:
-        mask = only_mask(read(save(folder, raw, "fuzz.json")))
-    except LabelError:
-        return
-    np.testing.assert_array_equal(
-        mask.data, tools.decode({"size": [HEIGHT, WIDTH], "counts": counts.encode()})
-    )
-
-
-@pytest.mark.campaign
-def test_a_hundred_thousand_annotations_are_read_without_an_image(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw = document()
-    raw["annotations"] = [
-        {"id": n, "image_id": 3, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]]}
-        for n in range(100_000)
-    ]
-    path = save(folder, raw, "large.json")
-    monkeypatch.setattr("rooftrace.io.gdal.rasterio.open", None)
-    assert "100,000 annotations" in read(path, kind="coco").reading
-
-
-def test_a_file_that_begins_with_the_mark_of_utf_8_is_recognised(folder: Path) -> None:
-    path = save(folder, document(), "marked.json")
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read(path).kind == "coco"

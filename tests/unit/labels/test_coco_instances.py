@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pycocotools import mask as tools
 
-from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, InstanceReader, Window
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.mask_values import IGNORED
@@ -63,8 +62,3 @@ def test_numbers_do_not_depend_on_the_window() -> None:
     assert set(np.unique(whole)) == {0, 1, 2, 3, 4}
     for window in (Window(0, 0, 20, 30), Window(3, 5, 7, 9), Window(19, 29, 1, 1)):
         np.testing.assert_array_equal(made.read_instances(window), whole[window.slices()])
-
-
-def test_another_size_is_an_error() -> None:
-    with pytest.raises(LabelError, match="20 rows"):
-        label((1, [box(2, 2, 8, 10)]), shape=(10, 10)).read_instances()

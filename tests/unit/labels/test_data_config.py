@@ -8,7 +8,7 @@ import pytest
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig, relative_text
+from rooftrace.labels.config import DataConfig, LabelConfig, relative_text
 
 DUBAI = {
     "classes": ["land", "building", "road"],
@@ -70,7 +70,7 @@ def test_what_does_not_fit_together_is_a_config_error(changes: dict, message: st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"nodata": "white"}, 'expected "alpha", a number or a colour'),
+        ({"nodata": "white"}, 'expected "alpha", "none", a number or a colour'),
         ({"gsd_m": 0}, "gsd_m"),
         ({"gsd_m": -1}, "gsd_m"),
         ({"share": 0}, "share"),
@@ -103,14 +103,3 @@ def test_paths_for_others_show_no_home_folder(monkeypatch: pytest.MonkeyPatch) -
         ("/other/me/tiles", "~/tiles"), ("/data/tiles", "/data/tiles"), ("$DATA/x", "$DATA/x"),
     ):  # fmt: skip
         assert relative_text(path, Path("/home/me/work")) == shown
-
-
-def test_one_glob_or_several() -> None:
-    assert SourceConfig(path="a").globs == ()
-    assert SourceConfig(path="a", glob="*-21.png").globs == ("*-21.png",)
-    assert SourceConfig(path="a", glob=("a", "b")).globs == ("a", "b")
-
-
-def test_a_data_section_needs_a_folder() -> None:
-    with pytest.raises(ConfigError, match="train"):
-        parse_config({"train": []}, DataConfig, source="c.toml")

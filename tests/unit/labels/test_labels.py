@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +37,6 @@ def test_0_1_and_0_255_say_the_same(truth: np.ndarray, one: int) -> None:
     assert valid is None
 
 
-@given(
-    hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 2)), st.sampled_from(["u1", "i4", "f4"])
-)
-def test_indices_of_any_dtype(truth: np.ndarray, dtype: str) -> None:
-    classes, valid = LAND.decode(truth.astype(dtype)[None], "m")
-    np.testing.assert_array_equal(classes, truth)
-    assert classes.dtype == np.uint8
-    assert valid is None
-
-
 @given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 4)))
 def test_a_palette_undoes_its_colouring(drawn: np.ndarray) -> None:
     assert COLOURS.palette is not None
@@ -70,16 +59,6 @@ def test_an_ignored_value_is_not_valid(drawn: np.ndarray) -> None:
     np.testing.assert_array_equal(valid, drawn != 128)
     np.testing.assert_array_equal(classes[valid], drawn[valid] == 255)
     assert classes.max() <= 1
-
-
-def test_grey_in_three_bands_is_one_band() -> None:
-    band = np.array([[0, 255], [255, 0]], np.uint8)
-    classes, _ = BINARY.decode(np.stack([band] * 3), "m")
-    np.testing.assert_array_equal(classes, band == 255)
-    coloured = np.stack([band, band, band.T[::-1]])
-    with pytest.raises(LabelError, match=r"The mask m\.png is coloured") as caught:
-        BINARY.decode(coloured, "m.png")
-    assert "palette" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -242,43 +221,6 @@ def geotiff(path: Path, array: np.ndarray, nodata: float | None = None) -> Path:
     return path
 
 
-RULES = {
-    "binary": (BINARY, st.sampled_from([0, 1, 255])),
-    "ignored": (LabelRule(("a", "b"), ignore=(255, 7)), st.sampled_from([0, 1, 7, 255])),
-    "values": (
-        LabelRule(("a", "b", "c"), values=((300, 0), (40, 1), (41, 1), (9, 2)), ignore=(255,)),
-        st.sampled_from([9, 40, 41, 255]),
-    ),
-}
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("name", RULES)
-@given(st.data())
-def test_a_window_is_read_or_refused_as_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
-) -> None:
-    rule, values = RULES[name]
-    array = data.draw(hnp.arrays(np.uint8, (5, 6), elements=values))
-    nodata = data.draw(st.sampled_from([None, 255, 7]))
-    path = geotiff(tmp_path_factory.getbasetemp() / f"{name}.tif", array, nodata)
-    row, col = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 5))
-    window = Window(row, col, 5 - row, data.draw(st.integers(1, 6 - col)))
-    file = label(path, rule, (5, 6))
-    try:
-        whole = file.read()
-    except LabelError:
-        # What is strange may lie outside of the window; what is there is not read otherwise.
-        with suppress(LabelError):
-            part = label(path, rule, (5, 6)).read(window)
-            values_there = array[window.slices()]
-            assert not (part.valid & (values_there == 255)).any() or not (array == 1).any()
-        return
-    part = label(path, rule, (5, 6)).read(window)
-    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
-    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
-
-
 def test_a_window_without_buildings_knows_that_255_means_unknown(tmp_path: Path) -> None:
     array = np.zeros((2000, 8), np.uint8)
     array[3], array[1990:] = 255, 1
@@ -337,23 +279,6 @@ def test_values_are_merged_moved_and_left_out(tmp_path: Path) -> None:
         label(geotiff(tmp_path / "m.tif", array), rule, (2, 3)).read()
 
 
-def test_nodata_where_no_class_is_0_and_where_values_do_not_fit(tmp_path: Path) -> None:
-    rule = LabelRule(("a", "b"), values=((300, 0), (20, 1)))
-    array = np.array([[20, 99], [99, 20]], np.uint8)
-    mask = label(geotiff(tmp_path / "m.tif", array, 99), rule, (2, 2)).read()
-    np.testing.assert_array_equal(mask.valid, array == 20)
-    np.testing.assert_array_equal(mask.data, array == 20)
-
-
-def test_all_256_classes_of_a_palette_by_index(tmp_path: Path) -> None:
-    array = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    image = Image.fromarray(array, mode="L").convert("P")
-    image.putpalette(np.random.default_rng(0).integers(0, 255, 768).tolist())
-    image.save(tmp_path / "m.png")
-    rule = LabelRule(tuple(f"c{n}" for n in range(256)))
-    np.testing.assert_array_equal(label(tmp_path / "m.png", rule, (16, 16)).read().data, array)
-
-
 def test_a_transparent_background_is_refused_and_not_left_out(
     tmp_path: Path, truth: np.ndarray
 ) -> None:
@@ -362,16 +287,3 @@ def test_a_transparent_background_is_refused_and_not_left_out(
     with pytest.raises(LabelError, match="nodata value 0, which is a class") as caught:
         label(tmp_path / "m.png", BINARY, truth.shape).read()
     assert "save a PNG without transparency" in caught.value.remedy
-
-
-@pytest.mark.parametrize("mode", ["1", "L;2"])
-def test_masks_of_few_bits(tmp_path: Path, truth: np.ndarray, mode: str) -> None:
-    path = tmp_path / "m.png"
-    if mode == "1":
-        Image.fromarray(truth.astype(bool)).save(path)
-    else:
-        image = Image.fromarray(truth, mode="L").convert("P")
-        image.save(path, bits=2)
-    mask = label(path, BINARY, truth.shape).read()
-    np.testing.assert_array_equal(mask.data, truth)
-    assert mask.valid.all()

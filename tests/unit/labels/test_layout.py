@@ -50,26 +50,6 @@ def test_groups(tmp_path: Path) -> None:
     ]
 
 
-def test_numbered_with_an_unlabelled_test_folder(tmp_path: Path) -> None:
-    put(tmp_path, "train/images/img_7.tif", "train/images/img_12.tif")
-    put(tmp_path, "train/masks/mask_7.tif", "train/masks/mask_12.tif")
-    put(tmp_path, "test/x2.tif", "test/x1.tif")
-    found = pair_images_and_masks(tmp_path)
-    assert [(p.id, p.image.name, p.key and p.key.name) for p in found.pairs] == [
-        ("12", "img_12.tif", "mask_12.tif"),
-        ("7", "img_7.tif", "mask_7.tif"),
-    ]
-    assert [(p.id, p.key, p.group) for p in found.unlabelled] == [
-        ("x1", None, "test"),
-        ("x2", None, "test"),
-    ]
-
-
-def test_suffixed(tmp_path: Path) -> None:
-    put(tmp_path, "images/images/a.tif", "label/label/a_label.tif")
-    assert shown(tmp_path) == [("a", "", "images/images/a.tif", "label/label/a_label.tif")]
-
-
 def test_explicit_pattern_reaches_over_folders(tmp_path: Path) -> None:
     put(tmp_path, "a/x.jpg", "a/deep/y.jpg", "a/z.png", "b/x_gt.png", "b/deep/y_gt.png")
     assert shown(tmp_path, layout="a/{id}.jpg=b/{id}_gt.png") == [
@@ -79,11 +59,6 @@ def test_explicit_pattern_reaches_over_folders(tmp_path: Path) -> None:
     assert shown(tmp_path, layout="a/{id}.jpg=b/{id}_gt.png", glob=["y*"]) == [
         ("deep/y", "deep", "a/deep/y.jpg", "b/deep/y_gt.png")
     ]
-
-
-def test_an_explicit_pattern_is_no_regular_expression(tmp_path: Path) -> None:
-    put(tmp_path, "a+(1)/x.png", "aa1/y.png", "m/x.png", "m/y.png")
-    assert [row[0] for row in shown(tmp_path, layout="a+(1)/{id}.png=m/{id}.png")] == ["x"]
 
 
 def test_an_explicit_pattern_settles_what_looking_cannot(tmp_path: Path) -> None:
@@ -144,12 +119,6 @@ def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
         pair_images_and_masks(tmp_path)
 
 
-def test_an_image_that_is_not_numbered_among_numbered_ones_is_named(tmp_path: Path) -> None:
-    put(tmp_path, "train/images/img_1.tif", "train/images/other.tif", "train/masks/mask_1.tif")
-    with pytest.raises(LayoutError, match=r"other\.tif has no mask"):
-        pair_images_and_masks(tmp_path)
-
-
 def test_a_group_without_masks_is_not_left_out_in_silence(tmp_path: Path) -> None:
     put(tmp_path, "p/images/a.png", "p/masks/a.png", "q/images/b.png", "r/images/c.png")
     (tmp_path / "q/masks").mkdir()
@@ -190,11 +159,6 @@ def test_a_layout_that_is_none_is_repeated(tmp_path: Path, layout: str) -> None:
     with pytest.raises(LayoutError, match="is not IMAGE=MASK") as caught:
         pair_images_and_masks(tmp_path, layout=layout)
     assert repr(layout) in caught.value.message
-
-
-def test_a_layout_that_finds_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match=r"matches 'a/\{id\}\.png'"):
-        pair_images_and_masks(tmp_path, layout="a/{id}.png=b/{id}.png")
 
 
 PAIRS = tuple(SceneEntry(f"{n:02d}", Path(f"{n}.png")) for n in range(12))

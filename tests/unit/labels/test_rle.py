@@ -12,9 +12,9 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.types import Window
-from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
-from rooftrace.labels.rle.codec import Order, encode_runs
+from rooftrace.labels.rle.codec import Order
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.source import SceneSet, WriteOptions
 from town import write_pairs
@@ -83,11 +83,6 @@ class TestImages:
         assert source.ids == ("a b", "ü")
         assert [scene.label.read().data.sum() for scene in source] == [0, 3]
 
-    def test_paths_alone_are_ids_without_what_leads_there(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "img/a.png")
-        path = write_table(tmp_path / "tables", "file,rle", ["../img\\a.png,1 3"])
-        assert read(path, order="row").ids == ("img/a",)
-
     def test_by_path_or_name_from_a_folder_that_is_said(self, tmp_path: Path) -> None:
         write_image(tmp_path / "elsewhere/a.png")
         write_image(tmp_path / "elsewhere/train/b.png")
@@ -149,13 +144,6 @@ class TestMasks:
         with pytest.raises(LabelError) as caught:
             scene.label.read()
         assert caught.value.message.startswith(f"{path}, row 3, column 'EncodedPixels': run 1")
-
-    def test_the_building_class_is_drawn(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "a.png")
-        path = write_table(tmp_path, COLUMN, ["a,1 3"])
-        labels = LabelConfig(classes=("background", "road", "house"), building="house")
-        (scene,) = open_source(SourceConfig(path=str(path)), labels)
-        assert np.unique(scene.label.read().data).tolist() == [0, 2]
 
 
 class TestOrder:
@@ -221,26 +209,6 @@ class TestOrder:
             read(path)
         assert order_of(read(path, order="row")) == "row"
 
-    def test_symmetric_masks_prove_nothing(self, tmp_path: Path) -> None:
-        rng = np.random.default_rng(0)
-        blob = np.zeros((40, 40), dtype=np.uint8)
-        blob[10:30, 10:30] = 1
-        rows = []
-        for number in range(30):
-            write_image(tmp_path / f"{number}.png", rng.integers(0, 255, (40, 40, 3), np.uint8))
-            rows.append(f"{number},{number}.png,{encode_runs(blob, 'row')}")
-        with pytest.raises(LabelError, match="no mask gives evidence"):
-            read(write_table(tmp_path, "name,path,rle", rows))
-
-    def test_a_table_that_contradicts_itself_is_not_read(self, town, tmp_path: Path) -> None:
-        source = town((160, 224), 4)
-        lines = []
-        for order, half in (("row", slice(0, 2)), ("column", slice(2, 4))):
-            part = replace(source, entries=source.entries[half])
-            lines += tabled(part, tmp_path, order).read_text().split("\n")[1:-1]
-        with pytest.raises(LabelError, match="may go either way"):
-            read(write_table(tmp_path, "name,path,rle", [line.strip() for line in lines]))
-
 
 class TestKind:
     def test_a_folder_with_one_table_is_read(self, tmp_path: Path) -> None:
@@ -251,11 +219,6 @@ class TestKind:
         write_table(tmp_path, COLUMN, ["a,-1"], "sample.csv")
         with pytest.raises(LayoutError, match=r"found sample\.csv, t\.csv"):
             read(tmp_path)
-
-    def test_unused_columns_are_listed(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "a.png")
-        source = read(write_table(tmp_path, "id,width,rle", ["a,10,-1"]), order="row")
-        assert f"{tmp_path / 't.csv'}: unused columns: width." in source.notes
 
     @pytest.mark.parametrize("images", ["refer", "copy"])
     @pytest.mark.parametrize("header", [ROW, COLUMN])
@@ -306,17 +269,3 @@ class TestKind:
             write(source, tmp_path / "t.csv", WriteOptions(columns=("id", "rle", "score")), None)
         with pytest.raises(ConfigError, match="The table to write has the columns 'id', 'score'"):
             write(source, tmp_path / "t.csv", WriteOptions(columns=("id", "score")), None)
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-@pytest.mark.parametrize("order", ["row", "column"])
-@pytest.mark.parametrize("place", ["rotterdam", "oam/kampala", "vegas"])
-def test_real_towns_prove_their_order(
-    realdata: Path, tmp_path: Path, place: str, order: Order
-) -> None:
-    source = read(realdata / place, kind="folder")
-    source = replace(source, entries=source.entries[::2])
-    read_again = read(tabled(source, tmp_path, order))
-    assert order_of(read_again) == order
-    assert len(read_again.notes) == 1

@@ -38,16 +38,6 @@ def test_a_contests_table_is_the_same_bytes_after_decoding_each_mask(
     assert (tmp_path / name).read_bytes() == source.read_bytes()
 
 
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_a_contests_sample_is_the_same_bytes(realdata: Path, tmp_path: Path) -> None:
-    source = realdata / "contest-csv" / "sample_submission.csv"
-    table = RleTable.read(source)
-    assert len(table.rows) == 60_640
-    table.write(tmp_path / "again.csv")
-    assert (tmp_path / "again.csv").read_bytes() == source.read_bytes()
-
-
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 

@@ -22,18 +22,6 @@ def test_what_was_encoded_is_decoded(mask: np.ndarray, order: Order) -> None:
     assert np.array_equal(decode_runs(text, mask.shape, order, where="here"), mask)
 
 
-@given(MASKS, ORDERS)
-def test_text_is_what_a_loop_over_pixels_writes(mask: np.ndarray, order: Order) -> None:
-    flat = mask.ravel("C" if order == "row" else "F")
-    runs: list[list[int]] = []
-    for pixel in np.flatnonzero(flat) + 1:
-        if runs and sum(runs[-1]) == pixel:
-            runs[-1][1] += 1
-        else:
-            runs.append([int(pixel), 1])
-    assert encode_runs(mask, order) == (" ".join(str(n) for run in runs for n in run) or "-1")
-
-
 @given(st.data(), MASKS, ORDERS)
 def test_split_and_shuffled_runs_are_the_same_mask(
     data: st.DataObject, mask: np.ndarray, order: Order
@@ -115,13 +103,3 @@ def test_errors_name_the_run(text: str, message: str) -> None:
         decode_runs(text, (7, 9), "row", where="t.csv, row 5, column 'mask_rle'")
     assert "t.csv, row 5, column 'mask_rle'" in caught.value.message
     assert message in caught.value.message
-
-
-def test_runs_that_touch_are_merged() -> None:
-    mask = decode_runs("1 2 3 2", (2, 3), "row", where="here")
-    assert encode_runs(mask, "row") == "1 4"
-
-
-def test_column_order_goes_down() -> None:
-    mask = decode_runs("2 2", (2, 3), "column", where="here")
-    assert mask.astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-from pathlib import Path
-
 import numpy as np
 import pytest
 import shapely
@@ -14,7 +11,6 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod, Transformer
 
 from rooftrace.core.types import GeoGrid
-from rooftrace.flows.split import run_split
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.scene_extents import SceneExtents, outline_of
 
@@ -168,36 +164,3 @@ def test_remaining_scenes_keep_the_gap(
         assert min(least_distance_m(grids[i], grids[j]) for j in np.flatnonzero(held_out)) <= (
             gap_m * 1.002
         )
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_no_ground_of_kampala_is_in_two_parts(realdata: Path, tmp_path: Path) -> None:
-    from rooftrace.labels.config import SourceConfig
-
-    data = SourceConfig(path=str(realdata / "oam" / "kampala"))
-    split = run_split(
-        data, tmp_path / "s.json", val=0.15, test=0.15, by="block", gap_m=5, duplicates=False
-    )
-    assert sum(map(len, split.parts.values())) + len(split.dropped) == 147
-    tiles = {
-        part: [TileName.parse(Path(scene_id)) for scene_id in ids]
-        for part, ids in split.parts.items()
-    }
-    at_zoom_21 = {
-        part: {
-            (
-                (tile.row << 21 - tile.zoom) + row,
-                (tile.col << 21 - tile.zoom) + col,
-            )
-            for tile in found
-            if tile is not None
-            for row in range(1 << 21 - tile.zoom)
-            for col in range(1 << 21 - tile.zoom)
-        }
-        for part, found in tiles.items()
-    }
-    for one, other in combinations(at_zoom_21.values(), 2):
-        assert one
-        beside = {(r + i, c + j) for r, c in one for i in (-1, 0, 1) for j in (-1, 0, 1)}
-        assert not beside & other

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 import shapely
@@ -84,19 +82,6 @@ def test_what_vanishes_is_what_colours_no_pixel(shapes: list[shapely.Geometry]) 
     assert label.vanished().tolist() == expected
 
 
-def test_many_small_buildings_are_counted_without_drawing_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(0)
-    corner = rng.uniform(0, 4000, (20_000, 2))
-    sides = rng.uniform(0.1, 4, (20_000, 2))
-    shapes = shapely.box(*corner.T, *(corner + sides).T)
-    label = ShapesLabel(shapes, [1] * len(shapes), GeoGrid((4096, 4096)))
-    monkeypatch.setattr("rooftrace.labels.shapes.rasterize", None)
-    seen = np.floor(corner + sides + 0.5) > np.floor(corner + 0.5)
-    np.testing.assert_array_equal(label.vanished(), np.flatnonzero(~seen.all(axis=1)))
-
-
 def test_no_shapes_and_shapes_far_away_are_an_empty_label() -> None:
     grid = GeoGrid((5, 7))
     far = np.array([box(100, 100, 110, 110), box(-0.0001, -3, 0, 9), Polygon()], dtype=object)
@@ -112,11 +97,3 @@ def test_no_shapes_and_shapes_far_away_are_an_empty_label() -> None:
     assert len(ShapesLabel(far, [1] * 3, grid)) == 3
     with pytest.raises(ValueError, match="shapes, but"):
         ShapesLabel(far, [1], grid)
-
-
-def test_a_label_is_pickled_without_what_it_looked_up() -> None:
-    label = ShapesLabel(np.array([box(1, 1, 3, 3)], dtype=object), [1], GeoGrid((5, 7)))
-    before = label.read()
-    again: ShapesLabel = pickle.loads(pickle.dumps(label))
-    np.testing.assert_array_equal(again.read().data, before.data)
-    assert before.data.sum() == 4

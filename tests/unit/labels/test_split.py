@@ -19,7 +19,6 @@ from rooftrace.labels.split import (
     group_by_pattern,
     make_split,
     mean_by_part,
-    parse_reference,
     read_split,
     write_split,
 )
@@ -199,13 +198,6 @@ def _matched(raw: object, scenes: Iterable[str]) -> SceneParts:
         return read_split(path).match(scenes, path=Path("s.json"), data="tiles")
 
 
-def test_a_part_by_name() -> None:
-    parts = _matched({"parts": {"train": ["a"], "test": ["b"]}}, "ab")
-    assert parts.ids("test") == ("b",)
-    with pytest.raises(ConfigError, match=r"s\.json has no part 'val'; it has train, test"):
-        parts.ids("val")
-
-
 SCENES = ("img_1", "img_2", "img_3", "img_4")
 
 
@@ -246,17 +238,6 @@ def test_a_name_without_folders_stands_for_the_only_scene_of_this_name() -> None
     assert (parts.ids("val"), parts.unmatched["train"]) == (("sub/img_1",), ("img_1",))
 
 
-def test_the_longest_name_that_fits_is_the_scene() -> None:
-    assert _matched(["x/a/1"], ("1", "a/1", "y/x/a/1")).ids("val") == ("y/x/a/1",)
-    assert _matched(["x/a/1.png"], ("1", "a/1")).ids("val") == ("a/1",)
-
-
-def test_ids_with_extensions_are_found_without_them() -> None:
-    assert _matched(["0001"], ("0001.png", "0002.png")).ids("val") == ("0001.png",)
-    assert _matched(["tile_0.5"], ("tile_0.5", "tile_0")).ids("val") == ("tile_0.5",)
-    assert _matched(["cafe\u0301.png"], ("caf\u00e9",)).ids("val") == ("caf\u00e9",)
-
-
 def test_names_in_two_parts_for_one_scene_are_an_error() -> None:
     with pytest.raises(DataError, match=r"'img_1' of the part 'train' and 'img_1\.png' of the"):
         _matched({"train": ["img_1"], "val": ["img_1.png"]}, SCENES)
@@ -286,11 +267,3 @@ def test_no_scene_is_in_two_parts(raw: dict[str, list[str]], scenes: list[str]) 
     assert set(placed) <= set(scenes)
     for part, names in raw.items():
         assert set(names) & set(scenes) <= set(parts[part])
-
-
-def test_references() -> None:
-    assert parse_reference("split.json:test") == (Path("split.json"), "test")
-    assert parse_reference("a:b/split.json:val") == (Path("a:b/split.json"), "val")
-    for wrong in ("split.json", ":test", "split.json:", ""):
-        with pytest.raises(ConfigError, match="expected FILE:PART"):
-            parse_reference(wrong)

@@ -12,7 +12,7 @@ from rooftrace.io.raster import open_raster
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
+from rooftrace.labels.slippy_tiles import open_mosaic
 from rooftrace.labels.source import SceneSet
 
 HOME = TileName(18, 130_805, 154_803)  # Kampala
@@ -135,21 +135,6 @@ def test_tiles_without_labels_beside_those_with(place: Path) -> None:
         open_source(SourceConfig(path=str(place / "unlabelled"), kind="tiles"))
 
 
-def test_other_vector_files_beside_a_folder_of_tiles_are_not_its_labels(tmp_path: Path) -> None:
-    write_tile(tmp_path / "tiles", HOME, 9)
-    write_labels(tmp_path / "area.geojson", ground(HOME, 0, 0, 1, 1))
-    source = SourceConfig(path=str(tmp_path / "tiles"))
-    assert open_source(source).kind == "images"
-    with pytest.raises(LayoutError, match=r"nor labels\.geojson"):
-        open_source(source.model_copy(update={"kind": "tiles"}))
-    # A file with the name of the folder belongs to it.
-    write_labels(tmp_path / "tiles.geojson", ground(HOME, 0.25, 0.25, 0.5, 0.5))
-    assert [mask.sum() for mask in masks(open_source(source)).values()] == [256]
-    write_labels(tmp_path / "labels.gpkg", ground(HOME, 0, 0, 1, 1))
-    with pytest.raises(LayoutError, match="contains 2 vector files"):
-        open_source(source.model_copy(update={"kind": "tiles"}))
-
-
 def test_two_images_of_one_tile_and_images_that_are_none(place: Path) -> None:
     Image.new("RGB", (9, 9)).save(place / "images" / "overview.png")
     assert any("overview.png" in n for n in open_source(SourceConfig(path=str(place))).notes)
@@ -228,29 +213,6 @@ def test_folders_that_are_no_mosaic_are_refused(tmp_path: Path) -> None:
         open_mosaic(tmp_path / "t")
 
 
-@pytest.mark.campaign
-@pytest.mark.realdata
-@pytest.mark.parametrize("place", ["kampala", "catanduanes"])
-def test_real_tiles_against_the_masks_that_came_with_them(realdata: Path, place: str) -> None:
-    """Pillow drew the originals with edge pixels: masks agree except for the outermost pixel."""
-    folder = realdata / "oam" / place
-    given = open_source(SourceConfig(path=str(folder)))
-    assert given.kind == "folder"
-    drawn = open_source(SourceConfig(path=str(folder), kind="tiles", zoom=21))
-    common = either = outside = 0
-    for scene, entry in zip(drawn, drawn.entries):
-        assert scene.gsd_m is not None
-        lat = abs(np.degrees(np.arctan(np.sinh(scene.image.grid.bounds_xy[1] / 6378137))))
-        assert scene.gsd_m == pytest.approx(0.07465 * np.cos(np.radians(lat)), rel=5e-3)
-        mine = scene.label.read().data > 0
-        (pair,) = given.subset([entry.id])
-        theirs = pair.label.read().data > 0
-        common, either = common + (mine & theirs).sum(), either + (mine | theirs).sum()
-        outside += (mine & ~theirs).sum()
-    assert common / either > 0.98
-    assert outside / either < 2e-3
-
-
 @pytest.mark.realdata
 def test_a_real_mosaic_against_the_scene_made_from_it(realdata: Path) -> None:
     mosaic = open_mosaic(realdata / "oam" / "kampala", 20)
@@ -261,10 +223,3 @@ def test_a_real_mosaic_against_the_scene_made_from_it(realdata: Path) -> None:
     np.testing.assert_array_equal(one.valid, two.valid)
     difference = np.abs(one.data.astype(int) - two.data)[:, one.valid]
     assert 0 < difference.mean() < 3  # JPEG
-
-
-@pytest.mark.realdata
-def test_every_place_is_found_without_opening_its_tiles(realdata: Path) -> None:
-    found = find_tiles(realdata / "oam" / "zanzibar")
-    assert (len(found.paths), found.zooms) == (966, (19, 20, 21))
-    assert len(find_tiles(realdata / "banepa-chips").paths) == 48

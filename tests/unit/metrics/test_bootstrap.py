@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.resampling import (
-    LEAST_GROUPS,
     MEAN,
     Interval,
     Ratio,
@@ -86,19 +85,6 @@ def test_of_a_mean_the_interval_is_students() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
-def test_the_truth_is_held_nearly_as_often_as_is_said() -> None:
-    true = town(1_000_000, seed=1)
-    true_iou = true[:, 0].sum() / true[:, 1].sum()
-    held = {10: 0, 50: 0}
-    for count in held:
-        for seed in range(300):
-            found = bootstrap_pooled(town(count, seed=100 + seed), IOU, draws=400)
-            held[count] += found.low <= true_iou <= found.high
-    # By chance alone a share of 0.95 would be below 0.92 once in a hundred times.
-    assert 0.88 <= held[10] / 300 <= 0.99
-    assert 0.91 <= held[50] / 300 <= 0.99
-
-
 def test_groups_are_drawn_whole_where_there_are_enough() -> None:
     rng = np.random.default_rng(0)
     share = np.repeat(rng.beta(5, 2, 12), 20)
@@ -112,25 +98,6 @@ def test_groups_are_drawn_whole_where_there_are_enough() -> None:
     # Twenty equal scenes of a place hold no more information than one.
     ratio = (by_group.high - by_group.low) / (by_scene.high - by_scene.low)
     assert ratio == pytest.approx(math.sqrt(20), rel=0.4)
-
-
-def test_too_few_groups_are_said() -> None:
-    few = [str(number % (LEAST_GROUPS - 1)) for number in range(40)]
-    found = bootstrap_pooled(town(40), IOU, groups=few)
-    assert (found.units, found.count) == ("scene", 40)
-    assert "fewer than 10 groups (9)" in found.note
-    assert found.to_json()["note"] == found.note
-    alone = bootstrap_pooled(town(40), IOU, groups=[str(number) for number in range(40)])
-    assert (alone.units, alone.note) == ("scene", "")
-
-
-def test_few_scenes_are_said() -> None:
-    assert bootstrap_pooled(town(9), IOU).note.startswith("only 9 scenes")
-    both = bootstrap_pooled(town(6), IOU, groups=["a"] * 3 + ["b"] * 3).note
-    assert both.startswith("only 6 scenes: the limits are likely too narrow; drawn over scenes")
-    assert bootstrap_pooled(town(10), IOU).note == ""
-    # Without limits there is nothing to doubt.
-    assert bootstrap_pooled(town(1), IOU).note == ""
 
 
 def test_without_limits_the_reason_is_said() -> None:

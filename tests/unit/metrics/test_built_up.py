@@ -64,35 +64,6 @@ def test_by_hand() -> None:
     json.dumps(plain, allow_nan=False)
 
 
-def test_shares_are_of_what_is_known() -> None:
-    valid = mask((10, 20), (0, 0, 6, 10), (0, 10, 5, 20))
-    counts = counted(TRUTH, GUESS, valid)
-    assert counts.cells == 2
-    assert counts.figures()["share_bias"] == pytest.approx(((10 - 30) / 60 + (25 - 10) / 50) / 2)
-    # Less than half of the second cell.
-    valid[4, 15] = False
-    assert counted(TRUTH, GUESS, valid).cells == 1
-    unknown = counted(TRUTH, GUESS, np.zeros_like(valid))
-    assert unknown.cells == 0
-    assert math.isnan(unknown.figures()["share_mae"])
-    assert unknown.to_json()["share_mae"] is None
-
-
-@pytest.mark.parametrize(
-    ("shape", "cells"),
-    [((10, 10), 1), ((6, 7), 1), ((4, 30), 3), ((3, 35), 4), ((3, 34), 3), ((14, 14), 1),
-     ((15, 15), 3), ((16, 16), 3), ((17, 18), 4), ((1, 1), 1)],
-)  # fmt: skip
-def test_what_the_edge_leaves_is_a_cell_if_it_is_half_of_one(
-    shape: tuple[int, int], cells: int
-) -> None:
-    # Of a scene of 15 by 15 pixels: 10 by 10, 10 by 5, 5 by 10, and not 5 by 5.
-    everywhere = np.ones(shape, bool)
-    counts = counted(everywhere, np.zeros_like(everywhere))
-    assert counts.cells == cells
-    assert counts.figures()["share_bias"] == -1
-
-
 @given(
     st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
         lambda shape: st.tuples(*(hnp.arrays(np.bool_, shape) for _ in range(3)))

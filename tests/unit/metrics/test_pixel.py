@@ -31,19 +31,6 @@ def counted(truth: np.ndarray, guess: np.ndarray, valid=None, classes: int = 2) 
     return PixelCounts.of(truth, guess, valid, classes=classes)
 
 
-def test_by_hand() -> None:
-    counts = counted(TRUTH, GUESS)
-    np.testing.assert_array_equal(counts.matrix, [[4, 1], [2, 3]])
-    assert counts.pixels == 10
-    assert counts.accuracy == 0.7
-    assert counts.iou(1) == 3 / 6
-    assert counts.iou(0) == 4 / 7
-    assert counts.dice(1) == 6 / 9
-    assert counts.precision(1) == 3 / 4
-    assert counts.recall(1) == 3 / 5
-    assert counts.mean_iou == pytest.approx((3 / 6 + 4 / 7) / 2)
-
-
 def maps(classes: int):  # type: ignore[no-untyped-def]
     shape = (7, 6)
     values = hnp.arrays(np.uint8, shape, elements=st.integers(0, classes - 1))
@@ -74,15 +61,6 @@ def test_as_scikit_learn_has_it(case) -> None:  # type: ignore[no-untyped-def]
     occurs = sorted(set(sides[0]) | set(sides[1]))
     mean = metrics.jaccard_score(*sides, labels=occurs, average="macro", zero_division=0)
     assert counts.mean_iou == pytest.approx(mean)
-
-
-@given(maps(3), maps(3))
-def test_pooling_adds_counts(one, other) -> None:  # type: ignore[no-untyped-def]
-    separate = counted(*one, classes=3) + counted(*other, classes=3)
-    both = [np.concatenate([a, b]) for a, b in zip(one, other)]
-    np.testing.assert_array_equal(separate.matrix, counted(*both, classes=3).matrix)
-    zero = PixelCounts.zero(3)
-    np.testing.assert_array_equal((zero + separate).matrix, separate.matrix)
 
 
 def test_pooled_and_per_image_differ_and_are_reported_separately() -> None:

@@ -80,15 +80,6 @@ def test_a_scale_gives_metres() -> None:
     assert (PolygonCounts() + none + metres).unit == (metres + none).unit == "m"
 
 
-def test_nothing_found() -> None:
-    none = np.zeros(0, np.object_)
-    figures = PolygonCounts.of(array(box(0, 0, 1, 1)), none).figures()
-    assert (figures["labelled"], figures["found"], figures["pairs"]) == (1, 0, 0)
-    assert math.isnan(figures["iou"])
-    assert (figures["n_ratio"], figures["image_c_iou"]) == (0, 0)
-    assert PolygonCounts.of(none, none) == PolygonCounts()
-
-
 def test_what_is_cut_takes_no_part_on_either_side() -> None:
     # A house at the edge, whose match stops short of it; a block at the edge that was found as two
     # houses; a house that only touches what was left out.

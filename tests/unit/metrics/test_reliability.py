@@ -24,12 +24,6 @@ def test_by_hand() -> None:
     assert found.log_loss == pytest.approx(-np.mean(logs), abs=1e-5)
 
 
-def test_scores_that_are_probabilities_have_no_error() -> None:
-    right = np.arange(1000) % 10 < 7
-    assert Reliability.of(np.full(1000, 0.7), right).ece == pytest.approx(0)
-    assert Reliability.of(np.full(1000, 0.2), right).ece == pytest.approx(0.5)
-
-
 def test_scores_that_are_probabilities_are_within_chance() -> None:
     rng = np.random.default_rng(1)
     errors = []

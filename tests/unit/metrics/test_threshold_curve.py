@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -67,31 +66,6 @@ def test_255ths_count_as_the_fractions_that_they_are(
     for k in range(1, bins):
         share = [p >= Fraction(k, bins) for p in chosen]
         assert found[k - 1] == pytest.approx(np.mean(share) if share else math.nan, nan_ok=True)
-
-
-@given(pixels, pixels)
-def test_curves_add_up(one: Parts, other: Parts) -> None:
-    whole = made(*(np.concatenate(both) for both in zip(one, other)))
-    added = sum((pickle.loads(pickle.dumps(made(*part))) for part in (one, other)), made(*one))
-    again = made(*one) + whole
-    for found, expected in ((added.iou(), again.iou()), (added.precision(), again.precision())):
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_by_hand() -> None:
-    truth = np.array([True, True, False, True, False])
-    probability = np.array([0.9, 0.7, 0.6, 0.3, 0.1], np.float32)
-    curve = made(truth, probability, bins=10)
-    assert curve.prevalence == pytest.approx(3 / 5)
-    at = {round(t, 1): i for i, t in enumerate(curve.thresholds)}
-    assert curve.precision()[at[0.5]] == pytest.approx(2 / 3)
-    assert curve.recall()[at[0.5]] == pytest.approx(2 / 3)
-    assert curve.iou()[at[0.5]] == pytest.approx(2 / 4)
-    assert curve.dice()[at[0.2]] == pytest.approx(6 / 7)
-    # A third of the truth at a time, at precision 1/1, 2/2 and 3/4.
-    assert curve.average_precision() == pytest.approx((1 + 1 + 3 / 4) / 3)
-    # Three of four at 0.2 and 0.3: the lower of the two in the middle.
-    assert curve.best() == curve.best("dice") == pytest.approx(0.2)
 
 
 @given(pixels)

@@ -268,43 +268,10 @@ def test_a_coarse_crop_is_averaged_in_its_place(
     assert (np.abs(crop.target[deep] - rows[deep]) <= scale).all()
 
 
-def test_averaging_leaves_no_pattern() -> None:
-    stripes = np.zeros((1, 96, 96), np.uint8)
-    stripes[:, :, ::2] = 200
-    sample = Sample(stripes, np.zeros((96, 96), np.uint8), np.ones((96, 96), bool))
-    to_scene = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5]])
-    assert set(np.unique(warp(sample, to_scene, 24).image)) == {100}
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("bands", [1, 3, 4, 5, 9])
-def test_any_number_of_bands_and_dtype(bands: int, dtype: type) -> None:
-    image = np.random.default_rng(bands).integers(0, 255, (bands, 30, 30)).astype(dtype)
-    sample = Sample(image, np.ones((30, 30), np.uint8), np.ones((30, 30), bool))
-    crop = warp(sample, np.array([[1.0, 0, 3], [0, 1.0, 5]]), 20)
-    assert crop.image.dtype == dtype
-    np.testing.assert_array_equal(crop.image, image[:, 5:25, 3:23])
-
-
 EVERYTHING = AugmentConfig(
     gamma=2.0, brightness=0.3, contrast=2.0, saturation=2.0, hue_deg=90.0, channels=1.5, grey=0.3,
     blur=0.5, coarsen=0.5, sharpen=0.5, noise=0.1, jpeg=0.5, cutout=0.5,
 )  # fmt: skip
-
-
-@given(SEEDS, st.sampled_from([255.0, 65535.0, 1.0]), st.integers(1, 5))
-def test_without_changes_values_stay_and_may_be_any(seed: int, full: float, bands: int) -> None:
-    rng = np.random.default_rng(seed)
-    image = ((rng.random((bands, 8, 8)) * 3 - 1) * full).astype(np.float32)
-    valid = rng.random((8, 8)) < 0.7
-    found = change_colours(image, valid, full, AugmentConfig(), rng)
-    np.testing.assert_array_equal(found, image * valid)
-    # To double what is grey changes nothing either.
-    grey = np.broadcast_to(image[:1].clip(0, full), (3, 8, 8))
-    turned = AugmentConfig(saturation=2.0, hue_deg=180.0)
-    np.testing.assert_allclose(
-        change_colours(grey, valid, full, turned, rng), grey * valid, atol=full * 1e-5
-    )
 
 
 @given(

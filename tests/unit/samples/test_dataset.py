@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,15 +167,6 @@ def test_tiles_at_another_scale_show_the_right_ground(
             )
 
 
-def test_a_limit_spreads_over_all_tiles(folder: Path) -> None:
-    every = tiles_of(source_of(folder))
-    some = tiles_of(source_of(folder), limit=5)
-    assert len(some) == 5
-    equal(some[0], every[0])
-    equal(some[4], every[len(every) - 1])
-    assert len(tiles_of(source_of(folder), limit=10_000)) == len(every)
-
-
 def test_a_building_keeps_its_size_on_the_ground(tmp_path: Path) -> None:
     image, mask = np.full((3, 200, 200), 90, np.uint8), np.zeros((200, 200), np.uint8)
     mask[80:120, 70:130] = 1  # 20 m × 30 m at 0.5 m
@@ -198,15 +188,6 @@ def test_a_building_keeps_its_size_on_the_ground(tmp_path: Path) -> None:
         assert fixed[n].target.sum(dtype=int) == pytest.approx(600, rel=0.05)
     wide = samples_of(source, augment=AugmentConfig(scale_range=(2, 2)), crop_px=128)
     assert wide[0].target.sum(dtype=int) == pytest.approx(600, rel=0.05)
-
-
-def test_a_scene_of_the_size_of_the_crop_comes_whole_and_unchanged(tmp_path: Path) -> None:
-    image, mask = random_pair(5, (32, 32))
-    write(tmp_path, "a", image, mask)
-    sample = samples_of(source_of(tmp_path))[0]
-    np.testing.assert_array_equal(sample.target, mask)
-    assert sample.valid.all()
-    np.testing.assert_allclose(sample.image, image, atol=1e-3)
 
 
 AUGMENT = AugmentConfig(
@@ -447,12 +428,6 @@ def sides_px(target: np.ndarray) -> tuple[int, int]:
     return int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1
 
 
-def test_no_labelled_image(folder: Path) -> None:
-    for make, use in ((samples_of, "train"), (tiles_of, "validate")):
-        with pytest.raises(DataError, match=f"nothing to {use} on"):
-            make(source_of(folder).subset([]))
-
-
 def test_the_cache_forgets_what_does_not_fit(folder: Path) -> None:
     scenes = list(source_of(folder))
     sizes = [s.image.grid.height * s.image.grid.width * 5 for s in scenes]
@@ -489,23 +464,6 @@ def test_a_filled_cache_decodes_no_more(folder: Path) -> None:
         np.testing.assert_array_equal(read.image, whole.data)
     assert [len(scene.windows) for scene in watched] == [1] * 20
     assert [scene.windows[0] == window for scene in watched] == [False] * 8 + [True] * 12
-
-
-def test_the_pixels_of_a_cache_are_not_sent_to_another_process() -> None:
-    scene = Scene("a", ArraySource(np.zeros((3, 500, 500), np.uint8)))
-    cache = SceneCache([scene], PLENTY)
-    fresh = len(pickle.dumps(cache))
-    cache.fill()
-    assert len(pickle.dumps(cache)) == fresh
-    assert cache.nbytes == 500 * 500 * 5
-
-
-def test_the_cache_keeps_no_band_that_is_none() -> None:
-    """An image of four bands whose last is alpha is a view of all four."""
-    whole = np.zeros((4, 50, 50), np.uint8)
-    cache = SceneCache([Scene("a", ArraySource(whole[:3]))], PLENTY)
-    assert cache.read(0, Window(0, 0, 50, 50)).image.base.nbytes == 3 * 2500  # type: ignore[union-attr]
-    assert cache.nbytes == 5 * 2500
 
 
 class Watched:
@@ -579,32 +537,3 @@ def test_of_a_large_scene_a_window_is_read_and_no_more(every: int, prefer: float
         tiles[number]
     assert all(window.area_px <= 70**2 for window in image.windows)
     assert len(image.windows) == 10
-
-
-def test_chips_are_samples_and_are_read_by_window() -> None:
-    image = Endless(2_000, 20)
-    source = cut_into_chips(set_of(Scene("a", image, image.label)), 500)
-    samples = samples_of(source, crop_px=64, samples=40, augment=AugmentConfig(policy="aerial"))
-    for number in range(40):
-        assert samples[number].target.any()
-    assert {window.shape_yx for window in image.windows} == {(500, 500)}
-    assert len(image.windows) <= len(source) == 16
-
-
-def test_an_epoch_is_the_data_once_unless_said(folder: Path) -> None:
-    source = source_of(folder)
-    pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in source)
-    assert len(samples_of(source, samples=None)) == pixels // 32**2
-    assert len(samples_of(source, samples=None, at_least=1000)) == 1000
-    assert len(samples_of(source, samples=3, at_least=4)) == 4
-
-
-def test_samples_without_change_are_the_scene(folder: Path) -> None:
-    samples = samples_of(source_of(folder), augment=AUGMENT)
-    samples.epoch = 3
-    plain = samples.unchanged(5)
-    assert len(plain) == 5
-    straight = samples_of(source_of(folder))
-    for number in range(5):
-        equal(plain[number], straight[number])
-    assert samples.epoch == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memory_sets import scene_of, set_of
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import DataError
 from rooftrace.labels.source import BLOCK_PX, SceneSet, count_classes
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.dataset import TrainSamples
@@ -130,18 +130,6 @@ def test_strata_of_built_up_share_are_drawn_alike() -> None:
     built = np.array([samples[number].target.mean() for number in range(400)])
     assert 0.15 < (built > 0.9).mean() < 0.35
     assert all(samples[number].valid[8:24, 8:24].all() for number in range(40))
-
-
-def test_nothing_known_and_classes_that_are_none() -> None:
-    unknown = np.zeros((40, 40), bool)
-    source = set_of(scene_of("a", np.zeros((40, 40), np.uint8), unknown))
-    with pytest.raises(DataError, match="No pixel of made is known"):
-        draws("class", source)
-    augment = AugmentConfig(prefer_buildings=0.5, prefer_classes=("c1", "roof"))
-    with pytest.raises(ConfigError, match="names 'roof', which is not one of the classes"):
-        TrainSamples(
-            [source], crop_px=32, gsd_m=None, augment=augment, samples=1, seed=0, cache_bytes=0
-        )
 
 
 @pytest.mark.parametrize(

@@ -87,13 +87,6 @@ def test_half_of_the_most_is_inside() -> None:
     assert decode_brush(ones, (1, 3)).tolist() == [[False, True, True]]
 
 
-@given(masks, st.integers(0, 10_000))
-def test_truncated(mask: NDArray[np.bool_], cut: int) -> None:
-    packed = encode_brush(mask)
-    with pytest.raises(BrushError, match=r"ends after|less than its header"):
-        decode_alpha(packed[: cut % len(packed)], mask.shape)
-
-
 @given(st.binary(max_size=60), shapes)
 def test_any_bytes(data: bytes, shape: tuple[int, int]) -> None:
     with suppress(BrushError):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.raster import open_raster
@@ -51,18 +50,6 @@ def test_other_images_become_png(tmp_path: Path) -> None:
     picture = browser_image(open_raster(file), file, "scene")
     assert picture.name == "scene.png"
     assert np.array_equal(np.moveaxis(pixels(picture), -1, 0), scene.image)
-
-
-@pytest.mark.parametrize(
-    ("names", "bands"), [(("blue", "green", "red", "nir"), None), ((), "3,2,1")]
-)
-def test_a_png_has_the_colours_of_the_image(
-    tmp_path: Path, names: tuple[str, ...], bands: str | None
-) -> None:
-    data = np.zeros((4, 20, 30), np.uint8) + np.array([40, 80, 120, 160], np.uint8)[:, None, None]
-    file = write_geotiff(tmp_path / "a.tif", data, photometric="minisblack", descriptions=names)
-    shown = pixels(browser_image(open_raster(file), file, "a", bands))
-    assert shown[0, 0].tolist() == [120, 80, 40]
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 5])

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.labelstudio.regions import encode_brush
@@ -138,17 +136,6 @@ def test_what_comes_later_lies_on_top(folder: Path) -> None:
     expected[(expected == 0) | (expected == 1)] = 2
     expected[2:4, 2:4] = 0
     assert np.array_equal(classes_of(painted), expected)
-
-
-def test_a_window_is_a_part_of_the_whole(folder: Path) -> None:
-    mask = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.4
-    source = read(write(folder, task("a.png", annotation(brush(mask)))))
-    label = next(iter(source)).label
-    assert label is not None
-    window = Window(3, 5, 11, 22)
-    part = label.read(window)
-    assert np.array_equal(part.data.astype(bool), mask[window.slices()])
-    assert part.grid.shape == (11, 22)
 
 
 def test_a_label_that_is_no_class(folder: Path) -> None:
@@ -303,57 +290,12 @@ regions = st.fixed_dictionaries(
     {"type": words | things, "value": st.dictionaries(keys, things, max_size=6)},
     optional={"id": things, "original_width": things, "original_height": things},
 )
-likely = st.fixed_dictionaries(
-    {
-        "data": st.just({"image": "a.png"}) | things,
-        "annotations": things
-        | st.lists(st.fixed_dictionaries({"result": st.lists(regions, max_size=3) | things})),
-    }
-)
-
-
-numbers = st.integers(-300, 300) | st.floats(-1e5, 1e5)
-outlines = st.builds(
-    lambda points: {"points": [[*p] for p in points], "polygonlabels": ["building"]},
-    st.lists(st.tuples(numbers, numbers), min_size=3, max_size=6),
-)
-ovals = st.fixed_dictionaries(
-    {"x": numbers, "y": numbers, "radiusX": numbers, "radiusY": numbers, "rotation": numbers,
-     "ellipselabels": st.just(["building"])}
-)  # fmt: skip
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.lists(outlines | ovals, min_size=1, max_size=4))
-def test_any_shape_is_drawn(folder: Path, values: list[dict[str, Any]]) -> None:
-    results = [
-        {"id": str(i), "type": "ellipse" if "x" in v else "polygon", "value": v}
-        for i, v in enumerate(values)
-    ]
-    source = read(write(folder, task("a.png", annotation(*results))))
-    assert set(np.unique(classes_of(source))) <= {0, 1}
-
-
-def test_missing_images_are_reported_at_once(folder: Path) -> None:
-    with pytest.raises(LayoutError, match=r"names the image 'gone\.png', which is not found"):
-        read(write(folder, task("a.png"), task("gone.png", number=2)))
 
 
 def test_two_tasks_of_one_image(folder: Path) -> None:
     path = write(folder, task("a.png"), task("./a.png", number=2))
     with pytest.raises(LayoutError, match=r"task 1 and .*task 2 both have the image .*a\.png"):
         read(path)
-
-
-def test_images_that_are_called_alike(folder: Path) -> None:
-    for group in ("x", "y"):
-        save_image(folder / "set" / group / "1.png")
-    save_image(folder / "set" / "y" / "1.jpg")
-    references = [f"set/{name}" for name in ("x/1.png", "y/1.png", "y/1.jpg")]
-    path = write(folder, *(task(name, number=n) for n, name in enumerate(references)))
-    assert [entry.id for entry in read(path).unlabelled] == ["x/1.png", "y/1.jpg", "y/1.png"]
-    path = write(folder, *(task(name, number=n) for n, name in enumerate(references[:2])))
-    assert [entry.id for entry in read(path).unlabelled] == ["x/1", "y/1"]
 
 
 def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.core.errors import LayoutError
 from rooftrace.labels.label_files import (
     ImageFinder,
     image_key,
@@ -68,18 +68,6 @@ def test_an_upload_that_lies_there_as_it_is_goes_first(images: Path) -> None:
     assert finder.find("/data/upload/3/0123abcd-chip.png", "t").name == "0123abcd-chip.png"
 
 
-def test_an_absolute_path(images: Path, tmp_path: Path) -> None:
-    finder = ImageFinder.beside(tmp_path / "x.json", None)
-    assert finder.find(str(images / "sub/chip.png"), "t") == images / "sub/chip.png"
-
-
-def test_one_file_may_be_given(images: Path, tmp_path: Path) -> None:
-    finder = ImageFinder.beside(tmp_path / "x.json", images / "sub/deep/leaf.tif")
-    assert finder.find("/data/upload/1/0123abcd-leaf.png", "t").name == "leaf.tif"
-    with pytest.raises(LayoutError, match="not found"):
-        finder.find("/data/upload/1/0123abcd-chip.png", "t")
-
-
 def test_ambiguous(images: Path) -> None:
     touch(images, "x/twin.png", "y/twin.png", "z/other.jpg", "z/other.tif")
     finder = ImageFinder.beside(images.parent / "x.json", images)
@@ -102,12 +90,6 @@ def test_what_was_tried_is_listed(images: Path) -> None:
     assert "'set/none.png', 'none.png'" in raised.value.message
     assert str(images) in raised.value.message
     assert "--images" in raised.value.remedy
-
-
-@pytest.mark.parametrize("reference", ["", None, 3, ["a.png"]])
-def test_no_reference(images: Path, reference: object) -> None:
-    with pytest.raises(LabelError, match="expected a path or a URL"):
-        ImageFinder.beside(images / "x.json", None).find(reference, "task 1")
 
 
 def test_names_of_uploads() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rooftrace.core.errors import LabelError
 from rooftrace.labels.labelstudio.regions import (
@@ -51,28 +48,10 @@ def test_a_rectangle_turns_about_its_corner_in_pixels() -> None:
     assert right.symmetric_difference(shapely.box(-20, 20, 20, 80)).area < 1e-6
 
 
-@given(st.floats(-400, 400), st.floats(1, 60), st.floats(1, 60))
-def test_turning_keeps_the_size(rotation: float, width: float, height: float) -> None:
-    value = {"x": 30, "y": 30, "width": width, "height": height, "rotation": rotation}
-    box = one("rectanglelabels", value).shape.outline(SHAPE)
-    assert box.area == pytest.approx(width * 2 * height, rel=1e-9)
-    assert shapely.distance(box.exterior, shapely.Point(60, 30)) == pytest.approx(0, abs=1e-9)
-    radii = (width / 2, height / 2)
-    oval = OutlineShape((50, 50), None, radii, rotation).outline(SHAPE)
-    assert oval.area == pytest.approx(math.pi * width * height / 2, rel=0.03)
-    assert oval.centroid.distance(shapely.Point(100, 50)) < 1e-6
-
-
 def test_an_ellipse_turns_too() -> None:
     value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": 90}
     oval = one("ellipselabels", value).shape.outline(SHAPE)
     assert np.allclose(oval.bounds, (90, 10, 110, 90), atol=0.05)
-
-
-@pytest.mark.parametrize("image_rotation", [0, 90, 180, 270])
-def test_how_the_image_was_turned_on_the_screen_moves_nothing(image_rotation: int) -> None:
-    turned = one("rectanglelabels", BOX, image_rotation=image_rotation)
-    assert turned.shape == one("rectanglelabels", BOX).shape
 
 
 def test_a_shape_and_its_name_may_be_two_results() -> None:

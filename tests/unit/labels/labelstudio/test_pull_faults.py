@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from fake_labelstudio import PNG, TOKEN, Answer, FakeServer, export_of
-from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.flows.label import PullReport, run_pull
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -53,16 +52,6 @@ def check_repeated(server: FakeServer, out: Path, *, downloaded: int) -> None:
         "tasks.json", "rooftrace.toml", *(f"tasks_images/{name}" for name in NAMES)
     }  # fmt: skip
     assert len(open_source(SourceConfig(path=str(out))).unlabelled) == 3
-
-
-def reset(handler: BaseHTTPRequestHandler) -> Answer:
-    """Close the connection before the answer."""
-    handler.connection.shutdown(socket.SHUT_RDWR)
-    return 200, b"", {}
-
-
-def chunk_broken(handler: BaseHTTPRequestHandler) -> Answer:
-    return 200, b"5\r\nab", {"Transfer-Encoding": "chunked"}
 
 
 BROKEN: dict[str, tuple[Answer, str]] = {
@@ -135,37 +124,3 @@ def test_an_image_that_fails_keeps_the_others(
     assert len(json.loads((out / "tasks.json").read_text())) == 3
     project.answers["/data/upload/1/b.png"] = (200, PNG, {})
     check_repeated(project, out, downloaded=2)
-
-
-def test_a_full_disk(project: FakeServer, tmp_path: Path) -> None:
-    """The limit on the size of files fails as a full disk does, in each of the files."""
-    out = tmp_path / "out"
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for most_bytes, kept in ((10, set()), (400, {"tasks.json"})):
-        if kept:
-            project.answers["/data/upload/1/a.png"] = (200, PNG * 10, {})
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limit[1]))
-        try:
-            with pytest.raises(ExportError, match="could not be written: File too large") as raised:
-                pull(project, out)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        assert "free space" in raised.value.remedy
-        assert ".part" not in raised.value.message
-        assert {*files(out)} == kept
-    project.answers["/data/upload/1/a.png"] = (200, PNG, {})
-    check_repeated(project, out, downloaded=3)
-
-
-def test_a_second_pull_replaces_the_tasks_and_keeps_the_images(
-    project: FakeServer, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    pull(project, out)
-    before = files(out)
-    project.says(EXPORT, export_of("/data/upload/1/a.png"))
-    report = pull(project, out)
-    assert (report.tasks, report.downloaded) == (1, 0)
-    after = files(out)
-    assert len(json.loads(after.pop("tasks.json"))) == 1
-    assert after.items() <= before.items()
