@@ -1,4 +1,4 @@
-"""`rooftrace tune` as a person calls it: killed, continued by two processes, and trained from."""
+"""`rooftrace tune` as a person calls it: killed, continued, and trained from."""
 
 from __future__ import annotations
 
@@ -56,11 +56,7 @@ def killed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_study_goes_on_until_it_has_all_its_trials(
-    space: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A test does not wait for a minute.
-    monkeypatch.setattr(study_module, "SILENCE_S", 1)
+def test_a_study_goes_on_until_it_has_all_its_trials(space: Path, killed: Path) -> None:
     code, output, said = command("tune", space, "-o", killed, "--trials", 3, "--json")
     assert code == 0, said
     answer = json.loads(output)
@@ -77,22 +73,6 @@ def test_a_study_goes_on_until_it_has_all_its_trials(
     assert spec.training["epochs"] == 1
     recorded = json.loads((killed / f"trial_{best['trial']:04d}" / "config.json").read_text())
     assert recorded["optimizer"]["lr"] == best["params"]["optimizer.lr"]
-
-
-def test_two_processes_share_a_study_and_none_of_its_trials(
-    space: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = json.loads((killed / "study.json").read_text())
-    monkeypatch.setattr(
-        "rooftrace.train.tune.results.export_bundle", lambda *args, **options: args[3].touch()
-    )
-    code, _, said = command("tune", space, "-o", killed, "--trials", 6, "--jobs", 2)
-    assert code == 0, said
-    after = json.loads((killed / "study.json").read_text())
-    assert after["trials"]["complete"] == 6
-    assert after["best"]["value"] >= before["best"]["value"]
-    assert said.count("val_iou 0.") >= 4
-    assert f"in trial {after['best']['trial']}; 6 complete, 1 lost" in said
 
 
 def test_rooftrace_train_takes_the_best_configuration(
@@ -122,7 +102,6 @@ def test_the_model_of_a_search_has_no_refiner(space: Path, tmp_path: Path) -> No
     [
         (["--set", "batch_size=2"], "batch_size was 4, is 2"),
         (["--set", "optimizer.lr={ low = 2, high = 1 }"], "The search of optimizer.lr"),
-        (["--jobs", "0"], "jobs"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_trained(

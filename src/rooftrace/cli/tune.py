@@ -28,16 +28,6 @@ def tune(
             min=1, metavar="N", help="Number of trials in all, including those of earlier commands."
         ),
     ],
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "-j",
-            "--jobs",
-            min=1,
-            metavar="N",
-            help="Number of trials at the same time on this machine.",
-        ),
-    ] = 1,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +45,7 @@ def tune(
     """
     from rooftrace.flows.tune import TuneOptions, run_tune
 
-    options = TuneOptions(trials, jobs, overrides or (), keep)
+    options = TuneOptions(trials, overrides or (), keep)
     report = run_tune(config, out, options, notify=say)
     if answered(report, as_json=as_json):
         return

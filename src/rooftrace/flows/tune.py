@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
+from rooftrace.flows.train import locked_run
 from rooftrace.io.files import write_json
 
 if TYPE_CHECKING:
@@ -31,13 +32,11 @@ class TuneOptions:
     Args:
         trials: Number of trials that the study has in the end, including those of earlier commands.
             Pruned and failed trials count; trials that were lost with their process do not.
-        jobs: Number of processes that run trials at the same time.
         overrides: `key.path=value` settings that replace values of the file.
         keep: Keep the checkpoints of all trials, not only of the best.
     """
 
     trials: int
-    jobs: int = 1
     overrides: Sequence[str] = ()
     keep: bool = False
 
@@ -130,7 +129,7 @@ def run_tune(
     minutes = tuning.settings.timeout_minutes
     until = math.inf if minutes is None else time.time() + 60 * minutes
     job = TuningJob(tuning, out, options.trials, until, options.keep)
-    with open_study(tuning, out) as study:
+    with locked_run(out), open_study(tuning, out) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
                 f"{out} holds runs of trials, but the study {tuning.name!r} in its study.db has "
@@ -140,7 +139,7 @@ def run_tune(
             )
         notes = _data_notes(tuning, study, notify)
         reporter = TrialReporter(study, tuning, notify)
-        run_trials(job, study, options.jobs, reporter)
+        run_trials(job, study, reporter)
         reporter()
         done = finished(study)
         summary = summarise(study, tuning)

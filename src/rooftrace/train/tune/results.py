@@ -84,7 +84,7 @@ def _importance(study: Study, done: list[FrozenTrial]) -> dict[str, float]:
 
 
 class TrialReporter:
-    """Prints a line for each trial that has ended since the last call, wherever it ran.
+    """Prints a line for each trial that has ended since the last call.
 
     Args:
         notify: Function called with each line.

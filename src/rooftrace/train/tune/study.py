@@ -1,32 +1,24 @@
-"""A study: its storage, its trials, and the processes that run them.
+"""A study: its storage and its trials.
 
-Optuna runs the trials: its heartbeat in the database fails those whose process is gone. Such a
-trial has no reason, does not count, and another takes its place.
+A trial that was lost with its process has no reason, does not count, and another takes its place.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import shutil
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import wait
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 
-import cv2
 import numpy as np
 import optuna
 import sqlalchemy.exc
-import torch
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -34,8 +26,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rooftrace.core.config import differences
-from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError, TrainError
-from rooftrace.core.parallel import core_count
+from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError
 from rooftrace.core.text import first_line
 from rooftrace.io.files import write_atomically
 from rooftrace.train.callbacks import BestEpoch
@@ -43,25 +34,8 @@ from rooftrace.train.loop import fit
 from rooftrace.train.task import check_monitor
 from rooftrace.train.tune.space import TuneConfig, Tuning
 
-HEARTBEAT_S = 10
-"""Seconds between two heartbeats of a running trial."""
-
-SILENCE_S = 60
-"""Seconds without a heartbeat after which a trial counts as lost with its process."""
-
-_LOCK_TIMEOUT_S = 60
-"""Seconds that a process waits for others that write to the same SQLite file."""
-
-_ATTEMPTS = 5
-"""Number of attempts to open a storage whose tables another process creates at the same time."""
-
 _MAX_FIRST_FAILURES = 3
 """Number of failed trials, with no other result before, after which a command gives up."""
-
-_MAX_DEATHS = 3
-"""Number of worker processes that may end by themselves before the command gives up."""
-
-_POLL_S = 1.0
 
 _CONFIGURATION, _REASON = "configuration", "reason"
 """Names of user attributes of studies and trials in the storage."""
@@ -123,9 +97,9 @@ def monitored_epoch(settings: TuneConfig) -> BestEpoch | None:
     return BestEpoch(settings.monitor, 1 if settings.maximises else -1)
 
 
-def _make_sampler(settings: TuneConfig, place: tuple[int, ...]) -> BaseSampler:
-    """Return a sampler that differs from those of other processes and of earlier commands."""
-    seed = int(np.random.SeedSequence((settings.seed, *place)).generate_state(1)[0])
+def _make_sampler(settings: TuneConfig, trials: int) -> BaseSampler:
+    """Return a sampler that differs from that of an earlier command with fewer trials."""
+    seed = int(np.random.SeedSequence((settings.seed, trials)).generate_state(1)[0])
     if settings.sampler == "random":
         return RandomSampler(seed=seed)
     return TPESampler(n_startup_trials=settings.startup_trials, multivariate=True, seed=seed)
@@ -187,31 +161,19 @@ def storage_of(out: Path) -> str:
 def _open_storage(out: Path) -> RDBStorage:
     """Open the storage of a folder, and create it if it does not exist."""
     out.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return RDBStorage(
-                    storage_of(out),
-                    {"connect_args": {"timeout": _LOCK_TIMEOUT_S}},
-                    heartbeat_interval=HEARTBEAT_S,
-                    grace_period=SILENCE_S,
-                )
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            # Two processes may create the tables at once; the second finds that they exist.
-            if attempt == _ATTEMPTS:
-                raise ExportError(
-                    f"The storage {storage_of(out)} cannot be opened: "
-                    f"{first_line(error.__cause__ or error)}.",
-                    remedy="Choose a folder with write permission and free space with -o.",
-                ) from error
-            time.sleep(0.2 * attempt)
-    raise AssertionError("the last attempt returns or raises")
+    try:
+        return RDBStorage(storage_of(out))
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise ExportError(
+            f"The storage {storage_of(out)} cannot be opened: "
+            f"{first_line(error.__cause__ or error)}.",
+            remedy="Choose a folder with write permission and free space with -o.",
+        ) from error
 
 
 @dataclass(frozen=True)
 class TuningJob:
-    """The work of the processes of one command.
+    """The work of one command.
 
     Args:
         tuning: Configuration with a search space.
@@ -292,95 +254,21 @@ def run_trial(trial: Trial, job: TuningJob) -> float:
             reason = f"{type(error).__name__}: {error}"[:500]
         trial.set_user_attr(_REASON, reason)
         raise _TrialFailedError(reason) from error
-    except SystemExit:
-        # Optuna records only the end by an error or by Ctrl-C.
-        trial.study.tell(trial.number, state=TrialState.FAIL)
-        raise
 
 
-def run_trials(job: TuningJob, study: Study, jobs: int, progress: Callable[[], None]) -> None:
+def run_trials(job: TuningJob, study: Study, progress: Callable[[], None]) -> None:
     """Run trials until the study has enough, or the time is over.
 
     Args:
-        jobs: Number of processes; 1 runs all trials in this one. Several share its threads. A
-            script that asks for them must be guarded by `if __name__ == "__main__":`, as
-            `multiprocessing` demands.
-        progress: Function called whenever a trial may have ended.
+        progress: Function called whenever a trial has ended.
 
     Raises:
         ConfigError: The first trials failed, all of them; see also `run_trial`.
         DataError: The storage fails while it is used.
-        TrainError: Processes ended by themselves repeatedly.
     """
-    jobs = min(jobs, job.trials - len(finished(study)))
-    if jobs <= 1:
-        _run_in_this_process(job, study, progress)
-        return
-    threads = max(1, min(torch.get_num_threads(), core_count()) // jobs)
-    context = multiprocessing.get_context("spawn")
-    errors: SimpleQueue[RooftraceError] = context.SimpleQueue()
-    permits = context.Semaphore(job.trials - len(finished(study)))
-
-    def start() -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=_run_worker, args=(job, threads, errors, permits))
-        process.start()
-        return process
-
-    workers, deaths = [start() for _ in range(jobs)], 0
-    try:
-        while workers:
-            wait([worker.sentinel for worker in workers], timeout=_POLL_S)
-            progress()
-            for worker in [w for w in workers if not w.is_alive()]:
-                workers.remove(worker)
-                if not errors.empty():
-                    raise errors.get()
-                if worker.exitcode:
-                    deaths += 1
-                    if deaths == _MAX_DEATHS:
-                        raise TrainError(
-                            f"{deaths} processes that ran trials ended by themselves, the last "
-                            f"with code {worker.exitcode}.",
-                            remedy="Check whether memory was exhausted, and use fewer --jobs. "
-                            'A script that is not guarded by if __name__ == "__main__": also ends '
-                            "like this.",
-                        )
-                    permits.release()
-                    workers.append(start())
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.join()
-
-
-def _run_worker(
-    job: TuningJob, threads: int, errors: SimpleQueue[RooftraceError], permits: Semaphore
-) -> None:
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    try:
-        with open_study(job.tuning, job.out) as study:
-            _run_in_this_process(job, study, lambda: None, permits)
-    except RooftraceError as error:
-        errors.put(error)
-    except KeyboardInterrupt:
-        # The terminal has interrupted the parent process, too.
-        pass
-
-
-def _run_in_this_process(
-    job: TuningJob, study: Study, progress: Callable[[], None], permits: Semaphore | None = None
-) -> None:
-    parent = multiprocessing.parent_process()
-
-    def may_begin() -> bool:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            optuna.storages.fail_stale_trials(study)
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        is_orphan = parent is not None and not parent.is_alive()
-        has_room = len(finished(study)) + len(running) < job.trials
-        return has_room and not is_orphan and (permits is None or permits.acquire(block=False))
+    for lost in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # The folder is locked: the command that ran it is gone.
+        study.tell(lost.number, state=TrialState.FAIL)
 
     def after(study: Study, trial: FrozenTrial) -> None:
         if not job.keep:
@@ -393,13 +281,12 @@ def _run_in_this_process(
                 f"{failure_reason(done[-1])}",
                 remedy="Correct the cause, and start in another folder.",
             )
-        if not may_begin():
+        if len(done) >= job.trials:
             study.stop()
 
-    if not may_begin():
+    if len(finished(study)) >= job.trials:
         return
-    place = len(study.trials), multiprocessing.current_process()._identity
-    study.sampler = _make_sampler(job.tuning.settings, (place[0], *place[1]))
+    study.sampler = _make_sampler(job.tuning.settings, len(study.trials))
     study.optimize(
         lambda trial: run_trial(trial, job),
         timeout=None if math.isinf(job.until) else max(0.0, job.until - time.time()),

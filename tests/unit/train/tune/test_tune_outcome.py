@@ -24,8 +24,6 @@ from rooftrace.train.tune.study import best_of, finished
 
 Open = Callable[..., AbstractContextManager[Study]]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-
 
 def fill(study: Study, tuning: Tuning, values: list[float | str | None]) -> None:
     """Fill a study with trials that are complete, failed for a reason, pruned ("pruned") or lost
@@ -155,7 +153,7 @@ def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: P
 
 NO_PATHS = {
     "annotator", "architecture", "attribution", "building", "classes", "drop", "encoder",
-    "field", "glob", "kind", "layout", "licence", "loss", "monitor", "name",
+    "field", "glob", "kind", "layer", "layout", "licence", "loss", "monitor", "name",
     "nodata", "part", "prefer_classes",
 }  # fmt: skip
 
