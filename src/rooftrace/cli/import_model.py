@@ -170,8 +170,7 @@ def import_model(
     The file is never run as code. The model is compared with the original network on tiles, and is
     written only if both agree.
     """
-    from rooftrace.flows.import_model.contract import ImportOptions
-    from rooftrace.flows.import_model.run import run_import
+    from rooftrace.flows.import_model.run import ImportOptions, run_import
 
     options = ImportOptions(
         gsd_m=_gsd(gsd),

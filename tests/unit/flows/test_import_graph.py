@@ -15,14 +15,13 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.import_model import graph as module
-from rooftrace.flows.import_model.contract import (
+from rooftrace.flows.import_model.graph import activated, read_foreign_graph, wrap_graph
+from rooftrace.flows.import_model.run import (
     Channels,
     ImportOptions,
-    pixel_statistics,
     resolve_channels,
+    run_import,
 )
-from rooftrace.flows.import_model.graph import activated, read_foreign_graph, wrap_graph
-from rooftrace.flows.import_model.run import run_import
 from rooftrace.models.bundle import read_bundle
 from rooftrace.models.exported import with_metadata
 
@@ -146,9 +145,9 @@ def test_the_units_of_the_normalisation() -> None:
     twelve = ImportOptions(gsd_m=None, mean=(0.5,) * 3, std=(0.25,) * 3, dtype="uint16",
                            full_scale=4095)  # fmt: skip
     plain = ImportOptions(gsd_m=None, normalise="none", input_range=255)
-    assert pixel_statistics(shares) == pixel_statistics(pixels) == ((127.5,) * 3, (63.75,) * 3)
-    assert pixel_statistics(twelve) == ((2047.5,) * 3, (1023.75,) * 3)
-    assert pixel_statistics(plain) == ((0.0,) * 3, (1.0,) * 3)
+    assert shares.pixel_statistics == pixels.pixel_statistics == ((127.5,) * 3, (63.75,) * 3)
+    assert twelve.pixel_statistics == ((2047.5,) * 3, (1023.75,) * 3)
+    assert plain.pixel_statistics == ((0.0,) * 3, (1.0,) * 3)
 
 
 def test_the_meaning_of_channels() -> None:

@@ -101,8 +101,6 @@ def test_a_file_without_weights_is_refused(content: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_damaged_files_are_errors_of_ours(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    with pytest.raises(BundleError, match="does not exist, is not a regular file"):
-        read_state_dict(path)
     if name.endswith(".pth"):
         torch.save(WEIGHTS, path)
     else:

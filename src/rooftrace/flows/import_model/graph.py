@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.child import run_limited
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
-from rooftrace.core.text import first_line, plural, reason_of
+from rooftrace.core.text import first_line, plural
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.flows.import_model.contract import (
+from rooftrace.flows.import_model.run import (
     Activation,
     Channels,
     DrawTiles,
@@ -28,10 +28,9 @@ from rooftrace.flows.import_model.contract import (
     ImportOptions,
     check_finite,
     make_spec,
-    pixel_statistics,
     resolve_channels,
 )
-from rooftrace.models.bundle import GRAPH_NAME, MAX_PART_BYTES
+from rooftrace.models.bundle import GRAPH_NAME
 from rooftrace.models.spec import BundleSpec
 
 _ROUNDING = 1e-3
@@ -63,7 +62,6 @@ class ForeignGraph:
         dtype: ONNX type of the input, such as `FLOAT`.
         shape: Sizes (n, band, y, x) of the input; None where any is accepted.
         channels: Channels of the output.
-        last: Operator that computes the output.
     """
 
     model: Any
@@ -73,7 +71,6 @@ class ForeignGraph:
     dtype: str
     shape: tuple[int | None, ...]
     channels: int
-    last: str
 
 
 def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> ForeignGraph:
@@ -132,8 +129,15 @@ def read_foreign_graph(data: bytes, source: str, output: str | None = None) -> F
             "number of channels. None stands for any size.",
             remedy="Use another --output, or export the network with its logits.",
         )
-    last = next((node.op_type for node in model.graph.node if name in node.output), "")
-    return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1], last)
+    return ForeignGraph(model, source, inputs[0].name, name, dtype, shape, out_shape[1])
+
+
+def _shape(value: Any) -> tuple[int | None, ...]:
+    """Return the sizes of a value; None where any is accepted, empty if they are not stated."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in value.type.tensor_type.shape.dim
+    )
 
 
 def wrap_graph(
@@ -161,43 +165,38 @@ def wrap_graph(
         _INNER + name if name in (_INPUT, _OUTPUT) else name
         for name in (foreign.input, foreign.output)
     )
-    values: list[Any] = []
-    before: list[Any] = []
-    behind: list[Any] = []
-
-    def constant(name: str, array: Any) -> str:
-        values.append(numpy_helper.from_array(array, _OURS + name))
-        return _OURS + name
-
-    def step(nodes: list[Any], operator: str, inputs: list[str], name: str, **keys: Any) -> str:
-        nodes.append(helper.make_node(operator, inputs, [name], name=f"{name}_node", **keys))
-        return name
-
-    at = step(before, "Sub", [_INPUT, constant("mean", _per_band(mean))], f"{_OURS}centred")
-    at = step(before, "Div", [at, constant("std", _per_band(std))], f"{_OURS}normalised")
+    constants = {"mean": _per_band(mean), "std": _per_band(std)}
     # The graph's own input becomes a value between two nodes, of the type that it had.
-    step(before, "Cast", [at], inner_input, to=getattr(TensorProto, foreign.dtype))
-    at = step(behind, "Cast", [inner_output], f"{_OURS}output", to=TensorProto.FLOAT)
+    own_type = getattr(TensorProto, foreign.dtype)
+    before = _chain(
+        _INPUT, inner_input,
+        ("Sub", "mean", {}), ("Div", "std", {}), ("Cast", "", {"to": own_type}),
+    )  # fmt: skip
+    behind: list[tuple[str, str, dict[str, Any]]] = [("Cast", "", {"to": TensorProto.FLOAT})]
     if channels.activation == "softmax":
         # Before version 13 of the operators, Softmax is over all axes from the given one on.
-        at = step(behind, "Transpose", [at], f"{_OURS}channels_last", perm=[0, 2, 3, 1])
-        at = step(behind, "Softmax", [at], f"{_OURS}shares", axis=3)
-        at = step(behind, "Transpose", [at], f"{_OURS}channels_first", perm=[0, 3, 1, 2])
+        behind += [
+            ("Transpose", "", {"perm": [0, 2, 3, 1]}),
+            ("Softmax", "", {"axis": 3}),
+            ("Transpose", "", {"perm": [0, 3, 1, 2]}),
+        ]
     elif channels.activation == "sigmoid":
-        at = step(behind, "Sigmoid", [at], f"{_OURS}activated")
+        behind.append(("Sigmoid", "", {}))
     if channels.keep is not None:
-        chosen = constant("channel", np.array([channels.keep], np.int64))
-        at = step(behind, "Gather", [at, chosen], f"{_OURS}building", axis=1)
-    step(behind, "Identity", [at], _OUTPUT)
+        constants["channel"] = np.array([channels.keep], np.int64)
+        behind.append(("Gather", "channel", {"axis": 1}))
+    behind.append(("Identity", "", {}))
 
     _, bands, height, width = foreign.shape
-    nodes = [*before, *graph.node, *behind]
+    nodes = [*before, *graph.node, *_chain(inner_output, _OUTPUT, *behind)]
     kept = [value for value in graph.input if value.name != inner_input]
     # The sizes of values in between may be those of one image; batches have any number of them.
     for field in (graph.node, graph.input, graph.output, graph.value_info, model.metadata_props):
         del field[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(values)
+    graph.initializer.extend(
+        numpy_helper.from_array(array, _OURS + name) for name, array in constants.items()
+    )
     sizes: list[str | int | None] = ["n", bands or len(mean), height or "y", width or "x"]
     graph.input.append(helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, sizes))
     graph.input.extend(kept)
@@ -213,6 +212,19 @@ def wrap_graph(
     return result
 
 
+def _chain(first: str, last: str, *steps: tuple[str, str, dict[str, Any]]) -> list[Any]:
+    """Return nodes from one value to another: operator, constant ("" for none) and attributes."""
+    from onnx import helper
+
+    nodes, at = [], first
+    for number, (operator, constant, attributes) in enumerate(steps):
+        to = last if number == len(steps) - 1 else f"{_OURS}{last}_{number}"
+        inputs = [at, _OURS + constant] if constant else [at]
+        nodes.append(helper.make_node(operator, inputs, [to], name=f"{to}_node", **attributes))
+        at = to
+    return nodes
+
+
 def _rename(graph: Any, old: str, new: str) -> None:
     """Rename a value of a graph and of the graphs inside its nodes.
 
@@ -224,12 +236,10 @@ def _rename(graph: Any, old: str, new: str) -> None:
         for attribute in node.attribute:
             for inside in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
                 _rename(inside, old, new)
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    named = [one.values for one in graph.sparse_initializer]
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *named):
         if value.name == old:
             value.name = new
-    for sparse in graph.sparse_initializer:
-        if sparse.values.name == old:
-            sparse.values.name = new
 
 
 def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> ImportedModel:
@@ -245,7 +255,7 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
             f"{unwanted[0]} was given, but {path} is an ONNX file, which holds its network.",
             remedy="Leave it out.",
         )
-    data, source = _read(path), str(path)
+    data, source = path.read_bytes(), str(path)
     foreign = read_foreign_graph(data, source, options.output)
     if foreign.shape[1] not in (None, len(options.bands)):
         raise ConfigError(
@@ -254,18 +264,17 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
             remedy="Give --bands in the order of its input, or export it as (n, band, y, x).",
         )
     if options.activation is None:
+        nodes = foreign.model.graph.node
+        last = next((node.op_type for node in nodes if foreign.output in node.output), "")
         raise ConfigError(
-            f"The activation of {source} is not known; its last operator is {foreign.last}.",
+            f"The activation of {source} is not known; its last operator is {last}.",
             remedy="Give --activation none if its output is a probability, sigmoid or softmax.",
         )
     multiple_px, input_px = _input_size(foreign, options)
-    mean, std = pixel_statistics(options)
     channels = resolve_channels(foreign.channels, options, options.activation, source)
-    spec = make_spec(
-        options, channels, multiple_px=multiple_px, input_px=input_px, name=source, training={}
-    )
+    spec = make_spec(options, channels, multiple_px=multiple_px, input_px=input_px, training={})
     tiles = draw(spec)
-    graph = wrap_graph(foreign, mean, std, channels)
+    graph = wrap_graph(foreign, spec.mean, spec.std, channels)
     trial = Trial(data, foreign.output, _NUMPY[foreign.dtype], graph, spec, channels, tiles.images)
     expected, output = run_trial(trial, source)
     record = {"kind": "onnx", "output": foreign.output, "activation": channels.activation}
@@ -283,16 +292,15 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
 def _input_size(foreign: ForeignGraph, options: ImportOptions) -> tuple[int, int | None]:
     """Return the multiple of an input's sides, and the only side if there is one."""
     height, width = foreign.shape[2:]
-    if height is None and width is None:
-        return options.multiple_px or _MULTIPLE_PX, options.input_px
     side = height or width
+    if side is None:
+        return options.multiple_px or _MULTIPLE_PX, options.input_px
     if (height and width and height != width) or options.input_px not in (None, side):
         raise ConfigError(
             f"{foreign.source} takes images of {height or 'any'} rows × {width or 'any'} columns; "
             f"expected squares{f' of {options.input_px} px' if options.input_px else ''}.",
             remedy="Export it for squares, or for images of any size; leave out --input-px.",
         )
-    assert side is not None, "one of both is stated"
     return side, side
 
 
@@ -351,16 +359,17 @@ def _run_original(trial: Trial, source: str) -> NDArray[np.float32]:
         trial.original, options, providers=["CPUExecutionProvider"]
     )
     name = session.get_inputs()[0].name
-    mean, std = (_per_band(values) for values in (trial.spec.mean, trial.spec.std))
+    mean, std = _per_band(trial.spec.mean), _per_band(trial.spec.std)
     outputs = []
     for tile in trial.tiles:
         normalised = (tile[None].astype(np.float32) - mean) / std
         (answer,) = session.run([trial.output], {name: normalised.astype(trial.dtype)})
         output = np.asarray(answer, np.float32)
-        if output.shape != (1, trial.channels.count, *tile.shape[-2:]):
+        expected = (1, trial.channels.count, *tile.shape[-2:])
+        if output.shape != expected:
             raise BundleError(
                 f"{source} has an output of {output.shape} for an image of {(1, *tile.shape)}; "
-                f"expected {(1, trial.channels.count, *tile.shape[-2:])}.",
+                f"expected {expected}.",
                 remedy="Export the network with an output for each pixel, at the size of its "
                 "input; --output names another output.",
             )
@@ -415,28 +424,3 @@ def activated(output: NDArray[np.float32], activation: Activation) -> NDArray[np
 
 def _per_band(values: Sequence[float]) -> NDArray[np.float32]:
     return np.asarray(values, np.float32).reshape(1, -1, 1, 1)
-
-
-def _shape(value: Any) -> tuple[int | None, ...]:
-    """Return the sizes of a value; None where any is accepted, empty if they are not stated."""
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
-        for dim in value.type.tensor_type.shape.dim
-    )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_PART_BYTES + 1)
-    except OSError as error:
-        raise BundleError(
-            f"{path} cannot be read: {reason_of(error)}.",
-            remedy="Give the path of an .onnx file.",
-        ) from error
-    if len(data) > MAX_PART_BYTES:
-        raise BundleError(
-            f"{path} is larger than the {MAX_PART_BYTES} bytes that a model may have.",
-            remedy="Export it in a smaller form.",
-        )
-    return data

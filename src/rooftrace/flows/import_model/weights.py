@@ -27,17 +27,16 @@ from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import first_line, list_first, plural
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.flows.import_model.contract import (
+from rooftrace.flows.import_model.run import (
     Channels,
     DrawTiles,
     ImportedModel,
     ImportOptions,
     check_finite,
     make_spec,
-    pixel_statistics,
     resolve_channels,
 )
-from rooftrace.models.bundle import GRAPH_NAME, MAX_PART_BYTES, WEIGHTS_NAME
+from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME
 from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.start import LoadedWeights, load_matching
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
@@ -72,7 +71,7 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
         BundleError: The file cannot be read, or holds the weights of another network.
         ConfigError: The options do not fit the file.
     """
-    mean, std = pixel_statistics(options)
+    mean, std = options.pixel_statistics
     config = _network(path, options)
     bands, source = len(options.bands), str(path)
     tensors = read_state_dict(path)
@@ -112,7 +111,6 @@ def import_weights(path: Path, options: ImportOptions, draw: DrawTiles) -> Impor
         channels,
         multiple_px=multiple,
         input_px=options.input_px if fixed else None,
-        name=path.stem,
         training={"model": config.model_dump(mode="json")},
     )
     tiles = draw(spec)
@@ -266,15 +264,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     The state dict inside of a checkpoint is found, such as that of Lightning.
 
     Raises:
-        BundleError: There is no such file, it holds other objects than tensors, is damaged, or
-            holds no weights.
+        BundleError: It holds other objects than tensors, is damaged, or holds no weights.
     """
-    if not path.is_file() or path.stat().st_size > MAX_PART_BYTES:
-        raise BundleError(
-            f"{path} does not exist, is not a regular file, or has more than "
-            f"{MAX_PART_BYTES:,} bytes.",
-            remedy=f"Give a .pth, .pt, .ckpt or .safetensors file. {_SAVE}",
-        )
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
