@@ -139,24 +139,6 @@ def test_the_baseline_is_chosen_by_number_or_name(
         assert "1 right, 2 shifted" in answer["error"]["message"]
 
 
-@pytest.mark.campaign
-def test_bands_of_boundary_iou_follow_the_diagonal(data: Path, tools: list[Path]) -> None:
-    common = ("evaluate", "--truth", data / "masks", "--predictions", tools[1], "--only", "pixels")
-    figures = {}
-    for width in ("3px", "2%", "10 %"):
-        code, answer = call(*common, "--boundary", width)
-        assert code == 0, answer
-        figures[width] = answer["boundary"]
-    # 2 % of the diagonal of 96 × 128 pixels is 3.2 px.
-    assert figures["2%"] == figures["3px"]
-    assert figures["10 %"]["boundary_iou"] > figures["3px"]["boundary_iou"]
-    assert "inner bands 10 % of the image's diagonal wide" in answer["protocol"]["boundary"]
-    for wrong in ("0px", "1.5px", "0%", "51%", "2", "2m", "nan%"):
-        code, answer = call(*common, "--boundary", wrong)
-        assert code == 2
-        assert f"--boundary received {wrong!r}" in answer["error"]["message"]
-
-
 def test_an_area_without_metres_is_not_applied_and_a_note_says_so(tmp_path: Path) -> None:
     truth = np.zeros((64, 64), np.uint8)
     truth[5:8, 5:8] = truth[20:50, 20:50] = 255

@@ -34,7 +34,6 @@ from rooftrace.core.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from rooftrace.flows.evaluate.evaluation import Evaluation
-    from rooftrace.metrics.boundary import BandWidth
     from rooftrace.predict.model_set import Models
 
 PREDICTIONS, COUNTING, REPORT = "Predictions in files", "What is counted", "Report"
@@ -110,13 +109,6 @@ def evaluate(
     ] = 100.0,
     engine: EngineName = None,
     precision: Precision = None,
-    boundary: Annotated[
-        str,
-        option(
-            COUNTING, metavar="WIDTH",
-            help="Width of the bands of boundary IoU: 3px, or 2% of the image's diagonal.",
-        ),
-    ] = "3px",
     baseline: Annotated[
         str | None,
         option(
@@ -137,7 +129,7 @@ def evaluate(
     options = EvalOptions(
         split, threshold, engine, precision, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
-        order=order, size_yx=_parse_size(size), boundary=_parse_boundary(boundary),
+        order=order, size_yx=_parse_size(size),
         baseline=baseline, images=images,
     )  # fmt: skip
     with bar("evaluate", "images", hidden=as_json) as progress:
@@ -206,24 +198,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
             remedy="For example: --size 224x224",
         )
     return int(match[1]), int(match[2])
-
-
-def _parse_boundary(text: str) -> BandWidth:
-    """Return the width of bands from `3px` or `2%`."""
-    from rooftrace.metrics.boundary import BandWidth
-
-    match = re.fullmatch(r"(\d{1,4}(?:\.\d{1,6})?) ?(px|%)", text.strip())
-    if match is not None:
-        number, unit = float(match[1]), match[2]
-        if unit == "%" and 0 < number <= 50:
-            return BandWidth(diagonal=number / 100)
-        if unit == "px" and number >= 1 and number.is_integer():
-            return BandWidth(int(number))
-    raise ConfigError(
-        f"--boundary received {text!r}; expected whole pixels such as 3px, or a share of the "
-        "image's diagonal up to 50%, such as 2%.",
-        remedy="Cheng et al. (2021) use --boundary 2%",
-    )
 
 
 def _show(evaluation: Evaluation) -> None:
