@@ -129,7 +129,8 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
 
 def ours(source: str, out: str, stride: int, smoothing: Any, model: str | None) -> dict[str, Any]:
     """`rooftrace video`, its model loaded before."""
-    from rooftrace.flows.video import VideoOptions, run_video
+    from rooftrace.flows.video import run_video
+    from rooftrace.predict.options import VideoOptions
     from rooftrace.predict.predictor import load
 
     predictor = load(model)

@@ -22,7 +22,8 @@ from PIL import Image
 from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
-from rooftrace.flows.compare.run import CompareOptions, run_compare
+from rooftrace.flows.compare.options import CompareOptions
+from rooftrace.flows.compare.run import run_compare
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from town import generate_scene

@@ -60,8 +60,8 @@ def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
     import inspect
 
     from rooftrace.cli.video import video as command
-    from rooftrace.flows.video import VideoOptions
+    from rooftrace.predict.options import VideoOptions
 
-    default = VideoOptions().smoothing_s
+    default = VideoOptions().time_constant_s
     assert inspect.signature(command).parameters["time_constant"].default == default
     assert f"`--time-constant {default:g}` seconds" in PAGE.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from rooftrace.cli.option_groups import (
     ClusterGroup,
     ModelGroup,
     OutputGroup,
-    SceneFields,
+    scene_fields,
     with_groups,
 )
 from rooftrace.cli.options import (
@@ -115,7 +115,7 @@ def catalogue(
         option(CATALOGUE, "--strict", help="Stop at the first scene that fails."),
     ] = False,
     model: ModelGroup,
-    options: Annotated[SceneOptions, SceneFields(_SCENE_FIELDS)],
+    options: Annotated[SceneOptions, scene_fields(*_SCENE_FIELDS)],
     nodata: Nodata = None,
     chosen: OutputGroup,
     work: WorkFolder = None,

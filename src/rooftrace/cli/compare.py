@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json, model_of, option
 from rooftrace.cli.show import answered, bar, say
+from rooftrace.flows.compare.options import CompareOptions
 
 if TYPE_CHECKING:
     from rooftrace.flows.compare.run import CompareReport
@@ -20,7 +22,20 @@ _DATES, _SEEN, _RULES, _OUTPUTS = (
     "Outputs",
 )
 
+_OPTIONS: dict[str, Shown] = {
+    "threshold": (_DATES, "P", False),
+    "imagery": (_SEEN, "FILE", False),
+    "area": (_SEEN, "FILE", False),
+    "layer": (_SEEN, "NAME", False),
+    "remove_offset": (_RULES, None, False, "--remove-offset"),
+    "same_iou": (_RULES, "IOU", False),
+    "move_m": (_RULES, "M", False),
+    "max_move_m": (_RULES, "M", False),
+    "keep": (_OUTPUTS, "WHICH", False),
+}
 
+
+@with_groups
 def compare(
     new: Annotated[
         Path,
@@ -48,80 +63,8 @@ def compare(
             "model: default or accurate.",
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        option(
-            _DATES,
-            min=0,
-            max=1,
-            metavar="P",
-            help="Building probability from which a pixel is a building; default: the model's "
-            "own, or 0.5 for probabilities. Rasters of bytes are read as probabilities.",
-        ),
-    ] = None,
-    imagery: Annotated[
-        list[Path] | None,
-        option(
-            _SEEN,
-            metavar="FILE",
-            help="Image that NEW was made from: what its nodata hides is not gone; repeatable.",
-        ),
-    ] = None,
-    area: Annotated[
-        Path | None,
-        option(_SEEN, metavar="FILE", help="Polygons of the area that NEW covers."),
-    ] = None,
-    layer: Annotated[
-        str | None,
-        option(_SEEN, metavar="NAME", help="Layer of files with several; * joins them."),
-    ] = None,
-    remove_offset: Annotated[
-        bool,
-        option(
-            _RULES,
-            "--remove-offset",
-            help="Move NEW onto OLD by the systematic offset between them.",
-        ),
-    ] = False,
-    same_iou: Annotated[
-        float,
-        option(
-            _RULES,
-            min=0.5,
-            max=1,
-            metavar="IOU",
-            help="Minimum IoU of a building that is the same.",
-        ),
-    ] = 0.6,
-    move: Annotated[
-        float,
-        option(
-            _RULES,
-            "--move",
-            min=0,
-            metavar="M",
-            help="Minimum distance in metres of a building that has moved.",
-        ),
-    ] = 3.0,
-    max_move: Annotated[
-        float,
-        option(
-            _RULES,
-            "--max-move",
-            min=0,
-            metavar="M",
-            help="Maximum distance in metres of a building that has moved.",
-        ),
-    ] = 10.0,
-    keep: Annotated[
-        Literal["old", "new", "both"] | None,
-        option(
-            _OUTPUTS,
-            metavar="WHICH",
-            help="Write one layer without duplicates, conflated.gpkg, with the attributes of OLD: "
-            "outlines of old, of new, or of both (new ones only where a building changed).",
-        ),
-    ] = None,
+    *,
+    options: Annotated[CompareOptions, Fields(CompareOptions, _OPTIONS)],
     as_json: Json = False,
 ) -> None:
     """Compare two layers of buildings: find which are new, gone, changed, moved, split or merged.
@@ -131,22 +74,12 @@ def compare(
     rasters of probabilities, or two images with -m, are two dates: only changes of which both are
     sure count.
     """
-    from rooftrace.flows.compare.run import CompareOptions, run_compare
+    from rooftrace.flows.compare.run import run_compare
     from rooftrace.predict.model_set import read_models
-    from rooftrace.vector.compare import CompareRules
 
-    options = CompareOptions(
-        imagery=tuple(imagery or ()),
-        area=area,
-        rules=CompareRules(same_iou=same_iou, move_m=move, max_move_m=max_move),
-        remove_offset=remove_offset,
-        keep=keep,
-        models=None if model is None else read_models(model_of(model)),
-        threshold=threshold,
-        layer=layer,
-    )
+    models = None if model is None else read_models(model_of(model))
     with bar("compare", "steps", hidden=as_json) as progress:
-        report = run_compare(new, old, out, options, progress=progress)
+        report = run_compare(new, old, out, options, models=models, progress=progress)
     if not answered(report, as_json=as_json):
         _print_report(report)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.data_options import source_config, takes_data
-from rooftrace.cli.option_groups import SceneFields, with_groups
+from rooftrace.cli.option_groups import scene_fields, with_groups
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, people, print_json, say
 from rooftrace.labels.config import SourceConfig
@@ -22,7 +22,7 @@ _TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 def inspect(
     data: SourceConfig,
     *,
-    images: Annotated[SceneOptions, SceneFields(("bands", "stretch"))],
+    images: Annotated[SceneOptions, scene_fields("bands", "stretch")],
     against: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from typer.core import TyperCommand
 
@@ -30,7 +30,7 @@ from rooftrace.cli.options import (
     parse_weights,
 )
 from rooftrace.core.errors import ConfigError
-from rooftrace.predict.options import SceneOptions, public_name
+from rooftrace.predict.options import Options, SceneOptions, public_name
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.cluster import ClusterOptions
@@ -67,43 +67,57 @@ class ModelGroup:
         )  # fmt: skip
 
 
+Shown = tuple[str, str | None, bool] | tuple[str, str | None, bool, str]
+"""Group in the help, placeholder of the value, whether only `--help-all` lists an option, and its
+name, if that is not the one of the field."""
+
+
 @dataclass(frozen=True)
-class SceneFields:
-    """Annotation of a parameter whose fields become options: `SceneOptions`.
+class Fields:
+    """Annotation of a parameter whose fields become options.
 
     Args:
-        names: Fields of `SceneOptions` that the command has; the others keep their defaults.
+        model: Class of the parameter.
+        shown: Fields that are options; the others keep their defaults.
     """
 
-    names: tuple[str, ...]
+    model: type[Options]
+    shown: Mapping[str, Shown]
 
     def parameters(self) -> list[inspect.Parameter]:
         """Return the options, with the limits and descriptions of the fields."""
         parameters = []
-        for field in self.names:
-            info = SceneOptions.model_fields[field]
-            panel, metavar, rare = _SCENE_OPTIONS[field]
+        for field, (panel, metavar, rare, *names) in self.shown.items():
+            info = self.model.model_fields[field]
             limits = {
                 name: getattr(mark, bound)
                 for mark in info.metadata
                 for name, bound in (("min", "ge"), ("max", "le"))
                 if hasattr(mark, bound)
             }
-            shown = option(panel, rare=rare, metavar=metavar, help=info.description, **limits)
+            kind: Any = info.annotation
+            default = info.default
+            if get_origin(kind) is tuple:
+                (entry, *_), default = get_args(kind), None
+                kind = list[entry] | None  # type: ignore[valid-type]
+            declared = option(
+                panel, *names, rare=rare, metavar=metavar, help=info.description, **limits
+            )
             parameters.append(
                 inspect.Parameter(
                     public_name(field), inspect.Parameter.KEYWORD_ONLY,
-                    default=info.default, annotation=Annotated[info.annotation, shown],
+                    default=default, annotation=Annotated[kind, declared],
                 )
             )  # fmt: skip
         return parameters
 
-    def options(self, given: dict[str, Any]) -> SceneOptions:
-        """Return the options of a scene, and take their values out of those of a command."""
-        return SceneOptions(**{field: given.pop(public_name(field)) for field in self.names})
+    def options(self, given: dict[str, Any]) -> Any:
+        """Return the options, and take their values out of those of a command."""
+        values = {field: given.pop(public_name(field)) for field in self.shown}
+        return self.model(**{field: one for field, one in values.items() if one is not None})
 
 
-_SCENE_OPTIONS: dict[str, tuple[str, str | None, bool]] = {
+_SCENE_OPTIONS: dict[str, Shown] = {
     "gsd_m": (IMAGES, "M", False),
     "scale": (IMAGES, "FACTOR", True),
     "bands": (IMAGES, "LIST", False),
@@ -115,19 +129,24 @@ _SCENE_OPTIONS: dict[str, tuple[str, str | None, bool]] = {
     "separate": (POLYGONS, None, False),
     "cell_m": (OUTPUTS, "M", False),
 }
-"""Group in the help, placeholder of the value, and whether only `--help-all` lists an option."""
 
-LabelledOptions = Annotated[SceneOptions, SceneFields(("bands", "stretch", "scale"))]
+
+def scene_fields(*names: str) -> Fields:
+    """Return fields of `SceneOptions` that are options."""
+    return Fields(SceneOptions, {name: _SCENE_OPTIONS[name] for name in names})
+
+
+LabelledOptions = Annotated[SceneOptions, scene_fields("bands", "stretch", "scale")]
 """Options that say how images are read for prediction, of a command with `takes_data`. Metres per
 pixel and nodata are options of DATA, and part of `SourceConfig`."""
 
-ImageOptions = Annotated[SceneOptions, SceneFields(("gsd_m", "scale", "bands", "stretch"))]
+ImageOptions = Annotated[SceneOptions, scene_fields("gsd_m", "scale", "bands", "stretch")]
 """Options that say how images are read for prediction."""
 
 ALL_FIELDS = tuple(_SCENE_OPTIONS)
 """Fields of `SceneOptions` that are options."""
 
-AllOptions = Annotated[SceneOptions, SceneFields(ALL_FIELDS)]
+AllOptions = Annotated[SceneOptions, scene_fields(*ALL_FIELDS)]
 """Options of each scene."""
 
 
@@ -290,7 +309,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     Typer reads the signature of a command and does not support groups. Each parameter that is
     annotated with a dataclass is therefore replaced by the fields of that dataclass, and one that
-    is annotated with `SceneFields` by these fields of `SceneOptions`.
+    is annotated with `Fields` by these fields.
     """
     own = inspect.signature(command, eval_str=True).parameters
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -298,7 +317,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     parameters = []
     for name, parameter in own.items():
         kind = parameter.annotation
-        marks = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, SceneFields)]
+        marks = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, Fields)]
         if marks:
             groups[name] = marks[0].options
             parameters += marks[0].parameters()

@@ -168,8 +168,8 @@ def serve(
             raise MissingExtraError.of("serve", "rooftrace serve", package)
     from rooftrace.app.map.router import Basemap
     from rooftrace.app.server import create_server
-    from rooftrace.flows.video import VideoOptions
     from rooftrace.io.video import require_av
+    from rooftrace.predict.options import VideoOptions
     from rooftrace.rest.security import LOOPBACK
     from rooftrace.service.jobs.runner import JobRunner
     from rooftrace.service.jobs.store import JobStore

@@ -7,31 +7,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rooftrace.cli.option_groups import SceneFields, with_groups
-from rooftrace.cli.options import (
-    EngineName,
-    Ensemble,
-    Json,
-    ModelFiles,
-    Precision,
-    Tta,
-    Weights,
-    models_of,
-    option,
-    parse_weights,
-)
+from rooftrace.cli.option_groups import Fields, ModelGroup, Shown, scene_fields, with_groups
+from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, bar, say
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.options import SceneOptions, VideoOptions
 
 if TYPE_CHECKING:
     from rooftrace.flows.video import VideoReport
 
 FRAMES = "Frames"
 DRAWING = "Result"
+
+_OPTIONS: dict[str, Shown] = {
+    "stride": (FRAMES, "N", False),
+    "smoothing": (FRAMES, None, False),
+    "time_constant_s": (FRAMES, "S", False),
+    "table": (DRAWING, "FILE", False),
+    "opacity": (DRAWING, "X", False),
+    "start_s": (FRAMES, "S", False),
+    "crf": (DRAWING, "N", False),
+    "strict": (FRAMES, None, False, "--strict"),
+}
 
 
 @with_groups
@@ -51,76 +51,25 @@ def video(
     *,
     images: Annotated[
         SceneOptions,
-        SceneFields(("gsd_m", "scale", "bands", "stretch", "threshold", "min_area_m2")),
+        scene_fields("gsd_m", "scale", "bands", "stretch", "threshold", "min_area_m2"),
     ],
-    models: ModelFiles = None,
-    ensemble: Ensemble = None,
-    weights: Weights = None,
-    tta: Tta = None,
-    stride: Annotated[
-        int,
-        option(FRAMES, min=1, metavar="N", help="Predict every n-th frame only."),
-    ] = 1,
-    smoothing: Annotated[
-        Literal["none", "exponential", "flow"],
-        option(FRAMES, help="Smoothing over time; flow follows the moving ground."),
-    ] = "flow",
-    time_constant: Annotated[
-        float,
-        option(
-            FRAMES,
-            "--time-constant",
-            min=0,
-            metavar="S",
-            help="Time constant of the smoothing in seconds.",
-        ),
-    ] = 0.15,
-    table: Annotated[
-        Path | None,
-        option(DRAWING, metavar="FILE", help="CSV table with one row a frame."),
-    ] = None,
-    opacity: Annotated[
-        float,
-        option(DRAWING, min=0, max=1, metavar="X", help="Opacity of the fill of buildings."),
-    ] = 0.35,
-    start: Annotated[
-        float,
-        option(FRAMES, min=0, metavar="S", help="First second to process."),
-    ] = 0.0,
+    options: Annotated[VideoOptions, Fields(VideoOptions, _OPTIONS)],
+    model: ModelGroup,
     seconds: Annotated[
         float | None,
         option(FRAMES, min=0, metavar="S", help="Duration to process."),
     ] = None,
-    crf: Annotated[
-        int,
-        option(
-            DRAWING,
-            min=0,
-            max=51,
-            metavar="N",
-            help="Constant rate factor: 0 is lossless, 51 is worst.",
-        ),
-    ] = 20,
-    strict: Annotated[
-        bool,
-        option(FRAMES, "--strict", help="Fail if the video is damaged or incomplete."),
-    ] = False,
-    engine: EngineName = None,
-    precision: Precision = None,
     as_json: Json = False,
 ) -> None:
     """Draw the buildings of a video or a camera into it, and write a table of its frames.
 
     A camera is recorded until Ctrl-C, or for --seconds.
     """
-    from rooftrace.flows.video import VideoOptions, run_video
+    from rooftrace.flows.video import run_video
     from rooftrace.io.video import is_camera
 
-    options = VideoOptions(
-        stride=stride, images=images,
-        smoothing=smoothing, smoothing_s=time_constant, opacity=opacity, table=table, crf=crf,
-        start_s=start, end_s=None if seconds is None else start + seconds, strict=strict,
-    )  # fmt: skip
+    end_s = None if seconds is None else options.start_s + seconds
+    options = VideoOptions(**{**dict(options), "images": images, "end_s": end_s})
     live = is_camera(source)
     if live and not as_json:
         say("Recording; Ctrl-C stops it.")
@@ -130,11 +79,7 @@ def video(
             if shown is not None and total:
                 shown(done, total)
 
-        report = run_video(
-            source, out, models_of(models, ensemble), options=options,
-            ensemble=ensemble or "average", weights=parse_weights(weights), tta=tta, engine=engine,
-            precision=precision, progress=progress, stop=stop,
-        )  # fmt: skip
+        report = run_video(source, out, model.read(), options=options, progress=progress, stop=stop)
     if not answered(report, as_json=as_json):
         _print_report(report)
 

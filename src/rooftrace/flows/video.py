@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,90 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from rooftrace.core.errors import ConfigError, GeoreferenceError, PredictError
+from rooftrace.core.errors import GeoreferenceError, PredictError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_camera, video_sink
 from rooftrace.predict.block import Block
-from rooftrace.predict.model_set import Combine, Models, read_models
+from rooftrace.predict.model_set import ModelSet, read_models
+from rooftrace.predict.options import VideoOptions
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import (
-    AS_FOUND,
-    SceneOptions,
     ScenePlan,
     plan_scene,
     prepared,
     threshold_for,
 )
-from rooftrace.predict.predictor import Predictor, TtaChoice
-from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
+from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.smoothing import CutFinder, smoother
 
 _WAITING_BYTES = 64 * 2**20
 """Maximum size in bytes of the frames that were read and not drawn yet; `_WAITING_FRAMES` always
 fit."""
 
 _WAITING_FRAMES = 6
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """Options of a video besides its model.
-
-    Args:
-        stride: Interval in frames at which the network runs; its output is carried along between.
-        images: Bands, stretch, scale and threshold of the frames, and the minimum area of a
-            building. The stretch is the same in every frame: `LOW,HIGH`, or none.
-        smoothing: Kind of smoothing, see `predict.smoothing`.
-        smoothing_s: Time constant of the smoothing in seconds.
-        opacity: Opacity of the fill, 0 to 1.
-        table: Path of a CSV table with one row a frame.
-        crf: Constant rate factor of the encoder: 0 is lossless, 51 is worst.
-        start_s, end_s: Range to process, in seconds from the beginning.
-        strict: Whether a damaged or incomplete video is an error, raised after the readable part
-            has been written.
-
-    Raises:
-        ConfigError: A value is out of its range.
-    """
-
-    stride: int = 1
-    images: SceneOptions = AS_FOUND
-    smoothing: Smoothing = "flow"
-    smoothing_s: float = 0.15
-    opacity: float = 0.35
-    table: Path | None = None
-    crf: int = 20
-    start_s: float = 0.0
-    end_s: float | None = None
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.images.stretch == "per-band":
-            raise ConfigError(
-                "--stretch per-band was given for a video, whose frames would be stretched "
-                "differently one after the other.",
-                remedy="Give two values for all frames: --stretch 0,120",
-            )
-        end_s = np.inf if self.end_s is None else self.end_s
-        checks = [
-            (self.stride >= 1, f"the stride {self.stride}", "1 or more"),
-            (self.smoothing in SMOOTHINGS, f"the smoothing {self.smoothing!r}",
-             ", ".join(SMOOTHINGS)),
-            (0 <= self.smoothing_s < np.inf, f"the time constant {self.smoothing_s:g} s",
-             "0 or more"),
-            (0 <= self.opacity <= 1, f"the opacity {self.opacity:g}", "0 to 1"),
-            (0 <= self.crf <= 51, f"the CRF {self.crf}", "0 to 51"),
-            (0 <= self.start_s < end_s, f"the range {self.start_s:g} to {end_s:g} s",
-             "a start of 0 or more, and an end after it"),
-        ]  # fmt: skip
-        for is_right, received, expected in checks:
-            if not is_right:
-                raise ConfigError(
-                    f"The video option is {received}; expected {expected}.",
-                    remedy="Correct the option.",
-                )
 
 
 @dataclass(frozen=True)
@@ -160,15 +100,10 @@ class VideoReport:
 def run_video(
     source: str | Path,
     out: Path,
-    model: Models = None,
+    model: ModelSet | Path | None = None,
     *,
     predictor: Predictor | None = None,
     options: VideoOptions | None = None,
-    ensemble: Combine = "average",
-    weights: Sequence[float] | None = None,
-    tta: TtaChoice | None = None,
-    engine: str | None = None,
-    precision: str | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VideoReport:
@@ -179,10 +114,9 @@ def run_video(
     Args:
         source: Video file, or `camera`, `camera:1`, `/dev/video0`.
         out: Video to write, .mp4, .m4v, .mov or .mkv; it appears when it is complete.
-        model: Bundle, several bundles that are combined, or None for the bundled model.
+        model: Models that were read, one bundle, or None for the bundled model.
         predictor: Loaded model, in place of `model`.
         options: Options of the video.
-        ensemble, weights, tta, engine, precision: Options of the model.
         progress: See `Progress`.
         stop: Function called for every frame; when it returns True, the result ends there and is
             complete. A camera has no other end but `options.end_s`.
@@ -206,9 +140,8 @@ def run_video(
             VideoReader(source, start_s=options.start_s, end_s=options.end_s, stop=stop)
         )
         if predictor is None:
-            predictor = read_models(
-                model, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
-            ).ready()
+            models = model if isinstance(model, ModelSet) else read_models(model)
+            predictor = models.ready()
         started, info = time.perf_counter(), reader.info
         tracer = FrameTracer(reader.name, info.shape_yx, predictor, options)
         table = opened.enter_context(_frame_table(options.table)) if options.table else None
@@ -351,7 +284,7 @@ class FrameTracer:
         is_smoothed = options.smoothing != "none"
         self._uses_scores = is_smoothed and threshold is not None
         self._level = 255 * threshold if is_smoothed and threshold is not None else 127.5
-        self._smoother = smoother(options.smoothing, options.smoothing_s)
+        self._smoother = smoother(options.smoothing, options.time_constant_s)
         self._fill = _filled_values(options.opacity) if options.opacity > 0 else None
         self._cut_finder = CutFinder()
         self._since_asked = options.stride
@@ -431,7 +364,7 @@ class FrameTracer:
     def _drawn(self, frame: _Waiting, output: NDArray[np.uint8] | None) -> TracedFrame:
         """Draw on a frame in place."""
         picture, options = frame.picture, self._options
-        is_mixed = options.smoothing != "none" and options.smoothing_s > 0
+        is_mixed = options.smoothing != "none" and options.time_constant_s > 0
         smoothed = is_mixed and self._carried is not None and not frame.is_cut
         if output is not None or options.smoothing == "flow" or self._carried is None:
             scores = self._smoother.feed(picture.rgb, output, picture.seconds, cut=frame.is_cut)

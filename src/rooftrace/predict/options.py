@@ -8,7 +8,8 @@ that of a job and of `run.json`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -42,7 +43,27 @@ RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
 has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
 
 
-class SceneParameters(Config):
+class Options(Config):
+    """Base of options that users and callers set.
+
+    Raises:
+        ConfigError: A value is outside of its limits.
+    """
+
+    options_of: ClassVar[str] = "a scene"
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(
+                f"The options of {self.options_of} are invalid: "
+                f"{invalid_values(error, type(self))}.",
+                remedy="Correct the option.",
+            ) from None
+
+
+class SceneParameters(Options):
     """Options of a scene that every user may set; see the descriptions."""
 
     gsd_m: Annotated[
@@ -125,13 +146,7 @@ class SceneOptions(SceneParameters):
     valid_outline: bool = False
 
     def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(
-                f"The options of a scene are invalid: {invalid_values(error, type(self))}.",
-                remedy="Correct the option.",
-            ) from None
+        super().__init__(**values)
         if self.bands is not None or self.stretch is not None:
             from rooftrace.io.bands import parse_bands
             from rooftrace.io.pixels import parse_stretch
@@ -144,6 +159,64 @@ AS_FOUND = SceneOptions()
 """Options of images whose bands, values and scale are those that their files state."""
 
 
+Smoothing = Literal["none", "exponential", "flow"]
+"""Smoothing of the frames of a video over time, see `predict.smoothing`."""
+
+
+class VideoOptions(Options):
+    """Options of a video besides its model.
+
+    Args:
+        images: Bands, stretch, scale and threshold of the frames, and the minimum area of a
+            building. The stretch is the same in every frame: `LOW,HIGH`, or none.
+        start_s, end_s: Range to process, in seconds from the beginning.
+        strict: Whether a damaged or incomplete video is an error, raised after the readable part
+            has been written.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    options_of = "a video"
+
+    images: SceneOptions = AS_FOUND
+    stride: Annotated[int, Field(ge=1, description="Predict every n-th frame only.")] = 1
+    smoothing: Annotated[
+        Smoothing,
+        Field(description="Smoothing over time; flow follows the moving ground."),
+    ] = "flow"
+    time_constant_s: Annotated[
+        float, Field(ge=0, description="Time constant of the smoothing in seconds.")
+    ] = 0.15
+    opacity: Annotated[
+        float, Field(ge=0, le=1, description="Opacity of the fill of buildings.")
+    ] = 0.35
+    table: Annotated[Path | None, Field(description="CSV table with one row a frame.")] = None
+    crf: Annotated[
+        int, Field(ge=0, le=51, description="Constant rate factor: 0 is lossless, 51 is worst.")
+    ] = 20
+    start_s: Annotated[float, Field(ge=0, description="First second to process.")] = 0.0
+    end_s: float | None = None
+    strict: Annotated[bool, Field(description="Fail if the video is damaged or incomplete.")] = (
+        False
+    )
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.images.stretch == "per-band":
+            raise ConfigError(
+                "--stretch per-band was given for a video, whose frames would be stretched "
+                "differently one after the other.",
+                remedy="Give two values for all frames: --stretch 0,120",
+            )
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ConfigError(
+                f"A video was to be processed from {self.start_s:g} to {self.end_s:g} s; expected "
+                "an end after the start.",
+                remedy="Correct the option.",
+            )
+
+
 def public_name(field: str) -> str:
     """Return the name of a field on the command line and in the API, which has no unit."""
-    return field.removesuffix("_m2").removesuffix("_m")
+    return field.removesuffix("_m2").removesuffix("_m").removesuffix("_s")

@@ -10,15 +10,13 @@ Inverse Search").
 from __future__ import annotations
 
 from math import exp
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Smoothing = Literal["none", "exponential", "flow"]
-
-SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
+from rooftrace.predict.options import Smoothing
 
 _FLOW_PX = 512
 """Longer side in pixels of the image on which flow is estimated."""

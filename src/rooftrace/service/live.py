@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, RooftraceError
-from rooftrace.flows.video import FrameTracer, VideoOptions
+from rooftrace.flows.video import FrameTracer
 from rooftrace.io.remote import is_url
 from rooftrace.io.video import VideoFrame, VideoReader, is_camera, is_stream, source_name
+from rooftrace.predict.options import VideoOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.service import stopping_error
 

@@ -18,7 +18,8 @@ from shapely import affinity, box
 
 from command_line import call
 from raster_files import write_geotiff
-from rooftrace.flows.compare.run import CompareOptions, run_compare
+from rooftrace.flows.compare.options import CompareOptions
+from rooftrace.flows.compare.run import run_compare
 from rooftrace.metrics.polygons import PolygonCounts
 from rooftrace.predict.model_set import read_models
 from rooftrace.vector.match import PolygonOverlaps
@@ -93,8 +94,8 @@ def test_two_zooms_of_one_ground_have_no_sure_change(realdata: Path, tmp_path: P
                 "transform": scene.transform @ Affine.translation(1024 * scale, 0),
             }
         files.append(write_geotiff(tmp_path / path.name, pixels * (valid > 0), nodata=0, **place))
-    options = CompareOptions(models=read_models(None))
-    report = run_compare(files[0], files[1], tmp_path / "out", options)
+    models = read_models(None)
+    report = run_compare(files[0], files[1], tmp_path / "out", models=models)
     (same,) = [row for row in report.table if row.new or row.old]
     assert same.status == "same"
     assert min(same.new, same.old) >= 50
@@ -111,7 +112,7 @@ def test_two_zooms_of_one_ground_have_no_sure_change(realdata: Path, tmp_path: P
         noise = np.random.default_rng(0).normal(0, 6, (3, int(painted.sum())))
         pixels[:, painted] = np.clip(ground[:, None] + noise, 1, 255)
         image.write(pixels)
-    report = run_compare(files[0], files[1], tmp_path / "painted", options)
+    report = run_compare(files[0], files[1], tmp_path / "painted", models=models)
     found = {row.status: (row.new, row.old) for row in report.table if row.new or row.old}
     assert found["gone"] == (0, 1)
     assert set(found) == {"same", "gone"}

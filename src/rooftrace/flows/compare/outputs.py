@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pyproj import CRS
 from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
+from rooftrace.flows.compare.options import Keep
 from rooftrace.io.reproject import crs_units, reprojected
 from rooftrace.io.vector_write import LayerChunk, LayerSettings, free_names, write_layer
 from rooftrace.vector.compare import (
@@ -30,9 +31,6 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.deduplicate import SAME_SHARE, keep_best
 from rooftrace.vector.match import PackedPolygons, find_overlaps
-
-Keep = Literal["old", "new", "both"]
-"""Layer whose outlines a conflated layer has where both layers have a building."""
 
 REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
 """Statuses of buildings that need a look; a changed one has both outlines."""

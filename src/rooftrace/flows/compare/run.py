@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ from rooftrace.flows.compare.inputs import (
     on_plane,
     read_buildings_layer,
 )
+from rooftrace.flows.compare.options import CompareOptions, Keep
 from rooftrace.flows.compare.outputs import (
     REVIEWED,
     Compared,
-    Keep,
     StatusRow,
     status_table,
     write_conflated,
@@ -59,32 +59,6 @@ _NOTED_OFFSET_M = 0.5
 
 _WRITTEN = ("compare.gpkg", "review.geojson", "compare.json", "report.html")
 _CONFLATED = "conflated.gpkg"
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """Options of a comparison.
-
-    Args:
-        imagery: Images that the new layer was made from: they say what was seen.
-        area: File of polygons of the area that was seen.
-        rules: Limits of the statuses.
-        remove_offset: True to move the new layer by the estimated offset onto the old one.
-        keep: Outlines of the conflated layer; None writes no such layer.
-        models: Model that predicts NEW and OLD, which are two images; None for layers.
-        layer: Layer of files with several; see `VectorFile`.
-        threshold: Probability from which a pixel is a building, in images and probabilities;
-            default: the model's own, or 0.5.
-    """
-
-    imagery: tuple[Path, ...] = ()
-    area: Path | None = None
-    rules: CompareRules = field(default_factory=CompareRules)
-    remove_offset: bool = False
-    keep: Keep | None = None
-    models: ModelSet | None = None
-    threshold: float | None = None
-    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +137,7 @@ def run_compare(
     out: Path,
     options: CompareOptions | None = None,
     *,
+    models: ModelSet | None = None,
     progress: Progress | None = None,
 ) -> CompareReport:
     """Compare two layers of buildings and write the results to a folder.
@@ -172,6 +147,7 @@ def run_compare(
             images, with `models`.
         out: Folder of the results; it is created where it is missing.
         options: Options; default: those of `CompareOptions`.
+        models: Model that predicts NEW and OLD, which are two images; None for layers.
         progress: See `Progress`.
 
     Raises:
@@ -182,9 +158,12 @@ def run_compare(
     """
     options = options or CompareOptions()
     started = time.perf_counter()
-    _check_paths(new, old, out, options)
-    step = _steps(progress, _STEPS + (0 if options.models is None else 2))
-    new_layer, old_layer, dates = _read(new, old, out, options, step)
+    rules = CompareRules(
+        same_iou=options.same_iou, move_m=options.move_m, max_move_m=options.max_move_m
+    )
+    _check_paths(new, old, out, options, models)
+    step = _steps(progress, _STEPS + (0 if models is None else 2))
+    new_layer, old_layer, dates = _read(new, old, out, options, models, step)
     step()
     plane = _plane(new_layer, old_layer)
     old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
@@ -197,7 +176,7 @@ def run_compare(
     if offset is not None and is_shifted:
         new_plane = new_plane.shifted(-offset.at(new_plane.centre))
     notes += _offset_notes(offset, options.remove_offset)
-    found = compare_layers(new_plane, old_plane, options.rules, workers)
+    found = compare_layers(new_plane, old_plane, rules, workers)
     step()
     shift = offset if is_shifted else None
     coverage, images = _seen_by(new_layer, options, has_dates=dates is not None)
@@ -231,13 +210,13 @@ def run_compare(
     table = status_table(compared)
     report = CompareReport(
         str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
-        plane.to_string(), options.rules, dates, 0.0, 0.0, tuple(notes),
+        plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
         tuple(map(str, options.imagery)),
     )  # fmt: skip
     write_json(out / "compare.json", report.figures())
     write_atomically(out / "report.html", comparison_page(report.figures(), compared).encode())
     step()
-    names = _WRITTEN if options.models is None else (*_WRITTEN, *PROBABILITY_FILES)
+    names = _WRITTEN if models is None else (*_WRITTEN, *PROBABILITY_FILES)
     return replace(
         report,
         files=(*(out / name for name in names), *files),
@@ -247,12 +226,13 @@ def run_compare(
 
 
 def _read(
-    new: Path, old: Path, out: Path, options: CompareOptions, step: Callable[[], None]
-) -> tuple[BuildingLayer, BuildingLayer, Dates | None]:
+    new: Path, old: Path, out: Path, options: CompareOptions, models: ModelSet | None,
+    step: Callable[[], None],
+) -> tuple[BuildingLayer, BuildingLayer, Dates | None]:  # fmt: skip
     """Return both layers, and the probabilities of two dates where these are known."""
     limit = options.threshold
-    if options.models is not None:
-        return predict_dates(new, old, options.models, limit, out, step)
+    if models is not None:
+        return predict_dates(new, old, models, limit, out, step)
     old_layer = read_buildings_layer(
         old, out, attributes=options.keep is not None, layer_name=options.layer,
         threshold=limit if old.is_file() and is_raster(old) else None,
@@ -276,7 +256,9 @@ def _steps(progress: Progress | None, count: int) -> Callable[[], None]:
     return step
 
 
-def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> None:
+def _check_paths(
+    new: Path, old: Path, out: Path, options: CompareOptions, models: ModelSet | None
+) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(
             f"-o received {out}, which is a file; expected a folder for the results.",
@@ -289,21 +271,15 @@ def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> No
         raise ConfigError(
             f"NEW and OLD are both {new}; expected two layers.", remedy="Give two different files."
         )
-    probabilities = () if options.models is None else PROBABILITY_FILES
+    probabilities = () if models is None else PROBABILITY_FILES
     read = (new, old, *options.imagery, options.area)
     written = (*_WRITTEN, _CONFLATED, *probabilities)
     check_outputs((out / name for name in written), read)
-    is_given = options.models is None and options.threshold is not None
+    is_given = models is None and options.threshold is not None
     if is_given and not (is_raster(new) or is_raster(old)):
         raise ConfigError(
             f"--threshold received {options.threshold:g}, but neither NEW nor OLD is a raster.",
             remedy="Remove it, or give two rasters of probabilities, or two images with -m.",
-        )
-    if options.rules.move_m > options.rules.max_move_m:
-        raise ConfigError(
-            f"--move received {options.rules.move_m:g} m, which is more than --max-move, "
-            f"{options.rules.max_move_m:g} m.",
-            remedy="Give a larger --max-move, or a smaller --move.",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,72 @@
+"""Options of a comparison, with the limits and the words of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.predict.options import Options
+
+Keep = Literal["old", "new", "both"]
+"""Layer whose outlines a conflated layer has where both layers have a building."""
+
+
+class CompareOptions(Options):
+    """Options of a comparison.
+
+    Raises:
+        ConfigError: A value is outside of its limits, or the limits of moves contradict each other.
+    """
+
+    options_of = "a comparison"
+
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1,
+            description="Building probability from which a pixel is a building; default: the "
+            "model's own, or 0.5 for probabilities. Rasters of bytes are read as probabilities.",
+        ),
+    ] = None  # fmt: skip
+    imagery: Annotated[
+        tuple[Path, ...],
+        Field(
+            description="Image that NEW was made from: what its nodata hides is not gone; "
+            "repeatable."
+        ),
+    ] = ()
+    area: Annotated[Path | None, Field(description="Polygons of the area that NEW covers.")] = None
+    layer: Annotated[
+        str | None, Field(description="Layer of files with several; * joins them.")
+    ] = None
+    remove_offset: Annotated[
+        bool, Field(description="Move NEW onto OLD by the systematic offset between them.")
+    ] = False
+    same_iou: Annotated[
+        float, Field(ge=0.5, le=1, description="Minimum IoU of a building that is the same.")
+    ] = 0.6
+    move_m: Annotated[
+        float, Field(ge=0, description="Minimum distance in metres of a building that has moved.")
+    ] = 3.0
+    max_move_m: Annotated[
+        float, Field(ge=0, description="Maximum distance in metres of a building that has moved.")
+    ] = 10.0
+    keep: Annotated[
+        Keep | None,
+        Field(
+            description="Write one layer without duplicates, conflated.gpkg, with the attributes "
+            "of OLD: outlines of old, of new, or of both (new ones only where a building changed)."
+        ),
+    ] = None
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)
+        if self.move_m > self.max_move_m:
+            raise ConfigError(
+                f"--move received {self.move_m:g} m, which is more than --max-move, "
+                f"{self.max_move_m:g} m.",
+                remedy="Give a larger --max-move, or a smaller --move.",
+            )
