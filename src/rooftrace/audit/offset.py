@@ -49,15 +49,6 @@ _BLOCK = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
-    """The best shift: `rows` down and `cols` to the right, in pixels; `confidence` is 0..1."""
-
-    rows: float
-    cols: float
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
 class Surface:
     """The fit of an outline at each shift. Surfaces of several scenes can be added.
 
@@ -72,8 +63,8 @@ class Surface:
     def __add__(self, other: Surface) -> Surface:
         return Surface(self.fit + other.fit, self.weight + other.weight)
 
-    def peak(self) -> Peak:
-        """Return the highest point, with subpixel accuracy, and its confidence.
+    def peak(self) -> tuple[float, float, float]:
+        """Return the best shift, down and to the right in pixels, and its confidence, 0..1.
 
         The confidence is the height of the peak above the best shift more than 5 px away, divided
         by its height above the median. It is lower if the peak stands out little from the scatter
@@ -88,12 +79,12 @@ class Surface:
         scatter = 1.4826 * float(np.median(np.abs(rest - middle))) + 1e-12
         height = float(score[row, col]) - middle
         if height <= 0 or not 0 < row < 2 * REACH_PX or not 0 < col < 2 * REACH_PX:
-            return Peak(row - REACH_PX, col - REACH_PX, 0.0)
+            return row - REACH_PX, col - REACH_PX, 0.0
         alone = (float(score[row, col]) - float(rest.max())) / height
         clear = (height / scatter - _LEAST_Z) / (_MOST_Z - _LEAST_Z)
         long = float(self.weight.max()) / _ENOUGH_PX
         confidence = max(alone, 0.0) * min(max(clear, 0.0), 1.0) * min(long, 1.0)
-        return Peak(
+        return (
             row - REACH_PX + parabola_peak(score[:, col], row),
             col - REACH_PX + parabola_peak(score[row], col),
             confidence,
@@ -240,12 +231,12 @@ def estimate_offsets(
     sample = replace(source, entries=tuple(chosen))
     surfaces = map_entries(sample, _surface_of, workers=workers, progress=progress)
     matched = [
-        _Matched(measured[entry.id], surface)
+        (measured[entry.id], surface)
         for entry, surface in zip(chosen, surfaces)
         if surface is not None
     ]
     return (
-        *(_offset(m.facts.id, "scene", [m]) for m in matched),
+        *(_offset(facts.id, "scene", [(facts, surface)]) for facts, surface in matched),
         *_pooled(matched, source.name),
     )
 
@@ -321,38 +312,24 @@ def offset_findings(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Matched:
-    facts: SceneFacts
-    surface: Surface
-
-    @property
-    def gsd_step(self) -> int | None:
-        gsd_m = self.facts.gsd_m
-        return None if gsd_m is None else round(math.log(gsd_m) / _GSD_STEP)
+_Pool = Sequence[tuple[SceneFacts, Surface]]
 
 
-def _pooled(matched: Sequence[_Matched], name: str) -> list[Offset]:
+def _pooled(matched: _Pool, name: str) -> list[Offset]:
     """Return the common offset of the scenes of each resolution."""
-    pools: dict[int | None, list[_Matched]] = defaultdict(list)
-    for one in matched:
-        pools[one.gsd_step].append(one)
+    pools: dict[int | None, list[tuple[SceneFacts, Surface]]] = defaultdict(list)
+    for facts, surface in matched:
+        gsd_m = facts.gsd_m
+        step = None if gsd_m is None else round(math.log(gsd_m) / _GSD_STEP)
+        pools[step].append((facts, surface))
     return [_offset(name, "set", pool) for pool in pools.values() if len(pool) >= _LEAST_SCENES]
 
 
-def _offset(name: str, level: Literal["scene", "set"], pool: Sequence[_Matched]) -> Offset:
-    surface = reduce(add, (one.surface for one in pool))
-    peak = surface.peak()
-    gsds = [one.facts.gsd_m for one in pool if one.facts.gsd_m is not None]
-    return Offset(
-        name,
-        peak.rows,
-        peak.cols,
-        peak.confidence,
-        level,
-        len(pool),
-        float(np.median(gsds)) if gsds else None,
-    )
+def _offset(name: str, level: Literal["scene", "set"], pool: _Pool) -> Offset:
+    rows, cols, confidence = reduce(add, (surface for _, surface in pool)).peak()
+    gsds = [facts.gsd_m for facts, _ in pool if facts.gsd_m is not None]
+    gsd_m = float(np.median(gsds)) if gsds else None
+    return Offset(name, rows, cols, confidence, level, len(pool), gsd_m)
 
 
 def _surface_of(source: SceneSet, entry: SceneEntry) -> Surface | None:

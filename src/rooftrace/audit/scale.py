@@ -281,12 +281,6 @@ _SURE_RATIO = 2.0
 
 _LUMA = np.array(LUMA, np.float32)[:, None, None]
 
-_SOURCES: dict[Method, str] = {
-    "georeference": "metres per pixel from georeferences or the configuration",
-    "images": "statistics of gradients and bands in scale space (Lindeberg 1994; Torralba and "
-    "Oliva 2003), interval by Bayesian bootstrap (Rubin 1981)",
-}
-
 
 @dataclass(frozen=True)
 class ScaleEstimate:
@@ -299,7 +293,6 @@ class ScaleEstimate:
         low, high: 90 % interval of `factor`.
         sure: True if the evidence is strong enough to act on.
         detail: Sentences on the evidence.
-        source: Name of the method and its publications.
     """
 
     method: Method
@@ -308,7 +301,6 @@ class ScaleEstimate:
     high: float
     sure: bool
     detail: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -415,8 +407,7 @@ def _estimate_by_gsd(gsds_a: Sequence[float], gsds_b: Sequence[float]) -> ScaleE
     )
     detail = f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m."
     factor, low, high = b_m / a_m, low_b / high_a, high_b / low_a
-    method: Method = "georeference"
-    return ScaleEstimate(method, factor, low, high, True, detail, _SOURCES[method])
+    return ScaleEstimate("georeference", factor, low, high, True, detail)
 
 
 def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> ScaleEstimate:
@@ -435,4 +426,4 @@ def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> Sc
         detail += " The images are too small for a wider search; the factor may be larger."
     factor, low, high = (2.0**octaves for octaves in (match.octaves, match.low, match.high))
     sure = not match.at_end and high / low <= _SURE_RATIO
-    return ScaleEstimate("images", factor, low, high, sure, detail, _SOURCES["images"])
+    return ScaleEstimate("images", factor, low, high, sure, detail)

@@ -311,8 +311,7 @@ def _scale_findings(comparison: SetComparison) -> list[Finding]:
                 "warning",
                 f"The other images are {_times(best)} than these",
                 f"Estimated by {best.method}. {best.detail} A model finds buildings less "
-                "reliably if their size in pixels changes."
-                f" Method: {best.source}.",
+                "reliably if their size in pixels changes.",
                 _scale_remedy(comparison, best),
             )
         )

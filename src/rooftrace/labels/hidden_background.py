@@ -6,12 +6,10 @@ background out of loss and metrics, and a model learns that everything is a buil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from rooftrace.core.errors import LabelError
-from rooftrace.core.types import Scene, Window
+from rooftrace.core.types import Window
 from rooftrace.labels.source import SceneSet
 
 HIDDEN_DETAIL = (
@@ -56,7 +54,7 @@ def check_background(source: SceneSet) -> None:
     for scene in source:
         assert scene.label is not None
         known_px = image_px = 0
-        for window in _strips(scene):
+        for window in Window.whole(scene.image.grid.shape).strips(_ROWS):
             mask = scene.label.read(window)
             if (mask.valid & (mask.data != source.building_class)).any():
                 return
@@ -70,9 +68,3 @@ def check_background(source: SceneSet) -> None:
         raise LabelError(
             f"{source.name}: {describe_hidden(share)}. {HIDDEN_DETAIL}", remedy=HIDDEN_REMEDY
         )
-
-
-def _strips(scene: Scene) -> Iterator[Window]:
-    height, width = scene.image.grid.shape
-    for row in range(0, height, _ROWS):
-        yield Window(row, 0, min(_ROWS, height - row), width)

@@ -423,12 +423,11 @@ class LabelFile:
     @cached_property
     def _whole_holds(self) -> tuple[bool, bool]:
         source = _open_mask(self.path)
-        height, width = self.grid.shape
         full = False
-        for row in range(0, height, _ROWS):
-            found = _holds(source.read(Window(row, 0, min(_ROWS, height - row), width)))
-            full |= found[1]
-            if found[0]:
+        for strip in Window.whole(self.grid.shape).strips(_ROWS):
+            one, here = _holds(source.read(strip))
+            full |= here
+            if one:
                 return True, full
         return False, full
 

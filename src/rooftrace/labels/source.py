@@ -85,7 +85,7 @@ class SceneSet:
         reading: Description of how the data was interpreted.
         unlabelled: Images without a label.
         notes: Assumptions and omissions that the user should see.
-        class_counts: Pixels of each class in the scenes, if they were counted.
+        class_counts: Pixels of each class in the scenes, if they were counted; see `count_classes`.
         label_file: File that holds the labels of all scenes, if they are not in files of their own.
         label_shift_px: Shift that was applied to all labels, in pixels down and to the right.
     """
@@ -100,7 +100,7 @@ class SceneSet:
     reading: str = ""
     unlabelled: tuple[SceneEntry, ...] = ()
     notes: tuple[str, ...] = ()
-    class_counts: ClassCounts | None = None
+    class_counts: Mapping[str, NDArray[np.int32]] | None = None
     label_file: Path | None = None
     label_shift_px: tuple[int, int] = (0, 0)
 
@@ -352,48 +352,38 @@ _STRIP_PX = 2**24
 """Approximate number of pixels in a strip; larger scenes are read in strips of this size."""
 
 
-@dataclass(frozen=True)
-class ClassCounts:
-    """Pixels of each class in scenes.
-
-    Args:
-        blocks: Mapping from scene id to (block row, block column, class) int32. Each value is the
-            number of pixels of a class that are valid in both image and label, in squares of
-            `BLOCK_PX`. Squares at the right and lower edge are cut.
-    """
-
-    blocks: Mapping[str, NDArray[np.int32]]
-
-    def counts(self, scene_id: str) -> NDArray[np.int64]:
-        """Return the (class,) pixel counts of one scene."""
-        total: NDArray[np.int64] = self.blocks[scene_id].sum(axis=(0, 1), dtype=np.int64)
-        return total
-
-
-def count_classes(source: SceneSet, *, progress: Progress | None = None) -> ClassCounts:
-    """Count the pixels of every labelled scene of a set, several scenes at a time.
+def count_classes(
+    source: SceneSet, *, progress: Progress | None = None
+) -> dict[str, NDArray[np.int32]]:
+    """Count the pixels of each class in every labelled scene, several scenes at a time.
 
     All labels and images are read once; an image says where nodata is. Scenes that were counted
     before (`SceneSet.class_counts`) are not counted again.
 
+    Returns:
+        Mapping from scene id to (block row, block column, class) int32. Each value is the number of
+        pixels of a class that are valid in both image and label, in squares of `BLOCK_PX`. Squares
+        at the right and lower edge are cut.
+
     Raises:
         DataError: An image or a label cannot be read. The error may be of a subclass.
     """
-    known = dict(source.class_counts.blocks) if source.class_counts is not None else {}
+    known = dict(source.class_counts or {})
     missing = tuple(entry for entry in source.entries if entry.id not in known)
     found = map_entries(replace(source, entries=missing), _count, progress=progress)
     known.update(zip((entry.id for entry in missing), found))
-    return ClassCounts({entry.id: known[entry.id] for entry in source.entries})
+    return {entry.id: known[entry.id] for entry in source.entries}
 
 
-def built_up_shares(source: SceneSet, counted: ClassCounts) -> NDArray[np.float64]:
+def built_up_shares(
+    source: SceneSet, counted: Mapping[str, NDArray[np.int32]]
+) -> NDArray[np.float64]:
     """Return the (n,) share of building pixels among the known pixels of each scene.
 
     The share of a scene without known pixels is NaN.
     """
-    counts = np.array([counted.counts(scene_id) for scene_id in source.ids]).reshape(
-        len(source), len(source.classes)
-    )
+    sums = [counted[scene_id].sum(axis=(0, 1), dtype=np.int64) for scene_id in source.ids]
+    counts = np.array(sums).reshape(len(source), len(source.classes))
     total = counts.sum(axis=1)
     shares = np.full(len(source), np.nan)
     np.divide(counts[:, source.building_class], total, out=shares, where=total > 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, get_args
 
@@ -272,8 +272,8 @@ class EvalReport:
             "pixel": {"accuracy": _known(pooled.accuracy)}
             | _of_class(pooled, index)
             | {"mean_iou": _known(pooled.mean_iou)},
-            "boundary": {name: _known(value) for name, value in self.outlines.figures().items()},
-            "per_image": {name: _known(value) for name, value in by_image.items()},
+            "boundary": _all_known(self.outlines.figures()),
+            "per_image": _all_known(by_image),
             "classes": {
                 name: _of_class(pooled, i) | {"support": int(pooled.matrix[i].sum())}
                 for i, name in enumerate(self.classes)
@@ -305,11 +305,8 @@ class EvalReport:
         return [
             {
                 "id": image.id,
-                "iou": _known(image.counts.iou(index)),
-                "dice": _known(image.counts.dice(index)),
+                **_of_class(image.counts, index),
                 "mean_iou": _known(image.counts.mean_iou),
-                "precision": _known(image.counts.precision(index)),
-                "recall": _known(image.counts.recall(index)),
                 "labelled": image.objects.labelled,
                 "predicted": image.objects.predicted,
                 "group": image.group,
@@ -344,29 +341,18 @@ class EvalReport:
 
 
 def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
-    return {
-        "precision": _known(counts.precision(index)),
-        "recall": _known(counts.recall(index)),
-        "dice": _known(counts.dice(index)),
-        "iou": _known(counts.iou(index)),
-    }
+    names = ("precision", "recall", "dice", "iou")
+    return {name: _known(getattr(counts, name)(index)) for name in names}
 
 
 def _of_objects(objects: ObjectCounts) -> dict[str, Any]:
     return {
-        **{name: _known(value) for name, value in objects.figures().items()},
+        **_all_known(objects.figures()),
         "f1_at_iou": {f"{iou:.2f}": _known(objects.f1_at(iou)) for iou in F1_IOUS},
         "by_size": [
-            {
-                "from_m2": row.from_m2,
-                "to_m2": row.to_m2 if math.isfinite(row.to_m2) else None,
-                "labelled": row.labelled,
-                "found": row.found,
-                "recall": _known(row.recall),
-                "predicted": row.predicted,
-                "right": row.right,
-                "precision": _known(row.precision),
-            }
+            asdict(row)
+            | {"recall": _known(row.recall), "precision": _known(row.precision)}
+            | ({} if math.isfinite(row.to_m2) else {"to_m2": None})
             for row in objects.by_size
         ],
     }
@@ -375,10 +361,10 @@ def _of_objects(objects: ObjectCounts) -> dict[str, Any]:
 def _of_scores(scores: Reliability) -> dict[str, Any]:
     return {
         "buildings": scores.objects,
-        "ece": _known(scores.ece),
-        "ece_by_chance": _known(scores.ece_by_chance),
-        "brier": _known(scores.brier),
-        "log_loss": _known(scores.log_loss),
+        **{
+            name: _known(getattr(scores, name))
+            for name in ("ece", "ece_by_chance", "brier", "log_loss")
+        },
         "bins": [
             {"count": count, "mean_score": _known(mean), "share_right": _known(share)}
             for count, mean, share in zip(

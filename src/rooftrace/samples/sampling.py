@@ -141,7 +141,7 @@ def _counted_strata(
 ) -> list[_Stratum]:
     """Return strata of blocks, for `class` and `built_up`."""
     found = [
-        counted.blocks[scene_id]
+        counted[scene_id]
         for source in sources
         for counted in [count_classes(source)]
         for scene_id in source.ids

@@ -17,11 +17,11 @@ from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.samples.augment import AugmentConfig
 
 NOTHING = ScaleShift()
-SAME = ScaleShift((ScaleEstimate("georeference", 1.0, 1.0, 1.0, True, "0.3 m.", "known"),))
+SAME = ScaleShift((ScaleEstimate("georeference", 1.0, 1.0, 1.0, True, "0.3 m."),))
 
 
 def estimate(method: str, factor: float, low: float, high: float, sure: bool = True) -> ScaleShift:
-    return ScaleShift((ScaleEstimate(method, factor, low, high, sure, "Seen.", "source"),))  # type: ignore[arg-type]
+    return ScaleShift((ScaleEstimate(method, factor, low, high, sure, "Seen."),))  # type: ignore[arg-type]
 
 
 def facts(count: int = 40, seed: int = 0, **changes: object) -> list[SceneFacts]:

@@ -80,7 +80,7 @@ def test_every_class_that_is_there_is_drawn_alike() -> None:
     # Of a class, every pixel alike.
     of_one = shares_of([d.scene for d in found if d.class_index == 1])
     assert of_one[0] == pytest.approx(10_000 / 10_100, abs=NEAR)
-    blocks = count_classes(source).blocks
+    blocks = count_classes(source)
     for draw in found:
         assert draw.block is not None
         at = draw.block.row // BLOCK_PX, draw.block.col // BLOCK_PX
@@ -117,7 +117,7 @@ def test_strata_of_built_up_share_are_drawn_alike() -> None:
     label[:, 3 * side :] = 1  # all of the last; nothing of the first and the third
     source = set_of(scene_of("a", label), scene_of("b", label[:, : side + 100]))
     found = draws("built_up", source)
-    counted = count_classes(source).blocks
+    counted = count_classes(source)
     strata = []
     for draw in found:
         assert draw.block is not None

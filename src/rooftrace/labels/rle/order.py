@@ -9,10 +9,6 @@ same number of pieces, edges and runs at the ends of lines. There the image deci
 outline lies where the image changes; that of the transpose lies anywhere. One image may mislead by
 chance, so a sign test over many images is used. The test only assumes that a mask unrelated to its
 image is equally likely to fit better in either order.
-
-The size of the images, which a table does not state either, is doubted if the runs speak against
-it: runs that fit into a wrong size are read without an error. The flat mask resembles itself most
-at a shift by the true length of a line, and some run of many masks reaches the last lines.
 """
 
 from __future__ import annotations
@@ -41,7 +37,7 @@ _LEAST_RUNS = 50
 """Minimum number of runs in a mask that votes; with fewer, a single building might decide."""
 
 _LEAST_RUNS_IN_ALL = 200
-"""Minimum number of runs in all masks for a proof of the order, and for a doubt of the size."""
+"""Minimum number of runs in all masks for a proof of the order."""
 
 _LEAST_RATIO = 2.0
 """Minimum ratio of changes from line to line, wrong order to right order.
