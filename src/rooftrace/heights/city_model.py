@@ -98,71 +98,95 @@ class CityModelWriter:
                 clear levels (LoD1.3); empty without.
             attributes: (n,) attributes of each.
         """
-        for name, outline, low, high, parts, values in zip(
-            ids, outlines, bottom, top, levels, attributes
-        ):
-            geometry = [self._geometry("1.2", [(outline, high)], low)]
-            if parts:
-                geometry.append(self._geometry("1.3", parts, low))
-            if geometry[0] is None:
-                continue
-            solids = [one for one in geometry if one is not None]
-            thing = {"type": "Building", "attributes": values, "geometry": solids}
-            self._file.write(f"{',' if self._written else ''}\n{json.dumps(name)}:")
-            self._file.write(json.dumps(thing, allow_nan=False))
+        blocks: list[tuple[int, int, shapely.Geometry, float]] = []
+        for number, (outline, high, levelled) in enumerate(zip(outlines, top, levels)):
+            blocks.append((number, 0, outline, high))
+            blocks += [(number, 1, part, height) for part, height in levelled]
+        owner, lod, geometry, highest = (np.array(column) for column in zip(*blocks))
+        parts, index = shapely.get_parts(geometry, return_index=True)
+        # Rings that touch after rounding to millimetres would not close.
+        local = shapely.transform(parts, lambda xy: xy - np.asarray(self._origin[:2]))
+        rounded = shapely.orient_polygons(shapely.set_precision(local, _SCALE))
+        whole = shapely.get_type_id(rounded) == shapely.GeometryType.POLYGON
+        whole &= ~shapely.is_empty(rounded)
+        rounded, index = rounded[whole], index[whole]
+        solids = self._solids(rounded, bottom[owner[index]], highest[index].astype(np.float64))
+        things: dict[str, Any] = {}
+        for number, level, solid in zip(owner[index].tolist(), lod[index].tolist(), solids):
+            thing = things.setdefault(
+                ids[number],
+                {"type": "Building", "attributes": attributes[number], "geometry": [[], []]},
+            )
+            thing["geometry"][level].append(solid)
+        for thing in things.values():
+            thing["geometry"] = [
+                _geometry(name, found)
+                for name, found in zip(("1.2", "1.3"), thing["geometry"])
+                if found
+            ]
+        if things:
+            text = json.dumps(things, allow_nan=False, separators=(",", ":"))[1:-1]
+            self._file.write(f"{',' if self._written else ''}\n{text}")
             self._written = True
 
     _written = False
 
-    def _geometry(
-        self, lod: str, parts: Sequence[tuple[shapely.Geometry, float]], low: float
-    ) -> dict[str, Any] | None:
-        """Return the solids of a building, or None if nothing is left of its outline."""
-        blocks = [(one, high) for part, high in parts for one in shapely.get_parts(part).tolist()]
-        solids = [solid for one, high in blocks if (solid := self._solid(one, low, high))]
-        if not solids:
-            return None
-        shells, kinds = ([[one] for one in column] for column in zip(*solids))
-        single = len(solids) == 1
-        return {
-            "type": "Solid" if single else "MultiSolid",
-            "lod": lod,
-            "boundaries": shells[0] if single else shells,
-            "semantics": {
-                "surfaces": [{"type": kind} for kind in _KINDS],
-                "values": kinds[0] if single else kinds,
-            },
-        }
+    def _solids(
+        self, polygons: Polygons, low: Floats, high: Floats
+    ) -> list[tuple[list[list[list[int]]], list[int]]]:
+        """Write the vertices of blocks; return the surfaces of each, and their kinds.
 
-    def _solid(
-        self, polygon: shapely.Polygon, low: float, high: float
-    ) -> tuple[list[list[list[int]]], list[int]] | None:
-        """Return the surfaces of a block, seen from outside anticlockwise, and their kinds.
-
-        None for a polygon that has no area left in millimetres.
+        Surfaces are seen from outside, their exterior rings anticlockwise.
         """
-        # Rings that touch after rounding to millimetres would not close.
-        rounded = shapely.set_precision(
-            shapely.transform(polygon, lambda xy: xy - np.asarray(self._origin[:2])), _SCALE
+        rings, owner = shapely.get_rings(polygons, return_index=True)
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        size = np.bincount(ring, minlength=len(rings)) - 1
+        last = np.cumsum(size + 1) - 1
+        places = np.delete(np.rint(xy / _SCALE).astype(np.int64), last, axis=0)
+        of_ring = np.repeat(np.arange(len(rings)), size)
+        bottom, top = (
+            np.rint((values - self._origin[2]) / _SCALE).astype(np.int64)[owner][of_ring]
+            for values in (low, high)
         )
-        if rounded.is_empty or not isinstance(rounded, shapely.Polygon):
-            return None
-        rounded = shapely.orient_polygons(rounded)
-        rings = [np.asarray(ring.coords)[:-1] for ring in (rounded.exterior, *rounded.interiors)]
-        z = [round((value - self._origin[2]) / _SCALE) for value in (low, high)]
-        floor, roof, walls = [], [], []
-        for ring in rings:
-            size, start = len(ring), self._count
-            grid = np.rint(ring / _SCALE).astype(np.int64).tolist()
-            points = [[x, y, level] for level in z for x, y in grid]
-            text = json.dumps(points, separators=(",", ":"))[1:-1]
-            self._vertices.write(f"{',' if start else ''}{text}")
-            self._count += 2 * size
-            lower = list(range(start, start + size))
-            upper = list(range(start + size, start + 2 * size))
-            floor.append(lower[::-1])
-            roof.append(upper)
-            for one in range(size):
-                other = (one + 1) % size
-                walls.append([[lower[one], lower[other], upper[other], upper[one]]])
-        return [floor, roof, *walls], [0, 1, *[2] * len(walls)]
+        # The ring below, then the ring above.
+        vertices = np.empty((2 * len(places), 3), np.int64)
+        start = 2 * (np.cumsum(size) - size)
+        within = np.arange(len(places)) - (np.cumsum(size) - size)[of_ring]
+        for above, z in enumerate((bottom, top)):
+            vertices[start[of_ring] + within + above * size[of_ring]] = np.column_stack([places, z])
+        if len(vertices):
+            text = json.dumps(vertices.tolist(), separators=(",", ":"))[1:-1]
+            self._vertices.write(f"{',' if self._count else ''}{text}")
+        solids: list[tuple[list[list[list[int]]], list[int]]] = [
+            ([[], []], [0, 1]) for _ in polygons
+        ]
+        for block, begin, count in zip(
+            owner.tolist(), (start + self._count).tolist(), size.tolist()
+        ):
+            lower, upper = range(begin, begin + count), range(begin + count, begin + 2 * count)
+            shell, kinds = solids[block]
+            shell[0].append([*reversed(lower)])
+            shell[1].append([*upper])
+            shell += [
+                [[lower[k], lower[k + 1 - count], upper[k + 1 - count], upper[k]]]
+                for k in range(count)
+            ]
+            kinds += [2] * count
+        self._count += len(vertices)
+        return solids
+
+
+def _geometry(
+    lod: str, solids: Sequence[tuple[list[list[list[int]]], list[int]]]
+) -> dict[str, Any]:
+    shells, kinds = ([[one] for one in column] for column in zip(*solids))
+    single = len(solids) == 1
+    return {
+        "type": "Solid" if single else "MultiSolid",
+        "lod": lod,
+        "boundaries": shells[0] if single else shells,
+        "semantics": {
+            "surfaces": [{"type": kind} for kind in _KINDS],
+            "values": kinds[0] if single else kinds,
+        },
+    }
