@@ -52,8 +52,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES", show_default=False,
-            help="Images, folders of images, https:// and s3:// URLs of GeoTIFFs, or map "
-            "services: a URL with {z}, {x} and {y}, or the capabilities of a WMTS or WMS.",
+            help="Images, folders of images, https:// and s3:// URLs of GeoTIFFs or JPEG 2000, or "
+            "map services: a URL with {z}, {x} and {y}, or the capabilities of a WMTS or WMS.",
         ),
     ],
     *,

@@ -1,4 +1,4 @@
-"""GeoTIFFs on a web server or in object storage, read by window.
+"""GeoTIFFs and JPEG 2000 on a web server or in object storage, read by window.
 
 GDAL reads through a `RangeReader`, so that only the needed parts are fetched and errors name the
 HTTP status. https://cogeo.org describes files that are made for this; any tiled GeoTIFF can be
@@ -42,7 +42,7 @@ class RemoteRaster(RasterFile):
     """A `RasterFile` whose blocks are fetched when they are needed.
 
     Args:
-        url: URL of a GeoTIFF that begins with http, https or s3.
+        url: URL of a GeoTIFF or JPEG 2000 that begins with http, https or s3.
         nodata: Rule for pixels that count as nodata besides those that the file marks.
         level: Overview to read, 0 being the finest; None for the image itself.
         retry: Retries of transient failures.
@@ -152,10 +152,17 @@ class RemoteRaster(RasterFile):
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
     def _open(self) -> Any:
-        _ = self._ranges.size
+        head = self._ranges.read(0, 8) if self._ranges.size >= 8 else b""
+        driver = next((name for name, first in _DRIVERS.items() if head.startswith(first)), None)
+        if driver is None:
+            raise DataError(
+                f"{self.name} is not a GeoTIFF or JPEG 2000, the formats that are read from a "
+                "server.",
+                remedy="Download it, and give the path of the file.",
+            )
         options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}
         container = _Container(self._ranges, self)
-        handle = with_openers(open_quietly, _GDAL_NAME, driver="GTiff", opener=container, **options)
+        handle = with_openers(open_quietly, _GDAL_NAME, driver=driver, opener=container, **options)
         # GDAL must not close a file in Python after the interpreter has shut down.
         self._close_handle = weakref.finalize(self, with_openers, handle.close)
         return handle
@@ -187,6 +194,13 @@ class RemoteRaster(RasterFile):
 
 
 _GDAL_NAME = "/scene.tif"
+
+_DRIVERS = {
+    "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JP2OpenJPEG": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+}
+"""First bytes of the formats that are read from a server, by GDAL's name of the driver. Others
+could name further files and servers."""
 
 
 class _RemoteFile(io.RawIOBase):
@@ -262,7 +276,8 @@ def open_image(
     """Open an image on disk, on a web server or in object storage.
 
     Args:
-        path_or_url: Path of any image, or URL of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
+        path_or_url: Path of any image, or URL of a GeoTIFF or JPEG 2000: `https://…/scene.tif`,
+            `s3://…`.
         nodata: Rule for pixels that count as nodata besides those that the file marks.
         tile: Tile that a file shows if it has no georeference; default from a name such as
             `OAM-x-y-z.png`.

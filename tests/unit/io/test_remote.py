@@ -77,6 +77,29 @@ def test_windows_are_those_of_the_file(server: RangeServer, cog: Path) -> None:
     np.testing.assert_array_equal(there.read(windows()[4]).data, here.read(windows()[4]).data)
 
 
+def test_jpeg_2000_is_read_from_a_server(tmp_path: Path) -> None:
+    path = tmp_path / "scene.jp2"
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 300, 400), dtype=np.uint8)
+    with rasterio.open(
+        path, "w", driver="JP2OpenJPEG", count=3, height=300, width=400, dtype="uint8",
+        crs="EPSG:32633", transform=Affine(0.1, 0, 5e5, 0, -0.1, 5e6), QUALITY=100, REVERSIBLE=True,
+    ) as out:  # fmt: skip
+        out.write(pixels)
+    with serving(path.read_bytes()) as server:
+        there = remote(server)
+        assert there.grid == open_raster(path).grid
+        window = Window(40, 70, 200, 128)
+        np.testing.assert_array_equal(there.read(window).data, pixels[:, *window.slices()])
+
+
+def test_another_format_on_a_server_is_named() -> None:
+    with (
+        serving(b"\x89PNG\r\n\x1a\n" + bytes(1000)) as server,
+        pytest.raises(DataError, match="not a GeoTIFF or JPEG 2000.*Download it"),
+    ):
+        _ = remote(server).grid
+
+
 def test_only_what_a_window_needs_is_fetched_and_all_is_counted(server: RangeServer) -> None:
     there = remote(server)
     there.read(Window(600, 600, 200, 200))
