@@ -95,7 +95,7 @@ def test_jpeg_2000_is_read_from_a_server(tmp_path: Path) -> None:
 def test_another_format_on_a_server_is_named() -> None:
     with (
         serving(b"\x89PNG\r\n\x1a\n" + bytes(1000)) as server,
-        pytest.raises(DataError, match="not a GeoTIFF or JPEG 2000.*Download it"),
+        pytest.raises(DataError, match=r"not a GeoTIFF or JPEG 2000.*Download it"),
     ):
         _ = remote(server).grid
 
