@@ -106,6 +106,9 @@ _DATA_OPTIONS: dict[str, Any] = {
     "area": _data_option(
         str, metavar="FILE", help="Vector file of polygons inside which the labels are complete."
     ),
+    "crs": _data_option(
+        str, metavar="CRS", help="CRS of images that have a position and state none: EPSG:32645."
+    ),
     "nodata": _data_option(str, metavar="VALUE", help=NODATA_HELP),
     "gsd": _data_option(
         float, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP

@@ -12,8 +12,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
-    from pyproj import CRS
-
     from rooftrace.core.types import ResultProvenance
     from rooftrace.io.nodata import NodataRule
     from rooftrace.predict.model_set import Combine, Models
@@ -230,26 +228,6 @@ def parse_outputs(text: str, *, rle: bool = False) -> tuple[tuple[SceneOutput, .
             remedy="For example: --outputs mask,polygons",
         )
     return tuple(output for output in SCENE_OUTPUTS if output in wanted), "rle" in wanted
-
-
-def parse_crs(text: str | None) -> CRS | None:
-    """Return the coordinate system of a code, WKT or PROJ string; None for None.
-
-    Raises:
-        ConfigError: The text is none of them.
-    """
-    if text is None:
-        return None
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        return CRS.from_user_input(int(text) if text.isdecimal() else text)
-    except CRSError:
-        raise ConfigError(
-            f"--crs received {text!r}; expected a coordinate system.",
-            remedy="Give its code, such as EPSG:32645; https://epsg.io lists them.",
-        ) from None
 
 
 def parse_weights(text: str | None) -> tuple[float, ...] | None:

@@ -30,7 +30,6 @@ from rooftrace.cli.options import (
     WorkFolder,
     nodata_of,
     option,
-    parse_crs,
     provenance_of_options,
 )
 from rooftrace.cli.options import OUTPUTS as OUTPUT_OPTIONS
@@ -135,11 +134,13 @@ def predict(
         heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
         heights.check_prediction(out, options.outputs)
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
-    given_crs = parse_crs(crs)
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
     from rooftrace.io.area import read_area
+    from rooftrace.io.georeferenced import parse_crs
+
+    given_crs = None if crs is None else parse_crs(crs)
 
     with results_in(out, work) as results, pixel_bar("predict", hidden=as_json) as progress:
         limit = None if area is None else read_area(area)

@@ -7,6 +7,7 @@ the content of a file, not by its suffix; `has_image_signature` checks its first
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import warnings
 import weakref
@@ -261,31 +262,54 @@ def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
 
 
 _GDAL_TRANSLATE = "Convert it with a GDAL that reads it (that of QGIS does): "
+_PHOTOGRAPH = "It is the raw photograph of a camera. Make an orthophoto of the flight first."
+_PROJECT = "It is a project that names layers: give the file of the layer, or export it as GeoTIFF."
 
 _CONVERSIONS = {
     ".pdf": "Convert it with a GDAL that has a PDF driver (that of QGIS): gdal_translate {} {}.tif",
     ".ecw": _GDAL_TRANSLATE + "gdal_translate {} {}.tif",
     ".sid": _GDAL_TRANSLATE + "gdal_translate {} {}.tif",
     ".zip": "Unpack it, and give what is inside: unzip {} -d {}",
+    ".7z": "Unpack it, and give what is inside: 7z x {}",
+    ".rar": "Unpack it, and give what is inside: unrar x {}",
+    **dict.fromkeys((".tar", ".tar.gz", ".tgz"), "Unpack it, and give what is inside: tar -xf {}"),
+    ".gz": "Unpack it: gunzip -k {}",
     ".pmtiles": "Convert it to MBTiles: pip install pmtiles && pmtiles-convert {} {}.mbtiles",
     ".zarr": "Convert the array of the image: gdal_translate 'ZARR:\"{}\":/ARRAY' {}.tif",
-    ".avif": "Convert it: magick {} {}.png",
-    ".heic": "Convert it: heif-convert {} {}.jpg",
-    ".heif": "Convert it: heif-convert {} {}.jpg",
+    **dict.fromkeys((".avif", ".jxl", ".psd", ".svg"), "Convert it: magick {} {}.png"),
+    **dict.fromkeys((".heic", ".heif"), "Convert it: heif-convert {} {}.jpg"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw"), _PHOTOGRAPH),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv"), "It is a video: rooftrace video {} -o OUT"),
+    **dict.fromkeys((".las", ".laz"), "It is a point cloud. Give the orthophoto of the flight."),
+    **dict.fromkeys((".qgz", ".qgs", ".aprx", ".mxd"), _PROJECT),
+    ".safe": "Its pixels of 10 m are too coarse for buildings. Use finer imagery.",
 }
-"""Commands that make an image that is read, by the ending of a file or folder that is not. The GDAL
-of rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 3.10.3)."""
+"""Ways to an image that is read, by the ending of a file or folder that is not. The GDAL of
+rasterio opens a PDF, but its pixels differ from the page (rasterio 1.4.4, GDAL 3.10.3)."""
+
+_WRAPPERS = (".xml", ".til")
+"""Endings of files that describe images beside them (DIMAP, WorldView): in a folder, the images
+themselves are found."""
+
+
+def _ending_of(path: Path) -> str:
+    """Return the ending of a path that `_CONVERSIONS` lists; "" if none."""
+    name = path.name.lower()
+    return next((ending for ending in _CONVERSIONS if name.endswith(ending)), "")
 
 
 def conversion_of(path: Path) -> str | None:
-    """Return the command that converts a file of a format that is not read; None for others."""
-    remedy = _CONVERSIONS.get(path.suffix.lower())
-    return remedy and remedy.format(path.name, path.stem) if path.exists() else None
+    """Return how to convert a file of a format that is not read; None for others."""
+    ending = _ending_of(path)
+    if not ending or not path.exists():
+        return None
+    name, stem = (shlex.quote(text) for text in (path.name, path.name[: -len(ending)]))
+    return _CONVERSIONS[ending].format(name, stem)
 
 
 def is_raster(path: Path) -> bool:
     """Return True if the content of a file is an image, complete or damaged, as far as known."""
-    if path.suffix.lower() in _CONVERSIONS:
+    if _ending_of(path) or path.suffix.lower() in _WRAPPERS:
         return False
     try:
         with reading_errors(path, "header"):

@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import (
@@ -109,6 +111,30 @@ class GeoreferencedSource(WrappedSource):
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
         return replace(raster, grid=self.grid if window is None else self.grid.crop(window))
+
+
+def parse_crs(text: str) -> CRS:
+    """Return the coordinate system of a code, WKT or PROJ string.
+
+    Raises:
+        ConfigError: The text is none of them.
+    """
+    try:
+        return CRS.from_user_input(int(text) if text.isdecimal() else text)
+    except CRSError:
+        raise ConfigError(
+            f"--crs received {text!r}; expected a coordinate system.",
+            remedy="Give its code, such as EPSG:32645; https://epsg.io lists them.",
+        ) from None
+
+
+def in_crs(source: RasterSource, crs: CRS) -> GeoreferencedSource:
+    """Return an image in `crs` if it has a position in an unknown coordinate system."""
+    return GeoreferencedSource(source, partial(_with_crs, crs))
+
+
+def _with_crs(crs: CRS, grid: GeoGrid) -> GeoGrid:
+    return grid if grid.crs or grid.transform.is_identity else replace(grid, crs=crs)
 
 
 class WindowSource(WrappedSource):

@@ -420,7 +420,7 @@ class RasterFile:
     def _check_present(self) -> None:
         if remedy := conversion_of(self.path):
             raise DataError(
-                f"{self.path} is of a format that is not read: {self.path.suffix.lower()}.",
+                f"{self.path} is of a format that is not read as an image.",
                 remedy=remedy,
             )
         if not self.path.exists():

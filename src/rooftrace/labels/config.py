@@ -175,6 +175,8 @@ class SourceConfig(Config):
         part: Slice of the names in sorted order, such as `"[:15]"`.
         gsd_m: Ground sample distance in metres per pixel; default from the georeference.
         share: Weight of this set when training samples are drawn; default its share of the pixels.
+        crs: Coordinate system of images that have a position, such as a world file, and state none:
+            a code such as `EPSG:32645`, WKT or PROJ.
         nodata: `"alpha"` (default: what the file declares by alpha, a mask or a value), `"none"`
             (nothing of it counts), or a value or colour that counts as well.
         labels: Meaning of this set's labels if it differs from the run's; the classes must be the
@@ -207,6 +209,7 @@ class SourceConfig(Config):
     part: str | None = None
     gsd_m: Annotated[float, Field(ge=LEAST_GSD_M, le=MOST_GSD_M)] | None = None
     share: Annotated[float, Field(gt=0)] | None = None
+    crs: str | None = None
     nodata: str | float | tuple[float, ...] = "alpha"
     labels: LabelConfig | None = None
     label_shift_px: tuple[int, int] = (0, 0)
@@ -226,7 +229,7 @@ class SourceConfig(Config):
     @classmethod
     def _known_nodata(cls, value: object) -> object:
         if isinstance(value, str) and value not in ("alpha", "none"):
-            raise ValueError('expected "alpha", "none", a number or a colour as [255, 255, 255]')
+            raise ValueError('expected "alpha", "none", a number or a colour: [255, 255, 255]')
         return value
 
     @model_validator(mode="after")

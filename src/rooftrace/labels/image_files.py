@@ -14,12 +14,15 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import LabelReader, RasterSource, Scene
 from rooftrace.io.files import replacing, visible_files
 from rooftrace.io.gdal import is_raster
+from rooftrace.io.georeferenced import in_crs, parse_crs
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.remote_raster import open_image
 
 if TYPE_CHECKING:
+    from pyproj import CRS
+
     from rooftrace.labels.config import SourceConfig
     from rooftrace.labels.source import SceneEntry, WriteOptions
 
@@ -190,12 +193,14 @@ class SceneOpener:
         read_label: Picklable function (entry, image) that returns the label, or None.
         nodata: Nodata rule of the images.
         gsd_m: Metres per pixel that the user gave, or None.
+        crs: Coordinate system of images that have a position and state none, or None.
         key_is_tile: Whether the key of an entry is the tile that its image shows, or None.
     """
 
     read_label: Callable[[SceneEntry, RasterSource], LabelReader | None]
     nodata: NodataRule
     gsd_m: float | None
+    crs: CRS | None = None
     key_is_tile: bool = False
 
     @classmethod
@@ -209,12 +214,15 @@ class SceneOpener:
         """Return an opener with the nodata rule and metres per pixel of a configuration."""
         from rooftrace.labels.config import nodata_rule
 
-        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, key_is_tile)
+        crs = None if config.crs is None else parse_crs(config.crs)
+        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, crs, key_is_tile)
 
     def __call__(self, entry: SceneEntry) -> Scene:
         assert entry.image is not None
         tile = entry.key if self.key_is_tile else None
         image = open_image(entry.image, nodata=self.nodata, tile=tile, trusted=True)
+        if self.crs is not None:
+            image = in_crs(image, self.crs)
         gsd_m = self.gsd_m or entry.gsd_m or image.grid.gsd_m
         return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from PIL import Image
 from pyproj import CRS
@@ -14,6 +16,7 @@ from rasterio.enums import ColorInterp
 
 from command_line import command
 from rooftrace.core.errors import DataError
+from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.companions import companions
 from rooftrace.io.raster import open_raster
 from tiny_models import write_tiny_bundle
@@ -157,13 +160,17 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
     [("map.pdf", "gdal_translate map.pdf map.tif"), ("map.ecw", "gdal_translate map.ecw map.tif"),
      ("map.SID", "gdal_translate map.SID map.tif"), ("map.zip", "unzip map.zip -d map"),
      ("map.pmtiles", "pmtiles-convert map.pmtiles map.mbtiles"), ("map.avif", "magick"),
-     ("map.zarr", "'ZARR:\"map.zarr\":/ARRAY' map.tif"), ("map.heic", "heif-convert")],
+     ("map.zarr", "'ZARR:\"map.zarr\":/ARRAY' map.tif"), ("map.heic", "heif-convert"),
+     ("a map.tar.gz", "tar -xf 'a map.tar.gz'"), ("map.tif.gz", "gunzip -k map.tif.gz"),
+     ("map.7z", "7z x map.7z"), ("map.rar", "unrar x map.rar"), ("map.jxl", "magick map.jxl"),
+     ("map.dng", "raw photograph"), ("map.mp4", "rooftrace video map.mp4"),
+     ("map.laz", "point cloud"), ("map.qgz", "is a project"), ("S2A.SAFE", "pixels of 10 m")],
 )  # fmt: skip
 def test_formats_that_are_not_read_name_the_command_that_converts_them(
     tmp_path: Path, tiny: Path, name: str, command_text: str
 ) -> None:
     path = tmp_path / name
-    if name.endswith("zarr"):
+    if name.endswith(("zarr", "SAFE")):
         path.mkdir()
     else:
         path.write_bytes(b"%PDF-1.7 or another content")
@@ -182,3 +189,35 @@ def test_a_photograph_with_the_place_of_its_camera_is_not_an_orthophoto(tmp_path
     source = open_raster(path)
     assert source.grid.crs is None
     assert any("not an orthophoto" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("name", ["DIM_PHR.XML", "scene.TIL"])
+def test_files_that_describe_the_images_beside_them_are_no_further_images(
+    tmp_path: Path, name: str
+) -> None:
+    image = write_image(tmp_path, "tif", "")
+    (tmp_path / name).write_text(DIMAP.format(image.name))
+    scenes = find_inputs([tmp_path]).scenes
+    assert [scene.path for scene in scenes] == [image]
+    if name.endswith("XML"):  # by itself it is read
+        assert find_inputs([tmp_path / name]).scenes[0].source.grid.shape == (96, 128)
+
+
+DIMAP = """<?xml version="1.0"?><Dimap_Document><Metadata_Identification>
+<METADATA_FORMAT version="2.0">DIMAP</METADATA_FORMAT></Metadata_Identification><Dataset_Content/>
+<Raster_Data><Data_Access><DATA_FILE_FORMAT>image/tiff</DATA_FILE_FORMAT><Data_Files>
+<Data_File tile_R="1" tile_C="1"><DATA_FILE_PATH href="{}"/></Data_File></Data_Files></Data_Access>
+<Raster_Dimensions><NROWS>96</NROWS><NCOLS>128</NCOLS><NBANDS>3</NBANDS></Raster_Dimensions>
+<Raster_Encoding><DATA_TYPE>INTEGER</DATA_TYPE><NBITS>8</NBITS></Raster_Encoding></Raster_Data>
+</Dimap_Document>"""
+
+
+def test_labelled_data_takes_the_option_crs(tmp_path: Path, tiny: Path) -> None:
+    image = write_image(tmp_path)
+    rings = shapely.box(335002, 3054990, 335010, 3054998)
+    gpd.GeoDataFrame(geometry=[rings], crs=UTM).to_file(tmp_path / "roofs.gpkg")
+    given = ["evaluate", tiny, tmp_path / "roofs.gpkg", "--images", image, "--json"]
+    without, placed = command(*given), command(*given, "--crs", "EPSG:32645")
+    assert without.code == 3
+    assert placed.code == 0, placed.err
+    assert command(*given, "--crs", "UTM").code == 2

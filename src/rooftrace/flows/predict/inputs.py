@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +17,12 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.core.types import UNKNOWN_PROVENANCE, GeoGrid, ResultProvenance
+from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import companions, names_in
 from rooftrace.io.gdal import conversion_of, is_raster
-from rooftrace.io.georeferenced import GeoreferencedSource, innermost
+from rooftrace.io.georeferenced import GeoreferencedSource, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -289,10 +288,7 @@ def find_inputs(
     if crs is not None and not mosaic:
         if len(scenes) == 1:
             _check_crs(scenes[0], crs)
-        place = partial(_with_crs, crs)
-        scenes = [
-            replace(scene, source=GeoreferencedSource(scene.source, place)) for scene in scenes
-        ]
+        scenes = [replace(scene, source=in_crs(scene.source, crs)) for scene in scenes]
     scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
@@ -316,11 +312,6 @@ def find_inputs(
         "crs": None if crs is None else crs.to_wkt(),
     }
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
-
-
-def _with_crs(crs: CRS, grid: GeoGrid) -> GeoGrid:
-    """Return a grid in `crs` if it has a position in an unknown coordinate system."""
-    return grid if grid.crs or grid.transform.is_identity else replace(grid, crs=crs)
 
 
 def _check_crs(scene: SceneInput, crs: CRS) -> None:
@@ -589,8 +580,7 @@ def _mosaics(
             if tile.file_format == "VRT":
                 skipped.append(path)
             else:
-                place = None if crs is None else partial(_with_crs, crs)
-                parts.append(tile if place is None else GeoreferencedSource(tile, place))
+                parts.append(tile if crs is None else in_crs(tile, crs))
                 # Its date, before the headers of others close its file.
                 _ = tile.provenance
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
