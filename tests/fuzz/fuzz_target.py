@@ -1,7 +1,7 @@
 """A reader under attack: its valid files, how they are mutated, and how one is read.
 
-A reader raises `WrongAnswer` where a second, simple reader of the same file disagrees. Heavy
-libraries are imported by the reader that needs them, since a worker runs one reader alone.
+A reader raises `WrongAnswer` where its result contradicts the file. Heavy libraries are imported by
+the reader that needs them, since a worker runs one reader alone.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from affine import Affine
 from fuzz_mutate import Mutator, mutate
 from PIL import Image
@@ -31,26 +29,6 @@ TESTS = Path(__file__).parents[1]
 for _folder in (TESTS, TESTS / "contract", TESTS / "unit/rest", TESTS / "unit/app"):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
-
-__all__ = [
-    "GRID",
-    "HEIGHT",
-    "MOST_PX",
-    "TESTS",
-    "WIDTH",
-    "Files",
-    "Target",
-    "WrongAnswer",
-    "agrees_with",
-    "check",
-    "json_bytes",
-    "masks_of",
-    "open_labels",
-    "png",
-    "read_all",
-    "second_reader",
-    "tif",
-]
 
 Files = dict[str, bytes]
 
@@ -102,17 +80,6 @@ def check(agrees: bool, what: str) -> None:
         raise WrongAnswer(what)
 
 
-@contextmanager
-def second_reader() -> Iterator[None]:
-    """Leave a file uncompared that the second reader cannot read, since it is the simpler one."""
-    try:
-        yield
-    except WrongAnswer:
-        raise
-    except Exception:
-        return
-
-
 def png(shape_yx: tuple[int, int] = (HEIGHT, WIDTH)) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape_yx, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -151,15 +118,3 @@ def masks_of(source: SceneSet) -> Iterator[tuple[str, np.ndarray]]:
 def read_all(path: Path, **options: Any) -> None:
     for _ in masks_of(open_labels(path, **options)):
         pass
-
-
-def agrees_with(mask: np.ndarray, polygons: list[Any], what: str) -> None:
-    """Compare a mask with polygons in pixels, except for pixels within one of their outlines."""
-    repair = {"method": "structure", "keep_collapsed": False}
-    drawn = shapely.union_all([shapely.make_valid(one, **repair) for one in polygons])
-    rows, cols = np.indices(mask.shape) + 0.5
-    centres = shapely.points(cols, rows)
-    outline = shapely.union_all(shapely.boundary([*shapely.get_parts(drawn)]))
-    near = shapely.dwithin(centres, outline, 1.0) if not drawn.is_empty else False
-    inside = shapely.contains(drawn, centres)
-    check(not ((inside != (mask == 1)) & ~np.asarray(near) & (mask != 255)).any(), what)

@@ -51,12 +51,6 @@ def test_the_strangest_scene_has_a_reason() -> None:
     assert choice.reason == "low brightness: 0.02, usual 0.41"
 
 
-def test_sets_without_labels_and_without_scenes() -> None:
-    facts = [scene(f"{n:02d}", 0, label=None) for n in range(9)]
-    assert len(choose_scenes(facts, 1, 4)["typical"]) == 4
-    assert choose_scenes([], 1, 4) == {}
-
-
 def test_the_picture_shows_image_label_and_nodata() -> None:
     image = np.full((3, 232, 232), 90, np.uint8)
     valid = np.ones((232, 232), bool)

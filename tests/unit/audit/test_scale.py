@@ -76,17 +76,6 @@ def test_images_without_detail_give_no_estimate(images: list[Image]) -> None:
         assert shift.best is None
 
 
-def test_metres_go_before_images() -> None:
-    shift = estimate_scale(set_of(town(0.3), 0.3), set_of(town(0.6), 0.6))
-    assert [each.method for each in shift.estimates] == ["georeference", "images"]
-    for each in shift.estimates:
-        assert each.factor == pytest.approx(2, rel=0.2)
-        assert each.low <= 2 <= each.high
-    assert shift.best == shift.estimates[0]
-    assert (shift.gsd_a_m, shift.gsd_b_m) == (0.3, 0.6)
-    assert shift.to_json()["best"] == "georeference"
-
-
 def test_a_set_of_which_some_scenes_know_no_metres_knows_none() -> None:
     images = town(0.6)
     known, unknown = set_of(images, gsd_m=0.6), set_of(images)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +12,12 @@ from PIL import Image
 
 from memory_sets import scene_of, set_of
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Scene, Window
+from rooftrace.core.types import Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels import source as module
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import BLOCK_PX, SceneEntry, SceneSet, built_up_shares, count_classes
+from rooftrace.labels.source import BLOCK_PX, count_classes
 
 
 @given(
@@ -62,30 +60,6 @@ def test_a_large_scene_is_counted_in_strips(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(w.row, w.height) for w in windows] == [(0, 512), (512, 512), (1024, 286)]
 
 
-def counting(source: SceneSet, opened: list[str]) -> SceneSet:
-    inner: Callable[[SceneEntry], Scene] = source.open_scene
-
-    def noted(entry: SceneEntry) -> Scene:
-        opened.append(entry.id)
-        return inner(entry)
-
-    return replace(source, open_scene=noted)
-
-
-def test_what_was_counted_is_not_counted_again() -> None:
-    label = np.zeros((4, 4), np.uint8)
-    opened: list[str] = []
-    source = counting(set_of(*(scene_of(name, label) for name in "abc")), opened)
-    steps: list[tuple[int, int]] = []
-    known = replace(
-        source, class_counts=count_classes(source, progress=lambda *done: steps.append(done))
-    )
-    assert sorted(opened) == ["a", "b", "c"]
-    assert steps == [(1, 3), (2, 3), (3, 3)]
-    assert list(count_classes(known.subset(["c", "a"]))) == ["a", "c"]
-    assert len(opened) == 3
-
-
 def write_pairs(folder: Path, shares: dict[str, float], side: int = 40) -> None:
     """Write pairs of PNG files in which the left part is a building."""
     for name, share in shares.items():
@@ -120,20 +94,6 @@ def test_scenes_outside_of_the_range_are_left_out(
             f"{least:.1%} or above {most:.1%}."
         )
         assert notes == [expected]
-
-
-def test_the_share_is_that_of_the_valid_pixels(tmp_path: Path) -> None:
-    write_pairs(tmp_path, {"a": 0.25})
-    pixels = np.full((40, 40, 4), 255, np.uint8)
-    pixels[:, 20:, 3] = 0
-    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
-    source = open_source(SourceConfig(path=str(tmp_path)), LabelConfig())
-    assert built_up_shares(source, count_classes(source)).tolist() == [0.5]
-    pixels[..., 3] = 0
-    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
-    assert np.isnan(built_up_shares(source, count_classes(source))).all()
-    with pytest.raises(DataError, match=r"None of the 1 .* All of their pixels are nodata"):
-        open_source(SourceConfig(path=str(tmp_path), min_built_up=0.01), LabelConfig())
 
 
 def test_an_empty_result_states_the_shares(tmp_path: Path) -> None:

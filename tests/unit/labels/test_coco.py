@@ -333,25 +333,6 @@ def test_polygons_without_an_area_are_left_out_with_a_note(folder: Path) -> None
     )
 
 
-def test_what_is_no_json_and_what_is_no_coco(folder: Path) -> None:
-    for text in (
-        "{",
-        "[1, 2]",
-        '{"images": 3}',
-    ):
-        with pytest.raises(LabelError, match=r"is not JSON|read as COCO"):
-            read(save(folder, text, "odd.json"), kind="coco")
-    for file in folder.glob("*.json"):
-        file.unlink()
-    with pytest.raises(LayoutError, match="is a folder; a COCO file was expected"):
-        read(folder, kind="coco")
-    coco = KINDS["coco"]
-    assert coco.recognises(save(folder, document()))
-    assert coco.recognises(save(folder, '\n {"info": {}, "images": []}', "info.json"))
-    for text in ('{"type": "FeatureCollection"}', '[{"images": 1}]', ""):
-        assert not coco.recognises(save(folder, text, "odd.json"))
-
-
 def test_without_pycocotools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     given_import = builtins.__import__
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.io.masks import mask_sink
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
@@ -226,23 +225,6 @@ def test_a_class_of_the_index_that_means_unknown_cannot_be_written(
     assert write is not None
     with pytest.raises(LabelError, match="uses the class index 255"):
         write(given, tmp_path / "out", WriteOptions(), None)
-
-
-def test_predicted_masks_serve_as_labels_with_a_card(tmp_path: Path) -> None:
-    array = np.zeros((8, 9), np.uint8)
-    array[:, 5:] = 255
-    save_pair(tmp_path, "a", array)
-    with mask_sink(tmp_path / "masks" / "a.png", GeoGrid(array.shape)) as sink:
-        sink.write(Window.whole(array.shape), array)
-    (scene,) = source(tmp_path)
-    assert scene.label is not None
-    with pytest.raises(LabelError, match="nodata value 255") as caught:
-        scene.label.read()
-    assert "name the value under ignore" in caught.value.remedy
-    (tmp_path / CARD).write_text('path = "."\nlabels.ignore = [255]\n')
-    (scene,) = source(tmp_path)
-    assert scene.label is not None
-    np.testing.assert_array_equal(scene.label.read().valid, array == 0)
 
 
 @pytest.mark.parametrize("scene_id", ["../../escaped", "a/../../b", "..", "/escaped"])

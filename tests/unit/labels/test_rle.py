@@ -83,15 +83,6 @@ class TestImages:
         assert source.ids == ("a b", "ü")
         assert [scene.label.read().data.sum() for scene in source] == [0, 3]
 
-    def test_by_path_or_name_from_a_folder_that_is_said(self, tmp_path: Path) -> None:
-        write_image(tmp_path / "elsewhere/a.png")
-        write_image(tmp_path / "elsewhere/train/b.png")
-        path = write_table(tmp_path / "t", ROW, ["a,x/a.png,1 3", "b,train/b.png,1 1"])
-        source = read(path, images=str(tmp_path / "elsewhere"))
-        assert [entry.image.name for entry in source.entries] == ["a.png", "b.png"]
-        with pytest.raises(LayoutError, match="is not a folder"):
-            read(path, images=str(tmp_path / "nowhere"))
-
     @pytest.mark.parametrize("name", ["a", "a.png", "img/a", "deep/img/a.png"])
     def test_by_name_in_folders_beside_the_table(self, tmp_path: Path, name: str) -> None:
         write_image(tmp_path / "deep/img/a.png")

@@ -75,11 +75,6 @@ def decoded_or_error(text: str, order: Order) -> np.ndarray | LabelError:
         return error
 
 
-@pytest.mark.parametrize("text", ["-1", "", "  ", " -1\n", "nan", "NaN", "None", "NULL", "<NA>"])
-def test_what_stands_for_nothing(text: str) -> None:
-    assert not decode_runs(text, (3, 3), "row", where="here").any()
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -41,33 +41,6 @@ def test_an_image_without_a_place_has_no_outline() -> None:
     assert outline_of(GeoGrid((4, 4), Affine(1e9, 0, 1e12, 0, -1e9, 1e12), UTM)) is None
 
 
-@pytest.mark.parametrize(
-    ("epsg", "x", "y"),
-    [(32736, 524e3, 9318e3), (3857, 9.5e6, 3.2e6), (4326, 85.5, 27.6), (4326, 179.9999, -16.5)],
-)
-def test_lengths_are_those_on_the_ellipsoid(epsg: int, x: float, y: float) -> None:
-    crs = CRS.from_epsg(epsg)
-    unit = 1 if crs.is_projected else 1e-5
-    grid = GeoGrid((512, 256), Affine(0.3 * unit, 0, x, 0, -0.3 * unit, y), crs)
-    gsd = grid.gsd_yx_m
-    assert gsd is not None
-    found = ground([grid]).shapes[0]
-    assert found.area == pytest.approx(512 * gsd[0] * 256 * gsd[1], rel=1e-4)
-    assert len(found.exterior.coords) == 17
-    assert found.is_valid
-
-
-def test_scenes_of_two_systems_meet_on_one_plane() -> None:
-    one = square(524_000, 9_318_000, 300)
-    to_mercator = Transformer.from_crs(UTM, 3857, always_xy=True)
-    left, top = to_mercator.transform(524_150, 9_317_850)
-    scale = 1 / np.cos(np.radians(6.17))
-    other = square(left, top, 300 * scale, CRS.from_epsg(3857))
-    found = ground([one, other])
-    shared = found.shapes[0].intersection(found.shapes[1]).area
-    assert shared == pytest.approx(150 * 150, rel=0.02)
-
-
 def test_places_far_apart_have_planes_of_their_own() -> None:
     places = [(39.2, -6.2), (39.3, -6.3), (85.5, 27.6), (179.99, -16.5), (-179.99, -16.5)]
     side = 1e-3

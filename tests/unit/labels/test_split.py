@@ -184,13 +184,6 @@ def test_what_is_no_split_is_refused(tmp_path: Path, content: str, message: str)
     assert str(path) in caught.value.message
 
 
-def test_what_is_dropped_is_in_no_part(tmp_path: Path) -> None:
-    path = tmp_path / "split.json"
-    path.write_text('{"parts": {"train": ["a"], "val": ["b"]}, "dropped": ["c", "a"]}')
-    with pytest.raises(ConfigError, match="'a' is in the parts 'train' and 'dropped'"):
-        read_split(path)
-
-
 def _matched(raw: object, scenes: Iterable[str]) -> SceneParts:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "s.json")

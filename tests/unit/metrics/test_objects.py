@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -43,16 +42,6 @@ def test_what_is_not_valid_does_not_count() -> None:
     valid = np.array([[True, True, False, True]])
     assert count(ids(1, 1, 1, 0), ids(2, 2, 0, 3), valid) == (1, 2, 1, 0, 0)
     assert ObjectCounts.of(ids(1), ids(1), np.array([[False]])) == ObjectCounts()
-
-
-@given(maps, maps)
-def test_counts_add_up_over_images(one, other) -> None:
-    ground = {"pixel_m2": 12.0, "min_area_m2": 30.0}
-    apart = ObjectCounts.of(one, other, **ground) + ObjectCounts.of(other, one, **ground)
-    shift = np.where(one > 0, one + 10, 0), np.where(other > 0, other + 10, 0)
-    whole = ObjectCounts.of(np.hstack([one, shift[1]]), np.hstack([other, shift[0]]), **ground)
-    assert apart == whole == sum([ObjectCounts(), whole, ObjectCounts()], ObjectCounts())
-    assert pickle.loads(pickle.dumps(whole)) == whole
 
 
 def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:
@@ -100,16 +89,6 @@ def test_by_size_by_hand() -> None:
     assert [row.recall for row in counts.by_size[:3]] == [0, 1, 1]
     assert [row.precision for row in counts.by_size[:3]] == [0, 1, 1]
     assert math.isnan(counts.by_size[3].precision)
-
-
-def test_sizes_are_of_all_or_not_reported() -> None:
-    one, none = ids(1, 1), ids(0, 0)
-    known = ObjectCounts.of(one, one, pixel_m2=30.0)
-    assert (known + known).by_size[2].found == 2
-    # An image without objects has nothing to say of sizes; one with objects of no known size has.
-    assert (known + ObjectCounts.of(none, none)).sizes == known.sizes
-    assert (ObjectCounts.of(one, none) + known).sizes is None
-    assert ObjectCounts.of(one, one).by_size == ()
 
 
 @given(maps, maps, st.integers(0, 9))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 
@@ -16,7 +14,6 @@ from hypothesis.extra import numpy as hnp
 from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import (
     PixelCounts,
-    confusion_csv,
     image_values,
     per_image,
 )
@@ -125,11 +122,3 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
     figures = dict(report(ImageCounts("a", nothing)).headline_figures)
     assert math.isnan(figures["IoU (pooled)"].value)
     assert figures["Accuracy (pooled)"].value == 1
-
-
-def test_the_table_keeps_names_and_pixels() -> None:
-    matrix = PixelCounts(np.array([[5, 1], [10**12, 3]]))
-    names = ('land, "bare"', "building")
-    header, *rows = csv.reader(io.StringIO(confusion_csv(matrix, names)))
-    assert tuple(header[1:]) == names
-    assert rows == [[names[0], "5", "1"], [names[1], str(10**12), "3"]]

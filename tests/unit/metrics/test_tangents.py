@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import shapely
@@ -31,13 +29,3 @@ def test_a_turned_outline_has_the_angle_of_its_turn(degrees: float) -> None:
     turned = affinity.rotate(disc, degrees)
     inner = shapely.Polygon([(x * 0.5, y * 0.5) for x, y in turned.exterior.coords])
     assert angle(inner, disc) == pytest.approx(degrees, abs=1e-6)
-
-
-def test_a_step_that_is_squeezed_says_nothing() -> None:
-    # Every point of the small square that is beyond a corner moves to that corner.
-    assert math.isnan(angle(box(5, 5, 7, 7), box(0, 0, 3, 3)))
-    both = max_tangent_angles(
-        np.array([box(5, 5, 7, 7), box(0, 0, 9, 9)]), np.array([box(0, 0, 3, 3), box(0, 0, 9, 9)])
-    )
-    assert np.isnan(both).tolist() == [True, False]
-    assert len(max_tangent_angles(both[:0].astype(object), both[:0].astype(object))) == 0

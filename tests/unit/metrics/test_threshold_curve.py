@@ -99,16 +99,3 @@ def test_the_best_threshold_counts_each_folder_alike() -> None:
     assert best_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
     nothing = made(np.zeros(9, bool), np.full(9, 0.9, np.float32), bins=200)
     assert best_threshold([many, few, few, nothing]) == best_threshold([many, few, few])
-
-
-def test_of_equal_thresholds_the_middle_of_the_longest_run_is_the_best() -> None:
-    truth, sure = np.array([True, False]), np.array([0.8, 0.2], np.float32)
-    # All from 0.25 to 0.8 are right.
-    assert made(truth, sure).best() == pytest.approx(0.5)
-    # IoU is 1/2 from 0.05 to 0.3, from 0.65 to 0.95, and at no threshold between.
-    truth = np.array([True, True, False, False])
-    probability = np.array([0.96, 0.32, 0.33, 0.62], np.float32)
-    curve = made(truth, probability)
-    np.testing.assert_array_equal(np.flatnonzero(curve.iou() == 0.5), [*range(6), *range(12, 19)])
-    assert curve.best() == pytest.approx(0.8)
-    assert ThresholdCurve(20).best() == pytest.approx(0.5)

@@ -16,7 +16,6 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
-from rooftrace.metrics import tiled_evaluation as whole
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes, predict_mask
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
@@ -98,20 +97,3 @@ def test_pixels_are_counted_where_image_and_label_are_known() -> None:
     counts = evaluate_scenes(folder(scene, far), SPEC, PointwiseEngine().run)
     assert counts.pixels == 22
     assert counts.iou(1) == pytest.approx(6 / (6 + 4 + 4))
-
-
-def test_what_is_judged_is_bounded_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    scenes = [
-        Scene(name, ArraySource(image((100, 40), seed)), Label(np.ones((100, 40), np.uint8)),
-              gsd_m=0.8)
-        for seed, name in enumerate("abc")
-    ]  # fmt: skip
-    monkeypatch.setattr(whole, "_WINDOW_PX", 100)
-    whole_set = folder(*scenes)
-    assert evaluate_scenes(whole_set, SPEC, PointwiseEngine().run).pixels == 3 * 4000
-    # Half of the 3 * 200 * 80 model pixels: three of six pieces, of every image one.
-    monkeypatch.setattr(whole, "_MAX_PX", 24_000)
-    seen = [(scene.id, window) for scene, window in whole._windows(whole_set, SPEC)]
-    assert [name for name, _ in seen] == ["a", "b", "c"]
-    assert {window.shape_yx for _, window in seen} == {(50, 40)}
-    assert evaluate_scenes(whole_set, SPEC, PointwiseEngine().run).pixels == 3 * 2000

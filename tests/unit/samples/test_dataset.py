@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +12,12 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from memory_sets import set_of
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window, WorkingScales
 from rooftrace.io.resample import Resampler, scaling_for
-from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import cut_into_chips, open_source
 from rooftrace.labels.source import SceneSet
@@ -124,19 +121,6 @@ def test_tiles_at_scale_one_are_the_scene_without_gap_or_overlap(
         assert not whole[4, height:].any()
         assert not whole[4, :, width:].any()
     assert number == len(tiles)
-
-
-@pytest.mark.parametrize(
-    ("finest_m", "gsd_m", "tiles"), [(0.25, 1.0, 4), (0.7, 1.0, 4), (0.25, 0.4, 9)]
-)
-def test_tiles_of_a_model_of_several_scales_have_the_images_own(
-    tmp_path: Path, finest_m: float, gsd_m: float, tiles: int
-) -> None:
-    image, mask = random_pair(0, (64, 64))
-    write(tmp_path, "a", image, mask, gsd_m=0.5)
-    cut = tiles_of(source_of(tmp_path), scales=WorkingScales(gsd_m, finest_m))
-    assert len(cut) == math.ceil(64 * 0.5 / min(max(0.5, finest_m), gsd_m) / 32 - 1e-9) ** 2
-    assert len(cut) == tiles
 
 
 @pytest.mark.parametrize(("gsd_m", "scale"), [(0.8, 1.6), (0.35, 0.7), (1.15, 2.3), (2.0, 4.0)])
@@ -254,15 +238,6 @@ def test_nodata_looks_in_training_as_in_predictions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tile.valid, valid)
 
 
-def test_samples_look_for_places_with_data(tmp_path: Path) -> None:
-    image, mask = random_pair(1, (200, 200))
-    image[:, :, 80:] = 0
-    write(tmp_path, "a", image, mask)
-    samples = samples_of(source_of(tmp_path, nodata=0), samples=30)
-    shares = [samples[n].valid.mean() for n in range(30)]
-    assert np.mean([share >= 0.3 for share in shares]) > 0.9
-
-
 def test_what_is_no_number_takes_no_part(tmp_path: Path) -> None:
     image, mask = random_pair(1, (40, 40))
     image = image.astype(np.float32) / 255
@@ -375,18 +350,6 @@ def test_pixels_of_an_unknown_class_keep_their_colours(tmp_path: Path) -> None:
     assert tile.valid[8:16].all()
 
 
-@pytest.mark.parametrize(("crs", "is_square"), [("EPSG:32632", True), ("EPSG:3857", False)])
-def test_training_has_the_scales_of_predictions(crs: str, is_square: bool) -> None:
-    grid = GeoGrid((96, 96), Affine(0.3, 0, 500_000, 0, -0.3, 6_600_000), CRS.from_user_input(crs))
-    scene = Scene("a", ArraySource(np.zeros((3, 96, 96), np.uint8), grid), None, "", grid.gsd_m)
-    found = model_scale(scene, WorkingScales(1.0))
-    predicted = scaling_for(grid, WorkingScales(1.0)).scale_yx
-    # Predictions round to 256ths of a pixel.
-    assert found == pytest.approx(predicted, abs=0.5 / 256)
-    assert grid.gsd_m is not None
-    assert (found == (1.0 / grid.gsd_m, 1.0 / grid.gsd_m)) == is_square
-
-
 def write_disc_in_degrees(folder: Path) -> SceneSet:
     """Write a round building, 20 m wide, at 60 degrees north, where a pixel is half as wide as
     high.
@@ -449,21 +412,6 @@ def test_the_cache_forgets_what_does_not_fit(folder: Path) -> None:
         assert part.image.shape == (3, 5, 6)
     assert watched[0].windows[1:] == [Window(3, 4, 5, 6)] * 3
     assert tight.nbytes == 0
-
-
-def test_a_filled_cache_decodes_no_more(folder: Path) -> None:
-    scenes = list(source_of(folder))[:1] * 20
-    size = scenes[0].image.grid.height * scenes[0].image.grid.width * 5
-    watched = [Watched(scene) for scene in scenes]
-    cache = SceneCache([scene.scene for scene in watched], 8 * size)
-    cache.fill()
-    assert cache.nbytes == 8 * size
-    window = Window(1, 2, 5, 6)
-    for index in range(20):
-        read, whole = cache.read(index, window), scenes[index].image.read(window)
-        np.testing.assert_array_equal(read.image, whole.data)
-    assert [len(scene.windows) for scene in watched] == [1] * 20
-    assert [scene.windows[0] == window for scene in watched] == [False] * 8 + [True] * 12
 
 
 class Watched:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,12 +83,6 @@ def test_half_of_the_most_is_inside() -> None:
     assert decode_brush(smooth, (1, 5)).tolist() == [[False, False, False, True, True]]
     ones = pack([a for a in (0, 1, 1) for _ in range(4)], [(False, 12)])
     assert decode_brush(ones, (1, 3)).tolist() == [[False, True, True]]
-
-
-@given(st.binary(max_size=60), shapes)
-def test_any_bytes(data: bytes, shape: tuple[int, int]) -> None:
-    with suppress(BrushError):
-        assert decode_alpha(data, shape).shape == shape
 
 
 def test_what_is_wrong_is_said() -> None:

@@ -233,14 +233,6 @@ def test_a_brush_that_cannot_be_read_is_named(folder: Path) -> None:
         label.read()
 
 
-def test_results_that_are_no_areas_are_noted(folder: Path) -> None:
-    choice = {"id": "x", "type": "choices", "value": {"choices": ["good"]}}
-    source = read(write(folder, task("a.png", annotation(choice, box(1, 1, 2, 2)))))
-    assert len(source.notes) == 1
-    assert "1 results of the type choices" in source.notes[0]
-    assert classes_of(source).any()
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [

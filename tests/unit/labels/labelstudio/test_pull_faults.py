@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.flows.label import PullReport, run_pull
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.labelstudio import client
 from rooftrace.labels.labelstudio.client import LabelStudio
 
 resource = pytest.importorskip("resource")
@@ -80,28 +78,6 @@ def test_an_export_that_fails_leaves_the_earlier_one(
     assert files(out) == before
     project.answers[EXPORT] = good
     check_repeated(project, out, downloaded=0)
-
-
-def test_a_server_that_stops_in_the_midst_of_an_image(
-    project: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "_TIMEOUT_S", 0.3)
-    good = project.answers["/data/upload/1/b.png"]
-
-    def wait(handler: BaseHTTPRequestHandler) -> Answer:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(PNG)))
-        handler.end_headers()
-        handler.wfile.write(PNG[:10])
-        handler.rfile.read(1)  # until the client leaves
-        return good if isinstance(good, tuple) else good(handler)
-
-    project.answers["/data/upload/1/b.png"] = wait
-    with pytest.raises(DataError, match=r"10 of \d+ bytes: "):
-        pull(project, tmp_path / "out")
-    assert {*files(tmp_path / "out")} == {"tasks.json", "tasks_images/a.png"}
-    project.answers["/data/upload/1/b.png"] = good
-    check_repeated(project, tmp_path / "out", downloaded=2)
 
 
 @pytest.mark.parametrize(
