@@ -54,48 +54,10 @@ Mask8 = NDArray[np.uint8]
 _RING = np.ones((3, 3), np.uint8)
 
 
-@dataclass(frozen=True)
-class InstanceInput:
-    """A raster in which every value above 0 is one building."""
-
-    source: RasterFile
-    classes: tuple[int, ...] = (1,)
-    names: tuple[str, ...] = ()
-    building: int | None = 1
-    table: None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self.source.grid
-
-    @property
-    def default_options(self) -> VectorOptions:
-        """Options that keep each building, however small, and divide those that touch."""
-        return VectorOptions(min_area_px=0, min_marker_px=1, separate=True, watershed=None)
-
-    def blocks(self) -> Iterator[tuple[Window, Mask8, None, list[int], Mask8]]:
-        """Yield blocks like those of a mask, with markers: pixels away from other buildings."""
-        whole = Window.whole(self.grid.shape)
-        for window in _strips(whole):
-            around = window.padded(1).intersection(whole)
-            assert around is not None
-            raster = self.source.read(around)
-            numbers = np.where(raster.valid, instance_numbers(raster.data), 0)
-            # Of a float's precision, so that OpenCV compares neighbours.
-            _, ranks = np.unique(numbers, return_inverse=True)
-            ranks = ranks.reshape(numbers.shape).astype(np.float32) + (numbers.min() > 0)
-            highest = cv2.dilate(ranks, _RING)
-            lowest = cv2.erode(np.where(ranks > 0, ranks, np.float32(np.inf)), _RING)
-            inside = (ranks > 0) & (highest == ranks) & (lowest == ranks)
-            part = window.slices(around)
-            mask = (ranks[part] > 0).astype(np.uint8)
-            yield window, mask, None, np.unique(mask).tolist(), inside[part].astype(np.uint8)
-
-
-MaskBlock = tuple[Window, Mask8, Prob | None, list[int]]
+MaskBlock = tuple[Window, Mask8, Prob | None, list[int], Mask8 | None]
 """Window of the raster; (y, x) class indices, NODATA where unknown; (y, x) probabilities, float32
-in 0..1 or uint8 in 255ths, NaN where unknown, None without any; and the values that occur."""
+in 0..1 or uint8 in 255ths, NaN where unknown, None without any; the values that occur; and (y, x)
+markers, see `predict.block.Block`, None without any."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +76,11 @@ class MaskInput:
     """
 
     source: RasterFile
-    classes: tuple[int, ...]
-    names: tuple[str, ...]
-    building: int | None
-    table: NDArray[np.uint8] | None
-    threshold: float | None
+    classes: tuple[int, ...] = (1,)
+    names: tuple[str, ...] = ()
+    building: int | None = 1
+    table: NDArray[np.uint8] | None = None
+    threshold: float | None = None
     score: RasterFile | None = None
     notes: tuple[str, ...] = ()
 
@@ -158,7 +120,35 @@ class MaskInput:
                         unit = 255 if score.dtype == np.uint8 else 1
                         score = np.where(beside.valid, score / np.float32(unit), np.float32("nan"))
             occurring = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-            yield window, mask, score, occurring
+            yield window, mask, score, occurring, None
+
+
+@dataclass(frozen=True)
+class InstanceInput(MaskInput):
+    """A raster in which every value above 0 is one building."""
+
+    @property
+    def default_options(self) -> VectorOptions:
+        """Options that keep each building, however small, and divide those that touch."""
+        return VectorOptions(min_area_px=0, min_marker_px=1, separate=True, watershed=None)
+
+    def blocks(self) -> Iterator[MaskBlock]:
+        """Yield blocks like those of a mask, with markers: pixels away from other buildings."""
+        whole = Window.whole(self.grid.shape)
+        for window in _strips(whole):
+            around = window.padded(1).intersection(whole)
+            assert around is not None
+            raster = self.source.read(around)
+            numbers = np.where(raster.valid, instance_numbers(raster.data), 0)
+            # Of a float's precision, so that OpenCV compares neighbours.
+            _, ranks = np.unique(numbers, return_inverse=True)
+            ranks = ranks.reshape(numbers.shape).astype(np.float32) + (numbers.min() > 0)
+            highest = cv2.dilate(ranks, _RING)
+            lowest = cv2.erode(np.where(ranks > 0, ranks, np.float32(np.inf)), _RING)
+            inside = (ranks > 0) & (highest == ranks) & (lowest == ranks)
+            part = window.slices(around)
+            mask = (ranks[part] > 0).astype(np.uint8)
+            yield window, mask, None, np.unique(mask).tolist(), inside[part].astype(np.uint8)
 
 
 def open_mask(
@@ -474,7 +464,7 @@ def run_vectorize(
         if progress is not None:
             progress(done_px, total_px)
 
-    source: MaskInput | InstanceInput
+    source: MaskInput
     if instances:
         if threshold is not None or classes or score is not None:
             raise ConfigError(
