@@ -385,6 +385,8 @@ class _SceneReader:
             finished = replace(end.checkpoint, block=replace(end.checkpoint.block, resumed=True))
         else:
             tiles = self.divide(end)
+            # Callers still hold the end, but not the outputs of its tiles.
+            end.answers = {}
             finished = Checkpoint(tiles.finish(self.plan, received), tiles.halo)
         for number, output in finished.halo:
             self._halo[number].append(output)
@@ -529,6 +531,8 @@ def _answered(
                 done, future = waiting.popleft()
                 outputs, seconds = future.result()
                 yield done, outputs, seconds / _PARALLEL
+                # Not kept until the next batch is done.
+                del done, future, outputs
 
 
 def _outputs(batch: _Batch, engine: Engine) -> tuple[_Outputs, float]:
@@ -590,6 +594,8 @@ def _run(
                 scene = event.reader.scene
                 if scene.on_tile is not None:
                     scene.on_tile(scene.item, scene.plan, event.index)
+            # Not kept until the next batch is done.
+            del batch, outputs, event
             if ends:
                 yield ends
 
