@@ -9,11 +9,13 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.area import read_area
 from rooftrace.io.legend import NODATA
 from rooftrace.io.web_mercator import TileName
 from rooftrace.predict.model_set import read_models
@@ -34,6 +36,29 @@ def write(folder: Path, pixels: np.ndarray, *, oam: bool) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = pixels[row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE]
             Image.fromarray(part).save(path)
+
+
+def test_rows_that_fit_an_area_only_from_the_south(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "xyz", pixels, oam=False)
+    for path in sorted((tmp_path / "xyz").rglob("*.png")):
+        tile = TileName.parse(path)
+        assert tile is not None
+        south = tmp_path / "tms" / f"{tile.flipped()}.png"
+        south.parent.mkdir(parents=True, exist_ok=True)
+        south.write_bytes(path.read_bytes())
+    left, bottom, right, top = FIRST.bounds_xy
+    town = geopandas.GeoDataFrame(geometry=[shapely.box(left, bottom, right, top)], crs=3857)
+    town.to_file(tmp_path / "town.gpkg")
+    area = read_area(tmp_path / "town.gpkg")
+    (xyz,), (tms,) = (
+        find_inputs([tmp_path / name], mosaic=True, area=area).scenes for name in ("xyz", "tms")
+    )
+    assert xyz.source.grid == tms.source.grid
+    np.testing.assert_array_equal(tms.source.read().data, xyz.source.read().data)
+    assert xyz.notes == ()
+    assert "from the south (TMS), because" in tms.notes[0]
+    with pytest.raises(DataError, match=r"town\.gpkg"):
+        find_inputs([tmp_path / "tms"], mosaic=True, area=area, tms=False)
 
 
 @pytest.fixture

@@ -257,7 +257,7 @@ def find_inputs(
         zoom: Zoom level of the slippy tiles of a mosaic, where there are several, or of a map
             service.
         tms: Whether the rows of slippy tiles are counted from the south; default: if their
-            `tilemapresource.xml` says so.
+            `tilemapresource.xml` says so, or the area fits only so.
         area: Area to predict; images outside of it are left out.
         provenance: Origin of all images, which replaces what the files state.
         services: Options of map services; None if they are not accepted.
@@ -272,7 +272,7 @@ def find_inputs(
     service_urls = [one for one in inputs if isinstance(one, str) and is_service(one)]
     images = [one for one in inputs if one not in service_urls]
     if mosaic:
-        scenes, skipped = _mosaics(images, zoom, nodata, tms, crs)
+        scenes, skipped = _mosaics(images, zoom, nodata, tms, crs, area)
     elif zoom is not None and images:
         raise ConfigError(
             f"--zoom {zoom} was given, but each image is predicted by itself.",
@@ -543,6 +543,7 @@ def _mosaics(
     nodata: NodataRule | None,
     tms: bool | None,
     crs: CRS | None,
+    area: Area | None,
 ) -> tuple[list[SceneInput], list[Path]]:
     from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
 
@@ -559,7 +560,14 @@ def _mosaics(
         name = folder.resolve().name
         if find_tiles(folder).paths:
             tiles = open_mosaic(folder, zoom, nodata, tms)
-            scenes.append(SceneInput(name, folder, tiles, tiles.notes))
+            notes = tiles.notes
+            if area is not None and tms is None and AreaSource(tiles, area).is_missed:
+                from_south = open_mosaic(folder, zoom, nodata, tms=True)
+                if not AreaSource(from_south, area).is_missed:
+                    tiles = from_south
+                    why = f"because {area.name} fits only so"
+                    notes = (f"{folder}: rows are counted from the south (TMS), {why}.",)
+            scenes.append(SceneInput(name, folder, tiles, notes))
             continue
         if zoom is not None:
             raise ConfigError(
