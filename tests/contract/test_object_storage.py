@@ -108,8 +108,8 @@ def test_a_scene_is_read_in_parts(bucket: Any) -> None:
     assert isinstance(source, RemoteRaster)
     with rasterio.open(io.BytesIO(content)) as expected:
         np.testing.assert_array_equal(source.read().data, expected.read())
-    assert source.traffic.requests >= 1
-    assert source.traffic.repeated == 0
+    assert source.ranges.requests >= 1
+    assert source.ranges.repeated == 0
     sent = pickle.dumps(source)
     assert SECRET.encode() not in sent
     assert b"canary" not in sent

@@ -142,31 +142,6 @@ def join_url(base: str, relative: str) -> str:
     return urljoin(base, relative)
 
 
-class ObjectFile:
-    """One object that is read in parts.
-
-    Args:
-        url: URL `s3://bucket/key`.
-        timeout_s: Seconds after which a request has failed.
-    """
-
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self.address = ObjectAddress.parse(url)
-        self._store = _store_of(self.address.bucket, timeout_s)
-
-    def ask(self, start: int, stop: int) -> tuple[bytes, int, str]:
-        """Return the bytes [start, stop), fewer at its end; its size; its entity tag.
-
-        Raises:
-            RemoteError: the store refuses the request, or does not answer.
-        """
-        import obstore
-
-        with _explaining():
-            got = obstore.get(self._store, self.address.key, options={"range": (start, stop)})
-            return bytes(got.bytes()), int(got.meta["size"]), str(got.meta.get("e_tag") or "")
-
-
 def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
     """Return the whole content of a small object.
 
@@ -392,21 +367,6 @@ def url_stem(url: str) -> str:
     return PurePosixPath(unquote(urlsplit(url).path)).stem or "scene"
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """Requests to a server so far.
-
-    Args:
-        requests: Number of requests, the repeated ones included.
-        repeated: Number of requests that repeat a failed one.
-        nbytes: Received bytes, without headers.
-    """
-
-    requests: int = 0
-    repeated: int = 0
-    nbytes: int = 0
-
-
 class RangeReader:
     """Reader of byte ranges of one file on a server; several threads may use it.
 
@@ -424,11 +384,15 @@ class RangeReader:
     def __init__(self, url: str, retry: Retry | None = None) -> None:
         self.url = url
         self._retry = retry or _RETRY
-        # Each machine uses its own credentials, which are not in the pickle.
-        self._object = ObjectFile(url, self._retry.timeout_s) if is_object_url(url) else None
+        self._object: ObjectAddress | None = None
+        self._store: Any = None
         parts = urlsplit(url)
         is_web = parts.scheme.lower() in ("http", "https") and parts.hostname
-        if self._object is None and (not is_web or "@" in parts.netloc):
+        if is_object_url(url):
+            # Each machine uses its own credentials, which are not in the pickle.
+            self._object = ObjectAddress.parse(url)
+            self._store = _store_of(self._object.bucket, self._retry.timeout_s)
+        elif not is_web or "@" in parts.netloc:
             raise DataError(
                 f"{without_query(url)} cannot be read: a URL begins with https://, "
                 "http:// or s3://, followed by a server without a user name.",
@@ -438,7 +402,14 @@ class RangeReader:
         self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
         self._size: int | None = None
         self._version: str | None = None
-        self.traffic = Traffic()
+        self.requests = 0
+        """Number of requests so far, the repeated ones included."""
+
+        self.repeated = 0
+        """Number of requests that repeat a failed one."""
+
+        self.nbytes = 0
+        """Received bytes, without headers."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (RangeReader, (self.url, self._retry))
@@ -555,8 +526,12 @@ class RangeReader:
 
     def _ask(self, start: int, stop: int) -> bytes:
         if self._object is not None:
-            body, size, version = self._object.ask(start, stop)
-            self._check_same(size, version)
+            import obstore
+
+            with _explaining():
+                got = obstore.get(self._store, self._object.key, options={"range": (start, stop)})
+                body = bytes(got.bytes())
+            self._check_same(int(got.meta["size"]), str(got.meta.get("e_tag") or ""))
             self._count(nbytes=len(body))
             return body
         request = urllib.request.Request(  # noqa: S310
@@ -598,12 +573,10 @@ class RangeReader:
                 "Start again with another output folder.",
             )
 
-    def _count(self, requests: int = 0, repeated: int = 0, nbytes: int = 0) -> None:
+    def _count(self, **more: int) -> None:
         with self._lock:
-            old = self.traffic
-            self.traffic = Traffic(
-                old.requests + requests, old.repeated + repeated, old.nbytes + nbytes
-            )
+            for name, count in more.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 def retry_after_s(text: str) -> float:

@@ -30,7 +30,6 @@ from rooftrace.io.remote import (
     RangeReader,
     RemoteError,
     Retry,
-    Traffic,
     is_url,
     url_stem,
     without_query,
@@ -58,7 +57,9 @@ class RemoteRaster(RasterFile):
     ) -> None:
         super().__init__(Path(url_stem(url)), nodata=nodata)
         self.url = url
-        self._ranges = RangeReader(url, retry)
+        self.ranges = RangeReader(url, retry)
+        """Reader of the file, which counts the requests to the server."""
+
         self._level = level
         self._failure: RemoteError | None = None
 
@@ -82,11 +83,6 @@ class RemoteRaster(RasterFile):
         return False
 
     @property
-    def traffic(self) -> Traffic:
-        """Requests to the server so far."""
-        return self._ranges.traffic
-
-    @property
     def version(self) -> str:
         """Text that changes when the file on the server changes, as far as the server shows it.
 
@@ -94,16 +90,16 @@ class RemoteRaster(RasterFile):
             DataError: see `grid`.
         """
         assert self.grid is not None
-        return self._ranges.version
+        return self.ranges.version
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes of a file, and how much has been fetched."""
-        traffic = self.traffic
-        repeated = f", {traffic.repeated} of them repeated" if traffic.repeated else ""
+        ranges = self.ranges
+        repeated = f", {ranges.repeated} of them repeated" if ranges.repeated else ""
         fetched = (
-            f"{self.name}: {traffic.requests} requests{repeated}, "
-            f"{traffic.nbytes / 1e6:.1f} MB fetched."
+            f"{self.name}: {ranges.requests} requests{repeated}, "
+            f"{ranges.nbytes / 1e6:.1f} MB fetched."
         )
         return (*super().notes, fetched)
 
@@ -134,7 +130,7 @@ class RemoteRaster(RasterFile):
         if not fine_enough:
             return self
         coarser = type(self)(self.url, nodata=self._rule, level=fine_enough[-1])
-        coarser._ranges = self._ranges
+        coarser.ranges = self.ranges
         return coarser
 
     def is_empty(self, window: Window) -> bool:
@@ -152,7 +148,7 @@ class RemoteRaster(RasterFile):
         return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
     def _open(self) -> Any:
-        head = self._ranges.read(0, 8) if self._ranges.size >= 8 else b""
+        head = self.ranges.read(0, 8) if self.ranges.size >= 8 else b""
         driver = next((name for name, first in _DRIVERS.items() if head.startswith(first)), None)
         if driver is None:
             raise DataError(
@@ -161,7 +157,7 @@ class RemoteRaster(RasterFile):
                 remedy="Download it, and give the path of the file.",
             )
         options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}
-        container = _Container(self._ranges, self)
+        container = _Container(self.ranges, self)
         handle = with_openers(open_quietly, _GDAL_NAME, driver=driver, opener=container, **options)
         # GDAL must not close a file in Python after the interpreter has shut down.
         self._close_handle = weakref.finalize(self, with_openers, handle.close)

@@ -103,11 +103,11 @@ def test_another_format_on_a_server_is_named() -> None:
 def test_only_what_a_window_needs_is_fetched_and_all_is_counted(server: RangeServer) -> None:
     there = remote(server)
     there.read(Window(600, 600, 200, 200))
-    assert there.traffic.nbytes == server.sent_bytes < len(server.content) / 4
-    assert there.traffic.requests == len(server.asked) <= 4
+    assert there.ranges.nbytes == server.sent_bytes < len(server.content) / 4
+    assert there.ranges.requests == len(server.asked) <= 4
     for window in windows():
         there.read(window)
-    assert there.traffic.nbytes == server.sent_bytes < 1.3 * len(server.content)
+    assert there.ranges.nbytes == server.sent_bytes < 1.3 * len(server.content)
     assert any(f"{len(server.asked)} requests" in note for note in there.notes)
 
 
@@ -133,7 +133,7 @@ def test_what_passes_is_asked_again(server: RangeServer, cog: Path, failing: lis
     server.failing = list(failing)
     window = Window(600, 600, 500, 500)
     np.testing.assert_array_equal(there.read(window).data, open_raster(cog).read(window).data)
-    assert there.traffic.repeated >= len(failing)
+    assert there.ranges.repeated >= len(failing)
     assert "repeated" in there.notes[-1]
 
 
@@ -198,8 +198,8 @@ def test_an_overview_is_read_where_it_is_fine_enough(server: RangeServer, cog: P
     with rasterio.open(cog, overview_level=0) as expected:
         np.testing.assert_array_equal(half.read().data, expected.read())
         np.testing.assert_array_equal(half.read().valid, expected.dataset_mask() > 0)
-    assert there.traffic == half.traffic
-    assert there.traffic.nbytes < len(server.content) / 2
+    assert there.ranges is half.ranges
+    assert there.ranges.nbytes < len(server.content) / 2
 
 
 def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(
