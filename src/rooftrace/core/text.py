@@ -59,7 +59,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"its byte {error.start} is not {error.encoding.upper()}"
     if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno} is no JSON"
+        return f"line {error.lineno}, column {error.colno} is not JSON"
     if type(error) is KeyError:
         return f"{error} is missing"
     text = getattr(error, "strerror", None) or getattr(error, "in_full", None) or str(error)

@@ -32,7 +32,7 @@ class BandFile:
 
     Args:
         name: Name of the band, such as `red`; "" if the user gave the files in their order.
-        location: Path or address of the file.
+        location: Path or URL of the file.
     """
 
     name: str

@@ -378,7 +378,8 @@ def checked_grid(grid: GeoGrid, name: str) -> tuple[GeoGrid, str]:
         return GeoGrid(shape), note
     if crs is not None and not _is_of_earth(crs):
         note = (
-            f"{name} is in {crs.name!r}, which is no map of the Earth: its results are in pixels."
+            f"{name} is in {crs.name!r}, not a coordinate system of the Earth: its results are "
+            "in pixels."
         )
         return GeoGrid(shape), note
     if crs is not None and crs.is_geographic:

@@ -124,7 +124,7 @@ def _json_object(text: str | bytes, address: str) -> Json:
         found = json.loads(text)
     except ValueError as error:
         start = text[:200].decode("latin-1") if isinstance(text, bytes) else text[:200]
-        what = "a web page (HTML)" if re.match(r"\s*<", start) else "no JSON"
+        what = "a web page (HTML)" if re.match(r"\s*<", start) else "not JSON"
         raise DataError(
             f"{shown} is {what}; expected a JSON document of STAC.",
             remedy="Give the URL of the API's first page, which often ends with /stac or /v1, "

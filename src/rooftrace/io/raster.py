@@ -170,7 +170,7 @@ class RasterFile:
 
     @cached_property
     def provenance(self) -> ResultProvenance:
-        """Name of the file or address of the image, and the date in its tags."""
+        """Name of the file or URL of the image, and the date in its tags."""
         header = self._header  # checks the file before it is opened
         assert header is not None
         with self._dataset("tags", header=True) as dataset:

@@ -335,7 +335,7 @@ def open_service(
     service = _service(url, options)
     if zoom is None and options.gsd_m is None:
         raise ConfigError(
-            f"The model states no metres per pixel, so that no zoom of {service.name} follows.",
+            f"The model states no metres per pixel, so the zoom of {service.name} is not known.",
             remedy="Choose one with --zoom.",
         )
     bounds = shapely.total_bounds(projected_area(area))

@@ -294,8 +294,7 @@ class TileRequests:
             kind = str(headers.get("content-type", "")).partition(";")[0] or "unknown content"
             raise self._error(
                 f"it sent {kind} in place of an image{_quoted(data)}",
-                "Open the URL of a tile in a browser; the service may need a key or another "
-                "address.",
+                "Open the URL of a tile in a browser; the service may need a key or another URL.",
             )
         return data
 

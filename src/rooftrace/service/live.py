@@ -77,7 +77,8 @@ class CameraSource:
         if is_url(source):
             if not is_stream(source):
                 raise DataError(
-                    f"The camera {shown} is no stream; expected rtsp, rtsps, http, https or udp.",
+                    f"The camera {shown} is not a stream; expected rtsp, rtsps, http, https or "
+                    "udp.",
                     remedy="Check the URL.",
                 )
         elif not is_camera(source) and not Path(source).is_file():

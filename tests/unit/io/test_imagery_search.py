@@ -53,7 +53,7 @@ def landing(url: str, *conforms_to: str) -> dict[str, Any]:
     [
         (Answer(b"<!doctype html><p>Hello", kind="text/html"), "is a web page (HTML); expected",
          "first page"),
-        (Answer(b'{"a": ', kind="text/html"), "is no JSON; expected", "first page"),
+        (Answer(b'{"a": ', kind="text/html"), "is not JSON; expected", "first page"),
         (answer([1, 2]), "is a JSON document that holds a list; expected an object", "Check"),
         (answer({"a": 1, "b": 2}), "is a JSON document with a, b; expected a STAC API", "/stac"),
         (Answer(b"no", 401), "the server answered 401", "netrc"),

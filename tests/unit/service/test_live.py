@@ -100,7 +100,7 @@ def test_a_file_is_a_source_also_with_an_equals_sign(clip: Path, tmp_path: Path)
 
 
 def test_wrong_sources_are_refused_without_their_passwords() -> None:
-    with pytest.raises(DataError, match="is no stream") as error:
+    with pytest.raises(DataError, match="is not a stream") as error:
         CameraSource.parse("ftp://me:hidden@host/x?token=hidden")
     assert "hidden" not in str(error.value)
     with pytest.raises(ConfigError, match="the name 'camera'"):

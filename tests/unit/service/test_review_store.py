@@ -212,7 +212,7 @@ def test_a_damaged_file_is_a_sentence_and_is_not_replaced(
         broken = {"text": b"no database " * 400, "empty": b"", "head": b"\0" * 200 + whole[200:]}
         store.path.write_bytes(broken[damage])
     before = store.path.read_bytes()
-    with pytest.raises(ReviewFileError, match=r"town_review\.gpkg is damaged or is no review"):
+    with pytest.raises(ReviewFileError, match=r"town_review\.gpkg is damaged or is not a review"):
         accept(store, 2)
     with pytest.raises(ReviewFileError):
         store.touched()

@@ -369,7 +369,7 @@ def _refusing(preprocess: _Preprocess) -> _Preprocess:
 def _without_addresses(move: _Move) -> _Move:
     async def moved(path: str | Path | None) -> str | None:
         if path is not None and "://" in str(path):
-            raise gr.Error("An address was given; drop a file.", print_exception=False)
+            raise gr.Error("This is a URL. Choose a file, or drop one here.", print_exception=False)
         return await move(path)
 
     return moved

@@ -523,7 +523,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             raise ReviewFileError(
-                f"{path.name} is damaged or is no review: {reason_of(error).rstrip('.')}.",
+                f"{path.name} is damaged or is not a review: {reason_of(error).rstrip('.')}.",
                 remedy="Restore a copy of it, or rename it to begin a new review.",
             ) from error
         raise export_error(Path(path.name), error) from error
