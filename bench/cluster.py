@@ -116,11 +116,10 @@ def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.predict import pipeline
     from rooftrace.predict.block import Block
     from rooftrace.predict.checkpoint import CheckpointStore
-    from rooftrace.predict.outputs import FileSink, SceneOutputs
+    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
-    from rooftrace.predict.result import OutputPaths
 
     predictor = load(model)
     source = open_raster(scene)

@@ -351,10 +351,9 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
     from rooftrace.io.raster import open_raster
     from rooftrace.predict import pipeline
     from rooftrace.predict.checkpoint import CheckpointStore
-    from rooftrace.predict.outputs import FileSink, SceneOutputs
+    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
     from rooftrace.predict.pipeline import SceneBlocks
     from rooftrace.predict.plan import plan_scene
-    from rooftrace.predict.result import OutputPaths
 
     out, clock = here.out, here.clock
 

@@ -221,10 +221,9 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run_folder import RunFolder
     from rooftrace.predict.block import BlockTiles, TileOutput, TileStats
-    from rooftrace.predict.outputs import FileSink, SceneOutputs
+    from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
     from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import Predictor
-    from rooftrace.predict.result import OutputPaths
 
     spent: dict[str, float] = {}
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rooftrace.core.errors import RooftraceError
     from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
+    from rooftrace.predict.outputs import Prediction
     from rooftrace.predict.predictor import Predictor, load
-    from rooftrace.predict.result import Prediction
 
 __all__ = [
     "Footprints",
@@ -35,7 +35,7 @@ _MODULES = {
     "core.errors": ("RooftraceError",),
     "core.types": ("Footprints", "GeoGrid", "Mask", "Raster", "RasterSource", "Window"),
     "predict.predictor": ("Predictor", "load"),
-    "predict.result": ("Prediction",),
+    "predict.outputs": ("Prediction",),
 }
 
 

@@ -12,12 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from command_line import Finished, command
-from raster_files import write_geotiff
 from rooftrace import cli
 from rooftrace.cli.commands import COMMANDS, PANELS, load_command
 from rooftrace.models.bundle import read_bundle
@@ -463,23 +460,6 @@ def test_a_bundle_that_is_none(data: Path, tiny_run: TinyRun, tmp_path: Path) ->
         broken.write_bytes(content)
         fails(command("evaluate", broken, data, "--json"), 4, "BundleError", str(broken))
     fails(command("evaluate", data, data, "--json"), 4, "BundleError", str(data))
-
-
-def test_bands_that_the_model_does_not_know(tiny_run: TinyRun, tmp_path: Path) -> None:
-    for part, bands in (("images", 2), ("masks", 1)):
-        (tmp_path / part).mkdir()
-        write_geotiff(tmp_path / part / "a.tif", np.zeros((bands, 64, 64), np.uint8))
-    done = command("evaluate", tiny_run.bundle, tmp_path, "--gsd", 0.3, "--json")
-    fails(done, 4, "BandMismatch", "a.tif")
-
-
-def test_metres_that_are_not_known(tiny_run: TinyRun, tmp_path: Path) -> None:
-    for part, shape in (("images", (64, 64, 3)), ("masks", (64, 64))):
-        (tmp_path / part).mkdir()
-        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / part / "a.png")
-    config = config_for(tmp_path, tmp_path)
-    done = command("train", config, "-o", tmp_path / "run", "--set", "gsd_m=0.3", "--json")
-    fails(done, 3, "GeoreferenceError", "a.png", "no CRS")
 
 
 @pytest.mark.campaign

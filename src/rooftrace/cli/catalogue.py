@@ -34,7 +34,7 @@ _SCENE_FIELDS = tuple(name for name in ALL_FIELDS if name not in ("gsd_m", "scal
 
 if TYPE_CHECKING:
     from rooftrace.flows.catalogue.run import CatalogueReport
-    from rooftrace.flows.predict.delivery import Results
+    from rooftrace.flows.predict.run_folder import Results
 
 _MAX_FAILURES = 10
 """Maximum number of failed scenes listed in the terminal; the manifest lists all."""
@@ -130,8 +130,8 @@ def catalogue(
     spread = cluster.parsed()
     from rooftrace.flows.catalogue.run import run_catalogue
     from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
-    from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.run import executing
+    from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
 
     with results_in(out, work) as results:

@@ -134,9 +134,9 @@ def predict(
         heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
         heights.check_prediction(out, options.outputs)
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
-    from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
+    from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
     from rooftrace.io.georeferenced import parse_crs
 

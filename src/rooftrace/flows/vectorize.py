@@ -27,8 +27,7 @@ from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
-from rooftrace.vector.mask_record import MaskRecord
-from rooftrace.vector.prepare import OutlineStyle, VectorOptions
+from rooftrace.vector.prepare import MaskRecord, OutlineStyle, VectorOptions
 from rooftrace.vector.trace import Prob
 from rooftrace.vector.watershed import WatershedOptions
 

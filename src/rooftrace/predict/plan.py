@@ -24,8 +24,13 @@ from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.options import AS_FOUND, OUTPUTS, RESULT_FILES, SceneOptions, SceneOutput
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
-from rooftrace.vector.mask_record import MaskRecord
-from rooftrace.vector.prepare import MIN_BUILDING_PX, MIN_MARKER_PX, SIMPLIFY_PX, VectorOptions
+from rooftrace.vector.prepare import (
+    MIN_BUILDING_PX,
+    MIN_MARKER_PX,
+    SIMPLIFY_PX,
+    MaskRecord,
+    VectorOptions,
+)
 from rooftrace.vector.watershed import WatershedOptions
 
 __all__ = [

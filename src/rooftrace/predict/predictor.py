@@ -25,9 +25,16 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import BundleSpec, Output, Tta
 from rooftrace.predict import pipeline
 from rooftrace.predict.block import Block
-from rooftrace.predict.outputs import FileSink, MemorySink, SceneOutputs, SceneSink
+from rooftrace.predict.outputs import (
+    FileSink,
+    MemorySink,
+    OutputPaths,
+    Prediction,
+    SceneOutputs,
+    SceneResult,
+    SceneSink,
+)
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
-from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 
 Input = str | Path | NDArray[Any] | RasterSource
 """Image to predict: a path, an array of pixel values, (y, x, band), (band, y, x) or (y, x), what

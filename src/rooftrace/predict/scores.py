@@ -19,10 +19,10 @@ from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.image_write import as_rgb
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, prepared
 from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_source
 from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
-from rooftrace.predict.result import Prediction
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from rooftrace.core.text import in_api_terms
 from rooftrace.density.files import DEFAULT_THRESHOLD
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOutput
-from rooftrace.predict.result import Prediction
 from rooftrace.rest.description import REQUEST_BODY, RESPONSES, DescribedRoute
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload

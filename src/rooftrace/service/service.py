@@ -17,9 +17,9 @@ from rooftrace.core.errors import BusyError, DeadlineError, StoppingError, TooLa
 from rooftrace.core.failures import clear_frames
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.nodata import NodataRule
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.result import Prediction
 from rooftrace.service.decode import Decoder, Limits
 
 T = TypeVar("T")

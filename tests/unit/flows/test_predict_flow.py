@@ -20,7 +20,6 @@ from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import (
-    BandMismatch,
     ConfigError,
     DataError,
     ExportError,
@@ -36,7 +35,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.predict import plan
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.plan import SceneOptions, SceneOutput
+from rooftrace.predict.plan import SceneOptions
 
 
 def draw(path: Path, shape: tuple[int, int], mode: str = "RGB") -> Path:
@@ -275,13 +274,6 @@ def test_one_bad_image_costs_nothing_else(folder: Path, bundle: Path, tmp_path: 
     assert [failed["type"] for failed in record["failed"]] == ["DataError", "BandMismatch"]
 
 
-def test_other_bands_are_named(bundle: Path, tmp_path: Path) -> None:
-    two = write_geotiff(tmp_path / "two.tif", np.zeros((2, 50, 50), np.uint8))
-    with pytest.raises(BandMismatch, match=r"two\.tif has 2 bands.*red, green, blue") as caught:
-        run_predict(find_inputs([two]), read_models(bundle), tmp_path / "out")
-    assert caught.value.exit_code == 4
-
-
 def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
     one, two = draw(tmp_path / "x" / "a.png", (20, 50)), draw(tmp_path / "y" / "a.png", (20, 50))
     with pytest.raises(ConfigError, match=r"would both be written as a_"):
@@ -294,19 +286,6 @@ def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> 
     both = find_inputs(["http://127.0.0.1:9/get?id=1", "http://127.0.0.1:9/get?id=2"])
     with pytest.raises(ConfigError, match=r"would both be written as get_"):
         run_predict(both, read_models(bundle), tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("output", "ending"),
-    [("mask", "_mask.png"), ("preview", "_preview.png"), ("density", "_density.tif")],
-)
-def test_an_input_that_a_requested_output_would_replace(
-    bundle: Path, tmp_path: Path, output: SceneOutput, ending: str
-) -> None:
-    inputs = find_inputs([draw(tmp_path / f"a{one}", (20, 50)) for one in (".png", ending)])
-    with pytest.raises(ConfigError, match=f"would replace the input .*a{ending}"):
-        run_predict(inputs, read_models(bundle), tmp_path, SceneOptions(outputs=(output,)))
-    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_label_beside_its_image_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
@@ -403,29 +382,6 @@ def test_a_density_that_cannot_be_made_is_said(
     found = [note for note in report.notes if "no density was made" in note]
     assert len(found) == bool(reason)
     assert reason in "".join(found)
-
-
-@pytest.mark.parametrize(
-    ("pixel_m", "cell_m", "reason"),
-    [
-        (200.0, 100.0, "cells of 100 m are less than two pixels wide by its georeference"),
-        (200.0, 20.0, "cells of 20 m are less than two pixels wide by its georeference"),
-        (0.001, 1.0, "less than 3 cells of 1 m long by its georeference"),
-    ],
-)
-def test_cells_are_measured_by_the_georeference_that_the_given_gsd_contradicts(
-    pixel_m: float, cell_m: float, reason: str, bundle: Path, tmp_path: Path
-) -> None:
-    data = np.full((3, 1000, 90), 40, dtype=np.uint8)
-    place = Affine(pixel_m, 0, 5e5, 0, -pixel_m, 9e6)
-    path = write_geotiff(tmp_path / "a.tif", data, transform=place)
-    options = SceneOptions(gsd_m=0.5, cell_m=cell_m)
-    report = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options)
-    (output,) = report.outputs
-    assert output.mask is not None
-    assert output.density is None
-    (note,) = [note for note in report.notes if "no density was made" in note]
-    assert reason in note
 
 
 def test_a_density_of_too_many_cells_fails_only_where_it_was_asked_for(

@@ -21,8 +21,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.vector.mask_record import TAG, MaskRecord
-from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.prepare import TAG, MaskRecord, VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
 from town import generate_scene
 

@@ -20,9 +20,9 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict import predictor as predictor_module
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import predict_keeping
 
 

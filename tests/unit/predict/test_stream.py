@@ -27,10 +27,9 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block, TileStats, most_probable
-from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.outputs import FileSink, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
-from rooftrace.predict.result import OutputPaths
 
 SPEC = BundleSpec(
     name="fake",

@@ -22,9 +22,9 @@ from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.labels.labelstudio.client import LabelStudio
 from rooftrace.labels.labelstudio.write import label_config
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import Prediction
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits

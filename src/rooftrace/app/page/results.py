@@ -25,8 +25,8 @@ from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
 from rooftrace.io.pixels import parse_stretch
 from rooftrace.io.vector_write import write_footprints
+from rooftrace.predict.outputs import OutputPaths, Prediction
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.result import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
 from rooftrace.service.service import Service
 

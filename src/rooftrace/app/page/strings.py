@@ -13,7 +13,7 @@ from rooftrace.app.page.results import DOWNLOADS, LOW_SCORE, RAMP, ROOT
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
 from rooftrace.core.text import in_page_terms, plain_number
 from rooftrace.density.files import DEFAULT_THRESHOLD
-from rooftrace.predict.result import Prediction, PredictionSummary
+from rooftrace.predict.outputs import Prediction, PredictionSummary
 
 
 def sentence(error: RooftraceError) -> str:

@@ -36,10 +36,9 @@ from rooftrace.io.remote_raster import open_image
 from rooftrace.io.resample import warped
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import FileSink
+from rooftrace.predict.outputs import FileSink, OutputPaths
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import OutputPaths
 from rooftrace.vector.compare import GONE, NEW, OUTSIDE, SAME, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons

@@ -7,17 +7,16 @@ import json
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.errors import RooftraceError
 from rooftrace.core.machine import user_cache
 from rooftrace.flows.predict.inputs import SceneInput
-from rooftrace.flows.predict.run_folder import with_paths
+from rooftrace.flows.predict.run_folder import Results, with_paths
 from rooftrace.io.files import export_error, write_json
-from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
+from rooftrace.io.remote import ObjectAddress, import_store, upload
 from rooftrace.predict.plan import RESULT_FILES
 
 _UPLOADS = 2
@@ -39,49 +38,6 @@ def work_folder(url: str) -> Path:
         url: `s3://bucket/prefix`.
     """
     return user_cache() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
-class Results(ExitStack):
-    """Folder of this machine in which the results of a run stay. Use it in a `with` block.
-
-    Args:
-        folder: Folder in which the run writes.
-    """
-
-    is_remote = False
-    """Whether the results are uploaded to object storage."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
-        """Receive a finished image; see `OnDone`."""
-
-    def shown(self, value: Any) -> Any:
-        """Return plain data in which local paths are replaced by those that the user knows."""
-        return value
-
-
-def results_in(out: str, work: Path | None) -> Results:
-    """Return the destination of results: a folder, or object storage.
-
-    Args:
-        out: Path of a folder, or `s3://bucket/prefix`.
-        work: Local folder for results on their way to object storage.
-
-    Raises:
-        ConfigError: A work folder was given, but `out` is not in object storage.
-        DataError, MissingExtraError: See `Delivery`.
-    """
-    if is_object_url(out):
-        return Delivery(out, work)
-    if work is not None:
-        raise ConfigError(
-            f"--work {work} was given, but the results in {out} are not uploaded.",
-            remedy="Leave --work out, or give -o an s3:// URL.",
-        )
-    return Results(Path(out))
 
 
 class Delivery(Results):

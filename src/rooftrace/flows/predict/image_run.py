@@ -27,11 +27,10 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import MemoryMask
 from rooftrace.labels.rle.codec import Order, encode_runs
 from rooftrace.models.prompts import PromptSegmenter
-from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.outputs import ClassFigures, FileSink, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor, PredictProgress
-from rooftrace.predict.result import ClassFigures, OutputPaths
 
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport

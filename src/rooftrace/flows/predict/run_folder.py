@@ -15,8 +15,10 @@ from threading import Lock
 from types import TracebackType
 from typing import IO, Any
 
+from rooftrace.core.errors import ConfigError
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, is_file, locked
+from rooftrace.io.remote import is_object_url
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
@@ -338,3 +340,49 @@ def _checkpoints(
     }
     key = {**made_with, "image": scene.stamp, "grid": placed}
     return CheckpointStore(work / f"{scene.name}.parts", key)
+
+
+class Results(ExitStack):
+    """Folder of this machine in which the results of a run stay. Use it in a `with` block.
+
+    Args:
+        folder: Folder in which the run writes.
+    """
+
+    is_remote = False
+    """Whether the results are uploaded to object storage."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_done(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
+        """Receive a finished image; see `OnDone`."""
+
+    def shown(self, value: Any) -> Any:
+        """Return plain data in which local paths are replaced by those that the user knows."""
+        return value
+
+
+def results_in(out: str, work: Path | None) -> Results:
+    """Return the destination of results: a folder, or object storage.
+
+    Args:
+        out: Path of a folder, or `s3://bucket/prefix`.
+        work: Local folder for results on their way to object storage.
+
+    Raises:
+        ConfigError: A work folder was given, but `out` is not in object storage.
+        DataError, MissingExtraError: See `Delivery`.
+    """
+    if is_object_url(out):
+        # Imported when it is needed: most results stay on this machine.
+        from rooftrace.flows.predict.delivery import Delivery
+
+        return Delivery(out, work)
+    if work is not None:
+        raise ConfigError(
+            f"--work {work} was given, but the results in {out} are not uploaded.",
+            remedy="Leave --work out, or give -o an s3:// URL.",
+        )
+    return Results(Path(out))

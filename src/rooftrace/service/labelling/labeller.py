@@ -27,8 +27,8 @@ from rooftrace.labels.labelstudio.regions import (
     find_regions,
 )
 from rooftrace.labels.labelstudio.write import brush_results, polygon_results, rectangle_results
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.predict.result import Prediction
 from rooftrace.service.labelling.images import TaskImage, TaskImages
 from rooftrace.service.labelling.interface import LabelControl, read_interface
 from rooftrace.service.service import Service

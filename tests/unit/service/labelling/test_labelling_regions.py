@@ -17,8 +17,8 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import encode_brush, find_regions
 from rooftrace.labels.labelstudio.write import Control
+from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import Prediction
 from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl
 from rooftrace.service.labelling.labeller import drawn_area, regions_of
 
