@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from rooftrace.core.types import BoolArray, WorkingScales
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 
+MAX_KNOTS = 64
 MAX_COEFFICIENT = 1000.0
 MAX_SIDE_PX = 2**15
 """Maximum side of a model's input in pixels, far above what any memory holds."""
@@ -38,21 +40,25 @@ class LogisticMap(Config):
     """The logistic function of `slope · logit(score) + intercept`.
 
     Args:
-        kind: `platt` (Platt 1999, "Probabilistic Outputs for Support Vector Machines"), or
-            `platt-divided`, which adds `divided`.
+        kind: `temperature` (Guo et al. 2017, "On Calibration of Modern Neural Networks"; its
+            temperature is 1 / slope, and there is no intercept), `platt` (Platt 1999,
+            "Probabilistic Outputs for Support Vector Machines"), or `platt-divided`, which adds
+            `divided`. `temperature` occurs in bundles of 0.1.0.
         slope: Slope, 0 or more, so that a better score is never less probable.
-        intercept: Intercept.
+        intercept: Intercept; 0 for `temperature`.
         divided: Added to the intercept for a piece of a divided region. Where several buildings are
-            one region of the mask, the walls between them are a guess. 0 for `platt`.
+            one region of the mask, the walls between them are a guess. 0 for the other kinds.
     """
 
-    kind: Literal["platt", "platt-divided"]
+    kind: Literal["temperature", "platt", "platt-divided"]
     slope: Annotated[Coefficient, Field(ge=0)]
     intercept: Coefficient = 0.0
     divided: Coefficient = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> LogisticMap:
+        if self.kind == "temperature" and self.intercept != 0:
+            raise ValueError(f"a temperature has no intercept, but {self.intercept} was given")
         if self.kind != "platt-divided" and self.divided != 0:
             raise ValueError(f"divided is {self.divided}; only platt-divided may have a value")
         return self
@@ -62,6 +68,38 @@ class LogisticMap(Config):
         # This form of the logistic function does not overflow.
         halved = (self.slope * logit(score) + self.intercept + self.divided * divided) / 2
         return np.asarray((1 + np.tanh(halved)) / 2, np.float64)
+
+
+class IsotonicMap(Config):
+    """Straight lines between knots, constant beyond the first and the last, in bundles of 0.1.0.
+
+    This is isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
+    Accurate Multiclass Probability Estimates").
+
+    Args:
+        scores: Scores at the knots, each above the one before.
+        probabilities: Probabilities at the knots, none below the one before.
+    """
+
+    kind: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
+    probabilities: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IsotonicMap:
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError(
+                f"there are {len(self.scores)} scores for {len(self.probabilities)} probabilities"
+            )
+        if any(before >= after for before, after in pairwise(self.scores)):
+            raise ValueError("the scores do not increase from knot to knot")
+        if any(before > after for before, after in pairwise(self.probabilities)):
+            raise ValueError("the probabilities decrease from one knot to another")
+        return self
+
+    def apply(self, score: NDArray[np.floating], divided: BoolArray) -> Floats:
+        """Map (n,) scores to (n,) probabilities; it makes no difference which are `divided`."""
+        return np.asarray(np.interp(score, self.scores, self.probabilities), np.float64)
 
 
 class CalibrationData(Config):
@@ -95,7 +133,7 @@ class Calibration(Config):
         log_loss_before, log_loss_after: Mean log loss, measured in the same way.
     """
 
-    map: LogisticMap
+    map: Annotated[LogisticMap | IsotonicMap, Field(discriminator="kind")]
     fitted_on: Annotated[tuple[CalibrationData, ...], Field(min_length=1)]
     protocol: str = ""
     ece_before: Unit
@@ -167,10 +205,6 @@ class MeasuredMetrics(Config):
     split: str
     protocol: str
     values: dict[str, float]
-
-
-CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
-"""Bands after those of the image: a probability and two maps, all in 0..1."""
 
 
 class BundleSpec(Config):
@@ -271,11 +305,6 @@ class BundleSpec(Config):
                 f"but there are {len(self.classes)} classes"
             )
         return self
-
-    @property
-    def takes_clicks(self) -> bool:
-        """True if the model takes clicks besides an image."""
-        return len(self.bands) > len(CLICK_BANDS) and self.bands[-3:] == CLICK_BANDS
 
     @property
     def is_binary(self) -> bool:

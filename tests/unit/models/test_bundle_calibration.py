@@ -16,9 +16,12 @@ from rooftrace.core.errors import BundleError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
 from rooftrace.models.spec import (
+    MAX_KNOTS,
     Calibration,
     CalibrationData,
+    IsotonicMap,
     LogisticMap,
+    logit,
 )
 
 DATA = CalibrationData(data="place", split="val", scenes=4, objects=200, right=150)
@@ -31,6 +34,11 @@ DIVIDED = Calibration(
     fitted_on=(DATA,),
     **FIGURES,
 )
+STEPS = Calibration(
+    map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
+    fitted_on=(DATA,),
+    **FIGURES,
+)
 
 
 def written(path: Path, calibration: Calibration | None) -> ModelBundle:
@@ -38,12 +46,24 @@ def written(path: Path, calibration: Calibration | None) -> ModelBundle:
     return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
 
 
-@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, None])
+@pytest.mark.parametrize("calibration", [PLATT, DIVIDED, STEPS, None])
 def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
     bundle = written(tmp_path / "a.rooftrace", calibration)
     read = read_bundle(tmp_path / "a.rooftrace")
     assert read.spec.calibration == calibration
     assert read.sha256 == bundle.sha256
+
+
+def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, DIVIDED, STEPS, None)}
+    assert len(made) == 4
+
+
+def test_the_segmenter_alone_has_none() -> None:
+    spec = tiny_bundle().spec.model_copy(update={"coarse_threshold": 0.4, "calibration": PLATT})
+    bundle = ModelBundle(spec, {}, "x")
+    assert bundle.for_output("probabilities").spec.calibration == PLATT
+    assert bundle.for_output("coarse").spec.calibration is None
 
 
 def test_functions_by_hand() -> None:
@@ -56,6 +76,12 @@ def test_functions_by_hand() -> None:
     less = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 2.5)))
     np.testing.assert_allclose(
         DIVIDED.apply(score, pieces), np.where(pieces, less, expected), rtol=1e-6
+    )
+    same = LogisticMap(kind="temperature", slope=1.0)
+    np.testing.assert_allclose(same.apply(score, pieces), score, rtol=1e-6)
+    ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
+    np.testing.assert_allclose(
+        STEPS.apply(ends, np.arange(6) % 2 == 0), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6
     )
 
 
@@ -77,6 +103,19 @@ def test_no_score_leaves_the_range(
     assert (np.diff(values) >= 0).all()
 
 
+def test_no_score_stays_none() -> None:
+    score = np.float32([np.nan, 0.5])
+    for calibration in (PLATT, STEPS):
+        assert np.isnan(calibration.apply(score, score > 0)).tolist() == [True, False]
+        assert calibration.apply(np.zeros(0, np.float32), np.zeros(0, bool)).shape == (0,)
+
+
+def test_the_ends_have_a_logit() -> None:
+    ends = logit(np.float32([0, 1]))
+    assert np.isfinite(ends).all()
+    assert ends[0] == pytest.approx(-ends[1])
+
+
 def plain(calibration: Calibration) -> dict[str, Any]:
     made: dict[str, Any] = calibration.model_dump(mode="json")
     return made
@@ -93,8 +132,20 @@ WRONG = {
     "not finite": with_map(kind="platt", slope=float("inf"), intercept=0.0),
     "not a number": with_map(kind="platt", slope=float("nan"), intercept=0.0),
     "too steep": with_map(kind="platt", slope=1e9, intercept=0.0),
+    "temperature": with_map(kind="temperature", slope=1.0, intercept=0.5),
     "divided": with_map(kind="platt", slope=1.0, intercept=0.5, divided=-1.0),
     "both": with_map(kind="platt", slope=1.0, intercept=0.0, scores=[0.5], probabilities=[0.5]),
+    "lengths": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5]),
+    "no knots": with_map(kind="isotonic", scores=[], probabilities=[]),
+    "decreasing": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5, 0.4]),
+    "two at one score": with_map(kind="isotonic", scores=[0.1, 0.1], probabilities=[0.4, 0.5]),
+    "beyond 1": with_map(kind="isotonic", scores=[0.1, 1.2], probabilities=[0.4, 0.5]),
+    "below 0": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[-0.4, 0.5]),
+    "many knots": with_map(
+        kind="isotonic",
+        scores=np.linspace(0, 1, MAX_KNOTS + 1).tolist(),
+        probabilities=[0.5] * (MAX_KNOTS + 1),
+    ),
     "fitted on nothing": plain(PLATT) | {"fitted_on": []},
     "error": plain(PLATT) | {"ece_after": 1.5},
     "unknown key": plain(PLATT) | {"trust": "me"},
