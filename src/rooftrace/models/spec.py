@@ -207,6 +207,10 @@ class MeasuredMetrics(Config):
     values: dict[str, float]
 
 
+CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
+"""Bands after those of the image: a probability and two maps, all in 0..1."""
+
+
 class BundleSpec(Config):
     """The contract of a trained model: its input and its outputs.
 
@@ -305,6 +309,11 @@ class BundleSpec(Config):
                 f"but there are {len(self.classes)} classes"
             )
         return self
+
+    @property
+    def takes_clicks(self) -> bool:
+        """True if the model takes clicks besides an image."""
+        return len(self.bands) > len(CLICK_BANDS) and self.bands[-3:] == CLICK_BANDS
 
     @property
     def is_binary(self) -> bool:

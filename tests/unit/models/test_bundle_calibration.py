@@ -21,7 +21,6 @@ from rooftrace.models.spec import (
     CalibrationData,
     IsotonicMap,
     LogisticMap,
-    logit,
 )
 
 DATA = CalibrationData(data="place", split="val", scenes=4, objects=200, right=150)
@@ -52,18 +51,6 @@ def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None)
     read = read_bundle(tmp_path / "a.rooftrace")
     assert read.spec.calibration == calibration
     assert read.sha256 == bundle.sha256
-
-
-def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
-    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, DIVIDED, STEPS, None)}
-    assert len(made) == 4
-
-
-def test_the_segmenter_alone_has_none() -> None:
-    spec = tiny_bundle().spec.model_copy(update={"coarse_threshold": 0.4, "calibration": PLATT})
-    bundle = ModelBundle(spec, {}, "x")
-    assert bundle.for_output("probabilities").spec.calibration == PLATT
-    assert bundle.for_output("coarse").spec.calibration is None
 
 
 def test_functions_by_hand() -> None:
@@ -101,19 +88,6 @@ def test_no_score_leaves_the_range(
     assert values.min() >= 0
     assert values.max() <= 1
     assert (np.diff(values) >= 0).all()
-
-
-def test_no_score_stays_none() -> None:
-    score = np.float32([np.nan, 0.5])
-    for calibration in (PLATT, STEPS):
-        assert np.isnan(calibration.apply(score, score > 0)).tolist() == [True, False]
-        assert calibration.apply(np.zeros(0, np.float32), np.zeros(0, bool)).shape == (0,)
-
-
-def test_the_ends_have_a_logit() -> None:
-    ends = logit(np.float32([0, 1]))
-    assert np.isfinite(ends).all()
-    assert ends[0] == pytest.approx(-ends[1])
 
 
 def plain(calibration: Calibration) -> dict[str, Any]:
