@@ -190,10 +190,10 @@ class WindowLabel:
 
     def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
         """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
-        found = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
-        if found is None:
+        outlines = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
+        if outlines is None:
             return None
-        window, (geometry, classes) = self.window, found
+        window, (geometry, classes) = self.window, outlines
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
         inside = shapely.intersects(frame, geometry)
         corner = np.array([window.col, window.row])

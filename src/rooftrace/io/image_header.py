@@ -181,8 +181,8 @@ class Header:
     @property
     def bytes_per_px(self) -> int:
         """Bytes of a decoded pixel, with alpha or mask."""
-        own = self.dtype.itemsize if self.palette is None or len(self.palette) <= 256 else 2
-        return own * len(self.read_indexes) + (self.mask == "band")
+        per_band = self.dtype.itemsize if self.palette is None or len(self.palette) <= 256 else 2
+        return per_band * len(self.read_indexes) + (self.mask == "band")
 
 
 def _alpha_of(colours: Sequence[Any], descriptions: Sequence[str | None]) -> int | None:
@@ -220,10 +220,10 @@ def _holds_picture(dataset: Any, alpha: int) -> bool:
             col, row, min(side, dataset.width - col), min(side, dataset.height - row)
         )
         values.append(dataset.read(alpha, window=window).ravel())
-    some = np.concatenate(values)
-    some = some[some > 0]
-    most = np.iinfo(dtype).max
-    return len(np.unique(some)) > _MAX_ALPHAS and bool((some < most).mean() > 0.5)
+    seen = np.concatenate(values)
+    seen = seen[seen > 0]
+    highest = np.iinfo(dtype).max
+    return len(np.unique(seen)) > _MAX_ALPHAS and bool((seen < highest).mean() > 0.5)
 
 
 def _mask_of(
@@ -407,9 +407,9 @@ def _has_distinct_pixels(grid: GeoGrid) -> bool:
 def _unused_position(dataset: Any, name: str) -> str:
     """Return a note if the position of an image is known only by points or a camera model."""
     if dataset.gcps[0]:
-        known, option = "ground control points", "-tps"
+        position, option = "ground control points", "-tps"
     elif dataset.rpcs:
-        known, option = "a camera model (RPC)", "-rpc"
+        position, option = "a camera model (RPC)", "-rpc"
     elif "EXIF_GPSLatitude" in dataset.tags():
         return (
             f"{name} is a photograph with the place of its camera, not an orthophoto: its metres "
@@ -419,8 +419,8 @@ def _unused_position(dataset: Any, name: str) -> str:
     else:
         return ""
     return (
-        f"{name} has {known} instead of a georeference, and its results are in pixels. Rectify it "
-        f"first: gdalwarp {option} -t_srs EPSG:CODE IN OUT.tif"
+        f"{name} has {position} instead of a georeference, and its results are in pixels. Rectify "
+        f"it first: gdalwarp {option} -t_srs EPSG:CODE IN OUT.tif"
     )
 
 

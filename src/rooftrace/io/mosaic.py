@@ -151,24 +151,24 @@ class Mosaic:
         data = np.zeros((self.bands, *window.shape_yx), self.dtype)
         valid = np.zeros(window.shape_yx, np.bool_)
         with self._lock:
-            for key, own in self._under(window):
-                part = own.intersection(window)
+            for key, image_window in self._under(window):
+                part = image_window.intersection(window)
                 assert part is not None
                 if key in self._lost:
                     continue
                 try:
-                    pixels, known = self._read_part(key, own, part)
+                    pixels, part_valid = self._read_part(key, image_window, part)
                 except RooftraceError as error:
                     # A service that refuses one tile refuses all.
                     if not self.is_forgiving or isinstance(error, ServiceError):
                         raise
                     gsd_m = self._grid.gsd_m
-                    area = "" if gsd_m is None else f" ({own.area_px * gsd_m**2:,.0f} m²)"
+                    area = "" if gsd_m is None else f" ({image_window.area_px * gsd_m**2:,.0f} m²)"
                     self._lost[key] = f"{error.message} Its ground{area} is nodata."
                     continue
-                here = part.slices(window)
-                np.copyto(data[:, *here], pixels, where=known if self._overlap else True)
-                valid[here] |= known
+                place = part.slices(window)
+                np.copyto(data[:, *place], pixels, where=part_valid if self._overlap else True)
+                valid[place] |= part_valid
         return Raster(data, valid, self._grid.crop(window))
 
     def _under(self, window: Window) -> Iterator[tuple[Any, Window]]:
@@ -183,10 +183,10 @@ class Mosaic:
         """
         raise NotImplementedError
 
-    def _read_part(self, key: Any, own: Window, part: Window) -> tuple[Any, Any]:
-        """Return the pixels and validity of `part` from the image that covers `own`."""
+    def _read_part(self, key: Any, image_window: Window, part: Window) -> tuple[Any, Any]:
+        """Return the pixels and validity of `part` from the image that covers `image_window`."""
         raster = self._decoded.get_or_make(key, lambda: self._image(key).read())
-        rows, cols = part.slices(own)
+        rows, cols = part.slices(image_window)
         return raster.data[:, rows, cols], raster.valid[rows, cols]
 
 
@@ -377,28 +377,28 @@ class AdjacentImages(Mosaic):
 
     def is_empty(self, window: Window) -> bool:
         """Return True if a window has no image, or only images that are empty there."""
-        for number, own in self._under(window):
-            part = own.intersection(window)
+        for number, image_window in self._under(window):
+            part = image_window.intersection(window)
             assert part is not None
-            if not self._images[number].is_empty(_within(part, own)):
+            if not self._images[number].is_empty(_within(part, image_window)):
                 return False
         return True
 
-    def _read_part(self, key: int, own: Window, part: Window) -> tuple[Any, Any]:
-        if is_small(own.shape_yx):
-            return super()._read_part(key, own, part)
-        raster = self._images[key].read(_within(part, own))
+    def _read_part(self, key: int, image_window: Window, part: Window) -> tuple[Any, Any]:
+        if is_small(image_window.shape_yx):
+            return super()._read_part(key, image_window, part)
+        raster = self._images[key].read(_within(part, image_window))
         return raster.data, raster.valid
 
     def _image(self, key: int) -> RasterSource:
         return self._images[key]
 
     def _under(self, window: Window) -> Iterator[tuple[int, Window]]:
-        found = {n for cell in self._cells_under(window) for n in self._cells.get(cell, ())}
-        for number in sorted(found):
-            own = self._windows[number]
-            if own.intersection(window) is not None:
-                yield number, own
+        numbers = {n for cell in self._cells_under(window) for n in self._cells.get(cell, ())}
+        for number in sorted(numbers):
+            image_window = self._windows[number]
+            if image_window.intersection(window) is not None:
+                yield number, image_window
 
     def _cells_under(self, window: Window) -> Iterable[tuple[int, int]]:
         height, width = self._cell
@@ -460,11 +460,14 @@ class AdjacentImages(Mosaic):
         infos, common = band_infos(image), band_infos(first)
         if infos == common:
             return
-        own, others = name_bands(infos, image.name), name_bands(common, first.name)
-        if any(band in others and others.index(band) != index for index, band in enumerate(own)):
+        names, common_names = name_bands(infos, image.name), name_bands(common, first.name)
+        if any(
+            band in common_names and common_names.index(band) != index
+            for index, band in enumerate(names)
+        ):
             raise DataError(
-                f"{image.name} has the bands {', '.join(own)}; {first.name} has "
-                f"{', '.join(others)}, and is part of the same scene.",
+                f"{image.name} has the bands {', '.join(names)}; {first.name} has "
+                f"{', '.join(common_names)}, and is part of the same scene.",
                 remedy="Write their bands in one order, for example with gdal_translate -b 3 -b 2 "
                 "-b 1, or predict the images one by one, without --mosaic.",
             )
@@ -487,5 +490,5 @@ def _span(dates: Sequence[str | None]) -> str | None:
     return days[0] if len(days) == 1 else f"{days[0]}/{days[-1]}"
 
 
-def _within(part: Window, own: Window) -> Window:
-    return Window(part.row - own.row, part.col - own.col, part.height, part.width)
+def _within(part: Window, outer: Window) -> Window:
+    return Window(part.row - outer.row, part.col - outer.col, part.height, part.width)

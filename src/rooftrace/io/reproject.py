@@ -132,14 +132,14 @@ def unwrapped(geometry: NDArray[np.object_], turn: float = 360) -> NDArray[np.ob
         wide = np.isfinite(east - west) & (east - west > turn / 2)
     if not wide.any():
         return geometry
-    made = geometry.copy()
+    whole = geometry.copy()
     for index in np.flatnonzero(wide).tolist():
-        turned = shapely.transform(made[index], lambda xy: xy + (xy < 0) * (turn, 0))
+        turned = shapely.transform(whole[index], lambda xy: xy + (xy < 0) * (turn, 0))
         left, _, right, _ = turned.bounds
         # A box around the whole Earth would have no width.
         if 1e-9 < right - left < east[index] - west[index]:
-            made[index] = turned
-    return made
+            whole[index] = turned
+    return whole
 
 
 def bounds_of(geometry: NDArray[np.object_], crs: CRS) -> Floats:
@@ -191,12 +191,12 @@ def first_longitude(geometry: NDArray[np.object_]) -> float:
     It is -180 if no geometry is near longitude 180, and else the middle of the widest gap.
     """
     west, _, east, _ = shapely.bounds(unwrapped(geometry)).T
-    known = np.flatnonzero(np.isfinite(east - west))
+    finite = np.flatnonzero(np.isfinite(east - west))
     # Degrees east of longitude 180.
-    start = (west[known] + 180) % 360
+    start = (west[finite] + 180) % 360
     order = np.argsort(start)
     start = start[order]
-    stop = start + (east - west)[known][order]
+    stop = start + (east - west)[finite][order]
     if not len(start) or (start[0] > _NEAR_180_DEG and stop.max() < 360 - _NEAR_180_DEG):
         return -180.0
     reached = np.concatenate([[stop.max() - 360], np.maximum.accumulate(stop)[:-1]])
@@ -282,9 +282,9 @@ def crs_units(metres: float, crs: CRS) -> float:
 def _outline(grid: GeoGrid, target: CRS) -> Floats:
     assert grid.crs is not None
     side = np.linspace(0, 1, _OUTLINE_POINTS)
-    zero, one = np.zeros_like(side), np.ones_like(side)
-    cols = np.concatenate([side, one, side, zero]) * grid.width
-    rows = np.concatenate([zero, side, one, side]) * grid.height
+    start, end = np.zeros_like(side), np.ones_like(side)
+    cols = np.concatenate([side, end, side, start]) * grid.width
+    rows = np.concatenate([start, side, end, side]) * grid.height
     xy = transform_points(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
     return xy[np.isfinite(xy).all(axis=1)]
 
@@ -358,7 +358,7 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
     """
     try:
         direct, leaves_out = _way(source, target)
-        made = np.stack(direct.transform(*xy.T), axis=1)
+        moved = np.stack(direct.transform(*xy.T), axis=1)
     except ProjError as error:
         raise GeoreferenceError(
             "There is no transformation from the coordinate system "
@@ -367,11 +367,11 @@ def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
             "ogr2ogr -a_srs (vector files).",
         ) from error
     if leaves_out is False:
-        return made
-    finite = np.flatnonzero(np.isfinite(made).all(axis=1))
+        return moved
+    finite = np.flatnonzero(np.isfinite(moved).all(axis=1))
     if len(finite) and (leaves_out or _left_out_datum(direct)):
-        _check_datum(xy[finite[-1]], made[finite[-1]], source, target)
-    return made
+        _check_datum(xy[finite[-1]], moved[finite[-1]], source, target)
+    return moved
 
 
 @lru_cache(maxsize=64)
@@ -383,9 +383,9 @@ def _way(source: CRS, target: CRS) -> tuple[Transformer, bool | None]:
     there are several operations, of which PROJ chooses one by the place.
     https://proj.org/en/stable/operations/operations_computation.html
     """
-    made = Transformer.from_crs(source, target, always_xy=True)
-    operation = made.description
-    return made, None if operation.startswith("unavailable") else _is_guess(operation)
+    transformer = Transformer.from_crs(source, target, always_xy=True)
+    operation = transformer.description
+    return transformer, None if operation.startswith("unavailable") else _is_guess(operation)
 
 
 def _is_guess(operation: str) -> bool:
@@ -405,12 +405,12 @@ def _ways_over_hubs(source: CRS, target: CRS) -> list[tuple[int, CRS, list[Any]]
     return [way for way in ways if not any(leaves_out for _, leaves_out in way[2])]
 
 
-def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
+def _check_datum(xy: Floats, moved: Floats, source: CRS, target: CRS) -> None:
     """Raise GeoreferenceError if a way over another system leads elsewhere than the direct one.
 
     Args:
         xy: Point (2,) in `source`.
-        made: The point in `target` after a transformation that leaves out the change of datum.
+        moved: The point in `target` after a transformation that leaves out the change of datum.
         source, target: Coordinate systems.
     """
     for code, hub, legs in _ways_over_hubs(source, target):
@@ -420,9 +420,9 @@ def _check_datum(xy: Floats, made: Floats, source: CRS, target: CRS) -> None:
             if leaves_out is None and _left_out_datum(leg):
                 break
         else:
-            east, north = (point - made) / crs_units(1, target)
+            east, north = (point - moved) / crs_units(1, target)
             if target.is_geographic:
-                east *= np.cos(np.radians(made[1]))
+                east *= np.cos(np.radians(moved[1]))
             off = float(np.hypot(east, north))
             if not off > _SAME_DATUM_M:
                 return

@@ -182,24 +182,24 @@ def scaling_for(
             "If that is wrong, give the right value with --gsd."
         )
     gsd_yx_m, model_gsd_m = metres
-    own, width = map(plain_number, gsd_yx_m)
-    if width != own:
-        own = f"{own} × {width} (height × width)"
+    gsd_text, width_text = map(plain_number, gsd_yx_m)
+    if width_text != gsd_text:
+        gsd_text = f"{gsd_text} × {width_text} (height × width)"
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
     if max(gsd_yx_m) > scales.gsd_m * COARSEST_RATIO * _NOMINAL:
         coarsest_m = plain_number(scales.gsd_m * COARSEST_RATIO)
         raise GsdMismatch(
-            f"{name} has {own} m per pixel, the model was trained at {scales.gsd_m:g} m; expected "
-            f"at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model. Such pixels "
-            "do not show the detail that the model needs.",
+            f"{name} has {gsd_text} m per pixel, the model was trained at {scales.gsd_m:g} m; "
+            f"expected at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model. "
+            "Such pixels do not show the detail that the model needs.",
             remedy="Use finer imagery or a model trained at a similar resolution. If the value is "
             "wrong, give the right one with --gsd.",
         )
     if max(ratios) > FINEST_RATIO * _NOMINAL:
         finest_m = plain_number(model_gsd_m / FINEST_RATIO)
         raise GsdMismatch(
-            f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; expected "
-            f"at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model. Imagery "
+            f"{name} has {gsd_text} m per pixel, the model was trained at {model_gsd_m:g} m; "
+            f"expected at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model. Imagery "
             "from above is not that fine.",
             remedy="Check the unit of the georeference. Give the right value with --gsd.",
         )
@@ -208,7 +208,9 @@ def scaling_for(
     )
     note = ""
     if max(ratios) > _NOTE_RATIO or min(ratios) < 1 / _NOTE_RATIO:
-        note = f"{name} has {own} m per pixel and is resampled to the model's {model_gsd_m:g} m."
+        note = (
+            f"{name} has {gsd_text} m per pixel and is resampled to the model's {model_gsd_m:g} m."
+        )
     return Scaling((steps[0], steps[1]), note)
 
 
@@ -265,8 +267,8 @@ class Resampler:
         for top in range(0, window.height, strip):
             height = min(strip, window.height - top)
             part = Window(window.row + top, window.col, height, window.width)
-            pixels, known = data[:, top : top + height], valid[top : top + height]
-            self._resample(part, pixels, known, watch)
+            pixels, part_seen = data[:, top : top + height], valid[top : top + height]
+            self._resample(part, pixels, part_seen, watch)
         return data, valid
 
     def is_empty(self, window: Window) -> bool:
@@ -279,9 +281,9 @@ class Resampler:
         """Return the source pixels from which a window of model pixels is computed."""
         if self._scaling.is_identity:
             return window
-        found = self._filtered(window).intersection(Window.whole(self._source.grid.shape))
-        assert found is not None
-        return found
+        pixels = self._filtered(window).intersection(Window.whole(self._source.grid.shape))
+        assert pixels is not None
+        return pixels
 
     def _filtered(self, window: Window) -> Window:
         """Return the pixels under the filter; the window may leave the source at its far edges."""
@@ -301,11 +303,11 @@ class Resampler:
         reach = self._filtered(window)
         wide = reach.intersection(Window.whole(self._source.grid.shape))
         assert wide is not None
-        pixels, known = self._read_source(wide, watch)
+        pixels, seen = self._read_source(wide, watch)
         beyond = (0, reach.height - wide.height), (0, reach.width - wide.width)
         if beyond != ((0, 0), (0, 0)):
             pixels = np.pad(pixels, ((0, 0), *beyond), mode="edge")
-            known = np.pad(known, beyond, mode="edge")
+            seen = np.pad(seen, beyond, mode="edge")
         step_y, step_x = self._scaling.steps_yx
         box = (
             window.col * step_x / _STEPS - reach.col,
@@ -315,12 +317,12 @@ class Resampler:
         )
         for band, out in zip(pixels, data):
             out[:] = _resize(band, window.shape_yx, box)
-        if known.all():
+        if seen.all():
             valid[:] = True
-        elif not known.any():
+        elif not seen.any():
             valid[:] = False
         else:
-            share = _resize(known.astype(np.uint8) * np.uint8(255), window.shape_yx, box)
+            share = _resize(seen.astype(np.uint8) * np.uint8(255), window.shape_yx, box)
             valid[:] = share >= 128
             _divide(data, share, valid & (share < 255))
             data[:, ~valid] = 0
@@ -480,14 +482,14 @@ def _fill(
         dst_crs=_rasterio_crs(grid.crs),
         resampling=Resampling.nearest if nearest else smooth,
     )
-    known = out[-1] >= 0.5
-    mean = out[:-1, known] / out[-1, known]
+    is_valid = out[-1] >= 0.5
+    mean = out[:-1, is_valid] / out[-1, is_valid]
     if data.dtype.kind in "ui":
         limits = np.iinfo(data.dtype)
         mean = np.rint(mean).clip(limits.min, limits.max)
     rows, cols = window.slices()
-    data[:, rows, cols][:, known] = mean.astype(data.dtype)
-    valid[rows, cols] = known
+    data[:, rows, cols][:, is_valid] = mean.astype(data.dtype)
+    valid[rows, cols] = is_valid
 
 
 def _turned(source: GeoGrid, target: GeoGrid) -> GeoGrid:

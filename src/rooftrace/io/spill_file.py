@@ -84,10 +84,10 @@ class SpillFile:
         starts, stops = low.tolist(), high.tolist()
         cut: list[bytes] = []
         with self._as_export_error():
-            for one, end in zip(first.tolist(), last.tolist()):
-                begin = starts[one]
+            for index, end in zip(first.tolist(), last.tolist()):
+                begin = starts[index]
                 data = self._part(begin, stops[end - 1])
-                places = zip(starts[one:end], stops[one:end])
+                places = zip(starts[index:end], stops[index:end])
                 cut += [data[at - begin : to - begin] for at, to in places]
         records[order] = cut
         return records
