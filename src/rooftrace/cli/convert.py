@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.data_options import DataFields
+from rooftrace.cli.option_groups import with_groups
 from rooftrace.cli.options import Json, Order, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.labels.config import SourceConfig
@@ -16,9 +17,9 @@ WRITTEN = "How data is written"
 """Title of the group of options for writing in the help."""
 
 
-@takes_data("Labelled data of any kind.")
+@with_groups
 def convert(
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Labelled data of any kind.")],
     to: Annotated[
         str, typer.Option(metavar="KIND", help="Kind to write, such as folder, rle or coco.")
     ],

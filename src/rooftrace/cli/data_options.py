@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rooftrace.cli.option_groups import sign
 from rooftrace.cli.options import GSD_HELP, GSD_LIMITS_M, NODATA_HELP, option, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.labels.config import SourceConfig
@@ -22,57 +22,44 @@ DataAt = Callable[[Path], SourceConfig]
 """Function that returns the configuration of the data at a path, with the options of DATA."""
 
 
-def takes_data(
-    help_text: str, *, metavar: str = "DATA"
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the argument DATA and its options, as one `SourceConfig`.
-
-    The parameter `data: SourceConfig` of the command is replaced by the argument and the options.
-    With `data: list[SourceConfig]` the argument takes several paths, and the options apply to each.
-    With `data: DataAt` there are only the options, and the command supplies the path.
+@dataclass(frozen=True)
+class DataFields:
+    """Annotation of the parameter `data`, which becomes the argument DATA and its options.
 
     Args:
-        help_text: Help text of the argument DATA.
+        help_text: Help text of the argument; None for options alone: the command supplies the path,
+            and `data` is a `DataAt`.
         metavar: Name of the argument in the help.
+        several: Whether the argument takes several paths, to each of which the options apply.
     """
 
-    def wrap(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters
-        shown = dict(own)
-        kind = own["data"].annotation
-        several = kind == list[SourceConfig]
-        if kind == DataAt:
-            del shown["data"]
-        else:
-            paths: Any = list[Path] if several else Path
-            argument = Annotated[
-                paths, typer.Argument(metavar=metavar, help=help_text, show_default=False)
-            ]
-            shown["data"] = own["data"].replace(annotation=argument)
+    help_text: str | None = None
+    metavar: str = "DATA"
+    several: bool = False
+
+    def parameters(self, own: Container[str]) -> list[inspect.Parameter]:
+        """Return the argument, and the options that the command does not have itself."""
         keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters = [
-            *(parameter.replace(kind=keyword) for parameter in shown.values()),
-            *(
-                inspect.Parameter(name, keyword, default=None, annotation=annotation)
-                for name, annotation in _DATA_OPTIONS.items()
-                if name not in own
-            ),
+        made = []
+        if self.help_text is not None:
+            kind: Any = list[Path] if self.several else Path
+            argument = typer.Argument(metavar=self.metavar, help=self.help_text, show_default=False)
+            made.append(inspect.Parameter("data", keyword, annotation=Annotated[kind, argument]))
+        return made + [
+            inspect.Parameter(name, keyword, default=None, annotation=annotation)
+            for name, annotation in _DATA_OPTIONS.items()
+            if name not in own
         ]
 
-        @functools.wraps(command)
-        def parsed(**given: Any) -> None:
-            data = given.pop("data", None)
-            options = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
-            if kind == DataAt:
-                command(**given, data=functools.partial(source_config, **options))
-                return
-            sources = [source_config(path, **options) for path in (data if several else [data])]
-            command(**given, data=sources if several else sources[0])
-
-        sign(parsed, parameters)
-        return parsed
-
-    return wrap
+    def made(self, given: dict[str, Any], own: Container[str]) -> Any:
+        """Return the data, and take its values out of those of a command."""
+        options = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
+        if self.help_text is None:
+            return functools.partial(source_config, **options)
+        data = given.pop("data")
+        if self.several:
+            return [source_config(path, **options) for path in data]
+        return source_config(data, **options)
 
 
 def _data_option(kind: Any, *names: str, **options: Any) -> Any:

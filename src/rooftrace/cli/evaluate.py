@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rooftrace.cli.data_options import DataAt, takes_data
+from rooftrace.cli.data_options import DataAt, DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import (
     EngineName,
@@ -40,7 +40,6 @@ PREDICTIONS, COUNTING, REPORT = "Predictions in files", "What is counted", "Repo
 """Titles of the groups of options in the help of this command."""
 
 
-@takes_data("Labelled data of any kind.")
 @with_groups
 def evaluate(
     paths: Annotated[
@@ -52,7 +51,7 @@ def evaluate(
         ),
     ] = None,
     *,
-    data: DataAt,
+    data: Annotated[DataAt, DataFields()],
     images: LabelledOptions,
     predictions: Annotated[
         list[Path] | None,

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.data_options import DataAt, takes_data
+from rooftrace.cli.data_options import DataAt, DataFields
+from rooftrace.cli.option_groups import with_groups
 from rooftrace.cli.options import Json, model_of
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.errors import ConfigError
@@ -16,7 +17,7 @@ from rooftrace.core.errors import ConfigError
 _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label IoU")
 
 
-@takes_data("Images for calibration and for the check.")
+@with_groups
 def export(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A .rooftrace file, default or accurate.")
@@ -28,7 +29,7 @@ def export(
             help="Output file: .onnx or .xml; for --card a folder.",
         ),
     ],
-    data: DataAt,
+    data: Annotated[DataAt, DataFields()],
     to: Annotated[
         Literal["onnx", "openvino"] | None, typer.Option(help="Format of the file.")
     ] = None,

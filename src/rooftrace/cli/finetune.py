@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, people, say
@@ -22,10 +22,9 @@ TRAINING, HELD_OUT = "Training", "Images that are held out"
 """Titles of the groups of options in the help of this command."""
 
 
-@takes_data("Labelled images of your place, of any kind.")
 @with_groups
 def finetune(
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Labelled images of your place, of any kind.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
     *,
     images: LabelledOptions,

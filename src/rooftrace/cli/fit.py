@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.data_options import DataFields
 from rooftrace.cli.option_groups import LabelledOptions, with_groups
 from rooftrace.cli.options import EngineName, Json, Precision, Split, model_of
 from rooftrace.cli.show import answered, bar, people, say
@@ -24,14 +24,16 @@ _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "r
             "f1": "F1 of buildings"}  # fmt: skip
 
 
-@takes_data(
-    "One or several models (.rooftrace files, default or accurate; or one ensemble file), then "
-    "labelled data on which none was trained.",
-    metavar="MODEL… DATA",
-)
 @with_groups
 def fit(
-    data: list[SourceConfig],
+    data: Annotated[
+        list[SourceConfig],
+        DataFields(
+            "One or several models (.rooftrace files, default or accurate; or one ensemble file), "
+            "then labelled data on which none was trained.",
+            metavar="MODEL… DATA", several=True,
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.data_options import source_config, takes_data
+from rooftrace.cli.data_options import DataFields, source_config
 from rooftrace.cli.option_groups import scene_fields, with_groups
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, people, print_json, say
@@ -17,10 +17,9 @@ from rooftrace.predict.options import SceneOptions
 _TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
-@takes_data("Training data of any kind.")
 @with_groups
 def inspect(
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Training data of any kind.")],
     *,
     images: Annotated[SceneOptions, scene_fields("bands", "stretch")],
     against: Annotated[

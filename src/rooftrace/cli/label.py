@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rooftrace.cli.data_options import DATA, source_config, takes_data
+from rooftrace.cli.data_options import DATA, DataFields, source_config
 from rooftrace.cli.option_groups import CheckedCommand, LabelledOptions, with_groups
 from rooftrace.cli.options import Json, ModelFile, Threshold, option
 from rooftrace.cli.show import answered, bar, people, print_json, say
@@ -52,10 +52,9 @@ LocalFilesRoot = Annotated[
 
 
 @label.command("next", cls=CheckedCommand)
-@takes_data("Images, some of which may be labelled.")
 @with_groups
 def choose_next(
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Images, some of which may be labelled.")],
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of images to choose.")
     ] = 40,
@@ -184,11 +183,10 @@ def _show_next(report: NextReport) -> None:
 
 
 @label.command(cls=CheckedCommand)
-@takes_data("Images, or data of any kind.")
 @with_groups
 def push(
     url: Url,
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Images, or data of any kind.")],
     project: Annotated[
         str,
         option(

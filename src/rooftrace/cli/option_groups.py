@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
@@ -84,8 +84,12 @@ class Fields:
     model: type[Options]
     shown: Mapping[str, Shown]
 
-    def parameters(self) -> list[inspect.Parameter]:
-        """Return the options, with the limits and descriptions of the fields."""
+    def parameters(self, own: Container[str]) -> list[inspect.Parameter]:
+        """Return the options, with the limits and descriptions of the fields.
+
+        Args:
+            own: Names of the command's own parameters.
+        """
         parameters = []
         for field, (panel, metavar, rare, *names) in self.shown.items():
             info = self.model.model_fields[field]
@@ -111,7 +115,7 @@ class Fields:
             )  # fmt: skip
         return parameters
 
-    def options(self, given: dict[str, Any]) -> Any:
+    def made(self, given: dict[str, Any], own: Container[str]) -> Any:
         """Return the options, and take their values out of those of a command."""
         values = {field: given.pop(public_name(field)) for field in self.shown}
         return self.model(**{field: one for field, one in values.items() if one is not None})
@@ -137,7 +141,7 @@ def scene_fields(*names: str) -> Fields:
 
 
 LabelledOptions = Annotated[SceneOptions, scene_fields("bands", "stretch", "scale")]
-"""Options that say how images are read for prediction, of a command with `takes_data`. Metres per
+"""Options that say how images are read for prediction, of a command with `DataFields`. Metres per
 pixel and nodata are options of DATA, and part of `SourceConfig`."""
 
 ImageOptions = Annotated[SceneOptions, scene_fields("gsd_m", "scale", "bands", "stretch")]
@@ -305,11 +309,11 @@ class CheckedCommand(TyperCommand):
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for Typer that receives groups of options as dataclasses.
+    """Return a command for Typer that receives groups of options as objects.
 
     Typer reads the signature of a command and does not support groups. Each parameter that is
     annotated with a dataclass is therefore replaced by the fields of that dataclass, and one that
-    is annotated with `Fields` by these fields.
+    is annotated with `Fields` or `DataFields` by their parameters.
     """
     own = inspect.signature(command, eval_str=True).parameters
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -317,10 +321,10 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     parameters = []
     for name, parameter in own.items():
         kind = parameter.annotation
-        marks = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, Fields)]
+        marks = [one for one in getattr(kind, "__metadata__", ()) if hasattr(one, "parameters")]
         if marks:
-            groups[name] = marks[0].options
-            parameters += marks[0].parameters()
+            groups[name] = marks[0].made
+            parameters += marks[0].parameters(own)
         elif is_dataclass(kind):
             groups[name] = functools.partial(_group, kind)
             hints = get_type_hints(kind, include_extras=True)
@@ -335,22 +339,17 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def parsed(**given: Any) -> None:
-        made = {name: make(given) for name, make in groups.items()}
+        made = {name: make(given, own) for name, make in groups.items()}
         command(**given, **made)
 
-    sign(parsed, parameters)
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {one.name: one.annotation for one in parameters}
     return parsed
 
 
-def _group(kind: Any, given: dict[str, Any]) -> Any:
+def _group(kind: Any, given: dict[str, Any], _: Container[str]) -> Any:
     """Return a group of options, and take their values out of those of a command."""
     return kind(**{one.name: given.pop(one.name) for one in fields(kind)})
-
-
-def sign(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> None:
-    """Set the parameters of a function that Typer reads."""
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
 SERVICES = "Map services"

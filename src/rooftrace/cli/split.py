@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.data_options import DataFields
+from rooftrace.cli.option_groups import with_groups
 from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import bar, print_json, say
 from rooftrace.labels.config import SourceConfig
@@ -16,9 +17,9 @@ TOGETHER = "How images are divided"
 """Title of the group of options for the division in the help."""
 
 
-@takes_data("Labelled images of any kind.")
+@with_groups
 def split(
-    data: SourceConfig,
+    data: Annotated[SourceConfig, DataFields("Labelled images of any kind.")],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
     ],

@@ -108,6 +108,7 @@ _EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "safetensors", "torch", "torchvision", "transformers")),
     "ray": ("predict --cluster", ("ray",)),
     "parquet": ("GeoParquet, and the layer of a catalogue", ("pyarrow",)),
+    "points": ("heights from point clouds: LAS and LAZ", ("laspy", "lazrs")),
     "stac": ("predict --stac, and a search for imagery", ("pystac", "pystac-client", "requests")),
     "services": ("images of map services: WMS, WMTS and tiles", ("httpx", "owslib")),
     "s3": ("images and results in object storage", ("obstore",)),
