@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import call, command
+from command_line import call
 from rooftrace.models.bundle import read_bundle, write_bundle
 
 PIECES, SIDE = 5, 20
@@ -115,11 +115,3 @@ def test_options_that_do_not_fit_the_models(bundle: Path, data: Path, tmp_path: 
     code, answer = fitted(tmp_path / "none.rooftrace", data, out)
     assert (code, answer["error"]["type"]) == (4, "BundleError")
     assert not out.exists()
-
-
-def test_people_read_the_calibration(bundle: Path, data: Path, tmp_path: Path) -> None:
-    words = ("fit", bundle, data, "--keep-threshold", "-o", tmp_path / "a.rooftrace")
-    code, _, text = command(*words)
-    assert code == 0
-    assert "expected calibration error" in " ".join(text.split())
-    assert "200 buildings in 8 images" in " ".join(text.split())

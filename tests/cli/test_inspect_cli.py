@@ -79,14 +79,6 @@ def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) ->
     assert len(audit["verdict"]["actions"]) == 3
 
 
-def test_for_people(town: Path) -> None:
-    code, out, err = command("inspect", town, "--nodata", "255,255,255", "--part", "[:4]")
-    assert (code, out) == (0, "")
-    assert "town holds 4 images" in err
-    assert "are white" not in err
-    assert "To do first:\n  1. " in err
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -115,23 +107,3 @@ def test_broken_files_are_findings(town: Path, tmp_path: Path) -> None:
     assert scenes["synthetic_00001"]["label_error"]
     assert scenes["synthetic_00002"]["label"]["class_px"][1] > 0
     assert json.loads(out)["verdict"]["fit"] == "no"
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-@pytest.mark.parametrize(
-    ("arguments", "faults"),
-    [
-        (["massachusetts", "--part", "[:3]"], {"image.flat": ("warning", "white")}),
-        (["oam/kampala"], {"leakage.zooms": ("warning", "147 images of 147")}),
-        (["rotterdam"], {"label.offset": ("warning", "4.1 px off")}),
-    ],
-)
-def test_faults_of_real_data(
-    realdata: Path, arguments: list[str], faults: dict[str, tuple[str, str]]
-) -> None:
-    _, out, _ = command("inspect", realdata / arguments[0], *arguments[1:], "--json")
-    found = findings(json.loads(out))
-    for key, (severity, title) in faults.items():
-        assert found[key]["severity"] == severity
-        assert title in found[key]["title"]

@@ -117,13 +117,6 @@ def test_next_prints_a_table_and_writes_a_list(town: Path, tmp_path: Path) -> No
     assert (again.json["empty"], again.json["list"], again.json["push"]) == (["dark"], None, None)
 
 
-def test_next_says_what_is_missing(town: Path) -> None:
-    start = ["label", "next", town]
-    assert "--push was given without --project" in fails(*start, "--push", UNREACHABLE, code=2)
-    text = fails(*start, "--push", UNREACHABLE, "--project", "1", code=2)
-    assert "Set LABEL_STUDIO_API_KEY" in text
-
-
 def test_next_replaces_none_of_its_inputs(town: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("img_id,img_path,mask_rle\nunsure,town/unsure.png,\n")

@@ -54,18 +54,6 @@ def test_the_labels_are_not_replaced(tmp_path: Path) -> None:
         assert labels.read_bytes() == before
 
 
-@pytest.mark.campaign
-def test_for_people(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "split.json"
-    code, shown, text = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25)
-    assert (code, shown) == (0, "")
-    assert "% built-up)" in text
-    assert "1 near-duplicates stay in the part of their originals" in text
-    given = (data, "-o", out, "--no-duplicates", "--no-stratify")
-    code, shown, text = command("split", *given, "--val", 0.25, "--test", 0.25)
-    assert (code, shown, text) == (0, "", f"{out}: train 4, val 2, test 2\n")
-
-
 def test_by_block(tmp_path: Path) -> None:
     generate_scene(3, (320, 320)).write(tmp_path, "scene")
     given = (tmp_path / "scene.tif", "-o", tmp_path / "s.json", "--set", "chip_px=32")

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from command_line import call as call_as_given
-from command_line import command
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.model_set import read_ensemble
@@ -100,16 +99,6 @@ def test_a_scale_that_is_assumed_is_said(bundles: list[Path], data: Path, tmp_pa
 
 
 @pytest.mark.campaign
-def test_people_read_the_threshold(bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    code, _, reported = command("fit", bundles[0], data, data, "--gsd", 0.3, "--metric", "f1",
-                                "-o", tmp_path / "a.rooftrace")  # fmt: skip
-    assert code == 0
-    assert "F1 of buildings" in reported
-    assert "within half a point of the best F1 of buildings: thresholds" in reported
-    assert reported.count("IoU") == 2
-
-
-@pytest.mark.campaign
 def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     bundles: list[Path], data: Path, tmp_path: Path
 ) -> None:
@@ -164,18 +153,6 @@ def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_pa
         assert file.weights == tuple(answer["weights"])
         assert len(file.members) == len(file.weights) == len(answer["members"])
         assert figures["weighted"]["fitted"] >= figures["average"]["fitted"] - 1e-4
-
-
-@pytest.mark.campaign
-def test_people_read_the_ensemble(bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    words = ("fit", *bundles, data, "--gsd", 0.3)
-    code, _, text = command(*words, "-o", tmp_path / "team.ensemble.json")
-    assert code == 0
-    reported = " ".join(text.split())
-    assert "weights: " in reported
-    assert "the best alone, on images left out: IoU" in reported
-    alone = command(*words, "--part", "[:1]", "-o", tmp_path / "one.ensemble.json")
-    assert "too few images to leave some out" in alone.err
 
 
 def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:

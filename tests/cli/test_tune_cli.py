@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -87,15 +86,6 @@ def test_rooftrace_train_takes_the_best_configuration(
     assert json.loads(output)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
 
 
-def test_the_model_of_a_search_has_no_refiner(space: Path, tmp_path: Path) -> None:
-    given = ["-o", tmp_path / "study", "--trials", 1, "--set", "refine.depth=2"]
-    code, output, said = command("tune", space, *given, "--json")
-    assert code == 0, said
-    answer = json.loads(output)
-    assert "A search trains no refiner, and its model has none" in answer["notes"][-1]
-    assert "refine_epoch" not in read_bundle(Path(answer["best"]["bundle"])).spec.training
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -111,45 +101,6 @@ def test_what_is_wrong_is_said_and_nothing_is_trained(
     assert code == 2
     assert expected in json.loads(out)["error"]["message"]
     assert sorted(killed.iterdir()) == folders
-
-
-def test_a_search_without_its_storage_does_not_begin_anew_over_its_trials(
-    space: Path, killed: Path, tmp_path: Path
-) -> None:
-    kept = shutil.copytree(killed, tmp_path / "study")
-    (kept / "study.db").unlink()
-    code, out, _ = command("tune", space, "-o", kept, "--trials", 2, "--json")
-    assert code == 2
-    assert "holds runs of trials, but the study 'search'" in json.loads(out)["error"]["message"]
-
-
-def test_data_that_is_not_there_is_said_before_the_first_trial(space: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    code, output, _ = command(
-        "tune", space, "-o", out, "--trials", 2, "--set", "data.train.0.path=nowhere", "--json"
-    )
-    assert code == 3
-    assert "nowhere" in json.loads(output)["error"]["message"]
-    assert not list(out.glob("trial_*"))
-
-
-def test_a_study_without_any_value_says_why(space: Path, tmp_path: Path) -> None:
-    """Options of the network are known to the network alone."""
-    out = tmp_path / "study"
-    wrong = ["--set", "model.options.decoder_chanels=[1, 2]"]
-    code, output, _ = command("tune", space, "-o", out, "--trials", 2, *wrong, "--json")
-    assert code == 2
-    assert "None of 2 trials has a value; trial 1:" in json.loads(output)["error"]["message"]
-    assert "decoder_chanels" in output
-
-
-def test_rooftrace_train_says_whose_the_file_is(space: Path, tmp_path: Path) -> None:
-    code, output, _ = command("train", space, "-o", tmp_path / "run", "--json")
-    assert code == 2
-    error = json.loads(output)["error"]
-    assert "loss is a search space" in error["message"]
-    assert "rooftrace tune" in error["remedy"]
-    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_not_installed_is_named(

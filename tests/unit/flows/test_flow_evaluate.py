@@ -19,7 +19,6 @@ from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.split import read_split
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
 
@@ -74,18 +73,6 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert [row["id"] for row in written["by_image"]] == ids
     ious = [row["iou"] for row in written["by_image"]]
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
-
-
-@pytest.mark.campaign
-def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
-    split = tiny_run.folder / "split.json"
-    ids = list(read_split(split).parts["val"])
-    options = EvalOptions(split=f"{split}:val", threshold=0.4, precision="fp32")
-    report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), None, options)
-    assert [image.id for image in report.first.images] == ids
-    expected = by_hand(tiny_run.bundle, tiny_run.data, ids, threshold=0.4)
-    found = report.to_json()["pixel"]
-    assert found == {k: v if v is None else pytest.approx(v, abs=1e-6) for k, v in expected.items()}
 
 
 def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:

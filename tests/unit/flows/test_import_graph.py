@@ -11,7 +11,6 @@ import pytest
 
 from command_line import call, command
 from foreign_models import conv_graph
-from raster_files import write_geotiff
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.import_model import graph as module
@@ -68,24 +67,6 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
     expected = 1 / (1 + np.exp(logits[:, :1] - logits[:, 1:]))
     found = load_engine(made, engine="openvino", precision="fp32").run(image)
     np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-@pytest.mark.usefixtures("in_this_process")
-def test_the_check_uses_given_images(tmp_path: Path) -> None:
-    given = write(tmp_path / "m.onnx", conv_graph(1, sizes=("n", 4, "y", "x")))
-    options = ImportOptions(
-        gsd_m=None, bands=("red", "green", "blue", "nir"), mean=(0,) * 4, std=(1,) * 4,
-        input_range=255, activation="sigmoid",
-    )  # fmt: skip
-    out = tmp_path / "m.rooftrace"
-    with pytest.raises(ConfigError, match="Give images for the check with check"):
-        run_import(given, out, options)
-    (tmp_path / "images").mkdir()
-    pixels = np.random.default_rng(0).integers(1, 255, (4, 300, 300)).astype(np.uint8)
-    write_geotiff(tmp_path / "images/a.tif", pixels, photometric="MINISBLACK", alpha="NO")
-    report = run_import(given, out, options, check=tmp_path / "images")
-    assert report.record["parity"]["data"] == "images"
-    assert read_bundle(out).spec.std == (1.0,) * 4
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -163,7 +144,7 @@ def test_the_meaning_of_channels() -> None:
     assert resolve_channels(2, roofs, "softmax", "x").keep == 1
     for classes, building, message in [
         (("building", "other"), None, "is the first of classes"),
-        (("other", "roof"), "house", "none of --classes"),
+        (("other", "roof"), "house", "none of classes"),
         (("roof", "roof"), None, "twice"),
     ]:
         wrong = ImportOptions(gsd_m=None, classes=classes, building=building)

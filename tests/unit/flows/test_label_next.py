@@ -20,7 +20,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.plan import AS_FOUND
 from rooftrace.predict.predictor import MirroredEngine, Predictor
-from rooftrace.predict.uncertainty import image_features, measure_uncertainty
+from rooftrace.predict.uncertainty import measure_uncertainty
 from tiny_models import write_tiny_bundle
 
 SIDE = 64
@@ -137,31 +137,6 @@ def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     assert (found.built_up, found.valid_share, found.shows_building) == (0.5, 1.0, True)
     assert found.features == pytest.approx(np.full(3, 128), abs=0.5)
     assert found.total == pytest.approx(1.0)
-
-
-def test_features_do_not_need_a_prediction() -> None:
-    class Counted(ConstantEngine):
-        runs = 0
-
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            self.runs += 1
-            return super().run(batch)
-
-        def features(self, batch: np.ndarray) -> np.ndarray:
-            return batch.mean(axis=(2, 3), dtype=np.float32)
-
-    engine = Counted()
-    predictor = Predictor(tiny_bundle(), engine)
-    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
-    assert image_features(predictor, image, AS_FOUND) == pytest.approx(np.full(3, 90), abs=0.5)
-    assert engine.runs == 0
-    empty = replace_valid(image)
-    assert image_features(predictor, empty, AS_FOUND) is None
-    assert measure_uncertainty(predictor, empty, AS_FOUND).valid_share == 0
-
-
-def replace_valid(image: ArraySource) -> ArraySource:
-    return ArraySource(image.read().data, valid=np.zeros((SIDE, SIDE), bool))
 
 
 def test_an_engine_without_features_is_refused() -> None:

@@ -18,7 +18,7 @@ from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet, map_entries
-from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.models.spec import BundleSpec
 from town import write_pairs
@@ -91,16 +91,6 @@ def test_without_a_fingerprint_nothing_is_known(places: Path) -> None:
     assert "has no fingerprint" in " ".join(report.notes)
 
 
-def test_of_an_ensemble_each_member_counts(places: Path) -> None:
-    cut = open_source(at(places / "cut"))
-    one, other = (bundle_of([open_source(at(places / name))]) for name in "ab")
-    other = replace(other, spec=other.spec.model_copy(update={"name": "second"}))
-    report = check(replace(bundle_of(), members=(other, one)), cut)
-    assert report.status == "found"
-    assert [pair.train_id for pair in report.pairs] == ["m: a, scene 2 of 4"]
-    assert check(replace(bundle_of(), members=(other, bundle_of())), cut).status == "unknown"
-
-
 def test_of_several_models_each_has_a_report_of_its_own(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,15 +110,3 @@ def test_of_several_models_each_has_a_report_of_its_own(
     assert list(check_leakage([one, other, team], source)) == expected
     assert [report.status for report in expected] == ["found", "none", "found"]
     assert len(looks) == 1
-
-
-def test_training_takes_it(tiny_run: Any, tmp_path: Path) -> None:
-    bundle = read_bundle(tiny_run.bundle)
-    split = json.loads((tiny_run.folder / "split.json").read_text())["parts"]
-    kept = bundle.spec.fingerprint
-    assert kept is not None
-    assert [one.scenes for one in kept.sets] == [len(split["train"])]
-    source = open_source(at(tiny_run.data))
-    write_bundle(tmp_path / "given.rooftrace", bundle.spec, bundle.parts)
-    report = check(read_bundle(tmp_path / "given.rooftrace"), source)
-    assert sorted(report.scenes) == sorted(split["train"])

@@ -14,14 +14,9 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.page import evaluation_page
-from rooftrace.flows.evaluate.predictions import of_model
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.predict.predictor import load
 from tiny_models import write_tiny_bundle
 
 if TYPE_CHECKING:
@@ -55,25 +50,6 @@ class Page(HTMLParser):
 
 def page_of(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
-
-
-@pytest.mark.campaign
-def test_figures_and_pictures_of_one_model(tiny_run: TinyRun, tmp_path: Path) -> None:
-    data = SourceConfig(path=str(tiny_run.data))
-    evaluation = run_evaluate(tiny_run.bundle, data, tmp_path, OPTIONS)
-    page, first = page_of(tmp_path), evaluation.first
-    iou = first.intervals["pixel.iou"]
-    for reported in (f"{iou.value:.3f}", f"{iou.low:.3f} – {iou.high:.3f}", str(tiny_run.data)):
-        assert reported in page.text
-    assert {"Figures", "Protocol", "Curves", "Confusion matrix", "Buildings"} <= {*page.headings}
-    # Six scenes, each once; and those that show what was trained on, of which four are shown.
-    (leak,) = evaluation.leaks
-    assert len(leak.scenes) > 3
-    assert page.tags.count("img") == 6 + 4
-    assert f"{len(leak.scenes)} of {leak.checked} scenes show ground" in page.text
-    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
-    assert "script" not in page.tags
-    assert "only shown for information" in page.text
 
 
 @pytest.mark.campaign
@@ -115,23 +91,6 @@ def test_names_of_strangers_are_text(tmp_path: Path) -> None:
     assert "a<b>&" in page.text
     # One scene has no interval, and the page says why.
     assert "there is only one scene" in page.text
-
-
-@pytest.mark.campaign
-def test_a_refined_model_stands_beside_its_segmenter(tiny_run: TinyRun) -> None:
-    data = SourceConfig(path=str(tiny_run.data), part="[:3]")
-    fine = run_evaluate(tiny_run.bundle, data, None, OPTIONS).first
-    rough = run_evaluate(tiny_run.bundle, data, None, replace(OPTIONS, threshold=0.9)).first
-    both = replace(fine, coarse=replace(rough, context={"threshold": 0.9}))
-    predictor = load(tiny_run.bundle, precision="fp32")
-    page = Page(evaluation_page(Evaluation((both,)), [of_model(predictor)], open_source(data)))
-    assert "its segmenter alone" in page.text
-    (sentence,) = (h for h in page.headings if "its segmenter alone" in h and "IoU" in h)
-    assert sentence.startswith(
-        (f"{fine.name}, refined", f"There is no clear difference between {fine.name}")
-    )
-    for report in (fine, rough):
-        assert f"{report.pooled.matrix[1, 1]:,}" in page.text
 
 
 @pytest.mark.campaign

@@ -16,7 +16,6 @@ from rooftrace.flows.doctor import check_engine, tiny_bundle
 from rooftrace.io.legend import Legend
 from rooftrace.models.bundle import (
     GRAPH_NAME,
-    write_bundle,
 )
 from rooftrace.models.exported import (
     Contract,
@@ -125,16 +124,6 @@ def test_engines_run_what_was_read(to: Target, tmp_path: Path) -> None:
     check_engine(load_engine(bundle, engine=ENGINE[to], precision="fp32"))
     # The precision is chosen from the file.
     check_engine(load_engine(bundle))
-
-
-def test_a_bundle_may_have_any_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.rooftrace"
-    write_bundle(path, SPEC, TINY.parts)
-    assert read_model(path).part(GRAPH_NAME) == TINY.part(GRAPH_NAME)
-    refused(tmp_path / "absent.onnx", "There is no bundle")
-    refused(tmp_path, "is a folder; a bundle was expected")
-    (tmp_path / "empty").touch()
-    refused(tmp_path / "empty", "cannot be read as a bundle")
 
 
 # What a stranger may send.

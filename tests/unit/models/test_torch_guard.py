@@ -17,7 +17,6 @@ if not hasattr(torch.ops.torchvision, "nms"):
 torch.library.register_fake("torchvision::nms")(lambda dets, scores, iou_threshold: None)
 from torchvision import ops
 """
-OTHER = 'raise RuntimeError("another fault")'
 
 
 def run(code: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,13 +43,6 @@ def test_the_operators_that_are_missing_are_declared(tmp_path: Path) -> None:
     done = run(code, path=stub(tmp_path, BROKEN))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["4", "torchvision.qnms.default"]
-
-
-@pytest.mark.campaign
-def test_another_fault_is_not_hidden(tmp_path: Path) -> None:
-    done = run("import rooftrace.models._torch", path=stub(tmp_path, OTHER))
-    assert done.returncode != 0
-    assert "another fault" in done.stderr
 
 
 @pytest.mark.campaign

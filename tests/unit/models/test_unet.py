@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,12 +12,8 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
-from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
-from rooftrace.models.export import ExportableModel, export_onnx  # noqa: E402
-from rooftrace.models.spec import BundleSpec  # noqa: E402
-from rooftrace.models.unet import PlainUnet, PlainUnetConfig  # noqa: E402
-from rooftrace.models.zoo import ModelConfig, build_model, multiple_px, needs_fixed_size  # noqa: E402
+from rooftrace.models.unet import PlainUnetConfig  # noqa: E402
+from rooftrace.models.zoo import ModelConfig, build_model, multiple_px  # noqa: E402
 
 SETTINGS = st.builds(
     PlainUnetConfig,
@@ -100,44 +95,3 @@ def test_settings_that_it_does_not_have(expected: dict[str, Any], message: str) 
         ModelConfig(architecture="PlainUnet", **expected)
     assert message in caught.value.message
     assert caught.value.remedy
-
-
-class Several(torch.nn.Module):
-    """The mean of networks: one export for all of them, which takes as long as for one."""
-
-    def __init__(self, nets: list[PlainUnet]) -> None:
-        super().__init__()
-        self.nets = torch.nn.ModuleList(nets)
-
-    def forward(self, image: Any) -> Any:
-        return torch.stack([net(image) for net in self.nets]).mean(dim=0)
-
-
-@pytest.mark.campaign
-def test_the_graph_answers_as_the_network_does() -> None:
-    torch.manual_seed(0)
-    variants = [
-        {"upsampling": "transposed", "normalisation": "batch", "depth": 2},
-        {"upsampling": "bilinear", "normalisation": "instance"},
-        {"upsampling": "nearest", "normalisation": "group"},
-    ]
-    shared = {"filters": 4, "depth": 1, "convolutions": 1, "dropout": 0.2}
-    net = Several([PlainUnet(PlainUnetConfig(**(shared | output)), 3, 3) for output in variants])
-    assert not needs_fixed_size(net, 3, 4)
-    mean, std = (120.0,) * 3, (60.0,) * 3
-    whole = ExportableModel(net, mean, std).eval()
-    graph = export_onnx(whole, bands=3, multiple_px=4)
-    spec = BundleSpec(
-        name="x", bands=("r", "g", "b"), mean=mean, std=std, classes=("a", "b", "c"),
-        input_multiple_px=4,
-    )  # fmt: skip
-    rng = np.random.default_rng(0)
-    for engine in (
-        OnnxRuntimeEngine(spec, graph, "fp32", "test"),
-        OpenVinoEngine(spec, [graph], "fp32", "test"),
-    ):
-        for shape in ((1, 3, 16, 16), (3, 3, 20, 44)):
-            batch = rng.integers(0, 256, shape).astype(np.uint8)
-            expected = whole.run(batch)
-            assert expected.std() > 0.01
-            np.testing.assert_allclose(engine.run(batch), expected, atol=1e-4)

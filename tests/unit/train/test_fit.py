@@ -20,7 +20,6 @@ from safetensors.torch import load_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError  # noqa: E402
-from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
@@ -68,52 +67,6 @@ def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
     assert recorded["base"] == str(tiny_run.folder)
     assert recorded["model"]["options"] == {"decoder_channels": [32, 16, 16, 8, 8]}
     assert recorded["batch_size"] == 4
-
-
-def test_the_report_is_that_of_the_best_epochs(tiny_run: TinyRun) -> None:
-    report = tiny_run.report
-    found = rows(tiny_run.run)
-    for name, column, pick in (("best_iou", "val_iou", max), ("best_loss", "val_loss", min)):
-        values = [float(row[column]) for row in found]
-        epoch, value, bundle = report.best[name]
-        assert value == pytest.approx(pick(values), rel=1e-5)
-        assert epoch == values.index(pick(values)) + 1
-        assert bundle == tiny_run.run / f"{name}.rooftrace"
-        assert read_bundle(bundle).spec.training["epoch"] == epoch
-    assert report.epochs == 2
-    assert report.stopped_because == "all 2 epochs done"
-    assert report.images_per_s > 0
-    plain = report.to_json()
-    assert set(plain) == {
-        "run",
-        "best_iou",
-        "best_loss",
-        "epochs",
-        "stopped_because",
-        "images_per_s",
-    }
-    assert set(plain["best_iou"]) == {"epoch", "value", "bundle"}
-    json.dumps(plain, allow_nan=False)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("name", ["best_iou", "best_loss"])
-def test_both_bundles_run_on_both_engines(tiny_run: TinyRun, name: str) -> None:
-    bundle = read_bundle(tiny_run.run / f"{name}.rooftrace")
-    spec = bundle.spec
-    assert (spec.name, spec.attribution, spec.gsd_m) == ("tiny", "generated", 0.3)
-    assert (spec.bands, spec.dtype) == (("red", "green", "blue"), "uint8")
-    assert spec.classes == ("background", "building")
-    assert (spec.input_multiple_px, spec.input_px) == (32, None)
-    assert 0 < spec.threshold < 1
-    assert spec.metrics[0].data == "data"
-    assert {"iou", "precision", "recall", "accuracy", "mean_iou"} <= set(spec.metrics[0].values)
-    assert "torch" in spec.versions
-    batch = np.random.default_rng(0).integers(0, 255, (2, 3, 64, 96), np.uint8)
-    answers = [load_engine(bundle, engine=e, precision="fp32").run(batch)
-               for e in ("openvino", "onnxruntime")]  # fmt: skip
-    assert answers[0].shape == (2, 1, 64, 96)
-    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
 
 
 def test_the_bundle_holds_the_weights_to_train_on_from(tiny_run: TinyRun) -> None:

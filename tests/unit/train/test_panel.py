@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-torch = pytest.importorskip("torch")
-
-from PIL import Image  # noqa: E402
-
-from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.types import Sample  # noqa: E402
-from rooftrace.labels.config import LabelConfig  # noqa: E402
-from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.panel import choose_tiles, draw_panel  # noqa: E402
+from rooftrace.core.types import Sample
+from rooftrace.labels.config import LabelConfig
+from rooftrace.train.panel import choose_tiles, draw_panel
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -43,21 +36,6 @@ def test_errors_are_in_proportion() -> None:
     missed = (cell[..., 0] - cell[..., 2] > 60).mean()
     invented = (cell[..., 2] - cell[..., 1] > 40).mean()
     assert (missed, invented) == (pytest.approx(0.1), pytest.approx(0.1))
-
-
-@pytest.mark.parametrize(("number", "columns"), [(0, 1), (1, 1), (3, 1), (4, 2), (9, 2)])
-@pytest.mark.parametrize("bands", [1, 3, 5])
-def test_any_number_of_tiles_of_any_kind(number: int, columns: int, bands: int) -> None:
-    rng = np.random.default_rng(bands)
-    tiles = [
-        (f"名前 {k}", Sample(
-            rng.normal(0, 900, (bands, 50, 50)).astype(np.float32),
-            rng.integers(0, 2, (50, 50), np.uint8), rng.random((50, 50)) > (k % 3) / 2,
-        ), rng.integers(0, 2, (50, 50), np.uint8))
-        for k in range(number)
-    ]  # fmt: skip
-    drawn = pixels(draw_panel(tiles, BINARY, "x" * 300))
-    assert drawn.shape[1] // 800 == columns
 
 
 class Tiles:
@@ -96,19 +74,3 @@ def test_the_panel_of_a_run(tiny_run: TinyRun) -> None:
         tiny_run.run / "panel_best.png"
     ).read_bytes()
     assert same == (second > first)
-
-
-@pytest.mark.campaign
-def test_the_panel_changes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """Neither weights nor what the layers count: a run without it is the same run."""
-    from rooftrace.train.loop import fit
-
-    config = load_config(tiny_run.config, TrainConfig, ["watch.panel=0"])
-    run = tmp_path / "run"
-    fit(config, run, base=tiny_run.folder)
-    assert not (run / "panel.png").exists()
-    states = [
-        read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]
-        for folder in (run, tiny_run.run)
-    ]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,7 @@ from safetensors.torch import load, load_file, save_file  # noqa: E402
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError, DataError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
-from rooftrace.labels.config import SourceConfig  # noqa: E402
 from rooftrace.models.bundle import ModelBundle, read_bundle  # noqa: E402
 from rooftrace.models.export import RefinedModel  # noqa: E402
 from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.campaign
 
-PLAIN = EvalOptions(precision="fp32")
 REFINE = (
     "refine.epochs=3", "refine.filters=4", "refine.depth=3", "refine.batch_size=2",
     "refine.discriminator_filters=4", "refine.discriminator_layers=2", "refine.lr=2e-3",
@@ -153,20 +149,6 @@ def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
     assert np.abs(answers["probabilities"] - answers["coarse"]).max() > 1e-3
     segmenter = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
     np.testing.assert_allclose(answers["coarse"], segmenter.run(images()), atol=1e-4)
-
-
-def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_path: Path) -> None:
-    data, options = SourceConfig(path=str(refined_run.tiny.data), part="[:3]"), PLAIN
-    report = run_evaluate(refined_run.run / "refined.rooftrace", data, tmp_path, options)
-    alone = run_evaluate(refined_run.tiny.bundle, data, None, options)
-    plain, expected = report.to_json(), alone.to_json()
-    for part in ("pixel", "boundary", "per_image", "classes", "objects", "threshold"):
-        assert plain["coarse"][part] == expected[part]
-    assert plain["pixel"] != plain["coarse"]["pixel"]
-    assert plain["boundary"] != plain["coarse"]["boundary"]
-    written = json.loads((tmp_path / "report.json").read_text())
-    for row, other in zip(written["by_image"], alone.first.by_image(), strict=True):
-        assert row["coarse"] == other
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(

@@ -155,39 +155,6 @@ def test_each_network_learns_in_its_own_step(monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(found, expected)
 
 
-class Blurred(nn.Module):
-    """A segmenter that sees the building (a bright pixel) spread over its neighbours."""
-
-    def forward(self, image: Any) -> Any:
-        return 6 * nn.functional.avg_pool2d(image, 5, stride=1, padding=2) - 1
-
-
-def squares(seed: int) -> Batch:
-    target = torch.zeros(4, 16, 16, dtype=torch.uint8)
-    rng = torch.Generator().manual_seed(seed)
-    for one in target:
-        row, col = torch.randint(2, 8, (2,), generator=rng).tolist()
-        one[row : row + 6, col : col + 5] = 1
-    return Batch(target[:, None].float(), target, torch.ones(4, 16, 16, dtype=torch.bool))
-
-
-def test_it_learns_what_the_segmenter_gets_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    task = task_of(Blurred(), lr=2e-3)
-    by_hand(task, monkeypatch)
-    for step in range(60):
-        task.training_step(squares(step), step)
-    task.eval()
-    task.on_validation_epoch_start()
-    with torch.no_grad():
-        task.validation_step(squares(1000), 0)
-    task.on_validation_epoch_end()
-    figures = task.epoch_metrics
-    assert figures["val_iou_coarse"] < 0.7
-    assert figures["val_iou"] > figures["val_iou_coarse"] + 0.15
-    assert figures["val_boundary_iou"] > figures["val_boundary_iou_coarse"]
-
-
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_figures_of_an_epoch(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Untrained, the refiner is the identity; a second head of the segmenter goes by."""

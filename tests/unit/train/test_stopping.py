@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,32 +20,6 @@ PLAIN = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "epochs=9",
     "stop.min_delta=1.0", "watch.panel=0",
 )  # fmt: skip
-
-
-@pytest.mark.campaign
-def test_each_epoch_without_a_better_figure_is_reported(tiny_folder: Path, tmp_path: Path) -> None:
-    def run(*sets: str, resume: bool = False) -> tuple[Any, list[str]]:
-        output = io.StringIO()
-        config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*PLAIN, *sets])
-        console = Console(file=output, width=200)
-        result = fit(config, tmp_path / "run", base=tiny_folder, resume=resume, console=console)
-        return result.trained, [line for line in output.getvalue().splitlines() if line.strip()]
-
-    monitor = ("stop.monitor=val_iou/data", "stop.patience=2")
-    trained, lines = run(*monitor)
-    assert trained.stopped_because == "no better val_iou/data for 2 epochs"
-    kept = [line for line in lines if line.startswith("no better")]
-    assert [line.partition(";")[0] for line in kept] == [
-        "no better val_iou/data for 1 of 2 epochs",
-        "no better val_iou/data for 2 of 2 epochs",
-    ]
-    assert kept[1].endswith("in epoch 1")
-    # Resumed as it was, it has ended; with more patience it goes on, and by another figure, too.
-    assert run(*monitor, resume=True)[0].epochs == 3
-    assert run("stop.monitor=val_iou/data", "stop.patience=3", resume=True)[0].epochs == 4
-    trained, lines = run("stop.monitor=train_loss", "stop.patience=4", resume=True)
-    assert trained.epochs == 5
-    assert "no better train_loss for 4 of 4 epochs" in lines[-1]
 
 
 @pytest.mark.parametrize("key", ["stop.monitor", "schedule.monitor"])

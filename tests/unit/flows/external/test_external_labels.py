@@ -15,14 +15,11 @@ from external_scenes import (
     SHAPE,
     houses,
     judged,
-    write_png,
     write_polygons,
     write_tiff,
 )
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-from rooftrace.labels.config import SourceConfig
 
 
 @pytest.mark.parametrize("folder", [True, False])
@@ -45,17 +42,6 @@ def test_polygons_against_a_raster(tmp_path: Path, crs: str) -> None:
     assert report.pooled.matrix[1].tolist() == [houses(2).sum(), houses(0, 1).sum()]
     assert (report.objects.labelled, report.objects.matched) == (3, 2)
     assert any("the grid of the rasters" in note for note in report.notes)
-
-
-def test_polygons_beside_the_raster_that_is_judged(tmp_path: Path) -> None:
-    mask = houses()
-    mask[:, 40:] = 255
-    path = write_tiff(tmp_path / "scene.tif", mask, nodata=255)
-    report = judged(path, write_polygons(tmp_path / "truth.gpkg"))
-    # It is not taken for the image, whose nodata would not be judged.
-    assert report.pooled.pixels == SHAPE[0] * SHAPE[1]
-    assert report.objects.matched == 2
-    assert any("only partly predicted" in note for note in report.notes)
 
 
 def test_polygons_that_no_raster_shows_are_reported(tmp_path: Path) -> None:
@@ -103,30 +89,3 @@ def test_predicted_polygons_outside_of_the_labels_are_named(tmp_path: Path) -> N
     assert report.objects.matched == 2
     note = "more.gpkg: 1 of 3 polygons lie outside of the labels' bounds and are left out."
     assert note in report.notes
-
-
-def test_options_that_would_be_passed_over(tmp_path: Path) -> None:
-    write_png(tmp_path / "truth/a.png", houses())
-    write_png(tmp_path / "predicted/a.png", houses())
-    with pytest.raises(ConfigError, match="nodata was given, but"):
-        judged(tmp_path / "predicted", tmp_path / "truth", nodata=0.0)
-    with pytest.raises(ConfigError, match="is no table of run lengths"):
-        judged(tmp_path / "predicted", tmp_path / "truth", EvalOptions(size_yx=(9, 9)))
-    assert judged(tmp_path / "predicted", tmp_path / "truth", part="[:1]").pooled.iou(1) == 1
-
-
-def test_several_predictions_are_compared(tmp_path: Path) -> None:
-    for number in range(4):
-        write_png(tmp_path / f"truth/{number}.png", houses())
-        write_png(tmp_path / f"good/masks/{number}.png", houses(0, 1))
-        write_png(tmp_path / f"bad/masks/{number}.png", houses(0))
-    paths = [tmp_path / name / "masks" for name in ("good", "bad")]
-    source = SourceConfig(path=str(tmp_path / "truth"))
-    evaluation = run_evaluate([], source, None, EvalOptions(), predictions=paths)
-    assert [report.name for report in evaluation.reports] == [str(path) for path in paths]
-    (comparison,) = evaluation.comparisons
-    assert comparison.figures["pixel.iou"].difference.value < 0
-    plain = evaluation.to_json()
-    assert [one["predictions"]["path"] for one in plain["reports"]] == [str(p) for p in paths]
-    twice = run_evaluate([], source, None, EvalOptions(), predictions=[paths[0]] * 2)
-    assert len({report.name for report in twice.reports}) == 2

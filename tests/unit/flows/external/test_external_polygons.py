@@ -114,15 +114,6 @@ def test_a_mask_gives_the_pixels_and_polygons_the_buildings(truth: Path, tmp_pat
     assert report.context["predictions"]["kind"] == "rasters and polygons"
 
 
-def test_polygons_that_reach_beyond_the_scene_are_cut(truth: Path, tmp_path: Path) -> None:
-    wide = shapely.transform(
-        shapely.box(70, 40, 120, 90), lambda xy: np.stack(PLACE @ xy.T, axis=1)
-    )
-    gpd.GeoDataFrame(geometry=[wide], crs="EPSG:32736").to_file(tmp_path / "p.gpkg")
-    report = judged(tmp_path / "p.gpkg", truth)
-    assert report.pooled.matrix[0, 1] == 10 * 20
-
-
 @pytest.mark.parametrize("with_images", [True, False])
 def test_a_scene_without_a_place_among_others(tmp_path: Path, with_images: bool) -> None:
     data = tmp_path / "data"

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from rooftrace.core.config import PathField, load_config
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
-from rooftrace.train.tune import results
 from rooftrace.train.tune.results import TrialReporter, summarise, write_config
 from rooftrace.train.tune.space import Tuning, read_tuning
 from rooftrace.train.tune.study import best_of, finished
@@ -120,35 +119,6 @@ def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
     there, here = open_data(found, out), open_data(meant, tuning.base)
     assert there.train[0].ids == here.train[0].ids
     assert there.samples[0].image.tolist() == here.samples[0].image.tolist()
-
-
-def test_every_path_of_the_best_configuration_leads_to_the_same_file(tmp_path: Path) -> None:
-    raw: dict[str, Any] = {
-        "model": {"start": "start.rooftrace", "encoder_weights": "none"},
-        "data": {
-            "train": [{"path": "a", "images": "b/images"}, {"path": "/c"}, {"path": "$D/d"}],
-            "val": [{"path": "../e"}],
-            "split": "split.json",
-        },
-    }
-    moved = results._with_moved_paths(raw, tmp_path / "config", tmp_path / "out")
-    assert moved == {
-        "model": {"start": "../config/start.rooftrace", "encoder_weights": "none"},
-        "data": {
-            "train": [
-                {"path": "../config/a", "images": "../config/b/images"},
-                {"path": "/c"},
-                {"path": "$D/d"},
-            ],
-            "val": [{"path": "../e"}],
-            "split": "../config/split.json",
-        },
-    }
-    for name in ("default", "accurate"):
-        named = {"model": {"start": name}}
-        assert (
-            results._with_moved_paths(named, tmp_path, tmp_path / "out")["model"]["start"] == name
-        )
 
 
 NO_PATHS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from collections.abc import Callable
@@ -14,8 +13,6 @@ import pytest
 from optuna.study import Study
 
 from rooftrace.core.errors import ConfigError, DataError, ExportError
-from rooftrace.flows.tune import TuneOptions, run_tune
-from rooftrace.models.bundle import read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.tune import study as study_module
 from rooftrace.train.tune.space import Tuning, read_tuning
@@ -243,24 +240,3 @@ def test_a_storage_that_is_no_database_is_an_error(opened: Open, tmp_path: Path)
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     with pytest.raises(ExportError, match="cannot be opened"), opened():
         pass
-
-
-@pytest.mark.campaign
-def test_the_exported_epoch_is_the_one_that_gives_the_trial_its_value(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
-    """The lowest `val_iou` is neither the highest nor, here, in the epoch of the lowest loss."""
-    path, out = tiny_folder / "worst.toml", tmp_path / "study"
-    path.write_text(
-        (tiny_folder / "tiny.toml").read_text().replace("epochs = 2", "epochs = 3")
-        + '\n[tune]\nmonitor = "val_iou"\nmode = "min"\n'
-        + "\n[optimizer]\nlr = { choices = [1e-2] }\n"
-    )
-    report = run_tune(path, out, TuneOptions(trials=1), notify=lambda line: None)
-    rows = [*csv.DictReader((out / "trial_0000" / "metrics.csv").read_text().splitlines())]
-    worst = min(rows, key=lambda row: float(row["val_iou"]))
-    assert worst != min(rows, key=lambda row: float(row["val_loss"]))
-    assert report.summary.best is not None
-    assert report.summary.best.value == pytest.approx(float(worst["val_iou"]), rel=1e-4)
-    assert report.bundle is not None
-    assert read_bundle(report.bundle).spec.training["epoch"] == int(worst["epoch"])
