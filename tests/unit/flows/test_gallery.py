@@ -95,7 +95,7 @@ def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
 
 
 def ids_of(shown: Gallery) -> dict[str, list[str]]:
-    return {name: [one.id for one in some] for name, some in shown.named}
+    return {name: [one.id for one in some] for name, some in shown.items() if name}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,8 @@ def test_few_scenes_are_shared_out(count: int, sizes: list[int]) -> None:
 
 def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:
     """(y, x, 3) RGB."""
-    head, _, text = shown.shown[name].address.partition(",")
+    (address,) = (one.address for some in shown.values() for one in some if one.id == name)
+    head, _, text = address.partition(",")
     assert head == "data:image/jpeg;base64"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None

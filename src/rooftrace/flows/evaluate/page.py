@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,10 +25,9 @@ from rooftrace.io.side_by_side import side_by_side
 from rooftrace.io.sources import BlankSource
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.boundary import WIDTH_PX
-from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.report import FIGURES, EvalReport
-from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
+from rooftrace.metrics.resampling import DRAWS, Interval
 
 _QUALITY = 80
 _PANEL_PX = 360
@@ -38,32 +37,16 @@ _READ_PX = 1 << 22
 """Maximum number of pixels of an image that are read at once."""
 
 
-@dataclass(frozen=True)
-class GalleryPicture:
-    """One picture on a page.
-
-    Args:
-        id: Id of the scene.
-        caption: Figures of the scene.
-        address: Data URL that holds the picture.
-    """
+class GalleryPicture(NamedTuple):
+    """One picture on a page: id of the scene, its figures, and a data URL with the picture."""
 
     id: str
     caption: str
     address: str
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures of scenes.
-
-    Args:
-        named: Title and pictures of each group; a scene is in one group only.
-        shown: All pictures by scene id.
-    """
-
-    named: tuple[tuple[str, tuple[GalleryPicture, ...]], ...]
-    shown: dict[str, GalleryPicture]
+Gallery = dict[str, list[GalleryPicture]]
+"""Pictures of scenes by the title of their group; a scene is in one group only."""
 
 
 def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, float]]:
@@ -98,15 +81,14 @@ def draw_gallery(
         source: The scenes.
         report: Report of these predictions.
         count: Maximum number of pictures in a group.
-        also: Ids of further scenes to draw.
+        also: Ids of further scenes, for a group without a title.
     """
     chosen = _chosen(ranked(report, evaluated=True), count)
     if not chosen:
         chosen = {"Nothing to find, and nothing found": [i for i, _ in ranked(report)[:count]]}
-    taken = [one for ids in chosen.values() for one in ids]
-    figures = dict(ranked(report))
-    shown = {}
-    for scene in source.subset([*taken, *also]):
+    chosen[""] = [*also]
+    figures, shown = dict(ranked(report)), {}
+    for scene in source.subset([one for ids in chosen.values() for one in ids]):
         picture = _draw_panels(predictions, scene, report.building_class)
         good, encoded = cv2.imencode(
             ".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
@@ -114,8 +96,7 @@ def draw_gallery(
         assert good
         address = f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
         shown[scene.id] = GalleryPicture(scene.id, _title(report, figures[scene.id]), address)
-    named = tuple((name, tuple(shown[one] for one in ids)) for name, ids in chosen.items())
-    return Gallery(named, shown)
+    return {name: [shown[one] for one in ids if one in shown] for name, ids in chosen.items()}
 
 
 def _chosen(order: Sequence[tuple[str, float]], count: int) -> dict[str, list[str]]:
@@ -228,32 +209,6 @@ _ROWS = 100
 
 _LISTED_LEAKS = 12
 
-_POOLED = (
-    "counts of pixels and buildings are added over all scenes, then ratios are taken; “mean per "
-    "image” averages the ratios of the scenes, and a scene without the class in truth and "
-    "prediction counts as 1"
-)
-_MATCHED = (
-    "matched one to one where their IoU is above 0.5; where labels do not separate buildings, "
-    "connected regions count; buildings with less than half of their area known are left out"
-)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One figure of every model.
-
-    Args:
-        name: Name of the figure.
-        cells: Value and limits of each model.
-        best: Position of the model with the highest value; -1 where there is only one model, or no
-            single best.
-    """
-
-    name: str
-    cells: tuple[tuple[str, str], ...]
-    best: int = -1
-
 
 def evaluation_page(
     evaluation: Evaluation, predictions: Sequence[Predictions], source: SceneSet
@@ -266,10 +221,10 @@ def evaluation_page(
             the scenes of the galleries again.
         source: The scenes.
     """
-    first = evaluation.first
-    reports = evaluation.columns
+    first, reports = evaluation.first, evaluation.columns
     leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
-    pictures = draw_gallery(predictions[0], source, first, _IN_A_GALLERY, also=leaked)
+    galleries = draw_gallery(predictions[0], source, first, _IN_A_GALLERY, also=leaked)
+    images = [{image.id: image for image in report.images} for report in reports]
     return render_page(
         "evaluation.html",
         {"number": _number, "share": _share, "figure": _figure, "p_value": _p_value},
@@ -280,19 +235,22 @@ def evaluation_page(
             (report.name, leak, leak.pairs[:_LISTED_LEAKS])
             for report, leak in zip(reports, evaluation.leaks)
         ],
-        leaked=[pictures.shown[i] for i in leaked if i in pictures.shown],
-        rows=_rows(reports),
-        comparisons=[_comparison(reports, one) for one in _compared(evaluation)],
-        protocol=_protocol(reports, predictions),
+        leaked=galleries.pop(""),
+        rows=[_row(*zip(*figures)) for figures in zip(*(one.headline_figures for one in reports))],
+        comparisons=_compared(evaluation),
+        headline="pixel.iou" if first.is_binary else "pixel.mean_iou",
+        figure_names=FIGURES,
+        context=first.context,
+        units=next(iter(first.intervals.values()), None),
+        draws=DRAWS,
+        width_px=WIDTH_PX,
         charts=draw_charts(reports),
         legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
-        origins=[one.threshold_from for one in predictions],
-        scenes=_scenes(reports, [name for name, _ in ranked(first)[:_ROWS]]),
-        cell_m=first.context.get("cell_m"),
-        galleries=pictures.named,
+        predictions=predictions,
+        scenes=[[by_id[name] for by_id in images] for name, _ in ranked(first)[:_ROWS]],
+        galleries=galleries,
         notes=evaluation.notes,
         version=metadata.version("rooftrace"),
-        confusions=[(report.name, _row_shares(report)) for report in reports],
     )
 
 
@@ -305,128 +263,12 @@ def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:
     return evaluation.comparisons
 
 
-def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
-    """Return the headline figures with intervals."""
-    each = [report.headline_figures for report in reports]
-    return [_row(figures[0][0], [one for _, one in figures]) for figures in zip(*each)]
-
-
-def _row(name: str, each: Sequence[Interval]) -> _Row:
-    cells = tuple(
-        (_figure(one.value), f"{one.low:.3f} – {one.high:.3f}" if one.is_known else _reason(one))
-        for one in each
-    )
+def _row(names: Sequence[str], each: Sequence[Interval]) -> tuple[str, list[Interval], int]:
+    """Return a figure's name, its values, and the position of the single highest value, or -1."""
     values = [one.value for one in each]
     highest = max((v for v in values if not math.isnan(v)), default=math.nan)
     is_best = len(each) > 1 and sum(value == highest for value in values) == 1
-    return _Row(name, cells, values.index(highest) if is_best else -1)
-
-
-def _comparison(reports: Sequence[EvalReport], one: PairedComparison) -> dict[str, Any]:
-    """Return a comparison as a sentence and as table rows."""
-    name, base = (reports[i].name for i in (one.first, one.second))
-    headline = "pixel.iou" if reports[0].is_binary else "pixel.mean_iou"
-    return {
-        "sentence": _sentence(name, base, FIGURES[headline], one.figures[headline]),
-        "name": name,
-        "rows": [(FIGURES[key], test, _limits(test)) for key, test in one.figures.items()],
-    }
-
-
-def _sentence(name: str, base: str, figure: str, test: PairedTest) -> str:
-    gap = test.difference
-    if not gap.is_known:
-        return f"{name} and {base} cannot be compared by {figure}: {gap.reason}."
-    p = _p_value(test.p_value)
-    p = f"p {p}" if p.startswith("<") else f"p = {p}"
-    limits = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), {p}"
-    if gap.low > 0 and test.p_value < 0.05:
-        return f"{name} is better than {base} on scenes like these, by {figure}: {limits}."
-    if gap.high < 0 and test.p_value < 0.05:
-        return f"{name} is worse than {base} on scenes like these, by {figure}: {limits}."
-    return f"There is no clear difference between {name} and {base} by {figure}: {limits}."
-
-
-def _limits(test: PairedTest) -> str:
-    gap = test.difference
-    return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else _reason(gap) or "–"
-
-
-def _reason(one: Interval) -> str:
-    """Return why a figure has no interval; "" for a single scene, which the protocol says once."""
-    return one.reason if one.count > 1 else ""
-
-
-def _protocol(
-    reports: Sequence[EvalReport], predictions: Sequence[Predictions]
-) -> list[tuple[str, str]]:
-    """Return the protocol as names and texts."""
-    first = reports[0]
-    context = first.context
-    units = next(iter(first.intervals.values()), None)
-    lines = [
-        ("data", str(context.get("data", "–"))),
-        ("part", str(context.get("split") or context.get("part") or "all of it")),
-        (
-            "scenes",
-            f"{len(first.images):,}, with {first.pooled.pixels:,} pixels that were compared",
-        ),
-        ("classes", ", ".join(first.classes)),
-        ("pooled", _POOLED),
-        ("buildings", _MATCHED),
-        ("edges", "the edges of images and of nodata are no outlines; nodata is left out"),
-    ]
-    lines.append(("boundary IoU", f"inner bands {WIDTH_PX} px wide"))
-    if context.get("min_area_m2"):
-        lines.append(("minimum area", f"buildings below {context['min_area_m2']:g} m² are ignored"))
-    if context.get("cell_m"):
-        lines.append(("density", f"cells of {context['cell_m']:g} m"))
-    lines += [(report.name, ", ".join(_made_by(one))) for report, one in zip(reports, predictions)]
-    if units is not None:
-        lines.append(("intervals", _interval_text(units)))
-    versions = context.get("versions") or {}
-    lines.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"))
-    return lines
-
-
-def _interval_text(one: Interval) -> str:
-    if one.count < 2:
-        return f"none: there is only one {one.units}"
-    drawn = f"95 %, from {DRAWS:,} draws of {one.count} {one.units}s with replacement, seed 0"
-    return f"{drawn}; {one.note}" if one.note else drawn
-
-
-def _made_by(predictions: Predictions) -> list[str]:
-    context = predictions.context
-    parts = []
-    if predictions.threshold is not None:
-        parts.append(f"threshold {predictions.threshold:g} ({predictions.threshold_from})")
-    else:
-        parts.append(predictions.threshold_from)
-    if context.get("gsd_m"):
-        parts.append(f"{context['gsd_m']:g} m per pixel")
-    engine = context.get("engine") or {}
-    if engine:
-        parts.append(f"{engine['name']} {engine['precision']}")
-    if "tta" in context:
-        parts.append(f"mirrored tiles: {context['tta'] or 'none'}")
-    if bundle := context.get("bundle"):
-        parts.append(f"sha256 {bundle['sha256'][:12]}")
-    return parts
-
-
-def _scenes(reports: Sequence[EvalReport], names: Sequence[str]) -> list[list[ImageCounts]]:
-    """Return the counts of some scenes, those of every model in the order of the reports."""
-    images = [{image.id: image for image in report.images} for report in reports]
-    return [[by_id[name] for by_id in images] for name in names]
-
-
-def _row_shares(report: EvalReport) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return for each true class its pixels by predicted class, with shares."""
-    return [
-        (name, [(count, count / max(sum(row), 1)) for count in row])
-        for name, row in zip(report.classes, report.pooled.matrix.tolist())
-    ]
+    return names[0], list(each), values.index(highest) if is_best else -1
 
 
 def _p_value(value: float) -> str:

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     path.write_text("img_id;mask_rle\na;-1\n")
     with pytest.raises(LabelError, match="expected commas"):
         judged(path, truth, SIZED)
-    with pytest.raises(DataError, match="there is no image") as raised:
+    with pytest.raises(DataError, match="which is not found") as raised:
         judged(write_table(path, MASKS), truth)
     assert "--size" in raised.value.remedy
     write_png(tmp_path / "q/a.png", houses())
