@@ -66,7 +66,7 @@ def test_a_layer_gets_heights_in_any_crs(
         "heights", folder / layer, "--surface", folder / "surface.tif", *extra, "-o", tmp_path
     )
     assert code == 0
-    found = gpd.read_file(tmp_path / "heights.gpkg")
+    found = gpd.read_file(tmp_path / "houses_heights.gpkg")
     assert {*COLUMNS} <= {*found.columns}
     assert found.crs == gpd.read_file(folder / layer).crs
     assert (found.map_height == 3.0).all()
@@ -77,20 +77,20 @@ def test_a_layer_gets_heights_in_any_crs(
     assert np.median(np.abs(error)) < 0.15
     assert (found.num_floors_estimated[measured] >= 1).all()
     assert (found.height_reason[~measured].str.len() > 5).all()
-    assert (tmp_path / "heights.png").stat().st_size > 1000
+    assert (tmp_path / "houses_heights.png").stat().st_size > 1000
     again, _ = call(
-        "heights", tmp_path / "heights.gpkg", "--surface", folder / "surface.tif", *extra,
+        "heights", tmp_path / "houses_heights.gpkg", "--surface", folder / "surface.tif", *extra,
         "-o", tmp_path / "again",
     )  # fmt: skip
     assert again == 0
-    repeated = gpd.read_file(tmp_path / "again" / "heights.gpkg")
+    repeated = gpd.read_file(tmp_path / "again" / "houses_heights.gpkg")
     assert repeated.height.equals(found.height)
     assert list(repeated.columns) == list(found.columns)
 
 
 def test_the_city_model_has_closed_solids(folder: Path, tmp_path: Path) -> None:
     call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
-    model = json.loads((tmp_path / "heights.city.json").read_text())
+    model = json.loads((tmp_path / "houses_heights.city.json").read_text())
     assert model["version"] == "2.0"
     assert model["metadata"]["referenceSystem"].endswith("/32631")
     vertices = np.array(model["vertices"]) * model["transform"]["scale"]
@@ -149,7 +149,7 @@ def test_points_are_measured_without_a_grid(town: RoofTown, folder: Path, tmp_pa
     )
     assert code == 0
     assert any("points name no coordinate system" in note for note in answer["notes"])
-    found = gpd.read_file(tmp_path / "out" / "heights.gpkg")
+    found = gpd.read_file(tmp_path / "out" / "houses_heights.gpkg")
     error = (found.height - (town.top - town.ground)).dropna()
     assert len(error) >= 0.9 * len(found)
     assert np.median(np.abs(error)) < 0.2
@@ -243,7 +243,7 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
 
 def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
     call("heights", folder / "houses.gpkg", "--surface", folder / "surface.tif", "-o", tmp_path)
-    layer = gpd.read_file(tmp_path / "heights.gpkg")
+    layer = gpd.read_file(tmp_path / "houses_heights.gpkg")
     left, bottom, right, top = layer.total_bounds
     middle = (left + right) / 2
     zones = gpd.GeoDataFrame(
@@ -253,7 +253,7 @@ def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
     )
     zones.to_file(tmp_path / "wards.gpkg")
     code, _ = call(
-        "density", tmp_path / "heights.gpkg", "--zones", tmp_path / "wards.gpkg",
+        "density", tmp_path / "houses_heights.gpkg", "--zones", tmp_path / "wards.gpkg",
         "--value", "height", "-o", tmp_path / "wards_density",
     )  # fmt: skip
     assert code == 0
@@ -267,7 +267,7 @@ def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
         floors = (known.area * known.num_floors_estimated).sum()
         assert found.floor_m2[ward] == pytest.approx(floors, rel=1e-3)
     wrong = command(
-        "density", tmp_path / "heights.gpkg", "--zones", tmp_path / "wards.gpkg",
+        "density", tmp_path / "houses_heights.gpkg", "--zones", tmp_path / "wards.gpkg",
         "--value", "heigth", "-o", tmp_path / "x",
     )  # fmt: skip
     assert wrong.code == 3

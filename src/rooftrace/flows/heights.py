@@ -62,7 +62,7 @@ class HeightOptions:
         area: File of polygons; buildings whose centre lies outside are left out.
         layer: Layer of a file of buildings with several.
         unit: Unit of all heights, a key of `UNITS_M`; None takes what the files state, or metres.
-        name: Beginning of the names of the results.
+        name: Beginning of the names of the results; default: that of the layer, and `_heights`.
     """
 
     surface: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class HeightOptions:
     area: Path | None = None
     layer: str | None = None
     unit: str | None = None
-    name: str = "heights"
+    name: str | None = None
 
     def check_prediction(self, out: str, outputs: Sequence[str]) -> None:
         """Check, before the work, that the buildings of a prediction can be measured.
@@ -98,8 +98,7 @@ class HeightOptions:
         for output in report.outputs:
             if output.polygons is not None and output.buildings:
                 path = Path(output.polygons)
-                name = f"{path.stem.removesuffix('_buildings')}_heights"
-                measured.append(run_heights(path, path.parent, replace(self, name=name)))
+                measured.append(run_heights(path, path.parent, self))
         notes = (note for one in measured for note in one.notes)
         return replace(report, heights=tuple(measured), notes=(*report.notes, *notes))
 
@@ -169,7 +168,9 @@ def run_heights(
         ExportError: A result cannot be written.
     """
     started = time.perf_counter()
-    table, model, picture, record = _outputs(out, options.name)
+    plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
+    name = options.name or f"{plain}_heights"
+    table, model, picture, record = _outputs(out, name)
     _check(buildings, out, (table, model, picture, record), options)
     layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
     notes = list(layer.notes)

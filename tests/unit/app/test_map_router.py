@@ -324,6 +324,10 @@ def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:
     assert scene["shape"] == [128, 128]
     (folder.parent / "town.tif").unlink()
     (folder / "town_buildings.gpkg").touch()
+    # The polygons have a place of their own.
+    alone = client_of(folder).get(TOWN).json()
+    assert alone["buildings"]["count"] == scene["buildings"]["count"]
+    (folder / "town_buildings.gpkg").rename(folder / "town_preview.png")
     answer = client_of(folder).get(TOWN)
     assert answer.status_code == 422
     assert "nothing says where it lies" in answer.json()["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
@@ -17,6 +18,8 @@ from pyproj import CRS
 from rooftrace.app.map import tiles
 from rooftrace.app.map.outlines import Outlines, read_outlines
 from rooftrace.app.map.place import Place
+from rooftrace.app.map.results import read_results
+from rooftrace.app.map.scene import MapScene
 from rooftrace.app.map.tiles import VectorTiles, encode_tile
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.io.vector_write import write_footprints
@@ -210,3 +213,19 @@ def test_gdal_reads_what_was_meant(corners: list[tuple[int, int, int, int]], bas
     assert columns["one"].tolist() == values.tolist()
     assert columns["two"].tolist() == (values % 3).tolist()
     assert shapely.equals(made, polygons).all()
+
+
+def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:
+    layer = gpd.GeoDataFrame(
+        {"height": [4.24, np.nan, 9.0]},
+        geometry=[shapely.box(x, 0, x + 10, 10).buffer(0) for x in (0, 20, 40)],
+        crs=3857,
+    )
+    layer.to_file(tmp_path / "town_heights.gpkg")
+    (files,) = read_results(tmp_path).images.values()
+    scene = MapScene(files, {}, None)
+    assert scene.vectors is not None
+    assert scene.describe()["buildings"]["heights"][4] == pytest.approx(9, abs=0.3)
+    tile = TileName(16, (1 << 15) - 1, 1 << 15)
+    attributes, _ = read(scene.vectors.buildings(tile), tmp_path)
+    assert sorted(attributes["height"].tolist()) == [0, 42, 90]

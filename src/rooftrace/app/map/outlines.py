@@ -112,6 +112,7 @@ class Outlines:
         classes: Names by class index, of the classes that occur.
         columns: Attributes of the file by name, (n,) each, as they are stored.
         is_old: (n,) whether a building is of the older layer; None if there is one layer.
+        height: (n,) heights in tenths of a metre, 0 where not known; None if the file has none.
     """
 
     shapes: Ragged
@@ -124,6 +125,7 @@ class Outlines:
     classes: dict[int, str]
     columns: dict[str, NDArray[Any]]
     is_old: NDArray[np.bool_] | None = None
+    height: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -192,9 +194,14 @@ def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Out
     score = None if statuses else _scores(columns)
     if statuses:
         is_old = np.asarray(columns["side"] == "old", np.bool_)
+    metres = None if statuses else _numbers(columns, "height")
+    height = None
+    if metres is not None and np.isfinite(metres).any():
+        height = np.rint(np.nan_to_num(metres).clip(0, 1e4) * 10).astype(np.int64)
     return Outlines(
-        Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old
-    )
+        Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old,
+        height,
+    )  # fmt: skip
 
 
 class LayerTable(VectorFile):

@@ -28,7 +28,7 @@ no results.
 
 _RESULT = re.compile(
     r"(?P<name>.+)_(?:(?P<mask>mask\.(?:tif|png))"
-    r"|(?P<polygons>(?:buildings|polygons)\.(?:gpkg|geojson|fgb|parquet))"
+    r"|(?P<polygons>(?:buildings|heights|polygons)\.(?:gpkg|geojson|fgb|parquet))"
     r"|(?P<preview>preview\.png)|(?P<density>density\.tif))"
 )
 _KINDS = ("mask", "polygons", "preview", "density")

@@ -43,7 +43,7 @@ PictureLayer = Literal["image", "old", "mask", "density"]
 PICTURE_PX = 256
 
 _PIXEL_M = 0.3
-"""Side in metres of a pixel of a comparison, if no image says it."""
+"""Side in metres of a pixel of a scene of polygons alone."""
 
 
 def find_image(
@@ -186,10 +186,30 @@ class MapScene:
             return mask
         if self._input is not None:
             return self._input.grid
-        raise DataError(
-            f"{self.files.name} has neither its mask nor its image: nothing says where it lies.",
-            remedy="Predict it again with the mask among the --outputs.",
-        )
+        if self.files.polygons is None:
+            raise DataError(
+                f"{self.files.name} has neither its mask nor its image: nothing says where it "
+                "lies.",
+                remedy="Predict it again with the mask among the --outputs.",
+            )
+        return self._grid_of_layer(self.files.polygons)
+
+    def _grid_of_layer(self, path: Path) -> GeoGrid:
+        """Return a grid over the polygons of a layer, without those outside of a comparison."""
+        geometry, crs, columns = LayerTable(path).table()
+        if crs is None:
+            raise DataError(f"{path.name} has no CRS.")
+        rows = polygon_rows(geometry)
+        status = columns.get("status")
+        inside = rows if status is None else rows[status[rows] != "outside"]
+        bounds = shapely.total_bounds(geometry[inside if len(inside) else rows])
+        if not np.isfinite(bounds).all():
+            raise DataError(f"{path.name} has no buildings.")
+        margin = 0.02 * max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+        left, bottom, right, top = (bounds + np.array([-1, -1, 1, 1]) * margin).tolist()
+        pixel = crs_units(_PIXEL_M, crs)
+        shape = (int((top - bottom) / pixel) + 1, int((right - left) / pixel) + 1)
+        return GeoGrid(shape, Affine(pixel, 0, left, 0, -pixel, top), crs)
 
     def _open_image(self) -> Pyramid | None:
         if self._input is None:
@@ -343,6 +363,10 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
         "scores": None if outlines.score is None or not len(outlines) else [
             int(outlines.score.min()) / 1000, int(outlines.score.max()) / 1000
         ],
+        "heights": None if outlines.height is None else [
+            height / 10
+            for height in np.percentile(outlines.height[outlines.height > 0], quantiles).tolist()
+        ],
         "classes": {str(index): name for index, name in outlines.classes.items()},
         "class_counts": {
             str(index): int(np.count_nonzero(outlines.kind == index)) for index in outlines.classes
@@ -407,20 +431,7 @@ class ComparisonScene(MapScene):
     def _grid(self, mask: GeoGrid | None) -> GeoGrid:
         """Return a grid over the buildings that were compared, without those outside."""
         assert self.files.polygons is not None
-        geometry, crs, columns = LayerTable(self.files.polygons).table()
-        if crs is None:
-            raise DataError(f"{self.files.polygons.name} has no CRS.")
-        rows = polygon_rows(geometry)
-        status = columns.get("status")
-        inside = rows if status is None else rows[status[rows] != "outside"]
-        bounds = shapely.total_bounds(geometry[inside if len(inside) else rows])
-        if not np.isfinite(bounds).all():
-            raise DataError(f"{self.files.polygons.name} has no buildings.")
-        margin = 0.02 * max(bounds[2] - bounds[0], bounds[3] - bounds[1])
-        left, bottom, right, top = (bounds + np.array([-1, -1, 1, 1]) * margin).tolist()
-        pixel = crs_units(_PIXEL_M, crs)
-        shape = (int((top - bottom) / pixel) + 1, int((right - left) / pixel) + 1)
-        return GeoGrid(shape, Affine(pixel, 0, left, 0, -pixel, top), crs)
+        return self._grid_of_layer(self.files.polygons)
 
 
 def _pyramid(source: RasterSource | None, bands: str | None) -> Pyramid | None:

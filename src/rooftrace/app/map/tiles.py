@@ -225,7 +225,7 @@ class VectorTiles:
     """Vector tiles of one scene's outlines, from `first_zoom` on.
 
     A tile has the layer `buildings`: each building has its row in the file as its id, and `score`,
-    `size` and `kind` as in `Outlines`, and `old` (0 or 1) in a comparison.
+    `size`, `kind` and `height` as in `Outlines`, and `old` (0 or 1) in a comparison.
     """
 
     def __init__(self, outlines: Outlines) -> None:
@@ -284,6 +284,8 @@ class VectorTiles:
             attributes["kind"] = outlines.kind[kept]
         if outlines.is_old is not None:
             attributes["old"] = outlines.is_old[kept].astype(np.int64)
+        if outlines.height is not None:
+            attributes["height"] = outlines.height[kept]
         return encode_tile("buildings", parts[solid], feature, outlines.rows[kept], attributes)
 
 

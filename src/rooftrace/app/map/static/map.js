@@ -11,7 +11,7 @@ import { createSwipe } from "./swipe.js";
 const $ = (id) => document.getElementById(id), { maplibregl } = window;
 const FOLDERS = new URL("map/folders", document.baseURI).href;
 const POLL_MS = 5000; // between looks at a run that is not finished
-const LAYERS = { buildings: ["fill", "outline", "far", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
+const LAYERS = { buildings: ["fill", "tall", "outline", "far", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
 
 const view = {
   theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
@@ -154,7 +154,8 @@ async function openImage(name, at = null, again = false) {
   review.close();
   popup.remove();
   Object.assign(view, { chosen: null, filter: { score: 0, size: 0, kinds: null } });
-  view.by = suited(scene.comparison ? "kind" : view.by, scene);
+  view.by = suited(scene.comparison ? "kind" : scene.buildings?.heights ? "height" : view.by, scene);
+  stand(false);
   restyle();
   home = null;
   goHome();
@@ -176,6 +177,15 @@ function restyle() {
   map.setStyle(style(scene, view), { diff: false });
   swipe.refresh();
   if (!view.review && scene.buildings?.count) legend(scene, view);
+}
+
+// Buildings as blocks of their heights, seen from the side; the map is flat again without.
+function stand(tall) {
+  view.tall = tall;
+  $("tall").checked = tall;
+  if (map.getLayer("tall")) map.setLayoutProperty("tall", "visibility", tall && view.visible.buildings ? "visible" : "none");
+  map.dragRotate[tall ? "enable" : "disable"]();
+  map.easeTo({ bearing: tall ? map.getBearing() : 0, pitch: tall ? 55 : 0, duration: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 500 });
 }
 
 function goHome() {
@@ -228,7 +238,7 @@ const count = later(async (signal) => {
 function filterBuildings() {
   if (!scene?.buildings?.count) return;
   const rule = passing(view.filter, scene, view.side);
-  for (const layer of ["fill", "outline"]) map.setFilter(layer, rule);
+  for (const layer of ["fill", "tall", "outline"]) if (map.getLayer(layer)) map.setFilter(layer, rule);
   count();
   swipe.refresh();
 }
@@ -334,6 +344,7 @@ function bindPanel() {
     view.filter.kinds = boxes.every((box) => box.checked) ? null : boxes.filter((box) => box.checked).map((box) => Number(box.value));
     filterBuildings();
   });
+  $("tall").addEventListener("change", () => stand($("tall").checked));
   $("by").addEventListener("change", (event) => { view.by = event.target.value; repaint(); });
   $("score").addEventListener("input", () => {
     view.filter.score = Math.round($("score").value * 1000);
@@ -351,7 +362,7 @@ function bindPanel() {
     const name = row.dataset.layer, [box, opacity] = row.querySelectorAll("input");
     box.addEventListener("change", () => {
       view.visible[name] = box.checked;
-      for (const id of LAYERS[name]) if (map.getLayer(id)) map.setLayoutProperty(id, "visibility", shown(view, name));
+      for (const id of LAYERS[name]) if (map.getLayer(id)) map.setLayoutProperty(id, "visibility", id === "tall" && !view.tall ? "none" : shown(view, name));
       if (name === "buildings") popup.remove();
       swipe.refresh();
       $("density-key").hidden = !(view.visible.density && scene?.density);

@@ -8,8 +8,15 @@ const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
   orientation_deg: "Orientation", rectangularity: "Rectangularity", status: "Status", side: "Layer",
   source: "Image", model: "Model", partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
+  height: "Height", height_low: "Height at least", height_high: "Height at most", height_median: "Median height",
+  roof_height: "Height of the roof", roof_shape: "Roof", roof_direction: "Direction of the ridge",
+  num_floors_estimated: "Floors, estimated", ground_m: "Ground", samples: "Samples", method: "Measured from",
+  height_reason: "No height:",
 };
-const UNITS = { area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°" };
+const UNITS = {
+  height: " m", height_low: " m", height_high: " m", height_median: " m", roof_height: " m", roof_direction: "°", ground_m: " m",
+  area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°",
+};
 const whole = new Intl.NumberFormat("en");
 
 export function say(text) {
@@ -115,6 +122,7 @@ export function describe(scene, view, name, images) {
   if (!buildings) return;
   for (const part of $("buildings").children) part.hidden = !buildings.count && !["H2", "P"].includes(part.tagName);
   $("score-row").hidden = $("by-score").hidden = !buildings.scores;
+  $("tall-row").hidden = $("by-height").hidden = !buildings.heights;
   $("by-kind").hidden = !Object.keys(buildings.classes).length;
   $("by-kind").lastElementChild.textContent = scene.comparison ? "status" : "class";
   kindBoxes(scene);
@@ -157,7 +165,7 @@ export function legend(scene, view) {
     const tick = document.createElement("span");
     tick.style.left = `${at * 25}%`;
     const last = at === values.length - 1;
-    tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : last ? `${formatSize(value, scene)}` : whole.format(Math.round(value));
+    tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : last ? view.by === "height" ? `${Math.round(value)} m` : `${formatSize(value, scene)}` : whole.format(Math.round(value));
     ticks.append(tick);
   });
   $("ramp").replaceChildren(bar, ticks);

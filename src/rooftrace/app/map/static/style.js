@@ -15,11 +15,11 @@ export const STATUSES = {
 const NOTHING = { type: "FeatureCollection", features: [] };
 const GROUND = { light: "#e4e7eb", dark: "#14161a" };
 
-// The values of a ramp's five colours, in what people read: up to 1, or square metres.
+// The values of a ramp's five colours, in what people read: up to 1, square metres, or metres.
 export function stops(by, scene) {
   if (by === "score") return CONFIDENCE.map((_, at) => LOW_SCORE + ((1 - LOW_SCORE) * at) / 4);
   let last = -Infinity;
-  return scene.buildings.sizes.map((size) => (last = Math.max(size, last + 0.1)));
+  return scene.buildings[by === "height" ? "heights" : "sizes"].map((size) => (last = Math.max(size, last + 0.1)));
 }
 
 export function ramp(by) {
@@ -33,7 +33,7 @@ export function colour(by, scene) {
     ]);
     return pairs.length ? ["match", ["get", "kind"], ...pairs, "#bbbbbb"] : "#bbbbbb";
   }
-  // Tiles hold whole numbers: thousandths of a score, tenths of a square metre.
+  // Tiles hold whole numbers: thousandths of a score, tenths of a square metre or of a metre.
   const unit = by === "score" ? 1000 : 10;
   const colours = ramp(by);
   const pairs = stops(by, scene).flatMap((value, at) => [value * unit, colours[at]]);
@@ -42,8 +42,8 @@ export function colour(by, scene) {
 
 // How to colour a scene: as wished, if it has what that needs.
 export function suited(by, scene) {
-  const { scores, classes } = scene.buildings ?? {}, several = Object.keys(classes ?? {}).length > 0;
-  if (by === "size" || (by === "score" ? scores : several)) return by;
+  const { scores, classes, heights } = scene.buildings ?? {}, several = Object.keys(classes ?? {}).length > 0;
+  if (by === "size" || { score: scores, height: heights, kind: several }[by]) return by;
   return scores ? "score" : several ? "kind" : "size";
 }
 
@@ -122,6 +122,7 @@ function addBuildings(scene, view, sources, layers) {
   const from = { source: "buildings", "source-layer": "buildings", minzoom: first, layout };
   layers.push(
     { id: "fill", type: "fill", ...from },
+    ...(scene.buildings.heights ? [{ id: "tall", type: "fill-extrusion", ...from, layout: { visibility: view.tall ? layout.visibility : "none" } }] : []),
     { id: "outline", type: "line", ...from, paint: {
       "line-width": ["interpolate", ["linear"], ["zoom"], 14, 0.4, 17, 1.2, 20, 2],
     } },
@@ -132,7 +133,7 @@ function addBuildings(scene, view, sources, layers) {
   const paint = paints(scene, view);
   for (const layer of layers) layer.paint = { ...layer.paint, ...paint[layer.id] };
   const filter = passing(view.filter, scene, view.side);
-  for (const layer of layers.filter((one) => one.id === "fill" || one.id === "outline")) {
+  for (const layer of layers.filter((one) => ["fill", "tall", "outline"].includes(one.id))) {
     layer.filter = filter;
   }
   for (const layer of layers.filter((one) => one.id.startsWith("chosen"))) {
@@ -189,6 +190,7 @@ export function paints(scene, view) {
   return {
     ...review,
     fill: { "fill-color": of, "fill-opacity": opacity },
+    tall: { "fill-extrusion-color": of, "fill-extrusion-opacity": 0.95, "fill-extrusion-height": ["/", ["coalesce", ["get", "height"], 0], 10] },
     outline: { "line-color": of, "line-opacity": Math.min(1, opacity * 1.5) },
   };
 }
