@@ -22,6 +22,9 @@ from shapely.geometry import LineString, Point, box, mapping
 
 from rooftrace.io.vector_write import write_polygons
 
+MAIN_SUFFIXES = (".gpkg", ".geojson", ".fgb", ".parquet", ".shp")
+"""Suffixes of the formats that other software reads back with all attributes and types."""
+
 UTM = 32633
 WEST, NORTH = 500_000.0, 5_000_000.0
 _PLACES = [(10 + 12 * (n % 4), 10 + 14 * (n // 4)) for n in range(12)]

@@ -82,7 +82,7 @@ def test_without_regularization_and_the_printed_summary(
 @pytest.mark.parametrize(
     ("options", "code", "kind", "message"),
     [
-        (["-o", "out.kml"], 5, "ExportError", "is not a vector format"),
+        (["-o", "out.svg"], 5, "ExportError", "is not a vector format"),
         (["-o", "out.gpkg", "--class", "9"], 2, "ConfigError", "expected one of 255"),
         (["-o", "out.gpkg", "--min-hole", "9"], 2, "ConfigError", "the minimum area 0 m²"),
         (["-o", "out.gpkg", "--threshold", "2"], 2, "ConfigError", "--threshold"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,8 @@ def vectorize(
             "-o",
             "--out",
             metavar="FILE",
-            help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp or .pmtiles.",
+            help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp, .shp.zip, .kml, .kmz, "
+            ".csv, .dxf or .pmtiles.",
         ),
     ],
     threshold: Annotated[
@@ -99,6 +100,10 @@ def vectorize(
             help="Raster of probabilities, from which the polygons of a mask get scores.",
         ),
     ] = None,
+    schema: Annotated[
+        Literal["overture"] | None,
+        option(_POLYGONS, metavar="overture", help="Name attributes as Overture Maps names them."),
+    ] = None,
     gsd: Gsd = None,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +124,8 @@ def vectorize(
     with bar("vectorize", "px", hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,
-            classes=classes or (), score=score, instances=instances, gsd_m=gsd, progress=progress,
+            classes=classes or (), score=score, instances=instances, gsd_m=gsd, schema=schema,
+            progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

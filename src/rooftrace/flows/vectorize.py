@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -430,6 +430,7 @@ def run_vectorize(
     score: Path | None = None,
     instances: bool = False,
     gsd_m: float | None = None,
+    schema: Literal["overture"] | None = None,
     progress: ProgressVectorize | None = None,
 ) -> VectorizeReport:
     """Write the polygons of a raster, in memory that does not grow with its height.
@@ -444,6 +445,7 @@ def run_vectorize(
         threshold, classes, score: See `open_mask`.
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
+        schema: See `write_footprints_chunks`.
         progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
@@ -511,7 +513,9 @@ def run_vectorize(
             yield chunk if origin is None else replace(chunk, provenance=origin)
 
     with found:
-        notes = write_footprints_chunks(out, measured(), gsd_m=gsd_m or source.grid.gsd_m)
+        notes = write_footprints_chunks(
+            out, measured(), gsd_m=gsd_m or source.grid.gsd_m, schema=schema
+        )
         counts = tuple(
             ClassCount(
                 source.names[index] if source.names else "building",

@@ -176,7 +176,9 @@ class GdalLayer:
             _check_all_read(self._path, wkb)
         geometry, closed = _closed(wkb)
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
-        if crs is None and str(self.source.path).startswith("CSV:") and can_be_degrees(geometry):
+        # GDAL takes a .prj of the same name, which may belong to a Shapefile.
+        unplaced = crs is None or crs.is_projected
+        if unplaced and str(self.source.path).startswith("CSV:") and can_be_degrees(geometry):
             crs = CRS.from_epsg(4326)
             if not {*_LONLAT_COLUMNS} <= {*self.fields}:
                 self.notes = (

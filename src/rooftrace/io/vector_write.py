@@ -6,17 +6,19 @@ Files do not depend on when or where they were written: the same polygons give t
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import shapely
@@ -30,6 +32,8 @@ from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import nulls, write_parquet
 from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
+from rooftrace.io.qgis_style import add_style
+from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
 from rooftrace.io.web_mercator import web_mercator
 
 if TYPE_CHECKING:
@@ -70,12 +74,14 @@ class LayerSettings:
         digits: Decimal places of degrees in a GeoJSON.
         multi: True if there are multipolygons.
         gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
+        colours: `#RRGGBB` of the values of `status` or `class`, for the style of a GeoPackage.
     """
 
     crs: CRS | None
     digits: int = 7
     multi: bool = False
     gsd_m: float | None = None
+    colours: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
@@ -89,7 +95,11 @@ def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
 
 
 def write_footprints_chunks(
-    path: Path, chunks: Iterable[Footprints], *, gsd_m: float | None = None
+    path: Path,
+    chunks: Iterable[Footprints],
+    *,
+    gsd_m: float | None = None,
+    schema: Literal["overture"] | None = None,
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
@@ -100,6 +110,7 @@ def write_footprints_chunks(
         path: File in an existing folder.
         chunks: One or more chunks of one CRS and with the same columns; a chunk may be empty.
         gsd_m: See `LayerSettings`.
+        schema: Names of the attributes; default those of `Footprints.columns`.
 
     Returns:
         Notes about the file for the user.
@@ -119,11 +130,14 @@ def write_footprints_chunks(
             if (shapely.get_type_id(chunk.geometry) != shapely.GeometryType.POLYGON).any():
                 raise ValueError(f"{path}: a footprint is not a polygon")
             columns = chunk.columns()
-            yield LayerChunk(chunk.geometry, {**columns, "id": columns["id"] + done})
+            columns["id"] = columns["id"] + done
+            if schema == "overture":
+                columns = overture_columns(columns, nested=vector_suffix(path) in _PARQUET)
+            yield LayerChunk(chunk.geometry, columns)
             done += len(chunk)
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
-    return _notes(path, first.columns())
+    return _notes(path, first.columns(), first.crs)
 
 
 def write_polygons(
@@ -136,16 +150,18 @@ def write_polygons(
 ) -> tuple[str, ...]:
     """Write polygons with their attributes.
 
-    The suffix selects the format: .gpkg, .geojson, .fgb, .parquet, .shp or .pmtiles. The file
-    appears under its name when it is complete and replaces an earlier one. FlatGeobuf and PMTiles
-    order polygons by location; the other formats keep the given order. The same polygons
-    give the same bytes.
+    The suffix selects the format, see `WRITERS`. The file appears under its name when it is
+    complete and replaces an earlier one. FlatGeobuf and PMTiles order polygons by location; the
+    other formats keep the given order. The same polygons give the same bytes. QGIS opens a
+    GeoPackage with a style, see `io.qgis_style`.
 
     GeoJSON with a CRS follows RFC 7946 (longitude and latitude on WGS 84, exterior rings
     counter-clockwise). Without a CRS it is in pixels, which its `description` states. A GeoJSON
     without polygons has no columns, because they belong to its features. A Shapefile is limited to
-    2 GB, column names of ten characters and texts of 254 bytes. PMTiles hold vector tiles for maps:
-    the polygons are cut at the tiles' edges, so the file is not for reading them again.
+    2 GB, column names of ten characters and texts of 254 bytes. KML and tables (CSV, with WKT) are
+    in degrees as GeoJSON is. DXF holds closed polylines without attributes. PMTiles hold vector
+    tiles for maps: the polygons are cut at the tiles' edges, so the file is not for reading them
+    again.
 
     Args:
         path: File in an existing folder.
@@ -166,7 +182,7 @@ def write_polygons(
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
     write_layer(path, LayerSettings(crs, digits, multi), [LayerChunk(geometry, columns)])
-    return _notes(path, columns)
+    return _notes(path, columns, crs)
 
 
 def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -185,7 +201,7 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         # In the folder of the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
-            WRITERS[path.suffix.lower()](folder / path.name, layer, parts)
+            WRITERS[vector_suffix(path)](folder / path.name, layer, parts)
             _move_into_place(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -197,8 +213,17 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         ) from error
 
 
-def _notes(path: Path, columns: Mapping[str, object]) -> tuple[str, ...]:
-    renamed = short_names(columns) if path.suffix.lower() == ".shp" else {}
+def vector_suffix(path: Path) -> str:
+    """Return the suffix that selects the format: that of the name, or .shp.zip."""
+    return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
+
+
+def _notes(path: Path, columns: Mapping[str, object], crs: CRS | None) -> tuple[str, ...]:
+    suffix = vector_suffix(path)
+    if suffix == ".dxf":
+        system = "pixels of the image" if crs is None else _drawing_crs(crs).name
+        return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
+    renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
     if not renamed:
         return ()
     listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
@@ -234,7 +259,7 @@ def check_vector_path(path: Path) -> None:
     Raises:
         ExportError: the suffix is unknown.
     """
-    if path.suffix.lower() not in WRITERS:
+    if vector_suffix(path) not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
             remedy=f"Use one of {', '.join(WRITERS)}.",
@@ -265,7 +290,7 @@ def _write(
     driver: str,
     *,
     at_once: bool = False,
-    **options: str,
+    **options: Any,
 ) -> int:
     """Write chunks by GDAL, in streams of many of them; return the number of polygons.
 
@@ -296,7 +321,13 @@ def _write(
 
 
 def _write_batches(
-    path: Path, layer: LayerSettings, batches: list[Any], driver: str, **options: Any
+    path: Path,
+    layer: LayerSettings,
+    batches: list[Any],
+    driver: str,
+    *,
+    kind: str = "Polygon",
+    **options: Any,
 ) -> None:
     # Imported only here: they take memory that the network needs before.
     import pyogrio
@@ -310,11 +341,24 @@ def _write_batches(
             pyogrio.write_arrow(
                 RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
                 layer=path.stem, geometry_name=_GEOMETRY,
-                geometry_type="MultiPolygon" if layer.multi else "Polygon",
-                crs=None if layer.crs is None else layer.crs.to_wkt(), **options,
+                geometry_type="MultiPolygon" if layer.multi else kind,
+                crs=None if layer.crs is None else _wkt(layer.crs), **options,
             )  # fmt: skip
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
+
+
+def _wkt(crs: CRS) -> str:
+    """Return the WKT of a coordinate system, with a code of our own where it has none.
+
+    Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the projection,
+    and takes one in feet for that in metres.
+    """
+    if not crs.is_projected or crs.to_authority() is not None:
+        return crs.to_wkt()
+    return CRS.from_json_dict(
+        {**crs.to_json_dict(), "id": {"authority": "LOCAL", "code": 1}}
+    ).to_wkt()
 
 
 _GEOMETRY = "geom"
@@ -362,8 +406,10 @@ Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
 
 
 def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    parts = iter(parts)
+    first = next(parts)
     # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
-    rows = _write(path, layer, parts, "GPKG", VERSION="1.2")
+    rows = _write(path, layer, chain([first], parts), "GPKG", VERSION="1.2")
     # On a full disk GDAL leaves the index out, or rows, without a word.
     index = f"rtree_{path.stem}_{_GEOMETRY}".replace('"', '""')
     try:
@@ -373,10 +419,33 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         raise OSError("the spatial index is missing: the disk may be full") from error
     if indexed != rows:
         raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
+    try:
+        add_style(path, first.columns, layer.colours, CHANGE_DATE)
+    except sqlite3.Error as error:
+        raise OSError(f"the style cannot be written: {error}") from error
 
 
 def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
     _write(path, layer, parts, "FlatGeobuf", at_once=True)
+
+
+def _within_180(
+    geometry: NDArray[np.object_], crs: CRS | None
+) -> tuple[NDArray[np.object_], CRS | None]:
+    """Return polygons that GDAL writes as RFC 7946 asks, and their coordinate system.
+
+    GDAL divides polygons at longitude 180 only if it transforms them, and some become invalid:
+    where any lies across, all are in degrees and divided.
+    """
+    if crs is None:
+        return geometry, None
+    corners = shapely.bounds(geometry)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    longitude = transform_points(corners, crs, CRS84)[:, 0].reshape(-1, 4)
+    if not ((np.ptp(longitude, axis=1) > 180) | (np.abs(longitude) > 180).any(axis=1)).any():
+        return geometry, crs
+    degrees = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
+    divided = split_at_180(np.asarray(degrees, np.object_))
+    return (geometry, crs) if divided is degrees else (divided, CRS84)
 
 
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -385,8 +454,6 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     head = {"type": "FeatureCollection", "name": path.stem}
     if layer.crs is None:
         head["description"] = IN_PIXELS
-    # GDAL assumes degrees for lines of GeoJSON.
-    of_lines = replace(layer, crs=layer.crs or CRS.from_epsg(4326))
     lines = path.with_suffix(".geojsonl")
     with path.open("wb") as file:
         members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
@@ -394,7 +461,9 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         separator = b"\n"
         for part in parts:
             if len(part.geometry):
-                part = replace(part, geometry=rounded(part.geometry, layer.crs, digits))
+                geometry, crs = _within_180(part.geometry, layer.crs)
+                part = replace(part, geometry=rounded(geometry, crs, digits))
+                of_lines = replace(layer, crs=crs or CRS84)
                 _write(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
                 features = lines.read_bytes().rstrip(b"\n")
                 file.write(separator + features.replace(b"\n", b",\n"))
@@ -452,6 +521,96 @@ def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
     )  # fmt: skip
 
 
+def _in_degrees(
+    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]
+) -> Iterator[LayerChunk]:
+    """Yield the chunks in degrees of longitude and latitude, rounded, and divided at 180."""
+    crs = layer.crs
+    if crs is None:
+        raise ExportError(
+            f"{path.name}: {path.suffix} holds longitude and latitude, but the image has no "
+            "georeference.",
+            remedy="Write a GeoPackage (.gpkg) or GeoJSON (.geojson), or give the image a "
+            "coordinate system and a position (gdal_edit -a_srs -a_ullr).",
+        )
+    for part in parts:
+        degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))
+        divided = split_at_180(np.asarray(degrees, np.object_))
+        yield LayerChunk(rounded(divided, None, layer.digits), part.columns)
+
+
+def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    in_degrees = _in_degrees(path, layer, parts)
+    _write(path, replace(layer, crs=CRS84), in_degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
+
+
+_KML_STYLE = (
+    b'<Style id="building"><LineStyle><color>ff4b19e6</color><width>2</width></LineStyle>'
+    b"<PolyStyle><color>404b19e6</color></PolyStyle></Style>"
+)
+"""Red outlines, with a transparent fill: Google Earth would cover the roofs with white."""
+
+
+def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    in_degrees = _in_degrees(path, layer, parts)
+    _write(path, replace(layer, crs=CRS84), in_degrees, "LIBKML", at_once=True)
+    text = path.read_bytes().replace(
+        b"<ExtendedData>", b"<styleUrl>#building</styleUrl><ExtendedData>"
+    )
+    # GDAL finds the types of attributes in a KMZ only beside their polygons.
+    pattern = rb"(<Schema.*?</Schema>)\s*(<Document.*?</name>)"
+    text = re.sub(pattern, rb"\2\1", text, count=1, flags=re.DOTALL)
+    root = b'<Document id="root_doc">'
+    path.write_bytes(text.replace(root, root + _KML_STYLE, 1))
+
+
+def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    made = path.with_name("doc.kml")
+    _kml(made, layer, parts)
+    _zip(path, [made])
+
+
+def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    # A folder of its own has only the files of the Shapefile.
+    _shapefile(path.with_name(path.stem), layer, parts)
+    _zip(path, sorted(path.parent.iterdir()))
+
+
+def _zip(path: Path, files: Iterable[Path]) -> None:
+    """Move files into an archive, whose bytes do not depend on the time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            entry = zipfile.ZipInfo(file.name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+            file.unlink()
+
+
+def _drawing_crs(crs: CRS) -> CRS:
+    """Return the coordinate system of a drawing: degrees would distort it."""
+    return web_mercator() if crs.is_geographic else crs
+
+
+def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
+    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
+
+    def rings() -> Iterator[LayerChunk]:
+        for part in parts:
+            geometry = part.geometry
+            if layer.crs is not None and layer.crs.is_geographic:
+                geometry = reprojected(geometry, layer.crs, _drawing_crs(layer.crs), 0.01)
+            found = shapely.get_rings(shapely.get_parts(geometry))
+            lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
+            yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
+
+    _write(path, replace(layer, multi=False), rings(), "DXF", at_once=True, kind="LineString")
+    # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
+    text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
+    path.write_bytes(text)
+
+
+_PARQUET = (".parquet", ".geoparquet")
+
 WRITERS: dict[str, Writer] = {
     ".gpkg": _geopackage,
     ".geojson": _geojson,
@@ -459,10 +618,55 @@ WRITERS: dict[str, Writer] = {
     ".parquet": _parquet,
     ".shp": _shapefile,
     ".pmtiles": _pmtiles,
+    ".json": _geojson,
+    ".geoparquet": _parquet,
+    ".shp.zip": _zipped_shapefile,
+    ".kml": _kml,
+    ".kmz": _kmz,
+    ".csv": _csv,
+    ".dxf": _dxf,
 }
 
-VECTOR_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix != ".pmtiles")
-"""Suffixes of the formats from which the polygons can be read again; tiles hold pieces of them."""
+DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv")
+"""Suffixes of the formats that are in degrees of longitude and latitude."""
+
+VECTOR_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf"))
+"""Suffixes of the formats from which the polygons can be read again: tiles hold pieces of them, and
+drawings rings."""
+
+
+def overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
+    """Return the attributes of buildings by the schema of Overture Maps.
+
+    https://docs.overturemaps.org/schema/reference/buildings/building
+
+    Args:
+        columns: Attributes, see `Footprints.columns`; of these, heights keep their values.
+        nested: True for `sources` as lists of structs, False for JSON.
+    """
+    scores, ids = columns["score"].tolist(), columns["id"].tolist()
+    date = columns.get("imagery_date", np.full(len(ids), None, np.object_)).tolist()
+    model = columns.get("model", np.full(len(ids), None, np.object_)).tolist()
+    sources = [
+        [{
+            "property": "", "dataset": "rooftrace", "record_id": name and str(name),
+            "update_time": day and str(day), "confidence": None if score != score else score,
+        }]
+        for name, day, score in zip(model, date, scores)
+    ]  # fmt: skip
+    made = np.empty(len(ids), np.object_)
+    made[:] = sources if nested else [json.dumps(one) for one in sources]
+    nothing = np.full(len(ids), None, np.object_)
+    return {
+        "id": np.array([str(one) for one in ids], np.object_),
+        "version": np.ones(len(ids), np.int32),
+        "sources": made,
+        "subtype": nothing, "class": nothing,
+        "height": columns.get("height_m", np.full(len(ids), np.nan)),
+        "has_parts": np.zeros(len(ids), np.bool_),
+        "is_underground": np.zeros(len(ids), np.bool_),
+    }  # fmt: skip
+
 
 SHORT_NAMES = {
     "imagery_date": "img_date",

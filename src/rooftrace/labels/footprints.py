@@ -37,7 +37,13 @@ from rooftrace.io.reproject import (
     split_at_180,
 )
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_write import VECTOR_SUFFIXES, check_vector_path, write_polygons
+from rooftrace.io.vector_write import (
+    DEGREES_SUFFIXES,
+    VECTOR_SUFFIXES,
+    check_vector_path,
+    vector_suffix,
+    write_polygons,
+)
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,
@@ -383,14 +389,14 @@ def _write(
     check_vector_path(out)
     check_outputs([out], [])
     systems = list(dict.fromkeys(scene_crs(scene) for scene in source))
-    geojson = out.suffix.lower() == ".geojson"
-    crs = systems[0] if len(systems) == 1 and not geojson else LONLAT
+    in_degrees = vector_suffix(out) in DEGREES_SUFFIXES
+    crs = systems[0] if len(systems) == 1 and not in_degrees else LONLAT
     notes = []
     if len(systems) > 1:
         listed = ", ".join(system.name for system in systems)
         notes.append(f"The scenes have {len(systems)} systems ({listed}); {out} is in EPSG:4326.")
     folder, why_copy = _images_in_place(source, options)
-    is_data = out.suffix.lower() in VECTOR_SUFFIXES
+    is_data = vector_suffix(out) in VECTOR_SUFFIXES
     copies = images_folder(out) if folder is None and is_data else None
     if copies is not None:
         _check_copies(copies, source)

@@ -17,11 +17,8 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io import vector_write
-from rooftrace.io.vector_write import (
-    VECTOR_SUFFIXES,
-    write_footprints_chunks,
-    write_polygons,
-)
+from rooftrace.io.vector_write import write_footprints_chunks, write_polygons
+from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS(32633)
 
@@ -48,7 +45,7 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 
 
 @pytest.mark.parametrize("crs", [UTM, CRS(4326), None])
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_chunks_are_one_layer(
     tmp_path: Path, suffix: str, crs: CRS | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +80,7 @@ def test_chunks_are_one_layer(
         ).all()
 
 
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_the_same_polygons_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     files = []
     for name in "ab":
@@ -94,7 +91,7 @@ def test_the_same_polygons_give_the_same_bytes(tmp_path: Path, suffix: str) -> N
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
 
 
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) -> None:
     whole = chunk(50)
     parts = [whole.take(np.arange(0, 20)), whole.take(np.arange(20, 50))]

@@ -28,7 +28,8 @@ from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import crs_units, degrees_text, outline_bounds, reprojected
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_polygons
+from rooftrace.io.vector_write import write_polygons
+from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS.from_epsg(32633)
 LONLAT = CRS.from_epsg(4326)
@@ -54,7 +55,7 @@ def array(*shapes: object) -> np.ndarray:
     return made
 
 
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     holed = box(500_000, 5_000_000, 500_020, 5_000_010) - box(
         500_005, 5_000_002, 500_009, 5_000_004

@@ -33,6 +33,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.shapes import ShapesLabel, count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from town import generate_scene
+from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS.from_epsg(32736)
 THREE = ("background", "building", "road")
@@ -111,7 +112,7 @@ def test_houses_are_drawn_on_each_image(town: Path) -> None:
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("crs", [4326, 3857, 32737])
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_any_format_in_any_system_gives_the_same_mask(
     tmp_path: Path, suffix: str, crs: int
 ) -> None:

@@ -16,11 +16,12 @@ from pyproj import CRS
 from scipy import ndimage
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints
+from rooftrace.io.vector_write import write_footprints
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
+from vector_samples import MAIN_SUFFIXES
 
 GRIDS = {
     "pixels": GeoGrid((70, 90)),
@@ -72,7 +73,7 @@ def common_area(polygons: np.ndarray) -> float:
     return float(shared.max(initial=0))
 
 
-def check_files(made: Footprints, suffixes: tuple[str, ...] = VECTOR_SUFFIXES) -> None:
+def check_files(made: Footprints, suffixes: tuple[str, ...] = MAIN_SUFFIXES) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for suffix in suffixes:
             path = Path(folder) / f"made{suffix}"

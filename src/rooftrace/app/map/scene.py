@@ -24,7 +24,7 @@ from rooftrace.app.map.results import ImageFiles, read_results, recorded_bands, 
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.types import GeoGrid, RasterSource
-from rooftrace.flows.compare.page import COLOURS
+from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
 from rooftrace.io.georeferenced import GeoreferencedSource

@@ -35,6 +35,12 @@ from rooftrace.vector.match import PackedPolygons, find_overlaps
 REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
 """Statuses of buildings that need a look; a changed one has both outlines."""
 
+COLOURS = {
+    "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
+    "merged": "#56b4e9", "new": "#009e73", "gone": "#d55e00", "outside": "#c9cdd2",
+}  # fmt: skip
+"""Colour of each status (Okabe and Ito 2008), which colour-blind readers can distinguish."""
+
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")
 _OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score")
@@ -149,7 +155,7 @@ def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None
     Raises:
         ExportError: The file cannot be written.
     """
-    settings = LayerSettings(compared.crs, multi=compared.is_multi)
+    settings = LayerSettings(compared.crs, multi=compared.is_multi, colours=COLOURS)
     write_layer(path, settings, compared.chunks(statuses))
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Floats
-from rooftrace.flows.compare.outputs import Compared
+from rooftrace.flows.compare.outputs import COLOURS, Compared
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
 from rooftrace.vector.compare import (
@@ -30,12 +30,6 @@ from rooftrace.vector.compare import (
     SPLIT,
     STATUSES,
 )
-
-COLOURS = {
-    "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
-    "merged": "#56b4e9", "new": "#009e73", "gone": "#d55e00", "outside": "#c9cdd2",
-}  # fmt: skip
-"""Colour of each status (Okabe and Ito 2008), which colour-blind readers can distinguish."""
 
 MEANINGS = {
     "same": "in both layers, with nearly the same outline",

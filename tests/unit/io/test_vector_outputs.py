@@ -1,0 +1,185 @@
+"""Each format that is written has the polygons, and opens as people expect."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zipfile
+from contextlib import closing
+from pathlib import Path
+from xml.etree import ElementTree
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from pyproj import CRS
+from shapely.geometry import box
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Footprints
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_write import (
+    VECTOR_SUFFIXES,
+    WRITERS,
+    LayerChunk,
+    LayerSettings,
+    write_footprints_chunks,
+    write_layer,
+    write_polygons,
+)
+from vector_samples import TOWN, differing_m2
+
+SHAPES = np.asarray(TOWN.geometry.to_numpy(), object)
+FOOTPRINTS = Footprints(
+    SHAPES, np.linspace(0.5, 1, 12).astype(np.float32), TOWN.area.to_numpy(), TOWN.crs
+)
+FEET = """PROJCS["in feet",GEOGCS["WGS 84",
+DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],
+PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],
+PARAMETER["latitude_of_origin",0],PARAMETER["central_meridian",15],
+PARAMETER["scale_factor",0.9996],PARAMETER["false_easting",1640416.66666667],
+PARAMETER["false_northing",0],UNIT["US survey foot",0.304800609601219]]"""
+SYSTEMS = {
+    "metres": CRS.from_epsg(32633),
+    "feet, WKT": CRS.from_wkt(FEET),
+    "feet, PROJ": CRS.from_user_input("+proj=utm +zone=33 +datum=WGS84 +units=us-ft +no_defs"),
+    "degrees": CRS.from_epsg(4326),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_each_format_has_the_polygons_where_they_were(
+    suffix: str, system: str, tmp_path: Path
+) -> None:
+    crs = SYSTEMS[system]
+    path = tmp_path / f"town{suffix}"
+    shapes = np.asarray(TOWN.to_crs(crs).geometry.to_numpy(), object)
+    write_polygons(path, shapes, {"id": np.arange(12), "score": np.ones(12)}, crs)
+    layer = VectorFile(path).read(["score"])
+    assert len(layer) == 12
+    assert set(map(float, layer.values["score"])) == {1}
+    assert differing_m2(layer.geometry, layer.crs) < 1.5
+    # What other software opens.
+    if suffix not in (".parquet", ".geoparquet", ".csv"):
+        other = gpd.read_file(path)
+        assert differing_m2(other.geometry, other.crs) < 1.5
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_the_same_polygons_give_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"town{suffix}"
+    written = set()
+    for _ in range(2):
+        write_footprints_chunks(path, [FOOTPRINTS])
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
+def test_a_drawing_has_closed_outlines(tmp_path: Path) -> None:
+    path = tmp_path / "town.dxf"
+    shapes = SHAPES.copy()
+    shapes[0] = shapes[0].buffer(5) - shapes[0]
+    notes = write_polygons(path, shapes, {"id": np.arange(12)}, TOWN.crs)
+    assert "UTM zone 33N" in notes[0]
+    lines = gpd.read_file(path)
+    assert len(lines) == 13
+    assert shapely.is_closed(lines.geometry.to_numpy()).all()
+    # Without attributes, a CAD still knows an outline from a line by its flag.
+    assert path.read_text().count("AcDbPolyline\n 70\n1\n") == 13
+    with pytest.raises(ExportError, match="longitude and latitude"):
+        write_polygons(tmp_path / "town.kml", SHAPES, {"id": np.arange(12)}, None)
+
+
+def test_google_earth_shows_the_roofs_under_the_outlines(tmp_path: Path) -> None:
+    write_footprints_chunks(tmp_path / "town.kmz", [FOOTPRINTS])
+    with zipfile.ZipFile(tmp_path / "town.kmz") as archive:
+        root = ElementTree.fromstring(archive.read("doc.kml"))
+    names = {"k": "http://www.opengis.net/kml/2.2"}
+    styles = [one.text for one in root.findall(".//k:Placemark/k:styleUrl", names)]
+    assert styles == ["#building"] * 12
+    fill = root.find(".//k:Style[@id='building']/k:PolyStyle/k:color", names)
+    assert fill is not None
+    assert int((fill.text or "")[:2], 16) < 128
+
+
+def _style(path: Path) -> ElementTree.Element:
+    with closing(sqlite3.connect(path)) as file:
+        rows = file.execute(
+            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
+        ).fetchall()
+    ((layer, geometry, default, text),) = rows
+    assert (layer, geometry, default) == (path.stem, "geom", 1)
+    return ElementTree.fromstring(text)
+
+
+def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
+    path = tmp_path / "town.gpkg"
+    write_footprints_chunks(path, [FOOTPRINTS])
+    renderer = _style(path).find("renderer-v2")
+    assert renderer is not None
+    assert renderer.attrib["type"] == "singleSymbol"
+    assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"], ["layer_styles", None]]
+
+    status = np.array(["new", "gone", *["same <&>"] * 10], object)
+    settings = LayerSettings(TOWN.crs, colours={"new": "#009e73"})
+    write_layer(path, settings, [LayerChunk(SHAPES, {"status": status})])
+    renderer = _style(path).find("renderer-v2")
+    assert renderer is not None
+    assert renderer.attrib["attr"] == "status"
+    values = {one.attrib["value"]: one.attrib["symbol"] for one in renderer.iter("category")}
+    assert set(values) == {"new", "gone", "same <&>"}
+    symbol = renderer.find(f"symbols/symbol[@name='{values['new']}']")
+    assert symbol is not None
+    drawn = {one.attrib["k"]: one.attrib["v"] for one in symbol.iter("prop")}
+    assert drawn["outline_color"] == "0,158,115,255"
+
+    # Other results, such as cells of a density, have no buildings.
+    write_polygons(path, SHAPES, {"built_up_share": np.ones(12)}, TOWN.crs)
+    assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"]]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".gpkg", ".geojson"])
+def test_the_schema_of_overture(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"town{suffix}"
+    write_footprints_chunks(path, [FOOTPRINTS], schema="overture")
+    found = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
+    (source,) = json.loads(found["sources"][3]) if suffix == ".gpkg" else found["sources"][3]
+    assert (source["property"], source["dataset"]) == ("", "rooftrace")
+    assert source["confidence"] == pytest.approx(float(FOOTPRINTS.score[3]))
+    assert list(found["id"]) == [str(n) for n in range(1, 13)]
+    assert {"version", "subtype", "class", "height"} <= {*found.columns}
+
+
+@pytest.mark.parametrize(
+    ("crs", "shape"),
+    [
+        (4326, box(179.9, -17, 180.1, -16.9)),
+        (4326, box(180.2, -17, 180.3, -16.9)),
+        (32760, box(818_000, 8_138_000, 822_000, 8_139_000)),
+        (
+            32760,
+            box(819_990, 8_138_000, 820_000, 8_139_000) | box(818_000, 8e6, 822_000, 8_001_000),
+        ),
+        (3832, box(3_338_584, -1_900_000, 3_340_584, -1_899_000)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".geojson", ".kml", ".csv"])
+def test_what_lies_across_the_antimeridian_is_divided(
+    crs: int, shape: shapely.Geometry, suffix: str, tmp_path: Path
+) -> None:
+    """RFC 7946, section 3.1.9: valid, within ±180, and of the same area."""
+    path = tmp_path / f"a{suffix}"
+    near = box(*(np.array(shape.bounds) - 0.001 * abs(shape.bounds[0])))
+    shapes = np.array([shape, near], object)
+    write_polygons(path, shapes, {"id": np.arange(2)}, CRS.from_epsg(crs))
+    layer = VectorFile(path).read()
+    assert (len(layer), layer.counts.repaired) == (2, 0)
+    assert np.abs(shapely.get_coordinates(layer.geometry)[:, 0]).max() <= 180
+    to_metres = CRS.from_epsg(32760)
+    back = gpd.GeoSeries(list(layer.geometry), crs=4326).to_crs(to_metres).area
+    wanted = gpd.GeoSeries(list(shapes), crs=crs).to_crs(to_metres).area
+    if (crs, shape.bounds[0]) != (4326, 180.2):
+        np.testing.assert_allclose(back, wanted, rtol=1e-3)
