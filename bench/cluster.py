@@ -205,7 +205,7 @@ class _Beside:
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         import pickle
 
-        from rooftrace.flows.predict.cluster import packed
+        from rooftrace.flows.predict.cluster_worker import packed
 
         content = packed((work, given))
         answers = self._answers[getattr(work, "func", work).__name__]

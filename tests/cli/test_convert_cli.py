@@ -45,7 +45,6 @@ def test_for_programs_and_for_people(data: Path, tmp_path: Path) -> None:
     [
         (["--to", "cocos", "-o", "out"], 2, "Did you mean 'coco'?"),
         (["--to", "images", "-o", "out"], 2, "cannot be written as images"),
-        (["--to", "folder", "-o", "out", "--zoom", "19"], 2, "option zoom was given"),
         (["--to", "coco", "-o", "out"], 2, "does not end in .json"),
         (["--to", "folder", "-o", "out", "--order", "diagonal"], 2, "diagonal"),
         (["--to", "folder", "-o", "."], 2, "exists and is not empty"),

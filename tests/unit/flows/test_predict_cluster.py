@@ -17,7 +17,8 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, PredictError
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.predict import cluster
-from rooftrace.flows.predict.cluster import ClusterOptions, Facts, cluster_executor
+from rooftrace.flows.predict.cluster import ClusterOptions, cluster_executor
+from rooftrace.flows.predict.cluster_worker import Facts
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.raster import open_raster

@@ -9,19 +9,16 @@ https://docs.ray.io/en/latest/ray-core/tasks.html
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
 import pickle
-import platform
 import shutil
 import socket
 import sys
-import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
@@ -31,35 +28,39 @@ from time import monotonic
 from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import (
     ConfigError,
-    DataError,
     ExportError,
     MissingExtraError,
     PredictError,
     RooftraceError,
 )
-from rooftrace.core.machine import result_versions
-from rooftrace.core.parallel import Prefetcher, limit_cores
+from rooftrace.core.parallel import Prefetcher
 from rooftrace.core.text import first_line, plural, reason_of
-from rooftrace.core.types import RasterSource, Window
-from rooftrace.engines.base import engine_processor
-from rooftrace.flows.predict.image_run import PredictRun, SceneTask, SceneTaskResult, predict_task
-from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput, sizes_px
-from rooftrace.flows.predict.run_folder import MADE, MadeImage, WorkerStore, is_shared, with_paths
-from rooftrace.io.files import export_error, write_atomically
-from rooftrace.io.georeferenced import close_source, innermost
-from rooftrace.io.masks import NullMask
+from rooftrace.flows.predict.cluster_worker import (
+    ClusterJob,
+    Facts,
+    SharedScene,
+    can_be_read,
+    finish_block,
+    make_call,
+    packed,
+    predict_scene,
+    run_tiles,
+    worker_facts,
+)
+from rooftrace.flows.predict.image_run import PredictRun, SceneTask, SceneTaskResult
+from rooftrace.flows.predict.inputs import SceneInput, sizes_px
+from rooftrace.flows.predict.run_folder import MadeImage, with_paths
+from rooftrace.io.files import write_atomically
+from rooftrace.io.georeferenced import innermost
 from rooftrace.io.service_raster import ServiceRaster
-from rooftrace.predict.block import Block, BlockParts, BlockTiles, Halo
-from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
+from rooftrace.predict.block import Block, BlockParts
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.outputs import MemorySink, SceneOutputs
-from rooftrace.predict.pipeline import SceneBlocks, by_scene, run_block
-from rooftrace.predict.plan import BLOCK_PX, ScenePlan
+from rooftrace.predict.pipeline import SceneBlocks, by_scene
+from rooftrace.predict.plan import BLOCK_PX
 from rooftrace.predict.predictor import Predictor, TtaChoice
 
 T = TypeVar("T")
@@ -114,245 +115,6 @@ class ClusterOptions:
     gpus_per_worker: float = 0.0
 
 
-# What workers do.
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Engine, software and processor of a machine.
-
-    The machines of a run may differ in `node`, `notes` and `processor` only.
-
-    Args:
-        engine: Name of the engine.
-        precision: Numeric precision of the engine.
-        settings: Settings of the engine, for run.json.
-        notes: Assumptions that the engine made.
-        versions: Versions of the packages that results depend on.
-        node: Host name of the machine.
-        processor: Record of the processor, see `engine_processor`.
-    """
-
-    engine: str
-    precision: str
-    settings: Mapping[str, Any]
-    notes: tuple[str, ...]
-    versions: Mapping[str, str]
-    node: str
-    processor: Mapping[str, str]
-
-    @classmethod
-    def of(cls, predictor: Predictor) -> Facts:
-        """Return the facts of this machine."""
-        engine = predictor.engine
-        return cls(
-            engine.name,
-            engine.precision,
-            getattr(engine, "settings", {}),
-            tuple(getattr(engine, "notes", ())),
-            result_versions() | {"python": platform.python_version()},
-            socket.gethostname(),
-            engine_processor(engine),
-        )
-
-    def check_equals(self, first: Facts) -> None:
-        """Check that a machine gives the same results as the first one.
-
-        Raises:
-            ConfigError: It may not.
-        """
-        for name in ("engine", "precision", "settings", "versions"):
-            own, wanted = getattr(self, name), getattr(first, name)
-            if own != wanted:
-                raise ConfigError(
-                    f"{self.node} has {name} {own}, but {first.node} has {wanted}; their results "
-                    "could differ.",
-                    remedy="Install the same versions on all machines, or leave this one out.",
-                )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every task of a run needs.
-
-    Args:
-        key: Key of the run, by which a worker knows it again.
-        models: Reference of the models; each machine receives them once.
-        threads: Maximum number of threads of an engine; None uses all cores.
-        folder: Working directory of the driver, from which relative paths start.
-        facts: Facts of the first machine; None before they are known.
-    """
-
-    key: str
-    models: Any
-    threads: int | None
-    folder: Path
-    facts: Facts | None = None
-
-
-@dataclass(frozen=True)
-class _SharedScene:
-    """A scene whose blocks several workers run.
-
-    Args:
-        key: Key of the scene, by which a worker knows it again.
-        folder: Working directory of the driver.
-        plan: Plan of the scene. Every worker opens the source by itself.
-        checkpoints: Store of finished blocks; None for a scene of one block.
-        is_readable: Whether the driver can read the source, see `_can_be_read`.
-    """
-
-    key: str
-    folder: Path
-    plan: ScenePlan
-    checkpoints: CheckpointStore | None
-    is_readable: bool
-
-
-_LOADED: dict[str, tuple[Predictor, Facts]] = {}
-"""Model and facts of this worker by the key of the run."""
-
-_OPENED: dict[str, SceneOutputs] = {}
-"""Outputs of the scene whose blocks this worker has run last, by the key of the scene."""
-
-
-def _loaded(job: _Job) -> Predictor:
-    """Return the model of a run in this worker, and load it first if it is a new run."""
-    if job.key not in _LOADED:
-        import ray
-
-        _LOADED.clear()
-        if job.threads is not None:
-            limit_cores(job.threads)
-        _enter(job.folder)
-        models: ModelSet = ray.get(job.models)
-        ready = models.ready()
-        _LOADED[job.key] = ready, Facts.of(ready)
-    predictor, facts = _LOADED[job.key]
-    if job.facts is not None:
-        facts.check_equals(job.facts)
-    return predictor
-
-
-def _enter(folder: Path) -> None:
-    """Make relative paths start where those of the driver do."""
-    if folder.is_dir():
-        os.chdir(folder)
-
-
-def _outputs(scene: _SharedScene) -> SceneOutputs:
-    """Return the outputs of a scene, of which only the parts of blocks are made."""
-    if scene.key not in _OPENED:
-        for outputs in _OPENED.values():
-            close_source(outputs.plan.source)
-        _OPENED.clear()
-        _enter(scene.folder)
-        _OPENED[scene.key] = SceneOutputs(scene.plan, MemorySink(NullMask()))
-    return _OPENED[scene.key]
-
-
-def _facts(job: _Job) -> Facts:
-    _loaded(job)
-    return _LOADED[job.key][1]
-
-
-def _run_tiles(job: _Job, scene: _SharedScene, number: int) -> tuple[BlockTiles, Halo]:
-    """Read and run the tiles of a block; the second value goes to later blocks."""
-    predictor = _loaded(job)
-    if scene.key not in _OPENED and scene.is_readable and not _can_be_read(scene.plan.source):
-        raise DataError(
-            f"{scene.plan.source.name} cannot be read on {socket.gethostname()}.",
-            remedy="Put the images in a folder that every machine sees at the same path, or give "
-            "https:// or s3:// URLs.",
-        )
-    tiles = run_block(_outputs(scene).plan, number, predictor.engine)
-    return replace(tiles, halo=()), tiles.halo
-
-
-def _finish_block(
-    scene: _SharedScene, tiles: BlockTiles, own: Halo, *halos: Halo
-) -> tuple[BlockParts, bytes | None]:
-    """Finish a block with the halo outputs of earlier blocks.
-
-    Returns:
-        Its contribution to the outputs of the scene, and the bytes of its checkpoint; None if this
-        machine has written it, or if none is needed.
-    """
-    outputs = _outputs(scene)
-    received = [output for halo in halos for target, output in halo if target == tiles.number]
-    block = tiles.finish(outputs.plan, received)
-    parts = outputs.parts(block)
-    if scene.checkpoints is None:
-        return parts, None
-    packed_block = pack(Checkpoint(block, own))
-    if not scene.checkpoints.is_visible:
-        return parts, packed_block
-    scene.checkpoints.save_packed(tiles.number, packed_block)
-    return parts, None
-
-
-def _call(content: bytes) -> bytes:
-    """Make a call, whose function and arguments the driver has packed; see `Workers`."""
-    work, given = pickle.loads(content)  # noqa: S301  # nosec B301
-    return packed(work(*given))
-
-
-def _predict_scene(job: _Job, task: SceneTask) -> SceneTaskResult:
-    """Predict a scene, and write its files: beside the results, or to bring them to the driver."""
-    predictor = _loaded(job)
-    work = task.out / WORK_FOLDER
-
-    def predict(folder: Path, work: Path) -> SceneTaskResult:
-        store = WorkerStore(work, task.made_with)
-        return predict_task(predictor, task, store, task.scenes, folder, small_only=False)
-
-    if not is_shared(task.out, task.run_id):
-        with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
-            folder = Path(name) / "results"
-            folder.mkdir()
-            made = predict(folder, Path(name))
-            return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
-    # The user of the driver could not read a folder that `mkdtemp` creates.
-    folder = work / f"{MADE}{uuid.uuid4().hex}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise export_error(work, error) from error
-    return predict(folder, work)
-
-
-def _can_be_read(source: RasterSource) -> bool:
-    """Return True if the first pixel of an image can be read.
-
-    Every worker must be able to read what the driver can read.
-    """
-    try:
-        source.read(Window(0, 0, 1, 1))
-    except RooftraceError:
-        return False
-    return True
-
-
-class _Pickler(pickle.Pickler):
-    """Encodes all polygons of an array at once; one by one takes many times as long."""
-
-    def reducer_override(self, value: Any) -> Any:
-        is_array = isinstance(value, np.ndarray) and value.dtype == object and value.size > 0
-        if is_array and shapely.is_geometry(value).all():
-            return shapely.from_wkb, (shapely.to_wkb(value).tolist(),)
-        return NotImplemented
-
-
-def packed(value: Any) -> bytes:
-    """Return a function, its arguments or its result as bytes, for `pickle.loads`."""
-    buffer = io.BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
-    return buffer.getvalue()
-
-
-# What the driver does.
-
-
 class _Cluster:
     """Tasks on the machines of a cluster, and the calls of `Workers`.
 
@@ -363,7 +125,7 @@ class _Cluster:
         cpus, gpus: Cores and GPUs of each worker.
     """
 
-    def __init__(self, ray: Any, job: _Job, size: int, cpus: float, gpus: float) -> None:
+    def __init__(self, ray: Any, job: ClusterJob, size: int, cpus: float, gpus: float) -> None:
         self._ray = ray
         self.job = job
         self.size = size
@@ -375,11 +137,11 @@ class _Cluster:
         )  # fmt: skip
         # A task that needs no engine runs where its arguments are.
         beside = ray.remote(num_cpus=1, max_retries=_RETRIES)
-        self._facts = with_engine(_facts)
-        self._predict_scene = with_engine(_predict_scene)
-        self._run_tiles = with_engine(_run_tiles).options(num_returns=2)
-        self._finish_block = beside(_finish_block)
-        self._call = beside(_call)
+        self._facts = with_engine(worker_facts)
+        self._predict_scene = with_engine(predict_scene)
+        self._run_tiles = with_engine(run_tiles).options(num_returns=2)
+        self._finish_block = beside(finish_block)
+        self._call = beside(make_call)
         alive = [node for node in ray.nodes() if node["Alive"]]
         self._begun_with = {node["NodeID"]: node["NodeManagerHostname"] for node in alive}
         self.machines = len({socket.gethostname(), *self._begun_with.values()})
@@ -532,7 +294,7 @@ def cluster_executor(models: ModelSet, options: ClusterOptions) -> Iterator[Clus
         size, cpus = _fitting(ray, options)
         gpus = options.gpus_per_worker
         threads = None if gpus else int(cpus)
-        job = _Job(uuid.uuid4().hex, ray.put(models), threads, Path.cwd())
+        job = ClusterJob(uuid.uuid4().hex, ray.put(models), threads, Path.cwd())
         cluster = _Cluster(ray, job, size, cpus, gpus)
         facts = cluster.meet()
         engine = _RemoteEngine(facts[0])
@@ -744,8 +506,8 @@ class ClusterExecutor:
             plan = scene.plan
             scene.workers = cluster
             key = uuid.uuid4().hex
-            readable = _can_be_read(plan.source)
-            shared = cluster.share(_SharedScene(key, Path.cwd(), plan, scene.checkpoints, readable))
+            readable = can_be_read(plan.source)
+            shared = cluster.share(SharedScene(key, Path.cwd(), plan, scene.checkpoints, readable))
             halos: dict[int, Any] = {}
             for number in range(plan.block_count):
                 if scene.is_stopped:
