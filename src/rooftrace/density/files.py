@@ -32,6 +32,8 @@ from rooftrace.density.cells import CellGrid
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import round_length, write_png
+from rooftrace.io.legend import Colour
+from rooftrace.io.side_by_side import draw_key
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -135,7 +137,7 @@ _PAPER, _INK, _FAINT = (24, 24, 28), (240, 240, 240), (170, 170, 176)
 _BORDER = (255, 255, 255)
 _LARGEST_PX, _NARROWEST_PX = 1200, 560
 _LARGEST_CELL_PX = 64
-_MARGIN_PX, _HEAD_PX, _ROW_PX, _SWATCH_PX = 14, 62, 24, 16
+_MARGIN_PX, _HEAD_PX, _ROW_PX = 14, 62, 24
 _SHIFT = 4
 
 
@@ -251,7 +253,7 @@ def _page(
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
-    key = _legend(threshold, page_width)
+    key = draw_key(_entries(threshold), page_width, paper=_PAPER, ink=_INK)
     page = Image.new("RGB", (page_width, _HEAD_PX + height + _ROW_PX + 12 + key.height), _PAPER)
     draw = ImageDraw.Draw(page)
     room = page_width - 2 * _MARGIN_PX - (40 if north else 0)
@@ -275,31 +277,16 @@ def _page(
     return page
 
 
-def _legend(threshold: DensityThreshold, width: int) -> Image.Image:
-    """Return the legend of colours and border, in as many rows as it needs."""
+def _entries(threshold: DensityThreshold) -> list[tuple[str, Colour | None]]:
+    """Return texts and colours of the legend; the border of dense places has no colour."""
     percent = [f"{share:.0%}" for share in BREAKS]
-    texts = ["no building", f"up to {percent[0]}"]
-    texts += [f"{low} to {high}" for low, high in pairwise(percent)]
-    texts += [f"{percent[-1]} and more", "not observed"]
-    texts += [f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"]
-    fills = [_NO_BUILDING, *(tuple(colour) for colour in SCALE.tolist()), _PAPER, None]
-    places, left, row = [], _MARGIN_PX, 0
-    for text in texts:
-        needed = _SWATCH_PX + 6 + _font(14).getlength(text)
-        if left > _MARGIN_PX and left + needed > width - _MARGIN_PX:
-            left, row = _MARGIN_PX, row + 1
-        places.append((left, row))
-        left += ceil(needed) + 18
-    key = Image.new("RGB", (width, (row + 1) * _ROW_PX + 10), _PAPER)
-    draw = ImageDraw.Draw(key)
-    for text, fill, (start, line) in zip(texts, fills, places):
-        middle = line * _ROW_PX + _ROW_PX // 2
-        swatch = (start, middle - _SWATCH_PX // 2, start + _SWATCH_PX, middle + _SWATCH_PX // 2)
-        draw.rectangle(
-            swatch, fill=fill, outline=_FAINT if fill else _BORDER, width=1 if fill else 2
-        )
-        draw.text((start + _SWATCH_PX + 6, middle), text, fill=_INK, font=_font(14), anchor="lm")
-    return key
+    texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
+    texts.append(f"{percent[-1]} and more")
+    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
+    colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
+    return [
+        ("no building", _NO_BUILDING), *zip(texts, colours), ("not observed", _PAPER), (dense, None)
+    ]  # fmt: skip
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -63,7 +63,7 @@ class Options(Config):
             ) from None
 
 
-class SceneParameters(Options):
+class SceneParameters(Config):
     """Options of a scene that every user may set; see the descriptions."""
 
     gsd_m: Annotated[
@@ -126,7 +126,7 @@ class SceneParameters(Options):
 CellSide = Annotated[float, Field(ge=0.1, le=1e6, description="Side of a density cell in metres.")]
 
 
-class SceneOptions(SceneParameters):
+class SceneOptions(Options, SceneParameters):
     """All options of a scene.
 
     Args:
