@@ -62,6 +62,10 @@ def heights(
         Path | None,
         option(_LIMITS, metavar="FILE", help="Polygons of the area to measure."),
     ] = None,
+    move: Annotated[
+        bool,
+        option(_LIMITS, "--move", help="Move the outlines onto the roofs of the surface."),
+    ] = False,
     unit: Annotated[
         Literal["metre", "foot", "us-foot"] | None,
         option(
@@ -86,6 +90,7 @@ def heights(
         points=point_files(points or ()),
         area=area,
         layer=layer,
+        move=move,
         unit=unit,
     )
     unit_of_bar = "points" if points else "groups"

@@ -22,8 +22,15 @@ from rooftrace.flows.compare.inputs import BuildingLayer, SpilledTexts, read_bui
 from rooftrace.heights.city_model import CityModelWriter
 from rooftrace.heights.estimate import REASONS, Heights, level_parts
 from rooftrace.heights.picture import heights_picture
+from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
-from rooftrace.heights.survey import places_of, survey_points, survey_rasters
+from rooftrace.heights.survey import (
+    moved,
+    places_of,
+    roof_offset,
+    survey_points,
+    survey_rasters,
+)
 from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.elevation import UNITS_M, PointFile, Vertical, open_elevation, vertical_of
 from rooftrace.io.files import check_outputs, export_error, write_json
@@ -42,6 +49,9 @@ COLUMNS = (
 """Columns of the layer that is written, besides those of the buildings."""
 
 _CHUNK = 20_000
+_NOTED_OFFSET_M = 0.75
+"""Offset of outlines in metres from which a note names it."""
+
 _TALL_M = 25.0
 """Median height in metres above which heights in feet may have been read as metres."""
 
@@ -61,6 +71,7 @@ class HeightOptions:
         points: Laser scans (LAS, LAZ, COPC), in place of a surface model.
         area: File of polygons; buildings whose centre lies outside are left out.
         layer: Layer of a file of buildings with several.
+        move: Whether the outlines are moved onto the roofs of the surface.
         unit: Unit of all heights, a key of `UNITS_M`; None takes what the files state, or metres.
         name: Beginning of the names of the results; default: that of the layer, and `_heights`.
     """
@@ -70,6 +81,7 @@ class HeightOptions:
     points: tuple[Path, ...] = ()
     area: Path | None = None
     layer: str | None = None
+    move: bool = False
     unit: str | None = None
     name: str | None = None
 
@@ -117,6 +129,7 @@ class HeightsReport:
         datum: Vertical datum of `ground_m`; None if the files state none.
         unit_m: Metres per unit of the source's heights.
         volume_m3, floor_m2: Volume, and estimated floor area, of all buildings with a height.
+        offset: Offset from the outlines to the roofs of the surface; None where not known.
         files: Files that were written.
         seconds: Time of the whole run.
         peak_rss_mb: Peak memory of the process.
@@ -134,6 +147,7 @@ class HeightsReport:
     unit_m: float
     volume_m3: float
     floor_m2: float
+    offset: RoofOffset | None
     files: tuple[Path, ...]
     seconds: float
     peak_rss_mb: float
@@ -144,6 +158,7 @@ class HeightsReport:
         return {
             **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "shapes": dict(self.shapes),
+            "offset": None if self.offset is None else self.offset.to_json(),
             "reasons": dict(self.reasons),
             "files": [str(file) for file in self.files],
             "notes": list(self.notes),
@@ -181,10 +196,11 @@ def run_heights(
         raise DataError(
             f"{buildings} has no building{where}.", remedy="Give a layer with buildings."
         )
+    offset = None
     if options.points:
         heights, vertical = _from_points(layer, options, out, progress, notes)
     else:
-        heights, vertical = _from_rasters(layer, options, progress, notes)
+        layer, offset, heights, vertical = _from_rasters(layer, options, progress, notes)
     if (heights.reason == 1).all():
         raise _elsewhere(layer, options)
     method = _method(options)
@@ -202,7 +218,8 @@ def run_heights(
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
         files += [model, picture]
     report = _report(heights, area_m2, vertical, method, (*files, record), tuple(notes))
-    report = replace(report, seconds=time.perf_counter() - started, peak_rss_mb=peak_rss_mb())
+    seconds = time.perf_counter() - started
+    report = replace(report, offset=offset, seconds=seconds, peak_rss_mb=peak_rss_mb())
     write_json(record, report.to_json())
     return report
 
@@ -264,7 +281,7 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
 
 def _from_rasters(
     layer: BuildingLayer, options: HeightOptions, progress: Progress | None, notes: list[str]
-) -> tuple[Heights, Vertical]:
+) -> tuple[BuildingLayer, RoofOffset | None, Heights, Vertical]:
     surfaces, vertical = _surfaces(options.surface, options.unit, notes)
     terrains, ground = _surfaces(options.terrain, options.unit, notes)
     if terrains and vertical.datum and ground.datum and vertical.datum != ground.datum:
@@ -278,7 +295,21 @@ def _from_rasters(
     places = places_of(
         layer.outlines, layer.crs, plane, (part for _, part in layer.outlines.chunks())
     )
-    return survey_rasters(places, surfaces, terrains, progress), vertical
+    offset = roof_offset(places, surfaces)
+    beside = 0.0 if offset is None else float(np.hypot(offset.east_m, offset.north_m))
+    if offset is not None and beside >= max(_NOTED_OFFSET_M, surfaces[0].resolution_m / 2):
+        where = f"{offset.east_m:+.1f} m east and {offset.north_m:+.1f} m north"
+        if options.move:
+            parts = (moved(part, layer.crs, offset) for _, part in layer.outlines.chunks())
+            layer = replace(layer, outlines=SpilledPolygons.of(parts, layer.outlines.spill.folder))
+            places = replace(places, outlines=layer.outlines)
+            notes.append(f"The outlines were moved by {where}, onto the roofs of the surface.")
+        else:
+            notes.append(
+                f"The roofs of the surface lie {where} of the outlines: --move moves these."
+            )
+    heights = survey_rasters(places, surfaces, terrains, progress)
+    return layer, offset, heights, vertical
 
 
 def _surfaces(
@@ -501,6 +532,7 @@ def _report(
         vertical.unit_m,
         float((area_m2 * heights.median)[known].sum()),
         float((area_m2 * heights.floors)[known].sum()),
+        None,
         files,
         0.0,
         0.0,

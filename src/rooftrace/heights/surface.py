@@ -13,6 +13,7 @@ from pyproj import CRS
 
 from rooftrace.core.types import Floats, Ints, Polygons, RasterSource, Window
 from rooftrace.heights.samples import Samples
+from rooftrace.heights.shift import MOST_M, offset_px
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.reproject import reprojected
 from rooftrace.vector.footprints import metres_per_px
@@ -20,8 +21,10 @@ from rooftrace.vector.footprints import metres_per_px
 _LEAST_INSIDE = 9
 """Number of pixels inside an outline below which those on its edge count, too."""
 
-_RING_STEP_M = 2.0
-"""Distance in metres between the samples of the ground around buildings."""
+_ENOUGH_AROUND, _HASHES = 250, 1 << 16
+"""About the number of pixels around a building that are used, and the number of hashes of places
+(Teschner et al. 2003) by which they are chosen."""
+
 
 _EDGE_PX = 1.5
 """Distance in pixels from an outline within which a pixel may mix ground and wall."""
@@ -89,11 +92,12 @@ class Surface:
         rows, cols = np.nonzero(inside)
         owner, distance = number[rows, cols].astype(np.int64) - 1, np.zeros(len(rows))
         if ring_m > 0:
-            # Of the ring, places two metres apart are enough.
-            step = ceil(_RING_STEP_M / scale)
-            lattice = np.zeros(window.shape_yx, np.bool_)
-            lattice[-window.row % step :: step, -window.col % step :: step] = True
-            around, of_ring, apart = _ring(number, raster.valid & lattice, ring_m / scale)
+            around, of_ring, apart = _ring(number, raster.valid, ring_m / scale)
+            # Some pixels are enough; their places choose them, whatever the window.
+            size = np.bincount(of_ring, minlength=len(polygons_px) + 1)
+            place = (around[0] + window.row) * 73_856_093 ^ (around[1] + window.col) * 19_349_663
+            kept = place % _HASHES < (_ENOUGH_AROUND * _HASHES // np.maximum(size, 1))[of_ring]
+            around, of_ring, apart = around[:, kept], of_ring[kept], apart[kept]
             rows, cols = np.concatenate([[rows, cols], around], axis=1)
             owner = np.concatenate([owner, of_ring - 1])
             distance = np.concatenate([distance, apart * scale])
@@ -106,6 +110,30 @@ class Surface:
         xyz[:, :2] = np.einsum("nij,nj->ni", metres, local)
         xyz[:, 2] = height[rows, cols].astype(np.float64) * self.unit_m
         return Samples.grouped(owner, xyz, distance)
+
+    def offset_m(self, polygons_px: Polygons) -> Floats | None:
+        """Return the metres to the east and north by which outlines must be moved onto roofs.
+
+        None where the surface shows no roofs beside or below them; see `shift.offset_px`.
+        """
+        grid, scale = self.source.grid, self.resolution_m
+        margin = ceil(MOST_M / scale) + 2
+        window = _window(polygons_px, margin).intersection(Window.whole(grid.shape))
+        if window is None:
+            return None
+        raster = self.source.read(window)
+        built = np.zeros(window.shape_yx, np.uint8)
+        rasterize(
+            ((polygon, 1) for polygon in polygons_px),
+            out=built,
+            transform=Affine.translation(window.col, window.row),
+        )
+        height = np.where(raster.valid, raster.data[0] * self.unit_m, np.nan)
+        pixels = offset_px(height, built > 0, scale)
+        if pixels is None:
+            return None
+        centre = np.array([[window.col + window.width / 2, window.row + window.height / 2]])
+        return np.asarray(metres_per_px(grid, centre)[0] @ pixels)
 
 
 def _window(polygons: Polygons, margin: int) -> Window:
@@ -145,10 +173,7 @@ def _ring(number: np.ndarray, valid: np.ndarray, most_px: float) -> tuple[Ints, 
     )
     outline_at = np.zeros(int(place.max()) + 1, np.int64)
     outline_at[place[built]] = number[built]
-    rows, cols = np.nonzero(valid)
-    far = apart[rows, cols]
-    near = (far > _EDGE_PX) & (far <= most_px)
-    rows, cols = rows[near], cols[near]
+    rows, cols = np.nonzero((apart > _EDGE_PX) & (apart <= most_px) & valid)
     return (
         np.stack([rows, cols]),
         outline_at[place[rows, cols]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Polygons, Pro
 from rooftrace.heights.estimate import Heights, estimate_heights
 from rooftrace.heights.ground import RING_M
 from rooftrace.heights.samples import Samples
+from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.io.elevation import PointFile, Points
 from rooftrace.io.reproject import reprojected, transform_points
@@ -24,6 +26,9 @@ from rooftrace.vector.footprints import metres_per_px
 
 _GROUP_PX = 1024
 """Side in pixels of the squares whose buildings are measured together."""
+
+_OFFSET_GROUPS = 24
+"""Maximum number of groups by which the offset of outlines is estimated."""
 
 _GROUP_M = 250.0
 """The same in metres, for points."""
@@ -127,6 +132,31 @@ def survey_rasters(
         if progress is not None:
             progress(number + 1, len(groups))
     return _ordered(found, groups, len(places.outlines))
+
+
+def roof_offset(places: Places, surfaces: Sequence[Surface]) -> RoofOffset | None:
+    """Return how outlines must be moved onto the roofs of a surface; None where that shows none.
+
+    Up to `_OFFSET_GROUPS` groups of buildings are looked at, evenly over the layer.
+    """
+    groups = list(places.groups(_GROUP_PX / 2 * max(one.resolution_m for one in surfaces)))
+    groups = groups[:: ceil(len(groups) / _OFFSET_GROUPS)]
+    offsets = []
+    for rows in groups:
+        outlines = places.outlines.unpack(rows)
+        for surface in surfaces:
+            offset = surface.offset_m(surface.place(outlines, places.crs))
+            if offset is not None:
+                offsets.append(offset)
+    return RoofOffset.of(offsets)
+
+
+def moved(outlines: Polygons, crs: CRS, offset: RoofOffset) -> Polygons:
+    """Return outlines moved by an offset in metres."""
+    centre = shapely.get_coordinates(shapely.centroid(outlines))
+    steps = np.linalg.solve(_metres(centre, crs), np.array([offset.east_m, offset.north_m]))
+    xy, owner = shapely.get_coordinates(outlines, return_index=True)
+    return np.asarray(shapely.set_coordinates(outlines.copy(), xy + steps[owner]), np.object_)
 
 
 def survey_points(

@@ -13,7 +13,7 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid
 from rooftrace.heights.estimate import REASONS, SHAPES, Heights, level_parts
 from rooftrace.heights.surface import Surface
-from rooftrace.heights.survey import places_of, survey_rasters
+from rooftrace.heights.survey import moved, places_of, roof_offset, survey_rasters
 from rooftrace.io.sources import ArraySource
 from rooftrace.vector.match import SpilledPolygons
 from town.roofs import RoofTown, levels_town, make_roof_town
@@ -136,3 +136,26 @@ def test_floors_follow_from_the_median_height() -> None:
     heights = measure(levels_town())
     assert heights.floors[0] == np.rint(heights.median[0] / 3)
     assert SHAPES[heights.shape[0]] == "flat"
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.0, -1.5), (-3.2, 0.6)])
+def test_outlines_beside_their_roofs_are_noticed(shift: tuple[float, float]) -> None:
+    town = make_roof_town(49, seed=6)
+    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]) + shift)
+    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
+    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    offset = roof_offset(places, [surface_of(town, town.surface)])
+    assert offset is not None
+    np.testing.assert_allclose([offset.east_m, offset.north_m], -np.array(shift), atol=0.2)
+    back = moved(stored.unpack(np.arange(len(stored))), UTM, offset)
+    there = shapely.get_coordinates(shapely.centroid(back)) - (EAST, NORTH)
+    truth = shapely.get_coordinates(shapely.centroid(town.outlines))
+    np.testing.assert_allclose(there, truth, atol=0.3)
+
+
+def test_level_ground_shows_no_offset() -> None:
+    town = make_roof_town(9, seed=6)
+    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
+    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
+    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    assert roof_offset(places, [surface_of(town, town.terrain)]) is None
