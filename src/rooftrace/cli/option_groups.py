@@ -88,7 +88,7 @@ class Fields:
         """Return the options, with the limits and descriptions of the fields.
 
         Args:
-            own: Names of the command's own parameters.
+            own: Names of the command's own parameters, without groups.
         """
         parameters = []
         for field, (panel, metavar, rare, *names) in self.shown.items():
@@ -315,16 +315,22 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     annotated with a dataclass is therefore replaced by the fields of that dataclass, and one that
     is annotated with `Fields` or `DataFields` by their parameters.
     """
-    own = inspect.signature(command, eval_str=True).parameters
+    listed = inspect.signature(command, eval_str=True).parameters
     keyword = inspect.Parameter.KEYWORD_ONLY
+    marked = {
+        name: mark
+        for name, parameter in listed.items()
+        for mark in getattr(parameter.annotation, "__metadata__", ())
+        if hasattr(mark, "parameters")
+    }
+    own = listed.keys() - marked.keys()
     groups: dict[str, Any] = {}
     parameters = []
-    for name, parameter in own.items():
+    for name, parameter in listed.items():
         kind = parameter.annotation
-        marks = [one for one in getattr(kind, "__metadata__", ()) if hasattr(one, "parameters")]
-        if marks:
-            groups[name] = marks[0].made
-            parameters += marks[0].parameters(own)
+        if name in marked:
+            groups[name] = marked[name].made
+            parameters += marked[name].parameters(own)
         elif is_dataclass(kind):
             groups[name] = functools.partial(_group, kind)
             hints = get_type_hints(kind, include_extras=True)
