@@ -16,9 +16,7 @@ from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.core.text import plain_number
 
 _LEAST_KS = 0.3
-_CLEAR_EFFECT = 0.5
-"""Kolmogorov-Smirnov distance and effect size that together make a finding. Cohen (1988) calls an
-effect of 0.5 medium."""
+"""Kolmogorov-Smirnov distance from which a difference is a finding."""
 
 _LEAST_FLAT = 0.02
 """Share of an image from which unmarked nodata distorts its figures."""
@@ -58,8 +56,6 @@ class FeatureShift:
         name: Name of the field of `SceneFacts`.
         median_a, median_b: Median of the images of each set.
         low_a, high_a: Quantiles of 1 and 99 % of the first set.
-        effect: Difference of the means, B minus A, in standard deviations pooled over both sets
-            (Cohen 1988); None if both are constant.
         ks: Two-sample Kolmogorov-Smirnov distance: 0 for the same distribution, 1 if the two do
             not overlap (Smirnov 1948, Annals of Mathematical Statistics 19).
         chance: Distance that two samples of one distribution reach in one case of twenty.
@@ -73,7 +69,6 @@ class FeatureShift:
     median_b: float
     low_a: float
     high_a: float
-    effect: float | None
     ks: float
     chance: float
     outside: int
@@ -83,9 +78,7 @@ class FeatureShift:
     @property
     def is_clear(self) -> bool:
         """True if the shift is larger than chance and large enough to matter."""
-        # Two constants, such as the saturation of grey images, differ completely or not at all.
-        is_large = self.effect is None or abs(self.effect) >= _CLEAR_EFFECT
-        return is_large and self.ks > max(_LEAST_KS, self.chance)
+        return self.ks > max(_LEAST_KS, self.chance)
 
 
 @dataclass(frozen=True)
@@ -188,14 +181,12 @@ def _feature(name: str, a: Sequence[SceneFacts], b: Sequence[SceneFacts]) -> Fea
     low, high = np.quantile(one, [0.01, 0.99])
     away = np.maximum(low - other, other - high)
     order = [index for index in np.argsort(-away, kind="stable") if away[index] > 0]
-    pooled = float(np.sqrt((one.var() + other.var()) / 2))
     return FeatureShift(
         name=name,
         median_a=float(np.median(one)),
         median_b=float(np.median(other)),
         low_a=float(low),
         high_a=float(high),
-        effect=float((other.mean() - one.mean()) / pooled) if pooled > 0 else None,
         ks=ks_distance(one, other),
         # The asymptotic 5 % point.
         chance=float(1.358 * np.sqrt((len(one) + len(other)) / (len(one) * len(other)))),
@@ -368,9 +359,8 @@ def _crop_px(comparison: SetComparison, largest_factor: float) -> int:
 def _feature_finding(feature: FeatureShift, comparison: SetComparison) -> Finding:
     title, remedy = _REMEDIES[feature.name](feature)
     share = feature.outside / feature.compared
-    effect = "" if feature.effect is None else f", {abs(feature.effect):.1f} standard deviations"
     detail = (
-        f"The median is {feature.median_b:.3g} against {feature.median_a:.3g}{effect}. The "
+        f"The median is {feature.median_b:.3g} against {feature.median_a:.3g}. The "
         f"distributions overlap by {1 - feature.ks:.0%} (one minus the Kolmogorov-Smirnov "
         f"distance). {feature.outside} of {feature.compared} other images lie outside the range of "
         f"98 % of these ({feature.low_a:.3g} to {feature.high_a:.3g})."

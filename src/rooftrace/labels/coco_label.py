@@ -21,7 +21,7 @@ from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, Mask, Window, finite_array
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.mask_values import mask_of
-from rooftrace.labels.rle.codec import Bounds, draw_runs
+from rooftrace.labels.rle.codec import Bounds, bounds_of, draw_runs
 from rooftrace.labels.shapes import clip_outlines
 
 Rle = dict[str, Any]
@@ -144,7 +144,7 @@ class CocoLabel:
                 tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
             ]
         counts = decompress(rles[0]["counts"]) if rles else None
-        return _bounds(np.zeros(0, dtype=np.int64) if counts is None else counts)
+        return bounds_of(np.zeros(0, dtype=np.int64) if counts is None else counts)
 
     def _check_size(self) -> None:
         if self.shape != self.grid.shape:
@@ -237,9 +237,3 @@ def decompress(text: str | bytes) -> NDArray[np.int64] | None:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
-
-
-def _bounds(counts: NDArray[np.int64]) -> Bounds:
-    edges = np.cumsum(counts)
-    edges = edges[: len(edges) // 2 * 2]
-    return edges.reshape(-1, 2)

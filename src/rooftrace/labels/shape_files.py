@@ -30,6 +30,7 @@ from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.label_files import load_json
 from rooftrace.labels.mask_values import NameRule
+from rooftrace.labels.rle.codec import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel
 
 _CIRCLE_CORNERS = 64
@@ -338,7 +339,7 @@ _JSON_READERS = {
 """Reader of each JSON format, by a key that only this format has at the top."""
 
 
-def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: str) -> BoolArray:
+def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> BoolArray:
     """Return the bitmap (y, x) of run lengths that begin with a run of zeros.
 
     Raises:
@@ -350,8 +351,7 @@ def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: str) -> Bo
             f"Run lengths for {runs.sum()} pixels were found; expected {size_text(shape_yx)}.",
             remedy=_REMEDY,
         )
-    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return np.ascontiguousarray(flat.reshape(shape_yx, order="C" if order == "row" else "F"))
+    return draw_runs(bounds_of(runs), shape_yx, order)
 
 
 def iter_names(images: Iterable[DrawnImage]) -> Iterator[str]:

@@ -452,19 +452,10 @@ def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
             )
         if not any(lists.values()):
             raise ConfigError(f"{source}: its lists are empty.", remedy=remedy)
-    if not isinstance(lists, dict):
-        raise ConfigError(
-            f"{source}: 'parts' is {str(lists)[:40]!r}; expected lists of names by part.",
-            remedy=remedy,
-        )
     parts: dict[str, Any] = {}
+    if not isinstance(lists, dict):
+        return {"parts": lists}
     for key, names in lists.items():
-        if not _are_names(names):
-            raise ConfigError(
-                f"{source}: the part {key!r} is {str(names)[:40]!r}; expected a list of image "
-                "names, as strings.",
-                remedy=remedy,
-            )
         if _part_name(key) in parts:
             raise ConfigError(
                 f"{source}: {key!r} is the second list for the part {_part_name(key)!r}.",

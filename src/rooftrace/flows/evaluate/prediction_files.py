@@ -45,7 +45,7 @@ from rooftrace.flows.evaluate.layers import (
 )
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
-from rooftrace.flows.evaluate.truth import has_imagery, order_of_runs
+from rooftrace.flows.evaluate.truth import has_imagery
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import BlankSource
@@ -53,6 +53,7 @@ from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
 from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.rle.order import deduce_order
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneSet
@@ -328,7 +329,7 @@ class _FilePredictions:
         remedy = "Give the order with --order row or --order column."
         order, note = self.reading.order, ""
         if order is None:
-            order, note = order_of_runs(table, cells, source.entries, source.open_scene, remedy)
+            order, note = deduce_order(table, cells, source.entries, source.open_scene, remedy)
         if note:
             self._assume(note)
         self.label_of = lambda scene_id, grid: RunsLabel(

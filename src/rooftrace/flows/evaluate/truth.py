@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +33,9 @@ from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.footprints import out_of_reach
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
-from rooftrace.labels.rle.codec import Order, is_empty
-from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
-from rooftrace.labels.rle.source import Cells, RunsLabel
+from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.rle.order import deduce_order
+from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable, is_table
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet
@@ -176,7 +176,7 @@ def _table(
     if order is None:
         remedy = "Give it with --set order=row or --set order=column."
         cells = {entry.id: entry.key for entry in kept}
-        order, note = order_of_runs(table, cells, kept, opener("row"), remedy)
+        order, note = deduce_order(table, cells, kept, opener("row"), remedy)
     return SceneSet(
         name=config.name or path.stem,
         kind="rle",
@@ -187,34 +187,6 @@ def _table(
         reading=f"{len(table.rows)} rows without images",
         notes=(note,) if note else (),
     )
-
-
-def order_of_runs(
-    table: RleTable,
-    cells: Mapping[str, Cells],
-    entries: Sequence[SceneEntry],
-    open_scene: Callable[[SceneEntry], Scene],
-    remedy: str,
-) -> tuple[Order, str]:
-    """Deduce the order of a table's runs from some of its scenes, and return a note on it.
-
-    Args:
-        table: The table.
-        cells: Run lengths of each scene, by its id.
-        entries: The scenes.
-        open_scene: Function that opens a scene.
-        remedy: Instruction to the user for stating the order.
-
-    Raises:
-        LabelError: The order cannot be deduced.
-    """
-    drawn = [one for one in entries if not all(is_empty(text) for _, text in cells[one.id])]
-    if not drawn:
-        return table.columns.custom or "row", ""
-    spread = sorted({index * len(drawn) // MOST_SCENES for index in range(MOST_SCENES)})
-    some = [drawn[index] for index in spread]
-    scenes = scenes_with_runs(some, open_scene, lambda entry: cells[entry.id])
-    return deduce_order(table, list(scenes), remedy)
 
 
 def _are_predictions(source: SceneSet, predictions: Sequence[PredictionFiles]) -> bool:

@@ -117,6 +117,12 @@ def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
     return bounds
 
 
+def bounds_of(counts: NDArray[np.int64]) -> Bounds:
+    """Return the runs of alternating lengths, the first of which is outside the mask."""
+    edges = np.cumsum(counts)
+    return edges[: len(edges) // 2 * 2].reshape(-1, 2)
+
+
 def draw_runs(
     bounds: Bounds, shape_yx: tuple[int, int], order: Order, window: Window | None = None
 ) -> BoolArray:

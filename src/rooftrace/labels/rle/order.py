@@ -13,8 +13,8 @@ image is equally likely to fit better in either order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import comb
 
 import cv2
@@ -27,10 +27,13 @@ from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, is_empty, parse
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneEntry
 
+Cells = tuple[tuple[str, str], ...]
+"""Pairs (location for error messages, text of runs), one for each row of an image."""
+
 DIRECTION: dict[Order, str] = {"row": "along rows", "column": "down columns"}
 """Description of each order."""
 
-MOST_SCENES = 64
+_MOST_SCENES = 64
 """Maximum number of scenes with a mask that are examined, spread over the table."""
 
 _LEAST_RUNS = 50
@@ -59,129 +62,85 @@ _LARGEST_PX = 1024
 """Maximum side in pixels of the part of an image that is examined."""
 
 
-@dataclass(frozen=True)
-class OrderEvidence:
-    """Evidence in the data for the order of runs.
-
-    Args:
-        proven: Order that is proven, or None.
-        leaning: Order that fits better, if that is unlikely to be chance; otherwise None.
-        reason: Explanation for people.
-    """
-
-    proven: Order | None
-    leaning: Order | None
-    reason: str
-
-
 def deduce_order(
     table: RleTable,
-    scenes: Sequence[tuple[Scene, Bounds]],
+    cells: Mapping[str, Cells],
+    entries: Sequence[SceneEntry],
+    open_scene: Callable[[SceneEntry], Scene],
     remedy: str = "Say which it is: order = row, or order = column.",
 ) -> tuple[Order, str]:
     """Deduce the order of a table's runs from its columns and some of its scenes.
 
     Args:
         table: Table of run lengths.
-        scenes: Scenes of the table with their runs; see `infer_order`.
+        cells: Run lengths of each scene, by its id.
+        entries: The scenes.
+        open_scene: Function that opens an entry.
         remedy: Instruction to the user for stating the order.
 
     Returns:
-        The order, and a note that explains it.
+        The order, and a note that explains it; empty if no mask has a pixel.
 
     Raises:
         LabelError: The order cannot be deduced.
     """
-    evidence = infer_order(scenes)
     custom = table.columns.custom
-    if evidence.proven is not None:
-        note = f"{table.name}: runs go {DIRECTION[evidence.proven]}: {evidence.reason}."
-        if custom not in (None, evidence.proven):
+    drawn = [one for one in entries if not all(is_empty(text) for _, text in cells[one.id])]
+    if not drawn:
+        return custom or "row", ""
+    # With more scenes, chance findings would be likelier.
+    spread = sorted({index * len(drawn) // _MOST_SCENES for index in range(_MOST_SCENES)})
+    leaning, is_proven, reason = _evidence([drawn[i] for i in spread], cells, open_scene)
+    if leaning is not None and is_proven:
+        note = f"{table.name}: runs go {DIRECTION[leaning]}: {reason}."
+        if custom not in (None, leaning):
             note += f" In tables with these columns they usually go {DIRECTION[custom]}."
-        return evidence.proven, note
-    if custom is not None and evidence.leaning in (None, custom):
+        return leaning, note
+    if custom is not None and leaning in (None, custom):
         return custom, (
             f"{table.name}: runs are assumed to go {DIRECTION[custom]}, as in most tables with the "
             f"column {table.columns.header[table.columns.runs]}; the data does not prove it "
-            f"({evidence.reason})."
+            f"({reason})."
         )
-    against = f", although {evidence.reason}" if evidence.leaning else f": {evidence.reason}"
+    against = f", although {reason}" if leaning else f": {reason}"
     expected = f"are expected to go {DIRECTION[custom]}" if custom else "may go either way"
     raise LabelError(f"The runs of {table.name} {expected}{against}.", remedy=remedy)
 
 
-def scenes_with_runs(
-    entries: Iterable[SceneEntry],
+def _evidence(
+    entries: Sequence[SceneEntry],
+    cells: Mapping[str, Cells],
     open_scene: Callable[[SceneEntry], Scene],
-    cells_of: Callable[[SceneEntry], Sequence[tuple[str, str]]],
-) -> Iterator[tuple[Scene, Bounds]]:
-    """Yield scenes with the runs of their first row that has any, for `deduce_order`.
-
-    A scene that cannot be read is skipped; reading it later raises the error.
-
-    Args:
-        entries: Entries with at least one row that has runs.
-        open_scene: Function that opens an entry.
-        cells_of: Function that returns location and runs of each row of an entry.
-    """
-    for entry in entries:
-        try:
-            scene = open_scene(entry)
-            where, text = next(cell for cell in cells_of(entry) if not is_empty(cell[1]))
-            yield scene, parse_runs(text, scene.image.grid.shape, where=where)
-        except RooftraceError:
-            continue
-
-
-def infer_order(scenes: Iterable[tuple[Scene, Bounds]]) -> OrderEvidence:
-    """Infer the order from scenes and their runs.
-
-    A scene whose image cannot be read is skipped here; reading the scene later raises the error.
-
-    Args:
-        scenes: Scenes with runs, at most `MOST_SCENES`; more would make chance findings likelier.
-    """
+) -> tuple[Order | None, bool, str]:
+    """Return the order that fits better than by chance or None, whether that is proof, and why."""
     by_shape: list[int] = []
-    runs = 0
     by_image: list[int] = []
-    for scene, bounds in scenes:
-        shape_yx = scene.image.grid.shape
-        if shape_yx[0] != shape_yx[1]:
-            vote = _shape_vote(bounds, shape_yx)
-            runs += len(bounds) if vote else 0
-            by_shape.append(vote)
-        else:
-            try:
+    runs = 0
+    for entry in entries:
+        # A scene that cannot be read is skipped; reading it later raises the error.
+        with suppress(RooftraceError):
+            scene = open_scene(entry)
+            height, width = scene.image.grid.shape
+            where, text = next(cell for cell in cells[entry.id] if not is_empty(cell[1]))
+            bounds = parse_runs(text, (height, width), where=where)
+            if height == width:
                 by_image.append(_image_vote(bounds, scene))
-            except RooftraceError:
                 continue
-    if any(by_shape):
-        return _order_by_shapes(by_shape, runs)
-    return _order_by_images(by_image)
-
-
-def _order_by_shapes(votes: list[int], runs: int) -> OrderEvidence:
-    row, column = votes.count(1), votes.count(-1)
-    leaning: Order = "row" if row > column else "column"
-    reason = (
-        f"{max(row, column)} of {row + column} masks on images that are not square are compact "
-        f"only in {leaning} order"
-    )
-    unanimous = not (row and column)
-    proven = leaning if unanimous and runs >= _LEAST_RUNS_IN_ALL else None
-    return OrderEvidence(proven, leaning if unanimous else None, reason)
-
-
-def _order_by_images(votes: list[int]) -> OrderEvidence:
+            by_shape.append(_shape_vote(bounds, (height, width)))
+            runs += len(bounds) if by_shape[-1] else 0
+    votes = by_shape if any(by_shape) else by_image
     row, column = votes.count(1), votes.count(-1)
     count, most = row + column, max(row, column)
-    if not count:
-        return OrderEvidence(None, None, "no mask gives evidence of the order")
-    chance = 2 * sum(comb(count, k) for k in range(most, count + 1)) / 2**count
     fits: Order = "row" if row > column else "column"
+    if any(by_shape):
+        reason = f"{most} of {count} masks on images that are not square are compact only in {fits}"
+        unanimous = most == count
+        return fits if unanimous else None, runs >= _LEAST_RUNS_IN_ALL, f"{reason} order"
+    if not count:
+        return None, False, "no mask gives evidence of the order"
     reason = f"the outlines of {most} of {count} masks fit their images better in {fits} order"
-    proven = fits if chance < _PROOF else None
-    return OrderEvidence(proven, fits if chance < _DOUBT else None, reason)
+    chance = 2 * sum(comb(count, k) for k in range(most, count + 1)) / 2**count
+    return fits if chance < _DOUBT else None, chance < _PROOF, reason
 
 
 def _shape_vote(bounds: Bounds, shape_yx: tuple[int, int]) -> int:

@@ -21,7 +21,7 @@ from rooftrace.labels.image_files import (
 )
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
-from rooftrace.labels.rle.order import DIRECTION, MOST_SCENES, deduce_order, scenes_with_runs
+from rooftrace.labels.rle.order import DIRECTION, Cells, deduce_order
 from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
 from rooftrace.labels.source import (
     SceneEntry,
@@ -135,10 +135,6 @@ def _columns(names: tuple[str, ...]) -> TableColumns:
     return columns
 
 
-Cells = tuple[tuple[str, str], ...]
-"""Pairs (location for error messages, text of runs), one for each row of an image."""
-
-
 @dataclass(frozen=True, eq=False)
 class RunsLabel:
     """The `LabelReader` of run lengths; the mask is the union of all rows of an image.
@@ -196,18 +192,14 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     notes = []
     if table.columns.extra:
         notes.append(f"{path}: unused columns: {', '.join(table.columns.extra)}.")
-    drawn = [entry for entry in entries if not all(is_empty(text) for _, text in entry.key)]
-    if entries and not drawn:
+    if entries and all(is_empty(text) for entry in entries for _, text in entry.key):
         notes.append(f"Every mask of {path} is empty ({plural(len(entries), 'mask')}).")
     order: Order = config.order or "row"
     read_label = partial(_label_of, class_index=labels.building_class)
-    if config.order is None and drawn:
+    if config.order is None:
         opener = SceneOpener.of(config, partial(read_label, order=order))
-        spread = sorted({i * len(drawn) // MOST_SCENES for i in range(MOST_SCENES)})
-        some = [drawn[index] for index in spread]
-        scenes = list(scenes_with_runs(some, opener, lambda entry: entry.key))
-        order, note = deduce_order(table, scenes)
-        notes.append(note)
+        order, note = deduce_order(table, {one.id: one.key for one in entries}, entries, opener)
+        notes += [note] if note else []
     return SceneSet.of(
         RLE.name,
         path.stem,
