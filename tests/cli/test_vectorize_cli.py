@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import geopandas
-import numpy as np
 import pytest
 import rasterio
 
@@ -105,21 +103,3 @@ def test_errors_are_reported(
     assert error["type"] == kind
     assert message in error["message"]
     assert not list(tmp_path.glob("out.*"))
-
-
-def test_probabilities(tmp_path: Path) -> None:
-    prob = np.zeros((30, 40), np.uint8)
-    prob[5:15, 5:20] = 200
-    with rasterio.open(
-        tmp_path / "prob.tif", "w", driver="GTiff", dtype="uint8", count=1, height=30, width=40,
-        transform=rasterio.Affine(1, 0, 100, 0, -1, 100), crs="EPSG:32633",
-    ) as file:  # fmt: skip
-        file.write(prob, 1)
-    out = tmp_path / "out.geojson"
-    for threshold, count in ((0.75, 1), (0.9, 0)):
-        _, answer = call("vectorize", tmp_path / "prob.tif", "-o", out, "--threshold", threshold)
-        assert answer["polygons"] == count
-        features = json.loads(out.read_text())["features"]
-        assert [one["properties"]["score"] for one in features] == [
-            pytest.approx(200 / 255)
-        ] * count

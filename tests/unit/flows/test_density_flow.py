@@ -202,15 +202,6 @@ def test_a_repeated_building_counts_once_in_each_format(suffix: str, tmp_path: P
     assert any("1 polygon exactly on another one left out" in note for note in report.notes)
 
 
-def test_attributes_of_zones_that_differ_in_case_alone_are_kept(half_seen: Path) -> None:
-    zone = gpd.read_file(half_seen / "z.gpkg").geometry
-    zones = gpd.GeoDataFrame({"Name": ["a"], "name": ["b"], "FID": [3]}, geometry=zone)
-    zones.to_parquet(half_seen / "zones.parquet")
-    made = run_zone_density([half_seen / "m.tif"], half_seen / "zones.parquet", half_seen / "z2")
-    first = gpd.read_file(made.files[0]).loc[0]
-    assert (first["Name"], first["zone_name"], first["zone_FID"]) == ("a", "b", 3)
-
-
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
 def test_attributes_of_zones_keep_their_types(suffix: str, half_seen: Path) -> None:
     zones = gpd.read_file(half_seen / "z.gpkg").geometry
@@ -234,13 +225,6 @@ def test_attributes_of_zones_keep_their_types(suffix: str, half_seen: Path) -> N
     with (half_seen / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["pop"] for row in rows] == ["1200", ""]
-
-
-def test_zones_without_an_outline_are_named(half_seen: Path) -> None:
-    zone = gpd.read_file(half_seen / "z.gpkg").geometry[0]
-    gpd.GeoDataFrame(geometry=[zone, None], crs=32633).to_file(half_seen / "gap.gpkg")
-    report = run_zone_density([half_seen / "m.tif"], half_seen / "gap.gpkg", half_seen / "out")
-    assert any("1 feature without an outline left out" in note for note in report.notes)
 
 
 def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:

@@ -229,11 +229,6 @@ def test_no_tile_in_the_area(tmp_path: Path) -> None:
     assert "{-y}" in failed.value.remedy
 
 
-def test_limits_are_shared_by_machines() -> None:
-    assert RequestOptions(8, 9.0, attempts=2).shared(3) == RequestOptions(2, 3.0, attempts=2)
-    assert RequestOptions(2, 9.0).shared(3).connections == 1
-
-
 def test_the_machines_of_a_cluster_share_the_limits(
     tiles: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -13,12 +13,11 @@ from PIL import Image
 from pyproj import CRS
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import BundleError, ConfigError, GeoreferenceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.models.bundle import bundled_model, default_bundle
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
@@ -176,29 +175,6 @@ def test_save_writes_what_predict_to_files_writes(
     with Image.open(saved.preview) as picture:
         assert picture.width >= 180
         assert picture.height > 160
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"does not contain accurate\.json"),
-        (b'{"name": ', r"accurate\.json of this installation of rooftrace is damaged: line 1"),
-        (b'{"threshold": 7}', r"accurate\.json .* is damaged: threshold"),
-        (b"[1]", r"accurate\.json .* is damaged"),
-        (b"\xff", r"accurate\.json .* is damaged"),
-    ],
-)
-def test_a_damaged_edition_is_an_error_of_the_bundle(
-    text: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assets = tmp_path / "assets"
-    assets.mkdir()
-    (assets / "default.rooftrace").write_bytes(Path(default_bundle().source).read_bytes())
-    if text is not None:
-        (assets / "accurate.json").write_bytes(text)
-    monkeypatch.setattr("rooftrace.models.bundle.resources.files", lambda _: tmp_path)
-    with pytest.raises(BundleError, match=message):
-        bundled_model("accurate")
 
 
 BUILDINGS = Legend(("background", "building"), ())
