@@ -441,6 +441,8 @@ def _within_180(
         return geometry, None
     corners = shapely.bounds(geometry)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
     longitude = transform_points(corners, crs, CRS84)[:, 0].reshape(-1, 4)
+    # Of what has no place on Earth, the writer says so.
+    longitude = longitude[np.isfinite(longitude).all(axis=1)]
     if not ((np.ptp(longitude, axis=1) > 180) | (np.abs(longitude) > 180).any(axis=1)).any():
         return geometry, crs
     degrees = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
