@@ -267,7 +267,7 @@ def audit_page(audit: Audit) -> str:
     pictures = _PictureCache([data] + ([audit.against] if audit.against is not None else []))
     return render_page(
         "audit.html",
-        {"number": _number, "share": _share, "area": _area},
+        {"area": _area},
         audit=audit,
         data=data,
         other=audit.against,
@@ -356,14 +356,6 @@ def _charts(audit: Audit) -> dict[str, Markup]:
                 logarithmic=True,
             )
     return charts
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"
 
 
 def _area(value: float | None) -> str:

@@ -31,12 +31,21 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
 
     Args:
         template: Name of the template among the assets; it may include other assets.
-        filters: Functions that format values, by name.
+        filters: Functions that format values, by name; besides, there are `number` and `share`,
+            with a number of digits.
         values: Values that the template shows.
     """
     environment = _environment()
-    environment.filters.update(filters)
+    environment.filters.update(number=_number, share=_share, **filters)
     return environment.get_template(template).render(**values)
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None or isnan(value) else f"{value:,.{digits}f}"
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or isnan(value) else f"{value:.{digits}%}"
 
 
 def _environment() -> jinja2.Environment:

@@ -41,24 +41,6 @@ from rooftrace.models.pretrained import installed_encoder, read_installed_encode
 from rooftrace.models.subpixel import SubpixelUnet
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
 
-__all__ = [
-    "ARCHITECTURES",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Architecture",
-    "ModelConfig",
-    "SmpArchitecture",
-    "adapt_bands",
-    "build_model",
-    "check_side",
-    "fail_fast_offline",
-    "load_encoder",
-    "multiple_px",
-    "needs_fixed_size",
-    "recorded_network",
-    "weight_names",
-]
-
 # Normalisation of nearly every published encoder, in shares of the full scale.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

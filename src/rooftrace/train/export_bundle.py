@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from safetensors.torch import save
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.machine import installed_versions
-from rooftrace.core.types import GeoGrid, Sample, Window
+from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Sample, Window
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.labels.ground_truth import building_instances
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
 from rooftrace.metrics.curves import ThresholdCurve, best_threshold
 from rooftrace.metrics.image_counts import rasterize_polygons
-from rooftrace.metrics.objects import ObjectCounts, match_predicted
+from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
 from rooftrace.models.bundle import (
@@ -69,9 +69,6 @@ from rooftrace.vector.watershed import WatershedOptions
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""
-
-OnTile = Callable[[int, Sample, NDArray[np.float32]], None]
-"""Function called with the number of a tile, the tile, and its (output, y, x) probabilities."""
 
 ChooseThreshold = Callable[[ModelBundle], dict[str, Any]]
 """Function from a model in memory to the values of its contract that change with the threshold."""
@@ -150,11 +147,8 @@ def export_bundle(
     name = path.stem
     notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
     spec, separations = _with_thresholds(model, result.data, spec)
-    folders, buildings = [], []
-    for tiles in result.data.tiles if choose is None else ():
-        evaluator = BuildingEvaluator(spec, tiles)
-        folders.append(_evaluate_folder(model.run, tiles, spec, evaluator.feed))
-        buildings.append(evaluator.finish())
+    measured = result.data.tiles if choose is None else ()
+    folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in measured]
     coarse: list[_FolderMetrics] = []
     if spec.coarse_threshold is not None and choose is None:
         coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
@@ -171,7 +165,8 @@ def export_bundle(
             f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
         )
     if choose is None:
-        spec = spec.model_copy(update={"calibration": _calibration(buildings, config, notify)})
+        calibration = _calibration([one.buildings for one in folders], config, notify)
+        spec = spec.model_copy(update={"calibration": calibration})
     threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     notify(f"{name}: {threshold}exporting the graph")
     graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
@@ -308,11 +303,12 @@ def _predictions(
 
 @dataclass(frozen=True)
 class _FolderMetrics:
-    """Pixels and outlines of one validation folder."""
+    """Pixels, outlines and, if asked for, buildings of one validation folder."""
 
     name: str
     counts: PixelCounts
     outlines: BoundaryCounts
+    buildings: BuildingOutcomes
 
     def iou(self, spec: BundleSpec) -> float:
         return _iou(self.counts, spec)
@@ -344,23 +340,20 @@ class _FolderMetrics:
 
 
 def _evaluate_folder(
-    run: Run, tiles: EvalTiles, spec: BundleSpec, on_tile: OnTile | None = None
+    run: Run, tiles: EvalTiles, spec: BundleSpec, *, with_buildings: bool = False
 ) -> _FolderMetrics:
-    """Count pixels and outlines of one folder at the contract's threshold.
-
-    Args:
-        on_tile: Function that receives each tile with its probabilities, too.
-    """
+    """Count pixels, outlines and buildings of one folder at the contract's threshold."""
     counts = PixelCounts.zero(len(spec.classes))
     outlines = BoundaryCounts.zero()
-    for number, (sample, probability) in enumerate(_predictions(run, tiles)):
+    matched = []
+    for sample, probability in _predictions(run, tiles):
         predicted = _class_map(probability, spec)
         counts += PixelCounts.of(sample.target, predicted, sample.valid, classes=len(spec.classes))
         truth = sample.target == spec.building_class
         outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
-        if on_tile is not None:
-            on_tile(number, sample, probability)
-    return _FolderMetrics(tiles.name, counts, outlines)
+        if with_buildings:
+            matched.append(match_buildings(spec, sample, probability))
+    return _FolderMetrics(tiles.name, counts, outlines, join_tiles(tiles, matched))
 
 
 def _class_map(probability: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
@@ -386,76 +379,47 @@ def _iou(counts: PixelCounts, spec: BundleSpec) -> float:
     return 1.0 if math.isnan(value) else value
 
 
-class BuildingEvaluator:
-    """Buildings as `rooftrace predict` writes them, tile by tile, and which of them are correct.
+Matched = tuple[Footprints, Labels, BoolArray]
+"""Buildings of one tile, the numbers of those that count, and which of them are right."""
+
+
+def match_buildings(spec: BundleSpec, sample: Sample, probability: NDArray[np.float32]) -> Matched:
+    """Match the buildings of one tile, as `rooftrace predict` writes them, with its label.
 
     A building that touches the edge of its tile is left out, because the tile may have cut it.
 
     Args:
         spec: Contract with its thresholds.
-        tiles: Tiles of one folder; they are fed in order.
+        sample: The tile with its label.
+        probability: (output, y, x) probabilities of the model.
     """
-
-    def __init__(self, spec: BundleSpec, tiles: EvalTiles) -> None:
-        self._spec = spec
-        self._tiles = tiles
-        self._score = [np.zeros(0, np.float32)]
-        self._correct = [np.zeros(0, np.bool_)]
-        self._divided = [np.zeros(0, np.bool_)]
-        self._scene = [np.zeros(0, np.int64)]
-
-    def feed(self, number: int, sample: Sample, probability: NDArray[np.float32]) -> None:
-        """Evaluate one tile.
-
-        Args:
-            number: Number of the tile.
-            sample: The tile with its label.
-            probability: (output, y, x) probabilities of the model.
-        """
-        spec, values = self._spec, quantise(probability)
-        mask = _class_map(probability, spec)
-        mask[~sample.valid] = 0
-        markers = None
-        if spec.separation is not None:
-            inside = _inside(probability, spec, spec.separation_threshold)
-            markers = (inside & (mask == spec.building_class)).astype(np.uint8)
-        building = spec.building_class
-        watershed = None
-        if spec.separation is None:
-            watershed = WatershedOptions.at_threshold(spec.threshold if spec.is_binary else None)
-        options = VectorOptions(watershed=watershed)
-        assembler = FootprintAssembler(GeoGrid(mask.shape), [building], building, options)
-        whole = Window.whole((mask.shape[0], mask.shape[1]))
-        with assembler:
-            assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), markers)
-            found = assembler.finish()
-        try:
+    building, values = spec.building_class, quantise(probability)
+    mask = _class_map(probability, spec)
+    mask[~sample.valid] = 0
+    markers = watershed = None
+    if spec.separation is None:
+        watershed = WatershedOptions.at_threshold(spec.threshold if spec.is_binary else None)
+    else:
+        inside = _inside(probability, spec, spec.separation_threshold)
+        markers = (inside & (mask == building)).astype(np.uint8)
+    options = VectorOptions(watershed=watershed)
+    whole = Window.whole((mask.shape[0], mask.shape[1]))
+    with FootprintAssembler(GeoGrid(mask.shape), [building], building, options) as assembler:
+        assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), markers)
+        with assembler.finish() as found:
             footprints = found.whole()
-        finally:
-            found.close()
-        shape = rasterize_polygons(footprints.geometry, mask.shape)
-        labelled = building_instances((sample.target == building) & sample.valid, sample.instances)
-        numbers, correct = match_predicted(labelled, shape, sample.valid)
-        edge = np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]])
-        inner = ~np.isin(numbers, edge)
-        counted = numbers[inner].astype(np.int64) - 1
-        assert footprints.divided is not None
-        self._score.append(footprints.score[counted])
-        self._divided.append(footprints.divided[counted])
-        self._correct.append(correct[inner])
-        self._scene.append(np.full(int(inner.sum()), self._tiles.scene_of(number), np.int64))
+    shape = rasterize_polygons(footprints.geometry, mask.shape)
+    labelled = building_instances((sample.target == building) & sample.valid, sample.instances)
+    numbers, right = match_predicted(labelled, shape, sample.valid)
+    inner = ~np.isin(numbers, np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]]))
+    return footprints, numbers[inner], right[inner]
 
-    def finish(self) -> BuildingOutcomes:
-        """Return all buildings of the tiles that were fed."""
-        return BuildingOutcomes(
-            data=self._tiles.name,
-            split="val",
-            score=np.concatenate(self._score),
-            right=np.concatenate(self._correct),
-            divided=np.concatenate(self._divided),
-            scene=np.concatenate(self._scene),
-            scenes=len(self._tiles.scenes),
-        )
+
+def join_tiles(tiles: EvalTiles, matched: Sequence[Matched]) -> BuildingOutcomes:
+    """Return the buildings of the first tiles of a folder."""
+    found = BuildingOutcomes.of_scenes(tiles.name, "val", matched)
+    scenes = np.array([tiles.scene_of(number) for number in range(len(matched))], np.int64)
+    return replace(found, scene=scenes[found.scene], scenes=len(tiles.scenes))
 
 
 def _calibration(

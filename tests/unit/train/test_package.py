@@ -27,7 +27,7 @@ SPEC = BundleSpec(
 class Tiles:
     """A folder whose images are the probabilities that `run` answers."""
 
-    name = "tiles"
+    name, scenes = "tiles", ()
 
     def __init__(self, seed: int, dtype: type = np.float32) -> None:
         rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
@@ -13,7 +14,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.metrics.calibration import BuildingOutcomes
 from rooftrace.models.spec import BundleSpec
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.export_bundle import BuildingEvaluator, _calibration
+from rooftrace.train.export_bundle import _calibration, join_tiles, match_buildings
 
 BINARY = tiny_bundle().spec
 SHAPE = (40, 60)
@@ -29,8 +30,9 @@ class Tiles:
         return number // 2
 
 
-def judge_of(spec: BundleSpec) -> BuildingEvaluator:
-    return BuildingEvaluator(spec, Tiles())  # type: ignore[arg-type]
+def judged_on(spec: BundleSpec, *tiles: tuple[Sample, NDArray[np.float32]]) -> BuildingOutcomes:
+    matched = [match_buildings(spec, sample, probability) for sample, probability in tiles]
+    return join_tiles(Tiles(), matched)  # type: ignore[arg-type]
 
 
 def sample_of(truth: np.ndarray, instances: np.ndarray | None = None) -> Sample:
@@ -43,10 +45,8 @@ def test_scores_and_outcomes_of_one_tile() -> None:
     probability[0, 5:15, 5:15], truth[5:15, 5:15] = 0.8, 1
     probability[0, 5:15, 30:40], truth[5:15, 38:48] = 0.6, 1  # a fifth of each
     probability[0, 25:40, 20:30], truth[25:40, 20:30] = 0.9, 1  # reaches to the edge
-    judge = judge_of(BINARY)
-    judge.feed(3, sample_of(truth), probability)
-    judge.feed(4, sample_of(np.zeros_like(truth)), np.zeros_like(probability))
-    judged = judge.finish()
+    nothing = sample_of(np.zeros_like(truth)), np.zeros_like(probability)
+    judged = judged_on(BINARY, *[nothing] * 3, (sample_of(truth), probability), nothing)
     np.testing.assert_allclose(judged.score, [0.8, 0.6], atol=1 / 255)
     assert judged.right.tolist() == [True, False]
     assert judged.scene.tolist() == [1, 1]
@@ -58,9 +58,7 @@ def test_what_is_not_known_takes_no_part() -> None:
     probability[0, 5:15, 5:15] = probability[0, 5:15, 30:40] = 0.8
     sample = sample_of(probability[0] > 0)
     sample.valid[:, 25:] = False
-    judge = judge_of(BINARY)
-    judge.feed(0, sample, probability)
-    assert judge.finish().right.tolist() == [True]
+    assert judged_on(BINARY, (sample, probability)).right.tolist() == [True]
 
 
 @pytest.mark.parametrize("kind", ["border", "distance"])
@@ -73,9 +71,7 @@ def test_houses_that_a_second_head_separates(kind: str) -> None:
     probability[1] = np.where(wall == (kind == "border"), 0.9, 0.0)
     instances = np.zeros(SHAPE, np.int32)
     instances[10:30, 10:30], instances[10:30, 30:50] = 1, 2
-    judge = judge_of(spec)
-    judge.feed(0, sample_of(instances > 0, instances), probability)
-    judged = judge.finish()
+    judged = judged_on(spec, (sample_of(instances > 0, instances), probability))
     assert judged.right.tolist() == [True, True]
 
 
@@ -89,9 +85,7 @@ def test_one_of_several_classes() -> None:
     probability[2, 5:15, 30:40] = 0.9
     truth = np.zeros(SHAPE, np.uint8)
     truth[5:15, 30:40] = 2
-    judge = judge_of(spec)
-    judge.feed(0, sample_of(truth), probability)
-    judged = judge.finish()
+    judged = judged_on(spec, (sample_of(truth), probability))
     assert judged.right.tolist() == [True]
     assert judged.score[0] == pytest.approx(0.9, abs=1 / 255)
 

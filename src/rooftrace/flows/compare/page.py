@@ -66,7 +66,7 @@ def comparison_page(figures: Mapping[str, Any], compared: Compared) -> str:
     """
     return render_page(
         "compare.html",
-        {"number": lambda value: f"{value:,}", "metres": lambda value: f"{value:,.0f}"},
+        {},
         figures=figures,
         titles=[Path(figures[side]).name for side in ("new", "old")],
         colours=COLOURS,

@@ -227,7 +227,7 @@ def evaluation_page(
     images = [{image.id: image for image in report.images} for report in reports]
     return render_page(
         "evaluation.html",
-        {"number": _number, "share": _share, "figure": _figure, "p_value": _p_value},
+        {"figure": _figure, "p_value": _p_value},
         first=first,
         reports=reports,
         several=len(reports) > 1,
@@ -277,11 +277,3 @@ def _p_value(value: float) -> str:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}%}"

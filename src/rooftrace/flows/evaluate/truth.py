@@ -13,7 +13,7 @@ from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.config import expand_path
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, LabelReader, Scene
 from rooftrace.flows.evaluate.prediction_names import PredictionFiles, plain_name
@@ -93,7 +93,8 @@ def open_truth(
     except DataError as error:
         if polygons and any(files.rasters or files.vectors for files in predictions):
             return _polygons(path, config, meaning, predictions)
-        if type(error) is DataError and predictions and path.is_file() and is_table(path):
+        no_images = type(error) in (DataError, LayoutError)
+        if no_images and predictions and path.is_file() and is_table(path):
             raise DataError(
                 error.message,
                 remedy="Give the images with --images or, if there are none, their size with "
