@@ -88,21 +88,6 @@ def test_import_predict_evaluate_and_train_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("channels", [1, 3])
-def test_one_channel_and_three_classes(channels: int, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    net = unet(channels)
-    save_file(net.state_dict(), tmp_path / "w.safetensors")
-    out = tmp_path / "m.rooftrace"
-    classes = ("--classes", "background,road,building") if channels == 3 else ()
-    code, answer = call("import", tmp_path / "w.safetensors", "-o", out, *UNET, *CONTRACT, *classes)
-    assert code == 0, answer
-    assert read_bundle(out).spec.building_class == max(1, channels - 1)
-    check_answers(out, net, "openvino")
-
-
-@pytest.mark.campaign
 def test_an_encoder_of_timm(tmp_path: Path) -> None:
     torch.manual_seed(0)
     original = timm.create_model("test_resnet")

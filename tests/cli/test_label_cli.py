@@ -82,11 +82,6 @@ def test_images_that_the_server_does_not_see(images: Path) -> None:
     assert "is not an upright PNG or JPEG" in fails(*push, str(images.parent), code=2)
 
 
-def test_images_that_are_not_there(images: Path) -> None:
-    push = ["label", "push", UNREACHABLE, str(images / "none"), "--token", TOKEN]
-    assert "There is no data at" in fails(*push, "--project", "town", code=3)
-
-
 @pytest.fixture
 def town(tmp_path: Path) -> Path:
     """Images of noise around three brightnesses, which are probabilities to the tiny model."""

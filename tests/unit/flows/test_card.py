@@ -29,7 +29,6 @@ TRAINING = {
     "loss": "0.6*ce + 0.4*dice",
     "data": {"train": [{"path": "/home/me/secret/town", "part": "[:9]", "share": 0.25}]},
 }
-CLASSES = ("ground", "house | <b>", "green roof")
 
 
 @pytest.fixture
@@ -111,18 +110,6 @@ def test_facts_that_are_absent_are_not_invented(tmp_path: Path) -> None:
     assert len(run_card(bundle, tmp_path).notes) == 3
 
 
-def test_names_of_classes_are_those_of_the_extension(tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(
-        tmp_path / "m.rooftrace", classes=CLASSES, colours=("#000000", "#ff00aa", "#00ff00")
-    )
-    _, body, item = card_of(bundle, tmp_path)
-    classes = item["properties"]["mlm:output"][0]["classification:classes"]
-    assert classes[1] == {
-        "value": 1, "name": "house-b-", "description": "house | <b>", "color_hint": "FF00AA",
-    }  # fmt: skip
-    assert "| Classes | ground, house \\| &lt;b&gt;, green roof |" in body
-
-
 def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
     front, body, _ = card_of(None, tmp_path / "default")
     measured = default_bundle().spec.metrics
@@ -135,15 +122,6 @@ def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
     _, body, item = card_of(Path(clicks.source), tmp_path / "clicks")
     assert "on which a person clicks" in body
     assert len(item["properties"]["bands"]) == 6
-
-
-def test_hugging_face_reads_the_figures(known: Path, tmp_path: Path) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    read = hub.ModelCard.load(run_card(known, tmp_path / "card").card)
-    found = {
-        (one.dataset_name, one.metric_type): one.metric_value for one in read.data.eval_results
-    }
-    assert found == {(one.data, key): v for one in METRICS for key, v in one.values.items()}
 
 
 def test_another_readme_or_item_is_not_overwritten(known: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from processor_marks import needs_bf16
 from rooftrace.core.errors import (
     BundleError,
     ConfigError,
-    DataError,
     ExportError,
     GsdMismatch,
     MissingExtraError,
@@ -23,7 +22,7 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.export import run as flow
-from rooftrace.flows.export.convert import demo_tiles, draw_tiles, tile_side
+from rooftrace.flows.export.convert import draw_tiles
 from rooftrace.flows.export.run import measure_parity, run_export
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -304,29 +303,6 @@ def test_tiles_are_brought_to_the_models_metres(data: SourceConfig) -> None:
     assert len(tiles.images) == 16
     with pytest.raises(GsdMismatch):
         draw_tiles(open_source(data), SPEC.model_copy(update={"gsd_m": 0.1}), 9)
-
-
-def test_small_images_are_mirrored_and_empty_ones_left_out(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    small = np.zeros((100, 100, 3), np.uint8)
-    small[:, 60:] = 200
-    Image.fromarray(small).save(tmp_path / "images/a.png")
-    empty = np.zeros((256, 256, 4), np.uint8)
-    Image.fromarray(empty).save(tmp_path / "images/b.png")
-    config = SourceConfig(path=str(tmp_path / "images"))
-    (tile,) = draw_tiles(open_source(config), SPEC, 9).images
-    np.testing.assert_array_equal(tile[:, :100, 100:200], tile[:, :100, 99::-1])
-    (tmp_path / "images/a.png").unlink()
-    with pytest.raises(DataError, match="no tile of 256 px with at least half of its pixels valid"):
-        draw_tiles(open_source(config), SPEC, 9)
-
-
-def test_the_demo_scene_is_for_models_of_three_bands() -> None:
-    assert len(demo_tiles(SPEC.model_copy(update={"input_px": 64}), 5).images) == 5
-    with pytest.raises(ConfigError, match="check"):
-        demo_tiles(SPEC.model_copy(update={"dtype": "uint16"}), 5)
-    assert tile_side(SPEC.model_copy(update={"input_multiple_px": 96})) == 288
-    assert tile_side(SPEC.model_copy(update={"input_px": 224})) == 224
 
 
 # Figures.

@@ -261,14 +261,6 @@ def counting(function: Callable[..., Any], counted: Counter[str]) -> Callable[..
 
 
 @pytest.mark.campaign
-def test_data_and_start_model_are_read_once_and_the_model_is_written_once(
-    tuned: FinetuneReport, counted: Counter[str]
-) -> None:
-    names = ("open_source", "read_start", "export_onnx", "write_bundle")
-    assert counted == dict.fromkeys(names, 1)
-
-
-@pytest.mark.campaign
 def test_the_report_compares_both_models_on_what_was_held_out(
     tuned: FinetuneReport, tiny_run: TinyRun
 ) -> None:

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.label_next import run_next, weighted_k_centre
 from rooftrace.io.sources import ArraySource
@@ -110,15 +109,6 @@ def test_without_labels_the_most_uncertain_is_first(data: Path, model: Path) -> 
     assert longer.chosen[:2] == report.chosen
 
 
-def test_images_in_a_project_count_as_labelled(data: Path, model: Path) -> None:
-    report = run_next(tasks(data), 10, bundle=model, taken={"half_sure", "elsewhere"})
-    assert {one.id for one in report.chosen} == {"sure", "unsure"}
-    assert report.labelled == 2
-    everything = {path.stem for path in data.glob("*.png")}
-    with pytest.raises(DataError, match="8 images, and all are labelled"):
-        run_next(tasks(data), 10, bundle=model, taken=everything)
-
-
 def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     class Slanted(PointwiseEngine):
         """Calls the left half of each tile building."""
@@ -137,12 +127,6 @@ def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
     assert (found.built_up, found.valid_share, found.shows_building) == (0.5, 1.0, True)
     assert found.features == pytest.approx(np.full(3, 128), abs=0.5)
     assert found.total == pytest.approx(1.0)
-
-
-def test_an_engine_without_features_is_refused() -> None:
-    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
-    with pytest.raises(ConfigError, match="runs on the engine constant, which offers no features"):
-        measure_uncertainty(Predictor(tiny_bundle(), ConstantEngine()), image, AS_FOUND)
 
 
 def test_a_mirrored_engine_answers_for_the_tile_itself() -> None:

@@ -111,19 +111,6 @@ def test_three_classes_by_hand() -> None:
     assert of3(Boundary()) == pytest.approx(wrong * 0.5 / math.sqrt(5), rel=1e-6)
 
 
-def test_labels_that_are_smoothed() -> None:
-    # 0.2 of the truth is shared by two classes: the building is 0.9 building and 0.1 ground.
-    one = 0.9 * math.log(0.8) + 0.1 * math.log(0.2)
-    two = 0.9 * math.log(0.6) + 0.1 * math.log(0.4)
-    for loss in (CrossEntropy, BinaryCrossEntropy):
-        smoothed = loss(label_smoothing=0.2)
-        assert smoothed(LOGITS, TARGET, VALID).item() == close(-(one + two) / 2)
-    # … and by three: a third of 0.3 each, and 0.7 more for the class that is true.
-    rows = [(0.7, (0.1, 0.2, 0.7)), (0.5, (0.5, 0.3, 0.2))]
-    three = [0.7 * math.log(p) + 0.1 * sum(map(math.log, row)) for p, row in rows]
-    assert of3(CrossEntropy(label_smoothing=0.3)) == close(-sum(three) / 2)
-
-
 def test_what_focal_loss_weighs() -> None:
     # With alpha the building weighs 0.25, the ground 0.75.
     alpha = -(0.25 * 0.2**2 * math.log(0.8) + 0.75 * 0.4**2 * math.log(0.6)) / 2

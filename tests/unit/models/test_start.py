@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from pathlib import Path
@@ -18,17 +17,14 @@ from torch import nn  # noqa: E402
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.flows.train import run_train  # noqa: E402
 from rooftrace.models.bundle import (  # noqa: E402
     WEIGHTS_NAME,
     default_bundle,
-    read_bundle,
     write_bundle,
 )
 from rooftrace.models.export import ExportableModel  # noqa: E402
 from rooftrace.models.start import (  # noqa: E402
     StartModel,
-    bundle_weights,
     fill_from_start,
     read_start,
 )
@@ -183,27 +179,3 @@ def test_a_bundle_whose_options_open_files_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path / "bad.rooftrace", spec, bundle.parts)
     with pytest.raises(BundleError, match="name checkpoint_path"):
         read_start("bad.rooftrace", tmp_path)
-
-
-@pytest.mark.campaign
-def test_a_run_starts_from_another_and_records_it(tiny_run: TinyRun, tmp_path: Path) -> None:
-    from rich.console import Console
-
-    lines = io.StringIO()
-    sets = [
-        f"model={{start = '{tiny_run.run}'}}", "epochs=1", "optimizer.lr=1e-9", "watch.panel=0",
-    ]  # fmt: skip
-    run_train(tiny_run.config, tmp_path / "run", overrides=sets, console=Console(file=lines))
-    record = json.loads((tmp_path / "run/start.json").read_text())
-    base = read_bundle(tiny_run.bundle)
-    assert record["sha256"] == base.sha256
-    assert record["share"] == 1
-    made = read_bundle(tmp_path / "run/best_iou.rooftrace")
-    assert made.spec.training["start"] == {"model": "tiny", "sha256": base.sha256}
-    assert made.spec.training["model"]["encoder"] == "tu-test_resnet"
-    assert "100.0% of the network's values" in lines.getvalue()
-    # With this learning rate nothing is learnt: the weights are still those of the start.
-    before, after = bundle_weights(base), bundle_weights(made)
-    assert torch.allclose(
-        after["segmentation_head.0.weight"], before["segmentation_head.0.weight"], atol=1e-6
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from PIL import Image
 
 from rooftrace.core.types import Sample
 from rooftrace.labels.config import LabelConfig
-from rooftrace.train.panel import choose_tiles, draw_panel
+from rooftrace.train.panel import draw_panel
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -36,31 +36,6 @@ def test_errors_are_in_proportion() -> None:
     missed = (cell[..., 0] - cell[..., 2] > 60).mean()
     invented = (cell[..., 2] - cell[..., 1] > 40).mean()
     assert (missed, invented) == (pytest.approx(0.1), pytest.approx(0.1))
-
-
-class Tiles:
-    """Stands for `EvalTiles` with `number` tiles; those in `full` have a building."""
-
-    def __init__(self, number: int, full: set[int]) -> None:
-        self._number, self._full = number, full
-
-    def __len__(self) -> int:
-        return self._number
-
-    def __getitem__(self, index: int) -> Any:
-        return tile(np.full((4, 4), int(index in self._full), np.uint8))
-
-
-def test_tiles_are_spread_over_the_folders_and_show_something() -> None:
-    folders: Any = [Tiles(100, {7, 40, 99}), Tiles(1, set()), Tiles(50, set(range(50)))]
-    chosen = choose_tiles(folders, 7)
-    assert len(chosen) == len(set(chosen)) == 7
-    assert [sum(f == folder for f, _ in chosen) for folder in range(3)] == [3, 1, 3]
-    assert {i for f, i in chosen if f == 0} == {7, 40, 99}
-    spread = sorted(i for f, i in chosen if f == 2)
-    assert spread[0] < 16 <= spread[1] < 33 <= spread[2]
-    assert chosen == choose_tiles(folders, 7)
-    assert choose_tiles(folders[1:2], 7) == [(0, 0)]
 
 
 @pytest.mark.campaign

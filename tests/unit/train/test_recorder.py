@@ -54,23 +54,6 @@ def test_curves_of_few_and_of_many(epochs: int, folders: int, tmp_path: Path) ->
     assert f"IoU (best {done:.3f}, epoch {epochs})" in written
 
 
-def test_curves_with_gaps(tmp_path: Path) -> None:
-    """NaN, figures of only some epochs, and figures of only this task."""
-    made = rows(6)
-    made[2] |= {"val_loss": math.nan, "val_iou": math.nan, "lr": 0.0}
-    for row in made[3:]:
-        row |= {"train_adversarial": 0.5, "val_l1": math.inf}
-        del row["train_accuracy"]
-    plot_curves(made, tmp_path / "curves.svg")
-    loss, iou, _, accuracy, adversarial, l1, rate = read_charts(tmp_path / "curves.svg")
-    lines = [len(list(chart.iter(f"{SVG}polyline"))) for chart in (loss, iou, accuracy, rate)]
-    # Two pieces of validation beside the line of training; the rate has a gap, too.
-    assert lines == [3, 3, 2, 2]
-    assert len(list(adversarial.iter(f"{SVG}circle"))) == 3
-    assert not list(l1.iter(f"{SVG}circle"))
-    assert "nan" not in (tmp_path / "curves.svg").read_text()
-
-
 @pytest.mark.parametrize(
     ("values", "best"),
     [([0.5], True), ([0.5, 0.6], True), ([0.5, 0.5], False), ([0.5, 0.4], False)],

@@ -16,12 +16,8 @@ from safetensors.torch import load, load_file, save_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError, DataError  # noqa: E402
-from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
 from rooftrace.models.bundle import ModelBundle, read_bundle  # noqa: E402
-from rooftrace.models.export import RefinedModel  # noqa: E402
-from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
-from rooftrace.models.zoo import build_model  # noqa: E402
 from rooftrace.train import export_bundle as packaging  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
@@ -81,10 +77,6 @@ def refined_again(tiny: TinyRun, run: Path, *overrides: str) -> None:
     refine(config, fit(config, run, base=tiny.folder, resume=True), run, resume=True)
 
 
-def images(count: int = 2) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (count, 3, 64, 96), np.uint8)
-
-
 def test_what_a_refinement_leaves(refined_run: RefinedRun) -> None:
     run = refined_run.run
     inside = sorted(p.relative_to(run).as_posix() for p in (run / "refine").rglob("*.*"))
@@ -129,26 +121,6 @@ def test_the_contract_of_a_refined_bundle(refined_run: RefinedRun) -> None:
     assert "boundary_iou" in whole.values
     packed = load(refined_run.bundle.part("weights.safetensors"))
     assert {name.split(".")[0] for name in packed} == {"segmenter", "generator"}
-
-
-def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
-    bundle = refined_run.bundle
-    config = load_config(refined_run.tiny.config, TrainConfig, REFINE)
-    net = RefinedNet(
-        build_model(config.model, bands=3, channels=1), Generator(3, 1, filters=4, depth=3)
-    )
-    net.load_state_dict(load(bundle.part("weights.safetensors")))
-    whole = RefinedModel(net, bundle.spec.mean, bundle.spec.std).eval()
-    answers = {output: whole.run(images(), output) for output in whole.outputs}
-    for output, expected in answers.items():
-        assert expected.std() > 0.01
-        for name in ("openvino", "onnxruntime", "torch"):
-            engine = load_engine(bundle, engine=name, precision="fp32", output=output)
-            np.testing.assert_allclose(engine.run(images()), expected, atol=1e-4)
-    # Not by chance: the two differ by more than engines may.
-    assert np.abs(answers["probabilities"] - answers["coarse"]).max() > 1e-3
-    segmenter = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
-    np.testing.assert_allclose(answers["coarse"], segmenter.run(images()), atol=1e-4)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(

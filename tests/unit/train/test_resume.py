@@ -15,11 +15,9 @@ from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
-from rooftrace.train.task import SegmentationTask  # noqa: E402
 from training_runs import figures  # noqa: E402
 
 PLAIN = 'model={architecture="PlainUnet", options={filters=4, depth=2, normalisation="%s"%s}}'
-DROPOUT = PLAIN % ("batch", ", dropout=0.3")
 
 
 def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> dict[str, Any]:
@@ -29,47 +27,6 @@ def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> dict[str
     kept: dict[str, Any] = read_checkpoint(run / "checkpoints/last.ckpt")
     state: dict[str, Any] = kept["state_dict"]
     return state
-
-
-class Struck(Exception):
-    """Ends a run in the middle."""
-
-
-@pytest.mark.campaign
-@pytest.mark.usefixtures("clean_workers")
-@pytest.mark.parametrize(
-    "sets",
-    [
-        (
-            "optimizer={kind='sgd', lr=0.05, nesterov=true, accumulate=2, ema_decay=0.8}",
-            "schedule.kind=cosine", "workers=1",
-        ),
-        ("optimizer.kind=adam", "precision=bf16", "schedule={patience=0, monitor='val_iou'}"),
-        ("schedule={kind='step', step_epochs=1, warmup_steps=5}", "optimizer.accumulate=4"),
-    ],
-)  # fmt: skip
-def test_ended_in_an_epoch_and_resumed_equals_uninterrupted(
-    monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path, sets: tuple[str, ...]
-) -> None:
-    sets = (*sets, DROPOUT, "epochs=3", "samples_per_epoch=16")
-    whole = train(tiny_folder, tmp_path / "whole", *sets)
-    step, taken = SegmentationTask.training_step, []
-
-    def until_the_seventh(self: Any, *args: Any) -> Any:
-        taken.append(None)
-        if len(taken) == 7:  # the third batch of the second epoch
-            raise Struck
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SegmentationTask, "training_step", until_the_seventh)
-        with pytest.raises(Struck):
-            train(tiny_folder, tmp_path / "struck", *sets)
-    assert len(figures(tmp_path / "struck")) == 1
-    resumed = train(tiny_folder, tmp_path / "struck", *sets, resume=True)
-    assert figures(tmp_path / "struck") == figures(tmp_path / "whole")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 @pytest.mark.campaign

@@ -114,18 +114,6 @@ def test_a_mask_gives_the_pixels_and_polygons_the_buildings(truth: Path, tmp_pat
     assert report.context["predictions"]["kind"] == "rasters and polygons"
 
 
-@pytest.mark.parametrize("with_images", [True, False])
-def test_a_scene_without_a_place_among_others(tmp_path: Path, with_images: bool) -> None:
-    data = tmp_path / "data"
-    for name, place in (("a", PLACE), ("b", None)):
-        write_tiff(data / f"masks/{name}.tif", houses(), place)
-        if with_images:
-            write_tiff(data / f"images/{name}.tif", np.zeros((3, *houses().shape), np.uint8), place)
-    polygons = write_polygons(tmp_path / "p.geojson", crs="EPSG:4326")
-    with pytest.raises(GeoreferenceError, match="scene b has no georeference, but others have"):
-        judged(polygons, data if with_images else data / "masks")
-
-
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
     far = gpd.read_file(truth).translate(9000, 0)
     far.to_file(tmp_path / "far.gpkg")

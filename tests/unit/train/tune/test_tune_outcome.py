@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import typing
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.study import Study
 from optuna.trial import TrialState
-from pydantic import BaseModel
 
-from rooftrace.core.config import PathField, load_config
+from rooftrace.core.config import load_config
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
-from rooftrace.train.tune.results import TrialReporter, summarise, write_config
+from rooftrace.train.tune.results import summarise, write_config
 from rooftrace.train.tune.space import Tuning, read_tuning
 from rooftrace.train.tune.study import best_of, finished
 
@@ -67,25 +63,6 @@ def test_importance_finds_what_the_value_depends_on(opened: Open, tuning: Tuning
     assert summary.importance["loss"] > 0.9
 
 
-def test_every_trial_that_ends_is_reported_once(opened: Open, tuning: Tuning) -> None:
-    lines: list[str] = []
-    with opened() as study:
-        fill(study, tuning, [0.4])
-        report = TrialReporter(study, tuning, lines.append)
-        report()
-        assert lines == []  # it ended before
-        fill(study, tuning, [0.5, "too large", "pruned", None])
-        report()
-        report()
-    assert len(lines) == 4
-    assert re.match(
-        r"trial 1  val_iou 0.5000  \(best 0.5000, trial 1\)  loss .*optimizer.lr", lines[0]
-    )
-    assert lines[1].startswith("trial 2  failed too large  (best 0.5000, trial 1)")
-    assert lines[2].startswith("trial 3  pruned after epoch 1")
-    assert lines[3].startswith("trial 4  lost with its process")
-
-
 def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
     tiny_folder: Path, tmp_path: Path, opened: Open
 ) -> None:
@@ -119,29 +96,3 @@ def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
     there, here = open_data(found, out), open_data(meant, tuning.base)
     assert there.train[0].ids == here.train[0].ids
     assert there.samples[0].image.tolist() == here.samples[0].image.tolist()
-
-
-NO_PATHS = {
-    "annotator", "architecture", "attribution", "building", "classes", "drop", "encoder",
-    "field", "glob", "kind", "layer", "layout", "licence", "loss", "monitor", "name",
-    "nodata", "part", "prefer_classes",
-}  # fmt: skip
-
-
-def test_each_text_of_a_training_configuration_is_a_path_or_known_not_to_be_one() -> None:
-    """A new field that holds a path is annotated, so that best.toml can be moved."""
-    waiting: list[Any] = [TrainConfig]
-    texts, paths = set(), set()
-    while waiting:
-        kind = waiting.pop()
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            for name, field in kind.model_fields.items():
-                is_table = typing.get_origin(field.annotation) is dict
-                inner = () if is_table else typing.get_args(field.annotation)
-                if field.annotation in (str, Path) or {str, Path} & {*inner}:
-                    is_path = any(isinstance(one, PathField) for one in field.metadata)
-                    (paths if is_path else texts).add(name)
-                waiting.append(field.annotation)
-        waiting += typing.get_args(kind)
-    assert paths == {"area", "encoder_weights", "images", "path", "split", "start"}
-    assert texts == NO_PATHS

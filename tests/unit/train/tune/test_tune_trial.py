@@ -73,16 +73,6 @@ def test_the_value_is_that_of_the_best_epoch(
         assert [trial.intermediate_values[e] for e in (1, 3, 4)] == [0.2, 0.7, 0.5]
 
 
-def test_a_loss_is_best_where_it_is_least(opened: Open, tmp_path: Path, scripted: Any) -> None:
-    scripted(lambda config: [0.2, 0.7, 0.5])
-    text = (tmp_path / "space.toml").read_text() + '\nmonitor = "val_loss"\n'
-    (tmp_path / "space.toml").write_text(text)
-    tuning = read_tuning(tmp_path / "space.toml")
-    with opened(tuning=tuning) as study:
-        run_one(study, tuning, tmp_path)
-        assert finished(study)[0].value == pytest.approx(0.3)
-
-
 def test_a_trial_below_the_median_is_given_up_after_its_warmup(
     opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
 ) -> None:
