@@ -103,10 +103,6 @@ class CheckpointStore:
         except OSError:
             return False
 
-    def discard(self) -> None:
-        """Remove the folder, after the results of the scene are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:07d}.part"
 

@@ -289,9 +289,6 @@ class WorkerStore:
     def finished(self, scene: SceneInput) -> None:
         """Return None: the run has already looked up the image."""
 
-    def record(self, scene: SceneInput) -> Mapping[str, Any]:
-        return self.made[scene.name].record
-
     def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore:
         return _checkpoints(self._work, self._made_with, scene, plan)
 
