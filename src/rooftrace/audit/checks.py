@@ -190,8 +190,8 @@ def _images(c: FindingContext) -> _Findings:
         scenes if len(scenes) >= _FEW * len(c.read) else (),
         detail="These areas have exactly this colour and touch the edge of the image. They would "
         "count as background in the loss and in the scores, and would shift the mean of the bands.",
-        remedy="Declare the colour as nodata in the configuration of the set: "
-        f"nodata = [{', '.join(f'{value:g}' for value in colour)}].",
+        remedy=f"Give --nodata {','.join(f'{value:g}' for value in colour)}, or in the "
+        f"configuration of the set: nodata = [{', '.join(f'{value:g}' for value in colour)}].",
         by=lambda f: f.flat_share,
     )
     yield _several_zooms(c)
