@@ -166,7 +166,7 @@ def _as_geojson(folder: Path) -> bytes:
 
     path = folder / f"{NAME}.geojson"
     if not path.exists():
-        geometry, crs, columns = VectorFile(folder / f"{NAME}_buildings.gpkg").columns(
+        geometry, crs, columns, _ = VectorFile(folder / f"{NAME}_buildings.gpkg").columns(
             ["score", "area_m2"]
         )
         values = {name: column.astype(float) for name, column in columns.items()}

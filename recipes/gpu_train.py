@@ -499,7 +499,7 @@ def main() -> None:
         net.encoder.load_state_dict({name: one.float() for name, one in encoder.items()})
     else:
         net.load_state_dict(load_file(given.start))
-    net.to(device).to(memory_format=torch.channels_last).train()
+    net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     with (given.out / "log.jsonl").open("w") as log:
 
         def note(**values: Any) -> None:
