@@ -48,8 +48,8 @@ def test_everything_is_written(folder: Path) -> None:
     assert output["buildings"] == 9
     names = {path.name for path in (folder / "out").iterdir()}
     assert names == {
-        "scene_mask.tif", "scene_buildings.gpkg", "scene_preview.png", "scene_density.tif",
-        "scene_density.gpkg", "scene_density.png", "run.json",
+        "scene_mask.tif", "scene_mask.qml", "scene_buildings.gpkg", "scene_preview.png",
+        "scene_density.tif", "scene_density.gpkg", "scene_density.png", "run.json",
     }  # fmt: skip
     with rasterio.open(output["density"]) as density:
         share = density.read(1)
@@ -62,7 +62,8 @@ def test_only_what_is_asked_for(folder: Path) -> None:
     code, done = predict(folder, "--outputs", "mask")
     assert code == 0
     (output,) = done["outputs"]
-    assert {path.name for path in (folder / "out").iterdir()} == {"scene_mask.tif", "run.json"}
+    names = {path.name for path in (folder / "out").iterdir()}
+    assert names == {"scene_mask.tif", "scene_mask.qml", "run.json"}
     assert (output["polygons"], output["preview"], output["buildings"]) == (None, None, None)
     code, done = predict(folder, "--outputs", "polygons", "-o", folder / "two")
     assert code == 0

@@ -29,6 +29,7 @@ from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.gdal import writing_errors
 from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
+from rooftrace.io.qgis_style import mask_style
 
 _Place = tuple[int, int]
 """Row and column of a tile in its image."""
@@ -96,7 +97,8 @@ def mask_sink(
     """Open a mask for writing: PNG if the path ends in `.png`, else GeoTIFF.
 
     The file appears under its name if the block succeeds. The names of more than two classes are
-    written to `PATH.aux.xml`, where GDAL reads them; such a file of an earlier mask is deleted.
+    written to `PATH.aux.xml`, where GDAL reads them; such a file of an earlier mask is deleted. A
+    GeoTIFF with tags gets a style (.qml) with which QGIS shows what lies below the background.
 
     Args:
         path: File to write.
@@ -125,6 +127,10 @@ def mask_sink(
                     yield tiff
                     tiff.finish()
         _write_names(path, () if legend is None else legend.names)
+        if tags and coloured and path.suffix.lower() != ".png":
+            names = (legend and legend.names) or ("background", "building")
+            style = mask_style(Legend(names, legend.colours if legend else ()))
+            write_atomically(path.with_suffix(".qml"), style.encode())
 
 
 def _write_names(path: Path, names: tuple[str, ...]) -> None:

@@ -50,18 +50,16 @@ def polygon_style(field: str | None, colours: Mapping[str, str]) -> str:
         colours: `#RRGGBB` of each of its values.
     """
     if field is None:
-        return (
-            f'{_HEAD}<qgis version="3.28" styleCategories="Symbology"><renderer-v2 '
-            f'type="singleSymbol"><symbols>{_symbol("0", _BUILDING)}</symbols></renderer-v2></qgis>'
+        head, colours = '"singleSymbol">', {"": _BUILDING}
+    else:
+        categories = "".join(
+            f'<category symbol="{n}" value={quoteattr(value)} label={quoteattr(value)}/>'
+            for n, value in enumerate(colours)
         )
-    categories = "".join(
-        f'<category symbol="{n}" value={quoteattr(value)} label={quoteattr(value)} render="true"/>'
-        for n, value in enumerate(colours)
-    )
+        head = f'"categorizedSymbol" attr="{field}"><categories>{categories}</categories>'
     symbols = "".join(_symbol(str(n), colour) for n, colour in enumerate(colours.values()))
     return (
-        f'{_HEAD}<qgis version="3.28" styleCategories="Symbology"><renderer-v2 '
-        f'type="categorizedSymbol" attr={quoteattr(field)}><categories>{categories}</categories>'
+        f'{_HEAD}<qgis version="3.28" styleCategories="Symbology"><renderer-v2 type={head}'
         f"<symbols>{symbols}</symbols></renderer-v2></qgis>"
     )
 

@@ -5,7 +5,7 @@ form that it reads:
 
 - archives: their files;
 - OpenStreetMap with coordinates inside of its ways (`out geom`), as JSON of the Overpass API
-  (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: plain XML;
+  (https://wiki.openstreetmap.org/wiki/Overpass_API), or with deletions of JOSM: GeoJSON;
 - lines of FeatureCollections, as in some files of Microsoft: lines of Features;
 - a Shapefile without its index (.shx): with a new index.
 """
@@ -21,12 +21,12 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
-from xml.sax.saxutils import quoteattr
+
+import shapely
+import shapely.geometry
 
 from rooftrace.core.errors import DataError
 
@@ -245,9 +245,7 @@ def _text(path: Path, scratch: Callable[[], Path]) -> VectorInput:
     """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""
     head = _head(path)
     if _is_overpass(head):
-        made = scratch() / f"{path.stem}.osm"
-        _write_osm(made, _json_elements(path))
-        return VectorInput(made, config=_OSM_CONFIG)
+        return _osm_buildings(path, json.loads(path.read_bytes())["elements"], scratch())
     packed = path.suffix.lower() == ".gz"
     place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
     if _is_lines(path, head):
@@ -287,129 +285,77 @@ def _osm(path: Path, scratch: Callable[[], Path]) -> VectorInput:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if not _CHANGED_OSM.search(data):
             return VectorInput(path, config=_OSM_CONFIG)
-    made = scratch() / f"{path.stem}.osm"
-    _write_osm(made, _xml_elements(path))
-    return VectorInput(made, config=_OSM_CONFIG)
+    return _osm_buildings(path, _xml_elements(path), scratch())
 
 
-_Point = tuple[float, float]
+_OsmElement = Mapping[str, Any]
+"""Node, way or relation as JSON of the Overpass API has it."""
 
 
-@dataclass
-class _Element:
-    """A node, way or relation of OpenStreetMap.
-
-    Args:
-        kind: "node", "way" or "relation".
-        id: Id.
-        tags: Tags.
-        xy: Longitude and latitude of a node, or None.
-        refs: Ids of the nodes of a way; empty if only their coordinates are stated.
-        points: Coordinates of the nodes of a way; None for those that are not stated.
-        members: Kind, id, role and coordinates of each member of a relation.
-    """
-
-    kind: str
-    id: int
-    tags: Mapping[str, str]
-    xy: _Point | None = None
-    refs: list[int] = field(default_factory=list)
-    points: list[_Point | None] = field(default_factory=list)
-    members: list[tuple[str, int, str, list[_Point | None]]] = field(default_factory=list)
-
-
-def _point(one: Mapping[str, Any] | None) -> _Point | None:
-    return None if one is None or "lat" not in one else (float(one["lon"]), float(one["lat"]))
-
-
-def _json_elements(path: Path) -> Iterator[_Element]:
-    for one in json.loads(path.read_bytes())["elements"]:
-        yield _Element(
-            one["type"], one["id"], one.get("tags", {}), _point(one), one.get("nodes", []),
-            [_point(each) for each in one.get("geometry", [])] if one["type"] == "way" else [],
-            [
-                (each["type"], each["ref"], each.get("role", ""),
-                 [_point(point) for point in each.get("geometry", [])])
-                for each in one.get("members", [])
-            ],
-        )  # fmt: skip
-
-
-def _xml_elements(path: Path) -> Iterator[_Element]:
+def _xml_elements(path: Path) -> Iterator[_OsmElement]:
     for _, one in ElementTree.iterparse(path):  # noqa: S314  # nosec B314
         if one.tag not in ("node", "way", "relation"):
             continue
         if one.get("action") != "delete" and one.get("visible") != "false":
-            nodes = one.findall("nd")
-            yield _Element(
-                one.tag, int(one.attrib["id"]),
-                {tag.attrib["k"]: tag.attrib["v"] for tag in one.findall("tag")},
-                _point(one.attrib),
-                [int(node.attrib["ref"]) for node in nodes if "ref" in node.attrib],
-                [_point(node.attrib) for node in nodes],
-                [
-                    (each.attrib["type"], int(each.attrib["ref"]), each.get("role", ""),
-                     [_point(node.attrib) for node in each.findall("nd")])
+            yield {
+                **one.attrib,
+                "type": one.tag,
+                "tags": {tag.get("k"): tag.get("v") for tag in one.findall("tag")},
+                "nodes": [node.get("ref") for node in one.findall("nd")],
+                "geometry": [node.attrib for node in one.findall("nd")],
+                "members": [
+                    {**each.attrib, "geometry": [node.attrib for node in each.findall("nd")]}
                     for each in one.findall("member")
                 ],
-            )  # fmt: skip
+            }
         one.clear()
 
 
-def _write_osm(made: Path, elements: Iterable[_Element]) -> None:
-    """Write elements as XML in which nodes have the coordinates, as GDAL reads it.
+def _osm_buildings(path: Path, elements: Iterable[_OsmElement], folder: Path) -> VectorInput:
+    """Write the buildings among elements as GeoJSON, with the ids that GDAL gives them.
 
     Raises:
         DataError: No node or way has coordinates.
     """
-    nodes: dict[int, _Point] = {}
-    by_place: dict[_Point, int] = {}
-    free = count(1 << 40)
-    ways: dict[int, tuple[list[int], Mapping[str, str]]] = {}
-    relations = []
+    kept = {(one["type"], str(one["id"])): one for one in elements}
 
-    def placed(points: list[_Point | None], refs: list[int]) -> list[int]:
-        """Return the ids of nodes, and make those that have only coordinates."""
-        if not any(points):
-            return refs
-        ids = []
-        for number, point in enumerate(points):
-            if point is not None:
-                if len(refs) != len(points) and point not in by_place:
-                    by_place[point] = next(free)
-                ids.append(refs[number] if len(refs) == len(points) else by_place[point])
-                nodes[ids[-1]] = point
-        return ids
+    def line(one: _OsmElement) -> list[tuple[float, float]]:
+        """Return the coordinates of a way, or of a member of a relation."""
+        points = one.get("geometry", [])
+        if not any(point and "lat" in point for point in points):
+            way = kept.get(("way", str(one["ref"])), {}) if "ref" in one else one
+            if way is not one:
+                return line(way) if way else []
+            points = [kept.get(("node", str(ref)), {}) for ref in one.get("nodes", ())]
+        return [(float(p["lon"]), float(p["lat"])) for p in points if p and "lat" in p]
 
-    for one in elements:
-        if one.kind == "node" and one.xy is not None:
-            nodes[one.id] = one.xy
-        elif one.kind == "way":
-            ways[one.id] = placed(one.points, one.refs), one.tags
-        elif one.kind == "relation":
-            relations.append(one)
-            for kind, ref, _, points in one.members:
-                if kind == "way" and ref not in ways and points:
-                    ways[ref] = placed(points, []), {}
-    if ways and not nodes:
+    def area(members: Iterable[_OsmElement], *, inner: bool) -> Any:
+        ways = [line(one) for one in members if (one.get("role") == "inner") == inner]
+        lines = [shapely.LineString(way) for way in ways if len(way) > 1]
+        return shapely.union_all(shapely.polygonize(lines))
+
+    features = []
+    ways = [one for (kind, _), one in kept.items() if kind == "way"]
+    if ways and not any(map(line, ways)):
         raise DataError(
-            f"{made.stem} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
+            f"{path} has no coordinates.", remedy="Ask the Overpass API with: out geom;"
         )
-    with made.open("w", encoding="utf-8") as file:
-        file.write("<?xml version='1.0' encoding='UTF-8'?>\n<osm version='0.6'>\n")
-        for ref, (lon, lat) in sorted(nodes.items()):
-            file.write(f"<node id='{ref}' lon='{lon!r}' lat='{lat!r}'/>\n")
-        for ref, (refs, tags) in sorted(ways.items()):
-            inner = "".join(f"<nd ref='{node}'/>" for node in refs)
-            file.write(f"<way id='{ref}'>{inner}{_tags(tags)}</way>\n")
-        for one in sorted(relations, key=lambda one: one.id):
-            inner = "".join(
-                f"<member type={quoteattr(kind)} ref='{ref}' role={quoteattr(role)}/>"
-                for kind, ref, role, _ in one.members
-            )
-            file.write(f"<relation id='{one.id}'>{inner}{_tags(one.tags)}</relation>\n")
-        file.write("</osm>\n")
-
-
-def _tags(tags: Mapping[str, str]) -> str:
-    return "".join(f"<tag k={quoteattr(k)} v={quoteattr(str(v))}/>" for k, v in tags.items())
+    for (kind, ref), one in kept.items():
+        building = one.get("tags", {}).get("building", "no")
+        if kind == "node" or building == "no":
+            continue
+        points = line(one) if kind == "way" else []
+        if len(points) > 3 and points[0] == points[-1]:
+            shape = shapely.Polygon(points)
+        elif kind == "relation":
+            members = [each for each in one.get("members", ()) if each["type"] == "way"]
+            shape = area(members, inner=False) - area(members, inner=True)
+        else:
+            continue
+        ids = {"osm_way_id": ref if kind == "way" else None, "osm_id": ref if not points else None}
+        geometry = shapely.geometry.mapping(shape)
+        properties = {"building": building, **ids}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    made = folder / f"{path.stem}.geojson"
+    made.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return VectorInput(made)

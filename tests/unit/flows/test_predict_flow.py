@@ -100,7 +100,7 @@ def test_processes_that_predict_small_images_change_no_byte(
         kept[out] = {one.name: one.read_bytes() for one in files}
     assert calls == ["_predict"]
     assert kept["processes"] == kept["here"]
-    assert len(kept["here"]) == 9
+    assert len(kept["here"]) == 10
 
 
 @pytest.mark.campaign
@@ -234,7 +234,7 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
     assert {path.name for path in out.iterdir()} == {
         "a_mask.png", "a_buildings.geojson", "a_preview.png",
         "b_mask.png", "b_buildings.geojson", "b_preview.png",
-        "c_mask.tif", "c_buildings.gpkg", "c_preview.png", "run.json",
+        "c_mask.tif", "c_mask.qml", "c_buildings.gpkg", "c_preview.png", "run.json",
     }  # fmt: skip
     assert any("notes.txt" in note for note in report.notes)
     assert reported[-1] == (224 * 224 + 64 * 80 + 9000, 224 * 224 + 64 * 80 + 9000, 3)

@@ -165,7 +165,7 @@ def test_a_mask_is_a_cloud_optimised_geotiff(tmp_path: Path, mask: np.ndarray) -
         is_first = (first != NODATA) & (count_of(first) == counts.max(0))
         assert (values == first)[is_first].all()
         mask = values
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.tif", "a.tif.aux.xml"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.qml", "a.tif", "a.tif.aux.xml"]
 
 
 def test_the_bytes_of_a_mask_depend_on_its_pixels_alone(

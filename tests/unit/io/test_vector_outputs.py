@@ -14,11 +14,14 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from affine import Affine
 from pyproj import CRS
 from shapely.geometry import box
 
 from rooftrace.core.errors import ExportError
-from rooftrace.core.types import Footprints
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.legend import Legend
+from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_write import (
     VECTOR_SUFFIXES,
@@ -183,3 +186,14 @@ def test_what_lies_across_the_antimeridian_is_divided(
     wanted = gpd.GeoSeries(list(shapes), crs=crs).to_crs(to_metres).area
     if (crs, shape.bounds[0]) != (4326, 180.2):
         np.testing.assert_allclose(back, wanted, rtol=1e-3)
+
+
+def test_a_mask_has_a_style_beside_it(tmp_path: Path) -> None:
+    grid = GeoGrid((4, 4), Affine(1, 0, 0, 0, -1, 0), TOWN.crs)
+    legend = Legend(("ground", "roof & yard"), ("#000000", "#0a141e"))
+    with mask_sink(tmp_path / "a_mask.tif", grid, legend, {"ROOFTRACE": "{}"}) as sink:
+        sink.write(Window.whole((4, 4)), np.ones((4, 4), np.uint8))
+    root = ElementTree.fromstring((tmp_path / "a_mask.qml").read_text())
+    entries = [one.attrib for one in root.iter("paletteEntry")]
+    assert [(one["value"], one["alpha"]) for one in entries] == [("0", "0"), ("1", "255")]
+    assert (entries[1]["label"], entries[1]["color"]) == ("roof & yard", "#0a141e")

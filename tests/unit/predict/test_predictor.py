@@ -162,7 +162,7 @@ def test_save_writes_what_predict_to_files_writes(
     saved = model.predict(source).save(tmp_path / "saved")
     streamed, _ = model.predict_to_files(source, tmp_path / "streamed")
     names = ["village_buildings", "village_mask", "village_preview"]
-    assert sorted(path.stem for path in (tmp_path / "saved").iterdir()) == names
+    assert sorted({path.stem for path in (tmp_path / "saved").iterdir()}) == names
     for one, two in zip((saved.mask, saved.polygons), (streamed.mask, streamed.polygons)):
         assert one.name == two.name
     with rasterio.open(saved.mask) if placed else Image.open(saved.mask) as opened:
