@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache, partial
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
+from pyproj.aoi import AreaOfInterest
 from pyproj.exceptions import ProjError
+from pyproj.transformer import TransformerGroup
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Bounds, Floats, GeoGrid, full_turn
@@ -31,6 +34,9 @@ _NEAR_180_DEG = 0.01
 
 _HUBS = (4283, 4258, 4269, 4326)
 """Codes of systems that lead from one datum to another: GDA94, ETRS89, NAD83 and WGS 84."""
+
+_NOTED_M = 1.0
+"""Difference of accuracies in metres from which a missing grid is noted."""
 
 _SAME_DATUM_M = 3.0
 """Distance in metres up to which two datums count as one, as the realisations of NAD83 do."""
@@ -432,6 +438,40 @@ def _check_datum(xy: Floats, moved: Floats, source: CRS, target: CRS) -> None:
                 remedy=f"Convert one of the files to {hub.name} first: ogr2ogr -t_srs EPSG:{code} "
                 f"OUT.gpkg IN (vectors) or gdalwarp -t_srs EPSG:{code} IN OUT.tif (images).",
             )
+
+
+def missing_grid(source: CRS, target: CRS, bounds: Bounds) -> tuple[str, ...]:
+    """Return a note if PROJ knows a better operation, but lacks the file of its grid.
+
+    Args:
+        source, target: Coordinate systems.
+        bounds: Left, bottom, right and top in `source` of what is transformed.
+    """
+    left, bottom, right, top = bounds
+    if not np.isfinite(bounds).all() or source.equals(target, ignore_axis_order=True):
+        return ()
+    middle = np.array([((left + right) / 2, (bottom + top) / 2)])
+    lon, lat = transform_points(middle, source, CRS84)[0].tolist()
+    if not np.isfinite(lon + lat):
+        return ()
+    with warnings.catch_warnings():
+        # It says what the note says, without the accuracy.
+        warnings.simplefilter("ignore")
+        ways = TransformerGroup(
+            source, target, always_xy=True, area_of_interest=AreaOfInterest(lon, lat, lon, lat)
+        )
+    better = [one for one in ways.unavailable_operations if one.accuracy > 0 and one.grids]
+    if not (better and ways.transformers):
+        return ()
+    best, used = better[0], ways.transformers[0].accuracy
+    if used - best.accuracy < _NOTED_M:
+        return ()
+    names = ", ".join(grid.short_name for grid in best.grids if not grid.available)
+    note = (
+        f"{source.name} to {target.name} is accurate to about {used:g} m; with the grid {names} it "
+        f"would be {best.accuracy:g} m: projsync --file NAME"
+    )
+    return (note,)
 
 
 def transformer(source: CRS, target: CRS) -> Transformer:

@@ -6,6 +6,7 @@ Tiles with footprints (`labels.slippy_tiles`) share the set and the layer of thi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
     crs_units,
     degrees_text,
+    missing_grid,
     outline_bounds,
     reprojected,
     split_at_180,
@@ -293,8 +295,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     source = georeferenced_set(
         FOOTPRINTS.name, name, entries_below(top, files), file, config, labels
     )
-    _check_reach(source, file)
-    return source
+    return replace(source, notes=(*source.notes, *_check_reach(source, file)))
 
 
 def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:
@@ -337,17 +338,21 @@ def images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
     ]
 
 
-def _check_reach(source: SceneSet, file: LayerFile) -> None:
-    """Raise the error of `out_of_reach` if no image has footprints; read headers until one has."""
+def _check_reach(source: SceneSet, file: LayerFile) -> tuple[str, ...]:
+    """Raise the error of `out_of_reach` if no image has footprints; read headers until one has.
+
+    Returns:
+        A note, if the footprints are moved less accurately than they could be.
+    """
     layer = file.load()
     if not len(layer):
-        return
+        return ()
     bounds = []
     for entry in source.entries:
         scene = source.open_scene(entry)
         assert scene.image.grid.crs is not None
         if len(layer.label(scene.image.grid)):
-            return
+            return missing_grid(layer.crs, scene.image.grid.crs, layer.bounds_xy)
         found = outline_bounds(scene.image.grid, LONLAT)
         bounds += [] if found is None else [found]
     raise out_of_reach(file.path, layer, bounds, "images")

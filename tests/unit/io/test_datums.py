@@ -5,12 +5,14 @@ Seen with PROJ 9.5.1: outside Canberra it has no operation from AGD66 to GDA2020
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from pyproj import CRS
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.io.reproject import transform_points
+from rooftrace.io.reproject import missing_grid, transform_points
 
 SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
 
@@ -50,3 +52,23 @@ def test_other_transformations_are_made(
 ) -> None:
     made = transform_points(np.array([xy]), CRS(source), CRS(target))[0]
     assert np.hypot(*(made - xy)) == pytest.approx(shift, abs=8)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "bounds", "grid"),
+    [
+        (27700, 32630, (530_000, 180_000, 531_000, 181_000), "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"),
+        (4326, 27700, (-0.1, 51.5, -0.09, 51.51), "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"),
+        (4267, 32613, (-105, 39.7, -104.9, 39.8), "us_noaa_conus.tif"),
+        (32633, 4326, (500_000, 5_000_000, 500_010, 5_000_010), None),
+        (32633, 32633, (500_000, 5_000_000, 500_010, 5_000_010), None),
+    ],
+)
+def test_a_better_operation_whose_grid_is_missing_is_noted(
+    source: int, target: int, bounds: tuple[float, float, float, float], grid: str | None
+) -> None:
+    notes = missing_grid(CRS.from_epsg(source), CRS.from_epsg(target), bounds)
+    assert len(notes) == (grid is not None)
+    if grid is not None:
+        assert grid in notes[0]
+        assert re.search(r"accurate to about \d+ m", notes[0])

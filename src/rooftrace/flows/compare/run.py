@@ -43,7 +43,7 @@ from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bound
 from rooftrace.io.files import check_outputs, export_error, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote_raster import open_image
-from rooftrace.io.reproject import bounds_meet, degrees_text, transform_points
+from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, transform_points
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
     STATUSES,
@@ -168,6 +168,7 @@ def run_compare(
     plane = _plane(new_layer, old_layer)
     old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
     notes = [*new_layer.notes, *old_layer.notes]
+    notes += missing_grid(old_layer.crs, new_layer.crs, old_layer.bounds_xy)
     step()
     workers = core_count()
     offset = estimate_offset(new_plane, old_plane, workers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from rooftrace.io.reproject import (
     bounds_of,
     degrees_text,
     joint_bounds,
+    missing_grid,
     outline_bounds,
 )
 from rooftrace.io.vector_formats import is_vector_file
@@ -233,6 +234,9 @@ def read_buildings(
     found = BuildingPolygons(path, geometry, crs, tuple(notes))
     if mask is not None:
         _check_place(found, mask)
+        if crs is not None and mask.grid.crs is not None:
+            moved = missing_grid(crs, mask.grid.crs, found.bounds_xy)
+            found = replace(found, notes=(*found.notes, *moved))
     return found
 
 
