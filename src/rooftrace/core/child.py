@@ -87,14 +87,14 @@ def _serve(module: str, name: str, memory_bytes: str) -> None:
         result = getattr(import_module(module), name)(sys.stdin.buffer.read())
         out.write(_RESULT + result)
     except Exception as error:  # engines raise many types
-        known = error
+        reported = error
         if is_out_of_memory(error):
             mib = int(memory_bytes) // 2**20
-            known = BundleError(f"The model needs more than {mib:,} MiB.", remedy=_REMEDY)
+            reported = BundleError(f"The model needs more than {mib:,} MiB.", remedy=_REMEDY)
         elif not isinstance(error, RooftraceError):
-            known = BundleError(f"The model cannot be run: {first_line(error)}.", remedy=_REMEDY)
-        assert isinstance(known, RooftraceError)
-        out.write(_ERROR + json.dumps(known.to_json()).encode())
+            reported = BundleError(f"The model cannot be run: {first_line(error)}.", remedy=_REMEDY)
+        assert isinstance(reported, RooftraceError)
+        out.write(_ERROR + json.dumps(reported.to_json()).encode())
     out.close()
 
 

@@ -105,10 +105,10 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 2
     for problem in error.errors(include_url=False):
         *path, last = problem["loc"] or ("",)
         is_key = problem["type"] in ("extra_forbidden", "missing")
-        kept = [step for step in path if not _TYPE_NAME.fullmatch(str(step))]
+        steps = [step for step in path if not _TYPE_NAME.fullmatch(str(step))]
         if is_key or not _TYPE_NAME.fullmatch(str(last)):
-            kept.append(last)
-        by_place.setdefault(tuple(kept), []).append(problem)
+            steps.append(last)
+        by_place.setdefault(tuple(steps), []).append(problem)
     # A list of which an entry has a problem counts as shorter.
     around = {place[:length] for place in by_place for length in range(len(place))}
     places = [
@@ -117,8 +117,8 @@ def invalid_values(error: ValidationError, model: type[BaseModel], most: int = 2
         if place not in around or problems[0]["type"] != "too_short"
     ]
     texts = [_explain(place, by_place[place], model) for place in places[:most]]
-    if (others := len(places) - most) > 0:
-        texts.append(f"and {plural(others, 'more problem')}")
+    if (left_out := len(places) - most) > 0:
+        texts.append(f"and {plural(left_out, 'more problem')}")
     return "; ".join(texts)
 
 
@@ -327,17 +327,17 @@ def _explain(loc: tuple[int | str, ...], problems: Sequence[Any], model: type[Ba
     problem = problems[0]
     where = ".".join(str(step) for step in loc)
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(model, loc[:-1])
-        near = did_you_mean(str(loc[-1]), known)
-        return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(known))}"
+        keys = _keys_at(model, loc[:-1])
+        near = did_you_mean(str(loc[-1]), keys)
+        return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(keys))}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
     if problem["type"] == "json_invalid":
         return f"it is not JSON: {problem['ctx']['error']}"
     received = json.dumps(problem.get("input"), default=str)[:80]
-    first, *others = dict.fromkeys(plain_reason(one) for one in problems)
-    others = [one.removeprefix("it should be ") for one in others]
-    return f"{where or 'the file'}: {' or '.join([first, *others])} (received {received})"
+    first, *reasons = dict.fromkeys(plain_reason(one) for one in problems)
+    reasons = [one.removeprefix("it should be ") for one in reasons]
+    return f"{where or 'the file'}: {' or '.join([first, *reasons])} (received {received})"
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
@@ -375,15 +375,15 @@ class KindConfig(Config):
         kind = raw.get("kind", cls.model_fields["kind"].default)
         if not isinstance(kind, str) or kind not in cls.KEYS:
             return raw  # pydantic reports the error and names the known kinds
-        own = cls.KEYS[kind]
-        others = {key for keys in cls.KEYS.values() for key in keys} - own.keys()
-        foreign = sorted(key for key in others if raw.get(key) is not None)
+        own_keys = cls.KEYS[kind]
+        other_keys = {key for keys in cls.KEYS.values() for key in keys} - own_keys.keys()
+        foreign = sorted(key for key in other_keys if raw.get(key) is not None)
         if foreign:
             raise ValueError(
                 f'kind = "{kind}" has no {" and no ".join(foreign)}; '
-                f"its own keys: {', '.join(own) or 'none'}"
+                f"its own keys: {', '.join(own_keys) or 'none'}"
             )
-        return {**own, **{k: v for k, v in raw.items() if v is not None or k not in own}}
+        return {**own_keys, **{k: v for k, v in raw.items() if v is not None or k not in own_keys}}
 
     @property
     def own(self) -> dict[str, Any]:

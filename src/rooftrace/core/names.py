@@ -27,8 +27,8 @@ def scene_id(name: str) -> str:
 def upload_name(name: str) -> str:
     """Return a client's file name without folders and special characters, safe to show and use."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    kept = "".join(c if c.isalnum() or c in "-_. ()" else "_" for c in last).strip(" .")
-    return kept[-_MAX_CHARS:] or UNNAMED
+    safe = "".join(c if c.isalnum() or c in "-_. ()" else "_" for c in last).strip(" .")
+    return safe[-_MAX_CHARS:] or UNNAMED
 
 
 def content_disposition(

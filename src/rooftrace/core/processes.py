@@ -90,14 +90,14 @@ class Processes:
     def submit(self, work: Callable[[*Ts], T], /, *given: *Ts) -> Future[T]:
         """Begin a call; its result raises the error of `lost` if a process has ended."""
         self.start().join()
-        answer: Future[T] = Future()
+        result: Future[T] = Future()
         try:
-            made = self._pool.submit(work, *given)
+            call = self._pool.submit(work, *given)
         except (BrokenProcessPool, OSError):
-            answer.set_exception(self._lose())
+            result.set_exception(self._lose())
         else:
-            made.add_done_callback(lambda done: self._hand_over(done, answer))
-        return answer
+            call.add_done_callback(lambda done: self._hand_over(done, result))
+        return result
 
     def _warm(self) -> None:
         # Processes that this thread starts inherit its mask: Ctrl-C would interrupt their imports.
@@ -107,13 +107,13 @@ class Processes:
         with suppress(BrokenProcessPool, OSError):
             self._pool.submit(int)
 
-    def _hand_over(self, done: Future[T], answer: Future[T]) -> None:
+    def _hand_over(self, done: Future[T], result: Future[T]) -> None:
         if done.cancelled():
-            answer.cancel()
+            result.cancel()
         elif (error := done.exception()) is None:
-            answer.set_result(done.result())
+            result.set_result(done.result())
         else:
-            answer.set_exception(self._lose() if isinstance(error, BrokenProcessPool) else error)
+            result.set_exception(self._lose() if isinstance(error, BrokenProcessPool) else error)
 
     def _lose(self) -> RooftraceError:
         self.has_lost = True

@@ -95,8 +95,8 @@ def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:
     merged = []
     for first, *others in groups.values():
         same = [one for one in others if one != first]
-        more = f" ({plural(len(same), 'more image')} with such a note)" if same else ""
-        merged.append(first + more)
+        count = f" ({plural(len(same), 'more image')} with such a note)" if same else ""
+        merged.append(first + count)
     return merged
 
 

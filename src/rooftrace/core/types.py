@@ -35,10 +35,10 @@ Progress = Callable[[int, int], None]
 def finite_array(values: object) -> Floats | None:
     """Return numbers of a file as an array; None if one is no number or beyond float64."""
     try:
-        found = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if np.isfinite(found).all() else None
+    return array if np.isfinite(array).all() else None
 
 
 DENSITY_COLUMNS = (
@@ -99,15 +99,15 @@ class DensityFigures:
 
     def total(self) -> DensityFigures:
         """Return the figures of all places together, in arrays of shape (); none may overlap."""
-        known = np.isfinite(self.nearest_m)
-        distances = (self.nearest_m[known] * self.buildings[known]).sum()
+        measured = np.isfinite(self.nearest_m)
+        distances = (self.nearest_m[measured] * self.buildings[measured]).sum()
         return DensityFigures(
             np.asarray(self.area_m2.sum()),
             np.asarray(self.observed_m2.sum()),
             np.asarray(self.built_m2.sum()),
             np.asarray(self.buildings.sum()),
             np.asarray(self.buildings_m2.sum()),
-            _ratio(distances, self.buildings[known].sum()),
+            _ratio(distances, self.buildings[measured].sum()),
         )
 
     def columns(self) -> dict[str, Floats]:
@@ -124,8 +124,8 @@ class DensityFigures:
 def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -> Floats:
     """Divide; NaN where the divisor is not positive."""
     over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
-    made = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
-    return np.asarray(np.divide(over, under, out=made, where=under > 0))
+    ratio = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
+    return np.asarray(np.divide(over, under, out=ratio, where=under > 0))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -580,8 +580,8 @@ class ResultProvenance:
 
     def columns(self, count: int) -> dict[str, NDArray[Any]]:
         """Return what is known as columns of text, (count,) each."""
-        known = self._known()
-        return {name: np.full(count, value, dtype=np.object_) for name, value in known.items()}
+        values = self._known()
+        return {name: np.full(count, value, dtype=np.object_) for name, value in values.items()}
 
     def _known(self) -> dict[str, str]:
         return {name: value for name, value in vars(self).items() if value is not None}

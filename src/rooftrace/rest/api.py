@@ -112,10 +112,10 @@ def _reserve_prefixes(app: FastAPI) -> None:
     Otherwise a page that is mounted at `/` would answer them, because it matches every URL.
     """
     # A route that matches except for the method answers 405 with the allowed methods.
-    own = Router(routes=list(app.router.routes))
+    routes = Router(routes=list(app.router.routes))
     for prefix in API_PREFIXES:
         for path in (prefix, f"{prefix}/{{rest:path}}"):
-            app.router.routes.append(Route(path, own, methods=_METHODS, include_in_schema=False))
+            app.router.routes.append(Route(path, routes, methods=_METHODS, include_in_schema=False))
 
 
 JobsByState = Callable[[], Mapping[str, int]]

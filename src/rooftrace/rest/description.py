@@ -195,9 +195,9 @@ def _openapi(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for model in (ProblemDetails, FeatureCollection):
-        own = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(own.pop("$defs", {}))
-        schemas[model.__name__] = own
+        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(described.pop("$defs", {}))
+        schemas[model.__name__] = described
     used = set()
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
@@ -266,7 +266,7 @@ def pages_router(app: FastAPI) -> APIRouter:
 
 def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the tags, each with its operations."""
-    found = [
+    all_operations = [
         {"path": path, "method": method, **operation}
         for path, operations in api["paths"].items()
         for method, operation in operations.items()
@@ -274,10 +274,10 @@ def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     names = [tag["name"] for tag in api["tags"]]
     tagged = [
-        {**tag, "operations": [one for one in found if tag["name"] in one.get("tags", ())]}
+        {**tag, "operations": [one for one in all_operations if tag["name"] in one.get("tags", ())]}
         for tag in api["tags"]
     ]
-    rest = [one for one in found if not set(one.get("tags", ())) & set(names)]
+    rest = [one for one in all_operations if not set(one.get("tags", ())) & set(names)]
     return [*tagged, {"name": "more", "description": "", "operations": rest}] if rest else tagged
 
 

@@ -122,7 +122,7 @@ class JobOut(ApiModel):
             job: Job of the store.
             root: Path prefix of the server's URLs, "" without a prefix.
         """
-        here = f"{root}/v1/jobs/{job.id}"
+        job_url = f"{root}/v1/jobs/{job.id}"
         figures = job.figures and {name: job.figures[name] for name in JobFigures.model_fields}
         if figures:
             figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
@@ -141,10 +141,10 @@ class JobOut(ApiModel):
             "error": error,
             "figures": figures,
             "links": {
-                "self": here,
-                "results": f"{here}/results",
-                "archive": f"{here}/results.zip",
-                "tiles": _tiles_of(job, here),
+                "self": job_url,
+                "results": f"{job_url}/results",
+                "archive": f"{job_url}/results.zip",
+                "tiles": _tiles_of(job, job_url),
             },
         })  # fmt: skip
 
@@ -179,14 +179,14 @@ class JobResults(ApiModel):
     @classmethod
     def of(cls, job: Job, root: str) -> Self:
         """Return the results of a job; arguments as for `JobOut.of`."""
-        own = f"{root}/v1/jobs/{job.id}"
-        here = f"{own}/results"
+        job_url = f"{root}/v1/jobs/{job.id}"
+        results_url = f"{job_url}/results"
         files: list[dict[str, Any]] = [
-            {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
+            {"name": file.name, "bytes": file.size, "url": f"{results_url}/{file.name}"}
             for file in job.files
         ]
         return cls.model_validate(
-            {"files": files, "archive": f"{here}.zip", "tiles": _tiles_of(job, own)}
+            {"files": files, "archive": f"{results_url}.zip", "tiles": _tiles_of(job, job_url)}
         )
 
 

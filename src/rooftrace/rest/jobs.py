@@ -306,8 +306,8 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         Return a file or a range of it. GDAL can open a mask here without a full download.
         """
         # The path is built from the name in the store, not from the name in the request.
-        known = next((one.name for one in job.files if one.name == name), None)
-        path = None if known is None else path_of(store.folder_of(job.id), known)
+        stored_name = next((one.name for one in job.files if one.name == name), None)
+        path = None if stored_name is None else path_of(store.folder_of(job.id), stored_name)
         if path is None or not path.is_file():
             raise ProblemError(
                 "not-found", f"The job {job.id} has no file of that name.",
@@ -318,7 +318,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
                 read_review(path), media_type=media_type_of(path.name),
                 headers={"Content-Disposition": content_disposition(path.name)},
             )  # fmt: skip
-        return FileResponse(path, media_type=media_type_of(path.name), filename=known)
+        return FileResponse(path, media_type=media_type_of(path.name), filename=stored_name)
 
     return router
 

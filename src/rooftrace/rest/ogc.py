@@ -203,12 +203,12 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         """List the jobs, newest first; follow the link `next` for older ones."""
         limit = query.limit
         number = None if query.before is None else find_job(query.before).number
-        listed = store.newest(limit + 1, number)
+        jobs = store.newest(limit + 1, number)
         here = _here(request)
         links = [_link(f"{here}/jobs", "self")]
-        if len(listed) > limit:
-            links.append(_link(f"{here}/jobs?limit={limit}&before={listed[limit - 1].id}", "next"))
-        return {"jobs": [_status(job, here) for job in listed[:limit]], "links": links}
+        if len(jobs) > limit:
+            links.append(_link(f"{here}/jobs?limit={limit}&before={jobs[limit - 1].id}", "next"))
+        return {"jobs": [_status(job, here) for job in jobs[:limit]], "links": links}
 
     @router.get("/jobs/{job_id}", responses=problem_responses("not-found"))
     def ogc_job(request: Request, job: AnyJob) -> dict[str, Any]:
@@ -245,11 +245,11 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         _check_results(job)
         links = _result_links(job, f"{server_url(request)}/v1/jobs/{job.id}/results")
         if (store.folder_of(job.id) / _RAW).exists():
-            listed = ", ".join(
+            items = ", ".join(
                 f'<{link["href"]}>; rel="item"; type="{link["type"]}"; title="{name}"'
                 for name, link in links.items()
             )
-            return Response(status_code=204, headers={"Link": listed})
+            return Response(status_code=204, headers={"Link": items})
         return JSONResponse(links)
 
     return router
@@ -379,8 +379,8 @@ def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions
 
 
 def _invalid_values(place: str, error: ValidationError) -> ProblemError:
-    wrong = [wrong_value({**one, "loc": (place, *one["loc"])}) for one in error.errors()]
-    return _invalid(" ".join(one["message"] for one in wrong), errors=wrong)
+    errors = [wrong_value({**one, "loc": (place, *one["loc"])}) for one in error.errors()]
+    return _invalid(" ".join(one["message"] for one in errors), errors=errors)
 
 
 def _inline(name: str, value: object) -> object:
@@ -412,11 +412,11 @@ def _requested(execution: OgcExecution) -> list[SceneOutput]:
         if output.get("transmissionMode", "reference") != "reference":
             raise _invalid(f"The output {name!r} can be transmitted only by reference.")
         kinds = dict.fromkeys(_OUTPUTS[name][2].values())
-        wanted = output.get("format") or {}
-        kind = wanted.get("mediaType") if isinstance(wanted, dict) else wanted
+        requested = output.get("format") or {}
+        kind = requested.get("mediaType") if isinstance(requested, dict) else requested
         if kind is not None and not (isinstance(kind, str) and kind in kinds):
-            shown = repr(kind)[:_MAX_VALUE_CHARS]
-            raise _invalid(f"The output {name!r} has no format {shown}: {', '.join(kinds)}.")
+            received = repr(kind)[:_MAX_VALUE_CHARS]
+            raise _invalid(f"The output {name!r} has no format {received}: {', '.join(kinds)}.")
     return list(execution.outputs or OUTPUTS)
 
 

@@ -145,7 +145,7 @@ def predict_router(service: Service) -> APIRouter:
 
 async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Prediction | None:
     """Wait for a prediction; cancel it and return None if the client disconnects."""
-    answer = asyncio.wrap_future(queued.answer)
+    result = asyncio.wrap_future(queued.answer)
 
     async def wait_for_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -153,19 +153,19 @@ async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Pre
 
     disconnect = asyncio.ensure_future(wait_for_disconnect())
     try:
-        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else None
+        await asyncio.wait((result, disconnect), return_when=asyncio.FIRST_COMPLETED)
+        return result.result() if result.done() else None
     finally:
         disconnect.cancel()
-        if not answer.done():
-            answer.cancel()
+        if not result.done():
+            result.cancel()
             queued.cancel()
 
 
 def _format_of(accept: list[str]) -> Format:
     """Return the first format that the header Accept names; GeoJSON if it names none."""
-    named = (part.partition(";")[0].strip().lower() for part in ",".join(accept).split(","))
-    return next((_ACCEPTED[kind] for kind in named if kind in _ACCEPTED), "geojson")
+    media_types = (part.partition(";")[0].strip().lower() for part in ",".join(accept).split(","))
+    return next((_ACCEPTED[kind] for kind in media_types if kind in _ACCEPTED), "geojson")
 
 
 def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:

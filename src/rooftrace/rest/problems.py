@@ -252,9 +252,9 @@ async def respond(request: Request, error: Exception) -> Response:
         case RooftraceError():
             return _from_rooftrace(request, error).response(request.scope)
         case RequestValidationError():
-            wrong = [wrong_value(one) for one in error.errors()]
-            detail = " ".join(one["message"] for one in wrong)
-            return ProblemError("invalid-request", detail, errors=wrong).response(request.scope)
+            problems = [wrong_value(one) for one in error.errors()]
+            detail = " ".join(one["message"] for one in problems)
+            return ProblemError("invalid-request", detail, errors=problems).response(request.scope)
         case HTTPException():
             return _from_http(request, error)
     assert isinstance(error, ProblemError)
@@ -262,8 +262,8 @@ async def respond(request: Request, error: Exception) -> Response:
 
 
 def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
-    known = (_BY_ERROR[kind] for kind in type(error).__mro__ if kind in _BY_ERROR)
-    name = next(known, "server-error")
+    names = (_BY_ERROR[kind] for kind in type(error).__mro__ if kind in _BY_ERROR)
+    name = next(names, "server-error")
     for_operator = name in ("server-error", "out-of-memory")
     if for_operator or PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("request %s failed", request_id(request.scope), exc_info=error)
@@ -283,12 +283,12 @@ def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
     """Return an error of pydantic as an entry of `errors`, with a full sentence."""
     place, *steps = one["loc"]
     # Pydantic adds the place in a list, which a query does not have, and a mark of keys.
-    kept = [
+    path = [
         str(step)
         for step in steps
         if step != "[key]" and (place != "query" or isinstance(step, str))
     ]
-    name = ".".join(kept) or str(place)
+    name = ".".join(path) or str(place)
     subject = f"The {_PLACES.get(place, place)} {name!r}"
     if one["type"] == "missing":
         message = f"{subject} is missing."
@@ -336,8 +336,8 @@ def _from_http(request: Request, error: HTTPException) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Return the methods of a URL in the OpenAPI description, in alphabetical order."""
-    found: set[str] = set()
+    methods: set[str] = set()
     for template, operations in request.app.openapi()["paths"].items():
         if compile_path(template)[0].match(request.url.path):
-            found.update(method.upper() for method in operations)
-    return sorted(found)
+            methods.update(method.upper() for method in operations)
+    return sorted(methods)

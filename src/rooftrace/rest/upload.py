@@ -65,13 +65,13 @@ class UploadLimiter:
             BusyError: All places are taken, or the share of this client is.
         """
         client = _client_of(request)
-        held, total = self._taken[client], self._taken.total()
-        if total >= self._limit or held > self._limit - total:
+        of_client, total = self._taken[client], self._taken.total()
+        if total >= self._limit or of_client > self._limit - total:
             # Clients that were refused together do not come back together.
             spread = random.uniform(0.75, 1.25)  # noqa: S311  # no secret
             raise BusyError(
-                f"{total} of at most {self._limit} requests are in progress already, {held} of "
-                "them from this address.",
+                f"{total} of at most {self._limit} requests are in progress already, {of_client} "
+                "of them from this address.",
                 remedy="Retry in a few seconds.",
                 # A quarter of the places is free again by then, on average.
                 retry_after_s=min(self._seconds / 4 * spread, _RETRY_S),
@@ -90,12 +90,12 @@ def _client_of(request: Request) -> str:
     """Return the address of a client, or its network for IPv6: a client has all its addresses."""
     host = "" if request.client is None else request.client.host
     try:
-        address = ip_address(host)
+        client = ip_address(host)
     except ValueError:
         return host
-    if not isinstance(address, IPv6Address):
+    if not isinstance(client, IPv6Address):
         return host
-    return str(address.ipv4_mapped or int(address) >> 64)
+    return str(client.ipv4_mapped or int(client) >> 64)
 
 
 async def read_upload(request: Request, filename: str | None, max_bytes: int) -> tuple[bytes, str]:
@@ -282,8 +282,8 @@ def _wrong_field(
     message: str,
     remedy: str = "Send the image as a file, for example with curl -F file=@scene.tif.",
 ) -> ProblemError:
-    wrong = {"parameter": name, "in": "body", "message": message}
-    return ProblemError("invalid-request", message, remedy=remedy, errors=[wrong])
+    entry = {"parameter": name, "in": "body", "message": message}
+    return ProblemError("invalid-request", message, remedy=remedy, errors=[entry])
 
 
 def _empty() -> DataError:

@@ -142,9 +142,9 @@ class Decoder:
             TooLargeError: The image has more pixels than the limits allow.
             BusyError: No process is free.
         """
-        shown = upload_name(name)
+        safe_name = upload_name(name)
         request = {
-            "name": shown, "pixels": self._limits.pixels, "nodata": nodata_to_json(nodata),
+            "name": safe_name, "pixels": self._limits.pixels, "nodata": nodata_to_json(nodata),
         }  # fmt: skip
         try:
             child = self._idle.get(timeout=self._limits.decode_seconds)
@@ -154,10 +154,10 @@ class Decoder:
             ) from None
         try:
             child = child or _DecoderProcess(self._limits)
-            return child.image(child.ask(request, data), shown)
+            return child.image(child.ask(request, data), safe_name)
         except _ProcessFailedError as error:
             child = None
-            raise error.explained(shown) from error
+            raise error.explained(safe_name) from error
         finally:
             if self._closed and child is not None:
                 child.stop()

@@ -71,23 +71,23 @@ class CameraSource:
         Raises:
             DataError: There is no such file, or the URL is not one of a stream.
         """
-        named = None if Path(text).exists() else _NAMED.fullmatch(text)
-        name, source = ("", text) if named is None else (named[1].strip(), named[2])
-        shown = source_name(source)
+        match = None if Path(text).exists() else _NAMED.fullmatch(text)
+        name, source = ("", text) if match is None else (match[1].strip(), match[2])
+        safe_name = source_name(source)
         if is_url(source):
             if not is_stream(source):
                 raise DataError(
-                    f"The camera {shown} is not a stream; expected rtsp, rtsps, http, https or "
+                    f"The camera {safe_name} is not a stream; expected rtsp, rtsps, http, https or "
                     "udp.",
                     remedy="Check the URL.",
                 )
         elif not is_camera(source) and not Path(source).is_file():
             raise DataError(
-                f"The file of the camera {shown} does not exist.",
+                f"The file of the camera {safe_name} does not exist.",
                 remedy="Give a video file, camera:0, /dev/video0, or a URL such as "
                 "rtsp://HOST/PATH.",
             )
-        default = shown.partition("://")[2] if is_url(source) else Path(source).name
+        default = safe_name.partition("://")[2] if is_url(source) else Path(source).name
         return cls(name or default, source)
 
     @property
@@ -219,8 +219,8 @@ class LiveCamera:
         """Return the state of the camera."""
         with self._changed:
             now = time.monotonic()
-            shown = [one for one in self._shown_s if now - one < _FIGURES_S]
-            fps = (len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 else 0.0
+            times_s = [one for one in self._shown_s if now - one < _FIGURES_S]
+            fps = (len(times_s) - 1) / (times_s[-1] - times_s[0]) if len(times_s) > 1 else 0.0
             return CameraFigures(
                 self.source.name, self._state, self._message, fps, *self._seen, len(self._viewers)
             )
@@ -271,16 +271,19 @@ class LiveCamera:
         return f"{source_name(self.source.source)} has stopped sending."
 
     def _play(self) -> None:
-        newest, shown = _NewestFrame(), source_name(self.source.source)
+        newest, safe_name = _NewestFrame(), source_name(self.source.source)
 
         def stop() -> bool:
             self._left = self._left or self._is_over()
             return self._left or newest.closed
 
         with VideoReader(self.source.source, stop=stop, streams=True) as reader:
-            tracer = FrameTracer(shown, reader.info.shape_yx, self._predictor, self._options)
+            tracer = FrameTracer(safe_name, reader.info.shape_yx, self._predictor, self._options)
             reading = threading.Thread(
-                target=self._read, args=(reader, newest, stop), name=f"read {shown}", daemon=True
+                target=self._read,
+                args=(reader, newest, stop),
+                name=f"read {safe_name}",
+                daemon=True,
             )
             reading.start()
             try:
@@ -300,11 +303,11 @@ class LiveCamera:
 
     def _read(self, reader: VideoReader, newest: _NewestFrame, stop: Callable[[], bool]) -> None:
         """Read frames as they come, or those of a file at its own rate."""
-        began = time.monotonic()
+        start_s = time.monotonic()
 
         def wait_until(second: float) -> None:
             while self.source.is_file and not stop():
-                early_s = began + second - time.monotonic()
+                early_s = start_s + second - time.monotonic()
                 if early_s <= 0:
                     break
                 time.sleep(min(early_s, _NAP_S))

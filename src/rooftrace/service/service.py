@@ -375,6 +375,6 @@ class RequestDefaults:
         options, server = options or AS_FOUND, self.images
         if options.gsd_m is None and options.scale is None:
             options = options.model_copy(update={"gsd_m": server.gsd_m, "scale": server.scale})
-        given = {name: getattr(options, name) for name in ("bands", "stretch")}
-        own = {name: getattr(server, name) for name, one in given.items() if one is None}
-        return options.model_copy(update=own)
+        requested = {name: getattr(options, name) for name in ("bands", "stretch")}
+        defaults = {name: getattr(server, name) for name, one in requested.items() if one is None}
+        return options.model_copy(update=defaults)

@@ -146,9 +146,9 @@ def _blocks(tags: _Tags) -> Iterator[tuple[int, int, int]]:
     strips = -(-length // rows)
     for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
         # A tile is stored whole; the last strip ends with the image.
-        held = rows if is_tiled else min(rows, length - number % strips * rows)
+        block_rows = rows if is_tiled else min(rows, length - number % strips * rows)
         if offset and size:
-            yield offset, size, _bytes(tags, samples, held, columns)
+            yield offset, size, _bytes(tags, samples, block_rows, columns)
 
 
 def _bytes(tags: _Tags, samples: int, rows: int, columns: int) -> int:
@@ -168,7 +168,7 @@ def _check(data: bytes, expected: int) -> None:
     Other damage is left to libtiff, which reports it for the windows that need the block.
     """
     try:
-        found, is_ended = _inflate(data, expected + 1)
+        nbytes, is_ended = _inflate(data, expected + 1)
     except zlib.error as error:
         # Whether the last copy has space is asked before whether it is damaged.
         near = expected - _LONGEST_COPY
@@ -176,8 +176,8 @@ def _check(data: bytes, expected: int) -> None:
             if _inflate(data, near)[0] >= near:
                 raise ValueError(str(error)) from error
         return
-    if found > expected or not is_ended:
-        raise ValueError(f"at least {found} bytes; expected {expected}")
+    if nbytes > expected or not is_ended:
+        raise ValueError(f"at least {nbytes} bytes; expected {expected}")
 
 
 def _inflate(data: bytes, most: int) -> tuple[int, bool]:
@@ -186,11 +186,11 @@ def _inflate(data: bytes, most: int) -> tuple[int, bool]:
     Raises:
         zlib.error: The stream is damaged.
     """
-    stream, found = zlib.decompressobj(), 0
-    while found < most and not stream.eof:
+    stream, nbytes = zlib.decompressobj(), 0
+    while nbytes < most and not stream.eof:
         # In parts, because a small block may inflate to more than the memory holds.
-        part = stream.decompress(data, min(_PART_BYTES, most - found))
-        found, data = found + len(part), stream.unconsumed_tail
+        part = stream.decompress(data, min(_PART_BYTES, most - nbytes))
+        nbytes, data = nbytes + len(part), stream.unconsumed_tail
         if not part and not data:
             break
-    return found, stream.eof
+    return nbytes, stream.eof

@@ -216,25 +216,25 @@ class _ClickedScene:
             DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
         """
         lonlat = np.array([one.position for one in clicks.clicks], np.float64)
-        placed = [
+        positions = [
             Click(row, col, one.inside)
             for (col, row), one in zip(self._pixels(lonlat).tolist(), clicks.clicks)
         ]
-        for number, click in enumerate(placed, start=1):
+        for number, click in enumerate(positions, start=1):
             self._check(number, click)
-        key = (self._path, self.stamp, placed[0])
+        key = (self._path, self.stamp, positions[0])
         with hidden_folders(self._folder, self._source.name):
-            answer = sessions.answer(
+            selection = sessions.answer(
                 key,
                 lambda: ClickSegmenter(
                     self._source, model, gsd_m=self._gsd_m, bands=self._bands, stretch=self._stretch
                 ),
-                placed,
+                positions,
             )
-        outlines = sorted(answer.outlines.tolist(), key=shapely.area, reverse=True)
+        outlines = sorted(selection.outlines.tolist(), key=shapely.area, reverse=True)
         return ClickedOutline(
             outline=self._on_map(outlines[0]) if outlines else None,
-            parts=len(outlines), score=answer.score,
+            parts=len(outlines), score=selection.score,
         )  # fmt: skip
 
     def _check(self, number: int, click: Click) -> None:

@@ -63,10 +63,10 @@ class Ragged:
 
     def geometry(self) -> NDArray[np.object_]:
         """Return the features as (n,) shapely multipolygons."""
-        made = shapely.from_ragged_array(
+        outlines = shapely.from_ragged_array(
             shapely.GeometryType.MULTIPOLYGON, self.xy, (self.rings, self.polygons, self.features)
         )
-        return np.asarray(made, np.object_)
+        return np.asarray(outlines, np.object_)
 
 
 def spans(starts: Ints, which: Ints) -> tuple[Ints, Ints]:
@@ -149,12 +149,12 @@ class Outlines:
 
     def passing(self, chosen: BuildingFilter) -> NDArray[np.bool_]:
         """Return (n,) whether a filter keeps each feature."""
-        kept = self.size >= chosen.size
+        passes = self.size >= chosen.size
         if self.score is not None:
-            kept &= self.score >= chosen.score
+            passes &= self.score >= chosen.score
         if self.kind is not None and chosen.kinds is not None:
-            kept &= np.isin(self.kind, list(chosen.kinds))
-        return kept
+            passes &= np.isin(self.kind, list(chosen.kinds))
+        return passes
 
     def within(self, bounds: tuple[float, float, float, float]) -> NDArray[np.bool_]:
         """Return (n,) whether the bounds of each feature meet (left, top, right, bottom)."""
@@ -220,8 +220,8 @@ class LayerTable(VectorFile):
 
 def polygon_rows(geometry: NDArray[np.object_]) -> Ints:
     """Return the indices of the polygons and multipolygons that are not empty."""
-    kept = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_empty(geometry)
-    return np.flatnonzero(kept)
+    is_polygon = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_empty(geometry)
+    return np.flatnonzero(is_polygon)
 
 
 def _morton(centres: Floats) -> Ints:
@@ -257,15 +257,15 @@ def _scores(columns: dict[str, NDArray[Any]]) -> Ints | None:
 def _sizes(
     columns: dict[str, NDArray[Any]], on_map: NDArray[np.object_], place: Place
 ) -> tuple[Ints, bool]:
-    said = _numbers(columns, "area_m2")
-    in_metres = not place.flat or (said is not None and bool(np.isfinite(said).any()))
-    if said is None or (len(said) and not np.isfinite(said).any()):
-        said = shapely.area(on_map)
+    sizes = _numbers(columns, "area_m2")
+    in_metres = not place.flat or (sizes is not None and bool(np.isfinite(sizes).any()))
+    if sizes is None or (len(sizes) and not np.isfinite(sizes).any()):
+        sizes = shapely.area(on_map)
         if not place.flat:
             # Web Mercator stretches lengths by the secant of the latitude.
             y = shapely.get_y(shapely.centroid(on_map)) * np.pi / (WORLD_M / 2)
-            said = said / np.cosh(y) ** 2
-    return np.rint(np.nan_to_num(said).clip(0, 3e9) * 10).astype(np.int64), in_metres
+            sizes = sizes / np.cosh(y) ** 2
+    return np.rint(np.nan_to_num(sizes).clip(0, 3e9) * 10).astype(np.int64), in_metres
 
 
 def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str]]:
@@ -273,8 +273,8 @@ def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str
     if index is None or names is None or not len(index):
         return None, {}
     kind = np.nan_to_num(index).clip(0, 255).astype(np.int64)
-    found, first = np.unique(kind, return_index=True)
-    return kind, {int(one): str(names[at]) for one, at in zip(found, first)}
+    indexes, first = np.unique(kind, return_index=True)
+    return kind, {int(one): str(names[at]) for one, at in zip(indexes, first)}
 
 
 def _statuses(
@@ -282,11 +282,11 @@ def _statuses(
 ) -> tuple[Ints | None, dict[int, str]]:
     index = {name: at for at, name in enumerate(statuses)}
     try:
-        found = [index[str(name)] for name in columns["status"].tolist()]
+        indexes = [index[str(name)] for name in columns["status"].tolist()]
         columns["side"]
     except KeyError as error:
         raise DataError(f"The comparison has no {error} among its attributes.") from error
-    kind = np.array(found, np.int64)
+    kind = np.array(indexes, np.int64)
     return kind, {one: statuses[one] for one in np.unique(kind).tolist()}
 
 

@@ -61,15 +61,15 @@ def sampled(source: RasterSource, grid: GeoGrid, *, nearest: bool) -> Raster:
     raster = source.read(window)
     scale = max(np.ptp(places[0][np.isfinite(places[0])]) / grid.width, 1.0)
     step = int(scale)
-    data, known = raster.data[:bands], raster.valid
+    data, data_valid = raster.data[:bands], raster.valid
     if step > 1 and nearest:
-        data, known = data[:, step // 2 :: step, step // 2 :: step], known[::step, ::step]
-        known = known[: data.shape[1], : data.shape[2]]
+        data, data_valid = data[:, step // 2 :: step, step // 2 :: step], data_valid[::step, ::step]
+        data_valid = data_valid[: data.shape[1], : data.shape[2]]
     elif step > 1:
-        data, known = averaged(Raster(data, known, raster.grid), step)
+        data, data_valid = averaged(Raster(data, data_valid, raster.grid), step)
     across = ((cols - window.col) / step - 0.5).astype(np.float32)
     down = ((rows - window.row) / step - 0.5).astype(np.float32)
-    values, valid = _remapped(data, known, across, down, nearest)
+    values, valid = _remapped(data, data_valid, across, down, nearest)
     return Raster(values, valid & inside, grid)
 
 
@@ -89,12 +89,12 @@ def averaged(raster: Raster, step: int) -> tuple[NDArray[Any], NDArray[np.bool_]
 
     weight = summed(raster.valid)
     counts = [np.diff(edge, append=length) for edge, length in zip(edges, raster.valid.shape)]
-    known = weight > 0
+    valid = weight > 0
     means = np.zeros((len(raster.data), *weight.shape))
     whole = bool(raster.valid.all())
     for mean, band in zip(means, raster.data):
         total = summed(band if whole else np.where(raster.valid, band, 0))
-        np.divide(total, weight, out=mean, where=known)
+        np.divide(total, weight, out=mean, where=valid)
     rounded = np.rint(means) if raster.data.dtype.kind in "ui" else means
     return rounded.astype(raster.data.dtype), weight * 2 >= np.outer(*counts)
 
@@ -118,27 +118,27 @@ def _places(source: GeoGrid, grid: GeoGrid) -> tuple[Floats, Floats]:
 
 def _window(places: tuple[Floats, Floats], source: GeoGrid) -> Window | None:
     """Return the window of the source that is needed; None if the grid lies outside of it."""
-    known = np.isfinite(places[0]) & np.isfinite(places[1])
-    if not known.any():
+    finite = np.isfinite(places[0]) & np.isfinite(places[1])
+    if not finite.any():
         return None
-    cols, rows = (one[known] for one in places)
-    margin = 2 * max(np.ptp(cols), np.ptp(rows)) / (len(known) * _EVERY_PX) + 2
+    cols, rows = (one[finite] for one in places)
+    margin = 2 * max(np.ptp(cols), np.ptp(rows)) / (len(finite) * _EVERY_PX) + 2
     low = int(rows.min() - margin), int(cols.min() - margin)
     high = int(rows.max() + margin) + 1, int(cols.max() + margin) + 1
-    wanted = Window(*low, high[0] - low[0], high[1] - low[1])
-    return wanted.intersection(Window.whole(source.shape))
+    window = Window(*low, high[0] - low[0], high[1] - low[1])
+    return window.intersection(Window.whole(source.shape))
 
 
 def _between(corners: Floats, shape: tuple[int, int]) -> Floats:
     """Interpolate values at pixel centres from those at every eighth corner."""
-    known = np.where(np.isfinite(corners), corners, -1e12)
+    values = np.where(np.isfinite(corners), corners, -1e12)
     for axis, length in enumerate(shape):
         at = (np.arange(length) + 0.5) / _EVERY_PX
         first = at.astype(int)
         share = np.expand_dims(at - first, 1 - axis)
-        low, high = known.take(first, axis), known.take(first + 1, axis)
-        known = low + (high - low) * share
-    return known
+        low, high = values.take(first, axis), values.take(first + 1, axis)
+        values = low + (high - low) * share
+    return values
 
 
 def _remapped(
@@ -153,21 +153,21 @@ def _remapped(
     def remapped(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(cv2.remap(values, across, down, kind, borderMode=cv2.BORDER_REPLICATE))
 
-    kept = data if data.dtype in _REMAPPED_TYPES else data.astype(np.float32)
+    bands = data if data.dtype in _REMAPPED_TYPES else data.astype(np.float32)
     if known.all():
-        made = np.stack([remapped(np.ascontiguousarray(band)) for band in kept])
-        return made.astype(data.dtype), np.ones(across.shape, np.bool_)
+        moved = np.stack([remapped(np.ascontiguousarray(band)) for band in bands])
+        return moved.astype(data.dtype), np.ones(across.shape, np.bool_)
     weight = np.asarray(remapped(known.astype(np.float32)), np.float32)
     valid = weight >= 0.5
     if nearest:
-        made = np.stack([remapped(np.ascontiguousarray(band)) for band in kept])
-        return made.astype(data.dtype), valid
+        moved = np.stack([remapped(np.ascontiguousarray(band)) for band in bands])
+        return moved.astype(data.dtype), valid
     # The numerator and the denominator of the weighted mean need the same kernel.
-    made = np.zeros((len(data), *across.shape), np.float32)
-    for out, band in zip(made, kept):
+    moved = np.zeros((len(data), *across.shape), np.float32)
+    for out, band in zip(moved, bands):
         total = remapped(np.where(known, band, 0).astype(np.float32))
         np.divide(total, weight, out=out, where=valid)
-    rounded = np.rint(made) if data.dtype.kind in "ui" else made
+    rounded = np.rint(moved) if data.dtype.kind in "ui" else moved
     return rounded.astype(data.dtype), valid
 
 
@@ -268,10 +268,10 @@ class Place:
             crs: Coordinate system of the points; None for pixels of the scene.
         """
         if not self.flat:
-            own = crs or web_mercator()
+            own_crs = crs or web_mercator()
             return (
-                lambda xy: to_degrees(transform_points(xy, own, web_mercator())),
-                lambda xy: transform_points(to_metres(xy), web_mercator(), own),
+                lambda xy: to_degrees(transform_points(xy, own_crs, web_mercator())),
+                lambda xy: transform_points(to_metres(xy), web_mercator(), own_crs),
             )
         affine, scene = self._flat_transform, self.grid.crs
         if scene is None or crs is None:
@@ -293,8 +293,8 @@ class Place:
             return pixels
         edge = np.array([shapely.transform(pixels, lambda xy: _applied(self.grid.transform, xy))])
         bend = abs(self.grid.transform.a) / 16
-        made: BaseGeometry = reprojected(edge, self.grid.crs, crs or web_mercator(), bend)[0]
-        return made
+        outline: BaseGeometry = reprojected(edge, self.grid.crs, crs or web_mercator(), bend)[0]
+        return outline
 
 
 def _applied(affine: Affine, xy: Floats) -> Floats:
@@ -310,14 +310,14 @@ def _on_map(geometry: NDArray[np.object_], crs: CRS) -> NDArray[np.object_]:
     metres = unit * (_EARTH_M if crs.is_geographic else 1.0)
     left, bottom, right, top = shapely.bounds(geometry).reshape(-1, 4).T
     small = np.maximum(right - left, top - bottom) * metres < _STRAIGHT_M
-    made = np.empty(len(geometry), np.object_)
-    made[~small] = reprojected(geometry[~small], crs, web_mercator(), _BEND_M)
+    on_map = np.empty(len(geometry), np.object_)
+    on_map[~small] = reprojected(geometry[~small], crs, web_mercator(), _BEND_M)
     if small.any():
         way = transformer(crs, web_mercator())
-        made[small] = shapely.transform(
+        on_map[small] = shapely.transform(
             geometry[small], lambda xy: np.stack(way.transform(*xy.T), axis=1)
         )
-    return made
+    return on_map
 
 
 def _mercator_bounds(grid: GeoGrid) -> Bounds | None:

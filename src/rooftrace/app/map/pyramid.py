@@ -207,11 +207,11 @@ class DisplayStretch:
         """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
         if sample.data.dtype == np.uint8:
             return None
-        known = sample.data[:3, sample.valid].astype(np.float32)
-        known = known[np.isfinite(known)]
-        if not known.size:
+        values = sample.data[:3, sample.valid].astype(np.float32)
+        values = values[np.isfinite(values)]
+        if not values.size:
             return cls(0.0, 1.0)
-        low, high = np.percentile(known, (1, 99))
+        low, high = np.percentile(values, (1, 99))
         return cls(float(low), float(max(high, low + 1e-6)))
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -257,11 +257,11 @@ def share_picture(raster: Raster) -> bytes:
     Nodata and cells without a building are transparent.
     """
     share = raster.data[0]
-    shown = raster.valid & (share > 0)
-    index = np.where(shown, np.searchsorted(BREAKS, share, side="right"), 255)
+    visible = raster.valid & (share > 0)
+    index = np.where(visible, np.searchsorted(BREAKS, share, side="right"), 255)
     table = np.zeros((256, 4), np.uint8)
     table[: len(SCALE), :3], table[: len(SCALE), 3] = SCALE, 255
-    return class_picture(Raster(index[None], shown, raster.grid), table)
+    return class_picture(Raster(index[None], visible, raster.grid), table)
 
 
 @cache

@@ -224,8 +224,8 @@ def recorded_bands(record: Mapping[str, Any], run: Mapping[str, Any]) -> str | N
     numbers = values.get("bands") if isinstance(values, dict) else None
     if isinstance(numbers, list) and numbers and all(type(one) is int for one in numbers):
         return ",".join(map(str, numbers))
-    given = (run.get("options") or {}).get("bands")
-    return given if isinstance(given, str) else None
+    option = (run.get("options") or {}).get("bands")
+    return option if isinstance(option, str) else None
 
 
 def _failures(run: Mapping[str, Any]) -> str:

@@ -126,8 +126,8 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     ) -> ReviewNext:
         """Return the building after `start` in the order of doubt; begin again at the end."""
         scene = opened(folder, image)
-        found = scene.following(status, start, backwards=backwards)
-        return ReviewNext(building=None if found is None else scene.described(found))
+        building = scene.following(status, start, backwards=backwards)
+        return ReviewNext(building=None if building is None else scene.described(building))
 
     @router.get(f"{REVIEW_PREFIX}/buildings", responses=problems)
     def find_reviewed_building(
@@ -140,9 +140,9 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         at = int(np.searchsorted(scene.rows, row))
         if at == len(scene.rows) or scene.rows[at] != row:
             raise ProblemError("not-found", f"There is no building in row {row}.")
-        found = scene.store.get(int(scene.layer.ids[at]))
-        assert found is not None
-        return scene.described(found)
+        building = scene.store.get(int(scene.layer.ids[at]))
+        assert building is not None
+        return scene.described(building)
 
     @router.get(f"{REVIEW_PREFIX}/buildings/{{building}}", responses=problems)
     def get_reviewed_building(
@@ -152,10 +152,10 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     ) -> ReviewedBuilding:
         """Show a building of a review."""
         scene = opened(folder, image)
-        found = scene.store.get(building)
-        if found is None:
+        state = scene.store.get(building)
+        if state is None:
             raise ProblemError("not-found", f"There is no building {building}.")
-        return scene.described(found)
+        return scene.described(state)
 
     @router.post(f"{REVIEW_PREFIX}/changes", responses=written)
     def change_reviewed_buildings(
@@ -164,16 +164,16 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         """Accept, reject or correct buildings, and return them after the change."""
         scene = opened(folder, image)
         with review_problems(scene):
-            made = scene.change(change)
-        return scene.changed(made)
+            states = scene.change(change)
+        return scene.changed(states)
 
     @router.post(f"{REVIEW_PREFIX}/undo", responses=written)
     def undo_review_change(folder: Folder, image: Image, undo: ReviewUndo) -> ReviewChanged:
         """Undo the last change of a reviewer; each call goes one change further back."""
         scene = opened(folder, image)
         with review_problems(scene):
-            made = scene.store.undo(undo.reviewer)
-        return scene.changed(made)
+            states = scene.store.undo(undo.reviewer)
+        return scene.changed(states)
 
     @router.get(
         f"{REVIEW_PREFIX}/export",

@@ -187,9 +187,9 @@ def review_problems(scene: "ReviewScene") -> Iterator[None]:
     try:
         yield
     except ReviewConflictError as error:
-        found = [scene.described(one).model_dump(mode="json") for one in error.buildings]
+        present = [scene.described(one).model_dump(mode="json") for one in error.buildings]
         raise ProblemError(
-            "review-conflict", error.message, members={"buildings": found}
+            "review-conflict", error.message, members={"buildings": present}
         ) from error
     except ExportError as error:
         raise HTTPException(507, f"The server cannot save the review: {error.message}") from error
@@ -239,13 +239,13 @@ class ReviewScene:
 
     def counts(self, statuses: Mapping[int, ReviewStatus]) -> ReviewCounts:
         """Return the numbers of buildings by status."""
-        found = dict.fromkeys(("open", "accepted", "rejected", "changed", "added"), 0)
+        by_status = dict.fromkeys(("open", "accepted", "rejected", "changed", "added"), 0)
         for status in statuses.values():
-            found[status] += 1
-        more = sum(number not in self.rank for number in statuses)
-        total = len(self.order) + more
-        found["open"] += total - len(statuses)
-        return ReviewCounts(total=total, reviewed=total - found["open"], **found)
+            by_status[status] += 1
+        added = sum(number not in self.rank for number in statuses)
+        total = len(self.order) + added
+        by_status["open"] += total - len(statuses)
+        return ReviewCounts(total=total, reviewed=total - by_status["open"], **by_status)
 
     def changed(self, made: Sequence[ReviewBuilding]) -> ReviewChanged:
         """Return the answer to a change."""
@@ -267,8 +267,8 @@ class ReviewScene:
         for distance in range(1, len(order) + 1):
             number = order[(at + step * distance) % len(order)]
             status = statuses.get(number, "open")
-            kept = status in ("accepted", "changed", "added")
-            if shown in ("all", status) or (shown == "accepted" and kept):
+            is_kept = status in ("accepted", "changed", "added")
+            if shown in ("all", status) or (shown == "accepted" and is_kept):
                 return self.store.get(number)
         return None
 
@@ -318,22 +318,22 @@ class ReviewScene:
         if change.action == "reject" or change.action == "reopen":
             decision: Literal["reject", "open"] = "reject" if change.action == "reject" else "open"
             return [Edit(number, decision) for number in numbers]
-        found = [self.store.get(number) for number in numbers]
-        outlines = [one.outline for one in found if one is not None]
-        if len(outlines) < len(found):
+        buildings = [self.store.get(number) for number in numbers]
+        outlines = [one.outline for one in buildings if one is not None]
+        if len(outlines) < len(buildings):
             # The store answers that a building is not there any more.
             return []
         first = numbers[0]
         if change.action == "redraw":
             return [Edit(first, "keep", self.rules.checked(self._drawn(change), outlines[0]))]
         if change.action == "merge":
-            made = join_outlines(outlines, self.rules)
-            return [Edit(first, "keep", made), Edit(numbers[1], "reject", origin=first)]
+            union = join_outlines(outlines, self.rules)
+            return [Edit(first, "keep", union), Edit(numbers[1], "reject", origin=first)]
         assert change.line is not None
         line = shapely.LineString(self._points(change.line))
         pieces = split_outline(outlines[0], line, self.rules)
-        more = [Edit(None, "keep", piece, origin=first) for piece in pieces[1:]]
-        return [Edit(first, "keep", pieces[0]), *more]
+        further = [Edit(None, "keep", piece, origin=first) for piece in pieces[1:]]
+        return [Edit(first, "keep", pieces[0]), *further]
 
     def _drawn(self, change: ReviewChange) -> BaseGeometry:
         assert change.outline is not None
@@ -356,21 +356,21 @@ class ReviewScene:
             of_open: Treatment of the buildings without a decision.
         """
         touched = {one.id: one for one in self.store.touched()[0]}
-        kept = [
+        buildings = [
             touched.get(number) or ReviewBuilding(number, "open", self.layer.geometry[at])
             for number, at in self.layer.index.items()
         ] + [one for number, one in touched.items() if number not in self.layer.index]
         left_out = ("rejected", "open") if of_open == "leave-out" else ("rejected",)
-        kept = [one for one in kept if one.status not in left_out]
-        geometry = np.empty(len(kept), np.object_)
-        geometry[:] = [one.outline for one in kept]
-        columns = self._attributes(kept)
+        buildings = [one for one in buildings if one.status not in left_out]
+        geometry = np.empty(len(buildings), np.object_)
+        geometry[:] = [one.outline for one in buildings]
+        columns = self._attributes(buildings)
         if of_open == "ignore":
             # A layer with these attributes is read by them, see `labels.shapes.OWN_FIELDS`.
-            names = columns.get("class", _texts("building" for _ in kept))
-            is_open = np.array([one.status == "open" for one in kept], np.bool_)
+            names = columns.get("class", _texts("building" for _ in buildings))
+            is_open = np.array([one.status == "open" for one in buildings], np.bool_)
             columns["class"] = np.where(is_open, IGNORE_NAME, names)
-            columns["scene"] = _texts(None for _ in kept)
+            columns["scene"] = _texts(None for _ in buildings)
         return geometry, columns
 
     def exported(self, name: str, of_open: OpenBuildings) -> bytes:
@@ -392,25 +392,25 @@ class ReviewScene:
     def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:
         """Return the attributes of the prediction, null where an outline has made them wrong."""
         index = self.layer.index
-        own = np.array([index.get(one.id, -1) for one in kept], np.int64)
+        own_rows = np.array([index.get(one.id, -1) for one in kept], np.int64)
         # Of no buildings, NumPy would make an array of decimal numbers.
         source = np.array(
             [index.get(one.id, index.get(one.origin or 0, -1)) for one in kept], np.int64
         )
-        drawn = np.array([
+        is_drawn = np.array([
             at < 0 or not shapely.equals_exact(one.outline, self.layer.geometry[at])
-            for one, at in zip(kept, own)
+            for one, at in zip(kept, own_rows)
         ], np.bool_)  # fmt: skip
         columns: dict[str, NDArray[Any]] = {}
         for name, values in self.columns.items():
             missing = source < 0
             if name in ("perimeter_m", "orientation_deg", "rectangularity"):
-                missing = missing | drawn
+                missing = missing | is_drawn
             columns[name] = _take_rows(values, source, missing)
         columns["id"] = np.array([one.id for one in kept], np.int64)
         if "area_m2" in columns:
             areas = cast(NDArray[np.float64], np.array(columns["area_m2"], np.float64))
-            for at in np.flatnonzero(drawn).tolist():
+            for at in np.flatnonzero(is_drawn).tolist():
                 areas[at] = self._area_m2(kept[at].outline)
             columns["area_m2"] = areas
         columns["review"] = _texts(one.status for one in kept)
@@ -458,16 +458,16 @@ def _take_rows(
     """Return the values of some rows; those that are missing are null."""
     if not len(values):
         values = np.zeros(1, values.dtype)
-    taken = values[np.where(missing, 0, source)]
-    if taken.dtype.kind == "M":
-        taken = taken.astype(str).astype(np.object_)
-    if taken.dtype.kind == "f":
-        taken[missing] = np.nan
-    elif taken.dtype.kind == "O":
-        taken[missing] = None
+    rows = values[np.where(missing, 0, source)]
+    if rows.dtype.kind == "M":
+        rows = rows.astype(str).astype(np.object_)
+    if rows.dtype.kind == "f":
+        rows[missing] = np.nan
+    elif rows.dtype.kind == "O":
+        rows[missing] = None
     elif missing.any():
-        return np.ma.masked_array(taken, missing)
-    return taken
+        return np.ma.masked_array(rows, missing)
+    return rows
 
 
 def _texts(values: Any) -> NDArray[np.object_]:

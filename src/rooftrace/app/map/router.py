@@ -57,8 +57,8 @@ Kinds = Annotated[str | None, Query(pattern=r"^(\d{1,3}(,\d{1,3}){0,255})?$")]
 
 
 def _filter(score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None) -> BuildingFilter:
-    chosen = None if kinds is None else frozenset(int(one) for one in kinds.split(",") if one)
-    return BuildingFilter(score, size, chosen)
+    indexes = None if kinds is None else frozenset(int(one) for one in kinds.split(",") if one)
+    return BuildingFilter(score, size, indexes)
 
 
 Filter = Annotated[BuildingFilter, Depends(_filter)]
@@ -84,8 +84,8 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
 
     @router.get("/settings")
     def settings() -> dict[str, Any]:
-        shown = None if basemap is None else {"address": basemap.url, "credit": basemap.credit}
-        return {"basemap": shown}
+        described = None if basemap is None else {"address": basemap.url, "credit": basemap.credit}
+        return {"basemap": described}
 
     @router.get("/folders")
     def folders() -> list[dict[str, str]]:
@@ -132,13 +132,13 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
     @router.get("/folders/{id}/images/{name}/buildings/{row}")
     def building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
         vectors = store.scene(id, name).vectors
-        found = None if vectors is None else vectors.outlines.attributes(row)
-        if found is None:
+        attributes = None if vectors is None else vectors.outlines.attributes(row)
+        if attributes is None:
             raise ProblemError(
                 "not-found", f"The image {name} has no building in row {row}.",
                 remedy="The image may have been predicted again: reload the map.",
             )  # fmt: skip
-        return found
+        return attributes
 
     # More at the same time would wait for the processor and hold their pixels in memory.
     turn = threading.BoundedSemaphore(max(2, core_count()))
@@ -212,11 +212,11 @@ class _Store:
         """Return the contract of the model that a run used, if the model is still there."""
         recorded = results.run.get("bundle") or {}
         digest = str(recorded.get("sha256", ""))
-        known = self._models.get(digest)
-        if known is None:
-            known = _find_model(digest, str(recorded.get("file", "")))
-            self._models.put(digest, known)
-        return known[0] if known else None
+        described = self._models.get(digest)
+        if described is None:
+            described = _find_model(digest, str(recorded.get("file", "")))
+            self._models.put(digest, described)
+        return described[0] if described else None
 
     def folder(self, id: str) -> ResultsEntry:  # noqa: A002
         """Return a results folder.
@@ -314,6 +314,6 @@ class Basemap:
     @property
     def origin(self) -> str:
         """Scheme and host, the only place besides its own server that the page may ask."""
-        found = _URL.fullmatch(self.url)
-        assert found is not None
-        return found["origin"]
+        match = _URL.fullmatch(self.url)
+        assert match is not None
+        return match["origin"]

@@ -83,18 +83,18 @@ class _Rings:
     def of(cls, polygons: NDArray[np.object_], feature: Ints) -> _Rings:
         # On the screen y points down, so that the other way round is clockwise.
         _, xy, (rings, owner) = shapely.to_ragged_array(shapely.orient_polygons(polygons))
-        kept = np.delete(xy, rings[1:] - 1, axis=0)
+        vertices = np.delete(xy, rings[1:] - 1, axis=0)
         starts = np.asarray(rings - np.arange(len(rings)), np.int64)
-        return cls(np.rint(kept).astype(np.int64), starts, np.repeat(feature, np.diff(owner)))
+        return cls(np.rint(vertices).astype(np.int64), starts, np.repeat(feature, np.diff(owner)))
 
 
 def _pooled(attributes: Mapping[str, Ints]) -> tuple[Ints, Ints]:
     """Return the distinct values, and (n, 2 k) pairs of key and index of value."""
     columns = list(attributes.values())
     values, index = np.unique(np.concatenate(columns), return_inverse=True)
-    chosen = index.reshape(len(columns), -1).T
-    keys = np.broadcast_to(np.arange(len(columns)), chosen.shape)
-    return values, np.stack([keys, chosen], axis=2).reshape(len(chosen), -1)
+    indexes = index.reshape(len(columns), -1).T
+    keys = np.broadcast_to(np.arange(len(columns)), indexes.shape)
+    return values, np.stack([keys, indexes], axis=2).reshape(len(indexes), -1)
 
 
 def _features(rings: _Rings, ids: Ints, tags: Ints) -> bytes:
@@ -246,10 +246,10 @@ class VectorTiles:
         which = self._inside(tile)
         while True:
             which = self._largest(which, MOST_FEATURES)
-            made = self._encoded(tile, which)
-            if len(made) <= MOST_BYTES:
-                return made
-            which = self._largest(which, int(len(which) * 0.9 * MOST_BYTES / len(made)))
+            encoded = self._encoded(tile, which)
+            if len(encoded) <= MOST_BYTES:
+                return encoded
+            which = self._largest(which, int(len(which) * 0.9 * MOST_BYTES / len(encoded)))
 
     def _inside(self, tile: TileName) -> Ints:
         side = 1 / (1 << tile.zoom)
@@ -267,26 +267,26 @@ class VectorTiles:
     def _encoded(self, tile: TileName, which: Ints) -> bytes:
         outlines = self.outlines
         scale, origin = float(EXTENT << tile.zoom), np.array([tile.col, tile.row]) * EXTENT
-        taken = outlines.shapes.take(which)
+        rings = outlines.shapes.take(which)
         shapes = _drawn(
-            replace(taken, xy=taken.xy * scale - origin).geometry(),
+            replace(rings, xy=rings.xy * scale - origin).geometry(),
             outlines.bounds[which] * scale - np.tile(origin, 2),
             1 if tile.zoom >= DEEPEST_ZOOM else _SNAP,
         )
         parts, owner = shapely.get_parts(shapes, return_index=True)
         solid = shapely.area(parts) > 0
-        shown, feature = np.unique(owner[solid], return_inverse=True)
-        kept = which[shown]
-        attributes = {"size": outlines.size[kept]}
+        drawn, feature = np.unique(owner[solid], return_inverse=True)
+        kept_rows = which[drawn]
+        attributes = {"size": outlines.size[kept_rows]}
         if outlines.score is not None:
-            attributes["score"] = outlines.score[kept]
+            attributes["score"] = outlines.score[kept_rows]
         if outlines.kind is not None:
-            attributes["kind"] = outlines.kind[kept]
+            attributes["kind"] = outlines.kind[kept_rows]
         if outlines.is_old is not None:
-            attributes["old"] = outlines.is_old[kept].astype(np.int64)
+            attributes["old"] = outlines.is_old[kept_rows].astype(np.int64)
         if outlines.height is not None:
-            attributes["height"] = outlines.height[kept]
-        return encode_tile("buildings", parts[solid], feature, outlines.rows[kept], attributes)
+            attributes["height"] = outlines.height[kept_rows]
+        return encode_tile("buildings", parts[solid], feature, outlines.rows[kept_rows], attributes)
 
 
 def _drawn(shapes: NDArray[np.object_], bounds: Floats, snap: int) -> NDArray[np.object_]:
@@ -299,11 +299,11 @@ def _drawn(shapes: NDArray[np.object_], bounds: Floats, snap: int) -> NDArray[np
     shapes[far] = shapely.clip_by_rect(shapes[far], *frame)
     rounded = shapely.transform(shapes, lambda xy: np.rint(xy / snap) * snap)
     # Vertices on straight lines are dropped, and rings without an area.
-    made = np.asarray(shapely.simplify(rounded, 0, preserve_topology=False), np.object_)
+    outlines = np.asarray(shapely.simplify(rounded, 0, preserve_topology=False), np.object_)
     if snap > 1:
         tiny = (high - low < _TINY).all(axis=1)
         middle = (low[tiny] + high[tiny]) / 2
         half = np.maximum(high[tiny] - low[tiny], _UNITS_PER_PX // 4) / 2
         corner = np.floor(middle - half)
-        made[tiny] = shapely.box(*corner.T, *np.maximum(np.ceil(middle + half), corner + 1).T)
-    return made
+        outlines[tiny] = shapely.box(*corner.T, *np.maximum(np.ceil(middle + half), corner + 1).T)
+    return outlines

@@ -102,7 +102,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
                 OPTIONS_JSON.validate_python(order["options"]),
                 progress=progress,
             )
-            answer = {
+            result = {
                 "figures": {
                     **report.to_json()["outputs"][0],
                     "mpx_per_s": report.mpx_per_s,
@@ -110,7 +110,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
                     "notes": report.notes,
                 },
             }
-            write_atomically(done, json.dumps(answer).encode())
+            write_atomically(done, json.dumps(result).encode())
         send(json.loads(done.read_bytes()))
 
 
@@ -120,9 +120,9 @@ def _inputs(order: dict[str, Any], upload: Path) -> PredictInputs:
     Bands of some sensors and the position of a slippy map tile are known by this name.
     """
     nodata = nodata_from_json(order.get("nodata"))
-    found = find_inputs([upload], nodata)
+    inputs = find_inputs([upload], nodata)
     source = open_image(upload, nodata=nodata, shown=order["name"])
-    return replace(found, scenes=[replace(found.scenes[0], source=source)])
+    return replace(inputs, scenes=[replace(inputs.scenes[0], source=source)])
 
 
 @contextmanager

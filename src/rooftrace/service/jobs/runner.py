@@ -65,8 +65,8 @@ def list_results(folder: Path) -> tuple[JobFile, ...]:
 def without_paths(text: str, folder: Path, job: Job) -> str:
     """Replace paths of this machine in a text: the upload by its name, folders by a phrase."""
     for path in (str(folder), json.dumps(str(folder))[1:-1]):
-        for place, shown in ((f"{path}/{job.upload}", job.name), (f"{path}/results/", "")):
-            text = text.replace(place, shown)
+        for place, replacement in ((f"{path}/{job.upload}", job.name), (f"{path}/results/", "")):
+            text = text.replace(place, replacement)
         text = text.replace(path, "the job's folder")
     return text
 
@@ -244,9 +244,9 @@ class JobRunner:
             ExportError: Another server uses the folder.
         """
         folder = self.store.folder
-        with ExitStack() as held:
+        with ExitStack() as locks:
             try:
-                held.enter_context(locked(folder / ".lock", f"The folder of jobs {folder}"))
+                locks.enter_context(locked(folder / ".lock", f"The folder of jobs {folder}"))
             except ExportError as error:
                 raise ExportError(
                     error.message,
@@ -254,7 +254,7 @@ class JobRunner:
                 ) from error
             self.store.recover()
             self._environment = _environment()
-            self._held = held.pop_all()
+            self._held = locks.pop_all()
         self._stopping = False
         # Daemon threads do not keep a server alive that ends without a call of `stop`.
         self._threads = [
@@ -468,8 +468,8 @@ def _terminate(child: subprocess.Popen[bytes]) -> None:
 def _environment() -> dict[str, str]:
     """Return the environment of job processes, with all other GDAL drivers disabled."""
     with rasterio.Env() as env:
-        others = sorted(set(env.drivers()) - _DRIVERS)
-    return {**os.environ, "GDAL_SKIP": ",".join(others)}
+        unused = sorted(set(env.drivers()) - _DRIVERS)
+    return {**os.environ, "GDAL_SKIP": ",".join(unused)}
 
 
 def _reason(code: int) -> str:

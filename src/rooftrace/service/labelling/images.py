@@ -159,15 +159,15 @@ def _place(reference: str, url: str, task: int | None) -> tuple[str, dict[str, s
     """Return path, query and file name of an image on the server, built from recognised parts."""
     try:
         split = urlsplit(reference)
-        own = not split.scheme or _origin(reference) == _origin(url)
+        is_own = not split.scheme or _origin(reference) == _origin(url)
     except ValueError:
         raise _elsewhere(reference, url) from None
     if split.scheme in _BUCKETS:
         if task is None:
             raise _elsewhere(reference, url)
-        asked = base64.urlsafe_b64encode(reference.encode()).decode()
-        return f"/tasks/{task}/resolve/", {"fileuri": asked}, _last(split.path)
-    if not own or (split.netloc and not split.scheme):
+        encoded = base64.urlsafe_b64encode(reference.encode()).decode()
+        return f"/tasks/{task}/resolve/", {"fileuri": encoded}, _last(split.path)
+    if not is_own or (split.netloc and not split.scheme):
         raise _elsewhere(reference, url)
     path = unquote(split.path).removeprefix(urlsplit(url).path)
     query = parse_qs(split.query)
@@ -176,8 +176,8 @@ def _place(reference: str, url: str, task: int | None) -> tuple[str, dict[str, s
         if ".." not in file.replace("\\", "/").split("/"):
             return _LOCAL, {"d": file}, _last(file)
     elif _STORED.fullmatch(path) and len(query.get("fileuri", [])) == 1:
-        [asked] = query["fileuri"]
-        return path, {"fileuri": asked}, "image"
+        [encoded] = query["fileuri"]
+        return path, {"fileuri": encoded}, "image"
     elif (upload := _UPLOAD.fullmatch(path)) and upload[1] not in (".", ".."):
         return quote(path), {}, original_name(upload[1])
     raise _elsewhere(reference, url)

@@ -84,8 +84,8 @@ def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
         ConfigError: The XML cannot be read, has no control for regions of an image, has no label
             for a class of the model, or has a wrong attribute.
     """
-    found = list(_candidates(_parsed(xml), spec))
-    if not found:
+    candidates = list(_candidates(_parsed(xml), spec))
+    if not candidates:
         raise ConfigError(
             "The labelling interface has none of "
             f'{", ".join(f"<{tag}>" for tag in _TAGS)} on an <Image value="$…">.',
@@ -93,16 +93,16 @@ def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
             f"{', '.join(spec.classes[1:])}.",
         )
     order = list(_TAGS.values())
-    usable = [control for control, _ in found if control.labels]
+    usable = [control for control, _ in candidates if control.labels]
     if usable:
         return min(usable, key=lambda control: order.index(control.kind))
-    known = dict.fromkeys(label for _, labels in found for label in labels)
-    wanted = spec.classes[spec.building_class]
+    labels_of_all = dict.fromkeys(label for _, labels in candidates for label in labels)
+    building = spec.classes[spec.building_class]
     raise ConfigError(
-        f"The labelling interface has no label {wanted!r}, a class of the model. "
-        f"{did_you_mean(wanted, known)}".strip(),
-        remedy=f'Add it, or assign it to a label: <Label value="…" predicted_values="{wanted}"/>. '
-        f"Labels of the interface: {', '.join(known) or 'none'}.",
+        f"The labelling interface has no label {building!r}, a class of the model. "
+        f"{did_you_mean(building, labels_of_all)}".strip(),
+        remedy=f'Add it, or assign it to a label: <Label value="…" predicted_values="{building}"/>.'
+        f" Labels of the interface: {', '.join(labels_of_all) or 'none'}.",
     )
 
 
@@ -161,9 +161,9 @@ def _settings(attributes: dict[str, str], name: str) -> ControlSettings:
     try:
         return parse_config(dict(attributes), ControlSettings, source=source)
     except ConfigError as error:
-        known = ", ".join(_PREFIX + key for key in ControlSettings.model_fields)
+        names = ", ".join(_PREFIX + key for key in ControlSettings.model_fields)
         raise ConfigError(
-            error.message, remedy=f"Correct it; the attributes are {known}."
+            error.message, remedy=f"Correct it; the attributes are {names}."
         ) from error
 
 

@@ -64,11 +64,12 @@ def regions_of(
         LabelError: The image is too large for a brush mask.
     """
     grid = made.mask.grid
-    found = _in_pixels(made)
+    footprints = _in_pixels(made)
     if drawn is not None:
-        found = found.take(np.asarray(shapely.intersects(drawn, found.geometry), dtype=np.bool_))
+        is_drawn = shapely.intersects(drawn, footprints.geometry)
+        footprints = footprints.take(np.asarray(is_drawn, dtype=np.bool_))
     by_label = {
-        label: found.of_class(index) if made.outlines.class_id is not None else found
+        label: footprints.of_class(index) if made.outlines.class_id is not None else footprints
         for index, label in control.labels.items()
     }
     if control.kind == "brush":
@@ -153,14 +154,14 @@ def _in_pixels(made: Prediction) -> Footprints:
 def _brushes(
     mask: Mask, control: LabelControl, drawn: shapely.Geometry | None
 ) -> list[dict[str, Any]]:
-    shown = np.isin(mask.data, list(control.labels)) & mask.valid
+    labelled = np.isin(mask.data, list(control.labels)) & mask.valid
     if drawn is not None:
-        shown &= _touched(shown, drawn)
+        labelled &= _touched(labelled, drawn)
     # Classes without a label count as background, and so do unknown pixels without a label.
     valid = mask.valid if control.shows_unknown and drawn is None else np.ones_like(mask.valid)
     names = [control.labels.get(index, "") for index in range(max(control.labels) + 1)]
-    left = Mask(np.where(shown, mask.data, 0).astype(np.uint8), valid, mask.grid)
-    results = list(brush_results(left, names, control.control))
+    selected = Mask(np.where(labelled, mask.data, 0).astype(np.uint8), valid, mask.grid)
+    results = list(brush_results(selected, names, control.control))
     assert all(result["value"]["brushlabels"][0] in (*names, UNKNOWN_LABEL) for result in results)
     return results
 

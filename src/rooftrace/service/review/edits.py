@@ -71,11 +71,11 @@ class OutlineRules:
         return outline
 
     def _snapped(self, outline: BaseGeometry, earlier: BaseGeometry) -> Any:
-        known = shapely.get_coordinates(earlier)
-        corners = shapely.STRtree(np.asarray(shapely.points(known), np.object_))
+        earlier_xy = shapely.get_coordinates(earlier)
+        corners = shapely.STRtree(np.asarray(shapely.points(earlier_xy), np.object_))
 
         def snapped(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-            nearest = known[corners.nearest(shapely.points(xy))]
+            nearest = earlier_xy[corners.nearest(shapely.points(xy))]
             near = np.hypot(*(xy - nearest).T) <= self.pixel * _SNAP_SHARE
             return np.where(near[:, None], nearest, xy)
 
@@ -113,15 +113,15 @@ def join_outlines(outlines: Sequence[BaseGeometry], rules: OutlineRules) -> Base
     Raises:
         OutlineError: They do not touch.
     """
-    made = shapely.union_all(outlines)
-    if made.geom_type != "Polygon":
+    union = shapely.union_all(outlines)
+    if union.geom_type != "Polygon":
         gap = rules.pixel * _TOUCH_SHARE / 2
         # Mitred corners stay where they are when the outline grows and shrinks again.
-        grown = shapely.buffer(made, gap, join_style="mitre")
-        made = shapely.union(shapely.buffer(grown, -gap, join_style="mitre"), made)
-    if made.geom_type != "Polygon":
+        grown = shapely.buffer(union, gap, join_style="mitre")
+        union = shapely.union(shapely.buffer(grown, -gap, join_style="mitre"), union)
+    if union.geom_type != "Polygon":
         raise OutlineError(
             "The two buildings do not touch, so they cannot become one.",
             remedy="Choose two buildings side by side, or draw the outline again.",
         )
-    return made
+    return union

@@ -238,13 +238,13 @@ class ReviewStore:
         """
         with self._writing() as file:
             before = {number: self._state(file, number) for number in seen}
-            for building, known in seen.items():
-                found = before[building]
-                if found is None or found.revision != known:
-                    raise self._conflict(building, found)
+            for building, seen_revision in seen.items():
+                present = before[building]
+                if present is None or present.revision != seen_revision:
+                    raise self._conflict(building, present)
             revision = _next_revision(file)
             new = self._next_number(file)
-            made = []
+            states = []
             for edit in edits:
                 number = edit.building
                 if number is None:
@@ -257,8 +257,8 @@ class ReviewStore:
                     number, status, outline, edit.origin, reviewer, _now(), revision
                 )
                 self._write(file, action, state, current.revision if current else 0)
-                made.append(state)
-            return tuple(made)
+                states.append(state)
+            return tuple(states)
 
     def undo(self, reviewer: str) -> tuple[ReviewBuilding, ...]:
         """Undo the last change of a reviewer that was not undone yet.
@@ -456,11 +456,11 @@ class ReviewStore:
             folder = Path(tempfile.mkdtemp(prefix=f".{self.path.stem}.", dir=self.path.parent))
         except OSError as error:
             raise export_error(Path(self.path.name), error) from error
-        made = folder / self.path.name
+        new_file = folder / self.path.name
         try:
             chunk = LayerChunk(np.zeros(0, np.object_), columns)
-            write_layer(made, LayerSettings(self.layer.crs, multi=True), [chunk])
-            with closing(sqlite3.connect(made, isolation_level=None)) as file:
+            write_layer(new_file, LayerSettings(self.layer.crs, multi=True), [chunk])
+            with closing(sqlite3.connect(new_file, isolation_level=None)) as file:
                 file.execute("BEGIN")
                 for statement in _SCHEMA.split(";\n"):
                     file.execute(statement)
@@ -469,16 +469,16 @@ class ReviewStore:
                     (self.layer.name, self.layer.fingerprint),
                 )
                 file.execute("COMMIT")
-            with made.open("rb") as written:
+            with new_file.open("rb") as written:
                 os.fsync(written.fileno())
             try:
-                os.link(made, self.path)
+                os.link(new_file, self.path)
             except FileExistsError:
                 pass
             except OSError:
                 # A file system without hard links.
                 if not self.path.exists():
-                    made.replace(self.path)
+                    new_file.replace(self.path)
         except (OSError, sqlite3.Error) as error:
             raise export_error(Path(self.path.name), error) from error
         finally:
@@ -506,10 +506,8 @@ def read_review(path: Path) -> bytes:
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a review; what is not committed is rolled back, and errors become sentences."""
     try:
-        address = f"{path.absolute().as_uri()}?mode=rw"
-        with closing(
-            sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
-        ) as file:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S, isolation_level=None)) as file:
             file.row_factory = sqlite3.Row
             _add_functions(file)
             yield file
@@ -582,12 +580,12 @@ def _geometry(blob: bytes | None) -> Any:
     try:
         if blob[:2] != b"GP":
             raise ValueError("it does not begin with GP")
-        made = shapely.from_wkb(blob[8 + _ENVELOPE_BYTES[blob[3] >> 1 & 7] :])
+        geometry = shapely.from_wkb(blob[8 + _ENVELOPE_BYTES[blob[3] >> 1 & 7] :])
     except (ValueError, IndexError, shapely.errors.ShapelyError) as error:
         raise sqlite3.DatabaseError(f"an outline cannot be read ({error})") from error
-    if made.geom_type == "MultiPolygon" and shapely.get_num_geometries(made) == 1:
-        return shapely.get_geometry(made, 0)
-    return made
+    if geometry.geom_type == "MultiPolygon" and shapely.get_num_geometries(geometry) == 1:
+        return shapely.get_geometry(geometry, 0)
+    return geometry
 
 
 def _add_functions(file: sqlite3.Connection) -> None:
