@@ -277,12 +277,6 @@ def draw_legend(names: Sequence[str]) -> Markup:
     return legend
 
 
-def line_sample(number: int) -> Markup:
-    """Return a short piece of the line of the series with this index, for a legend."""
-    sample: Markup = _macros().sample(number)
-    return sample
-
-
 def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
     """Return an SVG file that shows charts of the usual size, in light and in dark colours.
 

@@ -10,9 +10,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
-from pyproj.aoi import AreaOfInterest
 from pyproj.exceptions import ProjError
-from pyproj.transformer import TransformerGroup
+from pyproj.transformer import AreaOfInterest, TransformerGroup
 
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Bounds, Floats, GeoGrid, full_turn

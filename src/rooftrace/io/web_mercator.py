@@ -9,10 +9,9 @@ https://learn.microsoft.com/en-us/bingmaps/articles/bing-maps-tile-system
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from math import asinh, atan, ceil, degrees, floor, log2, pi, radians, sinh, tan
+from math import asinh, atan, degrees, log2, pi, radians, sinh, tan
 from pathlib import Path
 
 import numpy as np
@@ -212,18 +211,3 @@ class TileGeoreference:
 
     def __call__(self, grid: GeoGrid) -> GeoGrid:
         return grid if grid.crs is not None else self.tile.grid(grid.shape)
-
-
-def tiles_over(bounds_xy: tuple[float, float, float, float], zoom: int) -> Iterator[TileName]:
-    """Yield the tiles that overlap (left, bottom, right, top) in EPSG:3857, row by row."""
-    side = WORLD_M / (1 << zoom)
-    left, bottom, right, top = bounds_xy
-    last = (1 << zoom) - 1
-    # An overlap of less than a millionth of a tile is a rounding error.
-    low = [(left + WORLD_M / 2) / side + 1e-6, (WORLD_M / 2 - top) / side + 1e-6]
-    high = [(right + WORLD_M / 2) / side - 1e-6, (WORLD_M / 2 - bottom) / side - 1e-6]
-    first_col, first_row = (max(0, floor(at)) for at in low)
-    stop_col, stop_row = (min(last + 1, ceil(at)) for at in high)
-    for row in range(first_row, stop_row):
-        for col in range(first_col, stop_col):
-            yield TileName(zoom, row, col)
