@@ -251,7 +251,6 @@ def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]
 
 _SHARED = (
     "bands", "dtype", "classes", "building_class", "gsd_m", "finest_gsd_m", "interpolated_gsd_m",
-    "input_px",
 )  # fmt: skip
 """Fields of the contract that must be equal for all members."""
 
@@ -273,7 +272,7 @@ def combine(
             each model on its validation data.
 
     Raises:
-        BundleError: Bands, pixel type, classes, scale or the only size of tiles differ.
+        BundleError: Bands, pixel type, classes or scale differ, or no size of tiles suits all.
         ConfigError: There is no model; the weights do not fit; there are no weights, and a bundle
             has no recorded IoU.
     """
@@ -285,6 +284,17 @@ def combine(
         for field in _SHARED:
             _check_alike(bundles[0], bundle, field)
     specs = [bundle.spec for bundle in bundles]
+    multiple = math.lcm(*(one.input_multiple_px for one in specs))
+    fixed = [bundle for bundle in bundles if bundle.spec.input_px is not None]
+    for bundle in fixed[1:]:
+        _check_alike(fixed[0], bundle, "input_px")
+    only = fixed[0].spec.input_px if fixed else None
+    if only is not None and only % multiple:
+        raise BundleError(
+            f"{fixed[0].source} takes tiles of {only} px alone, but the other models take "
+            f"multiples of {multiple} px.",
+            remedy="Combine models with one contract, or predict with each separately.",
+        )
     check_weights(weights, how, len(members))
     notes = []
     if how != "weighted":
@@ -305,7 +315,8 @@ def combine(
         if how == "vote"
         else math.fsum(map(mul, [one.threshold for one in specs], weights)) / math.fsum(weights),
         calibration=first.calibration if is_calibrated else None,
-        input_multiple_px=math.lcm(*(one.input_multiple_px for one in specs)),
+        input_px=only,
+        input_multiple_px=multiple,
         context_px=max(one.context_px for one in specs),
         training={"ensemble": [bundle.sha256 for bundle in bundles], "weights": shares}
         | {key: value for key, value in first.training.items() if key == "data"},
