@@ -367,7 +367,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
                 for block in scene.blocks:
                     outputs.feed(block)
             outputs.finish()
-        store.discard()
+        shutil.rmtree(out / "parts")
         source.close()
 
     shutil.rmtree(out / "parts")
