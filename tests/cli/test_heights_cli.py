@@ -149,6 +149,10 @@ def test_points_are_measured_without_a_grid(town: RoofTown, folder: Path, tmp_pa
     )
     assert code == 0
     assert any("points name no coordinate system" in note for note in answer["notes"])
+    # What a shell makes of tiles/*.laz.
+    tiles = sorted(tmp_path.glob("*.laz"))
+    _, same = call("heights", folder / "houses.gpkg", "--points", *tiles, "-o", tmp_path / "out")
+    assert same["height_m"] == answer["height_m"]
     found = gpd.read_file(tmp_path / "out" / "houses_heights.gpkg")
     error = (found.height - (town.top - town.ground)).dropna()
     assert len(error) >= 0.9 * len(found)

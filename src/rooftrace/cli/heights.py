@@ -9,6 +9,8 @@ import typer
 
 from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, bar, say
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport
@@ -34,10 +36,12 @@ Terrain = Annotated[
 
 
 def heights(
-    buildings: Annotated[
-        Path,
+    inputs: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="BUILDINGS", help="Buildings: a vector file, a folder of GeoParquet, or a mask."
+            metavar="BUILDINGS",
+            help="Buildings: a vector file, a folder of GeoParquet, or a mask. More files belong "
+            "to --surface or --points, so that these take tiles/*.laz.",
         ),
     ],
     out: Annotated[
@@ -84,10 +88,17 @@ def heights(
     """
     from rooftrace.flows.heights import HeightOptions, point_files, run_heights
 
+    buildings, tiles = inputs[0], inputs[1:]
+    if tiles and terrain:
+        raise ConfigError(
+            f"Received {plural(len(tiles), 'more file')} besides the buildings, which may belong "
+            "to --surface or to --terrain.",
+            remedy="Repeat the option before each file.",
+        )
     options = HeightOptions(
-        surface=tuple(surface or ()),
+        surface=(*(surface or ()), *(map(str, tiles) if surface else ())),
         terrain=tuple(terrain or ()),
-        points=point_files(points or ()),
+        points=point_files([*(points or ()), *(() if surface else tiles)]),
         area=area,
         layer=layer,
         move=move,
