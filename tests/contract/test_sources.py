@@ -236,7 +236,9 @@ def test_what_is_written_is_read_again(kind: str, images: Any, tmp_path: Path) -
             one, other = mask.data == index, expected == index
             assert (one & other).sum() >= this.least_iou * (one | other).sum()
     # Left to itself rooftrace sees what it is.
-    assert open_source(config(report.path, kind, **placed)).kind == kind
+    # YOLO is one of the layouts of a folder.
+    read_as = "folder" if kind == "yolo" else kind
+    assert open_source(config(report.path, kind, **placed)).kind == read_as
 
 
 @each_kind
@@ -276,6 +278,8 @@ def test_images_without_a_label_do_not_become_empty_labels(kind: str, tmp_path: 
 def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: Path) -> None:
     if not case(kind).own_images:
         pytest.skip("its labels lie on the ground, and images of any size show them")
+    if kind == "yolo":
+        pytest.skip("its corners are shares of an image of any size")
     path = converted(tmp_path, kind).path
     source = open_source(config(path, kind))
     image = source.entries[0].image
@@ -292,6 +296,8 @@ def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: 
 
 @each_kind
 def test_a_missing_image_is_named(kind: str, tmp_path: Path) -> None:
+    if kind == "yolo":
+        pytest.skip("a text without an image belongs to no scene")
     path = converted(tmp_path, kind).path
     source = open_source(config(path, kind))
     image = source.entries[0].image

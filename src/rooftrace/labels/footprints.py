@@ -125,10 +125,7 @@ class LayerBuilder:
         """
         assert scene.label is not None
         crs, grid = scene_crs(scene), scene.image.grid
-        if isinstance(scene.label, ShapesLabel):
-            pixels, classes = scene.label.read_outlines()
-        else:
-            pixels, classes = _traced(scene.label, grid.shape)
+        pixels, classes = scene_outlines(scene)
         if IGNORED in classes and IGNORE_NAME in self._names.values():
             raise LabelError(
                 f"{scene.id} has unknown areas, which are written as {IGNORE_NAME!r}, but that is "
@@ -161,6 +158,14 @@ class LayerBuilder:
             return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # The scene is in metres, the layer in degrees.
         return crs_units(_BEND_PX * (grid.gsd_m or 1.0), self.crs)
+
+
+def scene_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]]:
+    """Return the (n,) polygons of a label, in pixels, and class indices, IGNORED where unknown."""
+    assert scene.label is not None
+    if isinstance(scene.label, ShapesLabel):
+        return scene.label.read_outlines()
+    return _traced(scene.label, scene.image.grid.shape)
 
 
 def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:

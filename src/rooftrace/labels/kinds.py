@@ -51,11 +51,23 @@ from rooftrace.labels.source import (
     filter_by_built_up,
 )
 from rooftrace.labels.unknown_layouts import suggest_layout
+from rooftrace.labels.yolo import YOLO
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""
 
-for _kind in (*EXPORTS, IMAGE_TABLE, COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
+for _kind in (
+    *EXPORTS,
+    IMAGE_TABLE,
+    COCO,
+    LABELSTUDIO,
+    FOLDER,
+    RLE,
+    TILES,
+    FOOTPRINTS,
+    YOLO,
+    IMAGES,
+):
     KINDS.add(_kind.name, _kind)
 
 _BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.*-tag-")
