@@ -68,5 +68,9 @@ def _recognises(path: Path) -> bool:
 
 
 YOLO = SourceKind(
-    "yolo", "YOLO segmentation: polygons beside images", _recognises, FOLDER.read, _write
+    "yolo",
+    "YOLO segmentation: polygons beside images",
+    _recognises,
+    FOLDER.read,
+    _write,
 )
