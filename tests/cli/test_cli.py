@@ -138,7 +138,7 @@ def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert output["pixels"] == 160 * 200
     names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}
     assert names == {"town ä_mask.tif", "town ä_buildings.gpkg", "town ä_preview.png"}
-    assert {p.name for p in out.iterdir()} == names | {"run.json"}
+    assert {p.name for p in out.iterdir()} == names | {"run.json", "town ä_mask.qml"}
 
 
 @pytest.mark.campaign

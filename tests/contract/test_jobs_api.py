@@ -162,7 +162,7 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     for name in ("scene.tif", "../scene.tif", "..%2fscene.tif", ".lock", "answer.json", "log.txt"):
         problem_of(server.get(f"{job['links']['results']}/{name}"), 404)
     names = [file["name"] for file in server.get(job["links"]["results"]).json()["files"]]
-    assert names == ["run.json", "scene_mask.tif"]
+    assert names == ["run.json", "scene_mask.qml", "scene_mask.tif"]
 
 
 @pytest.mark.campaign

@@ -34,7 +34,7 @@ def test_plugin_predicts_on_a_server(tmp_path: Path, modules: tuple[Any, Any]) -
         assert job["figures"]["buildings"] == len(found) > 0
         assert found["area_m2"].min() >= 20
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert names == {"scene_buildings.gpkg", "scene_mask.tif", "run.json"}
+        assert names == {"scene_buildings.gpkg", "scene_mask.qml", "scene_mask.tif", "run.json"}
         assert {steps[0], steps[-1]} == {"upload", "download"}
         assert app.state.store.newest(9) == []
         # The user cancels while the job waits or runs: nothing stays on the server.
