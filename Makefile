@@ -32,10 +32,8 @@ export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-all env labelstudio check lint types layers fuzz findings docs clean
 
-demo: .venv-core/$(STAMP)
-	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
-	else scene=$$(.venv-core/bin/python -c "from rooftrace.io.files import demo_scene_path as p; print(p())"); fi; \
-	.venv-core/bin/rooftrace predict "$$scene" -o "$(OUT)"
+demo:
+	$(PYTHON) tools/demo.py -o "$(OUT)" $(if $(SCENE),"$(SCENE)")
 
 # What fails is run once more, alone; what passes then is named as unsteady.
 test: env
@@ -54,11 +52,6 @@ endif
 env: .venv/$(STAMP)
 
 # The environment is made once for each content of pyproject.toml and the lock file.
-.venv-core/$(STAMP):
-	$(PYTHON) -m venv --clear .venv-core
-	.venv-core/bin/python $(PIP) install -c $(LOCK) .
-	touch $@
-
 .venv/$(STAMP):
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP) install -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt

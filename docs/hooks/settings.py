@@ -24,7 +24,7 @@ This page lists every key of the TOML file of `rooftrace train`. It is made from
 read the file. An unknown key is an error that names the nearest known key. Any key can be set on
 the command line, with dots between tables: `--set optimizer.lr=3e-4`. The pages on
 [training](../training.md), [augmentation](../augmentation.md) and [data](../data.md) help to choose
-values. The table `[tune]` belongs to [`rooftrace tune`](../tuning.md).
+values. The table `[tune]` belongs to [`rooftrace train --trials`](../tuning.md).
 """
 
 

@@ -1,4 +1,4 @@
-"""`rooftrace tune` as a person calls it: killed, continued, and trained from."""
+"""`rooftrace train --trials` as a person calls it: killed, continued, and trained from."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def space(tiny_folder: Path) -> Path:
 def killed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study whose process was killed while it ran its second trial."""
     out = tmp_path_factory.mktemp("tune") / "study"
-    command = [sys.executable, "-m", "rooftrace", "tune", str(space), "-o", str(out)]
+    command = [sys.executable, "-m", "rooftrace", "train", str(space), "-o", str(out)]
     process = subprocess.Popen([*command, "--trials", "9"], stderr=subprocess.DEVNULL)
     try:
         while not (out / "trial_0001" / "config.json").is_file():
@@ -55,7 +55,7 @@ def killed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_goes_on_until_it_has_all_its_trials(space: Path, killed: Path) -> None:
-    code, output, said = command("tune", space, "-o", killed, "--trials", 3, "--json")
+    code, output, said = command("train", space, "-o", killed, "--trials", 3, "--json")
     assert code == 0, said
     answer = json.loads(output)
     assert answer["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "lost": 1}
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_said_and_nothing_is_trained(
     space: Path, killed: Path, arguments: list[str], expected: str
 ) -> None:
     folders = sorted(killed.iterdir())
-    code, out, _ = command("tune", space, "-o", killed, "--trials", 20, *arguments, "--json")
+    code, out, _ = command("train", space, "-o", killed, "--trials", 20, *arguments, "--json")
     assert code == 2
     assert expected in json.loads(out)["error"]["message"]
     assert sorted(killed.iterdir()) == folders
@@ -111,7 +111,7 @@ def test_what_is_not_installed_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optuna", None)
     importlib.import_module("rooftrace.train.tune.space")
-    code, output, _ = command("tune", space, "-o", tmp_path, "--trials", 1, "--json")
+    code, output, _ = command("train", space, "-o", tmp_path, "--trials", 1, "--json")
     assert code == 6
     error = json.loads(output)["error"]
     assert "'optuna'" in error["message"]
@@ -130,7 +130,7 @@ main()
 def test_a_full_disk_is_an_error_and_the_same_command_ends_the_study(
     space: Path, tmp_path: Path
 ) -> None:
-    arguments = ["tune", str(space), "-o", str(tmp_path / "study"), "--trials", "1", "--json"]
+    arguments = ["train", str(space), "-o", str(tmp_path / "study"), "--trials", "1", "--json"]
     program = [sys.executable, "-c", _LIMITED]
     done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
@@ -142,7 +142,9 @@ def test_a_full_disk_is_an_error_and_the_same_command_ends_the_study(
 
 def test_a_folder_that_cannot_be_made_is_an_error(space: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file")
-    code, output, said = command("tune", space, "-o", tmp_path / "file" / "study", "--json")
+    code, output, said = command(
+        "train", space, "-o", tmp_path / "file" / "study", "--trials", 1, "--json"
+    )
     assert code in (2, 5), said
     assert json.loads(output)["error"]["remedy"]
     assert (tmp_path / "file").read_text() == "a file"
@@ -150,7 +152,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(space: Path, tmp_path: Path) -
 
 def test_ctrl_c_stops_a_study_and_the_same_command_ends_it(space: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    program = [sys.executable, "-m", "rooftrace", "tune", str(space), "-o", str(out)]
+    program = [sys.executable, "-m", "rooftrace", "train", str(space), "-o", str(out)]
     process = subprocess.Popen(
         [*program, "--trials", "9"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -161,6 +163,6 @@ def test_ctrl_c_stops_a_study_and_the_same_command_ends_it(space: Path, tmp_path
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    code, output, said = command("tune", space, "-o", out, "--trials", 1, "--json")
+    code, output, said = command("train", space, "-o", out, "--trials", 1, "--json")
     assert code == 0, said
     assert json.loads(output)["trials"]["complete"] >= 1

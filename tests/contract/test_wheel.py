@@ -145,7 +145,7 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     [
         (["train", "train.toml", "-o", "run"], "train"),
         (["finetune", "data", "-o", "run"], "train"),
-        (["tune", "train.toml", "-o", "study", "--trials", "1"], "train"),
+        (["train", "train.toml", "-o", "study", "--trials", "1"], "train"),
         (["predict", "a.tif", "--refine", "sam", "--sam-weights", "w", "-o", "out"], "sam"),
         (["serve", "--port", "0"], "serve"),
         (

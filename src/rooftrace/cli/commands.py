@@ -16,6 +16,7 @@ from typer.main import get_command, get_group
 
 PANELS = {
     "Predict": {
+        "demo": "Predict a small scene that comes with rooftrace, to see what it writes.",
         "predict": "Predict buildings in images: mask, polygons, density and preview.",
         "catalogue": "Predict buildings in many scenes, as one layer without duplicates.",
         "video": "Draw the buildings of a video or a camera into it, and write a table of its "
@@ -35,10 +36,10 @@ PANELS = {
         "label": "Choose images to label, push them to Label Studio, and pull labels back.",
     },
     "Train": {
-        "train": "Train a model on folders of image/mask pairs.",
+        "train": "Train a model on folders of image/mask pairs, or search for the best "
+        "configuration.",
         "finetune": "Fine-tune a model on your own labelled images, and compare it with the start "
         "model.",
-        "tune": "Search for the best values of a training configuration.",
         "fit": "Fit a model to labelled data: its threshold and calibration; or the weights of an "
         "ensemble.",
     },

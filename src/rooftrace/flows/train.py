@@ -76,7 +76,7 @@ def run_train(
 
     Raises:
         MissingExtraError: PyTorch or a package that comes with it is not installed.
-        ConfigError: The file holds a search space of `rooftrace tune`.
+        ConfigError: The file holds a search space, which needs `--trials`.
         ExportError: Another command trains in the folder.
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """

@@ -1,4 +1,4 @@
-"""`rooftrace tune`: from a configuration with a search space to the best one."""
+"""`rooftrace train --trials`: from a configuration with a search space to the best one."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def run_tune(
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
         extra = "tune" if package in _TUNE_PACKAGES else "train"
-        raise MissingExtraError.of(extra, "rooftrace tune", package) from error
+        raise MissingExtraError.of(extra, "rooftrace train --trials", package) from error
 
     tuning = read_tuning(config_path, options.overrides)
     record = out / "study.json"

@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 _OPEN_KEYS = {"low", "high", "choices"}
-"""Keys that make a table a value that `rooftrace tune` searches for."""
+"""Keys that make a table a value that `rooftrace train --trials` searches for."""
 
 _NEVER_OPEN = "labels"
 """Table in which these keys may be names of classes."""
@@ -338,7 +338,7 @@ class TrainConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _without_search(cls, raw: Any) -> Any:
-        """Raise ConfigError for a file of `rooftrace tune`: it has a search space or `[tune]`."""
+        """Raise ConfigError for a file of a search: it has a search space or `[tune]`."""
         open_key = next((".".join(map(str, key)) for key, _ in find_open_values(raw)), None)
         if open_key is not None:
             problem = f"{open_key} is a search space"
@@ -348,7 +348,7 @@ class TrainConfig(Config):
             return raw
         raise ConfigError(
             f"{problem}, but a training run needs one value for each key.",
-            remedy="Use rooftrace tune with this file; it writes a best.toml for rooftrace train.",
+            remedy="Add --trials N to search for the best values; it writes a best.toml to train.",
         )
 
     @model_validator(mode="after")
@@ -445,7 +445,7 @@ class TrainConfig(Config):
 
 
 def read_train_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the TOML file of `rooftrace train` or `rooftrace tune` as plain data.
+    """Read the TOML file of `rooftrace train` as plain data.
 
     The network is that of the start model, see `models.start.fill_from_start`.
 
