@@ -149,13 +149,34 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     press(page, "Escape", "?")
     assert page.locator("#review-keys").is_visible()
     page.keyboard.press("Escape")
-    with page.expect_download() as download:
-        page.locator("[data-format=gpkg]").focus()
-        page.keyboard.press("Enter")
     path = tmp_path / "labels.gpkg"
-    download.value.save_as(path)
-    read = VectorFile(path).read(("review",)).values["review"].tolist()
-    assert sorted(read) == ["accepted"] * 7 + ["changed"]
+
+    def exported(kind: str) -> list[str]:
+        with page.expect_download() as download:
+            page.locator(f"[data-open={kind}]").focus()
+            page.keyboard.press("Enter")
+        download.value.save_as(path)
+        return sorted(VectorFile(path).read(("review",)).values["review"].tolist())
+
+    # What was not rejected is exported, and the page says what that is.
+    shown = page.locator("#review-export").inner_text()
+    assert f"Download {total - 2} buildings" in shown
+    assert f"(2 rejected, {total - 10} not reviewed)" in shown
+    assert exported("include") == ["accepted"] * 7 + ["changed"] + ["open"] * (total - 10)
+    assert page.locator("[data-open=leave-out]").get_attribute("href") is None
+    # Many at once: those in a rectangle, those that the model is sure of, and the rest.
+    press(page, "v", *["Shift+ArrowLeft"] * 8, *["Shift+ArrowUp"] * 8, "Space")
+    press(page, *["Shift+ArrowRight"] * 16, *["Shift+ArrowDown"] * 16, "Space")
+    inside = int(progress(page).split()[0])
+    assert 10 < inside < total
+    press(page, "z")
+    assert progress(page) == f"10 of {total} reviewed"
+    page.locator("#review-many summary").click()
+    for button in ("sure", "rest"):
+        page.locator(f"[data-do={button}]").click()
+        page.evaluate("() => rooftrace.review.settled()")
+    assert progress(page) == f"{total} of {total} reviewed"
+    assert exported("leave-out") == ["accepted"] * (total - 3) + ["changed"]
     assert (town / "scene_buildings.gpkg").read_bytes() == before
     # The export is labels for the next training.
     (scene,) = open_source(SourceConfig(path=str(path), images=str(tmp_path / "scene.tif")))

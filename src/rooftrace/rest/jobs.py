@@ -54,6 +54,8 @@ _MEDIA_TYPES = {
     ".pmtiles": _TILES,
     ".json": "application/json",
     ".html": "text/html",
+    ".csv": "text/csv",
+    ".zip": "application/zip",
 }
 """Media types of results by suffix, independent of the machine's own table."""
 

@@ -170,7 +170,7 @@ def test_one_corner_is_moved(client: TestClient) -> None:
     assert answer.json()["buildings"][0]["status"] == "changed"
     state = client.get(TOWN).json()["buildings"]
     assert state[0]["outline"]["type"] == "Polygon"
-    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    data = client.get(f"{TOWN}/export", params={"format": "geojson", "open": "leave-out"}).json()
     (feature,) = data["features"]
     assert feature["properties"]["review"] == "changed"
     assert feature["properties"]["perimeter_m"] is None
@@ -191,7 +191,7 @@ def test_the_area_of_a_courtyard_house_for_rings_of_any_direction(
     hole = middle + (ring - middle) / 2
     outline["coordinates"] = [ring[::outer].tolist(), hole[::inner].tolist()]
     assert decide(client, "redraw", (1, 0), outline=outline).status_code == 200
-    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    data = client.get(f"{TOWN}/export", params={"format": "geojson", "open": "leave-out"}).json()
     # The house has 80 m², and half of either side makes a quarter of them.
     assert data["features"][0]["properties"]["area_m2"] == pytest.approx(60, rel=0.03)
 
@@ -252,9 +252,9 @@ def test_a_flat_scene(tmp_path: Path) -> None:
     client = client_of(tmp_path / "out")
     answer = decide(client, "redraw", (1, 0), outline=outline_of(client, 1)).json()
     assert answer["buildings"][0]["status"] == "accepted"
-    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    data = client.get(f"{TOWN}/export", params={"format": "geojson", "open": "leave-out"}).json()
     assert shapely.geometry.shape(data["features"][0]["geometry"]).bounds == (5, 20, 13, 30)
-    refused = client.get(f"{TOWN}/export", params={"format": "pmtiles"})
+    refused = client.get(f"{TOWN}/export", params={"format": "pmtiles", "open": "leave-out"})
     assert refused.status_code == 422
     assert refused.json()["type"] == "/problems/unfit-format"
     assert "town_reviewed.pmtiles: " in refused.json()["detail"]
@@ -270,6 +270,28 @@ def test_an_export_as_vector_tiles(client: TestClient, tmp_path: Path) -> None:
     assert dict(zip(found["id"], found["review"])) == {
         1: "accepted", 2: "open", 3: "open", 4: "open",
     }  # fmt: skip
+
+
+def test_many_open_buildings_are_decided_at_once(client: TestClient) -> None:
+    decide(client, "reject", (2, 0))
+
+    def counts(**change: Any) -> tuple[int, dict[str, int]]:
+        made = client.post(f"{TOWN}/bulk", json={"reviewer": "Ada", **change})
+        assert made.status_code == 200, made.text
+        return made.json()["changed"], client.get(TOWN).json()["counts"]
+
+    scores = [one["score"] for one in (client.get(f"{TOWN}/buildings/{n}").json() for n in (1, 3))]
+    changed, now = counts(min_score=max(scores))
+    assert 1 <= changed < 3
+    assert (now["accepted"], now["rejected"]) == (changed, 1)
+    # One undo takes all of them back, and they can be decided again.
+    client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
+    west, south, east, north = shapely.geometry.shape(outline_of(client, 3)).bounds
+    assert counts(bounds=[west, south, east, north])[0] == 1
+    changed, now = counts()
+    assert (changed, now["open"], now["accepted"], now["rejected"]) == (2, 0, 3, 1)
+    assert counts()[0] == 0
+    assert client.post(f"{TOWN}/bulk", json={"bounds": [1, 2]}).status_code == 422
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:

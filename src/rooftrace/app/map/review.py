@@ -17,6 +17,8 @@ from rooftrace.app.map.results import (
     read_results,
 )
 from rooftrace.app.map.review_scene import (
+    BulkChange,
+    BulkChanged,
     OpenBuildings,
     ReviewChange,
     ReviewChanged,
@@ -167,6 +169,13 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
             states = scene.change(change)
         return scene.changed(states)
 
+    @router.post(f"{REVIEW_PREFIX}/bulk", responses=written)
+    def change_open_buildings(folder: Folder, image: Image, change: BulkChange) -> BulkChanged:
+        """Accept or reject all open buildings, or those above a score or inside a rectangle."""
+        scene = opened(folder, image)
+        with review_problems(scene):
+            return BulkChanged(changed=scene.change_open(change))
+
     @router.post(f"{REVIEW_PREFIX}/undo", responses=written)
     def undo_review_change(folder: Folder, image: Image, undo: ReviewUndo) -> ReviewChanged:
         """Undo the last change of a reviewer; each call goes one change further back."""
@@ -187,6 +196,8 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                         "schema": binary_schema("application/geopackage+sqlite3")
                     },
                     "application/geo+json": {"schema": binary_schema("application/geo+json")},
+                    "application/zip": {"schema": binary_schema("application/zip")},
+                    "text/csv": {"schema": binary_schema("text/csv")},
                     "application/vnd.pmtiles": {"schema": binary_schema("application/vnd.pmtiles")},
                 },
             },
@@ -198,18 +209,19 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         folder: Folder,
         image: Image,
         format: Annotated[  # noqa: A002
-            Literal["gpkg", "geojson", "pmtiles"],
+            Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"],
             Query(description="pmtiles are vector tiles for a map on any web server"),
         ] = "gpkg",
         open: Annotated[  # noqa: A002
             OpenBuildings,
             Query(
-                description="Buildings that were not reviewed yet. ignore includes them with the "
-                "class ignore, so that a training on the file does not count their ground"
+                description="Buildings that were not reviewed yet. leave-out makes labels of a "
+                "complete review; ignore gives them the class ignore, so that a training on the "
+                "file does not count their ground"
             ),
-        ] = "leave-out",
+        ] = "include",
     ) -> Response:
-        """Export accepted, changed and added buildings as a file."""
+        """Export all buildings that were not rejected as a file."""
         scene = opened(folder, image)
         name = f"{scene.files.name}_reviewed.{format}"
         return Response(

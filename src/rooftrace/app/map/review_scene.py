@@ -54,6 +54,16 @@ Ring = Annotated[list[Position], Field(min_length=4, max_length=MAX_CORNERS)]
 Rings = Annotated[list[Ring], Field(min_length=1, max_length=100)]
 
 
+PolygonsHash = Annotated[
+    str | None,
+    Field(
+        max_length=64,
+        description="Member of the state that the reviewer saw. A change is refused if the "
+        "image has been predicted again since: its numbers would be those of other buildings",
+    ),
+]
+
+
 class ReviewOutline(ApiModel):
     """A polygon in longitude and latitude of the map; the first ring is the outline."""
 
@@ -155,14 +165,32 @@ class ReviewChange(BaseModel):
         list[Position] | None,
         Field(min_length=2, max_length=100, description="Longitude and latitude of its corners"),
     ] = None
-    polygons: Annotated[
-        str | None,
+    polygons: PolygonsHash = None
+
+
+class BulkChange(BaseModel):
+    """A decision about all open buildings that pass the filters; one undo takes it back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["accept", "reject"] = "accept"
+    reviewer: Reviewer
+    min_score: Annotated[float, Field(ge=0, le=1, description="Minimum confidence")] = 0.0
+    bounds: Annotated[
+        list[Annotated[float, Field(ge=-720, le=720, allow_inf_nan=False)]] | None,
         Field(
-            max_length=64,
-            description="Member of the state that the reviewer saw. A change is refused if the "
-            "image has been predicted again since: its numbers would be those of other buildings",
+            min_length=4, max_length=4,
+            description="West, south, east and north of a rectangle, for buildings with their "
+            "centre inside",
         ),
-    ] = None
+    ] = None  # fmt: skip
+    polygons: PolygonsHash = None
+
+
+class BulkChanged(ApiModel):
+    """Result of a bulk change."""
+
+    changed: Annotated[int, Field(ge=0, description="Number of buildings")]
 
 
 class ReviewUndo(BaseModel):
@@ -279,16 +307,49 @@ class ReviewScene:
             ProblemError: The change does not fit the action.
             OutlineError, ReviewConflictError, ReviewLockedError, ReviewFileError, ExportError.
         """
-        if change.polygons not in (None, self.layer.fingerprint):
+        self._check_polygons(change.polygons)
+        seen = {one.id: one.revision for one in change.buildings}
+        self._check(change, len(seen))
+        return self.store.change(change.reviewer, change.action, seen, self._edits(change, seen))
+
+    def change_open(self, change: BulkChange) -> int:
+        """Accept or reject the open buildings that pass the filters, and return their number.
+
+        Raises:
+            ProblemError: A score is asked for, and the buildings have none.
+            ReviewConflictError, ReviewLockedError, ReviewFileError, ExportError.
+        """
+        self._check_polygons(change.polygons)
+        passing = np.ones(len(self.layer.ids), np.bool_)
+        if change.min_score and self.score is None:
+            raise ProblemError("invalid-request", "The buildings of this image have no score.")
+        if self.score is not None:
+            passing = np.nan_to_num(self.score) >= change.min_score
+        if change.bounds is not None:
+            west, south, east, north = change.bounds
+            box = shapely.bounds(self.layer.geometry)
+            x, y = self._to_lonlat((box[:, :2] + box[:, 2:]) / 2).T
+            passing &= (x >= west) & (x <= east) & (y >= south) & (y <= north)
+        touched = {one.id: one for one in self.store.touched()[0]}
+        seen = {
+            number: touched[number].revision if number in touched else 0
+            for number in self.layer.ids[passing].tolist()
+            if number not in touched or touched[number].status == "open"
+        }
+        decision: Literal["keep", "reject"] = "keep" if change.action == "accept" else "reject"
+        if seen:
+            edits = [Edit(number, decision) for number in seen]
+            self.store.change(change.reviewer, change.action, seen, edits)
+        return len(seen)
+
+    def _check_polygons(self, fingerprint: str | None) -> None:
+        if fingerprint not in (None, self.layer.fingerprint):
             raise ProblemError(
                 "review-error",
                 f"Nothing was saved: {self.layer.name} has been predicted again since it was read, "
                 "and its buildings have other numbers now.",
                 remedy="Reload the page, or read the review again.",
             )
-        seen = {one.id: one.revision for one in change.buildings}
-        self._check(change, len(seen))
-        return self.store.change(change.reviewer, change.action, seen, self._edits(change, seen))
 
     def _check(self, change: ReviewChange, number: int) -> None:
         counts = {"add": (0, 0), "redraw": (1, 1), "split": (1, 1), "merge": (2, 2)}

@@ -6,11 +6,11 @@ import { addClick, describeClicks, newClicks, removeClick } from "./clicks.js";
 import { colourKey } from "./panel.js";
 import { STATUSES } from "./style.js";
 
-const $ = (id) => document.getElementById(id);
+const $ = (id) => document.getElementById(id), number = (value) => value.toLocaleString("en");
 const POLL_MS = 10_000, LOCKED_MS = 2000, LOCKED_TRIES = 10;
 const KEYS = { a: "accept", r: "reject", o: "reopen", n: "next", p: "previous", e: "edit", d: "redraw", s: "split",
   m: "merge", b: "add", z: "undo", Enter: "save", Escape: "cancel", Delete: "remove", Backspace: "remove",
-  i: "insert", c: "click", x: "outside", t: "target", " ": "corner", "?": "help", "+": "closer", "-": "farther" };
+  i: "insert", c: "click", x: "outside", t: "target", " ": "corner", "?": "help", v: "box", "+": "closer", "-": "farther" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const WORDS = [
   ["A", "accept the building and go on"], ["R", "reject it and go on"], ["O", "open it again"],
@@ -19,6 +19,7 @@ const WORDS = [
   ["D", "redraw the outline"], ["B", "add a building that is missing"],
   ["C", "click a roof to get its outline; a further click adds to it, and a click with Shift or Alt takes away"],
   ["X, T", "while clicking: the next clicks take away; replace the chosen building, or add a new one"],
+  ["V", "accept all open buildings in a rectangle: drag it, or place two corners with Space"],
   ["S", "split the building along a line"], ["M", "merge it with a neighbour: N and P choose which"],
   ["Arrow keys", "move the map; while drawing, move it under the cross"],
   ["Space", "while drawing, place a corner or a click at the cross; Delete removes the last one"],
@@ -29,6 +30,7 @@ const HINTS = {
   redraw: "Click the corners of the building, or place them at the cross with Space.",
   add: "Click the corners of the new building, or place them at the cross with Space.",
   split: "Click the ends of a line across the building, or place them at the cross with Space.",
+  box: "Drag a rectangle over the buildings to accept, or place two corners at the cross with Space.",
   merge: "Click the neighbour, or choose it with N and P.",
 };
 const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "rejected", changed: "corrected", added: "added" };
@@ -111,10 +113,10 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (!on) return;
     await still(styled());
     const names = [scene.folder, scene.name].map(encodeURIComponent);
+    $("review-sure").hidden = !scene.buildings.scores;
     base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
     revision = 0;
     polygons = undefined;
-    links();
     await refresh();
     if (!await restore()) await go();
   }
@@ -126,10 +128,11 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   // Draw a change of what is drawn, and keep it.
   function keep() {
     draw();
+    if (mode.kind === "box") return;
     mode.unsaved = (mode.points ?? mode.clicks)?.length !== 0;
     if (!mode.unsaved) return forget();
-    const { id, revision: number } = isNew() ? {} : current;
-    sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: number, polygons, mode }));
+    const { id, revision: seenAt } = isNew() ? {} : current;
+    sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: seenAt, polygons, mode }));
   }
 
   // Return whether what is drawn will be a new building.
@@ -193,9 +196,16 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     }
     for (const id of state.removed) outlines.delete(id);
     map.getSource("review")?.setData({ type: "FeatureCollection", features: [...outlines.values()] });
-    const { reviewed, total } = state.counts;
+    const { reviewed, total, open, rejected } = state.counts;
     $("review-progress").textContent = `${reviewed} of ${total} reviewed`;
     $("review-bar").firstElementChild.style.width = `${(100 * reviewed) / Math.max(total, 1)}%`;
+    const rest = $("review-rest"), left = [rejected && `${number(rejected)} rejected`, open && `${number(open)} not reviewed`].filter(Boolean);
+    rest.textContent = `The rest (${number(open)})`;
+    rest.disabled = !open;
+    document.querySelector("#review-export b").textContent = `${number(total - rejected)} building${total - rejected === 1 ? "" : "s"}`;
+    $("review-kept").textContent = left.length ? `(${left.join(", ")})` : "";
+    $("review-labels").hidden = !open;
+    links(!open);
   }
 
   async function go(backwards = false) {
@@ -250,7 +260,9 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
         features.push(feature({ type: "Point", coordinates: position }, { chosen: false, outside: !inside }));
       }
       if (mode?.other) features.push(feature(mode.other.outline));
-      if (mode?.points) {
+      if (mode?.kind === "box") {
+        if (mode.points.length) features.push(feature(rectangle(mode.points[0], mode.to ?? map.getCenter().toArray())));
+      } else if (mode?.points) {
         const line = [...mode.points, map.getCenter().toArray()];
         features.push(feature({ type: "LineString", coordinates: fresh && line.length > 2 ? closed(line) : line }));
         mode.points.forEach((point) => features.push(feature({ type: "Point", coordinates: point }, { chosen: false })));
@@ -260,8 +272,9 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   }
 
   const closed = (ring) => [...ring, ring[0]];
+  const rectangle = ([x, y], [to, low]) => outlineOf([[[x, y], [to, y], [to, low], [x, low]]]);
   const outlineOf = (rings) => ({ type: "Polygon", coordinates: rings.map(closed) });
-  const seen = (...buildings) => buildings.map(({ id, revision: number }) => ({ id, revision: number }));
+  const seen = (...buildings) => buildings.map(({ id, revision: at }) => ({ id, revision: at }));
 
   function enter(kind, more) {
     mode = { kind, ...more };
@@ -342,6 +355,20 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (await save({ action, buildings: seen(current) })) await go();
   }
 
+  // One change for all, which one undo takes back.
+  async function acceptMany(which) {
+    const { changed } = await send(`${base}/bulk`, { action: "accept", reviewer: reviewer(), polygons, ...which });
+    await refresh();
+    await go();
+    warn(changed ? `${number(changed)} building${changed === 1 ? "" : "s"} accepted. Undo takes ${changed === 1 ? "it" : "all of them"} back.` : "No open building is there.");
+  }
+
+  // The second corner of a rectangle decides.
+  async function acceptInside([[x, y], [to, low]]) {
+    leave();
+    await acceptMany({ bounds: [Math.min(x, to), Math.min(y, low), Math.max(x, to), Math.max(y, low)] });
+  }
+
   const actions = {
     accept: () => decide("accept"),
     reject: () => decide("reject"),
@@ -358,6 +385,9 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     redraw: () => current && enter("redraw", { points: [] }),
     add: () => enter("add", { points: [] }),
     click: () => enter("click", newClicks()),
+    box: () => enter("box", { points: [] }),
+    sure: () => acceptMany({ min_score: Number($("review-score").value) }),
+    rest: () => acceptMany({}),
     split: () => current && enter("split", { points: [] }),
     async merge() {
       if (!current) return;
@@ -412,6 +442,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     },
     async save() {
       const { kind, rings, points, other, clicks, outline } = mode;
+      if (kind === "box") return points.length ? acceptInside([...points, map.getCenter().toArray()]) : warn("Drag a rectangle first.");
       if (clicks && !outline) return warn("Click a roof first.");
       const least = kind === "split" ? 2 : 3;
       if (points && points.length < least) return warn(`Place at least ${least} corners first.`);
@@ -443,6 +474,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (mode?.clicks) await addClick(mode, point, away, { base, current });
     else if (mode?.points) mode.points.push(point);
     else return;
+    if (mode.kind === "box" && mode.points.length > 1) return acceptInside(mode.points);
     keep();
   }
 
@@ -516,14 +548,39 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     draw();
   }
 
+  // A rectangle is dragged; a short touch or click places a corner instead.
+  function dragBox(event) {
+    if (mode?.kind !== "box" || mode.points.length || event.originalEvent.touches?.length > 1) return;
+    event.preventDefault();
+    const touch = event.type === "touchstart", from = event.lngLat.toArray(), start = event.point;
+    const far = (next) => start.dist(next.point) > 6;
+    const move = (next) => {
+      if (mode?.kind !== "box" || !far(next)) return;
+      Object.assign(mode, { points: [from], to: next.lngLat.toArray() });
+      draw();
+    };
+    map.on(touch ? "touchmove" : "mousemove", move);
+    map.once(touch ? "touchend" : "mouseup", (end) => {
+      map.off(touch ? "touchmove" : "mousemove", move);
+      if (mode?.kind !== "box" || !mode.to) return;
+      const corners = [from, mode.to];
+      run(() => acceptInside(corners));
+    });
+  }
+
   function reviewer() {
     const name = $("review-name").value.trim();
     return name || $("review-name").placeholder;
   }
 
-  function links() {
+  // Ground without a building is background in labels, so that they wait for the end of the review.
+  function links(complete) {
     for (const link of document.querySelectorAll("#review-export a")) {
-      link.href = `${base}/export?format=${link.dataset.format}&open=${$("review-open").value}`;
+      const format = link.dataset.open === "include" ? $("review-format").value : "gpkg";
+      link.href = `${base}/export?format=${format}&open=${link.dataset.open}`;
+      const off = link.dataset.open !== "include" && !complete;
+      link.setAttribute("aria-disabled", String(off));
+      if (off) link.removeAttribute("href");
     }
   }
 
@@ -534,7 +591,8 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   $("review-name").addEventListener("change", () => localStorage.setItem("rooftrace-reviewer", reviewer()));
   $("review-on").addEventListener("click", () => run(toggle));
   $("review-show").addEventListener("change", () => run(() => (current = null, go())));
-  $("review-open").addEventListener("change", links);
+  $("review-format").addEventListener("change", () => links($("review-labels").hidden));
+  $("review-score").addEventListener("input", () => { $("review-score-out").value = Number($("review-score").value).toFixed(2); });
   $("review").addEventListener("click", (event) => {
     const name = event.target.closest("[data-do]")?.dataset.do;
     if (name) run(() => (mode ? inMode : actions)[name]?.());
@@ -551,6 +609,8 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   addEventListener("keydown", press, true);
   addEventListener("beforeunload", (event) => { if (saving || mode?.unsaved) event.preventDefault(); });
   map.on("move", () => mode?.points && draw());
+  map.on("mousedown", dragBox);
+  map.on("touchstart", dragBox);
   map.on("mousedown", "hand-corner", drag);
   map.on("touchstart", "hand-corner", drag);
   setInterval(() => { if (view.review && base && !document.hidden) run(refresh); }, POLL_MS);
