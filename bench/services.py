@@ -128,12 +128,13 @@ def _obstore(url: str, per_second: float | None) -> NDArray[np.uint8]:
 
 
 def _rooftrace(url: str, per_second: float | None) -> NDArray[np.uint8]:
-    from rooftrace.io.tile_requests import RequestOptions, TileRequests
+    from rooftrace.io.service_options import ServiceOptions
+    from rooftrace.io.tile_requests import TileRequests
 
     with tempfile.TemporaryDirectory() as folder:
-        limits = RequestOptions(
-            _CONNECTIONS, per_second or 1e6, attempts=3, timeout_s=_TIMEOUT_S, cache=Path(folder)
-        )
+        limits = ServiceOptions(attempts=3, timeout_s=_TIMEOUT_S, tile_cache=Path(folder))
+        rates = {"connections": _CONNECTIONS, "per_second": per_second or 1e6}
+        limits = limits.model_copy(update=rates)
         client = TileRequests(url, limits)
         try:
             tiles = client.fetch(f"{url}/{path}" for path in _paths())

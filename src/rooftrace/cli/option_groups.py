@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from typer.core import TyperCommand
@@ -29,12 +28,13 @@ from rooftrace.cli.options import (
     parse_outputs,
     parse_weights,
 )
+from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
-from rooftrace.predict.options import Options, SceneOptions, public_name
+from rooftrace.io.service_options import ServiceOptions
+from rooftrace.predict.options import SceneOptions, public_name
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.cluster import ClusterOptions
-    from rooftrace.io.service_raster import ServiceOptions
     from rooftrace.models.prompts import PromptSegmenter
     from rooftrace.predict.model_set import ModelSet
     from rooftrace.predict.options import SceneOutput
@@ -361,72 +361,18 @@ def _group(kind: Any, given: dict[str, Any], _: Container[str]) -> Any:
 SERVICES = "Map services"
 """Title of the group of these options in a command's help."""
 
-
-@dataclass(frozen=True)
-class ServiceGroup:
-    """Options for the tiles of map services."""
-
-    layer: Annotated[
-        str | None,
-        option(
-            SERVICES, rare=True, metavar="NAME",
-            help="Layer of a WMTS or WMS; not needed if there is only one.",
-        ),
-    ] = None  # fmt: skip
-    max_tiles: Annotated[
-        int,
-        option(
-            SERVICES, rare=True, min=1, metavar="N", help="Maximum number of tiles of the area."
-        ),
-    ] = 20_000  # fmt: skip
-    count_tiles: Annotated[
-        bool,
-        option(
-            SERVICES, "--count-tiles",
-            help="Print how many tiles and requests are needed, and stop before the prediction.",
-        ),
-    ] = False  # fmt: skip
-    connections: Annotated[
-        int,
-        option(
-            SERVICES, rare=True, min=1, max=64, metavar="N",
-            help="Maximum number of requests at the same time.",
-        ),
-    ] = 4  # fmt: skip
-    per_second: Annotated[
-        float,
-        option(
-            SERVICES, rare=True, min=0.01, max=1000, metavar="N",
-            help="Maximum number of requests per second.",
-        ),
-    ] = 10.0  # fmt: skip
-    user_agent: Annotated[
-        str | None,
-        option(
-            SERVICES, rare=True, metavar="TEXT",
-            help="Name and contact under which the service sees the requests; default: rooftrace "
-            "and its version.",
-        ),
-    ] = None  # fmt: skip
-    tile_cache: Annotated[
-        Path | None,
-        option(
-            SERVICES, rare=True, metavar="FOLDER",
-            help="Folder in which tiles are kept; default: a folder in the user's cache.",
-        ),
-    ] = None  # fmt: skip
-
-    def parsed(self, gsd_m: float | None) -> ServiceOptions:
-        """Return the options.
-
-        Args:
-            gsd_m: Metres per pixel of the model, from which the zoom is chosen.
-        """
-        from rooftrace.io.service_raster import ServiceOptions
-        from rooftrace.io.tile_requests import RequestOptions
-
-        requests = RequestOptions(
-            connections=self.connections, per_second=self.per_second,
-            user_agent=self.user_agent or "", cache=self.tile_cache,
-        )  # fmt: skip
-        return ServiceOptions(gsd_m, self.layer, self.max_tiles, requests)
+TileOptions = Annotated[
+    ServiceOptions,
+    Fields(
+        ServiceOptions,
+        {
+            "layer": (SERVICES, "NAME", True),
+            "max_tiles": (SERVICES, "N", True),
+            "connections": (SERVICES, "N", True),
+            "per_second": (SERVICES, "N", True),
+            "user_agent": (SERVICES, "TEXT", True),
+            "tile_cache": (SERVICES, "FOLDER", True),
+        },
+    ),
+]
+"""Options for the tiles of map services."""

@@ -9,12 +9,13 @@ import typer
 
 from rooftrace.cli.heights import Surface, Terrain, print_heights
 from rooftrace.cli.option_groups import (
+    SERVICES,
     AllOptions,
     ClusterGroup,
     ModelGroup,
     OutputGroup,
     RefineGroup,
-    ServiceGroup,
+    TileOptions,
     with_groups,
 )
 from rooftrace.cli.options import (
@@ -111,7 +112,14 @@ def predict(
     imagery_date: ImageryDate = None,
     source: ImagerySource = None,
     stac: Stac = False,
-    service: ServiceGroup,
+    count_tiles: Annotated[
+        bool,
+        option(
+            SERVICES, "--count-tiles",
+            help="Print how many tiles and requests are needed, and stop before the prediction.",
+        ),
+    ] = False,
+    service: TileOptions,
     chosen: OutputGroup,
     refinement: RefineGroup,
     work: WorkFolder = None,
@@ -148,11 +156,13 @@ def predict(
         found = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
             provenance=origin, crs=given_crs,
-            services=service.parsed(models.bundles[0].spec.least_gsd_m),
+            services=service.model_copy(
+                update={"gsd_m": models.bundles[0].spec.least_gsd_m}
+            ),
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)
-        if service.count_tiles:
+        if count_tiles:
             if as_json:
                 print_json({"services": [raster.counts for raster in found.services]})
             return

@@ -32,6 +32,26 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
+class Options(Config):
+    """Base of options that users and callers set.
+
+    Raises:
+        ConfigError: A value is outside of its limits.
+    """
+
+    options_of: ClassVar[str] = "a scene"
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(
+                f"The options of {self.options_of} are invalid: "
+                f"{invalid_values(error, type(self))}.",
+                remedy="Correct the option.",
+            ) from None
+
+
 def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
     """Read a TOML file into `model`, with `key.path=value` strings applied on top.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +29,14 @@ from rooftrace.io.map_service import (
 from rooftrace.io.mosaic import MAX_TILED_PX, TileGridMosaic, is_scattered
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
+from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
+from rooftrace.io.tile_requests import TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
 _BANDS = 3
 _SAMPLES = 32
 """Number of tiles, spread over the area, that are requested before the work."""
-
-
-@dataclass(frozen=True)
-class ServiceOptions:
-    """Options for the tiles of map services.
-
-    Args:
-        gsd_m: Metres per pixel of the model, from which the zoom is chosen; None if it has none.
-        layer: Name of the layer of a WMTS or WMS; may be omitted if there is only one.
-        max_tiles: Maximum number of tiles of an area.
-        requests: Limits and identity of the requests.
-    """
-
-    gsd_m: float | None = None
-    layer: str | None = None
-    max_tiles: int = 20_000
-    requests: RequestOptions = field(default_factory=RequestOptions)
 
 
 class _TileImage(RasterFile):
@@ -112,7 +95,7 @@ class ServiceRaster(TileGridMosaic):
         service: MapService,
         level: TileLevel,
         tiles: Sequence[tuple[int, int]],
-        options: RequestOptions,
+        options: ServiceOptions,
         nodata: NodataRule | None = None,
     ) -> None:
         first = min(row for row, _ in tiles), min(col for _, col in tiles)
@@ -148,7 +131,7 @@ class ServiceRaster(TileGridMosaic):
         source = service.attribution or service.name
         return ResultProvenance(service.imagery_date or None, source)
 
-    def share_limits(self, machines: int) -> RequestOptions:
+    def share_limits(self, machines: int) -> ServiceOptions:
         """Divide the limits of requests by the number of machines that read this image.
 
         Returns:
@@ -350,7 +333,7 @@ def open_service(
             level = service.level_for(options.gsd_m, latitude, **sized)
         found = tiles_in_area(level, area, options.max_tiles)
         tiles = [(int(row), int(col)) for row, col in found]
-        raster = ServiceRaster(service, level, tiles, options.requests, nodata)
+        raster = ServiceRaster(service, level, tiles, options, nodata)
         _check_dense(raster, len(tiles), area)
         # Only XYZ tiles have a size that nothing states.
         shape = None if service.levels else raster.tile_shape()
@@ -371,7 +354,7 @@ def _service(url: str, options: ServiceOptions) -> MapService:
             )
         return xyz_service(url)
     address = capabilities_url(url)
-    client = TileRequests(without_secrets(address), options.requests)
+    client = TileRequests(without_secrets(address), options)
     try:
         return read_capabilities(address, client.document(address), options.layer)
     finally:

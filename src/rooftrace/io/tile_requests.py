@@ -19,17 +19,16 @@ import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
-from rooftrace.core.machine import installed_versions, user_cache
 from rooftrace.core.text import reason_of
 from rooftrace.io.files import export_error, try_lock, write_atomically
 from rooftrace.io.map_service import without_secrets
 from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
+from rooftrace.io.service_options import ServiceOptions
 
 if TYPE_CHECKING:
     import httpx
@@ -62,51 +61,6 @@ _IMAGE = re.compile(
 """First bytes of PNG, JPEG, TIFF, BigTIFF, GIF, BMP and WebP."""
 
 
-@dataclass(frozen=True)
-class RequestOptions:
-    """Limits and identity of the requests to a map service.
-
-    Args:
-        connections: Maximum number of requests at the same time.
-        per_second: Maximum number of requests per second.
-        attempts: Maximum number of attempts for a tile, the first one included.
-        delay_s: Seconds before the second attempt; the delay doubles each time.
-        timeout_s: Seconds without a byte from the server after which an attempt has failed.
-        user_agent: Name under which the service sees the requests; default: rooftrace and its
-            version.
-        cache: Folder of the cache; default: in the user's cache.
-        cache_bytes: Maximum size of the cache; the tiles that were used longest ago are removed.
-    """
-
-    connections: int = 4
-    per_second: float = 10.0
-    attempts: int = 5
-    delay_s: float = 1.0
-    timeout_s: float = 20.0
-    user_agent: str = ""
-    cache: Path | None = None
-    cache_bytes: int = 2 * 10**9
-
-    def shared(self, machines: int) -> RequestOptions:
-        """Return the limits of each of several machines that make requests at the same time.
-
-        Together they keep the limit per second. Each machine has at least one connection.
-        """
-        connections = max(1, self.connections // machines)
-        return replace(self, connections=connections, per_second=self.per_second / machines)
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the cache."""
-        return self.cache or user_cache() / "tiles"
-
-    @property
-    def agent(self) -> str:
-        """Value of the header User-Agent."""
-        version = installed_versions(("rooftrace",)).get("rooftrace") or "0"
-        return self.user_agent or f"rooftrace/{version} (building maps from imagery)"
-
-
 class TileRequests:
     """Client for the tiles of one service; several threads and processes may use the same cache.
 
@@ -117,7 +71,7 @@ class TileRequests:
         options: Limits and identity.
     """
 
-    def __init__(self, name: str, options: RequestOptions) -> None:
+    def __init__(self, name: str, options: ServiceOptions) -> None:
         self.name = name
         self.options = options
         self.requests = 0
@@ -386,7 +340,7 @@ def _writing(path: Path) -> Iterator[None]:
 class _Slots:
     """Permits for requests to one server, shared by the processes of this machine."""
 
-    def __init__(self, folder: Path, host: str, options: RequestOptions) -> None:
+    def __init__(self, folder: Path, host: str, options: ServiceOptions) -> None:
         self._folder = folder / hashlib.sha256(host.encode()).hexdigest()[:16]
         self._count = options.connections
         self._interval_s = options.connections / options.per_second

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from rooftrace.core.config import Config, invalid_values
+from rooftrace.core.config import Config, Options
 from rooftrace.core.errors import ConfigError
 
 OutlineStyle = Literal["pixel", "simplified", "regular"]
@@ -41,26 +41,6 @@ RESULT_FILES: Mapping[SceneOutput, Mapping[str, str]] = {
 }
 """Endings of the files of each output, after the name of the image, and their media types. An image
 has one of the files of an output, but all files of the density; see `OutputPaths.of`."""
-
-
-class Options(Config):
-    """Base of options that users and callers set.
-
-    Raises:
-        ConfigError: A value is outside of its limits.
-    """
-
-    options_of: ClassVar[str] = "a scene"
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(
-                f"The options of {self.options_of} are invalid: "
-                f"{invalid_values(error, type(self))}.",
-                remedy="Correct the option.",
-            ) from None
 
 
 class SceneParameters(Config):

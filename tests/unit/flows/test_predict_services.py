@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -23,8 +22,7 @@ from rooftrace.flows.predict.cluster import share_limits
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.area import Area
-from rooftrace.io.service_raster import ServiceOptions
-from rooftrace.io.tile_requests import RequestOptions
+from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.web_mercator import TileName, web_mercator
 from rooftrace.predict import plan as scene_module
 from rooftrace.predict.model_set import ModelSet, read_models
@@ -86,10 +84,8 @@ def area(shrunk: float = 1.0) -> Area:
 
 
 def options(folder: Path, **more: object) -> ServiceOptions:
-    requests = RequestOptions(
-        attempts=2, delay_s=0.01, timeout_s=20.0, per_second=1000.0, cache=folder / "cache"
-    )
-    return replace(ServiceOptions(0.3, requests=requests), **more)  # type: ignore[arg-type]
+    given = {"attempts": 2, "delay_s": 0.01, "per_second": 1000.0, "tile_cache": folder / "cache"}
+    return ServiceOptions(gsd_m=0.3, **given | more)
 
 
 def found(
@@ -187,9 +183,7 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
         report = run_predict(found(url + "?token=new", tmp_path), models, out, whole)
         assert report.resumed_blocks > 0
         assert len(server.paths) - before <= 10
-        other = replace(
-            options(tmp_path), requests=replace(options(tmp_path).requests, cache=tmp_path / "c2")
-        )
+        other = options(tmp_path, tile_cache=tmp_path / "c2")
         inputs = find_inputs([url + "?token=x"], zoom=18, area=area(), services=other)
         run_predict(inputs, models, tmp_path / "whole", whole)
     assert results(out) == results(tmp_path / "whole")

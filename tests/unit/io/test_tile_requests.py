@@ -17,7 +17,8 @@ from PIL import Image
 from certificates import certificate
 from map_servers import Answer, TileServer, serving
 from rooftrace.core.errors import ServiceError
-from rooftrace.io.tile_requests import RequestOptions, TileRequests
+from rooftrace.io.service_options import ServiceOptions
+from rooftrace.io.tile_requests import TileRequests
 
 pytest.importorskip("httpx")
 
@@ -35,9 +36,9 @@ OK: Answer = (200, {"Content-Type": "image/png"}, PNG)
 def client(folder: Path, **options: object) -> TileRequests:
     given = {
         "attempts": 3, "delay_s": 0.01, "timeout_s": 20.0, "per_second": 1000.0,
-        "cache": folder / "cache", **options,
+        "tile_cache": folder / "cache", **options,
     }  # fmt: skip
-    return TileRequests("the service", RequestOptions(**given))  # type: ignore[arg-type]
+    return TileRequests("the service", ServiceOptions(**given))
 
 
 def urls(server: TileServer, count: int) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
-from rooftrace.predict.options import Options
 
 Keep = Literal["old", "new", "both"]
 """Layer whose outlines a conflated layer has where both layers have a building."""

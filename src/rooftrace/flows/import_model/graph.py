@@ -343,7 +343,7 @@ def run_trial(trial: Trial, source: str) -> tuple[NDArray[np.float32], NDArray[n
 
 def run_in_child(order: bytes) -> bytes:
     """Run a pickled trial; the result is an .npz file."""
-    trial, source = pickle.loads(order)  # noqa: S301  # nosec B301
+    trial, source = pickle.loads(order)  # noqa: S301  # nosec B301  # of our own
     stream = io.BytesIO()
     np.savez(stream, expected=_run_original(trial, source), found=_run_bundle(trial, source))
     return stream.getvalue()

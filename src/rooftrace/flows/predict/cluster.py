@@ -196,8 +196,8 @@ class _Cluster:
         def hand_over(done: Future[bytes]) -> None:
             error = done.exception()
             if error is None:
-                # Packed by a worker of this run.
-                result.set_result(pickle.loads(done.result()))  # noqa: S301  # nosec B301
+                content = done.result()
+                result.set_result(pickle.loads(content))  # noqa: S301  # nosec B301  # of our own
             else:
                 result.set_exception(self._explained(error, "The outlines"))
 

@@ -222,7 +222,7 @@ def finish_block(
 
 def make_call(content: bytes) -> bytes:
     """Make a call, whose function and arguments the driver has packed; see `Workers`."""
-    work, given = pickle.loads(content)  # noqa: S301  # nosec B301
+    work, given = pickle.loads(content)  # noqa: S301  # nosec B301  # of our own
     return packed(work(*given))
 
 
