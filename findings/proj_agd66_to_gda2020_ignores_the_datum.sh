@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # PROJ transforms AGD66 to GDA2020 without a shift of datum outside Canberra: 206 m off.
 #
-# Guess before the run: EPSG:20256 (AGD66) to EPSG:7856 (GDA2020), both current Australian map grids,
+# Guess before the run: EPSG:20256 (AGD66) to EPSG:7856 (GDA2020), both grids in EPSG's registry,
 # goes over GDA94, for which EPSG has operations; at the latest only_best=True raises if none is used.
 # Seen: near Sydney coordinates move by 13 m, the other ellipsoid alone, in place of 218 m, as the way
 # over EPSG:28356 (GDA94) shows; there is no warning. TransformerGroup lists one operation, a "ballpark
