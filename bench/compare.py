@@ -66,7 +66,8 @@ def layers(count: int, folder: str) -> dict[str, Any]:
     import numpy as np
     from pyproj import CRS
 
-    from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
+    from rooftrace.io.vector_write import write_layer
+    from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 
     for name in ("new", "old"):
         parts = (

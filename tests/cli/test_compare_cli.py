@@ -166,6 +166,31 @@ def test_a_conflated_layer_has_each_building_once_with_the_old_attributes(
     assert ("gone" in set(made.compare_status)) == (keep != "new")
 
 
+def test_layers_are_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
+    """Reprojection rounds: where a ring touched itself, it may cross, and none is invalid then."""
+    touching = shapely.Polygon(
+        [(0, 0), (9, 0), (9, 9), (4.1, 3.3), (2.7, 9.9), (0, 9)], [[(4.1, 3.3), (8, 5), (7, 3)]]
+    )
+    places = [affinity.translate(touching, EAST + 17.3 * i, NORTH + 3.1 * i) for i in range(300)]
+    assert shapely.is_valid(places).all()
+    new = tmp_path / "new.fgb"
+    gpd.GeoDataFrame(geometry=places, crs=UTM).to_file(new)
+    old = tmp_path / "old.geojson"
+    gpd.GeoDataFrame(geometry=places[150:], crs=UTM).to_crs(4326).to_file(old)
+    given = ("--format", "kmz", "--format", "fgb", "--keep", "both")
+    _, answer = call("compare", new, old, "-o", tmp_path / "out", *given)
+    files = {Path(name).name for name in answer["files"]}
+    for name in ("compare", "conflated"):
+        assert {f"{name}.gpkg", f"{name}.kmz", f"{name}.fgb"} <= files
+        path = tmp_path / "out" / f"{name}.gpkg"
+        made = gpd.read_file(path, layer=name)
+        assert made.is_valid.all()
+        other = gpd.read_file(path.with_suffix(".fgb"))
+        assert sorted(other.columns) == sorted(made.columns)
+        assert len(other) == len(made) == len(gpd.read_file(path.with_suffix(".kmz")))
+        assert other.union_all().symmetric_difference(made.union_all()).area < 1e-12
+
+
 def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path: Path) -> None:
     call("compare", *layers, "-o", tmp_path, "--keep", "old")
     made = gpd.read_file(tmp_path / "conflated.gpkg")

@@ -13,7 +13,9 @@ from affine import Affine
 from shapely import box
 
 from command_line import call
+from raster_files import write_geotiff
 from rooftrace.io.legend import NODATA
+from rooftrace.io.vector_read import VectorFile
 from tiny_models import write_tiny_bundle
 
 SIDE, GSD_M, LEFT, TOP = 400, 1.0, 500_000, 9_000_000
@@ -71,6 +73,28 @@ def test_only_what_is_asked_for(folder: Path) -> None:
         "scene_buildings.gpkg", "run.json",
     }  # fmt: skip
     assert done["outputs"][0]["buildings"] == 9
+
+
+def test_polygons_are_written_in_the_formats_that_are_asked_for(folder: Path) -> None:
+    formats = ("kml", ".shp.zip", "csv", "fgb", "parquet")
+    given = [part for name in formats for part in ("--format", name)]
+    _, done = predict(folder, "--outputs", "polygons", *given)
+    named = Path(done["outputs"][0]["polygons"])
+    truth = gpd.read_file(named, layer=named.stem).to_crs(32737).union_all()
+    for name in formats:
+        layer = VectorFile(named.with_suffix(f".{name.removeprefix('.')}")).read(["id", "score"])
+        assert (len(layer), layer.counts.repaired) == (9, 0)
+        assert sorted(map(int, layer.values["id"])) == [*range(1, 10)]
+        found = gpd.GeoSeries(list(layer.geometry), crs=layer.crs).to_crs(32737).union_all()
+        assert found.symmetric_difference(truth).area < 9
+    assert call("predict", folder / "scene.tif", "-o", folder / "x", "--format", "dwg")[0] == 5
+    only = ("--outputs", "mask", "--format", "kml")
+    assert predict(folder, *only)[0] == 2
+    # A format that cannot hold the polygons fails the run.
+    bare = np.array(rasterio.open(folder / "scene.tif").read())
+    write_geotiff(folder / "scene.tif", bare)
+    code, answer = predict(folder, "--gsd", "1", "--format", "kml", "-o", folder / "bare")
+    assert (code, "in pixels of an image" in str(answer)) == (3, True)
 
 
 def test_an_area_limits_the_work(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
-from rooftrace.cli.options import Json, model_of, option
+from rooftrace.cli.options import Json, PolygonFormats, model_of, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.flows.compare.options import CompareOptions
 
@@ -65,6 +65,7 @@ def compare(
     ] = None,
     *,
     options: Annotated[CompareOptions, Fields(CompareOptions, _OPTIONS)],
+    formats: PolygonFormats = None,
     as_json: Json = False,
 ) -> None:
     """Compare two layers of buildings: find which are new, gone, changed, moved, split or merged.
@@ -75,11 +76,15 @@ def compare(
     sure count.
     """
     from rooftrace.flows.compare.run import run_compare
+    from rooftrace.io.vector_write import known_formats
     from rooftrace.predict.model_set import read_models
 
+    further = known_formats(formats)
     models = None if model is None else read_models(model_of(model))
     with bar("compare", "steps", hidden=as_json) as progress:
-        report = run_compare(new, old, out, options, models=models, progress=progress)
+        report = run_compare(
+            new, old, out, options, models=models, formats=further, progress=progress
+        )
     if not answered(report, as_json=as_json):
         _print_report(report)
 

@@ -178,7 +178,7 @@ def _is_no_model(path: Path) -> bool:
     The folder of a training run is refused later, with an error that names its bundle.
     """
     from rooftrace.io.vector_formats import is_vector_file
-    from rooftrace.io.vector_write import VECTOR_SUFFIXES
+    from rooftrace.io.vector_writers import READABLE_SUFFIXES
     from rooftrace.labels.image_files import is_named_as_image
     from rooftrace.models.bundle import RUN_BUNDLES
 
@@ -186,7 +186,7 @@ def _is_no_model(path: Path) -> bool:
         return True
     if path.is_dir():
         return not any((path / name).exists() for name in RUN_BUNDLES)
-    return is_named_as_image(path) or path.suffix.lower() in (".csv", *VECTOR_SUFFIXES)
+    return is_named_as_image(path) or path.suffix.lower() in READABLE_SUFFIXES
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

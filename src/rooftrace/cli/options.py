@@ -149,6 +149,14 @@ OutFolder = Annotated[
         help="Folder for the results, or an s3:// URL.",
     ),
 ]  # fmt: skip
+PolygonFormats = Annotated[
+    list[str] | None,
+    option(
+        OUTPUTS, "--format", metavar="FORMAT",
+        help="Also write polygons as kml, kmz, csv (WKT), shp, shp.zip, dxf, geojson, fgb, parquet "
+        "or pmtiles; repeatable.",
+    ),
+]  # fmt: skip
 Stac = Annotated[
     bool,
     option(

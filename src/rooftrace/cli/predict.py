@@ -27,6 +27,7 @@ from rooftrace.cli.options import (
     Nodata,
     Order,
     OutFolder,
+    PolygonFormats,
     Stac,
     WorkFolder,
     nodata_of,
@@ -111,6 +112,7 @@ def predict(
     terrain: Terrain = None,
     imagery_date: ImageryDate = None,
     source: ImagerySource = None,
+    formats: PolygonFormats = None,
     stac: Stac = False,
     count_tiles: Annotated[
         bool,
@@ -147,7 +149,9 @@ def predict(
     from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
     from rooftrace.io.georeferenced import parse_crs
+    from rooftrace.io.vector_write import known_formats
 
+    further = known_formats(formats)
     given_crs = None if crs is None else parse_crs(crs)
 
     with results_in(out, work) as results, pixel_bar("predict", hidden=as_json) as progress:
@@ -173,7 +177,8 @@ def predict(
             rle = RleOutput.of(found.scenes, results.folder, sample, order)
         report = run_predict(
             found, models, results.folder, options, cluster=spread, keep=results.is_remote,
-            stac=stac, segmenter=segmenter, rle=rle, on_done=results.on_done, progress=progress,
+            stac=stac, formats=further, segmenter=segmenter, rle=rle, on_done=results.on_done,
+            progress=progress,
         )  # fmt: skip
         if heights is not None:
             report = heights.measure(report)
@@ -192,6 +197,8 @@ def predict(
         for kind in OUTPUTS:
             if getattr(output, kind) is not None:
                 say(f"  {kind:9}{results.shown(getattr(output, kind))}")
+                if kind == "polygons" and further:
+                    say(f"  {'':9}and as {', '.join(further)}")
     for one in report.heights:
         print_heights(one)
     if report.table is not None:

@@ -36,7 +36,8 @@ from rooftrace.io.elevation import UNITS_M, PointFile, Vertical, open_elevation,
 from rooftrace.io.files import check_outputs, export_error, write_json
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import degrees_text, reprojected, transform_points
-from rooftrace.io.vector_write import LayerChunk, LayerSettings, free_names, write_layer
+from rooftrace.io.vector_write import free_names, write_layer
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import SpilledPolygons
 
 if TYPE_CHECKING:

@@ -30,8 +30,11 @@ import shapely.geometry
 
 from rooftrace.core.errors import DataError
 
+KML_IDS = {"LIBKML_ID_FIELD": "fid"}
+"""Otherwise GDAL (3.12) loses the values of a column `id` of KML: it means ids of placemarks."""
+
 PARQUET = (".parquet", ".geoparquet")
-_PLAIN = (
+VECTOR_SUFFIXES = (
     ".gpkg", ".fgb", ".shp", ".kml", ".kmz", ".gml", ".tab", ".mif", ".dxf", ".geojson",
     ".geojsonl", ".geojsons", ".esrijson", ".topojson", ".osm", ".pbf", *PARQUET,
 )  # fmt: skip
@@ -70,7 +73,7 @@ def is_vector_file(path: Path) -> bool:
     name = path.name.lower()
     if not path.is_file():
         return False
-    return name.endswith(_PLAIN) or (name.endswith(_BY_CONTENT) and _has_polygons(path))
+    return name.endswith(VECTOR_SUFFIXES) or (name.endswith(_BY_CONTENT) and _has_polygons(path))
 
 
 def _has_polygons(path: Path) -> bool:
@@ -156,7 +159,7 @@ def _members(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
     databases = {match[0] for name in names if (match := re.match(r"(.*?\.gdb)(?=/)", name, re.I))}
-    plain = [name for name in names if name.lower().endswith((*_PLAIN, ".csv", ".json"))]
+    plain = [name for name in names if name.lower().endswith((*VECTOR_SUFFIXES, ".csv", ".json"))]
     return [*sorted(databases), *(n for n in plain if not n.startswith(tuple(databases) or "\0"))]
 
 
@@ -202,8 +205,10 @@ def vector_inputs(path: Path, scratch: Callable[[], Path]) -> list[VectorInput]:
         return _unpacked(path, scratch)
     if name.endswith((".osm", ".xml", ".pbf")):
         return [_osm(path, scratch)]
-    if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb", ".kmz")):
+    if name.endswith((*PARQUET, *_DATABASES, ".gpkg", ".fgb")):
         return [VectorInput(path)]
+    if name.endswith((".kml", ".kmz")):
+        return [VectorInput(path, config=KML_IDS)]
     if name.endswith(".shp"):
         return [_shapefile(path, scratch)]
     if name.endswith(".dxf"):

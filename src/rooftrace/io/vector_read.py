@@ -45,7 +45,7 @@ from rooftrace.io.vector_layers import (
     can_be_degrees,
     layers_of,
 )
-from rooftrace.io.vector_write import IN_PIXELS
+from rooftrace.io.vector_writers import IN_PIXELS
 
 _HEAD_BYTES = 2048
 

@@ -6,82 +6,30 @@ Files do not depend on when or where they were written: the same polygons give t
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import sqlite3
 import tempfile
-import warnings
-import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.errors import ExportError
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints
-from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.make_valid import rounded
-from rooftrace.io.partitions import nulls, write_parquet
-from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
-from rooftrace.io.qgis_style import add_style
-from rooftrace.io.reproject import CRS84, reprojected, split_at_180, transform_points
-from rooftrace.io.web_mercator import web_mercator
-
-if TYPE_CHECKING:
-    from arro3.core import Array, RecordBatch
-
-CHANGE_DATE = "1970-01-01T00:00:00.000Z"
-"""Date of the last change in every file, so that its bytes do not depend on the time."""
-
-_CONFIGURED = {
-    "OGR_CURRENT_DATE": CHANGE_DATE,
-    # The file gets its name when it is complete, so single transactions need not be synchronised.
-    "OGR_SQLITE_SYNCHRONOUS": "OFF",
-}
-
-_WRITING = Lock()
-"""Lock for warning filters and GDAL options, which belong to the whole process."""
-
-
-@dataclass(frozen=True)
-class LayerChunk:
-    """Some polygons of a layer.
-
-    Args:
-        geometry: (n,) shapely polygons, or multipolygons.
-        columns: (n,) values of each column; all chunks have the same columns.
-    """
-
-    geometry: NDArray[np.object_]
-    columns: Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class LayerSettings:
-    """Settings that all chunks of a layer share.
-
-    Args:
-        crs: Coordinate system of the geometry; None for pixels.
-        digits: Decimal places of degrees in a GeoJSON.
-        multi: True if there are multipolygons.
-        gsd_m: Metres per pixel of the image, for the highest zoom of PMTiles; None if not known.
-        colours: `#RRGGBB` of the values of `status` or `class`, for the style of a GeoPackage.
-    """
-
-    crs: CRS | None
-    digits: int = 7
-    multi: bool = False
-    gsd_m: float | None = None
-    colours: Mapping[str, str] = field(default_factory=dict)
+from rooftrace.io.vector_formats import PARQUET
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_writers import (
+    WRITERS,
+    LayerChunk,
+    LayerSettings,
+    format_notes,
+    vector_suffix,
+)
 
 
 def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
@@ -132,12 +80,12 @@ def write_footprints_chunks(
             columns = chunk.columns()
             columns["id"] = columns["id"] + done
             if schema == "overture":
-                columns = overture_columns(columns, nested=vector_suffix(path) in _PARQUET)
+                columns = overture_columns(columns, nested=vector_suffix(path) in PARQUET)
             yield LayerChunk(chunk.geometry, columns)
             done += len(chunk)
 
     write_layer(path, LayerSettings(first.crs, gsd_m=gsd_m), parts())
-    return _notes(path, first.columns(), first.crs)
+    return format_notes(path, first.columns(), first.crs)
 
 
 def write_polygons(
@@ -182,7 +130,7 @@ def write_polygons(
     """
     multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
     write_layer(path, LayerSettings(crs, digits, multi), [LayerChunk(geometry, columns)])
-    return _notes(path, columns, crs)
+    return format_notes(path, columns, crs)
 
 
 def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -213,21 +161,45 @@ def write_layer(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
         ) from error
 
 
-def vector_suffix(path: Path) -> str:
-    """Return the suffix that selects the format: that of the name, or .shp.zip."""
-    return ".shp.zip" if path.name.lower().endswith(".shp.zip") else path.suffix.lower()
+def write_copies(path: Path, formats: Iterable[str], *, multi: bool = False) -> tuple[str, ...]:
+    """Write a layer that rooftrace has written in other formats, too, beside its file.
+
+    Args:
+        path: The layer's file.
+        formats: Suffixes of `WRITERS`; that of the file itself is left out.
+        multi: See `LayerSettings`.
+
+    Returns:
+        Notes about the files for the user.
+
+    Raises:
+        ExportError: See `write_polygons`.
+        GeoreferenceError: The layer is in pixels of an image.
+    """
+    layer = VectorFile(path)
+    notes: list[str] = []
+    for suffix in formats:
+        target = path.with_suffix(suffix)
+        if target == path:
+            continue
+        read = layer.chunks(layer.fields)
+        first = next(read)
+        parts = (LayerChunk(one.geometry, one.values) for one in chain([first], read))
+        write_layer(target, LayerSettings(first.crs, multi=multi), parts)
+        notes += format_notes(target, first.values, first.crs)
+    return tuple(notes)
 
 
-def _notes(path: Path, columns: Mapping[str, object], crs: CRS | None) -> tuple[str, ...]:
-    suffix = vector_suffix(path)
-    if suffix == ".dxf":
-        system = "pixels of the image" if crs is None else _drawing_crs(crs).name
-        return (f"{path}: DXF has no attributes and no coordinate system; it is in {system}.",)
-    renamed = short_names(columns) if suffix in (".shp", ".shp.zip") else {}
-    if not renamed:
-        return ()
-    listed = ", ".join(f"{name} is {short}" for name, short in renamed.items())
-    return (f"{path}: a Shapefile has short column names: {listed}.",)
+def known_formats(names: Iterable[str] | None) -> tuple[str, ...]:
+    """Return suffixes of `WRITERS` for the names of formats, such as `kml` or `.shp.zip`.
+
+    Raises:
+        ExportError: A format is unknown.
+    """
+    suffixes = tuple(f".{name.lower().removeprefix('.')}" for name in names or ())
+    for suffix in suffixes:
+        check_vector_path(Path(f"x{suffix}"))
+    return suffixes
 
 
 def free_names(names: Collection[str], taken: Collection[str], prefix: str) -> dict[str, str]:
@@ -278,365 +250,6 @@ def _move_into_place(folder: Path, path: Path) -> None:
         file.replace(path.parent / file.name)
 
 
-_MOST_WAITING = 200_000
-"""Number of polygons after which chunks are written. GDAL adds an index feature by feature to those
-that are appended, which takes three times as long."""
-
-
-def _write(
-    path: Path,
-    layer: LayerSettings,
-    parts: Iterable[LayerChunk],
-    driver: str,
-    *,
-    at_once: bool = False,
-    **options: Any,
-) -> int:
-    """Write chunks by GDAL, in streams of many of them; return the number of polygons.
-
-    GDAL does not wait for a chunk: making it may read images, and the settings of GDAL and of
-    warnings belong to the whole process.
-
-    Args:
-        path: File in a folder of its own.
-        layer: Settings of the layer.
-        parts: The chunks.
-        driver: GDAL's name of the format.
-        at_once: True for a format to which nothing can be appended.
-        options: GDAL's options of the format.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    rows, waiting, batches = 0, 0, []
-    for part in parts:
-        batches.append(_batch(layer, part))
-        waiting += len(part.geometry)
-        if waiting >= _MOST_WAITING and not at_once:
-            _write_batches(path, layer, batches, driver, append=rows > 0, **options)
-            rows, waiting, batches = rows + waiting, 0, []
-    if batches:
-        _write_batches(path, layer, batches, driver, append=rows > 0, **options)
-    return rows + waiting
-
-
-def _write_batches(
-    path: Path,
-    layer: LayerSettings,
-    batches: list[Any],
-    driver: str,
-    *,
-    kind: str = "Polygon",
-    **options: Any,
-) -> None:
-    # Imported only here: they take memory that the network needs before.
-    import pyogrio
-    from arro3.core import RecordBatchReader
-
-    with _WRITING, QUIET, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
-        # Footprints without a CRS are intended.
-        warnings.filterwarnings("ignore", message="'crs' was not provided")
-        warnings.filterwarnings("ignore", message="No SRS set on layer")
-        try:
-            pyogrio.write_arrow(
-                RecordBatchReader.from_batches(batches[0].schema, batches), path, driver=driver,
-                layer=path.stem, geometry_name=_GEOMETRY,
-                geometry_type="MultiPolygon" if layer.multi else kind,
-                crs=None if layer.crs is None else _wkt(layer.crs), **options,
-            )  # fmt: skip
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-            raise OSError(str(error)) from error
-
-
-def _wkt(crs: CRS) -> str:
-    """Return the WKT of a coordinate system, with a code of our own where it has none.
-
-    Without a code, GDAL (3.12) looks for the one of a UTM zone by the parameters of the projection,
-    and takes one in feet for that in metres.
-    """
-    if not crs.is_projected or crs.to_authority() is not None:
-        return crs.to_wkt()
-    return CRS.from_json_dict(
-        {**crs.to_json_dict(), "id": {"authority": "LOCAL", "code": 1}}
-    ).to_wkt()
-
-
-_GEOMETRY = "geom"
-"""Name of the column of a GeoPackage that has the geometry."""
-
-
-def _batch(layer: LayerSettings, part: LayerChunk) -> RecordBatch:
-    """Return a chunk as a record batch of Arrow."""
-    from arro3.core import Array, DataType, RecordBatch
-
-    geometry = part.geometry
-    if layer.multi:
-        polygons, owner = shapely.get_parts(geometry, return_index=True)
-        geometry = np.full(len(geometry), shapely.MultiPolygon(), np.object_)
-        shapely.multipolygons(polygons, indices=owner, out=geometry)
-    made: dict[str, Any] = {name: _arrow(values) for name, values in part.columns.items()}
-    made[_GEOMETRY] = Array(shapely.to_wkb(geometry).tolist(), DataType.binary())
-    return RecordBatch.from_pydict(made)
-
-
-def _arrow(values: NDArray[Any]) -> Array:
-    """Return (n,) values of a column; NaN, NaT, None and masked values are null."""
-    from arro3.core import Array, DataType
-
-    if values.dtype.kind in "OU":
-        return Array([None if one is None else str(one) for one in values], DataType.utf8())
-    missing, data = nulls(values), np.ascontiguousarray(np.ma.getdata(values))
-    if missing is None or not missing.any():
-        return Array.from_numpy(data)
-    kind = Array.from_numpy(data[:0]).type
-    numbers = data.astype(np.int64) if data.dtype.kind == "M" else data
-    listed = [None if gone else one for one, gone in zip(numbers.tolist(), missing.tolist())]
-    return Array(listed, Array.from_numpy(numbers[:0]).type).cast(kind)
-
-
-# RFC 7946 has no member for this: a file without longitude and latitude states it in a text.
-IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
-"""Member `description` of a GeoJSON in pixels, by which it is also read."""
-
-_PIXEL_DIGITS = 10
-"""Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
-
-
-Writer = Callable[[Path, LayerSettings, Iterable[LayerChunk]], None]
-
-
-def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    parts = iter(parts)
-    first = next(parts)
-    # GDAL 3.6 warns of version 1.4, which GDAL 3.12 writes by default.
-    rows = _write(path, layer, chain([first], parts), "GPKG", VERSION="1.2")
-    # On a full disk GDAL leaves the index out, or rows, without a word.
-    index = f"rtree_{path.stem}_{_GEOMETRY}".replace('"', '""')
-    try:
-        with closing(sqlite3.connect(path)) as file:
-            ((indexed,),) = file.execute(f'SELECT count(*) FROM "{index}"')  # noqa: S608  # nosec B608
-    except sqlite3.Error as error:
-        raise OSError("the spatial index is missing: the disk may be full") from error
-    if indexed != rows:
-        raise OSError(f"the index has {indexed} of {rows} rows: the disk may be full")
-    try:
-        add_style(path, first.columns, layer.colours, CHANGE_DATE)
-    except sqlite3.Error as error:
-        raise OSError(f"the style cannot be written: {error}") from error
-
-
-def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    _write(path, layer, parts, "FlatGeobuf", at_once=True)
-
-
-def _within_180(
-    geometry: NDArray[np.object_], crs: CRS | None
-) -> tuple[NDArray[np.object_], CRS | None]:
-    """Return polygons that GDAL writes as RFC 7946 asks, and their coordinate system.
-
-    GDAL divides polygons at longitude 180 only if it transforms them, and some become invalid:
-    where any lies across, all are in degrees and divided.
-    """
-    if crs is None:
-        return geometry, None
-    corners = shapely.bounds(geometry)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-    longitude = transform_points(corners, crs, CRS84)[:, 0].reshape(-1, 4)
-    # Of what has no place on Earth, the writer says so.
-    longitude = longitude[np.isfinite(longitude).all(axis=1)]
-    if not ((np.ptp(longitude, axis=1) > 180) | (np.abs(longitude) > 180).any(axis=1)).any():
-        return geometry, crs
-    degrees = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
-    divided = split_at_180(np.asarray(degrees, np.object_))
-    return (geometry, crs) if divided is degrees else (divided, CRS84)
-
-
-def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write a FeatureCollection from the lines that GDAL writes by the rules of RFC 7946."""
-    digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
-    head = {"type": "FeatureCollection", "name": path.stem}
-    if layer.crs is None:
-        head["description"] = IN_PIXELS
-    lines = path.with_suffix(".geojsonl")
-    with path.open("wb") as file:
-        members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
-        file.write(f'{{\n{"".join(members)}"features": ['.encode())
-        separator = b"\n"
-        for part in parts:
-            if len(part.geometry):
-                geometry, crs = _within_180(part.geometry, layer.crs)
-                part = replace(part, geometry=rounded(geometry, crs, digits))
-                of_lines = replace(layer, crs=crs or CRS84)
-                _write(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
-                features = lines.read_bytes().rstrip(b"\n")
-                file.write(separator + features.replace(b"\n", b",\n"))
-                separator = b",\n"
-                lines.unlink()
-        file.write(b"\n]\n}\n")
-
-
-def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    fitting = (_fitting(path, part) for part in parts)
-    _write(
-        path, layer, fitting, "ESRI Shapefile",
-        ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=CHANGE_DATE[:10],
-    )  # fmt: skip
-
-
-def _parquet(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    kinds = ["MultiPolygon", "Polygon"] if layer.multi else ["Polygon"]
-    chunks = ((part.geometry, part.columns) for part in parts)
-    try:
-        write_parquet(path, layer.crs, chunks, kinds=kinds)
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
-
-
-_TILE_DIGITS = 3
-"""Decimal places of attributes in tiles, of which each zoom has a copy."""
-
-_UNLIMITED = "1000000000"
-"""Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
-
-
-def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write all chunks at once, because a tile holds polygons of any of them."""
-    chunks = list(parts)
-    geometry = np.concatenate([part.geometry for part in chunks])
-    geometry = on_web_mercator(path, geometry, layer.crs)
-    lowest, highest = tile_zooms(geometry, layer.gsd_m)
-    geometry = widened(geometry, highest)
-    starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
-    placed = [
-        LayerChunk(polygons, {
-            name: values.astype(np.float64).round(_TILE_DIGITS) if values.dtype.kind == "f"
-            else values
-            for name, values in part.columns.items()
-        })
-        for part, polygons in zip(chunks, np.split(geometry, starts))
-    ]  # fmt: skip
-    texts = [one for part in chunks for one in part.columns.get("source", ())]
-    sources = sorted({str(one) for one in texts if one is not None})
-    _write(
-        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles", at_once=True,
-        MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
-        DESCRIPTION=", ".join(sources),
-    )  # fmt: skip
-
-
-def _in_degrees(
-    path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]
-) -> Iterator[LayerChunk]:
-    """Yield the chunks in degrees of longitude and latitude, rounded, and divided at 180."""
-    crs = layer.crs
-    if crs is None:
-        raise ExportError(
-            f"{path.name}: {path.suffix} holds longitude and latitude, but the image has no "
-            "georeference.",
-            remedy="Write a GeoPackage (.gpkg) or GeoJSON (.geojson), or give the image a "
-            "coordinate system and a position (gdal_edit -a_srs -a_ullr).",
-        )
-    for part in parts:
-        degrees = shapely.transform(part.geometry, lambda xy: transform_points(xy, crs, CRS84))
-        divided = split_at_180(np.asarray(degrees, np.object_))
-        yield LayerChunk(rounded(divided, None, layer.digits), part.columns)
-
-
-def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    in_degrees = _in_degrees(path, layer, parts)
-    _write(path, replace(layer, crs=CRS84), in_degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
-
-
-_KML_STYLE = (
-    b'<Style id="building"><LineStyle><color>ff4b19e6</color><width>2</width></LineStyle>'
-    b"<PolyStyle><color>404b19e6</color></PolyStyle></Style>"
-)
-"""Red outlines, with a transparent fill: Google Earth would cover the roofs with white."""
-
-
-def _kml(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    in_degrees = _in_degrees(path, layer, parts)
-    _write(path, replace(layer, crs=CRS84), in_degrees, "LIBKML", at_once=True)
-    text = path.read_bytes().replace(
-        b"<ExtendedData>", b"<styleUrl>#building</styleUrl><ExtendedData>"
-    )
-    # GDAL finds the types of attributes in a KMZ only beside their polygons.
-    pattern = rb"(<Schema.*?</Schema>)\s*(<Document.*?</name>)"
-    text = re.sub(pattern, rb"\2\1", text, count=1, flags=re.DOTALL)
-    root = b'<Document id="root_doc">'
-    path.write_bytes(text.replace(root, root + _KML_STYLE, 1))
-
-
-def _kmz(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    made = path.with_name("doc.kml")
-    _kml(made, layer, parts)
-    _zip(path, [made])
-
-
-def _zipped_shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    # A folder of its own has only the files of the Shapefile.
-    _shapefile(path.with_name(path.stem), layer, parts)
-    _zip(path, sorted(path.parent.iterdir()))
-
-
-def _zip(path: Path, files: Iterable[Path]) -> None:
-    """Move files into an archive, whose bytes do not depend on the time."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            entry = zipfile.ZipInfo(file.name)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes())
-            file.unlink()
-
-
-def _drawing_crs(crs: CRS) -> CRS:
-    """Return the coordinate system of a drawing: degrees would distort it."""
-    return web_mercator() if crs.is_geographic else crs
-
-
-def _dxf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write each ring as a closed polyline; GDAL would fill polygons, which covers the drawing."""
-
-    def rings() -> Iterator[LayerChunk]:
-        for part in parts:
-            geometry = part.geometry
-            if layer.crs is not None and layer.crs.is_geographic:
-                geometry = reprojected(geometry, layer.crs, _drawing_crs(layer.crs), 0.01)
-            found = shapely.get_rings(shapely.get_parts(geometry))
-            lines = [shapely.LineString(shapely.get_coordinates(ring)[:-1]) for ring in found]
-            yield LayerChunk(np.array([*lines, None], np.object_)[:-1], {})
-
-    _write(path, replace(layer, multi=False), rings(), "DXF", at_once=True, kind="LineString")
-    # GDAL (3.12) marks a polyline as closed only if its last vertex repeats the first.
-    text = path.read_bytes().replace(b"AcDbPolyline\n 70\n0\n", b"AcDbPolyline\n 70\n1\n")
-    path.write_bytes(text)
-
-
-_PARQUET = (".parquet", ".geoparquet")
-
-WRITERS: dict[str, Writer] = {
-    ".gpkg": _geopackage,
-    ".geojson": _geojson,
-    ".fgb": _flatgeobuf,
-    ".parquet": _parquet,
-    ".shp": _shapefile,
-    ".pmtiles": _pmtiles,
-    ".json": _geojson,
-    ".geoparquet": _parquet,
-    ".shp.zip": _zipped_shapefile,
-    ".kml": _kml,
-    ".kmz": _kmz,
-    ".csv": _csv,
-    ".dxf": _dxf,
-}
-
-DEGREES_SUFFIXES = (".geojson", ".json", ".kml", ".kmz", ".csv")
-"""Suffixes of the formats that are in degrees of longitude and latitude."""
-
-VECTOR_SUFFIXES = tuple(suffix for suffix in WRITERS if suffix not in (".pmtiles", ".dxf"))
-"""Suffixes of the formats from which the polygons can be read again: tiles hold pieces of them, and
-drawings rings."""
-
-
 def overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
     """Return the attributes of buildings by the schema of Overture Maps.
 
@@ -668,50 +281,3 @@ def overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> di
         "has_parts": np.zeros(len(ids), np.bool_),
         "is_underground": np.zeros(len(ids), np.bool_),
     }  # fmt: skip
-
-
-SHORT_NAMES = {
-    "imagery_date": "img_date",
-    "perimeter_m": "perim_m",
-    "orientation_deg": "orient",
-    "rectangularity": "rectang",
-}
-"""Short names of columns whose names exceed the ten characters that a Shapefile allows."""
-
-_MAX_NAME = 10
-_MAX_TEXT_BYTES = 254
-
-_REMEDY = "Write a GeoPackage (.gpkg) or FlatGeobuf (.fgb)."
-
-
-def short_names(columns: Mapping[str, object]) -> dict[str, str]:
-    """Return the names in a Shapefile of those columns that get another name there."""
-    return {
-        name: SHORT_NAMES.get(name, name[:_MAX_NAME]) for name in columns if len(name) > _MAX_NAME
-    }
-
-
-def _fitting(path: Path, part: LayerChunk) -> LayerChunk:
-    """Return a chunk with the column names of a Shapefile.
-
-    Raises:
-        ExportError: a text is longer than 254 bytes, or two columns would have the same name.
-    """
-    names = short_names(part.columns)
-    columns = {names.get(name, name): values for name, values in part.columns.items()}
-    if len(columns) < len(part.columns):
-        raise ExportError(
-            f"{path.name}: a Shapefile limits column names to {_MAX_NAME} characters; shortened, "
-            f"two of {', '.join(part.columns)} would be the same.",
-            remedy=_REMEDY,
-        )
-    for name, values in part.columns.items():
-        texts = set(values.tolist()) if values.dtype.kind in "OU" else ()
-        for text in texts:
-            if text is not None and len(str(text).encode()) > _MAX_TEXT_BYTES:
-                raise ExportError(
-                    f"{path.name}: a Shapefile limits texts to {_MAX_TEXT_BYTES} bytes; the column "
-                    f"{name!r} holds {text[:30]!r}… of {len(str(text).encode())} bytes.",
-                    remedy=_REMEDY,
-                )
-    return LayerChunk(part.geometry, columns)

@@ -22,6 +22,7 @@ from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
 from rooftrace.io.files import write_atomically
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,
@@ -37,7 +38,6 @@ from rooftrace.labels.layouts import (
     NO_SHAPES,
     REMEDY_PATTERN,
     SHAPE_SUFFIXES,
-    VECTOR_SUFFIXES,
     PairedFolder,
     find_readings,
     has_reading,

@@ -39,13 +39,8 @@ from rooftrace.io.reproject import (
     split_at_180,
 )
 from rooftrace.io.vector_formats import is_vector_file
-from rooftrace.io.vector_write import (
-    DEGREES_SUFFIXES,
-    VECTOR_SUFFIXES,
-    check_vector_path,
-    vector_suffix,
-    write_polygons,
-)
+from rooftrace.io.vector_write import check_vector_path, write_polygons
+from rooftrace.io.vector_writers import DEGREES_SUFFIXES, READABLE_SUFFIXES, vector_suffix
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,
@@ -406,7 +401,7 @@ def _write(
         listed = ", ".join(system.name for system in systems)
         notes.append(f"The scenes have {len(systems)} systems ({listed}); {out} is in EPSG:4326.")
     folder, why_copy = _images_in_place(source, options)
-    is_data = vector_suffix(out) in VECTOR_SUFFIXES
+    is_data = vector_suffix(out) in READABLE_SUFFIXES
     copies = images_folder(out) if folder is None and is_data else None
     if copies is not None:
         _check_copies(copies, source)

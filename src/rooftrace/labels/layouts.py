@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import LayoutError
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.image_files import is_image_file, is_named_as_image, matches_glob
 from rooftrace.labels.source import SceneEntry
 
@@ -22,8 +23,7 @@ NO_SHAPES = "no shapes"
 """Key of an entry whose label file is missing because there is nothing to label."""
 
 SHAPE_SUFFIXES = frozenset((".txt", ".json", ".xml"))
-VECTOR_SUFFIXES = frozenset((".geojson", ".gpkg", ".shp", ".fgb"))
-_LABEL_SUFFIXES = SHAPE_SUFFIXES | VECTOR_SUFFIXES | {".npy"}
+_LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
 
 _MOST_DEPTH = 3
 """Maximum number of folders between the data and the base of a layout."""

@@ -19,13 +19,12 @@ from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.io.pmtiles import tile_zooms, widened
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import (
-    LayerChunk,
-    LayerSettings,
     write_footprints,
     write_footprints_chunks,
     write_layer,
     write_polygons,
 )
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 
 UTM = CRS(32737)
 MERCATOR = CRS(3857)

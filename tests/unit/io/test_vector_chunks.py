@@ -16,7 +16,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import vector_write
+from rooftrace.io import vector_writers
 from rooftrace.io.vector_write import write_footprints_chunks, write_polygons
 from vector_samples import MAIN_SUFFIXES
 
@@ -49,14 +49,14 @@ def read(path: Path) -> geopandas.GeoDataFrame:
 def test_chunks_are_one_layer(
     tmp_path: Path, suffix: str, crs: CRS | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_write, "_MOST_WAITING", 4)
+    monkeypatch.setattr(vector_writers, "_MOST_WAITING", 4)
     chunks = [chunk(5, 0, crs), chunk(0, 1, crs), chunk(3, 2, crs)]
     path = tmp_path / f"out{suffix}"
     write_footprints_chunks(path, iter(chunks))
     table = read(path).sort_values("id").reset_index(drop=True)
     whole = Footprints.joined(chunks)
     assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    renamed = vector_write.SHORT_NAMES if suffix == ".shp" else {}
+    renamed = vector_writers.SHORT_NAMES if suffix == ".shp" else {}
     expected = [renamed.get(name, name) for name in whole.columns()]
     assert [name for name in table.columns if name not in ("geometry", "bbox")] == expected
     for name, values in whole.columns().items():

@@ -10,7 +10,8 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io.vector_write import WRITERS, write_footprints, write_polygons
+from rooftrace.io.vector_write import write_footprints, write_polygons
+from rooftrace.io.vector_writers import WRITERS
 from vector_samples import MAIN_SUFFIXES
 
 UTM = CRS(32633)

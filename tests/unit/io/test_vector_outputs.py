@@ -23,15 +23,8 @@ from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_read import VectorFile
-from rooftrace.io.vector_write import (
-    VECTOR_SUFFIXES,
-    WRITERS,
-    LayerChunk,
-    LayerSettings,
-    write_footprints_chunks,
-    write_layer,
-    write_polygons,
-)
+from rooftrace.io.vector_write import write_footprints_chunks, write_layer, write_polygons
+from rooftrace.io.vector_writers import READABLE_SUFFIXES, WRITERS, LayerChunk, LayerSettings
 from vector_samples import TOWN, differing_m2
 
 SHAPES = np.asarray(TOWN.geometry.to_numpy(), object)
@@ -53,7 +46,7 @@ SYSTEMS = {
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", READABLE_SUFFIXES)
 def test_each_format_has_the_polygons_where_they_were(
     suffix: str, system: str, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from rooftrace.core.errors import (
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.flows.convert import run_convert
 from rooftrace.io.sources import ArraySource
-from rooftrace.io.vector_write import VECTOR_SUFFIXES
+from rooftrace.io.vector_writers import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import FOOTPRINTS
@@ -283,7 +283,7 @@ PIXELS = st.integers(0, 2**32 - 1).map(
 @pytest.mark.campaign
 @settings(max_examples=12)
 @given(PIXELS, PIXELS, st.sampled_from([4326, 32633, 3857]), st.floats(0, 0.6))
-@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+@pytest.mark.parametrize("suffix", READABLE_SUFFIXES)
 def test_a_mask_comes_back_from_its_outlines(
     tmp_path_factory: pytest.TempPathFactory,
     suffix: str,

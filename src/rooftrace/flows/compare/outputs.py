@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
@@ -15,8 +16,10 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
 from rooftrace.flows.compare.options import Keep
+from rooftrace.io.make_valid import make_polygons_valid, valid_by_structure
 from rooftrace.io.reproject import crs_units, reprojected
-from rooftrace.io.vector_write import LayerChunk, LayerSettings, free_names, write_layer
+from rooftrace.io.vector_write import free_names, write_layer
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.compare import (
     CHANGED,
     GONE,
@@ -93,7 +96,12 @@ class Compared:
             own, crs = packed.unpack(index), self.plane
         else:
             own, crs = layer.outlines.unpack(index), layer.crs
-        return reprojected(own, crs, self.crs, crs_units(BEND_M, self.crs))
+        placed = reprojected(own, crs, self.crs, crs_units(BEND_M, self.crs))
+        multi = shapely.get_type_id(placed) == shapely.GeometryType.MULTIPOLYGON
+        invalid = multi & ~shapely.is_valid(placed)
+        placed[invalid] = valid_by_structure(placed[invalid])
+        placed[~multi] = make_polygons_valid(placed[~multi])
+        return placed
 
     def columns(self, side: str, index: Ints) -> dict[str, NDArray[Any]]:
         """Return the attributes of some buildings of a side."""

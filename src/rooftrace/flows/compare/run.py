@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from rooftrace.io.files import check_outputs, export_error, write_atomically, wr
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, transform_points
+from rooftrace.io.vector_write import write_copies
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
     STATUSES,
@@ -138,6 +139,7 @@ def run_compare(
     options: CompareOptions | None = None,
     *,
     models: ModelSet | None = None,
+    formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> CompareReport:
     """Compare two layers of buildings and write the results to a folder.
@@ -148,6 +150,7 @@ def run_compare(
         out: Folder of the results; it is created where it is missing.
         options: Options; default: those of `CompareOptions`.
         models: Model that predicts NEW and OLD, which are two images; None for layers.
+        formats: Suffixes of further files of the layers of results, see `write_copies`.
         progress: See `Progress`.
 
     Raises:
@@ -161,7 +164,7 @@ def run_compare(
     rules = CompareRules(
         same_iou=options.same_iou, move_m=options.move_m, max_move_m=options.max_move_m
     )
-    _check_paths(new, old, out, options, models)
+    _check_paths(new, old, out, options, models, formats)
     step = _steps(progress, _STEPS + (0 if models is None else 2))
     new_layer, old_layer, dates = _read(new, old, out, options, models, step)
     step()
@@ -207,7 +210,7 @@ def run_compare(
         change_share,
     )  # fmt: skip
     step()
-    files, conflated = _write(compared, out, options.keep, notes)
+    files, conflated = _write(compared, out, options.keep, formats, notes)
     table = status_table(compared)
     report = CompareReport(
         str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
@@ -258,8 +261,9 @@ def _steps(progress: Progress | None, count: int) -> Callable[[], None]:
 
 
 def _check_paths(
-    new: Path, old: Path, out: Path, options: CompareOptions, models: ModelSet | None
-) -> None:
+    new: Path, old: Path, out: Path, options: CompareOptions, models: ModelSet | None,
+    formats: Sequence[str],
+) -> None:  # fmt: skip
     if out.exists() and not out.is_dir():
         raise ConfigError(
             f"-o received {out}, which is a file; expected a folder for the results.",
@@ -274,8 +278,9 @@ def _check_paths(
         )
     probabilities = () if models is None else PROBABILITY_FILES
     read = (new, old, *options.imagery, options.area)
-    written = (*_WRITTEN, _CONFLATED, *probabilities)
-    check_outputs((out / name for name in written), read)
+    written = {out / name for name in (*_WRITTEN, _CONFLATED, *probabilities)}
+    written |= {out / f"{name}{end}" for name in ("compare", "conflated") for end in formats}
+    check_outputs(written, read)
     is_given = models is None and options.threshold is not None
     if is_given and not (is_raster(new) or is_raster(old)):
         raise ConfigError(
@@ -366,16 +371,22 @@ def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
 
 
 def _write(
-    compared: Compared, out: Path, keep: Keep | None, notes: list[str]
+    compared: Compared, out: Path, keep: Keep | None, formats: Sequence[str], notes: list[str]
 ) -> tuple[list[Path], dict[str, int] | None]:
-    """Write the layers; return the file that was asked for, and what it holds."""
+    """Write the layers; return the files that were asked for, and what the last one holds."""
+
+    def copied(layer: Path) -> list[Path]:
+        notes.extend(write_copies(layer, formats, multi=compared.is_multi))
+        return [layer.with_suffix(suffix) for suffix in formats]
+
     write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
     write_sides(out / "review.geojson", compared, REVIEWED)
+    copies = copied(out / "compare.gpkg")
     path = out / _CONFLATED
     if keep is None:
         if path.exists():
             notes.append(f"{path} is left over from an earlier run; it was not updated.")
-        return [], None
+        return copies, None
     conflated, repeated = write_conflated(path, compared, keep)
     if repeated:
         each = "it" if repeated == 1 else "each"
@@ -383,4 +394,4 @@ def _write(
             f"{plural(repeated, 'building of NEW is', 'buildings of NEW are')} not in "
             f"{path.name}: a better outline of NEW shows the same building as {each}."
         )
-    return [path], conflated
+    return [*copies, path, *copied(path)], conflated

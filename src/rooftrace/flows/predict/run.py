@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
-from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
 from rooftrace.core.text import list_and_count, merge_notes, plural
@@ -40,7 +40,7 @@ from rooftrace.flows.predict.inputs import (
 from rooftrace.flows.predict.run_folder import RunFolder, WorkerStore
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.files import check_outputs, write_json
-from rooftrace.io.vector_write import check_vector_path
+from rooftrace.io.vector_write import check_vector_path, write_copies
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
@@ -72,6 +72,7 @@ def run_predict(
     cluster: ClusterOptions | None = None,
     keep: bool = False,
     stac: bool = False,
+    formats: Sequence[str] = (),
     segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
     on_done: OnDone | None = None,
@@ -91,6 +92,7 @@ def run_predict(
         cluster: Cluster to run on; default: this process. The results are identical.
         keep, on_done, progress: See `RunOptions`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
+        formats: Suffixes of further files of the polygons of each image, see `write_copies`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         rle: Table of run lengths to write when all images are predicted.
 
@@ -113,9 +115,21 @@ def run_predict(
             f"{what} in one process, but a cluster was given.",
             remedy=f"Leave out --cluster, or leave out {option}.",
         )
+    if formats and "polygons" not in options.outputs:
+        raise ConfigError(
+            "Formats of polygons were given, but the outputs have none.",
+            remedy="Add polygons to --outputs, or leave out --format.",
+        )
     described: dict[str, PredictedScene | None] = {}
+    copied: list[str] = []
+    not_copied: list[RooftraceError] = []
 
     def take(scene: SceneInput, record: Mapping[str, Any]) -> None:
+        try:
+            if formats:
+                copied.extend(write_copies(Path(record["output"]["polygons"]), formats))
+        except RooftraceError as error:
+            not_copied.append(error)
         if stac:
             described[scene.name] = predicted_scene(
                 scene.name, scene.source.grid.crs, record, scene.attribution
@@ -138,8 +152,10 @@ def run_predict(
                 "run.json", "If their date is known, give it with --imagery-date.",
             )  # fmt: skip
             report = replace(report, notes=(*report.notes, *notes))
+    if not report.failures and not_copied:
+        raise not_copied[0]
     if not report.failures:
-        return report
+        return replace(report, notes=(*report.notes, *copied))
     scene, error = report.failures[0]
     if len(inputs.scenes) == 1:
         raise error

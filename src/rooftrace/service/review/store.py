@@ -32,7 +32,8 @@ from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.text import reason_of
 from rooftrace.io.files import export_error
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
+from rooftrace.io.vector_write import write_layer
+from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 
 ReviewStatus = Literal["open", "accepted", "rejected", "changed", "added"]
 """`open`: not decided. `changed`: accepted with another outline. `added`: drawn by a person."""
