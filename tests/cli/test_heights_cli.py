@@ -270,9 +270,3 @@ def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:
         assert found.volume_m3[ward] == pytest.approx(volume, rel=1e-3)
         floors = (known.area * known.num_floors_estimated).sum()
         assert found.floor_m2[ward] == pytest.approx(floors, rel=1e-3)
-    wrong = command(
-        "density", tmp_path / "houses_heights.gpkg", "--zones", tmp_path / "wards.gpkg",
-        "--value", "heigth", "-o", tmp_path / "x",
-    )  # fmt: skip
-    assert wrong.code == 3
-    assert "has no attribute 'heigth'" in wrong.err

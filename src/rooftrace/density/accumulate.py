@@ -442,7 +442,7 @@ def density_of_zones(
     tree = shapely.STRtree(zones)
     shapely.prepare(zones)
     xy, building_m2, is_counted = in_one_order([measure_buildings(buildings, counted)])
-    building, zone = _zones_of_points(zones, tree, xy)
+    building, zone = zones_of_points(zones, tree, xy)
     building, zone = building[is_counted[building]], zone[is_counted[building]]
     area = shapely.area(zones)
     seen = area if observed is None else _common_area(zones, tree, observed)
@@ -453,7 +453,7 @@ def density_of_zones(
     )
 
 
-def _zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
+def zones_of_points(zones: Polygons, tree: shapely.STRtree, xy: Floats) -> tuple[Ints, Ints]:
     """Return (k,) pairs of a point and a zone that contains it.
 
     Of a point on a border, these are the zones just to the right and above, as with cells. If

@@ -399,6 +399,59 @@ def test_a_class_that_mask_or_polygons_do_not_have(land_cover: Path) -> None:
     assert float(total.buildings_m2.sum()) == pytest.approx(100)
 
 
+@pytest.fixture
+def valued(tmp_path: Path) -> Path:
+    """Write b.gpkg, two buildings and a road with heights, and z.gpkg, two zones.
+
+    The second building lies on nodata of m.tif and its centroid on the border of the zones.
+    """
+    shapes = [box(10, 10, 20, 20), box(45, 40, 55, 60), box(70, 70, 90, 90)]
+    columns = {
+        "class": ["building", "building", "road"], "height": [5.0, 7.0, 900.0],
+        "num_floors": [2, None, None], "num_floors_estimated": [1, 3, 300],
+    }  # fmt: skip
+    frame = gpd.GeoDataFrame(columns, geometry=shapes, crs=32633)
+    frame.geometry = frame.translate(5e5, 5e6)
+    frame.to_file(tmp_path / "b.gpkg")
+    zones = gpd.GeoSeries([box(0, 0, 50, 100), box(50, 0, 100, 100)], crs=32633)
+    zones.translate(5e5, 5e6).to_file(tmp_path / "z.gpkg")
+    mask = np.zeros((100, 100), np.uint8)
+    mask[80:90, 10:20], mask[40:60, 45:55] = 1, 255
+    write_mask(tmp_path / "m.tif", mask, "EPSG:32633", Affine(1, 0, 5e5, 0, -1, 5e6 + 100))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "counts", "means"),
+    [
+        (["b.gpkg"], {}, [1, 1], [5, 7]),
+        (["b.gpkg"], {"min_area_m2": 150}, [0, 1], [np.nan, 7]),
+        (["b.gpkg"], {"building": "road"}, [0, 1], [np.nan, 900]),
+        (["b.gpkg", "m.tif"], {}, [1, 0], [5, np.nan]),
+    ],
+)
+def test_values_of_zones_are_those_of_the_buildings_that_are_counted(
+    valued: Path, inputs: list[str], options: dict, counts: list[int], means: list[float]
+) -> None:
+    paths = [valued / name for name in inputs]
+    run_zone_density(paths, valued / "z.gpkg", valued / "out", value="height", **options)
+    zones = gpd.read_file(valued / "out.gpkg")
+    assert zones["height_count"].tolist() == zones["buildings"].tolist() == counts
+    np.testing.assert_allclose(zones["height_mean"], means)
+    if not options:
+        floors, volume = zones["floor_m2"], zones["volume_m3"]
+        np.testing.assert_allclose(floors, np.array([100 * 2, 200 * 3]) * counts)
+        np.testing.assert_allclose(volume, np.array([100 * 5, 200 * 7]) * counts)
+
+
+def test_a_value_needs_a_column_of_numbers(valued: Path) -> None:
+    for value, message in (("heigth", "no attribute 'heigth'; it has class"), ("class", "text")):
+        with pytest.raises(DataError, match=message):
+            run_zone_density([valued / "b.gpkg"], valued / "z.gpkg", valued / "x", value=value)
+    with pytest.raises(ConfigError, match="a mask has no attributes"):
+        run_zone_density([valued / "m.tif"], valued / "z.gpkg", valued / "x", value="height")
+
+
 def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
     mask = np.eye(9, dtype=np.uint8)
     place = {"crs": "EPSG:32737", "transform": Affine(1, 0, 5e5, 0, -1, 9e6)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
-from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Progress, Window
+from rooftrace.core.text import list_first, plural
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
+from rooftrace.io.attributes import text_column
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import (
@@ -164,12 +166,14 @@ class BuildingPolygons:
         path: File of the polygons.
         geometry: (n,) valid polygons and multipolygons.
         crs: CRS of the geometry; None for pixels of the mask (x right, y down).
+        numbers: (n,) float64 values of the attributes that were asked for; NaN where there is none.
         notes: Notes for the user.
     """
 
     path: Path
     geometry: Polygons
     crs: CRS | None
+    numbers: Mapping[str, Floats]
     notes: tuple[str, ...]
 
     @property
@@ -186,6 +190,7 @@ def read_buildings(
     building: str | None = None,
     mask: MaskFile | None = None,
     layer_name: str | None = None,
+    value: str | None = None,
 ) -> BuildingPolygons:
     """Return the buildings of a vector file.
 
@@ -195,24 +200,29 @@ def read_buildings(
         mask: Mask of the same place, which gives the name of the class instead. Polygons may be in
             its pixels if it has no CRS.
         layer_name: Layer of a file with several; see `VectorFile`.
+        value: Attribute of numbers that is read, with `height_median` and `FLOORS` where the layer
+            has these.
 
     Raises:
-        DataError: The file cannot be read, holds no building, or shows another place than the mask.
+        DataError: The file cannot be read, holds no building, or shows another place than the mask;
+            or it has no such attribute, or texts in it.
         GeoreferenceError: It has no CRS, or coordinates outside the range of its CRS.
         ConfigError: The file has several classes and `building` is missing, or the file has no
             classes and `building` is given.
     """
     file = VectorFile(path, layer_name)
     fields = ["class"] if "class" in file.fields else []
+    wanted = [] if value is None else _number_fields(file, value)
     by_name = building is None and mask is None
-    values: Mapping[str, NDArray[np.object_]]
+    values: Mapping[str, NDArray[Any]]
     if mask is not None and mask.grid.crs is None:
         geometry, crs, values, counts = file.columns(fields, buildings=by_name)
     else:
-        layer = file.read(fields, buildings=by_name)
+        layer = file.read([*dict.fromkeys([*fields, *wanted])], typed=True, buildings=by_name)
         geometry, crs, values, counts = layer.geometry, layer.crs, layer.values, layer.counts
     notes = [note.removesuffix(".") for note in file.notes(counts)]
-    classes = values.get("class", np.zeros(0, np.object_))
+    classes = text_column(values.get("class", np.zeros(0)))
+    rows = np.arange(len(geometry))
     if not by_name:
         name = _class_name(path, sorted(set(classes.tolist())), building, mask)
         if name is not None:
@@ -220,24 +230,49 @@ def read_buildings(
             if building is None:
                 others = ReadCounts(not_buildings=int((~chosen).sum()))
                 notes += [note.removesuffix(".") for note in others.notes(path)]
-            geometry = geometry[chosen]
+            rows, geometry = rows[chosen], geometry[chosen]
     first = first_of_equal(shapely.bounds(geometry).reshape(-1, 4), geometry.__getitem__)
     if not first.all():
         repeated = int((~first).sum())
         notes.append(f"{plural(repeated, 'polygon')} exactly on another one left out")
-        geometry = geometry[first]
+        rows, geometry = rows[first], geometry[first]
     if not len(geometry):
         raise DataError(
             f"{path} holds no building, so the area to measure is unknown.",
             remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
         )
-    found = BuildingPolygons(path, geometry, crs, tuple(notes))
+    numbers = {name: _numbers(values[name], name, path)[rows] for name in wanted}
+    found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes))
     if mask is not None:
         _check_place(found, mask)
         if crs is not None and mask.grid.crs is not None:
             moved = missing_grid(crs, mask.grid.crs, found.bounds_xy)
             found = replace(found, notes=(*found.notes, *moved))
     return found
+
+
+FLOORS = ("num_floors", "num_floors_estimated")
+"""Attributes with the number of floors: those that are known, and estimates."""
+
+
+def _number_fields(file: VectorFile, value: str) -> list[str]:
+    if value not in file.fields:
+        raise DataError(
+            f"{file.path} has no attribute {value!r}; it has "
+            f"{list_first(sorted(file.fields), 12)}.",
+            remedy="Give the name of a column of numbers, such as --value height.",
+        )
+    return [value, *({"height_median", *FLOORS} & {*file.fields})]
+
+
+def _numbers(values: NDArray[Any], name: str, path: Path) -> Floats:
+    try:
+        return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"The attribute {name!r} of {path} holds text; expected numbers.",
+            remedy="Give the name of a column of numbers, such as --value height.",
+        ) from None
 
 
 class ObservedBuildings:

@@ -5,7 +5,7 @@ Whole images are measured by `flows.density.images`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,21 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import plain_number, plural
-from rooftrace.core.types import Bounds, DensityFigures, DensityGrid, Polygons, Progress, Window
-from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
+from rooftrace.core.types import (
+    Bounds,
+    DensityFigures,
+    DensityGrid,
+    Floats,
+    Polygons,
+    Progress,
+    Window,
+)
+from rooftrace.density.accumulate import (
+    DensityAccumulator,
+    density_of_polygons,
+    density_of_zones,
+    zones_of_points,
+)
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
@@ -31,6 +44,7 @@ from rooftrace.density.files import (
     write_table,
 )
 from rooftrace.flows.density.inputs import (
+    FLOORS,
     BuildingPolygons,
     MaskFile,
     ObservedBuildings,
@@ -39,7 +53,6 @@ from rooftrace.flows.density.inputs import (
     stem_of,
     trace_regions,
 )
-from rooftrace.flows.density.values import zone_values
 from rooftrace.io.files import check_outputs
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
@@ -245,7 +258,7 @@ def run_zone_density(
     Args:
         inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
-        value: Attribute of the buildings whose mean and sum by area are added, see `zone_values`.
+        value: Numeric attribute of the buildings, see `_values_of_zones`.
 
     Raises:
         GeoreferenceError: The mask has no coordinate system.
@@ -265,16 +278,23 @@ def run_zone_density(
         )
     notes = [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
+    if mask is not None and mask.grid.crs is None:
+        raise GeoreferenceError(
+            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
+            remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
+        )
     buildings = (
-        None if polygons_path is None else read_buildings(polygons_path, building, mask, layer)
+        None
+        if polygons_path is None
+        else read_buildings(polygons_path, building, mask, layer, value)
     )
+    if value is not None and buildings is None:
+        raise ConfigError(
+            f"Received the value {value!r} without polygons; a mask has no attributes.",
+            remedy="Give the layer of buildings, too.",
+        )
     ground = None
     if mask is not None:
-        if mask.grid.crs is None:
-            raise GeoreferenceError(
-                f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
-                remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
-            )
         ground = GroundPlane.of(mask.grid, name=str(mask.path))
         plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
     if buildings is not None:
@@ -290,7 +310,8 @@ def run_zone_density(
         assert plane is not None
         outlined = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
         around = shapely.box(*shapely.total_bounds(outlined))
-        outlined = outlined[shapely.area(outlined) >= min_area_m2]
+        large = shapely.area(outlined) >= min_area_m2
+        outlined = outlined[large]
     assert plane is not None
     built, observed, counted = None, None, None
     if mask is not None and ground is not None:
@@ -309,17 +330,60 @@ def run_zone_density(
     if not met.any():
         raise _no_overlap(zones, ground_zones, *place)
     columns = density_columns(figures, threshold, ground_zones.values)
-    if value is not None:
-        if polygons_path is None:
-            raise ConfigError(
-                f"Received the value {value!r} without polygons; a mask has no attributes.",
-                remedy="Give the layer of buildings, too.",
-            )
-        columns |= zone_values(polygons_path, layer, value, outlines, plane)
+    if value is not None and buildings is not None:
+        counts = np.ones(len(outlined), np.bool_) if counted is None else counted
+        numbers = {name: values[large][counts] for name, values in buildings.numbers.items()}
+        columns |= _values_of_zones(outlines, outlined[counts], numbers, value)
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
     write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
     return DensityReport.of(files, "zones", plane, figures, threshold, notes)
+
+
+def _values_of_zones(
+    zones: Polygons, buildings: Polygons, numbers: Mapping[str, Floats], value: str
+) -> dict[str, NDArray[Any]]:
+    """Return the mean of a value of the buildings in each zone, and what follows from heights.
+
+    A building belongs to the zones that its centroid lies in, as in `density_of_zones`; those
+    without a value are left out.
+
+    Args:
+        zones: (n,) zones on a plane in metres.
+        buildings: (k,) buildings on this plane.
+        numbers: (k,) values of their attributes, NaN where there is none.
+        value: Name among these: metres, where volumes are to mean something.
+
+    Returns:
+        (n,) `VALUE_count`, `VALUE_mean` (NaN without any) and `VALUE_area_m2`, the sum of value
+        times area: for heights the volume in m³. For `height` it is called `volume_m3`, and counts
+        `height_median` where the layer has it, which is right for slanted roofs. `floor_m2` is the
+        sum of area times floors where the layer has these.
+    """
+    centre = shapely.get_coordinates(shapely.centroid(buildings))
+    shapely.prepare(zones)
+    building, zone = zones_of_points(zones, shapely.STRtree(zones), centre)
+    known = np.isfinite(numbers[value])[building]
+    zone, building = zone[known], building[known]
+    area = shapely.area(buildings)
+
+    def total(values: Floats) -> Floats:
+        summed = np.bincount(zone, np.nan_to_num(values)[building], minlength=len(zones))
+        return np.asarray(summed, np.float64)
+
+    count = np.bincount(zone, minlength=len(zones))
+    mean = total(numbers[value]) / np.where(count > 0, count, np.nan)
+    is_height = value == "height"
+    tall = numbers.get("height_median", numbers[value]) if is_height else numbers[value]
+    columns: dict[str, NDArray[Any]] = {
+        f"{value}_count": count,
+        f"{value}_mean": np.round(mean, 3),
+        "volume_m3" if is_height else f"{value}_area_m2": np.round(total(tall * area), 1),
+    }
+    if floors := [numbers[name] for name in FLOORS if name in numbers]:
+        best = np.where(np.isnan(floors[0]), floors[-1], floors[0])
+        columns["floor_m2"] = np.round(total(best * area), 1)
+    return columns
 
 
 def _regions(
