@@ -127,11 +127,14 @@ def _volume(vertices: np.ndarray, surface: list[list[int]]) -> float:
     return total
 
 
-def test_points_are_measured_without_a_grid(town: RoofTown, folder: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def scans(town: RoofTown, folder: Path) -> Path:
+    """Write the surface as two tiles of points without a CRS."""
     laspy = pytest.importorskip("laspy")
     size = town.surface.shape[0]
+    (folder / "scans").mkdir()
     for half in range(2):
-        rows, cols = np.nonzero(np.ones((size, size), bool))
+        rows, cols = np.indices((size, size))
         chosen = (cols < size // 2) == (half == 0)
         rows, cols = rows[chosen], cols[chosen]
         header = laspy.LasHeader(point_format=6, version="1.4")
@@ -143,17 +146,45 @@ def test_points_are_measured_without_a_grid(town: RoofTown, folder: Path, tmp_pa
         las.z = town.surface[rows, cols]
         las.classification = np.ones(len(rows), np.uint8)
         las.return_number = las.number_of_returns = np.ones(len(rows), np.uint8)
-        las.write(tmp_path / f"tile_{half}.laz")
-    code, answer = call(
-        "heights", folder / "houses.gpkg", "--points", tmp_path, "-o", tmp_path / "out"
-    )
+        las.write(folder / "scans" / f"tile_{half}.laz")
+    return folder / "scans"
+
+
+def test_points_are_measured_without_a_grid(
+    town: RoofTown, folder: Path, scans: Path, tmp_path: Path
+) -> None:
+    code, answer = call("heights", folder / "houses.gpkg", "--points", scans, "-o", tmp_path)
     assert code == 0
-    assert any("points name no coordinate system" in note for note in answer["notes"])
+    assert any("2 files of points state no coordinate system" in note for note in answer["notes"])
     # What a shell makes of tiles/*.laz.
-    tiles = sorted(tmp_path.glob("*.laz"))
-    _, same = call("heights", folder / "houses.gpkg", "--points", *tiles, "-o", tmp_path / "out")
+    tiles = sorted(scans.glob("*.laz"))
+    _, same = call("heights", folder / "houses.gpkg", "--points", *tiles, "-o", tmp_path)
     assert same["height_m"] == answer["height_m"]
-    found = gpd.read_file(tmp_path / "out" / "houses_heights.gpkg")
+    found = gpd.read_file(tmp_path / "houses_heights.gpkg")
+    error = (found.height - (town.top - town.ground)).dropna()
+    assert len(error) >= 0.9 * len(found)
+    assert np.median(np.abs(error)) < 0.2
+    degrees = command("heights", folder / "houses.geojson", "--points", *tiles, "-o", tmp_path)
+    assert "houses.geojson is in degrees" in degrees.err
+
+
+@pytest.mark.parametrize("source", ["surface", "points"])
+def test_outlines_are_moved_onto_their_roofs(
+    town: RoofTown, folder: Path, scans: Path, tmp_path: Path, source: str
+) -> None:
+    houses = gpd.read_file(folder / "houses.gpkg")
+    beside = houses.set_geometry(houses.translate(2.5, -1.5)).to_crs(4326)
+    beside = beside if source == "surface" else beside.to_crs(CRS)
+    beside.to_file(tmp_path / "beside.gpkg")
+    surface = folder / "surface.tif" if source == "surface" else scans
+    given = ("heights", tmp_path / "beside.gpkg", f"--{source}", surface, "-o", tmp_path)
+    _, answer = call(*given)
+    assert any("--move moves these" in note for note in answer["notes"])
+    _, answer = call(*given, "--move")
+    offset = answer["offset"]
+    np.testing.assert_allclose([offset["east_m"], offset["north_m"]], [-2.5, 1.5], atol=0.3)
+    found = gpd.read_file(tmp_path / "beside_heights.gpkg").to_crs(CRS)
+    assert found.centroid.distance(houses.centroid).max() < 0.4
     error = (found.height - (town.top - town.ground)).dropna()
     assert len(error) >= 0.9 * len(found)
     assert np.median(np.abs(error)) < 0.2
@@ -201,6 +232,12 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
     assert "swapped" in error("--surface", terrain, "--terrain", write_raster(
         tmp_path / "high.tif", town, town.surface + 20
     ))  # fmt: skip
+    tiles = [
+        write_raster(tmp_path / f"{code}.tif", town, town.surface, crs=f"EPSG:32631+{code}")
+        for code in (5773, 5703)
+    ]
+    both = error("--surface", tiles[0], "--surface", tiles[1])
+    assert "EGM96 height and in NAVD88 height; expected one vertical datum" in both
     far = write_raster(
         tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
     )

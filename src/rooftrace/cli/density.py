@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rooftrace.cli.options import Gsd, Json, option
+from rooftrace.cli.options import Gsd, Json, Layer, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 
@@ -115,10 +115,7 @@ def density(
             "and floor area.",
         ),
     ] = None,
-    layer: Annotated[
-        str | None,
-        option(_INPUTS, metavar="NAME", help="Layer of files with several; * joins them."),
-    ] = None,
+    layer: Layer = None,
     gsd: Gsd = None,
     as_json: Json = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json, option
+from rooftrace.cli.options import Json, Layer, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -58,10 +58,7 @@ def heights(
             "repeatable.",
         ),
     ] = None,
-    layer: Annotated[
-        str | None,
-        option(_LIMITS, metavar="NAME", help="Layer of a file with several; * joins them."),
-    ] = None,
+    layer: Layer = None,
     area: Annotated[
         Path | None,
         option(_LIMITS, metavar="FILE", help="Polygons of the area to measure."),

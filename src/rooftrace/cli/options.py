@@ -136,6 +136,10 @@ Precision = Annotated[
         help="Precision: fp32, bf16, fp16 or int8; default: the fastest that suits this machine.",
     ),
 ]  # fmt: skip
+Layer = Annotated[
+    str | None,
+    option(IMAGES, "--layer", metavar="NAME", help="Layer of files with several; * joins them."),
+]
 Split = Annotated[
     str | None, typer.Option(metavar="FILE:PART", help="Part of a split, such as split.json:val.")
 ]

@@ -15,7 +15,6 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import rasterio
 import shapely
@@ -33,7 +32,7 @@ from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import round_length, write_png
 from rooftrace.io.legend import Colour
-from rooftrace.io.side_by_side import draw_key
+from rooftrace.io.side_by_side import draw_key, draw_polygon
 from rooftrace.io.vector_write import free_names, write_polygons
 
 Picture = NDArray[np.uint8]
@@ -138,7 +137,6 @@ _BORDER = (255, 255, 255)
 _LARGEST_PX, _NARROWEST_PX = 1200, 560
 _LARGEST_CELL_PX = 64
 _MARGIN_PX, _HEAD_PX, _ROW_PX = 14, 62, 24
-_SHIFT = 4
 
 
 def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) -> Image.Image:
@@ -183,15 +181,10 @@ def draw_zones(
     colours = _coloured(share)
     for zone in np.argsort(-shapely.area(geometry), kind="stable"):
         dense = bool(share[zone] >= threshold.threshold)
-        for part in shapely.get_parts(geometry[zone]):
-            rings = []
-            for ring in shapely.get_rings(part):
-                # Fixed-point numbers with `_SHIFT` bits.
-                places = (shapely.get_coordinates(ring) - (left, top)) * (1, -1) / metres + 0.5
-                rings.append(np.rint(places * (1 << _SHIFT)).astype(np.int32))
-            # All rings of a polygon go into one call, so that OpenCV leaves the holes empty.
-            cv2.fillPoly(picture, rings, colours[zone].tolist(), cv2.LINE_AA, _SHIFT)
-            cv2.polylines(picture, rings, True, _BORDER, 2 if dense else 1, cv2.LINE_AA, _SHIFT)
+        # Half a pixel from the upper left corner.
+        corner = left - metres / 2, top + metres / 2
+        fill = tuple(colours[zone].tolist())
+        draw_polygon(picture, geometry[zone], corner, metres, fill, _BORDER, 2 if dense else 1)
     return _page(picture, title, "built-up share by zone", threshold, metres, north=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,29 +17,35 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Floats, Ints, Progress
+from rooftrace.core.types import Floats, Progress
 from rooftrace.density.cells import metric_crs
-from rooftrace.flows.compare.inputs import BuildingLayer, SpilledTexts, read_buildings_layer
-from rooftrace.heights.city_model import CityModelWriter
-from rooftrace.heights.estimate import REASONS, Heights, level_parts
+from rooftrace.flows.compare.inputs import (
+    BuildingLayer,
+    SpilledTexts,
+    on_plane,
+    read_buildings_layer,
+)
+from rooftrace.heights.city_model import city_model
+from rooftrace.heights.estimate import (
+    BELOW_TERRAIN,
+    MEASURED,
+    REASONS,
+    UNCOVERED,
+    Heights,
+    level_parts,
+)
 from rooftrace.heights.picture import heights_picture
 from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
-from rooftrace.heights.survey import (
-    moved,
-    places_of,
-    roof_offset,
-    survey_points,
-    survey_rasters,
-)
+from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
-from rooftrace.io.elevation import UNITS_M, PointFile, Vertical, open_elevation, vertical_of
-from rooftrace.io.files import check_outputs, export_error, write_json
+from rooftrace.io.elevation import UNITS_M, PointFile, open_elevation, vertical_of
+from rooftrace.io.files import prepare_folder, write_json
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import degrees_text, reprojected, transform_points
+from rooftrace.io.reproject import degrees_text, transform_points
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
-from rooftrace.vector.match import SpilledPolygons
+from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.image_run import RunReport
@@ -56,8 +63,8 @@ _NOTED_OFFSET_M = 0.75
 _TALL_M = 25.0
 """Median height in metres above which heights in feet may have been read as metres."""
 
-_FEW = 0.5
-"""Share of buildings below a terrain from which the two models do not belong together."""
+_MOST_BELOW = 0.5
+"""Maximum share of buildings whose surface lies below the terrain."""
 
 _WGS84 = CRS.from_epsg(4326)
 
@@ -85,6 +92,25 @@ class HeightOptions:
     move: bool = False
     unit: str | None = None
     name: str | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError for sources that do not fit together."""
+        if bool(self.surface) == bool(self.points):
+            received = "both" if self.points else "none"
+            raise ConfigError(
+                f"Received {received} of a surface model and points; expected one of them.",
+                remedy="Give --surface dsm.tif, or --points tiles/*.laz.",
+            )
+        if self.points and self.terrain:
+            raise ConfigError(
+                "Received points and a terrain model; points measure the ground themselves.",
+                remedy="Leave --terrain out, or give --surface in place of --points.",
+            )
+        if self.unit is not None and self.unit not in UNITS_M:
+            raise ConfigError(
+                f"The unit of heights is {self.unit!r}; expected {', '.join(UNITS_M)}.",
+                remedy="Give --unit foot, for instance.",
+            )
 
     def check_prediction(self, out: str, outputs: Sequence[str]) -> None:
         """Check, before the work, that the buildings of a prediction can be measured.
@@ -148,19 +174,17 @@ class HeightsReport:
     unit_m: float
     volume_m3: float
     floor_m2: float
-    offset: RoofOffset | None
-    files: tuple[Path, ...]
-    seconds: float
-    peak_rss_mb: float
-    notes: tuple[str, ...]
+    offset: RoofOffset | None = None
+    files: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
         return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "shapes": dict(self.shapes),
+            **vars(self),
             "offset": None if self.offset is None else self.offset.to_json(),
-            "reasons": dict(self.reasons),
             "files": [str(file) for file in self.files],
             "notes": list(self.notes),
         }
@@ -186,10 +210,12 @@ def run_heights(
     started = time.perf_counter()
     plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
     name = options.name or f"{plain}_heights"
-    table, model, picture, record = _outputs(out, name)
-    _check(buildings, out, (table, model, picture, record), options)
+    files = [out / f"{name}{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
+    table, record, model, picture = files
+    options.check()
+    local = [*map(Path, (*options.surface, *options.terrain)), *options.points]
+    prepare_folder(out, files, (buildings, options.area, *local))
     layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
-    notes = list(layer.notes)
     if options.area is not None:
         layer = _inside(layer, read_area(options.area))
     if not len(layer):
@@ -197,66 +223,40 @@ def run_heights(
         raise DataError(
             f"{buildings} has no building{where}.", remedy="Give a layer with buildings."
         )
-    offset = None
-    if options.points:
-        heights, vertical = _from_points(layer, options, out, progress, notes)
-    else:
-        layer, offset, heights, vertical = _from_rasters(layer, options, progress, notes)
-    if (heights.reason == 1).all():
-        raise _elsewhere(layer, options)
-    method = _method(options)
-    notes += _warnings(heights, vertical, options)
     plane = metric_crs(layer.crs, layer.bounds_xy)
-    area_m2 = _areas(layer, plane)
-    write_layer(
-        table,
-        LayerSettings(layer.crs, multi=bool(layer.outlines.is_multi.any())),
-        _chunks(layer, heights, method),
-    )
-    files = [table]
-    if (heights.reason == 0).any():
-        _write_model(model, layer, heights, plane)
+    source: _Rasters | _Scans
+    source = _Scans(options, layer, out) if options.points else _Rasters(options, plane)
+    notes = [*layer.notes, *source.notes]
+    survey = source.survey(layer, progress)
+    offset = survey.offset()
+    if offset is not None and offset.length_m >= max(_NOTED_OFFSET_M, source.resolution_m / 2):
+        where = f"{offset.east_m:+.1f} m east and {offset.north_m:+.1f} m north"
+        if options.move:
+            parts = (moved(part, layer.crs, offset) for _, part in layer.outlines.chunks())
+            layer = replace(layer, outlines=SpilledPolygons.of(parts, out))
+            survey = source.survey(layer, progress)
+            notes.append(f"The outlines were moved by {where}, onto the roofs of the surface.")
+        else:
+            notes.append(
+                f"The roofs of the surface lie {where} of the outlines: --move moves these."
+            )
+    heights = survey.heights()
+    notes += _warnings(layer, heights, source)
+    settings = LayerSettings(layer.crs, multi=bool(layer.outlines.is_multi.any()))
+    write_layer(table, settings, _chunks(layer, heights, source.method))
+    packed = survey.places.packed if plane == source.plane else on_plane(layer, plane)
+    if heights.is_known.any():
+        _write_model(model, packed, plane, heights)
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
-        files += [model, picture]
-    report = _report(heights, area_m2, vertical, method, (*files, record), tuple(notes))
-    seconds = time.perf_counter() - started
-    report = replace(report, offset=offset, seconds=seconds, peak_rss_mb=peak_rss_mb())
+    else:
+        files = [table, record]
+    report = replace(
+        _report(heights, packed.area, source),
+        offset=offset, files=tuple(files), seconds=time.perf_counter() - started,
+        peak_rss_mb=peak_rss_mb(), notes=tuple(notes),
+    )  # fmt: skip
     write_json(record, report.to_json())
     return report
-
-
-def _outputs(out: Path, name: str) -> tuple[Path, Path, Path, Path]:
-    return tuple(out / f"{name}{end}" for end in (".gpkg", ".city.json", ".png", ".json"))  # type: ignore[return-value]
-
-
-def _check(buildings: Path, out: Path, outputs: Sequence[Path], options: HeightOptions) -> None:
-    if bool(options.surface) == bool(options.points):
-        received = "both" if options.points else "none"
-        raise ConfigError(
-            f"Received {received} of a surface model and points; expected one of them.",
-            remedy="Give --surface dsm.tif, or --points tiles/*.laz.",
-        )
-    if options.points and options.terrain:
-        raise ConfigError(
-            "Received points and a terrain model; points measure the ground themselves.",
-            remedy="Leave --terrain out, or give --surface in place of --points.",
-        )
-    if options.unit is not None and options.unit not in UNITS_M:
-        raise ConfigError(
-            f"The unit of heights is {options.unit!r}; expected {', '.join(UNITS_M)}.",
-            remedy="Give --unit foot, for instance.",
-        )
-    if out.exists() and not out.is_dir():
-        raise ConfigError(
-            f"-o received {out}, which is a file; expected a folder for the results.",
-            remedy="Give the name of a folder: -o heights",
-        )
-    local = [*map(Path, (*options.surface, *options.terrain)), *options.points]
-    check_outputs(outputs, (buildings, options.area, *local))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise export_error(out, error) from error
 
 
 def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
@@ -280,159 +280,148 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
     )
 
 
-def _from_rasters(
-    layer: BuildingLayer, options: HeightOptions, progress: Progress | None, notes: list[str]
-) -> tuple[BuildingLayer, RoofOffset | None, Heights, Vertical]:
-    surfaces, vertical = _surfaces(options.surface, options.unit, notes)
-    terrains, ground = _surfaces(options.terrain, options.unit, notes)
-    if terrains and vertical.datum and ground.datum and vertical.datum != ground.datum:
-        raise GeoreferenceError(
-            f"The surface model has heights in {vertical.datum}, the terrain model in "
-            f"{ground.datum}; their difference would be no height of a building.",
-            remedy="Convert one of them, or leave the terrain model out: the ground is then "
-            "looked for around each building.",
-        )
-    plane = metric_crs(layer.crs, layer.bounds_xy)
-    places = places_of(
-        layer.outlines, layer.crs, plane, (part for _, part in layer.outlines.chunks())
-    )
-    offset = roof_offset(places, surfaces)
-    beside = 0.0 if offset is None else float(np.hypot(offset.east_m, offset.north_m))
-    if offset is not None and beside >= max(_NOTED_OFFSET_M, surfaces[0].resolution_m / 2):
-        where = f"{offset.east_m:+.1f} m east and {offset.north_m:+.1f} m north"
-        if options.move:
-            parts = (moved(part, layer.crs, offset) for _, part in layer.outlines.chunks())
-            layer = replace(layer, outlines=SpilledPolygons.of(parts, layer.outlines.spill.folder))
-            places = replace(places, outlines=layer.outlines)
-            notes.append(f"The outlines were moved by {where}, onto the roofs of the surface.")
-        else:
-            notes.append(
-                f"The roofs of the surface lie {where} of the outlines: --move moves these."
-            )
-    heights = survey_rasters(places, surfaces, terrains, progress)
-    return layer, offset, heights, vertical
+class _Rasters:
+    """Surface models, with terrain models or without."""
 
-
-def _surfaces(
-    paths: Sequence[str], unit: str | None, notes: list[str]
-) -> tuple[list[Surface], Vertical]:
-    surfaces = []
-    vertical = Vertical(1.0, True, None)
-    for path in paths:
-        source, vertical = open_elevation(path)
-        vertical = _with_unit(vertical, unit)
-        surfaces.append(Surface(source, vertical.unit_m))
-        crs = source.grid.crs
-        assert crs is not None
-        factor = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-        if not vertical.stated and not crs.is_geographic and abs(factor - 1) > 1e-6:
-            notes.append(
-                f"{source.name} has coordinates in {crs.axis_info[0].unit_name}, and does not "
-                "state the unit of its heights: they are read as metres. If they are feet, give "
-                "--unit us-foot."
-            )
-    return surfaces, vertical
-
-
-def _with_unit(vertical: Vertical, unit: str | None) -> Vertical:
-    return vertical if unit is None else Vertical(UNITS_M[unit], True, vertical.datum)
-
-
-def _from_points(
-    layer: BuildingLayer,
-    options: HeightOptions,
-    out: Path,
-    progress: Progress | None,
-    notes: list[str],
-) -> tuple[Heights, Vertical]:
-    files = [PointFile(path) for path in options.points]
-    stated = [file.crs for file in files if file.crs is not None]
-    crs = stated[0] if stated else layer.crs
-    if not stated:
-        notes.append(
-            f"The points name no coordinate system: that of {layer.name}, {crs.name}, is taken."
-        )
-    if crs.is_geographic:
-        raise GeoreferenceError(
-            f"The points are in degrees ({crs.name}); expected a projected coordinate system.",
-            remedy="Reproject them, for instance with pdal translate … filters.reprojection.",
-        )
-    for other in stated[1:]:
-        if not other.equals(crs, ignore_axis_order=True):
+    def __init__(self, options: HeightOptions, plane: CRS) -> None:
+        self.plane, self.names, self.notes = plane, options.surface, list[str]()
+        self.method = "surface, terrain" if options.terrain else "surface, ground around"
+        opened = [open_elevation(path, options.unit) for path in options.surface]
+        below = [open_elevation(path, options.unit) for path in options.terrain]
+        models = [*opened, *below]
+        datums = {vertical.datum for _, vertical in models} - {None}
+        if len(datums) > 1:
             raise GeoreferenceError(
-                f"The points are in {crs.name} and in {other.name}; expected one system.",
-                remedy="Give the tiles of one system at a time.",
+                f"The models have heights in {' and in '.join(sorted(map(str, datums)))}; expected "
+                "one vertical datum.",
+                remedy="Convert them to one, or leave the terrain model out: the ground is then "
+                "looked for around each building.",
             )
-    vertical = _with_unit(vertical_of(crs), options.unit)
-    flat = crs.sub_crs_list[0] if crs.sub_crs_list else crs
-
-    def parts() -> Iterator[NDArray[np.object_]]:
-        for _, part in layer.outlines.chunks():
-            yield reprojected(part, layer.crs, flat, np.inf)
-
-    outlines = SpilledPolygons.of(parts(), out)
-    places = places_of(outlines, flat, flat, (part for _, part in outlines.chunks()))
-    return survey_points(places, files, vertical.unit_m, out, progress), vertical
-
-
-def _elsewhere(layer: BuildingLayer, options: HeightOptions) -> DataError:
-    names = ", ".join(map(str, options.points or options.surface))
-    here = degrees_text(layer.bounds_xy, layer.crs)
-    there = ""
-    if options.surface:
-        grid = open_elevation(options.surface[0])[0].grid
+        self.vertical = min((vertical for _, vertical in opened), key=lambda one: one.datum or "")
+        self._surfaces, self._terrains = (
+            [Surface(source, vertical.unit_m) for source, vertical in some]
+            for some in (opened, below)
+        )
+        self.resolution_m = self._surfaces[0].resolution_m
+        grid = opened[0][0].grid
         assert grid.crs is not None
         x, y = grid.to_world(np.array([0.0, grid.width]), np.array([0.0, grid.height]))
         bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
-        there = f"; the first file covers {degrees_text(bounds, grid.crs)}"
-    return DataError(
-        f"No building of {layer.name} lies on {names}: the buildings cover {here}{there}.",
-        remedy="Give a surface of the same ground, and check both coordinate systems.",
-    )
+        self.extent = degrees_text(bounds, grid.crs)
+        if self.vertical.datum is None:
+            self.notes.append(
+                "The surface model does not state a vertical datum: ground_m has that of the file, "
+                "which is not known. Heights are differences, and do not depend on it."
+            )
+        for source, vertical in models:
+            axis = next(iter(source.grid.crs.axis_info if source.grid.crs else ()), None)
+            if axis and not vertical.stated and axis.unit_name not in ("metre", "degree"):
+                self.notes.append(
+                    f"{source.name} has coordinates in {axis.unit_name}, and does not state the "
+                    "unit of its heights: they are read as metres. If they are feet, give --unit "
+                    "us-foot."
+                )
+
+    def survey(self, layer: BuildingLayer, progress: Progress | None) -> RasterSurvey:
+        places = Places(on_plane(layer, self.plane), self.plane)
+        return RasterSurvey(places, self._surfaces, self._terrains, progress)
 
 
-def _method(options: HeightOptions) -> str:
-    if options.points:
-        return "points"
-    return "surface, terrain" if options.terrain else "surface, ground around"
+class _Scans:
+    """Laser scans."""
+
+    method = "points"
+    resolution_m = 0.0
+
+    def __init__(self, options: HeightOptions, layer: BuildingLayer, out: Path) -> None:
+        self._out, self.names, self.notes = out, options.points, list[str]()
+        self._files = [PointFile(path) for path in options.points]
+        stated = [file.crs for file in self._files if file.crs is not None]
+        crs = stated[0] if stated else layer.crs
+        unstated = len(self._files) - len(stated)
+        if unstated:
+            self.notes.append(
+                f"{plural(unstated, 'file of points states', 'files of points state')} no "
+                f"coordinate system: that of {'the others' if stated else layer.name}, {crs.name}, "
+                "is taken."
+            )
+        if crs.is_geographic and not stated:
+            raise GeoreferenceError(
+                f"The points name no coordinate system, and {layer.name} is in degrees "
+                f"({crs.name}).",
+                remedy="Give the layer in the coordinate system of the points: ogr2ogr -t_srs "
+                "EPSG:… OUT.gpkg LAYER",
+            )
+        if crs.is_geographic:
+            raise GeoreferenceError(
+                f"The points are in degrees ({crs.name}); expected a projected coordinate system.",
+                remedy="Reproject them, for instance with pdal translate … filters.reprojection.",
+            )
+        for other in stated[1:]:
+            if not other.equals(crs, ignore_axis_order=True):
+                raise GeoreferenceError(
+                    f"The points are in {crs.name} and in {other.name}; expected one system.",
+                    remedy="Give the tiles of one system at a time.",
+                )
+        self.vertical = vertical_of(crs, unit=options.unit)
+        self.plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
+        self.extent = degrees_text(self._files[0].bounds_xy, self.plane)
+
+    def survey(self, layer: BuildingLayer, progress: Progress | None) -> PointSurvey:
+        places = Places(on_plane(layer, self.plane), self.plane)
+        return PointSurvey(places, self._files, self.vertical.unit_m, self._out, progress)
 
 
-def _warnings(heights: Heights, vertical: Vertical, options: HeightOptions) -> list[str]:
-    notes = []
-    known = heights.reason == 0
-    seen = heights.reason != 1
-    below = int((heights.reason == len(REASONS) - 1).sum())
-    if options.terrain and below > _FEW * seen.sum():
+def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans) -> list[str]:
+    """Return notes on heights that look wrong or are missing; raise an error where most are."""
+    counts = np.bincount(heights.reason, minlength=len(REASONS))
+    seen = len(heights) - int(counts[UNCOVERED])
+    if not seen:
         raise DataError(
-            f"The terrain model lies above the surface model at {below:,} of {int(seen.sum()):,} "
-            "buildings.",
+            f"No building of {layer.name} lies on {', '.join(map(str, source.names))}: the "
+            f"buildings cover {degrees_text(layer.bounds_xy, layer.crs)}; the first file covers "
+            f"{source.extent}.",
+            remedy="Give a surface of the same ground, and check both coordinate systems.",
+        )
+    if counts[BELOW_TERRAIN] > _MOST_BELOW * seen:
+        raise DataError(
+            f"The terrain model lies above the surface model at {counts[BELOW_TERRAIN]:,} of "
+            f"{seen:,} buildings.",
             remedy="Check that --surface and --terrain are not swapped, and that both have one "
             "unit and one vertical datum.",
         )
-    if known.any():
-        middle = float(np.median(heights.height[known]))
-        if middle > _TALL_M and vertical.unit_m == 1.0:
-            notes.append(
-                f"The median building is {middle:.0f} m tall: are the heights in feet? Then give "
-                "--unit foot."
-            )
-    for number, reason in enumerate(REASONS):
-        count = int((heights.reason == number).sum())
-        if number and count:
-            notes.append(f"{plural(count, 'building')} without a height: {reason}.")
-    if vertical.datum is None and not options.points:
+    notes = []
+    middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
+    if middle > _TALL_M and source.vertical.unit_m == 1.0:
         notes.append(
-            "The surface model does not state a vertical datum: ground_m has that of the file, "
-            "which is not known. Heights are differences, and do not depend on it."
+            f"The median building is {middle:.0f} m tall: are the heights in feet? Then give "
+            "--unit foot."
         )
-    return notes
+    return notes + [
+        f"{plural(int(count), 'building')} without a height: {reason}."
+        for count, reason in zip(counts[1:], REASONS[1:])
+        if count
+    ]
 
 
-def _areas(layer: BuildingLayer, plane: CRS) -> Floats:
-    areas = [np.zeros(0)]
-    for _, outlines in layer.outlines.chunks():
-        areas.append(shapely.area(reprojected(outlines, layer.crs, plane, np.inf)))
-    return np.concatenate(areas)
+def _report(heights: Heights, area_m2: Floats, source: _Rasters | _Scans) -> HeightsReport:
+    known = heights.is_known
+    tall, wide = heights.height[known], (heights.high - heights.low)[known]
+    shapes = [name or "null" for name in heights.shape_names()[known].tolist()]
+    reasons = [REASONS[number] for number in sorted(heights.reason[~known].tolist())]
+    return HeightsReport(
+        buildings=len(heights),
+        measured=len(tall),
+        height_m=float(np.median(tall)) if len(tall) else None,
+        error_m=float(np.median(wide) / 2) if len(tall) else None,
+        shapes=dict(sorted(Counter(shapes).items())),
+        reasons=Counter(reasons),
+        method=source.method,
+        datum=source.vertical.datum,
+        unit_m=source.vertical.unit_m,
+        volume_m3=float((area_m2 * heights.median)[known].sum()),
+        floor_m2=float((area_m2 * heights.floors)[known].sum()),
+    )
 
 
 def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[LayerChunk]:
@@ -446,7 +435,7 @@ def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[Lay
 
 
 def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
-    known = heights.reason == 0
+    known = heights.is_known
 
     def metres(values: Floats) -> Floats:
         return np.round(values, 2) + 0.0
@@ -468,27 +457,20 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def _write_model(path: Path, layer: BuildingLayer, heights: Heights, plane: CRS) -> None:
+def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Heights) -> None:
     """Write the buildings with a height as CityJSON, in metres."""
-    known: BoolArray = heights.reason == 0
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero(heights.is_known)
     low = heights.ground
     top = low + np.maximum(heights.median, 0.5)
-    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    for start in range(0, len(rows), _CHUNK):
-        some = rows[start : start + _CHUNK]
-        part = shapely.total_bounds(_on_plane(layer, some, plane))
-        bounds = np.concatenate(
-            [np.minimum(bounds[:2], part[:2]), np.maximum(bounds[2:], part[2:])]
-        )
-    extent = [*bounds[:2], low[rows].min(), *bounds[2:], top[rows].max()]
-    origin = tuple(float(np.floor(value)) for value in extent[:3])
-    with CityModelWriter(path, plane, origin, list(map(float, extent))) as model:  # type: ignore[arg-type]
+    bounds = packed.bounds[rows]
+    least = [*bounds[:, :2].min(axis=0).tolist(), float(low[rows].min())]
+    greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(top[rows].max())]
+    with city_model(path, plane, least, greatest) as model:
         for start in range(0, len(rows), _CHUNK):
             some = rows[start : start + _CHUNK]
             columns = _columns(heights.of(some), "")
             kept = {name: columns[name].tolist() for name in COLUMNS[:9]}
-            outlines = _on_plane(layer, some, plane)
+            outlines = packed.unpack(some)
             model.add(
                 [f"building-{number + 1}" for number in some.tolist()],
                 outlines,
@@ -500,45 +482,6 @@ def _write_model(path: Path, layer: BuildingLayer, heights: Heights, plane: CRS)
                     for values in zip(*kept.values())
                 ],
             )
-
-
-def _on_plane(layer: BuildingLayer, rows: Ints, plane: CRS) -> NDArray[np.object_]:
-    return reprojected(layer.outlines.unpack(rows), layer.crs, plane, np.inf)
-
-
-def _report(
-    heights: Heights,
-    area_m2: Floats,
-    vertical: Vertical,
-    method: str,
-    files: tuple[Path, ...],
-    notes: tuple[str, ...],
-) -> HeightsReport:
-    known = heights.reason == 0
-    shapes = [name or "null" for name in heights.shape_names()[known].tolist()]
-    half = (heights.high - heights.low)[known] / 2
-    return HeightsReport(
-        len(heights),
-        int(known.sum()),
-        float(np.median(heights.height[known])) if known.any() else None,
-        float(np.median(half)) if known.any() else None,
-        dict(zip(*(values.tolist() for values in np.unique(shapes, return_counts=True)))),
-        {
-            reason: int((heights.reason == number).sum())
-            for number, reason in enumerate(REASONS)
-            if number and (heights.reason == number).any()
-        },
-        method,
-        vertical.datum,
-        vertical.unit_m,
-        float((area_m2 * heights.median)[known].sum()),
-        float((area_m2 * heights.floors)[known].sum()),
-        None,
-        files,
-        0.0,
-        0.0,
-        notes,
-    )
 
 
 def point_files(paths: Sequence[Path]) -> tuple[Path, ...]:

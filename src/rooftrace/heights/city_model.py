@@ -6,11 +6,12 @@ The standard: https://www.cityjson.org/specs/2.0.1/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any
 
 import numpy as np
 import shapely
@@ -25,59 +26,58 @@ _SCALE = 0.001
 _KINDS = ("GroundSurface", "RoofSurface", "WallSurface")
 
 
-class CityModelWriter:
-    """Writes buildings as closed blocks from the ground to a flat top; use it in a `with` block.
-
-    Objects and vertices go to files as they come, so memory holds none of them.
+@contextmanager
+def city_model(
+    path: Path, crs: CRS, least: Sequence[float], greatest: Sequence[float]
+) -> Iterator[CityModelWriter]:
+    """Open a city model for writing, which appears under its name when it is complete.
 
     Args:
         path: File to write, `.city.json`.
         crs: CRS of the outlines, in metres; its EPSG code is stated where it has one.
+        least, greatest: x, y and z of all vertices.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    origin = [float(np.floor(value)) for value in least]
+    code = crs.to_epsg()
+    system = f"https://www.opengis.net/def/crs/EPSG/0/{code}"
+    head = {
+        "type": "CityJSON",
+        "version": "2.0",
+        "transform": {"scale": [_SCALE] * 3, "translate": origin},
+        "metadata": {
+            "geographicalExtent": [round(value, 3) for value in (*least, *greatest)],
+            **({} if code is None else {"referenceSystem": system}),
+        },
+    }
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf-8") as file,
+        TemporaryFile("w+", encoding="utf-8") as vertices,
+    ):
+        file.write(json.dumps(head)[:-1] + ',\n"CityObjects":{')
+        yield CityModelWriter(file, vertices, origin)
+        file.write('},\n"vertices":[')
+        vertices.seek(0)
+        shutil.copyfileobj(vertices, file)
+        file.write("]}\n")
+
+
+class CityModelWriter:
+    """Writes buildings as closed blocks from the ground to a flat top, see `city_model`.
+
+    Objects and vertices go to files as they come, so memory holds none of them.
+
+    Args:
+        objects, vertices: Files of both.
         origin: x, y and z in metres from which coordinates are counted.
-        bounds: Least x, y and z, greatest x, y and z of all vertices.
     """
 
-    def __init__(
-        self, path: Path, crs: CRS, origin: tuple[float, float, float], bounds: Sequence[float]
-    ) -> None:
-        self._path, self._crs, self._origin, self._bounds = path, crs, origin, bounds
-        self._count = 0
-
-    def __enter__(self) -> Self:
-        self._replacing = replacing(self._path)
-        self._file = self._replacing.__enter__().open("w", encoding="utf-8")
-        self._vertices = TemporaryFile("w+", encoding="utf-8")
-        self._file.write(self._head())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._file.write('},\n"vertices":[')
-            self._vertices.seek(0)
-            while part := self._vertices.read(1 << 20):
-                self._file.write(part)
-            self._file.write("]}\n")
-        self._file.close()
-        self._vertices.close()
-        self._replacing.__exit__(kind, error, trace)
-
-    def _head(self) -> str:
-        code = self._crs.to_epsg()
-        metadata: dict[str, Any] = {"geographicalExtent": [round(v, 3) for v in self._bounds]}
-        if code is not None:
-            metadata["referenceSystem"] = f"https://www.opengis.net/def/crs/EPSG/0/{code}"
-        head = {
-            "type": "CityJSON",
-            "version": "2.0",
-            "transform": {"scale": [_SCALE] * 3, "translate": list(self._origin)},
-            "metadata": metadata,
-        }
-        return json.dumps(head)[:-1] + ',\n"CityObjects":{'
+    def __init__(self, objects: IO[str], vertices: IO[str], origin: Sequence[float]) -> None:
+        self._file, self._vertices, self._origin = objects, vertices, origin
+        self._count, self._written = 0, False
 
     def add(
         self,
@@ -128,8 +128,6 @@ class CityModelWriter:
             text = json.dumps(things, allow_nan=False, separators=(",", ":"))[1:-1]
             self._file.write(f"{',' if self._written else ''}\n{text}")
             self._written = True
-
-    _written = False
 
     def _solids(
         self, polygons: Polygons, low: Floats, high: Floats

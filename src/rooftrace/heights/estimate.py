@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rooftrace.core.types import Floats, Ints, Polygons
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.heights.ground import Ground, ground_around, ground_of_terrain
 from rooftrace.heights.roof import LEAST_SAMPLES, SHAPES, Roofs, level_line, measure_roofs
 from rooftrace.heights.samples import Samples, quantiles, roughness
@@ -26,7 +26,8 @@ REASONS = (
 )
 """Reasons for which a building has no height; the first where it has one."""
 
-_OK, _UNCOVERED, _TREES, _NO_STEP, _NO_GROUND, _BELOW_TERRAIN = range(len(REASONS))
+MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN = range(len(REASONS))
+"""Indices of the reasons."""
 
 _MOST_ROOF, _MOST_RING = 600, 150
 """Maximum number of samples of a roof, and of the ground around it, from which planes follow."""
@@ -90,6 +91,11 @@ class Heights(Columns):
     reason: Ints
 
     @property
+    def is_known(self) -> BoolArray:
+        """(n,) True for buildings with a height."""
+        return np.asarray(self.reason == MEASURED)
+
+    @property
     def floors(self) -> Floats:
         """Floors estimated: the median height by `FLOOR_M`, rounded, at least 1; NaN without one.
 
@@ -147,14 +153,14 @@ def _judged(
 ) -> Heights:
     height = roofs.top - ground.level
     with np.errstate(invalid="ignore"):
-        reason = np.full(len(height), _OK)
-        reason[height < _STEP_M] = _NO_STEP
-        reason[height < _BELOW_M] = _BELOW_TERRAIN
-        reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = _TREES
-        reason[np.isnan(ground.level)] = _NO_GROUND
-        reason[size < LEAST_SAMPLES] = _UNCOVERED
+        reason = np.full(len(height), MEASURED)
+        reason[height < _STEP_M] = NO_STEP
+        reason[height < _BELOW_M] = BELOW_TERRAIN
+        reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = TREES
+        reason[np.isnan(ground.level)] = NO_GROUND
+        reason[size < LEAST_SAMPLES] = UNCOVERED
     low, high = _interval(height, roofs, ground, uppermost - ground.level, step_m)
-    known = reason == _OK
+    known = reason == MEASURED
 
     def only(values: Floats) -> Floats:
         return np.where(known, values, np.nan)

@@ -47,6 +47,10 @@ class RoofOffset:
         spread = np.median(np.abs(np.array(offsets) - middle), axis=0).max()
         return cls(float(middle[0]), float(middle[1]), float(spread), len(offsets))
 
+    @property
+    def length_m(self) -> float:
+        return float(np.hypot(self.east_m, self.north_m))
+
     def to_json(self) -> dict[str, Any]:
         """Return the figures in centimetres of precision."""
         return {name: round(value, 2) for name, value in vars(self).items()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import shapely
+from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.parallel import in_order
@@ -20,18 +21,21 @@ from rooftrace.heights.samples import Samples
 from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.io.elevation import PointFile, Points
-from rooftrace.io.reproject import reprojected, transform_points
+from rooftrace.io.reproject import transform_points
+from rooftrace.io.sources import ArraySource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import metres_per_px
+from rooftrace.vector.match import PackedPolygons
 
-_GROUP_PX = 1024
-"""Side in pixels of the squares whose buildings are measured together."""
+_GROUP_PX, _GROUP_M = 1024, 250.0
+"""Sides of the squares whose buildings are measured together: in pixels, and in metres for points.
+"""
 
 _OFFSET_GROUPS = 24
 """Maximum number of groups by which the offset of outlines is estimated."""
 
-_GROUP_M = 250.0
-"""The same in metres, for points."""
+_CELL_M = 1.0
+"""Side in metres of the cells in which points show the offset of outlines."""
 
 _VEGETATION = (3, 4, 5)
 _GROUND, _BUILDING = 2, 6
@@ -43,130 +47,155 @@ count."""
 _ROW = np.dtype([("owner", "i8"), ("xyz", "f8", 3), ("apart", "f4"), ("kind", "u1")])
 
 
-class Outlines(Protocol):
-    """Outlines of which some are read at a time; `SpilledPolygons` is one."""
-
-    def __len__(self) -> int: ...
-    def unpack(self, index: Ints) -> Polygons: ...
-
-
 @dataclass(frozen=True)
 class Places:
-    """Outlines of a layer and where they lie.
+    """Buildings on a plane.
 
     Args:
-        outlines: The n outlines.
-        crs: Their CRS.
-        bounds: (n, 4) left, bottom, right and top in a plane.
-        metre: Units of the plane for one metre.
+        packed: The n outlines.
+        crs: Projected CRS of the plane, in any unit of length.
     """
 
-    outlines: Outlines
+    packed: PackedPolygons
     crs: CRS
-    bounds: Floats
-    metre: float
 
-    def groups(self, side_m: float) -> Iterator[Ints]:
-        """Yield the buildings of each square of a side, by their centres, those with any."""
-        centre = (self.bounds[:, :2] + self.bounds[:, 2:]) / 2
-        col, row = np.floor(centre / (side_m * self.metre)).astype(np.int64).T
-        order = np.lexsort((col, row))
-        new = np.flatnonzero((np.diff(row[order]) != 0) | (np.diff(col[order]) != 0)) + 1
-        yield from np.split(order, new) if len(order) else ()
+    def __len__(self) -> int:
+        return len(self.packed)
 
-    def near(self, rows: Ints, tree: shapely.STRtree, margin_m: float) -> Ints:
-        """Return the other buildings whose bounds lie within a distance of some of them."""
-        left, bottom = self.bounds[rows, :2].min(axis=0) - margin_m * self.metre
-        right, top = self.bounds[rows, 2:].max(axis=0) + margin_m * self.metre
-        return np.setdiff1d(tree.query(shapely.box(left, bottom, right, top)), rows)
+    @property
+    def metre(self) -> float:
+        """Units of the plane for one metre."""
+        return 1 / float(self.crs.axis_info[0].unit_conversion_factor)
+
+    def groups(self, side_m: float) -> list[Ints]:
+        """Return the buildings of each square of a side, by their centres, those with any."""
+        cell = np.floor(self.packed.centre / (side_m * self.metre)).astype(np.int64)
+        group = np.unique(cell[:, ::-1], axis=0, return_inverse=True)[1].ravel()
+        order = np.argsort(group, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(group))[:-1])
+
+    def near(self, bounds: Floats, margin_m: float) -> Ints:
+        """Return the buildings whose bounds lie within a distance of a rectangle."""
+        left, bottom, right, top = self.packed.bounds.T
+        margin = margin_m * self.metre
+        return np.flatnonzero(
+            (left < bounds[2] + margin)
+            & (right > bounds[0] - margin)
+            & (bottom < bounds[3] + margin)
+            & (top > bounds[1] - margin)
+        )
+
+    def local(self, outlines: Polygons, centre: Floats) -> Polygons:
+        """Return outlines in metres to the east and north of their centres."""
+        xy, owner = shapely.get_coordinates(outlines, return_index=True)
+        metres = np.einsum("nij,nj->ni", metres_of(self.crs, centre)[owner], xy - centre[owner])
+        return np.asarray(shapely.set_coordinates(outlines.copy(), metres), np.object_)
 
 
-def survey_rasters(
-    places: Places,
-    surfaces: Sequence[Surface],
-    terrains: Sequence[Surface],
-    progress: Progress | None = None,
-) -> Heights:
-    """Return the heights of all buildings from surface models.
+class Survey(ABC):
+    """Buildings that are measured by groups.
 
-    Memory holds the outlines and the pixels of a few groups, and a few numbers of each building.
+    Args:
+        places: The buildings.
+        side_m: Side of the groups in metres.
+        progress: See `Progress`; groups are counted.
+    """
+
+    def __init__(self, places: Places, side_m: float, progress: Progress | None = None) -> None:
+        self.places, self.groups = places, places.groups(side_m)
+        self._progress = progress
+
+    @abstractmethod
+    def surfaces(self, number: int) -> Sequence[Surface]:
+        """Return the surface at the buildings of a group."""
+
+    @abstractmethod
+    def measured(self, number: int) -> Heights:
+        """Return the heights of the buildings of a group."""
+
+    def offset(self) -> RoofOffset | None:
+        """Return how outlines must be moved onto the roofs; None where the surface shows none.
+
+        Up to `_OFFSET_GROUPS` groups of buildings are looked at, evenly over the layer.
+        """
+        offsets = []
+        for number in range(0, len(self.groups), ceil(len(self.groups) / _OFFSET_GROUPS)):
+            outlines = self.places.packed.unpack(self.groups[number])
+            for surface in self.surfaces(number):
+                offset = surface.offset_m(surface.place(outlines, self.places.crs))
+                if offset is not None:
+                    offsets.append(offset)
+        return RoofOffset.of(offsets)
+
+    def heights(self) -> Heights:
+        """Return the heights of all buildings, in their order."""
+        found = []
+        numbers = range(len(self.groups))
+        for done, heights in enumerate(in_order(self.measured, ((n,) for n in numbers)), 1):
+            found.append(heights)
+            if self._progress is not None:
+                self._progress(done, len(self.groups))
+        return Heights.joined(found).of(np.argsort(np.concatenate(self.groups)))
+
+
+class RasterSurvey(Survey):
+    """Buildings on surface models.
+
+    Memory holds the pixels of a few groups, and a few numbers of each building.
 
     Args:
         places: The buildings.
         surfaces: Surface models; several are tiles of one.
         terrains: Terrain models; without, the ground is looked for around each building.
-        progress: See `Progress`.
+        progress: See `Survey`.
     """
-    step_m = max(surface.resolution_m for surface in surfaces)
-    boxes = np.asarray(shapely.box(*places.bounds.T), np.object_)
-    tree = shapely.STRtree(boxes)
-    groups = list(places.groups(_GROUP_PX * step_m))
-    ring_m = 0.0 if terrains else RING_M
 
-    def measure(rows: Ints) -> Heights:
-        others = places.near(rows, tree, RING_M)
-        outlines = places.outlines.unpack(np.concatenate([rows, others]))
-        centre = _centre(outlines[: len(rows)])
+    def __init__(
+        self,
+        places: Places,
+        surfaces: Sequence[Surface],
+        terrains: Sequence[Surface] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self._surfaces, self._terrains = surfaces, terrains
+        self._step_m = max(surface.resolution_m for surface in surfaces)
+        super().__init__(places, _GROUP_PX * self._step_m, progress)
 
-        def samples(models: Sequence[Surface], ring: float) -> Samples:
-            parts = []
-            for model in models:
-                crs = model.source.grid.crs
-                assert crs is not None
-                there = model.source.grid.to_pixels(transform_points(centre, places.crs, crs))
-                parts.append(
-                    model.samples(model.place(outlines, places.crs), len(rows), there, ring)
-                )
-            return parts[0] if len(parts) == 1 else Samples.joined(parts).regrouped()
+    def surfaces(self, number: int) -> Sequence[Surface]:
+        return self._surfaces
 
+    def measured(self, number: int) -> Heights:
+        rows, packed = self.groups[number], self.places.packed
+        bounds = packed.bounds[rows]
+        around = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
+        others = np.setdiff1d(self.places.near(around, RING_M), rows)
+        outlines = packed.unpack(np.concatenate([rows, others]))
+        centre = packed.centre[rows]
+        ring_m = 0.0 if self._terrains else RING_M
         return estimate_heights(
-            samples(surfaces, ring_m),
-            _local(outlines[: len(rows)], centre, places.crs),
-            step_m,
-            terrain=samples(terrains, 0.0) if terrains else None,
+            self._samples(self._surfaces, outlines, centre, ring_m),
+            self.places.local(outlines[: len(rows)], centre),
+            self._step_m,
+            terrain=self._samples(self._terrains, outlines, centre, 0.0)
+            if self._terrains
+            else None,
         )
 
-    found = []
-    for number, heights in enumerate(in_order(measure, ((rows,) for rows in groups))):
-        found.append(heights)
-        if progress is not None:
-            progress(number + 1, len(groups))
-    return _ordered(found, groups, len(places.outlines))
+    def _samples(
+        self, models: Sequence[Surface], outlines: Polygons, centre: Floats, ring_m: float
+    ) -> Samples:
+        parts = []
+        for model in models:
+            grid = model.source.grid
+            assert grid.crs is not None
+            there = grid.to_pixels(transform_points(centre, self.places.crs, grid.crs))
+            placed = model.place(outlines, self.places.crs)
+            parts.append(model.samples(placed, len(centre), there, ring_m))
+        return Samples.joined(parts).regrouped()
 
 
-def roof_offset(places: Places, surfaces: Sequence[Surface]) -> RoofOffset | None:
-    """Return how outlines must be moved onto the roofs of a surface; None where that shows none.
-
-    Up to `_OFFSET_GROUPS` groups of buildings are looked at, evenly over the layer.
-    """
-    groups = list(places.groups(_GROUP_PX / 2 * max(one.resolution_m for one in surfaces)))
-    groups = groups[:: ceil(len(groups) / _OFFSET_GROUPS)]
-    offsets = []
-    for rows in groups:
-        outlines = places.outlines.unpack(rows)
-        for surface in surfaces:
-            offset = surface.offset_m(surface.place(outlines, places.crs))
-            if offset is not None:
-                offsets.append(offset)
-    return RoofOffset.of(offsets)
-
-
-def moved(outlines: Polygons, crs: CRS, offset: RoofOffset) -> Polygons:
-    """Return outlines moved by an offset in metres."""
-    centre = shapely.get_coordinates(shapely.centroid(outlines))
-    steps = np.linalg.solve(_metres(centre, crs), np.array([offset.east_m, offset.north_m]))
-    xy, owner = shapely.get_coordinates(outlines, return_index=True)
-    return np.asarray(shapely.set_coordinates(outlines.copy(), xy + steps[owner]), np.object_)
-
-
-def survey_points(
-    places: Places,
-    files: Sequence[PointFile],
-    unit_m: float,
-    folder: Path,
-    progress: Progress | None = None,
-) -> Heights:
-    """Return the heights of all buildings from laser scans, without a grid.
+class PointSurvey(Survey):
+    """Buildings in laser scans, which are measured without a grid.
 
     Each file is read once, a million points at a time; those near a building go to a temporary
     file by group. Vegetation is left out. Where points inside an outline are classified as
@@ -177,49 +206,88 @@ def survey_points(
         files: Laser scans of one CRS.
         unit_m: Metres per unit of their heights.
         folder: Folder of the temporary files.
-        progress: See `Progress`.
+        progress: See `Progress`; points are counted.
     """
-    groups = list(places.groups(_GROUP_M))
-    group_of = np.zeros(len(places.outlines), np.int64)
-    for number, rows in enumerate(groups):
-        group_of[rows] = number
-    spill = SpillFile(folder)
-    pieces: list[list[tuple[int, int]]] = [[] for _ in groups]
-    total, done = sum(file.count for file in files), 0
-    for file in files:
-        rows = _inside_bounds(places, file)
-        tree = shapely.STRtree(places.outlines.unpack(rows)) if len(rows) else None
-        for points in file.chunks():
-            done += len(points.xyz)
-            if progress is not None:
-                progress(min(done, total), total)
-            if tree is None:
-                continue
-            near = _near_points(points, tree, rows, RING_M * places.metre)
-            near["xyz"][:, 2] *= unit_m
-            near = near[np.argsort(group_of[near["owner"]], kind="stable")]
-            group, start = np.unique(group_of[near["owner"]], return_index=True)
-            parts = np.split(near, start[1:]) if len(start) else []
-            offsets = spill.append_bytes([part.tobytes() for part in parts])
-            for number, first, last in zip(group.tolist(), offsets[:-1], offsets[1:]):
-                pieces[number].append((int(first), int(last)))
-    found = [
-        _of_points(places, rows, _stored(spill, pieces[number]))
-        for number, rows in enumerate(groups)
-    ]
-    return _ordered(found, groups, len(places.outlines))
 
+    def __init__(
+        self,
+        places: Places,
+        files: Sequence[PointFile],
+        unit_m: float,
+        folder: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(places, _GROUP_M)
+        self._spill = SpillFile(folder)
+        self._pieces: list[list[tuple[int, int]]] = [[] for _ in self.groups]
+        group_of = np.zeros(len(places), np.int64)
+        for number, rows in enumerate(self.groups):
+            group_of[rows] = number
+        total, done = sum(file.count for file in files), 0
+        for file in files:
+            rows = places.near(np.array(file.bounds_xy), RING_M)
+            tree = shapely.STRtree(places.packed.unpack(rows)) if len(rows) else None
+            for points in file.chunks():
+                done += len(points.xyz)
+                if progress is not None:
+                    progress(min(done, total), total)
+                if tree is not None:
+                    near = _near_points(points, tree, rows, RING_M * places.metre)
+                    near["xyz"][:, 2] *= unit_m
+                    self._keep(near, group_of[near["owner"]])
 
-def _inside_bounds(places: Places, file: PointFile) -> Ints:
-    left, bottom, right, top = file.bounds_xy
-    margin = RING_M * places.metre
-    one = places.bounds
-    return np.flatnonzero(
-        (one[:, 0] < right + margin)
-        & (one[:, 2] > left - margin)
-        & (one[:, 1] < top + margin)
-        & (one[:, 3] > bottom - margin)
-    )
+    def _keep(self, near: np.ndarray, group: Ints) -> None:
+        order = np.argsort(group, kind="stable")
+        numbers, start = np.unique(group[order], return_index=True)
+        parts = np.split(near[order], start[1:]) if len(start) else []
+        offsets = self._spill.append_bytes([part.tobytes() for part in parts]).tolist()
+        for number, first, last in zip(numbers.tolist(), offsets[:-1], offsets[1:]):
+            self._pieces[number].append((first, last))
+
+    def _points(self, number: int) -> np.ndarray:
+        if not self._pieces[number]:
+            return np.zeros(0, _ROW)
+        start, stop = np.array(self._pieces[number], np.int64).T
+        pieces = self._spill.read_bytes(start, stop).tolist()
+        return np.concatenate([np.frombuffer(piece, _ROW) for piece in pieces])
+
+    def surfaces(self, number: int) -> Sequence[Surface]:
+        xyz = self._points(number)["xyz"]
+        if not len(xyz):
+            return ()
+        side = _CELL_M * self.places.metre
+        col, row = np.floor(xyz[:, :2] / side * (1, -1)).astype(np.int64).T
+        left, top = col.min() * side, -row.min() * side
+        col, row = col - col.min(), row - row.min()
+        height = np.full((row.max() + 1, col.max() + 1), -np.inf)
+        np.maximum.at(height, (row, col), xyz[:, 2])
+        grid = GeoGrid(height.shape, Affine(side, 0, left, 0, -side, top), self.places.crs)
+        return (Surface(ArraySource(height[None], grid, np.isfinite(height))),)
+
+    def measured(self, number: int) -> Heights:
+        rows, near = self.groups[number], self._points(number)
+        outlines, centre = self.places.packed.unpack(rows), self.places.packed.centre[rows]
+        # The buildings of a group ascend.
+        owner = np.searchsorted(rows, near["owner"])
+        xyz = near["xyz"].copy()
+        jacobian = metres_of(self.places.crs, centre)[owner]
+        xyz[:, :2] = np.einsum("nij,nj->ni", jacobian, xyz[:, :2] - centre[owner])
+        apart = near["apart"].astype(np.float64) / self.places.metre
+        inside, is_building = apart == 0, near["kind"] == _BUILDING
+        classified = np.bincount(owner[inside & is_building], minlength=len(rows))
+        enough = classified >= _LEAST_CLASSIFIED * np.bincount(owner[inside], minlength=len(rows))
+        keep: BoolArray = np.where(
+            inside,
+            is_building | ~(enough & (classified > 0))[owner],
+            ~is_building & (apart > 1.0),
+        )
+        samples = Samples.grouped(
+            owner[keep], xyz[keep], apart[keep], near["kind"][keep] == _GROUND
+        )
+        local = self.places.local(outlines, centre)
+        count = max(int((samples.distance == 0).sum()), 1)
+        step_m = float(np.sqrt(shapely.area(local).sum() / count))
+        return estimate_heights(samples, local, min(step_m, 2.0), gridded=False)
 
 
 def _near_points(points: Points, tree: shapely.STRtree, rows: Ints, most: float) -> np.ndarray:
@@ -238,76 +306,14 @@ def _near_points(points: Points, tree: shapely.STRtree, rows: Ints, most: float)
     return near
 
 
-def _stored(spill: SpillFile, pieces: Sequence[tuple[int, int]]) -> np.ndarray:
-    if not pieces:
-        return np.zeros(0, _ROW)
-    start, stop = np.array(pieces, np.int64).T
-    return np.concatenate(
-        [np.frombuffer(one, _ROW) for one in spill.read_bytes(start, stop).tolist()]
-    )
-
-
-def _of_points(places: Places, rows: Ints, near: np.ndarray) -> Heights:
-    outlines = places.outlines.unpack(rows)
-    centre = _centre(outlines)
-    sorter = np.argsort(rows)
-    owner = sorter[np.searchsorted(rows, near["owner"], sorter=sorter)]
-    jacobian = _metres(centre, places.crs)
-    xyz = near["xyz"].copy()
-    xyz[:, :2] = np.einsum("nij,nj->ni", jacobian[owner], xyz[:, :2] - centre[owner])
-    apart = near["apart"] / places.metre
-    inside = apart == 0
-    count = len(rows)
-    classified = np.bincount(owner[inside & (near["kind"] == _BUILDING)], minlength=count)
-    enough = classified >= _LEAST_CLASSIFIED * np.bincount(owner[inside], minlength=count)
-    keep: BoolArray = np.where(
-        inside,
-        (near["kind"] == _BUILDING) | ~(enough & (classified > 0))[owner],
-        (near["kind"] != _BUILDING) & (apart > 1.0),
-    )
-    samples = Samples.grouped(
-        owner[keep], xyz[keep], apart[keep].astype(np.float64), near["kind"][keep] == _GROUND
-    )
-    local = _local(outlines, centre, places.crs)
-    number = max(int((samples.distance == 0).sum()), 1)
-    step_m = float(np.sqrt(shapely.area(local).sum() / number))
-    return estimate_heights(samples, local, min(step_m, 2.0), gridded=False)
-
-
-def _centre(outlines: Polygons) -> Floats:
-    return shapely.get_coordinates(shapely.centroid(outlines))
-
-
-def _metres(centre: Floats, crs: CRS) -> Floats:
+def metres_of(crs: CRS, places: Floats) -> Floats:
     """Return (n, 2, 2) metres to the east and north for a step of one unit of a CRS."""
-    return metres_per_px(GeoGrid((1, 1), crs=crs), centre)
+    return metres_per_px(GeoGrid((1, 1), crs=crs), places)
 
 
-def _local(outlines: Polygons, centre: Floats, crs: CRS) -> Polygons:
-    """Return outlines in metres to the east and north of their centres."""
+def moved(outlines: Polygons, crs: CRS, offset: RoofOffset) -> Polygons:
+    """Return outlines of a CRS moved by an offset in metres."""
+    centre = shapely.get_coordinates(shapely.centroid(outlines))
+    steps = np.linalg.solve(metres_of(crs, centre), np.array([offset.east_m, offset.north_m]))
     xy, owner = shapely.get_coordinates(outlines, return_index=True)
-    metres = np.einsum("nij,nj->ni", _metres(centre, crs)[owner], xy - centre[owner])
-    return np.asarray(shapely.set_coordinates(outlines.copy(), metres), np.object_)
-
-
-def _ordered(found: Sequence[Heights], groups: Sequence[Ints], count: int) -> Heights:
-    """Return the heights of all buildings in the order of the layer."""
-    joined = Heights.joined(found)
-    place = np.empty(count, np.int64)
-    place[np.concatenate([np.zeros(0, np.int64), *groups])] = np.arange(count)
-    return joined.of(place)
-
-
-def places_of(outlines: Outlines, crs: CRS, plane: CRS, chunks: Iterator[Polygons]) -> Places:
-    """Return where the outlines of a layer lie in a plane.
-
-    Args:
-        outlines: The n outlines.
-        crs: Their CRS.
-        plane: CRS of the plane, in any unit of length.
-        chunks: The outlines in their order.
-    """
-    bounds = [np.zeros((0, 4))]
-    bounds += [shapely.bounds(reprojected(part, crs, plane, np.inf)) for part in chunks]
-    unit = float(plane.axis_info[0].unit_conversion_factor) if plane.axis_info else 1.0
-    return Places(outlines, crs, np.concatenate(bounds), 1 / unit)
+    return np.asarray(shapely.set_coordinates(outlines.copy(), xy + steps[owner]), np.object_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import Bounds, RasterSource
-from rooftrace.io.gdal import environment, open_quietly
-from rooftrace.io.remote import is_url
+from rooftrace.io.bands import band_infos
 from rooftrace.io.remote_raster import open_image
 
 UNITS_M = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}
@@ -46,19 +46,27 @@ class Vertical:
     datum: str | None
 
 
-def vertical_of(crs: CRS | None, band_unit: str | None = None) -> Vertical:
-    """Return unit and datum by a vertical axis of the CRS, else the unit of the band."""
-    parts = [] if crs is None else [*crs.sub_crs_list] or [crs]
-    for part in parts:
-        up = [axis for axis in part.axis_info if axis.direction == "up"]
-        if up:
-            return Vertical(float(up[0].unit_conversion_factor), True, part.name)
-    name = _SPELLINGS.get((band_unit or "").strip().lower())
+def vertical_of(crs: CRS, band_unit: str = "", unit: str | None = None) -> Vertical:
+    """Return unit and datum by a vertical axis of the CRS, else the unit of the band.
+
+    Args:
+        crs: CRS of the heights.
+        band_unit: Unit of the band in the file.
+        unit: Unit in place of what the file states, a key of `UNITS_M`.
+    """
+    name = unit or _SPELLINGS.get(band_unit.strip().lower())
+    for part in crs.sub_crs_list or [crs]:
+        for axis in part.axis_info:
+            if axis.direction == "up":
+                unit_m = UNITS_M[unit] if unit else float(axis.unit_conversion_factor)
+                return Vertical(unit_m, True, part.name)
     return Vertical(UNITS_M[name or "metre"], name is not None, None)
 
 
-def open_elevation(path_or_url: str | Path) -> tuple[RasterSource, Vertical]:
-    """Open a raster whose band holds heights.
+def open_elevation(
+    path_or_url: str | Path, unit: str | None = None
+) -> tuple[RasterSource, Vertical]:
+    """Open a raster whose band holds heights, in a unit that is given or that the file states.
 
     Raises:
         DataError: It cannot be read, or has several bands.
@@ -75,11 +83,7 @@ def open_elevation(path_or_url: str | Path) -> tuple[RasterSource, Vertical]:
             f"{source.name} has no coordinate system, so its heights have no place.",
             remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
         )
-    unit = None
-    if not (isinstance(path_or_url, str) and is_url(path_or_url)):
-        with environment(), open_quietly(Path(path_or_url).absolute()) as dataset:
-            unit = dataset.units[0]
-    return source, vertical_of(source.grid.crs, unit)
+    return source, vertical_of(source.grid.crs, band_infos(source)[0].unit, unit)
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,10 @@ class PointFile:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", remedy="Check the path.")
         self.path = path
-        self._laspy = _laspy()
-        with self._open() as file:
+        with self._opened() as file:
             header = file.header
             self.count = int(header.point_count)
             left, bottom, _ = header.mins
@@ -127,41 +132,28 @@ class PointFile:
         Raises:
             DataError: The file is truncated or damaged.
         """
-        with self._open() as file:
-            try:
-                for chunk in file.chunk_iterator(_POINTS_AT_ONCE):
-                    kind = np.asarray(chunk.classification, np.uint8)
-                    keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
-                    last = np.asarray(chunk.return_number) == np.asarray(chunk.number_of_returns)
-                    xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
-                    yield Points(xyz[keep], kind[keep], last[keep])
-            except (self._laspy.errors.LaspyException, ValueError, OSError) as error:
-                raise _damaged(self.path, error) from error
-            except Exception as error:
-                if type(error).__name__ != "LazrsError":
-                    raise
-                raise _damaged(self.path, error) from error
+        with self._opened() as file:
+            for chunk in file.chunk_iterator(_POINTS_AT_ONCE):
+                kind = np.asarray(chunk.classification, np.uint8)
+                keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
+                last = np.asarray(chunk.return_number) == np.asarray(chunk.number_of_returns)
+                xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
+                yield Points(xyz[keep], kind[keep], last[keep])
 
-    def _open(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         try:
-            return self._laspy.open(self.path)
-        except FileNotFoundError:
-            raise DataError(f"{self.path} does not exist.", remedy="Check the path.") from None
-        except (self._laspy.errors.LaspyException, ValueError, OSError) as error:
-            raise _damaged(self.path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} cannot be read as LAS or LAZ: {error}.",
-        remedy="Check that the file is complete, or leave it out.",
-    )
-
-
-def _laspy() -> Any:
-    try:
-        import laspy
-        import lazrs  # noqa: F401
-    except ImportError:
-        raise MissingExtraError.of("points", "Reading laser scans (LAS, LAZ)", "laspy") from None
-    return laspy
+            import laspy
+            import lazrs
+        except ImportError:
+            raise MissingExtraError.of(
+                "points", "Reading laser scans (LAS, LAZ)", "laspy"
+            ) from None
+        try:
+            with laspy.open(self.path) as file:
+                yield file
+        except (laspy.errors.LaspyException, lazrs.LazrsError, ValueError, OSError) as error:
+            raise DataError(
+                f"{self.path} cannot be read as LAS or LAZ: {error}.",
+                remedy="Check that the file is complete, or leave it out.",
+            ) from error

@@ -100,6 +100,25 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
             )
 
 
+def prepare_folder(folder: Path, outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Create the folder of the results, see `check_outputs`.
+
+    Raises:
+        ConfigError: It is a file, or a result would replace an input.
+        ExportError: It cannot be created.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            f"-o received {folder}, which is a file; expected a folder for the results.",
+            remedy="Give the name of a folder: -o results",
+        )
+    check_outputs(outputs, inputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise export_error(folder, error) from error
+
+
 def _other_layers(path: Path) -> list[str]:
     """Return the names of those layers of a GeoPackage that have not the name of the file."""
     import sqlite3  # takes a while, and most results are no GeoPackage of another run

@@ -120,12 +120,14 @@ class BandInfo:
         colour: GDAL's name of its colour, such as `red`, or `undefined`.
         description: Description in the file, or "".
         bits: Number of bits of a value if the file states it, such as 1; 0 if not.
+        unit: Unit of the values if the file states it, or "".
     """
 
     number: int
     colour: str = "undefined"
     description: str = ""
     bits: int = 0
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -344,6 +346,7 @@ def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
             colours[index - 1].name,
             descriptions[index - 1] or "",
             int(dataset.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", 0)),
+            dataset.units[index - 1] or "",
         )
         for index in indexes
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -43,6 +44,9 @@ _BACKGROUND = 205
 """Grey level behind masks if there is no image."""
 
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_SHIFT = 4
+"""Bits of fixed-point coordinates in OpenCV."""
+
 _FONT, _TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _ERRORS: tuple[tuple[str, Colour], ...] = (
     ("found", FOUND),
@@ -169,6 +173,35 @@ _MARGIN_PX = 10
 
 _GAP_PX = 20
 """Space between two entries of a key, in pixels."""
+
+
+def draw_polygon(
+    picture: NDArray[np.uint8],
+    polygon: shapely.Geometry,
+    corner_xy: tuple[float, float],
+    unit: float,
+    fill: Colour,
+    line: Colour,
+    width_px: int = 1,
+) -> None:
+    """Draw a polygon or multipolygon on a map whose y points north; holes stay empty.
+
+    Args:
+        picture: (y, x, 3) uint8 picture, which is changed.
+        polygon: The polygon.
+        corner_xy: Upper left corner of the picture in the polygon's coordinates.
+        unit: Units of these coordinates per pixel.
+        fill, line: Colours of the ground and of the outline.
+        width_px: Width of the outline.
+    """
+    for part in shapely.get_parts(polygon):
+        rings = []
+        for ring in shapely.get_rings(part):
+            places = (shapely.get_coordinates(ring) - corner_xy) * (1, -1) / unit
+            rings.append(np.rint(places * (1 << _SHIFT)).astype(np.int32))
+        # All rings of a polygon go into one call, so that OpenCV leaves the holes empty.
+        cv2.fillPoly(picture, rings, fill, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(picture, rings, True, line, width_px, cv2.LINE_AA, _SHIFT)
 
 
 def draw_key(

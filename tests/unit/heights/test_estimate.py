@@ -13,9 +13,9 @@ from pyproj import CRS
 from rooftrace.core.types import GeoGrid
 from rooftrace.heights.estimate import REASONS, SHAPES, Heights, level_parts
 from rooftrace.heights.surface import Surface
-from rooftrace.heights.survey import moved, places_of, roof_offset, survey_rasters
+from rooftrace.heights.survey import Places, RasterSurvey, moved
 from rooftrace.io.sources import ArraySource
-from rooftrace.vector.match import SpilledPolygons
+from rooftrace.vector.match import PackedPolygons
 from town.roofs import RoofTown, levels_town, make_roof_town
 
 UTM = CRS.from_epsg(32631)
@@ -29,12 +29,16 @@ def surface_of(town: RoofTown, heights: np.ndarray, valid: np.ndarray | None = N
     return Surface(ArraySource(heights[None], grid, valid))
 
 
+def places_of(town: RoofTown, shift: tuple[float, float] = (0, 0)) -> Places:
+    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]) + shift)
+    return Places(PackedPolygons.of(np.asarray(outlines, np.object_)), UTM)
+
+
 def measure(town: RoofTown, *, terrain: bool = False, surface: Surface | None = None) -> Heights:
-    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
-    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
-    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    places = places_of(town)
     terrains = [surface_of(town, town.terrain)] if terrain else []
-    return survey_rasters(places, [surface or surface_of(town, town.surface)], terrains)
+    surfaces = [surface or surface_of(town, town.surface)]
+    return RasterSurvey(places, surfaces, terrains).heights()
 
 
 def rmse(values: np.ndarray) -> float:
@@ -89,11 +93,9 @@ def test_tiles_of_a_surface_give_what_the_whole_gives() -> None:
     cut = town.surface.shape[1] // 2
     valid = np.zeros(town.surface.shape, np.bool_)
     valid[:, :cut] = True
-    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
-    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
-    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
+    places = places_of(town)
     tiles = [surface_of(town, town.surface, part) for part in (valid, ~valid)]
-    parts = survey_rasters(places, tiles, [])
+    parts = RasterSurvey(places, tiles).heights()
     np.testing.assert_array_equal(parts.reason, whole.reason)
     np.testing.assert_allclose(parts.height, whole.height, atol=0.15)
 
@@ -141,13 +143,11 @@ def test_floors_follow_from_the_median_height() -> None:
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (2.0, -1.5), (-3.2, 0.6)])
 def test_outlines_beside_their_roofs_are_noticed(shift: tuple[float, float]) -> None:
     town = make_roof_town(49, seed=6)
-    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]) + shift)
-    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
-    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
-    offset = roof_offset(places, [surface_of(town, town.surface)])
+    places = places_of(town, shift)
+    offset = RasterSurvey(places, [surface_of(town, town.surface)]).offset()
     assert offset is not None
     np.testing.assert_allclose([offset.east_m, offset.north_m], -np.array(shift), atol=0.2)
-    back = moved(stored.unpack(np.arange(len(stored))), UTM, offset)
+    back = moved(places.packed.unpack(slice(None)), UTM, offset)
     there = shapely.get_coordinates(shapely.centroid(back)) - (EAST, NORTH)
     truth = shapely.get_coordinates(shapely.centroid(town.outlines))
     np.testing.assert_allclose(there, truth, atol=0.3)
@@ -155,7 +155,5 @@ def test_outlines_beside_their_roofs_are_noticed(shift: tuple[float, float]) -> 
 
 def test_level_ground_shows_no_offset() -> None:
     town = make_roof_town(9, seed=6)
-    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]))
-    stored = SpilledPolygons.of([np.asarray(outlines, np.object_)])
-    places = places_of(stored, UTM, UTM, (part for _, part in stored.chunks()))
-    assert roof_offset(places, [surface_of(town, town.terrain)]) is None
+    places = places_of(town)
+    assert RasterSurvey(places, [surface_of(town, town.terrain)]).offset() is None

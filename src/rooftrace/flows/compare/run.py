@@ -40,7 +40,7 @@ from rooftrace.flows.compare.outputs import (
 )
 from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
-from rooftrace.io.files import check_outputs, export_error, write_atomically, write_json
+from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, transform_points
@@ -264,11 +264,6 @@ def _check_paths(
     new: Path, old: Path, out: Path, options: CompareOptions, models: ModelSet | None,
     formats: Sequence[str],
 ) -> None:  # fmt: skip
-    if out.exists() and not out.is_dir():
-        raise ConfigError(
-            f"-o received {out}, which is a file; expected a folder for the results.",
-            remedy="Give the name of a folder: -o compared",
-        )
     for path in (*options.imagery, *([] if options.area is None else [options.area])):
         if not path.exists():
             raise DataError(f"{path} does not exist.", remedy="Check the path.")
@@ -280,17 +275,13 @@ def _check_paths(
     read = (new, old, *options.imagery, options.area)
     written = {out / name for name in (*_WRITTEN, _CONFLATED, *probabilities)}
     written |= {out / f"{name}{end}" for name in ("compare", "conflated") for end in formats}
-    check_outputs(written, read)
     is_given = models is None and options.threshold is not None
     if is_given and not (is_raster(new) or is_raster(old)):
         raise ConfigError(
             f"--threshold received {options.threshold:g}, but neither NEW nor OLD is a raster.",
             remedy="Remove it, or give two rasters of probabilities, or two images with -m.",
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise export_error(out, error) from error
+    prepare_folder(out, written, read)
 
 
 def _seen_by(
