@@ -473,14 +473,20 @@ def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -
 
     app = FastAPI()
     app.include_router(face_router())
-    basemap = Basemap(serve_app(tiles_app) + "/{z}/{x}/{y}", "© the town")
-    app.include_router(map_router(ResultsCatalogue([town]), basemap))
+    tiles = serve_app(tiles_app) + "/{z}/{x}/{y}"
+    basemaps = [Basemap(f"{tiles}?{n}", f"© town {n}", f"Map {n}") for n in (1, 2)]
+    app.include_router(map_router(ResultsCatalogue([town]), basemaps))
     page.goto(f"{serve_app(app)}/map")
     page.wait_for_function(IDLE)
     for layer in ("buildings", "image"):
         page.uncheck(f"[data-layer={layer}] input[type=checkbox]")
     page.wait_for_function(IDLE)
     assert page.evaluate(PIXEL) == [10, 200, 30, 255]
-    assert "Basemap © the town" in page.locator("#credit").inner_text()
+    # The licences are behind a button, which is open where a basemap has one.
+    assert "Basemap © town 1" in page.locator("#credit").inner_text()
+    page.select_option("#basemap", label="Map 2")
+    page.wait_for_function(IDLE)
+    assert "Basemap © town 2" in page.locator("#credit").inner_text()
+    assert page.evaluate("rooftrace.map.getSource('basemap').tiles[0]").endswith("?2")
     page.uncheck("[data-layer=basemap] input[type=checkbox]")
     assert page.evaluate(PIXEL) == [0xE4, 0xE7, 0xEB, 255]

@@ -27,15 +27,15 @@ def static_router(name: str, policy: str) -> APIRouter:
         name: Name of the page and of its folder below `app`.
         policy: Content security policy of the page.
     """
-    router = APIRouter(prefix=f"/{name}", include_in_schema=False)
+    router = APIRouter(prefix=f"/{name}")
 
-    @router.get("")
+    @router.get("", include_in_schema=False)
     def page(request: Request) -> Response:
         text = with_header(_assets(name)["index.html"].read_text(encoding="utf-8"), name)
         headers = {"Content-Security-Policy": policy}
         return file_response(request, text.encode(), _KINDS[".html"], headers)
 
-    @router.get("/static/{file:path}")
+    @router.get("/static/{file:path}", include_in_schema=False)
     def static(request: Request, file: str) -> Response:
         asset = _assets(name).get(file)
         if asset is None:

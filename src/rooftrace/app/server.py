@@ -36,12 +36,13 @@ def create_server(
     runner: JobRunner | None = None,
     *,
     results: Sequence[Path] = (),
-    basemap: Basemap | None = None,
+    basemaps: Sequence[Basemap] = (),
     cameras: LiveCameras | None = None,
     api_key: str | None = None,
     label_studio: str | None = None,
     label_studio_token: str | None = None,
     local: bool = True,
+    allow_origins: Sequence[str] = (),
 ) -> FastAPI:
     """Return the app of `rooftrace serve`. Its lifespan warms and closes the service.
 
@@ -49,12 +50,13 @@ def create_server(
         service: Service that predicts.
         runner: Runner of jobs, which the caller starts and stops; None for a server without jobs.
         results: Folders that the map shows in addition to finished jobs.
-        basemap: Tiles under the scenes of the map; None for none.
+        basemaps: Tiles under the scenes of the map, of which a person chooses.
         cameras: Cameras of the page `/live`, which the caller closes; None for no camera.
         api_key: Key that every request needs; None for no key.
         label_studio: Address of the Label Studio server that uses this ML backend.
         label_studio_token: Access token of that server.
         local: Whether the server listens only on this machine and answers to no other name.
+        allow_origins: Origins of other sites whose pages may call the server.
 
     Raises:
         ConfigError: The key is empty, a results folder is a file, or the address is malformed.
@@ -70,6 +72,7 @@ def create_server(
             "/gradio_api/upload": limits.upload_bytes + FORM_BYTES,
         },
         hosts=LOOPBACK if local else None,
+        origins=allow_origins,
     )
     store = None if runner is None else runner.store
     catalogue = ResultsCatalogue(results, store)
@@ -77,6 +80,7 @@ def create_server(
         labelstudio_router(service, url=label_studio, token=label_studio_token),
         review_router(catalogue),
         clicks_router(catalogue),
+        map_router(catalogue, basemaps),
     ]
     if runner is not None:
         intake = JobIntake(runner, service.predictor, limits)
@@ -93,7 +97,6 @@ def create_server(
     if runner is not None:
         app.include_router(_jobs_page())
     app.include_router(front_door("demo" if runner is None else "jobs"))
-    app.include_router(map_router(catalogue, basemap))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,17 +73,18 @@ def serve(
         ),
     ] = None,
     basemap: Annotated[
-        str | None,
+        list[str] | None,
         option(
             _MAP,
             metavar="URL",
-            help="URL of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
-            "there. Default: none.",
+            help="URL of tiles under the map, with {z}, {x} and {y}, or NAME=URL; browsers fetch "
+            "them from there. Repeatable: the page has a switch. Default: none.",
         ),
     ] = None,
     basemap_credit: Annotated[
-        str, option(_MAP, metavar="TEXT", help="Attribution of the basemap.")
-    ] = "",
+        list[str] | None,
+        option(_MAP, metavar="TEXT", help="Attribution of the basemap; one for each, in order."),
+    ] = None,
     camera: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,6 +102,15 @@ def serve(
             help="Key that all clients must send; safer in the environment.",
             envvar="ROOFTRACE_API_KEY",
             show_default=False,
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        option(
+            _ACCESS,
+            metavar="ORIGIN",
+            help="Site whose pages may call the API and show the tiles, such as "
+            "https://example.org; repeatable.",
         ),
     ] = None,
     jobs: Annotated[
@@ -203,12 +214,16 @@ def serve(
             service,
             runner,
             results=results or (),
-            basemap=None if basemap is None else Basemap(basemap, basemap_credit),
+            basemaps=[
+                Basemap.parse(*one)
+                for one in zip_longest(basemap or (), basemap_credit or (), fillvalue="")
+            ],
             cameras=cameras,
             api_key=api_key,
             label_studio=label_studio,
             label_studio_token=label_studio_token,
             local=host in LOOPBACK,
+            allow_origins=allow_origin or (),
         )
         runner.start()
         stack.callback(runner.stop)

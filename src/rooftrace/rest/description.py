@@ -52,6 +52,7 @@ _TAGS = {
     "prediction": "Predict an image and wait for the result.",
     "jobs": "Predict scenes of any size in the background.",
     "ogc": "The same predictions by OGC API – Processes.",
+    "map": "Results as map tiles, with what a web map needs to show them.",
     "review": "Accept, reject and correct the buildings of a results folder.",
     "label studio": "ML backend that Label Studio calls for pre-annotations.",
     "operation": "Health, readiness and metrics for the operator of the server.",
@@ -102,6 +103,16 @@ def problem_responses(*names: str) -> dict[int | str, dict[str, Any]]:
 def binary_schema(media_type: str, **more: str) -> dict[str, Any]:
     """Return the schema of bytes; generators of clients know them by their `format`."""
     return {"type": "string", "format": "binary", "contentMediaType": media_type, **more}
+
+
+def binary_response(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI response of a file in one of several types.
+
+    It is also a file of bytes, the only type that generators of clients know for all of them.
+    """
+    kinds = dict.fromkeys(("application/octet-stream", *media_types))
+    content = {kind: {"schema": binary_schema(kind)} for kind in kinds}
+    return {200: {"description": description, "content": content}}
 
 
 _IMAGE = binary_schema(

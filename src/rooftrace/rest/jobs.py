@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -22,7 +22,7 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import (
     REQUEST_BODY,
     DescribedRoute,
-    binary_schema,
+    binary_response,
     problem_responses,
 )
 from rooftrace.rest.job_schemas import (
@@ -58,6 +58,12 @@ _MEDIA_TYPES = {
     ".zip": "application/zip",
 }
 """Media types of results by suffix, independent of the machine's own table."""
+
+
+VectorFormat = Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"]
+"""Endings of the names of files with buildings."""
+
+VECTOR_TYPES = tuple(_MEDIA_TYPES[Path(f"x.{one}").suffix] for one in get_args(VectorFormat))
 
 
 def write_job_tiles(source: Path, path: Path) -> None:
@@ -247,7 +253,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/results.zip",
         response_class=StreamingResponse,
-        responses=_binary("Zip of all files", "application/zip")
+        responses=binary_response("Zip of all files", "application/zip")
         | problem_responses("not-found", "conflict", "review-error", "file-locked"),
     )
     def job_archive(job: DoneJob) -> StreamingResponse:
@@ -267,7 +273,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/buildings.pmtiles",
         response_class=FileResponse,
-        responses=_binary("PMTiles with the attributes of the polygons", _TILES)
+        responses=binary_response("PMTiles with the attributes of the polygons", _TILES)
         | {206: {"description": "The range that the header Range asks for"}}
         | problem_responses("not-found", "conflict", "data-error", "unfit-format", "file-locked"),
     )
@@ -295,7 +301,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/results/{name}",
         response_class=FileResponse,
-        responses=_binary("The file", *_MEDIA_TYPES.values(), _BINARY)
+        responses=binary_response("The file", *_MEDIA_TYPES.values())
         | {
             206: {"description": "The range that the header Range asks for"},
             416: {"description": "The file does not have this range"},
@@ -352,11 +358,6 @@ def server_root(request: Request) -> str:
 def server_url(request: Request) -> str:
     """Return the server's own URL with the path prefix, for absolute links."""
     return str(request.base_url).rstrip("/")
-
-
-def _binary(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": binary_schema(kind)} for kind in kinds}
-    return {200: {"description": description, "content": content}}
 
 
 _LOCATION: dict[str, Any] = {

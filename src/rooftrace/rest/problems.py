@@ -6,6 +6,7 @@ internals. `PROBLEMS` lists all kinds; `/problems/{name}` explains each.
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -65,8 +66,8 @@ PROBLEMS: Mapping[str, ProblemKind] = {
     "foreign-origin": ProblemKind(
         403, "The request comes from a page of another site",
         "A browser sent the request for a page that does not come from this server.",
-        "Use the server's own pages, or call it from your own server. A proxy must pass on the "
-        "header Host of the page, or send it as X-Forwarded-Host."),
+        "Start the server with --allow-origin ORIGIN, or use its own pages. A proxy must pass on "
+        "the header Host of the page, or send it as X-Forwarded-Host."),
     "not-found": ProblemKind(
         404, "Not found", "The URL does not exist, or the resource has been removed.",
         "See /v1/docs for all URLs."),
@@ -252,7 +253,8 @@ async def respond(request: Request, error: Exception) -> Response:
         case RooftraceError():
             return _from_rooftrace(request, error).response(request.scope)
         case RequestValidationError():
-            problems = [wrong_value(one) for one in error.errors()]
+            known = _parameters(request)
+            problems = [wrong_value(one, known) for one in error.errors()]
             detail = " ".join(one["message"] for one in problems)
             return ProblemError("invalid-request", detail, errors=problems).response(request.scope)
         case HTTPException():
@@ -279,8 +281,20 @@ def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
     )
 
 
-def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
-    """Return an error of pydantic as an entry of `errors`, with a full sentence."""
+def _parameters(request: Request) -> list[str]:
+    """Return the names of the query parameters of an operation."""
+    path = getattr(request.scope.get("route"), "path", "")
+    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower(), {})
+    return [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+
+
+def wrong_value(one: Mapping[str, Any], known: Sequence[str] = ()) -> dict[str, str]:
+    """Return an error of pydantic as an entry of `errors`, with a full sentence.
+
+    Args:
+        one: Error of pydantic.
+        known: Names of the parameters, for a suggestion in place of one that is not known.
+    """
     place, *steps = one["loc"]
     # Pydantic adds the place in a list, which a query does not have, and a mark of keys.
     path = [
@@ -293,7 +307,8 @@ def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
     if one["type"] == "missing":
         message = f"{subject} is missing."
     elif one["type"] == "extra_forbidden":
-        message = f"{subject} is not known."
+        alike = difflib.get_close_matches(name, known, 1) if place == "query" else []
+        message = f"{subject} is not known." + "".join(f" Did you mean {a!r}?" for a in alike)
     else:
         message = f"{subject} is {_shortened(one.get('input'))}: {plain_reason(one)}."
     return {"parameter": name, "in": place, "message": message}

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rooftrace.core.errors import ConfigError
@@ -33,7 +34,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FORM_BYTES = 2**16
 """Bytes that a multipart form may have besides its file."""
 
-API_PREFIXES = ("/v1", "/ogc", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json")
+API_PREFIXES = (
+    "/v1", "/ogc", "/map/folders", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json",
+)  # fmt: skip
 """Beginnings of the paths of the API; all other paths are pages."""
 
 _CAMERAS = "/live/cameras/"
@@ -41,7 +44,11 @@ _CAMERAS = "/live/cameras/"
 
 NO_KEY_PATHS = ("/healthz", "/readyz")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_PREFLIGHT = "access-control-request-method"
+"""Header of the request by which a browser asks whether a page of another site may send its own."""
+
 _CHALLENGES = 'Basic realm="rooftrace", charset="UTF-8", Bearer realm="rooftrace"'
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d*)?", re.IGNORECASE)
 
 _HEADERS = {
@@ -79,9 +86,11 @@ class Security:
         idle_seconds: Maximum pause within a body.
         hosts: Host names that the server answers to; None for any. `LOOPBACK` protects a server
             that listens only on this machine against DNS rebinding.
+        origins: Origins of other sites whose pages may call the server, such as
+            `https://example.org`.
 
     Raises:
-        ConfigError: The API key is blank.
+        ConfigError: The API key is blank, or an origin is malformed.
     """
 
     api_key: str | None = None
@@ -89,8 +98,16 @@ class Security:
     body_bytes_of: Mapping[str, int] = field(default_factory=dict)
     idle_seconds: float = 30.0
     hosts: Sequence[str] | None = None
+    origins: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"--allow-origin received {origin!r}; expected scheme and host of a site, "
+                    "without a path.",
+                    remedy="For example: --allow-origin https://example.org",
+                )
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError(
                 "The API key is empty.", remedy="Set a key, or leave the option out for no key."
@@ -109,7 +126,25 @@ def install_security(app: FastAPI, security: Security, note: Note | None = None)
     app.add_middleware(AccessMiddleware, security=security)
     # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
     app.add_middleware(BodyLimitMiddleware, security=security)
+    app.add_middleware(
+        _AllowOrigins,
+        allow_origins=security.origins,
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+    )
     app.add_middleware(RequestMiddleware, note=note)
+
+
+class _AllowOrigins(CORSMiddleware):
+    """Let pages of the allowed origins read responses; those of others see the usual refusals."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_allowed = scope["type"] == "http" and (
+            Headers(scope=scope).get("origin", "") in self.allow_origins
+        )
+        app = super().__call__ if is_allowed else self.app
+        await app(scope, receive, send)
 
 
 class RequestMiddleware:
@@ -186,6 +221,7 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, security: Security) -> None:
         self._app = app
         self._hosts = None if security.hosts is None else {host.lower() for host in security.hosts}
+        self._origins = security.origins
         self._digest = None if security.api_key is None else _digest(security.api_key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -229,11 +265,16 @@ class AccessMiddleware:
                 f"The header Host is {host[:80]!r}, which is not a name of this server.",
             )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE_METHODS:
+        is_safe = scope["method"] in _SAFE_METHODS and _PREFLIGHT not in headers
+        if origin is not None and not is_safe and origin not in self._origins:
             # A proxy may change Host. No foreign page can set X-Forwarded-Host.
             names = {host.lower(), headers.get("x-forwarded-host", host).lower()}
             if _netloc(origin) not in names:
-                return ProblemError("foreign-origin", f"The header Origin is {origin[:80]!r}.")
+                named = origin[:80] if _ORIGIN.fullmatch(origin) else "ORIGIN"
+                return ProblemError(
+                    "foreign-origin", f"The header Origin is {origin[:80]!r}.",
+                    remedy=PROBLEMS["foreign-origin"].remedy.replace("ORIGIN", named),
+                )  # fmt: skip
         if scope["path"] in NO_KEY_PATHS or self._has_key(headers):
             return None
         return ProblemError(

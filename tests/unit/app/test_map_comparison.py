@@ -89,9 +89,11 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
         {"id": "out", "title": "out"}, {"id": "out--compared", "title": "compared"}
     ]  # fmt: skip
     reported = client.get("/map/folders/out--compared").json()
-    assert (reported["state"], reported["images"]) == (
-        "ready", [{"name": "compare", "buildings": None}]
-    )  # fmt: skip
+    [image] = reported["images"]
+    assert (reported["state"], image["name"], image["comparison"]) == ("ready", "compare", True)
+    # Notes name files, without the folders of the server.
+    assert "today_mask.tif" in " ".join(image["notes"])
+    assert "/" not in " ".join(image["notes"])
 
 
 def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 
@@ -112,17 +113,55 @@ def test_the_page_and_its_files(client: TestClient) -> None:
 
 
 def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
-    assert client.get("/map/settings").json() == {"basemap": None}
+    assert client.get("/map/settings").json() == {"basemaps": []}
     assert "connect-src" not in client.get("/map").headers["content-security-policy"]
     app = FastAPI()
     address = "https://tiles.example.org:8443/{z}/{x}/{y}.png?key=1"
-    app.include_router(map_router(ResultsCatalogue([folder]), Basemap(address, "© somebody")))
+    app.include_router(
+        map_router(ResultsCatalogue([folder]), [Basemap.parse(f"Streets={address}", "© somebody")])
+    )
     other = TestClient(app)
-    basemap = other.get("/map/settings").json()["basemap"]
-    assert basemap == {"address": address, "credit": "© somebody"}
+    basemap = other.get("/map/settings").json()["basemaps"]
+    assert basemap == [{"url": address, "credit": "© somebody", "name": "Streets"}]
+    assert Basemap.parse(address).name == "tiles.example.org:8443"
     policy = other.get("/map").headers["content-security-policy"]
     assert policy.count(" https://tiles.example.org:8443") == 2
     assert "connect-src 'self' https://tiles.example.org:8443" in policy
+
+
+@pytest.mark.parametrize("layer", ["buildings", "image"])
+def test_tilejson_leads_to_tiles(client: TestClient, layer: str) -> None:
+    described = client.get(f"{TOWN}/tiles.json", params={"layer": layer}).json()
+    assert described["bounds"] == client.get(TOWN).json()["bounds"]
+    [url] = described["tiles"]
+    zoom = described["maxzoom"]
+    place = dict(zip("zxy", tile_of(client, zoom).split("/")))
+    tile = client.get(url.format(**place))
+    assert len(tile.content) > 50
+    assert tile.headers["cache-control"] == "private, max-age=86400"
+    assert ("vector_layers" in described) == (layer == "buildings")
+    assert client.get(f"{TOWN}/tiles.json?layer=density").status_code == 404
+
+
+def test_a_download_holds_what_passes_the_filters(client: TestClient, tmp_path: Path) -> None:
+    for kind, name in (("gpkg", "x.gpkg"), ("shp.zip", "x.shp.zip"), ("csv", "x.csv")):
+        answer = client.get(f"{TOWN}/download", params={"format": kind, "score": 500})
+        assert f"town_buildings.{kind}" in answer.headers["content-disposition"]
+        (tmp_path / name).write_bytes(answer.content)
+        found = pyogrio.read_dataframe(tmp_path / name)
+        assert found["id"].astype(int).tolist() == [3, 4]
+    found = client.get(f"{TOWN}/download?format=geojson&size=1050").json()
+    assert [one["properties"]["id"] for one in found["features"]] == [4]
+
+
+def test_a_thumbnail_is_drawn_without_a_preview(client: TestClient) -> None:
+    answer = client.get(f"{TOWN}/thumbnail")
+    picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
+    assert max(picture.size) == 640
+    colours = np.asarray(picture).reshape(-1, 3).astype(int)
+    assert ((colours[:, 0] > 180) & (colours[:, 1] < 110)).sum() > 100
+    again = client.get(f"{TOWN}/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
 
 
 @pytest.mark.parametrize(
@@ -168,7 +207,9 @@ def test_folders_and_images(client: TestClient) -> None:
     assert client.get("/map/folders").json() == [{"id": "out", "title": "out"}]
     reported = client.get("/map/folders/out").json()
     assert (reported["state"], reported["message"]) == ("ready", "")
-    assert reported["images"] == [{"name": "town", "buildings": 4}]
+    assert reported["images"] == [
+        {"name": "town", "buildings": 4, "notes": [], "comparison": False}
+    ]
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 
 

@@ -87,3 +87,16 @@ def test_the_page_lists_all_and_loads_nothing(secured: TestClient, api: dict[str
     # Those of FastAPI load from elsewhere.
     for other in ("/docs", "/redoc"):
         assert secured.get(other).status_code == 404
+
+
+def test_generators_of_clients_know_a_type_of_every_response(api: dict[str, Any]) -> None:
+    known = ("application/json", "application/octet-stream", "text/", "application/geo+json")
+    for path, operation in operations(api):
+        content = operation["responses"]["200"].get("content", {})
+        assert not content or any(kind.startswith(known) for kind in content), path
+
+
+def test_a_misspelt_parameter_gets_a_suggestion(secured: TestClient) -> None:
+    refused = secured.post("/v1/predict?treshold=0.4", content=b"x").json()
+    assert refused["detail"] == ("The parameter 'treshold' is not known. Did you mean 'threshold'?")
+    assert "mean" not in secured.post("/v1/predict?xyz=1", content=b"x").json()["detail"]

@@ -354,3 +354,30 @@ def test_a_request_keeps_the_name_that_a_proxy_gave_it() -> None:
     other = client.get("/echo", headers={"X-Request-Id": "a\tb"}).headers["x-request-id"]
     assert other != client.get("/echo").headers["x-request-id"]
     assert len(other) == 36
+
+
+def test_pages_of_allowed_sites_may_call_the_server(large: Path) -> None:
+    site, other = "https://map.example:8443", "https://other.example"
+    client = TestClient(app_of(Security(api_key="k", origins=[site]), large))
+    asking = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "range"}
+    # The browser asks first, without the key.
+    asked = client.options("/echo", headers={"Origin": site, **asking})
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-origin"] == site
+    assert "range" in asked.headers["access-control-allow-headers"]
+    made = client.post("/echo", content=b"12", headers={"Origin": site, "X-API-Key": "k"})
+    assert (made.text, made.headers["access-control-allow-origin"]) == ("2", site)
+    # A refusal can be read by the page, too.
+    refused = client.post("/echo", headers={"Origin": site})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == site
+    for answer in (
+        client.options("/echo", headers={"Origin": other, **asking}),
+        client.post("/echo", headers={"Origin": other, "X-API-Key": "k"}),
+    ):
+        assert answer.status_code == 403
+        assert f"--allow-origin {other}" in answer.json()["remedy"]
+        assert "access-control-allow-origin" not in answer.headers
+    for malformed in ("https://map.example/", "map.example", "*"):
+        with pytest.raises(ConfigError, match="allow.origin"):
+            Security(origins=[malformed])

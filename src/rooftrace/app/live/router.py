@@ -36,14 +36,14 @@ def live_router(cameras: LiveCameras) -> APIRouter:
     """
     router = static_router("live", _POLICY)
 
-    @router.get("/cameras")
+    @router.get("/cameras", include_in_schema=False)
     async def state() -> dict[str, Any]:
         return {
             "max_viewers": cameras.max_viewers,
             "cameras": [asdict(one.figures()) for one in cameras.cameras],
         }
 
-    @router.get("/cameras/{number}/stream")
+    @router.get("/cameras/{number}/stream", include_in_schema=False)
     async def stream(number: int, request: Request) -> Response:
         if not 0 <= number < len(cameras.cameras):
             raise ProblemError(

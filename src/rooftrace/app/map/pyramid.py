@@ -114,7 +114,10 @@ class Pyramid:
         Raises:
             DataError: The image cannot be read.
         """
-        grid = tile.grid((size_px, size_px))
+        return self.on(tile.grid((size_px, size_px)))
+
+    def on(self, grid: GeoGrid) -> Raster | None:
+        """Return the pixels on a grid in Web Mercator, as `tile` does."""
         level = self._level_for(grid.transform.a)
         if level is None:
             return None

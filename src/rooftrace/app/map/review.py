@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
@@ -30,10 +30,11 @@ from rooftrace.app.map.review_scene import (
     Shown,
     review_problems,
 )
+from rooftrace.app.map.scene import vector_file
 from rooftrace.core.cache import LruCache
 from rooftrace.core.names import content_disposition
-from rooftrace.rest.description import DescribedRoute, binary_schema, problem_responses
-from rooftrace.rest.jobs import media_type_of
+from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
+from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of
 from rooftrace.rest.problems import ProblemError
 
 REVIEW_BYTES = 2**18
@@ -188,19 +189,11 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         f"{REVIEW_PREFIX}/export",
         response_class=Response,
         responses={
-            200: {
-                "description": "Buildings with the attributes of the prediction, and review, "
-                "reviewer and review_time",
-                "content": {
-                    "application/geopackage+sqlite3": {
-                        "schema": binary_schema("application/geopackage+sqlite3")
-                    },
-                    "application/geo+json": {"schema": binary_schema("application/geo+json")},
-                    "application/zip": {"schema": binary_schema("application/zip")},
-                    "text/csv": {"schema": binary_schema("text/csv")},
-                    "application/vnd.pmtiles": {"schema": binary_schema("application/vnd.pmtiles")},
-                },
-            },
+            **binary_response(
+                "Buildings with the attributes of the prediction, and review, reviewer and "
+                "review_time",
+                *VECTOR_TYPES,
+            ),
             **problems,
             **problem_responses("unfit-format"),
         },
@@ -209,7 +202,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         folder: Folder,
         image: Image,
         format: Annotated[  # noqa: A002
-            Literal["gpkg", "geojson", "shp.zip", "csv", "pmtiles"],
+            VectorFormat,
             Query(description="pmtiles are vector tiles for a map on any web server"),
         ] = "gpkg",
         open: Annotated[  # noqa: A002
@@ -225,7 +218,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         scene = opened(folder, image)
         name = f"{scene.files.name}_reviewed.{format}"
         return Response(
-            scene.exported(name, open), media_type=media_type_of(name),
+            vector_file(name, *scene.kept(open), scene.layer.crs), media_type=media_type_of(name),
             headers={"Content-Disposition": content_disposition(name)},
         )  # fmt: skip
 

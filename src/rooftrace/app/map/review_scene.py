@@ -1,10 +1,8 @@
 """One image of a results folder in review: its buildings in the order of doubt, and their edits."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -19,11 +17,9 @@ from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.errors import ExportError
-from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
-from rooftrace.rest.upload import not_written
 from rooftrace.service.review.edits import OutlineRules, join_outlines, split_outline
 from rooftrace.service.review.store import (
     REVIEW_SUFFIX,
@@ -433,22 +429,6 @@ class ReviewScene:
             columns["class"] = np.where(is_open, IGNORE_NAME, names)
             columns["scene"] = _texts(None for _ in buildings)
         return geometry, columns
-
-    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
-        """Return the kept buildings as a vector file; the suffix of its name selects the format.
-
-        Raises:
-            ProblemError: The format cannot hold the buildings.
-            HTTPException: The server cannot write the file.
-        """
-        geometry, columns = self.kept(of_open)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            try:
-                write_polygons(path, geometry, columns, self.layer.crs)
-            except ExportError as error:
-                raise not_written(error, "export") from error
-            return path.read_bytes()
 
     def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:
         """Return the attributes of the prediction, null where an outline has made them wrong."""

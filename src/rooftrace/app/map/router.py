@@ -8,8 +8,8 @@ from __future__ import annotations
 import gzip
 import re
 import threading
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -29,15 +29,19 @@ from rooftrace.app.map.results import (
     read_results,
     without_folders,
 )
-from rooftrace.app.map.scene import ComparisonScene, MapScene
+from rooftrace.app.map.scene import ComparisonScene, MapScene, preview_thumbnail
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.names import content_disposition
 from rooftrace.core.parallel import core_count
+from rooftrace.core.text import in_api_terms
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
+from rooftrace.rest.description import DescribedRoute, binary_response, problem_responses
 from rooftrace.rest.face import accepts_gzip
+from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of, server_url
 from rooftrace.rest.problems import ProblemError
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
@@ -48,6 +52,9 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
+_FOLDERS_OF_PATH = re.compile(r"(?<![^\s'])/(?:[^\s/]+/)+")
+"""Folders of the server in a note, which are not for clients."""
+
 _SCENES = 4
 _FOLDERS = 16
 _TILE_BYTES = 64 * 2**20
@@ -64,7 +71,7 @@ def _filter(score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None) -> Build
 Filter = Annotated[BuildingFilter, Depends(_filter)]
 
 
-def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> APIRouter:
+def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) -> APIRouter:
     """Return the routes of the map of some results folders, under `/map`.
 
     The app needs `install_problems`: errors are answered as problems.
@@ -72,27 +79,30 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
     Args:
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
-        basemap: Tiles under the scenes; None for none.
+        basemaps: Tiles under the scenes, of which a person chooses; the first is shown.
     """
     policy = _POLICY
-    if basemap is not None:
+    if origins := " ".join(dict.fromkeys(one.origin for one in basemaps)):
         # MapLibre fetches pictures or loads them as images.
-        policy = policy.replace("img-src 'self'", f"img-src 'self' {basemap.origin}")
-        policy = f"{policy}; connect-src 'self' {basemap.origin}"
+        policy = policy.replace("img-src 'self'", f"img-src 'self' {origins}")
+        policy = f"{policy}; connect-src 'self' {origins}"
     store = _Store(catalogue)
-    router = static_router("map", policy)
+    pages = static_router("map", policy)
+    router = APIRouter(prefix="/folders", route_class=DescribedRoute, tags=["map"])
+    missing = problem_responses("not-found", "data-error", "file-locked")
 
-    @router.get("/settings")
+    @pages.get("/settings", include_in_schema=False)
     def settings() -> dict[str, Any]:
-        described = None if basemap is None else {"address": basemap.url, "credit": basemap.credit}
-        return {"basemap": described}
+        return {"basemaps": [asdict(one) for one in basemaps]}
 
-    @router.get("/folders")
-    def folders() -> list[dict[str, str]]:
+    @router.get("")
+    def list_results() -> list[dict[str, str]]:
+        """List the folders of results, each with its id and its title."""
         return [{"id": entry.id, "title": entry.title} for entry in catalogue.entries()]
 
-    @router.get("/folders/{id}")
-    def folder(id: str) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{id}", responses=missing)
+    def get_results(id: str) -> dict[str, Any]:  # noqa: A002
+        """Describe a folder of results: its state, its images and its model."""
         entry = store.folder(id)
         results = read_results(entry.path)
         model = store.model(results)
@@ -103,7 +113,15 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
             "message": without_folders(results.message, results.path),
             "created": results.run.get("created"),
             "images": [
-                {"name": one.name, "buildings": one.record.get("buildings")}
+                {
+                    "name": one.name,
+                    "buildings": one.record.get("buildings"),
+                    "notes": [
+                        _FOLDERS_OF_PATH.sub("", in_api_terms(note))
+                        for note in one.record.get("notes") or ()
+                    ],
+                    "comparison": one.is_comparison,
+                }
                 for one in results.images.values()
             ],
             "model": {
@@ -113,12 +131,83 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
             },
         }
 
-    @router.get("/folders/{id}/images/{name}")
-    def scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{id}/images/{name}", responses=missing)
+    def get_scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002
+        """Describe an image with results: its bounds, and the layers that it has."""
         return store.scene(id, name, refresh=True).describe()
 
-    @router.get("/folders/{id}/images/{name}/count")
-    def count(
+    @router.get("/{id}/images/{name}/tiles.json", responses=missing)
+    def get_tilejson(
+        request: Request,
+        id: str,  # noqa: A002
+        name: str,
+        layer: TileLayer = "buildings",
+    ) -> dict[str, Any]:
+        """Return the TileJSON 3.0 of a layer, which web maps take as the URL of a source."""
+        described = store.scene(id, name, refresh=True).describe()
+        shown = described[layer]
+        if shown is None:
+            raise ProblemError("not-found", f"The image {name} has no layer {layer}.")
+        model = store.model(read_results(store.folder(id).path))
+        images = f"{server_url(request)}/map/folders/{quote(id, safe='')}/images"
+        tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
+        is_vector = layer == "buildings"
+        fields = {
+            "score": "Confidence in thousandths", "size": "Area in tenths of m²",
+            "kind": "Index of the class", "height": "Height in tenths of a metre",
+        }  # fmt: skip
+        return {
+            "tilejson": "3.0.0",
+            "name": f"{name}: {layer}",
+            "tiles": [tile],
+            "minzoom": shown["first_zoom"] if is_vector else 0,
+            "maxzoom": shown["deepest_zoom" if is_vector else "maxzoom"],
+            "bounds": described["bounds"],
+            "attribution": "" if model is None else model.attribution,
+            **({"vector_layers": [{"id": layer, "fields": fields}]} if is_vector else {}),
+        }
+
+    @router.get(
+        "/{id}/images/{name}/thumbnail",
+        response_class=Response,
+        responses=binary_response("The picture", "image/webp") | missing,
+    )
+    def get_thumbnail(request: Request, id: str, name: str) -> Response:  # noqa: A002
+        """Return a small picture of an image with its buildings."""
+        files = store.files(id, name)[1]
+        headers = {"ETag": f'"{files.stamp}"', "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        key = (id, name, files.stamp, "thumbnail")
+        data = store.tiles.get(key)
+        if data is None:
+            with turn:
+                data = preview_thumbnail(files) or store.scene(id, name).thumbnail()
+            store.tiles.put(key, data)
+        return Response(data, media_type="image/webp", headers=headers)
+
+    @router.get(
+        "/{id}/images/{name}/download",
+        response_class=Response,
+        responses=binary_response("Buildings with their attributes", *VECTOR_TYPES)
+        | missing
+        | problem_responses("unfit-format"),
+    )
+    def download_buildings(
+        id: str,  # noqa: A002
+        name: str,
+        chosen: Filter,
+        format: Annotated[VectorFormat, Query()] = "gpkg",  # noqa: A002
+    ) -> Response:
+        """Download the buildings that pass some filters, as they were predicted."""
+        file = f"{name}_buildings.{format}"
+        return Response(
+            store.scene(id, name).exported(file, chosen), media_type=media_type_of(file),
+            headers={"Content-Disposition": content_disposition(file)},
+        )  # fmt: skip
+
+    @router.get("/{id}/images/{name}/count", responses=missing)
+    def count_buildings(
         id: str,  # noqa: A002
         name: str,
         west: Annotated[float, Query(ge=-720, le=720)],
@@ -127,10 +216,12 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         north: Annotated[float, Query(ge=-90, le=90)],
         chosen: Filter,
     ) -> dict[str, Any]:
+        """Count the buildings that pass some filters, in an area and in all."""
         return store.scene(id, name).counts((west, south, east, north), chosen)
 
-    @router.get("/folders/{id}/images/{name}/buildings/{row}")
-    def building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{id}/images/{name}/buildings/{row}", responses=missing)
+    def get_building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
+        """Return the attributes of a building; its row is its id in the vector tiles."""
         vectors = store.scene(id, name).vectors
         attributes = None if vectors is None else vectors.outlines.attributes(row)
         if attributes is None:
@@ -143,8 +234,12 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
     # More at the same time would wait for the processor and hold their pixels in memory.
     turn = threading.BoundedSemaphore(max(2, core_count()))
 
-    @router.get("/folders/{id}/images/{name}/{layer}/{zoom}/{col}/{row}")
-    def tile(
+    @router.get(
+        "/{id}/images/{name}/{layer}/{zoom}/{col}/{row}",
+        response_class=Response,
+        responses=binary_response("The tile", _VECTOR, "image/webp", "image/png") | missing,
+    )
+    def get_tile(
         request: Request,
         id: str,  # noqa: A002
         name: str,
@@ -153,6 +248,7 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         col: int,
         row: int,
     ) -> Response:
+        """Return a map tile: buildings as Mapbox Vector Tile, all other layers as a picture."""
         which = TileName(zoom, row, col)
         if not which.exists or zoom > DEEPEST_TILE_ZOOM:
             raise ProblemError(
@@ -185,7 +281,8 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
             data = gzip.decompress(data)
         return Response(data, media_type=_VECTOR, headers=headers)
 
-    return router
+    pages.include_router(router)
+    return pages
 
 
 def _tile_bytes(scene: MapScene, layer: TileLayer, tile: TileName) -> bytes:
@@ -234,6 +331,22 @@ class _Store:
             )
         return entry
 
+    def files(self, id: str, name: str) -> tuple[ResultsFolder, ImageFiles]:  # noqa: A002
+        """Return a folder and the files of one of its images.
+
+        Raises:
+            ProblemError: There is no such folder, or no such image in it.
+        """
+        results = read_results(self.folder(id).path)
+        files = results.images.get(name)
+        if files is None:
+            raise ProblemError(
+                "not-found", "The folder has no image of that name.",
+                remedy=f"See /map/folders/{quote(id, safe='')} for its images; the image may have "
+                "been removed.",
+            )  # fmt: skip
+        return results, files
+
     def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
         """Return one image of a folder.
 
@@ -244,19 +357,11 @@ class _Store:
             ProblemError: There is no such folder, or no such image in it.
             DataError: Neither the mask nor the image says where the pixels are.
         """
-        entry = self.folder(id)
-        key = entry.path, name
+        key = self.folder(id).path, name
         with self._lock:
             opened = self._scenes.get(key)
             if opened is None or refresh:
-                results = read_results(entry.path)
-                files = results.images.get(name)
-                if files is None:
-                    raise ProblemError(
-                        "not-found", "The folder has no image of that name.",
-                        remedy=f"See /map/folders/{quote(id, safe='')} for its images; the image "
-                        "may have been removed.",
-                    )  # fmt: skip
+                results, files = self.files(id, name)
                 if opened is None or opened[0] != files.stamp:
                     opened = files.stamp, LazyValue(lambda: self._opened(results, files))
                     self._scenes.put(key, opened)
@@ -293,6 +398,7 @@ class Basemap:
     Args:
         url: URL of a tile with `{z}`, `{x}` and `{y}`.
         credit: Attribution that the source asks for.
+        name: Name that people choose it by; by default its host.
 
     Raises:
         ConfigError: It is not such a URL.
@@ -300,6 +406,15 @@ class Basemap:
 
     url: str
     credit: str = ""
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str, credit: str = "") -> Basemap:
+        """Return the basemap of `URL` or `NAME=URL`."""
+        name, mark, url = text.partition("=")
+        named = mark and "/" not in name
+        url = url if named else text
+        return cls(url, credit, name if named else url.split("/")[2] if "//" in url else url)
 
     def __post_init__(self) -> None:
         missing = [part for part in ("{z}", "{x}", "{y}") if part not in self.url]

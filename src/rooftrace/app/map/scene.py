@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +12,8 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pyproj import CRS
 
 from rooftrace.app.map.outlines import BuildingFilter, LayerTable, polygon_rows, read_outlines
 from rooftrace.app.map.place import Place
@@ -22,7 +26,7 @@ from rooftrace.app.map.pyramid import (
 )
 from rooftrace.app.map.results import ImageFiles, read_results, recorded_bands, without_folders
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
-from rooftrace.core.errors import DataError, RooftraceError
+from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
@@ -34,13 +38,19 @@ from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import crs_units
 from rooftrace.io.vector_read import VectorLockedError
-from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
+from rooftrace.io.vector_write import write_polygons
+from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position, web_mercator
+from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.upload import not_written
 from rooftrace.vector.compare import STATUSES
 
 PictureLayer = Literal["image", "old", "mask", "density"]
 """Picture of a scene; `old` is the older image of a comparison."""
 
 PICTURE_PX = 256
+THUMBNAIL_PX = 640
+_MOST_DRAWN = 20_000
+"""Maximum number of outlines on a thumbnail."""
 
 _PIXEL_M = 0.3
 """Side in metres of a pixel of a scene of polygons alone."""
@@ -324,6 +334,46 @@ class MapScene:
             "in_view": int(within.sum()),
         }
 
+    def exported(self, name: str, chosen: BuildingFilter) -> bytes:
+        """Return the buildings that pass the filters as a vector file, see `vector_file`.
+
+        Raises:
+            ProblemError: The image has no buildings, or the format cannot hold them.
+        """
+        if self.vectors is None or self.files.polygons is None:
+            raise ProblemError("not-found", f"The image {self.files.name} has no buildings.")
+        outlines = self.vectors.outlines
+        rows = np.sort(outlines.rows[outlines.passing(chosen)])
+        geometry, crs, columns = LayerTable(self.files.polygons).table()
+        return vector_file(
+            name, geometry[rows], {key: values[rows] for key, values in columns.items()}, crs
+        )
+
+    def thumbnail(self) -> bytes:
+        """Return a small picture of the image and its outlines as WebP."""
+        left, bottom, right, top = self.place.bounds_m
+        pixel = max(right - left, top - bottom) / THUMBNAIL_PX
+        # The sides of the grid are multiples of 8 pixels, see `sampled`.
+        rows, cols = (8 * max(1, round(side / pixel / 8)) for side in (top - bottom, right - left))
+        scale = Affine((right - left) / cols, 0, left, 0, (bottom - top) / rows, top)
+        grid = GeoGrid((rows, cols), scale, web_mercator())
+        raster = None if self.image is None else self.image.on(grid)
+        picture = Image.new("RGB", (cols, rows), "#dfe3e8")
+        if raster is not None and self.image is not None:
+            encoded = io.BytesIO(colour_picture(raster, self.image.stretch))
+            drawn = Image.open(encoded).convert("RGBA").resize((cols, rows))
+            picture.paste(drawn, mask=drawn)
+        if self.vectors is not None:
+            pen, outlines = ImageDraw.Draw(picture), self.vectors.outlines
+            for at, outline in enumerate(outlines.shapes.geometry()[:_MOST_DRAWN].tolist()):
+                kind = None if outlines.kind is None else int(outlines.kind[at])
+                colour = "#f03b20" if kind is None else self._colour(kind)
+                for part in outline.geoms:
+                    on_map = (np.asarray(part.exterior.coords) - 0.5) * (WORLD_M, -WORLD_M)
+                    px = (on_map - (left, top)) / (scale.a, scale.e)
+                    pen.line(px.ravel().tolist(), fill=colour, width=2)
+        return _webp(picture)
+
     def _without_folders(self, text: str) -> str:
         image = None if self._input is None else self._input.name
         return without_folders(text, self._folder, image)
@@ -332,6 +382,45 @@ class MapScene:
         note = without_folders(note, self._folder)
         if note and note not in self.notes:
             self.notes.append(note)
+
+
+def preview_thumbnail(files: ImageFiles) -> bytes | None:
+    """Return the preview of an image, small and without its legend; None if it has none."""
+    if files.preview is None:
+        return None
+    with Image.open(files.preview) as preview:
+        shape = None if files.mask is None else open_raster(files.mask).grid.shape
+        height = preview.height if shape is None else round(preview.width * shape[0] / shape[1])
+        picture = preview.convert("RGB").crop((0, 0, preview.width, min(height, preview.height)))
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return _webp(picture)
+
+
+def _webp(picture: Image.Image) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, "WEBP", quality=80, method=4)
+    return data.getvalue()
+
+
+def vector_file(
+    name: str,
+    geometry: NDArray[np.object_],
+    columns: Mapping[str, NDArray[Any]],
+    crs: CRS | None,
+) -> bytes:
+    """Return polygons as a vector file; the suffix of its name selects the format.
+
+    Raises:
+        ProblemError: The format cannot hold the buildings.
+        HTTPException: The server cannot write the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        try:
+            write_polygons(path, geometry, columns, crs)
+        except ExportError as error:
+            raise not_written(error, "export") from error
+        return path.read_bytes()
 
 
 def _describe_picture(pyramid: Pyramid | None, deeper: int = 0) -> dict[str, Any] | None:

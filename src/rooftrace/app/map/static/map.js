@@ -16,7 +16,7 @@ const LAYERS = { buildings: ["fill", "tall", "outline", "far", "review-fill", "r
 const view = {
   theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
   // Of a comparison, the layer that the map shows; null for both.
-  side: null, basemap: null,
+  side: null, basemaps: [], basemap: null,
   visible: { buildings: true, mask: false, density: false, image: true, basemap: true },
   opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1, basemap: 1 },
 };
@@ -62,6 +62,9 @@ function showError(error) {
 
 async function openFolders() {
   Object.assign(view, await ask(new URL("map/settings", document.baseURI).href));
+  view.basemap = view.basemaps[0] ?? null;
+  $("basemap").replaceChildren(...view.basemaps.map((one, at) => new Option(one.name, at)));
+  $("basemap").hidden = view.basemaps.length < 2;
   entries = await ask(FOLDERS);
   listFolders();
   await follow();
@@ -343,6 +346,11 @@ function bindPanel() {
     const boxes = [...$("kinds").querySelectorAll("input")];
     view.filter.kinds = boxes.every((box) => box.checked) ? null : boxes.filter((box) => box.checked).map((box) => Number(box.value));
     filterBuildings();
+  });
+  $("basemap").addEventListener("change", () => {
+    view.basemap = view.basemaps[$("basemap").value];
+    restyle();
+    showNotes(scene?.notes ?? [], folder, view.basemap);
   });
   $("tall").addEventListener("change", () => stand($("tall").checked));
   $("by").addEventListener("change", (event) => { view.by = event.target.value; repaint(); });

@@ -68,7 +68,7 @@ const tiles = (scene, layer) => [`${scene.address}/${layer}/{z}/{x}/{y}?v=${scen
 export function style(scene, view) {
   const sources = {}, layers = [background(view)];
   if (view.basemap && scene.address && !scene.flat) {
-    sources.basemap = { type: "raster", tiles: [view.basemap.address], tileSize: 256, maxzoom: 19 };
+    sources.basemap = { type: "raster", tiles: [view.basemap.url], tileSize: 256, maxzoom: 19 };
     layers.push({
       id: "basemap", type: "raster", source: "basemap", layout: { visibility: shown(view, "basemap") },
       paint: { "raster-opacity": view.opacity.basemap, "raster-fade-duration": 0 },
