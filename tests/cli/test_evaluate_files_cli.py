@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from PIL import Image
 
 from command_line import call
+from label_samples import (
+    NAMES,
+    TRUTH,
+    cvat_xml,
+    save_text,
+    spacenet_csv,
+    vectors,
+    yolo_text,
+    yolo_ultralytics,
+)
+from rooftrace.io.vector_read import VectorFile
 from town import write_pairs
 
 PIXELS = ("pixel", "per_image", "boundary", "classes", "confusion")
@@ -58,6 +71,67 @@ def test_a_submission(data: Path, bundle: Path, tmp_path: Path) -> None:
     assert code == 0, answer
     for key in PIXELS:
         assert answer[key] == files[key], key
+
+
+def yolo_of(folder: Path, *, scored: bool) -> Path:
+    """Write what `yolo predict save_txt` writes: no file for an image without a building."""
+    for name in filter(TRUTH.get, NAMES):
+        lines = yolo_text(name).splitlines()
+        found = "".join(f"{line}{' 0.75' if scored else ''}\n" for line in lines)
+        save_text(folder / f"labels/{name}.txt", found)
+    save_text(folder / "classes.txt", "building\n")
+    return folder
+
+
+def spacenet_of(folder: Path) -> Path:
+    """Write a submission to SpaceNet: a score for each building."""
+    lines = ["ImageId,BuildingId,PolygonWKT_Pix,Confidence"]
+    for name in NAMES:
+        rows = [f'{name},{n},"{one.wkt}",0.75' for n, one in enumerate(TRUTH[name])]
+        lines += rows or [f"{name},-1,POLYGON EMPTY,1"]
+    return save_text(folder / "submission.csv", "\n".join(lines) + "\n")
+
+
+OUTLINES = {
+    "YOLO": (partial(yolo_of, scored=False), None),
+    "YOLO with scores": (partial(yolo_of, scored=True), 0.75),
+    "submission to SpaceNet": (spacenet_of, 0.75),
+    "table of SpaceNet": (lambda folder: next(spacenet_csv(folder).glob("*.csv")), None),
+    "CVAT": (lambda folder: cvat_xml(folder) / "annotations.xml", None),
+}
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+def test_outlines_in_pixels_of_other_tools(name: str, tmp_path: Path) -> None:
+    make, score = OUTLINES[name]
+    data = yolo_ultralytics(tmp_path / "data")
+    code, answer = call("evaluate", "--predictions", make(tmp_path / "found"), "--truth", data)
+    assert code == 0, answer
+    assert answer["pixel"]["iou"] > 0.999
+    objects = answer["objects"]
+    assert (objects["matched"], objects["predicted"]) == (6, 6)
+    assert (answer["coco"] is None) == (score is None)
+    if score is not None:
+        given = ("--predictions", make(tmp_path / "found"), "--truth", data, "--threshold", "0.8")
+        assert call("evaluate", *given)[1]["objects"]["predicted"] == 0
+
+
+def test_a_layer_of_predictions_with_several(tmp_path: Path) -> None:
+    data = vectors("source/{}.tif", "labels/{}.geojson")(tmp_path / "data")
+    found = tmp_path / "found.gpkg"
+    files = [file for file in sorted(data.glob("labels/*")) if TRUTH[file.stem]]
+    outlines = [one for file in files for one in VectorFile(file).read().geometry]
+    town = gpd.GeoDataFrame(geometry=outlines, crs=4326)
+    town.to_file(found, layer="buildings")
+    town[:1].to_file(found, layer="streets")
+    given = ("evaluate", "--predictions", found, "--truth", data)
+    code, answer = call(*given)
+    assert (code, "--layer buildings" in answer["error"]["remedy"]) == (3, True)
+    code, answer = call(*given, "--layer", "buildings")
+    assert (code, answer["objects"]["matched"]) == (0, 6)
+    # With an area, whose file may have layers, too.
+    code, answer = call(*given, "--layer", "buildings", "--area", found)
+    assert (code, answer["objects"]["matched"]) == (0, 6)
 
 
 @pytest.mark.parametrize(

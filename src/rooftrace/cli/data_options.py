@@ -79,7 +79,9 @@ _DATA_OPTIONS: dict[str, Any] = {
         help="Label Studio annotator whose labels are used, or union, or majority.",
     ),
     "layer": _data_option(
-        str, metavar="NAME", help="Layer of footprints, of a file with several; * joins them."
+        str,
+        metavar="NAME",
+        help="Layer of vector files with several (footprints, area, predictions); * joins them.",
     ),
     "layout": _data_option(
         str, metavar="RULE", help='Pattern that pairs images and masks: "a/{id}.jpg=b/{id}_gt.png".'

@@ -155,7 +155,7 @@ def predict(
     given_crs = None if crs is None else parse_crs(crs)
 
     with results_in(out, work) as results, pixel_bar("predict", hidden=as_json) as progress:
-        limit = None if area is None else read_area(area)
+        limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()
         found = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,

@@ -217,7 +217,7 @@ def run_heights(
     prepare_folder(out, files, (buildings, options.area, *local))
     layer = read_buildings_layer(buildings, out, attributes=True, layer_name=options.layer)
     if options.area is not None:
-        layer = _inside(layer, read_area(options.area))
+        layer = _inside(layer, read_area(options.area, options.layer))
     if not len(layer):
         where = "" if options.area is None else f" inside {options.area}"
         raise DataError(

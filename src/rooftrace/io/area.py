@@ -23,7 +23,14 @@ from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import WrappedSource
 from rooftrace.io.make_valid import made_valid, valid_by_structure
 from rooftrace.io.remote_raster import RemoteRaster
-from rooftrace.io.reproject import CRS84, degrees_text, reprojected, split_at_180, transform_points
+from rooftrace.io.reproject import (
+    CRS84,
+    degrees_text,
+    missing_grid,
+    reprojected,
+    split_at_180,
+    transform_points,
+)
 from rooftrace.io.vector_read import VectorFile, assign_crs
 
 _CELL_PX = 512
@@ -66,18 +73,19 @@ class Area:
         return digest.hexdigest()
 
 
-def read_area(path: Path) -> Area:
+def read_area(path: Path, layer: str | None = None) -> Area:
     """Read an area of interest from a vector file.
 
     Args:
         path: File with polygons, in any format that `VectorFile` reads.
+        layer: Name of its layer, of a file with several; `*` joins them.
 
     Raises:
         DataError: the file cannot be read, or holds no polygon.
     """
     if not path.exists():
         raise DataError(f"There is no area at {path}.", remedy="Check the path.")
-    file = VectorFile(path)
+    file = VectorFile(path, layer)
     geometry, crs = file.outlines()
     if not len(geometry):
         raise DataError(
@@ -156,7 +164,11 @@ class AreaSource(WrappedSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if self.grid.crs is not None:
+        crs, area = self.grid.crs, self.area
+        if crs is not None and area.crs is not None:
+            bounds = tuple(shapely.total_bounds(area.geometry).tolist())
+            return (*super().notes, *missing_grid(area.crs, crs, bounds))
+        if crs is not None:
             return super().notes
         assumed = f"{self.area.name} is read as pixels of {self.name}, which has no georeference."
         return (*super().notes, assumed)

@@ -26,7 +26,7 @@ class ServiceOptions(Options):
 
     gsd_m: float | None = None
     layer: Annotated[
-        str | None, Field(description="Layer of a WMTS or WMS; not needed if there is only one.")
+        str | None, Field(description="Layer of a WMTS or WMS, or of --area; not needed for one.")
     ] = None
     max_tiles: Annotated[int, Field(ge=1, description="Maximum number of tiles of the area.")] = (
         20_000

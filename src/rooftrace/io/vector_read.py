@@ -195,8 +195,8 @@ class VectorFile:
         if able:
             name = shlex.quote(able[0].name)
             remedy = (
-                f"Choose the layer: --layer {name}, or all: --layer '*'. For an area or zones, "
-                f"write it to a file of its own: ogr2ogr OUT.gpkg {self.path.name} {name}"
+                f"Choose the layer: --layer {name}, or all: --layer '*'. For a command without it: "
+                f"ogr2ogr OUT.gpkg {self.path.name} {name}"
             )
         raise DataError(
             f"{self.path} has {len(able) or 'no'} layers of polygons, expected {wanted}; it has "

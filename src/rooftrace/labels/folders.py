@@ -171,7 +171,7 @@ class _PairLabels:
                 )
             return LayerFile.of(path, self.labels, self.field).label(grid)
         if suffix in SHAPE_SUFFIXES:
-            return drawn_label(read_shapes(path), self.names, image)
+            return drawn_label(read_shapes(path), self.names, grid, image.name)
         return LabelFile(path, self.labels.rule(), grid, image.name)
 
 

@@ -126,7 +126,8 @@ def open_source(
             )
     source = _apply_options(replace(source, notes=(*notes, *source.notes)), config, path)
     if config.area is not None:
-        source = within_area(source, read_area(expand_path(config.area, base, key="area")))
+        area = read_area(expand_path(config.area, base, key="area"), config.layer)
+        source = within_area(source, area)
     # The filter reads every label, so it is not applied without need.
     if config.min_built_up > 0 or config.max_built_up < 1:
         source = filter_by_built_up(source, config.min_built_up, config.max_built_up)
@@ -229,8 +230,9 @@ def _refuse_masks(path: Path) -> None:
 
 
 def _check_options(kind: SourceKind, config: SourceConfig) -> None:
+    allowed = {*kind.options, *(("layer",) if config.area is not None else ())}
     for name in _SPECIFIC_FIELDS:
-        if getattr(config, name) is not None and name not in kind.options:
+        if getattr(config, name) is not None and name not in allowed:
             raise ConfigError(
                 f"The option {name} was given, but {config.path} is read as {kind.name}, which "
                 "does not have it.",

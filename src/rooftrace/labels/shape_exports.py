@@ -36,6 +36,7 @@ from rooftrace.labels.shape_files import (
     ellipse,
     iter_names,
     polygon,
+    read_shapes,
     run_mask,
     size_of,
     traced,
@@ -50,7 +51,7 @@ _REMEDY = "Correct the file, or export it again."
 
 
 def _label_of(entry: SceneEntry, image: RasterSource, rule: NameRule) -> ShapesLabel:
-    return drawn_label(entry.key, rule, image)
+    return drawn_label(entry.key, rule, image.grid, image.name)
 
 
 def _read(
@@ -279,7 +280,8 @@ def _spacenet(path: Path) -> Iterator[DrawnImage]:
             # Some tables have a third coordinate, which is 0.
             geometry = shapely.force_2d(shapely.from_wkt(row["PolygonWKT_Pix"]))
             if not geometry.is_empty and geometry.geom_type.endswith("Polygon"):
-                shapes.append(DrawnShape("building", geometry))
+                score = float(row["Confidence"]) if row.get("Confidence") else None
+                shapes.append(DrawnShape("building", geometry, score=score))
     for name, shapes in images.items():
         yield DrawnImage(name, tuple(shapes), None, f"{path}, {name}")
 
@@ -295,14 +297,40 @@ _EXPORTS = (
 )  # fmt: skip
 
 
-def _kind(row: tuple[str, str, tuple[str, ...], bytes, _Parse]) -> SourceKind:
-    name, summary, suffixes, begins, parse = row
+_Export = tuple[str, str, tuple[str, ...], bytes, _Parse]
 
-    def is_file(path: Path) -> bool:
-        if path.suffix.lower() not in suffixes or not path.is_file():
-            return False
-        return re.search(begins, read_head(path, _HEAD_BYTES)) is not None
 
+def _is_export(path: Path, row: _Export) -> bool:
+    if path.suffix.lower() not in row[2] or not path.is_file():
+        return False
+    return re.search(row[3], read_head(path, _HEAD_BYTES)) is not None
+
+
+def drawn_files(path: Path) -> list[Path]:
+    """Return the files at a path that hold shapes of images: an export, or YOLO's of a folder."""
+    if path.is_dir():
+        found = sorted(path.rglob("*.txt"))
+        return [file for file in found if re.match(rb"\d+ [\d.]+ ", read_head(file, 99))]
+    return [path] if any(_is_export(path, row) for row in _EXPORTS) else []
+
+
+def read_drawn(file: Path) -> list[DrawnImage]:
+    """Return the shapes of one of `drawn_files`, which are predictions.
+
+    Raises:
+        LabelError: The file is damaged, or all shapes are boxes.
+    """
+    for row in _EXPORTS:
+        if _is_export(file, row):
+            images = _parsed(file, row[0], row[4])
+            check_boxes(images, str(file))
+            return images
+    return [read_shapes(file, scored=True)]
+
+
+def _kind(row: _Export) -> SourceKind:
+    name, summary, _, _, parse = row
+    is_file = partial(_is_export, row=row)
     return SourceKind(
         name, summary, lambda path: bool(label_files(path, is_file)),
         partial(_read, kind=name, is_file=is_file, parse=parse), options=frozenset({"images"}),

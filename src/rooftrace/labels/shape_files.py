@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import plural, reason_of, size_text
-from rooftrace.core.types import BoolArray, RasterSource, finite_array
+from rooftrace.core.types import BoolArray, GeoGrid, finite_array
 from rooftrace.io.gdal import trace_values
 from rooftrace.io.make_valid import made_valid
 from rooftrace.labels.label_files import load_json
@@ -49,11 +49,13 @@ class DrawnShape:
         name: Name of its label.
         geometry: Polygon or multipolygon, x right and y down, in pixels or in shares of the image.
         is_box: Whether it is an upright rectangle that the tool calls a box.
+        score: Score of a prediction; None for a label.
     """
 
     name: str
     geometry: shapely.Geometry
     is_box: bool = False
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,15 @@ class DrawnImage:
     is_relative: bool = False
 
 
-def drawn_label(drawn: DrawnImage, rule: NameRule, image: RasterSource) -> ShapesLabel:
-    """Return the label of an image.
+def drawn_label(drawn: DrawnImage, rule: NameRule, grid: GeoGrid, name: str) -> ShapesLabel:
+    """Return the label of an image, by its grid and its name for messages.
 
     Raises:
         LabelError: The size differs from the image's, or a name is not a class.
     """
-    grid = image.grid
     if drawn.size_yx not in (None, grid.shape):
         raise LabelError(
-            f"{drawn.where} states that {image.name} has {size_text(drawn.size_yx)}, but it has "
+            f"{drawn.where} states that {name} has {size_text(drawn.size_yx)}, but it has "
             f"{size_text(grid.shape)}.",
             remedy="Give the images on which the shapes were drawn.",
         )
@@ -141,15 +142,19 @@ def size_of(height: Any, width: Any) -> tuple[int, int] | None:
     return None if height is None or width is None else (int(height), int(width))
 
 
-def read_shapes(path: Path) -> DrawnImage:
+def read_shapes(path: Path, *, scored: bool = False) -> DrawnImage:
     """Read the label file of one image, in any of the formats of this module.
+
+    Args:
+        path: The file.
+        scored: Whether lines of YOLO may end with a score, as those of predictions do.
 
     Raises:
         LabelError: The file has another format, or its shapes are boxes.
     """
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return _yolo(path)
+        return _yolo(path, scored)
     if suffix == ".xml":
         raise LabelError(
             f"{path} looks like Pascal VOC, whose objects are boxes.", remedy=BOX_REMEDY
@@ -219,7 +224,7 @@ def _names_of(folder: Path) -> tuple[str, ...]:
     return class_names(folder, folder.parents[min(2, len(folder.parents) - 1)])
 
 
-def _yolo(path: Path) -> DrawnImage:
+def _yolo(path: Path, scored: bool) -> DrawnImage:
     """Read one line a polygon: class, then x and y of each corner in shares of the image."""
     names, shapes = _names_of(path.parent), []
     try:
@@ -236,6 +241,7 @@ def _yolo(path: Path) -> DrawnImage:
                 "polygon.",
                 remedy=BOX_REMEDY,
             )
+        score = float(words.pop()) if scored and not len(words) % 2 else None
         values = finite_array(words[1:])
         if values is None or len(values) % 2 or len(values) < 6 or not words[0].isdecimal():
             raise LabelError(
@@ -251,7 +257,7 @@ def _yolo(path: Path) -> DrawnImage:
             )
         index = int(words[0])
         name = (names[index].strip() if index < len(names) else "") or words[0]
-        shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2))))
+        shapes.append(DrawnShape(name, shapely.Polygon(values.reshape(-1, 2)), score=score))
     return DrawnImage(path.stem, tuple(shapes), None, str(path), is_relative=True)
 
 

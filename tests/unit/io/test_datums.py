@@ -9,10 +9,15 @@ import re
 
 import numpy as np
 import pytest
+from affine import Affine
 from pyproj import CRS
+from shapely import box
 
 from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.types import GeoGrid
+from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.reproject import missing_grid, transform_points
+from rooftrace.io.sources import ArraySource
 
 SYDNEY, CANBERRA = (334000.0, 6250000.0), (690000.0, 6090000.0)
 
@@ -72,3 +77,10 @@ def test_a_better_operation_whose_grid_is_missing_is_noted(
     if grid is not None:
         assert grid in notes[0]
         assert re.search(r"accurate to about \d+ m", notes[0])
+
+
+def test_an_area_of_another_datum_has_the_note() -> None:
+    grid = GeoGrid((10, 10), Affine(1, 0, 699_000, 0, -1, 5_710_000), CRS.from_epsg(32630))
+    area = Area(np.array([box(530_000, 180_000, 531_000, 181_000)]), CRS.from_epsg(27700), "area")
+    source = AreaSource(ArraySource(np.zeros((3, 10, 10), np.uint8), grid), area)
+    assert "uk_os_OSTN15_NTv2_OSGBtoETRS.tif" in source.notes[0]

@@ -67,11 +67,9 @@ def by_labels(path: Path, layer: str | None, folder: Path) -> Found:
 
 
 def by_predictions(path: Path, layer: str | None, _: Path) -> Found:
-    if layer is not None:
-        pytest.skip("predictions have no option for the layer")
     (file,) = find_predictions(path).vectors
     classes = ("background", "building")
-    found = PolygonPredictions({"a": (file,)}, classes, 1, on_ground=True).on("a", GRID)
+    found = PolygonPredictions({"a": (file,)}, classes, 1, True, layer).on("a", GRID)
     return [_on_ground(one) for one in found.outlines], GRID.crs, found.notes
 
 
@@ -122,7 +120,7 @@ def test_several_layers_are_listed_with_the_option(name: str, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"2 layers of polygons.*north.*south") as several:
         VectorFile(path).read()
     assert "--layer north" in several.value.remedy
-    assert len(VectorFile(path, "south").read()) == 6
+    assert len(VectorFile(path, "south").read()) == len(read_area(path, "south").geometry) == 6
     with pytest.raises(DataError, match="expected one called 'east'"):
         VectorFile(path, "east").read()
 

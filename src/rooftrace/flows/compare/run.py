@@ -40,6 +40,7 @@ from rooftrace.flows.compare.outputs import (
 )
 from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
+from rooftrace.io.area import read_area
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote_raster import open_image
@@ -188,7 +189,8 @@ def run_compare(
     if coverage == "bounds":
         mark_outside_bounds(new_plane, old_side)
     elif images or options.area is not None:
-        mark_outside(new_side, old_side, plane, images, options.area, shift)
+        area = None if options.area is None else read_area(options.area, options.layer)
+        mark_outside(new_side, old_side, plane, images, area, shift)
     change_share = None
     if dates is not None:
         change_share, unsure = keep_certain_changes(

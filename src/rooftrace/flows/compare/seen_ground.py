@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import shapely
@@ -15,7 +14,7 @@ from pyproj import CRS
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M
-from rooftrace.io.area import area_in_degrees, read_area
+from rooftrace.io.area import Area, area_in_degrees
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.reproject import (
@@ -49,7 +48,7 @@ def mark_outside(
     old: tuple[PackedPolygons, SideStatus],
     plane: CRS,
     images: Sequence[RasterSource],
-    area_file: Path | None,
+    area_drawn: Area | None,
     shift: LayerOffset | None,
 ) -> None:
     """Set the status of buildings on ground that was not seen.
@@ -58,13 +57,13 @@ def mark_outside(
         new, old: Buildings and statuses of both layers; the statuses are changed.
         plane: Coordinate system of the buildings.
         images: Images whose valid pixels were seen; they are closed.
-        area_file: File of polygons of the area that was seen.
+        area_drawn: Area that was seen.
         shift: Offset that was removed from the new layer.
 
     Raises:
         DataError, GeoreferenceError: A file cannot be used.
     """
-    area = None if area_file is None else area_in_degrees(read_area(area_file))
+    area = None if area_drawn is None else area_in_degrees(area_drawn)
     if area is not None:
         shapely.prepare(area)
         for index in _chunks(new[1], NEW):

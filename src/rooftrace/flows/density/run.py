@@ -56,7 +56,7 @@ from rooftrace.flows.density.inputs import (
 from rooftrace.io.files import check_outputs
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
-from rooftrace.io.reproject import degrees_text, reprojected
+from rooftrace.io.reproject import degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 
@@ -323,6 +323,7 @@ def run_zone_density(
             counted = near.is_observed
             notes += _outside_notes(int(np.count_nonzero(~counted)))
     outlines = reprojected(ground_zones.geometry, ground_zones.crs, plane, _BEND_M)
+    notes += missing_grid(ground_zones.crs, plane, ground_zones.bounds_xy)
     if not np.isfinite(shapely.total_bounds(outlines)).all():
         raise _no_overlap(zones, ground_zones, *place)
     figures = density_of_zones(outlines, outlined, observed, built, counted)

@@ -342,12 +342,14 @@ class PolygonPredictions:
         classes: Names by index, the background first.
         building_class: Class index of polygons without a class.
         on_ground: Whether the files were matched to the scenes by their places on the ground.
+        layer: Layer of files with several; `*` joins them.
     """
 
     files: Mapping[str, tuple[Path, ...]]
     classes: tuple[str, ...]
     building_class: int
     on_ground: bool
+    layer: str | None = None
 
     def on(self, scene_id: str, grid: GeoGrid) -> ScenePolygons:
         """Return the polygons of a scene on its grid.
@@ -414,7 +416,7 @@ class PolygonPredictions:
                 remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
             )
         stamp, on_ground = path.stat().st_mtime_ns, grid.crs is not None
-        return _load(path, stamp, on_ground, self.classes, self.building_class)
+        return _load(path, self.layer, stamp, on_ground, self.classes, self.building_class)
 
 
 _Scored = tuple[ShapeLayer, NDArray[np.float32] | None]
@@ -424,9 +426,10 @@ _Scored = tuple[ShapeLayer, NDArray[np.float32] | None]
 # Files of single scenes are read once each; a file that all scenes share stays in the cache.
 @lru_cache(maxsize=4)
 def _load(
-    path: Path, stamp: int, on_ground: bool, classes: tuple[str, ...], building_class: int
-) -> _Scored:
-    file = VectorFile(path)
+    path: Path, layer_name: str | None, stamp: int, on_ground: bool, classes: tuple[str, ...],
+    building_class: int,
+) -> _Scored:  # fmt: skip
+    file = VectorFile(path, layer_name)
     by_name = {name.casefold(): name for name in file.fields}
     score_field = next((by_name[name] for name in _SCORES if name in by_name), None)
     class_field = by_name.get("class")

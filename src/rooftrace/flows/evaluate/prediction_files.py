@@ -1,13 +1,14 @@
 """Predictions of other tools, read from files and matched to the labelled scenes.
 
-The files are rasters and polygons (see `layers`), tables of run lengths, and COCO results.
+The files are rasters and polygons (see `layers`), outlines in pixels, tables of run lengths, and
+COCO results.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,10 +53,14 @@ from rooftrace.io.sources import BlankSource
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.ground_truth import building_instances, traced_outlines
+from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import Order
 from rooftrace.labels.rle.order import deduce_order
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable
+from rooftrace.labels.shape_exports import read_drawn
+from rooftrace.labels.shape_files import drawn_label, iter_names
+from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneSet
 
 _ROWS = 1024
@@ -77,12 +82,14 @@ class ReadOptions:
         is_selection: True if the scenes are a selection, so that there may be predictions of other
             scenes.
         with_objects: True to read single buildings; False to read only their pixels.
+        layer: Layer of files of polygons with several; `*` joins them.
     """
 
     threshold: float | None = None
     order: Order | None = None
     is_selection: bool = False
     with_objects: bool = True
+    layer: str | None = None
 
 
 def open_predictions(
@@ -147,7 +154,7 @@ class _FilePredictions:
     masks: RasterPredictions | None = None
     polygons: PolygonPredictions | None = None
     label_of: LabelsOf | None = None
-    scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    scores: Mapping[str, NDArray[np.float32]] | None = field(default_factory=dict)
     # Observations on files and scenes, collected for the notes.
     assumed: dict[str, None] = field(default_factory=dict)
     of_scenes: dict[str, None] = field(default_factory=dict)
@@ -170,6 +177,9 @@ class _FilePredictions:
         threshold = None
         if files.table is not None:
             self._read_table(files.table)
+        if files.drawn:
+            self._read_drawn(files.drawn, given or 0.0)
+            threshold = given if self.scores else None
         if files.results is not None:
             self._read_results(files.results, data, given or 0.0)
             threshold = given
@@ -183,7 +193,7 @@ class _FilePredictions:
                 self._assume(f"{self.name}: probabilities; buildings are where they reach 0.5.")
         if files.vectors:
             self._open_polygons(files.vectors)
-        if given is not None and files.results is None and threshold is None:
+        if given is not None and threshold is None:
             self._assume(
                 f"{self.name}: {files.kind}, for which --threshold {given:g} has no effect."
             )
@@ -218,7 +228,8 @@ class _FilePredictions:
             classes = label.read(Window.whole(grid.shape)).data
             if isinstance(label, InstanceReader):
                 numbers = label.read_instances()
-                score = self.scores.get(scene.id, np.zeros(0, np.float32))
+                if self.scores is not None:
+                    score = self.scores.get(scene.id, np.zeros(0, np.float32))
         if self.masks is not None:
             mask = self.masks.on(scene.id, grid)
             classes, probability = mask.classes, mask.probability
@@ -302,7 +313,9 @@ class _FilePredictions:
     def _open_polygons(self, files: tuple[Path, ...]) -> None:
         paths = self._match(files, shared=True)
         source, on_ground = self.source, self.are_georeferenced
-        self.polygons = PolygonPredictions(paths, source.classes, source.building_class, on_ground)
+        self.polygons = PolygonPredictions(
+            paths, source.classes, source.building_class, on_ground, self.reading.layer
+        )
         if on_ground:
             outside, every = self.polygons.count_outside(self.grids, str(self.files.path))
             # Images may show a part of what was predicted; labels without images are all there is.
@@ -334,6 +347,58 @@ class _FilePredictions:
             self._assume(note)
         self.label_of = lambda scene_id, grid: RunsLabel(
             cells[scene_id], order, source.building_class, grid
+        )
+
+    def _read_drawn(self, files: Sequence[Path], least: float) -> None:
+        """Read outlines in pixels of images, in a format of a label tool.
+
+        A scene without outlines has no building: YOLO writes no file then.
+
+        Args:
+            files: The files.
+            least: Minimum score of an outline that has one.
+
+        Raises:
+            LabelError: A file is damaged, a label is not known, or nothing fits a labelled scene.
+        """
+        ids, what = self.source.ids, str(self.files.path)
+        images = [image for file in files for image in read_drawn(file)]
+        by_image = {one.image: one.id for one in self.source.entries if one.image is not None}
+        finder = ImageFinder((), tuple(by_image))
+        found = [finder.look(image.name, image.where) for image in images]
+        names = [by_image[path] if path else one.name for path, one in zip(found, images)]
+        matches = match_scene_names(ids, names, what)
+        if not matches.number:
+            raise LabelError(
+                f"{what}: none of its images ({listed(names)}) is a labelled scene "
+                f"({listed(ids)}).",
+                remedy="Name images as the scenes.",
+            )
+        if matches.missing:
+            scenes = plural(len(matches.missing), "scene")
+            self._assume(f"{what}: {scenes} without outlines: {listed(matches.missing)}.")
+        rule, notes = self.labels.name_rule().fitted(iter_names(images), what)
+        for note in notes:
+            self._assume(note)
+        drawn = {
+            scene_id: replace(images[at], shapes=tuple(
+                shape for shape in images[at].shapes
+                if (shape.score is None or shape.score >= least)
+                and rule.index_of(shape.name, images[at].where) is not None
+            ))
+            for scene_id, at in matches.number.items()
+        }  # fmt: skip
+        scores = {
+            scene_id: np.array([np.nan if one.score is None else one.score for one in image.shapes],
+                               np.float32)
+            for scene_id, image in drawn.items()
+        }  # fmt: skip
+        known = np.concatenate([*scores.values()])
+        self.scores = scores if ((known >= 0) & (known <= 1)).all() else None
+        self.label_of = lambda scene_id, grid: (
+            drawn_label(drawn[scene_id], rule, grid, scene_id)
+            if scene_id in drawn
+            else ShapesLabel(np.zeros(0, np.object_), [], grid)
         )
 
     def _read_results(self, path: Path, labels: Path, least: float) -> None:

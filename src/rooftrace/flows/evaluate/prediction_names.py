@@ -12,6 +12,7 @@ from rooftrace.core.text import list_first
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
+from rooftrace.labels.shape_exports import drawn_files
 
 _WORDS = (
     "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
@@ -147,7 +148,8 @@ _OTHER_OUTPUTS = ("_preview", "_density")
 
 _KINDS = (
     "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, GeoParquet, Shapefile, "
-    "KML, …), COCO results (JSON), or a table of run lengths (CSV)"
+    "KML, …), outlines in pixels (YOLO segmentation, SpaceNet's CSV, CVAT XML, …), COCO results "
+    "(JSON), or a table of run lengths (CSV)"
 )
 
 
@@ -161,6 +163,7 @@ class PredictionFiles:
         vectors: Files of polygons; beside rasters, they are the outlines.
         table: Table of run lengths.
         results: COCO results.
+        drawn: Files of outlines in pixels.
     """
 
     path: Path
@@ -168,6 +171,7 @@ class PredictionFiles:
     vectors: tuple[Path, ...] = ()
     table: Path | None = None
     results: Path | None = None
+    drawn: tuple[Path, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -177,6 +181,7 @@ class PredictionFiles:
             "polygons": self.vectors,
             "run lengths": self.table,
             "COCO results": self.results,
+            "outlines in pixels": self.drawn,
         }
         return " and ".join(name for name, paths in files.items() if paths)
 
@@ -197,6 +202,9 @@ def find_predictions(path: Path) -> PredictionFiles:
     """
     if not path.exists():
         raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
+    drawn = tuple(drawn_files(path))
+    if drawn:
+        return PredictionFiles(path, drawn=drawn)
     if is_vector_file(path):
         return PredictionFiles(path, vectors=(path,))
     if path.is_dir():

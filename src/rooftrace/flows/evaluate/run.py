@@ -29,6 +29,7 @@ from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, o
 from rooftrace.flows.evaluate.truth import has_imagery, open_truth
 from rooftrace.flows.labelled_predictions import ScaleCounts, select_part, training_labels
 from rooftrace.io.files import write_atomically, write_json
+from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import GroundTruth
 from rooftrace.labels.rle.codec import Order
@@ -206,7 +207,10 @@ def _open_scenes(
             remedy="Name a bundle before DATA (default is the one that comes with rooftrace), or "
             "files with --predictions.",
         )
-    labels = _labels_of(models)
+    labels, data = _labels_of(models), expand_path(folder.path, Path(), key="path")
+    if any(one.vectors for one in files) and not (folder.area or is_vector_file(data)):
+        # The layer is one of the predictions.
+        folder = folder.model_copy(update={"layer": None})
     scenes = open_truth(folder, labels, files, options.size_yx)
     scenes = select_part(scenes, options.split, folder.path)
     if not len(scenes):
@@ -241,7 +245,7 @@ def _open_files(
     reading = ReadOptions(
         options.threshold, options.order,
         is_selection=bool(options.split or folder.part or folder.glob),
-        with_objects=not options.pixels_only,
+        with_objects=not options.pixels_only, layer=folder.layer,
     )  # fmt: skip
     data = expand_path(folder.path, Path(), key="path")
     return open_predictions(files, scenes, folder.labels or labels or LabelConfig(), data, reading)
