@@ -9,4 +9,4 @@ def classFactory(iface: Any) -> Any:
     """Return the plugin."""
     from .plugin import RooftracePlugin
 
-    return RooftracePlugin()
+    return RooftracePlugin(iface)

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Callable, NamedTuple
 
 __all__ = [
@@ -22,7 +23,11 @@ __all__ = [
     "check_version",
     "find_command",
     "parse_progress",
+    "reason_of",
     "run_command",
+    "run_process",
+    "start_process",
+    "stop_process",
 ]
 
 MINIMUM_VERSION = "0.1.0"
@@ -30,9 +35,9 @@ MINIMUM_VERSION = "0.1.0"
 
 SETTING = "Settings > Options > Processing > Providers > rooftrace"
 INSTALL = (
-    "Install it in a Python environment of its own (Python 3.11 or newer): "
-    "pip install rooftrace. Then enter the path of the command rooftrace, such as "
-    f"/home/me/rooftrace/bin/rooftrace, under {SETTING}."
+    "Press “Set up…” in the panel Rooftrace, which installs it in an environment of its own. Or "
+    "install it yourself (Python 3.11 or newer: pip install rooftrace), and enter the path of the "
+    f"command under {SETTING}."
 )
 
 _HIDDEN = (
@@ -87,25 +92,26 @@ def parse_progress(line: str) -> Progress | None:
         return None
 
 
-def find_command(setting: str) -> str:
+def find_command(setting: str, own: Path | None = None) -> str:
     """Return the path of the command.
 
     Args:
-        setting: Path of the setting; empty to search PATH.
+        setting: Path of the setting, which comes first; empty for none.
+        own: Command of the environment that the plugin made; else PATH is searched.
 
     Raises:
         RooftraceProblem: The command is missing.
     """
-    found = shutil.which(setting or "rooftrace")
+    found = shutil.which(setting or str(own or "rooftrace"))
     if found is not None:
         return found
     if setting:
         reason = "is a folder" if Path(setting).is_dir() else "is missing or cannot be run"
         raise RooftraceProblem(
             f"The command rooftrace is set to {setting}, which {reason}. "
-            f"Correct the path under {SETTING}, or leave it empty to search PATH."
+            f"Correct the path under {SETTING}, or leave it empty."
         )
-    raise RooftraceProblem(f"The command rooftrace was not found on PATH. {INSTALL}")
+    raise RooftraceProblem(f"rooftrace is not installed yet. {INSTALL}")
 
 
 _checked: dict[tuple[str, float], str] = {}
@@ -120,7 +126,7 @@ def check_version(command: str) -> str:
     """
     key = (command, Path(command).stat().st_mtime)
     if key not in _checked:
-        code, out, lines = _run([command, "--version"], lambda: False, lambda _: None)
+        code, out, lines = run_process([command, "--version"])
         version = out.strip()
         if code != 0 or re.fullmatch(r"\d+(\.\d+)+\S*", version) is None:
             raise RooftraceProblem(
@@ -130,7 +136,8 @@ def check_version(command: str) -> str:
         if _numbers(version) < _numbers(MINIMUM_VERSION):
             raise RooftraceProblem(
                 f"{command} has version {version}; this plugin needs {MINIMUM_VERSION} or newer. "
-                "Run pip install --upgrade rooftrace in its environment."
+                "Press “Set up…” in the panel Rooftrace, or run pip install --upgrade rooftrace in "
+                "its environment."
             )
         _checked[key] = version
     return _checked[key]
@@ -142,6 +149,7 @@ def run_command(
     is_canceled: Callable[[], bool],
     on_progress: Callable[[Progress], None],
     on_line: Callable[[str], None],
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Run a command with `--json` to its end and return its answer.
 
@@ -150,6 +158,7 @@ def run_command(
         is_canceled: Function that returns True when the user has canceled.
         on_progress: Function that receives each progress.
         on_line: Function that receives each other line of the log.
+        variables: Further variables of its environment, such as those of a proxy.
 
     Raises:
         Canceled: The user has canceled, and the command has stopped.
@@ -163,7 +172,7 @@ def run_command(
         else:
             on_progress(progress)
 
-    code, out, lines = _run([*command, "--json"], is_canceled, divide)
+    code, out, lines = run_process([*command, "--json"], is_canceled, divide, variables)
     try:
         answer = json.loads(out)
     except ValueError:
@@ -172,36 +181,85 @@ def run_command(
         return answer
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
-        raise RooftraceProblem(f"{error.get('message', '')} {error.get('remedy', '')}".strip())
+        raise RooftraceProblem(reason_of(error))
     why = f"rooftrace ended with {_code(code)} and without an answer."
     if code == -9:
         why += " The system has ended it, probably for lack of memory."
     raise RooftraceProblem(f"{why}\n{_tail(lines)}".strip())
 
 
-def _run(
-    command: list[str], is_canceled: Callable[[], bool], on_line: Callable[[str], None]
-) -> tuple[int, str, list[str]]:
-    """Run a command; return its exit code, stdout, and the lines of stderr without progress."""
+def reason_of(error: Mapping[str, Any]) -> str:
+    """Return the message and the remedy of an error of rooftrace."""
+    remedy = error.get("remedy") or ""
+    if error.get("type") == "MissingExtraError":
+        remedy = (
+            "Press “Set up…” in the panel Rooftrace, choose what is missing, and install again."
+        )
+    return f"{error.get('message', '')} {remedy}".strip()
+
+
+def start_process(
+    command: Sequence[str], variables: Mapping[str, str], *, is_merged: bool = False
+) -> subprocess.Popen[str]:
+    """Start a command in a group of its own, without the variables of QGIS.
+
+    Args:
+        command: Program and arguments.
+        variables: Further variables of its environment.
+        is_merged: Whether stderr goes to stdout.
+
+    Raises:
+        RooftraceProblem: It cannot be started.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
-    environment.update(ROOFTRACE_PROGRESS="json", PYTHONIOENCODING="utf-8", PYTHONUTF8="1")
+    environment.update(
+        variables, ROOFTRACE_PROGRESS="json", PYTHONIOENCODING="utf-8", PYTHONUTF8="1"
+    )
     own_group: dict[str, Any] = {"start_new_session": True}
     if _WINDOWS:
         flags = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
         own_group = {"creationflags": sum(getattr(subprocess, flag) for flag in flags)}
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, encoding="utf-8", errors="replace", **own_group,
+            stderr=subprocess.STDOUT if is_merged else subprocess.PIPE, encoding="utf-8",
+            errors="replace", **own_group,
         )  # fmt: skip
     except OSError as error:
         raise RooftraceProblem(f"{command[0]} cannot be started: {error}. {INSTALL}") from error
+
+
+def run_process(
+    command: Sequence[str],
+    is_canceled: Callable[[], bool] = lambda: False,
+    on_line: Callable[[str], None] = lambda _: None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    *,
+    is_merged: bool = False,
+) -> tuple[int, str, list[str]]:
+    """Run a command; return its exit code, stdout, and the lines of stderr without progress.
+
+    Args:
+        command: Program and arguments.
+        is_canceled: Function that returns True when the user has canceled.
+        on_line: Function that receives each line of stderr.
+        variables: Further variables of its environment.
+        is_merged: Whether stdout counts as stderr; such a program has nothing to save, and is
+            killed when the user cancels.
+
+    Raises:
+        Canceled: The user has canceled, and the command has stopped.
+        RooftraceProblem: The command cannot be started.
+    """
+    process = start_process(command, variables, is_merged=is_merged)
     out: list[str] = []
     log: queue.Queue[str | None] = queue.Queue()
+    streams = [process.stdout] if is_merged else [process.stderr, process.stdout]
     readers = [
-        threading.Thread(target=lambda: out.append(process.stdout.read()), daemon=True),
-        threading.Thread(target=_forward, args=(process.stderr, log), daemon=True),
-    ]
+        threading.Thread(target=_forward, args=(streams[0], log), daemon=True),
+        *(threading.Thread(target=lambda: out.append(process.stdout.read()), daemon=True)
+          for _ in streams[1:]),
+    ]  # fmt: skip
     for reader in readers:
         reader.start()
     lines: list[str] = []
@@ -221,9 +279,8 @@ def _run(
         code = process.wait()
     finally:
         # Also if QGIS itself is interrupted.
-        if process.poll() is None:
-            _stop(process)
-        for reader, stream in zip(readers, (process.stdout, process.stderr)):
+        stop_process(process, is_killed=is_merged)
+        for reader, stream in zip(readers, streams):
             reader.join(timeout=5)
             if not reader.is_alive():
                 stream.close()
@@ -237,10 +294,18 @@ def _forward(stream: Any, log: queue.Queue[str | None]) -> None:
     log.put(None)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """Stop a command and its processes as Ctrl-C does; kill them if they do not stop."""
+def stop_process(process: subprocess.Popen[str], *, is_killed: bool = False) -> None:
+    """Stop a command that still runs as Ctrl-C does; kill its group if it does not stop.
+
+    Args:
+        process: The command.
+        is_killed: Whether it has nothing to save, and is killed at once.
+    """
+    if process.poll() is not None:
+        return
     ctrl_c = _interruption()
-    for number, seconds in ((ctrl_c, _STOP_S), (ctrl_c, _STOP_AGAIN_S), (None, 5.0)):
+    steps = [(ctrl_c, _STOP_S), (ctrl_c, _STOP_AGAIN_S), (None, 5.0)]
+    for number, seconds in steps[-1:] if is_killed else steps:
         try:
             if number is None:
                 process.kill() if _WINDOWS else os.killpg(process.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from qgis.core import (
 )
 
 from .command import RooftraceProblem
-from .inputs import EXPORT, image_of, vector_file
+from .inputs import image_of, vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
 __all__ = ["CompareAlgorithm"]
@@ -39,7 +39,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
     TAGS = ("change detection", "conflation", "difference", "update", "openstreetmap")
 
     def initAlgorithm(self, configuration: Any = None) -> None:
-        polygons = [QgsProcessing.TypeVectorPolygon]
+        polygons = [QgsProcessing.SourceType.TypeVectorPolygon]
         self.add(
             QgsProcessingParameterFeatureSource("NEW", "New buildings", polygons, None, True),
             "Layer of polygons, such as the result of a prediction.",
@@ -91,7 +91,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
             "--keep",
         )
         self.add_last("compare")
-        vector = QgsProcessing.TypeVectorPolygon
+        vector = QgsProcessing.SourceType.TypeVectorPolygon
         self.addOutput(QgsProcessingOutputVectorLayer("STATUSES", "Statuses", vector))
         self.addOutput(QgsProcessingOutputVectorLayer("CONFLATED", "One layer", vector))
         self.addOutput(QgsProcessingOutputHtml("REPORT", "Report"))
@@ -109,7 +109,8 @@ class CompareAlgorithm(RooftraceAlgorithm):
             files = (vector_file(self, parameters, name, context, feedback) for name in given)
             found += map(str, files)
         elif given == ["NEW_IMAGE", "OLD_IMAGE"]:
-            found += [self.date(parameters, name, context) for name in given]
+            layers = [self.parameterAsRasterLayer(parameters, name, context) for name in given]
+            found += map(image_of, layers)
             found += ["-m", self.parameterAsString(parameters, "MODEL", context) or "default"]
         else:
             labels = [f"“{self.parameterDefinition(name).description()}”" for name in given]
@@ -126,20 +127,6 @@ class CompareAlgorithm(RooftraceAlgorithm):
         keep = _KEEP_VALUES[self.parameterAsEnum(parameters, "KEEP", context)]
         found += ["--keep", keep] if keep else []
         return found
-
-    def date(self, parameters: Any, name: str, context: Any) -> str:
-        """Return the path of the image of a date.
-
-        Raises:
-            RooftraceProblem: It is no image that the command can read as a whole.
-        """
-        layer = self.parameterAsRasterLayer(parameters, name, context)
-        if layer is not None and layer.isValid() and layer.providerType() != "gdal":
-            raise RooftraceProblem(
-                f"The layer {layer.name()} comes from a web service or database, not from an image "
-                f"file. {EXPORT}"
-            )
-        return image_of(layer)
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         for status, row in answer["statuses"].items():

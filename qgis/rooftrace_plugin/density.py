@@ -33,7 +33,7 @@ class DensityAlgorithm(RooftraceAlgorithm):
     TAGS = ("built-up", "settlement", "grid", "zonal statistics")
 
     def initAlgorithm(self, configuration: Any = None) -> None:
-        polygons = [QgsProcessing.TypeVectorPolygon]
+        polygons = [QgsProcessing.SourceType.TypeVectorPolygon]
         self.add(
             QgsProcessingParameterRasterLayer("MASK", "Mask", optional=True),
             "Mask of a prediction: 1 is building; or 0 and 255.",
@@ -64,7 +64,7 @@ class DensityAlgorithm(RooftraceAlgorithm):
         )
         self.add_last("density")
         self.addOutput(QgsProcessingOutputRasterLayer("DENSITY", "Density raster"))
-        vector = QgsProcessing.TypeVectorPolygon
+        vector = QgsProcessing.SourceType.TypeVectorPolygon
         self.addOutput(QgsProcessingOutputVectorLayer("PLACES", "Cells or zones", vector))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:

@@ -6,37 +6,41 @@ import json
 from pathlib import Path
 from typing import Any
 
+import processing
 from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransformContext,
     QgsDataSourceUri,
+    QgsDistanceArea,
     QgsFeature,
     QgsFields,
+    QgsPointXY,
     QgsProcessingFeedback,
     QgsProcessingUtils,
     QgsRasterLayer,
+    QgsReferencedRectangle,
+    QgsUnitTypes,
     QgsVectorFileWriter,
     QgsWkbTypes,
 )
 
 from .command import RooftraceProblem
 
-__all__ = ["EXPORT", "area_file", "image_of", "vector_file", "y_upwards"]
+__all__ = ["area_file", "draw_layer", "image_of", "service_of", "vector_file", "y_upwards"]
+
+_DRAWN_PIXELS = 4e8
+"""Maximum number of pixels that QGIS draws for one prediction."""
 
 _FORMATS = ["gpkg", "geojson", "json", "shp", "fgb", "parquet", "kml", "gml"]
 EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new layer."
 """Remedy for a layer that is not an image file."""
 
 
-def image_of(layer: QgsRasterLayer | None, *, has_area: bool = True) -> str:
-    """Return the path or the address of the image of a raster layer.
-
-    Args:
-        layer: Layer of the user.
-        has_area: Whether an area limits the work, as tiles of a service need it.
+def image_of(layer: QgsRasterLayer | None) -> str:
+    """Return the path or the URL of the image file of a raster layer.
 
     Raises:
-        RooftraceProblem: The layer is not an image that the command can read.
+        RooftraceProblem: The layer is not an image that the command can read as a whole.
     """
     if layer is None or not layer.isValid():
         raise RooftraceProblem("The image cannot be opened. Choose a raster layer or a file.")
@@ -50,22 +54,79 @@ def image_of(layer: QgsRasterLayer | None, *, has_area: bool = True) -> str:
             f"The layer {name} is {source}, which is not a file of its own (a part of a database, "
             f"of an archive, or in memory). {EXPORT}"
         )
-    if provider == "wms":
-        uri = QgsDataSourceUri()
-        uri.setEncodedUri(source)
-        address = uri.param("url")
-        if uri.param("type") == "xyz" and address.startswith(("http://", "https://")):
-            if has_area:
-                return str(address)
-            raise RooftraceProblem(
-                f"The layer {name} has the tiles of a web service. Choose an “Area”, such as the "
-                "extent of the map, so that only its tiles are requested; check before that the "
-                "terms of the service permit it."
-            )
     raise RooftraceProblem(
         f"The layer {name} comes from a web service or database ({provider}), not from an image "
         f"file. {EXPORT}"
     )
+
+
+def service_of(layer: QgsRasterLayer) -> list[str] | None:
+    """Return the arguments with which the command reads a layer of XYZ, WMTS or WMS.
+
+    None if only QGIS can: with a login, several layers at once, or another CRS than Web Mercator.
+    """
+    uri = QgsDataSourceUri()
+    uri.setEncodedUri(layer.source())
+    url, names = uri.param("url"), uri.params("layers")
+    has_login = any(
+        uri.param(key) for key in ("authcfg", "username", "referer", "http-header:referer")
+    )
+    if layer.providerType() != "wms" or has_login or not url.startswith(("http://", "https://")):
+        return None
+    if uri.param("type") == "xyz":
+        return [url]
+    if len(names) != 1 or uri.param("crs") != "EPSG:3857":
+        return None
+    if not uri.param("tileMatrixSet") and "request=" not in url.lower():
+        url += "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+        url += "SERVICE=WMS&REQUEST=GetCapabilities"
+    return [url, "--layer", names[0]]
+
+
+def draw_layer(
+    layer: QgsRasterLayer,
+    extent: QgsReferencedRectangle,
+    gsd_m: float,
+    path: Path,
+    context: Any,
+    feedback: Any,
+) -> None:
+    """Draw a part of a layer to a GeoTIFF as QGIS shows it.
+
+    Args:
+        layer: Layer of any provider.
+        extent: Part of it, in the CRS of the project.
+        gsd_m: Metres per pixel on the ground.
+        path: GeoTIFF.
+
+    Raises:
+        RooftraceProblem: The part is too large.
+    """
+    distance = QgsDistanceArea()
+    distance.setSourceCrs(extent.crs(), context.transformContext())
+    distance.setEllipsoid("WGS84")
+    centre, step = extent.center(), extent.width() / 100
+    metres = distance.convertLengthMeasurement(
+        distance.measureLine(centre, QgsPointXY(centre.x() + step, centre.y())),
+        QgsUnitTypes.DistanceUnit.DistanceMeters,
+    )
+    pixel = gsd_m * step / metres
+    pixels = extent.width() * extent.height() / pixel**2
+    if pixels > _DRAWN_PIXELS:
+        raise RooftraceProblem(
+            f"The layer {layer.name()} is drawn by QGIS: {pixels / 1e6:,.0f} million pixels at "
+            f"{gsd_m:g} m are too many, at most {_DRAWN_PIXELS / 1e6:,.0f} are possible. Choose a "
+            "smaller “Area”, or larger “Metres per pixel”."
+        )
+    feedback.pushInfo(f"QGIS draws {layer.name()} at {gsd_m:g} m per pixel to {path}")
+    processing.run(
+        "native:rasterize",
+        {
+            "EXTENT": extent, "TILE_SIZE": 1024, "MAP_UNITS_PER_PIXEL": pixel, "LAYERS": [layer],
+            "MAKE_BACKGROUND_TRANSPARENT": False, "OUTPUT": str(path),
+        },
+        context=context, feedback=feedback, is_child_algorithm=True,
+    )  # fmt: skip
 
 
 def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem) -> str:
@@ -88,7 +149,12 @@ def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem) -> str:
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "GPKG"
     writer = QgsVectorFileWriter.create(
-        path, QgsFields(), QgsWkbTypes.MultiPolygon, crs, QgsCoordinateTransformContext(), options
+        path,
+        QgsFields(),
+        QgsWkbTypes.Type.MultiPolygon,
+        crs,
+        QgsCoordinateTransformContext(),
+        options,
     )
     feature = QgsFeature()
     geometry.convertToMultiType()

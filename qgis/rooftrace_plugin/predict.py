@@ -9,28 +9,35 @@ from typing import Any
 
 from qgis.core import (
     QgsApplication,
+    QgsCoordinateTransform,
     QgsProcessing,
+    QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingOutputRasterLayer,
     QgsProcessingOutputVectorLayer,
     QgsProcessingParameterAuthConfig,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
+    QgsReferencedRectangle,
 )
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkRequest
 
 from .command import RooftraceProblem
-from .inputs import area_file, image_of, y_upwards
+from .inputs import area_file, draw_layer, image_of, service_of, vector_file, y_upwards
 from .run import LoadStyle, RooftraceAlgorithm
 from .server import Server
 
 __all__ = ["PredictAlgorithm", "PredictOnServerAlgorithm"]
 
 _OUTPUTS = ["polygons", "mask", "density"]
+
+_DRAWN_GSD_M = 0.3
+"""Metres per pixel of a layer that QGIS draws: those of the bundled model."""
 
 
 class _ImageAlgorithm(RooftraceAlgorithm):
@@ -69,7 +76,7 @@ class _ImageAlgorithm(RooftraceAlgorithm):
         )
 
     def add_outputs(self) -> None:
-        vector = QgsProcessing.TypeVectorPolygon
+        vector = QgsProcessing.SourceType.TypeVectorPolygon
         self.addOutput(QgsProcessingOutputVectorLayer("BUILDINGS", "Buildings", vector))
         self.addOutput(QgsProcessingOutputRasterLayer("MASK", "Mask"))
         self.addOutput(QgsProcessingOutputRasterLayer("DENSITY", "Density"))
@@ -86,7 +93,7 @@ class _ImageAlgorithm(RooftraceAlgorithm):
         loaded = {}
         polygons, mask, density = (files.get(kind) for kind in _OUTPUTS)
         if mask:
-            style = LoadStyle.named("mask" if classes == 2 else "", is_shown=not polygons)
+            style = LoadStyle.named("", is_shown=not polygons)  # its own .qml lies beside it
             loaded["MASK"] = self.load(Path(mask), f"{name} mask", "MASK", style, context)
         if density:
             style = LoadStyle.named("density", is_shown=not polygons)
@@ -119,10 +126,17 @@ class PredictAlgorithm(_ImageAlgorithm):
         self.add_image()
         self.add(
             QgsProcessingParameterExtent("AREA", "Area", optional=True),
-            "Only this part of the image is predicted. Empty: all of it. Web services of tiles "
-            "(XYZ) need an area.",
+            "Only this part of the image is predicted. Empty: all of it. Layers of web services "
+            "need an area.",
             "--area",
         )
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "POLYGONS", "Polygons of the area", [QgsProcessing.SourceType.TypeVectorPolygon],
+                None, True,
+            ),
+            "In place of “Area”: only the ground inside of these polygons is predicted.",
+        )  # fmt: skip
         self.add(
             QgsProcessingParameterFile(
                 "MODEL", "Model", optional=True,
@@ -137,16 +151,49 @@ class PredictAlgorithm(_ImageAlgorithm):
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        polygons = vector_file(self, parameters, "POLYGONS", context, feedback)
         has_area = parameters.get("AREA") not in (None, "")
-        image = image_of(layer, has_area=has_area)
-        found = ["predict", image, "-o", str(self.out)]
-        if has_area:
+        is_service = layer is not None and layer.isValid() and layer.providerType() != "gdal"
+        if has_area and polygons is not None:
+            raise RooftraceProblem("Give either “Area” or “Polygons of the area”, not both.")
+        if is_service and not has_area and polygons is None:
+            raise RooftraceProblem(
+                f"The layer {layer.name()} comes from a web service. Choose an “Area”, such as the "
+                "extent of the map, so that only its tiles are requested; check before that the "
+                "terms of the service permit it."
+            )
+        image = service_of(layer) if is_service else [image_of(layer)]
+        self._drawn = None
+        if image is None:
+            crs = context.project().crs()
+            if polygons is None:
+                extent = self.parameterAsExtent(parameters, "AREA", context, crs)
+            else:
+                source = self.parameterAsSource(parameters, "POLYGONS", context)
+                transform = QgsCoordinateTransform(source.sourceCrs(), crs, context.project())
+                extent = transform.transformBoundingBox(source.sourceExtent())
+            gsd_m = self.parameterAsDouble(parameters, "GSD", context) or _DRAWN_GSD_M
+            self._drawn = layer, QgsReferencedRectangle(extent, crs), gsd_m
+            # Beside the results, so that they can be reviewed and trained on.
+            image = [str(self.out / "image.tif")]
+        found = ["predict", *image, "-o", str(self.out)]
+        if polygons is not None:
+            found += ["--area", polygons]
+        elif has_area:
             crs = layer.crs()
             outline = self.parameterAsExtentGeometry(parameters, "AREA", context, crs)
             found += ["--area", area_file(outline, crs)]
         model = self.parameterAsString(parameters, "MODEL", context)
         found += ["--model", model] if model else []
         return [*found, "--outputs", ",".join(self.wanted(parameters, context))]
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        if self._drawn is not None:
+            try:
+                draw_layer(*self._drawn, self.out / "image.tif", context, feedback)
+            except RooftraceProblem as problem:
+                raise QgsProcessingException(str(problem)) from None
+        return super().processAlgorithm(parameters, context, feedback)
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         record = json.loads((self.out / "run.json").read_text(encoding="utf-8"))

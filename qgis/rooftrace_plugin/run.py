@@ -22,6 +22,7 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtXml import QDomDocument
 
 from .command import (
     Canceled,
@@ -31,8 +32,10 @@ from .command import (
     find_command,
     run_command,
 )
+from .environment import current_command
+from .network import network_variables, plugin_folder
 
-__all__ = ["COMMAND_SETTING", "LoadStyle", "RooftraceAlgorithm"]
+__all__ = ["COMMAND_SETTING", "LoadStyle", "RooftraceAlgorithm", "command_of_user"]
 
 COMMAND_SETTING = "ROOFTRACE_COMMAND"
 _HERE = Path(__file__).parent
@@ -64,7 +67,11 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:
         if self._name:
-            message, loaded = layer.loadNamedStyle(str(_HERE / "styles" / f"{self._name}.qml"))
+            # loadNamedStyle would take the style inside of a GeoPackage in place of this file.
+            style = QDomDocument()
+            path = _HERE / "styles" / f"{self._name}.qml"
+            style.setContent(path.read_text(encoding="utf-8"))
+            loaded, message = layer.importNamedStyle(style)
             if not loaded:
                 feedback.pushWarning(f"The style {self._name} was not loaded: {message}")
         if self._in_pixels:
@@ -74,6 +81,16 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
             node.setItemVisibilityChecked(False)
             node.setExpanded(False)
         layer.triggerRepaint()
+
+
+def command_of_user() -> str:
+    """Return the command of the setting, of the plugin's own environment, or on PATH.
+
+    Raises:
+        RooftraceProblem: It is missing.
+    """
+    setting = ProcessingConfig.getSetting(COMMAND_SETTING) or ""
+    return find_command(setting, current_command(plugin_folder()))
 
 
 class RooftraceAlgorithm(QgsProcessingAlgorithm):
@@ -118,17 +135,9 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
     def tags(self) -> list[str]:
         return ["buildings", "footprints", "imagery", *self.TAGS]
 
-    def command(self) -> str:
-        """Return the path of the command.
-
-        Raises:
-            RooftraceProblem: It is missing.
-        """
-        return find_command(ProcessingConfig.getSetting(COMMAND_SETTING) or "")
-
     def canExecute(self) -> tuple[bool, str]:
         try:
-            self.command()
+            command_of_user()
         except RooftraceProblem as problem:
             return False, str(problem)
         return True, ""
@@ -144,7 +153,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         """
         parameter.setHelp(text)
         if advanced:
-            flag = QgsProcessingParameterDefinition.FlagAdvanced
+            flag = QgsProcessingParameterDefinition.Flag.FlagAdvanced
             parameter.setFlags(parameter.flags() | flag)
         self.addParameter(parameter)
         if option:
@@ -154,7 +163,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         self, name: str, option: str, label: str, text: str, lowest: float, highest: float = 1e9
     ) -> None:
         """Declare an optional number that is an option of the command."""
-        real = QgsProcessingParameterNumber.Double
+        real = QgsProcessingParameterNumber.Type.Double
         number = QgsProcessingParameterNumber(name, label, real, None, True, lowest, highest)
         self.add(number, text, option)
         self._numbers[name] = option
@@ -207,6 +216,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
         try:
             self.out = Path(self.parameterAsString(parameters, "OUTPUT", context)).absolute()
             self.out.mkdir(parents=True, exist_ok=True)
+            self._network = network_variables()
             self._arguments = self.arguments(parameters, context, feedback)
             for option, number in self.numbers(parameters, context).items():
                 self._arguments += [option, number]
@@ -236,7 +246,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             Canceled: The user has canceled.
             RooftraceProblem: The command is missing or too old, or has failed.
         """
-        command = self.command()
+        command = command_of_user()
         feedback.pushInfo(f"{command}, version {check_version(command)}")
         feedback.pushCommandInfo(" ".join(map(shlex.quote, ["rooftrace", *self._arguments])))
         return run_command(
@@ -244,6 +254,7 @@ class RooftraceAlgorithm(QgsProcessingAlgorithm):
             is_canceled=feedback.isCanceled,
             on_progress=lambda progress: self.show(progress, feedback),
             on_line=feedback.pushConsoleInfo,
+            variables=self._network,
         )
 
     def show(self, progress: Progress, feedback: QgsProcessingFeedback) -> None:

@@ -31,6 +31,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_NoRedirect)
+_opener_here = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+"""Opener for servers of this computer, which no proxy reaches."""
 
 
 class Server:
@@ -50,6 +52,8 @@ class Server:
             raise RooftraceProblem(
                 f"The server is {address!r}; expected an address such as http://127.0.0.1:8000."
             )
+        is_here = urllib.parse.urlsplit(self._address).hostname in ("127.0.0.1", "localhost", "::1")
+        self._opener = _opener_here if is_here else _opener
         self._headers = dict(headers)
         self._is_canceled = is_canceled
 
@@ -80,7 +84,7 @@ class Server:
         query = urllib.parse.urlencode({"filename": image.name, **options}, doseq=True)
         upload = _Upload(image, self._is_canceled, on_progress)
         try:
-            job = self._json(
+            job = self.json(
                 f"/v1/jobs?{query}", data=upload,
                 headers={
                     "Content-Type": "application/octet-stream", "Content-Length": str(upload.size),
@@ -95,9 +99,9 @@ class Server:
                 error = job.get("error") or {"message": f"The job ended as {job['state']}."}
                 raise RooftraceProblem(f"{error['message']} {error.get('remedy') or ''}".strip())
             out.mkdir(parents=True, exist_ok=True)
-            for file in self._json(links["results"])["files"]:
+            for file in self.json(links["results"])["files"]:
                 on_progress(Progress("download", 1.0, file["name"]))
-                self._download(file["url"], out / Path(file["name"]).name)
+                self.download(file["url"], out / Path(file["name"]).name)
         finally:
             # Deleting cancels a job that still runs.
             try:
@@ -119,7 +123,7 @@ class Server:
                     raise Canceled
                 time.sleep(0.05)
             try:
-                job = self._json(address)
+                job = self.json(address)
                 seen = time.monotonic()
             except _Unreachable as problem:
                 if time.monotonic() - seen > _PATIENCE_S:
@@ -127,7 +131,13 @@ class Server:
                 on_progress(Progress("waiting", None, str(problem)))
         return job
 
-    def _download(self, address: str, path: Path) -> None:
+    def download(self, address: str, path: Path) -> None:
+        """Write a response to a file.
+
+        Raises:
+            Canceled: The user has canceled.
+            RooftraceProblem: See `json`.
+        """
         begun = path.with_name(f"{path.name}.download")
         with self._open(address) as answer, begun.open("wb") as file:
             while chunk := answer.read(_CHUNK):
@@ -136,15 +146,19 @@ class Server:
                 file.write(chunk)
         begun.replace(path)
 
-    def _json(self, address: str, **how: Any) -> dict[str, Any]:
+    def json(self, address: str, **how: Any) -> Any:
+        """Return the JSON of a response; `how` has the `data`, `method` and `headers` of a request.
+
+        Raises:
+            RooftraceProblem: The server refuses, cannot be reached, or is none of rooftrace.
+        """
         with self._open(address, **how) as answer:
             try:
-                found: dict[str, Any] = json.load(answer)
+                return json.load(answer)
             except ValueError:
                 raise RooftraceProblem(
                     f"{self._address} did not answer as a rooftrace server does. Check the address."
                 ) from None
-        return found
 
     def _open(
         self, address: str, data: Any = None, method: str | None = None,
@@ -154,7 +168,7 @@ class Server:
             self._address + address, data, {**self._headers, **(headers or {})}, method=method
         )
         try:
-            return _opener.open(request, timeout=_TIMEOUT_S)
+            return self._opener.open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
             raise RooftraceProblem(_explain(self._address, error)) from None
         except OSError as error:

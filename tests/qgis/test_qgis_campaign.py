@@ -235,7 +235,7 @@ def test_missing_command_is_explained_before_the_work(qgis: Qgis, tmp_path: Path
         "predict", INPUT=qgis.folder / "scene.tif", OUTPUT=tmp_path / "out"
     )
     assert not results
-    assert "was not found on PATH" in log
+    assert "is not installed yet" in log
     assert "pip install rooftrace" in log
     assert not (tmp_path / "out").exists()
 

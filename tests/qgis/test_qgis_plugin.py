@@ -91,7 +91,8 @@ def test_zip_has_all_that_plugins_qgis_org_requires(tmp_path: Path) -> None:
     assert all(general[key].strip() for key in REQUIRED)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert general["version"] == project["version"]
-    assert general["qgisMinimumVersion"] == "3.22"
+    assert (general["qgisMinimumVersion"], general["qgisMaximumVersion"]) == ("3.22", "4.99")
+    assert general["supportsQt6"] == "True"
     assert (PLUGIN / general["icon"]).is_file()
     assert general["hasProcessingProvider"] == "yes"
 
@@ -103,7 +104,7 @@ def test_styles_and_icon_are_xml() -> None:
     ElementTree.parse(PLUGIN / "icon.svg")
     sources = "".join(path.read_text() for path in PLUGIN.glob("*.py"))
     named = set(re.findall(r'LoadStyle\.named\(\s*"(\w+)"', sources))
-    assert named == {path.stem for path in styles}
+    assert named - {""} == {path.stem for path in styles}
 
 
 def test_statuses_and_attributes_of_the_styles_exist() -> None:
@@ -123,6 +124,76 @@ def test_plugin_imports_nothing_of_rooftrace() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]
             assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+DROPPED = {
+    "exec_": "exec", "QVariant": "None, or the type of Python", "QRegExp": "QRegularExpression",
+    "QAction": "the action that a menu returns (Qt 6 has the class elsewhere)",
+    "QDesktopWidget": "QScreen", "QTextCodec": "an encoding of Python", "QMatrix": "QTransform",
+    "QSignalMapper": "a lambda", "QWebView": "QTextBrowser",
+    "globalPos": "globalPosition", "localPos": "position", "setMargin": "setContentsMargins",
+    "toTime_t": "toSecsSinceEpoch", "setTabStopWidth": "setTabStopDistance",
+    "QgsMapLayerType": "Qgis.LayerType",
+}  # fmt: skip
+"""Names that Qt 6 or QGIS 4 dropped, and what stands in their place."""
+
+NESTED = {"SaveVectorOptions", "LayerDetails"}
+"""Classes inside of classes of QGIS, whose names look like values of enums."""
+
+
+def dropped_names(source: str) -> list[str]:
+    """Return the names in a source that Qt 6 or QGIS 4 does not know, with their lines.
+
+    A value of an enum is written with its enum, as `Qt.Key.Key_A`: Qt 6 has no `Qt.Key_A`.
+    """
+    found = []
+    tree = ast.parse(source, feature_version=(3, 9))
+    parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            module = getattr(node, "module", None) or ""
+            names = [alias.name for alias in node.names]
+            if module.split(".")[0] in ("PyQt5", "PyQt6", "sip") or "PyQt5" in names:
+                found.append(f"{node.lineno}: {module or names}, write qgis.PyQt")
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr]
+            outer = parents[id(node)]
+            is_enum = isinstance(node.value, ast.Name) and re.match(
+                r"Q(t|gis|gs|[A-Z])", node.value.id
+            )
+            if (
+                is_enum and re.match(r"[A-Z][A-Za-z]*[a-z]", node.attr) and node.attr not in NESTED
+                and not isinstance(outer, ast.Attribute)
+            ):  # fmt: skip
+                found.append(f"{node.lineno}: {ast.unparse(node)}, write the enum before the value")
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        lines = [f"{node.lineno}: {one}, write {DROPPED[one]}" for one in names if one in DROPPED]  # type: ignore[attr-defined]
+        found += lines
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("event.button() == Qt.LeftButton", 1),
+        ("event.button() == Qt.MouseButton.LeftButton", 0),
+        ("x = QgsWkbTypes.MultiPolygon, QgsWkbTypes.Type.MultiPolygon", 1),
+        ("from qgis.PyQt.QtCore import QVariant\nQVariant.Int", 3),
+        ("from PyQt5.QtCore import Qt", 1),
+        ("dialog.exec_()", 1),
+        ("options = QgsVectorFileWriter.SaveVectorOptions()", 0),
+        ("Qgis.QGIS_VERSION, QgsProject.instance()", 0),
+    ],
+)
+def test_dropped_names_are_found(source: str, count: int) -> None:
+    assert len(dropped_names(source)) == count
+
+
+@pytest.mark.parametrize("path", sorted(PLUGIN.glob("*.py")), ids=lambda path: path.stem)
+def test_plugin_has_no_name_that_qt_6_dropped(path: Path) -> None:
+    assert dropped_names(path.read_text()) == []
 
 
 # The command.
@@ -236,7 +307,9 @@ def test_missing_command_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(plugin_command.RooftraceProblem, match=r"(?s)PATH.*pip install.*Providers"):
+    with pytest.raises(
+        plugin_command.RooftraceProblem, match=r"not installed yet.*Set up….*pip install.*Providers"
+    ):
         plugin_command.find_command("")
     with pytest.raises(plugin_command.RooftraceProblem, match="is a folder"):
         plugin_command.find_command(str(tmp_path))
