@@ -94,10 +94,12 @@ def test_there_is_a_recipe_for_each_method() -> None:
         "default-second",
         "density-unet",
         "encoder-resnet50",
+        "heights",
         "mobilenetv2",
         "pix2pix-20class",
         "rooftop-deeplabv3plus",
         "segformer-b0",
+        "sixth",
         "unet-256",
     }
 

@@ -142,12 +142,12 @@ def predict(
         from rooftrace.flows.heights import HeightOptions
 
         heights = HeightOptions(surface=tuple(surface or ()), terrain=tuple(terrain or ()))
-        heights.check_prediction(out, options.outputs)
     spread, origin = cluster.parsed(), provenance_of_options(imagery_date, source)
     from rooftrace.flows.predict.inputs import find_inputs
     from rooftrace.flows.predict.run import run_predict
     from rooftrace.flows.predict.run_folder import results_in
     from rooftrace.io.area import read_area
+    from rooftrace.io.bands import HEIGHT_BAND
     from rooftrace.io.georeferenced import parse_crs
     from rooftrace.io.vector_write import known_formats
 
@@ -157,9 +157,15 @@ def predict(
     with results_in(out, work) as results, pixel_bar("predict", hidden=as_json) as progress:
         limit = None if area is None else read_area(area, service.layer)
         models, segmenter = model.read(), refinement.load()
+        reads_heights = HEIGHT_BAND in models.bundles[0].spec.bands and terrain is not None
+        if reads_heights and ("polygons" not in options.outputs or results.is_remote):
+            heights = None
+        if heights is not None:
+            heights.check_prediction(out, options.outputs)
         found = find_inputs(
             inputs, nodata_of(nodata), mosaic=mosaic, zoom=zoom, tms=tms, area=limit,
             provenance=origin, crs=given_crs,
+            heights=(surface or (), terrain or ()) if reads_heights else None,
             services=service.model_copy(
                 update={"gsd_m": models.bundles[0].spec.least_gsd_m}
             ),

@@ -39,7 +39,7 @@ from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
 from rooftrace.io.area import Area, area_in_degrees, read_area
-from rooftrace.io.elevation import UNITS_M, PointFile, open_elevation, vertical_of
+from rooftrace.io.elevation import UNITS_M, PointFile, check_datums, open_elevation, vertical_of
 from rooftrace.io.files import prepare_folder, write_json
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import degrees_text, transform_points
@@ -289,14 +289,8 @@ class _Rasters:
         opened = [open_elevation(path, options.unit) for path in options.surface]
         below = [open_elevation(path, options.unit) for path in options.terrain]
         models = [*opened, *below]
-        datums = {vertical.datum for _, vertical in models} - {None}
-        if len(datums) > 1:
-            raise GeoreferenceError(
-                f"The models have heights in {' and in '.join(sorted(map(str, datums)))}; expected "
-                "one vertical datum.",
-                remedy="Convert them to one, or leave the terrain model out: the ground is then "
-                "looked for around each building.",
-            )
+        check_datums(models)
+        # A tile without a datum leaves that of all unknown.
         self.vertical = min((vertical for _, vertical in opened), key=lambda one: one.datum or "")
         self._surfaces, self._terrains = (
             [Surface(source, vertical.unit_m) for source, vertical in some]

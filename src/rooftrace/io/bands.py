@@ -57,6 +57,9 @@ _PLANET_BANDS = {
 
 _RGB = ("red", "green", "blue")
 
+HEIGHT_BAND = "height"
+"""Name of the band of heights above ground, see `io.elevation.WithHeights`."""
+
 GREY_LOSS = "On grey copies of images of four places, the default model lost 2 to 7 points of IoU."
 """Sentence on the measured accuracy of one band, see docs/default-model.md."""
 
@@ -175,6 +178,8 @@ def find_bands(
         remedy = f"Give their numbers in this order with --bands, such as --bands {example}"
     else:
         remedy = f"To read one band as all {len(wanted)}, give its number: --bands 1"
+    if HEIGHT_BAND in wanted and HEIGHT_BAND not in named:
+        remedy = "Give the heights with --surface dsm.tif --terrain dtm.tif"
     raise BandMismatch(
         f"{name} has {plural(count, 'band')} ({shown}); the model expects {len(wanted)}: "
         f"{', '.join(wanted)}, and the file does not say which these are.",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
-from rooftrace.core.types import Bounds, RasterSource
-from rooftrace.io.bands import band_infos
+from rooftrace.core.types import Bounds, Raster, RasterSource, Window
+from rooftrace.io.bands import HEIGHT_BAND, band_infos
+from rooftrace.io.georeferenced import WrappedSource, close_source
+from rooftrace.io.image_header import BandInfo
 from rooftrace.io.remote_raster import open_image
+from rooftrace.io.resample import warped
 
 UNITS_M = {"metre": 1.0, "foot": 0.3048, "us-foot": 1200 / 3937}
 """Units of heights, in metres."""
@@ -84,6 +88,81 @@ def open_elevation(
             remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
         )
     return source, vertical_of(source.grid.crs, band_infos(source)[0].unit, unit)
+
+
+def check_datums(models: Sequence[tuple[RasterSource, Vertical]]) -> None:
+    """Raise GeoreferenceError for models that state different vertical datums."""
+    datums = {vertical.datum for _, vertical in models if vertical.datum is not None}
+    if len(datums) > 1:
+        raise GeoreferenceError(
+            f"The models have heights in {' and in '.join(sorted(datums))}; expected one vertical "
+            "datum.",
+            remedy="Convert them to one, or leave the terrain model out: the ground is then "
+            "looked for around each building.",
+        )
+
+
+_STEPS_PER_M, _MOST_STEPS = 5, 255
+
+
+class WithHeights(WrappedSource):
+    """An image with the heights above ground as its last band, called `HEIGHT_BAND`.
+
+    They are counted in steps of 0.2 m from 0 to 255, which is 51 m, in the type of the image. A
+    pixel is valid if it is so in the image and in both models.
+
+    Args:
+        source: The image.
+        surface, terrain: Paths or URLs of surface and terrain models; several are tiles of one.
+
+    Raises:
+        DataError, GeoreferenceError: On reading: a model cannot be used, the two state different
+            datums, or the image has no CRS.
+    """
+
+    def __init__(
+        self, source: RasterSource, surface: Sequence[str], terrain: Sequence[str]
+    ) -> None:
+        super().__init__(source)
+        self._surface, self._terrain = tuple(surface), tuple(terrain)
+
+    @property
+    def bands(self) -> int:
+        return self.source.bands + 1
+
+    @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        return (*band_infos(self.source), BandInfo(self.bands, description=HEIGHT_BAND))
+
+    @cached_property
+    def _models(self) -> list[list[tuple[RasterSource, Vertical]]]:
+        if self.grid.crs is None:
+            raise GeoreferenceError(
+                f"{self.name} has no coordinate system, so the surface model has no place on it.",
+                remedy="Assign one: gdal_edit -a_srs EPSG:… FILE",
+            )
+        models = [[open_elevation(one) for one in some] for some in (self._surface, self._terrain)]
+        check_datums([*models[0], *models[1]])
+        return models
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self.source.read(window)
+        heights = []
+        for models in self._models:
+            height = np.full(raster.grid.shape, np.nan)
+            for model, vertical in models:
+                part = warped(model, raster.grid)
+                height[part.valid] = part.data[0][part.valid] * vertical.unit_m
+            heights.append(height)
+        above = heights[0] - heights[1]
+        steps = np.clip(np.rint(np.nan_to_num(above) * _STEPS_PER_M), 0, _MOST_STEPS)
+        data = np.concatenate([raster.data, steps[None].astype(raster.data.dtype)])
+        return Raster(data, raster.valid & np.isfinite(above), raster.grid)
+
+    def close(self) -> None:
+        super().close()
+        for model, _ in (pair for pairs in self.__dict__.pop("_models", ()) for pair in pairs):
+            close_source(model)
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,7 @@ class PreparedSource(WrappedSource):
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None
         if needs_values:
-            made = self._from_values(values[list(self.band_map.indexes)])
+            made = self._from_values(values[list(self.band_map.indexes[: self._in_file])])
         else:
             made = self._without_sample()
         return _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))))
@@ -318,7 +318,7 @@ class PreparedSource(WrappedSource):
     def _without_sample(self) -> _Found:
         if isinstance(self._how, tuple):
             low, high = self._how
-            made = self._stretch([low] * self.bands, [high] * self.bands, "given")
+            made = self._stretch([low] * self._in_file, [high] * self._in_file, "given")
             return _Found(made, None, "")
         if self._dtype != self.source.dtype:
             note = f"{self.name} has values of type {self.source.dtype}, which are not stretched."
@@ -337,7 +337,8 @@ class PreparedSource(WrappedSource):
         stated = min((info.bits for info in band_infos(self.source)), default=0)
         bits = stated or own.itemsize * 8
         if is_byte and own == np.uint8 and bits < 8:
-            made = self._stretch([0.0] * self.bands, [2.0**bits - 1] * self.bands, "bits")
+            most = [2.0**bits - 1] * self._in_file
+            made = self._stretch([0.0] * self._in_file, most, "bits")
             return _Found(made, None, made.note(self.name, own))
         as_bytes = own == np.uint8 or _holds_bytes(values)
         if is_byte and as_bytes:
@@ -350,14 +351,24 @@ class PreparedSource(WrappedSource):
         low, high = np.percentile(values, PERCENTILES)
         if low == high:
             return self._without_sample()
-        ends = [float(low)] * self.bands, [float(high)] * self.bands
+        ends = [float(low)] * self._in_file, [float(high)] * self._in_file
         made = self._stretch(*ends, "dark" if as_bytes else "percentiles")
         return _Found(made, None, made.note(self.name, own))
+
+    @cached_property
+    def _in_file(self) -> int:
+        """Number of bands that are read from the file; heights, which come last, are not."""
+        count = innermost(self.source).bands
+        return sum(index < count for index in self.band_map.indexes)
 
     def _stretch(self, low: Sequence[float], high: Sequence[float], how: str) -> Stretch:
         # A band with one value has no contrast to stretch.
         above = (one if one > least else least + 1 for least, one in zip(low, high))
-        return Stretch(tuple(low), tuple(above), self._to, self._dtype.name, how)
+        added = self.bands - len(low)
+        return Stretch(
+            (*low, *[0.0] * added), (*above, *[255.0] * added),
+            (*self._to[: len(low)], *[(0.0, 255.0)] * added), self._dtype.name, how,
+        )  # fmt: skip
 
 
 def prepare(

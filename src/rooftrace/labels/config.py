@@ -183,6 +183,9 @@ class SourceConfig(Config):
             same.
         label_shift_px: Shift of all labels in pixels, down and to the right, for labels that are
             offset from their images. Pixels that come in at the edge are unknown.
+        surface, terrain: Surface and terrain model, rasters of heights that cover the images: their
+            difference becomes the last band of the images, see `io.elevation.WithHeights`. Relative
+            to the configuration's folder.
         chip_px: Side in pixels of the squares into which scenes are cut on demand.
         area: Vector file of the polygons inside which labels are complete; pixels outside are
             unknown, and images outside are left out. Relative to the configuration's folder.
@@ -213,6 +216,8 @@ class SourceConfig(Config):
     nodata: str | float | tuple[float, ...] = "alpha"
     labels: LabelConfig | None = None
     label_shift_px: tuple[int, int] = (0, 0)
+    surface: Annotated[str | None, PathField()] = None
+    terrain: Annotated[str | None, PathField()] = None
     chip_px: Annotated[int, Field(ge=16)] | None = None
     area: Annotated[str | None, PathField()] = None
     min_built_up: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -238,6 +243,8 @@ class SourceConfig(Config):
             raise ValueError(
                 f"min_built_up = {self.min_built_up} is above max_built_up = {self.max_built_up}"
             )
+        if (self.surface is None) != (self.terrain is None):
+            raise ValueError("surface and terrain belong together: heights are their difference")
         if self.labels is not None and self.labels.colours is not None:
             raise ValueError("labels.colours belongs to the model, not to a set: use [data.labels]")
         return self

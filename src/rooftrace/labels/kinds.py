@@ -30,6 +30,7 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.area import Area, AreaSource, limit_to_area, read_area
+from rooftrace.io.elevation import WithHeights
 from rooftrace.io.georeferenced import WindowLabel, WindowSource
 from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.coco import COCO
@@ -115,6 +116,11 @@ def open_source(
         images = str(expand_path(config.images, base, key="images"))
         config = config.model_copy(update={"images": images})
     source = kind.read(path, config, config.labels or labels or LabelConfig())
+    if config.surface is not None and config.terrain is not None:
+        surface = str(expand_path(config.surface, base, key="surface"))
+        terrain = str(expand_path(config.terrain, base, key="terrain"))
+        with_heights = partial(_with_heights, source.open_scene, surface, terrain)
+        source = replace(source, open_scene=with_heights)
     for entry in (*source.entries, *source.unlabelled):
         # Writers name files after ids, so an id must not lead out of their folder.
         as_path = Path(entry.id)
@@ -148,6 +154,13 @@ def open_labelled(config: SourceConfig, labels: LabelConfig, base: Path = Path()
             remedy=" ".join(source.notes) or "Give a folder with masks, or the file of the labels.",
         )
     return source
+
+
+def _with_heights(
+    open_scene: Callable[[SceneEntry], Scene], surface: str, terrain: str, entry: SceneEntry
+) -> Scene:
+    scene = open_scene(entry)
+    return replace(scene, image=WithHeights(scene.image, [surface], [terrain]))
 
 
 def check_write_options(kind: SourceKind, options: WriteOptions) -> None:

@@ -21,6 +21,7 @@ from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import companions, names_in
+from rooftrace.io.elevation import WithHeights
 from rooftrace.io.gdal import conversion_of, is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
@@ -96,6 +97,7 @@ class SceneInput:
         | AreaSource
         | ServiceRaster
         | BandFiles
+        | WithHeights
     )
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
@@ -243,6 +245,7 @@ def find_inputs(
     provenance: ResultProvenance | None = None,
     services: ServiceOptions | None = None,
     crs: CRS | None = None,
+    heights: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> PredictInputs:
     """Find and open all images that the user names.
 
@@ -262,6 +265,7 @@ def find_inputs(
         area: Area to predict; images outside of it are left out.
         provenance: Origin of all images, which replaces what the files state.
         services: Options of map services; None if they are not accepted.
+        heights: Surface and terrain models from which images get a band of heights.
         crs: Coordinate system of images that have a position and state none.
 
     Raises:
@@ -291,6 +295,8 @@ def find_inputs(
             _check_crs(scenes[0], crs)
         scenes = [replace(scene, source=in_crs(scene.source, crs)) for scene in scenes]
     scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
+    if heights is not None:
+        scenes = [replace(scene, source=WithHeights(scene.source, *heights)) for scene in scenes]
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
         missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]
@@ -303,7 +309,7 @@ def find_inputs(
         scenes = [
             replace(scene, provenance=provenance.filled(scene.provenance)) for scene in scenes
         ]
-    settings = {
+    settings: dict[str, Any] = {
         "nodata": nodata_to_json(nodata),
         "mosaic": mosaic,
         "zoom": zoom,
@@ -312,6 +318,8 @@ def find_inputs(
         "provenance": None if provenance is None else asdict(provenance),
         "crs": None if crs is None else crs.to_wkt(),
     }
+    if heights is not None:
+        settings["heights"] = [[_stamp_of(Path(path)) for path in paths] for paths in heights]
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
 
 
