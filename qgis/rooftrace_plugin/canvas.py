@@ -29,8 +29,6 @@ from qgis.PyQt.QtWidgets import QApplication
 from .command import RooftraceProblem
 from .review import Review
 
-__all__ = ["AreaTool", "ReviewLayer", "ReviewTool"]
-
 _STATUSES = {
     "open": ("not reviewed", "#f0e442"), "accepted": ("accepted", "#009e73"),
     "rejected": ("rejected", "#d55e00"), "changed": ("corrected", "#56b4e9"),

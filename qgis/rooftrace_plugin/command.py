@@ -16,21 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable, NamedTuple
 
-__all__ = [
-    "Canceled",
-    "Progress",
-    "RooftraceProblem",
-    "check_version",
-    "find_command",
-    "parse_progress",
-    "reason_of",
-    "run_command",
-    "run_process",
-    "start_process",
-    "stop_process",
-]
-
-MINIMUM_VERSION = "0.1.0"
+MINIMUM_VERSION = "0.2.0"
 """Oldest rooftrace whose options and results this plugin knows."""
 
 SETTING = "Settings > Options > Processing > Providers > rooftrace"

@@ -20,8 +20,6 @@ from .command import RooftraceProblem
 from .inputs import image_of, vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
-__all__ = ["CompareAlgorithm"]
-
 _KEEP = ["none", "outlines of the old layer", "outlines of the new layer", "both"]
 _KEEP_VALUES = ["", "old", "new", "both"]
 

@@ -17,8 +17,6 @@ from .command import RooftraceProblem
 from .inputs import image_of, vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
-__all__ = ["DensityAlgorithm"]
-
 
 class DensityAlgorithm(RooftraceAlgorithm):
     """`rooftrace density`."""

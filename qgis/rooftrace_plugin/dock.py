@@ -42,8 +42,6 @@ from .run import command_of_user
 from .setup_dialog import SetupDialog, WorkBar, state_of_command
 from .tasks import AlgorithmRun, Job
 
-__all__ = ["RooftraceDock"]
-
 _VIEW, _WHOLE, _DRAWN, _LAYER = range(4)
 _MODEL_FILE = "A model file …"
 

@@ -17,8 +17,6 @@ from typing import Any, Callable, NamedTuple
 
 from .command import Progress, RooftraceProblem, check_version, run_process
 
-__all__ = ["Installation", "current_command", "diagnostics", "install"]
-
 _CURRENT = "current.json"
 _OLDEST_PYTHON = (3, 11)
 _WINDOWS = os.name == "nt"

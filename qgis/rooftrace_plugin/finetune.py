@@ -18,8 +18,6 @@ from qgis.core import (
 from .inputs import image_of, vector_file
 from .run import RooftraceAlgorithm
 
-__all__ = ["FinetuneAlgorithm"]
-
 
 class FinetuneAlgorithm(RooftraceAlgorithm):
     """`rooftrace finetune`."""

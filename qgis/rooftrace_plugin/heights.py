@@ -19,8 +19,6 @@ from .command import RooftraceProblem
 from .inputs import image_of, vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
-__all__ = ["HeightsAlgorithm"]
-
 
 class HeightsAlgorithm(RooftraceAlgorithm):
     """`rooftrace heights`."""

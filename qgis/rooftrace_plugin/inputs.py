@@ -26,8 +26,6 @@ from qgis.core import (
 
 from .command import RooftraceProblem
 
-__all__ = ["area_file", "draw_layer", "image_of", "service_of", "vector_file", "y_upwards"]
-
 _DRAWN_PIXELS = 4e8
 """Maximum number of pixels that QGIS draws for one prediction."""
 
@@ -122,8 +120,8 @@ def draw_layer(
     processing.run(
         "native:rasterize",
         {
-            "EXTENT": extent, "TILE_SIZE": 1024, "MAP_UNITS_PER_PIXEL": pixel, "LAYERS": [layer],
-            "MAKE_BACKGROUND_TRANSPARENT": False, "OUTPUT": str(path),
+            "EXTENT": extent, "TILE_SIZE": 256, "MAP_UNITS_PER_PIXEL": pixel, "LAYERS": [layer],
+            "MAKE_BACKGROUND_TRANSPARENT": True, "OUTPUT": str(path),
         },
         context=context, feedback=feedback, is_child_algorithm=True,
     )  # fmt: skip

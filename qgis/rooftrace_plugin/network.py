@@ -11,8 +11,6 @@ from qgis.core import QgsApplication, QgsAuthMethodConfig, QgsSettings
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkProxy, QNetworkProxyFactory, QNetworkProxyQuery
 
-__all__ = ["network_variables", "plugin_folder"]
-
 
 def plugin_folder() -> Path:
     """Return the folder of the plugin's environments in the profile of the user."""

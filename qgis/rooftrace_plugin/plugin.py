@@ -19,9 +19,8 @@ from .heights import HeightsAlgorithm
 from .predict import PredictAlgorithm, PredictOnServerAlgorithm
 from .run import COMMAND_SETTING
 
-__all__ = ["RooftracePlugin"]
-
-_HELP = str(Path(__file__).with_name("help.html"))
+_HELP = Path(__file__).with_name("help.html")
+"""Page that `tools/qgis_plugin.py` writes into the zip."""
 
 
 class RooftraceProvider(QgsProcessingProvider):
@@ -93,7 +92,9 @@ class RooftracePlugin:
         menu = self._iface.pluginMenu().addMenu(icon, "Rooftrace")
         menu.addAction(toggle)
         menu.addAction("Set up…", self.dock.setup.show)
-        menu.addAction("Help", lambda: QDesktopServices.openUrl(QUrl(_HELP)))
+        if _HELP.is_file():
+            help_page = QUrl.fromLocalFile(str(_HELP))
+            menu.addAction("Help", lambda: QDesktopServices.openUrl(help_page))
         self._menu, self._toggle = menu, toggle
 
     def unload(self) -> None:

@@ -32,8 +32,6 @@ from .inputs import area_file, draw_layer, image_of, service_of, vector_file, y_
 from .run import LoadStyle, RooftraceAlgorithm
 from .server import Server
 
-__all__ = ["PredictAlgorithm", "PredictOnServerAlgorithm"]
-
 _OUTPUTS = ["polygons", "mask", "density"]
 
 _DRAWN_GSD_M = 0.3
@@ -93,7 +91,7 @@ class _ImageAlgorithm(RooftraceAlgorithm):
         loaded = {}
         polygons, mask, density = (files.get(kind) for kind in _OUTPUTS)
         if mask:
-            style = LoadStyle.named("", is_shown=not polygons)  # its own .qml lies beside it
+            style = LoadStyle.named("mask" if classes == 2 else "", is_shown=not polygons)
             loaded["MASK"] = self.load(Path(mask), f"{name} mask", "MASK", style, context)
         if density:
             style = LoadStyle.named("density", is_shown=not polygons)

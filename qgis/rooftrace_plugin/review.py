@@ -20,8 +20,6 @@ from urllib.parse import quote
 from .command import Canceled, RooftraceProblem, reason_of, start_process, stop_process
 from .server import Server
 
-__all__ = ["Review", "start_review"]
-
 _START_S = 120.0
 """Seconds that the server may take to load its model."""
 

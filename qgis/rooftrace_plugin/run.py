@@ -35,8 +35,6 @@ from .command import (
 from .environment import current_command
 from .network import network_variables, plugin_folder
 
-__all__ = ["COMMAND_SETTING", "LoadStyle", "RooftraceAlgorithm", "command_of_user"]
-
 COMMAND_SETTING = "ROOFTRACE_COMMAND"
 _HERE = Path(__file__).parent
 
@@ -48,12 +46,12 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
     """Style of a layer that is loaded after an algorithm.
 
     Args:
-        name: File in `styles`; empty for the style that QGIS chooses.
+        name: File in `styles`; empty for the one in the layer's file or beside it.
         is_shown: Whether the layer is visible at first.
         in_pixels: Whether the coordinates of the layer are pixels.
     """
 
-    _kept: dict[tuple[str, bool, bool], LoadStyle] = {}  # noqa: RUF012 - QGIS does not own them
+    _kept: list[LoadStyle] = []  # noqa: RUF012
 
     def __init__(self, name: str, is_shown: bool, in_pixels: bool) -> None:
         super().__init__()
@@ -61,9 +59,10 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
 
     @classmethod
     def named(cls, name: str, *, is_shown: bool = True, in_pixels: bool = False) -> LoadStyle:
-        """Return the style, which lives as long as QGIS."""
-        key = (name, is_shown, in_pixels)
-        return cls._kept.setdefault(key, cls(*key))
+        """Return a new style, which Python keeps until QGIS deletes it with its context."""
+        style = cls(name, is_shown, in_pixels)
+        cls._kept.append(style)
+        return style
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:
         if self._name:
@@ -74,6 +73,8 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
             loaded, message = layer.importNamedStyle(style)
             if not loaded:
                 feedback.pushWarning(f"The style {self._name} was not loaded: {message}")
+        else:
+            layer.loadDefaultStyle()  # Processing loads layers without it
         if self._in_pixels:
             layer.setCrs(QgsCoordinateReferenceSystem())
         node = None if self._is_shown else context.project().layerTreeRoot().findLayer(layer.id())

@@ -13,8 +13,6 @@ from typing import Any, Callable
 
 from .command import Canceled, Progress, RooftraceProblem
 
-__all__ = ["Server"]
-
 _TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
 _PATIENCE_S = 120.0

@@ -27,8 +27,6 @@ from .network import network_variables, plugin_folder
 from .run import command_of_user
 from .tasks import Job
 
-__all__ = ["SetupDialog", "WorkBar", "state_of_command"]
-
 _EXTRAS = {
     "serve": ("Review and clicks on roofs", True),
     "services": ("Web layers: XYZ, WMS and WMTS", True),

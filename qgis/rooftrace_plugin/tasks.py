@@ -15,10 +15,9 @@ from qgis.core import (
     QgsTask,
     QgsVectorLayer,
 )
+from qgis.PyQt.QtCore import QTimer
 
 from .command import Canceled, Progress, RooftraceProblem
-
-__all__ = ["AlgorithmRun", "Job", "Log"]
 
 _kept: set[Any] = set()
 """Work that runs: QGIS does not own the objects of Python."""
@@ -114,8 +113,12 @@ class AlgorithmRun:
         self._context.setFeedback(self.log)
         algorithm = QgsApplication.processingRegistry().createAlgorithmById(f"rooftrace:{name}")
         self._task = QgsProcessingAlgRunnerTask(algorithm, parameters, self._context, self.log)
-        self._task.executed.connect(self._executed)
         _kept.add(self)
+        if self.log.isCanceled():
+            # A parameter cannot be used: QGIS cancels such a task without a signal.
+            QTimer.singleShot(0, lambda: self._end(None, self._reason()))
+            return
+        self._task.executed.connect(self._executed)
         QgsApplication.taskManager().addTask(self._task)
 
     def cancel(self) -> None:
@@ -123,14 +126,20 @@ class AlgorithmRun:
         self.log.cancel()
 
     def _executed(self, is_done: bool, results: dict[str, Any]) -> None:
-        _kept.discard(self)
         if self.log.isCanceled():
-            self._done(None, None)
+            self._end(None, None)
         elif not is_done:
-            self._done(None, self.log.errors[-1] if self.log.errors else "The work has failed.")
+            self._end(None, self._reason())
         else:
             self._load()
-            self._done(dict(results), None)
+            self._end(dict(results), None)
+
+    def _end(self, results: dict[str, Any] | None, problem: str | None) -> None:
+        _kept.discard(self)
+        self._done(results, problem)
+
+    def _reason(self) -> str:
+        return self.log.errors[-1] if self.log.errors else "The work has failed."
 
     def _load(self) -> None:
         """Load the layers into a group of their own, polygons above rasters."""

@@ -335,3 +335,35 @@ end(
     assert path == (
         "/v1/jobs?filename=scene.tif&min_area=20.0&outputs=polygons&outputs=mask&outputs=density"
     )
+
+
+def test_panel_draws_reviews_and_explains(qgis: Qgis, tmp_path: Path) -> None:
+    """Run the panel with a false server of reviews; CI does so in the images of QGIS, too."""
+    done = subprocess.run(
+        ["/usr/bin/python3", str(Path(__file__).with_name("panel_in_qgis.py"))], timeout=300,
+        env=qgis.environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["algorithms"] == [
+        "compare", "density", "finetune", "heights", "predict", "predictonserver",
+    ]  # fmt: skip
+    assert "not installed" in found["state"]
+    assert found["report"]["rooftrace"] == "not installed"
+    assert "no wheel of rooftrace" in found["failure"]
+    assert found["can_retry"] is True
+    assert found["area_m2"] == pytest.approx(5000, rel=0.05)
+    assert found["without_image"].startswith("Add an image")
+    assert found["whole_service"].startswith("rooftrace is not installed")
+    assert (found["chosen"], found["statuses"]) == (1, {"1": "accepted", "2": "open", "9": "added"})
+    assert found["calls"] == [
+        ["accept", [1], None], ["click", [True], None], ["click", [True, False], None],
+        ["click", [True], None], ["add", [], 4], ["redraw", [2], 4], ["undo", [], None],
+    ]  # fmt: skip
+    assert found["redrawn_m2"] != found["undone_m2"] == 400
+    assert found["texts"][-1] == "The last change is undone."
+    assert found["services"] == [
+        ["https://e.invalid/{z}/{x}/{y}.png"], None,
+        ["http://127.0.0.1:9/wms?map=a&SERVICE=WMS&REQUEST=GetCapabilities", "--layer", "photo"],
+        None, ["http://127.0.0.1:9/cap.xml", "--layer", "photo"],
+    ]  # fmt: skip

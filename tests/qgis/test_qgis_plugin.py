@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "qgis" / "rooftrace_plugin"
 REQUIRED = {
     "name", "description", "about", "version", "qgisMinimumVersion", "author", "email",
-    "repository", "tracker",
+    "repository", "tracker", "homepage",
 }  # fmt: skip
-"""Keys that plugins.qgis.org requires."""
+"""Keys that plugins.qgis.org and the check of qgis-plugin-ci require."""
 
 
 def load(name: str) -> Any:
@@ -69,19 +69,23 @@ def test_zip_has_all_that_plugins_qgis_org_requires(tmp_path: Path) -> None:
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    extra = {"repository": "https://e.org/r", "tracker": "https://e.org/t", "email": "m@e.org"}
+    extra = {name: f"https://e.org/{name}" for name in ("repository", "tracker", "homepage")}
+    extra["email"] = "m@e.org"
     made = tool.build_zip(tmp_path, extra)
     again = tool.build_zip(tmp_path / "again", extra)
     assert made.read_bytes() == again.read_bytes()
     with zipfile.ZipFile(made) as archive:
         names = archive.namelist()
         metadata = archive.read("rooftrace_plugin/metadata.txt").decode()
+        page = archive.read("rooftrace_plugin/help.html").decode()
+    assert "<table>" in page
+    assert ".md" not in page
     kept = {
         path.relative_to(PLUGIN.parent).as_posix()
         for path in PLUGIN.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert set(names) == kept
+    assert set(names) == {*kept, "rooftrace_plugin/help.html"}
     assert {f"rooftrace_plugin/{name}" for name in ("__init__.py", "LICENSE", "icon.svg")} <= kept
     parsed = ConfigParser(interpolation=None)
     parsed.optionxform = str  # type: ignore[assignment, method-assign]
@@ -313,13 +317,13 @@ def test_missing_command_says_how_to_install_it(
         plugin_command.find_command("")
     with pytest.raises(plugin_command.RooftraceProblem, match="is a folder"):
         plugin_command.find_command(str(tmp_path))
-    tool = executable(tmp_path / "rooftrace", "echo 0.1.0")
+    tool = executable(tmp_path / "rooftrace", "echo 0.2.0")
     assert plugin_command.find_command("") == tool
 
 
 def test_old_and_foreign_commands_are_refused(tmp_path: Path) -> None:
     old = executable(tmp_path / "old", "echo 0.0.9")
-    with pytest.raises(plugin_command.RooftraceProblem, match=r"0\.0\.9.*needs 0\.1\.0.*upgrade"):
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"0\.0\.9.*needs 0\.2\.0.*upgrade"):
         plugin_command.check_version(old)
     foreign = executable(tmp_path / "foreign", "echo hello")
     with pytest.raises(plugin_command.RooftraceProblem, match=r"is not a rooftrace that works"):

@@ -1,198 +1,143 @@
 <!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
 <qgis styleCategories="Symbology" version="3.22.16-Białowieża">
-  <renderer-v2 forceraster="0" enableorderby="0" type="RuleRenderer" referencescale="-1" symbollevels="0">
+  <renderer-v2 type="RuleRenderer">
     <rules key="{044cf8ec-c389-4279-9a13-223eed4743a2}">
-      <rule filter="&quot;status&quot; = 'same' AND &quot;side&quot; = 'new'" symbol="0" label="same" key="{6a802326-2bc3-44c7-9368-9d44c7c02c43}"/>
-      <rule filter="&quot;status&quot; = 'changed' AND &quot;side&quot; = 'new'" symbol="1" label="changed" key="{5406d8f1-58fe-45bd-94ab-35fb9f9edf8f}"/>
-      <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'new'" symbol="2" label="moved" key="{3a68b6bf-ada0-4614-b1c4-c01cfb5745bf}"/>
-      <rule filter="&quot;status&quot; = 'split' AND &quot;side&quot; = 'new'" symbol="3" label="split" key="{eb191cf0-d9a1-45b8-85de-4ae1ed9f2f28}"/>
-      <rule filter="&quot;status&quot; = 'merged' AND &quot;side&quot; = 'new'" symbol="4" label="merged" key="{e077d41d-e46e-40ec-8de9-377acbd4a388}"/>
-      <rule filter="&quot;status&quot; = 'new'" symbol="5" label="new" key="{0b58226f-c875-4d45-890c-b123a76c3910}"/>
-      <rule filter="&quot;status&quot; = 'gone'" symbol="6" label="gone" key="{03e41578-4495-4c8f-93b7-b4b063f6ae2f}"/>
-      <rule filter="&quot;status&quot; = 'outside'" symbol="7" label="outside" key="{28182625-cf7b-44f4-8940-bea6cf70bf01}"/>
-      <rule filter="&quot;status&quot; = 'changed' AND &quot;side&quot; = 'old'" symbol="8" label="changed: old outline" key="{648470d8-df41-4432-9bf9-243e834c5269}"/>
-      <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'old'" symbol="9" label="moved: old outline" key="{40c7893f-04b6-4947-836d-2bc43612016a}"/>
-      <rule filter="&quot;status&quot; = 'split' AND &quot;side&quot; = 'old'" symbol="10" label="split: old outline" key="{fbfabce9-4c8c-4547-818f-3bd5b590f3f7}"/>
-      <rule filter="&quot;status&quot; = 'merged' AND &quot;side&quot; = 'old'" symbol="11" label="merged: old outline" key="{757a79d1-bcb6-49fa-a72c-eb880628d3c3}"/>
+      <rule filter="&quot;status&quot; = 'same' AND &quot;side&quot; = 'new'" symbol="0" label="same" key="{6a802326-2bc3-44c7-9368-9d44c7c02c43}" />
+      <rule filter="&quot;status&quot; = 'changed' AND &quot;side&quot; = 'new'" symbol="1" label="changed" key="{5406d8f1-58fe-45bd-94ab-35fb9f9edf8f}" />
+      <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'new'" symbol="2" label="moved" key="{3a68b6bf-ada0-4614-b1c4-c01cfb5745bf}" />
+      <rule filter="&quot;status&quot; = 'split' AND &quot;side&quot; = 'new'" symbol="3" label="split" key="{eb191cf0-d9a1-45b8-85de-4ae1ed9f2f28}" />
+      <rule filter="&quot;status&quot; = 'merged' AND &quot;side&quot; = 'new'" symbol="4" label="merged" key="{e077d41d-e46e-40ec-8de9-377acbd4a388}" />
+      <rule filter="&quot;status&quot; = 'new'" symbol="5" label="new" key="{0b58226f-c875-4d45-890c-b123a76c3910}" />
+      <rule filter="&quot;status&quot; = 'gone'" symbol="6" label="gone" key="{03e41578-4495-4c8f-93b7-b4b063f6ae2f}" />
+      <rule filter="&quot;status&quot; = 'outside'" symbol="7" label="outside" key="{28182625-cf7b-44f4-8940-bea6cf70bf01}" />
+      <rule filter="&quot;status&quot; = 'changed' AND &quot;side&quot; = 'old'" symbol="8" label="changed: old outline" key="{648470d8-df41-4432-9bf9-243e834c5269}" />
+      <rule filter="&quot;status&quot; = 'moved' AND &quot;side&quot; = 'old'" symbol="9" label="moved: old outline" key="{40c7893f-04b6-4947-836d-2bc43612016a}" />
+      <rule filter="&quot;status&quot; = 'split' AND &quot;side&quot; = 'old'" symbol="10" label="split: old outline" key="{fbfabce9-4c8c-4547-818f-3bd5b590f3f7}" />
+      <rule filter="&quot;status&quot; = 'merged' AND &quot;side&quot; = 'old'" symbol="11" label="merged: old outline" key="{757a79d1-bcb6-49fa-a72c-eb880628d3c3}" />
     </rules>
     <symbols>
-      <symbol name="0" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="0" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="207,207,207,40"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="207,207,207,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="207,207,207,40" />
+            <Option name="outline_color" type="QString" value="207,207,207,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="1" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="1" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,157,0,110"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="255,157,0,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="255,157,0,110" />
+            <Option name="outline_color" type="QString" value="255,157,0,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="10" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="10" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="47,140,255,0"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="47,140,255,255"/>
-            <Option name="outline_style" type="QString" value="dash"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="no"/>
+            <Option name="color" type="QString" value="47,140,255,0" />
+            <Option name="outline_color" type="QString" value="47,140,255,255" />
+            <Option name="outline_style" type="QString" value="dash" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="no" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="11" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="11" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="0,207,224,0"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="0,207,224,255"/>
-            <Option name="outline_style" type="QString" value="dash"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="no"/>
+            <Option name="color" type="QString" value="0,207,224,0" />
+            <Option name="outline_color" type="QString" value="0,207,224,255" />
+            <Option name="outline_style" type="QString" value="dash" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="no" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="2" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="2" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="182,92,255,120"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="182,92,255,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="182,92,255,120" />
+            <Option name="outline_color" type="QString" value="182,92,255,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="3" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="3" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="47,140,255,110"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="47,140,255,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="47,140,255,110" />
+            <Option name="outline_color" type="QString" value="47,140,255,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="4" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="4" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="0,207,224,90"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="0,207,224,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="0,207,224,90" />
+            <Option name="outline_color" type="QString" value="0,207,224,255" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="5" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="5" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="37,208,63,150"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="37,208,63,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.5"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="37,208,63,150" />
+            <Option name="outline_color" type="QString" value="37,208,63,255" />
+            <Option name="outline_width" type="QString" value="0.5" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="6" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="6" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,32,32,150"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="255,32,32,255"/>
-            <Option name="outline_style" type="QString" value="solid"/>
-            <Option name="outline_width" type="QString" value="0.5"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="solid"/>
+            <Option name="color" type="QString" value="255,32,32,150" />
+            <Option name="outline_color" type="QString" value="255,32,32,255" />
+            <Option name="outline_width" type="QString" value="0.5" />
+            <Option name="style" type="QString" value="solid" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="7" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="7" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="128,128,128,150"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="96,96,96,255"/>
-            <Option name="outline_style" type="QString" value="dot"/>
-            <Option name="outline_width" type="QString" value="0.3"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="b_diagonal"/>
+            <Option name="color" type="QString" value="128,128,128,150" />
+            <Option name="outline_color" type="QString" value="96,96,96,255" />
+            <Option name="outline_style" type="QString" value="dot" />
+            <Option name="outline_width" type="QString" value="0.3" />
+            <Option name="style" type="QString" value="b_diagonal" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="8" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="8" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,157,0,0"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="255,157,0,255"/>
-            <Option name="outline_style" type="QString" value="dash"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="no"/>
+            <Option name="color" type="QString" value="255,157,0,0" />
+            <Option name="outline_color" type="QString" value="255,157,0,255" />
+            <Option name="outline_style" type="QString" value="dash" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="no" />
           </Option>
         </layer>
       </symbol>
-      <symbol name="9" type="fill" force_rhr="0" alpha="1" clip_to_extent="1">
-        <layer class="SimpleFill" locked="0" enabled="1" pass="0">
+      <symbol name="9" type="fill" alpha="1">
+        <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="182,92,255,0"/>
-            <Option name="joinstyle" type="QString" value="bevel"/>
-            <Option name="offset" type="QString" value="0,0"/>
-            <Option name="offset_unit" type="QString" value="MM"/>
-            <Option name="outline_color" type="QString" value="182,92,255,255"/>
-            <Option name="outline_style" type="QString" value="dash"/>
-            <Option name="outline_width" type="QString" value="0.4"/>
-            <Option name="outline_width_unit" type="QString" value="MM"/>
-            <Option name="style" type="QString" value="no"/>
+            <Option name="color" type="QString" value="182,92,255,0" />
+            <Option name="outline_color" type="QString" value="182,92,255,255" />
+            <Option name="outline_style" type="QString" value="dash" />
+            <Option name="outline_width" type="QString" value="0.4" />
+            <Option name="style" type="QString" value="no" />
           </Option>
         </layer>
       </symbol>

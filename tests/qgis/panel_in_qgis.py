@@ -1,0 +1,216 @@
+"""The panel of the plugin in a QGIS without a display: run it with the Python of any QGIS.
+
+    QT_QPA_PLATFORM=offscreen python3 tests/qgis/panel_in_qgis.py
+
+It needs no rooftrace: the server of the review is a false one. It prints what it did as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = ("/usr/share/qgis/python/plugins", "/usr/local/share/qgis/python/plugins")
+sys.path[:0] = [*PLUGINS, str(ROOT / "qgis")]
+scratch = tempfile.mkdtemp()
+os.environ.update(QGIS_CUSTOM_CONFIG_PATH=scratch, HOME=scratch, PATH="/usr/bin:/bin")
+
+from qgis.core import (  # noqa: E402
+    Qgis,
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProcessingContext,
+    QgsProject,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
+)
+from qgis.gui import QgsMapCanvas  # noqa: E402
+from qgis.PyQt.QtCore import QPoint, Qt  # noqa: E402
+from qgis.PyQt.QtTest import QTest  # noqa: E402
+from qgis.PyQt.QtWidgets import QMainWindow, QMenu  # noqa: E402
+
+application = QgsApplication([], True)
+application.initQgis()
+from processing.core.Processing import Processing  # noqa: E402
+
+Processing.initialize()
+from rooftrace_plugin import classFactory  # noqa: E402
+from rooftrace_plugin.canvas import ReviewLayer, ReviewTool  # noqa: E402
+from rooftrace_plugin.inputs import service_of  # noqa: E402
+from rooftrace_plugin.run import LoadStyle  # noqa: E402
+
+
+class Iface:
+    """The part of the interface of QGIS that the plugin uses."""
+
+    def __init__(self) -> None:
+        self.window, self.canvas, self.menu = QMainWindow(), QgsMapCanvas(), QMenu()
+        self.window.setCentralWidget(self.canvas)
+        self.window.resize(900, 700)
+        self.mainWindow = lambda: self.window
+        self.mapCanvas = lambda: self.canvas
+        self.pluginMenu = lambda: self.menu
+        self.addDockWidget = self.window.addDockWidget
+        self.removeDockWidget = self.window.removeDockWidget
+        self.addToolBarIcon = self.removeToolBarIcon = lambda _: None
+
+
+class FalseReview:
+    """A review of two buildings, which keeps what it is told."""
+
+    image, counts = "town", {"reviewed": 0, "total": 2, "accepted": 0, "rejected": 0, "changed": 0,
+                             "added": 0}  # fmt: skip
+
+    def __init__(self, polygons: str) -> None:
+        self.polygons, self.calls = polygons, []
+        self.changed: list[dict[str, Any]] = []
+
+    def refresh(self) -> tuple[list[dict[str, Any]], list[int]]:
+        return self.changed, []
+
+    def change(self, action: str, buildings: Any = (), outline: Any = None) -> list[dict[str, Any]]:
+        self.calls.append([action, list(buildings), outline and len(outline)])
+        status = {"accept": "accepted", "reject": "rejected", "redraw": "changed", "add": "added"}
+        shape = outline and {"type": "Polygon", "coordinates": [outline]}
+        self.changed = [{"id": one, "status": status[action], "score": 0.5, "outline": shape}
+                        for one in buildings or [9]]  # fmt: skip
+        return self.changed
+
+    def click(self, clicks: Any) -> Any:
+        (lon, lat), _ = clicks[0]
+        self.calls.append(["click", [inside for _, inside in clicks], None])
+        return [(lon, lat), (lon + 1e-5, lat), (lon + 1e-5, lat + 1e-5), (lon, lat)]
+
+    def following(self, start: Any, *, backwards: bool = False) -> int | None:
+        return {None: 1, 1: 2}.get(start)
+
+    def undo(self) -> None:
+        self.calls.append(["undo", [], None])
+        self.changed = [{"id": 2, "status": "open", "score": 0.5, "outline": None}]
+
+
+iface = Iface()
+plugin = classFactory(iface)
+plugin.initGui()
+dock, canvas = plugin.dock, iface.canvas
+iface.window.show()
+dock.show()
+canvas.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:32633"))
+canvas.setExtent(QgsRectangle(500000, 5000000, 500200, 5000200))
+application.processEvents()
+
+
+def click(x: float, y: float, button: Any = Qt.MouseButton.LeftButton, keys: Any = None) -> None:
+    at = canvas.getCoordinateTransform().transform(QgsPointXY(x, y))
+    keys = Qt.KeyboardModifier.NoModifier if keys is None else keys
+    QTest.mouseClick(canvas.viewport(), button, keys, QPoint(round(at.x()), round(at.y())))
+
+
+found: dict[str, Any] = {"qgis": Qgis.QGIS_VERSION}
+provider = QgsApplication.processingRegistry().providerById("rooftrace")
+found["algorithms"] = sorted(one.name() for one in provider.algorithms())
+found["state"] = dock._state.text()
+dock.setup.report()
+while dock.setup.work.is_busy:
+    application.processEvents()
+found["report"] = json.loads(QgsApplication.clipboard().text())
+
+# An installation that fails leaves the panel usable.
+dock.setup._offline.setChecked(True)
+dock.setup._wheels.setFilePath(scratch)
+dock.setup.install()
+while dock.setup.work.is_busy:
+    application.processEvents()
+found["failure"] = dock.setup.work._text.text()
+found["can_retry"] = dock.setup._install.isEnabled()
+
+# An area that is drawn.
+dock.area.setCurrentIndex(2)
+for corner in ((500020, 5000020), (500120, 5000020), (500120, 5000120)):
+    click(*corner)
+click(500060, 5000100, Qt.MouseButton.RightButton)
+found["area_m2"] = next(dock._area.getFeatures()).geometry().area()
+dock.find_buildings()
+found["without_image"] = dock.work._text.text()
+
+# A parameter that cannot be used.
+web = QgsRasterLayer("type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png", "web", "wms")
+QgsProject.instance().addMapLayer(web)
+dock.area.setCurrentIndex(1)
+dock.find_buildings()
+while dock.work.is_busy:
+    application.processEvents()
+found["whole_service"] = dock.work._text.text()
+
+# QGIS deletes the style of a result with its context; the next result has one of its own.
+for _ in range(2):
+    context = QgsProcessingContext()
+    details = QgsProcessingContext.LayerDetails("density", QgsProject.instance())
+    details.setPostProcessor(LoadStyle.named("density"))
+    context.addLayerToLoadOnCompletion("density.tif", details)
+    del details, context
+
+# The review.
+buildings = QgsVectorLayer(
+    "Polygon?crs=EPSG:32633&field=id:integer&field=score:double", "buildings", "memory"
+)
+for number, x in ((1, 500030), (2, 500130)):
+    feature = QgsFeature(buildings.fields())
+    feature.setAttributes([number, 0.5])
+    box = QgsRectangle(x, 5000050, x + 20, 5000070)
+    feature.setGeometry(QgsGeometry.fromRect(box))
+    buildings.dataProvider().addFeatures([feature])
+options = QgsVectorFileWriter.SaveVectorOptions()
+path = str(Path(scratch) / "town_buildings.gpkg")
+QgsVectorFileWriter.writeAsVectorFormatV3(
+    buildings, path, QgsProject.instance().transformContext(), options
+)
+review = FalseReview(path)
+layer = ReviewLayer(review, "review")
+texts: list[str] = []
+tool = ReviewTool(canvas, review, layer, texts.append)
+canvas.setMapTool(tool)
+click(500040, 5000060)
+found["chosen"] = tool.chosen
+for key in (Qt.Key.Key_A, Qt.Key.Key_C):
+    QTest.keyClick(canvas, key)
+canvas.setExtent(QgsRectangle(500000, 5000000, 500200, 5000200))
+click(500080, 5000150)
+click(500085, 5000150, keys=Qt.KeyboardModifier.ShiftModifier)
+for key in (Qt.Key.Key_Delete, Qt.Key.Key_Return):
+    QTest.keyClick(canvas, key)
+tool.choose(2)
+QTest.keyClick(canvas, Qt.Key.Key_D)
+for corner in ((500130, 5000050), (500160, 5000050), (500160, 5000080)):
+    click(*corner)
+QTest.keyClick(canvas, Qt.Key.Key_Return)
+found["redrawn_m2"] = round(layer.find(2).geometry().area())
+QTest.keyClick(canvas, Qt.Key.Key_Z)
+found["undone_m2"] = round(layer.find(2).geometry().area())
+found["statuses"] = {str(one["id"]): one["review"] for one in layer.layer.getFeatures()}
+found["calls"], found["texts"] = review.calls, texts
+
+# Web layers.
+found["services"] = [
+    service_of(QgsRasterLayer(source, "web", "wms"))
+    for source in (
+        "type=xyz&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png",
+        "type=xyz&authcfg=abc1234&url=https://e.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png",
+        "crs=EPSG:3857&layers=photo&styles=&format=image/png&url=http://127.0.0.1:9/wms?map=a",
+        "crs=EPSG:25832&layers=photo&styles=&format=image/png&url=http://127.0.0.1:9/wms",
+        "crs=EPSG:3857&layers=photo&styles=&tileMatrixSet=g&url=http://127.0.0.1:9/cap.xml",
+    )
+]
+plugin.unload()
+print(json.dumps(found), flush=True)  # noqa: T201
+os._exit(0)  # QGIS without a window sometimes crashes while it ends
