@@ -19,7 +19,7 @@ export ROOFTRACE_DATA := $(abspath ../shared/data)
 endif
 endif
 
-EXTRAS = train,tune,labels,onnx,parquet,points,export,serve,video,ray,s3,stac,services,sam
+EXTRAS = train,tune,labels,onnx,parquet,points,export,serve,video,ray,s3,stac,services,sam,mcp
 LOCK = constraints.txt
 STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 SERVER_STAMP = .installed-$(shell cksum < requirements-labelstudio.txt | cut -d' ' -f1)

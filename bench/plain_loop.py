@@ -186,8 +186,9 @@ def loop(
     import torch
     from safetensors.torch import load_file
 
+    from rooftrace.core.system import keep_freed_memory
     from rooftrace.models.spec import BundleSpec
-    from rooftrace.train.device import choose_precision, tune_allocator
+    from rooftrace.train.device import choose_precision
 
     spec = BundleSpec.model_validate_json(Path(network, "spec.json").read_text(encoding="utf-8"))
     net = _build(spec)
@@ -195,7 +196,7 @@ def loop(
     bf16 = tuned and choose_precision("auto", device) == "bf16-mixed"
     net = net.to(device)
     if tuned:
-        tune_allocator()
+        keep_freed_memory()
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (spec.mean, spec.std))
 

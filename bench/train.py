@@ -328,14 +328,15 @@ def choice(
     """
     import torch
 
+    from rooftrace.core.system import keep_freed_memory
     from rooftrace.models.losses import parse_loss
     from rooftrace.models.zoo import build_model
-    from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+    from rooftrace.train.device import choose_accelerator, choose_precision
 
     config = _config(data, recipe, device=device)
     accelerator = choose_accelerator(config.device)
     if settings.get("allocator", True):
-        tune_allocator()
+        keep_freed_memory()
     torch.manual_seed(config.seed)
     net = build_model(config.model, bands=3, channels=1).train().to(accelerator)
     batch = _random_batch(config, 0)

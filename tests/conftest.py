@@ -121,7 +121,7 @@ def _no_first_use() -> Iterator[None]:
 def first_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Check graphs at their first use, with a record that ends with the test."""
     monkeypatch.setattr(first_use_module, "_CHECKED_BY", _CHECKED_BY)
-    monkeypatch.setattr(first_use_module, "user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(first_use_module, "user_folder", lambda kind: tmp_path / kind)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import os
 import sys
 from contextlib import suppress
 
-from rooftrace.core.machine import importing, limit_arenas
+from rooftrace.core.machine import importing
+from rooftrace.core.system import limit_arenas
 
 
 def main() -> None:

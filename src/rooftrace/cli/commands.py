@@ -48,8 +48,9 @@ PANELS = {
     },
     "Serve": {
         "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
-        "export": "Export a model to ONNX or OpenVINO and check its output; or write its card.",
+        "export": "Export a model to ONNX, OpenVINO or fAIr and check its output; or write its card.",
         "import": "Make a model of the weights or the ONNX graph of another program.",
+        "mcp": "Offer prediction, audit, evaluation and measurement to AI assistants as tools.",
         "doctor": "Check the installation, and test and measure each inference engine.",
     },
 }
@@ -58,7 +59,7 @@ PANELS = {
 COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
 """Names of all commands, in the order of `rooftrace --help`."""
 
-_OPENS_NO_IMAGE = {"import", "doctor"}
+_OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
 """Commands that need neither images nor polygons. They would only start later with libraries for
 them; a command that is missing here does nothing else wrong."""
 

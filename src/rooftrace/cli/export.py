@@ -26,12 +26,13 @@ def export(
         Path,
         typer.Option(
             "-o", "--out", metavar="FILE",
-            help="Output file: .onnx or .xml; for --card a folder.",
+            help="Output file: .onnx or .xml; for --card and fair a folder.",
         ),
     ],
     data: Annotated[DataAt, DataFields()],
     to: Annotated[
-        Literal["onnx", "openvino"] | None, typer.Option(help="Format of the file.")
+        Literal["onnx", "openvino", "fair"] | None,
+        typer.Option(help="Format of the file; fair writes a base model for HOT's fAIr."),
     ] = None,
     card: Annotated[
         bool,
@@ -64,9 +65,13 @@ def export(
             min=0, max=1, metavar="SHARE", help="Maximum change of the mask; default by precision."
         ),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="For fair: URL of the folder with the weights."),
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Export a model to ONNX or OpenVINO and check its output; or write its card.
+    """Export a model to ONNX, OpenVINO or fAIr and check its output; or write its card.
 
     The file keeps the metadata of the model. The data options apply to --calibration and --check.
     """
@@ -81,11 +86,23 @@ def export(
         return
     from rooftrace.flows.export.run import parity_rows, run_export
 
+    if (to == "fair") != (url is not None):
+        raise ConfigError(
+            "export received only one of --to fair and --url.",
+            remedy="Use both: rooftrace export MODEL --to fair --url https://… -o models/NAME.",
+        )
     if model.suffix == ".json":
         raise ConfigError(
             f"{model} is an ensemble; expected a single model.",
             remedy="Export each of its members.",
         )
+    if to == "fair":
+        from rooftrace.flows.fair import run_fair
+
+        made = run_fair(model_of(model), out, url or "")
+        if not answered(made, as_json=as_json):
+            say(f"{made.folder}: base model for fAIr")
+        return
     report = run_export(
         model_of(model),
         to,

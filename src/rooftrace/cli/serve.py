@@ -20,7 +20,7 @@ from rooftrace.cli.option_groups import ImageOptions, with_groups
 from rooftrace.cli.options import EngineName, Json, ModelFile, Nodata, Precision, nodata_of, option
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.machine import limit_kept_memory
+from rooftrace.core.system import bind, limit_kept_memory, user_folder
 from rooftrace.core.text import reason_of
 from rooftrace.service.decode import Limits
 
@@ -205,7 +205,9 @@ def serve(
         )
         stack.callback(service.close)
         store = JobStore(
-            jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs
+            jobs or user_folder("state") / "jobs",
+            jobs_waiting=limits.jobs_waiting,
+            keep_days=keep_jobs,
         )
         runner = JobRunner(store, model, workers, engine, precision, defaults=defaults)
         cameras = LiveCameras(sources, service.predictor, watching)
@@ -261,8 +263,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             listening = stack.enter_context(socket.socket(family, kind, protocol))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
+            bind(listening, address)
             listening.listen(_BACKLOG)
         except OSError as error:
             raise ConfigError(
@@ -270,11 +271,6 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
                 remedy="Choose another port with --port (0 for any free port) or another --host.",
             ) from error
         yield listening
-
-
-def _default_jobs() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "rooftrace" / "jobs"
 
 
 def _address(host: str, port: int) -> str:

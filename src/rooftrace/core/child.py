@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from rooftrace.core.errors import BundleError, RooftraceError
 from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.system import limit_memory
 from rooftrace.core.text import first_line
 
 __all__ = ["run_limited"]
@@ -82,7 +83,7 @@ def _serve(module: str, name: str, memory_bytes: str) -> None:
     """Run a function in the child process, from standard input to standard output."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print on standard output
-    _limit_memory(int(memory_bytes))
+    limit_memory(int(memory_bytes), "DATA")
     try:
         result = getattr(import_module(module), name)(sys.stdin.buffer.read())
         out.write(_RESULT + result)
@@ -96,11 +97,3 @@ def _serve(module: str, name: str, memory_bytes: str) -> None:
         assert isinstance(reported, RooftraceError)
         out.write(_ERROR + json.dumps(reported.to_json()).encode())
     out.close()
-
-
-def _limit_memory(most_bytes: int) -> None:
-    if sys.platform == "linux":
-        import resource
-
-        # Not the address space, of which threads reserve much more than they use.
-        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))

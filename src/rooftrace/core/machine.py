@@ -1,18 +1,14 @@
-"""Versions of the installed software, the imports and memory of this process, the user's cache."""
+"""Versions of the installed software, and the imports of this process."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
-from pathlib import Path
-
-from rooftrace.core.parallel import core_count
 
 _SAME = {
     "onnxruntime": ("onnxruntime-gpu",),
@@ -63,31 +59,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def peak_rss_mb() -> float:
-    """Return the peak memory of this process in MB; 0 if the system does not report it."""
-    try:
-        # Not `getrusage`: a process that was forked from a larger one starts with its peak.
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def user_cache() -> Path:
-    """Return the folder of rooftrace in the user's cache.
-
-    https://specifications.freedesktop.org/basedir-spec/latest/
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rooftrace"
-
-
 _COLLECT_AFTER = 50_000
 """Number of new objects after which Python looks for unreachable cycles; its default is 700. Arrays
 and polygons are in no cycles, so that the default costs a twentieth of the time of a prediction."""
@@ -124,47 +95,3 @@ def importing(unwanted: Sequence[str] = _UNWANTED) -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
         gc.enable()
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
-
-
-_ARENAS = "MALLOC_ARENA_MAX"
-"""Environment variable from which glibc takes the number of arenas at the start of a process."""
-
-
-def limit_arenas() -> None:
-    """Limit the arenas of glibc's allocator to one for each core; call it before threads start.
-
-    By default there are up to eight for each core. Each keeps memory that its threads have freed
-    and that no other thread gets. Use it only in a process that belongs to rooftrace: processes
-    that this one starts have the same limit, by the environment variable `MALLOC_ARENA_MAX`. If
-    that is set already, nothing is changed.
-    """
-    if _ARENAS not in os.environ:
-        # In workers of Ray, threads of Ray have made more arenas before a call could limit them.
-        os.environ[_ARENAS] = str(core_count())
-        _set_allocator({_M_ARENA_MAX: core_count()})
-
-
-_PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
-"""Number of kernels that oneDNN keeps, which OpenVINO and PyTorch use; its default is 1024."""
-
-
-def limit_kept_memory() -> None:
-    """Limit the memory that libraries keep for later; call it before they are loaded.
-
-    By default glibc raises its thresholds up to 64 MB as large buffers are freed. A server with
-    many threads then keeps several hundred MB that its buffers have left in fragments. oneDNN keeps
-    the kernels of networks that have been released.
-    """
-    os.environ.setdefault(*_PRIMITIVES)
-    _set_allocator({_M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 8 * 2**20})
-
-
-def _set_allocator(values: Mapping[int, int]) -> None:
-    with suppress(OSError, AttributeError, TypeError):  # another system or C library
-        library = ctypes.CDLL(None)
-        for parameter, value in values.items():
-            library.mallopt(parameter, value)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
 from itertools import chain, islice, starmap
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar, TypeVarTuple
+
+from rooftrace.core.system import granted_cores
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -31,28 +28,12 @@ def limit_cores(count: int) -> None:
 
 def core_count() -> int:
     """Return the number of processor cores that this process may use."""
-    return min(_LIMIT[0], _granted()) if _LIMIT else _granted()
+    return min(_LIMIT[0], granted_cores()) if _LIMIT else granted_cores()
 
 
 def thread_count() -> int:
     """Return the number of threads of `Threads`."""
     return min(4, core_count())
-
-
-@cache
-def _granted() -> int:
-    """Return the number of cores that the system grants to this process.
-
-    It may be bound to some cores of the machine, and a container may have a quota of their time.
-    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
-    """
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    return max(cores, 1)
 
 
 class Workers(Protocol):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.machine import importing
+from rooftrace.core.system import block_interrupts
 
 if TYPE_CHECKING:
     from ctypes import c_byte
@@ -101,8 +102,7 @@ class Processes:
 
     def _warm(self) -> None:
         # Processes that this thread starts inherit its mask: Ctrl-C would interrupt their imports.
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        block_interrupts()
         # The first process waits for the imports of all.
         with suppress(BrokenProcessPool, OSError):
             self._pool.submit(int)

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import PredictError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import processor_fields
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
 from rooftrace.tiling.plan import quantise
@@ -258,13 +258,7 @@ class Processor:
 @cache
 def this_processor() -> Processor:
     """Return the processor of this machine, with its flags as Linux lists them."""
-    fields: dict[str, str] = {}
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            fields.setdefault(key.strip(), value.strip())
-    except OSError:
-        pass
+    fields = processor_fields()
     name = fields.get("model name") or platform.processor() or platform.machine()
     flags = frozenset(fields.get("flags", "").split())
     return Processor(name, platform.machine().lower(), flags)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.core.machine import user_cache
+from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import EngineKind, this_processor, thread_limit, variants_by_precision
 from rooftrace.models.spec import BundleSpec, Output
@@ -136,7 +136,7 @@ def _providers(wanted: str, precision: str, graph: bytes) -> list[str | tuple[st
         return [cuda, "CPUExecutionProvider"]
     # It builds a plan for each size of tiles, which takes minutes. Its names of plans do not depend
     # on the weights, so each graph has a folder of its own.
-    folder = user_cache() / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
+    folder = user_folder("cache") / "tensorrt" / hashlib.sha256(graph).hexdigest()[:32]
     plans = {
         "trt_fp16_enable": "1" if precision == "fp16" else "0",
         "trt_engine_cache_enable": "1",

@@ -13,7 +13,8 @@ import numpy as np
 from rooftrace.core.child import run_limited
 from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.core.machine import user_cache, version_of
+from rooftrace.core.machine import version_of
+from rooftrace.core.system import user_folder
 from rooftrace.engines import onnxruntime, openvino, torch
 from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.models.bundle import ModelBundle
@@ -125,7 +126,7 @@ def check_first_use(
     # The presence of this file says that the graph passed.
     hashes = [hashlib.sha256(data).hexdigest() for data in parts.values()]
     key = "\n".join([checked_by, str(version_of(checked_by)), *hashes])
-    record = user_cache() / "checked-models" / hashlib.sha256(key.encode()).hexdigest()
+    record = user_folder("cache") / "checked-models" / hashlib.sha256(key.encode()).hexdigest()
     if record.exists():
         return
     order = pickle.dumps((bundle.spec, parts, bundle.source, checked_by, precision))

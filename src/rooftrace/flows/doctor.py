@@ -111,6 +111,7 @@ _EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "points": ("heights from point clouds: LAS and LAZ", ("laspy", "lazrs")),
     "stac": ("predict --stac, and a search for imagery", ("pystac", "pystac-client", "requests")),
     "services": ("images of map services: WMS, WMTS and tiles", ("httpx", "owslib")),
+    "mcp": ("mcp: tools for assistants", ("mcp",)),
     "s3": ("images and results in object storage", ("obstore",)),
 }  # fmt: skip
 """Use of each extra of pyproject.toml, and its packages that have a build for each system."""

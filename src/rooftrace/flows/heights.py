@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural
 from rooftrace.core.types import Floats, Progress
 from rooftrace.density.cells import metric_crs

@@ -9,7 +9,6 @@ STAC 1.1: https://github.com/radiantearth/stac-spec
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.core.text import list_and_count, plural
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import relative_name, write_atomically
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, split_at_180, transform_points, unwrapped
 from rooftrace.io.stac_item import Json, Provenance, moment_of
@@ -234,7 +233,7 @@ def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | 
         item.add_link(pystac.Link(rel, f"{up}/{COLLECTION}", _JSON))
     item.collection_id = _COLLECTION_ID
     if origin.href:
-        source = origin.href if is_url(origin.href) else os.path.relpath(origin.href, here)
+        source = origin.href if is_url(origin.href) else relative_name(Path(origin.href), here)
         item.add_link(pystac.Link("derived_from", source, _GEOJSON, origin.item))
     document: Json = item.to_dict(include_self_link=False, transform_hrefs=False)
     return document

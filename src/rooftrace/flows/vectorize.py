@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
-from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.files import check_outputs, export_error
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.errors import GeoreferenceError, PredictError
-from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.sources import ArraySource

@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
+from rooftrace.core.system import call_in_forks, is_file_at, take_lock
 from rooftrace.core.text import list_and_count, plural, reason_of
 
 _MAX_LAYERS_LISTED = 5
@@ -158,6 +158,17 @@ def check_replaced(outputs: Sequence[Path], read: Callable[[], object], kind: st
     return [f"{outputs[0]} of an earlier run was replaced"]
 
 
+def relative_name(path: Path, base: Path) -> str:
+    """Return the relative path by which a file in the folder `base` names another.
+
+    The path is POSIX, so that a file made on one system can be read on another.
+    """
+    try:
+        return Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
 def _stat(path: Path) -> os.stat_result | None:
     with suppress(OSError, ValueError):
         return path.stat()
@@ -229,19 +240,6 @@ def export_error(path: Path, error: Exception) -> ExportError:
     )
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _take(file: IO[str]) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _take(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock while the block runs; the system releases it when the process ends.
@@ -268,6 +266,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
             path.unlink()
         _LOCKS.discard(file)
         file.close()
+        if os.name == "nt":  # which deletes no open file
+            with suppress(OSError):
+                path.unlink()
 
 
 _LOCKS: set[IO[str]] = set()
@@ -281,8 +282,7 @@ def _close_locks() -> None:
     _LOCKS.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_locks)
+call_in_forks(_close_locks)
 
 
 def _lock_file(path: Path) -> IO[str]:
@@ -298,7 +298,7 @@ def _acquire(path: Path, what: str) -> IO[str]:
     while True:
         file = _lock_file(path)
         try:
-            _take(file)
+            take_lock(file)
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -307,9 +307,8 @@ def _acquire(path: Path, what: str) -> IO[str]:
                 f"{what} is being written to by {holder}.",
                 remedy="Wait until that run has ended, stop it, or choose another folder with -o.",
             ) from error
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+        if is_file_at(file, path):
+            return file
         # The previous holder has just deleted the file, so this lock protects nothing.
         file.close()
 
@@ -324,7 +323,7 @@ def try_lock(path: Path) -> IO[str] | None:
     """
     file = _lock_file(path)
     try:
-        _take(file)
+        take_lock(file)
     except OSError:
         file.close()
         return None

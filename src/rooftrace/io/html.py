@@ -26,8 +26,8 @@ from rooftrace.core.errors import ConfigError
 def render_page(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """Return a page as text.
 
-    All values are escaped, except in Markdown, because names may come from other people's files. An
-    unknown name in the template is an error.
+    All values are escaped, except in Markdown and text, because names may come from other
+    people's files. An unknown name in the template is an error.
 
     Args:
         template: Name of the template among the assets; it may include other assets.
@@ -50,7 +50,7 @@ def _share(value: float | None, digits: int = 1) -> str:
 
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
-        autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
+        autoescape=jinja2.select_autoescape(disabled_extensions=("md", "txt"), default=True),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

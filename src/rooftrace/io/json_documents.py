@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import shapely
 
@@ -213,7 +214,7 @@ def linked_address(parent: str, href: str) -> str:
         scheme = urlsplit(href).scheme.lower()
         if not is_url(parent):
             if scheme == "file":
-                return unquote(urlsplit(href).path)
+                return url2pathname(urlsplit(href).path)
             return href if is_url(href) else os.path.normpath(Path(parent).parent / href)
         if scheme in ("", "http", "https", "s3"):
             return href if is_url(href) else join_url(parent, href)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Mask, Progress, RasterSource, is_gsd_m
-from rooftrace.io.files import read_head, write_atomically
+from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import rasterize, trace_values
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel, Rle, mask_tools
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -25,7 +25,6 @@ from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
-    relative_name,
 )
 from rooftrace.labels.label_files import (
     ImageFinder,

@@ -174,17 +174,6 @@ def check_single_file(out: Path, what: str, example: str) -> None:
         )
 
 
-def relative_name(path: Path, base: Path) -> str:
-    """Return the relative path by which a file in the folder `base` names an image.
-
-    The path is POSIX, so that a table made on one system can be read on another.
-    """
-    try:
-        return Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
-    except ValueError:  # another drive
-        return path.resolve().as_posix()
-
-
 @dataclass(frozen=True)
 class SceneOpener:
     """Opens the scene of an entry whose image is a file.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.io.files import is_file, write_atomically
+from rooftrace.io.files import is_file, relative_name, write_atomically
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
@@ -477,11 +476,7 @@ def members_from(
 def _relative(path: Path, base: Path) -> str:
     if str(path) in BUNDLED_MODELS:
         return str(path)
-    path = path.resolve()
-    try:
-        return PurePath(os.path.relpath(path, base)).as_posix()
-    except ValueError:  # the paths are on different drives
-        return path.as_posix()
+    return relative_name(path, base)
 
 
 def write_ensemble(path: Path, ensemble: EnsembleFile) -> None:

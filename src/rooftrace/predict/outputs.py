@@ -28,6 +28,7 @@ from rooftrace.io.masks import MaskSink, MaskTiles, NullMask, mask_sink
 from rooftrace.io.vector_write import write_footprints_chunks
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, BlockParts, TileStats
+from rooftrace.predict.notebook import html_of, map_of, picture_of
 from rooftrace.predict.plan import AS_FOUND, OUTPUTS, ScenePlan
 from rooftrace.predict.preview import Preview, RingMaker, Rings
 from rooftrace.predict.refine_outlines import OutlineRefiner
@@ -604,6 +605,16 @@ class Prediction:
             f"<Prediction of {self.name!r}: {plural(summary.buildings, 'building')}, "
             f"{summary.built_up_share:.1%} built up, {rows} × {cols} px{scale}>"
         )
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    def _repr_png_(self) -> bytes | None:
+        return picture_of(self, "PNG")
+
+    def map(self) -> Any:
+        """Return an interactive map of the footprints, for a notebook; see `notebook.map_of`."""
+        return map_of(self)
 
     @property
     def probability(self) -> NDArray[np.float32]:

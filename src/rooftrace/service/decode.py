@@ -30,6 +30,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BusyError, DataError, RooftraceError, TooLargeError
 from rooftrace.core.names import UNNAMED, upload_name
+from rooftrace.core.system import limit_memory
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, BoolArray, GeoGrid, ResultProvenance
 from rooftrace.io.gdal import open_quietly
@@ -375,7 +376,7 @@ def _answer_requests(connection: Connection, memory_bytes: int) -> None:
     # The server stops its decoders on Ctrl-C; what a library prints is no output of the server.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    limit_memory(memory_bytes)
+    limit_memory(memory_bytes, "AS")
     with suppress(OSError, EOFError), TemporaryDirectory(prefix="rooftrace-") as folder:
         while True:
             request = json.loads(connection.recv_bytes())
@@ -419,14 +420,3 @@ def _answer(connection: Connection, path: Path, request: dict[str, Any]) -> None
     connection.send_bytes(memoryview(np.ascontiguousarray(raster.data)).cast("B"))  # type: ignore[arg-type]
     if not whole:
         connection.send_bytes(np.packbits(raster.valid).tobytes())
-
-
-def limit_memory(nbytes: int) -> None:
-    """Limit the address space of this process and disable core dumps, if the system can."""
-    try:
-        import resource
-    except ImportError:
-        # Windows has no such limits.
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

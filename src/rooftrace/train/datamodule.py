@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import loader_start_method
 from rooftrace.core.types import Sample, Scene
 from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
@@ -347,9 +348,6 @@ _MAX_WORKERS = 8
 network here can use.
 """
 
-_FORK = "fork" if sys.platform == "linux" else None
-"""Start method of workers: forked processes share the decoded images; others decode them again."""
-
 
 class Samples(Protocol):
     """Samples that are read by number."""
@@ -435,7 +433,8 @@ def make_loader(
         num_workers=workers,
         collate_fn=partial(collate, separation=separation),
         worker_init_fn=_initialise_worker,
-        multiprocessing_context=_FORK if workers else None,
+        # Forked processes share the decoded images; others decode them again.
+        multiprocessing_context=loader_start_method() if workers else None,
         persistent_workers=persistent and workers > 0,
         pin_memory=torch.cuda.is_available() and config.device != "cpu",
     )

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
-import sys
 from typing import Literal
 
 import torch
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.engines.base import this_processor
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-
-
-def tune_allocator() -> None:
-    """Let glibc keep freed memory, for the rest of the process.
-
-    Eager PyTorch on a CPU takes and frees the same large buffers in each step. By default glibc
-    maps them again each time, and most of the time goes into page faults.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_accelerator(device: str) -> Literal["cpu", "cuda"]:

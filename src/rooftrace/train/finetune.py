@@ -15,6 +15,7 @@ import torch
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BandMismatch
+from rooftrace.core.system import keep_freed_memory
 from rooftrace.core.types import Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.source import SceneSet
@@ -24,7 +25,7 @@ from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, collate, separation_target
-from rooftrace.train.device import choose_accelerator, tune_allocator
+from rooftrace.train.device import choose_accelerator
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
 _BATCH = 16
@@ -227,7 +228,7 @@ def fit_to_minutes(
 
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
     """Return the seconds of a step of the optimiser, and of a validation."""
-    tune_allocator()
+    keep_freed_memory()
     device = torch.device(choose_accelerator(config.device))
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
     mean, std = data.statistics

@@ -28,6 +28,7 @@ from torch import nn
 from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import keep_freed_memory
 from rooftrace.core.text import print_plain
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
@@ -63,7 +64,6 @@ from rooftrace.train.datamodule import (
 from rooftrace.train.device import (
     choose_accelerator,
     choose_precision,
-    tune_allocator,
 )
 from rooftrace.train.early_stopping import describe_end
 from rooftrace.train.panel import PanelCallback
@@ -223,7 +223,7 @@ def _as_in_start(
 
 def prepare_process(config: TrainConfig) -> None:
     """Configure memory and threads of the process, and seed all its random generators."""
-    tune_allocator()
+    keep_freed_memory()
     # Torch counts the cores of the machine, of which a container may have only a part.
     if core_count() < torch.get_num_threads():
         torch.set_num_threads(core_count())

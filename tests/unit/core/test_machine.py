@@ -14,7 +14,7 @@ from rooftrace.core.parallel import core_count
 FRAGMENTS = """
 import sys
 import numpy as np
-from rooftrace.core.machine import limit_kept_memory
+from rooftrace.core.system import limit_kept_memory
 
 def resident_mb():
     with open("/proc/self/statm") as file:
@@ -48,7 +48,7 @@ def test_freed_buffers_are_returned_to_the_system(how: str, is_returned: bool) -
 
 ARENAS = """
 import ctypes, subprocess, sys, threading
-from rooftrace.core.machine import limit_arenas
+from rooftrace.core.system import limit_arenas
 
 if sys.argv[1] != "usual":
     limit_arenas()

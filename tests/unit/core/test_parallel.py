@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rooftrace.core import parallel
+from rooftrace.core import parallel, system
 from rooftrace.core.parallel import Threads, core_count, in_order, limit_cores, thread_count
 
 
@@ -56,12 +56,12 @@ def test_a_container_has_the_cores_of_its_quota(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: quota)
-    assert parallel._granted.__wrapped__() == cores
+    assert system.granted_cores.__wrapped__() == cores
 
 
 def test_a_process_takes_the_cores_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_LIMIT", [])
-    monkeypatch.setattr(parallel, "_granted", lambda: 8)
+    monkeypatch.setattr(parallel, "granted_cores", lambda: 8)
     assert (core_count(), thread_count()) == (8, 4)
     limit_cores(3)
     assert (core_count(), thread_count()) == (3, 3)

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rooftrace.core.errors import DataError
@@ -375,5 +375,5 @@ def _located(href: str, item: Mapping[str, Any], file: CatalogueFile) -> str:
     A relative href starts from the URL of the item itself, if the item states one.
     """
     own = link_of(item, "self")
-    is_relative = "://" not in href and not href.startswith("/")
+    is_relative = not (is_url(href) or href.startswith("/") or PureWindowsPath(href).drive)
     return linked_address(own, href) if is_relative and is_url(own) else file.located(href)

@@ -12,8 +12,8 @@ import numpy as np
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.machine import peak_rss_mb
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural
 from rooftrace.core.types import Progress, RasterSource
 from rooftrace.density.cells import metric_crs

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.machine import user_cache
+from rooftrace.core.system import user_folder
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import Results, with_paths
 from rooftrace.io.files import export_error, write_json
@@ -37,7 +37,7 @@ def work_folder(url: str) -> Path:
     Args:
         url: `s3://bucket/prefix`.
     """
-    return user_cache() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return user_folder("cache") / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 class Delivery(Results):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from shapely import to_wkb
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore

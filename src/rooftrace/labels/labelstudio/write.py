@@ -22,9 +22,9 @@ from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import Floats, Footprints, GeoGrid, Mask, Progress, RasterSource, Scene
 from rooftrace.io.bands import in_colours
-from rooftrace.io.files import replacing, write_atomically
+from rooftrace.io.files import relative_name, replacing, write_atomically
 from rooftrace.io.legend import class_colours
-from rooftrace.labels.image_files import LabelFileImages, check_single_file, relative_name
+from rooftrace.labels.image_files import LabelFileImages, check_single_file
 from rooftrace.labels.label_files import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.regions import BrushError, encode_brush

@@ -11,13 +11,13 @@ import numpy as np
 from rooftrace.core.errors import ConfigError, LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Mask, Progress, RasterSource, Window
+from rooftrace.io.files import relative_name
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     LabelFileImages,
     SceneOpener,
     check_single_file,
     image_name,
-    relative_name,
 )
 from rooftrace.labels.label_files import ImageFinder
 from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs

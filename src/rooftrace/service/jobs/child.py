@@ -21,6 +21,7 @@ from typing import Any
 
 from rooftrace.core.errors import ExportError, OutOfMemoryError, RooftraceError
 from rooftrace.core.failures import is_out_of_memory
+from rooftrace.core.system import lower_priority
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.files import locked, write_atomically
@@ -41,7 +42,7 @@ _LOCK_TIMEOUT_S = 30.0
 _NICE = 5
 """Priority of jobs, below that of requests whose clients wait."""
 
-_OOM_SCORE = "500"
+_OOM_SCORE = 500
 """Score of at most 1000, so that Linux ends a job before the server when memory is short."""
 
 Send = Callable[[dict[str, Any]], None]
@@ -74,7 +75,7 @@ def main() -> None:
 
 def _predict(order: dict[str, Any], send: Send) -> None:
     threading.Thread(target=_end_with_server, daemon=True).start()
-    _lower_priority()
+    lower_priority(_NICE, _OOM_SCORE)
     folder = Path(order["folder"])
     sent_s = 0.0
 
@@ -147,14 +148,6 @@ def _end_with_server() -> None:
             pass
     # Finished blocks are on disk, and nothing else needs to be cleaned up.
     os._exit(1)
-
-
-def _lower_priority() -> None:
-    """Leave processor time, and memory when it is short, to other processes."""
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import numpy as np
 import rasterio
 
 from rooftrace.core.errors import ExportError
+from rooftrace.core.system import apart_from_terminal
 from rooftrace.io.files import locked, write_json
 from rooftrace.io.nodata import nodata_to_json
 from rooftrace.models.bundle import BUNDLED_MODELS
@@ -408,8 +409,7 @@ class JobRunner:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=self._environment,
-                    # Ctrl-C in the terminal then reaches only the server, not its jobs.
-                    start_new_session=True,
+                    **apart_from_terminal(),
                 )
             self._children[job.id] = child
         assert child.stdin is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from rooftrace.core.config import find_paths
-from rooftrace.io.files import write_atomically
+from rooftrace.io.files import relative_name, write_atomically
 from rooftrace.train.callbacks import BEST_MONITORED
 from rooftrace.train.config import TrainConfig, WatchConfig
 from rooftrace.train.export_bundle import export_bundle
@@ -177,5 +176,5 @@ def _with_moved_paths(raw: dict[str, Any], base: Path, folder: Path) -> dict[str
     for key, text in list(find_paths(raw, TrainConfig)):
         # A path that starts with a variable, a home or a root is the same from everywhere.
         if not (text.startswith(("$", "~")) or Path(text).is_absolute()):
-            set_value(raw, key, os.path.relpath(base.resolve() / text, folder.resolve()))
+            set_value(raw, key, relative_name(base / text, folder))
     return raw

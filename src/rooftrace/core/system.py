@@ -1,0 +1,255 @@
+"""What operating systems do in different ways: memory, locks, cores, priorities, folders.
+
+This is the only module that imports what some systems lack, or that reads /proc. A system that
+lacks a limit or a priority goes without it; results are the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, Literal
+
+
+def _module(name: str) -> Any:
+    """Return a module that some systems lack, or None."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+_fcntl, _msvcrt, _resource = map(_module, ("fcntl", "msvcrt", "resource"))
+
+_IS_WINDOWS = os.name == "nt"
+
+# Memory.
+
+
+def peak_rss_mb() -> float:
+    """Return the peak memory of this process in MB; 0 if the system does not report it."""
+    with suppress(OSError):
+        # Not `getrusage`: a process that was forked from a larger one starts with its peak.
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    if _resource is not None:
+        peak: int = _resource.getrusage(_resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    with suppress(AttributeError, OSError):
+        return _peak_of_windows() / 1e6
+    return 0.0
+
+
+class _MemoryCounters(ctypes.Structure):
+    # https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("page_faults", ctypes.c_uint32),
+        ("peak_working_set", ctypes.c_size_t),
+        ("others", ctypes.c_size_t * 7),
+    )
+
+
+def _peak_of_windows() -> int:
+    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  # only Windows has it
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
+    counters = _MemoryCounters(size=ctypes.sizeof(_MemoryCounters))
+    kernel.K32GetProcessMemoryInfo(
+        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size
+    )
+    return int(counters.peak_working_set)
+
+
+def limit_memory(nbytes: int, of: Literal["DATA", "AS"]) -> None:
+    """Limit the memory of this process and disable core dumps, on Linux.
+
+    Args:
+        nbytes: Maximum in bytes.
+        of: `DATA` for what the process allocates; `AS` for its address space, of which threads
+            reserve much more than they use.
+    """
+    if sys.platform == "linux" and _resource is not None:
+        _resource.setrlimit(getattr(_resource, f"RLIMIT_{of}"), (nbytes, nbytes))
+        _resource.setrlimit(_resource.RLIMIT_CORE, (0, 0))
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
+"""Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
+
+_ARENAS = "MALLOC_ARENA_MAX"
+"""Environment variable from which glibc takes the number of arenas at the start of a process."""
+
+_PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
+"""Number of kernels that oneDNN keeps, which OpenVINO and PyTorch use; its default is 1024."""
+
+
+def limit_arenas() -> None:
+    """Limit the arenas of glibc's allocator to one for each core; call it before threads start.
+
+    By default there are up to eight for each core. Each keeps memory that its threads have freed
+    and that no other thread gets. Use it only in a process that belongs to rooftrace: processes
+    that this one starts have the same limit, by the environment variable `MALLOC_ARENA_MAX`. If
+    that is set already, nothing is changed.
+    """
+    if _ARENAS not in os.environ:
+        # In workers of Ray, threads of Ray have made more arenas before a call could limit them.
+        os.environ[_ARENAS] = str(granted_cores())
+        _set_allocator({_M_ARENA_MAX: granted_cores()})
+
+
+def limit_kept_memory() -> None:
+    """Limit the memory that libraries keep for later; call it before they are loaded.
+
+    By default glibc raises its thresholds up to 64 MB as large buffers are freed. A server with
+    many threads then keeps several hundred MB that its buffers have left in fragments. oneDNN keeps
+    the kernels of networks that have been released.
+    """
+    os.environ.setdefault(*_PRIMITIVES)
+    _set_allocator({_M_MMAP_THRESHOLD: 2**20, _M_TRIM_THRESHOLD: 8 * 2**20})
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory, for the rest of the process.
+
+    Eager PyTorch on a CPU takes and frees the same large buffers in each step. By default glibc
+    maps them again each time, and most of the time goes into page faults.
+    """
+    _set_allocator({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def _set_allocator(values: Mapping[int, int]) -> None:
+    with suppress(OSError, AttributeError, TypeError):  # another system or C library
+        library = ctypes.CDLL(None)
+        for parameter, value in values.items():
+            library.mallopt(parameter, value)
+
+
+# Processors and processes.
+
+
+@cache
+def granted_cores() -> int:
+    """Return the number of cores that the system grants to this process.
+
+    It may be bound to some cores of the machine, and a container may have a quota of their time.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(cores, 1)
+
+
+def processor_fields() -> dict[str, str]:
+    """Return the fields of the first processor in /proc/cpuinfo; nothing on other systems."""
+    fields: dict[str, str] = {}
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    return fields
+
+
+def loader_start_method() -> str | None:
+    """Return `fork` where processes may share the memory of their parent; None for the default."""
+    return "fork" if sys.platform == "linux" and hasattr(os, "fork") else None
+
+
+def apart_from_terminal() -> dict[str, Any]:
+    """Return arguments of `Popen` for a process that Ctrl-C in the terminal does not reach."""
+    if _IS_WINDOWS:
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+    return {"start_new_session": True}
+
+
+def block_interrupts() -> None:
+    """Keep Ctrl-C from this thread, and from processes that it starts, if the system can."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+
+
+def lower_priority(niceness: int, oom_score: int) -> None:
+    """Leave processor time, and memory when it is short, to other processes.
+
+    Args:
+        niceness: Steps by which the priority is lowered.
+        oom_score: Score of at most 1000 by which Linux chooses the process that it ends.
+    """
+    if hasattr(os, "nice"):
+        os.nice(niceness)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(oom_score), encoding="ascii")
+
+
+# Files and sockets.
+
+_LOCKED_BYTE = 2**30
+"""Byte that Windows locks: no other process may read it, and the file is shorter."""
+
+
+def take_lock(file: IO[str]) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+        OSError: Another process holds the lock, or the file system has no locks.
+    """
+    if _fcntl is not None:
+        _fcntl.flock(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+    elif _msvcrt is not None:
+        os.lseek(file.fileno(), _LOCKED_BYTE, os.SEEK_SET)
+        _msvcrt.locking(file.fileno(), _msvcrt.LK_NBLCK, 1)
+
+
+def is_file_at(file: IO[str], path: Path) -> bool:
+    """Return True if an open file is still the one at a path.
+
+    Windows deletes no open file, and reports other numbers for the path than for the file.
+    """
+    if _fcntl is None:
+        return True
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def call_in_forks(function: Callable[[], None]) -> None:
+    """Call a function in each process that is forked from this one."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
+def bind(listening: socket.socket, address: Any) -> None:
+    """Bind a socket to an address that a server may have left a moment ago.
+
+    On Windows the option for this would let two servers listen on one port.
+    """
+    if not _IS_WINDOWS:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(address)
+
+
+def user_folder(kind: Literal["cache", "state"]) -> Path:
+    """Return the folder of rooftrace in the user's cache or state.
+
+    https://specifications.freedesktop.org/basedir-spec/latest/; on Windows %LOCALAPPDATA%.
+    """
+    given = os.environ.get(f"XDG_{kind.upper()}_HOME")
+    if given is None and _IS_WINDOWS and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "rooftrace" / kind
+    default = Path.home() / (".cache" if kind == "cache" else ".local/state")
+    return Path(given or default) / "rooftrace"
