@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import hashlib
 import logging
@@ -12,6 +11,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rooftrace.engines import select as first_use_module
+from rooftrace.io.files import try_lock
 from tiny_training import TINY, write_tiny_training
 
 if TYPE_CHECKING:
@@ -152,8 +153,9 @@ def tiny_run() -> TinyRun:
         made_from.update(source.read_bytes())
     folder = ROOT / "build/tests" / made_from.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    while (lock := try_lock(folder / "lock")) is None:
+        time.sleep(0.2)
+    with lock:
         pickled = folder / "report.pickle"
         if not pickled.exists():
             shutil.rmtree(folder / "tiny", ignore_errors=True)

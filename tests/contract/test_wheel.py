@@ -66,6 +66,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == sources()
+    assert built.wheel.stat().st_size <= 20e6
     wanted = {"rooftrace/py.typed"} | {
         f"rooftrace/assets/{name}.rooftrace" for name in ("default", "clicks")
     }
@@ -126,15 +127,17 @@ def rooftrace(bare: Path, folder: Path, *arguments: object) -> subprocess.Comple
 def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     shown = rooftrace(bare, tmp_path, "--version")
     assert shown.stdout.strip() == PYPROJECT["project"]["version"]
-    where = "from rooftrace.io.files import demo_scene_path as p; print(p())"
-    scene = subprocess.run(
-        [bare / "python", "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert ROOT not in Path(scene).parents
-    done = rooftrace(bare, tmp_path, "predict", scene, "-o", "out", "--json")
+    done = rooftrace(bare, tmp_path, "demo", "-o", "out", "--json")
     assert done.returncode == 0, done.stderr
     (image,) = json.loads(done.stdout)["outputs"]
-    assert image["buildings"] > 100
+    assert image["buildings"] > 900
+    assert ROOT not in Path(image["input"]).parents
+    dark = "np.zeros((64, 64, 3), np.uint8)"
+    code = f"import rooftrace, numpy as np; print(rooftrace.load().predict({dark}))"
+    python = subprocess.run(
+        [bare / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "0 buildings" in python.stdout, python.stderr
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"demo_scene_mask.tif", "demo_scene_buildings.gpkg", "run.json"} <= written
 
@@ -153,6 +156,11 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
             "export",
         ),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
+        (["mcp"], "mcp"),
+        (["predict", "s3://bucket/a.tif", "-o", "out"], "s3"),
+        (["predict", "https://127.0.0.1:9/{z}/{x}/{y}.png", "-o", "out"], "services"),
+        (["predict", "in.mp4", "-o", "out", "--stac"], "stac"),
+        (["predict", "in.mp4", "-o", "out", "--cluster", "ray"], "ray"),
         (
             ["label", "pull", "http://127.0.0.1:9", "--project", "1", "--token", "t", "-o", "out"],
             "labels",

@@ -48,7 +48,8 @@ PANELS = {
     },
     "Serve": {
         "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
-        "export": "Export a model to ONNX, OpenVINO or fAIr and check its output; or write its card.",
+        "export": "Export a model to ONNX, OpenVINO or fAIr and check its output; or write its "
+        "card.",
         "import": "Make a model of the weights or the ONNX graph of another program.",
         "mcp": "Offer prediction, audit, evaluation and measurement to AI assistants as tools.",
         "doctor": "Check the installation, and test and measure each inference engine.",

@@ -137,9 +137,9 @@ def _problems(
             "Give the URL at which you will publish the weights.",
         )
     if spec.bands != ("red", "green", "blue") or spec.takes_clicks or not spec.is_binary:
+        given = f"{len(spec.bands)} bands and {len(spec.classes)} classes"
         yield (
-            f"{bundle.source} has {len(spec.bands)} bands and {len(spec.classes)} classes; expected "
-            "RGB images, and buildings with background.",
+            f"{bundle.source} has {given}; expected RGB images, and buildings with background.",
             "Export such a model.",
         )
     if licence not in LICENCES:
