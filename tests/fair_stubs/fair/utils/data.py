@@ -1,0 +1,12 @@
+"""Local paths, in place of those of fair-py-ops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def resolve_directory(href: str, pattern: str = "*") -> Path:
+    return Path(href)
+
+
+resolve_path = resolve_directory

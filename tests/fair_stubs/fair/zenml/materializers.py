@@ -1,0 +1,3 @@
+"""Names, in place of fair-py-ops."""
+
+CheckpointBytesMaterializer = ONNXMaterializer = object
