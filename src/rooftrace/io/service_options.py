@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from rooftrace.core.config import Options
-from rooftrace.core.machine import installed_versions, user_cache
+from rooftrace.core.machine import installed_versions
+from rooftrace.core.system import user_folder
 
 
 class ServiceOptions(Options):
@@ -67,7 +68,7 @@ class ServiceOptions(Options):
     @property
     def folder(self) -> Path:
         """Folder of the cache."""
-        return self.tile_cache or user_cache() / "tiles"
+        return self.tile_cache or user_folder("cache") / "tiles"
 
     @property
     def agent(self) -> str:
