@@ -156,9 +156,7 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
             "export",
         ),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
-        (["mcp"], "mcp"),
         (["predict", "s3://bucket/a.tif", "-o", "out"], "s3"),
-        (["predict", "https://127.0.0.1:9/{z}/{x}/{y}.png", "-o", "out"], "services"),
         (["predict", "in.mp4", "-o", "out", "--stac"], "stac"),
         (["predict", "in.mp4", "-o", "out", "--cluster", "ray"], "ray"),
         (
@@ -179,3 +177,10 @@ def test_a_missing_extra_is_named(
     error = json.loads(done.stdout)["error"]
     assert error["type"] == "MissingExtraError"
     assert f"rooftrace[{extra}]" in error["remedy"]
+
+
+@pytest.mark.campaign
+def test_a_missing_extra_is_named_to_a_person(bare: Path, tmp_path: Path) -> None:
+    done = rooftrace(bare, tmp_path, "mcp")
+    assert done.returncode == 6
+    assert "rooftrace[mcp]" in done.stderr
