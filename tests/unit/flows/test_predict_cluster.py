@@ -161,14 +161,9 @@ class HiddenStore(CheckpointStore):
 
 
 @pytest.mark.usefixtures("started")
-@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.campaign)])
 def test_a_worker_predicts_each_of_several_images_as_a_whole(
-    shared: bool, folder: Path, five: Path, wide_bundle: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if not shared:
-        # The worker does not find the folder of the run.
-        monkeypatch.setattr("rooftrace.flows.predict.run_folder._RUN_ID", "elsewhere")
+    folder: Path, five: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
     record = predict(folder, wide_bundle, tmp_path / "out")
     assert results(tmp_path / "out") == results(five)
     outputs: list[dict[str, object]] = record["outputs"]  # type: ignore[assignment]

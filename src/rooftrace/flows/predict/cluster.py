@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import pickle
-import shutil
 import socket
 import sys
 import uuid
@@ -32,7 +31,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import (
     ConfigError,
-    ExportError,
     MissingExtraError,
     PredictError,
     RooftraceError,
@@ -469,7 +467,7 @@ class ClusterExecutor:
         scene = task.scenes[0]
         try:
             result: SceneTaskResult = self.cluster.get(ref, scene.shown)
-            run.receive(replace(result, images=_moved(result, run.out)), task)
+            run.receive(replace(result, images=_written(result, run.out)), task)
         except RooftraceError as error:
             run.failed[scene.name] = error
 
@@ -566,33 +564,16 @@ def share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
     return notes
 
 
-def _moved(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | RooftraceError]:
-    """Move the files of a scene to the results folder.
-
-    Returns:
-        The images with the paths of the moved files.
+def _written(result: SceneTaskResult, out: Path) -> dict[str, MadeImage | RooftraceError]:
+    """Write the files of a scene to the results folder, and return the image with their paths.
 
     Raises:
-        ExportError: The folder is not writable, or this machine has no access to the files.
+        ExportError: The folder is not writable.
     """
     ((name, made),) = result.images.items()
-    folder = result.folder
     if isinstance(made, RooftraceError):
-        shutil.rmtree(folder, ignore_errors=True)
         return {name: made}
-    if result.contents is not None:
-        for file, content in result.contents.items():
-            write_atomically(out / file, content)
-    else:
-        try:
-            for path in folder.iterdir():
-                path.replace(out / path.name)
-            folder.rmdir()
-        except OSError as error:
-            raise ExportError(
-                f"The results of a worker in {folder} cannot be moved to {out}: "
-                f"{reason_of(error)}.",
-                remedy="Give all machines access to the folder, and run the command again.",
-            ) from error
-    moved = with_paths([made.files, dict(made.record)], folder, lambda file: str(out / file))
-    return {name: MadeImage(*moved)}
+    for file, content in result.contents.items():
+        write_atomically(out / file, content)
+    files = [made.files, dict(made.record)]
+    return {name: MadeImage(*with_paths(files, result.folder, lambda file: str(out / file)))}

@@ -12,7 +12,6 @@ import pickle
 import platform
 import socket
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +20,13 @@ from typing import Any
 import numpy as np
 import shapely
 
-from rooftrace.core.errors import (
-    ConfigError,
-    DataError,
-    RooftraceError,
-)
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.machine import result_versions
 from rooftrace.core.parallel import limit_cores
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import SceneTask, SceneTaskResult, predict_task
-from rooftrace.flows.predict.inputs import WORK_FOLDER
-from rooftrace.flows.predict.run_folder import MADE, WorkerStore, is_shared
-from rooftrace.io.files import export_error
+from rooftrace.flows.predict.run_folder import WorkerStore
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.masks import NullMask
 from rooftrace.predict.block import BlockParts, BlockTiles, Halo
@@ -227,27 +220,14 @@ def make_call(content: bytes) -> bytes:
 
 
 def predict_scene(job: ClusterJob, task: SceneTask) -> SceneTaskResult:
-    """Predict a scene, and write its files: beside the results, or to bring them to the driver."""
+    """Predict a scene, and return it with the bytes of its files."""
     predictor = _loaded(job)
-    work = task.out / WORK_FOLDER
-
-    def predict(folder: Path, work: Path) -> SceneTaskResult:
-        store = WorkerStore(work, task.made_with)
-        return predict_task(predictor, task, store, task.scenes, folder, small_only=False)
-
-    if not is_shared(task.out, task.run_id):
-        with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
-            folder = Path(name) / "results"
-            folder.mkdir()
-            made = predict(folder, Path(name))
-            return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
-    # The user of the driver could not read a folder that `mkdtemp` creates.
-    folder = work / f"{MADE}{uuid.uuid4().hex}"
-    try:
+    with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:
+        folder = Path(name) / "results"
         folder.mkdir()
-    except OSError as error:
-        raise export_error(work, error) from error
-    return predict(folder, work)
+        store = WorkerStore(Path(name), task.made_with)
+        made = predict_task(predictor, task, store, task.scenes, folder, small_only=False)
+        return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
 
 
 def can_be_read(source: RasterSource) -> bool:

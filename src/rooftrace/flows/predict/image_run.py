@@ -304,7 +304,7 @@ class PredictRun:
         return SceneTask(
             scenes, [scene.stamp for scene in scenes], self.out.absolute(), self.options,
             replace(self.run_options, on_done=None, progress=None),
-            self.store.made_with, self.store.run_id,
+            self.store.made_with,
         )  # fmt: skip
 
     def receive(self, result: SceneTaskResult, task: SceneTask) -> list[SceneInput]:
@@ -384,11 +384,10 @@ class SceneTask:
     Args:
         scenes: The images.
         stamps: Their stamps when the task was made.
-        out: Results folder of the run; a worker may or may not have access to it.
+        out: Results folder of the run.
         options: Options of every scene.
         run_options: Conduct of the run.
         made_with: Everything except the images on which results depend, see `RunFolder`.
-        run_id: Id by which a worker recognises the folder, see `is_shared`.
     """
 
     scenes: Sequence[SceneInput]
@@ -397,7 +396,6 @@ class SceneTask:
     options: SceneOptions
     run_options: RunOptions
     made_with: Mapping[str, Any]
-    run_id: str
 
 
 @dataclass(frozen=True)
@@ -405,14 +403,14 @@ class SceneTaskResult:
     """Result of a task; picklable.
 
     Args:
-        folder: Folder of the files, on this machine or on the worker.
+        folder: Folder into which the files were written.
         images: Finished images by name, and errors of images that failed. The others need several
             blocks, or were not started.
         notes: Notes for the user.
         resumed_blocks, resumed_px: Numbers of blocks and of their pixels that another worker or run
             finished.
         peak_mb: Peak memory of the process so far, in MB.
-        contents: Contents of the files by name; None if they were written to the folder of the run.
+        contents: Contents of the files by name, from a worker of a cluster.
     """
 
     folder: Path
@@ -421,7 +419,7 @@ class SceneTaskResult:
     resumed_blocks: int
     resumed_px: int
     peak_mb: float
-    contents: Mapping[str, bytes] | None = None
+    contents: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def predict_task(

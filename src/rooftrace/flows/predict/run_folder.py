@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,14 +21,8 @@ from rooftrace.io.remote import is_object_url
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
 
-MADE = "made."
-"""Prefix of the folders in which workers of a cluster write results."""
-
 MANIFEST = "journal.jsonl"
 """Name of the file with what results depend on, and the finished images."""
-
-_RUN_ID = "run"
-"""Name of the file that holds the id of the run."""
 
 _KINDS = "|".join({Path(end).stem for ends in RESULT_FILES.values() for end in ends})
 _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{{8}})")
@@ -53,19 +46,6 @@ def with_paths(value: Any, folder: Path, change: Callable[[str], str]) -> Any:
     if isinstance(value, list | tuple):
         return [with_paths(one, folder, change) for one in value]
     return value
-
-
-def is_shared(out: Path, run_id: str) -> bool:
-    """Return whether this machine sees the folder of a run.
-
-    Args:
-        out: Results folder.
-        run_id: Id of the run; this machine may have a different folder of the same name.
-    """
-    try:
-        return (out / WORK_FOLDER / _RUN_ID).read_bytes() == run_id.encode()
-    except OSError:
-        return False
 
 
 class RunFolder:
@@ -98,9 +78,6 @@ class RunFolder:
         self._file: IO[bytes] | None = None
         # One thread reads the manifest while another one adds to it.
         self._lock = Lock()
-        self.run_id = uuid.uuid4().hex
-        """Id of this run; see `is_shared`."""
-
         self.replaced = False
         """True if checkpoints or the manifest of another run were removed."""
 
@@ -115,8 +92,6 @@ class RunFolder:
                     if _LEFT_OVER.fullmatch(path.name):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
                 self._work.mkdir(exist_ok=True)
-                self._drop_made()
-                (self._work / _RUN_ID).write_text(self.run_id)
                 self._open_manifest()
             except OSError as error:
                 raise export_error(self._out, error) from error
@@ -133,7 +108,6 @@ class RunFolder:
             self._file.close()
         if not self._known and not any(self._work.glob("*.parts/*.part")):
             self.discard()
-        self._drop_made()
         self._open.close()
 
     def finished(self, scene: SceneInput) -> dict[str, Any] | None:
@@ -214,13 +188,6 @@ class RunFolder:
             self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
 
-    def _drop_made(self) -> None:
-        """Remove the results of lost or slower workers; workers no longer write."""
-        with suppress(OSError):
-            (self._work / _RUN_ID).unlink()
-        for path in self._work.glob(f"{MADE}*"):
-            shutil.rmtree(path, ignore_errors=True)
-
     def _open_manifest(self) -> None:
         """Read the manifest of the same settings, or replace that of other settings."""
         path = self._work / MANIFEST
@@ -273,7 +240,7 @@ class WorkerStore:
     """Store of the images that a worker predicts, whose run keeps the manifest; see `RunStore`.
 
     Args:
-        work: Folder for checkpoints: that of the run, or one that this worker alone sees.
+        work: Folder for checkpoints: that of the run, or one of a worker of a cluster.
         made_with: See `RunFolder`.
         spill: Folder for polygons that do not fit into memory; None for the system's folder for
             temporary files.
