@@ -63,7 +63,7 @@ def scene(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["gpkg", "geojson"])
+@pytest.fixture(params=["geojson", pytest.param("gpkg", marks=pytest.mark.campaign)])
 def outlined(request: pytest.FixtureRequest, scene: str, tmp_path: Path) -> tuple[Path, Path]:
     """A mask, and the outlines of its buildings, which GeoJSON divides at longitude 180."""
     mask = write(tmp_path / "m.tif", three_buildings(), scene)

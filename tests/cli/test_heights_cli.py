@@ -253,14 +253,16 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
 def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
     from rooftrace.io.files import demo_scene_path
 
+    image, shape = tmp_path / "scene.tif", (512, 512)
     with rasterio.open(demo_scene_path()) as scene:
-        shape = scene.shape
         profile = {
-            "driver": "GTiff", "count": 1, "dtype": "float32", "crs": scene.crs,
-            "transform": scene.transform, "height": shape[0], "width": shape[1],
+            "driver": "GTiff", "crs": scene.crs, "transform": scene.transform, "height": shape[0],
+            "width": shape[1],
         }  # fmt: skip
+        with rasterio.open(image, "w", count=3, dtype="uint8", **profile) as file:
+            file.write(scene.read(window=rasterio.windows.Window(0, 0, *shape)))
     out = tmp_path / "out"
-    code, answer = call("predict", demo_scene_path(), "-o", out)
+    code, answer = call("predict", image, "-o", out)
     assert code == 0
     buildings = gpd.read_file(answer["outputs"][0]["polygons"])
     surface = tmp_path / "surface.tif"
@@ -269,9 +271,9 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
         buildings.geometry.buffer(0.5), shape, profile["transform"], invert=True
     )
     heights[mask] = 27.0
-    with rasterio.open(surface, "w", **profile) as file:
+    with rasterio.open(surface, "w", count=1, dtype="float32", **profile) as file:
         file.write(heights, 1)
-    code, answer = call("predict", demo_scene_path(), "-o", out, "--surface", surface)
+    code, answer = call("predict", image, "-o", out, "--surface", surface)
     assert code == 0
     (measured,) = answer["heights"]
     assert measured["height_m"] == pytest.approx(7, abs=0.01)
@@ -279,7 +281,7 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
     layer = gpd.read_file(out / f"{stem}_heights.gpkg")
     assert len(layer) == len(buildings)
     assert layer.height.dropna().between(6.9, 7.1).all()
-    assert command("predict", demo_scene_path(), "-o", out, "--terrain", surface).code == 2
+    assert command("predict", image, "-o", out, "--terrain", surface).code == 2
 
 
 def test_zones_get_volume_and_floor_area(folder: Path, tmp_path: Path) -> None:

@@ -168,15 +168,6 @@ def stopped_at(work: Work, verb: str, fault: str, at: int, expected: dict[str, b
     shutil.rmtree(work.out)
 
 
-@pytest.mark.parametrize("fault", ["kill", pytest.param("interrupt", marks=pytest.mark.campaign)])
-def test_a_stopped_density_leaves_only_complete_files(
-    fault: str, work: Work, undisturbed: Undisturbed
-) -> None:
-    """The quick case of the campaign below."""
-    expected, writes = undisturbed("density")
-    stopped_at(work, "density", fault, writes // 2, expected)
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["kill", "interrupt"])
 @pytest.mark.parametrize("verb", VERBS)

@@ -307,6 +307,7 @@ class Sixteen:
         return Raster(deep(data), raster.valid, raster.grid)
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 def test_a_real_scene_of_sixteen_bits_is_as_accurate(realdata: Path, model: Predictor) -> None:
     scene = open_raster(realdata / "scenes" / "catanduanes_z20.tif")

@@ -6,6 +6,7 @@ The imports of all commands together take longer than many a command.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,7 @@ def import_command(arguments: Sequence[str]) -> None:
             import rasterio  # noqa: F401
 
 
+@cache
 def load_command(name: str) -> Any:
     """Return a command of `COMMANDS` with its options and subcommands, as typer makes it."""
     from rooftrace.cli.option_groups import CheckedCommand

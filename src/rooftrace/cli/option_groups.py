@@ -285,11 +285,16 @@ class CheckedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments of the command."""
-        if "--help-all" in args:
-            for one in self.params:
+        if "--help-all" not in args:
+            return super().parse_args(ctx, args)
+        rare = [one for one in self.params if getattr(one, "hidden", False)]
+        try:
+            for one in rare:
                 vars(one)["hidden"] = False
-            args = ["--help"]
-        return super().parse_args(ctx, args)
+            return super().parse_args(ctx, ["--help"])
+        finally:
+            for one in rare:
+                vars(one)["hidden"] = True
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.

@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import metadata
 
 _SAME = {
@@ -17,6 +18,7 @@ _SAME = {
 """Other distributions of the same package."""
 
 
+@cache
 def version_of(package: str) -> str | None:
     """Return the installed version of a distribution, or None if it is not installed.
 

@@ -35,7 +35,7 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
             with a number of digits.
         values: Values that the template shows.
     """
-    environment = _environment()
+    environment = _environment(template)
     environment.filters.update(number=_number, share=_share, **filters)
     return environment.get_template(template).render(**values)
 
@@ -48,7 +48,9 @@ def _share(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or isnan(value) else f"{value:.{digits}%}"
 
 
-def _environment() -> jinja2.Environment:
+@cache
+def _environment(template: str) -> jinja2.Environment:
+    """Return the environment of a template, which keeps it compiled."""
     return jinja2.Environment(
         autoescape=jinja2.select_autoescape(disabled_extensions=("md", "txt"), default=True),
         trim_blocks=True,
@@ -202,7 +204,7 @@ def _macros() -> Any:
     def points(values: Iterable[tuple[float, float]], frame: _Frame) -> str:
         return " ".join("{:.1f},{:.1f}".format(*frame.place(*value)) for value in values)
 
-    environment = _environment()
+    environment = _environment("charts.svg")
     environment.filters.update(px="{:.1f}".format, points=points)
     return environment.get_template("charts.svg").module
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def outline_of(client: TestClient, number: int) -> dict[str, Any]:
 
 def test_polygons_that_another_program_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLITE_BUSY_TIMEOUT", "50")
+    brief = partial(sqlite3.connect, timeout=0.05)
+    monkeypatch.setattr("rooftrace.io.vector_layers.sqlite3.connect", brief)
     app = FastAPI()
     install_problems(app)
     catalogue = ResultsCatalogue([folder])

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import pytest
 
-from rooftrace.core.machine import installed_versions
+from rooftrace.core.machine import installed_versions, version_of
 from rooftrace.core.parallel import core_count
 
 FRAGMENTS = """
@@ -128,4 +128,6 @@ def test_another_distribution_of_a_package_counts(monkeypatch: pytest.MonkeyPatc
         return "1.31.1"
 
     monkeypatch.setattr(metadata, "version", version)
+    version_of.cache_clear()
     assert installed_versions(["onnxruntime", "openvino"]) == {"onnxruntime": "1.31.1"}
+    version_of.cache_clear()

@@ -125,6 +125,7 @@ class DeadlyStore(DyingStore):
     once = False
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("started", "small_blocks")
 def test_a_lost_worker_costs_only_time_and_a_deadly_block_is_named(
     wide_bundle: Path, town: Path, alone: dict[str, bytes], tmp_path: Path,
@@ -172,6 +173,7 @@ def test_a_worker_predicts_each_of_several_images_as_a_whole(
     assert not (tmp_path / "out" / ".rooftrace").exists()
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("started")
 def test_an_image_fails_and_the_others_are_predicted(
     folder: Path, five: Path, wide_bundle: Path, tmp_path: Path

@@ -45,8 +45,16 @@ def rmse(values: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean(values**2)))
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.2])
-@pytest.mark.parametrize("terrain", [False, True])
+@pytest.mark.parametrize(
+    ("slope", "terrain"),
+    [
+        (0.2, False),
+        *(
+            pytest.param(*one, marks=pytest.mark.campaign)
+            for one in ((0, False), (0, True), (0.2, True))
+        ),
+    ],
+)
 def test_roofs_of_a_town_are_measured_to_centimetres(slope: float, terrain: bool) -> None:
     town = make_roof_town(80, slope=slope, seed=3)
     heights = measure(town, terrain=terrain)
@@ -140,7 +148,7 @@ def test_floors_follow_from_the_median_height() -> None:
     assert SHAPES[heights.shape[0]] == "flat"
 
 
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.0, -1.5), (-3.2, 0.6)])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.0, -1.5)])
 def test_outlines_beside_their_roofs_are_noticed(shift: tuple[float, float]) -> None:
     town = make_roof_town(49, seed=6)
     places = places_of(town, shift)

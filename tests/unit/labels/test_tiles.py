@@ -213,6 +213,7 @@ def test_folders_that_are_no_mosaic_are_refused(tmp_path: Path) -> None:
         open_mosaic(tmp_path / "t")
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 def test_a_real_mosaic_against_the_scene_made_from_it(realdata: Path) -> None:
     mosaic = open_mosaic(realdata / "oam" / "kampala", 20)

@@ -95,7 +95,13 @@ def test_a_trial_below_the_median_is_given_up_after_its_warmup(
         assert found[2].value == 0.1
 
 
-@pytest.mark.parametrize(("pruner", "ends"), [("hyperband", True), ("none", False)])
+@pytest.mark.parametrize(
+    ("pruner", "ends"),
+    [
+        ("hyperband", True),
+        pytest.param("none", False, marks=pytest.mark.campaign),
+    ],
+)
 def test_hyperband_ends_what_is_behind_and_none_ends_nothing(
     opened: Open, tmp_path: Path, scripted: Any, pruner: str, ends: bool
 ) -> None:
