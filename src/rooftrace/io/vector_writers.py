@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.types import Floats
 from rooftrace.io.gdal import QUIET, pyogrio_options
-from rooftrace.io.make_valid import rounded
+from rooftrace.io.make_valid import rounded, valid_by_structure
 from rooftrace.io.partitions import nulls, write_parquet
 from rooftrace.io.pmtiles import on_web_mercator, tile_zooms, widened
 from rooftrace.io.qgis_style import add_style
@@ -235,7 +236,7 @@ def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
 
 
 def _within_180(
-    geometry: NDArray[np.object_], crs: CRS | None
+    geometry: NDArray[np.object_], crs: CRS | None, digits: int
 ) -> tuple[NDArray[np.object_], CRS | None]:
     """Return polygons that GDAL writes as RFC 7946 asks, and their coordinate system.
 
@@ -252,7 +253,18 @@ def _within_180(
         return geometry, crs
     degrees = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
     divided = split_at_180(np.asarray(degrees, np.object_))
-    return (geometry, crs) if divided is degrees else (divided, CRS84)
+    if divided is degrees:
+        return geometry, crs
+
+    def snapped(xy: Floats) -> Floats:
+        # GDAL (3.12) would move what lies within about 1e-6° of 180 onto it, and collapse it.
+        near = np.abs(np.abs(xy) - 180) < (1.5e-6, 0)
+        return np.where(near, np.copysign(180, xy), np.round(xy, digits))
+
+    written = np.asarray(shapely.transform(divided, snapped), np.object_)
+    invalid = ~shapely.is_valid(written)
+    written[invalid] = valid_by_structure(written[invalid])
+    return written, CRS84
 
 
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
@@ -268,7 +280,7 @@ def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> N
         separator = b"\n"
         for part in parts:
             if len(part.geometry):
-                geometry, crs = _within_180(part.geometry, layer.crs)
+                geometry, crs = _within_180(part.geometry, layer.crs, digits)
                 part = replace(part, geometry=rounded(geometry, crs, digits))
                 of_lines = replace(layer, crs=crs or CRS84)
                 _write(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
