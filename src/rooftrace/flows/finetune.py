@@ -14,6 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from rooftrace.audit.checks import swapped_or_missing
@@ -36,7 +38,7 @@ from rooftrace.flows.threshold import choose_threshold
 from rooftrace.flows.train import TrainReport, export_run, locked_run
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
-from rooftrace.labels.kinds import open_labelled
+from rooftrace.labels.kinds import cut_into_chips, open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SceneParts, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
@@ -66,6 +68,12 @@ LEAST_FOR_VERDICT = 6
 
 With fewer, a sign test finds no difference at 5 %, even if all images have the same sign: 2 / 2^5.
 """
+
+_JUDGED, _JUDGED_PX = 6, 1024
+"""Maximum number of parts of scenes on which inverted labels are looked for, and their side."""
+
+_DENSE, _LEAST_INVERSE = 0.3, 0.3
+"""Built-up share from which labels may be inverted, and the IoU of a model with their inverse."""
 
 _FIGURES = (
     ("IoU", "pixel", "iou"),
@@ -290,6 +298,8 @@ def run_finetune(
     has_crs = _open_images(scenes, needs_metres=spec.gsd_m is not None)
     if not resume:
         _check_labels(scenes)
+        if spec.is_binary:
+            check_inverse(scenes, start.bundle, images)
     part_file = run / "split.json" if split is None else split
     if resume:
         config = _recorded(run, data, model)
@@ -424,6 +434,34 @@ def _check_labels(scenes: SceneSet) -> None:
             f"{scenes.name}: {finding.title}. {finding.detail}".rstrip(),
             remedy=f"{finding.remedy} Values of [labels] are given by --set, such as --set "
             "labels.values.building=0. If the labels are right, use rooftrace train.",
+        )
+
+
+def check_inverse(scenes: SceneSet, start: ModelBundle, images: SceneOptions) -> None:
+    """Raise LabelError if the start model agrees with the inverse of labels of a dense place."""
+    few = scenes.subset(scenes.ids[:: -(-len(scenes) // _JUDGED)])
+    chips = cut_into_chips(few, _JUDGED_PX)
+    chips = chips.subset(chips.ids[:: -(-len(chips) // _JUDGED)])
+    drawn = [(scene, scene.label.read()) for scene in chips if scene.label is not None]
+    built = sum(int((label.data[label.valid] == 1).sum()) for _, label in drawn)
+    if built < _DENSE * sum(int(label.valid.sum()) for _, label in drawn):
+        return
+    predict = of_model(ModelSet((start,)).ready(), images=images, pixels_only=True).predict
+    count: NDArray[np.int64] = np.zeros(4, np.int64)
+    for scene, label in drawn:
+        found = predict(scene).mask
+        known = label.valid & found.valid
+        count += np.bincount(2 * (label.data[known] == 1) + (found.data[known] == 1), minlength=4)
+    neither, only_model, only_labels, both = count.tolist()
+    iou = both / max(only_model + only_labels + both, 1)
+    inverse = only_model / max(neither + only_model + both, 1)
+    if inverse > max(_LEAST_INVERSE, 3 * iou):
+        raise LabelError(
+            f"{scenes.name}: {start.spec.name} agrees with the inverse of the labels (IoU "
+            f"{inverse:.2f}), not with the labels (IoU {iou:.2f}): building and background seem "
+            "swapped.",
+            remedy="Look at some labels. If they are swapped: --set labels.values.building=0 "
+            "--set labels.values.background=255. If they are right, use rooftrace train.",
         )
 
 

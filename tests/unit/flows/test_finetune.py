@@ -29,6 +29,7 @@ from rooftrace.core.errors import (  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
+    check_inverse,
     run_finetune,
 )
 from rooftrace.labels import kinds  # noqa: E402
@@ -39,11 +40,13 @@ from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models import start as start_models  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.models.start import read_start  # noqa: E402
+from rooftrace.predict.plan import AS_FOUND  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
 from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
+from tiny_models import tiny_bundle  # noqa: E402
 from town import write_pairs  # noqa: E402
 
 if TYPE_CHECKING:
@@ -87,6 +90,23 @@ def test_too_little_data_is_an_error_before_the_work(
     with pytest.raises(error, match=message):
         run_finetune(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_inverted_labels_of_a_dense_place_are_found_by_the_start_model(
+    swapped: bool, tmp_path: Path
+) -> None:
+    for number in range(6):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[4:52, 4 + number : 52 + number] = 255
+        for name, values in (("images", mask), ("masks", 255 - mask if swapped else mask)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            bands = np.dstack([values] * 3) if name == "images" else values
+            Image.fromarray(bands).save(tmp_path / name / f"{number}.png")
+    scenes = open_source(SourceConfig(path=str(tmp_path), gsd_m=0.4))
+    expected = pytest.raises(LabelError, match=r"agrees with the inverse .* \(IoU 1\.0")
+    with expected if swapped else contextlib.nullcontext():
+        check_inverse(scenes, tiny_bundle(), AS_FOUND)
 
 
 def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -> None:
