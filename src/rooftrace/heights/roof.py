@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
 
 from rooftrace.core.types import Floats, Ints, Polygons
-from rooftrace.heights.planes import MAX_PLANES, NO_PLANE, roof_planes
+from rooftrace.heights.planes import (
+    MAX_PLANES,
+    NO_PLANE,
+    fit_planes,
+    heights_on,
+    roof_planes,
+)
 from rooftrace.heights.samples import Samples, bounds_of_owners, quantiles, sums
 from rooftrace.vector.footprints import minimum_rectangles
 from rooftrace.vector.trace import Columns
@@ -38,6 +44,13 @@ _PAIR_DEG = 25.0
 
 _HIGH, _LOW = 0.97, 0.10
 """Quantiles of the samples on planes that are top and eaves of a complex roof."""
+
+_RISE_M = 0.5
+"""Minimum rise in metres of a roof that is looked at again, see `_hips`."""
+
+_HIP_SAMPLES, _HIP_MISFIT, _TOLERATED_M = 64, 0.5, 0.25
+"""Maximum number of samples of it; maximum misfit of a hipped roof as a share of that of the next
+form, and in metres."""
 
 _MOST_WRONG = 0.08
 _LEVEL_M = 2.0
@@ -120,6 +133,10 @@ def measure_roofs(
     with np.errstate(invalid="ignore"):
         top = np.where(pitched, np.clip(ridge, high, most + reach), top)
         eaves = np.where(pitched, np.clip(edge, least - reach, low), eaves)
+    doubtful = (shape != _HIPPED) & (shape != _SKILLION) & (size >= _LEAST_FOR_SHAPE)
+    hipped, *figures = _hips(roof, outlines_m, np.flatnonzero(doubtful & (high - low >= _RISE_M)))
+    shape[hipped] = _HIPPED
+    top[hipped], eaves[hipped], direction[hipped] = figures
     return Roofs(
         top,
         np.minimum(eaves, top),
@@ -177,6 +194,47 @@ def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floa
     # The longer ridge of a hipped roof lies between its two largest planes.
     direction = np.where(ridged, (fall[row, first] + 90) % 180, np.nan)
     return shape, np.stack([first, pair], axis=1), direction
+
+
+def _hips(roof: Samples, outlines: Polygons, rows: Ints) -> tuple[Ints, Floats, Floats, Floats]:
+    """Return those of some roofs that are hipped by their samples alone: index, top, eaves, bearing.
+
+    Small end planes hold few samples. Such a roof rises from all sides of its outline's rectangle
+    by one slope, and must fit the samples far better than slanted and gabled roofs do.
+    """
+    count = len(rows)
+    length, width, angle = minimum_rectangles(outlines[rows])
+    index = np.full(len(outlines), -1)
+    index[rows] = np.arange(count)
+    some = roof.of(index[roof.owner] >= 0)
+    some = replace(some, owner=index[some.owner]).thinned(count, _HIP_SAMPLES)
+    turn = angle[some.owner]
+    u = some.x * np.cos(turn) + some.y * np.sin(turn)
+    v = some.y * np.cos(turn) - some.x * np.sin(turn)
+    along, across = (length / 2)[some.owner] - np.abs(u), (width / 2)[some.owner] - np.abs(v)
+    fits = [_form_fit(some, form, count) for form in (u, v, along, across)]
+    form, misfit = _form_fit(some, np.minimum(along, across), count)
+    others = np.min([apart for _, apart in fits], axis=0)
+    good = (misfit < _HIP_MISFIT * others) & (misfit < _TOLERATED_M)
+    good &= (form[:, 0] > _FLAT_SLOPE) & (shapely.area(outlines[rows]) > _MAIN * length * width)
+    top = form[:, 2] + form[:, 0] * width / 2
+    return rows[good], top[good], form[good, 2], (90 - np.degrees(angle[good])) % 180
+
+
+def _form_fit(samples: Samples, form: Floats, count: int) -> tuple[Floats, Floats]:
+    """Fit z = a form + c to the samples of each roof, without outliers.
+
+    Returns:
+        (count, 3) a, 0 and c; (count,) median distances of the samples.
+    """
+    line = replace(samples, x=form, y=np.zeros(len(form)))
+    weight = np.ones(len(form))
+    for _ in range(2):
+        fitted, _ = fit_planes(line, weight, count)
+        apart = np.abs(line.z - heights_on(fitted, line))
+        middle = quantiles(apart, line.owner, count, 0.5)
+        weight = (apart <= 3 * middle[line.owner]).astype(np.float64)
+    return fitted, middle
 
 
 def _ridge(planes: Floats, pair: Ints) -> Floats:

@@ -78,6 +78,19 @@ def test_roofs_of_a_town_are_measured_to_centimetres(slope: float, terrain: bool
     assert inside[known].mean() >= 0.9
 
 
+@pytest.mark.parametrize("pixel_m", [0.25, 1.0])
+def test_hipped_roofs_are_told_from_gabled_ones(pixel_m: float) -> None:
+    town = make_roof_town(100, pixel_m=pixel_m, slope=0.1, seed=11)
+    heights = measure(town)
+    known, names = heights.is_known, heights.shape_names()
+    for shape in ("hipped", "gabled"):
+        assert (names == shape)[known & (town.shape == shape)].mean() >= 0.9
+    assert (names == town.shape)[known].mean() >= 0.95
+    hipped = known & (town.shape == "hipped") & (names == "hipped")
+    error = heights.height - (town.top - town.ground)
+    assert rmse(error[hipped]) <= max(0.3, 0.5 * pixel_m)
+
+
 def test_a_constant_added_changes_nothing_but_the_ground() -> None:
     town = make_roof_town(20, seed=5, noise_m=0.0)
     high = replace(town, surface=(town.surface.astype(np.float64) + 1024).astype(np.float32))
