@@ -197,7 +197,7 @@ def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floa
 
 
 def _hips(roof: Samples, outlines: Polygons, rows: Ints) -> tuple[Ints, Floats, Floats, Floats]:
-    """Return those of some roofs that are hipped by their samples alone: index, top, eaves, bearing.
+    """Return the index, top, eaves and bearing of those of some roofs that samples show as hipped.
 
     Small end planes hold few samples. Such a roof rises from all sides of its outline's rectangle
     by one slope, and must fit the samples far better than slanted and gabled roofs do.
