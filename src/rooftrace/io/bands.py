@@ -179,7 +179,7 @@ def find_bands(
     else:
         remedy = f"To read one band as all {len(wanted)}, give its number: --bands 1"
     if HEIGHT_BAND in wanted and HEIGHT_BAND not in named:
-        remedy = "Give the heights with --surface dsm.tif --terrain dtm.tif"
+        remedy = "Give a surface and a terrain model: rooftrace predict --surface … --terrain …"
     raise BandMismatch(
         f"{name} has {plural(count, 'band')} ({shown}); the model expects {len(wanted)}: "
         f"{', '.join(wanted)}, and the file does not say which these are.",

@@ -23,9 +23,10 @@ REACHING = (
 
 NOT_SHOWN = {
     "cluster", "workers", "gpus-per-worker", "address", "head", "mosaic", "weights", "set", "s",
-    "json", "fit", "paper", "crs", "ink", "precision", "schema",
+    "json", "fit", "paper", "crs", "ink", "precision", "schema", "surface", "terrain",
 }  # fmt: skip
-"""Options of the command line alone: clusters, mosaics, ensembles, settings, sidecar files."""
+"""Options of the command line alone: clusters, mosaics, ensembles, settings, sidecar files,
+models of the surface."""
 
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
