@@ -145,22 +145,3 @@ def test_a_second_finetuning_of_the_folder_is_refused(tiny_run: TinyRun, tmp_pat
         assert code == 5, answer
         assert "is being written to by process" in answer["error"]["message"]
     assert not list(out.glob("*.rooftrace"))
-
-
-@pytest.mark.campaign
-def test_a_finetuning_without_its_images_is_an_error(tiny_run: TinyRun, tmp_path: Path) -> None:
-    code, answer = call(
-        "finetune", tmp_path / "none", "-o", tmp_path / "run", "-m", tiny_run.bundle
-    )
-    assert code == 3, answer
-    assert "none" in answer["error"]["message"]
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.campaign
-def test_a_finetuning_on_a_full_disk_is_an_error(tiny_run: TinyRun, disk: Disk) -> None:
-    run = disk("size=100k") / "run"
-    code, answer = finetune(tiny_run, run)
-    assert code == 5, answer
-    assert "No space left" in answer["error"]["message"]
-    assert not incomplete(run)

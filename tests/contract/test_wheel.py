@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
 
+pytestmark = pytest.mark.campaign
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 BESIDE = {"PKG-INFO", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt",
@@ -123,7 +125,6 @@ def rooftrace(bare: Path, folder: Path, *arguments: object) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.campaign
 def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     shown = rooftrace(bare, tmp_path, "--version")
     assert shown.stdout.strip() == PYPROJECT["project"]["version"]
@@ -142,7 +143,6 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     assert {"demo_scene_mask.tif", "demo_scene_buildings.gpkg", "run.json"} <= written
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
@@ -179,7 +179,6 @@ def test_a_missing_extra_is_named(
     assert f"rooftrace[{extra}]" in error["remedy"]
 
 
-@pytest.mark.campaign
 def test_a_missing_extra_is_named_to_a_person(bare: Path, tmp_path: Path) -> None:
     done = rooftrace(bare, tmp_path, "mcp")
     assert done.returncode == 6

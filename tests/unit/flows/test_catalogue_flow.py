@@ -27,7 +27,6 @@ from rooftrace.flows.catalogue.run import (
     run_catalogue,
 )
 from rooftrace.flows.catalogue.sources import read_catalogue
-from rooftrace.flows.predict.cluster import ClusterOptions
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import executing, run_predict
 from rooftrace.io.area import Area
@@ -286,20 +285,6 @@ def test_every_kind_of_catalogue_gives_the_same_layer(
             catalogue.unlink()
     for other in layers[1:]:
         assert other.equals(layers[0])
-
-
-@pytest.mark.campaign
-def test_a_cluster_writes_the_same_layer(town: Path, model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra ray is not installed")
-    cut(town, tmp_path / "in", OVERLAP)
-    run(tmp_path / "in", model, tmp_path / "one")
-    with executing(read_models(model), ClusterOptions()) as executor:
-        run_catalogue(read_catalogue(tmp_path / "in"), executor, tmp_path / "many", OPTIONS)
-    layers = [
-        {p.parent.name: p.read_bytes() for p in (tmp_path / out / "buildings").rglob("*.parquet")}
-        for out in ("one", "many")
-    ]
-    assert layers[0] == layers[1]
 
 
 @pytest.mark.campaign
