@@ -64,7 +64,8 @@ def test_a_model_is_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     figures, prediction = executed("fine-tune-on-tiles.ipynb", minutes=0.3)
-    assert set(figures["iou"]) == {"start", "tuned"}
+    assert all(set(one) == {"start", "tuned"} for one in figures.values())
+    assert figures
     assert prediction.mask.shape == (512, 512)
 
 
