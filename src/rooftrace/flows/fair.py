@@ -5,7 +5,7 @@
     Dockerfile          images for training, tests and serving
     README.md           model card
     tests/              tests of the steps on toy data
-    weights/            checkpoint.pt and model.onnx, to be published at a URL
+    weights/            checkpoint and ONNX model, to be published at a URL
 
 The folder is what a pull request adds to `models/` of fAIr-models, without the
 weights: https://github.com/hotosm/fAIr-models
@@ -89,12 +89,15 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace export --to fair", "torch") from error
     card = stac_item(bundle)["properties"]
+    # fAIr's cache knows the path of a URL without its host: a usual name would meet another model.
+    stem = f"{package}-{bundle.sha256[:8]}"
     values = {
         "card": card,
         "classes": card["mlm:output"][0]["classification:classes"],
         "licence": licence,
         "moment": card["datetime"] or _ANY_TIME,
         "outputs": spec.outputs,
+        "stem": stem,
         "package": package,
         "threshold": spec.threshold,
         "title": re.sub(r"[^\w .-]+", " ", spec.name),
@@ -115,8 +118,8 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
         data = torch.from_numpy(np.frombuffer(packed.read_bytes(), np.uint8).copy())
     checkpoint = BytesIO()
     torch.save({"rooftrace": data}, checkpoint)
-    write_atomically(weights / "checkpoint.pt", checkpoint.getbuffer())
-    run_export(model, "onnx", weights / "model.onnx")
+    write_atomically(weights / f"{stem}.pt", checkpoint.getbuffer())
+    run_export(model, "onnx", weights / f"{stem}.onnx")
     note = f"publish the files of {weights} at {url}, and leave them out of the pull request"
     return FairReport(out, (note,))
 

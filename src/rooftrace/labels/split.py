@@ -477,7 +477,8 @@ def _part_name(name: str) -> str:
 def parse_reference(text: str) -> tuple[Path, str]:
     """Parse `split.json:test` to the file and the part; raise ConfigError without a part."""
     path, colon, part = text.rpartition(":")
-    if not colon or not path or not part:
+    # The colon of C:\split.json is that of a drive.
+    if not (colon and path and part) or {"/", "\\"} & set(part):
         raise ConfigError(
             f"--split received {text!r}; expected FILE:PART.", remedy="For example: split.json:test"
         )

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from rooftrace.core import system
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.flows.catalogue.scenes import _located
 from rooftrace.io.files import locked, try_lock
 from rooftrace.io.json_documents import linked_address
 from rooftrace.labels.label_files import _names
+from rooftrace.labels.split import parse_reference
 
 
 class Msvcrt:
@@ -87,5 +88,8 @@ def test_a_drive_is_no_scheme_and_no_relative_path() -> None:
             return href
 
     assert _located(drive, ITEM, File()) == drive  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected FILE:PART"):
+        parse_reference(r"C:\\split.json")
+    assert parse_reference("C:/split.json:val") == (Path("C:/split.json"), "val")
     assert _located("a.tif", ITEM, File()) == "https://host/items/a.tif"  # type: ignore[arg-type]
     assert linked_address("/data/catalog.json", "file:///data/a%20b.tif") == "/data/a b.tif"
