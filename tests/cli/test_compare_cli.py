@@ -421,3 +421,43 @@ def test_the_terminal_shows_a_line_for_each_status(
     assert [line.split()[0] for line in done.err.splitlines() if " of OLD" in line] == [
         name for name in STATUSES if name not in ("merged", "outside")
     ]
+
+
+def test_a_map_of_the_same_time_is_no_earlier_date(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    new, old = layers
+    scene = write_geotiff(
+        tmp_path / "scene.tif", np.full((3, 200, 200), 120, np.uint8), crs=UTM,
+        transform=Affine(2, 0, EAST - 50, 0, -2, NORTH + 50),
+    )  # fmt: skip
+    code, answer = call("compare", new, "--reference", old, "-o", tmp_path, "--imagery", scene)
+    assert code == 0
+    seen = {side: sum(counts(answer, side).values()) for side in ("new", "old")}
+    outside = {side: answer["statuses"]["outside"][side] for side in ("new", "old")}
+    agreed = answer["against_map"]
+    assert agreed["only_map"] == answer["statuses"]["gone"]["old"]
+    assert agreed["only_found"] == answer["statuses"]["new"]["new"]
+    assert agreed["in_both"] == seen["old"] - outside["old"] - agreed["only_map"]
+    expected = [answer["matched"] / (seen[side] - outside[side]) for side in ("old", "new")]
+    assert [agreed["recall"], agreed["precision"]] == pytest.approx(expected, abs=1e-4)
+    review = gpd.read_file(tmp_path / "review.geojson")
+    assert {"only found", "only in the map"} <= set(review.status)
+    assert "gone" not in set(review.status)
+    page = (tmp_path / "report.html").read_text()
+    assert "<span>only in the map</span>" in page
+    assert page.count("data:image/jpeg") > 5
+    text = command("compare", new, "--reference", old, "-o", tmp_path / "text").err
+    assert "of the map was found" in text
+    assert " gone" not in text
+    for given in ((new,), (new, old, "--reference", old)):
+        assert call("compare", *given, "-o", tmp_path / "no")[0] == 2
+
+
+def test_a_swapped_order_is_noted(tmp_path: Path) -> None:
+    for folder, earlier, later in (("swapped", "town_2024", "town_2019-05"), ("right", "a", "b")):
+        (tmp_path / folder).mkdir()
+        new, old = write_layers(tmp_path / folder)
+        paths = [new.rename(new.with_stem(later)), old.rename(old.with_stem(earlier))]
+        notes = call("compare", *paths, "-o", tmp_path / folder / "out")[1]["notes"]
+        assert any("the order looks swapped" in note for note in notes) == (folder == "swapped")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from command_line import call, command
@@ -37,6 +40,41 @@ def test_cells(masks: Path, tmp_path: Path) -> None:
     assert answer["total"]["built_up_share"] == 0.6
     assert answer["classes"] == {"dense": 2, "sparse": 2, "not observed": 0}
     assert all(Path(file).exists() for file in answer["files"])
+
+
+def test_polygons_alone_have_the_mask_beside_them(tmp_path: Path) -> None:
+    """Of two wards, one was seen whole, the other at its edge."""
+    mask = np.full((1, 100, 200), 255, np.uint8)
+    mask[0, :, :104] = 0
+    mask[0, 20:90, :100] = 1
+    write_geotiff(tmp_path / "town_mask.tif", mask, nodata=255)
+
+    def outlines(name: str, wards: list[str], *boxes: shapely.Polygon) -> Path:
+        # Pixels of half a metre from (5e5, 9e6) on, see `raster_files.PLACE`.
+        placed = [shapely.transform(one, lambda xy: xy * (0.5, -0.5) + (5e5, 9e6)) for one in boxes]
+        path = tmp_path / name
+        gpd.GeoDataFrame({"ward": wards}, geometry=placed, crs=32737).to_file(path)
+        return path
+
+    found = outlines("town_buildings.gpkg", [""], shapely.box(0, 20, 100, 90))
+    wards = outlines(
+        "wards.gpkg", ["Old town", "Harbour"], shapely.box(0, 0, 100, 100),
+        shapely.box(100, 0, 200, 100),
+    )  # fmt: skip
+    given = ("density", found, "-o", tmp_path / "d")
+    code, _, text = command(*given, "--zones", wards)
+    assert code == 0, text
+    assert "town_mask.tif, beside town_buildings.gpkg, says which ground was seen" in text
+    rows = list(csv.DictReader((tmp_path / "d.csv").read_text().splitlines()))
+    assert [(row["ward"], row["built_up_share"], row["class"]) for row in rows] == [
+        ("Old town", "0.7", "dense"), ("Harbour", "0", ""),
+    ]  # fmt: skip
+    assert "70.0%" in text
+    assert "no class" in text
+    for ending in (".png", ".pdf"):
+        assert (tmp_path / f"d{ending}").stat().st_size > 1000
+    with Image.open(tmp_path / "d.png") as picture:
+        assert picture.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
 @pytest.mark.parametrize("geometry", [None, {"type": "Polygon", "coordinates": []}])

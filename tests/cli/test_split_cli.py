@@ -40,6 +40,24 @@ def test_for_programs(data: Path, tmp_path: Path) -> None:
     assert part_of["copy_00000"] == part_of["synthetic_00003"]
 
 
+@pytest.mark.parametrize(("count", "parts"), [(60, (36, 12, 12)), (20, (12, 4, 4))])
+def test_small_sets_have_parts_that_say_something(
+    count: int, parts: tuple[int, ...], tmp_path: Path
+) -> None:
+    for number in range(count):
+        for kind in ("images", "masks"):
+            path = tmp_path / kind / f"{number:02}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("L", (16, 16), number % 2).save(path)
+    given = ("split", tmp_path, "-o", tmp_path / "s.json", "--no-duplicates")
+    code, shown, _ = command(*given, "--json")
+    assert code == 0, shown
+    made = json.loads(shown)
+    assert tuple(made[part] for part in ("train", "val", "test")) == parts
+    warned = any("val has 4 images, test has 4 images" in note for note in made["notes"])
+    assert warned == (count == 20)
+
+
 def test_the_labels_are_not_replaced(tmp_path: Path) -> None:
     """The data may be a folder whose card names the file of labels."""
     images = [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}]

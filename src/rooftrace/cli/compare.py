@@ -10,6 +10,7 @@ import typer
 from rooftrace.cli.option_groups import Fields, Shown, with_groups
 from rooftrace.cli.options import Json, PolygonFormats, model_of, option
 from rooftrace.cli.show import answered, bar, say
+from rooftrace.core.errors import ConfigError
 from rooftrace.flows.compare.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def compare(
         ),
     ],
     old: Annotated[
-        Path, typer.Argument(metavar="OLD", help="Old buildings, such as those of a map.")
-    ],
+        Path | None,
+        typer.Argument(metavar="OLD", help="Buildings of an earlier date.", show_default=False),
+    ] = None,
+    *,
     out: Annotated[
         Path,
         typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results."),
@@ -63,8 +66,15 @@ def compare(
             "model: default or accurate.",
         ),
     ] = None,
-    *,
     options: Annotated[CompareOptions, Fields(CompareOptions, _OPTIONS)],
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="In place of OLD: a map of the same time, such as osm.geojson. Counts what is in "
+            "both, only in the map and only found, with recall and precision.",
+        ),
+    ] = None,
     formats: PolygonFormats = None,
     as_json: Json = False,
 ) -> None:
@@ -79,18 +89,33 @@ def compare(
     from rooftrace.io.vector_write import known_formats
     from rooftrace.predict.model_set import read_models
 
+    if (old is None) == (reference is None):
+        raise ConfigError(
+            "OLD and --reference were both given." if old else "Only one layer was given.",
+            remedy="Give an earlier date as OLD, or a map of the same time as --reference.",
+        )
+    options = options.model_copy(update={"reference": reference is not None})
+    before = old or reference
+    assert before is not None
     further = known_formats(formats)
     models = None if model is None else read_models(model_of(model))
     with bar("compare", "steps", hidden=as_json) as progress:
         report = run_compare(
-            new, old, out, options, models=models, formats=further, progress=progress
+            new, before, out, options, models=models, formats=further, progress=progress
         )
     if not answered(report, as_json=as_json):
         _print_report(report)
 
 
 def _print_report(report: CompareReport) -> None:
-    for row in report.table:
+    if (agreed := report.against_map) is not None:
+        for name, word in (("in_both", "in both"), ("only_map", "only in the map"),
+                           ("only_found", "only found")):  # fmt: skip
+            say(f"{word:15} {agreed[name]:10,}")
+        for name, whole in (("recall", "the map was found"), ("precision", "the found is mapped")):
+            if agreed[name] is not None:
+                say(f"{name:15} {agreed[name]:10.1%} of {whole}")
+    for row in () if report.is_map else report.table:
         if row.new or row.old:
             say(f"{row.status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
     if report.offset is not None:

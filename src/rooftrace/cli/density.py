@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from rooftrace.cli.options import Gsd, Json, Layer, option
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from rooftrace.flows.density.images import ImagesReport
     from rooftrace.flows.density.run import DensityReport
 
-_CELL_M = 100.0
+_CELL_M, _MAX_ZONES = 100.0, 40
 _PLACES, _DENSE, _INPUTS = "Places to measure", "Sparse or dense", "Inputs"
 
 
@@ -117,6 +119,10 @@ def density(
     ] = None,
     layer: Layer = None,
     gsd: Gsd = None,
+    theme: Annotated[
+        Literal["light", "dark"],
+        option(_PLACES, metavar="THEME", help="Colours of the picture: light (for print) or dark."),
+    ] = "light",
     as_json: Json = False,
 ) -> None:
     """Measure the built-up share and the number, size and distance of buildings.
@@ -136,22 +142,24 @@ def density(
         )
         return
     _refuse({"--glob": glob}, (), "a single scene")
+    from rooftrace.density.files import DARK, LIGHT
     from rooftrace.flows.density.run import run_density, run_zone_density
 
     limit, smallest = _threshold(threshold), min_area or 0.0
+    look = DARK if theme == "dark" else LIGHT
     with bar("density", "px", hidden=as_json) as progress:
         if zones is None:
             _refuse({"--value": value}, (), "cells: it needs --zones")
             report = run_density(
                 inputs, out, cell_m=_CELL_M if cell is None else cell, gsd_m=gsd,
                 building=building, min_area_m2=smallest, threshold=limit, layer=layer,
-                progress=progress,
+                look=look, progress=progress,
             )  # fmt: skip
         else:
             _refuse({"--cell": cell, "--gsd": gsd}, (), "--zones")
             report = run_zone_density(
                 inputs, zones, out, building=building, min_area_m2=smallest, threshold=limit,
-                layer=layer, value=value, progress=progress,
+                layer=layer, value=value, look=look, progress=progress,
             )  # fmt: skip
     if not answered(report, as_json=as_json):
         _print_report(report)
@@ -227,6 +235,18 @@ def _print_report(report: DensityReport) -> None:
         )
     else:
         say(f"{report.shape[0]} {report.places}, measured on {report.crs}")
+        table = Table("zone", "built-up", "buildings", "seen", "")
+        for column in table.columns[1:4]:
+            column.justify = "right"
+        for zone in report.zones[:_MAX_ZONES]:
+            share = "" if zone.built_up_share != zone.built_up_share else zone.built_up_share
+            table.add_row(
+                escape(zone.name), format(share, ".1%" if share != "" else ""),
+                f"{zone.buildings:,}", f"{zone.observed_share:.0%}", zone.kind or "no class",
+            )  # fmt: skip
+        people.print(table)
+        if len(report.zones) > _MAX_ZONES:
+            say(f"… and {len(report.zones) - _MAX_ZONES} more, in {report.files[1]}")
     _print_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 
@@ -257,7 +277,7 @@ def _print_images(report: ImagesReport) -> None:
 
 def _print_classes(classes: dict[str | None, int], threshold: DensityThreshold) -> None:
     counts = ", ".join(
-        f"{count} {name or 'not observed'}" for name, count in classes.items() if name or count
+        f"{count} {name or 'without a class'}" for name, count in classes.items() if name or count
     )
     say(f"{counts}; {threshold.dense}: built-up share of {threshold.threshold:.3g} or more")
 

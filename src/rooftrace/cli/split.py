@@ -17,6 +17,9 @@ TOGETHER = "How images are divided"
 """Title of the group of options for the division in the help."""
 
 
+_DEFAULT = "0.05, or 0.2 of fewer than 200 images"
+
+
 @with_groups
 def split(
     data: Annotated[SourceConfig, DataFields("Labelled images of any kind.")],
@@ -24,11 +27,17 @@ def split(
         Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
     ],
     val: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of images for validation.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Share of images for validation.", show_default=_DEFAULT
+        ),
+    ] = None,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of images for the final test.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Share of images for the final test.", show_default=_DEFAULT
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random division.")] = 0,
     by: Annotated[
         Literal["image", "group", "block"],

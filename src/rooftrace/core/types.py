@@ -48,6 +48,9 @@ DENSITY_COLUMNS = (
 
 _M2_PER_HA = 10_000.0
 
+_LEAST_OBSERVED = 0.05
+"""Share of a place that must be observed for a class of its density."""
+
 SAME_WITHIN = 0.05
 """Relative difference of metres per pixel up to which an image is not resampled: interpolation
 softens it, and costs more than the difference does. See docs/resolution.md for the measurement."""
@@ -86,6 +89,11 @@ class DensityFigures:
     def observed_share(self) -> Floats:
         """Share of the area that was observed, 0..1."""
         return np.minimum(_ratio(self.observed_m2, self.area_m2), 1.0)
+
+    @property
+    def judged_share(self) -> Floats:
+        """`built_up_share`, NaN where too little was observed to call a place sparse or dense."""
+        return np.where(self.observed_share < _LEAST_OBSERVED, np.nan, self.built_up_share)
 
     @property
     def buildings_per_ha(self) -> Floats:

@@ -10,6 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -28,9 +29,9 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
 from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, Floats, GeoGrid
 from rooftrace.density.cells import CellGrid
-from rooftrace.io.files import write_atomically, write_json
+from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
-from rooftrace.io.image_write import round_length, write_png
+from rooftrace.io.image_write import PRINT_DPI, round_length, write_png
 from rooftrace.io.legend import Colour
 from rooftrace.io.side_by_side import draw_key, draw_polygon
 from rooftrace.io.vector_write import free_names, write_polygons
@@ -129,17 +130,40 @@ SCALE = np.frombuffer(
 """Viridis (Smith & van der Walt 2015) in seven even steps. Its lightness rises evenly, also for
 dichromats and in grey."""
 
-_NO_BUILDING = (74, 74, 80)
-"""Colour of observed cells without a building."""
 
-_PAPER, _INK, _FAINT = (24, 24, 28), (240, 240, 240), (170, 170, 176)
-_BORDER = (255, 255, 255)
-_LARGEST_PX, _NARROWEST_PX = 1200, 560
-_LARGEST_CELL_PX = 64
-_MARGIN_PX, _HEAD_PX, _ROW_PX = 14, 62, 24
+@dataclass(frozen=True)
+class Look:
+    """Colours of a picture, and where its data comes from.
+
+    Args:
+        paper, ink, faint: Colours of the background, of text, and of frames and small text.
+        edge: Colour of the border of dense places, and of zones.
+        empty: Colour of observed places without a building.
+        source: Line below the picture, such as the names of the inputs and the date.
+    """
+
+    paper: Colour = (255, 255, 255)
+    ink: Colour = (25, 25, 28)
+    faint: Colour = (100, 100, 106)
+    edge: Colour = (25, 25, 28)
+    empty: Colour = (226, 226, 230)
+    source: str = ""
 
 
-def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) -> Image.Image:
+LIGHT = Look()
+DARK = Look((24, 24, 28), (240, 240, 240), (170, 170, 176), (255, 255, 255), (74, 74, 80))
+
+_LARGEST_PX, _NARROWEST_PX = 1800, 1200
+"""Longest side of a map, six inches in print, and least width of a page."""
+
+_LARGEST_CELL_PX = 128
+_MARGIN_PX, _HEAD_PX, _ROW_PX, _SCALE = 28, 118, 44, 2
+_TITLE_PX, _TEXT_PX = 42, 28
+
+
+def draw_cells(
+    density: DensityGrid, threshold: DensityThreshold, title: str, look: Look = LIGHT
+) -> Image.Image:
     """Return the picture of a density grid.
 
     A grid with more cells than the picture has pixels is drawn in larger cells, as its title says.
@@ -148,15 +172,17 @@ def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) ->
         density: Figures of the cells.
         threshold: Threshold from which a cell is dense; dense cells get a border.
         title: Name of the scene.
+        look: Colours and source.
     """
     together = ceil(max(density.grid.shape) / _LARGEST_PX)
     share = _coarser(density.figures, together)
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
-    picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
-    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px)
-    subtitle = f"built-up share in cells of {density.cell_m * together:g} m"
+    picture = np.repeat(np.repeat(_coloured(share, look), px, axis=0), px, axis=1)
+    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px, look.edge)
+    subtitle = f"Built-up share in cells of {density.cell_m * together:g} m"
     metres = density.cell_m * together / px
-    return _page(picture, title, subtitle, threshold, metres, north=density.grid.crs is not None)
+    has_north = density.grid.crs is not None
+    return _page(picture, title, subtitle, threshold, metres, look, north=has_north)
 
 
 def draw_zones(
@@ -164,6 +190,8 @@ def draw_zones(
     figures: DensityFigures,
     threshold: DensityThreshold,
     title: str,
+    names: Sequence[str] = (),
+    look: Look = LIGHT,
 ) -> Image.Image:
     """Return the picture of zones; smaller zones are drawn on top of larger ones.
 
@@ -172,20 +200,35 @@ def draw_zones(
         figures: Figures (n,) of the zones.
         threshold: Threshold from which a zone is dense; dense zones get a wide border.
         title: Name of the scene.
+        names: (n,) names, which are written with the shares where there is room for both.
+        look: Colours and source.
     """
     left, bottom, right, top = shapely.total_bounds(geometry)
     metres = max(right - left, top - bottom) / _LARGEST_PX
     shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
-    picture: Picture = np.full((*shape, 3), _PAPER, np.uint8)
-    share = figures.built_up_share
-    colours = _coloured(share)
-    for zone in np.argsort(-shapely.area(geometry), kind="stable"):
+    picture: Picture = np.full((*shape, 3), look.paper, np.uint8)
+    share = figures.judged_share
+    colours = _coloured(share, look)
+    # Half a pixel from the upper left corner.
+    corner = left - metres / 2, top + metres / 2
+    order = np.argsort(-shapely.area(geometry), kind="stable")
+    for zone in order:
         dense = bool(share[zone] >= threshold.threshold)
-        # Half a pixel from the upper left corner.
-        corner = left - metres / 2, top + metres / 2
         fill = tuple(colours[zone].tolist())
-        draw_polygon(picture, geometry[zone], corner, metres, fill, _BORDER, 2 if dense else 1)
-    return _page(picture, title, "built-up share by zone", threshold, metres, north=True)
+        draw_polygon(picture, geometry[zone], corner, metres, fill, look.edge, 5 if dense else 2)
+    labels = []
+    for zone in order[: len(names)]:
+        value = "" if np.isnan(share[zone]) else f"{share[zone]:.0%}"
+        point = shapely.centroid(geometry[zone])
+        if not shapely.contains(geometry[zone], point):
+            circle = shapely.maximum_inscribed_circle(geometry[zone], 2 * metres)
+            point = shapely.get_point(circle, 0)
+        width_px = 2 * shapely.distance(shapely.boundary(geometry[zone]), point) / metres
+        place = (point.x - corner[0]) / metres, (corner[1] - point.y) / metres
+        labels.append((place, width_px, (names[zone], value)))
+    return _page(
+        picture, title, "Built-up share by zone", threshold, metres, look, north=True, labels=labels
+    )
 
 
 def _coarser(figures: DensityFigures, together: int) -> Floats:
@@ -202,27 +245,32 @@ def _coarser(figures: DensityFigures, together: int) -> Floats:
     return np.asarray(np.minimum(share, 1.0))
 
 
-def _coloured(share: Floats) -> Picture:
+def _coloured(share: Floats, look: Look) -> Picture:
     """Return RGB colours along a last axis for shares of any shape."""
     step = np.searchsorted(BREAKS, share, side="right")
     picture = SCALE[np.where(np.isnan(share), 0, step)]
-    picture[share == 0] = _NO_BUILDING
-    picture[np.isnan(share)] = _PAPER
+    picture[share == 0] = look.empty
+    picture[np.isnan(share)] = look.paper
     return picture
 
 
-def _border(picture: Picture, dense: NDArray[np.bool_], px: int) -> None:
+def _border(picture: Picture, dense: NDArray[np.bool_], px: int, colour: Colour) -> None:
     """Draw lines between dense cells and others where cells are wide enough to show them."""
     if px < 4:
         return
     padded = np.pad(dense, 1)
-    width = 1 if px < 12 else 2
+    width = max(1, min(px // 8, 5))
     for row, col in np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1]):
         at = max(row * px - width // 2, 0)
-        picture[at : at + width, col * px : (col + 1) * px] = _BORDER
+        picture[at : at + width, col * px : (col + 1) * px] = colour
     for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
         at = max(col * px - width // 2, 0)
-        picture[row * px : (row + 1) * px, at : at + width] = _BORDER
+        picture[row * px : (row + 1) * px, at : at + width] = colour
+
+
+Label = tuple[tuple[float, float], float, tuple[str, ...]]
+"""Pixel to the right and below, width that is free there, and lines, the last of which is kept
+where there is little room."""
 
 
 def _page(
@@ -231,10 +279,12 @@ def _page(
     subtitle: str,
     threshold: DensityThreshold,
     metres: float,
+    look: Look,
     *,
     north: bool,
+    labels: Sequence[Label] = (),
 ) -> Image.Image:
-    """Return the picture with its title above and its legend and scale bar below.
+    """Return the picture with its title above, and its legend, scale bar and source below.
 
     Args:
         picture: The drawn map.
@@ -242,43 +292,61 @@ def _page(
         subtitle: Second line of the title.
         threshold: Threshold for the legend.
         metres: Metres per pixel of the picture.
+        look: Colours and source.
         north: True to draw a north arrow.
+        labels: Texts on the map.
     """
     height, width = picture.shape[:2]
     page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
-    key = draw_key(_entries(threshold), page_width, paper=_PAPER, ink=_INK)
-    page = Image.new("RGB", (page_width, _HEAD_PX + height + _ROW_PX + 12 + key.height), _PAPER)
-    draw = ImageDraw.Draw(page)
-    room = page_width - 2 * _MARGIN_PX - (40 if north else 0)
-    draw.text((_MARGIN_PX, 10), _shorten(title, 20, room), fill=_INK, font=_font(20))
-    draw.text((_MARGIN_PX, 37), _shorten(subtitle, 14, room), fill=_FAINT, font=_font(14))
+    key = draw_key(
+        _entries(threshold, look), page_width, paper=look.paper, ink=look.ink, scale=_SCALE
+    )
+    below = _HEAD_PX + height + 2 * _ROW_PX
+    page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), look.paper)
+    draw, text = ImageDraw.Draw(page), _font(_TEXT_PX)
+    room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
+    head = _shorten(title, _TITLE_PX, room)
+    draw.text((_MARGIN_PX, 14), head, fill=look.ink, font=_font(_TITLE_PX))
+    draw.text((_MARGIN_PX, 70), _shorten(subtitle, _TEXT_PX, room), fill=look.faint, font=text)
     if north:
-        middle = page_width - _MARGIN_PX - 12
-        draw.polygon([(middle, 8), (middle - 7, 26), (middle, 22), (middle + 7, 26)], fill=_INK)
-        draw.text((middle, 28), "N", fill=_INK, font=_font(14), anchor="mt")
+        x = page_width - _MARGIN_PX - 24
+        draw.polygon([(x, 14), (x - 14, 52), (x, 43), (x + 14, 52)], fill=look.ink)
+        draw.text((x, 56), "N", fill=look.ink, font=text, anchor="mt")
     left = (page_width - width) // 2
     page.paste(Image.fromarray(picture), (left, _HEAD_PX))
-    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
+    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=look.faint)
+    for (x, y), free_px, lines in labels:
+        fits = len(lines) * _TEXT_PX < free_px and max(map(text.getlength, lines)) < free_px
+        shown = "\n".join(filter(None, lines if fits else lines[-1:]))
+        if text.getlength(lines[-1]) < free_px:
+            draw.multiline_text(
+                (left + x, _HEAD_PX + y), shown, fill=look.ink, font=text, anchor="mm",
+                align="center", stroke_width=4, stroke_fill=look.paper,
+            )  # fmt: skip
     length_m = round_length(width * metres / 3)
-    right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX
+    right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX + 12
     label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
-    draw.line((right - length_m / metres, line, right, line), fill=_INK, width=3)
+    draw.line((right - length_m / metres, line, right, line), fill=look.ink, width=5)
     draw.text(
-        (right - length_m / metres / 2, line - 4), label, fill=_INK, font=_font(14), anchor="mb"
+        (right - length_m / metres / 2, line - 8), label, fill=look.ink, font=text, anchor="mb"
     )
-    page.paste(key, (0, _HEAD_PX + height + _ROW_PX + 12))
+    page.paste(key, (0, below))
+    source = _shorten(look.source, _TEXT_PX - 6, page_width - 2 * _MARGIN_PX)
+    place = _MARGIN_PX, below + key.height
+    draw.text(place, source, fill=look.faint, font=_font(_TEXT_PX - 6))
     return page
 
 
-def _entries(threshold: DensityThreshold) -> list[tuple[str, Colour | None]]:
+def _entries(threshold: DensityThreshold, look: Look) -> list[tuple[str, Colour | None]]:
     """Return texts and colours of the legend; the border of dense places has no colour."""
     percent = [f"{share:.0%}" for share in BREAKS]
     texts = [f"up to {percent[0]}", *(f"{low} to {high}" for low, high in pairwise(percent))]
     texts.append(f"{percent[-1]} and more")
-    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
+    dense = f"thick border: {threshold.dense}, {threshold.threshold * 100:.3g}% and more"
     colours = [(red, green, blue) for red, green, blue in SCALE.tolist()]
     return [
-        ("no building", _NO_BUILDING), *zip(texts, colours), ("not observed", _PAPER), (dense, None)
+        ("no building", look.empty), *zip(texts, colours), ("not observed", look.paper),
+        (dense, None),
     ]  # fmt: skip
 
 
@@ -335,8 +403,9 @@ def density_files(stem: Path) -> tuple[Path, Path, Path]:
 
 
 def write_density(
-    stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str
-) -> tuple[Path, ...]:
+    stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str, look: Look = LIGHT,
+    *, pdf: bool = False,
+) -> tuple[Path, ...]:  # fmt: skip
     """Write STEM.tif, STEM.gpkg and STEM.png.
 
     The raster has a band for each of `DENSITY_COLUMNS`. The polygons are the observed cells.
@@ -346,6 +415,8 @@ def write_density(
         density: Figures of the cells.
         threshold: Threshold for the column `class` and for the border in the picture.
         title: Title of the picture.
+        look: Colours and source of the picture.
+        pdf: True to write STEM.pdf, too.
 
     Returns:
         The paths of the files.
@@ -364,8 +435,21 @@ def write_density(
         {"id": shown + 1} | {name: values[shown] for name, values in columns.items()},
         density.grid.crs,
     )
-    write_png(picture, draw_cells(density, threshold, title))
-    return raster, polygons, picture
+    drawn = draw_cells(density, threshold, title, look)
+    write_png(picture, drawn)
+    return raster, polygons, picture, *([write_pdf(stem, drawn)] if pdf else [])
+
+
+def write_pdf(stem: Path, picture: Image.Image) -> Path:
+    """Write a picture to STEM.pdf for print.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    path = beside(stem, ".pdf")
+    with replacing(path) as partial:
+        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95)
+    return path
 
 
 def density_columns(
@@ -386,7 +470,7 @@ def density_columns(
     before = {names[name]: values for name, values in (kept or {}).items()}
     return {
         **before,
-        "class": threshold.classes(figures.built_up_share.ravel()),
+        "class": threshold.classes(figures.judged_share.ravel()),
         "buildings": figures.buildings.ravel(),
         **{name: values.ravel() for name, values in figures.columns().items()},
     }

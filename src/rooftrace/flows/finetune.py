@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,29 +32,37 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
-from rooftrace.flows.evaluate.leakage import check_leakage
-from rooftrace.flows.evaluate.predictions import of_model
+from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
+from rooftrace.flows.evaluate.predictions import Predictions, of_model
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
-from rooftrace.flows.labelled_predictions import LabelledSets, labels_for, select_part
+from rooftrace.flows.labelled_predictions import (
+    LabelledSets,
+    labels_for,
+    predict_folds,
+    select_part,
+)
 from rooftrace.flows.split import divide_scenes
-from rooftrace.flows.threshold import choose_threshold
+from rooftrace.flows.threshold import ThresholdReport, choose_threshold
 from rooftrace.flows.train import TrainReport, export_run, locked_run
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
 from rooftrace.labels.kinds import cut_into_chips, open_labelled
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SceneParts, SplitBy, read_split, write_split
+from rooftrace.labels.split import SceneParts, Split, SplitBy, read_split, write_split
 from rooftrace.metrics.resampling import Interval, PairedTest
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
+from rooftrace.models.bundle import BUNDLED_MODELS, WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
+    from rooftrace.models.start import StartModel
     from rooftrace.train.config import TrainConfig
+    from rooftrace.train.export_bundle import ChooseThreshold
+    from rooftrace.train.loop import FitResult
 
-Verdict = Literal["better", "no different", "worse"]
+Verdict = Literal["better", "no different", "worse", "cannot tell"]
 """Comparison of the tuned model with the start model, see `FinetuneReport.verdict`."""
 
 LEAST_SCENES = 4
@@ -59,6 +70,19 @@ LEAST_SCENES = 4
 
 _LEAST_FOR_BLOCKS = 12
 """Minimum number of georeferenced images that are divided by block of ground."""
+
+_FOLD, _FOLDS = "fold", 4
+"""Name and number of the folds of ground of a cross-validation."""
+
+LEAST_HELD_OUT = 10
+"""Held-out images below which the models are compared by cross-validation instead: each image is
+predicted by a model that was not trained on it, and the finished model is the mean of all."""
+
+_SHARES = (0.0, 0.5, 1.0)
+"""Shares of the training in a model of few tiles, of which the best is taken."""
+
+_LEAKED = 0.1
+"""Share of the compared images, on ground that a model was trained on, that spoils a verdict."""
 
 _LATE_SHARE = 0.25
 """Share of the epochs at the end of a run; if the best one is among them, a longer run may help."""
@@ -97,6 +121,8 @@ class FinetuneReport:
         page: Report with pictures.
         notes: Notes on how the data was divided, and on held-out images that show ground on which
             one of the models was trained.
+        folds: Number of folds of a cross-validation; 0 if one part was held out.
+        share: Share of the training that counts in the weights of the model.
     """
 
     trained: TrainReport
@@ -104,6 +130,8 @@ class FinetuneReport:
     split: str
     page: Path
     notes: tuple[str, ...] = ()
+    folds: int = 0
+    share: float = 1.0
 
     @property
     def bundle(self) -> Path:
@@ -127,8 +155,11 @@ class FinetuneReport:
         """Result of the comparison of IoU and F1 of buildings.
 
         A difference is clear if 0 lies outside of its 95 % interval. The tuned model is better if
-        one of the two is clearly better and none clearly worse, and worse in the opposite case.
+        one of the two is clearly better and none clearly worse, and worse in the opposite case. On
+        ground that the start model was trained on, nobody can tell.
         """
+        if any(len(leak.scenes) > _LEAKED * leak.checked for leak in self.evaluation.leaks):
+            return "cannot tell"
         judged = self.tests[self.evaluation.headline], self.buildings
         signs = {_sign(test.difference) for test in judged if test is not None}
         if 1 in signs and -1 not in signs:
@@ -171,6 +202,18 @@ class FinetuneReport:
             )
         if self.verdict == "better":
             return tuple(advice)
+        if self.verdict == "cannot tell":
+            advice = (
+                "The start model was trained on this ground, so it looks better than it is "
+                "elsewhere: compare the models on images of another place, with --split FILE that "
+                "names them as test."
+            )
+            return (advice,)
+        if self.share == 0:
+            advice.append(
+                "No share of the training was better on images that were held out: the model keeps "
+                "the weights of the start model, with a threshold for this place."
+            )
         iou_sign, buildings = _sign(gap), self.buildings
         if buildings is not None and _sign(buildings.difference) < 0:
             advice.append(
@@ -192,11 +235,12 @@ class FinetuneReport:
             "errors; check the labels with rooftrace inspect."
         )
         best, epochs = self.trained.best["best_iou"][0], self.trained.epochs
-        is_late = best > (1 - _LATE_SHARE) * epochs
-        advice.append(
-            f"The best epoch was {best} of {epochs}: more --minutes "
-            f"{'may help' if is_late else 'are unlikely to help'}."
-        )
+        if not self.folds:
+            is_late = best > (1 - _LATE_SHARE) * epochs
+            advice.append(
+                f"The best epoch was {best} of {epochs}: more --minutes "
+                f"{'may help' if is_late else 'are unlikely to help'}."
+            )
         if self.verdict == "worse":
             advice.append("Keep the start model, or lower the rates: --config optimizer.lr=1e-4.")
         return tuple(advice)
@@ -207,6 +251,7 @@ class FinetuneReport:
             **self.trained.to_json(),
             "verdict": self.verdict,
             "held_out": self.split,
+            "share": self.share,
             "scenes": self.tests[self.evaluation.headline].scenes,
             "figures": {
                 name: {"start": base, "tuned": tuned}
@@ -252,8 +297,9 @@ def run_finetune(
         data: Labelled data.
         run: Folder of the run.
         model: Model to start from, see `models.start.read_start`.
-        minutes: Limit of the training in minutes, with its validation.
-        val: Share of the scenes that is held out.
+        minutes: Limit in minutes, to the verdict.
+        val: Share of the scenes that is held out; of fewer than `LEAST_HELD_OUT` scenes folds are
+            made instead.
         by: Unit that is kept together; default blocks of ground where all images have a
             georeference, else groups where there are enough, else images.
         split: Split file with the parts `train` and `val`; default: a split is made. If it has a
@@ -272,14 +318,18 @@ def run_finetune(
         ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
+        from safetensors.torch import load
+
         from rooftrace.models.start import read_start
+        from rooftrace.train.callbacks import LastEpoch
+        from rooftrace.train.checkpoint import last_checkpoint
         from rooftrace.train.datamodule import open_data
-        from rooftrace.train.finetune import finetune_config, fit_to_minutes
+        from rooftrace.train.finetune import average_results, finetune_config, fit_to_minutes
         from rooftrace.train.loop import fit
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
 
-    base = Path.cwd()
+    began, base = time.monotonic(), Path.cwd()
     model, data = _placed(model), data.absolute()
     start = read_start(model)
     spec = start.bundle.spec
@@ -313,46 +363,186 @@ def run_finetune(
             )  # fmt: skip
         try:
             if not resume:
-                parts = _parts(scenes, part_file)
+                parts, folds = _parts(scenes, part_file)
+                trained_on = parts.ids("train") if not folds else sum(folds[1:], ())
                 config = finetune_config(
-                    model, start, data, scenes.subset(parts.ids("train")), labels,
+                    model, start, data, scenes.subset(trained_on), labels,
                     part_file.absolute(), minutes=minutes, seed=seed, overrides=overrides,
                 )  # fmt: skip
             # A setting may name another split: what is trained on is not compared on.
-            parts = _parts(scenes, Path(config.data.split or part_file))
-            opened = open_data(config, base, [scenes])
+            parts, folds = _parts(scenes, Path(config.data.split or part_file))
+            splits = [_write_fold(run, folds, number) for number in range(len(folds))]
+            opened = [open_data(_on(config, one), base, [scenes]) for one in splits or [None]]
             if not resume:
-                config = fit_to_minutes(config, spec, opened, overrides)
-                opened = opened.with_samples(config.samples_per_epoch)
-                print_plain(console, _plan(config))
+                left_s = 60 * minutes - (time.monotonic() - began)
+                left_s = max(min(_TRAINED_SHARE * left_s, left_s - _AFTER_S), 6 * minutes)
+                config = fit_to_minutes(
+                    _limited(config, left_s / len(opened)), spec, opened[0], overrides
+                )
+                opened = [one.with_samples(config.samples_per_epoch) for one in opened]
+                print_plain(console, _plan(config, parts, len(folds), spec.name, minutes))
         except BaseException:
             # A run that fails before it begins leaves no folder.
-            if not resume and split is None:
-                part_file.unlink(missing_ok=True)
+            if not resume:
+                for folder in run.glob(f"{_FOLD}*"):
+                    rmtree(folder)
+                if split is None:
+                    part_file.unlink(missing_ok=True)
             raise
-        result = fit(
-            config, run, base=base, resume=resume, console=console, data=opened, start=start
-        )
-        choose = None
-        if spec.is_binary:
-            choose = partial(
-                _choose_threshold, scenes.subset(parts.ids("val")), run, spec, images, console
-            )
-        trained = export_run(
-            config.without_home(base), result, run, resume=resume, console=console,
-            names=("best_iou",), choose=choose,
-        )  # fmt: skip
+        with (run / "log.txt").open("a", encoding="utf-8") as stream:
+            log = Console(file=stream, width=200)
+            if folds:
+                if not resume:
+                    write_json(run / "config.json", config.relative_to(base))
+                results = []
+                for number, (one, held_out) in enumerate(zip(splits, opened), 1):
+                    print_plain(console, f"fold {number} of {len(folds)}")
+                    results.append(
+                        fit(
+                            _on(config, one), one.parent, base=base, console=console,
+                            resume=resume and last_checkpoint(one.parent).exists(),
+                            data=held_out, start=start, monitored=LastEpoch("val_iou", 1),
+                        )
+                    )  # fmt: skip
+                scenes = scenes.subset(sum(folds, ()))
+                share, members, update = _choose_share(
+                    config, results, folds, start, scenes, run, images, log
+                )
+                choose: ChooseThreshold | None = partial(_fitted, update)
+                weights = [load(one.weights) for one in members]
+                result = average_results(results, weights, run, config, scenes)
+            else:
+                result = fit(
+                    config, run, base=base, resume=resume, console=console, data=opened[0],
+                    start=start,
+                )  # fmt: skip
+                share, members, choose = 1.0, (), None
+                if spec.is_binary:
+                    validated = scenes.subset(parts.ids("val"))
+                    choose = partial(_choose_threshold, validated, run, spec, images, log)
+            trained = export_run(
+                config.without_home(base), result, run, resume=resume, console=log,
+                names=("best_iou",), choose=choose,
+            )  # fmt: skip
+        print_plain(console, "comparing with the start model")
         tuned = read_models(trained.best["best_iou"][2]).ready()
-        before = ModelSet((start.bundle,)).ready()
+        predictions = of_model(tuned, images=images)
+        if folds:
+            predictions = _of_folds(predictions, members, images)
+        before = of_model(ModelSet((start.bundle,)).ready(), images=images)
         report = _compare(
-            trained, (tuned, before), data, scenes, parts, run, images, notes, console
+            trained, (predictions, before), data, scenes, parts, len(folds), run, images, notes
         )
+        report = replace(report, share=share)
         write_json(run / "verdict.json", report.to_json())
     return report
 
 
+_TRAINED_SHARE, _AFTER_S = 0.75, 25.0
+"""Share of the minutes in which is trained, and the least seconds that the rest takes: the export,
+the threshold, the comparison and the page."""
+
+
+def _limited(config: TrainConfig, seconds: float) -> TrainConfig:
+    stop = config.stop.model_copy(update={"minutes": seconds / 60})
+    return config.model_copy(update={"stop": stop})
+
+
+def _on(config: TrainConfig, split: Path | None) -> TrainConfig:
+    """Return the configuration of one fold, whose last epoch counts; that of the run for None."""
+    if split is None:
+        return config
+    data = config.data.model_copy(update={"split": str(split.absolute())})
+    stop = config.stop.model_copy(update={"patience": 0})
+    return config.model_copy(update={"data": data, "stop": stop})
+
+
+def _write_fold(run: Path, folds: Sequence[tuple[str, ...]], number: int) -> Path:
+    """Write the split file of a fold: what is trained on, and what is held out."""
+    others = sum((*folds[:number], *folds[number + 1 :]), ())
+    path = run / f"{_FOLD}{number + 1}" / "split.json"
+    write_split(path, Split(parts={"train": others, "val": folds[number]}))
+    return path
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Model of one fold: its weights as safetensors, and the scenes that it was not trained on."""
+
+    weights: bytes
+    ids: tuple[str, ...]
+
+    def predictor(self, spec: BundleSpec) -> Predictor:
+        """Return the model with the contract of the finished one."""
+        from rooftrace.engines.torch import TorchEngine
+
+        bundle = ModelBundle(spec, {WEIGHTS_NAME: self.weights}, spec.name)
+        return Predictor(bundle, TorchEngine(spec, self.weights, "fp32", spec.name))
+
+
+def _choose_share(
+    config: TrainConfig, results: Sequence[FitResult], folds: Sequence[tuple[str, ...]],
+    start: StartModel, scenes: SceneSet, run: Path, images: SceneOptions, log: Console,
+) -> tuple[float, tuple[_Member, ...], dict[str, Any]]:  # fmt: skip
+    """Choose how much of the training counts, and the threshold with it, on what was held out.
+
+    Where the ground is little, all of the training may be too much (Wortsman et al. 2022, "Robust
+    fine-tuning of zero-shot models"). What is maximised is the mean of IoU and F1 of buildings, so
+    that neither pays for the other.
+
+    Returns:
+        The share, the models of the folds with it, and the changes of the contract.
+    """
+    from safetensors.torch import save
+
+    from rooftrace.train.callbacks import BEST_MONITORED
+    from rooftrace.train.export_bundle import contract_of
+    from rooftrace.train.finetune import mix_weights
+
+    epoch, _, _ = results[0].trained.best[BEST_MONITORED]
+    spec = contract_of(config, results[0], run / "best_iou.rooftrace", {"epoch": epoch})
+    few = len(scenes) < LEAST_FOR_VERDICT or not spec.is_binary
+    tried = []
+    for share in (1.0,) if few else _SHARES:
+        mixed = [mix_weights(one.trained.best[BEST_MONITORED][2], start, share) for one in results]
+        members = tuple(_Member(save(one), ids) for one, ids in zip(mixed, folds))
+        predictors = [(one.predictor(spec), one.ids) for one in members]
+        if not spec.is_binary:
+            return share, members, {}
+        chosen, update = choose_threshold(
+            predictors[0][0], LabelledSets([scenes], "val", images), run, metric="iou_f1",
+            fallback=start.bundle.spec if few else None, near=start.bundle.spec.threshold,
+            predict=partial(predict_folds, predictors),
+        )  # fmt: skip
+        value = dict(zip(chosen.thresholds, chosen.curve)).get(chosen.after, 0.0)
+        print_plain(log, f"share {share:g}: mean of IoU and F1 {value:.4f}")
+        _log_threshold(log, chosen)
+        tried.append((value, share, members, update))
+    _, share, members, update = max(tried, key=lambda one: one[:2])
+    return share, members, update
+
+
+def _fitted(update: dict[str, Any], _: ModelBundle) -> dict[str, Any]:
+    return update
+
+
+def _log_threshold(log: Console, chosen: ThresholdReport) -> None:
+    for note in (f"threshold {chosen.after:.3f}", *chosen.notes):
+        print_plain(log, note)
+
+
+def _of_folds(tuned: Predictions, members: Sequence[_Member], images: SceneOptions) -> Predictions:
+    """Return predictions of each scene by the model that was not trained on it."""
+    assert tuned.bundle is not None
+    by_scene: dict[str, Predictions] = {}
+    for one in members:
+        predictions = of_model(one.predictor(tuned.bundle.spec), images=images)
+        by_scene |= dict.fromkeys(one.ids, predictions)
+    return replace(tuned, predict=lambda scene: by_scene[scene.id].predict(scene))
+
+
 def _choose_threshold(
-    scenes: SceneSet, run: Path, start: BundleSpec, images: SceneOptions, console: Console | None,
+    scenes: SceneSet, run: Path, start: BundleSpec, images: SceneOptions, log: Console,
     bundle: ModelBundle,
 ) -> dict[str, Any]:  # fmt: skip
     """Choose the threshold of the tuned model on whole images that were held out.
@@ -362,26 +552,25 @@ def _choose_threshold(
     few = len(scenes) < LEAST_FOR_VERDICT
     chosen, update = choose_threshold(
         ModelSet((bundle,)).ready(), LabelledSets([scenes], "val", images), run,
-        fallback=start if few else None,
+        metric="iou_f1", fallback=start if few else None, near=start.threshold,
     )  # fmt: skip
-    reason = "that of the start model" if few else "on whole images"
-    for note in (f"threshold {chosen.after:.3f}, {reason}", *chosen.notes):
-        print_plain(console, note)
+    _log_threshold(log, chosen)
     return update
 
 
 def _compare(
-    trained: TrainReport, models: tuple[Predictor, Predictor], data: SourceConfig,
-    scenes: SceneSet, parts: SceneParts, run: Path, images: SceneOptions, notes: tuple[str, ...],
-    console: Console | None,
+    trained: TrainReport, predictions: tuple[Predictions, Predictions], data: SourceConfig,
+    scenes: SceneSet, parts: SceneParts, folds: int, run: Path, images: SceneOptions,
+    notes: tuple[str, ...],
 ) -> FinetuneReport:  # fmt: skip
     """Compare the tuned model with the start model, on images that neither was trained on."""
     folder = run / "comparison"
-    split = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
-    print_plain(console, f"comparing with the start model on {split}")
-    held_out = select_part(scenes, split, data.path)
+    if folds:
+        split, held_out = f"{folds} folds of {parts.path}", scenes
+    else:
+        split = f"{parts.path}:{'test' if parts.parts.get('test') else 'val'}"
+        held_out = select_part(scenes, split, data.path)
     options = EvalOptions(split=split, images=images)
-    predictions = [of_model(one, images=images) for one in models]
     reports = compare_with_labels(
         predictions, held_out, options,
         context={
@@ -389,12 +578,21 @@ def _compare(
             "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
         },
     )  # fmt: skip
-    leaks = check_leakage([one.bundle for one in models], held_out)
+    bundles = [one.bundle for one in predictions if one.bundle is not None]
+    if folds:
+        # The finished model has seen all images; each was predicted by one that had not seen it.
+        leaks = (
+            LeakageReport("none", len(held_out), (), ()),
+            *check_leakage(bundles[1:], held_out),
+        )
+    else:
+        leaks = check_leakage(bundles, held_out)
     evaluation = Evaluation(tuple(reports), leaks, baseline=1)
     write_evaluation(evaluation, predictions, held_out, folder)
     return FinetuneReport(
-        trained, evaluation, split, folder / "report.html", notes=(*notes, *evaluation.warnings)
-    )
+        trained, evaluation, split, folder / "report.html",
+        notes=(*notes, *evaluation.warnings), folds=folds,
+    )  # fmt: skip
 
 
 def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
@@ -466,7 +664,7 @@ def check_inverse(scenes: SceneSet, start: ModelBundle, images: SceneOptions) ->
 
 
 def _check_new(run: Path) -> None:
-    if (run / "checkpoints" / "last.ckpt").exists():
+    if any(run.glob("**/checkpoints/last.ckpt")):
         raise ConfigError(
             f"{run} already holds a run.",
             remedy="Add --resume to continue it, or choose another folder.",
@@ -476,41 +674,65 @@ def _check_new(run: Path) -> None:
 def _divide(
     scenes: SceneSet, path: Path, *, val: float, unit: SplitBy, seed: int, building: str
 ) -> tuple[str, ...]:
-    """Hold a part of the scenes out, write the split file, and return notes.
+    """Hold a part of the scenes out, or make folds of few; write the split file, return notes.
 
     Raises:
         DataError: No building is labelled in one of the parts.
     """
-    # With few tiles, blocks leave no gap between them; they still do not overlap.
-    split = divide_scenes(
-        scenes, val=val, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None, seed=seed
-    )
-    for part, purpose in (("train", "train on"), ("val", "compare the models on")):
-        if not split.built_up.get(part, 0.0) > 0:
+    count = _FOLDS if val * len(scenes) < LEAST_HELD_OUT else 1
+    held_out: list[tuple[str, ...]] = []
+    built, rest, notes = [], scenes, ()
+    for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
+        try:
+            # With few tiles, blocks leave no gap between them; they still do not overlap.
+            split = divide_scenes(
+                rest, val=1 / left, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None,
+                seed=seed,
+            )  # fmt: skip
+        except DataError:
+            # Of few groups or blocks, there are fewer folds.
+            if not held_out:
+                raise
+            break
+        notes += split.notes
+        held_out.append(split.parts["val"])
+        built.append(split.built_up.get("val", 0.0))
+        rest = rest.subset(split.parts["train"])
+    held_out.append(rest.ids)
+    built.append(split.built_up.get("train", 0.0))
+    for some, ids, purpose in (
+        (sum(one > 0 for one in built) > 1, held_out[-1], "train on"),
+        (count > 1 or built[0] > 0, held_out[0], "compare the models on"),
+    ):
+        if not some:
             raise DataError(
                 f"{scenes.name}: no pixel is labelled as {building} in the "
-                f"{plural(len(split.parts[part]), 'image')} to {purpose}.",
+                f"{plural(len(ids), 'image')} to {purpose}.",
                 remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
                 "with buildings in each part: --split FILE.",
             )
-    write_split(path, split)
-    return split.notes
+    parts = {f"{_FOLD}{number}": ids for number, ids in enumerate(held_out, 1)}
+    if count == 1:
+        parts = {"train": held_out[1], "val": held_out[0]}
+    write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))
+    return tuple(dict.fromkeys(notes))
 
 
-def _parts(scenes: SceneSet, path: Path) -> SceneParts:
-    """Return the scenes by the parts of a split file.
+def _parts(scenes: SceneSet, path: Path) -> tuple[SceneParts, list[tuple[str, ...]]]:
+    """Return the scenes by the parts of a split file, and the folds among the parts.
 
     Raises:
         ConfigError, DataError: See `labels.split.Split.match` and `SceneParts.ids`; or no scene to
             train on has a label.
     """
     parts = read_split(path).match(scenes.all_ids, path=path.absolute())
-    if not len(scenes.subset(parts.ids("train"))):
+    folds = [parts.ids(part) for part in parts.parts if re.fullmatch(_FOLD + r"\d", part)]
+    if not folds and not len(scenes.subset(parts.ids("train"))):
         raise DataError(
             f"No image in the part 'train' of {path} has a label.",
             remedy="Name labelled images there, or leave --split out to have a part held out.",
         )
-    return parts
+    return parts, folds
 
 
 def _unit(scenes: SceneSet, *, has_crs: bool) -> SplitBy:
@@ -562,9 +784,12 @@ def _placed(model: str) -> str:
     return model if model in BUNDLED_MODELS else absolute_text(model)
 
 
-def _plan(config: TrainConfig) -> str:
-    assert config.stop.minutes is not None
-    return (
-        f"up to {plural(config.epochs, 'epoch')} of {config.samples_per_epoch} samples of "
-        f"{config.crop_px} px within {minutes_text(config.stop.minutes)}"
-    )
+def _plan(config: TrainConfig, parts: SceneParts, folds: int, start: str, minutes: float) -> str:
+    """Return the line that says what will be done."""
+    if folds:
+        count = sum(len(ids) for part, ids in parts.parts.items() if part.startswith(_FOLD))
+        divided = f"{plural(count, 'image')}: {folds} folds, each held out once"
+    else:
+        train, val = (len(parts.parts.get(part, ())) for part in ("train", "val"))
+        divided = f"{plural(train + val, 'image')}: {train} train, {val} held out"
+    return f"{divided} · start {start} · at most {minutes_text(minutes)}"

@@ -336,6 +336,28 @@ def predict_set(
     return SetProbabilities(source, folder, images)
 
 
+def predict_folds(
+    members: Sequence[tuple[Predictor, Sequence[str]]],
+    _: Predictor,
+    source: SceneSet,
+    folder: Path,
+    data: LabelledSets,
+) -> SetProbabilities:
+    """Run over every scene the model of a cross-validation that was not trained on it.
+
+    Args:
+        members: Model of each fold, and the ids of the scenes that it was not trained on.
+        source, folder, data: See `predict_set`.
+    """
+    place = {entry.id: number for number, entry in enumerate(source.entries)}
+    for fold, (predictor, ids) in enumerate(members):
+        held_out = source.subset(ids)
+        scored = predict_set(predictor, held_out, folder / f"fold{fold}", data)
+        for number, entry in enumerate(held_out.entries):
+            _path(scored.folder, number).rename(_path(folder, place[entry.id]))
+    return SetProbabilities(source, folder, data.images)
+
+
 def _label_planes(
     predictor: Predictor, scene: Scene, shape_yx: tuple[int, int]
 ) -> NDArray[np.uint8]:

@@ -45,12 +45,20 @@ _MUCH_DROPPED = 0.25
 _MOST_GAP_M = 50_000.0
 
 
+_SMALL_SHARE, _SHARE = 0.2, 0.05
+"""Default share of the validation and of the test part, of small sets and of others."""
+
+_LEAST_IN_PART = 10
+"""Images in a part below which its figures say little: a small set is one whose parts of `_SHARE`
+have fewer."""
+
+
 def run_split(
     data: SourceConfig,
     out: Path,
     *,
-    val: float,
-    test: float,
+    val: float | None = None,
+    test: float | None = None,
     by: SplitBy = "image",
     group_pattern: str | None = None,
     block_m: float | None = None,
@@ -65,7 +73,7 @@ def run_split(
     Args:
         data: Data to divide: its labelled images, or all images if none is labelled.
         out: Split file to write.
-        val, test: Shares of the images.
+        val, test: Shares of the images; default 0.05, and 0.2 where that is fewer than ten images.
         by: Unit that is kept together: single images, groups, or blocks of ground.
         group_pattern: Regular expression whose first group is the group in an id; default the
             folder of the image.
@@ -84,10 +92,22 @@ def run_split(
     _check_options(by, group_pattern, block_m, gap_m)
     opened = open_source(data)
     check_outputs([out], [*data.paths, *opened.files])
+    count = len(opened) or len(opened.unlabelled)
+    share = _SMALL_SHARE if _SHARE * count < _LEAST_IN_PART else _SHARE
+    val, test = (share if one is None else one for one in (val, test))
     split = divide_scenes(
         opened, val=val, test=test, by=by, group_pattern=group_pattern, block_m=block_m,
         gap_m=gap_m, stratify=stratify, duplicates=duplicates, seed=seed, progress=progress,
     )  # fmt: skip
+    counts = {name: len(ids) for name, ids in split.parts.items() if ids}
+    small = [f"{name} has {plural(n, 'image')}" for name, n in counts.items() if n < _LEAST_IN_PART]
+    if small:
+        note = (
+            f"{', '.join(small)}: figures from fewer than {_LEAST_IN_PART} say little. Label more; "
+            "to fine-tune, leave the split out: rooftrace finetune compares few images by "
+            "cross-validation."
+        )
+        split = split.model_copy(update={"notes": (*split.notes, note)})
     write_split(out, split)
     return split
 

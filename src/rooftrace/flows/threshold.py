@@ -6,7 +6,7 @@ The network runs once. The search then compares thresholds on the stored probabi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,9 +49,12 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.tiling.plan import PROB_ONE
 
-ThresholdMetric = Literal["dice", "iou", "f1"]
+ThresholdMetric = Literal["dice", "iou", "f1", "iou_f1"]
 """Figures to maximise: `dice` and `iou` of pixels, pooled over the images of a set; `f1` of
-buildings, matched one to one where their IoU is above 0.5."""
+buildings, matched one to one where their IoU is above 0.5; `iou_f1`, the mean of both."""
+
+PredictSet = Callable[[Predictor, SceneSet, Path, LabelledSets], SetProbabilities]
+"""Function with the first arguments of `predict_set`."""
 
 _GRID = tuple(level_of(step / 20) for step in range(1, 20))
 """Levels at which buildings are drawn first; then half way to the neighbours of the best level,
@@ -128,7 +131,7 @@ def best_level(
 
     Of several equally good levels it is the middle of the longest run, see `middle_of_best`.
     """
-    if metric != "f1":
+    if metric in ("dice", "iou"):
         levels = list(range(1, PROB_ONE + 1))
         values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
         return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
@@ -137,7 +140,11 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        means = [[one.figures(level)["f1"] for one in sets] for level in levels]
+        names = ("iou", "f1") if metric == "iou_f1" else (metric,)
+        means = [
+            [np.mean([one.figures(level)[name] for name in names]) for one in sets]
+            for level in levels
+        ]
         values = np.nan_to_num(np.mean(means, axis=1))
         best = middle_of_best(values)
         if halving < _HALVINGS:
@@ -284,6 +291,8 @@ def choose_threshold(
     *,
     metric: ThresholdMetric = "iou",
     fallback: BundleSpec | None = None,
+    near: float | None = None,
+    predict: PredictSet = predict_set,
 ) -> tuple[ThresholdReport, dict[str, Any]]:
     """Choose the threshold of a loaded model on opened scenes, and calibrate the model at it.
 
@@ -294,6 +303,9 @@ def choose_threshold(
         metric: See `run_threshold`.
         fallback: Contract of the model that this one was tuned from, for data that is too small for
             a choice: its threshold is taken, and its calibration if none can be fitted.
+        near: Of the thresholds within half a point of the best, the one nearest to this is taken:
+            few images tell no more.
+        predict: Function that predicts a set, such as by the models of a cross-validation.
 
     Returns:
         The report, and the values of the contract that change.
@@ -310,11 +322,14 @@ def choose_threshold(
     with TemporaryDirectory(prefix="rooftrace-") as scratch:
         sets = []
         for number, source in enumerate(data.sources):
-            scored = predict_set(predictor, source, Path(scratch) / str(number), data)
+            scored = predict(predictor, source, Path(scratch) / str(number), data)
             sets.append(ThresholdSearchSet(spec, scored))
         for one in sets:
             check_buildings(one.curve.prevalence > 0, one.scored.source)
         after, levels, values = best_level(sets, metric, before)
+        if near is not None:
+            good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
+            after = min((levels[i] for i in good), key=lambda one: abs(one - level_of(near)))
         if fallback is not None:
             after = level_of(fallback.threshold)
         outcomes = []

@@ -46,6 +46,10 @@ def round_length(metres: float) -> float:
     return float(max(step for step in (1, 2, 5) if step * power <= metres * 1.0001) * power)
 
 
+PRINT_DPI = 300
+"""Resolution that the files of pictures state, in dots per inch."""
+
+
 def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> None:
     """Write a PNG.
 
@@ -64,7 +68,7 @@ def write_png(path: Path, picture: Image.Image, *, photograph: bool = False) -> 
             partial.write_bytes(cv2.imencode(".png", bgr)[1].data)
         else:
             # Level 1 makes files a third larger and is five times as fast.
-            picture.save(partial, format="PNG", compress_level=1)
+            picture.save(partial, format="PNG", compress_level=1, dpi=(PRINT_DPI, PRINT_DPI))
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -205,8 +205,9 @@ def draw_polygon(
 
 
 def draw_key(
-    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour
-) -> Image.Image:
+    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour,
+    scale: int = 1,
+) -> Image.Image:  # fmt: skip
     """Draw colour swatches with their texts, in as many rows as necessary.
 
     Args:
@@ -214,24 +215,27 @@ def draw_key(
             Texts that are wider than the picture are cut off.
         width_px: Width of the picture.
         paper, ink: Colours of the background and of the text.
+        scale: Factor of all lengths but the width; text has 14 px at 1.
     """
-    font = ImageFont.load_default(size=14)
-    before_px = _SWATCH_PX + 6
+    font = ImageFont.load_default(size=14 * scale)
+    margin_px, gap_px, row_px = _MARGIN_PX * scale, _GAP_PX * scale, _ROW_PX * scale
+    swatch_px = _SWATCH_PX * scale
+    before_px = swatch_px + 6 * scale
     rows: list[list[tuple[float, str, Colour | None]]] = [[]]
-    left = float(_MARGIN_PX)
+    left = float(margin_px)
     for text, colour in entries:
         needed_px = before_px + font.getlength(text)
-        if rows[-1] and left + needed_px > width_px - _MARGIN_PX:
+        if rows[-1] and left + needed_px > width_px - margin_px:
             rows.append([])
-            left = float(_MARGIN_PX)
+            left = float(margin_px)
         rows[-1].append((left, text, colour))
-        left += needed_px + _GAP_PX
-    page = Image.new("RGB", (width_px, _ROW_PX * len(rows) + 6), paper)
+        left += needed_px + gap_px
+    page = Image.new("RGB", (width_px, row_px * len(rows) + 6 * scale), paper)
     draw = ImageDraw.Draw(page)
     for number, row in enumerate(rows):
-        middle = 3 + number * _ROW_PX + _ROW_PX // 2
+        middle = 3 * scale + number * row_px + row_px // 2
         for start, text, colour in row:
-            top, below = middle - _SWATCH_PX // 2, middle + _SWATCH_PX // 2
-            draw.rectangle((start, top, start + _SWATCH_PX, below), fill=colour, outline=ink)
+            top, below = middle - swatch_px // 2, middle + swatch_px // 2
+            draw.rectangle((start, top, start + swatch_px, below), fill=colour, outline=ink)
             draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
     return page

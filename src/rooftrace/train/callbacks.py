@@ -152,6 +152,14 @@ class BestEpoch:
         )
 
 
+class LastEpoch(BestEpoch):
+    """The last epoch, whatever its figures: that of a run whose validation set chooses nothing."""
+
+    def is_better(self, value: float) -> bool:
+        """Return True."""
+        return True
+
+
 BEST_MONITORED = "best_monitored"
 """Name of the best epoch by a figure that is neither `val_iou` nor `val_loss`."""
 

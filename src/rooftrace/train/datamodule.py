@@ -158,26 +158,13 @@ def open_data(
             f"Two validation folders have the same name: {names}.",
             remedy='Give each of them another name: name = "…".',
         )
-    cache = config.data.cache_mb * 2**20
-    samples = TrainSamples(
-        train,
-        crop_px=config.crop_px,
-        gsd_m=config.gsd_m,
-        augment=config.augment,
-        samples=config.samples_per_epoch,
-        at_least=config.samples_per_step,
-        seed=config.seed,
-        cache_bytes=cache,
-        balance=config.balance,
-        full_scale=config.full_scale,
-        instances=config.has_instances,
-    )
+    samples = make_samples(config, train)
     tiles = tuple(
         EvalTiles(
             source,
             crop_px=config.val_crop_px or config.crop_px,
             scales=config.scales,
-            cache_bytes=cache // 4,
+            cache_bytes=config.data.cache_mb * 2**18,
             limit=config.val_tiles,
             instances=config.has_instances,
         )
@@ -193,6 +180,23 @@ def open_data(
     statistics = _statistics(config, samples, found)
     unique = tuple(dict.fromkeys(notes))
     return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique)
+
+
+def make_samples(config: TrainConfig, train: Sequence[SceneSet]) -> TrainSamples:
+    """Return the training samples of opened sets."""
+    return TrainSamples(
+        train,
+        crop_px=config.crop_px,
+        gsd_m=config.gsd_m,
+        augment=config.augment,
+        samples=config.samples_per_epoch,
+        at_least=config.samples_per_step,
+        seed=config.seed,
+        cache_bytes=config.data.cache_mb * 2**20,
+        balance=config.balance,
+        full_scale=config.full_scale,
+        instances=config.has_instances,
+    )
 
 
 def _band_names(parts: Sequence[Sequence[Scene]]) -> tuple[tuple[str, ...], list[str]]:

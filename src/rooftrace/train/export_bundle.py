@@ -129,24 +129,16 @@ def export_bundle(
     if config.export.half_weights:
         round_weights_to_fp16(net)
     mean, std = result.data.statistics
-    separation = config.separation
-    model = kind(net, mean, std, separated=separation is not None).eval()
+    model = kind(net, mean, std, separated=config.separation is not None).eval()
     bands = result.data.samples.bands
-    spec = BundleSpec(
-        bands=result.data.bands,
-        dtype=str(result.data.samples.dtype),  # type: ignore[arg-type]  # checked by pydantic
-        mean=mean,
-        std=std,
-        colours=config.data.labels.class_colours(),
-        separation=None if separation is None else separation.kind,
-        fingerprint=result.fingerprint,
-        input_multiple_px=multiple,
-        input_px=config.crop_px if fixed else None,
-        **_described(config, path, {**epochs, **_start(result)}),
+    spec = contract_of(config, result, path, epochs).model_copy(
+        update={"input_multiple_px": multiple, "input_px": config.crop_px if fixed else None}
     )
     name = path.stem
     notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
-    spec, separations = _with_thresholds(model, result.data, spec)
+    separations: list[SeparationFigures] = []
+    if choose is None or spec.separation is not None or "coarse" in model.outputs:
+        spec, separations = _with_thresholds(model, result.data, spec)
     measured = result.data.tiles if choose is None else ()
     folders = [_evaluate_folder(model.run, one, spec, with_buildings=True) for one in measured]
     coarse: list[_FolderMetrics] = []
@@ -192,6 +184,29 @@ def export_bundle(
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
     return write_bundle(path, spec, parts)
+
+
+def contract_of(
+    config: TrainConfig, result: FitResult, path: Path, epochs: Mapping[str, int]
+) -> BundleSpec:
+    """Return the contract of a trained network, before anything is measured.
+
+    Args:
+        config, result, path: See `export_bundle`.
+        epochs: Numbers of the epochs, for the training record.
+    """
+    mean, std = result.data.statistics
+    return BundleSpec(
+        bands=result.data.bands,
+        dtype=str(result.data.samples.dtype),  # type: ignore[arg-type]  # checked by pydantic
+        mean=mean,
+        std=std,
+        colours=config.data.labels.class_colours(),
+        separation=None if config.separation is None else config.separation.kind,
+        fingerprint=result.fingerprint,
+        input_multiple_px=multiple_px(result.net),
+        **_described(config, path, {**epochs, **_start(result)}),
+    )
 
 
 def _export_click_bundle(

@@ -7,11 +7,13 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load
 
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.core.errors import BandMismatch
@@ -23,9 +25,12 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.models.start import StartModel, fill_from_start
 from rooftrace.models.zoo import build_model
 from rooftrace.samples.dataset import model_scale
+from rooftrace.train.callbacks import BEST_MONITORED
+from rooftrace.train.checkpoint import save_tensors
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.datamodule import TrainingData, collate, separation_target
+from rooftrace.train.datamodule import TrainingData, collate, make_samples, separation_target
 from rooftrace.train.device import choose_accelerator
+from rooftrace.train.loop import FitResult
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
 _BATCH = 16
@@ -148,6 +153,51 @@ def finetune_config(
         source="rooftrace finetune",
         remedy="Correct --config KEY=VALUE.",
     )
+
+
+def mix_weights(path: Path, start: StartModel, share: float) -> dict[str, torch.Tensor]:
+    """Return trained weights mixed with those of the start model: all trained ones for share 1."""
+    mixed = {}
+    for key, value in load(path.read_bytes()).items():
+        before = start.weights.get(key)
+        known = before is not None and before.shape == value.shape and value.is_floating_point()
+        mixed[key] = torch.lerp(before.to(value), value, share) if known else value
+    return mixed
+
+
+def average_results(
+    results: Sequence[FitResult],
+    weights: Sequence[Mapping[str, torch.Tensor]],
+    run: Path,
+    config: TrainConfig,
+    scenes: SceneSet,
+) -> FitResult:
+    """Return the mean of networks that started from one model, as the result of one run.
+
+    Such a mean is at least as good as its members (Wortsman et al. 2022, "Model soups").
+
+    Args:
+        results: Runs of a cross-validation that end with their last epoch.
+        weights: Their weights, see `mix_weights`.
+        run: Folder for the mean weights.
+        config: Configuration of the runs.
+        scenes: All scenes that they were trained on.
+    """
+    mean = {
+        key: torch.stack([one[key] for one in weights]).mean(0)
+        if value.is_floating_point()
+        else value
+        for key, value in weights[0].items()
+    }
+    path = run / "checkpoints/best_iou.safetensors"
+    ends = [one.trained.best[BEST_MONITORED] for one in results]
+    epoch, value = min(end[0] for end in ends), statistics.mean(end[1] for end in ends)
+    save_tensors(path, mean, {"epoch": str(epoch)})
+    first = results[0]
+    samples = make_samples(config, [scenes])
+    data = replace(first.data, train=(scenes,), samples=samples)
+    trained = replace(first.trained, best={"best_iou": (epoch, value, path)})
+    return replace(first, trained=trained, data=data)
 
 
 def _sizes(spec: BundleSpec, scenes: Iterable[Scene]) -> list[tuple[float, float]]:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from rooftrace.core.types import DensityFigures, DensityGrid
 from rooftrace.density.cells import CellGrid
-from rooftrace.density.files import DensityThreshold, draw_cells, draw_zones
+from rooftrace.density.files import DARK, DensityThreshold, draw_cells, draw_zones
 
-NO_BUILDING, DARKEST, BRIGHTEST, PAPER, WHITE = (
-    (74, 74, 80), (68, 1, 84), (253, 231, 37), (24, 24, 28), (255, 255, 255),
+NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (
+    (226, 226, 230), (68, 1, 84), (253, 231, 37), (255, 255, 255), (25, 25, 28),
 )  # fmt: skip
 
 
@@ -39,10 +39,10 @@ def colours(picture: Image.Image) -> dict[tuple[int, ...], int]:
 def test_each_cell_has_the_colour_of_its_share() -> None:
     share = np.array([[0.0, 0.01], [0.9, np.nan]])
     picture = draw_cells(grid(share), DensityThreshold(threshold=0.95), "a place")
-    left = (picture.width - 128) // 2
-    cell = 64
+    left = (picture.width - 256) // 2
+    cell = 128
     for (row, col), expected in zip(np.ndindex(2, 2), (NO_BUILDING, DARKEST, BRIGHTEST, PAPER)):
-        middle = left + col * cell + cell // 2, 62 + row * cell + cell // 2
+        middle = left + col * cell + cell // 2, 118 + row * cell + cell // 2
         assert picture.getpixel(middle) == expected
 
 
@@ -50,15 +50,17 @@ def test_dense_cells_have_a_border() -> None:
     share = np.array([[0.01, 0.9], [0.01, 0.01]])
     some = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), ""))
     none = colours(draw_cells(grid(share), DensityThreshold(threshold=1.0), ""))
-    # The border is two pixels wide along two edges of 64, plus the visible half of the other edges.
-    assert some[WHITE] - none.get(WHITE, 0) > 2 * 2 * 64
+    # The border is five pixels wide along two edges of 128, and half as wide along the others.
+    assert some[EDGE] - none.get(EDGE, 0) > 2 * 5 * 128
+    dark = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), "", DARK))
+    assert dark[DARK.paper] > some[PAPER] / 2
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (1300, 20), (2500, 2500)])
 def test_any_shape(shape: tuple[int, int]) -> None:
     picture = draw_cells(grid(np.full(shape, 0.9)), DensityThreshold(threshold=0.2), "x" * 500)
-    assert max(picture.size) < 1500
+    assert max(picture.size) < 2300
     assert colours(picture)[BRIGHTEST] > 0.9 * shape[0] * shape[1] / 3**2
 
 
@@ -73,11 +75,26 @@ def test_zones_with_holes_and_the_smaller_on_top() -> None:
     ring = shapely.box(0, 0, 100, 100).difference(shapely.box(10, 10, 40, 40))
     zones = np.array([shapely.box(60, 60, 90, 90), ring], object)
     picture = draw_zones(zones, figures(np.array([0.9, 0.01])), DensityThreshold(threshold=1), "")
-    left = (picture.width - 1202) // 2
+    left = (picture.width - 1802) // 2
 
     def at(x: float, y: float) -> object:
-        return picture.getpixel((left + int(x * 12), 62 + int((100 - y) * 12)))
+        return picture.getpixel((left + int(x * 18), 118 + int((100 - y) * 18)))
 
     assert at(75, 75) == BRIGHTEST
     assert at(50, 50) == DARKEST
     assert at(25, 25) == PAPER
+
+
+def test_a_zone_that_was_hardly_seen_has_its_name_and_no_colour() -> None:
+    zones = np.array([shapely.box(0, 0, 50, 50), shapely.box(50, 0, 100, 50)], object)
+    share = figures(np.array([0.9, 0.9]))
+    share.observed_m2[1] = 4.0
+    threshold = DensityThreshold(threshold=0.2)
+    named = draw_zones(zones, share, threshold, "Wards", ["Old town", "Harbour"])
+    plain = draw_zones(zones, share, threshold, "Wards")
+    left, middle = (named.width - 1802) // 2, 118 + 450
+    assert named.getpixel((left + 100, middle)) == BRIGHTEST
+    assert named.getpixel((left + 1000, middle)) == PAPER
+    for half in (0, 900):
+        box = (left + half + 200, 118 + 200, left + half + 700, 118 + 700)
+        assert np.any(np.asarray(named.crop(box)) != np.asarray(plain.crop(box)))

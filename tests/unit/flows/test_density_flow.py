@@ -81,7 +81,9 @@ def test_no_input_is_replaced(files: Path, tmp_path: Path) -> None:
 
 def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
     report = run_density([files / "mask.tif"], tmp_path / "v1.2", cell_m=20)
-    assert [file.name for file in report.files] == ["v1.2.tif", "v1.2.gpkg", "v1.2.png"]
+    assert [file.name for file in report.files] == [
+        f"v1.2.{ending}" for ending in ("tif", "gpkg", "png", "pdf")
+    ]
     known = town.mask()[:, 40:]
     assert report.total is not None
     assert float(report.total.built_up_share) == pytest.approx(known.mean())

@@ -17,6 +17,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+import safetensors.torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import parse_config  # noqa: E402
@@ -26,6 +27,7 @@ from rooftrace.core.errors import (  # noqa: E402
     DataError,
     LabelError,
 )
+from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
 from rooftrace.flows.finetune import (  # noqa: E402
     LEAST_FOR_VERDICT,
     FinetuneReport,
@@ -38,13 +40,13 @@ from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import Split, read_split, write_split  # noqa: E402
 from rooftrace.metrics.resampling import Interval  # noqa: E402
 from rooftrace.models import start as start_models  # noqa: E402
-from rooftrace.models.bundle import read_bundle  # noqa: E402
+from rooftrace.models.bundle import WEIGHTS_NAME, read_bundle  # noqa: E402
 from rooftrace.models.start import read_start  # noqa: E402
 from rooftrace.predict.plan import AS_FOUND  # noqa: E402
 from rooftrace.train import export_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.datamodule import open_data  # noqa: E402
-from rooftrace.train.finetune import finetune_config, fit_to_minutes  # noqa: E402
+from rooftrace.train.finetune import finetune_config, fit_to_minutes, mix_weights  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 from tiny_models import tiny_bundle  # noqa: E402
 from town import write_pairs  # noqa: E402
@@ -284,11 +286,13 @@ def counting(function: Callable[..., Any], counted: Counter[str]) -> Callable[..
 def test_the_report_compares_both_models_on_what_was_held_out(
     tuned: FinetuneReport, tiny_run: TinyRun
 ) -> None:
-    start = read_bundle(tiny_run.bundle).spec
     run = tuned.trained.run
     split = read_split(run / "split.json")
     ids = {image.id for image in tuned.evaluation.first.images}
-    assert ids == set(split.parts["val"])
+    # Of eight images, each is predicted by a model that was not trained on it.
+    assert sorted(split.parts) == ["fold1", "fold2", "fold3", "fold4"]
+    assert ids == {one for fold in split.parts.values() for one in fold}
+    assert len(ids) == tuned.folds + 4 == 8
     assert [report.name for report in tuned.evaluation.reports] == ["run", "tiny"]
     shown = tuned.to_json()
     assert json.loads((run / "verdict.json").read_text()) == shown
@@ -309,10 +313,16 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert str(run.parent) not in json.dumps(made.spec.training)
     fingerprint = made.spec.fingerprint
     assert fingerprint is not None
-    assert [one.scenes for one in fingerprint.sets] == [len(split.parts["train"])]
-    # Two images are too few to choose a threshold on.
-    assert any("threshold is that of tiny" in one.protocol for one in made.spec.metrics)
-    assert made.spec.threshold == pytest.approx(start.threshold, abs=1 / 255)
+    assert [one.scenes for one in fingerprint.sets] == [8]
+    assert any("highest iou_f1" in one.protocol for one in made.spec.metrics)
+    # The weights are the mean of those of the folds, with the share of the start model's.
+    assert shown["share"] in (0.0, 0.5, 1.0)
+    folds = [run / f"fold{number}/checkpoints/best_monitored.safetensors" for number in range(1, 5)]
+    mixed = [mix_weights(path, read_start(str(tiny_run.bundle)), tuned.share) for path in folds]
+    for key, value in safetensors.torch.load(made.parts[WEIGHTS_NAME]).items():
+        if value.is_floating_point():
+            mean = torch.stack([one[key] for one in mixed]).mean(0)
+            torch.testing.assert_close(value, mean, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.campaign
@@ -341,7 +351,7 @@ def test_a_finished_run_resumes_to_the_same_model(
 
 def report_with(
     folder: Path, *, scenes: int = 9, best: int = 3, first: float = 0.55, second: float = 0.65,
-    **gaps: Interval | None,
+    leaks: tuple[LeakageReport, ...] = (), **gaps: Interval | None,
 ) -> FinetuneReport:  # fmt: skip
     """Return a report with an interval of the difference for each figure, except for None."""
     figures = {
@@ -351,7 +361,9 @@ def report_with(
         for name, gap in gaps.items()
         if gap is not None
     }
-    evaluation = SimpleNamespace(headline="iou", comparisons=[SimpleNamespace(figures=figures)])
+    evaluation = SimpleNamespace(
+        headline="iou", comparisons=[SimpleNamespace(figures=figures)], leaks=leaks
+    )
     trained = SimpleNamespace(best={"best_iou": (best, 0.5, folder)}, epochs=10)
     return FinetuneReport(trained, evaluation, "", folder)  # type: ignore[arg-type]
 
@@ -380,6 +392,16 @@ def test_the_verdict_looks_at_ground_and_at_buildings(
     assert bool(advice) == (expected != "better")
     assert ("F1 falls from 0.650 to 0.550" in advice) == (f1 is DOWN)
     assert ("Keep the start model" in advice) == (expected == "worse")
+
+
+def test_nobody_can_tell_on_ground_that_the_start_model_knows(tmp_path: Path) -> None:
+    pairs = tuple(LeakedScene(f"{n}", "town, scene 1 of 9", 3, 0.9) for n in range(4))
+    leaks = LeakageReport("none", 9, (), ()), LeakageReport("found", 9, pairs, ())
+    report = report_with(tmp_path, leaks=leaks, iou=UP, objects_f1=UP)
+    assert report.verdict == "cannot tell"
+    assert "start model was trained on this ground" in " ".join(report.advice)
+    few = leaks[0], LeakageReport("found", 90, pairs, ())
+    assert report_with(tmp_path, leaks=few, iou=UP, objects_f1=UP).verdict == "better"
 
 
 def test_advice_on_a_skewed_interval_asks_for_more_than_there_are(tmp_path: Path) -> None:

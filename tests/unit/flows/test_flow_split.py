@@ -155,7 +155,7 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
     data = SourceConfig(path=str(tmp_path / "data"))
     made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2)
     assert sum(map(len, made.parts.values())) == 5
-    assert made.notes == ("In no part: 5 images without a label.",)
+    assert made.notes[0] == "In no part: 5 images without a label."
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
+from rooftrace.io.georeferenced import provenance_of
 from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.raster import open_raster
@@ -142,7 +146,7 @@ def read_buildings_layer(
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
         layer = _of_file(str(path), file, (), folder, attributes=attributes)
-        mask = _mask_beside(path)
+        mask = mask_beside(path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
         # Polygons of a mask have no ids; in a GeoPackage they would get some.
@@ -183,7 +187,7 @@ def _seen_by(mask: Path, layer: BuildingLayer) -> BuildingLayer:
     return replace(layer, mask=mask, seen=seen, notes=(*layer.notes, note))
 
 
-def _mask_beside(path: Path) -> Path | None:
+def mask_beside(path: Path) -> Path | None:
     """Return the mask of the prediction that wrote the polygons, if it lies beside them."""
     for ending in RESULT_FILES["polygons"]:
         # The polygons may have been converted to another format.
@@ -193,6 +197,43 @@ def _mask_beside(path: Path) -> Path | None:
             mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
             return mask if mask.is_file() and is_raster(mask) else None
     return None
+
+
+def image_of(layer: BuildingLayer) -> tuple[Path, ...]:
+    """Return the image from which the mask of a layer was predicted, if it is still there."""
+    if layer.mask is None:
+        return ()
+    try:
+        outputs = json.loads((layer.mask.parent / "run.json").read_bytes())["outputs"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    images = (Path(one["input"]) for one in outputs if Path(one["mask"]).name == layer.mask.name)
+    return tuple(image for image in images if image.is_file())
+
+
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-_.]?(0[1-9]|1[0-2])(?:[-_.]?([0-3]\d))?)?(?!\d)")
+
+
+def date_of(path: Path) -> str | None:
+    """Return the date of a layer: of its image, of its buildings, of its STAC item, or in its name.
+
+    Returns:
+        The date from the year on, such as `2024` or `2024-05-17`; None if nothing tells it.
+    """
+    if path.is_file() and is_raster(path):
+        if date := provenance_of(open_image(path)).imagery_date:
+            return date[:10]
+    elif "imagery_date" in (file := VectorFile(path)).fields:
+        chunk = next(iter(file.chunks(["imagery_date"], buildings=False)), None)
+        known = [] if chunk is None else [one for one in chunk.values["imagery_date"] if one]
+        if known:
+            return str(known[0])[:10]
+    item = path.with_name(f"{path.stem.removesuffix('_buildings').removesuffix('_mask')}.json")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        properties = json.loads(item.read_bytes())["properties"]
+        return str(properties["datetime"] or properties["start_datetime"])[:10]
+    named = _DATE.findall(path.stem) or _DATE.findall(path.parent.name)
+    return "-".join(filter(None, named[-1])) if named else None
 
 
 def _of_file(

@@ -54,6 +54,9 @@ class CompareOptions(Options):
     max_move_m: Annotated[
         float, Field(ge=0, description="Maximum distance in metres of a building that has moved.")
     ] = 10.0
+    reference: Annotated[
+        bool, Field(description="OLD is a map of the same time, not an earlier date.")
+    ] = False
     keep: Annotated[
         Keep | None,
         Field(

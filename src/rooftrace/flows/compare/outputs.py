@@ -44,6 +44,9 @@ COLOURS = {
 }  # fmt: skip
 """Colour of each status (Okabe and Ito 2008), which colour-blind readers can distinguish."""
 
+MAP_WORDS = {"new": "only found", "gone": "only in the map"}
+"""Statuses in the results of a comparison with a map, where nothing was built or torn down."""
+
 _CHUNK = 50_000
 _RESERVED = ("fid", "geom", "geometry")
 _OWN_COLUMNS = ("compare_layer", "compare_status", "compare_old_id", "compare_score")
@@ -63,6 +66,7 @@ class Compared:
         is_shifted: True if the offset was removed.
         change_share: (n,) and (k,) shares of the buildings of each layer that have surely changed,
             of two dates of imagery.
+        is_map: True if the old layer is a map of the same time, see `MAP_WORDS`.
     """
 
     new: BuildingLayer
@@ -74,6 +78,11 @@ class Compared:
     plane: CRS
     is_shifted: bool
     change_share: tuple[Floats, Floats] | None = None
+    is_map: bool = False
+
+    def word(self, status: str) -> str:
+        """Return the name of a status in the results."""
+        return MAP_WORDS.get(status, status) if self.is_map else status
 
     @property
     def crs(self) -> CRS:
@@ -129,7 +138,7 @@ class Compared:
         return {
             "side": np.full(len(index), side, np.object_),
             "id": layer.ids[index],
-            "status": np.array(STATUSES, np.object_)[status.status[index]],
+            "status": np.array([*map(self.word, STATUSES)], np.object_)[status.status[index]],
             "partner_id": partner_id,
             **known,
             "offset_m": np.hypot(east, north),
@@ -163,7 +172,11 @@ def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None
     Raises:
         ExportError: The file cannot be written.
     """
-    settings = LayerSettings(compared.crs, multi=compared.is_multi, colours=COLOURS)
+    settings = LayerSettings(
+        compared.crs,
+        multi=compared.is_multi,
+        colours={compared.word(one): colour for one, colour in COLOURS.items()},
+    )
     write_layer(path, settings, compared.chunks(statuses))
 
 

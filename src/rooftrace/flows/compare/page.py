@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ import shapely
 from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
+from pyproj import CRS
 
-from rooftrace.core.types import Floats
+from rooftrace.core.types import Floats, GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS, Compared
 from rooftrace.io.gdal import rasterize
 from rooftrace.io.html import render_page
+from rooftrace.io.image_write import as_rgb
+from rooftrace.io.remote_raster import open_image
+from rooftrace.io.resample import warped
 from rooftrace.vector.compare import (
     CHANGED,
     GONE,
@@ -42,6 +46,16 @@ MEANINGS = {
     "outside": "on ground that was not seen, or that was seen in part",
 }
 
+MAP_MEANINGS = {
+    "same": "in both, with nearly the same outline",
+    "changed": "in both, with another outline",
+    "moved": "in both, with one shape at another place",
+    "split": "one building of the map, several found",
+    "merged": "several buildings of the map, one found",
+    "new": "found, and not in the map",
+    "gone": "in the map, and not found on ground that was seen",
+}
+
 _LONGEST_PX = 1600
 _DRAWN = 30_000
 """Maximum number of buildings that are drawn as outlines; more are drawn as dots."""
@@ -57,12 +71,15 @@ _MAX_NEIGHBOURS = 60
 _MARGIN = 0.02
 
 
-def comparison_page(figures: Mapping[str, Any], compared: Compared) -> str:
+def comparison_page(
+    figures: Mapping[str, Any], compared: Compared, images: Sequence[Path] = ()
+) -> str:
     """Return the whole page as a string for UTF-8.
 
     Args:
         figures: Figures of the report.
         compared: Both layers.
+        images: Images to show under the examples.
     """
     return render_page(
         "compare.html",
@@ -70,15 +87,17 @@ def comparison_page(figures: Mapping[str, Any], compared: Compared) -> str:
         figures=figures,
         titles=[Path(figures[side]).name for side in ("new", "old")],
         colours=COLOURS,
-        meanings=MEANINGS,
+        meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
+        word=compared.word,
+        sides=["found", "map"] if compared.is_map else ["new layer", "old layer"],
         map=_map(_picture(compared)),
         is_dotted=_is_dotted(compared),
-        examples=_examples(compared),
+        examples=_examples(compared, [open_image(path) for path in images]),
         version=metadata.version("rooftrace"),
     )
 
 
-def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
+def _examples(compared: Compared, images: Sequence[RasterSource]) -> list[tuple[str, list[Markup]]]:
     """Return drawings of the largest buildings of each status that needs a look."""
     new, old = (
         (compared.new_plane, compared.new_status.status),
@@ -91,17 +110,18 @@ def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
         chosen = np.flatnonzero(status == code)
         chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")][:_EXAMPLES]
         if len(chosen):
-            drawn = [_example(compared, packed.bounds[index]) for index in chosen.tolist()]
-            shown.append((STATUSES[code], drawn))
+            bounds = packed.bounds[chosen]
+            drawn = [_example(compared, one, images) for one in bounds]
+            shown.append((compared.word(STATUSES[code]), drawn))
     return shown
 
 
-def _example(compared: Compared, bounds: Floats) -> Markup:
-    """Draw the buildings of both layers around the bounds of one of them."""
+def _example(compared: Compared, bounds: Floats, images: Sequence[RasterSource]) -> Markup:
+    """Draw the buildings of both layers around the bounds of one of them, over the image."""
     middle = (bounds[:2] + bounds[2:]) / 2
     side = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
     low, high = middle - side / 2, middle + side / 2
-    parts = []
+    parts = [_backdrop(images, compared.plane, low, side)]
     for packed, status, kind in (
         (compared.new_plane, compared.new_status.status, "now"),
         (compared.old_plane, compared.old_status.status, "before"),
@@ -123,6 +143,25 @@ def _example(compared: Compared, bounds: Floats) -> Markup:
         f"<title>{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}</title>"
         f"{''.join(parts)}</svg>"
     )
+
+
+def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: float) -> str:
+    """Return what the first image that shows a square of ground shows there; "" if none does."""
+    pixel_m = side_m / (2 * _EXAMPLE_PX)
+    transform = Affine(pixel_m, 0, low[0], 0, -pixel_m, low[1] + side_m)
+    grid = GeoGrid((2 * _EXAMPLE_PX, 2 * _EXAMPLE_PX), transform, plane)
+    for image in images:
+        if image.grid.crs is None:
+            continue
+        raster = warped(image, grid)
+        if raster.valid.any():
+            data = as_rgb(raster.data, raster.valid)[..., ::-1]
+            good, encoded = cv2.imencode(".jpg", data, [cv2.IMWRITE_JPEG_QUALITY, 75])
+            assert good
+            text = base64.b64encode(encoded.tobytes()).decode()
+            size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
+            return f'<image {size} href="data:image/jpeg;base64,{text}"/>'
+    return ""
 
 
 def _is_dotted(compared: Compared) -> bool:

@@ -26,6 +26,8 @@ from rooftrace.flows.compare.dates import (
 )
 from rooftrace.flows.compare.inputs import (
     BuildingLayer,
+    date_of,
+    image_of,
     on_plane,
     read_buildings_layer,
 )
@@ -83,6 +85,7 @@ class CompareReport:
         peak_rss_mb: Peak memory of the process.
         notes: Assumptions that the user should know.
         imagery: Images that the new layer was made from.
+        is_map: True if the old layer is a map of the same time.
     """
 
     new: str
@@ -101,6 +104,30 @@ class CompareReport:
     peak_rss_mb: float
     notes: tuple[str, ...]
     imagery: tuple[str, ...] = ()
+    is_map: bool = False
+
+    @property
+    def against_map(self) -> dict[str, Any] | None:
+        """Agreement of the found buildings with a map; None for two dates.
+
+        Recall and precision are shares of the buildings on ground that was seen; a building is
+        right if it is in one of the `matched` pairs.
+        """
+        if not self.is_map:
+            return None
+        rows = {row.status: row for row in self.table}
+        apart = rows["new"], rows["gone"], rows["outside"]
+        found, mapped = (
+            sum(getattr(row, side) for row in self.table) - getattr(rows["outside"], side)
+            for side in ("new", "old")
+        )
+        return {
+            "in_both": sum(row.old for row in self.table if row not in apart),
+            "only_map": rows["gone"].old,
+            "only_found": rows["new"].new,
+            "recall": round(self.matched / mapped, 4) if mapped else None,
+            "precision": round(self.matched / found, 4) if found else None,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -122,6 +149,7 @@ class CompareReport:
                 for row in self.table
             },
             "matched": self.matched,
+            **({} if self.against_map is None else {"against_map": self.against_map}),
             "offset": None if self.offset is None else self.offset.to_json(),
             "offset_removed": self.offset_removed,
             "coverage": self.coverage,
@@ -198,9 +226,10 @@ def run_compare(
         )
         notes += unsure
     if coverage == "bounds":
+        gone = "only in the map" if options.reference else "gone"
         notes.append(
             f"{new} does not say which ground was seen: buildings of {old} outside of the bounding "
-            "box of its buildings count as outside, those inside without a match as gone. Give "
+            f"box of its buildings count as outside, those inside without a match as {gone}. Give "
             "--imagery or --area."
         )
     if coverage == "mask" and new_layer.mask != new:
@@ -209,18 +238,22 @@ def run_compare(
         )
     compared = Compared(
         new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
-        change_share,
+        change_share, options.reference,
     )  # fmt: skip
+    if not options.reference:
+        notes += _order_notes(new, old)
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
     table = status_table(compared)
     report = CompareReport(
         str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
         plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
-        tuple(map(str, options.imagery)),
+        tuple(map(str, options.imagery)), options.reference,
     )  # fmt: skip
     write_json(out / "compare.json", report.figures())
-    write_atomically(out / "report.html", comparison_page(report.figures(), compared).encode())
+    shown = (new,) if models is not None else options.imagery or image_of(new_layer)
+    page = comparison_page(report.figures(), compared, shown)
+    write_atomically(out / "report.html", page.encode())
     step()
     names = _WRITTEN if models is None else (*_WRITTEN, *PROBABILITY_FILES)
     return replace(
@@ -248,6 +281,18 @@ def _read(
         threshold=limit if new.is_file() and is_raster(new) else None,
     )  # fmt: skip
     return new_layer, old_layer, probabilities_of(new, old, limit)
+
+
+def _order_notes(new: Path, old: Path) -> list[str]:
+    """Return a note if NEW is older than OLD, by what their data or their names say."""
+    after, before = date_of(new), date_of(old)
+    if after is None or before is None or after[: len(before)] >= before[: len(after)]:
+        return []
+    note = (
+        f"NEW, {new.name}, is of {after}, and OLD, {old.name}, of {before}: the order looks "
+        "swapped. Give the later one first."
+    )
+    return [note]
 
 
 def _steps(progress: Progress | None, count: int) -> Callable[[], None]:

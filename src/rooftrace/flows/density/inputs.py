@@ -16,6 +16,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
+from rooftrace.flows.compare.inputs import mask_beside
 from rooftrace.io.attributes import text_column
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster
@@ -345,6 +346,8 @@ def _check_place(buildings: BuildingPolygons, mask: MaskFile) -> None:
 def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
     """Return the mask and the file of polygons among the inputs; None where one is missing.
 
+    Polygons alone have the mask of the prediction that wrote them, if it lies beside them.
+
     Raises:
         DataError: An input does not exist.
         ConfigError: There are two of a kind, or a folder.
@@ -368,7 +371,20 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
                 remedy="Give one scene at a time; the grids of neighbouring scenes align.",
             )
     mask, polygons = (next(iter(kinds[vector]), None) for vector in (False, True))
+    if mask is None and polygons is not None:
+        mask = mask_beside(polygons)
     return mask, polygons
+
+
+def mask_notes(inputs: Sequence[Path], mask: Path | None, polygons: Path | None) -> list[str]:
+    """Return the note on a mask that was found beside the polygons."""
+    if mask is None or polygons is None or mask in inputs:
+        return []
+    note = (
+        f"{mask.name}, beside {polygons.name}, says which ground was seen, and the shares come "
+        "from it"
+    )
+    return [note]
 
 
 def stem_of(out: Path, name: str) -> Path:

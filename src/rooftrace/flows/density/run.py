@@ -5,8 +5,9 @@ Whole images are measured by `flows.density.images`.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import (
+    DENSITY_COLUMNS,
     Bounds,
     DensityFigures,
     DensityGrid,
@@ -35,12 +37,15 @@ from rooftrace.density.accumulate import (
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
+    LIGHT,
     DensityThreshold,
+    Look,
     beside,
     density_columns,
     density_files,
     draw_zones,
     write_density,
+    write_pdf,
     write_table,
 )
 from rooftrace.flows.density.inputs import (
@@ -48,6 +53,7 @@ from rooftrace.flows.density.inputs import (
     BuildingPolygons,
     MaskFile,
     ObservedBuildings,
+    mask_notes,
     read_buildings,
     sort_inputs,
     stem_of,
@@ -64,6 +70,17 @@ _BEND_M = 0.01
 
 
 @dataclass(frozen=True)
+class ZoneRow:
+    """Figures of one zone for people: NaN where nothing is known, `kind` None without a class."""
+
+    name: str
+    built_up_share: float
+    buildings: int
+    observed_share: float
+    kind: str | None
+
+
+@dataclass(frozen=True)
 class DensityReport:
     """Result of `run_density` or `run_zone_density`.
 
@@ -76,6 +93,7 @@ class DensityReport:
         classes: Number of places by class; None counts those that were not observed.
         threshold: Threshold on the built-up share.
         notes: Assumptions that the user should know.
+        zones: Zones with their figures; empty for cells.
     """
 
     files: tuple[Path, ...]
@@ -86,6 +104,7 @@ class DensityReport:
     classes: dict[str | None, int]
     threshold: DensityThreshold
     notes: tuple[str, ...]
+    zones: tuple[ZoneRow, ...] = ()
 
     @classmethod
     def of(
@@ -94,7 +113,7 @@ class DensityReport:
     ) -> DensityReport:  # fmt: skip
         """Return the report of figures."""
         share = figures.built_up_share
-        names = threshold.classes(share.ravel()).tolist()
+        names = threshold.classes(figures.judged_share.ravel()).tolist()
         classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
         total = figures.total() if share.ndim == 2 else None
         return cls(
@@ -125,9 +144,11 @@ def run_density(
     min_area_m2: float = 0.0,
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
+    look: Look = LIGHT,
     progress: Progress | None = None,
 ) -> DensityReport:
-    """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg and OUT.png.
+    """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg, OUT.png and
+    OUT.pdf.
 
     Args:
         inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
@@ -138,6 +159,7 @@ def run_density(
         min_area_m2: Minimum area of a building that is counted.
         threshold: Threshold for the classes of cells.
         layer: Layer of files with several; see `VectorFile`.
+        look: Colours of the picture.
         progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
@@ -147,7 +169,7 @@ def run_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    check_outputs(density_files(stem), inputs)
+    check_outputs((*density_files(stem), beside(stem, ".pdf")), inputs)
     buildings, own = None, None
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if polygons_path is not None:
@@ -160,6 +182,7 @@ def run_density(
             )
         buildings = read_buildings(polygons_path, building, mask, layer)
     notes = [] if buildings is None else list(buildings.notes)
+    notes += mask_notes(inputs, mask_path, polygons_path)
     if mask is None:
         assert buildings is not None
         density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
@@ -178,9 +201,17 @@ def run_density(
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
     notes += _outside_notes(density.outside)
-    files = write_density(stem, density, threshold, stem.name)
+    drawn = _looks(look, (mask_path, polygons_path))
+    files = write_density(stem, density, threshold, stem.name, drawn, pdf=True)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
+
+
+def _looks(look: Look, sources: Sequence[Path | None]) -> Look:
+    """Return the look of a picture that names its sources and the day."""
+    names = ", ".join(path.name for path in sources if path is not None)
+    day = datetime.date.today().strftime("%d %B %Y").lstrip("0")
+    return replace(look, source=f"Source: {names}. Drawn {day} with rooftrace.")
 
 
 def crs_text(crs: CRS | None) -> str:
@@ -249,14 +280,15 @@ def run_zone_density(
     threshold: DensityThreshold = DEFAULT_THRESHOLD,
     layer: str | None = None,
     value: str | None = None,
+    look: Look = LIGHT,
     progress: Progress | None = None,
 ) -> DensityReport:
-    """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
+    """Measure density by zones; write OUT.gpkg, OUT.csv, OUT.png and OUT.pdf.
 
     Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap.
 
     Args:
-        inputs, out, building, min_area_m2, threshold, layer, progress: See `run_density`.
+        inputs, out, building, min_area_m2, threshold, layer, look, progress: See `run_density`.
         zones: File of polygons; their attributes are kept.
         value: Numeric attribute of the buildings, see `_values_of_zones`.
 
@@ -267,7 +299,7 @@ def run_zone_density(
     """
     mask_path, polygons_path = sort_inputs(inputs)
     stem = stem_of(out, inputs[0].resolve().stem)
-    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
+    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png", ".pdf"))
     check_outputs(files, [*inputs, zones])
     file = VectorFile(zones, layer)
     ground_zones = file.read(file.fields, typed=True)
@@ -277,6 +309,7 @@ def run_zone_density(
             remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
         )
     notes = [note.removesuffix(".") for note in file.notes(ground_zones.counts)]
+    notes += mask_notes(inputs, mask_path, polygons_path)
     mask = None if mask_path is None else MaskFile.of(mask_path, building)
     if mask is not None and mask.grid.crs is None:
         raise GeoreferenceError(
@@ -335,10 +368,41 @@ def run_zone_density(
         counts = np.ones(len(outlined), np.bool_) if counted is None else counted
         numbers = {name: values[large][counts] for name, values in buildings.numbers.items()}
         columns |= _values_of_zones(outlines, outlined[counts], numbers, value)
+    names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
-    write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
-    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
-    return DensityReport.of(files, "zones", plane, figures, threshold, notes)
+    write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
+    sources = mask_path, polygons_path, zones
+    picture = draw_zones(outlines, figures, threshold, stem.name, names, _looks(look, sources))
+    write_png(files[2], picture)
+    write_pdf(stem, picture)
+    report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
+    rows = zip(
+        names, figures.built_up_share.tolist(), figures.buildings.tolist(),
+        figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
+    )  # fmt: skip
+    return replace(report, zones=tuple(ZoneRow(*row) for row in rows))
+
+
+def _readable(column: tuple[str, NDArray[Any]]) -> list[Any]:
+    """Return the values of a column for a table: figures of ours have 4 significant digits."""
+    name, values = column
+    if name not in DENSITY_COLUMNS:
+        return list(values.tolist())
+    return [value if np.isnan(value) else plain_number(value, 4) for value in values.tolist()]
+
+
+_NAMES = ("name", "title", "label", "ward", "district", "zone", "id")
+
+
+def zone_names(values: Mapping[str, NDArray[Any]], count: int) -> list[str]:
+    """Return a name of each zone: that of a column called so, or of the first one with texts."""
+    by_name = {name.casefold(): name for name in values}
+    chosen = next((by_name[name] for name in _NAMES if name in by_name), None) or next(
+        (name for name, column in values.items() if column.dtype.kind == "O"), None
+    )
+    if chosen is None:
+        return [f"zone {number}" for number in range(1, count + 1)]
+    return [str(value) for value in values[chosen].tolist()]
 
 
 def _values_of_zones(
