@@ -203,12 +203,12 @@ class FinetuneReport:
         if self.verdict == "better":
             return tuple(advice)
         if self.verdict == "cannot tell":
-            advice = (
+            reason = (
                 "The start model was trained on this ground, so it looks better than it is "
                 "elsewhere: compare the models on images of another place, with --split FILE that "
                 "names them as test."
             )
-            return (advice,)
+            return (reason,)
         if self.share == 0:
             advice.append(
                 "No share of the training was better on images that were held out: the model keeps "
@@ -371,8 +371,9 @@ def run_finetune(
                 )  # fmt: skip
             # A setting may name another split: what is trained on is not compared on.
             parts, folds = _parts(scenes, Path(config.data.split or part_file))
-            splits = [_write_fold(run, folds, number) for number in range(len(folds))]
-            opened = [open_data(_on(config, one), base, [scenes]) for one in splits or [None]]
+            splits: list[Path] = [_write_fold(run, folds, one) for one in range(len(folds))]
+            configs = [_on(config, one) for one in splits] or [config]
+            opened = [open_data(one, base, [scenes]) for one in configs]
             if not resume:
                 left_s = 60 * minutes - (time.monotonic() - began)
                 left_s = max(min(_TRAINED_SHARE * left_s, left_s - _AFTER_S), 6 * minutes)
@@ -448,10 +449,8 @@ def _limited(config: TrainConfig, seconds: float) -> TrainConfig:
     return config.model_copy(update={"stop": stop})
 
 
-def _on(config: TrainConfig, split: Path | None) -> TrainConfig:
-    """Return the configuration of one fold, whose last epoch counts; that of the run for None."""
-    if split is None:
-        return config
+def _on(config: TrainConfig, split: Path) -> TrainConfig:
+    """Return the configuration of one fold, whose last epoch counts."""
     data = config.data.model_copy(update={"split": str(split.absolute())})
     stop = config.stop.model_copy(update={"patience": 0})
     return config.model_copy(update={"data": data, "stop": stop})
@@ -681,7 +680,8 @@ def _divide(
     """
     count = _FOLDS if val * len(scenes) < LEAST_HELD_OUT else 1
     held_out: list[tuple[str, ...]] = []
-    built, rest, notes = [], scenes, ()
+    built, rest = [], scenes
+    notes: tuple[str, ...] = ()
     for left in range(min(count, len(scenes) - 1), 1, -1) if count > 1 else (1 / val,):
         try:
             # With few tiles, blocks leave no gap between them; they still do not overlap.
@@ -711,7 +711,9 @@ def _divide(
                 remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
                 "with buildings in each part: --split FILE.",
             )
-    parts = {f"{_FOLD}{number}": ids for number, ids in enumerate(held_out, 1)}
+    parts: dict[str, tuple[str, ...]] = {
+        f"{_FOLD}{number}": ids for number, ids in enumerate(held_out, 1)
+    }
     if count == 1:
         parts = {"train": held_out[1], "val": held_out[0]}
     write_split(path, split.model_copy(update={"parts": parts, "built_up": {}}))

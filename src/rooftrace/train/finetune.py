@@ -160,8 +160,10 @@ def mix_weights(path: Path, start: StartModel, share: float) -> dict[str, torch.
     mixed = {}
     for key, value in load(path.read_bytes()).items():
         before = start.weights.get(key)
-        known = before is not None and before.shape == value.shape and value.is_floating_point()
-        mixed[key] = torch.lerp(before.to(value), value, share) if known else value
+        if before is None or before.shape != value.shape or not value.is_floating_point():
+            mixed[key] = value
+        else:
+            mixed[key] = torch.lerp(before.to(value), value, share)
     return mixed
 
 
