@@ -13,7 +13,7 @@ MAP_READY = (
     "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 )
 PLAIN = {
-    "jobs": ("jobs", "#jobs li[data-state=done]"),
+    "home": ("", "#cards li[data-state=done] .picture img.there"),
     "live": ("live", "#picture[src]"),
     "api": ("v1/docs", "article"),
     "problem": ("problems/too-large", ".verdict"),
@@ -53,7 +53,7 @@ def open_demo(page: Page, url: str, image: Path) -> None:
     """Open the demo with a result."""
     page.goto(f"{url}/demo")
     page.wait_for_selector("#rt-example")
-    page.set_input_files("#rt-files input[type=file]", image)
+    page.set_input_files("#rt-file", image)
     page.wait_for_selector(".rt-stage[data-state=ready]")
 
 

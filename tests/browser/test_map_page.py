@@ -111,7 +111,7 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
     fewer = shown(page)
     assert 0 < fewer < sure
     assert page.locator("#count").inner_text().startswith(f"{fewer} building")
-    assert page.locator("#credit").inner_text().startswith("Model a model <i>of mine</i>")
+    assert page.locator("#credit p").text_content().startswith("Model a model <i>of mine</i>")
 
 
 @pytest.mark.campaign
@@ -483,10 +483,10 @@ def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -
     page.wait_for_function(IDLE)
     assert page.evaluate(PIXEL) == [10, 200, 30, 255]
     # The licences are behind a button, which is open where a basemap has one.
-    assert "Basemap © town 1" in page.locator("#credit").inner_text()
+    assert "Basemap © town 1" in page.locator("#credit p").inner_text()
     page.select_option("#basemap", label="Map 2")
     page.wait_for_function(IDLE)
-    assert "Basemap © town 2" in page.locator("#credit").inner_text()
+    assert "Basemap © town 2" in page.locator("#credit p").inner_text()
     assert page.evaluate("rooftrace.map.getSource('basemap').tiles[0]").endswith("?2")
     page.uncheck("[data-layer=basemap] input[type=checkbox]")
     assert page.evaluate(PIXEL) == [0xE4, 0xE7, 0xEB, 255]

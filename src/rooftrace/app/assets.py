@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
 
-from rooftrace.rest.face import file_response, with_header
+from rooftrace.rest.face import file_response, has_live, page_header, with_header
 from rooftrace.rest.problems import ProblemError
 
 _KINDS = {
@@ -31,9 +31,7 @@ def static_router(name: str, policy: str) -> APIRouter:
 
     @router.get("", include_in_schema=False)
     def page(request: Request) -> Response:
-        text = with_header(_assets(name)["index.html"].read_text(encoding="utf-8"), name)
-        headers = {"Content-Security-Policy": policy}
-        return file_response(request, text.encode(), _KINDS[".html"], headers)
+        return page_response(request, name, policy)
 
     @router.get("/static/{file:path}", include_in_schema=False)
     def static(request: Request, file: str) -> Response:
@@ -47,6 +45,14 @@ def static_router(name: str, policy: str) -> APIRouter:
         return file_response(request, data, kind, gzipped=gzipped)
 
     return router
+
+
+def page_response(request: Request, name: str, policy: str) -> Response:
+    """Return a page with the header; arguments as for `static_router`."""
+    html = _assets(name)["index.html"].read_text(encoding="utf-8")
+    text = with_header(html, page_header(name, live=has_live(request)))
+    headers = {"Content-Security-Policy": policy}
+    return file_response(request, text.encode(), _KINDS[".html"], headers)
 
 
 @cache

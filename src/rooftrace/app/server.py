@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi import APIRouter, FastAPI
 
-from rooftrace.app.assets import static_router
+from rooftrace.app.home.router import home_router
 from rooftrace.app.live.router import live_router
 from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.app.page.page import mount_page
-from rooftrace.io.files import demo_scene_path
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
@@ -24,11 +22,6 @@ from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
-
-_EXAMPLE = "example.tif"
-"""Name of the demo scene among the files of the jobs page."""
-
-_JOBS_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'"
 
 
 def create_server(
@@ -69,7 +62,6 @@ def create_server(
             "/v1/results": REVIEW_BYTES,
             "/ogc/processes": int(limits.upload_bytes * OGC_BODY_SHARE) + FORM_BYTES,
             "/v1/jobs": limits.job_upload_bytes + FORM_BYTES,
-            "/gradio_api/upload": limits.upload_bytes + FORM_BYTES,
         },
         hosts=LOOPBACK if local else None,
         origins=allow_origins,
@@ -94,35 +86,7 @@ def create_server(
         if store is None
         else lambda: {str(k): n for k, n in store.counts().items()},
     )
-    if runner is not None:
-        app.include_router(_jobs_page())
-    app.include_router(front_door("demo" if runner is None else "jobs"))
+    app.state.live = cameras is not None and bool(cameras.cameras)
+    app.include_router(home_router())
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service)
-
-
-def _jobs_page() -> APIRouter:
-    """Return the router of `/jobs`, a page that calls the API like any other client.
-
-    It uploads scenes, shows their progress and links to their results.
-    """
-    router = APIRouter(include_in_schema=False)
-
-    @router.get(f"/jobs/static/{_EXAMPLE}")
-    def example() -> Response:
-        return FileResponse(demo_scene_path(), media_type="image/tiff")
-
-    router.include_router(static_router("jobs", _JOBS_POLICY))
-    return router
-
-
-def front_door(path: str) -> APIRouter:
-    """Return the router of `/`, which leads to another page of the server."""
-    router = APIRouter(include_in_schema=False)
-
-    @router.get("/")
-    def root() -> Response:
-        # Relative, because a proxy may serve the server below a folder.
-        return RedirectResponse(path)
-
-    return router

@@ -2,7 +2,7 @@
 
 Messages are written for the command line, where an option is called `--gsd`. The API calls it
 `gsd`, Python `gsd_m`, and the page has the field “Metres per pixel”. `in_terms` is the one place
-where a face's words are put in: the API, the page and `str(error)` call it.
+where a face's words are put in: the API and `str(error)` call it; the page replaces the API's own.
 """
 
 from __future__ import annotations
@@ -158,23 +158,6 @@ _API: Terms = {
     },
 }
 
-_PAGE: Terms = {
-    **_OF_THE_SERVER,
-    **{
-        option: (f"rooftrace predict --{option}", f"rooftrace predict --{option} {{}}")
-        for option in API_PARAMETERS
-    },
-    **{
-        option: (title, f"{{}} in {title}")
-        for option, title in {
-            "bands": "the field “Bands”",
-            "gsd": "the field “Metres per pixel”",
-            "stretch": "the field “Values”",
-            "threshold": "the field “Threshold”",
-        }.items()
-    },
-}
-
 _PYTHON: Terms = {
     "gsd": ("gsd_m", "gsd_m={}"),
     "threshold": ("threshold", "threshold={}"),
@@ -221,14 +204,6 @@ def in_terms(text: str, terms: Terms) -> str:
 def in_api_terms(text: str) -> str:
     """Replace options by parameters of the API: `--gsd 0.3` becomes `gsd=0.3`."""
     return in_terms(text, _API)
-
-
-def in_page_terms(text: str) -> str:
-    """Replace options by fields of the page: `--bands 3,2,1` becomes “3,2,1 in the field “Bands””.
-
-    Where the page has no such field, the text names the command: `rooftrace predict --scale 2`.
-    """
-    return in_terms(text, _PAGE).replace(" with the field ", " in the field ")
 
 
 def in_python_terms(text: str) -> str:

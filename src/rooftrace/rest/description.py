@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 
 from rooftrace.core.machine import version_of
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import face_router, file_response, page_header
+from rooftrace.rest.face import face_router, file_response, has_live, page_header
 from rooftrace.rest.problems import (
     PROBLEM_MEDIA_TYPE,
     PROBLEMS,
@@ -251,7 +251,7 @@ def pages_router(app: FastAPI) -> APIRouter:
         text = render_page(
             "api.html",
             {"json": _json, "type_of": _type_of, "code": _code},
-            header=page_header("api", "../"),
+            header=page_header("api", "../", live=has_live(request)),
             api=app.openapi(),
             operations=_operations(app.openapi()),
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},

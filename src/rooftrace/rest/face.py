@@ -15,10 +15,9 @@ from markupsafe import Markup
 from rooftrace.io.html import read_asset
 
 PAGES = {
-    "jobs": ("Jobs", "jobs"),
+    "home": ("Home", "./"),
     "map": ("Map", "map"),
     "live": ("Live", "live"),
-    "demo": ("Demo", "demo"),
     "api": ("API", "v1/docs"),
 }
 """Link text and URL of each page, the URL relative to the root of the server."""
@@ -46,17 +45,19 @@ _BUTTON = (
 )
 
 
-def page_header(current: str, root: str = "") -> Markup:
+def page_header(current: str, root: str = "", *, live: bool = False) -> Markup:
     """Return the header of a page as HTML: the product's name, links to all pages, and the button
     for light or dark.
 
     Args:
         current: Name in `PAGES` of the page; another name marks no link.
         root: Relative URL of the server's root from the page, such as `../`.
+        live: Whether the server has cameras; the page of live video has no link otherwise.
     """
     links = "".join(
         f'<a href="{root}{url}"{_CURRENT if name == current else ""}>{text}</a>'
         for name, (text, url) in PAGES.items()
+        if name != "live" or live
     )
     # Made from this module's own texts, and URLs that callers write as constants.
     return Markup(  # noqa: S704  # nosec B704
@@ -69,15 +70,14 @@ def page_header(current: str, root: str = "") -> Markup:
 _CURRENT = ' aria-current="page"'
 
 
-def with_header(html: str, current: str, root: str = "") -> str:
-    """Return the text of a page with the header in the place of `HEADER_MARK`.
+def has_live(request: Request) -> bool:
+    """Return whether the server of a request has cameras."""
+    return bool(getattr(request.app.state, "live", False))
 
-    Args:
-        html: Text of the page.
-        current: See `page_header`.
-        root: See `page_header`.
-    """
-    return html.replace(HEADER_MARK, page_header(current, root))
+
+def with_header(html: str, header: Markup) -> str:
+    """Return the text of a page with the header in the place of `HEADER_MARK`."""
+    return html.replace(HEADER_MARK, header)
 
 
 @lru_cache(maxsize=64)

@@ -104,7 +104,7 @@ def predict_router(service: Service) -> APIRouter:
                     prediction = await _result_of(request, queued)
                     if prediction is None:
                         return Response(status_code=_CLIENT_CLOSED_REQUEST)
-                    figures = _figures(prediction, bundle, counted="polygons" in outputs)
+                    figures = figures_of(prediction, bundle, counted="polygons" in outputs)
                     name, body = await run_in_threadpool(_encode, prediction, form, figures)
             except TimeoutError:
                 raise DeadlineError(
@@ -168,7 +168,7 @@ def _format_of(accept: list[str]) -> Format:
     return next((_ACCEPTED[kind] for kind in media_types if kind in _ACCEPTED), "geojson")
 
 
-def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
+def figures_of(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
     """Return the figures of a prediction, without times, so that they are reproducible."""
     summary = prediction.result.summary
     share = summary.built_up_share if summary.valid_pixels else float("nan")

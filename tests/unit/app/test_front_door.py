@@ -1,21 +1,52 @@
-"""The address `/` leads to the first page, also behind a proxy."""
+"""The page at `/` and its examples."""
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("gradio")
+import io
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from rooftrace.app.server import front_door
+from rooftrace.app.home.router import EXAMPLES, home_router
+from rooftrace.rest.problems import install_problems
 
 
-@pytest.mark.parametrize("address", ["jobs", "demo"])
-def test_the_first_address_leads_on_without_naming_a_server(address: str) -> None:
+def client_of(*, live: bool = False) -> TestClient:
     app = FastAPI()
-    app.include_router(front_door(address))
+    install_problems(app)
+    app.state.live = live
+    app.include_router(home_router())
+    return TestClient(app)
+
+
+def test_the_first_page_names_no_server() -> None:
     headers = {"X-Forwarded-Host": "evil.example", "Host": "other.example"}
-    answer = TestClient(app).get("/", headers=headers, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, address)
+    page = client_of().get("/", headers=headers)
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "example" not in page.text.replace("example-", "").partition("<main")[0]
+    # The page of jobs was there before.
+    moved = client_of().get("/jobs", headers=headers, follow_redirects=False)
+    assert (moved.status_code, moved.headers["location"]) == (307, "./")
+
+
+def test_live_video_has_a_link_where_a_camera_is() -> None:
+    for live in (False, True):
+        assert ('href="live"' in client_of(live=live).get("/").text) is live
+
+
+def test_the_home_page_is_light() -> None:
+    client = client_of()
+    names = ["home.css", "viewer.css", "home.js", "ui.js", "upload.js", "viewer.js"]
+    files = [client.get("/"), *(client.get(f"/home/static/{name}") for name in names)]
+    assert sum(len(file.content) for file in files) < 60_000
+
+
+def test_examples_are_images_and_pictures_of_them() -> None:
+    client = client_of()
+    for name, window in EXAMPLES.items():
+        picture = Image.open(io.BytesIO(client.get(f"/home/examples/{name}.webp").content))
+        assert picture.size == (window.width, window.height)
+        assert client.get(f"/home/examples/{name}.tif").content[:4] == b"II*\0"
+    assert client.get("/home/examples/passwd.tif").status_code == 404

@@ -208,7 +208,13 @@ def test_folders_and_images(client: TestClient) -> None:
     reported = client.get("/map/folders/out").json()
     assert (reported["state"], reported["message"]) == ("ready", "")
     assert reported["images"] == [
-        {"name": "town", "buildings": 4, "notes": [], "comparison": False}
+        {
+            "name": "town",
+            "buildings": 4,
+            "built_up_share": None,
+            "notes": [],
+            "comparison": False,
+        }
     ]
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 

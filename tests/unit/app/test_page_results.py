@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from fastapi import FastAPI
-from page_images import UTM, classes_of, kept_of, predictor_of, result_of
+from page_images import UTM, classes_of, kept_of, predictor_of, result_of, roofs
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -23,15 +21,13 @@ from rooftrace.app.page.results import (
     DOWNLOADS,
     Result,
     add_result,
-    chosen_options,
     download,
     new_results,
     page_router,
-    predict_file,
 )
-from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
-from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.plan import SceneOptions
+from rooftrace.rest.problems import install_problems
+from rooftrace.service.decode import Limits
+from rooftrace.service.service import Service
 
 
 def test_a_result_is_decided_anew() -> None:
@@ -48,68 +44,6 @@ def test_what_was_not_asked_for_expires_first() -> None:
     keys = [add_result(results, result_of(name)) for name in "abc"]
     assert [results.get(key) is None for key in keys] == [True, False, False]
     assert len(keys[0]) >= 20
-
-
-@dataclass
-class Request:
-    answer: Future[Any]
-
-
-@dataclass
-class FakeService:
-    """Answers by the content of the file: `full`, `broken` or `bug`."""
-
-    @property
-    def bundle(self) -> ModelBundle:
-        return predictor_of().bundle
-
-    def submit(self, data: bytes, name: str, options: SceneOptions, work: object) -> Request:
-        if data == b"full":
-            raise BusyError("Busy.", retry_after_s=0.01)
-        future: Future[Any] = Future()
-        if data == b"broken":
-            future.set_exception(DataError(f"{name} is broken."))
-        elif data == b"bug":
-            future.set_exception(ZeroDivisionError("a secret"))
-        else:
-            future.set_result(kept_of(name))
-        return Request(future)
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "message"),
-    [
-        ("full", BusyError, "Busy"),
-        ("broken", DataError, "is broken"),
-        ("bug", PredictError, "an error inside rooftrace"),
-        (None, DataError, "has expired. Drop it again"),
-    ],
-)
-def test_errors_of_a_file_are_sentences(
-    tmp_path: Path, content: str | None, kind: type[Exception], message: str
-) -> None:
-    service: Any = FakeService()
-    path = tmp_path / "a.tif"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(kind, match=message) as caught:
-        predict_file(service, path, SceneOptions())
-    assert "secret" not in str(caught.value)
-
-
-def test_fields_become_options() -> None:
-    service: Any = FakeService()
-    options = chosen_options(service, " 0,5 m", 0.5, " 3,2,1 ", " 200, 2500 ")
-    assert (options.gsd_m, options.threshold) == (0.5, None)
-    assert (options.bands, options.stretch) == ("3,2,1", "200, 2500")
-    options = chosen_options(service, "  ", 0.505)
-    assert (options.gsd_m, options.threshold) == (None, 0.505)
-    assert (options.bands, options.stretch) == (None, None)
-    for text in ("0", "-1", "nan", "fine", "1e999"):
-        with pytest.raises(ConfigError, match="above 0"):
-            chosen_options(service, text, None)
-    with pytest.raises(ConfigError, match="received 'bright'"):
-        chosen_options(service, "", None, "", "bright")
 
 
 def test_every_download_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,17 +78,36 @@ def test_an_image_without_a_georeference_gives_a_png_mask() -> None:
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    """A client whose `keys` are those of a good, a failed and a class result."""
+    """A client whose `keys` are those of a good and a class result."""
     store = new_results()
-    results = [
-        result_of("Zürich (x).tif"),
-        Result("lake.png", classes_of()),
-    ]
+    results = [result_of("Zürich (x).tif"), Result("lake.png", classes_of())]
+    service = Service(predictor_of(gsd_m=0.5), Limits())
     app = FastAPI()
-    app.include_router(page_router(store))
+    install_problems(app)
+    app.include_router(page_router(store, service))
     app.state.keys = [add_result(store, result) for result in results]
     with TestClient(app) as client:
         yield client
+    service.close()
+
+
+def test_an_image_is_shown_at_once(client: TestClient) -> None:
+    data = io.BytesIO()
+    Image.fromarray(roofs().transpose(1, 2, 0)).save(data, "PNG")
+    sent = {"content": data.getvalue(), "headers": {"Content-Type": "application/octet-stream"}}
+    view = client.post("/page/results?filename=town.png&gsd=0.5", **sent).json()
+    assert (view["kind"], view["threshold"], view["shape"]) == ("score", 0.5, [80, 100])
+    assert (view["figures"]["buildings"], view["figures"]["density"]) == (2, "sparse")
+    for url in (view["picture"], view["fill"], view["outlines"], view["downloads"]["gpkg"][1]):
+        assert client.get(f"/{url}").status_code == 200
+    again = client.get(f"/page/{view['key']}?threshold=0.8").json()
+    assert (again["figures"]["buildings"], again["threshold"]) == (1, 0.8)
+    # Mistakes are problems, as those of the API.
+    refused = client.post("/page/results?gds=0.5", **sent)
+    assert "Did you mean" not in refused.text
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/invalid-request")
+    broken = client.post("/page/results?filename=a.tif", **{**sent, "content": b"no image"})
+    assert broken.json()["detail"].startswith("a.tif has none of the supported image formats")
 
 
 def get(client: TestClient, path: str) -> Any:

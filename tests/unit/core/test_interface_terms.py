@@ -10,7 +10,7 @@ import pytest
 
 import rooftrace
 from rooftrace.cli.commands import other_options
-from rooftrace.core.text import API_PARAMETERS, in_api_terms, in_page_terms, in_terms
+from rooftrace.core.text import API_PARAMETERS, in_api_terms, in_terms
 
 FOLDER = Path(rooftrace.__file__).parent
 REACHING = (
@@ -64,33 +64,28 @@ def test_no_message_of_a_server_names_an_option_of_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "api", "page"),
+    ("text", "api"),
     [
         (
             "Give the right value with --gsd.",
             "Give the right value with the parameter gsd.",
-            "Give the right value in the field “Metres per pixel”.",
         ),
         (
             "--bands received '3,2', 2 bands. --stretch sets other values.",
             "The parameter bands received '3,2', 2 bands. The parameter stretch sets other values.",
-            "The field “Bands” received '3,2', 2 bands. The field “Values” sets other values.",
         ),
         (
             "Use --scale 0.5, or --bands B4,B3,B2, for this.",
             "Use scale=0.5, or bands=B4,B3,B2, for this.",
-            "Use rooftrace predict --scale 0.5, or B4,B3,B2 in the field “Bands”, for this.",
         ),
         (
-            "Divide it: rooftrace split DATA --by block.",
             "Divide it: rooftrace split DATA --by block.",
             "Divide it: rooftrace split DATA --by block.",
         ),
     ],
 )
-def test_each_face_has_its_words(text: str, api: str, page: str) -> None:
+def test_each_face_has_its_words(text: str, api: str) -> None:
     assert in_api_terms(text) == api
-    assert in_page_terms(text) == page
 
 
 def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:

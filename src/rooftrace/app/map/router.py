@@ -116,6 +116,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                 {
                     "name": one.name,
                     "buildings": one.record.get("buildings"),
+                    "built_up_share": one.record.get("built_up_share"),
                     "notes": [
                         _FOLDERS_OF_PATH.sub("", in_api_terms(note))
                         for note in one.record.get("notes") or ()

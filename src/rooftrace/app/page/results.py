@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import secrets
 import tempfile
 import threading
 from collections.abc import Callable
-from math import inf, nan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import cv2
 import numpy as np
 import shapely
 from affine import Affine
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
-from rooftrace.io.pixels import parse_stretch
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.outputs import OutputPaths, Prediction
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.scores import KeptPrediction, KeptScores, predict_keeping
+from rooftrace.rest.predict import figures_of
+from rooftrace.rest.schemas import SceneQuery
+from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import Service
 
 Made = TypeVar("Made")
-
-_log = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**30
 """Maximum size of all results in bytes."""
@@ -96,72 +95,6 @@ def add_result(results: Results, result: Result) -> str:
     return key
 
 
-def chosen_options(
-    service: Service, gsd: str, threshold: float | None, bands: str = "", stretch: str = ""
-) -> SceneOptions:
-    """Return the options that the page's fields give; the page does not show density by cells.
-
-    Args:
-        service: Model service.
-        gsd: Metres per pixel as typed; empty to use the image's georeference.
-        threshold: Value of the slider; None for the model's own threshold.
-        bands: Bands as typed; empty to find them in the image.
-        stretch: Stretch of the values as typed; empty for that of the server.
-
-    Raises:
-        ConfigError: A field has an impossible value.
-    """
-    if stretch.strip():
-        parse_stretch(stretch.strip())
-    spec = service.bundle.spec
-    is_default = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
-    return SceneOptions(
-        gsd_m=_metres(gsd) if gsd.strip() else None,
-        threshold=None if is_default else threshold,
-        bands=bands.strip() or None,
-        stretch=stretch.strip() or None,
-        outputs=("mask", "polygons", "preview"),
-    )
-
-
-def _metres(text: str) -> float:
-    try:
-        metres = float(text.replace(",", ".").strip().removesuffix("m"))
-    except ValueError:
-        metres = nan
-    if not 0 < metres < inf:
-        raise ConfigError(
-            f"Metres per pixel are {text[:20]!r}; a number above 0 was expected, such as 0.3.",
-            remedy="Correct the field, or empty it.",
-        )
-    return metres
-
-
-def predict_file(service: Service, path: Path, options: SceneOptions) -> Result:
-    """Predict an uploaded file.
-
-    Raises:
-        RooftraceError: The image or the options cannot be used, or the server is busy.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path.name} has expired.", remedy="Drop it again.") from error
-    try:
-        return Result(
-            path.name, service.submit(data, path.name, options, predict_keeping).answer.result()
-        )
-    except RooftraceError:
-        raise
-    except Exception as error:
-        # The person reads that the server is at fault; the log has the details.
-        _log.exception("The page could not predict %s", path.name)
-        raise PredictError(
-            f"{path.name} could not be predicted: an error inside rooftrace.",
-            remedy="The log of the server says more.",
-        ) from error
-
-
 DOWNLOADS = {
     "mask": "Mask", "geojson": "GeoJSON", "gpkg": "GeoPackage", "overlay": "Picture"
 }  # fmt: skip
@@ -196,9 +129,36 @@ _CACHED = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "
 _BINARY = "application/octet-stream"
 
 
-def page_router(results: Results) -> APIRouter:
-    """Return the routes under `ROOT`: viewer layers and downloads of a result, by its key."""
+def page_router(results: Results, service: Service) -> APIRouter:
+    """Return the routes under `ROOT`: prediction, and the layers and downloads of a result."""
     router = APIRouter(prefix=ROOT, include_in_schema=False)
+    limiter = UploadLimiter(service.limits.waiting)
+
+    @router.post("/results")
+    async def predict(request: Request, query: Annotated[SceneQuery, Query()]) -> dict[str, Any]:
+        with limiter.place(request):
+            data, name = await read_upload(request, query.filename, service.limits.upload_bytes)
+            options = query.scene_options(("mask", "polygons", "preview"))
+            queued = service.submit(data, name, options, predict_keeping)
+            result = Result(name, await asyncio.wrap_future(queued.answer))
+        return await run_in_threadpool(view, add_result(results, result), result, result.at())
+
+    def view(key: str, result: Result, prediction: Prediction) -> dict[str, Any]:
+        figures = figures_of(prediction, service.bundle, counted=True)
+        root = f"{ROOT[1:]}/{key}"
+        query = "" if figures.threshold is None else f"?threshold={figures.threshold!r}"
+        return {
+            "key": key, "name": result.name,
+            "kind": "classes" if figures.threshold is None else "score",
+            "picture": f"{root}/picture.jpg", "fill": f"{root}/fill.png",
+            "outlines": f"{root}/outlines.bin{query}", "colours": outline_colours(prediction),
+            "ramp": {"low": LOW_SCORE, "colours": RAMP}, "threshold": figures.threshold,
+            "metres_per_px": None if figures.gsd_m is None else figures.gsd_m * result.scores.step,
+            "shape": prediction.mask.grid.shape, "figures": figures.model_dump(),
+            "downloads": {
+                kind: (label, f"{root}/{kind}{query}") for kind, label in DOWNLOADS.items()
+            },
+        }  # fmt: skip
 
     def made(key: str, make: Callable[[Result], Made]) -> Made:
         result = results.get(key)
@@ -208,6 +168,10 @@ def page_router(results: Results) -> APIRouter:
             return make(result)
         except RooftraceError as error:
             raise HTTPException(409, error.in_full) from error
+
+    @router.get("/{key}")
+    def decide(key: str, threshold: float | None = None) -> dict[str, Any]:
+        return made(key, lambda it: view(key, it, it.at(_checked(threshold))))
 
     @router.get("/{key}/picture.jpg")
     def picture(key: str) -> Response:

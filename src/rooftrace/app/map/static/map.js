@@ -94,7 +94,10 @@ async function find(id) {
 async function follow() {
   const wanted = readAddress(location.hash), there = await find(wanted.folder);
   if (!entries.length) {
-    say("There are no results to show yet. Start the server with: rooftrace serve --results FOLDER");
+    // Nothing of the panel has a use yet.
+    $("empty").hidden = false;
+    $("panel").hidden = $("loading").hidden = true;
+    map.getContainer().querySelector(".maplibregl-control-container").hidden = true;
     return;
   }
   // The results that are shown in place of others are not those that someone means to review.
@@ -124,8 +127,27 @@ async function openFolder(id, name, at = null, again = false) {
   await openImage(wanted.name, at, same);
 }
 
+// The thumbnail stands where the scene will, until its tiles have come.
+function wait(picture) {
+  const image = $("loading").querySelector("img"), { top, right, bottom, left } = padding();
+  $("loading").classList.toggle("done", !picture);
+  if (!picture) return;
+  image.hidden = true;
+  image.onload = () => { image.hidden = false; };
+  image.src = picture;
+  $("loading").style.inset = `${top}px ${right}px ${bottom}px ${left}px`;
+  $("loading").hidden = false;
+}
+
+// What passes the filters, as a file.
+function linkDownload() {
+  const [link, format] = $("download").children;
+  if (scene) link.href = `${scene.address}/download?format=${format.value}&${query(view.filter)}`;
+}
+
 function closeScene() {
   opened += 1;
+  wait(null);
   scene = null;
   review.open(null);
   swipe.close();
@@ -138,13 +160,14 @@ function closeScene() {
 // With `again`, a scene that has not changed keeps its view and its filters.
 async function openImage(name, at = null, again = false) {
   const address = `${FOLDERS}/${encodeURIComponent(folder.id)}/images/${encodeURIComponent(name)}`;
-  const busy = setTimeout(() => notice("Opening…"), 200), turn = ++opened, of = folder.id;
+  const turn = ++opened, of = folder.id;
+  if (!again) wait(`${address}/thumbnail`);
   let given;
   try {
     given = { ...(await ask(address)), address, folder: of };
-  } finally {
-    clearTimeout(busy);
-    notice("");
+  } catch (error) {
+    if (turn === opened) wait(null);
+    throw error;
   }
   // Another scene was asked for in the meantime.
   if (turn !== opened) return;
@@ -162,6 +185,7 @@ async function openImage(name, at = null, again = false) {
   restyle();
   home = null;
   goHome();
+  map.once("idle", () => turn === opened && wait(null));
   home = { zoom: map.getZoom(), center: map.getCenter() };
   if (at) map.jumpTo(at);
   $("scale").hidden = false;
@@ -228,6 +252,7 @@ function notice(text) {
 }
 
 const count = later(async (signal) => {
+  linkDownload();
   if (!scene?.buildings?.count) return showCount(null, scene);
   const { _sw: low, _ne: high } = map.getBounds();
   const limit = (value, most) => Math.min(Math.max(value, -most), most);
@@ -236,6 +261,7 @@ const count = later(async (signal) => {
   });
   const of = scene, found = await ask(`${of.address}/count?${sides}&${query(view.filter)}`, signal);
   if (of === scene) showCount(found, of);
+  if (of === scene) $("download").firstElementChild.textContent = `Download ${found.shown.toLocaleString("en")}`;
 }, 60, showError);
 
 function filterBuildings() {
@@ -293,6 +319,8 @@ function bindMap() {
   map.on("mousemove", (event) => {
     map.getCanvasContainer().style.cursor = foundAt(event.point) ? "pointer" : "";
   });
+  // As the attribution of MapLibre: it gives way to who moves the map.
+  map.on("dragstart", () => { $("credit").open = false; });
   map.on("moveend", () => {
     if (!scene) return;
     count();
@@ -347,6 +375,7 @@ function bindPanel() {
     view.filter.kinds = boxes.every((box) => box.checked) ? null : boxes.filter((box) => box.checked).map((box) => Number(box.value));
     filterBuildings();
   });
+  $("download").addEventListener("change", linkDownload);
   $("basemap").addEventListener("change", () => {
     view.basemap = view.basemaps[$("basemap").value];
     restyle();

@@ -94,7 +94,10 @@ export function showNotes(notes, folder, basemap) {
   }));
   // The notes of the panel have its licence.
   const used = model.name && `Model ${model.name}`;
-  $("credit").textContent = [used, basemap?.credit && `Basemap ${basemap.credit}`, "MapLibre"].filter(Boolean).join(" · ");
+  const licences = [used && model.licence ? `${used}, ${model.licence}` : used, basemap?.credit && `Basemap ${basemap.credit}`, "Map: MapLibre"];
+  $("credit").lastElementChild.textContent = licences.filter(Boolean).join(" · ");
+  // The source of a basemap asks to be named.
+  if (basemap?.credit) $("credit").open = true;
 }
 
 export function showPosition(name, images) {

@@ -1,4 +1,4 @@
-"""The job page: upload a scene, follow its progress, see it on the map, and download it."""
+"""The page `/`: see the buildings of a small image at once, follow jobs, and find all results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -81,14 +80,23 @@ def town(path: Path, side: int) -> Path:
     return path
 
 
-def test_a_scene_from_the_upload_to_the_map(
+DONE = "#cards li[data-state=done]"
+
+
+def test_an_image_from_the_drop_to_the_review(
     page: Any, gated_url: str, store: JobStore, tmp_path: Path
 ) -> None:
-    page.goto(f"{gated_url}/jobs")
-    page.get_by_text("There are no jobs yet.").wait_for()
+    page.goto(gated_url)
+    page.wait_for_selector("main[data-state=empty]")
+    # A small image shows its buildings at once.
     drop_file(page, ".drop", town(tmp_path / "town <b>.tif", 900))
-    row = page.locator("li", has_text="town")
-    bar = row.locator("progress")
+    page.wait_for_selector(".rt-stage[data-state=ready]", timeout=PATIENCE_MS)
+    assert page.inner_text(".rt-figure.buildings dd") == "100"
+    assert page.locator("#now h2").inner_text() == "town <b>.tif"
+    assert store.newest(1) == []
+    # Kept, it is a job with progress, then a card.
+    page.get_by_role("button", name="Keep it").click()
+    row = page.locator("#cards li", has_text="town")
     page.wait_for_selector("li[data-state=running]", timeout=PATIENCE_MS)
     (job,) = store.newest(1)
     gate = JobGate(store.folder_of(job.id))
@@ -100,56 +108,60 @@ def test_a_scene_from_the_upload_to_the_map(
     # The progress moves before the end: each block is reported.
     gate.step_until(half_done, "a part of the scene")
     page.wait_for_function(
-        "() => { const bar = document.querySelector('li progress');"
-        " return bar && !bar.hidden && bar.value > 0 && bar.value < 1; }",
+        "() => { const bar = document.querySelector('#cards progress');"
+        " return bar && bar.value > 0 && bar.value < 1; }",
         timeout=PATIENCE_MS,
     )
     assert re.fullmatch(r"running · \d+ %( · about .+ left)?", row.locator(".state").inner_text())
     gate.open()
-    page.wait_for_selector("li[data-state=done]", timeout=PATIENCE_MS)
-    assert not bar.is_visible()
+    page.wait_for_selector(f"{DONE} .picture img.there", timeout=PATIENCE_MS)
     assert "100 buildings" in row.locator(".figures").inner_text()
-    assert row.locator("b").count() == 0
+    assert row.locator("h3 b").count() == 0
     with page.expect_download() as download:
         row.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename.endswith("_results.zip")
     names = zipfile.ZipFile(download.value.path()).namelist()
     assert {"scene_mask.tif", "scene_buildings.gpkg"} <= set(names)
-    # The job is listed again after a reload, and its results are on the map.
-    page.reload()
-    page.wait_for_selector("li[data-state=done]")
-    page.locator("li").get_by_role("link", name="Map").click()
+    row.get_by_role("link", name="Map").click()
     page.get_by_text("100 of 100 pass the filters").wait_for(timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
-    page.get_by_role("link", name="Jobs").click()
-    page.locator("li").get_by_role("link", name="Review").click()
+    page.get_by_role("link", name="Home").click()
+    page.locator(DONE).get_by_role("link", name="Review").click()
     page.get_by_text("0 of 100 reviewed").wait_for(timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
 
 
-def test_a_job_is_cancelled_and_removed(page: Any, url: str, tmp_path: Path) -> None:
-    page.goto(f"{url}/jobs")
-    page.set_input_files("#file", town(tmp_path / "long.tif", 9000))
-    page.wait_for_selector("li[data-state=running]", timeout=PATIENCE_MS)
-    page.get_by_role("button", name="Cancel").click()
-    page.wait_for_selector("li[data-state=cancelled]", timeout=PATIENCE_MS)
-    page.get_by_role("button", name="Remove").click()
-    page.get_by_text("There are no jobs yet.").wait_for()
-
-
-def test_the_fields_go_with_the_upload(
+def test_a_large_image_is_a_job_and_a_removed_one_comes_back(
     page: Any, url: str, store: JobStore, tmp_path: Path
 ) -> None:
-    page.goto(f"{url}/jobs")
+    page.goto(url)
+    page.locator("#options summary").click()
     for field, text in (("Metres", "0.5"), ("Threshold", "0.6"), ("Bands", " 3,2,1 "),
                         ("Values", "0,200")):  # fmt: skip
-        page.get_by_label(field).fill(text)
-    page.set_input_files("#file", town(tmp_path / "town.tif", 300))
-    page.wait_for_selector("li[data-state=done]", timeout=PATIENCE_MS)
-    (job,) = store.newest(9)
-    asked = job.options
+        page.locator("#options").get_by_label(field).fill(text)
+    paths = [town(tmp_path / name, 300) for name in ("north.tif", "south.tif")]
+    page.set_input_files("#file", paths)
+    page.wait_for_selector(f"{DONE} + li[data-state=done]", timeout=PATIENCE_MS)
+    asked = store.newest(9)[0].options
     assert (asked.gsd_m, asked.threshold) == (0.5, 0.6)
     assert (asked.bands, asked.stretch) == ("3,2,1", "0,200")
+
+    def remove() -> None:
+        page.locator("#cards li", has_text="north").locator(".menu summary").click()
+        page.get_by_role("button", name="Remove").click()
+        page.wait_for_function("() => document.querySelectorAll('#cards li').length === 1")
+
+    remove()
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("() => document.querySelectorAll('#cards li').length === 2")
+    assert len(store.newest(9)) == 2
+    remove()
+    # A page that is left removes at once.
+    page.goto("about:blank")
+    page.goto(url)
+    page.wait_for_selector(DONE)
+    assert page.locator("#cards h3").all_inner_texts() == ["south.tif"]
+    assert len(store.newest(9)) == 1
 
 
 @pytest.fixture
@@ -164,27 +176,22 @@ def add(store: JobStore, name: str) -> str:
     return store.add(job_id, name, "scene.tif", 64, SceneOptions()).id
 
 
-def names_on(page: Any) -> list[str]:
-    return page.locator("#jobs h2").all_inner_texts()
-
-
 def test_older_jobs_are_beyond_the_first_page(page: Any, idle_url: str, store: JobStore) -> None:
-    for number in range(120):
+    for number in range(60):
         store.cancel(add(store, f"{number}.tif"))
-    page.goto(f"{idle_url}/jobs")
-    page.wait_for_selector("#jobs li")
-    assert len(names_on(page)) == 50
-    older = page.get_by_role("button", name="Older jobs")
+    page.goto(idle_url)
+    page.wait_for_selector("#cards li")
+    assert page.locator("#cards h3").count() == 48
+    older = page.get_by_role("button", name="Older results")
     older.click()
-    page.wait_for_selector("#jobs li:nth-child(100)")
-    older.click()
-    page.wait_for_selector("#jobs li:nth-child(120)")
-    assert names_on(page) == [f"{number}.tif" for number in reversed(range(120))]
+    page.wait_for_selector("#cards li:nth-child(60)")
+    names = page.locator("#cards h3").all_inner_texts()
+    assert names == [f"{number}.tif" for number in reversed(range(60))]
     assert not older.is_visible()
     # A new job does not push the last one out of sight for good.
     add(store, "new.tif")
     page.get_by_text("new.tif").wait_for()
-    page.wait_for_selector("#jobs li:nth-child(121)")
+    page.wait_for_selector("#cards li:nth-child(61)")
 
 
 def finish(
@@ -199,7 +206,7 @@ def finish(
     store.finish(job_id, figures, [JobFile(name, 1) for name in files])
 
 
-def test_removing_a_job_asks_before_its_review_is_lost(
+def test_a_review_that_was_begun_since_is_not_lost(
     browser: Any, idle_url: str, store: JobStore
 ) -> None:
     job_id = add(store, "town.tif")
@@ -207,26 +214,23 @@ def test_removing_a_job_asks_before_its_review_is_lost(
     # The page is a separate one, because the expected 409 answer is an error in the console.
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{idle_url}/jobs")
-    page.wait_for_selector("#jobs [data-state=done]")
-    assert "reviewed" not in page.locator(".figures").inner_text()
-    # The review is begun after the page has drawn the row.
+    page.goto(idle_url)
+    page.wait_for_selector(DONE)
     (store.results(job_id) / "scene_review.gpkg").touch()
-    asked: list[str] = []
-
-    def answer(dialog: Any) -> None:
-        asked.append(dialog.message)
-        (dialog.dismiss if len(asked) == 1 else dialog.accept)()
-
-    page.on("dialog", answer)
+    page.locator(".menu summary").click()
     page.get_by_role("button", name="Remove").click()
-    page.get_by_text("reviewed: kept until you remove it").wait_for()
-    (question,) = asked
-    assert question.startswith("The buildings of town.tif have been reviewed. Remove them")
+    # As when the time for an undo is over.
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    page.get_by_text("have been reviewed since: it was not removed").wait_for()
     assert store.get(job_id) is not None
+    page.reload()
+    page.get_by_text("reviewed: kept until you remove it").wait_for()
+    page.locator(".menu summary").click()
     page.get_by_role("button", name="Remove").click()
-    page.get_by_text("There are no jobs yet.").wait_for()
-    assert len(asked) == 2
+    page.get_by_text("Removed town.tif with its review.").wait_for()
+    page.goto("about:blank")
+    page.goto(idle_url)
+    page.wait_for_selector("main[data-state=empty]")
     assert store.get(job_id) is None
     context.close()
 
@@ -236,18 +240,18 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     # The page is a separate one, because the expected 4xx answer is an error in the console.
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{url}/jobs")
+    page.goto(url)
     page.set_input_files("#file", tmp_path / "notes.tif")
-    message = page.locator("#message")
+    message = page.locator(".rt-status[role=alert]")
     message.wait_for(timeout=PATIENCE_MS)
     assert "notes.tif has none of the supported image formats" in message.inner_text()
-    assert page.locator("li").count() == 0
-    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((64, 64, 3), np.uint8))
-    page.fill("#gsd", "0.5")
-    page.set_input_files("#file", tmp_path / "small.png")
-    page.wait_for_selector("li[data-state=done]", timeout=PATIENCE_MS)
-    assert "0 buildings" in page.locator("li .figures").inner_text()
-    assert not message.is_visible()
+    page.set_input_files("#file", [tmp_path / "notes.tif"] * 2)
+    page.locator("#message").get_by_text("none of the supported image formats").wait_for()
+    # What is too large to be shown at once becomes a job.
+    page.set_input_files("#file", town(tmp_path / "long.tif", 9000))
+    page.wait_for_selector("li[data-state=running]", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_selector("li[data-state=cancelled]", timeout=PATIENCE_MS)
     context.close()
 
 
@@ -261,13 +265,17 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     ],
 )
 def test_messages_name_the_fields_of_the_page(page: Any, url: str, said: str, shown: str) -> None:
-    page.goto(f"{url}/jobs")
-    page.get_by_text("There are no jobs yet.").wait_for()
-    script = "(text) => import('/jobs/static/upload.js').then((it) => it.inPageTerms(text))"
+    page.goto(url)
+    page.wait_for_selector("main[data-state=empty]")
+    script = "(text) => import('/home/static/upload.js').then((it) => it.inPageTerms(text))"
     assert page.evaluate(script, said) == shown
 
 
-def test_the_example_scene_becomes_a_job(page: Any, url: str) -> None:
-    page.goto(f"{url}/jobs")
-    page.get_by_role("button", name="Try the example scene").click()
-    page.locator("#jobs li", has_text="example.tif").wait_for()
+def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("button", name="Old streets").click()
+    page.wait_for_selector(".rt-stage[data-state=ready]", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("#now").is_hidden()
+    page.get_by_role("button", name="The whole town").click()
+    page.locator("#cards li", has_text="town.tif").wait_for()

@@ -1,5 +1,40 @@
-// The viewer: an image, what fills it at any threshold, and outlines. Run by the page's HTML
-// component, which gives `element`, `props` and `watch`.
+// A prediction that is shown at once: the image, its fill at any threshold, outlines, figures and downloads.
+// The page `/` and the Gradio demo show it.
+
+import { sentence } from "./upload.js";
+
+const PAGE = new URL("page/", document.baseURI).href;
+const WAIT_MS = 150; // after the last move of the threshold
+const number = (value, digits = 0) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const percent = (share) => `${number(100 * share, 1)} %`;
+
+const STAGE = `
+<div class="rt-viewer">
+  <p class="rt-status" hidden></p>
+  <div class="rt-busy" role="status" hidden><img alt=""><span></span></div>
+  <div class="rt-stage" data-mode="overlay" data-state="empty" hidden>
+    <div class="rt-frame">
+      <div class="rt-layers">
+        <img class="rt-picture" alt="" draggable="false">
+        <canvas class="rt-fill" aria-hidden="true"></canvas>
+      </div>
+      <canvas class="rt-outlines" aria-hidden="true"></canvas>
+      <div class="rt-scalebar" hidden><span></span><i></i></div>
+      <div class="rt-zoom" role="group" aria-label="Zoom">
+        <button type="button" data-zoom="in" aria-label="Zoom in" title="Zoom in (or Ctrl and the wheel)">+</button>
+        <button type="button" data-zoom="out" aria-label="Zoom out" title="Zoom out">−</button>
+        <button type="button" data-zoom="all" aria-label="Show all" title="Show all">⤢</button>
+      </div>
+    </div>
+    <p class="rt-gone" role="alert">This result has expired. Drop the image again.</p>
+  </div>
+  <dl class="rt-figures"></dl>
+  <div class="rt-foot"></div>
+</div>`;
+
+// Build a viewer in an element. `change` is called with the note about bands that a person wants to change.
+export function createViewer(element, { change } = {}) {
+element.innerHTML = STAGE;
 const find = (name) => element.querySelector(`.rt-${name}`);
 const YELLOW = 0xff00c4ff, WHITE = 0xffffffff; // ABGR
 const state = { view: null, score: null, rings: [], size: [0, 0], threshold: 0, asked: null, mode: "overlay", opacity: 0.45 };
@@ -143,9 +178,8 @@ function scores(image) {
 async function show(view) {
   const before = state.view;
   state.view = view;
-  const stage = find("stage"), empty = find("empty");
+  const stage = find("stage");
   stage.hidden = !view;
-  empty.hidden = Boolean(view);
   if (!view) { state.score = null; return; }
   try {
     const another = !before || before.picture !== view.picture;
@@ -211,33 +245,123 @@ window.addEventListener("pointermove", (event) => {
 window.addEventListener("pointerup", () => { held = null; });
 new ResizeObserver(move).observe(element);
 
-// Files that are dropped on the stage go to the field for files.
-function give(files) {
-  const input = document.querySelector('#rt-files input[type="file"]');
-  if (!input || !files.length) return;
-  const transfer = new DataTransfer();
-  for (const file of files) transfer.items.add(file);
-  input.files = transfer.files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
-}
-for (const name of ["dragover", "dragleave", "drop"]) {
-  element.addEventListener(name, (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    element.classList.toggle("rt-over", name === "dragover");
-    if (name === "drop") give([...event.dataTransfer.files]);
-  });
+
+function say(text, kind = "note") {
+  const line = find("status");
+  line.hidden = !text;
+  line.className = `rt-status ${kind}`;
+  line.setAttribute("role", kind === "error" ? "alert" : "status");
+  line.textContent = text;
 }
 
-window.rooftrace = {
+const part = (tag, text, name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
+
+function figures({ figures: of, shape, threshold }) {
+  const area = of.gsd_m && of.built_up_share * of.valid_pixels * of.gsd_m ** 2;
+  const cells = [
+    ["buildings", number(of.buildings), threshold === null ? "" : `at a threshold of ${number(threshold, 3).replace(/0+$/, "").replace(/\.$/, "")}`, "buildings"],
+    ["built up", percent(of.built_up_share), !area ? "of the valid pixels" : area < 1e4 ? `${number(area)} m²` : `${number(area / 1e4, 1)} ha`, "share"],
+    ["density", of.density ?? "no pixel is valid", "dense from 20 % built up", `density ${of.density ?? ""}`],
+    ["scale", of.gsd_m ? `${+of.gsd_m.toPrecision(3)} m/px` : "not known", `${number(shape[1])} × ${number(shape[0])} px`, "scale"],
+  ];
+  find("figures").replaceChildren(...cells.map(([title, value, more, kind]) => {
+    const cell = part("div", "", `rt-figure ${kind}`);
+    cell.append(part("dt", title), part("dd", value), part("dd", more, "more"));
+    return cell;
+  }));
+}
+
+function foot({ downloads, colours, kind, figures: of, ramp }) {
+  const files = part("nav", "", "rt-downloads"), legend = part("div", "", "rt-legend");
+  files.setAttribute("aria-label", "Downloads");
+  files.append(part("b", "Download"), ...Object.entries(downloads).map(([name, [label, url]]) => {
+    const link = part("a", label);
+    Object.assign(link, { href: url, download: "" });
+    link.dataset.kind = name;
+    return link;
+  }));
+  const swatch = (style, name) => {
+    const mark = part("i", "", name);
+    mark.style.background = style;
+    return mark;
+  };
+  if (kind === "score") legend.append(part("span", "confidence"), part("span", ramp.low), swatch(`linear-gradient(to right, ${ramp.colours.join(", ")})`, "rt-ramp"), part("span", "1"));
+  else legend.append(...of.classes.filter((one) => one.class_id && one.pixels).map((one) => {
+    const entry = part("span", `${one.name} ${percent(one.share)}`);
+    entry.prepend(swatch(colours[one.class_id], "rt-swatch"));
+    return entry;
+  }));
+  find("foot").replaceChildren(files, legend);
+}
+
+function notes({ figures: { notes: texts } }) {
+  say(texts.join(" "));
+  if (!texts.length || !change) return;
+  const button = part("button", "change", "rt-change");
+  button.type = "button";
+  button.onclick = change;
+  find("status").append(" ", button);
+}
+
+async function request(url, options) {
+  const answer = await fetch(url, options).catch(() => { throw new Error("The server does not answer. Is it still running?"); });
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok) return data;
+  const wait = answer.headers.get("Retry-After");
+  const error = new Error((data.detail ? sentence(data) : `The server answered ${answer.status}.`) + (wait ? ` Try again in about ${wait} s.` : ""));
+  throw Object.assign(error, { type: data.type });
+}
+
+function present(view) {
+  figures(view);
+  foot(view);
+  notes(view);
+  return show(view);
+}
+
+function busy(text, picture) {
+  find("busy").hidden = !text;
+  find("busy").lastElementChild.textContent = text;
+  const image = find("busy").firstElementChild;
+  image.hidden = !picture;
+  if (picture) image.src = picture;
+}
+
+let turn = 0, timer = 0;
+return {
+  // Predict a file and show it; an error is shown, and thrown if it is one of `thrown`.
+  async run(file, options = {}, { picture = "", thrown = [] } = {}) {
+    const now = ++turn;
+    say("");
+    show(null);
+    for (const name of ["figures", "foot"]) find(name).replaceChildren();
+    busy(`Looking for buildings in ${file.name}`, picture);
+    try {
+      const query = new URLSearchParams({ filename: file.name.slice(-255), ...options });
+      const view = await request(`${PAGE}results?${query}`, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+      if (now !== turn) return null;
+      await present(view);
+      return view;
+    } catch (error) {
+      if (now === turn) say(error.message, "error");
+      if (thrown.includes(error.type)) throw error;
+      return null;
+    } finally {
+      if (now === turn) busy("");
+    }
+  },
   threshold(value) {
     if (!state.view || state.view.kind !== "score") return;
     state.threshold = state.asked = value;
     if (find("stage").dataset.state === "ready") find("stage").dataset.state = "deciding";
     paint();
+    clearTimeout(timer);
+    const now = turn, { key } = state.view;
+    timer = setTimeout(() => request(`${PAGE}${key}?threshold=${value}`).then((view) => now === turn && present(view)).catch((error) => say(error.message, "error")), WAIT_MS);
   },
   opacity(value) { state.opacity = value / 100; dress(); },
   mode(value) { state.mode = value.toLowerCase(); paint(); dress(); },
+  clear() { turn += 1; show(null); say(""); busy(""); },
+  say,
 };
-watch("value", () => show(props.value));
-show(props.value);
+}
