@@ -82,6 +82,7 @@ def test_it_is_small_and_takes_clicks() -> None:
     assert bundle.spec.licence
 
 
+@pytest.mark.campaign
 def test_clicks_outline_the_buildings_of_a_town(
     town: RasterSource, model: ClickModel, houses: list[shapely.Polygon]
 ) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import shapely
 from affine import Affine
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.types import Floats, GeoGrid, RasterSource
@@ -155,13 +156,16 @@ def _backdrop(images: Sequence[RasterSource], plane: CRS, low: Floats, side_m: f
             continue
         raster = warped(image, grid)
         if raster.valid.any():
-            data = as_rgb(raster.data, raster.valid)[..., ::-1]
-            good, encoded = cv2.imencode(".jpg", data, [cv2.IMWRITE_JPEG_QUALITY, 75])
-            assert good
-            text = base64.b64encode(encoded.tobytes()).decode()
+            picture = Image.fromarray(as_rgb(raster.data, raster.valid))
             size = f'width="{_EXAMPLE_PX}" height="{_EXAMPLE_PX}"'
-            return f'<image {size} href="data:image/jpeg;base64,{text}"/>'
+            return f'<image {size} href="{_data_url(picture, "jpeg", quality=75)}"/>'
     return ""
+
+
+def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
+    encoded = BytesIO()
+    picture.save(encoded, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
 def _is_dotted(compared: Compared) -> bool:
@@ -226,17 +230,12 @@ def _draw_dots(
 
 def _map(codes: NDArray[np.uint8]) -> Markup:
     """Return the picture as SVG."""
-    table = np.zeros((len(COLOURS) + 1, 4), np.uint8)
-    for number, colour in enumerate(COLOURS.values(), 1):
-        red, green, blue = bytes.fromhex(colour[1:])
-        table[number] = (blue, green, red, 255)
-    good, encoded = cv2.imencode(".png", table[codes], [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    assert good
-    data = base64.b64encode(encoded.tobytes()).decode()
+    picture = Image.fromarray(codes)
+    picture.putpalette(bytes(3) + bytes.fromhex("".join(COLOURS.values()).replace("#", "")))
     height, width = codes.shape
     # Made from numbers alone.
     return Markup(  # noqa: S704  # nosec B704
         f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="Map of the '
         f'statuses"><image width="{width}" height="{height}" '
-        f'href="data:image/png;base64,{data}"/></svg>'
+        f'href="{_data_url(picture, "png", transparency=0)}"/></svg>'
     )
