@@ -14,7 +14,6 @@ from qgis.core import (
     QgsMapLayerProxyModel,
     QgsProcessingFeatureSourceDefinition,
     QgsProject,
-    QgsRasterLayer,
     QgsReferencedRectangle,
     QgsSingleSymbolRenderer,
     QgsVectorLayer,
@@ -344,8 +343,11 @@ class RooftraceDock(QgsDockWidget):
             )
             return
         out = _free_folder(folder / "tuned")
+        # Outside of the area, nobody looked for buildings.
+        area = folder / "area.gpkg"
         parameters = {
-            "LABELS": str(labels), "IMAGE": QgsRasterLayer(str(image), image.stem),
+            "LABELS": str(labels), "AREA": str(area) if area.is_file() else None,
+             "IMAGE": str(image),
             "MODEL": self.model.currentData() or None, "OUTPUT": str(out),
         }  # fmt: skip
 

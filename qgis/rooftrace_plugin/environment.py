@@ -190,19 +190,19 @@ def _run(command: Sequence[str], step: str, wanted: Installation, watch: _Watch)
 
 
 def _explained(lines: Sequence[str], wanted: Installation) -> str:
-    """Return the reason of a failure in a sentence, with the last line of the program."""
-    text = "\n".join(lines)
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    """Return the reason of a failure in a sentence, with the line of the program that says so."""
     for pattern, reason in _REASONS.items():
-        if re.search(pattern, text):
-            return f"{reason} ({last[:300]})"
-    if re.search(r"No matching distribution|No solution found|not found in|no wheels", text):
+        saying = [line.strip() for line in lines if re.search(pattern, line)]
+        if saying:
+            return f"{reason} ({saying[-1][-300:]})"
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")[-300:]
+    if re.search(r"No matching distribution|No solution found|not found in|no wheels", str(lines)):
         where = f"The folder {wanted.wheels}" if wanted.wheels else "The package index"
         return (
             f"{where} has not all packages of rooftrace for this system and its Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}. ({last[:300]})"
+            f"{sys.version_info[0]}.{sys.version_info[1]}. ({last})"
         )
-    return f"The installation failed. Open “Details” for its log. ({last[:300]})"
+    return f"The installation failed. Open “Details” for its log. ({last})"
 
 
 def _requirement(wanted: Installation) -> str:

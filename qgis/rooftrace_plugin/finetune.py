@@ -39,6 +39,11 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         )
         self.add(QgsProcessingParameterRasterLayer("IMAGE", "Image"), "Image file of the labels.")
         self.add(
+            QgsProcessingParameterFeatureSource("AREA", "Labelled area", polygons, None, True),
+            "Polygons inside which the labels are complete. Empty: the whole image.",
+            "--area",
+        )
+        self.add(
             QgsProcessingParameterFile(
                 "MODEL", "Start model", optional=True, fileFilter="Models (*.rooftrace)"
             ),
@@ -58,6 +63,8 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         image = image_of(self.parameterAsRasterLayer(parameters, "IMAGE", context))
         found = ["finetune", str(labels), "--images", image, "--set", "chip_px=512"]
         model = self.parameterAsString(parameters, "MODEL", context)
+        area = vector_file(self, parameters, "AREA", context, feedback)
+        found += [] if area is None else ["--area", area]
         return [*found, *(["--model", model] if model else []), "-o", str(self.out)]
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:

@@ -16,10 +16,8 @@ from qgis.core import (
     QgsFields,
     QgsPointXY,
     QgsProcessingFeedback,
-    QgsProcessingUtils,
     QgsRasterLayer,
     QgsReferencedRectangle,
-    QgsUnitTypes,
     QgsVectorFileWriter,
     QgsWkbTypes,
 )
@@ -104,10 +102,7 @@ def draw_layer(
     distance.setSourceCrs(extent.crs(), context.transformContext())
     distance.setEllipsoid("WGS84")
     centre, step = extent.center(), extent.width() / 100
-    metres = distance.convertLengthMeasurement(
-        distance.measureLine(centre, QgsPointXY(centre.x() + step, centre.y())),
-        QgsUnitTypes.DistanceUnit.DistanceMeters,
-    )
+    metres = distance.measureLine(centre, QgsPointXY(centre.x() + step, centre.y()))
     pixel = gsd_m * step / metres
     pixels = extent.width() * extent.height() / pixel**2
     if pixels > _DRAWN_PIXELS:
@@ -127,32 +122,31 @@ def draw_layer(
     )  # fmt: skip
 
 
-def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem) -> str:
+def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem, folder: Path) -> str:
     """Write an area as a file for `--area` and return its path.
 
+    It lies beside the results, since a training on them has no labels elsewhere.
+
     Args:
-        geometry: Polygon in the coordinate system.
+        geometry: Polygon or multipolygon in the coordinate system.
         crs: Coordinate system; an invalid one means the pixels of an image, y upwards.
+        folder: Folder of the results.
 
     Raises:
         RooftraceProblem: The file cannot be written.
     """
     if not crs.isValid():
-        path = QgsProcessingUtils.generateTempFilename("area.geojson")
+        path = folder / "area.geojson"
         feature = {"type": "Feature", "properties": {}, "geometry": json.loads(geometry.asJson())}
         _flip(feature["geometry"]["coordinates"])
-        Path(path).write_text(json.dumps(feature), encoding="utf-8")
-        return path
-    path = QgsProcessingUtils.generateTempFilename("area.gpkg")
+        path.write_text(json.dumps(feature), encoding="utf-8")
+        return str(path)
+    path = folder / "area.gpkg"
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "GPKG"
+    kind = QgsWkbTypes.Type.MultiPolygon
     writer = QgsVectorFileWriter.create(
-        path,
-        QgsFields(),
-        QgsWkbTypes.Type.MultiPolygon,
-        crs,
-        QgsCoordinateTransformContext(),
-        options,
+        str(path), QgsFields(), kind, crs, QgsCoordinateTransformContext(), options
     )
     feature = QgsFeature()
     geometry.convertToMultiType()
@@ -162,7 +156,7 @@ def area_file(geometry: Any, crs: QgsCoordinateReferenceSystem) -> str:
     del writer  # closes the file
     if not written:
         raise RooftraceProblem(f"The area cannot be written to {path}: {message}")
-    return path
+    return str(path)
 
 
 def vector_file(

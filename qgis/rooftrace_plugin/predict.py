@@ -10,6 +10,7 @@ from typing import Any
 from qgis.core import (
     QgsApplication,
     QgsCoordinateTransform,
+    QgsGeometry,
     QgsProcessing,
     QgsProcessingException,
     QgsProcessingOutputNumber,
@@ -28,7 +29,7 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtNetwork import QNetworkRequest
 
 from .command import RooftraceProblem
-from .inputs import area_file, draw_layer, image_of, service_of, vector_file, y_upwards
+from .inputs import area_file, draw_layer, image_of, service_of, y_upwards
 from .run import LoadStyle, RooftraceAlgorithm
 from .server import Server
 
@@ -149,7 +150,7 @@ class PredictAlgorithm(_ImageAlgorithm):
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
         layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
-        polygons = vector_file(self, parameters, "POLYGONS", context, feedback)
+        polygons = self.parameterAsSource(parameters, "POLYGONS", context)
         has_area = parameters.get("AREA") not in (None, "")
         is_service = layer is not None and layer.isValid() and layer.providerType() != "gdal"
         if has_area and polygons is not None:
@@ -161,26 +162,26 @@ class PredictAlgorithm(_ImageAlgorithm):
                 "terms of the service permit it."
             )
         image = service_of(layer) if is_service else [image_of(layer)]
+        crs = layer.crs()
+        outline = None
+        if polygons is not None:
+            crs = polygons.sourceCrs()
+            outline = QgsGeometry.unaryUnion([one.geometry() for one in polygons.getFeatures()])
+            if outline.isEmpty():
+                raise RooftraceProblem("The layer of “Polygons of the area” has no polygons.")
+        elif has_area:
+            outline = self.parameterAsExtentGeometry(parameters, "AREA", context, crs)
         self._drawn = None
         if image is None:
-            crs = context.project().crs()
-            if polygons is None:
-                extent = self.parameterAsExtent(parameters, "AREA", context, crs)
-            else:
-                source = self.parameterAsSource(parameters, "POLYGONS", context)
-                transform = QgsCoordinateTransform(source.sourceCrs(), crs, context.project())
-                extent = transform.transformBoundingBox(source.sourceExtent())
+            shown = context.project().crs()
+            transform = QgsCoordinateTransform(crs, shown, context.transformContext())
+            extent = transform.transformBoundingBox(outline.boundingBox())
             gsd_m = self.parameterAsDouble(parameters, "GSD", context) or _DRAWN_GSD_M
-            self._drawn = layer, QgsReferencedRectangle(extent, crs), gsd_m
+            self._drawn = layer, QgsReferencedRectangle(extent, shown), gsd_m
             # Beside the results, so that they can be reviewed and trained on.
             image = [str(self.out / "image.tif")]
         found = ["predict", *image, "-o", str(self.out)]
-        if polygons is not None:
-            found += ["--area", polygons]
-        elif has_area:
-            crs = layer.crs()
-            outline = self.parameterAsExtentGeometry(parameters, "AREA", context, crs)
-            found += ["--area", area_file(outline, crs)]
+        found += [] if outline is None else ["--area", area_file(outline, crs, self.out)]
         model = self.parameterAsString(parameters, "MODEL", context)
         found += ["--model", model] if model else []
         return [*found, "--outputs", ",".join(self.wanted(parameters, context))]

@@ -107,7 +107,8 @@ class AlgorithmRun:
         title: str,
         done: Callable[[dict[str, Any] | None, str | None], None],
     ) -> None:
-        self._title, self._done = title, done
+        # QGIS keeps no reference to layers among the parameters.
+        self._title, self._done, self._parameters = title, done, parameters
         self.log, self._context = Log(), QgsProcessingContext()
         self._context.setProject(QgsProject.instance())
         self._context.setFeedback(self.log)

@@ -31,6 +31,7 @@ from qgis.core import (  # noqa: E402
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
+    QgsSettings,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
@@ -47,6 +48,7 @@ Processing.initialize()
 from rooftrace_plugin import classFactory  # noqa: E402
 from rooftrace_plugin.canvas import ReviewLayer, ReviewTool  # noqa: E402
 from rooftrace_plugin.inputs import service_of  # noqa: E402
+from rooftrace_plugin.network import network_variables  # noqa: E402
 from rooftrace_plugin.run import LoadStyle  # noqa: E402
 
 
@@ -124,6 +126,17 @@ dock.setup.report()
 while dock.setup.work.is_busy:
     application.processEvents()
 found["report"] = json.loads(QgsApplication.clipboard().text())
+
+# The proxy of QGIS.
+settings = QgsSettings()
+for name, value in (
+    ("proxyEnabled", True), ("proxyType", "HttpProxy"), ("proxyHost", "proxy.invalid"),
+    ("proxyPort", "8080"), ("proxyUser", "me"), ("proxyPassword", "p@ss"),
+    ("noProxyUrls", ["https://inner.invalid/maps"]),
+):  # fmt: skip
+    settings.setValue(f"proxy/{name}", value)
+found["network"] = network_variables()
+settings.setValue("proxy/proxyEnabled", False)
 
 # An installation that fails leaves the panel usable.
 dock.setup._offline.setChecked(True)

@@ -350,6 +350,8 @@ def test_panel_draws_reviews_and_explains(qgis: Qgis, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "not installed" in found["state"]
     assert found["report"]["rooftrace"] == "not installed"
+    assert found["network"]["HTTPS_PROXY"] == "http://me:p%40ss@proxy.invalid:8080"
+    assert found["network"]["NO_PROXY"] == "localhost,127.0.0.1,inner.invalid"
     assert "no wheel of rooftrace" in found["failure"]
     assert found["can_retry"] is True
     assert found["area_m2"] == pytest.approx(5000, rel=0.05)
