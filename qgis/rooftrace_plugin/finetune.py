@@ -68,7 +68,7 @@ class FinetuneAlgorithm(RooftraceAlgorithm):
         return [*found, *(["--model", model] if model else []), "-o", str(self.out)]
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
-        feedback.pushInfo(f"The tuned model is {answer['verdict']} than the start model.")
+        feedback.pushInfo(f"The tuned model against the start model: {answer['verdict']}")
         for advice in answer["advice"]:
             feedback.pushInfo(advice)
         return {

@@ -86,9 +86,10 @@ def _first_line(process: subprocess.Popen[str], is_canceled: Callable[[], bool])
 
 
 def _drain(stream: Any, lines: queue.Queue[str] | None) -> None:
-    for line in stream:
-        if lines is not None:
-            lines.put(line)
+    with stream:
+        for line in stream:
+            if lines is not None:
+                lines.put(line)
     if lines is not None:
         lines.put("")
 

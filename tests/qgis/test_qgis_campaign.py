@@ -178,6 +178,43 @@ def test_compare(qgis: Qgis, predicted: Path) -> None:
     assert {"same", "gone"} <= set(compared["status"])
 
 
+def test_review_with_the_real_server(qgis: Qgis, predicted: Path) -> None:
+    from test_qgis_plugin import load
+
+    tool = str(qgis.folder / "bin" / "rooftrace")
+    review = load("review").start_review(tool, predicted, "Ada", lambda: False, {})
+    try:
+        assert review.refresh() == ([], [])
+        total = review.counts["total"]
+        first = review.following(None)
+        second = review.following(first)
+        assert review.change("accept", [first])[0]["status"] == "accepted"
+        review.change("reject", [second])
+        outlines = gpd.read_file(review.polygons).to_crs(4326).set_index("id").geometry
+        corner, *_ = outlines[first].exterior.coords
+        ring = [
+            (corner[0] + x, corner[1] + y) for x, y in ((0, 0), (9e-5, 0), (9e-5, 9e-5), (0, 0))
+        ]
+        assert review.change("redraw", [first], ring)[0]["status"] == "changed"
+        inside = outlines[first].representative_point()
+        clicked = review.click([((inside.x, inside.y), True)])
+        assert clicked is None or len(clicked) > 3
+        review.undo()
+        buildings, removed = review.refresh()
+        assert {one["id"]: one["status"] for one in buildings} == {
+            first: "accepted", second: "rejected",
+        }  # fmt: skip
+        assert removed == []
+        assert (review.counts["reviewed"], review.counts["total"]) == (2, total)
+        labels = gpd.read_file(review.export())
+        assert len(labels) == total - 1
+        assert (labels["class"] == "ignore").sum() == total - 2
+        with pytest.raises(load("command").RooftraceProblem, match="outline"):
+            review.change("add", outline=ring[:3])
+    finally:
+        review.close()
+
+
 def test_compare_two_dates(qgis: Qgis, tmp_path: Path) -> None:
     """Compare two images with a model whose probability is the brightness of a pixel."""
     model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
