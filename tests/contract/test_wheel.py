@@ -15,6 +15,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
@@ -157,6 +158,10 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
         ),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
         (["predict", "s3://bucket/a.tif", "-o", "out"], "s3"),
+        (["predict", "https://h/{z}/{x}/{y}", "--area", "town.json", "-o", "out"], "services"),
+        (["heights", "town.json", "--points", "in.laz", "-o", "out"], "points"),
+        (["vectorize", "in.png", "-o", "out.parquet", "--gsd", "0.3"], "parquet"),
+        (["predict", "in.png", "--engine", "onnxruntime", "-o", "out"], "onnx"),
         (["predict", "in.mp4", "-o", "out", "--stac"], "stac"),
         (["predict", "in.mp4", "-o", "out", "--cluster", "ray"], "ray"),
         (
@@ -172,6 +177,11 @@ def test_a_missing_extra_is_named(
         'data.split = "split.json"\n[[data.train]]\npath = "data"\n', encoding="utf-8"
     )
     (tmp_path / "in.mp4").write_bytes(b"not looked at")
+    (tmp_path / "in.laz").write_bytes(b"not looked at")
+    Image.new("L", (64, 64)).save(tmp_path / "in.png")
+    ring = [[10, 50], [10.001, 50], [10.001, 50.001], [10, 50]]
+    town = {"type": "Polygon", "coordinates": [ring]}
+    (tmp_path / "town.json").write_text(json.dumps(town), encoding="utf-8")
     done = rooftrace(bare, tmp_path, *arguments, "--json")
     assert done.returncode == 6, done.stdout + done.stderr
     error = json.loads(done.stdout)["error"]

@@ -63,7 +63,7 @@ def test_a_scene_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_model_is_fine_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    figures, prediction = executed("fine-tune-on-tiles.ipynb", minutes=0.3)
+    figures, prediction = executed("fine-tune-on-tiles.ipynb", minutes=0.1)
     assert all(set(one) == {"start", "tuned"} for one in figures.values())
     assert figures
     assert prediction.mask.shape == (512, 512)
