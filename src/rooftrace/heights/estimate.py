@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
-from rooftrace.heights.ground import Ground, ground_around, ground_of_terrain
+from rooftrace.heights.ground import ground_around, ground_of_terrain
 from rooftrace.heights.roof import LEAST_SAMPLES, SHAPES, Roofs, level_line, measure_roofs
 from rooftrace.heights.samples import Samples, quantiles, roughness
 from rooftrace.vector.trace import Columns
@@ -131,59 +131,48 @@ def estimate_heights(
     noise = roughness(roof, count, step_m) if gridded else np.full(count, np.nan)
     tolerance = np.clip(0.05 + 3 * np.nan_to_num(noise, nan=0.04), *_TOLERANCE_M)
     size = np.bincount(roof.owner, minlength=count)
-    uppermost = quantiles(roof.z, roof.owner, count, 0.995)
+    (uppermost,) = quantiles(roof.z, roof.owner, count, 0.995)
     roof = roof.thinned(count, _MOST_ROOF)
     roofs = measure_roofs(roof, outlines_m, step_m, tolerance)
     line = level_line(roof, outlines_m, roofs)
     if terrain is None:
-        ground = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
+        level, sigma = ground_around(ring.thinned(count, _MOST_RING), count, step_m)
     else:
-        ground = ground_of_terrain(terrain, count)
-    return _judged(roofs, ground, size, noise, uppermost, step_m, line)
-
-
-def _judged(
-    roofs: Roofs,
-    ground: Ground,
-    size: Ints,
-    noise: Floats,
-    uppermost: Floats,
-    step_m: float,
-    line: Floats,
-) -> Heights:
-    height = roofs.top - ground.level
+        level, sigma = ground_of_terrain(terrain, count)
+    height = roofs.top - level
     with np.errstate(invalid="ignore"):
-        reason = np.full(len(height), MEASURED)
+        reason = np.full(count, MEASURED)
         reason[height < _STEP_M] = NO_STEP
-        reason[height < _BELOW_M] = BELOW_TERRAIN
+        if terrain is not None:
+            reason[height < _BELOW_M] = BELOW_TERRAIN
         reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = TREES
-        reason[np.isnan(ground.level)] = NO_GROUND
+        reason[np.isnan(level)] = NO_GROUND
         reason[size < LEAST_SAMPLES] = UNCOVERED
-    low, high = _interval(height, roofs, ground, uppermost - ground.level, step_m)
+    low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED
 
     def only(values: Floats) -> Floats:
         return np.where(known, values, np.nan)
 
     return Heights(
-        only(height),
-        only(low),
-        only(high),
-        only(roofs.median - ground.level),
-        only(roofs.top - roofs.eaves),
-        np.where(known, roofs.shape, -1),
-        only(roofs.direction),
-        ground.level,
-        only(roofs.lower - ground.level),
-        only(np.where(np.isnan(roofs.lower), np.nan, roofs.top - ground.level)),
-        np.where(known[:, None], line, np.nan),
-        size.astype(np.int64),
-        reason,
+        height=only(height),
+        low=only(low),
+        high=only(high),
+        median=only(roofs.median - level),
+        roof_height=only(roofs.top - roofs.eaves),
+        shape=np.where(known, roofs.shape, -1),
+        direction=only(roofs.direction),
+        ground=level,
+        lower=only(roofs.lower - level),
+        upper=only(np.where(np.isnan(roofs.lower), np.nan, height)),
+        line=np.where(known[:, None], line, np.nan),
+        samples=size,
+        reason=reason,
     )
 
 
 def _interval(
-    height: Floats, roofs: Roofs, ground: Ground, uppermost: Floats, step_m: float
+    height: Floats, roofs: Roofs, ground_sigma: Floats, uppermost: Floats, step_m: float
 ) -> tuple[Floats, Floats]:
     """Return the 90 % interval of heights, calibrated on the sets that docs/heights.md names.
 
@@ -192,7 +181,7 @@ def _interval(
     and lower by the part of its rise that planes leave open.
     """
     sigma = np.sqrt(
-        ground.sigma**2 + roofs.spread**2 / 4 + _FLOOR_SIGMA_M**2 + (step_m * _STEP_SIGMA) ** 2
+        ground_sigma**2 + roofs.spread**2 / 4 + _FLOOR_SIGMA_M**2 + (step_m * _STEP_SIGMA) ** 2
     )
     flat = roofs.shape == SHAPES.index("flat")
     above = np.maximum(uppermost - height, 0) + np.where(flat, 0.0, _RIDGE * step_m)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from rooftrace.core.types import Floats
 from rooftrace.heights.planes import fit_planes, heights_on
 from rooftrace.heights.samples import Samples, quantiles, sums
-from rooftrace.vector.trace import Columns
 
 RING_M = 12.0
 """Width in metres of the ring around an outline in which ground is looked for."""
@@ -34,31 +31,17 @@ _TERRAIN_SIGMA_M = 0.2
 """Standard deviation in metres of a terrain model below a building, where nothing was measured."""
 
 
-@dataclass(frozen=True)
-class Ground(Columns):
-    """The ground at each of `count` buildings.
-
-    Args:
-        level: (count,) float64 height in metres at the centre of the building; NaN where unknown.
-        sigma: (count,) float64 standard deviation of the level in metres.
-        samples: (count,) int64 number of samples that it follows from.
-    """
-
-    level: Floats
-    sigma: Floats
-    samples: Floats
-
-
-def ground_of_terrain(terrain: Samples, count: int) -> Ground:
-    """Return the median of a terrain model inside each outline."""
-    level = quantiles(terrain.z, terrain.owner, count, 0.5)
-    spread = _spread(np.abs(terrain.z - level[terrain.owner]), terrain, count)
+def ground_of_terrain(terrain: Samples, count: int) -> tuple[Floats, Floats]:
+    """Return the median of a terrain model inside each outline, see `ground_around`."""
+    (level,) = quantiles(terrain.z, terrain.owner, count, 0.5)
+    apart = np.abs(terrain.z - level[terrain.owner])
+    # 1.4826 times the median absolute deviation is a robust standard deviation.
+    spread = 1.4826 * np.nan_to_num(quantiles(apart, terrain.owner, count, 0.5)[0])
     number = np.bincount(terrain.owner, minlength=count)
-    sigma = np.hypot(_TERRAIN_SIGMA_M, spread / np.sqrt(np.maximum(number, 1)))
-    return Ground(level, sigma, number.astype(np.float64))
+    return level, np.hypot(_TERRAIN_SIGMA_M, spread / np.sqrt(np.maximum(number, 1)))
 
 
-def ground_around(ring: Samples, count: int, resolution_m: float) -> Ground:
+def ground_around(ring: Samples, count: int, resolution_m: float) -> tuple[Floats, Floats]:
     """Return the ground below each building, from a plane through the low samples around it.
 
     The plane begins as a low envelope (asymmetric least squares, Newey & Powell 1987,
@@ -70,6 +53,10 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> Ground:
         ring: Samples outside of all buildings.
         count: Number of buildings.
         resolution_m: Distance in metres between samples.
+
+    Returns:
+        (count,) heights in metres at the centre of the building, NaN where unknown; (count,) their
+        standard deviations in metres.
     """
     enough = sums(ring.ground, ring.owner, count) >= _LEAST
     ring = ring.of(ring.ground | ~enough[ring.owner])
@@ -91,10 +78,4 @@ def ground_around(ring: Samples, count: int, resolution_m: float) -> Ground:
     # Neighbouring samples share their errors.
     shared = max(1.0, (_INDEPENDENT_M / resolution_m) ** 2)
     sigma = np.sqrt(variance * shared) * np.maximum(residual, 0.05)
-    level = np.where(number >= _LEAST, plane[:, 2], np.nan)
-    return Ground(level, sigma, number)
-
-
-def _spread(apart: Floats, samples: Samples, count: int) -> Floats:
-    """Return (count,) robust standard deviations: 1.4826 times the median absolute deviation."""
-    return np.nan_to_num(1.4826 * quantiles(apart, samples.owner, count, 0.5))
+    return np.where(number >= _LEAST, plane[:, 2], np.nan), sigma

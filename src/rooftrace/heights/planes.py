@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints
-from rooftrace.heights.samples import Samples, bounds_of_owners, sums
+from rooftrace.heights.samples import Samples, sums
 
 MAX_PLANES = 5
 """Maximum number of roof planes of a building that are looked for."""
@@ -86,11 +86,13 @@ class RoofPlanes:
         planes: (count, MAX_PLANES, 3) a, b and c of z = a x + b y + c; NaN where there is none.
         share: (count, MAX_PLANES) share of the building's samples that lie on the plane.
         number: (n,) int64 number of the plane of each sample, or `NO_PLANE`.
+        size: (count,) number of samples.
     """
 
     planes: Floats
     share: Floats
     number: Ints
+    size: Ints
 
 
 def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes:
@@ -110,19 +112,22 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes
     within = tolerance_m[samples.owner]
     number = np.full(len(samples.owner), NO_PLANE, np.int64)
     planes = np.full((count, MAX_PLANES, 3), np.nan)
-    if not len(samples):
-        return RoofPlanes(planes, np.zeros((count, MAX_PLANES)), number)
     size = np.bincount(samples.owner, minlength=count)
-    chosen = _chosen(samples, count)
+    # Up to `_CHOSEN` samples of each building, evenly over their order: (building, sample).
+    step, taken = np.arange(_CHOSEN), np.minimum(size, _CHOSEN)[:, None]
+    present = step < taken
+    position = step * np.maximum(size, 1)[:, None] // np.maximum(taken, 1)
+    index = np.where(present, (np.cumsum(size) - size)[:, None] + position, 0)
     sequence = np.random.default_rng(20).random((MAX_PLANES, _TRIES, 3))
-    for k in range(MAX_PLANES):
-        left = chosen.left(number)
-        active = np.flatnonzero(left.sum(axis=1) >= np.maximum(3, chosen.size * _LEAST_SHARE))
+    for k in range(MAX_PLANES if len(samples) else 0):
+        left = present & (number[index] == NO_PLANE)
+        active = np.flatnonzero(left.sum(axis=1) >= np.maximum(3, taken[:, 0] * _LEAST_SHARE))
         if not len(active):
             break
-        start = np.full((count, 3), np.nan)
-        start[active] = _best(chosen, active, left[active], sequence[k], tolerance_m[active])
-        fitted = start
+        fitted = np.full((count, 3), np.nan)
+        fitted[active] = _best(
+            samples, index[active], left[active], sequence[k], tolerance_m[active]
+        )
         free = number == NO_PLANE
         for _ in range(2):
             near = free & (np.abs(samples.z - heights_on(fitted, samples)) <= within)
@@ -133,12 +138,8 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes
         planes[:, k] = fitted
         number[near & enough[samples.owner]] = k
         # A building whose samples lie on no further plane is finished.
-        chosen.close(~enough)
-    return _settled(samples, planes, count, within)
-
-
-def _settled(samples: Samples, planes: Floats, count: int, within: Floats) -> RoofPlanes:
-    """Give each sample to its nearest plane, and fit the planes once more."""
+        present &= enough[:, None]
+    # Each sample belongs to its nearest plane, and the planes are fitted once more.
     for _ in range(2):
         apart = np.stack(
             [np.abs(samples.z - heights_on(planes[:, k], samples)) for k in range(MAX_PLANES)]
@@ -148,55 +149,31 @@ def _settled(samples: Samples, planes: Floats, count: int, within: Floats) -> Ro
         number[apart.min(axis=0) > within] = NO_PLANE
         again = [fit_planes(samples, (number == k) * 1.0, count)[0] for k in range(MAX_PLANES)]
         planes = np.stack(again, axis=1)
-    size = np.maximum(np.bincount(samples.owner, minlength=count), 1)
-    on = [sums(number == k, samples.owner, count) / size for k in range(MAX_PLANES)]
-    return RoofPlanes(planes, np.stack(on, axis=1), number)
-
-
-class _Chosen:
-    """Up to `_CHOSEN` samples of each building in one array (building, sample)."""
-
-    def __init__(self, samples: Samples, index: Ints, present: BoolArray) -> None:
-        self.index, self.present = index, present
-        self.size = present.sum(axis=1)
-        self.xyz = np.stack([samples.x[index], samples.y[index], samples.z[index]])
-        # Heights relative to the building keep their digits.
-        self.base = self.xyz[2, :, 0].copy()
-        self.xyz[2] -= self.base[:, None]
-        self._open = np.ones(len(index), np.bool_)
-
-    def left(self, number: Ints) -> BoolArray:
-        """Return (building, sample) True for samples on no plane, of buildings not finished."""
-        return np.asarray(
-            self.present & (number[self.index] == NO_PLANE) & self._open[:, None], np.bool_
-        )
-
-    def close(self, finished: BoolArray) -> None:
-        """Leave out the buildings (count,) that are finished."""
-        self._open &= ~finished
-
-
-def _chosen(samples: Samples, count: int) -> _Chosen:
-    edges = bounds_of_owners(samples.owner, count)
-    size = np.diff(edges)
-    step = np.arange(_CHOSEN)
-    taken = np.minimum(size, _CHOSEN)
-    position = step[None] * np.maximum(size, 1)[:, None] // np.maximum(taken, 1)[:, None]
-    present = step[None] < taken[:, None]
-    index = np.where(present, edges[:-1, None] + position, 0)
-    return _Chosen(samples, index.astype(np.int64), present)
+    on = [sums(number == k, samples.owner, count) for k in range(MAX_PLANES)]
+    share = np.stack(on, axis=1) / np.maximum(size, 1)[:, None]
+    return RoofPlanes(planes, share, number, size)
 
 
 def _best(
-    chosen: _Chosen, rows: Ints, left: BoolArray, sequence: Floats, tolerance_m: Floats
+    samples: Samples, index: Ints, left: BoolArray, sequence: Floats, tolerance_m: Floats
 ) -> Floats:
-    """Return the plane (row, 3) near which most samples are, of those that triples define."""
-    x, y, z = chosen.xyz[:, rows]
+    """Return the plane (row, 3) near which most samples are, of those that triples define.
+
+    Args:
+        samples: All samples.
+        index, left: (row, sample) some samples of each building, and those that may count.
+        sequence: (tries, 3) places of the triples among the samples that are left, 0 to 1.
+        tolerance_m: (row,) see `roof_planes`.
+    """
+    x, y = samples.x[index], samples.y[index]
+    # Heights relative to the building keep their digits.
+    base = samples.z[index[:, 0]]
+    z = samples.z[index] - base[:, None]
     order = np.argsort(~left, axis=1, kind="stable")
     amount = left.sum(axis=1)
-    best = np.full(len(rows), -1.0)
-    found = np.full((len(rows), 3), np.nan)
-    row = np.arange(len(rows))
+    best = np.full(len(index), -1.0)
+    found = np.full((len(index), 3), np.nan)
+    row = np.arange(len(index))
     for triple in sequence:
         pick = order[row[:, None], (triple[None] * amount[:, None]).astype(np.int64)]
         plane = _through(*(values[row[:, None], pick] for values in (x, y, z)))
@@ -206,7 +183,7 @@ def _best(
         score[np.hypot(plane[:, 0], plane[:, 1]) > _STEEPEST] = -1.0
         better = score > best
         best[better], found[better] = score[better], plane[better]
-    found[:, 2] += chosen.base[rows]
+    found[:, 2] += base
     return found
 
 

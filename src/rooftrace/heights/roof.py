@@ -71,7 +71,6 @@ class Roofs(Columns):
         direction: (count,) float64 bearing of the ridge in degrees, 0 to 180.
         fit: (count,) float64 share of the samples that lie on planes.
         spread: (count,) float64 root mean square distance of these from their planes in metres.
-        samples: (count,) int64 number of samples.
         lower: (count,) float64 height of the lower of two clear levels; NaN without.
     """
 
@@ -82,7 +81,6 @@ class Roofs(Columns):
     direction: Floats
     fit: Floats
     spread: Floats
-    samples: Ints
     lower: Floats
 
 
@@ -104,49 +102,41 @@ def measure_roofs(
     count = len(outlines_m)
     found = roof_planes(roof, count, tolerance_m)
     planes, share = _largest_first(found.planes, found.share)
+    shape, pair, direction = _shapes(planes, share, found.size)
     on = found.number != NO_PLANE
-    size = np.bincount(roof.owner, minlength=count)
-    on_planes = roof.of(on)
-    number = np.maximum(sums(on, roof.owner, count), 1)
-    own = found.planes[on_planes.owner, found.number[on]]
-    apart = on_planes.z - (own[:, 0] * on_planes.x + own[:, 1] * on_planes.y + own[:, 2])
-    spread = np.sqrt(sums(apart**2, on_planes.owner, count) / number)
-    fit = share.sum(axis=1)
-    shape, pair, direction = _shapes(planes, share, size)
-    high = quantiles(on_planes.z, on_planes.owner, count, _HIGH)
-    low = quantiles(on_planes.z, on_planes.owner, count, _LOW)
-    top = np.where(np.isnan(high), quantiles(roof.z, roof.owner, count, _HIGH), high)
-    eaves = np.where(np.isnan(low), quantiles(roof.z, roof.owner, count, _LOW), low)
+    own = found.planes[roof.owner, found.number]
+    apart = np.where(on, roof.z - (own[:, 0] * roof.x + own[:, 1] * roof.y + own[:, 2]), 0.0)
+    held = sums(on, roof.owner, count)
+    counts = on | (held == 0)[roof.owner]
+    least, low, high, most = quantiles(
+        roof.z[counts], roof.owner[counts], count, 0.0, _LOW, _HIGH, 1.0
+    )
     level, lower = _levels(planes, share)
-    flat = shape == _FLAT
-    top[flat] = eaves[flat] = level[flat]
-    most = quantiles(on_planes.z, on_planes.owner, count, 1.0)
-    least = quantiles(on_planes.z, on_planes.owner, count, 0.0)
-    slope = np.nan_to_num(np.hypot(planes[:, 0, 0], planes[:, 0, 1]))
     # An outline may lie beside its roof, where its planes say nothing.
+    slope = np.nan_to_num(np.hypot(planes[:, 0, 0], planes[:, 0, 1]))
     reach = slope * max(resolution_m, 0.5) * 1.5
-    pitched = np.isin(shape, [_SKILLION, _GABLED, _HIPPED])
-    ridge = np.where(shape == _SKILLION, _at_outline(planes[:, 0], outlines_m, np.fmax), np.nan)
-    meeting = _ridge(planes, pair)
-    ridge = np.where(shape == _SKILLION, ridge, meeting)
-    edge = _eaves(planes, pair, shape, outlines_m)
+    row = np.arange(count)
+    sides = [planes[row, pair[:, k]] for k in range(2)]
+    flat, is_skillion = shape == _FLAT, shape == _SKILLION
+    ridge = np.where(is_skillion, _at_outline(sides[0], outlines_m, np.fmax), _ridge(*sides))
+    edge = np.mean([_at_outline(side, outlines_m, np.fmin) for side in sides], axis=0)
     with np.errstate(invalid="ignore"):
-        top = np.where(pitched, np.clip(ridge, high, most + reach), top)
-        eaves = np.where(pitched, np.clip(edge, least - reach, low), eaves)
-    doubtful = (shape != _HIPPED) & (shape != _SKILLION) & (size >= _LEAST_FOR_SHAPE)
+        pitched = is_skillion | (shape == _GABLED) | (shape == _HIPPED)
+        top = np.where(pitched, np.clip(ridge, high, most + reach), np.where(flat, level, high))
+        eaves = np.where(pitched, np.clip(edge, least - reach, low), np.where(flat, level, low))
+    doubtful = (shape != _HIPPED) & ~is_skillion & (found.size >= _LEAST_FOR_SHAPE)
     hipped, *figures = _hips(roof, outlines_m, np.flatnonzero(doubtful & (high - low >= _RISE_M)))
     shape[hipped] = _HIPPED
     top[hipped], eaves[hipped], direction[hipped] = figures
     return Roofs(
         top,
         np.minimum(eaves, top),
-        quantiles(roof.z, roof.owner, count, 0.5),
+        quantiles(roof.z, roof.owner, count, 0.5)[0],
         shape,
         direction,
-        fit,
-        spread,
-        size.astype(np.int64),
-        np.where(flat | (shape == _COMPLEX), lower, np.nan),
+        share.sum(axis=1),
+        np.sqrt(sums(apart**2, roof.owner, count) / np.maximum(held, 1)),
+        np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan),
     )
 
 
@@ -159,7 +149,7 @@ def _largest_first(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
 
 
 def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floats]:
-    """Return the shape, the number of the plane opposite the first, and the ridge's bearing.
+    """Return the shape, two opposite planes (the same where there is one), and the ridge's bearing.
 
     A roof is flat, skillion, gabled or hipped where such planes hold most of its samples, and
     complex otherwise.
@@ -177,9 +167,9 @@ def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floa
     turn = np.abs((fall - fall[row, first][:, None] + 180) % 360 - 180)
     opposite = steep & (turn > 180 - _PAIR_DEG)
     across = steep & (np.abs(turn - 90) < _PAIR_DEG)
-    pair = np.where(opposite.any(axis=1), np.argmax(part * opposite, axis=1), -1)
+    pair = np.where(opposite.any(axis=1), np.argmax(part * opposite, axis=1), first)
     main = part[row, first]
-    second = np.where(pair >= 0, part[row, pair], 0.0)
+    second = np.where(pair != first, part[row, pair], 0.0)
     sides = (part * across).sum(axis=1)
     same = (part * (steep & (turn < _PAIR_DEG))).sum(axis=1)
     shape = np.full(count, _COMPLEX)
@@ -193,6 +183,7 @@ def _shapes(planes: Floats, share: Floats, size: Ints) -> tuple[Ints, Ints, Floa
     ridged = np.isin(shape, [_SKILLION, _GABLED, _HIPPED])
     # The longer ridge of a hipped roof lies between its two largest planes.
     direction = np.where(ridged, (fall[row, first] + 90) % 180, np.nan)
+    pair = np.where(shape == _SKILLION, first, pair)
     return shape, np.stack([first, pair], axis=1), direction
 
 
@@ -232,21 +223,18 @@ def _form_fit(samples: Samples, form: Floats, count: int) -> tuple[Floats, Float
     for _ in range(2):
         fitted, _ = fit_planes(line, weight, count)
         apart = np.abs(line.z - heights_on(fitted, line))
-        middle = quantiles(apart, line.owner, count, 0.5)
+        (middle,) = quantiles(apart, line.owner, count, 0.5)
         weight = (apart <= 3 * middle[line.owner]).astype(np.float64)
     return fitted, middle
 
 
-def _ridge(planes: Floats, pair: Ints) -> Floats:
-    """Return the height at which two opposite planes meet, nearest to the building's centre."""
-    row = np.arange(len(planes))
-    one, other = planes[row, pair[:, 0]], planes[row, pair[:, 1]]
+def _ridge(one: Floats, other: Floats) -> Floats:
+    """Return the height at which planes (count, 3) meet, nearest to the building's centre."""
     apart = one - other
     slope = apart[:, 0] ** 2 + apart[:, 1] ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
         x, y = -apart[:, 0] * apart[:, 2] / slope, -apart[:, 1] * apart[:, 2] / slope
-        meeting = one[:, 0] * x + one[:, 1] * y + one[:, 2]
-    return np.where(pair[:, 1] >= 0, meeting, np.nan)
+        return np.asarray(one[:, 0] * x + one[:, 1] * y + one[:, 2])
 
 
 def _at_outline(plane: Floats, outlines: Polygons, choose: np.ufunc) -> Floats:
@@ -256,16 +244,6 @@ def _at_outline(plane: Floats, outlines: Polygons, choose: np.ufunc) -> Floats:
     found = np.full(len(outlines), np.nan)
     choose.at(found, owner, z)
     return found
-
-
-def _eaves(planes: Floats, pair: Ints, shape: Ints, outlines: Polygons) -> Floats:
-    """Return the height at which the planes reach the outline: the mean over two sides."""
-    row = np.arange(len(planes))
-    sides = np.stack(
-        [_at_outline(planes[row, pair[:, k]], outlines, np.fmin) for k in range(2)], axis=1
-    )
-    sides[:, 1] = np.where((shape == _SKILLION) | (pair[:, 1] < 0), sides[:, 0], sides[:, 1])
-    return np.asarray(sides.mean(axis=1))
 
 
 def _levels(planes: Floats, share: Floats) -> tuple[Floats, Floats]:

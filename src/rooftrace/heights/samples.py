@@ -74,18 +74,16 @@ def sums(values: Floats | BoolArray, owner: Ints, count: int) -> Floats:
     return np.asarray(np.bincount(owner, weights=values, minlength=count), np.float64)
 
 
-def quantiles(values: Floats, owner: Ints, count: int, share: float) -> Floats:
-    """Return (count,) quantiles of the samples of each building; NaN where there is none.
+def quantiles(values: Floats, owner: Ints, count: int, *shares: float) -> list[Floats]:
+    """Return (count,) quantiles of the samples of each building by share; NaN where it has none.
 
-    It is the sample at `share` of the way from the lowest to the highest, without interpolation.
+    It is the sample at a share of the way from the lowest to the highest, without interpolation.
     """
-    ordered = values[np.lexsort((values, owner))]
-    at = np.bincount(owner, minlength=count)
-    start = np.cumsum(at) - at
-    index = start + np.rint(share * np.maximum(at - 1, 0)).astype(np.int64)
-    found = np.full(count, np.nan)
-    found[at > 0] = ordered[index[at > 0]]
-    return found
+    ordered = np.append(values[np.lexsort((values, owner))], np.nan)
+    size = np.bincount(owner, minlength=count)
+    start = np.cumsum(size) - size
+    steps = (np.rint(share * np.maximum(size - 1, 0)).astype(np.int64) for share in shares)
+    return [ordered[np.where(size > 0, start + step, -1)] for step in steps]
 
 
 def roughness(samples: Samples, count: int, step_m: float) -> Floats:
@@ -104,5 +102,5 @@ def roughness(samples: Samples, count: int, step_m: float) -> Floats:
     beside = (np.diff(samples.owner) == 0) & (steps < 1.2 * step_m)
     three = beside[:-1] & beside[1:]
     bend = np.abs(samples.z[:-2] - 2 * samples.z[1:-1] + samples.z[2:])[three]
-    middle = quantiles(bend, samples.owner[1:-1][three], count, 0.5)
+    (middle,) = quantiles(bend, samples.owner[1:-1][three], count, 0.5)
     return np.asarray(1.4826 * middle / np.sqrt(6))
