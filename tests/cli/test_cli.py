@@ -57,6 +57,11 @@ def test_version_and_help() -> None:
     for verb in ("predict", "train", "evaluate", "split", "doctor"):
         assert verb in done.out
         assert command(verb, "--help").code == 0
+    help_text = command("predict", "--help").out
+    assert len(help_text.splitlines()) <= 60
+    assert "list[" not in help_text
+    assert "--connections" not in help_text
+    assert "--connections" in command("predict", "--help-all").out
 
 
 def test_split(data: Path, tmp_path: Path) -> None:
@@ -92,7 +97,8 @@ def test_train(tiny_folder: Path, tmp_path: Path) -> None:
         assert read_bundle(Path(plain[name]["bundle"])).spec.name == "tiny"
     assert plain["images_per_s"] > 0
     # The progress is for people: it goes to stderr, one line an epoch where that is no terminal.
-    assert len(re.findall(r"epoch +\d+ +loss", done.err)) == 1
+    assert len(re.findall(r"(?m)^ +1 +\d\.\d{3} +\d\.\d{3} .*\* +0:00", done.err)) == 1
+    assert done.err.count("held out") == 2
     again = command(*arguments, "--set", "epochs=1", "--json")
     assert again.code == 2
     assert "--resume" in again.json["error"]["remedy"]
@@ -118,7 +124,11 @@ def test_evaluate_for_people(tiny_run: TinyRun) -> None:
     done = command("evaluate", tiny_run.bundle, tiny_run.data)
     assert (done.code, done.out) == (0, "")
     assert "IoU (pooled)" in done.err
-    assert "mean per image" in done.err
+    rows = re.findall(r"│ ([A-Z][\w ]+\(pooled\)) +│", done.err)
+    assert rows == [
+        "IoU (pooled)", "Precision (pooled)", "Recall (pooled)", "Boundary IoU (pooled)",
+        "F1 of buildings (pooled)",
+    ]  # fmt: skip
 
 
 def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:

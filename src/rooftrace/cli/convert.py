@@ -13,6 +13,9 @@ from rooftrace.cli.options import Json, Order, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.labels.config import SourceConfig
 
+_KINDS = {".csv": "rle", ".json": "coco"}
+"""Kind of data by the suffix of the output; others are folders."""
+
 WRITTEN = "How data is written"
 """Title of the group of options for writing in the help."""
 
@@ -20,12 +23,17 @@ WRITTEN = "How data is written"
 @with_groups
 def convert(
     data: Annotated[SourceConfig, DataFields("Labelled data of any kind.")],
-    to: Annotated[
-        str, typer.Option(metavar="KIND", help="Kind to write, such as folder, rle or coco.")
-    ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="PATH", help="File or folder to write.")
     ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Kind to write, such as folder, rle or coco; default: rle for .csv, coco for "
+            ".json, else folder.",
+        ),
+    ] = None,
     copy_images: Annotated[
         bool,
         option(WRITTEN, "--copy-images", help="Copy the images beside the labels."),
@@ -56,9 +64,16 @@ def convert(
         order=order,
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
     )
+    kind = to or _KINDS.get(out.suffix.lower(), "folder")
     with bar("convert", "scenes", hidden=as_json) as progress:
         report = run_convert(
-            data, to, out, options, split=split, overwrite=overwrite, progress=progress
+            data,
+            kind,
+            out,
+            options,
+            split=split,
+            overwrite=overwrite,
+            progress=progress,
         )
     if answered(report, as_json=as_json):
         return

@@ -207,7 +207,7 @@ def _show(evaluation: Evaluation) -> None:
     if len(reports) == 1:
         table = Table("figure", "value", "95 %")
         for name, one in first.headline_figures:
-            if math.isnan(one.value):
+            if math.isnan(one.value) or name not in evaluation.main_figures:
                 continue
             limits = f"{one.low:.3f} – {one.high:.3f}" if one.is_known else ""
             table.add_row(name, _text(one.value), limits)
@@ -217,7 +217,8 @@ def _show(evaluation: Evaluation) -> None:
     else:
         table = Table("figure", *(escape(report.name) for report in reports))
         for row in zip(*(report.headline_figures for report in reports)):
-            if not all(math.isnan(one.value) for _, one in row):
+            known = not all(math.isnan(one.value) for _, one in row)
+            if known and row[0][0] in evaluation.main_figures:
                 table.add_row(row[0][0], *(_text(one.value) for _, one in row))
     people.print(table)
     if len(evaluation.reports) > 1:
@@ -231,18 +232,20 @@ def _text(value: float) -> str:
 
 
 def _comparisons(evaluation: Evaluation) -> Table:
+    from rooftrace.metrics.report import FIGURES
+
     base = evaluation.reports[evaluation.baseline].name
     table = Table("against " + escape(base), "figure", "difference", "95 %", "p", "better : worse")
     for one in evaluation.comparisons:
         name = evaluation.reports[one.first].name
         for figure, test in one.figures.items():
             gap = test.difference
-            if math.isnan(gap.value):
+            if math.isnan(gap.value) or FIGURES[figure] not in evaluation.main_figures:
                 # Nothing was counted, or there is nothing to count.
                 continue
             limits = f"{gap.low:+.4f} … {gap.high:+.4f}" if gap.is_known else gap.reason
             table.add_row(
-                escape(name), figure, f"{gap.value:+.4f}", limits, f"{test.p_value:.3f}",
+                escape(name), FIGURES[figure], f"{gap.value:+.4f}", limits, f"{test.p_value:.3f}",
                 f"{test.better} : {test.worse}",
             )  # fmt: skip
             name = ""

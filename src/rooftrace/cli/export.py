@@ -14,6 +14,8 @@ from rooftrace.cli.options import Json, model_of
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.errors import ConfigError
 
+_FORMATS: dict[str, Literal["onnx", "openvino"]] = {".onnx": "onnx", ".xml": "openvino"}
+
 _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label IoU")
 
 
@@ -32,7 +34,9 @@ def export(
     data: Annotated[DataAt, DataFields()],
     to: Annotated[
         Literal["onnx", "openvino", "fair"] | None,
-        typer.Option(help="Format of the file; fair writes a base model for HOT's fAIr."),
+        typer.Option(
+            help="onnx, openvino, or fair (a base model for HOT's fAIr); default: by the suffix."
+        ),
     ] = None,
     card: Annotated[
         bool,
@@ -75,6 +79,8 @@ def export(
 
     The file keeps the metadata of the model. The data options apply to --calibration and --check.
     """
+    if to is None and not card:
+        to = _FORMATS.get(out.suffix.lower())
     if card == (to is not None):
         raise ConfigError(
             f"export received {f'--card and --to {to}' if card else 'neither --to nor --card'}; "

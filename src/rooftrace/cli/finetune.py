@@ -16,6 +16,7 @@ from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
 
 if TYPE_CHECKING:
+    from rooftrace.flows.finetune import FinetuneReport
     from rooftrace.metrics.resampling import Interval
 
 TRAINING, HELD_OUT = "Training", "Images that are held out"
@@ -40,8 +41,7 @@ def finetune(
         float,
         option(
             TRAINING, min=0.1, max=10_000, metavar="N",
-            help="Maximum number of minutes of training and validation; the export and the "
-            "comparison come after it.",
+            help="Minutes to the verdict: training, export and comparison.",
         ),
     ] = 10.0,
     config: Annotated[
@@ -66,7 +66,8 @@ def finetune(
         float,
         option(
             HELD_OUT, min=0.01, max=0.9, metavar="SHARE",
-            help="Share of the images that is held out.",
+            help="Share of the images that is held out; where that is fewer than ten images, they "
+            "are compared by cross-validation.",
         ),
     ] = 0.2,
     by: Annotated[
@@ -88,6 +89,8 @@ def finetune(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Fine-tune a model on your own labelled images, and compare it with the start model."""
+    if not as_json:
+        say(f"Reading {data.path} …")
     from rooftrace.flows.finetune import run_finetune
 
     report = run_finetune(
@@ -96,25 +99,33 @@ def finetune(
         overrides=config or (), seed=seed, resume=resume,
         images=images, console=people,
     )  # fmt: skip
-    if answered(report, as_json=as_json):
-        return
-    table = Table("figure", "start", "tuned", "95 % of the tuned model")
-    tuned = report.evaluation.first
-    limits = {**dict.fromkeys(report.figures, ""), **report.limits}
-    for name, values in report.figures.items():
-        shown = ["–" if value is None else f"{value:.4f}" for value in values]
-        table.add_row(name, *shown, limits[name])
+    if not answered(report, as_json=as_json):
+        _print_report(report, data.path)
+
+
+def _print_report(report: FinetuneReport, data: str) -> None:
+    tuned, start = report.evaluation.reports
+    count = plural(len(tuned.images), "image")
+    how = "each predicted by a model that had not seen it" if report.folds else "held out"
+    say(f"\n{report.verdict}, compared with {start.name} on {count}, {how}\n")
+    table = Table("", "start", "tuned", "difference (95 %)", box=None)
+    tests = {"IoU": report.tests[report.evaluation.headline], "F1 of buildings": report.buildings}
+    for name in ("IoU", "F1 of buildings", "recall"):
+        before, after = report.figures[name]
+        if before is None or after is None:
+            continue
+        test = tests.get(name)
+        gap = f"{after - before:+.3f}" if test is None else _signed(test.difference)
+        table.add_row(name, f"{before:.3f}", f"{after:.3f}", gap)
     people.print(table)
-    gaps = [f"IoU {_signed(report.tests[report.evaluation.headline].difference)}"]
-    if report.buildings is not None:
-        gaps.append(f"F1 of buildings {_signed(report.buildings.difference)}")
-    where = plural(len(tuned.images), "held-out image")
-    say(f"{report.verdict}: {', '.join(gaps)} on {where}")
     for line in report.advice:
-        say(line)
-    say(f"model {report.bundle}; pictures in {report.page}")
+        say(f"- {line}")
+    run = report.trained.run
+    say(f"\nnext  rooftrace predict SCENE -m {report.bundle} -o out")
+    say(f"      open {report.page} (pictures), {run / 'verdict.json'} (all figures)")
+    say(f"      rooftrace label next TILES -m {report.bundle} --labelled {data} -n 40 -o next.txt")
 
 
 def _signed(gap: Interval) -> str:
-    interval = f" ({gap.low:+.4f} … {gap.high:+.4f})" if gap.is_known else ""
-    return f"{gap.value:+.4f}{interval}"
+    interval = f" ({gap.low:+.3f} … {gap.high:+.3f})" if gap.is_known else ""
+    return f"{gap.value:+.3f}{interval}"

@@ -21,16 +21,14 @@ Surface = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--surface", metavar="FILE",
-        help="Surface model (DSM), a raster of heights with buildings: measure how tall they are; "
-        "repeat it for tiles.",
+        help="Surface model (DSM): measure how tall the buildings are; repeatable.",
     ),
 ]  # fmt: skip
 Terrain = Annotated[
     list[str] | None,
     option(
         _SOURCES, "--terrain", metavar="FILE",
-        help="Terrain model (DTM), a raster of the ground; default: the ground is looked for "
-        "around each building.",
+        help="Terrain model (DTM) of the ground; default: found around each building.",
     ),
 ]  # fmt: skip
 

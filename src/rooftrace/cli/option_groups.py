@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
@@ -28,6 +29,7 @@ from rooftrace.cli.options import (
     parse_outputs,
     parse_weights,
 )
+from rooftrace.cli.show import people, print_line
 from rooftrace.core.config import Options
 from rooftrace.core.errors import ConfigError
 from rooftrace.io.service_options import ServiceOptions
@@ -125,13 +127,13 @@ _SCENE_OPTIONS: dict[str, Shown] = {
     "gsd_m": (IMAGES, "M", False),
     "scale": (IMAGES, "FACTOR", True),
     "bands": (IMAGES, "LIST", False),
-    "stretch": (IMAGES, "HOW", False),
+    "stretch": (IMAGES, "HOW", True),
     "threshold": (MODEL, "P", False),
     "min_area_m2": (POLYGONS, "M2", False),
     "min_hole_m2": (POLYGONS, "M2", True),
     "outline": (POLYGONS, "HOW", False),
     "separate": (POLYGONS, None, False),
-    "cell_m": (OUTPUTS, "M", False),
+    "cell_m": (OUTPUTS, "M", True),
 }
 
 
@@ -161,8 +163,8 @@ class OutputGroup:
     outputs: Annotated[
         str | None,
         option(OUTPUTS, metavar="LIST",
-            help="Outputs, separated by commas: mask, polygons, preview, density, rle (a table of "
-            "run lengths). Default: the first four; for a catalogue, polygons."),
+            help="What to write: mask,polygons,preview,density or rle (a table of run lengths); "
+            "default: the first four; for a catalogue, polygons."),
     ] = None  # fmt: skip
     on_error: Annotated[
         Literal["fail", "nodata"],
@@ -196,7 +198,7 @@ class RefineGroup:
 
     refine: Annotated[
         Literal["sam"] | None,
-        option(POLYGONS, metavar="sam",
+        option(POLYGONS, rare=True, metavar="sam",
             help="Refine the outlines of buildings with SAM, SAM 2 or a relative."),
     ] = None  # fmt: skip
     sam_weights: Annotated[
@@ -233,7 +235,7 @@ class ClusterGroup:
 
     cluster: Annotated[
         Literal["ray"] | None,
-        option(CLUSTER, metavar="ray",
+        option(CLUSTER, rare=True, metavar="ray",
             help="Run on the machines of a Ray cluster. The results are identical."),
     ] = None  # fmt: skip
     address: Annotated[
@@ -283,6 +285,21 @@ class CheckedCommand(TyperCommand):
         if any(getattr(one, "hidden", False) for one in self.params):
             self.epilog = f"More options: rooftrace {self.name} --help-all"
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help as plain lines: what the command does, then its options by group."""
+        del formatter
+        width = min(people.width, 100)
+        text = [f"Usage: rooftrace {self.name} {' '.join(self.collect_usage_pieces(ctx))}", ""]
+        text += [textwrap.fill(inspect.cleandoc(self.help or ""), width), ""]
+        rows: dict[str, list[str]] = {}
+        for one in self.params:
+            if not getattr(one, "hidden", False):
+                panel = getattr(one, "rich_help_panel", None) or "Options"
+                rows.setdefault(panel, []).append(_help_row(one, ctx, width))
+        for panel, lines in rows.items():
+            text += [f"{panel}:", *lines, ""]
+        print_line("\n".join([*text, self.epilog or ""]).rstrip())
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options and arguments of the command."""
         if "--help-all" not in args:
@@ -311,6 +328,34 @@ class CheckedCommand(TyperCommand):
                         remedy="Give a number, such as 0.3.",
                     )
         return super().invoke(ctx)
+
+
+_TEXT_AT = 27
+"""Column in which the texts of options begin in a command's help."""
+
+
+def _help_row(parameter: Any, ctx: Any, width: int) -> str:
+    """Return the lines of an option or argument in a command's help."""
+    choices = "|".join(map(str, get_args(parameter.type_descriptor.annotation)))
+    value = parameter.metavar or choices or "VALUE"
+    if parameter.param_type_name == "argument":
+        head = value.strip("[]{}.")
+    else:
+        names = sorted(parameter.opts, key=len)
+        if parameter.secondary_opts:
+            names[-1] += f"/{parameter.secondary_opts[0].removeprefix('-')}"
+        head = f"{', '.join(names)} {'' if parameter.is_flag else value}".rstrip()
+    default = getattr(parameter, "show_default", None)
+    if not isinstance(default, str):
+        default = "" if parameter.default in (None, (), False, True) else parameter.default
+    more = "required" if parameter.required else f"default: {default}" if default != "" else ""
+    help_text = f"{getattr(parameter, 'help', None) or ''}{f' ({more})' if more else ''}"
+    lines = textwrap.wrap(help_text, width - _TEXT_AT) or [""]
+    first = f"  {head}"
+    rest = [" " * _TEXT_AT + line for line in lines]
+    if len(first) + 2 > _TEXT_AT:
+        return "\n".join([first, *rest])
+    return "\n".join([first.ljust(_TEXT_AT) + lines[0], *rest[1:]])
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

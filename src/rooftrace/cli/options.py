@@ -59,8 +59,8 @@ ModelFiles = Annotated[
     list[Path] | None,
     option(
         MODEL, "-m", "--model", metavar="FILE",
-        help="Path of a .rooftrace file, or accurate for the slower bundled model; repeat it for "
-        "each model of an ensemble; default: the faster bundled model.",
+        help="A .rooftrace file, or accurate for the slower bundled model; repeatable for an "
+        "ensemble; default: the faster bundled model.",
     ),
 ]  # fmt: skip
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
@@ -71,7 +71,7 @@ Gsd = Annotated[
 Crs = Annotated[
     str | None,
     option(
-        IMAGES, "--crs", metavar="CRS",
+        IMAGES, "--crs", rare=True, metavar="CRS",
         help="CRS of images that have a position but state none, such as EPSG:32645.",
     ),
 ]  # fmt: skip

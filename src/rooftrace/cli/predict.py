@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,7 @@ def predict(
     zoom: Annotated[
         int | None,
         typer.Option(
-            min=0, max=30, metavar="N", rich_help_panel=IMAGES,
+            min=0, max=30, metavar="N", rich_help_panel=IMAGES, hidden=True,
             help="Zoom level of the map tiles for --mosaic, if there are several, or of a map "
             "service; default there: the one that suits the model.",
         ),
@@ -96,7 +97,7 @@ def predict(
     sample: Annotated[
         Path | None,
         option(
-            OUTPUT_OPTIONS, metavar="TABLE",
+            OUTPUT_OPTIONS, rare=True, metavar="TABLE",
             help="Sample table of a contest for --outputs rle, whose rows and columns are kept.",
         ),
     ] = None,
@@ -201,10 +202,11 @@ def predict(
             largest = list_first([f"{c.name} {c.share:.1%}" for c in present], _MAX_CLASSES)
             say(f"  {'classes':9}{largest}")
         for kind in OUTPUTS:
-            if getattr(output, kind) is not None:
-                say(f"  {kind:9}{results.shown(getattr(output, kind))}")
-                if kind == "polygons" and further:
-                    say(f"  {'':9}and as {', '.join(further)}")
+            if (path := getattr(output, kind)) is not None:
+                # A density has a raster, polygons and a picture; polygons may have further formats.
+                beside = Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")
+                more = sorted(one.suffix for one in beside if one.suffix != Path(path).suffix)
+                say(f"  {kind:9}{results.shown(path)}{f' ({list_first(more, 9)})' * bool(more)}")
     for one in report.heights:
         print_heights(one)
     if report.table is not None:
@@ -218,3 +220,5 @@ def predict(
         )
     record = results.shown(str(results.folder / "run.json"))
     say(f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, record {record}")
+    if not results.is_remote and report.outputs:
+        say(f"next: rooftrace serve --results {results.folder} --open")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -93,6 +94,7 @@ def serve(
             "as flight.mp4, camera:0 or rtsp://HOST/PATH, or NAME=SOURCE; repeatable.",
         ),
     ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
     api_key: Annotated[
         str | None,
@@ -200,6 +202,9 @@ def serve(
     with ExitStack() as stack:
         # The port comes first, because loading a model takes longer.
         listening = stack.enter_context(_listen(host, port))
+        url = _address(host, listening.getsockname()[1])
+        if not as_json:
+            say(f"Starting {url} …")
         service = Service.load(
             model, engine=engine, precision=precision, limits=limits, defaults=defaults
         )
@@ -229,7 +234,6 @@ def serve(
         )
         runner.start()
         stack.callback(runner.stop)
-        url = _address(host, listening.getsockname()[1])
         if as_json:
             addresses = {"url": url, "map": f"{url}/map", "api": f"{url}/v1"}
             if sources:
@@ -247,6 +251,9 @@ def serve(
             if not path.exists():
                 say(f"note: there is no folder {path} yet; the map is empty until it is written.")
         sys.stdout.flush()
+        if browse:
+            # The socket listens already: the page waits until the server answers.
+            webbrowser.open(url)
         _run(app, listening, cameras)
 
 

@@ -74,6 +74,8 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int],
         def update_bar(done_px: int, total_px: int, buildings: int) -> None:
             rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
             text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+            if total_px and done_px >= total_px:
+                text = f"writing files, {text}"
             update(done_px, total_px, f"{text}, {plural(buildings, 'building')}")
 
         yield update_bar
@@ -112,7 +114,7 @@ def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=people, transient=True) as shown_bar:
-            task = shown_bar.add_task(title, total=None, done="")
+            task = shown_bar.add_task(title, total=None, done="starting")
             yield lambda done, total, text: shown_bar.update(
                 task, completed=done, total=total, done=text
             )

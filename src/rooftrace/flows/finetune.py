@@ -180,17 +180,6 @@ class FinetuneReport:
         }
 
     @property
-    def limits(self) -> dict[str, str]:
-        """95 % intervals of the tuned model as text, by the names of `figures` that have one."""
-        known = self.evaluation.first.intervals
-        named = {name: known.get(f"{group}.{key}") for name, group, key in _FIGURES}
-        return {
-            name: f"{one.low:.3f} … {one.high:.3f}"
-            for name, one in named.items()
-            if one is not None and one.is_known
-        }
-
-    @property
     def advice(self) -> tuple[str, ...]:
         """Sentences on what would help, where the tuned model is not clearly better."""
         test = self.tests[self.evaluation.headline]

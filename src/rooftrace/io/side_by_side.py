@@ -64,6 +64,7 @@ def side_by_side(
     *,
     building_class: int = 1,
     panel_px: int = PANEL_PX,
+    others: Sequence[tuple[str, Mask]] = (),
 ) -> NDArray[np.uint8]:
     """Draw image, truth, prediction and errors side by side as (y, x, 3) uint8 RGB.
 
@@ -81,6 +82,7 @@ def side_by_side(
         legend: Colours of the classes.
         building_class: Class index of buildings.
         panel_px: Longest side of a panel in pixels.
+        others: Titles and masks of further predictions, whose errors are drawn, too.
     """
     blank = np.full((*truth.data.shape, 3), _BACKGROUND, np.uint8)
     image = blank if pixels is None else as_rgb(pixels)
@@ -91,6 +93,10 @@ def side_by_side(
             ((f"prediction {title}", _INK),),
         ),
         (_errors(image, truth, predicted, building_class), _ERRORS),
+        *(
+            (_errors(image, truth, mask, building_class), ((f"errors of {name}", _INK),))
+            for name, mask in others
+        ),
     ]
     if pixels is not None:
         named.insert(0, (image, (("image", _INK),)))

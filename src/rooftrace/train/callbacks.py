@@ -25,7 +25,7 @@ from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, DataRecord, last_checkpoint, save_tensors
 from rooftrace.train.datamodule import TrainingData
-from rooftrace.train.early_stopping import Rows, StopConfig, StopState, stop_state, stops_early
+from rooftrace.train.early_stopping import Rows, StopConfig, stops_early
 from rooftrace.train.task import TrainingTask
 
 
@@ -50,6 +50,7 @@ class MetricsRecorder(Callback):
         self._validation_start = 0.0
         self._validation_s = 0.0
         self._collapsed = 0
+        self._header = _HEADER
 
     @classmethod
     def of(cls, trainer: L.Trainer) -> MetricsRecorder:
@@ -98,7 +99,7 @@ class MetricsRecorder(Callback):
         self.rows.append(row)
         self._write_table()
         plot_curves(self.rows, self._plot)
-        print_plain(self._console, self._line(row))
+        print_plain(self._console, self._line(trainer.max_epochs or 0))
         self._warn_of_collapse(pl_module)
 
     def _warn_of_collapse(self, task: TrainingTask) -> None:
@@ -111,16 +112,20 @@ class MetricsRecorder(Callback):
                 "optimizer.lr, or add ce to the loss.",
             )
 
-    @staticmethod
-    def _line(row: dict[str, float]) -> str:
+    def _line(self, epochs: int) -> str:
+        """Return the row of the last epoch, with a star if it is the best, and a header first."""
+        row = self.rows[-1]
+        left_s = (epochs - row["epoch"]) * row["seconds"]
         folders = "  ".join(
             f"{k.partition('/')[2]} {v:.3f}" for k, v in row.items() if k.startswith("val_iou/")
         )
-        return (
-            f"epoch {row['epoch']:3.0f}  loss {row['train_loss']:.4f} / "
-            f"{row['val_loss']:.4f}  IoU {row['train_iou']:.3f} / {row['val_iou']:.3f}  "
-            f"({folders})  lr {row['lr']:.1e}  {row['images_per_s']:.1f} img/s"
+        line = (
+            f"{row['epoch']:5.0f}   {row['train_loss']:5.3f}  {row['val_loss']:8.3f}   "
+            f"{row['train_iou']:5.3f}  {row['val_iou']:8.3f}{'*' if self.is_best else ' '}   "
+            f"{left_s // 60:3.0f}:{left_s % 60:02.0f}"
         )
+        header, self._header = self._header, ""
+        return header + line + (f"   {folders}" if folders.count("  ") else "")
 
     def _write_table(self) -> None:
         with (
@@ -133,6 +138,9 @@ class MetricsRecorder(Callback):
             for row in self.rows:
                 writer.writerow({k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()})
 
+
+_HEADER = "epoch    loss  held out     IoU  held out      left\n"
+"""Header of the table of epochs: figures of the training samples and of what is held out."""
 
 _NAMED_AFTER = 2
 """Number of validations in a row after which a collapse is named; the first may be by chance."""
@@ -323,36 +331,24 @@ class EpochProgressBar(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends a run after `patience` epochs without a better figure, and reports how near that is; or
-    at its limit of minutes.
+    """Ends a run after `patience` epochs without a better figure, or at its limit of minutes.
 
     It looks at the rows of all epochs each time. A resumed run therefore stops where it would have
     stopped without the interruption, even if it now monitors another figure.
     """
 
-    def __init__(
-        self, stop: StopConfig, recorder: MetricsRecorder, console: Console | None
-    ) -> None:
-        self._stop, self._recorder, self._console = stop, recorder, console
+    def __init__(self, stop: StopConfig, recorder: MetricsRecorder) -> None:
+        self._stop, self._recorder = stop, recorder
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._decide(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        now = self._decide(trainer)
-        if self._stop.patience and now.waited and not now.diverged:
-            best = f"best {now.value:.4g} in epoch {now.epoch}" if now.epoch else "none so far"
-            print_plain(
-                self._console,
-                f"no better {self._stop.monitor} for {now.waited} of {self._stop.patience} "
-                f"epochs; {best}",
-            )
+        self._decide(trainer)
 
-    def _decide(self, trainer: L.Trainer) -> StopState:
-        now = stop_state(self._recorder.rows, self._stop)
+    def _decide(self, trainer: L.Trainer) -> None:
         over = stops_early(self._recorder.rows, self._stop)
         trainer.should_stop = trainer.should_stop or over
-        return now
 
 
 _COARSE = "_coarse"

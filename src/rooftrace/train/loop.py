@@ -162,7 +162,9 @@ def fit(
         data, notes = _as_in_start(data, config, start.bundle.spec)
         start_record = {**start.to_json(), **loaded.to_json()}
         from_start = {*loaded.loaded} - {*loaded.extended}
-        for note in (f"start from {start.bundle.source}: {loaded.describe()}", *notes):
+        if loaded.adapted or loaded.missing or loaded.surplus or loaded.of_another_shape:
+            notes.insert(0, f"start from {start.bundle.spec.name}: {loaded.describe()}")
+        for note in notes:
             print_plain(console, note)
     bands, kind = data.samples.bands, SegmentationTask
     if config.clicks is not None:
@@ -265,7 +267,7 @@ def run_trainer(
     saver = CheckpointSaver(run, monitored)
     every = [recorder, *watching, *callbacks, saver, SeedBatches(data, config.seed)]
     if config.stop.patience or config.stop.minutes is not None:
-        every.append(EarlyStopping(config.stop, recorder, console and progress.console))
+        every.append(EarlyStopping(config.stop, recorder))
     if console is not None and console.is_terminal:
         every.append(EpochProgressBar(progress))
     with _quiet():

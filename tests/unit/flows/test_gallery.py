@@ -91,7 +91,7 @@ def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
 
 def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
     source = set_of({name: blank(name) for name in ious})
-    return draw_gallery(HALF, source, report_of(ious), count)
+    return draw_gallery([HALF], source, report_of(ious), count)
 
 
 def ids_of(shown: Gallery) -> dict[str, list[str]]:
@@ -133,7 +133,7 @@ def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
     data[1] = np.linspace(0, 250, shape[1])
     image = Watched(data)
     scene = Scene("a", image, blank("a", shape).label)
-    shown = draw_gallery(HALF, set_of({"a": scene}), report_of({"a": 0.5}), 4)
+    shown = draw_gallery([HALF], set_of({"a": scene}), report_of({"a": 0.5}), 4)
     assert max(image.read_px) <= 1 << 22
     assert sum(image.read_px) == shape[0] * shape[1]
     sheet = picture(shown, "a")

@@ -37,14 +37,15 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        tag = "lead" if ("class", "lead") in attrs else tag
         self.tags.append(tag)
         self.addresses += [v or "" for k, v in attrs if k in ("src", "href")]
-        if tag in ("h1", "h2", "h3"):
+        if tag in ("h1", "h2", "h3", "lead"):
             self.headings.append("")
 
     def handle_data(self, data: str) -> None:
         self.text += data
-        if self.tags and self.tags[-1] in ("h1", "h2", "h3"):
+        if self.tags and self.tags[-1] in ("h1", "h2", "h3", "lead"):
             self.headings[-1] += data.strip()
 
 
@@ -70,6 +71,11 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
         gap.low * gap.high > 0 and test.p_value < 0.05
     )
     assert f"{test.better} : {test.worse} : {test.equal}" in page.text
+    # The figures of both to copy, the errors of both in each picture, and no row without a value.
+    iou = evaluation.reports[0].intervals["pixel.iou"].value
+    assert f"IoU (pooled),{iou:.4f}," in page.text
+    assert r"\begin{tabular}{lrr}" in page.text
+    assert "<td>–</td>" not in (tmp_path / "report.html").read_text()
     plain = json.loads((tmp_path / "report.json").read_text())
     assert [report["name"] for report in plain["reports"]] == [made.spec.name, "the other"]
 

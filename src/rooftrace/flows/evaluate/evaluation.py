@@ -9,11 +9,13 @@ from typing import Any
 
 from rooftrace.core.text import list_first
 from rooftrace.flows.evaluate.leakage import LeakageReport
-from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.report import FIGURES, EvalReport
 from rooftrace.metrics.resampling import PairedTest
 
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
+
+_MAIN = ("pixel.iou", "pixel.precision", "pixel.recall", "boundary.boundary_iou", "objects.f1")
 
 _LISTED = 5
 """Maximum number of scenes listed in a note; the report has all."""
@@ -110,6 +112,11 @@ class Evaluation:
     def headline(self) -> str:
         """Figure by which models are compared first."""
         return (_COMPARED if self.first.is_binary else _COMPARED_CLASSES)[0]
+
+    @property
+    def main_figures(self) -> set[str]:
+        """Names of the figures that are shown at once; the page folds the others."""
+        return {FIGURES[key] for key in (*_MAIN, self.headline)}
 
     def _compare(self, first: int, second: int, figures: Sequence[str]) -> PairedComparison:
         counts = [self.reports[number].scene_counts for number in (first, second)]

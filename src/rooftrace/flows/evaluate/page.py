@@ -6,7 +6,10 @@ The pictures show scenes from the worst to the best: image, truth, prediction an
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -65,7 +68,7 @@ def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, fl
 
 
 def draw_gallery(
-    predictions: Predictions,
+    predictions: Sequence[Predictions],
     source: SceneSet,
     report: EvalReport,
     count: int,
@@ -77,7 +80,7 @@ def draw_gallery(
     Scenes with nothing to find and nothing found are left out, unless there are no others.
 
     Args:
-        predictions: Predictions to show.
+        predictions: Predictions to show: the first whole, of the others the errors.
         source: The scenes.
         report: Report of these predictions.
         count: Maximum number of pictures in a group.
@@ -120,18 +123,22 @@ def _title(report: EvalReport, figure: float) -> str:
     return f"{name} -" if np.isnan(figure) else f"{name} {figure:.3f}"
 
 
-def _draw_panels(predictions: Predictions, scene: Scene, building_class: int) -> NDArray[np.uint8]:
+def _draw_panels(
+    predictions: Sequence[Predictions], scene: Scene, building_class: int
+) -> NDArray[np.uint8]:
     """Draw image, truth, prediction and errors side by side; for a large scene every n-th pixel."""
     assert scene.label is not None
     truth = scene.label.read(Window.whole(scene.image.grid.shape))
-    predicted = predictions.predict(scene).mask
+    masks = [one.predict(scene).mask for one in predictions[:_MOST_BESIDE]]
     # Twice as many pixels as are shown, so that edges are smooth.
     step = max(1, max(truth.data.shape) // (2 * _PANEL_PX))
     has_image = not isinstance(scene.image, BlankSource)
     return side_by_side(
         _thin_image(scene.image, step) if has_image else None,
-        _thin_mask(truth, step), _thin_mask(predicted, step), "", predictions.legend,
+        _thin_mask(truth, step), _thin_mask(masks[0], step),
+        predictions[0].name if len(masks) > 1 else "", predictions[0].legend,
         building_class=building_class, panel_px=_PANEL_PX,
+        others=[(p.name, _thin_mask(mask, step)) for p, mask in zip(predictions[1:], masks[1:])],
     )  # fmt: skip
 
 
@@ -204,6 +211,9 @@ def _nearest(thresholds: Sequence[float], at: float | None) -> int | None:
 
 
 _IN_A_GALLERY = 4
+_MOST_BESIDE = 3
+"""Maximum number of models in a picture."""
+
 _ROWS = 100
 """Maximum number of scenes in the table; report.json has all."""
 
@@ -223,8 +233,12 @@ def evaluation_page(
     """
     first, reports = evaluation.first, evaluation.columns
     leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
-    galleries = draw_gallery(predictions[0], source, first, _IN_A_GALLERY, also=leaked)
+    galleries = draw_gallery(predictions, source, first, _IN_A_GALLERY, also=leaked)
     images = [{image.id: image for image in report.images} for report in reports]
+    rows = [_row(*zip(*figures)) for figures in zip(*(one.headline_figures for one in reports))]
+    rows = [row for row in rows if not all(math.isnan(one.value) for one in row[1])]
+    main = evaluation.main_figures
+    names = [report.name for report in reports]
     return render_page(
         "evaluation.html",
         {"figure": _figure, "p_value": _p_value},
@@ -236,7 +250,9 @@ def evaluation_page(
             for report, leak in zip(reports, evaluation.leaks)
         ],
         leaked=galleries.pop(""),
-        rows=[_row(*zip(*figures)) for figures in zip(*(one.headline_figures for one in reports))],
+        rows=[row for row in rows if row[0] in main],
+        more_rows=[row for row in rows if row[0] not in main],
+        copies={"CSV": _csv(names, rows), "LaTeX": _latex(names, rows)},
         comparisons=_compared(evaluation),
         headline="pixel.iou" if first.is_binary else "pixel.mean_iou",
         figure_names=FIGURES,
@@ -269,6 +285,37 @@ def _row(names: Sequence[str], each: Sequence[Interval]) -> tuple[str, list[Inte
     highest = max((v for v in values if not math.isnan(v)), default=math.nan)
     is_best = len(each) > 1 and sum(value == highest for value in values) == 1
     return names[0], list(each), values.index(highest) if is_best else -1
+
+
+Row = tuple[str, list[Interval], int]
+
+
+def _csv(names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return the figures of each model, with their 95 % intervals, as CSV."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["figure", *(f"{name}{end}" for name in names for end in ("", " low", " high"))])
+    for title, each, _ in rows:
+        cells = [(one.value, *((one.low, one.high) if one.is_known else ("", ""))) for one in each]
+        table.writerow([title, *(f"{v:.4f}" if v != "" else "" for cell in cells for v in cell)])
+    return text.getvalue()
+
+
+def _latex(names: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return the figures of each model as a LaTeX table, the best of a row in bold."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+    lines = [f"\\begin{{tabular}}{{l{'r' * len(names)}}}", r"\hline"]
+    lines.append(" & ".join(["", *map(plain, names)]) + r" \\ \hline")
+    for title, each, best in rows:
+        cells = [
+            f"\\textbf{{{one.value:.3f}}}" if number == best else _figure(one.value)
+            for number, one in enumerate(each)
+        ]
+        lines.append(" & ".join([plain(title), *cells]) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
 
 
 def _p_value(value: float) -> str:
