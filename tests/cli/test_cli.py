@@ -58,7 +58,7 @@ def test_version_and_help() -> None:
         assert verb in done.out
         assert command(verb, "--help").code == 0
     help_text = command("predict", "--help").out
-    assert len(help_text.splitlines()) <= 60
+    assert len(help_text.splitlines()) <= 64
     assert "list[" not in help_text
     assert "--connections" not in help_text
     assert "--connections" in command("predict", "--help-all").out

@@ -211,9 +211,6 @@ def _show(evaluation: Evaluation) -> None:
                 continue
             limits = f"{one.low:.3f} – {one.high:.3f}" if one.is_known else ""
             table.add_row(name, _text(one.value), limits)
-        if (scores := first.reliability) is not None:
-            chance = f"by chance 0 – {scores.ece_by_chance:.3f}"
-            table.add_row("Calibration error of scores (pooled)", _text(scores.ece), chance)
     else:
         table = Table("figure", *(escape(report.name) for report in reports))
         for row in zip(*(report.headline_figures for report in reports)):

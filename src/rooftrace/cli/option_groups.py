@@ -330,7 +330,7 @@ class CheckedCommand(TyperCommand):
         return super().invoke(ctx)
 
 
-_TEXT_AT = 27
+_TEXT_AT = 24
 """Column in which the texts of options begin in a command's help."""
 
 

@@ -118,7 +118,7 @@ def predict(
     count_tiles: Annotated[
         bool,
         option(
-            SERVICES, "--count-tiles",
+            SERVICES, "--count-tiles", rare=True,
             help="Print how many tiles and requests are needed, and stop before the prediction.",
         ),
     ] = False,
