@@ -1,13 +1,26 @@
-"""Outlines compared with drawn footprints, before and after regularization."""
+"""Outlines of buildings beside the truth: generated shapes, and places with footprints people drew.
+
+Each set is a raster of probabilities. Rows of one run: `regular` and `simplified` of this build,
+`douglas_peucker` (shapely.simplify with the same tolerance), with `--before SRC` the regular
+outlines of another build, and with `--peers FOLDER` those of buildingregulariser (`pip install
+--target FOLDER buildingregulariser==0.2.5`), with its defaults and with neighbour alignment. The
+peers get the pixel outlines of this build.
+
+IoU, C-IoU, PoLiS and the maximum tangent angle error are means over pairs with an IoU of 0.5; see
+`rooftrace.metrics.polygons`. `right` is the share of generated shapes whose corners are all within
+`_NEAR_PX` of those of the truth, one to one; a circle is right if it has 12 to 40 corners that lie
+within 1 px of it. `area_bias` compares with the pixels, and so does `iou_mask`.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import argument_parser, fastest_s, measure_part, rounded, say, start
+from common import argument_parser, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,185 +28,396 @@ if TYPE_CHECKING:
 
     Polygons = NDArray[np.object_]
 
+GSD_M = 0.3
+
 # A network blurs an edge and adds noise of about a tenth.
 _BLUR_PX = 1.3
 _NOISE = 0.1
 _NOISE_BLUR_PX = 2.0
-_SMALLEST_PX = 20
-_SECONDS = 1.0
+_FINE = 8
+"""Pixels of the drawing along a pixel of the raster."""
+
+_TILE_PX = 192
+_TILES_ALONG = 16
+_SIZES_M = (8.0, 13.0, 21.0)
+_TURNS = 10
+_NEAR_PX = 1.5
+_CIRCLE_CORNERS = 24
+
+ROWS = ("regular", "simplified", "douglas_peucker", "before", "peer", "peer_aligned")
 
 
 def main() -> dict[str, Any]:
     options = _options()
-    common = {"gsd_m": options.gsd, "tolerance_px": options.tolerance}
-    sets: dict[str, Any] = {}
-    towns = {"size_px": options.size, "scenes": options.scenes}
-    for name, districts in (("towns", []), ("rows of houses", ["rows"])):
-        say(f"generated {name}")
-        found = measure_part(__file__, "generated", districts=districts, **towns, **common)
-        sets[name] = found.report
-    for path in options.labels:
-        say(str(path))
-        found = measure_part(__file__, "labelled", path=path, **common)
-        sets[f"{path.parent.name}/{path.name}"] = found.report
-    return {
-        "gsd_m": options.gsd,
-        "tolerance_px": options.tolerance,
-        "sets": sets,
+    folder = options.work / "outlines"
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = {"generated": folder / "generated.npz"}
+    say("generated shapes")
+    measure_part(__file__, "draw", path=sets["generated"])
+    for place in options.places:
+        name = place.stem
+        sets[name] = folder / f"{name}.npz"
+        if not sets[name].exists():
+            say(f"probabilities of {name}")
+            measure_part(
+                __file__, "predict", path=sets[name], image=place, labels=options.labels[name]
+            )
+    report: dict[str, Any] = {}
+    for name, path in sets.items():
+        # The peers start from the pixel outlines.
+        seconds = {"pixel": _made("pixel", path, options)}
+        rows = {}
+        for row in ROWS:
+            source = {"before": options.before, "peer": options.peers}.get(row.split("_")[0], path)
+            if source is None:
+                continue
+            seconds[row] = _made(row, path, options)
+            rows[row] = measure_part(__file__, "figures", path=path, row=row).report
+            own = row in ("regular", "simplified", "before")
+            spent = seconds[row] - (seconds["pixel"] if own else 0)
+            rows[row]["us_per_building"] = rounded(1e6 * spent / rows[row]["found"])
+            say(f"{name} {row}: {rows[row]}")
+        report[name] = rows
+    places = [name for name in sets if name != "generated"]
+    mean = {
+        row: {
+            figure: rounded(sum(report[name][row][figure] for name in places) / len(places))
+            for figure in report[places[0]][row]
+            if figure != "kinds"
+        }
+        for row in (report[places[0]] if places else ())
     }
+    return {"sets": report, "mean_of_places": mean}
 
 
 def _options() -> argparse.Namespace:
     parser = argument_parser(__doc__)
-    parser.add_argument("labels", type=Path, nargs="*", help="files of footprints that people drew")
-    parser.add_argument("--size", type=int, default=1500, help="side of a town, in pixels")
-    parser.add_argument("--scenes", type=int, default=3, help="towns of each kind")
-    parser.add_argument("--gsd", type=float, default=0.4, help="metres per pixel")
-    parser.add_argument("--tolerance", type=float, default=1.25, help="in pixels")
-    return parser.parse_args()
+    parser.add_argument("places", type=Path, nargs="*", help="georeferenced images")
+    parser.add_argument(
+        "--labels", type=Path, action="append", default=[], help="footprints of each, in order"
+    )
+    parser.add_argument("--before", type=Path, help="src folder of another build")
+    parser.add_argument("--peers", type=Path, help="folder with buildingregulariser")
+    options = parser.parse_args()
+    if len(options.labels) != len(options.places):
+        parser.error("as many --labels as places")
+    options.labels = dict(zip((place.stem for place in options.places), options.labels))
+    return options
+
+
+def _made(row: str, path: Path, options: argparse.Namespace) -> float:
+    """Let a child make the outlines of a row, and return the seconds that it took."""
+    if row.startswith("peer"):
+        aligned = row == "peer_aligned"
+        made = measure_part(__file__, "peer", path=path, aligned=aligned, peers=options.peers)
+    elif row == "douglas_peucker":
+        made = measure_part(__file__, "douglas_peucker", path=path)
+    else:
+        source = options.before if row == "before" else None
+        made = measure_part(__file__, "outlines", path=path, row=row, source=source)
+    return float(made.report["seconds"])
 
 
 # The following functions run in child processes.
 
 
-def generated(
-    districts: list[str], size_px: int, scenes: int, gsd_m: float, tolerance_px: float
-) -> dict[str, Any]:
-    """Measure towns of all kinds of districts, or of some."""
-    from town import generate_scene
-
-    drawn = (
-        generate_scene(seed, (size_px, size_px), gsd_m, districts=districts)
-        for seed in range(scenes)
-    )
-    return _measured(
-        [_in_pixels(scene.buildings, ~scene.grid.transform) for scene in drawn],
-        (size_px, size_px),
-        tolerance_px,
-    )
-
-
-def labelled(path: str, gsd_m: float, tolerance_px: float) -> dict[str, Any]:
-    """Measure the footprints of a file that OGR reads."""
-    import geopandas as gpd
-    import numpy as np
-    import shapely
-    from affine import Affine
-
-    frame = gpd.read_file(path).explode(index_parts=False)
-    frame = frame.to_crs(frame.estimate_utm_crs())
-    frame = frame[(frame.geom_type == "Polygon") & frame.is_valid]
-    left, bottom, right, top = frame.total_bounds
-    margin = 8 * gsd_m
-    to_world = Affine(gsd_m, 0, left - margin, 0, -gsd_m, top + margin)
-    shape_yx = tuple(int(np.ceil(m / gsd_m)) + 16 for m in (top - bottom, right - left))
-    truth = _in_pixels(frame.geometry, ~to_world)
-    return _measured([shapely.force_2d(truth)], (shape_yx[0], shape_yx[1]), tolerance_px)
-
-
-def _in_pixels(geometry: Any, to_px: Any) -> Polygons:
-    import numpy as np
-    import shapely
-
-    world = np.array(list(geometry), np.object_)
-    moved = shapely.transform(world, lambda xy: np.stack(to_px @ (xy[:, 0], xy[:, 1]), axis=1))
-    return np.asarray(moved, np.object_)
-
-
-def _measured(
-    truth: list[Polygons], shape_yx: tuple[int, int], tolerance_px: float
-) -> dict[str, Any]:
-    """Return figures for exact pixels and for noisy ones."""
-    return {
-        name: _figures(truth, shape_yx, tolerance_px, noise)
-        for name, noise in (("exact pixels", 0.0), ("noisy pixels", _NOISE))
-    }
-
-
-def _figures(
-    scenes: list[Polygons], shape_yx: tuple[int, int], tolerance_px: float, noise: float
-) -> dict[str, Any]:
-    import numpy as np
-
-    from rooftrace.metrics.polygons import PolygonCounts
-    from rooftrace.vector.regularize import regularize
-    from rooftrace.vector.resolve_overlaps import resolve_overlaps
-    from rooftrace.vector.simplify import simplify_staircase
-
-    stairs = []
-    for seed, truth in enumerate(scenes):
-        # Scenes are placed side by side in one plane.
-        own = np.array(list(_traced(truth, shape_yx, noise, seed)), np.object_)
-        stairs.append(_beside(own, seed, shape_yx))
-    raw = np.concatenate(stairs)
-    truth = np.concatenate([_beside(those, at, shape_yx) for at, those in enumerate(scenes)])
-    regular = regularize(raw, tolerance_px)
-    settled = resolve_overlaps(raw, regular.polygons)
-    went_back = sum(one is other for one, other in zip(settled, raw))
-    outlines = {
-        "stairs": raw,
-        "simplified": simplify_staircase(raw, tolerance_px),
-        "regular": regular.polygons,
-        "settled": settled,
-    }
-    rows: dict[str, Any] = {}
-    for name, polygons in outlines.items():
-        figures = PolygonCounts.of(truth, polygons).figures()
-        rows[name] = {"matched": figures["pairs"]} | {
-            figure: rounded(figures[figure])
-            for figure in (
-                "iou", "c_iou", "polis_px", "max_tangent_angle_deg", "corners", "corners_labelled",
-            )
-        }  # fmt: skip
-    for name, make in (
-        ("simplified", lambda: simplify_staircase(raw, tolerance_px)),
-        ("regular", lambda: regularize(raw, tolerance_px)),
-        ("settled", lambda: resolve_overlaps(raw, regular.polygons)),
-    ):
-        rows[name]["polygons_per_s"] = rounded(len(raw) / fastest_s(make, _SECONDS)[0])
-    return {
-        "polygons": len(raw),
-        "labelled": len(truth),
-        "accepted": rounded(float(regular.accepted.mean())),
-        "went_back": went_back,
-        "rows": rows,
-    }
-
-
-def _beside(polygons: Polygons, at: int, shape_yx: tuple[int, int]) -> Polygons:
-    import numpy as np
-    import shapely
-
-    step = np.array([at * (shape_yx[1] + 16), 0])
-    return np.asarray(shapely.transform(polygons, lambda xy: xy + step), np.object_)
-
-
-def _traced(truth: Polygons, shape_yx: tuple[int, int], noise: float, seed: int) -> Iterator[Any]:
-    """Yield the pixels of each building separately, as an ideal instance segmentation finds
-    them.
-    """
+def draw(path: str) -> dict[str, Any]:
+    """Draw the shapes in all sizes and at random angles, each group on a tile of its own."""
     import cv2
     import numpy as np
     import shapely
-    from rasterio.features import rasterize
+    from shapely import affinity
 
-    from rooftrace.core.types import Window
-    from rooftrace.vector.trace import trace
+    rng = np.random.default_rng(65)
+    groups = [
+        (kind, [affinity.scale(part, size, size, origin=(0, 0)) for part in parts])
+        for kind, parts in shapes()
+        for size in np.array(_SIZES_M) / GSD_M
+        for _ in range(_TURNS)
+    ]
+    rows = -(-len(groups) // _TILES_ALONG)
+    shape_yx = rows * _TILE_PX, _TILES_ALONG * _TILE_PX
+    share, markers = np.zeros(shape_yx, np.float32), np.zeros(shape_yx, np.uint8)
+    truth, kinds = [], []
+    for number, (kind, parts) in enumerate(groups):
+        row, col = (_TILE_PX * at for at in divmod(number, _TILES_ALONG))
+        angle = 33.0 if kind == "L at 33°" else rng.uniform(0, 360)
+        angle = 25.0 if kind == "terrace" else angle
+        at = rng.uniform(-0.5, 0.5, 2) + _TILE_PX / 2
+        placed = [
+            affinity.translate(affinity.rotate(part, angle, origin=(0, 0)), *at) for part in parts
+        ]
+        own = slice(row, row + _TILE_PX), slice(col, col + _TILE_PX)
+        share[own] = _drawn(shapely.union_all(placed))
+        if len(parts) > 1:
+            for part in placed:
+                markers[own] |= (_drawn(part.buffer(-2.5)) > 0.5).astype(np.uint8)
+        truth += [affinity.translate(part, col, row) for part in placed]
+        kinds += [kind] * len(parts)
+    wave = cv2.GaussianBlur(
+        rng.standard_normal(shape_yx).astype(np.float32), (0, 0), _NOISE_BLUR_PX
+    )
+    prob = cv2.GaussianBlur(share, (0, 0), _BLUR_PX) + _NOISE * wave / wave.std()
+    # Far from a building a network is sure.
+    prob[cv2.dilate((share > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0] = 0
+    score = np.rint(prob.clip(0, 1) * 255).astype(np.uint8)
+    alone = markers * (score >= 128)
+    for number, (_, parts) in enumerate(groups):
+        if len(parts) == 1:
+            row, col = (_TILE_PX * at for at in divmod(number, _TILES_ALONG))
+            alone[row : row + _TILE_PX, col : col + _TILE_PX] = 0
+    np.savez_compressed(
+        path, score=score, mask=(score >= 128).astype(np.uint8), markers=alone, threshold=0.5,
+        truth=_packed(truth), kinds=np.array(kinds), tolerance=1.25,
+        smallest=9.0, smallest_marker=9.0,
+    )  # fmt: skip
+    return {"shapes": len(truth)}
 
-    numbered = [(polygon, number) for number, polygon in enumerate(truth, 1)]
-    labels = rasterize(numbered, shape_yx, dtype="int32")
-    if noise:
-        wave = np.random.default_rng(seed).standard_normal(shape_yx, np.float32)
-        smooth = cv2.GaussianBlur(wave, (0, 0), _NOISE_BLUR_PX)
-        soft = cv2.GaussianBlur((labels > 0).astype(np.float32), (0, 0), _BLUR_PX)
-        labels[soft + noise * smooth / smooth.std() < 0.5] = 0
-    whole = Window.whole(shape_yx)
-    for number, (left, top, right, bottom) in enumerate(shapely.bounds(truth).astype(int), 1):
-        window = Window(top, left, bottom - top + 2, right - left + 2).intersection(whole)
-        if window:
-            found = trace(labels[window.slices()] == number, window)
-            yield from found.polygons[found.area_px >= _SMALLEST_PX]
+
+def shapes() -> Iterator[tuple[str, list[Any]]]:
+    """Yield kinds of shapes, about 1 wide, each as the buildings of a group."""
+    import numpy as np
+    import shapely
+    from shapely import affinity, box
+
+    def ring(count: int, radius: float, first: float = 0) -> shapely.Polygon:
+        angle = first + 2 * math.pi * np.arange(count) / count
+        return shapely.Polygon(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+
+    yield "rectangle", [box(-0.6, -0.4, 0.6, 0.4)]
+    yield "trapezoid", [shapely.Polygon([(-0.6, -0.4), (0.6, -0.4), (0.25, 0.4), (-0.6, 0.4)])]
+    yield "pentagon", [ring(5, 0.6)]
+    yield "octagon", [ring(8, 0.6)]
+    yield "circle", [ring(_CIRCLE_CORNERS, 0.55)]
+    ell = box(-0.7, -0.6, 0.7, 0.6).difference(box(-0.1, -0.05, 0.7, 0.6))
+    yield "L at 33°", [ell]
+    yield "L", [ell]
+    yield "cross", [box(-0.8, -0.28, 0.8, 0.28).union(box(-0.28, -0.8, 0.28, 0.8))]
+    wing = affinity.rotate(box(0, -0.3, 1.3, 0.3), 35, origin=(0, 0))
+    yield "wings", [affinity.translate(box(-1.2, -0.3, 0.25, 0.3).union(wing), -0.1, -0.3)]
+    yield "ring", [box(-0.9, -0.75, 0.9, 0.75).difference(box(-0.4, -0.3, 0.4, 0.3))]
+    yield "terrace", [box(x - 1.6, -0.4, x - 0.96, 0.4) for x in 0.64 * np.arange(5)]
+    bent = []
+    for turn in np.radians([-24, -12, 0, 12, 24]):
+        house = affinity.translate(box(-0.3, -0.4, 0.3, 0.4), 0, 3.4)
+        bent.append(
+            affinity.translate(affinity.rotate(house, turn, (0, 0), use_radians=True), 0, -3.2)
+        )
+    yield "bent street", bent
+
+
+def _drawn(polygon: Any) -> NDArray[np.float32]:
+    """Return the share of each pixel of a tile that a polygon covers."""
+    import cv2
+    import numpy as np
+    import shapely
+
+    large = np.zeros((_TILE_PX * _FINE, _TILE_PX * _FINE), np.float32)
+    for part in shapely.get_parts(polygon):
+        if not part.is_empty:
+            rings = [
+                np.asarray(ring.coords) * _FINE - 0.5 for ring in (part.exterior, *part.interiors)
+            ]
+            # In sixteenths of a pixel of the drawing.
+            fixed = [np.rint(16 * ring).astype(np.int32) for ring in rings]
+            cv2.fillPoly(large, fixed, 1.0, shift=4)
+    return np.asarray(
+        cv2.resize(large, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA), np.float32
+    )
+
+
+def predict(path: str, image: str, labels: str) -> dict[str, Any]:
+    """Keep the probabilities that the bundled model gives for an image, and its labels."""
+    import geopandas as gpd
+    import numpy as np
+    import shapely
+
+    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.plan import plan_scene
+    from rooftrace.predict.predictor import load, opened
+
+    model = load()
+    made = model.predict(image, options=SceneOptions())
+    with opened(image, 3) as source:
+        plan = plan_scene(source, model.bundle.spec, SceneOptions())
+    options, grid = plan.vector_options, plan.source.grid
+    assert grid.crs is not None
+    frame = gpd.read_file(labels).explode(index_parts=False).to_crs(grid.crs)
+    frame = frame[(frame.geom_type == "Polygon") & frame.is_valid]
+    to_px = ~grid.transform
+    truth = shapely.transform(
+        shapely.force_2d(frame.geometry.to_numpy()),
+        lambda xy: np.stack(to_px @ (xy[:, 0], xy[:, 1]), axis=1),
+    )
+    np.savez_compressed(
+        path, score=made.score, mask=made.mask.data, threshold=plan.threshold,
+        truth=_packed(truth), tolerance=options.simplify_px,
+        smallest=options.min_area_px, smallest_marker=options.min_marker_px,
+    )  # fmt: skip
+    return {"shapes": len(truth)}
+
+
+def outlines(path: str, row: str, source: str | None) -> dict[str, Any]:
+    """Make the outlines of a raster of probabilities as `predict` does."""
+    import sys
+    import time
+
+    if source is not None:
+        sys.path.insert(0, source)
+    import numpy as np
+
+    from rooftrace.core.types import GeoGrid, Window
+    from rooftrace.vector.assemble import FootprintAssembler
+    from rooftrace.vector.prepare import VectorOptions
+    from rooftrace.vector.watershed import WatershedOptions
+
+    held = np.load(path)
+    mask, score = held["mask"], held["score"]
+    markers = held.get("markers")
+    tolerance, threshold = float(held["tolerance"]), float(held["threshold"])
+    watershed = None
+    if markers is None:
+        watershed = WatershedOptions.at_threshold(threshold).scaled(tolerance / 1.25)
+    options = VectorOptions(
+        min_area_px=float(held["smallest"]), min_marker_px=float(held["smallest_marker"]),
+        simplify_px=tolerance, watershed=watershed,
+    )  # fmt: skip
+    style: Any = "regular" if row == "before" else row
+    given = Window.whole(mask.shape), mask, score, np.unique(mask).tolist(), markers
+
+    def make() -> Polygons:
+        with FootprintAssembler(GeoGrid(mask.shape), (1,), 1, options.drawn(style)) as assembler:
+            assembler.feed(*given)
+            with assembler.finish() as footprints:
+                return np.asarray(footprints.whole().geometry, np.object_)
+
+    make()
+    return _kept(path, row, make, time.perf_counter)
+
+
+def _kept(path: str, row: str, make: Callable[[], Any], now: Callable[[], float]) -> dict[str, Any]:
+    import numpy as np
+
+    before = now()
+    polygons = make()
+    seconds = now() - before
+    np.save(Path(path).with_suffix(f".{row}.npy"), _packed(polygons))
+    return {"seconds": seconds}
+
+
+def _packed(polygons: Any) -> Any:
+    import numpy as np
+    import shapely
+
+    return np.frombuffer(shapely.to_wkb(shapely.geometrycollections(list(polygons))), np.uint8)
+
+
+def _unpacked(data: Any) -> Polygons:
+    import numpy as np
+    import shapely
+
+    return np.asarray(shapely.get_parts(shapely.from_wkb(data.tobytes())), np.object_)
+
+
+def _read(path: str, row: str) -> Polygons:
+    """Return the outlines of a row."""
+    import numpy as np
+
+    return _unpacked(np.load(Path(path).with_suffix(f".{row}.npy")))
+
+
+def douglas_peucker(path: str) -> dict[str, Any]:
+    """Simplify the pixel outlines."""
+    import time
+
+    import numpy as np
+    import shapely
+
+    raw = _read(path, "pixel")
+    tolerance = float(np.load(path)["tolerance"])
+    return _kept(
+        path, "douglas_peucker", lambda: shapely.simplify(raw, tolerance), time.perf_counter
+    )
+
+
+def peer(path: str, aligned: bool, peers: str) -> dict[str, Any]:
+    """Let buildingregulariser make outlines; its lengths are metres, so pixels become metres."""
+    import sys
+    import time
+
+    sys.path.insert(0, peers)
+    import geopandas as gpd
+    import numpy as np
+    import shapely
+    from buildingregulariser import regularize_geodataframe
+
+    raw = _read(path, "pixel")
+    px_m = 1.25 * GSD_M / float(np.load(path)["tolerance"])
+    frame = gpd.GeoDataFrame(geometry=shapely.transform(raw, lambda xy: xy * px_m), crs=32636)
+
+    def make() -> Polygons:
+        made = regularize_geodataframe(frame, neighbor_alignment=aligned, num_cores=1)
+        parts = made.geometry.explode(index_parts=False).to_numpy()
+        return np.asarray(shapely.transform(parts, lambda xy: xy / px_m), np.object_)
+
+    return _kept(path, "peer_aligned" if aligned else "peer", make, time.perf_counter)
+
+
+def figures(path: str, row: str) -> dict[str, Any]:
+    """Compare the outlines of a row with the truth and with the pixels."""
+    import numpy as np
+    import shapely
+
+    from rooftrace.metrics.polygons import PolygonCounts
+    from rooftrace.vector.match import PolygonOverlaps
+
+    held = np.load(path)
+    truth = shapely.make_valid(_unpacked(held["truth"]))
+    made, raw = _read(path, row), _read(path, "pixel")
+    made = made[shapely.is_valid(made) & (shapely.get_type_id(made) == 3)]
+    figures = PolygonCounts.of(truth, made).figures()
+    names = ("iou", "c_iou", "polis_px", "n_ratio", "max_tangent_angle_deg")
+    result: dict[str, Any] = {
+        "found": len(made),
+        **{name: rounded(figures[name]) for name in names},
+    }
+    result["f1"] = rounded(2 * figures["pairs"] / (figures["found"] + figures["labelled"]))
+    pairs = PolygonOverlaps.of(raw, made).matches(0.5)
+    result["iou_mask"] = rounded(float(pairs.iou.mean()))
+    area, area_px = (float(shapely.area(those).sum()) for those in (made, raw))
+    result["area_bias"] = rounded(area / area_px - 1)
+    if "kinds" in held:
+        pairs = PolygonOverlaps.of(truth, made).matches(0.5)
+        right = np.zeros(len(truth), np.bool_)
+        kinds = held["kinds"]
+        for one, other in zip(pairs.one.tolist(), pairs.other.tolist()):
+            right[one] = _is_right(truth[one], made[other], kinds[one] == "circle")
+        result["right"] = rounded(float(right.mean()))
+        result["kinds"] = {
+            kind: rounded(float(right[kinds == kind].mean()))
+            for kind in dict.fromkeys(kinds.tolist())
+        }
+    return result
+
+
+def _is_right(truth: Any, made: Any, is_circle: bool) -> bool:
+    """Return True if each corner is near one of the other, one to one; see the head."""
+    import numpy as np
+    import shapely
+
+    if is_circle:
+        away = shapely.distance(shapely.points(made.exterior.coords), truth.exterior)
+        return 12 <= len(away) - 1 <= 40 and float(away.max()) <= 1
+    corners = [
+        np.concatenate([np.asarray(ring.coords)[:-1] for ring in (one.exterior, *one.interiors)])
+        for one in (truth, made)
+    ]
+    if len(corners[0]) != len(corners[1]):
+        return False
+    away = np.hypot(*(corners[0][:, None] - corners[1][None]).transpose(2, 0, 1))
+    nearest = away.argmin(axis=1)
+    return len(np.unique(nearest)) == len(nearest) and bool((away.min(axis=1) <= _NEAR_PX).all())
 
 
 if __name__ == "__main__":
-    start(main, generated, labelled)
+    start(main, draw, predict, outlines, douglas_peucker, peer, figures)

@@ -23,7 +23,7 @@ from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.make_valid import largest_parts
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
-from rooftrace.vector.regularize import regularize
+from rooftrace.vector.regularize import regularize, share_walls
 from rooftrace.vector.simplify import acceptable, simplify_staircase
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
 from rooftrace.vector.watershed import (
@@ -174,8 +174,10 @@ class OutlineMaker:
             pieces = separate_by_owner(regions, *markers)
         area_px = int(regions.area_px.sum())
         check_area(class_id, area_px, int(np.rint(shapely.area(pieces.polygons)).sum()))
+        is_divided = len(pieces) > len(regions)
         pieces = pieces.of(pieces.area_px >= options.min_area_px)
-        proposed, accepted = self.outline(pieces.polygons, is_building=is_building)
+        group = owners(regions, pieces) if is_divided else None
+        proposed, accepted = self.outline(pieces.polygons, is_building=is_building, group=group)
         area_m2 = self.area_m2(proposed)
         records = np.zeros(len(pieces), RECORD)
         first, whole = (
@@ -194,19 +196,24 @@ class OutlineMaker:
         store_pairs(records, pieces.polygons[kept], proposed[kept], spill)
         return Candidates(records, spill.content(), class_id, area_px)
 
-    def outline(self, raw: Polygons, *, is_building: bool) -> tuple[Polygons, Bools]:
+    def outline(
+        self, raw: Polygons, *, is_building: bool, group: Ints | None = None
+    ) -> tuple[Polygons, Bools]:
         """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.
 
         Args:
             raw: (n,) polygons along pixel edges, as `trace` makes them.
             is_building: True to fill small holes and make outlines regular.
+            group: (n,) the region that each polygon is a part of, if some are.
         """
         whole, accepted = raw, np.zeros(len(raw), np.bool_)
         tolerance = self.options.simplify_px
         if is_building:
             whole = self._filled(raw)
         if is_building and self.options.regularize:
-            proposed, accepted = regularize(whole, tolerance)
+            proposed, accepted = regularize(whole, tolerance, group)
+            if group is not None:
+                proposed = share_walls(whole, proposed, group, tolerance)
         else:
             proposed = simplify_staircase(whole, tolerance)
         proposed, reverted = self._clipped(proposed, raw)
@@ -247,12 +254,20 @@ class OutlineMaker:
         return clipped, reverted
 
     def _filled(self, polygons: Polygons) -> Polygons:
-        """Return polygons without the holes that are too small."""
+        """Return polygons without the holes that are too small.
+
+        A regular outline has no hole that is smaller than a building, either, which could not lie
+        in it.
+        """
+        options = self.options
         holed = np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0)
-        if not self.options.min_hole_m2 or not len(holed):
+        smallest = np.full(len(holed), options.min_area_px if options.regularize else 0.0)
+        if options.min_hole_m2:
+            asked = options.min_hole_m2 / self._m2_per_px(polygons[holed])
+            smallest = np.maximum(smallest, asked)
+        if not smallest.any():
             return polygons
         filled = polygons.copy()
-        smallest = self.options.min_hole_m2 / self._m2_per_px(polygons[holed])
         for index, limit in zip(holed.tolist(), smallest.tolist()):
             polygon = polygons[index]
             kept = [ring for ring in polygon.interiors if shapely.Polygon(ring).area >= limit]

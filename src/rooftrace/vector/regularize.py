@@ -1,53 +1,72 @@
-"""Outlines with right angles and main directions where a building has them.
+"""Outlines as a mapper draws them: few straight walls, in the directions that a building shows.
 
-The main direction is the one that most of the walls have (Duchêne et al. 2003, "Quantitative and
-qualitative description of building orientation", weighs them by length). Edges are aligned with it
-or perpendicular to it. Short edges are removed and their neighbours extended until they intersect.
-The remaining edges are fitted by least squares (Sester 2005, doi:10.1080/13658810500161179, does so
-building by building). All polygons are processed at once, as arrays of their vertices.
+The contour of a building is a ring of points, one on each pixel edge. Dynamic programming chooses
+the walls (Perez and Vidal 1994, doi:10.1016/0167-8655(94)90002-7): each one costs its squared
+distances to the points, fitted by total least squares, and a price, which is lowest for the main
+direction and its perpendicular (Duchêne et al. 2003), higher for 45° or a second main direction,
+and highest for any other. Corners are intersections of walls, so the bevel that a network puts in
+place of a corner costs little. A circle replaces the walls where it fits better. All buildings are
+processed at once, as arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import shapely
+from numpy.typing import NDArray
 
-from rooftrace.vector.simplify import (
-    RingOrder,
-    SimplifiedOutlines,
-    acceptable,
-    intersect_lines,
-    principal_axes,
-    simplify_staircase,
-)
+from rooftrace.vector.simplify import RingOrder, acceptable, intersect_lines, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
+from rooftrace.vector.trace_blocks import components
 
-# The values below were chosen on noisy masks of generated towns and of footprints that people drew,
-# see bench/outlines.py.
+# The values below were chosen on generated shapes and on six places, see bench/outlines.py. Lengths
+# are in units: the tolerance divided by 1.25, about a pixel of the model.
 #
-# Maximum angle between an edge and the main direction, or its perpendicular, for alignment.
-_SNAP = np.radians(20)
-# Maximum displacement of an end in tolerances; a long wall that deviates more is meant so.
-_TURN = 1.0
-# Minimum share of the outline that follows the main direction; for a circle it is less than half.
-_MIN_SHARE = 0.6
-# Maximum area, in squares of the tolerance, by which the outline may change to remove one corner.
-_CORNER = 6.0
-# Factor on that area where a right angle results, since networks round corners off.
-_UPRIGHT = 2.0
-# Number of bins of the quarter turn in the search for the main direction.
-_BINS = 30
-# Kinds of edges, and kinds of merges.
-_ALONG, _ACROSS, _OBLIQUE = range(3)
-_TWO, _THREE, _BEVEL = range(3)
-# Rings with fewer edges than this lose one edge at a time, so that four remain.
-_FEW = 12
+# Tolerance of Douglas-Peucker, which proposes corners.
+_PROPOSED = 1.0
+# Points near the ends of a wall that do not count, since networks round corners off.
+_TRIM = 1.0
+# Prices of walls in squared units, for a building of `_USUAL` squared units; for others they grow
+# with the square root of the area, within limits.
+_SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 18.0, 20.0
+_USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
+# Factor on the prices for buildings that they draw too coarsely.
+_FINER = 0.35
+# Longest bevel, and its price for a squared unit of its length.
+_BEVEL, _BEVEL_PRICE = 3.5, 0.3
+# Maximum angle between a wall in a given direction and the chord of its part of the contour.
+_TURN = np.radians(35)
+# Angle up to which a part of the contour follows a direction.
+_NEAR = np.radians(15)
+# Minimum share of a second main direction, and its distance from the first and from 45°.
+_SECOND_SHARE, _SECOND_APART = 0.2, np.radians(12)
+# Maximum angle by which touching buildings are turned to a common direction: in radians, and in
+# radians times the root of the area.
+_COMMON, _COMMON_UNITS = np.radians(8), 1.2
+# Distance in units of corners of neighbours that become one.
+_TOGETHER = 1.5
+# Maximum number of proposed corners that one wall passes.
+_HOPS = 10
+# Maximum distance of a corner from the contour, and minimum sine of its angle.
+_REACH, _MIN_SINE = 4.0, 0.2
+# Rings with more proposed corners are no single building.
+_MAX_CORNERS = 512
+# Bins of the quarter turn in the search for a direction.
+_BINS = 36
+# Steps of a contour's points along a pixel, whose sums are exact and the same in any batch.
+_STEPS = 2
 # Grid of the corners in pixels: a polygon has the same shape at any position.
 _GRID_PX = 1 / 1024
 # Number of polygons that are processed at once, to limit memory.
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 12
+
+_ALONG, _ACROSS, _OTHER, _OTHER_ACROSS, _ANY = range(5)
+_KINDS = np.arange(5)
+_INF = 1e9
 
 
 class Regularized(NamedTuple):
@@ -63,74 +82,277 @@ class Regularized(NamedTuple):
     accepted: Bools
 
 
-def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:
-    """Return polygons with right angles where the building has them.
+def regularize(raw_px: Polygons, tolerance_px: float, group: Ints | None = None) -> Regularized:
+    """Return polygons with the walls that a building shows.
 
-    A regular outline is used if it is valid, has as many holes and an IoU of at least `MIN_IOU`
-    with the pixels, and if most of the outline follows the main direction. Round and oblique shapes
-    stay. Each polygon is processed independently, and the result does not depend on its position.
+    A regular outline is used if it is valid, has as many holes, at least four corners and an IoU of
+    at least `MIN_IOU` with the pixels. The result does not depend on the position.
 
     Args:
         raw_px: (n,) valid shapely polygons on integer pixel coordinates, as `trace` makes them.
         tolerance_px: Maximum distance between an outline and the staircase, at least 0; 0 changes
             nothing.
+        group: (n,) number of the group of touching buildings that each polygon belongs to, below n;
+            they may share a direction. By default each polygon is processed independently.
 
     Returns:
         (n,) polygons in the same order.
     """
     polygons = raw_px.copy()
     accepted = np.zeros(len(raw_px), np.bool_)
-    if tolerance_px > 0:
-        for first in range(0, len(raw_px), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            raw = raw_px[part]
-            drawn = SimplifiedOutlines.of(raw, tolerance_px)
-            main, share = _main_directions(drawn, len(raw))
-            regular = share >= _MIN_SHARE
-            chosen = _regular(drawn.chosen(regular), main[regular], tolerance_px)
-            polygons[part][regular] = chosen
-            regular[regular] = acceptable(chosen, raw[regular])
-            rest = ~regular
-            polygons[part][rest] = simplify_staircase(raw[rest], tolerance_px, drawn.chosen(rest))
-            accepted[part] = regular
+    if tolerance_px <= 0 or not len(raw_px):
+        return Regularized(polygons, accepted)
+    group = np.arange(len(raw_px)) if group is None else group
+    todo = np.argsort(group, kind="stable")
+    for finer in (1.0, _FINER):
+        left = []
+        for part in _parts(group[todo]):
+            chosen = todo[part]
+            fitted = _fitted(raw_px[chosen], tolerance_px, group[chosen], finer)
+            good = shapely.get_num_coordinates(fitted) > 4
+            good[good] = acceptable(fitted[good], raw_px[chosen[good]])
+            polygons[chosen[good]], accepted[chosen[good]] = fitted[good], True
+            left.append(chosen[~good])
+        todo = np.concatenate(left)
+        if not len(todo):
+            break
+    polygons[todo] = simplify_staircase(raw_px[todo], tolerance_px)
     return Regularized(polygons, accepted)
 
 
-@dataclass(frozen=True)
-class _Edges(Columns):
-    """Edges of rings, one ring after the other, each polygon rotated to its main direction.
+def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float) -> Polygons:
+    """Return outlines in which the parts of a region share walls and corners, as a coverage.
+
+    Corners of neighbours that lie together become one, and `shapely.coverage_clean` gives gaps and
+    overlaps to one of both. A group of which a part would then differ from its pixels stays as it
+    is.
 
     Args:
-        moments: (n, 6) of the staircase, see `SimplifiedOutlines`.
-        start: (n, 2) start of each edge's staircase.
-        kind: (n,) along the main direction, across it, or oblique.
-        ring: (n,) ring of each edge.
+        raw: (n,) polygons along pixel edges.
+        shape: (n,) valid polygons to replace them.
+        group: (n,) region that each one is a part of, at least 0.
+        tolerance_px: Tolerance of the outlines.
+    """
+    result, unit = shape.copy(), tolerance_px / 1.25
+    order = np.argsort(group, kind="stable")
+    cuts = np.flatnonzero(np.diff(group[order])) + 1
+    members = [part for part in np.split(order, cuts) if len(part) > 1]
+    for part in members:
+        drawn = _joined_corners(shape[part], unit)
+        if shapely.is_valid(drawn).all():
+            drawn = np.asarray(shapely.coverage_clean(drawn, gap_width=2 * unit), np.object_)
+            result[part] = np.asarray(shapely.orient_polygons(drawn), np.object_)
+    if members:
+        part = np.concatenate(members)
+        kept = shapely.get_type_id(result[part]) == shapely.GeometryType.POLYGON
+        kept[kept] = acceptable(result[part[kept]], raw[part[kept]])
+        kept &= shapely.get_num_interior_rings(result[part]) == shapely.get_num_interior_rings(
+            shape[part]
+        )
+        worse = np.isin(group, group[part[~kept]])
+        result[worse] = shape[worse]
+    return result
+
+
+def _joined_corners(shape: Polygons, unit: float) -> Polygons:
+    """Return polygons (n,) in which corners of neighbours that lie together are their mean."""
+    corner, owner = shapely.get_coordinates(shape, return_index=True)
+    places, number = np.unique(corner, axis=0, return_inverse=True)
+    points = shapely.points(places)
+    one, other = shapely.STRtree(points).query(points, "dwithin", distance=_TOGETHER * unit)
+    label = components(len(places), one, other)
+    # Corners of one building stay apart.
+    _, own = np.unique(owner * len(places) + number, return_index=True)
+    twice = np.zeros(len(places), np.bool_)
+    pair, times = np.unique(owner[own] * len(places) + label[number[own]], return_counts=True)
+    twice[pair[times > 1] % len(places)] = True
+    label = np.where(twice[label], np.arange(len(places)), label)
+    count = np.bincount(label, minlength=len(places)).clip(min=1)
+    mean = np.stack([np.bincount(label, axis, len(places)) / count for axis in places.T], axis=1)
+    moved = np.rint(mean[label] / _GRID_PX) * _GRID_PX
+    return np.asarray(shapely.set_coordinates(shape.copy(), moved[number]), np.object_)
+
+
+def _parts(group: Ints) -> list[slice]:
+    """Return slices of about `_AT_ONCE` ascending groups, each whole."""
+    cuts = [0]
+    while cuts[-1] < len(group):
+        last = group[min(cuts[-1] + _AT_ONCE, len(group)) - 1]
+        cuts.append(int(np.searchsorted(group, last, side="right")))
+    return [slice(*ends) for ends in pairwise(cuts)]
+
+
+def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Polygons:
+    """Return (n,) polygons, some of them invalid; an empty one where none was found."""
+    unit = tolerance_px / 1.25
+    contours = _Contours.of(raw, unit)
+    area = shapely.area(raw) / unit**2
+    directions = _Directions.of(contours, group, np.sqrt(area), unit)
+    scale = finer * np.clip(np.sqrt(area / _USUAL), _LEAST_SCALE, _MOST_SCALE)
+    edges, cost = _walls(contours, directions, scale[contours.owner], unit)
+    corner, ring = _corners(contours, directions, edges, unit)
+    centre, radius, misfit = _circles(contours)
+    # Of a building with courtyards only the walls are fitted.
+    single = np.bincount(contours.owner, minlength=len(raw)) == 1
+    is_round = single[contours.owner] & (radius > 3 * unit) & (radius < 1e4)
+    is_round &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
+    rings = np.full(len(contours.owner), None, np.object_)
+    count = np.bincount(ring, minlength=len(rings))
+    kept = (count[ring] > 2) & ~is_round[ring]
+    corner, ring = corner[kept], ring[kept]
+    if len(ring):
+        local = np.rint(corner / _GRID_PX) * _GRID_PX + contours.origin[ring]
+        number, index = np.unique(ring, return_inverse=True)
+        rings[number] = shapely.linearrings(local, indices=index)
+    for at in np.flatnonzero(is_round).tolist():
+        rings[at] = _drawn_circle(contours.origin[at], centre[at], float(radius[at]), unit)
+    order = np.argsort(contours.number, kind="stable")
+    rings, owner = rings[order], contours.owner[order]
+    whole = np.ones(len(raw), np.bool_)
+    whole[owner[rings == None]] = False  # noqa: E711
+    polygons = np.full(len(raw), shapely.Polygon(), np.object_)
+    kept = whole[owner]
+    if kept.any():
+        polygons[whole] = shapely.polygons(rings[kept], indices=(np.cumsum(whole) - 1)[owner[kept]])
+    return polygons
+
+
+@dataclass(frozen=True, slots=True)
+class _Contours:
+    """Contours of buildings: rings of points, each from a strong corner on; rings with more
+    proposed corners come first.
+
+    Args:
+        owner: (rings,) polygon of each ring.
+        number: (rings,) number of the ring in the order of the polygons.
+        origin: (rings, 2) origin of its points.
+        points: (m, 2) all points, ring by ring.
+        sums: (m + 1, 5) sums of x, y, xx, xy, yy of the points before each, in 1 / `_STEPS`.
+        sizes: (rings,) number of points.
+        count: (rings,) number of proposed corners, descending.
+        node: (n,) index of the point at which each proposed corner lies. A ring's first corner is
+            repeated as its last, which lies behind its points.
+        xy: (n, 2) these points.
+        ring: (n,) ring of each corner.
+        base: (rings,) index of each ring's first corner.
     """
 
-    moments: Floats
-    start: Floats
-    kind: Ints
+    owner: Ints
+    number: Ints
+    origin: Floats
+    points: Floats
+    sums: Ints
+    sizes: Ints
+    count: Ints
+    node: Ints
+    xy: Floats
     ring: Ints
+    base: Ints
+
+    @classmethod
+    def of(cls, raw: Polygons, unit: float) -> _Contours:
+        """Return the contours of polygons (n,) along pixel edges."""
+        rings, owner = shapely.get_rings(raw, return_index=True)
+        points, ring, origin = _points(rings)
+        size = np.bincount(ring, minlength=len(rings))
+        # A point's index is its height, which simplification keeps.
+        indexed = np.column_stack([points, np.arange(len(points))])
+        lines = shapely.simplify(
+            shapely.linearrings(indexed, indices=ring), _PROPOSED * unit, preserve_topology=False
+        )
+        height, of = shapely.get_coordinates(lines, include_z=True, return_index=True)
+        corner = height[np.diff(of, append=-1) == 0, 2].astype(np.int64)
+        first = np.cumsum(size) - size
+        # A ring that simplification removed keeps its first point.
+        gone = np.bincount(ring[corner], minlength=len(rings)) == 0
+        corner = np.sort(np.concatenate([corner, first[gone]]))
+        of = ring[corner]
+        count = np.bincount(of, minlength=len(rings))
+        order = RingOrder.by_ring(of)
+        chord = points[corner[order.after]] - points[corner]
+        length = np.hypot(*chord.T)
+        cosine = (chord * chord[order.before]).sum(axis=1)
+        cosine /= np.maximum(length * length[order.before], 1e-9)
+        shorter = np.minimum(np.minimum(length, length[order.before]), 8 * unit)
+        strength = np.lexsort((-shorter * (1 - cosine), of))
+
+        rank = np.argsort(-count, kind="stable")
+        begin = np.cumsum(count) - count
+        strongest = strength[begin]
+        count, size, begin, strongest = count[rank], size[rank], begin[rank], strongest[rank]
+        first, start = first[rank], corner[strongest] - first[rank]
+        own, step = _numbered(size)
+        points = points[first[own] + (start[own] + step) % size[own]]
+        own, step = _numbered(count + 1)
+        at = begin[own] + ((strongest - begin)[own] + step) % count[own]
+        place = (corner[at] - first[own] - start[own]) % size[own]
+        last = step == count[own]
+        place[last] = size[own[last]]
+        base_of_points = np.cumsum(size) - size
+        whole = np.rint(points * _STEPS).astype(np.int64)
+        x, y = whole.T
+        sums = np.zeros((len(points) + 1, 5), np.int64)
+        np.cumsum(np.stack([x, y, x * x, x * y, y * y], axis=1), axis=0, out=sums[1:])
+        return cls(
+            owner[rank], rank, origin[rank], points, sums, size, count, place + base_of_points[own],
+            points[place % size[own] + base_of_points[own]], own,
+            np.cumsum(count + 1) - (count + 1),
+        )  # fmt: skip
+
+    def moments(self, start: Ints, stop: Ints) -> _Moments:
+        """Return the moments of the points from `start` (n,) up to `stop` (n,) of one ring."""
+        count = stop - start
+        x, y, xx, xy, yy = ((self.sums[stop] - self.sums[start]) / np.maximum(count, 1)[:, None]).T
+        xx, xy, yy = ((square - mean) / _STEPS**2 for square, mean in (
+            (xx, x * x), (xy, x * y), (yy, y * y)
+        ))  # fmt: skip
+        mean = np.stack([x, y], axis=1) / _STEPS
+        return _Moments(count.astype(np.float64), mean, (xx - yy) / 2, xy, (xx + yy) / 2)
 
 
-def _regular(drawn: SimplifiedOutlines, main: Floats, tolerance_px: float) -> Polygons:
-    """Return (n,) polygons with edges along the main directions (n,), in radians, and across
-    them.
+def _numbered(count: Ints) -> tuple[Ints, Ints]:
+    """Return the owner of each entry of runs of `count` (n,), and its number in the run."""
+    own = np.repeat(np.arange(len(count)), count)
+    return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
+
+
+def _points(rings: Polygons) -> tuple[Floats, Ints, Floats]:
+    """Return (m, 2) the middle of each pixel edge relative to the origin of its ring, (m,) the
+    ring, and (rings, 2) the origins.
     """
-    cos, sin = np.cos(-main), np.sin(-main)
-    rotation = np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0)
-    turn = rotation[drawn.owner[drawn.ring]]
-    size, x, y, xx, xy, yy = drawn.moments.T
-    mean = np.einsum("nij,nj->ni", turn, np.stack([x, y], axis=1))
-    square = np.moveaxis(np.array([[xx, xy], [xy, yy]]), -1, 0)
-    square = turn @ square @ np.swapaxes(turn, 1, 2)
-    moments = np.column_stack([size, mean, square[:, 0, 0], square[:, 0, 1], square[:, 1, 1]])
-    start = np.einsum("nij,nj->ni", turn, drawn.vertex)
-    chord = drawn.vertex[RingOrder.by_ring(drawn.ring).after] - drawn.vertex
-    edges = _Edges(moments, start, _kinds(moments, chord, tolerance_px), drawn.ring)
-    corner, ring = _corners(_merged(edges, tolerance_px), tolerance_px)
-    back = np.einsum("nji,nj->ni", rotation[drawn.owner[ring]], corner)
-    return drawn.build_polygons(np.rint(back / _GRID_PX) * _GRID_PX, ring)
+    xy, of = shapely.get_coordinates(rings, return_index=True)
+    origin = xy[np.searchsorted(of, np.arange(len(rings)))]
+    side = np.flatnonzero(of[1:] == of[:-1])
+    span, ring = xy[side + 1] - xy[side], of[side]
+    length = np.abs(span).sum(axis=1).astype(np.int64)
+    edge, step = _numbered(length)
+    along = span / length[:, None]
+    points = (xy[side] - origin[ring] + along / 2)[edge] + along[edge] * step[:, None]
+    return points, ring[edge], origin
+
+
+@dataclass(frozen=True)
+class _Moments(Columns):
+    """Moments of sets of points.
+
+    Args:
+        count: (n,) number of points.
+        mean: (n, 2) their mean.
+        even, odd, half: (n,) (xx - yy) / 2, xy and (xx + yy) / 2 of the covariance. The mean square
+            of the distances to a line of angle a through the mean is half - even cos 2a - odd sin
+            2a.
+    """
+
+    count: Floats
+    mean: Floats
+    even: Floats
+    odd: Floats
+    half: Floats
+
+    @property
+    def angle(self) -> Floats:
+        """(n,) direction of the line that fits best, in radians."""
+        return np.asarray(np.arctan2(self.odd, self.even) / 2, np.float64)
 
 
 def _quarter(angle: Floats) -> Floats:
@@ -138,183 +360,290 @@ def _quarter(angle: Floats) -> Floats:
     return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
 
-def _main_directions(drawn: SimplifiedOutlines, count: int) -> tuple[Floats, Floats]:
-    """Return the direction of most of each polygon's outline, modulo a quarter turn.
-
-    The fullest bins of the edges' directions, weighted by length, give an approximation. Then all
-    edges near it turn together to the minimum of the squared distances of their staircases.
+@dataclass(frozen=True, slots=True)
+class _Directions:
+    """Directions of the walls of polygons.
 
     Args:
-        drawn: Simplified outlines.
-        count: Number of polygons.
-
-    Returns:
-        (count,) radians, and (count,) the share of the outline's length that follows the direction.
+        main: (n,) main direction in radians.
+        turn: (n,) angle from the main direction to the other one.
+        has_second: (n,) True where the other one was found, False where it is 45°.
+        slot: (n,) number of the direction; touching buildings may share it.
     """
-    polygon = drawn.owner[drawn.ring]
-    _, unit = principal_axes(drawn.moments)
-    angle = np.arctan2(unit[:, 1], unit[:, 0])
-    chord = drawn.vertex[RingOrder.by_ring(drawn.ring).after] - drawn.vertex
-    length = np.hypot(chord[:, 0], chord[:, 1])
-    place = (angle % (np.pi / 2)) / (np.pi / 2) * _BINS
-    low = np.floor(place).astype(np.int64)
-    cell = np.concatenate([polygon * _BINS + low % _BINS, polygon * _BINS + (low + 1) % _BINS])
-    weight = np.concatenate([length * (low + 1 - place), length * (place - low)])
-    filled = np.bincount(cell, weight, count * _BINS).reshape(count, _BINS)
-    around = sum(np.roll(filled, k, axis=1) * (4 - abs(k)) for k in range(-3, 4))
-    main = np.argmax(around, axis=1) * (np.pi / 2 / _BINS)
 
-    size, x, y, xx, xy, yy = drawn.moments.T
-    xx, xy, yy = xx - x * x / size, xy - x * y / size, yy - y * y / size
-    for _ in range(2):
-        off = angle - main[polygon]
-        near = np.abs(_quarter(off)) <= _SNAP
-        # Perpendicular edges are turned by a right angle, and then all have one principal axis.
-        across = np.abs(np.sin(off)) > np.sqrt(0.5)
-        spread = np.where(across, yy - xx, xx - yy) * near
-        slant = np.where(across, -xy, xy) * near
-        main = (
-            np.arctan2(2 * np.bincount(polygon, slant, count), np.bincount(polygon, spread, count))
-            / 2
+    main: Floats
+    turn: Floats
+    has_second: Bools
+    slot: Ints
+
+    @classmethod
+    def of(cls, contours: _Contours, group: Ints, side: Floats, unit: float) -> _Directions:
+        """Return the directions that most of the outline has.
+
+        Args:
+            contours: Contours of the polygons.
+            group: (n,) groups of polygons that touch.
+            side: (n,) root of the area in units.
+            unit: Pixels of a unit.
+        """
+        start = np.flatnonzero(contours.ring[1:] == contours.ring[:-1])
+        moments = contours.moments(contours.node[start], contours.node[start + 1])
+        polygon = contours.owner[contours.ring[start]]
+        length = np.hypot(*(contours.xy[start + 1] - contours.xy[start]).T)
+        weight = length * np.minimum(length, 12 * unit)
+        numbers, of_group, members = np.unique(group, return_inverse=True, return_counts=True)
+        main = _peaks(moments, polygon, weight, len(group))
+        main = _turned(moments, length, polygon, main)
+        slot = np.arange(len(group))
+        if members.max() > 1:
+            owner = of_group[polygon]
+            common = _turned(moments, length, owner, _peaks(moments, owner, weight, len(numbers)))
+            off = np.abs(_quarter(main - common[of_group]))
+            shares = (members[of_group] > 1) & (off < np.minimum(_COMMON, _COMMON_UNITS / side))
+            main = np.where(shares, common[of_group], main)
+            slot = np.where(shares, len(group) + of_group, slot)
+        far = np.flatnonzero(
+            (np.abs(_quarter(moments.angle - main[polygon])) > _NEAR) & (length > 5 * unit)
         )
-    off = angle - main[polygon]
-    near = np.abs(_quarter(off)) <= _SNAP
-    whole = np.bincount(polygon, length, count)
-    return main, np.bincount(polygon, length * near, count) / whole
+        others, owner = moments.of(far), polygon[far]
+        second = _peaks(others, owner, weight[far], len(group))
+        second = _turned(others, length[far], owner, second)
+        follows = np.abs(_quarter(others.angle - second[owner])) <= _NEAR
+        whole = np.bincount(polygon, length, len(group)).clip(min=1e-9)
+        share = np.bincount(owner, length[far] * follows, len(group)) / whole
+        turn = _quarter(second - main)
+        has_second = (share >= _SECOND_SHARE) & (np.abs(turn) > _SECOND_APART)
+        has_second &= np.abs(turn) < np.pi / 4 - _SECOND_APART
+        return cls(main, np.where(has_second, turn, np.pi / 4), has_second, slot)
 
 
-def _kinds(moments: Floats, chord: Floats, tolerance_px: float) -> Ints:
-    """Return (n,) the kinds of edges, given their staircases and chords (n, 2)."""
-    _, unit = principal_axes(moments)
-    angle = np.arctan2(unit[:, 1], unit[:, 0])
-    off = np.abs(_quarter(angle))
-    # Displacement of the ends when an edge is aligned.
-    away = np.hypot(*chord.T) * np.sin(off) / 2
-    # The staircase of a short edge may run anywhere within the tolerance.
-    oblique = (away > tolerance_px / 2) & ((off > _SNAP) | (away > _TURN * tolerance_px))
-    across = np.abs(np.sin(angle)) > np.sqrt(0.5)
-    return np.where(oblique, _OBLIQUE, np.where(across, _ACROSS, _ALONG))
+def _peaks(moments: _Moments, owner: Ints, weight: Floats, count: int) -> Floats:
+    """Return (count,) the direction, modulo a quarter turn, around which most weight lies."""
+    place = (moments.angle % (np.pi / 2)) / (np.pi / 2) * _BINS
+    low = np.floor(place).astype(np.int64)
+    cell = np.concatenate([owner * _BINS + low % _BINS, owner * _BINS + (low + 1) % _BINS])
+    share = np.concatenate([weight * (low + 1 - place), weight * (place - low)])
+    filled = np.bincount(cell, share, count * _BINS).reshape(count, _BINS)
+    around = sum(np.roll(filled, k, axis=1) * (4 - abs(k)) for k in range(-3, 4))
+    return np.asarray(np.argmax(around, axis=1) * (np.pi / 2 / _BINS), np.float64)
 
 
-def _merged(edges: _Edges, tolerance_px: float) -> _Edges:
-    """Return the edges without those that only the pixel grid caused.
+def _turned(moments: _Moments, length: Floats, owner: Ints, main: Floats) -> Floats:
+    """Return directions (n,) turned to the minimum of the squared distances of what is near."""
+    for _ in range(2):
+        off = moments.angle - main[owner]
+        near = np.abs(_quarter(off)) <= _NEAR
+        # What is perpendicular is turned by a right angle.
+        sign = np.where(np.abs(np.sin(off)) > np.sqrt(0.5), -length, length) * near
+        even, odd = (np.bincount(owner, sign * v, len(main)) for v in (moments.even, moments.odd))
+        main = np.where(np.hypot(even, odd) > 0, np.arctan2(odd, even) / 2, main)
+    return main
 
-    Two neighbours become one. Three become one where the outer two are parallel. An oblique edge is
-    removed where it cuts the corner of two perpendicular ones. Each of these happens only if the
-    outline changes by less area than a corner is worth. In each round those merges are applied that
-    cost least among their neighbours, until none is left.
+
+@dataclass(frozen=True)
+class _Walls(Columns):
+    """Chosen walls, ring by ring and in the order of the contour.
+
+    Args:
+        ring: (n,) ring.
+        start, stop: (n,) corners (`_Contours.node`) from which and up to which each wall goes.
+        kind: (n,) kind of its direction.
     """
-    worth_px = _CORNER * tolerance_px**2
-    finished: list[_Edges] = []
-    while True:
-        order = RingOrder.by_ring(edges.ring)
-        way, cost = _cheapest_way(edges, order)
-        cost[cost > worth_px] = np.inf
-        chosen = _chosen(cost, order)
-        # Merges of a ring do not depend on other rings, so one without any is finished.
-        busy = np.zeros(len(edges), np.bool_)
-        busy[order.first[chosen]] = True
-        busy = busy[order.first]
-        finished.append(edges.of(~busy))
-        if not busy.any():
-            whole = _Edges.joined(finished)
-            return whole.of(np.argsort(whole.ring, kind="stable"))
-        two, three, bevel = ((way == number) & chosen for number in (_TWO, _THREE, _BEVEL))
-        moments, kind, gone = edges.moments.copy(), edges.kind.copy(), bevel | three
-        before, after = order.before, order.after
-        gone[after[two | three]] = True
-        moments[two] += moments[after[two]]
-        moments[before[three]] += moments[three] + moments[after[three]]
-        bent = two & (kind != kind[after])
-        span = edges.start[after[after[bent]]] - edges.start[bent]
-        kind[bent] = _kinds(moments[bent], span, tolerance_px)
-        edges = replace(edges, moments=moments, kind=kind).of(busy & ~gone)
+
+    ring: Ints
+    start: Ints
+    stop: Ints
+    kind: Ints
 
 
-def _cheapest_way(edges: _Edges, order: RingOrder) -> tuple[Ints, Floats]:
-    """Return (n,) the best kind of merge at each edge, and (n,) its cost in area per removed
-    corner.
+def _trimmed(contours: _Contours, start: Ints, stop: Ints, unit: float) -> _Moments:
+    """Return the moments of walls from corner to corner without the points near both ends."""
+    low, high = contours.node[start], contours.node[stop]
+    trim = np.minimum(round(_TRIM * unit), (high - low - 2) // 3).clip(min=0)
+    return contours.moments(low + trim, high - trim)
 
-    Merges of two edges belong to the first of them, bevels to the edge itself, merges of three to
-    the middle one.
+
+def _prices(
+    contours: _Contours, directions: _Directions, scale: Floats, unit: float
+) -> NDArray[np.float64]:
+    """Return (hops, n, kinds) the cost of a wall that ends at each corner and began so many corners
+    before.
     """
-    kind, moments, before, after = edges.kind, edges.moments, order.before, order.after
-    chord = edges.start[after] - edges.start
-    width, height = np.ascontiguousarray(chord.T)
-    length = np.hypot(width, height)
+    most = int(contours.count[0])
+    hops = max(1, min(_HOPS, most - 1))
+    cost = np.full((hops, len(contours.node), len(_KINDS)), _INF)
+    inner = np.arange(len(contours.node)) - contours.base[contours.ring]
+    polygon = contours.owner[contours.ring]
+    main, turn = directions.main[polygon], directions.turn[polygon]
+    axes = np.stack([np.cos(main), np.sin(main)]), np.stack([np.cos(turn), np.sin(turn)])
+    other = np.where(directions.has_second, _SECOND, _DIAGONAL)[polygon]
+    scales, limit, count = scale[contours.ring], np.cos(_TURN), contours.count[contours.ring]
+    for hop in range(1, hops + 1):
+        stop = np.flatnonzero((inner >= hop) & (count > hop) & (count <= _MAX_CORNERS))
+        start = stop - hop
+        stop = stop[contours.node[stop] - contours.node[start] > 1]
+        start = stop - hop
+        moments = _trimmed(contours, start, stop, unit)
+        weight = (contours.node[stop] - contours.node[start]) / unit**2
+        chord = contours.xy[stop] - contours.xy[start]
+        chord /= np.maximum(np.hypot(*chord.T), 1e-9)[:, None]
+        price, even, odd, x, y = scales[stop], moments.even, moments.odd, *chord.T
+        own = cost[hop - 1]
+        own[stop, _ANY] = weight * (moments.half - np.hypot(even, odd)) + _FREE * price
+        for kind, (cos, sin), add in ((_ALONG, axes[0], _SNAPPED), (_OTHER, axes[1], other[stop])):
+            cos, sin = cos[stop], sin[stop]
+            # In the frame of the direction; the other one is turned from the main direction.
+            double = cos * cos - sin * sin, 2 * cos * sin
+            even, odd = even * double[0] + odd * double[1], odd * double[0] - even * double[1]
+            x, y = x * cos + y * sin, y * cos - x * sin
+            for shift, sign, part in ((0, -1, x), (1, 1, y)):
+                value = weight * (moments.half + sign * even) + add * price
+                own[stop, kind + shift] = np.where(np.abs(part) >= limit, value, _INF)
+    return cost
 
-    def between(one: Ints, other: Ints) -> Floats:
-        # Two parallel edges move to a common line, which removes both corners of the jog.
-        axis = 2 - kind[one].clip(max=1)
-        place = moments[one, axis] / moments[one, 0], moments[other, axis] / moments[other, 0]
-        gap = np.abs(place[0] - place[1])
-        return np.asarray(gap * length[one] * length[other] / (length[one] + length[other]))
 
-    kind_before, kind_after = kind[before], kind[after]
-    straight = kind < _OBLIQUE
-    cost = np.full((3, len(kind)), np.inf)
-    parallel = np.flatnonzero((kind == kind_after) & straight)
-    cost[_TWO, parallel] = between(parallel, after[parallel])
-    oblique = np.flatnonzero(~straight | (kind_after == _OBLIQUE))
-    next_ = after[oblique]
-    cost[_TWO, oblique] = (
-        np.abs(width[oblique] * height[next_] - height[oblique] * width[next_]) / 2
+def _walls(
+    contours: _Contours, directions: _Directions, scale: Floats, unit: float
+) -> tuple[_Walls, Floats]:
+    """Return the walls of the least total cost, and (rings,) this cost.
+
+    Two successive walls have different directions. Between them a short part of the contour may be
+    left out, as the bevel of a corner.
+
+    Args:
+        contours, directions: Contours and directions of polygons.
+        scale: (rings,) factor on the prices.
+        unit: Pixels of a unit.
+    """
+    cost = _prices(contours, directions, scale, unit)
+    hops, n, kinds = cost.shape
+    base, ring = contours.base, contours.ring
+    step = np.hypot(*np.diff(contours.xy, axis=0, prepend=contours.xy[:1]).T)
+    inner = np.arange(n) - base[ring]
+    bevel = np.full((2, n), _INF)
+    for skip, length in enumerate((step, step + np.roll(step, 1))):
+        short = (length <= _BEVEL * unit) & (inner > skip)
+        price = _BEVEL_PRICE * scale[ring] * (length / unit) ** 2
+        bevel[skip, short] = price[short]
+    # The last kind stands for no wall yet.
+    arrived = np.full((n, kinds + 1), _INF)
+    hop_of, kind_of = np.zeros((n, kinds), np.int64), np.zeros((n, kinds), np.int64)
+    skipped = np.zeros((n, kinds + 1), np.int64)
+    best, second = np.full((2, n), _INF), np.full((2, n), 0)
+    arrived[base, kinds] = 0
+    active = len(base)
+    for number in range(int(contours.count[0]) + 1):
+        while contours.count[active - 1] < number:
+            active -= 1
+        here = base[:active] + number
+        if number:
+            before = here - np.arange(1, min(hops, number) + 1)[:, None]
+            # Walls of the same kind do not follow each other, but walls of any direction do.
+            again = (second[0][before][..., None] == _KINDS) & (_KINDS != _ANY)
+            value = np.where(again, best[1][before][..., None], best[0][before][..., None])
+            value += cost[: len(before), here]
+            hop = value.argmin(axis=0)
+            arrived[here, :kinds] = np.take_along_axis(value, hop[None], axis=0)[0]
+            source = here[:, None] - hop - 1
+            repeats = (second[0][source] == _KINDS) & (_KINDS != _ANY)
+            hop_of[here] = hop + 1
+            kind_of[here] = np.where(repeats, second[1][source], second[0][source])
+        left = arrived[here]
+        for skip in range(min(2, number)):
+            value = arrived[here - skip - 1] + bevel[skip, here][:, None]
+            better = value < left
+            left = np.where(better, value, left)
+            skipped[here] = np.where(better, skip + 1, skipped[here])
+        lowest = left.argmin(axis=1)
+        row = np.arange(active)
+        best[0, here], second[0, here] = left[row, lowest], lowest
+        left[row, lowest] = _INF
+        lowest = left.argmin(axis=1)
+        best[1, here], second[1, here] = left[row, lowest], lowest
+    end = base + contours.count
+    total = best[0, end]
+    at, kind, rings, turn = end, second[0, end], np.arange(len(base)), 0
+    found: list[tuple[Ints, ...]] = []
+    rings = rings[total < _INF]
+    at, kind = at[rings], kind[rings]
+    while len(rings):
+        at = at - skipped[at, kind]
+        live = (kind < kinds) & (at > base[rings])
+        rings, at, kind = rings[live], at[live], kind[live]
+        start = at - hop_of[at, kind]
+        found.append((rings, start, at, kind, np.full(len(rings), turn)))
+        at, kind, turn = start, kind_of[at, kind], turn - 1
+    if not found:
+        return _Walls(*(np.zeros(0, np.int64) for _ in range(4))), total
+    ring, start, stop, kind, place = (np.concatenate(column) for column in zip(*found))
+    return _Walls(ring, start, stop, kind).of(np.lexsort((place, ring))), total
+
+
+def _corners(
+    contours: _Contours, directions: _Directions, walls: _Walls, unit: float
+) -> tuple[Floats, Ints]:
+    """Return (m, 2) the corners between successive walls, and (m,) their rings."""
+    moments = _trimmed(contours, walls.start, walls.stop, unit)
+    polygon = contours.owner[walls.ring]
+    kind, count = walls.kind, len(directions.main)
+    slots = int(directions.slot.max(initial=0)) + 1
+    slot = directions.slot[polygon]
+    snapped = [moments.count * np.select([kind == k, kind == k + 1], [1.0, -1.0]) for k in (0, 2)]
+    diagonal = np.where(directions.has_second[polygon], 0, snapped[1])
+    # Walls at 45° are turned back by it, which exchanges the two terms.
+    main = np.arctan2(
+        np.bincount(slot, snapped[0] * moments.odd - diagonal * moments.even, slots),
+        np.bincount(slot, snapped[0] * moments.even + diagonal * moments.odd, slots),
+    )[directions.slot] / 2  # fmt: skip
+    main = directions.main + _quarter(main - directions.main)
+    other = np.arctan2(
+        np.bincount(polygon, snapped[1] * moments.odd, count),
+        np.bincount(polygon, snapped[1] * moments.even, count),
+    ) / 2  # fmt: skip
+    other = np.where(directions.has_second, other, main + np.pi / 4)
+    angle = np.select(
+        [kind == _ANY, kind >= _OTHER], [moments.angle, other[polygon]], main[polygon]
+    ) + np.where((kind == _ACROSS) | (kind == _OTHER_ACROSS), np.pi / 2, 0)
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    after = RingOrder.by_ring(walls.ring).after
+    ends = contours.xy[walls.stop], contours.xy[walls.start[after]]
+    reach = _REACH * unit + np.hypot(*(ends[1] - ends[0]).T)
+    corner = intersect_lines(
+        (ends[0] + ends[1]) / 2,
+        moments.mean,
+        along,
+        moments.mean[after],
+        along[after],
+        reach,
+        _MIN_SINE,
     )
-    joins = (kind_before == kind_after) & (kind_before < _OBLIQUE) & (kind != kind_before)
-    middle = np.flatnonzero(joins)
-    cost[_THREE, middle] = between(before[middle], after[middle])
-    cuts = np.flatnonzero(~straight & (kind_before + kind_after == _ALONG + _ACROSS))
-    cost[_BEVEL, cuts] = np.abs(width[cuts] * height[cuts]) / 2 / _UPRIGHT
-    # Four edges remain.
-    cost[:, order.size <= 4] = np.inf
-    cost[_THREE, order.size <= 5] = np.inf
-    way = np.argmin(cost, axis=0)
-    return way, cost[way, np.arange(len(kind))]
+    return corner, walls.ring
 
 
-def _chosen(cost: Floats, order: RingOrder) -> Bools:
-    """Return (n,) True for edges with a finite cost that is lower than that of the two on either
-    side.
-
-    In a ring of few edges only one is chosen; of two with the same cost, the first.
+def _circles(contours: _Contours) -> tuple[Floats, Floats, Floats]:
+    """Return (rings, 2) centres and (rings,) radii of the circles that fit the contours best, and
+    (rings,) the sums of their squared distances (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
     """
-    finite = np.flatnonzero(np.isfinite(cost))
-    rank = np.full(len(cost), len(cost))
-    rank[finite[np.argsort(cost[finite], kind="stable")]] = np.arange(len(finite))
-    before, after = order.before, order.after
-    own, back, on = rank[finite], before[finite], after[finite]
-    cheapest = np.minimum(rank[back], rank[on])
-    np.minimum(cheapest, np.minimum(rank[before[back]], rank[after[on]]), out=cheapest)
-    lowest = np.full(len(cost), len(cost))
-    np.minimum.at(lowest, order.first[finite], own)
-    is_lowest = own == lowest[order.first[finite]]
-    chosen = np.zeros(len(cost), np.bool_)
-    chosen[finite] = (own <= cheapest) & (is_lowest | (order.size[finite] >= _FEW))
-    return chosen
+    count = len(contours.owner)
+    ring, _ = _numbered(contours.sizes)
+    x, y = contours.points.T
+    mean = np.stack([np.bincount(ring, v, count) for v in (x, y)]) / contours.sizes
+    x, y = x - mean[0, ring], y - mean[1, ring]
+    z = x * x + y * y
+    xx, xy, yy, xz, yz, zs = (
+        np.bincount(ring, v, count) for v in (x * x, x * y, y * y, x * z, y * z, z)
+    )
+    area = 2 * np.maximum(xx * yy - xy * xy, 1e-9)
+    centre = np.stack([(xz * yy - yz * xy) / area, (yz * xx - xz * xy) / area])
+    radius = np.sqrt(zs / contours.sizes + (centre**2).sum(axis=0))
+    away = np.hypot(x - centre[0, ring], y - centre[1, ring]) - radius[ring]
+    return (mean + centre).T, radius, np.bincount(ring, away * away, count)
 
 
-def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints]:
-    """Return the intersections of successive edges; two parallel edges are joined by a
-    perpendicular one.
-
-    Returns:
-        (m, 2) corners, and (m,) the ring of each.
-    """
-    after = RingOrder.by_ring(edges.ring).after
-    one, other = edges.kind, edges.kind[after]
-    corner = edges.start[after]
-    mean, along = principal_axes(edges.moments)
-    straight = one < _OBLIQUE
-    along[straight] = np.eye(2)[one[straight]]
-    met = intersect_lines(corner, mean, along, mean[after], along[after], tolerance_px)
-    upright = one + other == _ALONG + _ACROSS
-    # An edge along the main direction fixes y, one across it fixes x.
-    met[upright] = np.where(one[:, None] == [_ALONG, _ACROSS], mean[after], mean)[upright]
-    jog = (one == other) & straight
-    times = 1 + jog
-    corners = np.repeat(met, times, axis=0)
-    last = np.cumsum(times) - 1
-    for place, edge in ((last - 1, np.arange(len(one))), (last, after)):
-        foot = np.where(one[:, None] == [_ACROSS, _ALONG], mean[edge], corner)
-        corners[place[jog]] = foot[jog]
-    return corners, np.repeat(edges.ring, times)
+def _drawn_circle(origin: Floats, centre: Floats, radius: float, unit: float) -> shapely.LinearRing:
+    """Return a circle as a ring of 16, 24 or 32 corners with the area of the circle."""
+    count = 16 if radius < 8 * unit else 24 if radius < 24 * unit else 32
+    angle = 2 * np.pi * np.arange(count) / count
+    radius *= np.sqrt(2 * np.pi / count / np.sin(2 * np.pi / count))
+    corner = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return shapely.LinearRing(np.rint(corner / _GRID_PX) * _GRID_PX + origin)

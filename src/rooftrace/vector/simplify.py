@@ -151,9 +151,7 @@ _MIN_SINE = 0.3
 _MAX_SHIFT = 1.5
 
 
-def simplify_staircase(
-    polygons: Polygons, tolerance_px: float, drawn: SimplifiedOutlines | None = None
-) -> Polygons:
+def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     """Return outlines with few vertices instead of pixel staircases.
 
     Douglas-Peucker selects the pixel corners that are corners of the building. A line is fitted to
@@ -165,7 +163,6 @@ def simplify_staircase(
     Args:
         polygons: (n,) valid shapely polygons on integer pixel coordinates, as `trace` makes them.
         tolerance_px: Tolerance of Douglas-Peucker, at least 0; 1.25 to 1.5 removes the staircase.
-        drawn: Result of `SimplifiedOutlines.of` for the polygons, if already known.
 
     Returns:
         (n,) valid polygons in the same order.
@@ -173,7 +170,7 @@ def simplify_staircase(
     result = polygons.copy()
     if tolerance_px <= 0 or not len(polygons):
         return result
-    drawn = drawn or SimplifiedOutlines.of(polygons, tolerance_px)
+    drawn = SimplifiedOutlines.of(polygons, tolerance_px)
     todo = np.arange(len(polygons))
     for candidate in (_fitted(drawn, tolerance_px), drawn.polygons):
         good = acceptable(candidate[todo], polygons[todo])
@@ -252,16 +249,6 @@ class SimplifiedOutlines:
         moments = _moments(steps - origin[ring], ring, ring_of_corner, at)
         vertex = corner - origin[ring_of_corner]
         return cls(polygons, owner, origin, vertex, ring_of_corner, moments)
-
-    def chosen(self, kept: Bools) -> SimplifiedOutlines:
-        """Return some of the polygons (n,)."""
-        rings = kept[self.owner]
-        corners = rings[self.ring]
-        return SimplifiedOutlines(
-            self.polygons[kept], (np.cumsum(kept) - 1)[self.owner[rings]], self.origin[rings],
-            self.vertex[corners], (np.cumsum(rings) - 1)[self.ring[corners]],
-            self.moments[corners],
-        )  # fmt: skip
 
     def build_polygons(self, vertex: Floats, ring: Ints) -> Polygons:
         """Return (n,) polygons of new vertices (m, 2), given the ring (m,) of each vertex."""
@@ -364,7 +351,8 @@ def _fitted(drawn: SimplifiedOutlines, tolerance_px: float) -> Polygons:
     mean, direction = principal_axes(drawn.moments)
     order, corner = RingOrder.by_ring(drawn.ring), drawn.vertex
     before, after = order.before, order.after
-    moved = intersect_lines(corner, mean[before], direction[before], mean, direction, tolerance_px)
+    reach = _MAX_SHIFT * tolerance_px
+    moved = intersect_lines(corner, mean[before], direction[before], mean, direction, reach)
     # A cut corner, or an edge that the fit reversed: its neighbours are intersected without it.
     edge, chord = moved[after] - moved, corner[after] - corner
     length = np.hypot(chord[:, 0], chord[:, 1])
@@ -372,25 +360,32 @@ def _fitted(drawn: SimplifiedOutlines, tolerance_px: float) -> Polygons:
     short &= ~short[before] & (order.size > 4)
     met = intersect_lines(
         *((corner + corner[after]) / 2, mean[before], direction[before]),
-        *(mean[after], direction[after], tolerance_px),
+        *(mean[after], direction[after], reach),
     )
     moved[after[short]] = moved[short] = met[short]
     return drawn.build_polygons(moved[~short], drawn.ring[~short])
 
 
 def intersect_lines(
-    corner: Floats, mean0: Floats, along0: Floats, mean1: Floats, along1: Floats, tolerance: float
+    corner: Floats,
+    mean0: Floats,
+    along0: Floats,
+    mean1: Floats,
+    along1: Floats,
+    reach_px: float | Floats,
+    min_sine: float = _MIN_SINE,
 ) -> Floats:
     """Return the intersection of line 0 and line 1, or the midpoint of the corner's projections.
 
-    The midpoint is used where the lines are nearly parallel or intersect too far from the corner.
+    The midpoint is used where the lines are nearly parallel or intersect more than `reach_px` from
+    the corner.
     """
     sine = along0[:, 0] * along1[:, 1] - along0[:, 1] * along1[:, 0]
     gap = mean1 - mean0
-    steep = np.abs(sine) >= _MIN_SINE
+    steep = np.abs(sine) >= min_sine
     reach = (gap[:, 0] * along1[:, 1] - gap[:, 1] * along1[:, 0]) / np.where(steep, sine, 1)
     crossing = mean0 + reach[:, None] * along0
-    near = np.hypot(*(crossing - corner).T) <= _MAX_SHIFT * tolerance
+    near = np.hypot(*(crossing - corner).T) <= reach_px
     feet = [
         mean + ((corner - mean) * along).sum(axis=1)[:, None] * along
         for mean, along in ((mean0, along0), (mean1, along1))

@@ -24,8 +24,7 @@ from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector import assemble, trace_blocks
 from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
-from rooftrace.vector.prepare import VectorOptions, separate
-from rooftrace.vector.regularize import regularize
+from rooftrace.vector.prepare import OutlineMaker, VectorOptions, owners, separate
 from rooftrace.vector.resolve_overlaps import resolve_overlaps
 from rooftrace.vector.trace import trace
 from rooftrace.vector.watershed import WatershedOptions
@@ -237,11 +236,13 @@ def test_overlaps_are_resolved_as_if_all_were_in_memory(
     found = assembled(mask, blocks(mask.shape, 100, 0), options, markers, classes=(1,))
     raw = separate(trace(mask == 1), trace(markers), smallest_px=4)
     raw = raw.of(raw.area_px >= 4)
-    regular = regularize(raw.polygons, options.simplify_px)
-    settled = resolve_overlaps(raw.polygons, regular.polygons)
-    assert not shapely.equals_exact(settled, regular.polygons).all()
+    group = owners(trace(mask == 1), raw)
+    maker = OutlineMaker(GeoGrid(mask.shape), options)
+    proposed, accepted = maker.outline(raw.polygons, is_building=True, group=group)
+    settled = resolve_overlaps(raw.polygons, proposed)
+    assert not shapely.equals_exact(settled, proposed).all()
     assert shapely.to_wkb(found.whole().geometry).tolist() == shapely.to_wkb(settled).tolist()
-    kept = regular.accepted & ~shapely.equals_exact(settled, raw.polygons)
+    kept = accepted & ~shapely.equals_exact(settled, raw.polygons)
     assert found.regularized == kept.sum()
 
 
