@@ -78,6 +78,10 @@ def main() -> dict[str, Any]:
             rows[row]["us_per_building"] = rounded(1e6 * spent / rows[row]["found"])
             say(f"{name} {row}: {rows[row]}")
         report[name] = rows
+    if options.picture is not None:
+        rows = ["before"] if options.before else ["douglas_peucker"]
+        given = {"path": sets["generated"], "rows": [*rows, "regular"], "out": options.picture}
+        measure_part(__file__, "picture", **given)
     places = [name for name in sets if name != "generated"]
     mean = {
         row: {
@@ -98,6 +102,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--before", type=Path, help="src folder of another build")
     parser.add_argument("--peers", type=Path, help="folder with buildingregulariser")
+    parser.add_argument("--picture", type=Path, help="PNG of the generated shapes to write")
     options = parser.parse_args()
     if len(options.labels) != len(options.places):
         parser.error("as many --labels as places")
@@ -193,17 +198,17 @@ def shapes() -> Iterator[tuple[str, list[Any]]]:
     yield "L at 33°", [ell]
     yield "L", [ell]
     yield "cross", [box(-0.8, -0.28, 0.8, 0.28).union(box(-0.28, -0.8, 0.28, 0.8))]
-    wing = affinity.rotate(box(0, -0.3, 1.3, 0.3), 35, origin=(0, 0))
-    yield "wings", [affinity.translate(box(-1.2, -0.3, 0.25, 0.3).union(wing), -0.1, -0.3)]
+    bent = shapely.LineString([(-1.2, -0.3), (0, -0.3), (1.1, 0.47)])
+    yield "wings", [bent.buffer(0.3, cap_style="flat", join_style="mitre")]
     yield "ring", [box(-0.9, -0.75, 0.9, 0.75).difference(box(-0.4, -0.3, 0.4, 0.3))]
     yield "terrace", [box(x - 1.6, -0.4, x - 0.96, 0.4) for x in 0.64 * np.arange(5)]
-    bent = []
+    houses = []
     for turn in np.radians([-24, -12, 0, 12, 24]):
         house = affinity.translate(box(-0.3, -0.4, 0.3, 0.4), 0, 3.4)
-        bent.append(
+        houses.append(
             affinity.translate(affinity.rotate(house, turn, (0, 0), use_radians=True), 0, -3.2)
         )
-    yield "bent street", bent
+    yield "bent street", houses
 
 
 def _drawn(polygon: Any) -> NDArray[np.float32]:
@@ -260,7 +265,6 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
 def outlines(path: str, row: str, source: str | None) -> dict[str, Any]:
     """Make the outlines of a raster of probabilities as `predict` does."""
     import sys
-    import time
 
     if source is not None:
         sys.path.insert(0, source)
@@ -292,15 +296,17 @@ def outlines(path: str, row: str, source: str | None) -> dict[str, Any]:
                 return np.asarray(footprints.whole().geometry, np.object_)
 
     make()
-    return _kept(path, row, make, time.perf_counter)
+    return _kept(path, row, make)
 
 
-def _kept(path: str, row: str, make: Callable[[], Any], now: Callable[[], float]) -> dict[str, Any]:
+def _kept(path: str, row: str, make: Callable[[], Any]) -> dict[str, Any]:
+    import time
+
     import numpy as np
 
-    before = now()
+    before = time.perf_counter()
     polygons = make()
-    seconds = now() - before
+    seconds = time.perf_counter() - before
     np.save(Path(path).with_suffix(f".{row}.npy"), _packed(polygons))
     return {"seconds": seconds}
 
@@ -328,22 +334,17 @@ def _read(path: str, row: str) -> Polygons:
 
 def douglas_peucker(path: str) -> dict[str, Any]:
     """Simplify the pixel outlines."""
-    import time
-
     import numpy as np
     import shapely
 
     raw = _read(path, "pixel")
     tolerance = float(np.load(path)["tolerance"])
-    return _kept(
-        path, "douglas_peucker", lambda: shapely.simplify(raw, tolerance), time.perf_counter
-    )
+    return _kept(path, "douglas_peucker", lambda: shapely.simplify(raw, tolerance))
 
 
 def peer(path: str, aligned: bool, peers: str) -> dict[str, Any]:
     """Let buildingregulariser make outlines; its lengths are metres, so pixels become metres."""
     import sys
-    import time
 
     sys.path.insert(0, peers)
     import geopandas as gpd
@@ -360,7 +361,7 @@ def peer(path: str, aligned: bool, peers: str) -> dict[str, Any]:
         parts = made.geometry.explode(index_parts=False).to_numpy()
         return np.asarray(shapely.transform(parts, lambda xy: xy / px_m), np.object_)
 
-    return _kept(path, "peer_aligned" if aligned else "peer", make, time.perf_counter)
+    return _kept(path, "peer_aligned" if aligned else "peer", make)
 
 
 def figures(path: str, row: str) -> dict[str, Any]:
@@ -419,5 +420,42 @@ def _is_right(truth: Any, made: Any, is_circle: bool) -> bool:
     return len(np.unique(nearest)) == len(nearest) and bool((away.min(axis=1) <= _NEAR_PX).all())
 
 
+def picture(path: str, rows: list[str], out: str) -> dict[str, Any]:
+    """Draw one shape of each kind, with the outlines of some rows side by side."""
+    import cv2
+    import numpy as np
+    import shapely
+
+    zoom, half = 4, _TILE_PX // 2
+    score, kinds = np.load(path)["score"], [kind for kind, _ in shapes()]
+    panels = []
+    for number, kind in enumerate(kinds):
+        # The third turn of the middle size.
+        group = (3 * number + 1) * _TURNS + 2
+        top, left = (_TILE_PX * at for at in divmod(group, _TILES_ALONG))
+        radius = 60 if kind in ("terrace", "bent street") else 42
+        corner = np.array([left, top]) + half - radius
+        part = score[corner[1] : corner[1] + 2 * radius, corner[0] : corner[0] + 2 * radius]
+        side = 2 * 42 * zoom
+        grey = cv2.resize(255 - part // 4, (side, side), interpolation=cv2.INTER_NEAREST)
+        for row in rows:
+            panel, made = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), _read(path, row)
+            box = shapely.box(*corner, *(corner + 2 * radius))
+            for ring in shapely.get_rings(made[shapely.within(made, box)]):
+                xy = (np.asarray(ring.coords) - corner) * side / (2 * radius)
+                points = np.rint(16 * xy).astype(np.int32)
+                cv2.polylines(panel, [points], True, (150, 70, 20), 3, cv2.LINE_AA, 4)
+                for x, y in points // 16:
+                    cv2.circle(panel, (int(x), int(y)), 5, (30, 90, 230), -1, cv2.LINE_AA)
+            panels.append(
+                cv2.copyMakeBorder(panel, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(255,) * 3)
+            )
+    along = 4 * len(rows)
+    lines = [np.hstack(panels[at : at + along]) for at in range(0, len(panels), along)]
+    image = cv2.resize(np.vstack(lines), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(out, image)
+    return {"picture": out}
+
+
 if __name__ == "__main__":
-    start(main, draw, predict, outlines, douglas_peucker, peer, figures)
+    start(main, draw, predict, outlines, douglas_peucker, peer, figures, picture)

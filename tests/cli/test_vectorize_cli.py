@@ -67,12 +67,12 @@ def test_without_regularization_and_the_printed_summary(
     output = " ".join(text.split())
     table = geopandas.read_file(out)
     assert f"building: {len(table)} polygons" in output
-    assert "right angles" not in output
+    assert "regular outlines" not in output
     assert "perimeter_m is perim_m" in output
     assert table["area_m2"].sum() == pytest.approx(table.area.sum(), rel=5e-3)
     code, _, text = command("vectorize", mask, "-o", out, "--separate")
     assert code == 0
-    assert "of the buildings have right angles" in " ".join(text.split())
+    assert "of the buildings have regular outlines" in " ".join(text.split())
     assert len(geopandas.read_file(out)) >= len(table)
 
 

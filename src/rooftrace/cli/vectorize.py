@@ -109,9 +109,10 @@ def vectorize(
 ) -> None:
     """Convert a mask or a raster of probabilities to polygons.
 
-    Outlines of buildings get right angles where the walls have them. A mask that rooftrace predict
-    has written is converted with the settings of the prediction, unless options change them. Where
-    the prediction divided buildings by what the mask does not hold, a note says so.
+    Outlines of buildings get straight walls in the directions that each shows. A mask that
+    rooftrace predict has written is converted with the settings of the prediction, unless options
+    change them. Where the prediction divided buildings by what the mask does not hold, a note says
+    so.
     """
     from rooftrace.flows.vectorize import run_vectorize
 
@@ -133,7 +134,7 @@ def vectorize(
         area = "" if one.area_m2 is None else f", {one.area_m2:,.0f} m²"
         say(f"{one.name}: {one.polygons:,} polygons{area}")
     if report.regularized is not None:
-        say(f"{report.regularized:.0%} of the buildings have right angles")
+        say(f"{report.regularized:.0%} of the buildings have regular outlines")
     rate = report.pixels / 1e6 / max(report.seconds, 1e-9)
     say(
         f"{report.output}: {report.polygons:,} polygons of {report.pixels / 1e6:,.1f} Mpx in "

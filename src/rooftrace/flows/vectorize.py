@@ -275,7 +275,7 @@ def _mask_input(
     if not building:
         notes.append(
             f"{source.name}: none of the classes {', '.join(called[v] for v in chosen)} is named "
-            "building, so no polygon gets right angles."
+            "building, so no polygon gets a regular outline."
         )
     return MaskInput(
         source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None, score,

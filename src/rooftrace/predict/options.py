@@ -97,7 +97,7 @@ class SceneParameters(Config):
         OutlineStyle,
         Field(
             description="Outlines of buildings: pixel (along pixel edges), simplified, or regular "
-            "(right angles where the walls have them)."
+            "(straight walls in the directions that a building shows)."
         ),
     ] = "regular"
     separate: Annotated[bool, Field(description="Separate buildings that touch.")] = True

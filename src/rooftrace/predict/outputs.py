@@ -475,7 +475,7 @@ class PredictionSummary:
         gsd_m: Metres per pixel of the image; None if unknown.
         threshold: Threshold on the building probability; None if the most probable class is taken.
         classes: Figures of each class, in the order of the class indices.
-        regularized: Number of building footprints that got right angles; None without polygons.
+        regularized: Number of building footprints with a regular outline; None without polygons.
         refined: Number of building footprints whose outline another network has refined; None if
             none was to be refined.
         blocks_resumed, pixels_resumed: Numbers of blocks and of their pixels that an earlier run

@@ -38,8 +38,8 @@ from rooftrace.vector.watershed import (
 )
 
 OutlineStyle = Literal["pixel", "simplified", "regular"]
-"""Outlines of buildings: along pixel edges; simplified; or simplified and with right angles where
-the walls have them."""
+"""Outlines of buildings: along pixel edges; simplified; or of straight walls in the directions that
+a building shows."""
 
 MIN_BUILDING_PX = 9.0
 """Minimum area of a building, in pixels of the model."""
@@ -70,7 +70,7 @@ class VectorOptions:
         min_area_px: Minimum number of pixels of a region.
         simplify_px: Maximum distance between an outline and the pixel staircase; 0 keeps the
             staircase.
-        regularize: True to give buildings right angles where they have them.
+        regularize: True to give buildings straight walls in the directions that they show.
         separate: True to separate buildings that touch, by a watershed or else by markers.
         min_marker_px: Minimum number of pixels of a marker or core.
         watershed: Options of the watershed; None for a model that predicts markers.

@@ -33,11 +33,13 @@ _TRIM = 1.0
 # Prices of walls in squared units, for a building of `_USUAL` squared units; for others they grow
 # with the square root of the area, within limits.
 _SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 18.0, 20.0
+# Maximum deviation of a circle's box from a square, as a logarithm, and from its share of the box.
+_CIRCLE_ASPECT, _CIRCLE_FILL = 0.2, 0.08
 _USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
 # Factor on the prices for buildings that they draw too coarsely.
 _FINER = 0.35
 # Longest bevel, and its price for a squared unit of its length.
-_BEVEL, _BEVEL_PRICE = 3.5, 0.3
+_BEVEL, _BEVEL_PRICE = 4.5, 0.3
 # Maximum angle between a wall in a given direction and the chord of its part of the contour.
 _TURN = np.radians(35)
 # Angle up to which a part of the contour follows a direction.
@@ -50,7 +52,7 @@ _COMMON, _COMMON_UNITS = np.radians(8), 1.2
 # Distance in units of corners of neighbours that become one.
 _TOGETHER = 1.5
 # Maximum number of proposed corners that one wall passes.
-_HOPS = 10
+_HOPS = 8
 # Maximum distance of a corner from the contour, and minimum sine of its angle.
 _REACH, _MIN_SINE = 4.0, 0.2
 # Rings with more proposed corners are no single building.
@@ -140,7 +142,8 @@ def share_walls(raw: Polygons, shape: Polygons, group: Ints, tolerance_px: float
     for part in members:
         drawn = _joined_corners(shape[part], unit)
         if shapely.is_valid(drawn).all():
-            drawn = np.asarray(shapely.coverage_clean(drawn, gap_width=2 * unit), np.object_)
+            cleaned = shapely.coverage_clean(drawn, gap_width=2 * unit)  # type: ignore[attr-defined]
+            drawn = np.asarray(cleaned, np.object_)
             result[part] = np.asarray(shapely.orient_polygons(drawn), np.object_)
     if members:
         part = np.concatenate(members)
@@ -158,7 +161,7 @@ def _joined_corners(shape: Polygons, unit: float) -> Polygons:
     """Return polygons (n,) in which corners of neighbours that lie together are their mean."""
     corner, owner = shapely.get_coordinates(shape, return_index=True)
     places, number = np.unique(corner, axis=0, return_inverse=True)
-    points = shapely.points(places)
+    points = np.asarray(shapely.points(places), np.object_)
     one, other = shapely.STRtree(points).query(points, "dwithin", distance=_TOGETHER * unit)
     label = components(len(places), one, other)
     # Corners of one building stay apart.
@@ -191,11 +194,14 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     scale = finer * np.clip(np.sqrt(area / _USUAL), _LEAST_SCALE, _MOST_SCALE)
     edges, cost = _walls(contours, directions, scale[contours.owner], unit)
     corner, ring = _corners(contours, directions, edges, unit)
-    centre, radius, misfit = _circles(contours)
     # Of a building with courtyards only the walls are fitted.
-    single = np.bincount(contours.owner, minlength=len(raw)) == 1
-    is_round = single[contours.owner] & (radius > 3 * unit) & (radius < 1e4)
-    is_round &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
+    left, top, right, bottom = shapely.bounds(raw).T
+    filled = shapely.area(raw) / ((right - left) * (bottom - top))
+    squat = np.abs(np.log((right - left) / (bottom - top))) < _CIRCLE_ASPECT
+    squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
+    squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
+    centre, radius, misfit = _circles(contours, squat[contours.owner])
+    is_round = (radius > 3 * unit) & (misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost)
     rings = np.full(len(contours.owner), None, np.object_)
     count = np.bincount(ring, minlength=len(rings))
     kept = (count[ring] > 2) & ~is_round[ring]
@@ -620,24 +626,29 @@ def _corners(
     return corner, walls.ring
 
 
-def _circles(contours: _Contours) -> tuple[Floats, Floats, Floats]:
-    """Return (rings, 2) centres and (rings,) radii of the circles that fit the contours best, and
+def _circles(contours: _Contours, chosen: Bools) -> tuple[Floats, Floats, Floats]:
+    """Return (rings, 2) centres and (rings,) radii of the circles that fit some contours best, and
     (rings,) the sums of their squared distances (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
+
+    The radius of a ring that is not `chosen` (rings,) is 0.
     """
-    count = len(contours.owner)
-    ring, _ = _numbered(contours.sizes)
-    x, y = contours.points.T
-    mean = np.stack([np.bincount(ring, v, count) for v in (x, y)]) / contours.sizes
+    count = len(chosen)
+    ring = np.repeat(np.arange(count), contours.sizes)
+    inside = np.flatnonzero(chosen[ring])
+    ring, size = ring[inside], np.where(chosen, contours.sizes, 1)
+    x, y = contours.points[inside].T
+    mean = np.stack([np.bincount(ring, v, count) for v in (x, y)]) / size
     x, y = x - mean[0, ring], y - mean[1, ring]
     z = x * x + y * y
-    xx, xy, yy, xz, yz, zs = (
+    xx, xy, yy, xz, yz, total = (
         np.bincount(ring, v, count) for v in (x * x, x * y, y * y, x * z, y * z, z)
     )
     area = 2 * np.maximum(xx * yy - xy * xy, 1e-9)
     centre = np.stack([(xz * yy - yz * xy) / area, (yz * xx - xz * xy) / area])
-    radius = np.sqrt(zs / contours.sizes + (centre**2).sum(axis=0))
+    radius = np.sqrt(total / size + (centre**2).sum(axis=0))
     away = np.hypot(x - centre[0, ring], y - centre[1, ring]) - radius[ring]
-    return (mean + centre).T, radius, np.bincount(ring, away * away, count)
+    misfit = np.bincount(ring, away * away, count)
+    return (mean + centre).T, np.asarray(radius, np.float64), np.asarray(misfit, np.float64)
 
 
 def _drawn_circle(origin: Floats, centre: Floats, radius: float, unit: float) -> shapely.LinearRing:

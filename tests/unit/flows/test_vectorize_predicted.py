@@ -130,7 +130,7 @@ def test_outlines_are_pixels_simplified_or_regular(tmp_path: Path) -> None:
     row, col = np.mgrid[:80, :80] - 40
     # A house of 40 × 24 pixels, turned by 20 degrees, whose corner a model has rounded off.
     along, across = np.cos(0.35) * col + np.sin(0.35) * row, np.cos(0.35) * row - np.sin(0.35) * col
-    house = (np.abs(along) < 20) & (np.abs(across) < 12) & (along + across < 28)
+    house = (np.abs(along) < 20) & (np.abs(across) < 12) & (along + across < 29)
     mask = write_geotiff(tmp_path / "mask.tif", house.astype(np.uint8)[None])
     corners, area = {}, {}
     for style in ("pixel", "simplified", "regular"):

@@ -9,7 +9,7 @@ from shapely import affinity
 from overlap import polygon_iou
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import regularize as module
-from rooftrace.vector.regularize import regularize
+from rooftrace.vector.regularize import regularize, share_walls
 from rooftrace.vector.simplify import MIN_IOU, simplify_staircase
 from rooftrace.vector.trace import trace
 
@@ -90,6 +90,48 @@ def test_what_is_round_stays_round() -> None:
     assert made.accepted.all()
     assert polygon_iou(made.polygons[0], truth) > 0.98
     assert vertex_counts(made.polygons)[0] == 32
+
+
+def ring_of(count: int, radius: float) -> shapely.Polygon:
+    angle = 2 * np.pi * np.arange(count) / count
+    return shapely.Polygon(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+
+
+BENT = shapely.LineString([(-36, -8), (0, -8), (30, 12)])
+OTHERS = {
+    "octagon": ring_of(8, 36),
+    "pentagon": ring_of(5, 38),
+    "trapezoid": shapely.Polygon([(-32, -20), (32, -20), (14, 20), (-32, 20)]),
+    "wings": BENT.buffer(9, cap_style="flat", join_style="mitre"),
+}
+
+
+@pytest.mark.parametrize("shape", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("degrees", [0, 17, 61])
+def test_walls_of_other_directions_stay(shape: shapely.Polygon, degrees: float) -> None:
+    truth = placed(shape, degrees)
+    made = regularize(raw_of(truth), 1.25)
+    assert made.accepted.all()
+    np.testing.assert_array_equal(vertex_counts(made.polygons), vertex_counts(np.array([truth])))
+    assert polygon_iou(made.polygons[0], truth) > 0.955
+
+
+@pytest.mark.parametrize("degrees", [0, 25, 70])
+def test_parts_of_a_region_share_walls_and_corners(degrees: float) -> None:
+    houses = [placed(shapely.box(x, -14, x + 18, 14), degrees) for x in (-36, -18, 0, 18)]
+    row, col = np.mgrid[:SIZE, :SIZE] + 0.5
+    points = shapely.points(col, row)
+    raw = np.concatenate([trace(shapely.contains(house, points)).polygons for house in houses])
+    group = np.zeros(len(houses), np.int64)
+    alone = regularize(raw, 1.25).polygons
+    shared = share_walls(raw, regularize(raw, 1.25, group).polygons, group, 1.25)
+    assert not shapely.coverage_is_valid(alone) or degrees == 0
+    assert shapely.coverage_is_valid(shared)
+    assert vertex_counts(shared).max() <= 6
+    assert polygon_iou(shared, raw).min() > 0.9
+    whole = shapely.union_all(shared)
+    assert whole.geom_type == "Polygon"
+    assert not whole.interiors
 
 
 @pytest.mark.parametrize("degrees", [0, 12, 50])
