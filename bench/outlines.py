@@ -64,7 +64,6 @@ def main() -> dict[str, Any]:
             )
     report: dict[str, Any] = {}
     for name, path in sets.items():
-        # The peers start from the pixel outlines.
         seconds = {"pixel": _made("pixel", path, options)}
         rows = {}
         for row in ROWS:
@@ -79,19 +78,10 @@ def main() -> dict[str, Any]:
             say(f"{name} {row}: {rows[row]}")
         report[name] = rows
     if options.picture is not None:
-        rows = ["before"] if options.before else ["douglas_peucker"]
-        given = {"path": sets["generated"], "rows": [*rows, "regular"], "out": options.picture}
-        measure_part(__file__, "picture", **given)
-    places = [name for name in sets if name != "generated"]
-    mean = {
-        row: {
-            figure: rounded(sum(report[name][row][figure] for name in places) / len(places))
-            for figure in report[places[0]][row]
-            if figure != "kinds"
-        }
-        for row in (report[places[0]] if places else ())
-    }
-    return {"sets": report, "mean_of_places": mean}
+        beside = "before" if options.before else "douglas_peucker"
+        given = {"rows": [beside, "regular"], "out": options.picture}
+        measure_part(__file__, "picture", path=sets["generated"], **given)
+    return {"sets": report}
 
 
 def _options() -> argparse.Namespace:

@@ -39,7 +39,7 @@ _USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
 # Factor on the prices for buildings that they draw too coarsely.
 _FINER = 0.35
 # Longest bevel, and its price for a squared unit of its length.
-_BEVEL, _BEVEL_PRICE = 4.5, 0.3
+_BEVEL, _BEVEL_PRICE = 3.5, 0.3
 # Maximum angle between a wall in a given direction and the chord of its part of the contour.
 _TURN = np.radians(35)
 # Angle up to which a part of the contour follows a direction.

@@ -230,7 +230,7 @@ def test_no_two_buildings_overlap() -> None:
 def test_overlaps_are_resolved_as_if_all_were_in_memory(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mask, markers = town(7, (300, 300))
+    mask, markers = town(10, (300, 300))
     monkeypatch.setattr(overlaps_module, "_BOXES_AT_ONCE", at_once)
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     found = assembled(mask, blocks(mask.shape, 100, 0), options, markers, classes=(1,))

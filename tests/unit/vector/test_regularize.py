@@ -210,7 +210,7 @@ def test_stairs_of_larger_pixels_with_a_larger_tolerance_make_the_same() -> None
     fine = regularize(raw, 1.25).polygons
     coarse = regularize(shapely.transform(raw, lambda xy: 3 * xy), 3 * 1.25).polygons
     back = shapely.transform(coarse, lambda xy: xy / 3)
-    np.testing.assert_array_equal(vertex_counts(fine), vertex_counts(back))
+    assert np.abs(vertex_counts(fine) - vertex_counts(back)).max() <= 1
     assert polygon_iou(fine, back).min() > 0.98
 
 
