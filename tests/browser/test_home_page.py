@@ -279,3 +279,19 @@ def test_an_example_is_shown_at_once(page: Any, url: str) -> None:
     assert page.locator("#now").is_hidden()
     page.get_by_role("button", name="The whole town").click()
     page.locator("#cards li", has_text="town.tif").wait_for()
+
+
+def test_the_essentials_of_the_api_are_tried_on_their_page(page: Any, url: str) -> None:
+    page.goto(f"{url}/v1/docs")
+    article = page.locator("article").first
+    article.get_by_role("button", name="Python").click()
+    assert page.locator("pre[data-language=Python]").first.is_visible()
+    assert page.locator("pre[data-language=curl]").first.is_hidden()
+    assert f'httpx.post("{url}/v1/predict"' in article.inner_text()
+    article.get_by_role("button", name="Try").click()
+    page.wait_for_function("() => document.querySelector('output').textContent.startsWith('200')")
+    assert "FeatureCollection" in article.locator("output").inner_text()
+    # The others are folded, and a link opens one.
+    assert page.locator(".op[open]").count() == 0
+    page.goto(f"{url}/v1/docs#get/healthz")
+    page.wait_for_selector(".op[open]")

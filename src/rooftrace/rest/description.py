@@ -73,9 +73,12 @@ _Name = Annotated[
     str, Path(description="Last part of the type of a problem", examples=["too-large"])
 ]
 
+_ESSENTIALS = ("predict", "create_job", "job", "job_results", "get_tilejson")
+"""Operations that the page shows with samples and a form, in this order."""
+
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self'; frame-ancestors 'none'"
+    "script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
 }
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -253,7 +256,14 @@ def pages_router(app: FastAPI) -> APIRouter:
             {"json": _json, "type_of": _type_of, "code": _code},
             header=page_header("api", "../", live=has_live(request)),
             api=app.openapi(),
-            operations=_operations(app.openapi()),
+            operations=(operations := _operations(app.openapi())),
+            essentials=[
+                one
+                for name in _ESSENTIALS
+                for tag in operations
+                for one in tag["operations"]
+                if one["operationId"] == name
+            ],
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},
         )
         return file_response(request, text.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from functools import lru_cache
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -119,9 +120,9 @@ def face_router() -> APIRouter:
     def stylesheet(request: Request) -> Response:
         return file_response(request, read_asset(STYLESHEET).encode(), "text/css; charset=utf-8")
 
-    @router.get(f"/{SCRIPT}")
-    def script(request: Request) -> Response:
-        data = read_asset(SCRIPT).encode()
+    @router.get("/{name}.js")
+    def script(request: Request, name: Literal["face", "api"]) -> Response:
+        data = read_asset(f"{name}.js").encode()
         return file_response(request, data, "text/javascript; charset=utf-8")
 
     return router

@@ -12,8 +12,9 @@ const POLL_MS = 1000, IDLE_POLL_MS = 5000;
 const ENDED = ["done", "failed", "cancelled"];
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // by id: { row, first, drawn }
+const folders = new Map(); // what is known of each folder of the server, by id
 const leaving = new Set(); // jobs that are removed unless that is undone
-let pages = 1, timer = 0, refreshing = Promise.resolve(), lost = false, folders = null;
+let pages = 1, timer = 0, refreshing = Promise.resolve(), lost = false;
 let uploading = Promise.resolve(); // the end of the last upload: one goes after the other
 let current = null; // the file that is shown at once
 
@@ -198,11 +199,11 @@ function removeJob(job) {
 // The lists of the server are the only source of the cards: jobs of other clients appear, and those
 // that expired or were removed elsewhere go.
 async function load() {
-  const jobs = [], entries = (await request(FOLDERS)).filter((one) => !one.id.startsWith("job-"));
-  folders ??= new Map();
-  for (const entry of entries.filter(({ id }) => !["ready", "other"].includes(folders.get(id)?.state))) {
-    folders.set(entry.id, await request(`${FOLDERS}/${encodeURIComponent(entry.id)}`));
-  }
+  const jobs = [], named = (await request(FOLDERS)).filter((one) => !one.id.startsWith("job-"));
+  const entries = named.slice(0, pages * PAGE_JOBS);
+  await Promise.all(entries.filter(({ id }) => !["ready", "other"].includes(folders.get(id)?.state)).map(async ({ id }) => {
+    folders.set(id, await request(`${FOLDERS}/${encodeURIComponent(id)}`));
+  }));
   let older = `${ROOT}?limit=${PAGE_JOBS}`;
   for (let page = 0; older && page < pages; page += 1) {
     const list = await request(older);
@@ -229,7 +230,7 @@ async function load() {
     // A card that moved would lose the focus of its button.
     if (row !== there) $("cards").insertBefore(row, there ?? null);
   });
-  $("older").hidden = !older;
+  $("older").hidden = !older && entries.length === named.length;
   arrange();
 }
 
