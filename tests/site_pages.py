@@ -13,7 +13,7 @@ MAP_READY = (
     "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 )
 PLAIN = {
-    "home": ("", "#cards li[data-state=done] .picture img.there"),
+    "home": ("", "#cards li[data-state=done] .actions"),
     "live": ("live", "#picture[src]"),
     "api": ("v1/docs", "article"),
     "problem": ("problems/too-large", ".verdict"),

@@ -81,21 +81,19 @@ export function showCount(counts, scene) {
 
 export function showNotes(notes, folder, basemap) {
   const model = folder?.model ?? {};
-  const about = [
-    ...notes,
-    model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
-    model.attribution && `The model was trained on: ${model.attribution}`,
-    folder?.created && `Predicted ${folder.created.slice(0, 10)}`,
-  ].filter(Boolean);
+  const about = [...notes, folder?.created && `Predicted ${folder.created.slice(0, 10)}`].filter(Boolean);
   $("notes").replaceChildren(...about.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
     return item;
   }));
-  // The notes of the panel have its licence.
-  const used = model.name && `Model ${model.name}`;
-  const licences = [used && model.licence ? `${used}, ${model.licence}` : used, basemap?.credit && `Basemap ${basemap.credit}`, "Map: MapLibre"];
-  $("credit").lastElementChild.textContent = licences.filter(Boolean).join(" · ");
+  const licences = [
+    basemap?.credit && `Basemap ${basemap.credit}`,
+    model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
+    model.attribution && `The model was trained on: ${model.attribution}`,
+    "Drawn by MapLibre",
+  ];
+  $("credit").lastElementChild.textContent = licences.filter(Boolean).join("\n");
   // The source of a basemap asks to be named.
   if (basemap?.credit) $("credit").open = true;
 }
