@@ -16,7 +16,6 @@ PLAIN = {
     "home": ("", "#cards li[data-state=done] .actions"),
     "live": ("live", "#picture[src]"),
     "api": ("v1/docs", "article"),
-    "problem": ("problems/too-large", ".verdict"),
 }
 """Address of a page and the part that is there when it is ready."""
 

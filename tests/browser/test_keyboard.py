@@ -21,7 +21,7 @@ pytestmark = [
 
 MOST_STOPS = 300
 NAMES = (
-    "map", "review", "compare", "home", "live", "api", "problem",
+    "map", "review", "compare", "home", "live", "api",
     "demo",
 )  # fmt: skip
 
