@@ -319,6 +319,12 @@ def fails(done: Finished, code: int, kind: str, *parts: str) -> None:
 
 
 USAGE: list[tuple[Sequence[str], str]] = [
+    (("train", "a.toml", "-o", "run", "--keep"), "--keep was given without --trials"),
+    (
+        ("train", "a.toml", "-o", "s", "--trials", "2", "--resume"),
+        "--resume was given with --trials",
+    ),
+    (("export", "default", "--to", "fair", "-o", "town"), "only one of --to fair and --url"),
     (["predct", "a"], "predct"),
     (["predict"], "'IMAGES'"),
     (["predict", "a"], "--out"),

@@ -78,9 +78,9 @@ def train(
 def _search(
     config: Path, out: Path, trials: int, overrides: Sequence[str], *, keep: bool, as_json: bool
 ) -> None:
-    from rooftrace.flows.tune import TuneOptions, run_tune
+    from rooftrace.flows.tune import run_tune
 
-    report = run_tune(config, out, TuneOptions(trials, overrides, keep), notify=say)
+    report = run_tune(config, out, trials, overrides, keep=keep, notify=say)
     if answered(report, as_json=as_json):
         return
     summary = report.summary

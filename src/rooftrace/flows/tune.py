@@ -26,22 +26,6 @@ _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 
 
 @dataclass(frozen=True)
-class TuneOptions:
-    """Options of a study.
-
-    Args:
-        trials: Number of trials that the study has in the end, including those of earlier commands.
-            Pruned and failed trials count; trials that were lost with their process do not.
-        overrides: `key.path=value` settings that replace values of the file.
-        keep: Keep the checkpoints of all trials, not only of the best.
-    """
-
-    trials: int
-    overrides: Sequence[str] = ()
-    keep: bool = False
-
-
-@dataclass(frozen=True)
 class TuneReport:
     """The result of a study.
 
@@ -81,8 +65,10 @@ class TuneReport:
 def run_tune(
     config_path: Path,
     out: Path,
-    options: TuneOptions,
+    trials: int,
+    overrides: Sequence[str] = (),
     *,
+    keep: bool = False,
     notify: Callable[[str], None],
 ) -> TuneReport:
     """Search for the best values of a configuration, or continue a search.
@@ -93,6 +79,10 @@ def run_tune(
     Args:
         config_path: The TOML file, see `train.config` and `train.tune.space`. Relative paths in it
             start from its folder.
+        trials: Number of trials that the study has in the end, including those of earlier commands.
+            Pruned and failed trials count; trials that were lost with their process do not.
+        overrides: `key.path=value` settings that replace values of the file.
+        keep: Keep the checkpoints of all trials, not only of the best.
         notify: Function called with each line of progress.
 
     Raises:
@@ -123,12 +113,12 @@ def run_tune(
         extra = "tune" if package in _TUNE_PACKAGES else "train"
         raise MissingExtraError.of(extra, "rooftrace train --trials", package) from error
 
-    tuning = read_tuning(config_path, options.overrides)
+    tuning = read_tuning(config_path, overrides)
     record = out / "study.json"
     before = json.loads(record.read_bytes()) if record.is_file() else {}
     minutes = tuning.settings.timeout_minutes
     until = math.inf if minutes is None else time.time() + 60 * minutes
-    job = TuningJob(tuning, out, options.trials, until, options.keep)
+    job = TuningJob(tuning, out, trials, until, keep)
     with locked_run(out), open_study(tuning, out) as study:
         if not study.trials and any(out.glob(TRIAL_FOLDERS)):
             raise ConfigError(
@@ -143,9 +133,9 @@ def run_tune(
         reporter()
         done = finished(study)
         summary = summarise(study, tuning)
-    if len(done) < options.trials:
+    if len(done) < trials:
         notes.append(
-            f"The time limit was reached after {len(done)} of {options.trials} trials; the same "
+            f"The time limit was reached after {len(done)} of {trials} trials; the same "
             "command continues the study."
         )
     best = summary.best
