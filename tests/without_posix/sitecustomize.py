@@ -13,7 +13,8 @@ import signal
 import subprocess  # noqa: F401  # it knows Windows by msvcrt, which must not be there yet
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 MODULES = ("fcntl", "grp", "pwd", "resource", "termios")
@@ -36,22 +37,6 @@ class Missing(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-class Msvcrt(ModuleType):
-    """Locks of bytes, which begin where the file is read or written next."""
-
-    LK_NBLCK = 2
-
-    def __init__(self) -> None:
-        super().__init__("msvcrt")
-        self._held: dict[tuple[int, int], int] = {}
-
-    def locking(self, descriptor: int, mode: int, nbytes: int) -> None:
-        """Lock a byte, unless another open file of this process has locked it."""
-        key = os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR)
-        if self._held.setdefault(key, descriptor) != descriptor:
-            raise PermissionError(13, "Permission denied")
-
-
 multiprocessing.set_start_method("spawn")
 multiprocessing.get_all_start_methods = lambda: ["spawn"]  # type: ignore[assignment]
 for module, names in NAMES.items():
@@ -60,4 +45,5 @@ for module, names in NAMES.items():
 for name in MODULES:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Missing())
-sys.modules["msvcrt"] = Msvcrt()
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.modules["msvcrt"] = import_module("msvcrt_locks").Msvcrt()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from msvcrt_locks import Msvcrt
 from rooftrace.core import system
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.flows.catalogue.scenes import _located
@@ -15,20 +15,6 @@ from rooftrace.io.files import locked, try_lock
 from rooftrace.io.json_documents import linked_address
 from rooftrace.labels.label_files import _names
 from rooftrace.labels.split import parse_reference
-
-
-class Msvcrt:
-    """Locks the byte at which a file is read next; another open file cannot lock or read it."""
-
-    LK_NBLCK = 2
-
-    def __init__(self) -> None:
-        self.held: dict[tuple[int, int], int] = {}
-
-    def locking(self, descriptor: int, mode: int, nbytes: int) -> None:
-        key = os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR)
-        if self.held.setdefault(key, descriptor) != descriptor:
-            raise OSError(errno.EACCES, "Permission denied")
 
 
 @pytest.fixture
