@@ -78,7 +78,8 @@ class RooftraceDock(QgsDockWidget):
         self.setWidget(area)
         self._show_area()
         self._show_review("")
-        self._show_state()
+        # The command takes a moment to tell its version: not while QGIS starts.
+        self.visibilityChanged.connect(lambda is_shown: self._show_state() if is_shown else None)
 
     # The parts of the panel.
 

@@ -13,7 +13,6 @@ from qgis.PyQt.QtGui import QDesktopServices, QIcon
 
 from .compare import CompareAlgorithm
 from .density import DensityAlgorithm
-from .dock import RooftraceDock
 from .finetune import FinetuneAlgorithm
 from .heights import HeightsAlgorithm
 from .predict import PredictAlgorithm, PredictOnServerAlgorithm
@@ -72,7 +71,7 @@ class RooftracePlugin:
     def __init__(self, iface: Any) -> None:
         self._iface = iface
         self._provider: RooftraceProvider | None = None
-        self.dock: RooftraceDock | None = None
+        self.dock: Any = None
 
     def initProcessing(self) -> None:
         """Add the algorithms; qgis_process calls only this function."""
@@ -81,6 +80,8 @@ class RooftracePlugin:
 
     def initGui(self) -> None:
         """Add the algorithms to the toolbox, and the panel with its button and menu."""
+        from .dock import RooftraceDock  # qgis_process has no windows
+
         self.initProcessing()
         self.dock = RooftraceDock(self._iface, _version())
         self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
