@@ -294,8 +294,6 @@ class PreparedSource(WrappedSource):
     def _find(self, scene: RasterSource) -> _Found:
         alpha = self.band_map.maybe_alpha
         needs_values = self._how in ("auto", "per-band")
-        if alpha is None and not needs_values:
-            return self._without_sample()
         is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
         sample = _sample_of(scene)
         values, whole = sample.values, sample.whole

@@ -202,7 +202,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         SceneOpener.of(config, _PairLabels(masks, names, config.field)),
         reading=found.reading,
         unlabelled=found.unlabelled,
-        notes=(*notes, *left_out),
+        notes=(*notes, *left_out, *found.notes),
     )
 
 

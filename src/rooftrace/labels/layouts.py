@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import LayoutError
+from rooftrace.core.text import list_first, plural
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.image_files import is_image_file, is_named_as_image, matches_glob
 from rooftrace.labels.source import SceneEntry
@@ -28,6 +29,7 @@ _LABEL_SUFFIXES = SHAPE_SUFFIXES | {*VECTOR_SUFFIXES, ".npy"}
 _MOST_DEPTH = 3
 """Maximum number of folders between the data and the base of a layout."""
 
+_LISTED = 5
 _MOST_FOLDERS = 2000
 REMEDY_PATTERN = 'Give it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".'
 
@@ -152,6 +154,7 @@ class PairedFolder:
     pairs: tuple[SceneEntry, ...]
     unlabelled: tuple[SceneEntry, ...] = ()
     base: Path = Path()
+    notes: tuple[str, ...] = ()
 
     @property
     def reading(self) -> str:
@@ -292,6 +295,7 @@ class _BaseSearch:
         self._image, self._label = _Pattern(layout.image), _Pattern(layout.label)
         self.pairs: list[SceneEntry] = []
         self.missing: list[tuple[SceneEntry, Path]] = []
+        self.lone: list[Path] = []
         self._used: set[Path] = set()
         self._others: list[Path] = []
         self._label_folders: dict[tuple[str, ...], list[Path]] = {}
@@ -373,12 +377,18 @@ class _BaseSearch:
         if unfit and not self._layout.name:
             raise _no_mask(unfit[0], self.base / self._label.text.replace("{id}", "?"))
         # With a glob, most masks may belong to images that are not wanted.
-        if self._folders.glob or self._layout.skip or not any(map(is_named_as_image, self._used)):
+        if self._folders.glob or self._layout.skip:
             return
         of_images = self._folders.expand(self.base, self._image.folders)
         of_labels = (folder for some in self._label_folders.values() for folder in some)
+        are_masks = any(map(is_named_as_image, self._used))
+        suffixes = {path.suffix for path in self._used} & _LABEL_SUFFIXES
+        stems = {path.stem for path in self._others}
         for folder in sorted(set(of_labels) - set(of_images)):
-            for path in self._folders.images(folder):
+            for path in self._folders.labels(folder).values():
+                if path not in self._used and path.suffix in suffixes and path.stem not in stems:
+                    self.lone.append(path)
+            for path in self._folders.images(folder) if are_masks else ():
                 if path not in self._used:
                     raise LayoutError(
                         f"The mask {path} has no image in {self.base}.",
@@ -473,7 +483,12 @@ def _read_layout(folders: _Folders, layout: Layout, bases: Sequence[Path]) -> Pa
     if layout.unlabelled:
         for base in bases:
             unlabelled += _unlabelled(folders, layout.unlabelled, base)
-    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), bases[fits.index(True)])
+    lone = [path.name for search, fit in zip(searches, fits) if fit for path in search.lone]
+    notes: tuple[str, ...] = ()
+    if lone:
+        count = plural(len(lone), "label file")
+        notes = (f"{count} without an image left out: {list_first(lone, _LISTED)}.",)
+    return PairedFolder(layout, by_id(pairs), by_id(unlabelled), bases[fits.index(True)], notes)
 
 
 def _unlabelled(folders: _Folders, text: str, base: Path) -> Iterator[SceneEntry]:

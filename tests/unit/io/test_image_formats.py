@@ -162,4 +162,4 @@ def test_what_needs_a_word_has_a_note(row: str, tmp_path: Path, pixels: Pixels) 
 def test_the_table_names_each_row() -> None:
     text = DOCS.read_text(encoding="utf-8").partition("## Images")[2]
     named = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
-    assert {*READ, *NOTED} <= {*named}
+    assert {*READ, *NOTED} <= {name for names in named for name in names.split("; ")}

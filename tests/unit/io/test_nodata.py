@@ -137,6 +137,16 @@ def test_undeclared_fill_is_named_and_not_stretched_over(
         assert found.stretch.high == pytest.approx(without.stretch.high, rel=0.05)
 
 
+def test_fill_is_named_without_a_stretch_too() -> None:
+    image, empty = scene()
+    image[:, empty] = 0
+    made = prepare(
+        ArraySource(image), ("red", "green", "blue"), np.dtype(np.uint8), ((120.0, 60.0),) * 3,
+        stretch="none",
+    )  # fmt: skip
+    assert any("give --nodata 0." in note for note in made.choices)
+
+
 def test_collars_do_not_make_an_image_dark() -> None:
     image = scene()[0]
     image[:, :, 15:] = 0

@@ -218,16 +218,16 @@ def test_values_of_sixteen_bits_are_stretched_jointly() -> None:
 
 
 def test_the_ends_can_be_given() -> None:
-    data = np.array([0, 100, 200, 300, 900], np.uint16).reshape(1, 1, 5).repeat(3, 0)
+    data = np.array([9, 100, 200, 300, 900], np.uint16).reshape(1, 1, 5).repeat(3, 0)
     made = prepared(ArraySource(data), stretch="100,355")
     assert made.read().data[0, 0].tolist() == [0, 0, 100, 200, 255]
     assert made.choices == ()
 
 
 def test_no_stretch_cuts_off_and_says_so() -> None:
-    data = np.array([-5, 0, 100, 300], np.int16).reshape(1, 1, 4).repeat(3, 0)
+    data = np.array([-5, 7, 100, 300], np.int16).reshape(1, 1, 4).repeat(3, 0)
     made = prepared(ArraySource(data, name="s.tif"), stretch="none")
-    assert made.read().data[0, 0].tolist() == [0, 0, 100, 255]
+    assert made.read().data[0, 0].tolist() == [0, 7, 100, 255]
     assert made.choices == ("s.tif has values of type int16, which are not stretched.",)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 
 from label_samples import (
     DOWNLOADS,
@@ -27,6 +29,7 @@ from label_samples import (
     yolo_text,
     yolo_ultralytics,
 )
+from raster_files import write_geotiff
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.types import InstanceReader, LabelReader, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
@@ -99,6 +102,15 @@ def test_a_class_that_plainly_means_building(tmp_path: Path, names: str, error: 
         assert any("Left out: 1 shape with other labels: 'thing'" in note for note in source.notes)
 
 
+def test_a_label_file_without_an_image_is_named(tmp_path: Path) -> None:
+    source = open_source(SourceConfig(path=str(yolo_ultralytics(tmp_path))))
+    assert source.notes == ()
+    save_text(tmp_path / "labels/val/gone.txt", yolo_text("chip_a"))
+    source = open_source(SourceConfig(path=str(tmp_path)))
+    assert source.notes == ("1 label file without an image left out: gone.txt.",)
+    assert len(source) == len(NAMES)
+
+
 VOC = "<annotation><object><name>building</name><bndbox></bndbox></object></annotation>"
 CVAT_BOX = (
     f'<annotations><version>1.1</version><image id="0" name="chip_a.png" width="{WIDTH}" '
@@ -130,6 +142,44 @@ def test_boxes_are_refused_because_they_are_boxes(
     with pytest.raises((LabelError, LayoutError), match=error) as caught:
         only_label(tmp_path)
     assert "Export" in caught.value.remedy
+
+
+def _stored(values: np.ndarray, **options: object) -> Callable[[Path], object]:
+    return lambda path: write_geotiff(path, values, crs=None, transform=None, **options)
+
+
+DRAWN = truth("chip_a").astype(np.uint8)
+MASKS: dict[str, tuple[Callable[[Path], object], str | None]] = {
+    "float32": (_stored(DRAWN.astype(np.float32)), None),
+    "int32 with nodata": (_stored(DRAWN.astype(np.int32), nodata=-1), None),
+    "255 as nodata": (_stored(DRAWN, nodata=255), None),
+    "1 bit": (_stored(DRAWN, nbits=1), None),
+    "half size": (_stored(DRAWN[::2, ::2]), "at the size of its image"),
+    "values 1 and 2": (_stored(DRAWN + 1), "labels.values.building="),
+    "0 is nodata": (_stored(DRAWN, nodata=0), "gdal_edit"),
+    "JPEG": (lambda path: Image.fromarray(DRAWN * 255).save(path, "JPEG", quality=30), "PNG"),
+    "red on transparent": (
+        lambda path: Image.fromarray(np.dstack([DRAWN * 255, DRAWN * 0, DRAWN * 0, DRAWN * 255]))
+        .save(path, "PNG"), "palette",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("form", MASKS)
+def test_forms_of_masks(form: str, tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", picture("chip_a"))
+    (tmp_path / "masks").mkdir()
+    write, remedy = MASKS[form]
+    write(tmp_path / "masks/a.tif")
+    if remedy is None:
+        mask = only_label(tmp_path).read()
+        np.testing.assert_array_equal(mask.data, DRAWN)
+        assert mask.valid.all()
+        return
+    with pytest.raises(LabelError) as caught:
+        only_label(tmp_path).read()
+    assert remedy in caught.value.remedy
 
 
 def test_each_value_of_an_instance_mask_is_a_building(tmp_path: Path) -> None:
