@@ -87,9 +87,8 @@ def main() -> dict[str, Any]:
 def _options() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument("places", type=Path, nargs="*", help="georeferenced images")
-    parser.add_argument(
-        "--labels", type=Path, action="append", default=[], help="footprints of each, in order"
-    )
+    own = {"type": Path, "action": "append", "default": []}
+    parser.add_argument("--labels", **own, help="footprints of each place, in order")
     parser.add_argument("--before", type=Path, help="src folder of another build")
     parser.add_argument("--peers", type=Path, help="folder with buildingregulariser")
     parser.add_argument("--picture", type=Path, help="PNG of the generated shapes to write")
@@ -421,12 +420,12 @@ def picture(path: str, rows: list[str], out: str) -> dict[str, Any]:
     panels = []
     for number, kind in enumerate(kinds):
         # The third turn of the middle size.
-        group = (3 * number + 1) * _TURNS + 2
+        group = 3 * _TURNS * number + _TURNS + 2
         top, left = (_TILE_PX * at for at in divmod(group, _TILES_ALONG))
-        radius = 60 if kind in ("terrace", "bent street") else 42
+        radius = 80 if kind in ("terrace", "bent street", "wings") else 50
         corner = np.array([left, top]) + half - radius
         part = score[corner[1] : corner[1] + 2 * radius, corner[0] : corner[0] + 2 * radius]
-        side = 2 * 42 * zoom
+        side = 2 * 50 * zoom
         grey = cv2.resize(255 - part // 4, (side, side), interpolation=cv2.INTER_NEAREST)
         for row in rows:
             panel, made = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), _read(path, row)

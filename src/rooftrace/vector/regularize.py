@@ -32,9 +32,10 @@ _PROPOSED = 1.0
 _TRIM = 1.0
 # Prices of walls in squared units, for a building of `_USUAL` squared units; for others they grow
 # with the square root of the area, within limits.
-_SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 18.0, 20.0
-# Maximum deviation of a circle's box from a square, as a logarithm, and from its share of the box.
-_CIRCLE_ASPECT, _CIRCLE_FILL = 0.2, 0.08
+_SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 14.0, 20.0
+# Maximum deviation of a circle's box from a square, as a logarithm, and from its share of the box;
+# and mean square of the distances to it, in squared units.
+_CIRCLE_ASPECT, _CIRCLE_FILL, _CIRCLE_MISFIT = 0.2, 0.08, 0.28
 _USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
 # Factor on the prices for buildings that they draw too coarsely.
 _FINER = 0.35
@@ -52,7 +53,7 @@ _COMMON, _COMMON_UNITS = np.radians(8), 1.2
 # Distance in units of corners of neighbours that become one.
 _TOGETHER = 1.5
 # Maximum number of proposed corners that one wall passes.
-_HOPS = 8
+_HOPS = 14
 # Maximum distance of a corner from the contour, and minimum sine of its angle.
 _REACH, _MIN_SINE = 4.0, 0.2
 # Rings with more proposed corners are no single building.
@@ -201,7 +202,8 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
     squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
     centre, radius, misfit = _circles(contours, squat[contours.owner])
-    is_round = (radius > 3 * unit) & (misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost)
+    is_round = (radius > 3 * unit) & (misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes)
+    is_round &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
     rings = np.full(len(contours.owner), None, np.object_)
     count = np.bincount(ring, minlength=len(rings))
     kept = (count[ring] > 2) & ~is_round[ring]
@@ -287,18 +289,21 @@ class _Contours:
         strongest = strength[begin]
         count, size, begin, strongest = count[rank], size[rank], begin[rank], strongest[rank]
         first, start = first[rank], corner[strongest] - first[rank]
-        own, step = _numbered(size)
-        points = points[first[own] + (start[own] + step) % size[own]]
+        place = np.arange(len(points)) + np.repeat(start - (np.cumsum(size) - size), size)
+        wraps = np.repeat(size, size)
+        place -= wraps * (place >= wraps)
+        points = points[place + np.repeat(first, size)]
         own, step = _numbered(count + 1)
         at = begin[own] + ((strongest - begin)[own] + step) % count[own]
         place = (corner[at] - first[own] - start[own]) % size[own]
         last = step == count[own]
         place[last] = size[own[last]]
         base_of_points = np.cumsum(size) - size
-        whole = np.rint(points * _STEPS).astype(np.int64)
-        x, y = whole.T
+        x, y = (points * _STEPS).astype(np.int64).T
         sums = np.zeros((len(points) + 1, 5), np.int64)
-        np.cumsum(np.stack([x, y, x * x, x * y, y * y], axis=1), axis=0, out=sums[1:])
+        for column, term in enumerate((x, y, x * x, x * y, y * y)):
+            sums[1:, column] = term
+        np.cumsum(sums, axis=0, out=sums)
         return cls(
             owner[rank], rank, origin[rank], points, sums, size, count, place + base_of_points[own],
             points[place % size[own] + base_of_points[own]], own,
@@ -331,10 +336,13 @@ def _points(rings: Polygons) -> tuple[Floats, Ints, Floats]:
     side = np.flatnonzero(of[1:] == of[:-1])
     span, ring = xy[side + 1] - xy[side], of[side]
     length = np.abs(span).sum(axis=1).astype(np.int64)
-    edge, step = _numbered(length)
-    along = span / length[:, None]
-    points = (xy[side] - origin[ring] + along / 2)[edge] + along[edge] * step[:, None]
-    return points, ring[edge], origin
+    start = xy[side] - origin[ring]
+    step = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length) + 0.5
+    points = np.empty((len(step), 2))
+    for axis in range(2):
+        along = np.repeat(span[:, axis] / length, length)
+        points[:, axis] = np.repeat(start[:, axis], length) + along * step
+    return points, np.repeat(ring, length), origin
 
 
 @dataclass(frozen=True)
