@@ -65,6 +65,9 @@ _HALVINGS = 2
 _PLATEAU = 0.005
 """Difference from the best value that hardly matters: half a point."""
 
+_FEW_TELL = 0.02
+"""Difference from the best value that few images cannot tell from chance."""
+
 SetFigures = dict[str, float]
 """Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, and F1 of
 buildings where these were drawn; NaN where one is not defined."""
@@ -303,8 +306,8 @@ def choose_threshold(
         metric: See `run_threshold`.
         fallback: Contract of the model that this one was tuned from, for data that is too small for
             a choice: its threshold is taken, and its calibration if none can be fitted.
-        near: Of the thresholds within half a point of the best, the one nearest to this is taken:
-            few images tell no more.
+        near: Of the thresholds within two points of the best, the one nearest to this is taken: few
+            images tell no more.
         predict: Function that predicts a set, such as by the models of a cross-validation.
 
     Returns:
@@ -328,7 +331,7 @@ def choose_threshold(
             check_buildings(one.curve.prevalence > 0, one.scored.source)
         after, levels, values = best_level(sets, metric, before)
         if near is not None:
-            good = np.flatnonzero(values >= values.max() - _PLATEAU).tolist()
+            good = np.flatnonzero(values >= values.max() - _FEW_TELL).tolist()
             after = min((levels[i] for i in good), key=lambda one: abs(one - level_of(near)))
         if fallback is not None:
             after = level_of(fallback.threshold)

@@ -280,11 +280,12 @@ def draw_legend(names: Sequence[str]) -> Markup:
 
 
 def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
-    """Return an SVG file that shows charts of the usual size, in light and in dark colours.
+    """Return an SVG file that shows charts of the usual size on white.
 
     Args:
         charts: Charts by title.
-        names: Names of the series, which are the same in all charts, for the legend below.
+        names: Names of the series, which are the same in all charts, for the legend: in the first
+            chart, or below where there are more than four.
     """
     style = read_asset("face.css") + read_asset("page.css")
     columns = min(_COLUMNS, len(charts))

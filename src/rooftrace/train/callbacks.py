@@ -355,7 +355,10 @@ _COARSE = "_coarse"
 """Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""
 
 
-_TITLES = {"loss": "Loss", "iou": "IoU", "dice": "Dice", "accuracy": "Pixel accuracy"}
+_TITLES = {"loss": "Loss", "iou": "IoU"}
+
+_IN_TABLE = {"dice", "accuracy"}
+"""Figures that follow IoU so closely that metrics.csv alone has them."""
 
 
 _MAX_MARKED_EPOCHS = 40
@@ -363,7 +366,7 @@ _MAX_MARKED_EPOCHS = 40
 
 
 def plot_curves(rows: Rows, path: Path) -> None:
-    """Draw loss, IoU, Dice and accuracy of training and validation over epochs, as an SVG.
+    """Draw loss and IoU of training and validation over epochs, as an SVG for print.
 
     Other figures that a task records (`train_X`, `val_X`) get a chart of their own. The IoU of
     several validation folders is drawn as one thin line each; a single folder equals the
@@ -377,7 +380,9 @@ def plot_curves(rows: Rows, path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     pairs = {name.partition("_")[2] for name in names if name.startswith(("train_", "val_"))}
     more = sorted(
-        key for key in pairs - set(_TITLES) if "/" not in key and not key.endswith(_COARSE)
+        key
+        for key in pairs - set(_TITLES) - _IN_TABLE
+        if "/" not in key and not key.endswith(_COARSE)
     )
     folders = [name for name in names if name.startswith("val_iou/")]
     folders = folders if len(folders) > 1 else []
@@ -389,26 +394,23 @@ def plot_curves(rows: Rows, path: Path) -> None:
         figures = [f"train_{key}", f"val_{key}", f"val_{key}{_COARSE}"][: len(legend)]
         title = _TITLES.get(key, key) + _describe_best(rows, key)
         charts[title] = _draw(rows, key, figures, folders if key == "iou" else [])
-    charts["Learning rate"] = _draw(rows, "lr", ["lr"], [])
     last = rows[-1]
     legend += [f"{n.partition('/')[2]}: IoU {last.get(n, math.nan):.3f}" for n in folders]
     write_atomically(path, compose_svg(charts, legend).encode())
 
 
 def _draw(rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str]) -> Markup:
-    """Return a chart of figures, and of folders as thin lines; a line is empty without values.
-
-    The axis of the learning rate is logarithmic, and its line has no name in the legend.
-    """
+    """Return a chart of figures, and of folders as thin lines; a line is empty without values."""
     epochs = [row["epoch"] for row in rows]
-    is_rate = name == "lr"
     lines = [
         Series(
             figure,
             epochs,
-            [_drawable(row.get(figure, math.nan), logarithmic=is_rate) for row in rows],
+            [
+                v if math.isfinite(v) else math.nan
+                for v in (row.get(figure, math.nan) for row in rows)
+            ],
             dots=figure in figures and len(rows) <= _MAX_MARKED_EPOCHS,
-            colour="var(--faint)" if is_rate else "",
             thin=figure in folders,
         )
         for figure in (*figures, *folders)
@@ -417,13 +419,12 @@ def _draw(rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str])
     return draw_chart(
         lines,
         Axis.numbered("epoch", int(epochs[0]), int(epochs[-1])),
-        Axis.around(name, values or [1.0], logarithmic=is_rate),
+        Axis.around(name, values or [1.0]),
     )
 
 
-def _drawable(value: float, *, logarithmic: bool) -> float:
-    """Return a value, or NaN if it has no place on the axis."""
-    return value if math.isfinite(value) and (value > 0 or not logarithmic) else math.nan
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
 
 
 def _describe_best(rows: Rows, key: str) -> str:
