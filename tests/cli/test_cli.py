@@ -149,6 +149,10 @@ def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}
     assert names == {"town ä_mask.tif", "town ä_buildings.gpkg", "town ä_preview.png"}
     assert {p.name for p in out.iterdir()} == names | {"run.json", "town ä_mask.qml"}
+    # For people: every file, and the next command.
+    shown = " ".join(command("predict", image, "-m", tiny_run.bundle, "-o", out).err.split())
+    assert "town ä_mask.tif (.qml)" in shown
+    assert f"next: rooftrace serve --results {out} --open" in shown
 
 
 @pytest.mark.campaign

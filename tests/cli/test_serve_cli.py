@@ -58,10 +58,15 @@ def picture() -> bytes:
 @pytest.mark.campaign
 def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: Path) -> None:
     jobs, results = tmp_path / "jobs", tmp_path / "results"
+    # The browser of `--open` writes the URL into a file.
+    browser = tmp_path / "browser.py"
+    browser.write_text(f"import sys\nopen({str(browser)!r} + '.url', 'w').write(sys.argv[1])")
     results.mkdir()
     options = ["-m", bundle, "--jobs", jobs, "--results", results]
-    with started(*options) as (process, info):
+    opened = f"{sys.executable} {browser} %s"
+    with started(*options, "--open", BROWSER=opened) as (process, info):
         url = info["url"]
+        assert (tmp_path / "browser.py.url").read_text() == url
         assert info["model"] == "brightness"
         assert info["pid"] == process.pid
         for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/health", "/v1/model"):

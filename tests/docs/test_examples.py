@@ -361,7 +361,7 @@ def verbs() -> dict[str, set[str]]:
         below = getattr(command, "commands", {})
         for words, one in [(name, command)] + [(f"{name} {sub}", c) for sub, c in below.items()]:
             options = {o for p in one.params for o in (*p.opts, *p.secondary_opts)}
-            known[words] = {"--help", *options}
+            known[words] = {"--help", "--help-all", *options}
     return known
 
 

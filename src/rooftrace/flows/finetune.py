@@ -7,7 +7,6 @@ compare the tuned model with the start model on the part that was held out.
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -203,21 +202,13 @@ class FinetuneReport:
                 "No share of the training was better on images that were held out: the model keeps "
                 "the weights of the start model, with a threshold for this place."
             )
-        iou_sign, buildings = _sign(gap), self.buildings
+        buildings = self.buildings
         if buildings is not None and _sign(buildings.difference) < 0:
             advice.append(
                 f"Fewer buildings are found one by one: F1 falls from {buildings.second:.3f} to "
                 f"{buildings.first:.3f}. Look in the report for neighbours that are joined."
             )
-        if not iou_sign and gap.is_known and gap.value > 0:
-            # The side of the interval that reaches 0 decides; the other may be much shorter.
-            reach = gap.value - gap.low
-            needed = math.ceil(test.scenes * (reach / gap.value) ** 2)
-            advice.append(
-                f"The difference may be due to the choice of {plural(test.scenes, 'scene')}: with "
-                f"about {needed} held-out scenes, a difference of this size would be clear."
-            )
-        elif not gap.is_known:
+        if not gap.is_known:
             advice.append(f"There is no interval of the difference: {gap.reason}.")
         advice.append(
             "Label more tiles, above all of the kinds in which the pictures of the report show "

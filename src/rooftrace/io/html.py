@@ -115,15 +115,9 @@ class Axis:
         return cls(name, low, high, tuple((value, f"{value:.3g}") for value in values))
 
     @classmethod
-    def around(cls, name: str, values: Sequence[float], *, logarithmic: bool = False) -> Axis:
+    def around(cls, name: str, values: Sequence[float]) -> Axis:
         """Return an axis that holds all values and begins and ends at round numbers."""
         low, high = min(values), max(values)
-        if logarithmic:
-            first = max(floor(log10(low)), -307)  # the smallest normal power of ten
-            last = max(ceil(log10(high)), first + 1)
-            powers = [10.0**n for n in range(first, last + 1, max(1, (last - first) // 6))]
-            ticks = tuple((value, f"{value:.0e}") for value in powers)
-            return cls(name, 10.0**first, 10.0**last, ticks, logarithmic=True)
         step = _round_step((high - low) or abs(high) or 1.0, 5)
         first = floor(low / step)
         last = max(ceil(high / step), first + 1)
