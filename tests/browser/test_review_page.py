@@ -39,6 +39,8 @@ from town import generate_scene
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.campaign
+
 Serve = Callable[[Any], str]
 Clients = Callable[[str], httpx.Client]
 
@@ -113,7 +115,6 @@ def progress(page: Page) -> str:
     return page.locator("#review-progress").inner_text()
 
 
-@pytest.mark.campaign
 def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     page: Page, serve_app: Serve, town: Path, tmp_path: Path
 ) -> None:
@@ -184,7 +185,6 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     assert scene.label.read().data.any()
 
 
-@pytest.mark.campaign
 def test_a_drawing_that_was_not_saved_survives_a_reload(
     page: Page, serve_app: Serve, town: Path
 ) -> None:
@@ -244,7 +244,6 @@ def test_a_drawing_that_was_not_saved_survives_a_reload(
     assert asked == ["beforeunload"] * 3
 
 
-@pytest.mark.campaign
 def test_two_reviewers_at_once_see_the_conflict(
     browser: Browser, page: Page, serve_app: Serve, town: Path
 ) -> None:
@@ -289,7 +288,6 @@ def change_as(client: httpx.Client, reviewer: str, **change: Any) -> Any:
     return answer.json()["buildings"][0]
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("keys", "held"),
     [(["a"], "**/review?after=*"), (["e", "ArrowRight", "Enter"], "**/review/changes")],
@@ -334,7 +332,6 @@ def test_another_image_is_chosen_while_a_change_is_saved(
     assert progress(page).startswith("1 of ")
 
 
-@pytest.mark.campaign
 def test_buildings_are_drawn_split_merged_and_added(
     page: Page, serve_app: Serve, town: Path
 ) -> None:

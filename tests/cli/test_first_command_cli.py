@@ -9,6 +9,8 @@ import pytest
 from command_line import call, command
 from label_samples import DOWNLOADS, NAMES, TOOLS
 
+pytestmark = pytest.mark.campaign
+
 COMMON = (
     "YOLO of Roboflow", "YOLO of Ultralytics", "COCO of Roboflow", "COCO of CVAT",
     "COCO of Label Studio", "CVAT for images", "LabelMe", "VIA", "Supervisely", "Roboflow masks",
@@ -18,7 +20,6 @@ COMMON = (
 """The twenty most common exports and downloads."""
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("name", COMMON)
 def test_the_first_commands(name: str, tmp_path: Path) -> None:
     folder = {**TOOLS, **DOWNLOADS}[name](tmp_path / "data")

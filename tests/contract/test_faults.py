@@ -26,6 +26,8 @@ from tiny_models import write_tiny_bundle
 
 pytest.importorskip("resource")
 
+pytestmark = pytest.mark.campaign
+
 PROGRAM = Path(__file__).parents[1] / "fault_program.py"
 Undisturbed = Callable[[str], tuple[dict[str, bytes], int]]
 
@@ -168,7 +170,6 @@ def stopped_at(work: Work, verb: str, fault: str, at: int, expected: dict[str, b
     shutil.rmtree(work.out)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("fault", ["kill", "interrupt"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_stopped_at_any_write_results_are_complete_or_absent_and_the_same_command_ends_the_work(
@@ -179,7 +180,6 @@ def test_stopped_at_any_write_results_are_complete_or_absent_and_the_same_comman
         stopped_at(work, verb, fault, at, expected)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("most_bytes", [1, 3000, 60_000])
 @pytest.mark.parametrize("verb", VERBS)
 def test_files_that_may_not_grow_are_an_error_without_a_traceback(
@@ -213,7 +213,6 @@ def disk(work: Work) -> Iterator[Path]:
         subprocess.run(["umount", str(work.out)], check=True)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_full_disk_is_an_error_and_with_more_space_the_same_command_ends_the_work(
     verb: str, work: Work, disk: Path, undisturbed: Undisturbed
@@ -229,7 +228,6 @@ def test_a_full_disk_is_an_error_and_with_more_space_the_same_command_ends_the_w
     assert work.results() == expected
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_read_only_disk_is_an_error(verb: str, work: Work, disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -238,7 +236,6 @@ def test_a_read_only_disk_is_an_error(verb: str, work: Work, disk: Path) -> None
     assert not any(disk.iterdir())
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", VERBS)
 def test_results_below_a_file_are_an_error(verb: str, work: Work) -> None:
     work.out.write_text("a file")
@@ -246,7 +243,6 @@ def test_results_below_a_file_are_an_error(verb: str, work: Work) -> None:
     assert work.out.read_text() == "a file"
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_input_that_vanishes_is_an_error_or_its_results_are_complete(
     verb: str, work: Work, undisturbed: Undisturbed
@@ -266,7 +262,6 @@ def test_an_input_that_vanishes_is_an_error_or_its_results_are_complete(
         shutil.rmtree(work.out)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", RESUMABLE)
 def test_an_input_that_changes_is_never_mixed_with_its_earlier_content(
     verb: str, work: Work, undisturbed: Undisturbed
@@ -291,7 +286,6 @@ def test_an_input_that_changes_is_never_mixed_with_its_earlier_content(
     assert refused
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", RESUMABLE)
 def test_a_second_run_into_the_same_folder_is_refused(verb: str, work: Work) -> None:
     folder = work.out / "scenes" if verb == "catalogue" else work.out
@@ -301,7 +295,6 @@ def test_a_second_run_into_the_same_folder_is_refused(verb: str, work: Work) -> 
     assert work.run(verb)["code"] == 0
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("verb", ["vectorize", "density"])
 def test_two_runs_at_the_same_time_both_leave_complete_files(
     verb: str, work: Work, undisturbed: Undisturbed

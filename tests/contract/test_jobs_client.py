@@ -10,10 +10,11 @@ import pytest
 
 from jobs_server import jobs_app, serving, write_model, write_town
 
+pytestmark = pytest.mark.campaign
+
 PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
 
 
-@pytest.mark.campaign
 def test_the_client_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from jobs_server import PATIENCE_S, jobs_app, serving, wait_until, write_model, write_town
 from rooftrace.service.decode import Limits
 
+pytestmark = pytest.mark.campaign
+
 RAW = {"Content-Type": "application/octet-stream"}
 
 
@@ -49,7 +51,6 @@ def check_works(client: httpx.Client, data: bytes) -> dict[str, Any]:
     return job
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_upload_that_ends_early_leaves_nothing(
     server: tuple[httpx.Client, FastAPI], inputs: tuple[Path, bytes], *, chunked: bool

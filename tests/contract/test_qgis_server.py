@@ -11,6 +11,8 @@ import pytest
 
 from jobs_server import jobs_app, serving, write_model, write_town
 
+pytestmark = pytest.mark.campaign
+
 PLUGIN = Path(__file__).parents[2] / "qgis"
 
 
@@ -20,7 +22,6 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     return tuple(importlib.import_module(f"rooftrace_plugin.{n}") for n in ("server", "command"))
 
 
-@pytest.mark.campaign
 def test_plugin_predicts_on_a_server(tmp_path: Path, modules: tuple[Any, Any]) -> None:
     server, command = modules
     image = write_town(tmp_path / "town.tif", 300)

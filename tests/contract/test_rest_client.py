@@ -23,6 +23,8 @@ from rooftrace.predict.predictor import Predictor  # noqa: E402
 from rooftrace.rest import Security, create_api  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
 
+pytestmark = pytest.mark.campaign
+
 PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 
 
@@ -43,7 +45,6 @@ def served() -> Iterator[tuple[str, Service]]:
     thread.join(60)
 
 
-@pytest.mark.campaign
 def test_the_client_of_the_page(
     served: tuple[str, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +84,6 @@ def test_the_client_of_the_page(
     assert len(np.unique(mask)) == 2
 
 
-@pytest.mark.campaign
 def test_the_problem_of_the_page_is_one(served: tuple[str, Service]) -> None:
     from rooftrace.rest.problems import PROBLEMS
 

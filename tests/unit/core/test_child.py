@@ -12,6 +12,8 @@ import pytest
 from rooftrace.core.child import run_limited
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
 
+pytestmark = pytest.mark.campaign
+
 
 def reverse(data: bytes) -> bytes:
     os.write(1, b"a library prints")
@@ -50,12 +52,10 @@ def run(function: object, seconds: float = 60) -> bytes:
     )
 
 
-@pytest.mark.campaign
 def test_the_result_comes_back_alone() -> None:
     assert run(reverse) == b"cba"
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("function", "seconds", "kind", "message"),
     [

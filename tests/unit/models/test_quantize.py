@@ -18,10 +18,11 @@ from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.quantize import quantize_openvino
 from rooftrace.models.spec import BundleSpec
 
+pytestmark = pytest.mark.campaign
+
 SPEC = BundleSpec(name="x", bands=("a",), mean=(100.0,), std=(50.0,), classes=("no", "yes"))
 
 
-@pytest.mark.campaign
 def test_rounds_between_blocks_and_stores_each_weight_once() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.campaign
+
 BROKEN = """
 import torch
 if not hasattr(torch.ops.torchvision, "nms"):
@@ -34,7 +36,6 @@ def stub(folder: Path, code: str) -> Path:
     return folder
 
 
-@pytest.mark.campaign
 def test_the_operators_that_are_missing_are_declared(tmp_path: Path) -> None:
     code = (
         "import rooftrace.models._torch; import torchvision, torch; "
@@ -45,7 +46,6 @@ def test_the_operators_that_are_missing_are_declared(tmp_path: Path) -> None:
     assert done.stdout.split() == ["4", "torchvision.qnms.default"]
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
 def test_what_is_not_installed_is_named(package: str) -> None:
     code = (

@@ -10,6 +10,8 @@ from rest_service import fake_service, png, roofs
 from rooftrace.core.errors import PredictError
 from rooftrace.rest import create_api
 
+pytestmark = pytest.mark.campaign
+
 PNG = {"Content-Type": "image/png"}
 
 
@@ -22,7 +24,6 @@ def figures(client: TestClient) -> dict[tuple[str, ...], float]:
     }
 
 
-@pytest.mark.campaign
 def test_ready_between_its_beginning_and_its_end() -> None:
     service = fake_service()
     client = TestClient(create_api(service))
@@ -38,7 +39,6 @@ def test_ready_between_its_beginning_and_its_end() -> None:
     assert client.get("/healthz").status_code == 200
 
 
-@pytest.mark.campaign
 def test_the_app_warms_and_closes_its_service() -> None:
     service = fake_service()
     with TestClient(create_api(service)) as client:
@@ -49,7 +49,6 @@ def test_the_app_warms_and_closes_its_service() -> None:
         service.submit(b"", "a")
 
 
-@pytest.mark.campaign
 def test_metrics_count_by_route_and_status() -> None:
     service = fake_service()
     service.warm()

@@ -17,6 +17,8 @@ from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
 from training_runs import figures  # noqa: E402
 
+pytestmark = pytest.mark.campaign
+
 PLAIN = 'model={architecture="PlainUnet", options={filters=4, depth=2, normalisation="%s"%s}}'
 
 
@@ -29,7 +31,6 @@ def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> dict[str
     return state
 
 
-@pytest.mark.campaign
 def test_batches_that_are_accumulated_are_one_batch(tiny_folder: Path, tmp_path: Path) -> None:
     """The networks and losses here see each sample separately."""
     common = (
