@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fastapi import FastAPI, Response
 from PIL import Image
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.results import ResultsCatalogue, ResultsEntry
+from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
@@ -425,16 +425,6 @@ def test_a_link_to_what_is_gone_is_explained(
         assert page.evaluate("rooftrace.view.review") is False
     page.wait_for_load_state("networkidle")
     page.close()
-
-
-class ShortList(ResultsCatalogue):
-    """Folders of which only the first is listed."""
-
-    def entries(self) -> Sequence[ResultsEntry]:
-        return super().entries()[:1]
-
-    def entry(self, id: str) -> ResultsEntry | None:  # noqa: A002
-        return next((one for one in super().entries() if one.id == id), None)
 
 
 @pytest.mark.campaign

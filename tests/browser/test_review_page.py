@@ -268,24 +268,11 @@ def test_two_reviewers_at_once_see_the_conflict(
 REVIEW = "/v1/results/town/images/scene/review"
 
 
-def square_beside(outline: dict[str, Any]) -> dict[str, Any]:
-    """Return a square that overlaps the right edge of an outline."""
-    _, south, east, north = shapely.geometry.shape(outline).bounds
-    side = north - south
-    return shapely.geometry.mapping(shapely.box(east - side / 4, south, east + side, north))
-
-
 @pytest.fixture
 def client_of() -> Iterator[Callable[[str], httpx.Client]]:
     """Return a function that opens a client of a server; it is closed at the end."""
     with ExitStack() as stack:
         yield lambda address: stack.enter_context(httpx.Client(base_url=address, timeout=60))
-
-
-def change_as(client: httpx.Client, reviewer: str, **change: Any) -> Any:
-    answer = client.post(f"{REVIEW}/changes", json={"reviewer": reviewer, **change})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["buildings"][0]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-__all__ = ["Upload", "malformed", "valid"]
-
 
 @dataclass(frozen=True)
 class Upload:

@@ -7,8 +7,6 @@ from typing import Any
 
 from hypothesis import settings
 
-__all__ = ["operation_tests"]
-
 
 def operation_tests(
     schema: Any,

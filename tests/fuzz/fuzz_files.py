@@ -9,8 +9,6 @@ from typing import Any
 
 from fuzz_target import Files, Target, check, json_bytes, tif
 
-__all__ = ["TARGETS"]
-
 
 def _splits() -> tuple[Files, Files]:
     from rooftrace.labels.split import make_split, write_split

@@ -15,8 +15,6 @@ from PIL import Image
 
 from rooftrace.core.types import RasterSource, Window
 
-__all__ = ["TARGETS"]
-
 
 def predict_small(source: RasterSource, folder: Path) -> None:
     """Predict a small image with all outputs; of a large one read a corner."""

@@ -17,8 +17,6 @@ from fuzz_target import Files, Target, check, json_bytes
 
 from tiny_models import write_tiny_bundle
 
-__all__ = ["TARGETS"]
-
 
 def _bundled(parts: Mapping[str, bytes], spec: Mapping[str, Any]) -> bytes:
     hashed = {

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["mutate", "mutate_bytes", "mutate_json", "mutate_text", "zipped"]
-
 Rng = np.random.Generator
 
 ODD: tuple[Any, ...] = (

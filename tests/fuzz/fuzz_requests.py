@@ -12,8 +12,6 @@ from typing import Any
 from fuzz_mutate import mutate
 from fuzz_target import Files, Target, check, json_bytes, png, tif
 
-__all__ = ["TARGETS"]
-
 
 @contextmanager
 def _client(folder: Path) -> Iterator[Any]:

@@ -20,8 +20,6 @@ from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.system import limit_memory
 from rooftrace.core.text import first_line
 
-__all__ = ["run_limited"]
-
 _CODE = "import sys; from rooftrace.core.child import _serve; _serve(*sys.argv[1:])"
 _RESULT, _ERROR = b"+", b"-"
 """First byte of what the child writes, before the result or the error as JSON."""

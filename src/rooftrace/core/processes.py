@@ -21,8 +21,6 @@ from rooftrace.core.system import block_interrupts
 if TYPE_CHECKING:
     from ctypes import c_byte
 
-__all__ = ["Processes", "is_stopping"]
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

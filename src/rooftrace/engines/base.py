@@ -19,19 +19,6 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
 from rooftrace.tiling.plan import quantise
 
-__all__ = [
-    "ConstantEngine",
-    "Engine",
-    "EngineKind",
-    "Offers",
-    "PointwiseEngine",
-    "engine_processor",
-    "instruction_set_of",
-    "run_quantised",
-    "thread_limit",
-    "variants_by_precision",
-]
-
 
 class Engine(Protocol):
     """A loaded model.
@@ -98,7 +85,7 @@ class ConstantEngine:
 
 
 class PointwiseEngine:
-    """A fake engine whose answer depends on the pixel alone: band 0 divided by `full_scale`.
+    """A fake engine whose answer depends on the pixel alone: band 0 divided by 255.
 
     A tiled run with it must equal a run on the whole image.
     """
@@ -106,11 +93,8 @@ class PointwiseEngine:
     name = "pointwise"
     precision = "fp32"
 
-    def __init__(self, full_scale: float = 255.0) -> None:
-        self._full_scale = full_scale
-
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / self._full_scale
+        scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / 255
         return scaled.clip(0, 1)
 
 
@@ -180,8 +164,6 @@ def instruction_set_of(engine: Engine) -> str:
         return ""
     return this_processor().instruction_set
 
-
-__all__ = ["INSTRUCTION_SETS", "Processor", "this_processor"]
 
 _AVX2 = frozenset({"sse4_1", "avx", "avx2", "fma"})
 _AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}

@@ -18,8 +18,6 @@ from rooftrace.core.text import first_line
 from rooftrace.engines.base import EngineKind, this_processor, thread_limit, variants_by_precision
 from rooftrace.models.spec import BundleSpec, Output
 
-__all__ = ["CPU", "CUDA", "TENSORRT", "OnnxRuntimeEngine"]
-
 _PROVIDERS = {
     "onnxruntime": "CPUExecutionProvider",
     "onnxruntime-cuda": "CUDAExecutionProvider",

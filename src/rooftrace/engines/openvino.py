@@ -26,8 +26,6 @@ from rooftrace.engines.base import (
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
 
-__all__ = ["KIND", "OpenVinoEngine", "capabilities"]
-
 _KEPT_BYTES = 384 * 2**20
 """Maximum memory, as `_nbytes` estimates it, of the compiled networks that are kept, one for each
 input shape. Compiling one takes a tenth of a second."""

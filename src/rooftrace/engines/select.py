@@ -88,8 +88,6 @@ def load_engine(
     return kind.build(bundle, offered[chosen], chosen, output)
 
 
-__all__ = ["check_first_use"]
-
 _CHECKED_BY = {
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",

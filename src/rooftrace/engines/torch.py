@@ -17,8 +17,6 @@ from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
 
-__all__ = ["KIND", "TorchEngine"]
-
 _REFINER = ("filters", "depth", "dropout", "residual")
 
 _REMEDY = "Use another engine, which runs the graph, or get the bundle again."

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["arrow_column", "declared_column", "object_array", "text_column", "typed_column"]
-
 
 def text_column(column: NDArray[Any]) -> NDArray[np.object_]:
     """Return values as text: null becomes "", and 3.0 (a 3 beside nulls) becomes "3"."""

@@ -22,8 +22,6 @@ from rooftrace.core.types import GeoGrid
 from rooftrace.io.gdal import environment, open_quietly
 from rooftrace.io.legend import NODATA
 
-__all__ = ["TILE_PX", "CloudTiff", "decode_tile", "encode_tile"]
-
 TILE_PX = 512
 """Side of a tile in pixels."""
 

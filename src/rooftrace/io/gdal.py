@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -31,9 +31,6 @@ from rooftrace.core.parallel import core_count
 from rooftrace.core.text import reason_of
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 

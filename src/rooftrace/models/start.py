@@ -35,9 +35,6 @@ from rooftrace.models.bundle import (
 from rooftrace.models.exported import part_names, read_model
 from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
 
-DEFAULT_START = "default"
-"""Name of the bundled model that training starts from where none is given."""
-
 _LISTED = 4
 """Maximum number of weights of each kind that a line of output names; the record has all."""
 

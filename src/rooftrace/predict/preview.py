@@ -59,18 +59,10 @@ class ThumbnailSampler:
         grid: Grid of the image.
         bands: Number of its bands; the first three are shown, or the first one as grey.
         dtype: Type of its values.
-        largest_px: Longer side of the thumbnail in pixels.
     """
 
-    def __init__(
-        self,
-        grid: GeoGrid,
-        bands: int,
-        dtype: np.dtype[Any] | type,
-        *,
-        largest_px: int = LARGEST_PX,
-    ) -> None:
-        self.step = max(1, ceil(max(grid.shape) / largest_px))
+    def __init__(self, grid: GeoGrid, bands: int, dtype: np.dtype[Any] | type) -> None:
+        self.step = max(1, ceil(max(grid.shape) / LARGEST_PX))
         self.shape_yx = ceil(grid.height / self.step), ceil(grid.width / self.step)
         self._bands = 3 if bands >= 3 else 1
         kind = np.uint8 if np.dtype(dtype) == np.uint8 else np.float32
@@ -173,21 +165,14 @@ class Preview:
         bands: Number of its bands; the first three are shown, or the first one as grey.
         dtype: Type of its values.
         legend: Legend of the classes. Two classes are drawn without a key.
-        largest_px: Longer side of the picture in pixels.
     """
 
     def __init__(
-        self,
-        grid: GeoGrid,
-        bands: int,
-        dtype: np.dtype[Any] | type,
-        legend: Legend,
-        *,
-        largest_px: int = LARGEST_PX,
+        self, grid: GeoGrid, bands: int, dtype: np.dtype[Any] | type, legend: Legend
     ) -> None:
         self._grid = grid
         self._legend = legend
-        self.thumbnail = ThumbnailSampler(grid, bands, dtype, largest_px=largest_px)
+        self.thumbnail = ThumbnailSampler(grid, bands, dtype)
         """Background of the preview: every n-th pixel of the image."""
 
         self._background: NDArray[np.uint8] | None = None

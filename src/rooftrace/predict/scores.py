@@ -21,7 +21,7 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, prepared
-from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_source
+from rooftrace.predict.predictor import Input, Predictor, as_source
 from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
 
 
@@ -86,7 +86,6 @@ def predict_keeping(
     image: Input,
     *,
     options: SceneOptions | None = None,
-    progress: PredictProgress | None = None,
     on_block: Callable[[Block], None] | None = None,
 ) -> KeptPrediction:
     """Predict an image as `Predictor.predict` does, and record the scores.
@@ -96,7 +95,7 @@ def predict_keeping(
 
     Args:
         predictor: Model to predict with.
-        image, progress, on_block: See `Predictor.predict`. The image is kept.
+        image, on_block: See `Predictor.predict`. The image is kept.
         options: Options of the scene; `forgiving` is ignored.
 
     Raises:
@@ -109,7 +108,7 @@ def predict_keeping(
     recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
     step = max(1, ceil(max(source.grid.shape) / LARGEST_PX))
     score = np.zeros([ceil(length / step) for length in source.grid.shape], dtype=np.uint8)
-    sampler = ThumbnailSampler(source.grid, source.bands, source.dtype, largest_px=LARGEST_PX)
+    sampler = ThumbnailSampler(source.grid, source.bands, source.dtype)
 
     def sample(block: Block) -> None:
         window = block.window
@@ -121,9 +120,7 @@ def predict_keeping(
         if on_block is not None:
             on_block(block)
 
-    made = Predictor(predictor.bundle, recorder).predict(
-        source, options=chosen, progress=progress, on_block=sample
-    )
+    made = Predictor(predictor.bundle, recorder).predict(source, options=chosen, on_block=sample)
     picture = as_rgb(np.moveaxis(sampler.pixels, -1, 0), sampler.valid)
     scores = KeptScores(
         predictor.bundle, chosen, source, tuple(recorder.answers), score, picture, step,

@@ -41,7 +41,6 @@ from rooftrace.io.imagery_search import FoundImagery, ImagerySearch, search_imag
 from rooftrace.io.json_documents import linked_address
 from rooftrace.io.remote import (
     ObjectAddress,
-    Retry,
     is_object_url,
     is_url,
     list_objects,
@@ -314,9 +313,7 @@ def is_searched(source: str) -> bool:
     return isinstance(document, dict) and document.get("type") in _CATALOG_TYPES
 
 
-def search_catalogue(
-    search: ImagerySearch, out: Path, *, asset: str | None = None, retry: Retry | None = None
-) -> Catalogue:
+def search_catalogue(search: ImagerySearch, out: Path, *, asset: str | None = None) -> Catalogue:
     """Return the scenes that a search finds, or found when an earlier run made the same search.
 
     An item without a usable image is a scene with a problem; the others are predicted.
@@ -325,7 +322,6 @@ def search_catalogue(
         search: The search.
         out: Folder of the results. The search is recorded there.
         asset: Key of the STAC asset that is the image; default: see `read_stac`.
-        retry: Retries of requests.
 
     Raises:
         ConfigError, DataError, MissingExtraError: See `search_imagery`. The record is damaged, or
@@ -342,13 +338,13 @@ def search_catalogue(
             record["kind"], tuple(record["features"]), record["collections"], record["is_cut"]
         )
         if record["has_keys"]:
-            found = _with_fresh_keys(found, search, retry)
+            found = _with_fresh_keys(found, search)
         notes.append(
             f"The {plural(len(found.items), 'image')} of the search of {record['searched'][:10]} "
             f"are used again. Remove {path} to search again."
         )
     else:
-        found = search_imagery(search, retry)
+        found = search_imagery(search)
         if record is not None:
             notes.append(f"{path} recorded another search, and was replaced.")
         if is_url(search.address):
@@ -452,10 +448,8 @@ def _without_keys(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "assets": cleaned, "links": [plain(link) for link in links_of(item)]}
 
 
-def _with_fresh_keys(
-    found: FoundImagery, search: ImagerySearch, retry: Retry | None
-) -> FoundImagery:
+def _with_fresh_keys(found: FoundImagery, search: ImagerySearch) -> FoundImagery:
     """Search again for the recorded items, whose URLs need keys that are not recorded."""
-    again = {item_key(item): item for item in search_imagery(search, retry).items}
+    again = {item_key(item): item for item in search_imagery(search).items}
     items = tuple(again.get(item_key(item), item) for item in found.items)
     return replace(found, items=items)
