@@ -21,7 +21,7 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, prepared
-from rooftrace.predict.predictor import Input, Predictor, as_source
+from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_source
 from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
 
 
@@ -86,6 +86,7 @@ def predict_keeping(
     image: Input,
     *,
     options: SceneOptions | None = None,
+    progress: PredictProgress | None = None,
     on_block: Callable[[Block], None] | None = None,
 ) -> KeptPrediction:
     """Predict an image as `Predictor.predict` does, and record the scores.
@@ -95,7 +96,7 @@ def predict_keeping(
 
     Args:
         predictor: Model to predict with.
-        image, on_block: See `Predictor.predict`. The image is kept.
+        image, progress, on_block: See `Predictor.predict`. The image is kept.
         options: Options of the scene; `forgiving` is ignored.
 
     Raises:
@@ -120,7 +121,9 @@ def predict_keeping(
         if on_block is not None:
             on_block(block)
 
-    made = Predictor(predictor.bundle, recorder).predict(source, options=chosen, on_block=sample)
+    made = Predictor(predictor.bundle, recorder).predict(
+        source, options=chosen, progress=progress, on_block=sample
+    )
     picture = as_rgb(np.moveaxis(sampler.pixels, -1, 0), sampler.valid)
     scores = KeptScores(
         predictor.bundle, chosen, source, tuple(recorder.answers), score, picture, step,
