@@ -94,7 +94,7 @@ class PointwiseEngine:
     precision = "fp32"
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / 255
+        scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / 255.0
         return scaled.clip(0, 1)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import Prediction
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, prepared
 from rooftrace.predict.predictor import Input, Predictor, PredictProgress, as_source
-from rooftrace.predict.preview import LARGEST_PX, ThumbnailSampler
+from rooftrace.predict.preview import ThumbnailSampler
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,8 @@ def predict_keeping(
         as_source(image, len(predictor.bundle.spec.bands)), predictor.bundle.spec, chosen
     )
     recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
-    step = max(1, ceil(max(source.grid.shape) / LARGEST_PX))
-    score = np.zeros([ceil(length / step) for length in source.grid.shape], dtype=np.uint8)
     sampler = ThumbnailSampler(source.grid, source.bands, source.dtype)
+    step, score = sampler.step, np.zeros(sampler.shape_yx, dtype=np.uint8)
 
     def sample(block: Block) -> None:
         window = block.window

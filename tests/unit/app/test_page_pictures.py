@@ -75,7 +75,7 @@ def test_outlines_lie_around_the_buildings_in_the_colour_of_their_confidence(pla
 
 
 def test_outlines_are_in_pixels_of_a_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.predict.scores.LARGEST_PX", 50)
+    monkeypatch.setattr("rooftrace.predict.preview.LARGEST_PX", 50)
     kept = kept_of()
     (sure, _), _ = read(outlines(kept.scores, kept.prediction))
     assert sure.max(axis=0).tolist() == [20, 15]

@@ -108,7 +108,7 @@ def test_the_network_is_not_run_again() -> None:
 
 
 def test_a_picture_and_the_scores_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.predict.scores.LARGEST_PX", 50)
+    monkeypatch.setattr("rooftrace.predict.preview.LARGEST_PX", 50)
     data = image(5, (64, 110))
     valid = np.ones((64, 110), dtype=bool)
     valid[10:40, 20:70] = False
