@@ -260,8 +260,10 @@ const count = later(async (signal) => {
     west: limit(low.lng, 720), south: limit(low.lat, 90), east: limit(high.lng, 720), north: limit(high.lat, 90),
   });
   const of = scene, found = await ask(`${of.address}/count?${sides}&${query(view.filter)}`, signal);
-  if (of === scene) showCount(found, of);
-  if (of === scene) $("download").firstElementChild.textContent = `Download ${found.shown.toLocaleString("en")}`;
+  // A page that is left gets answers without a body.
+  if (of !== scene || found.shown === undefined) return;
+  showCount(found, of);
+  $("download").firstElementChild.textContent = `Download ${found.shown.toLocaleString("en")}`;
 }, 60, showError);
 
 function filterBuildings() {
