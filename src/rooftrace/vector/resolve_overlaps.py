@@ -79,9 +79,8 @@ def resolve_overlaps(
         result[active] = shape[active]
         cut = _apply(cuts.of(active[cuts.owner]), result)
         good = acceptable(result[cut], raw_px[cut], min_iou)
-        holes = [shapely.get_num_interior_rings(those[cut]) for those in (result, shape)]
         lost = np.zeros(len(shape), np.bool_)
-        lost[cut[~good | (holes[0] != holes[1])]] = True
+        lost[cut[~good]] = True
         lost[stuck] = True
         lost &= ~reverted
         if not lost.any():
