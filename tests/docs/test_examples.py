@@ -26,6 +26,7 @@ from shapely import box
 import rooftrace
 from label_samples import yolo_roboflow
 from pages import blocks, check_shown, steps
+from raster_files import write_geotiff
 from rooftrace.cli import main
 from rooftrace.cli.commands import COMMANDS, load_command
 from rooftrace.core.config import parse_config
@@ -82,6 +83,7 @@ def write_sandbox(folder: Path) -> None:
     generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
     generate_scene(4, shape_yx=(256, 256)).write(folder, "scene_2021")
     write_wards(folder)
+    write_heights(folder)
     write_tiles(folder / "tiles")
     write_scenes(folder)
     yolo_roboflow(folder / "my-export")
@@ -113,6 +115,26 @@ def write_wards(folder: Path) -> None:
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+
+
+def write_heights(folder: Path) -> None:
+    """Write the buildings of docs/heights.md, their surface and terrain, and points of these."""
+    import laspy
+
+    town = generate_scene(3, shape_yx=(256, 256))
+    crs, shape = town.grid.crs, town.grid.shape
+    gpd.GeoDataFrame(geometry=list(town.buildings), crs=crs).to_file(folder / "buildings.gpkg")
+    terrain = np.full(shape, 20.0, np.float32)
+    surface = terrain + 6 * (town.mask() == 1)
+    for name, heights in (("dsm", surface), ("dtm", terrain)):
+        write_geotiff(folder / f"{name}.tif", heights, crs=crs, transform=town.grid.transform)
+    rows, cols = np.indices(shape).reshape(2, -1)
+    points = laspy.LasData(laspy.LasHeader(point_format=6, version="1.4"))
+    points.x, points.y = town.grid.to_world(cols + 0.5, rows + 0.5)
+    points.z = surface.ravel()
+    points.return_number = points.number_of_returns = np.ones(len(rows), np.uint8)
+    (folder / "scans").mkdir()
+    points.write(folder / "scans" / "tile.laz")
 
 
 def skip_without_extra(page: str) -> None:
