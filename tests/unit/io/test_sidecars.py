@@ -13,8 +13,10 @@ from affine import Affine
 from PIL import Image
 from pyproj import CRS
 from rasterio.enums import ColorInterp
+from rasterio.shutil import copy
 
 from command_line import command
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.companions import companions
@@ -179,6 +181,17 @@ def test_formats_that_are_not_read_name_the_command_that_converts_them(
     message = " ".join(result.err.split())
     assert "is of a format that is not read" in message
     assert command_text in message
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("name", ["a.nc", "a.h5"])
+def test_layers_of_netcdf_and_hdf5_are_to_be_exported(tmp_path: Path, name: str) -> None:
+    image = write_geotiff(tmp_path / "bands.tif", np.full((3, 20, 30), 9, np.uint8))
+    copy(image, tmp_path / "made.nc", driver="netCDF", FORMAT="NC4")
+    (tmp_path / "made.nc").rename(tmp_path / name)
+    with pytest.raises(DataError, match="no colour band: 3 subdatasets") as caught:
+        open_raster(tmp_path / name).read()
+    assert "Export the layer" in caught.value.remedy
 
 
 def test_a_photograph_with_the_place_of_its_camera_is_not_an_orthophoto(tmp_path: Path) -> None:
