@@ -4,8 +4,8 @@
 # Guess before the run: to_file takes the format from the suffix, as it does for .gpkg, .geojson, .tab
 # and .dxf, and raises for suffixes that it does not know; its GDAL can write KML.
 # Seen: for .kml, .kmz and .parquet there is neither KML nor an error nor a warning, but a folder
-# town.kml with town.shp, town.dbf and so on. read_file
-# reads that folder back, so a round trip shows nothing. driver="KML" writes the file.
+# town.kml with town.shp, town.dbf and so on. read_file reads that folder back, so a round trip shows
+# nothing. driver="KML" writes the file.
 # Versions: geopandas 1.1.1, pyogrio 0.12.1. Source: geopandas/io/file.py, _detect_driver, which takes
 # every unknown suffix for a folder of Shapefiles.
 # Hurt: who sends buildings to Google Earth: what is attached is a folder that it cannot open.
