@@ -87,8 +87,13 @@ def main() -> dict[str, Any]:
 def _options() -> argparse.Namespace:
     parser = argument_parser(__doc__)
     parser.add_argument("places", type=Path, nargs="*", help="georeferenced images")
-    own = {"type": Path, "action": "append", "default": []}
-    parser.add_argument("--labels", **own, help="footprints of each place, in order")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        action="append",
+        default=[],
+        help="footprints of each place, in order",
+    )  # fmt: skip
     parser.add_argument("--before", type=Path, help="src folder of another build")
     parser.add_argument("--peers", type=Path, help="folder with buildingregulariser")
     parser.add_argument("--picture", type=Path, help="PNG of the generated shapes to write")
@@ -243,6 +248,8 @@ def predict(path: str, image: str, labels: str) -> dict[str, Any]:
         shapely.force_2d(frame.geometry.to_numpy()),
         lambda xy: np.stack(to_px @ (xy[:, 0], xy[:, 1]), axis=1),
     )
+    assert made.score is not None
+    assert plan.threshold is not None
     np.savez_compressed(
         path, score=made.score, mask=made.mask.data, threshold=plan.threshold,
         truth=_packed(truth), tolerance=options.simplify_px,

@@ -32,7 +32,7 @@ def test_a_tool_has_the_options_that_the_help_of_its_command_lists() -> None:
 
 def test_arguments_become_those_of_the_command() -> None:
     given = {"inputs": ["-a.tif", "b.tif"], "out": "maps", "separate": False, "mosaic": True,
-             "gsd": 0.3, "models": ["x", "y"], "crs": None}  # fmt: skip
+             "gsd": 0.3, "models": ["x", "y"], "area": None}  # fmt: skip
     assert command_line("predict", given) == [
         "predict", "--out=maps", "--no-separate", "--mosaic", "--gsd=0.3", "--model=x", "--model=y",
         "--json", "--", "-a.tif", "b.tif",

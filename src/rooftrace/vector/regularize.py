@@ -34,8 +34,10 @@ _TRIM = 1.0
 # with the square root of the area, within limits.
 _SNAPPED, _DIAGONAL, _SECOND, _FREE, _CIRCLE = 8.0, 12.0, 10.0, 14.0, 20.0
 # Maximum deviation of a circle's box from a square, as a logarithm, and from its share of the box;
-# and mean square of the distances to it, in squared units.
+# and mean square of the distances to it, in squared units. A square shed whose radius is smaller
+# looks as round as a hut, since networks round corners off; sheds are far more frequent.
 _CIRCLE_ASPECT, _CIRCLE_FILL, _CIRCLE_MISFIT = 0.2, 0.08, 0.28
+_CIRCLE_RADIUS = 12.0
 _USUAL, _LEAST_SCALE, _MOST_SCALE = 400.0, 0.25, 2.0
 # Factor on the prices for buildings that they draw too coarsely.
 _FINER = 0.35
@@ -202,7 +204,8 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
     squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
     centre, radius, misfit = _circles(contours, squat[contours.owner])
-    is_round = (radius > 3 * unit) & (misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes)
+    is_round = radius > _CIRCLE_RADIUS * unit
+    is_round &= misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes
     is_round &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
     rings = np.full(len(contours.owner), None, np.object_)
     count = np.bincount(ring, minlength=len(rings))

@@ -116,6 +116,13 @@ def test_walls_of_other_directions_stay(shape: shapely.Polygon, degrees: float) 
     assert polygon_iou(made.polygons[0], truth) > 0.955
 
 
+@pytest.mark.parametrize("side", [10, 14, 18])
+def test_a_small_shed_with_round_corners_is_no_hut(side: float) -> None:
+    shed = placed(shapely.box(-side / 2, -side / 2, side / 2, side / 2).buffer(-3).buffer(3), 20)
+    made = regularize(raw_of(shed), 1.25)
+    assert vertex_counts(made.polygons)[0] <= 8
+
+
 @pytest.mark.parametrize("degrees", [0, 25, 70])
 def test_parts_of_a_region_share_walls_and_corners(degrees: float) -> None:
     houses = [placed(shapely.box(x, -14, x + 18, 14), degrees) for x in (-36, -18, 0, 18)]
