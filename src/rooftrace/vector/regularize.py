@@ -663,8 +663,8 @@ def _circles(contours: _Contours, chosen: Bools) -> tuple[Floats, Floats, Floats
 
 
 def _drawn_circle(origin: Floats, centre: Floats, radius: float, unit: float) -> shapely.LinearRing:
-    """Return a circle as a ring of 16, 24 or 32 corners with the area of the circle."""
-    count = 16 if radius < 8 * unit else 24 if radius < 24 * unit else 32
+    """Return a circle as a ring of 24 or 32 corners with the area of the circle."""
+    count = 24 if radius < 24 * unit else 32
     angle = 2 * np.pi * np.arange(count) / count
     radius *= np.sqrt(2 * np.pi / count / np.sin(2 * np.pi / count))
     corner = centre + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
