@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import metadata
 
 _SAME = {
     "onnxruntime": ("onnxruntime-gpu",),
@@ -24,6 +23,9 @@ def version_of(package: str) -> str | None:
 
     Another distribution of the same package counts, such as that of ONNX Runtime for GPUs.
     """
+    # It is slow to import, and the help needs none of it.
+    from importlib import metadata
+
     for name in (package, *_SAME.get(package, ())):
         with suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
