@@ -136,14 +136,14 @@ def test_a_large_image_is_a_job_and_a_removed_one_comes_back(
 ) -> None:
     page.goto(url)
     page.locator("#options summary").click()
-    for field, text in (("Metres", "0.5"), ("Threshold", "0.6"), ("Bands", " 3,2,1 "),
+    for field, text in (("Metres", "0.4"), ("Threshold", "0.6"), ("Bands", " 3,2,1 "),
                         ("Values", "0,200")):  # fmt: skip
         page.locator("#options").get_by_label(field).fill(text)
     paths = [town(tmp_path / name, 300) for name in ("north.tif", "south.tif")]
     page.set_input_files("#file", paths)
     page.wait_for_selector(f"{DONE} + li[data-state=done]", timeout=PATIENCE_MS)
     asked = store.newest(9)[0].options
-    assert (asked.gsd_m, asked.threshold) == (0.5, 0.6)
+    assert (asked.gsd_m, asked.threshold) == (0.4, 0.6)
     assert (asked.bands, asked.stretch) == ("3,2,1", "0,200")
 
     def remove() -> None:
@@ -162,6 +162,14 @@ def test_a_large_image_is_a_job_and_a_removed_one_comes_back(
     page.wait_for_selector(DONE)
     assert page.locator("#cards h3").all_inner_texts() == ["south.tif"]
     assert len(store.newest(9)) == 1
+    # What was assumed is changed on the card, and the image runs again.
+    page.get_by_role("button", name="change").first.click()
+    assert page.locator("#threshold").input_value() == "0.6"
+    page.locator("#bands").fill("2,3,1")
+    page.get_by_role("button", name="Run south.tif again").click()
+    page.wait_for_selector(f"{DONE} + li[data-state=done]", timeout=PATIENCE_MS)
+    asked = store.newest(9)[0].options
+    assert (asked.gsd_m, asked.threshold, asked.bands) == (0.4, 0.6, "2,3,1")
 
 
 @pytest.fixture

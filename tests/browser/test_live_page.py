@@ -99,7 +99,7 @@ def test_a_camera_that_cannot_be_opened_is_explained(
     page.goto(f"{url}/live")
     page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
     page.get_by_role("button", name="Gate").click()
-    page.get_by_text("The stream rtsp://127.0.0.1:9/x cannot be opened").wait_for()
+    page.get_by_text("rtsp://127.0.0.1:9/x cannot be opened").wait_for(timeout=20_000)
     assert "s3cret" not in page.content()
     until(lambda: yard.figures().state == "idle")
     assert gate.viewers == 1

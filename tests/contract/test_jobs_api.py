@@ -124,6 +124,15 @@ def test_a_job_from_upload_to_files(
         assert {name: archive.read(name) for name in expected} == expected
     assert f'"{job["id"]}.zip"' in answer.headers["content-disposition"]
     assert answer.headers["content-disposition"].endswith("H%C3%A4user_results.zip")
+    changed = {"bands": "3,2,1", "min_area_m2": None}
+    again = server.post(f"{job['links']['self']}/again", json=changed)
+    assert again.status_code == 202, again.text
+    other = ended(server, again.json())
+    assert (other["state"], other["name"]) == ("done", "Häuser.tif")
+    assert other["options"] == {**done["options"], **changed}
+    assert other["figures"]["buildings"] >= done["figures"]["buildings"]
+    server.delete(other["links"]["self"])
+    assert server.get(listed["files"][0]["url"]).status_code == 200
     everything = json.dumps([done, listed, record])
     assert "/tmp" not in everything
     assert str(tmp_path.parent) not in everything

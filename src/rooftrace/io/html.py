@@ -153,6 +153,7 @@ class Series:
         mark: One more point to draw, such as the value that was chosen.
         colour: CSS colour; empty for the colour and the dashes of the place among the series.
         thin: True to draw a thin line.
+        dashed: True to draw a dashed line.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Series:
     mark: tuple[float, float] | None = None
     colour: str = ""
     thin: bool = False
+    dashed: bool = False
 
     @property
     def runs(self) -> list[list[tuple[float, float]]]:
@@ -273,17 +275,18 @@ def draw_legend(names: Sequence[str]) -> Markup:
     return legend
 
 
-def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
+def compose_svg(charts: Mapping[str, Markup], names: Sequence[str], *, dashed: str = "") -> str:
     """Return an SVG file that shows charts of the usual size on white.
 
     Args:
         charts: Charts by title.
         names: Names of the series, which are the same in all charts, for the legend: in the first
             chart, or below where there are more than four.
+        dashed: Name of a series whose line is dashed.
     """
     style = read_asset("face.css") + read_asset("page.css")
     columns = min(_COLUMNS, len(charts))
-    return str(_macros().sheet(charts, names, style, columns, _WIDTH, _HEIGHT, _Frame.left))
+    return str(_macros().sheet(charts, names, dashed, style, columns, _WIDTH, _HEIGHT, _Frame.left))
 
 
 def _round_step(span: float, least: int) -> float:

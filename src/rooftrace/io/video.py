@@ -122,7 +122,8 @@ def _open(source: str, *, streams: bool) -> Any:
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = reason_of(error).replace(source, name)
         # The original error may show the password of a URL.
-        raise DataError(f"{name} cannot be read as a video: {reason}.", remedy=remedy) from None
+        fault = "cannot be read as a video" if timeout_s is None else "cannot be opened"
+        raise DataError(f"{name} {fault}: {reason}.", remedy=remedy) from None
 
 
 def _device(camera: re.Match[str]) -> tuple[str, str]:

@@ -36,6 +36,12 @@ class JobQuery(SceneQuery):
         return self.scene_options(outputs, cell_m=self.cell_m, forgiving=self.forgiving)
 
 
+class JobChanges(SceneOptions):
+    """Options of a job that differ from those of an earlier one."""
+
+    model_config = ConfigDict(defer_build=False)
+
+
 class JobListQuery(BaseModel):
     """Query parameters of the list of jobs."""
 

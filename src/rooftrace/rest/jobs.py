@@ -4,6 +4,8 @@
 # dependencies that are local to `jobs_router`.
 
 import asyncio
+import os
+import shutil
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
@@ -26,6 +28,7 @@ from rooftrace.rest.description import (
     problem_responses,
 )
 from rooftrace.rest.job_schemas import (
+    JobChanges,
     JobListQuery,
     JobOut,
     JobPage,
@@ -162,6 +165,11 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             )  # fmt: skip
         return job
 
+    def started(job: Job, request: Request, response: Response) -> JobOut:
+        out = JobOut.of(job, server_root(request))
+        response.headers["Location"] = out.links.self
+        return out
+
     AnyJob = Annotated[Job, Depends(find_job)]  # noqa: N806  # a type
     DoneJob = Annotated[Job, Depends(find_done_job)]  # noqa: N806
 
@@ -185,10 +193,28 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             name = await save_upload(request, path, intake.limits.job_upload_bytes)
             return query.filename or name, query.job_options()
 
-        job = await intake.create(request, receive)
-        out = JobOut.of(job, server_root(request))
-        response.headers["Location"] = out.links.self
-        return out
+        return started(await intake.create(request, receive), request, response)
+
+    @router.post(
+        "/jobs/{job_id}/again",
+        status_code=202,
+        responses={202: {"description": "The job is queued", "headers": _LOCATION}, **_REFUSALS}
+        | problem_responses("not-found", "conflict"),
+    )
+    async def run_again(
+        request: Request, response: Response, job: DoneJob, options: JobChanges
+    ) -> JobOut:
+        """Start a job with the image of a finished one.
+
+        Send the options that differ; all others are those of the finished job, which is kept.
+        """
+
+        async def receive(path: Path) -> tuple[str, SceneOptions]:
+            await run_in_threadpool(_link, store.folder_of(job.id) / job.upload, path)
+            changed = options.model_dump(include=options.model_fields_set)
+            return job.name, SceneOptions(**(job.options.model_dump() | changed))
+
+        return started(await intake.create(request, receive), request, response)
 
     @router.get("/jobs", responses=problem_responses("invalid-request", "not-found"))
     def list_jobs(request: Request, query: Annotated[JobListQuery, Query()]) -> JobPage:
@@ -258,14 +284,14 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     )
     def job_archive(job: DoneJob) -> StreamingResponse:
         """Download a zip of all files of a job, with the review if there is one."""
-        folder = store.folder_of(job.id)
-        if not all(path_of(folder, file.name).is_file() for file in job.files):
+        paths = [path_of(store.folder_of(job.id), file.name) for file in job.files]
+        if not all(path.is_file() for path in paths):
             raise ProblemError(
                 "not-found", f"The files of the job {job.id} have expired.",
                 remedy="Start the job again.",
             )  # fmt: skip
         return StreamingResponse(
-            zipped(folder, job.files),
+            zipped(paths),
             media_type="application/zip",
             headers={"Content-Disposition": _attachment(job, "results.zip")},
         )
@@ -329,6 +355,14 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         return FileResponse(path, media_type=media_type_of(path.name), filename=stored_name)
 
     return router
+
+
+def _link(source: Path, path: Path) -> None:
+    """Make a second name of a file; a copy where the file system has no hard links."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
 
 
 def _attachment(job: Job, ending: str) -> str:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lightning as L
@@ -33,7 +34,7 @@ class MetricsRecorder(Callback):
     """Writes metrics.csv and curves.svg again after each epoch.
 
     A resumed run keeps the rows of the epochs before it. A figure that only some epochs have is an
-    empty cell in the others.
+    empty cell in the others. The figures of a start model are a dashed line in curves.svg.
     """
 
     state_key = "Recorder"
@@ -44,6 +45,7 @@ class MetricsRecorder(Callback):
         self._plot = run / "curves.svg"
         self._console = console
         self.rows: list[dict[str, float]] = []
+        self._start: dict[str, float] = {}
         self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
@@ -69,10 +71,19 @@ class MetricsRecorder(Callback):
         return self._samples / self._seconds if self._seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": [{k: float(v) for k, v in row.items()} for row in self.rows]}
+        rows = [{k: float(v) for k, v in row.items()} for row in self.rows]
+        return {"rows": rows, "start": self._start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
+        self.rows, self._start = state_dict["rows"], state_dict.get("start", {})
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingTask)
+        figures = pl_module.epoch_metrics
+        self._start = {key: float(figures[key]) for key in ("val_loss", "val_iou")}
+        header, self._header = self._header, ""
+        line = f"start   {'':5}  {figures['val_loss']:8.3f}   {'':5}  {figures['val_iou']:8.3f}"
+        print_plain(self._console, header + line)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
@@ -98,7 +109,7 @@ class MetricsRecorder(Callback):
         }
         self.rows.append(row)
         self._write_table()
-        plot_curves(self.rows, self._plot)
+        plot_curves(self.rows, self._plot, self._start)
         print_plain(self._console, self._line(trainer.max_epochs or 0))
         self._warn_of_collapse(pl_module)
 
@@ -355,6 +366,9 @@ _COARSE = "_coarse"
 """Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""
 
 
+_START = "start model"
+"""Name of the dashed line of a start model."""
+
 _TITLES = {"loss": "Loss", "iou": "IoU"}
 
 _IN_TABLE = {"dice", "accuracy"}
@@ -365,7 +379,7 @@ _MAX_MARKED_EPOCHS = 40
 """Maximum number of epochs that are drawn with a mark each."""
 
 
-def plot_curves(rows: Rows, path: Path) -> None:
+def plot_curves(rows: Rows, path: Path, start: Mapping[str, float] = MappingProxyType({})) -> None:
     """Draw loss and IoU of training and validation over epochs, as an SVG for print.
 
     Other figures that a task records (`train_X`, `val_X`) get a chart of their own. The IoU of
@@ -376,6 +390,7 @@ def plot_curves(rows: Rows, path: Path) -> None:
         rows: One mapping per epoch, with `epoch`, `train_*`, `val_*`, `val_iou/FOLDER` and `lr`. A
             figure that an epoch does not have leaves a gap.
         path: The file to write.
+        start: `val_loss` and `val_iou` of the start model, drawn as dashed lines.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     pairs = {name.partition("_")[2] for name in names if name.startswith(("train_", "val_"))}
@@ -389,18 +404,23 @@ def plot_curves(rows: Rows, path: Path) -> None:
     legend = ["training", "validation"]
     if any(name.endswith(_COARSE) for name in names):
         legend.append("validation of the segmenter")
+    if start:
+        legend.append(_START)
     charts = {}
     for key in [key for key in _TITLES if key in pairs] + more:
-        figures = [f"train_{key}", f"val_{key}", f"val_{key}{_COARSE}"][: len(legend)]
+        figures = [f"train_{key}", f"val_{key}", f"val_{key}{_COARSE}"][: len(legend) - bool(start)]
         title = _TITLES.get(key, key) + _describe_best(rows, key)
-        charts[title] = _draw(rows, key, figures, folders if key == "iou" else [])
+        at_start = start.get(f"val_{key}")
+        charts[title] = _draw(rows, key, figures, folders if key == "iou" else [], at_start)
     last = rows[-1]
     legend += [f"{n.partition('/')[2]}: IoU {last.get(n, math.nan):.3f}" for n in folders]
-    write_atomically(path, compose_svg(charts, legend).encode())
+    write_atomically(path, compose_svg(charts, legend, dashed=_START).encode())
 
 
-def _draw(rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str]) -> Markup:
-    """Return a chart of figures, and of folders as thin lines; a line is empty without values."""
+def _draw(
+    rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str], start: float | None
+) -> Markup:
+    """Return a chart of figures, a start model and folders; a line is empty without values."""
     epochs = [row["epoch"] for row in rows]
     lines = [
         Series(
@@ -415,6 +435,9 @@ def _draw(rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str])
         )
         for figure in (*figures, *folders)
     ]
+    if start is not None:
+        level = Series(_START, [epochs[0], epochs[-1]], [start, start], dashed=True)
+        lines.insert(len(figures), level)
     values = [value for line in lines for value in line.y if not math.isnan(value)]
     return draw_chart(
         lines,

@@ -260,6 +260,7 @@ def run_trainer(
     # A task that makes its own steps decides itself how many batches each step has.
     accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
     precision = choose_precision(config.precision, accelerator)
+    measures_start = config.model.start is not None and isinstance(task, SegmentationTask)
     progress = Progress(
         *EpochProgressBar.columns(), console=console, transient=True, disable=console is None
     )
@@ -284,7 +285,8 @@ def run_trainer(
             enable_checkpointing=True,
             enable_progress_bar=False,
             enable_model_summary=False,
-            num_sanity_val_steps=0,
+            # What Lightning calls a sanity check measures the start model, see MetricsRecorder.
+            num_sanity_val_steps=-1 if measures_start else 0,
             use_distributed_sampler=False,
             default_root_dir=run,
         )

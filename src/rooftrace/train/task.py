@@ -335,7 +335,8 @@ class SegmentationTask(TrainingTask):
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
         self.has_collapsed = self._spread.is_none
-        self.schedule.observe(figures)
+        if not self.trainer.sanity_checking:
+            self.schedule.observe(figures)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.config.optimizer, self.net)

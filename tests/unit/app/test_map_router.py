@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,17 @@ def test_a_download_holds_what_passes_the_filters(client: TestClient, tmp_path: 
         assert found["id"].astype(int).tolist() == [3, 4]
     found = client.get(f"{TOWN}/download?format=geojson&size=1050").json()
     assert [one["properties"]["id"] for one in found["features"]] == [4]
+
+
+def test_a_folder_is_one_download(folder: Path, client: TestClient) -> None:
+    write_results(folder, "harbour")
+    for name in ("harbour_density.png", "harbour_density.tif"):
+        (folder / name).write_bytes(b"drawn")
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    answer = client.get("/map/folders/out/results.zip")
+    assert answer.headers["content-disposition"].endswith('"out.zip"')
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == kept
 
 
 def test_a_thumbnail_is_drawn_without_a_preview(client: TestClient) -> None:

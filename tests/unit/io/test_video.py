@@ -214,7 +214,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a URL; expected an rtsp") as caught:
         VideoReader("ftp://me:s3cret@127.0.0.1/x", streams=True)
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(DataError, match=r"rtsp:.* cannot be read") as caught:
+    with pytest.raises(DataError, match=r"rtsp:.* cannot be opened") as caught:
         VideoReader("rtsp://me:s3cret@127.0.0.1:9/x?token=s3cret", streams=True)
     assert "s3cret" not in str(caught.value)
     with pytest.raises(DataError, match="cannot be read"):

@@ -17,7 +17,9 @@ from typing import Any, Literal
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
+from rooftrace.predict.options import RESULT_FILES
 from rooftrace.service.jobs.store import Job, JobStore
+from rooftrace.service.review.store import REVIEW_SUFFIX
 
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
@@ -71,16 +73,28 @@ class ImageFiles:
     is_comparison: bool = False
 
     @property
+    def paths(self) -> list[Path]:
+        """Return the files that exist."""
+        files = (self.mask, self.polygons, self.preview, self.density)
+        return [path for path in files if path is not None]
+
+    @property
+    def downloads(self) -> list[Path]:
+        """Return the files with the other forms of the density, and with the review."""
+        folder = self.paths[0].parent
+        others = [folder / f"{self.name}{end}" for end in (*RESULT_FILES["density"], REVIEW_SUFFIX)]
+        return list(dict.fromkeys(self.paths + [one for one in others if one.is_file()]))
+
+    @property
     def stamp(self) -> str:
         """Hash that changes when one of the files changes."""
         digest = hashlib.sha256(self.name.encode())
-        for path in (self.mask, self.polygons, self.preview, self.density):
-            if path is not None:
-                try:
-                    status = path.stat()
-                except OSError:
-                    continue
-                digest.update(os.fsencode(f"\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}"))
+        for path in self.paths:
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            digest.update(os.fsencode(f"\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}"))
         return digest.hexdigest()[:16]
 
 

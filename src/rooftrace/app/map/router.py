@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from rooftrace.app.assets import static_router
 from rooftrace.app.map.outlines import BuildingFilter
@@ -43,6 +44,7 @@ from rooftrace.rest.description import DescribedRoute, binary_response, problem_
 from rooftrace.rest.face import accepts_gzip
 from rooftrace.rest.jobs import VECTOR_TYPES, VectorFormat, media_type_of, server_url
 from rooftrace.rest.problems import ProblemError
+from rooftrace.service.jobs.runner import zipped
 
 _VECTOR = "application/vnd.mapbox-vector-tile"
 _GZIP_LEVEL = 3
@@ -131,6 +133,25 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                 "attribution": "" if model is None else model.attribution,
             },
         }
+
+    @router.get(
+        "/{id}/results.zip",
+        response_class=StreamingResponse,
+        responses=binary_response("Zip of the files of all images", "application/zip")
+        | problem_responses("not-found", "review-error", "file-locked"),
+    )
+    def get_archive(id: str) -> StreamingResponse:  # noqa: A002
+        """Download a zip of the results of all images, with their reviews."""
+        entry = store.folder(id)
+        images = read_results(entry.path).images
+        paths = [path for one in images.values() for path in one.downloads]
+        if not paths:
+            raise ProblemError("not-found", f"The folder {entry.title} has no results.")
+        name = f"{entry.path.name}.zip"
+        return StreamingResponse(
+            zipped(paths), media_type="application/zip",
+            headers={"Content-Disposition": content_disposition(name)},
+        )  # fmt: skip
 
     @router.get("/{id}/images/{name}", responses=missing)
     def get_scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002

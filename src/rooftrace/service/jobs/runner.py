@@ -90,13 +90,12 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / name if name == _RECORD else folder / "results" / name
 
 
-def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
-    """Return the bytes of a zip of results, which is built while it is read.
+def zipped(paths: Sequence[Path]) -> Iterator[bytes]:
+    """Return the bytes of a zip of result files, which is built while it is read.
 
     Raises:
         ReviewLockedError, ReviewFileError: See `read_review`.
     """
-    paths = [path_of(folder, file.name) for file in files]
     # Read before the response begins, so that an error is answered as one.
     reviews = {path: read_review(path) for path in paths if path.name.endswith(REVIEW_SUFFIX)}
 

@@ -9,6 +9,7 @@ const PAGE_JOBS = 48; // jobs that "Older results" adds
 const AT_ONCE_BYTES = 4e6;
 // Of all jobs together: a stream for each would use up the browser's six connections to a server.
 const POLL_MS = 1000, IDLE_POLL_MS = 5000;
+const FIELDS = { gsd: "gsd_m", threshold: "threshold", bands: "bands", stretch: "stretch" }; // options of the page, by the names of a job's
 const ENDED = ["done", "failed", "cancelled"];
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // by id: { row, first, drawn }
@@ -17,6 +18,7 @@ const leaving = new Set(); // jobs that are removed unless that is undone
 let pages = 1, timer = 0, refreshing = Promise.resolve(), lost = false;
 let uploading = Promise.resolve(); // the end of the last upload: one goes after the other
 let current = null; // the file that is shown at once
+let again = null; // the finished job whose options are changed
 
 const viewer = createViewer($("viewer"), { change: showOptions });
 
@@ -85,14 +87,35 @@ function figures(job) {
   return `${(done / 1e6).toFixed(1)} of ${size} · ${plural(buildings, "building")} so far`;
 }
 
-// What was assumed, with the way to say otherwise.
-function notes(texts) {
-  return texts.map((text) => h("p.note", {}, `${inPageTerms(text)} `, h("button.link", { type: "button", onclick: showOptions }, "change")));
+// What was assumed, with the way to say otherwise for the images that the server has.
+function notes(texts, job) {
+  return texts.map((text) => h("p.note", {}, `${inPageTerms(text)} `, job && h("button.link", { type: "button", onclick: () => change(job) }, "change")));
 }
 
 function showOptions() {
   $("options").open = true;
   $("bands").focus();
+}
+
+// Offer to run a finished job again, beginning with its options.
+function change(job) {
+  close();
+  again = job;
+  for (const id in FIELDS) $(id).value = job.options[FIELDS[id]] ?? "";
+  $("again").textContent = `Run ${job.name} again`;
+  $("again").hidden = false;
+  showOptions();
+  $("options").scrollIntoView({ block: "center", behavior: "smooth" });
+}
+
+async function runAgain() {
+  const job = again, entries = Object.entries(FIELDS).map(([id, name]) => [name, $(id).value.trim() || null]);
+  await request(`${ROOT}/${job.id}/again`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(Object.fromEntries(entries)) });
+  close();
+  $("options").open = false;
+  for (const id in FIELDS) $(id).value = "";
+  await refresh();
+  $("results").scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
 // The picture leads to the map; it appears when it has come.
@@ -101,7 +124,7 @@ function picture(map, source) {
   return h("a.picture", { href: map, tabindex: "-1", "aria-hidden": "true" }, image);
 }
 
-function doneCard(id, title, { image, count, share, more, texts, download, tiles, remove }) {
+function doneCard(id, title, { image, count, share, more, texts, download, tiles, remove, job }) {
   const map = new URL(`map#${id}`, document.baseURI).href;
   const thumbnail = image && `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}/thumbnail`;
   const menu = (tiles || remove) && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
@@ -112,7 +135,7 @@ function doneCard(id, title, { image, count, share, more, texts, download, tiles
     h("h3", {}, title),
     h("p.figures", {}, count === null ? "" : h("b", {}, number(count)), count === null ? "" : ` building${count === 1 ? "" : "s"}`, share === null ? "" : `${count === null ? "" : " · "}${percent(share)} built up`),
     h("p.more", {}, more.filter(Boolean).join(" · ")),
-    ...notes(texts),
+    ...notes(texts, job),
     h("div.actions", {},
       h("a.button.main", { href: map }, "Map"),
       image ? h("a.button", { href: `${map}/${encodeURIComponent(image)}/review` }, "Review") : "",
@@ -128,7 +151,7 @@ function jobCard(job, entry) {
     return doneCard(`job-${job.id}`, job.name, {
       image: of.buildings === null ? null : "scene", count: of.buildings, share: of.built_up_share,
       more: [day(job.created), `${(job.progress.pixels / 1e6).toFixed(1)} Mpx in ${duration(of.seconds)}`, job.reviewed && "reviewed: kept until you remove it"],
-      texts: of.notes, download: `${url}/results.zip`, tiles: job.links.tiles && `${url}/buildings.pmtiles`, remove,
+      texts: of.notes, job, download: `${url}/results.zip`, tiles: job.links.tiles && `${url}/buildings.pmtiles`, remove,
     });
   }
   const ended = ENDED.includes(job.state);
@@ -153,7 +176,7 @@ function folderCard({ id, title }, of) {
   return doneCard(id, title, {
     image: first.name, count, share: only ? first.built_up_share : null, texts: only ? first.notes : [],
     more: [of.created && day(of.created), !only && plural(of.images.length, "image"), first.comparison && "comparison", of.state === "running" && "still running"],
-    download: only && `${address}/download`,
+    download: only ? `${address}/download` : `${FOLDERS}/${encodeURIComponent(id)}/results.zip`,
   });
 }
 
@@ -269,7 +292,7 @@ function refresh() {
 // Images.
 
 function optionsOf() {
-  return Object.fromEntries(["gsd", "threshold", "bands", "stretch"].map((name) => [name, $(name).value.trim()]).filter(([, value]) => value));
+  return Object.fromEntries(Object.keys(FIELDS).map((name) => [name, $(name).value.trim()]).filter(([, value]) => value));
 }
 
 async function upload(file, options = optionsOf()) {
@@ -314,6 +337,8 @@ async function take(files) {
 
 async function look(file, preview = "") {
   current = file;
+  again = null;
+  $("again").textContent = "Run again";
   $("now").hidden = false;
   $("again").hidden = false;
   for (const id of ["keep", "slide"]) $(id).hidden = true;
@@ -332,7 +357,7 @@ async function look(file, preview = "") {
 }
 
 function close() {
-  current = null;
+  current = again = null;
   viewer.clear();
   $("now").hidden = $("again").hidden = true;
 }
@@ -353,8 +378,8 @@ $("file").addEventListener("change", () => {
 });
 for (const button of document.querySelectorAll("[data-example]")) button.addEventListener("click", withMessage(() => example(button.dataset.example)));
 $("town").addEventListener("click", withMessage(() => example("town", { job: true })));
-$("again").addEventListener("click", () => current && look(current));
-for (const id of ["gsd", "threshold", "bands", "stretch"]) $(id).addEventListener("keydown", (event) => { if (event.key === "Enter" && current) look(current); });
+$("again").addEventListener("click", withMessage(() => again ? runAgain() : look(current)));
+for (const id in FIELDS) $(id).addEventListener("keydown", (event) => { if (event.key === "Enter" && !$("again").hidden) $("again").click(); });
 $("slider").addEventListener("input", () => viewer.threshold(Number($("slider").value)));
 $("mode").addEventListener("change", () => viewer.mode($("mode").value));
 $("close").addEventListener("click", close);

@@ -8,6 +8,7 @@ let chosen = 0;
 let paused = false;
 let failed = false;
 let attempts = 0;
+let opening = 0; // answers in a row in which the camera is being opened
 let unwatched = 0; // answers in a row in which the camera has no viewer
 
 const number = (value, digits = 0) => value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -44,6 +45,7 @@ function keepPicture() {
 
 function choose(index) {
   chosen = index;
+  opening = 0;
   picture.removeAttribute("src");
   setPaused(false);
   for (const button of $("cameras").children) button.setAttribute("aria-pressed", String(button === $("cameras").children[index]));
@@ -83,7 +85,9 @@ function showFigures(page) {
   failed ||= unwatched > 2;
   const full = page.cameras.reduce((sum, one) => sum + one.viewers, 0) >= page.max_viewers;
   const refused = full ? `${page.max_viewers} viewers watch already. This page starts when one of them leaves.` : "The picture was cut off. Connecting again.";
-  const waits = paused ? "Paused" : camera.message ? "No picture" : `Opening ${camera.name}`;
+  opening = camera.state === "opening" ? opening + 1 : 0;
+  const slow = opening > 3 ? `: no picture for ${opening} s` : "";
+  const waits = paused ? "Paused" : camera.message ? "No picture" : `Opening ${camera.name}${slow}`;
   setText("wait", picture.naturalWidth ? "" : waits);
   setMessage(camera.message || (failed && !paused ? refused : ""));
   if (failed && !full && !paused && !document.hidden) connect();
