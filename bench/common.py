@@ -235,9 +235,9 @@ def warm(path: Path) -> None:
 
 def load_bundle(model: str | None) -> ModelBundle:
     """The bundle of a path, or the one that comes with rooftrace."""
-    from rooftrace.models.bundle import default_bundle, read_bundle
+    from rooftrace.models.bundle import bundled_model, read_bundle
 
-    return default_bundle() if model is None else read_bundle(Path(model))
+    return bundled_model() if model is None else read_bundle(Path(model))
 
 
 def write_scene(folder: Path, size_px: int, gsd_m: float, compress: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config, read_config
-from rooftrace.models.bundle import GRAPH_NAME, default_bundle
+from rooftrace.models.bundle import GRAPH_NAME, bundled_model
 from rooftrace.models.start import fill_from_start
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
@@ -109,7 +109,7 @@ def test_a_mean_of_weights_averages_every_weight_whatever_its_type() -> None:
     import onnx
 
     mean_of_weights = runpy.run_path(str(FOLDER / "mean_of_weights.py"))["mean_of_weights"]
-    before = default_bundle()
+    before = bundled_model()
     fresh = onnx.load_from_string(before.part(GRAPH_NAME))
     for initializer in fresh.graph.initializer:
         values = onnx.numpy_helper.to_array(initializer).astype(np.float32)

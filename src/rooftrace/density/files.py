@@ -303,10 +303,10 @@ def _page(
     )
     below = _HEAD_PX + height + 2 * _ROW_PX
     page = Image.new("RGB", (page_width, below + key.height + _ROW_PX), look.paper)
-    draw, text = ImageDraw.Draw(page), _font(_TEXT_PX)
+    draw, text = ImageDraw.Draw(page), ImageFont.load_default(_TEXT_PX)
     room = page_width - 2 * _MARGIN_PX - (80 if north else 0)
     head = _shorten(title, _TITLE_PX, room)
-    draw.text((_MARGIN_PX, 14), head, fill=look.ink, font=_font(_TITLE_PX))
+    draw.text((_MARGIN_PX, 14), head, fill=look.ink, font=ImageFont.load_default(_TITLE_PX))
     draw.text((_MARGIN_PX, 70), _shorten(subtitle, _TEXT_PX, room), fill=look.faint, font=text)
     if north:
         x = page_width - _MARGIN_PX - 24
@@ -333,7 +333,7 @@ def _page(
     page.paste(key, (0, below))
     source = _shorten(look.source, _TEXT_PX - 6, page_width - 2 * _MARGIN_PX)
     place = _MARGIN_PX, below + key.height
-    draw.text(place, source, fill=look.faint, font=_font(_TEXT_PX - 6))
+    draw.text(place, source, fill=look.faint, font=ImageFont.load_default(_TEXT_PX - 6))
     return page
 
 
@@ -350,13 +350,9 @@ def _entries(threshold: DensityThreshold, look: Look) -> list[tuple[str, Colour 
     ]  # fmt: skip
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
-
-
 def _shorten(text: str, size: int, room_px: float) -> str:
     """Return a text, shortened with an ellipsis where it exceeds the available width."""
-    font = _font(size)
+    font = ImageFont.load_default(size)
     if font.getlength(text) <= room_px:
         return text
     while text and font.getlength(text + "…") > room_px:

@@ -28,7 +28,6 @@ from rooftrace.models.bundle import (
     BUNDLE_SUFFIX,
     BUNDLED_MODELS,
     ModelBundle,
-    default_bundle,
 )
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
@@ -77,7 +76,7 @@ def run_card(model: Path | None, out: Path) -> CardReport:
         ConfigError: The folder holds another README.md or item.json.
         ExportError: The folder is not writable.
     """
-    bundle = default_bundle() if model is None else read_model(model)
+    bundle = read_model(model)
     report = CardReport(out / _README, out / _ITEM, tuple(_missing(bundle.spec)))
     for path, mark in ((report.card, _LIBRARY), (report.item, '"mlm:name"')):
         if path.exists() and mark not in path.read_bytes().decode(errors="replace"):

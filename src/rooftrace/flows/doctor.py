@@ -25,7 +25,7 @@ from rooftrace.core.machine import installed_versions, version_of, versions
 from rooftrace.core.text import reason_of
 from rooftrace.engines.base import Engine, EngineKind, instruction_set_of, this_processor
 from rooftrace.engines.select import ENGINES, load_engine
-from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, bundled_model
 from rooftrace.models.spec import BundlePart, BundleSpec
 
 # ONNX: one 1 × 1 convolution whose weights are 1 / (3 · 255).
@@ -208,7 +208,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
     """Check the installation and run each engine for about `seconds`."""
     bundle: ModelBundle | None = None
     try:
-        found = bundle = default_bundle()
+        found = bundle = bundled_model()
         default_model = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
     except BundleError as error:
         default_model = error.in_full

@@ -32,7 +32,7 @@ from rooftrace.flows.card import model_card, stac_item
 from rooftrace.flows.export.run import run_export
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import render_page
-from rooftrace.models.bundle import ModelBundle, default_bundle, write_bundle
+from rooftrace.models.bundle import ModelBundle, write_bundle
 from rooftrace.models.exported import read_model
 
 LICENCES = ("AGPL-3.0-only", "MIT", "Apache-2.0", "BSD-3-Clause")
@@ -79,7 +79,7 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
         ConfigError: fAIr would refuse the model, the name of the folder or the URL.
         MissingExtraError: PyTorch, whose container the checkpoint needs, is not installed.
     """
-    bundle = default_bundle() if model is None else read_model(model)
+    bundle = read_model(model)
     spec, package = bundle.spec, out.resolve().name
     licence = spec.licence.partition(";")[0].strip()
     for message, remedy in _problems(bundle, package, url, licence):

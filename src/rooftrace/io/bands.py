@@ -316,7 +316,11 @@ def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
 
 def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
     """Return the index of each band whose description is known, by the name that models use."""
-    codes = _codes(descriptions, name)
+    # `B3` is a code of Sentinel-2, unless it only counts, or the file is of Landsat.
+    is_other = _are_counted(descriptions) or _LANDSAT_FILE.search(_file_name(name).lower())
+    bands = {} if is_other else _SENTINEL_2
+    matches = {text: _CODE.fullmatch(text) for text in descriptions}
+    codes = {text: bands.get(int(match[1]), "") for text, match in matches.items() if match}
     found: dict[str, int] = {}
     for index, text in enumerate(descriptions):
         known = codes.get(text) or _KNOWN.get(text) or _WORLDVIEW_CODES.get(text)
@@ -329,14 +333,6 @@ def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
         if len(words) == 1:
             found.setdefault(str(words.pop()), index)
     return found
-
-
-def _codes(descriptions: Sequence[str], name: str) -> dict[str, str]:
-    """Return the colours of the descriptions that are codes of Sentinel-2, such as `B3`."""
-    matches = {text: _CODE.fullmatch(text) for text in descriptions}
-    is_other = _are_counted(descriptions) or _LANDSAT_FILE.search(_file_name(name).lower())
-    bands = {} if is_other else _SENTINEL_2
-    return {text: bands.get(int(match[1]), "") for text, match in matches.items() if match}
 
 
 def _file_name(name: str) -> str:

@@ -32,6 +32,8 @@ _SIDECAR_REMEDY = (
 )
 
 _METADATA_ENDING = ".aux.xml"
+_MASK_ENDINGS = ".msk", ".MSK"
+_PRJ_ENDINGS = ".prj", ".PRJ"
 
 _MAX_LISTED = 3
 _HEAD_BYTES = 1024
@@ -102,9 +104,9 @@ def companions(path: Path, names: Collection[str] | None = None) -> list[Path]:
         return _first(path, candidates, is_there)
 
     beside = (
-        first(_mask_names(name), os.path.lexists),
+        first([name + one for one in _MASK_ENDINGS], os.path.lexists),
         first(_world_names(name, path.suffix)),
-        first(_prj_names(path)),
+        first([path.stem + one for one in _PRJ_ENDINGS]),
         first([name + _METADATA_ENDING]),
     )
     matches = dict.fromkeys(one for one in beside if one is not None)
@@ -210,14 +212,10 @@ def with_sidecars(path: Path, header: Header) -> Header:
     # A note explains why the georeference in the file itself is not used.
     if header.note or grid.crs is not None or grid.transform.is_identity:
         return header
-    if prj := _first(path, _prj_names(path), is_file):
+    if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], is_file):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
     return replace(header, grid=grid, note=note)
-
-
-def _prj_names(path: Path) -> list[str]:
-    return [path.stem + ".prj", path.stem + ".PRJ"]
 
 
 def _world_names(name: str, suffix: str) -> list[str]:
@@ -282,8 +280,4 @@ def _read_prj(prj: Path, path: Path) -> CRS:
 def mask_file(path: Path) -> Path | None:
     """Return the file beside an image that holds its mask, under a name that GDAL finds."""
     # A broken link counts: the mask that it names is gone.
-    return _first(path, _mask_names(path.name), os.path.lexists)
-
-
-def _mask_names(name: str) -> list[str]:
-    return [f"{name}.msk", f"{name}.MSK"]
+    return _first(path, [path.name + one for one in _MASK_ENDINGS], os.path.lexists)

@@ -265,8 +265,3 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return len(text) >= len("2024-05-17")
-
-
-def tags_of(dataset: Any) -> dict[str, str]:
-    """Return the tags of an open rasterio dataset, and those of a satellite's metadata files."""
-    return {**dataset.tags(), **dataset.tags(ns="IMAGERY")}

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Protocol
@@ -185,23 +184,7 @@ def _most_frequent(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.select([is_tie, *twice], [first, *ranked[:3]], first)
 
 
-class _FileMask(ABC):
-    """Mask in a file, which is completed once, by `finish` or by its context."""
-
-    def __init__(self) -> None:
-        self._is_finished = False
-
-    def finish(self, workers: Workers | None = None) -> None:
-        if not self._is_finished:
-            self._is_finished = True
-            self._complete(workers)
-
-    @abstractmethod
-    def _complete(self, workers: Workers | None) -> None:
-        """Write what follows the last window."""
-
-
-class _GeoTiffMask(_FileMask):
+class _GeoTiffMask:
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
     Tiles of nodata are not stored. Each tile is compressed once, when it is complete; those of a
@@ -217,8 +200,9 @@ class _GeoTiffMask(_FileMask):
         tags: Mapping[str, str],
         threads: Threads,
     ) -> None:
-        super().__init__()
-        self._target = target
+        self._target: Path | None = target
+        """File to write; None when it is written."""
+
         self._shape_yx = grid.shape
         self._started: dict[_Place, _StartedTile] = {}
         colours = None if table is None else dict(enumerate(map(tuple, table.tolist())))
@@ -256,10 +240,12 @@ class _GeoTiffMask(_FileMask):
         self._tiff.add([(place, encoded.result()) for place, encoded in self._coming])
         self._coming = []
 
-    def _complete(self, workers: Workers | None) -> None:
-        self._add_coming()
-        self._tiff.add_overviews(_overview_tiles, workers)
-        self._tiff.write(self._target)
+    def finish(self, workers: Workers | None = None) -> None:
+        if self._target is not None:
+            self._add_coming()
+            self._tiff.add_overviews(_overview_tiles, workers)
+            self._tiff.write(self._target)
+            self._target = None
 
 
 class _StartedTile:
@@ -293,7 +279,9 @@ def _divided(
     """
     whole: list[tuple[_Place, NDArray[np.uint8]]] = []
     rest: list[tuple[Window, NDArray[np.uint8]]] = []
-    for place in _tiles_under(window):
+    rows = range(window.row // TILE_PX, -(-window.row_stop // TILE_PX))
+    cols = range(window.col // TILE_PX, -(-window.col_stop // TILE_PX))
+    for place in product(rows, cols):
         tile = _tile(place, shape_yx)
         part = tile.intersection(window)
         assert part is not None
@@ -305,13 +293,7 @@ def _divided(
     return whole, rest
 
 
-def _tiles_under(window: Window) -> Iterator[_Place]:
-    for row in range(window.row // TILE_PX, -(-window.row_stop // TILE_PX)):
-        for col in range(window.col // TILE_PX, -(-window.col_stop // TILE_PX)):
-            yield row, col
-
-
-class _PngMask(_FileMask):
+class _PngMask:
     """Writer of a palette PNG whose values are the class indices; complete rows are written.
 
     PNG specification, third edition: https://www.w3.org/TR/png-3/
@@ -324,10 +306,10 @@ class _PngMask(_FileMask):
         table: NDArray[np.uint8],
         tags: Mapping[str, str],
     ) -> None:
-        super().__init__()
         self._file = file
         self._grid = grid
         self._row = 0
+        self._is_finished = False
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
@@ -354,7 +336,10 @@ class _PngMask(_FileMask):
         self._row += window.height
         self._data(self._deflate.compress(row.data))
 
-    def _complete(self, workers: Workers | None) -> None:
+    def finish(self, workers: Workers | None = None) -> None:
+        if self._is_finished:
+            return
+        self._is_finished = True
         if self._row != self._grid.height:
             raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())

@@ -483,7 +483,9 @@ def _sample_of(scene: RasterSource) -> _Sample:
         if small is not None and np.count_nonzero(small.valid) < _MIN_SAMPLE_PX:
             small = None
     if small is not None:
-        read_px, values = small.valid.size, _thinned(small)
+        read_px = small.valid.size
+        step = max(1, ceil(sqrt(read_px / _SAMPLE_PX)))
+        values = small.data[:, ::step, ::step][:, small.valid[::step, ::step]]
         fill, fill_px = fill_at_edges(small.data, small.valid)
         fill_share = fill_px / max(int(np.count_nonzero(small.valid)), 1)
     else:
@@ -552,14 +554,6 @@ def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Rast
         raise
     except RooftraceError:
         return None
-
-
-def _thinned(raster: Raster) -> NDArray[Any]:
-    """Return at most `_SAMPLE_PX` valid pixels of a raster: (band, n)."""
-    step = max(1, ceil(sqrt(raster.valid.size / _SAMPLE_PX)))
-    if raster.valid.all():
-        return raster.data[:, ::step, ::step].reshape(len(raster.data), -1)
-    return raster.data[:, ::step, ::step][:, raster.valid[::step, ::step]]
 
 
 def _lattice(shape_yx: tuple[int, int], side: int) -> list[Window]:

@@ -29,7 +29,7 @@ from rooftrace.io.gdal import (
     rasterio_window,
     reading_errors,
 )
-from rooftrace.io.georeferenced import imagery_date, tags_of
+from rooftrace.io.georeferenced import imagery_date
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import (
     NodataRule,
@@ -174,7 +174,8 @@ class RasterFile:
         header = self._header  # checks the file before it is opened
         assert header is not None
         with self._dataset("tags", header=True) as dataset:
-            date = imagery_date(tags_of(dataset))
+            # A satellite's metadata files have tags of their own.
+            date = imagery_date({**dataset.tags(), **dataset.tags(ns="IMAGERY")})
         return ResultProvenance(date, Path(self.name).name)
 
     @property

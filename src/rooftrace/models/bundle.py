@@ -215,12 +215,7 @@ def read_bundle(
     return bundle
 
 
-def default_bundle() -> ModelBundle:
-    """Return the bundled model."""
-    return bundled_model("default")
-
-
-def bundled_model(name: str) -> ModelBundle:
+def bundled_model(name: str = "default") -> ModelBundle:
     """Return one of the bundled models.
 
     Args:

@@ -115,17 +115,17 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
     return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}
 
 
-def read_model(path: Path) -> ModelBundle:
+def read_model(path: Path | None) -> ModelBundle:
     """Open a bundle or an exported model, and check it.
 
     Args:
-        path: Path of the file, or one of `BUNDLED_MODELS`.
+        path: Path of the file, or one of `BUNDLED_MODELS`; None for the default model.
 
     Raises:
         BundleError: The file is neither, is damaged, or is a graph without a contract.
     """
-    if str(path) in BUNDLED_MODELS:
-        return bundled_model(str(path))
+    if path is None or str(path) in BUNDLED_MODELS:
+        return bundled_model(str(path or "default"))
     try:
         head = read_head(path, 64)
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ from rooftrace.core.text import plural, reason_of
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.files import is_file, relative_name, write_atomically
-from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output
 from rooftrace.predict.predictor import Predictor, TtaChoice, with_tta
@@ -119,12 +119,8 @@ def read_models(
         bundles = _members_of(read, files[0], output)
     else:
         check_weights(weights, how, len(paths))
-        bundles = [_read(path) for path in paths]
+        bundles = [read_model(path) for path in paths]
     return ModelSet(tuple(bundles), how, weights, tta, engine, precision, output, file)
-
-
-def _read(path: Path | None) -> ModelBundle:
-    return default_bundle() if path is None else read_model(path)
 
 
 def _check_ensemble_file(
@@ -156,7 +152,7 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
                 f"{path} names the member {one.path!r}, but there is no bundle at {where}.",
                 remedy="Put the bundle there, or make the file again with rooftrace fit.",
             )
-        bundle = _read(where)
+        bundle = read_model(where)
         digest = bundle.for_output(output).sha256
         if digest != one.sha256:
             raise BundleError(

@@ -70,8 +70,8 @@ def run(plan: ScenePlan, engine: Engine) -> Iterator[Block]:
         PredictError: The network failed; the message names the window of the tile.
         DataError: The source cannot be read.
     """
-    for _, _, blocks in run_many([plan], lambda scene: scene, engine):
-        yield from blocks
+    for scene in run_scenes([SceneBlocks(plan)], engine):
+        yield from cast(Iterator[Block], scene.blocks)
 
 
 def run_many(

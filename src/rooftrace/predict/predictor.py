@@ -19,7 +19,7 @@ from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.models.spec import BundleSpec, Output, Tta
@@ -239,7 +239,7 @@ def load(
         ConfigError: The engine or precision does not exist; the model does not have this output.
         MissingExtraError: The engine is not installed.
     """
-    bundle = default_bundle() if path is None else read_model(Path(path))
+    bundle = read_model(None if path is None else Path(path))
     built = load_engine(bundle, engine=engine, precision=precision, output=output)
     return Predictor(bundle.for_output(output), with_tta(built, bundle.spec))
 
@@ -421,8 +421,8 @@ def with_tta(engine: Engine, spec: BundleSpec, wanted: TtaChoice | None = None) 
         spec: Contract of the model.
         wanted: Augmentation; None for that of the contract.
     """
-    tta = _chosen(spec, wanted)
-    return engine if tta is None else TtaEngine(engine, tta)
+    tta = wanted or spec.tta or "none"
+    return engine if tta == "none" else TtaEngine(engine, tta)
 
 
 def applied_tta(bundle: ModelBundle, wanted: TtaChoice | None = None) -> str | None:
@@ -435,10 +435,5 @@ def applied_tta(bundle: ModelBundle, wanted: TtaChoice | None = None) -> str | N
     Returns:
         The augmentation, or None; for members that differ, that of each: `flips, none`.
     """
-    used = [_chosen(member.spec, wanted) for member in bundle.members or (bundle,)]
-    return used[0] if len({*used}) == 1 else ", ".join(one or "none" for one in used)
-
-
-def _chosen(spec: BundleSpec, wanted: TtaChoice | None) -> Tta | None:
-    tta = wanted or spec.tta
-    return None if tta == "none" else tta
+    used = [wanted or member.spec.tta or "none" for member in bundle.members or (bundle,)]
+    return ", ".join(used) if len({*used}) > 1 else None if used[0] == "none" else used[0]

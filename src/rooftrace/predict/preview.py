@@ -170,10 +170,14 @@ class Preview:
     def __init__(
         self, grid: GeoGrid, bands: int, dtype: np.dtype[Any] | type, legend: Legend
     ) -> None:
-        self._grid = grid
         self._legend = legend
         self.thumbnail = ThumbnailSampler(grid, bands, dtype)
         """Background of the preview: every n-th pixel of the image."""
+
+        to_pixel = Affine.identity() if grid.crs is None else ~grid.transform
+        to_picture = Affine.scale(1 / self.thumbnail.step) @ to_pixel
+        self.rings = RingMaker(to_picture, len(legend.names))
+        """Maker of the outlines that `paint` takes."""
 
         self._background: NDArray[np.uint8] | None = None
         """RGB picture (y, x, 3) below the footprints; None until the first ones are drawn."""
@@ -181,13 +185,6 @@ class Preview:
         self._threads: ThreadPoolExecutor | None = None
         self._drawing: list[Future[Any]] = []
         """Calls that draw the last outlines, one for each of the three pictures."""
-
-    @property
-    def rings(self) -> RingMaker:
-        """Maker of the outlines that `paint` takes."""
-        to_pixel = ~self._grid.transform if self._grid.crs is not None else Affine.identity()
-        to_picture = Affine.scale(1 / self.thumbnail.step) @ to_pixel
-        return RingMaker(to_picture, len(self._legend.names))
 
     def paint(self, rings: Sequence[Rings]) -> None:
         """Draw a chunk of the footprints; the thumbnail must be complete.

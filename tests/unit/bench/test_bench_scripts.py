@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from shapely import affinity, box
 
-from rooftrace.models.bundle import default_bundle, write_bundle
+from rooftrace.models.bundle import bundled_model, write_bundle
 from town import write_pairs
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_rows_of_packages_that_are_missing_are_left_out(tiny_run: TinyRun, tmp_p
     )  # fmt: skip
     assert list(answer["rows"]) == ["ours_fp32"]
     assert answer["unavailable"] == {"sahi": "ModuleNotFoundError: No module named 'sahi'"}
-    bundle = default_bundle()
+    bundle = bundled_model()
     path = tmp_path / "other.rooftrace"
     write_bundle(path, bundle.spec.model_copy(update={"training": {}}), bundle.parts)
     done = run("predict.py", "--size", "64", "--model", path, "--work", tmp_path)

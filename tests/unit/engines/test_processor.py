@@ -50,11 +50,11 @@ import numpy as np
 from rooftrace.engines import openvino
 from rooftrace.engines.base import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
-from rooftrace.models.bundle import default_bundle
+from rooftrace.models.bundle import bundled_model
 
 older = Processor("older", "x86_64", INSTRUCTION_SETS[sys.argv[1]])
 openvino.this_processor = lambda: older
-engine = load_engine(default_bundle(), precision=sys.argv[2])
+engine = load_engine(bundled_model(), precision=sys.argv[2])
 tiles = np.random.default_rng(3).integers(0, 255, (3, 3, 416, 416), np.uint8)
 alone = np.concatenate([engine.run(tile[None]) for tile in tiles])
 np.testing.assert_array_equal(engine.run(tiles), alone)

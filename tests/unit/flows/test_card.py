@@ -13,7 +13,7 @@ from command_line import command
 from mlm_rules import MLM_RULES
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.card import run_card
-from rooftrace.models.bundle import click_bundle, default_bundle, read_bundle
+from rooftrace.models.bundle import bundled_model, click_bundle, read_bundle
 from rooftrace.models.spec import MeasuredMetrics
 from tiny_models import write_tiny_bundle
 
@@ -112,7 +112,7 @@ def test_facts_that_are_absent_are_not_invented(tmp_path: Path) -> None:
 
 def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
     front, body, _ = card_of(None, tmp_path / "default")
-    measured = default_bundle().spec.metrics
+    measured = bundled_model().spec.metrics
     assert len(front["model-index"][0]["results"]) == len(measured)
     assert measured[0].data in body
     _, body, item = card_of(Path("accurate"), tmp_path / "accurate")

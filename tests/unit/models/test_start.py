@@ -19,7 +19,7 @@ from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import (  # noqa: E402
     WEIGHTS_NAME,
-    default_bundle,
+    bundled_model,
     write_bundle,
 )
 from rooftrace.models.export import ExportableModel  # noqa: E402
@@ -173,7 +173,7 @@ def test_files_that_are_no_start_are_refused(
 
 
 def test_a_bundle_whose_options_open_files_is_refused(tmp_path: Path) -> None:
-    bundle = default_bundle()
+    bundle = bundled_model()
     training = {"model": {"architecture": "Unet", "options": {"checkpoint_path": "/etc/passwd"}}}
     spec = bundle.spec.model_copy(update={"training": training})
     write_bundle(tmp_path / "bad.rooftrace", spec, bundle.parts)

@@ -38,7 +38,7 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.tiled_evaluation import evaluate_scenes
-from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.exported import (
     READ_BY,
     SUFFIXES,
@@ -287,7 +287,7 @@ def run_export(
         ExportError: the difference exceeds the tolerance, or the file cannot be written.
     """
     wanted = check_precision(to, precision)
-    source = default_bundle() if bundle is None else read_model(bundle)
+    source = read_model(bundle)
     _check_request(source, to, wanted, out, calibration)
     files = [out, *([out.with_suffix(".bin")] if to == "openvino" else [])]
     report_path = out.with_name(f"{out.name}.report.json")
