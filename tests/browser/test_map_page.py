@@ -265,7 +265,7 @@ def test_nothing_to_show_is_a_sentence(
     if state == "other":
         (folder / "a.txt").touch()
     open_map(page, serve_app, *([] if state == "none" else [folder]))
-    message = page.locator("#message")
+    message = page.locator("#empty" if state == "none" else "#message")
     message.wait_for()
     assert {
         "other": "photos is not a results folder",

@@ -96,7 +96,7 @@ async function follow() {
   if (!entries.length) {
     // Nothing of the panel has a use yet.
     $("empty").hidden = false;
-    $("panel").hidden = $("loading").hidden = true;
+    for (const id of ["panel", "loading", "credit"]) $(id).hidden = true;
     map.getContainer().querySelector(".maplibregl-control-container").hidden = true;
     return;
   }
@@ -187,6 +187,8 @@ async function openImage(name, at = null, again = false) {
   goHome();
   map.once("idle", () => turn === opened && wait(null));
   home = { zoom: map.getZoom(), center: map.getCenter() };
+  // Over another place, the thumbnail would be wrong.
+  map.once("movestart", () => { $("loading").querySelector("img").removeAttribute("src"); });
   if (at) map.jumpTo(at);
   $("scale").hidden = false;
   describe(scene, view, name, images);

@@ -197,7 +197,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     for (const id of state.removed) outlines.delete(id);
     map.getSource("review")?.setData({ type: "FeatureCollection", features: [...outlines.values()] });
     const { reviewed, total, open, rejected } = state.counts;
-    $("review-progress").textContent = `${reviewed} of ${total} reviewed`;
+    $("review-progress").textContent = `${number(reviewed)} of ${number(total)} reviewed`;
     $("review-bar").firstElementChild.style.width = `${(100 * reviewed) / Math.max(total, 1)}%`;
     const rest = $("review-rest"), left = [rejected && `${number(rejected)} rejected`, open && `${number(open)} not reviewed`].filter(Boolean);
     rest.textContent = `The rest (${number(open)})`;
