@@ -52,7 +52,7 @@ def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, str], None] | None]:
     """Show a progress bar of pixels, with their rate and the number of buildings found so far.
 
     If stderr is no terminal, lines take its place.
@@ -62,8 +62,8 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int],
         hidden: Whether no bar is shown.
 
     Yields:
-        Function that takes the pixels done, the pixels in total and the buildings found so far;
-        None if no bar is shown.
+        Function that takes the pixels done, the pixels in total, the buildings found so far and the
+        stage; None if no bar is shown.
     """
     started = time.monotonic()
     with _progress(title, hidden=hidden) as update:
@@ -71,11 +71,9 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int],
             yield None
             return
 
-        def update_bar(done_px: int, total_px: int, buildings: int) -> None:
+        def update_bar(done_px: int, total_px: int, buildings: int, stage: str) -> None:
             rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
-            text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
-            if total_px and done_px >= total_px:
-                text = f"writing files, {text}"
+            text = f"{stage}, {done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
             update(done_px, total_px, f"{text}, {plural(buildings, 'building')}")
 
         yield update_bar
@@ -114,7 +112,7 @@ def _progress(title: str, *, hidden: bool) -> Iterator[Update | None]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=people, transient=True) as shown_bar:
-            task = shown_bar.add_task(title, total=None, done="starting")
+            task = shown_bar.add_task(title, total=None, done="reading")
             yield lambda done, total, text: shown_bar.update(
                 task, completed=done, total=total, done=text
             )

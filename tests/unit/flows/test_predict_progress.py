@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -21,16 +22,23 @@ from rooftrace.predict.plan import SceneOptions
 def test_progress_moves_before_the_first_block_is_done(bundle: Path, tmp_path: Path) -> None:
     side = 3400
     image = write_geotiff(tmp_path / "large.tif", np.full((3, side, side), 40, np.uint8))
-    seen: list[int] = []
+    seen, stages = [], []
+
+    def progress(done_px: int, total_px: int, buildings: int, stage: str) -> None:
+        seen.append(done_px)
+        stages.append(stage)
+
     run_predict(
         find_inputs([image]), read_models(bundle), tmp_path / "out",
-        SceneOptions(outputs=("mask",), scale=1.0), progress=lambda *now: seen.append(now[0]),
+        SceneOptions(outputs=("mask",), scale=1.0), progress=progress,
     )  # fmt: skip
     assert seen == sorted(seen)
     assert seen[-1] == side**2
     # The first of several tiles of the first block.
     assert 0 < seen[0] <= side**2 / 4
     assert len(seen) > 4
+    assert re.fullmatch(r"tile \d+ of \d+", stages[0])
+    assert stages[-1] == "writing files"
 
 
 @pytest.mark.campaign
@@ -73,9 +81,9 @@ def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
         assert progress is not None
         for second in range(3600):
             now[0] = second
-            progress(second * 10**6, 3600 * 10**6, second)
+            progress(second * 10**6, 3600 * 10**6, second, "tile 1 of 9")
     assert lines[0] == (
-        "predict: 0%, 10.0 of 3,600.0 Mpx, 1.0 Mpx/s, 10 buildings, 10 s, 3,590 s left"
+        "predict: 0%, tile 1 of 9, 10.0 of 3,600.0 Mpx, 1.0 Mpx/s, 10 buildings, 10 s, 3,590 s left"
     )
     assert 15 < len(lines) < 40
     with show.pixel_bar("predict", hidden=True) as progress:

@@ -25,7 +25,7 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, Roo
 from rooftrace.core.text import plural, reason_of
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
-from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunReport
+from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunProgress, RunReport
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput, of_headers
 from rooftrace.flows.predict.run import Executor, predict_inputs
 from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
@@ -47,7 +47,6 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
-from rooftrace.predict.predictor import PredictProgress
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
 
 _SCENES = "scenes"
@@ -152,7 +151,7 @@ def run_catalogue(
     area: Area | None = None,
     stac: bool = False,
     on_done: OnDone | None = None,
-    progress: PredictProgress | None = None,
+    progress: RunProgress | None = None,
 ) -> CatalogueReport:
     """Predict the scenes of a catalogue, and write a layer in which each building occurs once.
 

@@ -30,13 +30,17 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.outputs import ClassFigures, FileSink, OutputPaths, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
-from rooftrace.predict.predictor import Predictor, PredictProgress
+from rooftrace.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from rooftrace.flows.heights import HeightsReport
 
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
+
+RunProgress = Callable[[int, int, int, str], None]
+"""Function called with the pixels done, the pixels in total, the buildings found so far, and the
+stage, such as `tile 3 of 16`."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,14 @@ class RunOptions:
         keep: Whether the list of finished images is kept, so that a later run can add images.
         order: Pixel order of the run lengths in the record of each image; None for none.
         on_done: See `OnDone`.
-        progress: See `PredictProgress`.
+        progress: See `RunProgress`.
     """
 
     strict: bool = False
     keep: bool = False
     order: Order | None = None
     on_done: OnDone | None = None
-    progress: PredictProgress | None = None
+    progress: RunProgress | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ class PredictRun:
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
+        image_count: Number of images of the run, for progress.
         outputs: Results of finished images by name.
         failed: Errors of failed images by name.
         notes: Notes for the user.
@@ -155,6 +160,7 @@ class PredictRun:
     segmenter: PromptSegmenter | None = None
     small_only: bool = False
     total_px: int = 0
+    image_count: int = 0
     outputs: dict[str, SceneFiles] = field(default_factory=dict)
     failed: dict[str, RooftraceError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -167,6 +173,7 @@ class PredictRun:
     """Pixels of the tiles that were run, by unfinished block."""
 
     _lock: RLock = field(default_factory=RLock)
+    _tile_count: int = 0
     _ended: float = 0.0
     _buildings: int = 0
     _started: float = field(default_factory=time.perf_counter)
@@ -216,6 +223,7 @@ class PredictRun:
                     scene.source.close()
                     continue
                 self.notes += notes
+                self._tile_count = sum(len(plan.own_tiles(n)) for n in range(plan.block_count))
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
@@ -357,7 +365,16 @@ class PredictRun:
             self._buildings += buildings
             if self.run_options.progress is not None:
                 done_px = self._done_px + self._ahead_px.total()
-                self.run_options.progress(done_px, max(done_px, self.total_px), self._buildings)
+                total_px = max(done_px, self.total_px)
+                if done_px == total_px:
+                    stage = "writing files"
+                elif self.image_count > 1:
+                    ended = len(self.outputs) + len(self.failed)
+                    stage = f"image {min(ended + 1, self.image_count):,} of {self.image_count:,}"
+                else:
+                    tiles = round(done_px / total_px * self._tile_count)
+                    stage = f"tile {tiles:,} of {self._tile_count:,}"
+                self.run_options.progress(done_px, total_px, self._buildings, stage)
 
     def report(self, scenes: Sequence[SceneInput]) -> RunReport:
         """Return the report of the run, with all notes."""

@@ -25,6 +25,7 @@ from rooftrace.flows.predict.image_run import (
     OnDone,
     PredictRun,
     RunOptions,
+    RunProgress,
     RunReport,
     SceneTask,
     SceneTaskResult,
@@ -45,7 +46,7 @@ from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import RESULT_FILES, SceneOptions, threshold_for
-from rooftrace.predict.predictor import Predictor, PredictProgress, TtaChoice, applied_tta
+from rooftrace.predict.predictor import Predictor, TtaChoice, applied_tta
 from rooftrace.predict.refine_outlines import check_refinable
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def run_predict(
     segmenter: PromptSegmenter | None = None,
     rle: RleOutput | None = None,
     on_done: OnDone | None = None,
-    progress: PredictProgress | None = None,
+    progress: RunProgress | None = None,
 ) -> RunReport:
     """Predict all images, and write the results of each.
 
@@ -228,7 +229,7 @@ def predict_inputs(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
                 "With these settings they only approximate probabilities."
             )
-        run.total_px = about_total_px(scenes)
+        run.total_px, run.image_count = about_total_px(scenes), len(scenes)
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         run.notes += _earlier_results(scenes, out, options.outputs)
         record = executor.record()
