@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rooftrace.vector.simplify import RingOrder, acceptable, intersect_lines, simplify_staircase
 from rooftrace.vector.trace import Bools, Columns, Floats, Ints, Polygons
@@ -197,16 +196,8 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
     scale = finer * np.clip(np.sqrt(area / _USUAL), _LEAST_SCALE, _MOST_SCALE)
     edges, cost = _walls(contours, directions, scale[contours.owner], unit)
     corner, ring = _corners(contours, directions, edges, unit)
-    # Of a building with courtyards only the walls are fitted.
-    left, top, right, bottom = shapely.bounds(raw).T
-    filled = shapely.area(raw) / ((right - left) * (bottom - top))
-    squat = np.abs(np.log((right - left) / (bottom - top))) < _CIRCLE_ASPECT
-    squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
-    squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
-    centre, radius, misfit = _circles(contours, squat[contours.owner])
-    is_round = radius > _CIRCLE_RADIUS * unit
-    is_round &= misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes
-    is_round &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
+    centre, radius = _circles(contours, raw, cost, scale, unit)
+    is_round = radius > 0
     rings = np.full(len(contours.owner), None, np.object_)
     count = np.bincount(ring, minlength=len(rings))
     kept = (count[ring] > 2) & ~is_round[ring]
@@ -230,98 +221,112 @@ def _fitted(raw: Polygons, tolerance_px: float, group: Ints, finer: float) -> Po
 
 @dataclass(frozen=True, slots=True)
 class _Contours:
-    """Contours of buildings: rings of points, each from a strong corner on; rings with more
-    proposed corners come first.
+    """Contours of buildings: rings of points, of which some are proposed corners.
+
+    Rings with more corners come first. Corners are numbered from the strongest on along the ring,
+    the last one being the first again, and lie number by number: first that of all rings, then the
+    next of all rings that have it, and so on. So a corner of all rings is one slice.
 
     Args:
         owner: (rings,) polygon of each ring.
         number: (rings,) number of the ring in the order of the polygons.
         origin: (rings, 2) origin of its points.
-        points: (m, 2) all points, ring by ring.
+        first, sizes: (rings,) index of its first point, and number of its points.
+        points: (m, 2) all points, in the order of the polygons.
         sums: (m + 1, 5) sums of x, y, xx, xy, yy of the points before each, in 1 / `_STEPS`.
-        sizes: (rings,) number of points.
         count: (rings,) number of proposed corners, descending.
-        node: (n,) index of the point at which each proposed corner lies. A ring's first corner is
-            repeated as its last, which lies behind its points.
-        xy: (n, 2) these points.
+        level: (numbers + 1,) index of the first corner of each number.
         ring: (n,) ring of each corner.
-        base: (rings,) index of each ring's first corner.
+        node: (n,) index of the point at which it lies, plus the ring's size from the ring's end on.
+        xy: (n, 2) this point.
     """
 
     owner: Ints
     number: Ints
     origin: Floats
+    first: Ints
+    sizes: Ints
     points: Floats
     sums: Ints
-    sizes: Ints
     count: Ints
+    level: Ints
+    ring: Ints
     node: Ints
     xy: Floats
-    ring: Ints
-    base: Ints
 
     @classmethod
     def of(cls, raw: Polygons, unit: float) -> _Contours:
         """Return the contours of polygons (n,) along pixel edges."""
         rings, owner = shapely.get_rings(raw, return_index=True)
-        points, ring, origin = _points(rings)
-        size = np.bincount(ring, minlength=len(rings))
+        xy, of = shapely.get_coordinates(rings, return_index=True)
+        origin = xy[np.searchsorted(of, np.arange(len(rings)))]
+        size, x, y = _points(xy, of, len(rings))
+        first, ring = np.cumsum(size) - size, np.repeat(np.arange(len(rings)), size)
         # A point's index is its height, which simplification keeps.
-        indexed = np.column_stack([points, np.arange(len(points))])
+        points = np.stack([x / _STEPS, y / _STEPS, np.arange(len(x))], axis=1)
         lines = shapely.simplify(
-            shapely.linearrings(indexed, indices=ring), _PROPOSED * unit, preserve_topology=False
+            shapely.linearrings(points, indices=ring), _PROPOSED * unit, preserve_topology=False
         )
-        height, of = shapely.get_coordinates(lines, include_z=True, return_index=True)
-        corner = height[np.diff(of, append=-1) == 0, 2].astype(np.int64)
-        first = np.cumsum(size) - size
-        # A ring that simplification removed keeps its first point.
-        gone = np.bincount(ring[corner], minlength=len(rings)) == 0
-        corner = np.sort(np.concatenate([corner, first[gone]]))
-        of = ring[corner]
-        count = np.bincount(of, minlength=len(rings))
-        order = RingOrder.by_ring(of)
+        points = points[:, :2]
+        height, at = shapely.get_coordinates(lines, include_z=True, return_index=True)
+        corner = height[np.diff(at, append=-1) == 0, 2].astype(np.int64)
+        # A ring that simplification removed keeps its first point, and so does one with too many.
+        count = np.bincount(ring[corner], minlength=len(rings))
+        corner = corner[count[ring[corner]] <= _MAX_CORNERS]
+        corner = np.sort(np.append(corner, first[(count == 0) | (count > _MAX_CORNERS)]))
+        count = np.bincount(ring[corner], minlength=len(rings))
+        order = RingOrder.by_ring(ring[corner])
         chord = points[corner[order.after]] - points[corner]
         length = np.hypot(*chord.T)
         cosine = (chord * chord[order.before]).sum(axis=1)
         cosine /= np.maximum(length * length[order.before], 1e-9)
         shorter = np.minimum(np.minimum(length, length[order.before]), 8 * unit)
-        strength = np.lexsort((-shorter * (1 - cosine), of))
+        strength = np.lexsort((-shorter * (1 - cosine), ring[corner]))
 
-        rank = np.argsort(-count, kind="stable")
-        begin = np.cumsum(count) - count
-        strongest = strength[begin]
-        count, size, begin, strongest = count[rank], size[rank], begin[rank], strongest[rank]
-        first, start = first[rank], corner[strongest] - first[rank]
-        place = np.arange(len(points)) + np.repeat(start - (np.cumsum(size) - size), size)
-        wraps = np.repeat(size, size)
-        place -= wraps * (place >= wraps)
-        points = points[place + np.repeat(first, size)]
-        own, step = _numbered(count + 1)
-        at = begin[own] + ((strongest - begin)[own] + step) % count[own]
-        place = (corner[at] - first[own] - start[own]) % size[own]
-        last = step == count[own]
-        place[last] = size[own[last]]
-        base_of_points = np.cumsum(size) - size
-        x, y = (points * _STEPS).astype(np.int64).T
-        sums = np.zeros((len(points) + 1, 5), np.int64)
+        rank, begin = np.argsort(-count, kind="stable"), np.cumsum(count) - count
+        strongest = strength[begin] - begin
+        count, size, first = count[rank], size[rank], first[rank]
+        active = np.searchsorted(-count, -np.arange(int(count[0]) + 1), side="right")
+        level = np.append(0, np.cumsum(active))
+        number, of = _numbered(active)
+        step = strongest[rank][of] + number
+        wraps = step >= count[of]
+        node = corner[begin[rank][of] + step - wraps * count[of]]
+        xy = points[node]
+        sums = np.zeros((len(x) + 1, 5), np.int64)
         for column, term in enumerate((x, y, x * x, x * y, y * y)):
-            sums[1:, column] = term
-        np.cumsum(sums, axis=0, out=sums)
+            np.cumsum(term, out=sums[1:, column])
         return cls(
-            owner[rank], rank, origin[rank], points, sums, size, count, place + base_of_points[own],
-            points[place % size[own] + base_of_points[own]], own,
-            np.cumsum(count + 1) - (count + 1),
+            owner[rank], rank, origin[rank], first, size, points, sums, count, level,
+            of, node + wraps * size[of], xy,
         )  # fmt: skip
 
-    def moments(self, start: Ints, stop: Ints) -> _Moments:
-        """Return the moments of the points from `start` (n,) up to `stop` (n,) of one ring."""
-        count = stop - start
-        x, y, xx, xy, yy = ((self.sums[stop] - self.sums[start]) / np.maximum(count, 1)[:, None]).T
-        xx, xy, yy = ((square - mean) / _STEPS**2 for square, mean in (
-            (xx, x * x), (xy, x * y), (yy, y * y)
-        ))  # fmt: skip
-        mean = np.stack([x, y], axis=1) / _STEPS
-        return _Moments(count.astype(np.float64), mean, (xx - yy) / 2, xy, (xx + yy) / 2)
+    def summed(self, index: Ints, ring: Ints) -> Ints:
+        """Return (5, n) the sums of the points before each index, which may be beyond the end of
+        its ring; of indices outside of all rings, arbitrary ones.
+        """
+        whole = self.sums[self.first + self.sizes] - self.sums[self.first]
+        beyond = index > (self.first + self.sizes)[ring]
+        total = np.take(self.sums, index - beyond * self.sizes[ring], axis=0, mode="clip")
+        total[beyond] += whole[ring[beyond]]
+        return total.T
+
+    def moments(self, start: Ints, stop: Ints, ring: Ints) -> _Moments:
+        """Return the moments of the points from `start` (n,) up to `stop` (n,) of rings (n,)."""
+        count = np.maximum(stop - start, 1)
+        x, y, *spread = _spread(count, self.summed(stop, ring) - self.summed(start, ring))
+        return _Moments(count.astype(np.float64), np.stack([x, y], axis=1), *spread)
+
+
+def _spread(count: Ints, sums: Ints | Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return the mean, as x and y, and `even`, `odd` and `half` of `_Moments`, of sets of points of
+    any shape, given their sums (5, ...).
+    """
+    x, y, xx, xy, yy = sums / count
+    xx, xy, yy = ((square - mean) / _STEPS**2 for square, mean in (
+        (xx, x * x), (xy, x * y), (yy, y * y)
+    ))  # fmt: skip
+    return x / _STEPS, y / _STEPS, (xx - yy) / 2, xy, (xx + yy) / 2
 
 
 def _numbered(count: Ints) -> tuple[Ints, Ints]:
@@ -330,22 +335,24 @@ def _numbered(count: Ints) -> tuple[Ints, Ints]:
     return own, np.arange(len(own)) - (np.cumsum(count) - count)[own]
 
 
-def _points(rings: Polygons) -> tuple[Floats, Ints, Floats]:
-    """Return (m, 2) the middle of each pixel edge relative to the origin of its ring, (m,) the
-    ring, and (rings, 2) the origins.
+def _points(xy: Floats, ring: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+    """Return (rings,) the number of pixel edges of rings, and (m,) x and (m,) y of the middle of
+    each, relative to the ring's first vertex and in 1 / `_STEPS`.
+
+    Args:
+        xy: (vertices, 2) vertices of closed rings.
+        ring: (vertices,) their rings.
+        count: Number of rings.
     """
-    xy, of = shapely.get_coordinates(rings, return_index=True)
-    origin = xy[np.searchsorted(of, np.arange(len(rings)))]
-    side = np.flatnonzero(of[1:] == of[:-1])
-    span, ring = xy[side + 1] - xy[side], of[side]
-    length = np.abs(span).sum(axis=1).astype(np.int64)
-    start = xy[side] - origin[ring]
-    step = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length) + 0.5
-    points = np.empty((len(step), 2))
-    for axis in range(2):
-        along = np.repeat(span[:, axis] / length, length)
-        points[:, axis] = np.repeat(start[:, axis], length) + along * step
-    return points, np.repeat(ring, length), origin
+    x, y = np.ascontiguousarray(xy.T).astype(np.int64)
+    same = ring[1:] == ring[:-1]
+    across, down = np.diff(x)[same], np.diff(y)[same]
+    length = np.abs(across) + np.abs(down)
+    size = np.bincount(ring[1:][same], length, count).astype(np.int64)
+    # The steps of a closed ring add up to 0, so each ring begins at 0.
+    steps = (np.repeat(np.sign(span), length) for span in (across, down))
+    x, y = (_STEPS * np.cumsum(step) - _STEPS // 2 * step for step in steps)
+    return size, x, y
 
 
 @dataclass(frozen=True)
@@ -403,10 +410,12 @@ class _Directions:
             side: (n,) root of the area in units.
             unit: Pixels of a unit.
         """
-        start = np.flatnonzero(contours.ring[1:] == contours.ring[:-1])
-        moments = contours.moments(contours.node[start], contours.node[start + 1])
-        polygon = contours.owner[contours.ring[start]]
-        length = np.hypot(*(contours.xy[start + 1] - contours.xy[start]).T)
+        stop = np.arange(len(contours.count), len(contours.ring))
+        ring = contours.ring[stop]
+        start = np.repeat(contours.level[:-2], np.diff(contours.level[1:])) + ring
+        moments = contours.moments(contours.node[start], contours.node[stop], ring)
+        polygon = contours.owner[ring]
+        length = np.hypot(*(contours.xy[stop] - contours.xy[start]).T)
         weight = length * np.minimum(length, 12 * unit)
         numbers, of_group, members = np.unique(group, return_inverse=True, return_counts=True)
         main = _peaks(moments, polygon, weight, len(group))
@@ -473,50 +482,86 @@ class _Walls(Columns):
     kind: Ints
 
 
-def _trimmed(contours: _Contours, start: Ints, stop: Ints, unit: float) -> _Moments:
-    """Return the moments of walls from corner to corner without the points near both ends."""
-    low, high = contours.node[start], contours.node[stop]
-    trim = np.minimum(round(_TRIM * unit), (high - low - 2) // 3).clip(min=0)
-    return contours.moments(low + trim, high - trim)
-
-
-def _prices(
-    contours: _Contours, directions: _Directions, scale: Floats, unit: float
-) -> NDArray[np.float64]:
-    """Return (hops, n, kinds) the cost of a wall that ends at each corner and began so many corners
-    before.
+def _trim(count: Ints, unit: float) -> tuple[int, Bools]:
+    """Return the number of points that do not count at both ends of long walls, and True for the
+    walls that are long, given their numbers of points.
     """
-    most = int(contours.count[0])
-    hops = max(1, min(_HOPS, most - 1))
-    cost = np.full((hops, len(contours.node), len(_KINDS)), _INF)
-    inner = np.arange(len(contours.node)) - contours.base[contours.ring]
-    polygon = contours.owner[contours.ring]
-    main, turn = directions.main[polygon], directions.turn[polygon]
-    axes = np.stack([np.cos(main), np.sin(main)]), np.stack([np.cos(turn), np.sin(turn)])
-    other = np.where(directions.has_second, _SECOND, _DIAGONAL)[polygon]
-    scales, limit, count = scale[contours.ring], np.cos(_TURN), contours.count[contours.ring]
-    for hop in range(1, hops + 1):
-        stop = np.flatnonzero((inner >= hop) & (count > hop) & (count <= _MAX_CORNERS))
-        start = stop - hop
-        stop = stop[contours.node[stop] - contours.node[start] > 1]
-        start = stop - hop
-        moments = _trimmed(contours, start, stop, unit)
-        weight = (contours.node[stop] - contours.node[start]) / unit**2
-        chord = contours.xy[stop] - contours.xy[start]
-        chord /= np.maximum(np.hypot(*chord.T), 1e-9)[:, None]
-        price, even, odd, x, y = scales[stop], moments.even, moments.odd, *chord.T
-        own = cost[hop - 1]
-        own[stop, _ANY] = weight * (moments.half - np.hypot(even, odd)) + _FREE * price
-        for kind, (cos, sin), add in ((_ALONG, axes[0], _SNAPPED), (_OTHER, axes[1], other[stop])):
-            cos, sin = cos[stop], sin[stop]
+    trim = round(_TRIM * unit)
+    return trim, count >= 3 * trim + 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """Costs of walls between corners.
+
+    Args:
+        contours: Contours of the polygons.
+        unit: Pixels of a unit.
+        sums: (5, n) sums up to each corner.
+        low, high: (5, n) sums up to the first point that counts of a long wall that begins at each
+            corner, and up to the last one of a wall that ends there.
+        scale: (rings,) factor on the prices.
+        other: (rings,) price of a wall in the other direction.
+        axes: (4, rings) cosine and sine of the main direction, and of the other one from there.
+    """
+
+    contours: _Contours
+    unit: float
+    sums: Floats
+    low: Floats
+    high: Floats
+    scale: Floats
+    other: Floats
+    axes: Floats
+
+    @classmethod
+    def of(
+        cls, contours: _Contours, directions: _Directions, scale: Floats, unit: float
+    ) -> _Prices:
+        trim, polygon = round(_TRIM * unit), contours.owner
+        sums, low, high = (
+            contours.summed(contours.node + shift, contours.ring).astype(float, "C")
+            for shift in (0, trim, -trim)
+        )
+        main, turn = directions.main[polygon], directions.turn[polygon]
+        axes = np.stack([np.cos(main), np.sin(main), np.cos(turn), np.sin(turn)])
+        other = np.where(directions.has_second, _SECOND, _DIAGONAL)[polygon] * scale
+        return cls(contours, unit, sums, low, high, scale, other, axes)
+
+    def walls(self, start: Ints, number: int) -> Floats:
+        """Return (kinds, hops, rings) the costs of walls from corners (hops, rings) to a corner
+        that all these rings have.
+        """
+        contours, unit, rings = self.contours, self.unit, start.shape[1]
+        stop = slice(contours.level[number], contours.level[number] + rings)
+        count = contours.node[stop] - contours.node[start]
+        weight = count / unit**2
+        sums = self.high[:, None, stop] - np.take(self.low, start, axis=1)
+        trim, is_long = _trim(count, unit)
+        hop, ring = close = np.nonzero(~is_long)
+        begin = np.take(self.sums, start[close], axis=1)
+        sums[:, hop, ring] = np.take(self.sums[:, stop], ring, axis=1) - begin
+        none, count = count < 2, np.maximum(count - 2 * trim * is_long, 1)
+        *_, even, odd, half = _spread(count, sums)
+        half *= weight
+        even *= weight
+        odd *= weight
+        x, y = (contours.xy[stop, axis] - np.take(contours.xy[:, axis], start) for axis in range(2))
+        least = np.sqrt(np.cos(_TURN) ** 2 * (x * x + y * y))
+        scale, cost = self.scale[:rings], np.empty((len(_KINDS), *count.shape))
+        cost[_ANY] = half - np.sqrt(even * even + odd * odd) + _FREE * scale
+        for kind, add in ((_ALONG, _SNAPPED * scale), (_OTHER, self.other[:rings])):
             # In the frame of the direction; the other one is turned from the main direction.
+            cos, sin = self.axes[kind : kind + 2, :rings]
             double = cos * cos - sin * sin, 2 * cos * sin
             even, odd = even * double[0] + odd * double[1], odd * double[0] - even * double[1]
             x, y = x * cos + y * sin, y * cos - x * sin
-            for shift, sign, part in ((0, -1, x), (1, 1, y)):
-                value = weight * (moments.half + sign * even) + add * price
-                own[stop, kind + shift] = np.where(np.abs(part) >= limit, value, _INF)
-    return cost
+            base = half + add
+            # Faster than a choice by `numpy.where`.
+            cost[kind] = base - even + _INF * (np.abs(x) < least)
+            cost[kind + 1] = base + even + _INF * (np.abs(y) < least)
+        cost[:, none] = _INF
+        return cost
 
 
 def _walls(
@@ -532,75 +577,70 @@ def _walls(
         scale: (rings,) factor on the prices.
         unit: Pixels of a unit.
     """
-    cost = _prices(contours, directions, scale, unit)
-    hops, n, kinds = cost.shape
-    base, ring = contours.base, contours.ring
-    step = np.hypot(*np.diff(contours.xy, axis=0, prepend=contours.xy[:1]).T)
-    inner = np.arange(n) - base[ring]
-    bevel = np.full((2, n), _INF)
-    for skip, length in enumerate((step, step + np.roll(step, 1))):
-        short = (length <= _BEVEL * unit) & (inner > skip)
-        price = _BEVEL_PRICE * scale[ring] * (length / unit) ** 2
-        bevel[skip, short] = price[short]
+    prices = _Prices.of(contours, directions, scale, unit)
+    level, n, kinds = contours.level, len(contours.ring), len(_KINDS)
     # The last kind stands for no wall yet.
-    arrived = np.full((n, kinds + 1), _INF)
-    hop_of, kind_of = np.zeros((n, kinds), np.int64), np.zeros((n, kinds), np.int64)
-    skipped = np.zeros((n, kinds + 1), np.int64)
-    best, second = np.full((2, n), _INF), np.full((2, n), 0)
-    arrived[base, kinds] = 0
-    active = len(base)
-    for number in range(int(contours.count[0]) + 1):
-        while contours.count[active - 1] < number:
-            active -= 1
-        here = base[:active] + number
-        if number:
-            before = here - np.arange(1, min(hops, number) + 1)[:, None]
-            # Walls of the same kind do not follow each other, but walls of any direction do.
-            again = (second[0][before][..., None] == _KINDS) & (_KINDS != _ANY)
-            value = np.where(again, best[1][before][..., None], best[0][before][..., None])
-            value += cost[: len(before), here]
-            hop = value.argmin(axis=0)
-            arrived[here, :kinds] = np.take_along_axis(value, hop[None], axis=0)[0]
-            source = here[:, None] - hop - 1
-            repeats = (second[0][source] == _KINDS) & (_KINDS != _ANY)
-            hop_of[here] = hop + 1
-            kind_of[here] = np.where(repeats, second[1][source], second[0][source])
-        left = arrived[here]
-        for skip in range(min(2, number)):
-            value = arrived[here - skip - 1] + bevel[skip, here][:, None]
-            better = value < left
-            left = np.where(better, value, left)
-            skipped[here] = np.where(better, skip + 1, skipped[here])
-        lowest = left.argmin(axis=1)
-        row = np.arange(active)
-        best[0, here], second[0, here] = left[row, lowest], lowest
-        left[row, lowest] = _INF
-        lowest = left.argmin(axis=1)
-        best[1, here], second[1, here] = left[row, lowest], lowest
-    end = base + contours.count
-    total = best[0, end]
-    at, kind, rings, turn = end, second[0, end], np.arange(len(base)), 0
+    arrived = np.full((kinds + 1, n), _INF)
+    hops, skipped = np.zeros((kinds, n), np.int64), np.zeros((kinds + 1, n), np.int64)
+    # Lowest and second lowest costs at each corner, and the kinds of the walls that end there.
+    best, second = np.full((2, n), _INF), np.full((2, n), kinds)
+    count = int(level[1])
+    arrived[kinds, :count], best[0, :count] = 0, 0
+    before = np.zeros(count)
+    for number in range(1, len(level) - 1):
+        count = int(level[number + 1] - level[number])
+        here = slice(level[number], level[number + 1])
+        start = level[max(number - _HOPS, 0) : number][::-1, None] + np.arange(count)
+        value = prices.walls(start, number)
+        lowest, other, ends = best[0][start], best[1][start], second[0][start]
+        # Walls of the same kind do not follow each other, but walls of any direction do.
+        value += lowest
+        more = other - lowest
+        for kind in range(_ANY):
+            value[kind] += more * (ends == kind)
+        hop = value.argmin(axis=1)
+        hops[:, here], arrived[:kinds, here] = hop + 1, value.min(axis=1)
+        left, row = arrived[:, here].copy(), np.arange(count)
+        step = np.hypot(*(contours.xy[here] - contours.xy[start[0]]).T)
+        for skip, length in enumerate((step, step + before[:count])[:number]):
+            price = _BEVEL_PRICE * scale[:count] * (length / unit) ** 2
+            price[length > _BEVEL * unit] = _INF
+            cost = arrived[:, start[skip]] + price
+            better = cost < left
+            left[better], skipped[:, here][better] = cost[better], skip + 1
+        before = step
+        for rank in range(2):
+            kind = left.argmin(axis=0)
+            best[rank, here], second[rank, here] = left[kind, row], kind
+            left[kind, row] = _INF
+    total = best[0, level[contours.count] + np.arange(len(contours.count))]
+    rings, turn = np.flatnonzero(total < _INF), 0
+    at = contours.count[rings]
+    kind = second[0, level[at] + rings]
     found: list[tuple[Ints, ...]] = []
-    rings = rings[total < _INF]
-    at, kind = at[rings], kind[rings]
     while len(rings):
-        at = at - skipped[at, kind]
-        live = (kind < kinds) & (at > base[rings])
+        at = at - skipped[kind, level[at] + rings]
+        live = (kind < kinds) & (at > 0)
         rings, at, kind = rings[live], at[live], kind[live]
-        start = at - hop_of[at, kind]
-        found.append((rings, start, at, kind, np.full(len(rings), turn)))
-        at, kind, turn = start, kind_of[at, kind], turn - 1
+        stop = level[at] + rings
+        at = at - hops[kind, stop]
+        start = level[at] + rings
+        found.append((rings, start, stop, kind, np.full(len(rings), turn)))
+        repeats = (second[0, start] == kind) & (kind != _ANY)
+        kind, turn = np.where(repeats, second[1, start], second[0, start]), turn - 1
     if not found:
         return _Walls(*(np.zeros(0, np.int64) for _ in range(4))), total
-    ring, start, stop, kind, place = (np.concatenate(column) for column in zip(*found))
-    return _Walls(ring, start, stop, kind).of(np.lexsort((place, ring))), total
+    ring, *walls, place = (np.concatenate(column) for column in zip(*found))
+    return _Walls(ring, *walls).of(np.lexsort((place, ring))), total
 
 
 def _corners(
     contours: _Contours, directions: _Directions, walls: _Walls, unit: float
 ) -> tuple[Floats, Ints]:
     """Return (m, 2) the corners between successive walls, and (m,) their rings."""
-    moments = _trimmed(contours, walls.start, walls.stop, unit)
+    low, high = contours.node[walls.start], contours.node[walls.stop]
+    trim, is_long = _trim(high - low, unit)
+    moments = contours.moments(low + trim * is_long, high - trim * is_long, walls.ring)
     polygon = contours.owner[walls.ring]
     kind, count = walls.kind, len(directions.main)
     slots = int(directions.slot.max(initial=0)) + 1
@@ -637,16 +677,30 @@ def _corners(
     return corner, walls.ring
 
 
-def _circles(contours: _Contours, chosen: Bools) -> tuple[Floats, Floats, Floats]:
-    """Return (rings, 2) centres and (rings,) radii of the circles that fit some contours best, and
-    (rings,) the sums of their squared distances (Kåsa 1976, doi:10.1109/TIM.1976.6312298).
+def _circles(
+    contours: _Contours, raw: Polygons, cost: Floats, scale: Floats, unit: float
+) -> tuple[Floats, Floats]:
+    """Return (rings, 2) centres and (rings,) radii of circles that fit contours better than their
+    walls (Kåsa 1976, doi:10.1109/TIM.1976.6312298); the radius is 0 where none does.
 
-    The radius of a ring that is not `chosen` (rings,) is 0.
+    Args:
+        contours: Contours of the polygons.
+        raw: (n,) polygons along pixel edges.
+        cost: (rings,) cost of the walls.
+        scale: (n,) factor on the prices.
+        unit: Pixels of a unit.
     """
-    count = len(chosen)
-    ring = np.repeat(np.arange(count), contours.sizes)
-    inside = np.flatnonzero(chosen[ring])
-    ring, size = ring[inside], np.where(chosen, contours.sizes, 1)
+    # Of a building with courtyards only the walls are fitted.
+    left, top, right, bottom = shapely.bounds(raw).T
+    filled = shapely.area(raw) / ((right - left) * (bottom - top))
+    squat = np.abs(np.log((right - left) / (bottom - top))) < _CIRCLE_ASPECT
+    squat &= np.abs(filled - np.pi / 4) < _CIRCLE_FILL
+    squat &= np.bincount(contours.owner, minlength=len(raw)) == 1
+    chosen, count = squat[contours.owner], len(contours.owner)
+    ring = np.flatnonzero(chosen)
+    own, step = _numbered(contours.sizes[ring])
+    ring, inside = ring[own], contours.first[ring][own] + step
+    size = np.where(chosen, contours.sizes, 1)
     x, y = contours.points[inside].T
     mean = np.stack([np.bincount(ring, v, count) for v in (x, y)]) / size
     x, y = x - mean[0, ring], y - mean[1, ring]
@@ -659,7 +713,10 @@ def _circles(contours: _Contours, chosen: Bools) -> tuple[Floats, Floats, Floats
     radius = np.sqrt(total / size + (centre**2).sum(axis=0))
     away = np.hypot(x - centre[0, ring], y - centre[1, ring]) - radius[ring]
     misfit = np.bincount(ring, away * away, count)
-    return (mean + centre).T, np.asarray(radius, np.float64), np.asarray(misfit, np.float64)
+    fits = chosen & (radius > _CIRCLE_RADIUS * unit)
+    fits &= misfit < _CIRCLE_MISFIT * unit**2 * contours.sizes
+    fits &= misfit / unit**2 + _CIRCLE * scale[contours.owner] < cost
+    return (mean + centre).T, np.where(fits, radius, 0.0)
 
 
 def _drawn_circle(origin: Floats, centre: Floats, radius: float, unit: float) -> shapely.LinearRing:
