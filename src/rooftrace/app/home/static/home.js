@@ -9,7 +9,7 @@ const PAGE_JOBS = 48; // jobs that "Older results" adds
 const AT_ONCE_BYTES = 4e6;
 // Of all jobs together: a stream for each would use up the browser's six connections to a server.
 const POLL_MS = 1000, IDLE_POLL_MS = 5000;
-const FIELDS = { gsd: "gsd_m", threshold: "threshold", bands: "bands", stretch: "stretch" }; // options of the page, by the names of a job's
+const FIELDS = { gsd: "gsd_m", threshold: "threshold", bands: "bands", stretch: "stretch" }; // as a job names them
 const ENDED = ["done", "failed", "cancelled"];
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // by id: { row, first, drawn }
@@ -97,7 +97,7 @@ function showOptions() {
   $("bands").focus();
 }
 
-// Offer to run a finished job again, beginning with its options.
+// Offer to run a finished job again.
 function change(job) {
   close();
   again = job;
@@ -118,7 +118,6 @@ async function runAgain() {
   $("results").scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
-// The picture leads to the map; it appears when it has come.
 function picture(map, source) {
   const image = h("img", { src: source, alt: "", loading: "lazy", onload: () => image.classList.add("there"), onerror: () => image.remove() });
   return h("a.picture", { href: map, tabindex: "-1", "aria-hidden": "true" }, image);
@@ -180,7 +179,7 @@ function folderCard({ id, title }, of) {
   });
 }
 
-// Draw a card anew when what it shows has changed: an open menu and the focus stay otherwise.
+// A card is drawn again only when what it shows has changed: an open menu and the focus stay.
 function show(id, state, key, parts) {
   if (!cards.has(id)) cards.set(id, { row: h("li"), first: null, drawn: "" });
   const entry = cards.get(id);

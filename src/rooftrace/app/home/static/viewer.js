@@ -1,12 +1,11 @@
 // A prediction that is shown at once: the image, its fill at any threshold, outlines, figures and downloads.
 // The page `/` and the Gradio demo show it.
 
+import { number, percent } from "./ui.js";
 import { sentence } from "./upload.js";
 
 const PAGE = new URL("page/", document.baseURI).href;
 const WAIT_MS = 150; // after the last move of the threshold
-const number = (value, digits = 0) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-const percent = (share) => `${number(100 * share, 1)} %`;
 
 const STAGE = `
 <div class="rt-viewer">
