@@ -38,6 +38,30 @@ attribution = "generated"
 The encoder is the smallest available. Most of the time goes into the export, mainly of ReLU6.
 """
 
+SQUARES = """
+crop_px = 64
+epochs = 2
+samples_per_epoch = 32
+batch_size = 4
+precision = "fp32"
+device = "cpu"
+workers = 0
+watch.panel = 0
+optimizer.lr = 0.02
+export.int8 = false
+
+[model]
+architecture = "PlainUnet"
+options = { filters = 4, depth = 2 }
+
+[[data.train]]
+path = "data"
+
+[[data.val]]
+path = "data"
+"""
+"""A configuration that trains for seconds, and learns squares that stand out in one band."""
+
 
 def write_tiny_training(folder: Path) -> None:
     """Write `tiny.toml` into the folder, with six scenes and their split."""

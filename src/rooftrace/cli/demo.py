@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.options import Json
-from rooftrace.cli.show import say
+from rooftrace.cli.predict import show_run
+from rooftrace.cli.show import pixel_bar, say
 
 
 def demo(
@@ -18,11 +19,16 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Predict a small scene that comes with rooftrace, to see what it writes."""
-    from rooftrace.cli.commands import load_command
+    from rooftrace.flows.predict.inputs import find_inputs
+    from rooftrace.flows.predict.run import run_predict
+    from rooftrace.flows.predict.run_folder import Results
     from rooftrace.io.files import demo_scene_path
+    from rooftrace.predict.model_set import read_models
 
-    given = [str(demo_scene_path()), "-o", str(out), *(["--json"] if as_json else [])]
-    load_command("predict").main(given, prog_name="rooftrace demo", standalone_mode=False)
+    with Results(out) as results, pixel_bar("predict", hidden=as_json) as progress:
+        inputs = find_inputs([demo_scene_path()])
+        report = run_predict(inputs, read_models(Path("default")), out, progress=progress)
+    show_run(report, results, as_json=as_json)
     if not as_json:
         say(
             f"Open the files of {out} in QGIS or a browser. Your own image: rooftrace predict IMAGE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +40,10 @@ from rooftrace.cli.show import answered, pixel_bar, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import list_first, plural
 from rooftrace.predict.options import OUTPUTS
+
+if TYPE_CHECKING:
+    from rooftrace.flows.predict.image_run import RunReport
+    from rooftrace.flows.predict.run_folder import Results
 
 _MAX_IMAGES = 20
 """Maximum number of images listed in the terminal; run.json lists all."""
@@ -189,6 +193,11 @@ def predict(
         )  # fmt: skip
         if heights is not None:
             report = heights.measure(report)
+    show_run(report, results, as_json=as_json)
+
+
+def show_run(report: RunReport, results: Results, *, as_json: bool) -> None:
+    """Print the report of a run, as JSON for programs or as text for people."""
     if answered(report, as_json=as_json, shown=results.shown):
         return
     for output in report.outputs[:_MAX_IMAGES]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from rooftrace.core.errors import BundleError, ConfigError, ExportError
@@ -219,6 +220,19 @@ def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False
         if sync:
             file.flush()
             os.fsync(file.fileno())
+
+
+def written_bytes(name: str, write: Callable[[Path], object]) -> bytes:
+    """Return the content of a file that a function writes; nothing stays on disk.
+
+    Args:
+        name: Name of the file, whose suffix may select the format.
+        write: Function that writes the file at a path.
+    """
+    with TemporaryDirectory(prefix="rooftrace-") as folder:
+        path = Path(folder) / name
+        write(path)
+        return path.read_bytes()
 
 
 def write_json(path: Path, document: Any) -> None:

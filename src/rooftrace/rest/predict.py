@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,6 +20,7 @@ from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
 from rooftrace.core.names import content_disposition
 from rooftrace.core.text import in_api_terms
 from rooftrace.density.files import DEFAULT_THRESHOLD
+from rooftrace.io.files import written_bytes
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.outputs import Prediction
@@ -204,31 +203,28 @@ def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str
     """
     stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"
     crs = prediction.mask.grid.crs
-    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
-        if form == "png":
-            path = Path(folder) / f"{stem}_mask.png"
-            prediction.write_mask(path)
-            return path.name, path.read_bytes()
-        path = Path(folder) / f"{stem}.geojson"
-        try:
-            write_footprints(path, prediction.outlines)
-        except ExportError as error:
-            if crs is None:
-                raise
-            raise GeoreferenceError(
-                f"{stem} cannot be written as GeoJSON: its position in {crs.name!r} has no "
-                "longitude and latitude.",
-                remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
-            ) from error
-        written = path.read_bytes()
+    if form == "png":
+        name = f"{stem}_mask.png"
+        return name, written_bytes(name, prediction.write_mask)
+    name = f"{stem}.geojson"
+    try:
+        written = written_bytes(name, lambda path: write_footprints(path, prediction.outlines))
+    except ExportError as error:
+        if crs is None:
+            raise
+        raise GeoreferenceError(
+            f"{stem} cannot be written as GeoJSON: its position in {crs.name!r} has no "
+            "longitude and latitude.",
+            remedy="Start a job: its GeoPackage keeps the coordinates of the image.",
+        ) from error
     if not written.startswith(_GEOJSON_START):
-        raise ValueError(f"{path.name} begins with {written[:40]!r}, not with {_GEOJSON_START!r}")
+        raise ValueError(f"{name} begins with {written[:40]!r}, not with {_GEOJSON_START!r}")
     members = {
         "coordinate_system": "pixels" if crs is None else "longitude-latitude",
         "figures": figures.model_dump(mode="json"),
     }
     lines = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in members.items())
-    return path.name, b"".join([_GEOJSON_START, lines.encode(), written[len(_GEOJSON_START) :]])
+    return name, b"".join([_GEOJSON_START, lines.encode(), written[len(_GEOJSON_START) :]])
 
 
 def _headers(figures: Figures) -> dict[str, str]:

@@ -20,6 +20,7 @@ from rooftrace.predict.predictor import load
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, open_data
 from rooftrace.train.loop import _as_in_start
+from tiny_training import SQUARES
 
 SIDE = 64
 RGBN = ("red", "green", "blue", "nir")
@@ -50,34 +51,8 @@ def write_set(folder: Path, *kinds: tuple[str, ...], bands: int = 4) -> None:
         write_geotiff(folder / f"masks/{number}.tif", mask)
 
 
-CONFIG = f"""
-crop_px = {SIDE}
-epochs = 2
-samples_per_epoch = 32
-batch_size = 4
-precision = "fp32"
-device = "cpu"
-workers = 0
-watch.panel = 0
-optimizer.lr = 0.02
-
-[model]
-architecture = "PlainUnet"
-options = {{ filters = 4, depth = 2 }}
-
-[[data.train]]
-path = "data"
-
-[[data.val]]
-path = "data"
-
-[export]
-int8 = false
-"""
-
-
 def config() -> TrainConfig:
-    return parse_config(tomllib.loads(CONFIG), TrainConfig, source="test")
+    return parse_config(tomllib.loads(SQUARES), TrainConfig, source="test")
 
 
 def opened(folder: Path, *kinds: tuple[str, ...], bands: int = 4) -> TrainingData:
@@ -107,7 +82,7 @@ def test_images_that_differ_leave_the_bands_without_names(tmp_path: Path) -> Non
 @pytest.mark.campaign
 def test_a_trained_model_finds_its_bands_in_another_order(tmp_path: Path) -> None:
     write_set(tmp_path / "data", RGBN)
-    (tmp_path / "train.toml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "train.toml").write_text(SQUARES, encoding="utf-8")
     run_train(tmp_path / "train.toml", tmp_path / "run")
     path = tmp_path / "run/best_iou.rooftrace"
     assert read_bundle(path).spec.bands == RGBN

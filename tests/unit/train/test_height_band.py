@@ -16,36 +16,10 @@ from raster_files import write_geotiff
 from rooftrace.io.elevation import WithHeights
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import read_bundle
+from tiny_training import SQUARES
 
 SIDE = 64
 WEST, NORTH = 500_000.0, 5_000_000.0
-
-CONFIG = f"""
-crop_px = {SIDE}
-epochs = 2
-samples_per_epoch = 32
-batch_size = 4
-precision = "fp32"
-device = "cpu"
-workers = 0
-watch.panel = 0
-optimizer.lr = 0.02
-export.int8 = false
-
-[model]
-architecture = "PlainUnet"
-options = {{ filters = 4, depth = 2 }}
-
-[[data.train]]
-path = "data"
-surface = "dsm.tif"
-terrain = "dtm.tif"
-
-[[data.val]]
-path = "data"
-surface = "dsm.tif"
-terrain = "dtm.tif"
-"""
 
 
 @pytest.fixture
@@ -71,7 +45,8 @@ def folder(tmp_path: Path) -> Path:
     place = {"crs": "EPSG:32631", "transform": Affine(1, 0, WEST, 0, -1, NORTH)}
     write_geotiff(tmp_path / "dsm.tif", surface, nodata=-9999, **place)
     write_geotiff(tmp_path / "dtm.tif", ground, nodata=-9999, **place)
-    (tmp_path / "train.toml").write_text(CONFIG)
+    models = 'path = "data"\nsurface = "dsm.tif"\nterrain = "dtm.tif"'
+    (tmp_path / "train.toml").write_text(SQUARES.replace('path = "data"', models))
     return tmp_path
 
 

@@ -6,9 +6,7 @@ It calls the API like any other client.
 from __future__ import annotations
 
 import io
-import tempfile
 from functools import cache
-from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -16,7 +14,7 @@ from PIL import Image
 
 from rooftrace.app.assets import page_response, static_router
 from rooftrace.core.types import Window
-from rooftrace.io.files import demo_scene_path
+from rooftrace.io.files import demo_scene_path, written_bytes
 from rooftrace.io.image_write import write_raster
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
@@ -63,7 +61,6 @@ def _example(name: str) -> dict[str, bytes]:
     raster = open_raster(demo_scene_path()).read(EXAMPLES[name])
     picture = io.BytesIO()
     Image.fromarray(raster.data.transpose(1, 2, 0)).save(picture, "WEBP", quality=80)
-    with tempfile.TemporaryDirectory() as folder:
-        source = ArraySource(raster.data, raster.grid, raster.valid, name)
-        tif = write_raster(Path(folder), name, source).read_bytes()
+    source = ArraySource(raster.data, raster.grid, raster.valid, name)
+    tif = written_bytes(f"{name}.tif", lambda path: write_raster(path.parent, name, source))
     return {"tif": tif, "webp": picture.getvalue()}

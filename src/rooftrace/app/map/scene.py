@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.bands import in_colours
+from rooftrace.io.files import written_bytes
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.legend import Legend
 from rooftrace.io.nodata import nodata_from_json
@@ -414,13 +414,10 @@ def vector_file(
         ProblemError: The format cannot hold the buildings.
         HTTPException: The server cannot write the file.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        try:
-            write_polygons(path, geometry, columns, crs)
-        except ExportError as error:
-            raise not_written(error, "export") from error
-        return path.read_bytes()
+    try:
+        return written_bytes(name, lambda path: write_polygons(path, geometry, columns, crs))
+    except ExportError as error:
+        raise not_written(error, "export") from error
 
 
 def _describe_picture(pyramid: Pyramid | None, deeper: int = 0) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.names import content_disposition
+from rooftrace.io.files import written_bytes
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA
 from rooftrace.io.vector_write import write_footprints
@@ -107,20 +107,15 @@ def download(prediction: Prediction, kind: str) -> tuple[str, bytes]:
     Raises:
         ExportError: The disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
-        grid, name = prediction.mask.grid, prediction.name
-        paths = OutputPaths.of(Path(folder), name, grid, prediction.legend)
-        if kind == "mask":
-            path = paths.mask
-            prediction.write_mask(path)
-        elif kind == "overlay":
-            path = Path(folder) / f"{name}_overlay.png"
-            assert prediction.result.preview is not None
-            write_png(path, prediction.result.preview, photograph=True)
-        else:
-            path = paths.polygons.with_suffix(f".{kind}")
-            write_footprints(path, prediction.outlines)
-        return path.name, path.read_bytes()
+    paths = OutputPaths.of(Path(), prediction.name, prediction.mask.grid, prediction.legend)
+    if kind == "mask":
+        return paths.mask.name, written_bytes(paths.mask.name, prediction.write_mask)
+    if kind == "overlay":
+        name, picture = f"{prediction.name}_overlay.png", prediction.result.preview
+        assert picture is not None
+        return name, written_bytes(name, lambda path: write_png(path, picture, photograph=True))
+    name = paths.polygons.with_suffix(f".{kind}").name
+    return name, written_bytes(name, lambda path: write_footprints(path, prediction.outlines))
 
 
 ROOT = "/page"

@@ -25,10 +25,10 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, RasterSource
-from rooftrace.flows.compare.inputs import BuildingLayer, read_buildings_layer
+from rooftrace.flows.compare.inputs import BuildingLayer, date_of, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.gdal import is_raster, rasterize
-from rooftrace.io.georeferenced import close_source
+from rooftrace.io.georeferenced import close_source, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_raster
@@ -193,7 +193,8 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
 
             predictor.predict_plan(plan, FileSink(paths, plan), on_block=keep)
         layer = read_buildings_layer(paths.polygons, file.parent)
-    return replace(layer, name=str(image), notes=plan.notes)
+    stated = provenance_of(plan.source).imagery_date
+    return replace(layer, name=str(image), notes=plan.notes, date=date_of(image, stated))
 
 
 def _no_crs(name: str) -> GeoreferenceError:

@@ -19,6 +19,7 @@ from pyproj import CRS
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
+from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import provenance_of
@@ -30,7 +31,6 @@ from rooftrace.io.reproject import bounds_of, joint_bounds, reprojected
 from rooftrace.io.sources import BlankSource
 from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import ReadCounts, VectorFile, VectorLayer
-from rooftrace.predict.plan import RESULT_FILES
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 
 BEND_M = 0.01
@@ -98,6 +98,7 @@ class BuildingLayer:
         mask: Mask that says which ground was seen: the input itself, or the one that `rooftrace
             predict` has written beside the polygons; None where there is none.
         seen: Image whose valid pixels were seen, made from the mask.
+        date: See `date_of`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class BuildingLayer:
     notes: tuple[str, ...]
     mask: Path | None = None
     seen: RasterSource | None = None
+    date: str | None = None
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -145,7 +147,7 @@ def read_buildings_layer(
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
-        layer = _of_file(str(path), file, (), folder, attributes=attributes)
+        layer = _of_file(path, file, (), folder, attributes=attributes)
         mask = mask_beside(path)
         return layer if mask is None else _seen_by(mask, layer)
     with tempfile.TemporaryDirectory() as made:
@@ -160,8 +162,9 @@ def read_buildings_layer(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
-        layer = _of_file(str(path), file, notes, folder, attributes=attributes)
-    return _seen_by(path, layer)
+        layer = _of_file(path, file, notes, folder, attributes=attributes)
+    stated = provenance_of(open_image(path)).imagery_date
+    return _seen_by(path, replace(layer, date=date_of(path, stated)))
 
 
 def _check_classes(path: Path, names: Sequence[str]) -> None:
@@ -187,47 +190,17 @@ def _seen_by(mask: Path, layer: BuildingLayer) -> BuildingLayer:
     return replace(layer, mask=mask, seen=seen, notes=(*layer.notes, note))
 
 
-def mask_beside(path: Path) -> Path | None:
-    """Return the mask of the prediction that wrote the polygons, if it lies beside them."""
-    for ending in RESULT_FILES["polygons"]:
-        # The polygons may have been converted to another format.
-        kind = Path(ending).stem
-        if path.stem.endswith(kind):
-            # The mask of a georeferenced image is always a GeoTIFF.
-            mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
-            return mask if mask.is_file() and is_raster(mask) else None
-    return None
-
-
-def image_of(layer: BuildingLayer) -> tuple[Path, ...]:
-    """Return the image from which the mask of a layer was predicted, if it is still there."""
-    if layer.mask is None:
-        return ()
-    try:
-        outputs = json.loads((layer.mask.parent / "run.json").read_bytes())["outputs"]
-    except (OSError, ValueError, KeyError):
-        return ()
-    images = (Path(one["input"]) for one in outputs if Path(one["mask"]).name == layer.mask.name)
-    return tuple(image for image in images if image.is_file())
-
-
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-_.]?(0[1-9]|1[0-2])(?:[-_.]?([0-3]\d))?)?(?!\d)")
 
 
-def date_of(path: Path) -> str | None:
-    """Return the date of a layer: of its image, of its buildings, of its STAC item, or in its name.
+def date_of(path: Path, stated: str | None) -> str | None:
+    """Return the date of a layer: stated by its data, of its STAC item, or in its name.
 
     Returns:
         The date from the year on, such as `2024` or `2024-05-17`; None if nothing tells it.
     """
-    if path.is_file() and is_raster(path):
-        if date := provenance_of(open_image(path)).imagery_date:
-            return date[:10]
-    elif "imagery_date" in (file := VectorFile(path)).fields:
-        chunk = next(iter(file.chunks(["imagery_date"], buildings=False)), None)
-        known = [] if chunk is None else [one for one in chunk.values["imagery_date"] if one]
-        if known:
-            return str(known[0])[:10]
+    if stated:
+        return stated[:10]
     item = path.with_name(f"{path.stem.removesuffix('_buildings').removesuffix('_mask')}.json")
     with suppress(OSError, ValueError, KeyError, TypeError):
         properties = json.loads(item.read_bytes())["properties"]
@@ -237,7 +210,7 @@ def date_of(path: Path) -> str | None:
 
 
 def _of_file(
-    name: str, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool
+    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, *, attributes: bool
 ) -> BuildingLayer:
     """Read the layer of a file chunk by chunk.
 
@@ -253,12 +226,13 @@ def _of_file(
         counts += chunk.counts
         parts.add(chunk)
     notes += file.notes(counts)
-    return parts.layer(name, crs or CRS.from_epsg(4326), notes)
+    layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
+    return replace(layer, date=date_of(path, parts.date))
 
 
 def _fields(file: VectorFile, attributes: bool) -> list[str]:
     """Return the names of the attributes that are read."""
-    wanted = {*_IDS, *_SCORES}
+    wanted = {*_IDS, *_SCORES, "imagery_date"}
     fields = [
         name
         for name in file.fields
@@ -294,6 +268,8 @@ class _LayerParts:
         self._kept = {name: _Column(folder) for name in fields} if attributes else {}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
+        self.date: str | None = None
+        """First date of the imagery among the attributes."""
 
     def add(self, chunk: VectorLayer) -> None:
         """Add the next polygons."""
@@ -312,6 +288,8 @@ class _LayerParts:
         rows["has_area"] = shapely.area(chunk.geometry) > 0
         rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
         self._rows.append(rows)
+        if self.date is None:
+            self.date = next((str(one) for one in values.get("imagery_date", ()) if one), None)
         for name, column in self._kept.items():
             column.add(values[name])
 

@@ -26,8 +26,6 @@ from rooftrace.flows.compare.dates import (
 )
 from rooftrace.flows.compare.inputs import (
     BuildingLayer,
-    date_of,
-    image_of,
     on_plane,
     read_buildings_layer,
 )
@@ -42,6 +40,7 @@ from rooftrace.flows.compare.outputs import (
 )
 from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside, mark_outside_bounds
+from rooftrace.flows.predict.run_folder import predicted_image
 from rooftrace.io.area import read_area
 from rooftrace.io.files import prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
@@ -241,7 +240,7 @@ def run_compare(
         change_share, options.reference,
     )  # fmt: skip
     if not options.reference:
-        notes += _order_notes(new, old)
+        notes += _order_notes(new_layer, old_layer)
     step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
     table = status_table(compared)
@@ -251,7 +250,9 @@ def run_compare(
         tuple(map(str, options.imagery)), options.reference,
     )  # fmt: skip
     write_json(out / "compare.json", report.figures())
-    shown = (new,) if models is not None else options.imagery or image_of(new_layer)
+    shown: tuple[Path, ...] = (new,) if models is not None else options.imagery
+    if not shown and new_layer.mask is not None:
+        shown = predicted_image(new_layer.mask)
     page = comparison_page(report.figures(), compared, shown)
     write_atomically(out / "report.html", page.encode())
     step()
@@ -283,14 +284,14 @@ def _read(
     return new_layer, old_layer, probabilities_of(new, old, limit)
 
 
-def _order_notes(new: Path, old: Path) -> list[str]:
+def _order_notes(new: BuildingLayer, old: BuildingLayer) -> list[str]:
     """Return a note if NEW is older than OLD, by what their data or their names say."""
-    after, before = date_of(new), date_of(old)
+    after, before = new.date, old.date
     if after is None or before is None or after[: len(before)] >= before[: len(after)]:
         return []
     note = (
-        f"NEW, {new.name}, is of {after}, and OLD, {old.name}, of {before}: the order looks "
-        "swapped. Give the later one first."
+        f"NEW, {Path(new.name).name}, is of {after}, and OLD, {Path(old.name).name}, of {before}: "
+        "the order looks swapped. Give the later one first."
     )
     return [note]
 

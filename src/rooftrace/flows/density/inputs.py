@@ -16,7 +16,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.cells import GroundPlane
-from rooftrace.flows.compare.inputs import mask_beside
+from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.attributes import text_column
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import open_raster

@@ -17,6 +17,7 @@ from typing import IO, Any
 from rooftrace.core.errors import ConfigError
 from rooftrace.flows.predict.inputs import WORK_FOLDER, SceneInput
 from rooftrace.io.files import export_error, is_file, locked
+from rooftrace.io.gdal import is_raster
 from rooftrace.io.remote import is_object_url
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.plan import RESULT_FILES, ScenePlan
@@ -28,6 +29,28 @@ _KINDS = "|".join({Path(end).stem for ends in RESULT_FILES.values() for end in e
 _LEFT_OVER = re.compile(rf"\.(.+({_KINDS})(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{{8}})")
 """Names of half-written results of a killed run, see `io.files.replacing` and
 `io.vector_write`. Other hidden files in the folder are not touched."""
+
+
+def mask_beside(path: Path) -> Path | None:
+    """Return the mask of the prediction that wrote the polygons, if it lies beside them."""
+    for ending in RESULT_FILES["polygons"]:
+        # The polygons may have been converted to another format.
+        kind = Path(ending).stem
+        if path.stem.endswith(kind):
+            # The mask of a georeferenced image is always a GeoTIFF.
+            mask = path.with_name(f"{path.stem.removesuffix(kind)}_mask.tif")
+            return mask if mask.is_file() and is_raster(mask) else None
+    return None
+
+
+def predicted_image(mask: Path) -> tuple[Path, ...]:
+    """Return the image of which a mask was predicted, if it is still where it was."""
+    try:
+        outputs = json.loads((mask.parent / "run.json").read_bytes())["outputs"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    images = (Path(one["input"]) for one in outputs if Path(one["mask"]).name == mask.name)
+    return tuple(image for image in images if image.is_file())
 
 
 def with_paths(value: Any, folder: Path, change: Callable[[str], str]) -> Any:
