@@ -16,7 +16,7 @@ from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
 
 if TYPE_CHECKING:
-    from rooftrace.flows.finetune import FinetuneReport
+    from rooftrace.flows.finetune.report import FinetuneReport
     from rooftrace.metrics.resampling import Interval
 
 TRAINING, HELD_OUT = "Training", "Images that are held out"
@@ -91,7 +91,7 @@ def finetune(
     """Fine-tune a model on your own labelled images, and compare it with the start model."""
     if not as_json:
         say(f"Reading {data.path} …")
-    from rooftrace.flows.finetune import run_finetune
+    from rooftrace.flows.finetune.run import run_finetune
 
     report = run_finetune(
         data, out, model=model, minutes=minutes,

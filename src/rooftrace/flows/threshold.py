@@ -143,17 +143,21 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        names = ("iou", "f1") if metric == "iou_f1" else (metric,)
-        means = [
-            [np.mean([one.figures(level)[name] for name in names]) for one in sets]
-            for level in levels
-        ]
-        values = np.nan_to_num(np.mean(means, axis=1))
+        values = np.array(
+            [_mean_value([one.figures(level) for one in sets], metric) for level in levels]
+        )
         best = middle_of_best(values)
         if halving < _HALVINGS:
             around = levels[max(best - 1, 0) : best + 2]
             tried |= {(a + b) // 2 for a, b in pairwise(around)}
     return levels[best], levels, np.asarray(values, np.float64)
+
+
+def _mean_value(figures: Sequence[SetFigures], metric: ThresholdMetric) -> float:
+    """Return the mean of a figure over sets, each of which has the same weight; 0 if undefined."""
+    names = ("iou", "f1") if metric == "iou_f1" else (metric,)
+    means = [np.mean([one[name] for name in names]) for one in figures]
+    return float(np.nan_to_num(np.mean(means)))
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,10 @@ class ThresholdReport:
             last += 1
         return self.thresholds[first], self.thresholds[last]
 
-    def mean(self, figures: Sequence[SetFigures]) -> float:
-        """Return the mean of the metric over the sets; every set has the same weight."""
-        return float(np.mean([one[self.metric] for one in figures]))
+    @property
+    def value(self) -> float:
+        """Mean of the metric over the sets at the new threshold."""
+        return _mean_value(self.figures_after, self.metric)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -209,8 +214,8 @@ class ThresholdReport:
             "metric": self.metric,
             "threshold": {"before": self.before, "after": self.after},
             "value": {
-                "before": round(self.mean(self.figures_before), 5),
-                "after": round(self.mean(self.figures_after), 5),
+                "before": round(_mean_value(self.figures_before, self.metric), 5),
+                "after": round(self.value, 5),
             },
             "plateau": list(self.plateau),
             "data": [

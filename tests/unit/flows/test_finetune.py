@@ -28,12 +28,8 @@ from rooftrace.core.errors import (  # noqa: E402
     LabelError,
 )
 from rooftrace.flows.evaluate.leakage import LeakageReport, LeakedScene  # noqa: E402
-from rooftrace.flows.finetune import (  # noqa: E402
-    LEAST_FOR_VERDICT,
-    FinetuneReport,
-    check_inverse,
-    run_finetune,
-)
+from rooftrace.flows.finetune.report import LEAST_FOR_VERDICT, FinetuneReport  # noqa: E402
+from rooftrace.flows.finetune.run import check_inverse, run_finetune  # noqa: E402
 from rooftrace.labels import kinds  # noqa: E402
 from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
