@@ -177,15 +177,19 @@ def _is_no_model(path: Path) -> bool:
 
     The folder of a training run is refused later, with an error that names its bundle.
     """
+    from rooftrace.io.files import read_head
     from rooftrace.io.vector_formats import is_vector_file
     from rooftrace.io.vector_writers import READABLE_SUFFIXES
     from rooftrace.labels.image_files import is_named_as_image
     from rooftrace.models.bundle import RUN_BUNDLES
+    from rooftrace.predict.model_set import is_ensemble
 
     if is_vector_file(path):
         return True
     if path.is_dir():
         return not any((path / name).exists() for name in RUN_BUNDLES)
+    if is_ensemble(path) and path.is_file():
+        return b'"ensemble"' not in read_head(path, 999)
     return is_named_as_image(path) or path.suffix.lower() in READABLE_SUFFIXES
 
 

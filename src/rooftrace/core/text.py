@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,6 +79,13 @@ def json_kind(value: object) -> str:
         dict: "an object",
     }  # fmt: skip
     return kinds.get(type(value), "null")
+
+
+def without_folders(text: str, paths: Iterable[Path]) -> str:
+    """Return a message in which files are named without the folders that some paths lie in."""
+    for folder in {path.parent for path in paths}:
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -192,7 +191,7 @@ class PointFile:
         if not path.exists():
             raise DataError(f"{path} does not exist.", remedy="Check the path.")
         self.path = path
-        with self._opened() as file:
+        with self._read(self._open) as file:
             header = file.header
             self.count = int(header.point_count)
             left, bottom, _ = header.mins
@@ -211,27 +210,32 @@ class PointFile:
         Raises:
             DataError: The file is truncated or damaged.
         """
-        with self._opened() as file:
-            for chunk in file.chunk_iterator(_POINTS_AT_ONCE):
+        with self._read(self._open) as file:
+            chunks = file.chunk_iterator(_POINTS_AT_ONCE)
+            while (chunk := self._read(lambda: next(chunks, None))) is not None:
                 kind = np.asarray(chunk.classification, np.uint8)
                 keep = ~np.isin(kind, (7, 12, 18)) & ~np.asarray(chunk.withheld, np.bool_)
                 last = np.asarray(chunk.return_number) == np.asarray(chunk.number_of_returns)
                 xyz = np.stack([chunk.x, chunk.y, chunk.z], axis=1)
                 yield Points(xyz[keep], kind[keep], last[keep])
 
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _open(self) -> Any:
+        import laspy
+
+        return laspy.open(self.path)
+
+    def _read(self, call: Callable[[], Any]) -> Any:
+        """Return what a call of laspy returns."""
         try:
-            import laspy
-            import lazrs
+            from laspy.errors import LaspyException
+            from lazrs import LazrsError
         except ImportError:
             raise MissingExtraError.of(
                 "points", "Reading laser scans (LAS, LAZ)", "laspy"
             ) from None
         try:
-            with laspy.open(self.path) as file:
-                yield file
-        except (laspy.errors.LaspyException, lazrs.LazrsError, ValueError, OSError) as error:
+            return call()
+        except (LaspyException, LazrsError, ValueError, OSError) as error:
             raise DataError(
                 f"{self.path} cannot be read as LAS or LAZ: {error}.",
                 remedy="Check that the file is complete, or leave it out.",

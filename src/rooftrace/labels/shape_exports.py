@@ -307,15 +307,17 @@ def _is_export(path: Path, row: _Export) -> bool:
 
 
 def drawn_files(path: Path) -> list[Path]:
-    """Return the files at a path that hold shapes of images: an export, or YOLO's of a folder."""
+    """Return the files at a path that may hold shapes of images: an export, or YOLO's of a folder.
+
+    A folder whose text files hold no shape has none; beside YOLO's there may be others.
+    """
     if path.is_dir():
-        found = sorted(path.rglob("*.txt"))
-        return [file for file in found if re.match(rb"\d+ [\d.]+ ", read_head(file, 99))]
+        return sorted(path.rglob("*.txt")) if any(map(_is_yolo, path.rglob("*.txt"))) else []
     return [path] if any(_is_export(path, row) for row in _EXPORTS) else []
 
 
 def read_drawn(file: Path) -> list[DrawnImage]:
-    """Return the shapes of one of `drawn_files`, which are predictions.
+    """Return the shapes of one of `drawn_files`, which are predictions; [] for another text.
 
     Raises:
         LabelError: The file is damaged, or all shapes are boxes.
@@ -325,7 +327,11 @@ def read_drawn(file: Path) -> list[DrawnImage]:
             images = _parsed(file, row[0], row[4])
             check_boxes(images, str(file))
             return images
-    return [read_shapes(file, scored=True)]
+    return [read_shapes(file, scored=True)] if _is_yolo(file) else []
+
+
+def _is_yolo(file: Path) -> bool:
+    return re.match(rb"\d+ [\d.]+ ", read_head(file, 99)) is not None
 
 
 def _kind(row: _Export) -> SourceKind:

@@ -274,6 +274,8 @@ def test_one_bad_image_costs_nothing_else(folder: Path, bundle: Path, tmp_path: 
     record = json.loads((out / "run.json").read_text())
     assert len(record["outputs"]) == 2
     assert [failed["type"] for failed in record["failed"]] == ["DataError", "BandMismatch"]
+    # Servers show these.
+    assert str(folder) not in " ".join(failed["message"] for failed in record["failed"])
 
 
 def test_what_would_collide_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
@@ -364,6 +366,8 @@ def test_an_image_without_a_valid_pixel_is_named(bundle: Path, tmp_path: Path) -
     path = write_geotiff(tmp_path / "a.tif", data, nodata=0)
     notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out").notes
     assert any("no pixel has a value" in note for note in notes)
+    (figures,) = json.loads((tmp_path / "out/run.json").read_text())["figures"]
+    assert any(note.startswith(f"{path.name}: no pixel") for note in figures["notes"])
 
 
 @pytest.mark.parametrize(

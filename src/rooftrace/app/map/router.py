@@ -54,8 +54,6 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-_FOLDERS_OF_PATH = re.compile(r"(?<![^\s'])/(?:[^\s/]+/)+")
-"""Folders of the server in a note, which are not for clients."""
 
 _SCENES = 4
 _FOLDERS = 16
@@ -119,10 +117,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                     "name": one.name,
                     "buildings": one.record.get("buildings"),
                     "built_up_share": one.record.get("built_up_share"),
-                    "notes": [
-                        _FOLDERS_OF_PATH.sub("", in_api_terms(note))
-                        for note in one.record.get("notes") or ()
-                    ],
+                    "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,
                 }
                 for one in results.images.values()

@@ -14,7 +14,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import plural
+from rooftrace.core.text import plural, without_folders
 from rooftrace.core.types import Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.dates import (
@@ -249,11 +249,13 @@ def run_compare(
         plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
         tuple(map(str, options.imagery)), options.reference,
     )  # fmt: skip
-    write_json(out / "compare.json", report.figures())
+    inputs = (new, old, *options.imagery)
+    figures = report.figures() | {"notes": [without_folders(note, inputs) for note in notes]}
+    write_json(out / "compare.json", figures)
     shown: tuple[Path, ...] = (new,) if models is not None else options.imagery
     if not shown and new_layer.mask is not None:
         shown = predicted_image(new_layer.mask)
-    page = comparison_page(report.figures(), compared, shown)
+    page = comparison_page(figures, compared, shown)
     write_atomically(out / "report.html", page.encode())
     step()
     names = _WRITTEN if models is None else (*_WRITTEN, *PROBABILITY_FILES)

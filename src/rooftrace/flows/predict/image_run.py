@@ -19,6 +19,7 @@ from shapely import to_wkb
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.system import peak_rss_mb
+from rooftrace.core.text import without_folders
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
@@ -272,6 +273,8 @@ class PredictRun:
         )
         figures = summary.to_json() | {
             "input": scene.shown,
+            # Servers show these notes to others.
+            "notes": [without_folders(note, [scene.path]) for note in summary.notes],
             "provenance": asdict(plan.provenance),
             "failed_tiles": list(result.tiles.errors),
         }

@@ -19,7 +19,7 @@ import cv2
 from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
-from rooftrace.core.text import list_and_count, merge_notes, plural
+from rooftrace.core.text import list_and_count, merge_notes, plural, without_folders
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import (
     OnDone,
@@ -259,7 +259,14 @@ def predict_inputs(
             "figures": None
             if len(done) > _MAX_FIGURES
             else [folder.record(scene)["figures"] for scene in done],
-            "failed": [{"input": one.shown, **error.to_json()} for one, error in report.failures],
+            "failed": [
+                {
+                    "input": scene.shown,
+                    **error.to_json(),
+                    "message": without_folders(error.message, [scene.path]),
+                }
+                for scene, error in report.failures
+            ],
             "skipped": [str(path) for path in inputs.skipped],
             "notes": report.notes,
             "versions": versions(),
