@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rooftrace.engines import openvino as openvino_module
 from rooftrace.engines import select as first_use_module
 from rooftrace.io.files import try_lock
 from tiny_training import TINY, write_tiny_training
@@ -115,6 +116,15 @@ def _no_first_use() -> Iterator[None]:
     """Load graphs of tests without the child process, which takes a second for each of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_use_module, "_CHECKED_BY", {})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled networks in a folder of the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_module, "user_folder", lambda kind: folder / kind)
         yield
 
 

@@ -5,6 +5,8 @@ The imports of all commands together take longer than many a command.
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
@@ -66,6 +68,10 @@ _OPENS_NO_IMAGE = {"import", "doctor", "mcp"}
 them; a command that is missing here does nothing else wrong."""
 
 
+_TEXT_AT = 14
+"""Column in which the purposes of commands begin."""
+
+
 class CommandList(TyperGroup):
     """Names and purposes of all commands; only the command that is called gets its options."""
 
@@ -76,6 +82,22 @@ class CommandList(TyperGroup):
             for panel, purposes in PANELS.items()
             for name, purpose in purposes.items()
         }
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help as plain lines, as that of a command; rich takes as long to import."""
+        del formatter
+        width = min(shutil.get_terminal_size().columns, 100)
+        text = ["Usage: rooftrace COMMAND [OPTIONS]", "", self.help or "", ""]
+        for panel, purposes in PANELS.items():
+            text.append(f"{panel}:")
+            for name, purpose in purposes.items():
+                head, below = f"  {name}".ljust(_TEXT_AT), " " * _TEXT_AT
+                text.append(
+                    textwrap.fill(purpose, width, initial_indent=head, subsequent_indent=below)
+                )
+            text.append("")
+        text += ["Options:", "  --version".ljust(_TEXT_AT) + "Print the version.", ""]
+        typer.echo("\n".join([*text, "Options of a command: rooftrace COMMAND --help"]))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the name, the command with its options, and the arguments after the name."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from math import isnan
+from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, PredictError
+from rooftrace.core.errors import BundleError, ExportError, PredictError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.system import user_folder
 from rooftrace.core.text import first_line
 from rooftrace.engines.base import (
     EngineKind,
@@ -23,12 +28,19 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
+from rooftrace.io.files import write_atomically
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.plan import PROB_ONE, check_range
 
 _KEPT_BYTES = 384 * 2**20
 """Maximum memory, as `_nbytes` estimates it, of the compiled networks that are kept, one for each
 input shape. Compiling one takes a tenth of a second."""
+
+_KEPT, _KEPT_FILES = "compiled-models", 16
+"""Folder of compiled networks in the cache of the user, and their number. Of each process the first
+one is kept: for one small image, compiling takes longest. That of the default model has 6 MB."""
+
+_DIGEST_BYTES = 32
 
 _KERNEL_BYTES, _BYTES_PER_PX = 24 * 2**20, 32
 """Memory of a compiled network besides its weights: that of its kernels, and that of its
@@ -279,8 +291,21 @@ class OpenVinoEngine:
         from openvino.preprocess import PrePostProcessor
 
         try:
+            threads = thread_limit()
+            config = dict(self.settings)
+            if threads is not None:
+                # Neither affects the result, so they are not in the record. Processes that share a
+                # machine would all bind their threads to the same cores, which it has first.
+                config |= {_THREADS: str(threads), _PINNING: "NO"}
+            if streams > 1:
+                config[_STREAMS] = str(streams)
             # The list is shared with copies, and the caller holds the lock.
-            steps = PrePostProcessor(self._unused.pop() if self._unused else self._read())
+            is_first = bool(self._unused)
+            kept = self._name_of(shape, wanted, config) if is_first else ""
+            if kept and (compiled := _kept_network(kept, config)) is not None:
+                self._unused.clear()
+                return compiled
+            steps = PrePostProcessor(self._unused.pop() if is_first else self._read())
             steps.input().tensor().set_element_type(getattr(Type, _TYPES[self._dtype]))
             model = steps.build()
             if wanted == "features":
@@ -290,21 +315,54 @@ class OpenVinoEngine:
             elif wanted == "quantised":
                 model = _rounded(model, self.precision)
             model.reshape(list(shape))
-            threads = thread_limit()
-            config = dict(self.settings)
-            if threads is not None:
-                # Neither affects the result, so they are not in the record. Processes that share a
-                # machine would all bind their threads to the same cores, which it has first.
-                config |= {_THREADS: str(threads), _PINNING: "NO"}
-            if streams > 1:
-                config[_STREAMS] = str(streams)
-            return _core().compile_model(model, "CPU", config)
+            compiled = _core().compile_model(model, "CPU", config)
+            if kept:
+                _keep_network(kept, compiled)
+            return compiled
         except RuntimeError as error:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
                 f"{first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in its bundle.json.",
             ) from error
+
+    def _name_of(self, shape: tuple[int, ...], wanted: _Answer, config: Mapping[str, str]) -> str:
+        """Return the name of a compiled network, a hash of all on which it depends."""
+        import openvino
+
+        # The part of a network that is made here changes with this module.
+        parts = (*self._parts, Path(__file__).read_bytes())
+        hashes = [hashlib.sha256(data).hexdigest() for data in parts]
+        made_with = (
+            openvino.__version__, this_processor().name, sorted(this_processor().flags), config,
+            hashes, self.precision, self._dtype, self._output, shape, wanted,
+        )  # fmt: skip
+        return hashlib.sha256(repr(made_with).encode()).hexdigest()
+
+
+def _kept_network(name: str, config: Mapping[str, str]) -> Any:
+    """Return a compiled network from its file; None if there is none, or it is damaged."""
+    with suppress(OSError, RuntimeError):
+        path = user_folder("cache") / _KEPT / name
+        data = path.read_bytes()
+        if hashlib.sha256(data[_DIGEST_BYTES:]).digest() == data[:_DIGEST_BYTES]:
+            path.touch()
+            return _core().import_model(data[_DIGEST_BYTES:], "CPU", config)
+    return None
+
+
+def _keep_network(name: str, compiled: Any) -> None:
+    """Write a compiled network, and remove those that were used longest ago."""
+    # Without a cache that can be written to, each start compiles.
+    with suppress(OSError, RuntimeError, ExportError):
+        path = user_folder("cache") / _KEPT / name
+        stream = BytesIO()
+        compiled.export_model(stream)
+        data = stream.getvalue()
+        write_atomically(path, hashlib.sha256(data).digest() + data)
+        files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime)
+        for file in files[:-_KEPT_FILES]:
+            file.unlink(missing_ok=True)
 
 
 def _rounded(model: Any, precision: str) -> Any:

@@ -5,10 +5,8 @@ The origin of an image is its name and the date on which it was taken, where its
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
@@ -32,7 +30,7 @@ from rooftrace.core.types import (
     SparseSource,
     Window,
 )
-from rooftrace.io.image_header import BandInfo
+from rooftrace.io.image_header import BandInfo, is_date
 
 
 class WrappedSource:
@@ -210,34 +208,10 @@ def _shifted(window: Window | None, outer: Window) -> Window:
     return shifted
 
 
-_DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", "EXIF_DateTime", "TIFFTAG_DATETIME")
-"""Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
-
-_WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
-
-
 def provenance_of(source: RasterSource) -> ResultProvenance:
     """Return the attribute `provenance` of an image, or an unknown origin if it has none."""
     origin: ResultProvenance = getattr(innermost(source), "provenance", UNKNOWN_PROVENANCE)
     return origin
-
-
-def imagery_date(tags: Mapping[str, str]) -> str | None:
-    """Return the date in a file's tags in the form of ISO 8601; None if there is none.
-
-    Args:
-        tags: Values by GDAL's names of the tags.
-    """
-    for name in _DATE_TAGS:
-        match = _WRITTEN.fullmatch(tags.get(name, "").strip().strip('"'))
-        if match is None:
-            continue
-        year, month, day, clock, zone = match.groups()
-        text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
-        # Cameras and programs without a clock write zeros.
-        if _is_date(text):
-            return text
-    return None
 
 
 def parse_imagery_date(text: str) -> str:
@@ -250,18 +224,10 @@ def parse_imagery_date(text: str) -> str:
         ConfigError: The text has another form.
     """
     parts = text.split("/")
-    if len(parts) > 2 or not all(map(_is_date, parts)):
+    if len(parts) > 2 or not all(map(is_date, parts)):
         raise ConfigError(
             f"The imagery date is {text!r}; expected a date such as 2024-05-17, or two of them "
             "such as 2024-05-01/2024-05-31.",
             remedy="Write year, month and day with hyphens.",
         )
     return text
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return len(text) >= len("2024-05-17")

@@ -7,8 +7,9 @@ stores the pixels as its sensor reads them, and states that in EXIF.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from itertools import product
 from math import isfinite, ulp
@@ -154,6 +155,7 @@ class Header:
         black: Value of black where the file stores white as 0, which is turned round; else 0.
         is_alpha_infrared: True if the file calls a band alpha that holds a picture.
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
+        imagery_date: Date on which the image was taken, by its tags, see `imagery_date`.
     """
 
     grid: GeoGrid
@@ -174,6 +176,7 @@ class Header:
     black: int = 0
     is_alpha_infrared: bool = False
     has_one_type: bool = True
+    imagery_date: str | None = None
 
     @property
     def read_indexes(self) -> list[int]:
@@ -287,8 +290,13 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     mask, mask_band = _mask_of(dataset.mask_flag_enums, nodata, indexes)
     dtype = np.result_type(*{dtypes[i - 1] for i in indexes})
     rows, cols = dataset.block_shapes[0]
+    tags = dataset.tags()
     grid, note = _grid_of(dataset, name)
-    orientation = _orientation_of(dataset, grid)
+    orientation = UPRIGHT
+    if dataset.driver == "JPEG" and grid.crs is None and grid.transform.is_identity:
+        # A georeference is that of the stored pixels.
+        code = tags.get("EXIF_Orientation", "1").strip()
+        orientation = Orientation.from_exif(int(code) if code.isdecimal() else 1)
     if orientation != UPRIGHT:
         grid = GeoGrid(orientation.shape(grid.shape))
         rows, cols = orientation.shape((rows, cols))
@@ -320,6 +328,8 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
         mask_band=mask_band,
         black=black,
         has_one_type=len({dtypes[i - 1] for i in (*indexes, alpha) if i is not None}) == 1,
+        # A satellite's metadata files have tags of their own.
+        imagery_date=imagery_date({**tags, **dataset.tags(ns="IMAGERY")}),
     )
 
 
@@ -328,14 +338,6 @@ _SPECTRAL = re.compile(r"nir|infrared|red.?edge|swir|thermal|^(sr_)?b\d")
 
 _RGB_INFOS = tuple(BandInfo(n, colour) for n, colour in enumerate(("red", "green", "blue"), 1))
 _INKS = [ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black]
-
-
-def _orientation_of(dataset: Any, grid: GeoGrid) -> Orientation:
-    """Return the orientation of a photograph; a georeference is that of the stored pixels."""
-    if dataset.driver != "JPEG" or grid.crs is not None or not grid.transform.is_identity:
-        return UPRIGHT
-    code = dataset.tags().get("EXIF_Orientation", "1").strip()
-    return Orientation.from_exif(int(code) if code.isdecimal() else 1)
 
 
 def _infos(dataset: Any, indexes: Sequence[int]) -> tuple[BandInfo, ...]:
@@ -472,3 +474,36 @@ def _is_of_earth(crs: CRS) -> bool:
     except ProjError:
         return False
     return True
+
+
+_DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", "EXIF_DateTime", "TIFFTAG_DATETIME")
+"""Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
+
+_WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
+
+
+def imagery_date(tags: Mapping[str, str]) -> str | None:
+    """Return the date in a file's tags in the form of ISO 8601; None if there is none.
+
+    Args:
+        tags: Values by GDAL's names of the tags.
+    """
+    for name in _DATE_TAGS:
+        match = _WRITTEN.fullmatch(tags.get(name, "").strip().strip('"'))
+        if match is None:
+            continue
+        year, month, day, clock, zone = match.groups()
+        text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
+        # Cameras and programs without a clock write zeros.
+        if is_date(text):
+            return text
+    return None
+
+
+def is_date(text: str) -> bool:
+    """Return True for a date, or a date with a time, in the form of ISO 8601."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return len(text) >= len("2024-05-17")

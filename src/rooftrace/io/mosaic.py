@@ -327,12 +327,8 @@ class AdjacentImages(Mosaic):
         self._name = name
         first = images[0]
         self.bands, self.dtype = first.bands, first.dtype
-        offsets = []
-        self._dates = []
-        for image in images:
-            offsets.append(self._offset_of(image))
-            # Its file is still open.
-            self._dates.append(provenance_of(image).imagery_date)
+        offsets = [self._offset_of(image) for image in images]
+        self._dates = [provenance_of(image).imagery_date for image in images]
         top, left = (min(axis) for axis in zip(*offsets))
         self._windows = [
             Window(row - top, col - left, *image.grid.shape)

@@ -29,7 +29,6 @@ from rooftrace.io.gdal import (
     rasterio_window,
     reading_errors,
 )
-from rooftrace.io.georeferenced import imagery_date
 from rooftrace.io.image_header import UPRIGHT, BandInfo, Header, read_header
 from rooftrace.io.nodata import (
     NodataRule,
@@ -168,15 +167,10 @@ class RasterFile:
         """True if a copy of the file would give the same pixels without further rules."""
         return self._rule == NodataRule() and self._palette == "colours"
 
-    @cached_property
+    @property
     def provenance(self) -> ResultProvenance:
         """Name of the file or URL of the image, and the date in its tags."""
-        header = self._header  # checks the file before it is opened
-        assert header is not None
-        with self._dataset("tags", header=True) as dataset:
-            # A satellite's metadata files have tags of their own.
-            date = imagery_date({**dataset.tags(), **dataset.tags(ns="IMAGERY")})
-        return ResultProvenance(date, Path(self.name).name)
+        return ResultProvenance(self._header.imagery_date, Path(self.name).name)
 
     @property
     def notes(self) -> tuple[str, ...]:

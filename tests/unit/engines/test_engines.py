@@ -76,6 +76,33 @@ def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.Monke
     assert [shape[2] for shape, *_ in engine._networks] == [2048]
 
 
+def test_a_compiled_network_is_taken_from_the_disk_unless_it_is_damaged(
+    pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "user_folder", lambda kind: tmp_path)
+    compiled: list[object] = []
+
+    def keep(name: str, network: object) -> None:
+        compiled.append(network)
+        _keep(name, network)
+
+    _keep = openvino._keep_network
+    monkeypatch.setattr(openvino, "_keep_network", keep)
+    first, again = (load_engine(BUNDLE).run(pixels) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert len(compiled) == 1
+    (file,) = (tmp_path / "compiled-models").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    np.testing.assert_array_equal(load_engine(BUNDLE).run(pixels), first)
+    assert len(compiled) == 2
+
+    # One of another precision is another file; those that were used longest ago go.
+    monkeypatch.setattr(openvino, "_KEPT_FILES", 1)
+    load_engine(BUNDLE, precision="fp32").run(pixels[..., :32])
+    (left,) = (tmp_path / "compiled-models").iterdir()
+    assert left != file
+
+
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_threads_that_share_a_model_get_the_same_answers(
     precision: str, pixels: np.ndarray

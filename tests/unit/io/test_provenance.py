@@ -13,7 +13,8 @@ from shapely import box
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.io.area import Area, AreaSource
-from rooftrace.io.georeferenced import imagery_date, parse_imagery_date, provenance_of
+from rooftrace.io.georeferenced import parse_imagery_date, provenance_of
+from rooftrace.io.image_header import imagery_date
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 

@@ -61,7 +61,7 @@ _MAX_SKIPPED_LISTED = 10
 _HEADER_REQUESTS = 16
 """Number of headers of images on servers that are requested at the same time."""
 
-_COUNTED = 1000
+_COUNTED = 100
 """Number of images on disk from whose sizes that of all of them is estimated."""
 
 _TIFFS = (".tif", ".tiff")
@@ -373,7 +373,7 @@ def sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
 
 
 def about_total_px(scenes: Sequence[SceneInput]) -> int:
-    """Return the number of pixels of all images, estimated if more than 1,000 are on disk.
+    """Return the number of pixels of all images, estimated if more than 100 are on disk.
 
     Opening all small images first would take as long as decoding them; each is opened again, with
     its pixels, when it is predicted.
@@ -598,8 +598,6 @@ def _mosaics(
                 skipped.append(path)
             else:
                 parts.append(tile if crs is None else in_crs(tile, crs))
-                # Its date, before the headers of others close its file.
-                _ = tile.provenance
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
         joined = AdjacentImages(parts, str(folder))
         scenes.append(SceneInput(name, folder, joined, (note,)))
