@@ -51,6 +51,7 @@ class LoadStyle(QgsProcessingLayerPostProcessorInterface):
         in_pixels: Whether the coordinates of the layer are pixels.
     """
 
+    # One list for all styles, on purpose: see `named`.
     _kept: list[LoadStyle] = []  # noqa: RUF012
 
     def __init__(self, name: str, is_shown: bool, in_pixels: bool) -> None:

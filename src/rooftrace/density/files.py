@@ -139,7 +139,7 @@ class Look:
         paper, ink, faint: Colours of the background, of text, and of frames and small text.
         edge: Colour of the border of dense places, and of zones.
         empty: Colour of observed places without a building.
-        source: Line below the picture, such as the names of the inputs and the date.
+        source: Line below the picture, such as the names of the inputs.
     """
 
     paper: Colour = (255, 255, 255)
@@ -444,7 +444,9 @@ def write_pdf(stem: Path, picture: Image.Image) -> Path:
     """
     path = beside(stem, ".pdf")
     with replacing(path) as partial:
-        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95)
+        # Without a date, the same input gives the same bytes.
+        dates = {"creationDate": None, "modDate": None}
+        picture.save(partial, format="PDF", resolution=PRINT_DPI, quality=95, **dates)
     return path
 
 

@@ -5,7 +5,6 @@ Whole images are measured by `flows.density.images`.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,17 +200,16 @@ def run_density(
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
     notes += _outside_notes(density.outside)
-    drawn = _looks(look, (mask_path, polygons_path))
+    drawn = _looks(look, mask_path, polygons_path)
     files = write_density(stem, density, threshold, stem.name, drawn, pdf=True)
     places = f"cells of {cell_m:g} m"
     return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
 
 
-def _looks(look: Look, sources: Sequence[Path | None]) -> Look:
-    """Return the look of a picture that names its sources and the day."""
+def _looks(look: Look, *sources: Path | None) -> Look:
+    """Return the look of a picture that names its sources."""
     names = ", ".join(path.name for path in sources if path is not None)
-    day = datetime.date.today().strftime("%d %B %Y").lstrip("0")
-    return replace(look, source=f"Source: {names}. Drawn {day} with rooftrace.")
+    return replace(look, source=f"Source: {names}. Drawn with rooftrace.")
 
 
 def crs_text(crs: CRS | None) -> str:
@@ -371,8 +369,8 @@ def run_zone_density(
     names = zone_names(ground_zones.values, len(outlines))
     write_polygons(files[0], ground_zones.geometry, columns, ground_zones.crs)
     write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
-    sources = mask_path, polygons_path, zones
-    picture = draw_zones(outlines, figures, threshold, stem.name, names, _looks(look, sources))
+    drawn = _looks(look, mask_path, polygons_path, zones)
+    picture = draw_zones(outlines, figures, threshold, stem.name, names, drawn)
     write_png(files[2], picture)
     write_pdf(stem, picture)
     report = DensityReport.of(files, "zones", plane, figures, threshold, notes)
