@@ -96,16 +96,17 @@ def test_only_the_area_is_predicted(folder: Path) -> None:
     area = geopandas.GeoDataFrame(
         geometry=[shapely.box(500_010, 8_999_920, 500_190, 8_999_995)], crs="EPSG:32737"
     )
-    area.to_file("area.gpkg")
-    done = catalogue("scenes", "--area", "area.gpkg")
+    area.to_file("area.gpkg", layer="part")
+    area.translate(1e5).to_file("area.gpkg", layer="elsewhere")
+    assert "Choose the layer: --layer" in catalogue("scenes", "--area", "area.gpkg").err
+    done = catalogue("scenes", "--area", "area.gpkg", "--layer", "part")
     assert done.code == 0
     text = " ".join(done.err.split())
     assert "1 scene lies outside of area.gpkg" in text
     assert "1 of 1 scene: 1 building in 1 file" in text
     assert catalogue("scenes").code == 0
     assert len(geopandas.read_parquet("out/buildings")) == 2
-    area.translate(1e5).to_file("area.gpkg")
-    done = catalogue("scenes", "--area", "area.gpkg")
+    done = catalogue("scenes", "--area", "area.gpkg", "--layer", "elsewhere")
     assert done.code == 3
     assert "The area area.gpkg lies outside of 2 scenes of scenes" in " ".join(done.err.split())
 

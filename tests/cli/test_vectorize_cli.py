@@ -37,6 +37,27 @@ def test_a_mask_becomes_buildings(scene: SyntheticScene, tmp_path: Path) -> None
     assert [file.name for file in out.parent.iterdir()] == ["buildings.gpkg"]
 
 
+def test_a_mask_without_a_crs_gets_the_one_that_is_given(
+    scene: SyntheticScene, tmp_path: Path
+) -> None:
+    mask, out = tmp_path / "mask.tif", tmp_path / "buildings.gpkg"
+    assert call("vectorize", mask, "-o", tmp_path / "known.gpkg")[0] == 0
+    expected = geopandas.read_file(tmp_path / "known.gpkg")
+    assert scene.grid.crs is not None
+    crs = scene.grid.crs.to_string()
+    assert "is in" in call("vectorize", mask, "-o", out, "--crs", 4326)[1]["error"]["message"]
+    with rasterio.open(mask) as file:
+        profile, pixels = file.profile | {"crs": None}, file.read()
+    with rasterio.open(tmp_path / "placed.tif", "w", **profile) as file:
+        file.write(pixels)
+    code, answer = call("vectorize", tmp_path / "placed.tif", "-o", out, "--crs", crs)
+    assert (code, answer["notes"]) == (0, [])
+    table = geopandas.read_file(out)
+    assert table.crs == scene.grid.crs
+    assert table.geometry.geom_equals(expected.geometry).all()
+    assert table["area_m2"].to_list() == expected["area_m2"].to_list()
+
+
 @pytest.mark.usefixtures("scene")
 @pytest.mark.parametrize("command", [("vectorize",), ("density", "--cell", "20"), ("compare",)])
 def test_other_layers_of_a_geopackage_are_kept(tmp_path: Path, command: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from rooftrace.cli.options import (
     CATALOGUE,
     IMAGES,
     Json,
+    Layer,
     Nodata,
     OutFolder,
     WorkFolder,
@@ -81,6 +82,7 @@ def catalogue(
             help="Vector file of polygons; only scenes and pixels inside are predicted.",
         ),
     ] = None,
+    layer: Layer = None,
     asset: Annotated[
         str | None,
         option(
@@ -135,7 +137,7 @@ def catalogue(
     from rooftrace.io.area import read_area
 
     with results_in(out, work) as results:
-        limit = None if area is None else read_area(area)
+        limit = None if area is None else read_area(area, layer)
         scenes = open_catalogue(
             source, results.folder, collections=collection or (), datetime=datetime,
             max_items=max_items, area=limit, asset=asset, path_column=path_column,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Gsd, Json, option
+from rooftrace.cli.options import Crs, Gsd, Json, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.predict.options import OutlineStyle
 
@@ -105,6 +105,7 @@ def vectorize(
         option(_POLYGONS, metavar="overture", help="Name attributes as Overture Maps names them."),
     ] = None,
     gsd: Gsd = None,
+    crs: Crs = None,
     as_json: Json = False,
 ) -> None:
     """Convert a mask or a raster of probabilities to polygons.
@@ -115,6 +116,7 @@ def vectorize(
     so.
     """
     from rooftrace.flows.vectorize import run_vectorize
+    from rooftrace.io.georeferenced import parse_crs
 
     given = {
         "min_area_m2": min_area,
@@ -125,8 +127,8 @@ def vectorize(
     with bar("vectorize", "px", hidden=as_json) as progress:
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,
-            classes=classes or (), score=score, instances=instances, gsd_m=gsd, schema=schema,
-            progress=progress,
+            classes=classes or (), score=score, instances=instances, gsd_m=gsd,
+            crs=None if crs is None else parse_crs(crs), schema=schema, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

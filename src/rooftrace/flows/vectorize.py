@@ -15,11 +15,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.core.types import Footprints, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.files import check_outputs, export_error
+from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.reproject import pixels_apart
@@ -74,7 +76,7 @@ class MaskInput:
         notes: Assumptions that the user should know.
     """
 
-    source: RasterFile
+    source: RasterSource
     classes: tuple[int, ...] = (1,)
     names: tuple[str, ...] = ()
     building: int | None = 1
@@ -298,7 +300,7 @@ def _value_of(text: str, present: list[int], names: tuple[str, ...], name: str) 
     )
 
 
-def _blocks(source: RasterFile) -> Iterator[tuple[Window, Raster]]:
+def _blocks(source: RasterSource) -> Iterator[tuple[Window, Raster]]:
     for window in _strips(Window.whole(source.grid.shape)):
         yield window, source.read(window)
 
@@ -430,6 +432,7 @@ def run_vectorize(
     score: Path | None = None,
     instances: bool = False,
     gsd_m: float | None = None,
+    crs: CRS | None = None,
     schema: Literal["overture"] | None = None,
     progress: ProgressVectorize | None = None,
 ) -> VectorizeReport:
@@ -445,6 +448,7 @@ def run_vectorize(
         threshold, classes, score: See `open_mask`.
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
+        crs: Coordinate system of a raster that has a position but states none.
         schema: See `write_footprints_chunks`.
         progress: Function that is called with the numbers of finished and of all pixels.
 
@@ -483,6 +487,9 @@ def run_vectorize(
     if record is not None and not record.is_of(source.grid):
         own_notes.append(_resampled_note(mask, record, source.grid))
         record = None
+    if crs is not None:
+        check_crs(source.grid, crs, str(mask))
+        source = replace(source, source=in_crs(source.source, crs))
     options = options or (source.default_options if record is None else record.polygons)
     options = replace(options, **(changes or {}))
     if outline is not None:

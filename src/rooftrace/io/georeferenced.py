@@ -126,6 +126,28 @@ def parse_crs(text: str) -> CRS:
         ) from None
 
 
+def check_crs(grid: GeoGrid, crs: CRS, name: str) -> None:
+    """Raise ConfigError if a coordinate system that was given cannot be that of an image.
+
+    Args:
+        grid: Grid of the image in its file.
+        crs: The coordinate system that was given.
+        name: Name of the image in messages.
+    """
+    if grid.transform.is_identity:
+        raise ConfigError(
+            f"--crs was given, but {name} has no position: neither in the file nor in a world file "
+            "beside it.",
+            remedy="Leave out --crs, or write the position: "
+            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
+        )
+    if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
+        raise ConfigError(
+            f"--crs says {crs.name!r}, but {name} is in {grid.crs.name!r}.",
+            remedy="Leave out --crs, or correct the file: gdal_edit.py -a_srs EPSG:… IMAGE",
+        )
+
+
 def in_crs(source: RasterSource, crs: CRS) -> GeoreferencedSource:
     """Return an image in `crs` if it has a position in an unknown coordinate system."""
     return GeoreferencedSource(source, partial(_with_crs, crs))

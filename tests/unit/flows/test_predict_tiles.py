@@ -57,6 +57,10 @@ def test_rows_that_fit_an_area_only_from_the_south(tmp_path: Path, pixels: np.nd
     np.testing.assert_array_equal(tms.source.read().data, xyz.source.read().data)
     assert xyz.notes == ()
     assert "from the south (TMS), because" in tms.notes[0]
+    # Without an area, a note says where the tiles lie if that is in the south.
+    (xyz,), (tms,) = (find_inputs([tmp_path / name], mosaic=True).scenes for name in ("xyz", "tms"))
+    assert "lie at 30.96° S. If the place is as far north, add --tms" in xyz.notes[0]
+    assert tms.notes == ()
     with pytest.raises(DataError, match=r"town\.gpkg"):
         find_inputs([tmp_path / "tms"], mosaic=True, area=area, tms=False)
 

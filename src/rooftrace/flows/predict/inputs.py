@@ -23,7 +23,7 @@ from rooftrace.io.band_files import BandFiles
 from rooftrace.io.companions import companions, names_in
 from rooftrace.io.elevation import WithHeights
 from rooftrace.io.gdal import conversion_of, is_raster
-from rooftrace.io.georeferenced import GeoreferencedSource, in_crs, innermost
+from rooftrace.io.georeferenced import GeoreferencedSource, check_crs, in_crs, innermost
 from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, Mosaic, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
@@ -32,7 +32,7 @@ from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
 from rooftrace.io.remote_raster import RemoteRaster, open_image
 from rooftrace.io.service_options import ServiceOptions
 from rooftrace.io.service_raster import ServiceRaster, open_service
-from rooftrace.io.web_mercator import TileName
+from rooftrace.io.web_mercator import TileName, latitude_of
 from rooftrace.labels.image_files import (
     has_images_under,
     image_name,
@@ -292,7 +292,7 @@ def find_inputs(
         scenes, skipped = _images(images, nodata)
     if crs is not None and not mosaic:
         if len(scenes) == 1:
-            _check_crs(scenes[0], crs)
+            check_crs(innermost(scenes[0].source).grid, crs, scenes[0].shown)
         scenes = [replace(scene, source=in_crs(scene.source, crs)) for scene in scenes]
     scenes += [_service(url, zoom, nodata, area, services) for url in service_urls]
     if heights is not None:
@@ -321,23 +321,6 @@ def find_inputs(
     if heights is not None:
         settings["heights"] = [[_stamp_of(Path(path)) for path in paths] for paths in heights]
     return PredictInputs(scenes, skipped, settings, () if area is None else [Path(area.name)])
-
-
-def _check_crs(scene: SceneInput, crs: CRS) -> None:
-    """Raise ConfigError if a coordinate system that was given cannot be that of an image."""
-    grid = innermost(scene.source).grid
-    if grid.transform.is_identity:
-        raise ConfigError(
-            f"--crs was given, but {scene.shown} has no position: neither in the file nor in a "
-            "world file beside it.",
-            remedy="Leave out --crs, or write the position: "
-            "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
-        )
-    if grid.crs is not None and not grid.crs.equals(crs, ignore_axis_order=True):
-        raise ConfigError(
-            f"--crs says {crs.name!r}, but {scene.shown} is in {grid.crs.name!r}.",
-            remedy="Leave out --crs, or correct the file: gdal_edit.py -a_srs EPSG:… IMAGE",
-        )
 
 
 def of_headers(function: Callable[[SceneInput], T], scenes: Sequence[SceneInput]) -> list[T]:
@@ -576,6 +559,12 @@ def _mosaics(
                     tiles = from_south
                     why = f"because {area.name} fits only so"
                     notes = (f"{folder}: rows are counted from the south (TMS), {why}.",)
+            elif (
+                area is None and tms is None and not notes and (top := tiles.grid.bounds_xy[3]) < 0
+            ):
+                where = f"so the tiles lie at {-latitude_of(top):.2f}° S"
+                remedy = "If the place is as far north, add --tms."
+                notes = (f"{folder}: rows are counted from the north (XYZ), {where}. {remedy}",)
             scenes.append(SceneInput(name, folder, tiles, notes))
             continue
         if zoom is not None:
