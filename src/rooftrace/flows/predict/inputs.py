@@ -559,9 +559,8 @@ def _mosaics(
                     tiles = from_south
                     why = f"because {area.name} fits only so"
                     notes = (f"{folder}: rows are counted from the south (TMS), {why}.",)
-            elif (
-                area is None and tms is None and not notes and (top := tiles.grid.bounds_xy[3]) < 0
-            ):
+            top = tiles.grid.bounds_xy[3]
+            if area is None and tms is None and not notes and top < 0:
                 where = f"so the tiles lie at {-latitude_of(top):.2f}° S"
                 remedy = "If the place is as far north, add --tms."
                 notes = (f"{folder}: rows are counted from the north (XYZ), {where}. {remedy}",)
