@@ -91,11 +91,12 @@ class MaskInput:
 
     @property
     def default_options(self) -> VectorOptions:
-        """Options for a raster that `rooftrace predict` has not written."""
-        watershed = WatershedOptions()
-        if self.threshold is not None:
-            watershed = WatershedOptions.at_threshold(self.threshold)
-        return VectorOptions(min_area_px=0, watershed=watershed)
+        """Options for a raster that `rooftrace predict` has not written; for probabilities those of
+        a prediction at the resolution of its model.
+        """
+        if self.threshold is None:
+            return VectorOptions(min_area_px=0, watershed=WatershedOptions())
+        return VectorOptions(watershed=WatershedOptions.at_threshold(self.threshold))
 
     def blocks(self) -> Iterator[MaskBlock]:
         """Yield blocks of whole rows that partition the raster, from top to bottom.

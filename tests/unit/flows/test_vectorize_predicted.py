@@ -21,6 +21,7 @@ from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import load
 from rooftrace.vector.prepare import TAG, MaskRecord, VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
 from town import generate_scene
@@ -113,6 +114,35 @@ def test_what_probabilities_have_divided_is_said(bundle: Path, tmp_path: Path) -
     predicted, made, (note,) = polygons(SceneOptions())
     assert (predicted, made) == (2, 1)
     assert "some are separated in another way here" in note
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside its mask", "alone"])
+def test_probabilities_give_the_polygons_of_the_prediction(
+    beside: bool, bundle: Path, tmp_path: Path
+) -> None:
+    """Bright houses touch by pixels that are less bright; a speck is no building."""
+    town = generate_scene(3, (512, 512), gsd_m=0.3).mask() > 0
+    bright = np.where(town, 225, 40).astype(np.uint8)
+    bright[100:140, 100:176], bright[100:140, 136:140], bright[2:4, 2:4] = 225, 150, 225
+    place = {"transform": Affine(0.3, 0, 5e5, 0, -0.3, 9e6)}
+    image = write_geotiff(tmp_path / "town.tif", np.stack([bright] * 3), **place)
+    options = SceneOptions(threshold=0.5, gsd_m=load(bundle).bundle.spec.gsd_m)
+    report = run_predict(find_inputs([image]), read_models(bundle), tmp_path, options)
+    assert report.outputs[0].polygons is not None
+    predicted = geopandas.read_file(report.outputs[0].polygons)
+    score = load(bundle).predict(image, options=options).score
+    assert score is not None
+    prob = write_geotiff(tmp_path / "prob.tif", score, **place)
+    out = tmp_path / "again.gpkg"
+    if beside:
+        notes = run_vectorize(tmp_path / "town_mask.tif", out, score=prob).notes
+    else:
+        notes = run_vectorize(prob, out, threshold=0.5, gsd_m=options.gsd_m).notes
+    made = geopandas.read_file(out)
+    assert made.geometry.to_wkb().tolist() == predicted.geometry.to_wkb().tolist()
+    assert made["score"].tolist() == predicted["score"].tolist()
+    assert len(made) > 10
+    assert notes == ()
 
 
 def test_options_replace_those_of_the_mask(bundle: Path, tmp_path: Path) -> None:
