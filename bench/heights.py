@@ -27,7 +27,7 @@ _CRS = 32631
 def main() -> dict[str, Any]:
     parser = argument_parser(__doc__)
     parser.add_argument("--times", type=int, default=10, help="towns along a side of the scene")
-    parser.add_argument("--spread", type=int, default=1, help="leave room for so many towns")
+    parser.add_argument("--spread", type=float, default=1, help="leave room for so many towns")
     parser.add_argument("--plain-buildings", type=int, default=5_000)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def main() -> dict[str, Any]:
 # The following functions run in child processes.
 
 
-def scene(folder: str, times: int, spread: int) -> dict[str, Any]:
+def scene(folder: str, times: int, spread: float) -> dict[str, Any]:
     """Write a layer, a surface and a terrain of repeated towns, with gaps where spread is > 1."""
     import geopandas as gpd
     import numpy as np
@@ -84,24 +84,23 @@ def scene(folder: str, times: int, spread: int) -> dict[str, Any]:
         _TILE**2, pixel_m=1.0, slope=0.02, plot_m=_PLOT_M, touching=True, trees=400
     )
     side = town.surface.shape[0]
-    size = side * times * spread
+    size = round(side * times * spread)
+    starts = [round(number * side * spread) for number in range(times)]
     profile = {
         "driver": "GTiff", "height": size, "width": size, "count": 1, "dtype": "float32",
         "crs": _CRS, "transform": Affine(1, 0, 0, 0, -1, size), "tiled": True,
         "compress": "deflate", "predictor": 3, "nodata": -9999, "sparse_ok": True,
         "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
-    steps = [(row * spread, col * spread) for row in range(times) for col in range(times)]
+    steps = [(row, col) for row in starts for col in starts]
     for name in ("surface", "terrain"):
         data = np.round(getattr(town, name), 2)
         with rasterio.open(Path(folder) / f"{name}.tif", "w", **profile) as file:
             for row, col in steps:
-                window = rasterio.windows.Window(col * side, row * side, side, side)
+                window = rasterio.windows.Window(col, row, side, side)
                 file.write(data, 1, window=window)
     outlines = [
-        shapely.transform(
-            town.outlines, partial(np.add, np.array([col * side, size - (row + 1) * side]))
-        )
+        shapely.transform(town.outlines, partial(np.add, np.array([col, size - row - side])))
         for row, col in steps
     ]
     layer = gpd.GeoDataFrame(geometry=np.concatenate(outlines), crs=_CRS)

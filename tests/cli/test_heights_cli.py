@@ -153,6 +153,7 @@ def scans(town: RoofTown, folder: Path) -> Path:
 def test_points_are_measured_without_a_grid(
     town: RoofTown, folder: Path, scans: Path, tmp_path: Path
 ) -> None:
+    laspy = pytest.importorskip("laspy")
     code, answer = call("heights", folder / "houses.gpkg", "--points", scans, "-o", tmp_path)
     assert code == 0
     assert any("2 files of points state no coordinate system" in note for note in answer["notes"])
@@ -164,6 +165,19 @@ def test_points_are_measured_without_a_grid(
     error = (found.height - (town.top - town.ground)).dropna()
     assert len(error) >= 0.9 * len(found)
     assert np.median(np.abs(error)) < 0.2
+    empty = laspy.LasHeader(point_format=6, version="1.4")
+    laspy.LasData(empty).write(tmp_path / "empty.laz")
+    _, same = call(
+        "heights",
+        folder / "houses.gpkg",
+        "--points",
+        *tiles,
+        tmp_path / "empty.laz",
+        "-o",
+        tmp_path,
+    )
+    assert same["height_m"] == answer["height_m"]
+    assert "1 file holds no points." in same["notes"]
     degrees = command("heights", folder / "houses.geojson", "--points", *tiles, "-o", tmp_path)
     assert "houses.geojson is in degrees" in degrees.err
 
@@ -242,6 +256,8 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
         tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
     )
     assert "No building of" in error("--surface", far)
+    elsewhere = error("--surface", folder / "surface.tif", "--terrain", far)
+    assert f"lies on {far}" in elsewhere
     image = tmp_path / "image.tif"
     with rasterio.open(image, "w", driver="GTiff", height=8, width=8, count=3, dtype="uint8") as f:
         f.write(np.zeros((3, 8, 8), np.uint8))

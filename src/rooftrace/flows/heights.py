@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,12 +28,14 @@ from rooftrace.heights.city_model import city_model
 from rooftrace.heights.estimate import (
     BELOW_TERRAIN,
     MEASURED,
+    NO_TERRAIN,
     REASONS,
     UNCOVERED,
     Heights,
     level_parts,
 )
 from rooftrace.heights.picture import heights_picture
+from rooftrace.heights.roof import SHAPES
 from rooftrace.heights.shift import RoofOffset
 from rooftrace.heights.surface import Surface
 from rooftrace.heights.survey import Places, PointSurvey, RasterSurvey, moved
@@ -42,7 +43,7 @@ from rooftrace.io.area import Area, area_in_degrees, read_area
 from rooftrace.io.elevation import UNITS_M, PointFile, check_datums, open_elevation, vertical_of
 from rooftrace.io.files import prepare_folder, write_json
 from rooftrace.io.remote import is_url
-from rooftrace.io.reproject import degrees_text, transform_points
+from rooftrace.io.reproject import CRS84, degrees_text, transform_points
 from rooftrace.io.vector_write import free_names, write_layer
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
@@ -56,7 +57,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the layer that is written, besides those of the buildings."""
 
-_CHUNK = 20_000
+_CHUNK, _SOLIDS_AT_ONCE = 20_000, 2_000
+"""Numbers of buildings that are written at a time to the layer, and to the city model."""
+
 _NOTED_OFFSET_M = 0.75
 """Offset of outlines in metres from which a note names it."""
 
@@ -65,8 +68,6 @@ _TALL_M = 25.0
 
 _MOST_BELOW = 0.5
 """Maximum share of buildings whose surface lies below the terrain."""
-
-_WGS84 = CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class HeightOptions:
         layer: Layer of a file of buildings with several.
         move: Whether the outlines are moved onto the roofs of the surface.
         unit: Unit of all heights, a key of `UNITS_M`; None takes what the files state, or metres.
-        name: Beginning of the names of the results; default: that of the layer, and `_heights`.
     """
 
     surface: tuple[str, ...] = ()
@@ -91,7 +91,6 @@ class HeightOptions:
     layer: str | None = None
     move: bool = False
     unit: str | None = None
-    name: str | None = None
 
     def check(self) -> None:
         """Raise ConfigError for sources that do not fit together."""
@@ -174,11 +173,11 @@ class HeightsReport:
     unit_m: float
     volume_m3: float
     floor_m2: float
-    offset: RoofOffset | None = None
-    files: tuple[Path, ...] = ()
-    seconds: float = 0.0
-    peak_rss_mb: float = 0.0
-    notes: tuple[str, ...] = ()
+    offset: RoofOffset | None
+    files: tuple[Path, ...]
+    seconds: float
+    peak_rss_mb: float
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -209,8 +208,7 @@ def run_heights(
     """
     started = time.perf_counter()
     plain = buildings.name.split(".")[0].removesuffix("_buildings").removesuffix("_heights")
-    name = options.name or f"{plain}_heights"
-    files = [out / f"{name}{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
+    files = [out / f"{plain}_heights{end}" for end in (".gpkg", ".json", ".city.json", ".png")]
     table, record, model, picture = files
     options.check()
     local = [*map(Path, (*options.surface, *options.terrain)), *options.points]
@@ -250,11 +248,30 @@ def run_heights(
         heights_picture(picture, layer.outlines, heights, layer.bounds_xy)
     else:
         files = [table, record]
-    report = replace(
-        _report(heights, packed.area, source),
-        offset=offset, files=tuple(files), seconds=time.perf_counter() - started,
-        peak_rss_mb=peak_rss_mb(), notes=tuple(notes),
-    )  # fmt: skip
+    known = heights.is_known
+    tall, wide = heights.height[known], (heights.high - heights.low)[known]
+    shapes, reasons = (*SHAPES, "null"), REASONS[1:]
+    # The shape -1 is the last name.
+    shaped = np.bincount(heights.shape[known] % len(shapes), minlength=len(shapes))
+    missing = np.bincount(heights.reason, minlength=len(REASONS))[1:]
+    report = HeightsReport(
+        buildings=len(heights),
+        measured=len(tall),
+        height_m=float(np.median(tall)) if len(tall) else None,
+        error_m=float(np.median(wide) / 2) if len(tall) else None,
+        shapes={name: count for name, count in sorted(zip(shapes, shaped.tolist())) if count},
+        reasons={name: count for name, count in zip(reasons, missing.tolist()) if count},
+        method=source.method,
+        datum=source.vertical.datum,
+        unit_m=source.vertical.unit_m,
+        volume_m3=float((packed.area * heights.median)[known].sum()),
+        floor_m2=float((packed.area * heights.floors)[known].sum()),
+        offset=offset,
+        files=tuple(files),
+        seconds=time.perf_counter() - started,
+        peak_rss_mb=peak_rss_mb(),
+        notes=tuple(notes),
+    )
     write_json(record, report.to_json())
     return report
 
@@ -266,25 +283,22 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
     keep = [np.zeros(0, np.bool_)]
     for _, outlines in layer.outlines.chunks():
         centre = shapely.get_coordinates(shapely.centroid(outlines))
-        keep.append(shapely.contains_xy(shape, transform_points(centre, layer.crs, _WGS84)))
+        keep.append(shapely.contains_xy(shape, transform_points(centre, layer.crs, CRS84)))
     rows = np.flatnonzero(np.concatenate(keep))
-    return replace(
-        layer,
-        outlines=layer.outlines.take(rows),
-        ids=layer.ids.take(rows),
-        score=layer.score[rows],
-        attributes={
-            name: values.take(rows) if isinstance(values, SpilledTexts) else values[rows]
-            for name, values in layer.attributes.items()
-        },
-    )
+    attributes = {
+        name: values.take(rows) if isinstance(values, SpilledTexts) else values[rows]
+        for name, values in layer.attributes.items()
+    }
+    ids, score = layer.ids.take(rows), layer.score[rows]
+    outlines = layer.outlines.take(rows)
+    return replace(layer, outlines=outlines, ids=ids, score=score, attributes=attributes)
 
 
 class _Rasters:
     """Surface models, with terrain models or without."""
 
     def __init__(self, options: HeightOptions, plane: CRS) -> None:
-        self.plane, self.names, self.notes = plane, options.surface, list[str]()
+        self.plane, self.notes = plane, list[str]()
         self.method = "surface, terrain" if options.terrain else "surface, ground around"
         opened = [open_elevation(path, options.unit) for path in options.surface]
         below = [open_elevation(path, options.unit) for path in options.terrain]
@@ -297,11 +311,14 @@ class _Rasters:
             for some in (opened, below)
         )
         self.resolution_m = self._surfaces[0].resolution_m
-        grid = opened[0][0].grid
-        assert grid.crs is not None
-        x, y = grid.to_world(np.array([0.0, grid.width]), np.array([0.0, grid.height]))
-        bounds = float(x.min()), float(y.min()), float(x.max()), float(y.max())
-        self.extent = degrees_text(bounds, grid.crs)
+        self.models = [
+            (names, degrees_text(some[0].source.grid.bounds_xy, some[0].crs))
+            for names, some in (
+                (options.surface, self._surfaces),
+                (options.terrain, self._terrains),
+            )
+            if some
+        ]
         if self.vertical.datum is None:
             self.notes.append(
                 "The surface model does not state a vertical datum: ground_m has that of the file, "
@@ -311,9 +328,8 @@ class _Rasters:
             axis = next(iter(source.grid.crs.axis_info if source.grid.crs else ()), None)
             if axis and not vertical.stated and axis.unit_name not in ("metre", "degree"):
                 self.notes.append(
-                    f"{source.name} has coordinates in {axis.unit_name}, and does not state the "
-                    "unit of its heights: they are read as metres. If they are feet, give --unit "
-                    "us-foot."
+                    f"{source.name} has coordinates in {axis.unit_name} and heights without a "
+                    "unit: they are read as metres. If they are feet, give --unit us-foot."
                 )
 
     def survey(self, layer: BuildingLayer, progress: Progress | None) -> RasterSurvey:
@@ -328,12 +344,17 @@ class _Scans:
     resolution_m = 0.0
 
     def __init__(self, options: HeightOptions, layer: BuildingLayer, out: Path) -> None:
-        self._out, self.names, self.notes = out, options.points, list[str]()
-        self._files = [PointFile(path) for path in options.points]
+        self._out, self.notes = out, list[str]()
+        files = [PointFile(path) for path in options.points]
+        self._files = [file for file in files if file.count]
+        if empty := len(files) - len(self._files):
+            self.notes.append(f"{plural(empty, 'file holds', 'files hold')} no points.")
+        if not self._files:
+            remedy = "Give the tiles that cover the buildings."
+            raise DataError(f"{files[0].path} holds no points.", remedy=remedy)
         stated = [file.crs for file in self._files if file.crs is not None]
         crs = stated[0] if stated else layer.crs
-        unstated = len(self._files) - len(stated)
-        if unstated:
+        if unstated := len(self._files) - len(stated):
             self.notes.append(
                 f"{plural(unstated, 'file of points states', 'files of points state')} no "
                 f"coordinate system: that of {'the others' if stated else layer.name}, {crs.name}, "
@@ -341,10 +362,8 @@ class _Scans:
             )
         if crs.is_geographic and not stated:
             raise GeoreferenceError(
-                f"The points name no coordinate system, and {layer.name} is in degrees "
-                f"({crs.name}).",
-                remedy="Give the layer in the coordinate system of the points: ogr2ogr -t_srs "
-                "EPSG:… OUT.gpkg LAYER",
+                f"The points name no coordinate system, and {layer.name} is in degrees.",
+                remedy="Give the layer in that of the points: ogr2ogr -t_srs EPSG:… OUT.gpkg LAYER",
             )
         if crs.is_geographic:
             raise GeoreferenceError(
@@ -359,7 +378,8 @@ class _Scans:
                 )
         self.vertical = vertical_of(crs, unit=options.unit)
         self.plane = crs.sub_crs_list[0] if crs.sub_crs_list else crs
-        self.extent = degrees_text(self._files[0].bounds_xy, self.plane)
+        names = tuple(map(str, options.points))
+        self.models = [(names, degrees_text(self._files[0].bounds_xy, self.plane))]
 
     def survey(self, layer: BuildingLayer, progress: Progress | None) -> PointSurvey:
         places = Places(on_plane(layer, self.plane), self.plane)
@@ -370,12 +390,12 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
     """Return notes on heights that look wrong or are missing; raise an error where most are."""
     counts = np.bincount(heights.reason, minlength=len(REASONS))
     seen = len(heights) - int(counts[UNCOVERED])
-    if not seen:
+    if counts[NO_TERRAIN] >= seen:
+        names, extent = source.models[1 if seen else 0]
         raise DataError(
-            f"No building of {layer.name} lies on {', '.join(map(str, source.names))}: the "
-            f"buildings cover {degrees_text(layer.bounds_xy, layer.crs)}; the first file covers "
-            f"{source.extent}.",
-            remedy="Give a surface of the same ground, and check both coordinate systems.",
+            f"No building of {layer.name} lies on {', '.join(names)}: the buildings cover "
+            f"{degrees_text(layer.bounds_xy, layer.crs)}; the first file covers {extent}.",
+            remedy="Give a model of the same ground, and check both coordinate systems.",
         )
     if counts[BELOW_TERRAIN] > _MOST_BELOW * seen:
         raise DataError(
@@ -384,38 +404,18 @@ def _warnings(layer: BuildingLayer, heights: Heights, source: _Rasters | _Scans)
             remedy="Check that --surface and --terrain are not swapped, and that both have one "
             "unit and one vertical datum.",
         )
-    notes = []
+    notes = [
+        f"{plural(int(count), 'building')} without a height: {reason}."
+        for count, reason in zip(counts[1:], REASONS[1:])
+        if count
+    ]
     middle = float(np.median(heights.height[heights.is_known])) if counts[MEASURED] else 0.0
     if middle > _TALL_M and source.vertical.unit_m == 1.0:
         notes.append(
             f"The median building is {middle:.0f} m tall: are the heights in feet? Then give "
             "--unit foot."
         )
-    return notes + [
-        f"{plural(int(count), 'building')} without a height: {reason}."
-        for count, reason in zip(counts[1:], REASONS[1:])
-        if count
-    ]
-
-
-def _report(heights: Heights, area_m2: Floats, source: _Rasters | _Scans) -> HeightsReport:
-    known = heights.is_known
-    tall, wide = heights.height[known], (heights.high - heights.low)[known]
-    shapes = [name or "null" for name in heights.shape_names()[known].tolist()]
-    reasons = [REASONS[number] for number in sorted(heights.reason[~known].tolist())]
-    return HeightsReport(
-        buildings=len(heights),
-        measured=len(tall),
-        height_m=float(np.median(tall)) if len(tall) else None,
-        error_m=float(np.median(wide) / 2) if len(tall) else None,
-        shapes=dict(sorted(Counter(shapes).items())),
-        reasons=Counter(reasons),
-        method=source.method,
-        datum=source.vertical.datum,
-        unit_m=source.vertical.unit_m,
-        volume_m3=float((area_m2 * heights.median)[known].sum()),
-        floor_m2=float((area_m2 * heights.floors)[known].sum()),
-    )
+    return notes
 
 
 def _chunks(layer: BuildingLayer, heights: Heights, method: str) -> Iterator[LayerChunk]:
@@ -445,7 +445,7 @@ def _columns(heights: Heights, method: str) -> dict[str, NDArray[Any]]:
         "roof_direction": np.round(heights.direction, 1),
         "num_floors_estimated": np.ma.MaskedArray(floors, ~known),
         "ground_m": metres(heights.ground),
-        "samples": heights.samples,
+        "samples": heights.samples.astype(np.int64),
         "method": np.full(len(heights), method, np.object_),
         "height_reason": np.array([None, *REASONS[1:]], np.object_)[heights.reason],
     }
@@ -460,8 +460,8 @@ def _write_model(path: Path, packed: PackedPolygons, plane: CRS, heights: Height
     least = [*bounds[:, :2].min(axis=0).tolist(), float(low[rows].min())]
     greatest = [*bounds[:, 2:].max(axis=0).tolist(), float(top[rows].max())]
     with city_model(path, plane, least, greatest) as model:
-        for start in range(0, len(rows), _CHUNK):
-            some = rows[start : start + _CHUNK]
+        for start in range(0, len(rows), _SOLIDS_AT_ONCE):
+            some = rows[start : start + _SOLIDS_AT_ONCE]
             columns = _columns(heights.of(some), "")
             kept = {name: columns[name].tolist() for name in COLUMNS[:9]}
             outlines = packed.unpack(some)
@@ -486,10 +486,9 @@ def point_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in (".las", ".laz"))
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in (".las", ".laz"))
         if not inside:
             raise DataError(
                 f"The folder {path} has no laser scans; expected .las or .laz files.",

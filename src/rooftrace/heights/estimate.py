@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.heights.ground import ground_around, ground_of_terrain
@@ -23,10 +25,11 @@ REASONS = (
     "no step at the outline",
     "no ground seen around it",
     "terrain lies above the surface",
+    "not covered by the terrain model",
 )
 """Reasons for which a building has no height; the first where it has one."""
 
-MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN = range(len(REASONS))
+MEASURED, UNCOVERED, TREES, NO_STEP, NO_GROUND, BELOW_TERRAIN, NO_TERRAIN = range(len(REASONS))
 """Indices of the reasons."""
 
 _MOST_ROOF, _MOST_RING = 600, 150
@@ -60,20 +63,20 @@ _Z90 = 1.645
 
 @dataclass(frozen=True)
 class Heights(Columns):
-    """Heights of buildings; NaN where a figure is not known.
+    """Heights of buildings, float and int columns; NaN where a figure is not known.
 
     Args:
-        height: (n,) float64 metres from the ground at the building to the top of its roof.
-        low, high: (n,) float64 90 % interval of the height in metres.
-        median: (n,) float64 median of the surface inside the outline above the ground, in metres.
-        roof_height: (n,) float64 metres from the eaves to the top; 0 for a flat roof.
-        shape: (n,) int64 index in `SHAPES`, or -1.
-        direction: (n,) float64 bearing of the ridge in degrees, 0 to 180.
-        ground: (n,) float64 height of the ground at the centre in the surface's vertical datum.
-        lower, upper: (n,) float64 heights above ground in metres of two clear roof levels.
+        height: (n,) metres from the ground at the building to the top of its roof.
+        low, high: (n,) 90 % interval of the height in metres.
+        median: (n,) median of the surface inside the outline above the ground, in metres.
+        roof_height: (n,) metres from the eaves to the top; 0 for a flat roof.
+        shape: (n,) index in `SHAPES`, or -1.
+        direction: (n,) bearing of the ridge in degrees, 0 to 180.
+        ground: (n,) height of the ground at the centre in the surface's vertical datum.
+        lower, upper: (n,) heights above ground in metres of two clear roof levels.
         line: (n, 3) the line between them, see `roof.level_line`.
-        samples: (n,) int64 samples of the surface inside the outline.
-        reason: (n,) int64 index in `REASONS`.
+        samples: (n,) samples of the surface inside the outline.
+        reason: (n,) index in `REASONS`.
     """
 
     height: Floats
@@ -89,6 +92,21 @@ class Heights(Columns):
     line: Floats
     samples: Ints
     reason: Ints
+
+    @classmethod
+    def blank(cls, count: int) -> Heights:
+        """Return room for the heights of buildings, in float64 and int32."""
+
+        def room(name: str) -> NDArray[Any]:
+            kind = np.int32 if name in ("shape", "samples", "reason") else np.float64
+            return np.zeros((count, 3) if name == "line" else count, kind)
+
+        return cls(*(room(field.name) for field in fields(cls)))
+
+    def put(self, rows: Ints, heights: Heights) -> None:
+        """Set the heights of some buildings (n,) to (n,) others."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(heights, field.name)
 
     @property
     def is_known(self) -> BoolArray:
@@ -146,7 +164,7 @@ def estimate_heights(
         if terrain is not None:
             reason[height < _BELOW_M] = BELOW_TERRAIN
         reason[(noise > _TREE_ROUGHNESS_M) & (roofs.fit < _TREE_FIT)] = TREES
-        reason[np.isnan(level)] = NO_GROUND
+        reason[np.isnan(level)] = NO_GROUND if terrain is None else NO_TERRAIN
         reason[size < LEAST_SAMPLES] = UNCOVERED
     low, high = _interval(height, roofs, sigma, uppermost - level, step_m)
     known = reason == MEASURED

@@ -44,11 +44,11 @@ def heights_picture(
     unit = max(right - left, top - bottom, 1e-9) / _SIDE_PX
     size = max(round((top - bottom) / unit), 1), max(round((right - left) / unit), 1)
     picture = np.full((*size, 3), _PAPER, np.uint8)
-    tall = np.nan_to_num(heights.height)
-    colour = np.stack([np.interp(tall, _BREAKS_M, band) for band in zip(*_RAMP)], axis=1)
-    colour[np.isnan(heights.height)] = _UNKNOWN
     for rows, some in outlines.chunks():
-        for polygon, fill in zip(some, np.rint(colour[rows]).astype(int).tolist()):
+        tall = heights.height[rows]
+        colour = np.stack([np.interp(tall, _BREAKS_M, band) for band in zip(*_RAMP)], axis=1)
+        colour[np.isnan(tall)] = _UNKNOWN
+        for polygon, fill in zip(some, np.rint(colour).astype(int).tolist()):
             draw_polygon(picture, polygon, (left, top), unit, fill, _PAPER)
     entries = [(f"{metres:g} m", fill) for metres, fill in zip(_BREAKS_M, _RAMP)]
     width = max(size[1], 620) + 2 * _MARGIN_PX

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,24 +76,7 @@ def heights_on(planes: Floats, samples: Samples) -> Floats:
     return np.asarray(own[:, 0] * samples.x + own[:, 1] * samples.y + own[:, 2])
 
 
-@dataclass(frozen=True)
-class RoofPlanes:
-    """Roof planes of `count` buildings.
-
-    Args:
-        planes: (count, MAX_PLANES, 3) a, b and c of z = a x + b y + c; NaN where there is none.
-        share: (count, MAX_PLANES) share of the building's samples that lie on the plane.
-        number: (n,) int64 number of the plane of each sample, or `NO_PLANE`.
-        size: (count,) number of samples.
-    """
-
-    planes: Floats
-    share: Floats
-    number: Ints
-    size: Ints
-
-
-def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes:
+def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> tuple[Floats, Floats, Ints]:
     """Find the planes on which the samples of each roof lie, the largest first.
 
     Random triples of samples define planes, of which the one with most samples near it is kept and
@@ -108,6 +89,11 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes
         samples: Samples inside the outlines.
         count: Number of buildings.
         tolerance_m: (count,) maximum distance in metres of a sample from its plane.
+
+    Returns:
+        (count, MAX_PLANES, 3) a, b and c of z = a x + b y + c, NaN where there is no plane;
+        (count, MAX_PLANES) shares of the building's samples that lie on them; (n,) number of the
+        plane of each sample, or `NO_PLANE`.
     """
     within = tolerance_m[samples.owner]
     number = np.full(len(samples.owner), NO_PLANE, np.int64)
@@ -151,7 +137,13 @@ def roof_planes(samples: Samples, count: int, tolerance_m: Floats) -> RoofPlanes
         planes = np.stack(again, axis=1)
     on = [sums(number == k, samples.owner, count) for k in range(MAX_PLANES)]
     share = np.stack(on, axis=1) / np.maximum(size, 1)[:, None]
-    return RoofPlanes(planes, share, number, size)
+    order = np.argsort(-share, axis=1, kind="stable")
+    place = np.argsort(order, axis=1)
+    return (
+        np.take_along_axis(planes, order[:, :, None], axis=1),
+        np.take_along_axis(share, order, axis=1),
+        np.where(number == NO_PLANE, NO_PLANE, place[samples.owner, number]),
+    )
 
 
 def _best(

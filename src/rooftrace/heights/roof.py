@@ -8,14 +8,8 @@ import numpy as np
 import shapely
 
 from rooftrace.core.types import Floats, Ints, Polygons
-from rooftrace.heights.planes import (
-    MAX_PLANES,
-    NO_PLANE,
-    fit_planes,
-    heights_on,
-    roof_planes,
-)
-from rooftrace.heights.samples import Samples, bounds_of_owners, quantiles, sums
+from rooftrace.heights.planes import MAX_PLANES, NO_PLANE, fit_planes, heights_on, roof_planes
+from rooftrace.heights.samples import Samples, quantiles, sums
 from rooftrace.vector.footprints import minimum_rectangles
 from rooftrace.vector.trace import Columns
 
@@ -100,11 +94,11 @@ def measure_roofs(
         tolerance_m: (count,) maximum distance in metres of a sample from its plane.
     """
     count = len(outlines_m)
-    found = roof_planes(roof, count, tolerance_m)
-    planes, share = _largest_first(found.planes, found.share)
-    shape, pair, direction = _shapes(planes, share, found.size)
-    on = found.number != NO_PLANE
-    own = found.planes[roof.owner, found.number]
+    size = np.bincount(roof.owner, minlength=count)
+    planes, share, number = roof_planes(roof, count, tolerance_m)
+    shape, pair, direction = _shapes(planes, share, size)
+    on = number != NO_PLANE
+    own = planes[roof.owner, number]
     apart = np.where(on, roof.z - (own[:, 0] * roof.x + own[:, 1] * roof.y + own[:, 2]), 0.0)
     held = sums(on, roof.owner, count)
     counts = on | (held == 0)[roof.owner]
@@ -124,7 +118,7 @@ def measure_roofs(
         pitched = is_skillion | (shape == _GABLED) | (shape == _HIPPED)
         top = np.where(pitched, np.clip(ridge, high, most + reach), np.where(flat, level, high))
         eaves = np.where(pitched, np.clip(edge, least - reach, low), np.where(flat, level, low))
-    doubtful = (shape != _HIPPED) & ~is_skillion & (found.size >= _LEAST_FOR_SHAPE)
+    doubtful = (shape != _HIPPED) & ~is_skillion & (size >= _LEAST_FOR_SHAPE)
     hipped, *figures = _hips(roof, outlines_m, np.flatnonzero(doubtful & (high - low >= _RISE_M)))
     shape[hipped] = _HIPPED
     top[hipped], eaves[hipped], direction[hipped] = figures
@@ -137,14 +131,6 @@ def measure_roofs(
         share.sum(axis=1),
         np.sqrt(sums(apart**2, roof.owner, count) / np.maximum(held, 1)),
         np.where((shape == _FLAT) | (shape == _COMPLEX), lower, np.nan),
-    )
-
-
-def _largest_first(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
-    order = np.argsort(-share, axis=1, kind="stable")
-    return (
-        np.take_along_axis(planes, order[:, :, None], axis=1),
-        np.take_along_axis(share, order, axis=1),
     )
 
 
@@ -286,7 +272,7 @@ def level_line(roof: Samples, outlines_m: Polygons, roofs: Roofs) -> Floats:
         which that begins; NaN where there is no such line.
     """
     lines = np.full((len(outlines_m), 3), np.nan)
-    edges = bounds_of_owners(roof.owner, len(outlines_m))
+    edges = np.searchsorted(roof.owner, np.arange(len(outlines_m) + 1))
     two = np.flatnonzero(np.isfinite(roofs.lower))
     if not len(two):
         return lines

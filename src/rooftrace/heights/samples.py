@@ -50,10 +50,6 @@ class Samples(Columns):
         known = np.zeros(len(owner), np.bool_) if ground is None else ground[order]
         return cls(owner[order], x, y, z, distance[order], known)
 
-    def regrouped(self) -> Samples:
-        """Return samples of several sources, grouped by building again."""
-        return self.of(np.argsort(self.owner, kind="stable"))
-
     def thinned(self, count: int, most: int) -> Samples:
         """Return at most `most` samples of each building, evenly over their order."""
         size = np.bincount(self.owner, minlength=count)
@@ -62,11 +58,6 @@ class Samples(Columns):
         total = np.maximum(size, most)[self.owner]
         # The quotient rises by one at every sample that is kept.
         return self.of((rank + 1) * most // total > rank * most // total)
-
-
-def bounds_of_owners(owner: Ints, count: int) -> Ints:
-    """Return (count + 1,) positions at which the samples of each building begin and end."""
-    return np.searchsorted(owner, np.arange(count + 1)).astype(np.int64)
 
 
 def sums(values: Floats | BoolArray, owner: Ints, count: int) -> Floats:

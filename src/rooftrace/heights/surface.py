@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import shapely
 from affine import Affine
+from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.types import Floats, Ints, Polygons, RasterSource, Window
@@ -25,6 +26,8 @@ _ENOUGH_AROUND, _HASHES = 250, 1 << 16
 """About the number of pixels around a building that are used, and the number of hashes of places
 (Teschner et al. 2003) by which they are chosen."""
 
+_LEAST_WIDTH_PX = 512
+"""Least width of a window in pixels: that of the blocks of most tiled files."""
 
 _EDGE_PX = 1.5
 """Distance in pixels from an outline within which a pixel may mix ground and wall."""
@@ -43,6 +46,11 @@ class Surface:
     unit_m: float = 1.0
 
     @property
+    def crs(self) -> CRS:
+        assert self.source.grid.crs is not None
+        return self.source.grid.crs
+
+    @property
     def resolution_m(self) -> float:
         """Metres per pixel."""
         gsd = self.source.grid.gsd_m
@@ -51,10 +59,8 @@ class Surface:
 
     def place(self, polygons: Polygons, crs: CRS) -> Polygons:
         """Return polygons of a CRS in pixels of the raster, corner-based, x right and y down."""
-        grid = self.source.grid
-        assert grid.crs is not None
-        placed = shapely.transform(reprojected(polygons, crs, grid.crs, np.inf), grid.to_pixels)
-        return np.asarray(placed, np.object_)
+        there = reprojected(polygons, crs, self.crs, np.inf)
+        return np.asarray(shapely.transform(there, self.source.grid.to_pixels), np.object_)
 
     def samples(
         self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
@@ -71,21 +77,12 @@ class Surface:
             ring_m: Distance in metres from the outline; 0 for the inside alone.
         """
         grid, scale = self.source.grid, self.resolution_m
-        margin = ceil(ring_m / scale) + 2
-        window = _window(polygons_px[:count], margin).intersection(Window.whole(grid.shape))
+        window = self._window(polygons_px[:count], ceil(ring_m / scale) + 2)
         if window is None:
-            none = np.zeros(0)
-            return Samples.grouped(none.astype(np.int64), np.zeros((0, 3)), none)
+            return Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
         raster = self.source.read(window)
         height = raster.data[0]
-        number = np.zeros(window.shape_yx, np.int32)
-        near = _meet(polygons_px, window)
-        if len(near):
-            rasterize(
-                zip(polygons_px[near], (near + 1).tolist()),
-                out=number,
-                transform=Affine.translation(window.col, window.row),
-            )
+        number = _numbers(polygons_px, window)
         inside = _inside(number) & raster.valid
         few = np.bincount(number[inside], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
         inside |= few[number] & (number > 0) & raster.valid
@@ -117,40 +114,39 @@ class Surface:
         None where the surface shows no roofs beside or below them; see `shift.offset_px`.
         """
         grid, scale = self.source.grid, self.resolution_m
-        margin = ceil(MOST_M / scale) + 2
-        window = _window(polygons_px, margin).intersection(Window.whole(grid.shape))
+        window = self._window(polygons_px, ceil(MOST_M / scale) + 2)
         if window is None:
             return None
         raster = self.source.read(window)
-        built = np.zeros(window.shape_yx, np.uint8)
-        rasterize(
-            ((polygon, 1) for polygon in polygons_px),
-            out=built,
-            transform=Affine.translation(window.col, window.row),
-        )
         height = np.where(raster.valid, raster.data[0] * self.unit_m, np.nan)
-        pixels = offset_px(height, built > 0, scale)
+        pixels = offset_px(height, _numbers(polygons_px, window) > 0, scale)
         if pixels is None:
             return None
         centre = np.array([[window.col + window.width / 2, window.row + window.height / 2]])
         return np.asarray(metres_per_px(grid, centre)[0] @ pixels)
 
+    def _window(self, polygons_px: Polygons, margin: int) -> Window | None:
+        """Return the window of polygons and a margin; None outside of the raster."""
+        rows, cols = self.source.grid.shape
+        left, top, right, bottom = shapely.total_bounds(polygons_px)
+        first_row, last_row = max(int(top) - margin, 0), min(ceil(bottom) + margin, rows)
+        first, last = max(int(left) - margin, 0), min(ceil(right) + margin, cols)
+        if first_row >= last_row or first >= last:
+            return None
+        # Of a window narrower than its blocks, GDAL would hold a whole row of blocks.
+        width = min(max(last - first, _LEAST_WIDTH_PX), cols)
+        return Window(first_row, min(first, cols - width), last_row - first_row, width)
 
-def _window(polygons: Polygons, margin: int) -> Window:
-    left, top, right, bottom = shapely.total_bounds(polygons)
-    row, col = int(np.floor(top)) - margin, int(np.floor(left)) - margin
-    return Window(row, col, ceil(bottom) + margin - row, ceil(right) + margin - col)
 
-
-def _meet(polygons: Polygons, window: Window) -> Ints:
-    bounds = shapely.bounds(polygons)
-    left, top, right, bottom = bounds.T
-    return np.flatnonzero(
-        (left < window.col + window.width)
-        & (right > window.col)
-        & (top < window.row_stop)
-        & (bottom > window.row)
-    )
+def _numbers(polygons: Polygons, window: Window) -> NDArray[np.int32]:
+    """Return the number from 1 of the polygon at each pixel of a window; 0 outside of all."""
+    number = np.zeros(window.shape_yx, np.int32)
+    box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+    near = np.flatnonzero(shapely.intersects(polygons, box))
+    if len(near):
+        transform = Affine.translation(window.col, window.row)
+        rasterize(zip(polygons[near], (near + 1).tolist()), out=number, transform=transform)
+    return number
 
 
 def _inside(number: np.ndarray) -> np.ndarray:
@@ -166,8 +162,6 @@ def _inside(number: np.ndarray) -> np.ndarray:
 def _ring(number: np.ndarray, valid: np.ndarray, most_px: float) -> tuple[Ints, Ints, Floats]:
     """Return (2, n) pixels around the outlines, (n,) nearest outlines and (n,) distances."""
     built = number > 0
-    if not built.any():
-        return np.zeros((2, 0), np.int64), np.zeros(0, np.int64), np.zeros(0)
     apart, place = cv2.distanceTransformWithLabels(
         (~built).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from rooftrace.vector.match import PackedPolygons
 _GROUP_PX, _GROUP_M = 1024, 250.0
 """Sides of the squares whose buildings are measured together: in pixels, and in metres for points.
 """
+
+_MOST_TOGETHER = 2000
+"""Maximum number of buildings in a group."""
 
 _OFFSET_GROUPS = 24
 """Maximum number of groups by which the offset of outlines is estimated."""
@@ -68,22 +72,36 @@ class Places:
         return 1 / float(self.crs.axis_info[0].unit_conversion_factor)
 
     def groups(self, side_m: float) -> list[Ints]:
-        """Return the buildings of each square of a side, by their centres, those with any."""
-        cell = np.floor(self.packed.centre / (side_m * self.metre)).astype(np.int64)
-        group = np.unique(cell[:, ::-1], axis=0, return_inverse=True)[1].ravel()
-        order = np.argsort(group, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(group))[:-1])
+        """Return the buildings of each square of a side, by their centres, those with any.
+
+        A square with more than `_MOST_TOGETHER` has several groups.
+        """
+        col, row = np.floor(self.packed.centre / (side_m * self.metre)).astype(np.int64).T
+        order = np.lexsort((col, row))
+        is_first = (np.diff(col[order]) != 0) | (np.diff(row[order]) != 0)
+        squares = np.split(order, np.flatnonzero(is_first) + 1)
+        return [
+            some
+            for square in squares
+            for some in np.array_split(square, ceil(len(square) / _MOST_TOGETHER))
+        ]
+
+    @cached_property
+    def _by_bottom(self) -> tuple[Ints, Floats, Floats]:
+        """Buildings by the bottoms of their bounds, these, and the highest top up to each."""
+        order = np.argsort(self.packed.bounds[:, 1], kind="stable")
+        _, bottom, _, top = self.packed.bounds[order].T
+        return order, bottom.copy(), np.maximum.accumulate(top)
 
     def near(self, bounds: Floats, margin_m: float) -> Ints:
         """Return the buildings whose bounds lie within a distance of a rectangle."""
-        left, bottom, right, top = self.packed.bounds.T
         margin = margin_m * self.metre
-        return np.flatnonzero(
-            (left < bounds[2] + margin)
-            & (right > bounds[0] - margin)
-            & (bottom < bounds[3] + margin)
-            & (top > bounds[1] - margin)
-        )
+        order, bottoms, tops = self._by_bottom
+        first = np.searchsorted(tops, bounds[1] - margin, side="right")
+        some = np.sort(order[first : np.searchsorted(bottoms, bounds[3] + margin)])
+        left, _, right, top = self.packed.bounds[some].T
+        meets = (left < bounds[2] + margin) & (right > bounds[0] - margin)
+        return np.asarray(some[meets & (top > bounds[1] - margin)])
 
     def local(self, outlines: Polygons, centre: Floats) -> Polygons:
         """Return outlines in metres to the east and north of their centres."""
@@ -129,13 +147,13 @@ class Survey(ABC):
 
     def heights(self) -> Heights:
         """Return the heights of all buildings, in their order."""
-        found = []
-        numbers = range(len(self.groups))
-        for done, heights in enumerate(in_order(self.measured, ((n,) for n in numbers)), 1):
-            found.append(heights)
+        heights = Heights.blank(len(self.places))
+        found = in_order(self.measured, ((number,) for number in range(len(self.groups))))
+        for done, (rows, some) in enumerate(zip(self.groups, found), 1):
+            heights.put(rows, some)
             if self._progress is not None:
                 self._progress(done, len(self.groups))
-        return Heights.joined(found).of(np.argsort(np.concatenate(self.groups)))
+        return heights
 
 
 class RasterSurvey(Survey):
@@ -186,12 +204,13 @@ class RasterSurvey(Survey):
     ) -> Samples:
         parts = []
         for model in models:
-            grid = model.source.grid
-            assert grid.crs is not None
-            there = grid.to_pixels(transform_points(centre, self.places.crs, grid.crs))
+            there = transform_points(centre, self.places.crs, model.crs)
             placed = model.place(outlines, self.places.crs)
-            parts.append(model.samples(placed, len(centre), there, ring_m))
-        return Samples.joined(parts).regrouped()
+            parts.append(
+                model.samples(placed, len(centre), model.source.grid.to_pixels(there), ring_m)
+            )
+        joined = Samples.joined(parts)
+        return joined.of(np.argsort(joined.owner, kind="stable"))
 
 
 class PointSurvey(Survey):

@@ -184,7 +184,7 @@ class PointFile:
 
     Raises:
         MissingExtraError: laspy is not installed.
-        DataError: The file cannot be read, or has no points.
+        DataError: The file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -201,8 +201,6 @@ class PointFile:
                 self.crs: CRS | None = header.parse_crs()
             except CRSError:
                 self.crs = None
-        if not self.count:
-            raise DataError(f"{path} holds no points.", remedy="Leave the file out.")
 
     def chunks(self) -> Iterator[Points]:
         """Yield the points in their order, without noise, overlap and withheld points.

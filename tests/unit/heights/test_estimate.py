@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
-from rooftrace.heights.estimate import REASONS, SHAPES, Heights, level_parts
+from rooftrace.heights.estimate import REASONS, Heights, level_parts
 from rooftrace.heights.surface import Surface
-from rooftrace.heights.survey import Places, RasterSurvey, moved
+from rooftrace.heights.survey import Places, RasterSurvey
+from rooftrace.io.elevation import open_elevation
+from rooftrace.io.gdal import CACHE
 from rooftrace.io.sources import ArraySource
 from rooftrace.vector.match import PackedPolygons
 from town.roofs import RoofTown, levels_town, make_roof_town
@@ -29,8 +33,8 @@ def surface_of(town: RoofTown, heights: np.ndarray, valid: np.ndarray | None = N
     return Surface(ArraySource(heights[None], grid, valid))
 
 
-def places_of(town: RoofTown, shift: tuple[float, float] = (0, 0)) -> Places:
-    outlines = shapely.transform(town.outlines, lambda xy: xy + np.array([EAST, NORTH]) + shift)
+def places_of(town: RoofTown) -> Places:
+    outlines = shapely.transform(town.outlines, lambda xy: np.add(xy, (EAST, NORTH)))
     return Places(PackedPolygons.of(np.asarray(outlines, np.object_)), UTM)
 
 
@@ -155,23 +159,35 @@ def test_two_levels_of_a_roof_are_parted_where_they_meet() -> None:
     assert low[0].area + high[0].area == pytest.approx(200)
 
 
-def test_floors_follow_from_the_median_height() -> None:
-    heights = measure(levels_town())
-    assert heights.floors[0] == np.rint(heights.median[0] / 3)
-    assert SHAPES[heights.shape[0]] == "flat"
+def test_neighbours_are_found_by_their_bounds_and_large_groups_are_parted() -> None:
+    rng = np.random.default_rng(0)
+    corner, size = rng.uniform(0, 300, (2500, 2)), rng.uniform(1, 60, (2500, 2))
+    boxes = np.asarray(shapely.box(*corner.T, *(corner + size).T), np.object_)
+    places = Places(PackedPolygons.of(boxes), UTM)
+    for left, bottom in ((-50, -50), (100, 40), (299, 350)):
+        near = shapely.intersects(boxes, shapely.box(left - 2, bottom - 2, left + 12, bottom + 22))
+        found = places.near(np.array([left, bottom, left + 10, bottom + 20.0]), 2)
+        np.testing.assert_array_equal(found, np.flatnonzero(near))
+    groups = places.groups(1000)
+    assert [len(rows) for rows in groups] == [1250, 1250]
+    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(2500))
 
 
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (2.0, -1.5)])
-def test_outlines_beside_their_roofs_are_noticed(shift: tuple[float, float]) -> None:
-    town = make_roof_town(49, seed=6)
-    places = places_of(town, shift)
-    offset = RasterSurvey(places, [surface_of(town, town.surface)]).offset()
-    assert offset is not None
-    np.testing.assert_allclose([offset.east_m, offset.north_m], -np.array(shift), atol=0.2)
-    back = moved(places.packed.unpack(slice(None)), UTM, offset)
-    there = shapely.get_coordinates(shapely.centroid(back)) - (EAST, NORTH)
-    truth = shapely.get_coordinates(shapely.centroid(town.outlines))
-    np.testing.assert_allclose(there, truth, atol=0.3)
+def test_narrow_windows_do_not_fill_the_cache_of_blocks(tmp_path: Path) -> None:
+    path, size = tmp_path / "sparse.tif", 40_000
+    profile = {
+        "driver": "GTiff", "width": size, "height": 512, "count": 1, "dtype": "float32",
+        "tiled": True, "crs": "EPSG:32631", "transform": Affine(1, 0, EAST, 0, -1, NORTH),
+        "sparse_ok": True,
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile):
+        pass
+    source = open_elevation(path)[0]
+    before = CACHE.bytes
+    for col in (0, 20_000, size - 30):
+        house = np.array([shapely.box(col + 5, 100, col + 15, 110)])
+        Surface(source).samples(house, 1, np.array([[col + 10.0, 105.0]]), 12.0)
+    assert CACHE.bytes == before
 
 
 def test_level_ground_shows_no_offset() -> None:
