@@ -256,6 +256,11 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
         tmp_path / "far.tif", town, town.surface, transform=Affine(0.5, 0, 7e5, 0, -0.5, NORTH)
     )
     assert "No building of" in error("--surface", far)
+    # There, the CRS of the surface has no coordinates.
+    asia = tmp_path / "asia.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.box(94, 0, 94.001, 0.001)], crs=4326).to_file(asia)
+    beyond = command("heights", asia, "--surface", folder / "surface.tif", "-o", out)
+    assert "No building of" in beyond.err
     elsewhere = error("--surface", folder / "surface.tif", "--terrain", far)
     assert f"lies on {far}" in elsewhere
     image = tmp_path / "image.tif"

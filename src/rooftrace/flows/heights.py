@@ -289,9 +289,9 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
         name: values.take(rows) if isinstance(values, SpilledTexts) else values[rows]
         for name, values in layer.attributes.items()
     }
-    ids, score = layer.ids.take(rows), layer.score[rows]
-    outlines = layer.outlines.take(rows)
-    return replace(layer, outlines=outlines, ids=ids, score=score, attributes=attributes)
+    taken, ids = layer.outlines.take(rows), layer.ids.take(rows)
+    score = layer.score[rows]
+    return replace(layer, outlines=taken, ids=ids, score=score, attributes=attributes)
 
 
 class _Rasters:

@@ -241,8 +241,7 @@ def _levels(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
     counts = share >= 0.1
     counts[:, 0] = True
     level = np.where(counts, planes[:, :, 2], np.nan)
-    upper = np.nanmax(np.where(np.isnan(level), -np.inf, level), axis=1)
-    upper = np.where(np.isfinite(upper), upper, np.nan)
+    upper = np.fmax.reduce(level, axis=1)
     order = np.argsort(np.where(np.isnan(level), np.inf, level), axis=1)
     ordered = np.take_along_axis(level, order, axis=1)
     held = np.take_along_axis(np.where(counts, share, 0.0), order, axis=1)

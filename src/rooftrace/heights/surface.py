@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from math import ceil
 
@@ -59,8 +60,14 @@ class Surface:
 
     def place(self, polygons: Polygons, crs: CRS) -> Polygons:
         """Return polygons of a CRS in pixels of the raster, corner-based, x right and y down."""
+
+        def to_pixels(xy: Floats) -> Floats:
+            pixels = self.source.grid.to_pixels(xy)
+            # What the CRS cannot show lies outside of the raster.
+            return np.where(np.isfinite(pixels), pixels, -1e9)
+
         there = reprojected(polygons, crs, self.crs, np.inf)
-        return np.asarray(shapely.transform(there, self.source.grid.to_pixels), np.object_)
+        return np.asarray(shapely.transform(there, to_pixels), np.object_)
 
     def samples(
         self, polygons_px: Polygons, count: int, centre_px: Floats, ring_m: float
@@ -81,7 +88,6 @@ class Surface:
         if window is None:
             return Samples.grouped(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0))
         raster = self.source.read(window)
-        height = raster.data[0]
         number = _numbers(polygons_px, window)
         inside = _inside(number) & raster.valid
         few = np.bincount(number[inside], minlength=len(polygons_px) + 1) < _LEAST_INSIDE
@@ -103,9 +109,8 @@ class Surface:
         local = np.stack([cols + window.col + 0.5, rows + window.row + 0.5], axis=1)
         local -= centre_px[owner]
         metres = metres_per_px(grid, centre_px)[owner]
-        xyz = np.empty((len(owner), 3))
-        xyz[:, :2] = np.einsum("nij,nj->ni", metres, local)
-        xyz[:, 2] = height[rows, cols].astype(np.float64) * self.unit_m
+        z = raster.data[0][rows, cols].astype(np.float64) * self.unit_m
+        xyz = np.column_stack([np.einsum("nij,nj->ni", metres, local), z])
         return Samples.grouped(owner, xyz, distance)
 
     def offset_m(self, polygons_px: Polygons) -> Floats | None:
@@ -144,8 +149,10 @@ def _numbers(polygons: Polygons, window: Window) -> NDArray[np.int32]:
     box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
     near = np.flatnonzero(shapely.intersects(polygons, box))
     if len(near):
+        # Rasterio reads shapely's objects twice as slowly.
+        shapes = map(json.loads, shapely.to_geojson(polygons[near]))
         transform = Affine.translation(window.col, window.row)
-        rasterize(zip(polygons[near], (near + 1).tolist()), out=number, transform=transform)
+        rasterize(zip(shapes, (near + 1).tolist()), out=number, transform=transform)
     return number
 
 
@@ -168,8 +175,5 @@ def _ring(number: np.ndarray, valid: np.ndarray, most_px: float) -> tuple[Ints, 
     outline_at = np.zeros(int(place.max()) + 1, np.int64)
     outline_at[place[built]] = number[built]
     rows, cols = np.nonzero((apart > _EDGE_PX) & (apart <= most_px) & valid)
-    return (
-        np.stack([rows, cols]),
-        outline_at[place[rows, cols]],
-        apart[rows, cols].astype(np.float64),
-    )
+    distance = apart[rows, cols].astype(np.float64)
+    return np.stack([rows, cols]), outline_at[place[rows, cols]], distance

@@ -76,9 +76,9 @@ class Places:
 
         A square with more than `_MOST_TOGETHER` has several groups.
         """
-        col, row = np.floor(self.packed.centre / (side_m * self.metre)).astype(np.int64).T
-        order = np.lexsort((col, row))
-        is_first = (np.diff(col[order]) != 0) | (np.diff(row[order]) != 0)
+        square = np.floor(self.packed.centre / (side_m * self.metre)).astype(np.int64)
+        order = np.lexsort(square.T)
+        is_first = np.diff(square[order], axis=0).any(axis=1)
         squares = np.split(order, np.flatnonzero(is_first) + 1)
         return [
             some
@@ -189,15 +189,10 @@ class RasterSurvey(Survey):
         others = np.setdiff1d(self.places.near(around, RING_M), rows)
         outlines = packed.unpack(np.concatenate([rows, others]))
         centre = packed.centre[rows]
-        ring_m = 0.0 if self._terrains else RING_M
-        return estimate_heights(
-            self._samples(self._surfaces, outlines, centre, ring_m),
-            self.places.local(outlines[: len(rows)], centre),
-            self._step_m,
-            terrain=self._samples(self._terrains, outlines, centre, 0.0)
-            if self._terrains
-            else None,
-        )
+        local, below = self.places.local(outlines[: len(rows)], centre), self._terrains
+        surface = self._samples(self._surfaces, outlines, centre, 0.0 if below else RING_M)
+        terrain = self._samples(below, outlines, centre, 0.0) if below else None
+        return estimate_heights(surface, local, self._step_m, terrain=terrain)
 
     def _samples(
         self, models: Sequence[Surface], outlines: Polygons, centre: Floats, ring_m: float
