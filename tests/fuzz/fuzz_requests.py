@@ -31,7 +31,7 @@ def _client(folder: Path) -> Iterator[Any]:
         predictor = _predictor()
         routers = [
             jobs_router(JobIntake(JobRunner(store), predictor, service.limits)),
-            labelstudio_router(service, prefix="/ls"),
+            labelstudio_router(service),
         ]
         app = create_api(service, routers=routers)
         _SERVED.append(TestClient(app, raise_server_exceptions=True))
@@ -83,7 +83,7 @@ def _read_request(path: Path) -> None:
     elif path.name.startswith("jobs."):
         where = "/v1/jobs"
     elif path.name.startswith("ls_"):
-        where, headers = f"/ls/{path.stem[3:]}", {"content-type": "application/json"}
+        where, headers = f"/{path.stem[3:]}", {"content-type": "application/json"}
     elif path.suffix == ".json":
         try:
             asked = json.loads(data)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
 
-from rooftrace.rest.face import file_response, has_live, page_header, with_header
+from rooftrace.rest.face import file_response, has_live, page_header
 from rooftrace.rest.problems import ProblemError
 
 _KINDS = {
@@ -50,7 +50,7 @@ def static_router(name: str, policy: str) -> APIRouter:
 def page_response(request: Request, name: str, policy: str) -> Response:
     """Return a page with the header; arguments as for `static_router`."""
     html = _assets(name)["index.html"].read_text(encoding="utf-8")
-    text = with_header(html, page_header(name, live=has_live(request)))
+    text = html.replace("<!-- header -->", page_header(name, live=has_live(request)))
     headers = {"Content-Security-Policy": policy}
     return file_response(request, text.encode(), _KINDS[".html"], headers)
 

@@ -39,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+JobsByState = Callable[[], Mapping[str, int]]
+"""Function that returns the number of jobs by state."""
 
 
 def create_api(
@@ -46,7 +48,7 @@ def create_api(
     *,
     security: Security | None = None,
     routers: Sequence[APIRouter] = (),
-    jobs_by_state: Callable[[], Mapping[str, int]] | None = None,
+    jobs_by_state: JobsByState | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """Return the app of a service.
@@ -117,9 +119,6 @@ def _reserve_prefixes(app: FastAPI) -> None:
         for path in (prefix, f"{prefix}/{{rest:path}}"):
             app.router.routes.append(Route(path, routes, methods=_METHODS, include_in_schema=False))
 
-
-JobsByState = Callable[[], Mapping[str, int]]
-"""Function that returns the number of jobs by state."""
 
 _COUNTED_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 

@@ -1,7 +1,6 @@
 """The header, the stylesheet and the script that all pages share.
 
-A page that is a file has `HEADER_MARK` where `with_header` puts the header. All pages link to
-`face.css` and `face.js`.
+All pages link to `face.css` and `face.js`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,6 @@ STYLESHEET = "face.css"
 SCRIPT = "face.js"
 """URL of the shared script from the root of the server, and its name as an asset."""
 
-HEADER_MARK = "<!-- header -->"
-
 _SIGN = (
     '<svg viewBox="0 0 64 64" width="24" height="24" aria-hidden="true"><path d="M8 30 32 12l24 18'
     'M14 27v25h36V27M26 52V38h12v14" fill="none" stroke="currentColor" stroke-width="5" '
@@ -55,8 +52,9 @@ def page_header(current: str, root: str = "", *, live: bool = False) -> Markup:
         root: Relative URL of the server's root from the page, such as `../`.
         live: Whether the server has cameras; the page of live video has no link otherwise.
     """
+    current_mark = ' aria-current="page"'
     links = "".join(
-        f'<a href="{root}{url}"{_CURRENT if name == current else ""}>{text}</a>'
+        f'<a href="{root}{url}"{current_mark if name == current else ""}>{text}</a>'
         for name, (text, url) in PAGES.items()
         if name != "live" or live
     )
@@ -68,17 +66,9 @@ def page_header(current: str, root: str = "", *, live: bool = False) -> Markup:
     )
 
 
-_CURRENT = ' aria-current="page"'
-
-
 def has_live(request: Request) -> bool:
     """Return whether the server of a request has cameras."""
     return bool(getattr(request.app.state, "live", False))
-
-
-def with_header(html: str, header: Markup) -> str:
-    """Return the text of a page with the header in the place of `HEADER_MARK`."""
-    return html.replace(HEADER_MARK, header)
 
 
 @lru_cache(maxsize=64)

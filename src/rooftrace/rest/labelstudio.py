@@ -63,15 +63,9 @@ class ProjectEvent(_LabelStudioRequest):
 
 
 def labelstudio_router(
-    service: Service,
-    *,
-    url: str | None = None,
-    token: str | None = None,
-    prefix: str = "",
+    service: Service, *, url: str | None = None, token: str | None = None
 ) -> APIRouter:
-    """Return the router of an ML backend for Label Studio.
-
-    In Label Studio, the URL of the backend is the URL of this server plus the prefix.
+    """Return the router of an ML backend for Label Studio, whose URL there is that of this server.
 
     Args:
         service: Service that predicts.
@@ -79,17 +73,13 @@ def labelstudio_router(
             sends its URL when a project is connected.
         token: Access token of that server. None uses the token that it sends when a project is
             connected.
-        prefix: Path prefix such as `/labelstudio`, without a slash at the end.
 
     Raises:
         ConfigError: The URL or the token is malformed.
     """
     labeller = Labeller(service, url, token)
-    router = APIRouter(
-        prefix=prefix,
-        tags=["label studio"],
-        route_class=_limited_route(2 * service.limits.running),
-    )
+    route_class = _limited_route(2 * service.limits.running)
+    router = APIRouter(tags=["label studio"], route_class=route_class)
 
     # Label Studio waits one second for this response, so it does not queue behind predictions.
     @router.get("/health")

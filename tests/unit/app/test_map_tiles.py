@@ -215,6 +215,14 @@ def test_gdal_reads_what_was_meant(corners: list[tuple[int, int, int, int]], bas
     assert shapely.equals(made, polygons).all()
 
 
+def test_heights_that_are_all_zero_are_none(tmp_path: Path) -> None:
+    square = shapely.box(500_000, 100_000, 500_010, 100_010)
+    layer = gpd.GeoDataFrame({"height": [0.0]}, geometry=[square], crs="EPSG:32636")
+    layer.to_file(tmp_path / "town_heights.gpkg")
+    files = read_results(tmp_path).images["town"]
+    assert MapScene(files, {}, None).describe()["buildings"]["heights"] is None
+
+
 def test_a_layer_with_heights_is_a_scene_of_its_own(tmp_path: Path) -> None:
     layer = gpd.GeoDataFrame(
         {"height": [4.24, np.nan, 9.0]},

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from page_images import LastOfThree, predictor_of
 from starlette.testclient import TestClient
 
-from rooftrace.app.page import mount_page
+from rooftrace.app.page.page import mount_page
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service

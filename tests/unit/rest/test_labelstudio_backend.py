@@ -56,7 +56,7 @@ def service() -> Iterator[Service]:
 def client(service: Service, near: bool = True, **options: Any) -> TestClient:
     app = FastAPI()
     install_problems(app)
-    app.include_router(labelstudio_router(service, prefix="/ls", **options))
+    app.include_router(labelstudio_router(service, **options), prefix="/ls")
     where = ("127.0.0.1" if near else "192.0.2.7", 5000)
     return TestClient(app, base_url="http://127.0.0.1/ls", client=where,
                       raise_server_exceptions=False)  # fmt: skip

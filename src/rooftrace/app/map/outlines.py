@@ -196,7 +196,7 @@ def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Out
         is_old = np.asarray(columns["side"] == "old", np.bool_)
     metres = None if statuses else _numbers(columns, "height")
     height = None
-    if metres is not None and np.isfinite(metres).any():
+    if metres is not None and (metres >= 0.1).any():
         height = np.rint(np.nan_to_num(metres).clip(0, 1e4) * 10).astype(np.int64)
     return Outlines(
         Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old,

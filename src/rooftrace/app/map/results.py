@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural, reason_of
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 from rooftrace.predict.options import RESULT_FILES
+from rooftrace.rest.problems import ProblemError
 from rooftrace.service.jobs.store import Job, JobStore
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
@@ -356,6 +358,37 @@ class ResultsCatalogue:
             return None
         job = self._store.get(entry_id.removeprefix(_JOB))
         return None if job is None else self._entry_of(job)
+
+    def open(self, entry_id: str) -> ResultsEntry:
+        """Return the entry with an id.
+
+        Raises:
+            ProblemError: There is no such folder.
+        """
+        entry = self.find(entry_id)
+        if entry is None:
+            raise ProblemError(
+                "not-found", "This server does not show a results folder of that name.",
+                remedy="See /map/folders for the folders. The results of a job are removed with "
+                "the job.",
+            )  # fmt: skip
+        return entry
+
+    def image(self, entry_id: str, name: str) -> tuple[ResultsFolder, ImageFiles]:
+        """Return a folder and the files of one of its images.
+
+        Raises:
+            ProblemError: There is no such folder, or no such image in it.
+        """
+        results = read_results(self.open(entry_id).path)
+        files = results.images.get(name)
+        if files is None:
+            raise ProblemError(
+                "not-found", "The folder has no image of that name.",
+                remedy=f"See /map/folders/{quote(entry_id, safe='')} for its images; the image may "
+                "have been removed.",
+            )  # fmt: skip
+        return results, files
 
     def _entry_of(self, job: Job) -> ResultsEntry | None:
         if self._store is None or job.state != "done":

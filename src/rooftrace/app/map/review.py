@@ -14,7 +14,6 @@ from rooftrace.app.map.results import (
     ResultsCatalogue,
     ResultsFolder,
     hidden_folders,
-    read_results,
 )
 from rooftrace.app.map.review_scene import (
     BulkChange,
@@ -48,18 +47,6 @@ Folder = Annotated[str, PathParameter(description="Id of the results folder, see
 Image = Annotated[str, PathParameter(description="Name of the image in that folder")]
 
 
-def results_of(catalogue: ResultsCatalogue, folder: str) -> ResultsFolder:
-    """Return the results folder with an id, as it is now.
-
-    Raises:
-        ProblemError: There is no such folder.
-    """
-    entry = catalogue.find(folder)
-    if entry is None:
-        raise ProblemError("not-found", "This server does not show a results folder of that name.")
-    return read_results(entry.path)
-
-
 def reviewed_image(
     catalogue: ResultsCatalogue, folder: str, image: str
 ) -> tuple[ResultsFolder, ImageFiles]:
@@ -68,9 +55,8 @@ def reviewed_image(
     Raises:
         ProblemError: There is no such folder, or no image whose buildings can be reviewed.
     """
-    results = results_of(catalogue, folder)
-    files = results.images.get(image)
-    if files is None or files.polygons is None or files.is_comparison:
+    results, files = catalogue.image(folder, image)
+    if files.polygons is None or files.is_comparison:
         raise ProblemError("not-found", "This folder has no buildings of such an image.")
     return results, files
 

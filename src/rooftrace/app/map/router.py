@@ -24,7 +24,6 @@ from rooftrace.app.map.pyramid import clear_picture
 from rooftrace.app.map.results import (
     ImageFiles,
     ResultsCatalogue,
-    ResultsEntry,
     ResultsFolder,
     hidden_folders,
     read_results,
@@ -103,7 +102,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     @router.get("/{id}", responses=missing)
     def get_results(id: str) -> dict[str, Any]:  # noqa: A002
         """Describe a folder of results: its state, its images and its model."""
-        entry = store.folder(id)
+        entry = catalogue.open(id)
         results = read_results(entry.path)
         model = store.model(results)
         recorded = results.run.get("bundle") or {}
@@ -137,7 +136,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     )
     def get_archive(id: str) -> StreamingResponse:  # noqa: A002
         """Download a zip of the results of all images, with their reviews."""
-        entry = store.folder(id)
+        entry = catalogue.open(id)
         images = read_results(entry.path).images
         paths = [path for one in images.values() for path in one.downloads]
         if not paths:
@@ -165,7 +164,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         shown = described[layer]
         if shown is None:
             raise ProblemError("not-found", f"The image {name} has no layer {layer}.")
-        model = store.model(read_results(store.folder(id).path))
+        model = store.model(read_results(catalogue.open(id).path))
         images = f"{server_url(request)}/map/folders/{quote(id, safe='')}/images"
         tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
         is_vector = layer == "buildings"
@@ -191,7 +190,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     )
     def get_thumbnail(request: Request, id: str, name: str) -> Response:  # noqa: A002
         """Return a small picture of an image with its buildings."""
-        files = store.files(id, name)[1]
+        files = catalogue.image(id, name)[1]
         headers = {"ETag": f'"{files.stamp}"', "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
@@ -332,38 +331,6 @@ class _Store:
             self._models.put(digest, described)
         return described[0] if described else None
 
-    def folder(self, id: str) -> ResultsEntry:  # noqa: A002
-        """Return a results folder.
-
-        Raises:
-            ProblemError: There is no such folder.
-        """
-        entry = self.catalogue.find(id)
-        if entry is None:
-            raise ProblemError(
-                "not-found",
-                "This server does not show a results folder of that name.",
-                remedy="See /map/folders for the folders. The results of a job are removed with "
-                "the job.",
-            )
-        return entry
-
-    def files(self, id: str, name: str) -> tuple[ResultsFolder, ImageFiles]:  # noqa: A002
-        """Return a folder and the files of one of its images.
-
-        Raises:
-            ProblemError: There is no such folder, or no such image in it.
-        """
-        results = read_results(self.folder(id).path)
-        files = results.images.get(name)
-        if files is None:
-            raise ProblemError(
-                "not-found", "The folder has no image of that name.",
-                remedy=f"See /map/folders/{quote(id, safe='')} for its images; the image may have "
-                "been removed.",
-            )  # fmt: skip
-        return results, files
-
     def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
         """Return one image of a folder.
 
@@ -374,11 +341,11 @@ class _Store:
             ProblemError: There is no such folder, or no such image in it.
             DataError: Neither the mask nor the image says where the pixels are.
         """
-        key = self.folder(id).path, name
+        key = self.catalogue.open(id).path, name
         with self._lock:
             opened = self._scenes.get(key)
             if opened is None or refresh:
-                results, files = self.files(id, name)
+                results, files = self.catalogue.image(id, name)
                 if opened is None or opened[0] != files.stamp:
                     opened = files.stamp, LazyValue(lambda: self._opened(results, files))
                     self._scenes.put(key, opened)
