@@ -230,8 +230,9 @@ def _crop_px(spec: BundleSpec, sizes: Sequence[tuple[float, float]]) -> int:
 
 def fit_to_minutes(
     config: TrainConfig, spec: BundleSpec, data: TrainingData, overrides: Sequence[str] = ()
-) -> TrainConfig:
-    """Return the configuration with as many epochs and samples as its minutes allow here.
+) -> tuple[TrainConfig, float]:
+    """Return the configuration with as many epochs and samples as its minutes allow here, and how
+    many seconds they take.
 
     A few steps are timed with a network of the same kind. Where little ground is labelled, the run
     is shorter than its minutes: each crop is seen at most a thousand times.
@@ -275,7 +276,7 @@ def fit_to_minutes(
         warmup = min(_WARMUP_STEPS, steps // 10)
         schedule = schedule.model_copy(update={"warmup_steps": warmup})
     update = {"samples_per_epoch": samples, "epochs": epochs, "stop": stop, "schedule": schedule}
-    return config.model_copy(update=update)
+    return config.model_copy(update=update), epochs * epoch_s
 
 
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:

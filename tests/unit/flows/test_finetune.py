@@ -199,12 +199,12 @@ def test_little_ground_takes_fewer_minutes_than_are_allowed(
         config = finetune_config(
             "default", start, data, scenes, labels, split, minutes=minutes, overrides=["workers=0"]
         )
-        made = fit_to_minutes(config, start.bundle.spec, open_data(config, tmp_path))
-        planned[minutes] = (made.epochs, made.samples_per_epoch)
+        made, seconds = fit_to_minutes(config, start.bundle.spec, open_data(config, tmp_path))
+        planned[minutes] = (made.epochs, made.samples_per_epoch, seconds)
     # Four images of one crop, each seen a thousand times: 250 steps of 16 samples in 10 epochs.
-    assert planned[60] == (10, 400)
+    assert planned[60] == (10, 400, 30)
     # An epoch takes three seconds, and nine tenths of the time are planned for.
-    assert planned[0.5] == (9, 400)
+    assert planned[0.5] == (9, 400, 27)
 
 
 def test_frozen_statistics_do_not_change() -> None:

@@ -27,7 +27,7 @@ from rooftrace.core.errors import (
     LabelError,
     MissingExtraError,
 )
-from rooftrace.core.text import minutes_text, plural, print_plain, reason_of
+from rooftrace.core.text import plural, print_plain, reason_of
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
 from rooftrace.flows.evaluate.predictions import of_model
@@ -157,7 +157,7 @@ def run_finetune(
                 )  # fmt: skip
                 # A setting may name another split: what is trained on is not compared on.
                 plan = TuningPlan.open(tuning, config, Path(config.data.split or part_file))
-                plan = _within(minutes, time.monotonic() - began, plan, start, overrides)
+                plan, trained_s = _within(minutes, began, plan, start, overrides)
             except BaseException:
                 # A run that fails before it begins leaves no folder.
                 for folder in run.glob(f"{FOLD}*"):
@@ -165,8 +165,9 @@ def run_finetune(
                 if split is None:
                     part_file.unlink(missing_ok=True)
                 raise
-            name, limit = start.bundle.spec.name, minutes_text(minutes)
-            print_plain(console, f"{plan.text} · start {name} · at most {limit}")
+            about = min((time.monotonic() - began + trained_s + _AFTER_S) / 60, minutes)
+            text = f"{plan.text} · start {start.bundle.spec.name} · about {max(about, 1):.0f} min"
+            print_plain(console, text)
         with (run / "log.txt").open("a", encoding="utf-8") as stream:
             log = Console(file=stream, width=200)
             tuned = (train_folds if plan.folds else _train_once)(tuning, plan, log)
@@ -181,18 +182,20 @@ def run_finetune(
 
 
 def _within(
-    minutes: float, gone_s: float, plan: TuningPlan, start: StartModel, overrides: Sequence[str]
-) -> TuningPlan:
-    """Return the plan with as many epochs and samples as fit into what is left of the minutes."""
+    minutes: float, began: float, plan: TuningPlan, start: StartModel, overrides: Sequence[str]
+) -> tuple[TuningPlan, float]:
+    """Return the plan with as many epochs and samples as fit into what is left of the minutes, and
+    the seconds of its training.
+    """
     from rooftrace.train.finetune import fit_to_minutes
 
-    left_s = 60 * minutes - gone_s
+    left_s = 60 * minutes - (time.monotonic() - began)
     left_s = max(min(_TRAINED_SHARE * left_s, left_s - _AFTER_S), 6 * minutes)
     stop = plan.config.stop.model_copy(update={"minutes": left_s / len(plan.data) / 60})
     config = plan.config.model_copy(update={"stop": stop})
-    config = fit_to_minutes(config, start.bundle.spec, plan.data[0], overrides)
+    config, seconds = fit_to_minutes(config, start.bundle.spec, plan.data[0], overrides)
     data = tuple(one.with_samples(config.samples_per_epoch) for one in plan.data)
-    return replace(plan, config=config, data=data)
+    return replace(plan, config=config, data=data), seconds * len(data)
 
 
 def _train_once(tuning: Tuning, plan: TuningPlan, log: Console) -> Tuned:
