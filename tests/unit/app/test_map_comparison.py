@@ -91,6 +91,7 @@ def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> No
     reported = client.get("/map/folders/out--compared").json()
     [image] = reported["images"]
     assert (reported["state"], image["name"], image["comparison"]) == ("ready", "compare", True)
+    assert image["changes"] == ["1 new", "2 gone"]
     # Notes name files, without the folders of the server.
     assert "today_mask.tif" in " ".join(image["notes"])
     assert "/" not in " ".join(image["notes"])

@@ -226,6 +226,7 @@ def test_folders_and_images(client: TestClient) -> None:
             "built_up_share": None,
             "notes": [],
             "comparison": False,
+            "changes": [],
         }
     ]
     assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}

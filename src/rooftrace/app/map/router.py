@@ -35,6 +35,7 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.core.parallel import core_count
 from rooftrace.core.text import in_api_terms
+from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
@@ -118,6 +119,11 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                     "built_up_share": one.record.get("built_up_share"),
                     "notes": [in_api_terms(note) for note in one.record.get("notes") or ()],
                     "comparison": one.is_comparison,
+                    "changes": [
+                        f"{max(counts['new'], counts['old']):,} {status}"
+                        for status, counts in (one.record.get("statuses") or {}).items()
+                        if status in (*MAP_WORDS, *MAP_WORDS.values())
+                    ],
                 }
                 for one in results.images.values()
             ],

@@ -7,7 +7,7 @@ import { createViewer } from "./viewer.js";
 const ROOT = new URL("v1/jobs", document.baseURI).href, FOLDERS = new URL("map/folders", document.baseURI).href;
 const PAGE_JOBS = 48; // jobs that "Older results" adds
 const AT_ONCE_BYTES = 4e6;
-// Of all jobs together: a stream for each would use up the browser's six connections to a server.
+// Of all jobs together: streams would use up the six connections to a server.
 const POLL_MS = 1000, IDLE_POLL_MS = 5000;
 const FIELDS = { gsd: "gsd_m", threshold: "threshold", bands: "bands", stretch: "stretch" }; // as a job names them
 const ENDED = ["done", "failed", "cancelled"];
@@ -51,7 +51,6 @@ function showMessage(text) {
   $("message").hidden = !text;
 }
 
-// A request that was refused, or that got no answer.
 class RequestError extends Error {
   constructor(message, status = 0, type = "") {
     super(message);
@@ -87,7 +86,7 @@ function figures(job) {
   return `${(done / 1e6).toFixed(1)} of ${size} · ${plural(buildings, "building")} so far`;
 }
 
-// What was assumed, with the way to say otherwise for the images that the server has.
+// What was assumed, and the way to change it.
 function notes(texts, job) {
   return texts.map((text) => h("p.note", {}, `${inPageTerms(text)} `, job && h("button.link", { type: "button", onclick: () => change(job) }, "change")));
 }
@@ -123,7 +122,7 @@ function picture(map, source) {
   return h("a.picture", { href: map, tabindex: "-1", "aria-hidden": "true" }, image);
 }
 
-function doneCard(id, title, { image, count, share, more, texts, download, tiles, remove, job }) {
+function doneCard(id, title, { image, count, share, more, texts, download, tiles, remove, job, reviewable = true }) {
   const map = new URL(`map#${id}`, document.baseURI).href;
   const thumbnail = image && `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}/thumbnail`;
   const menu = (tiles || remove) && h("details.menu", {}, h("summary", { "aria-label": `More of ${title}` }, "⋯"), h("div", {},
@@ -137,7 +136,7 @@ function doneCard(id, title, { image, count, share, more, texts, download, tiles
     ...notes(texts, job),
     h("div.actions", {},
       h("a.button.main", { href: map }, "Map"),
-      image ? h("a.button", { href: `${map}/${encodeURIComponent(image)}/review` }, "Review") : "",
+      image && reviewable ? h("a.button", { href: `${map}/${encodeURIComponent(image)}/review` }, "Review") : "",
       download ? h("a.button", { href: download, download: true }, "Download") : "",
       menu || ""),
   ];
@@ -173,8 +172,8 @@ function folderCard({ id, title }, of) {
   if (!first) return [h("div.picture", {}, h("span.state", {}, of.state)), h("h3", {}, title), h("p.note", {}, of.message)];
   const only = of.images.length === 1, address = `${FOLDERS}/${encodeURIComponent(id)}/images/${encodeURIComponent(first.name)}`;
   return doneCard(id, title, {
-    image: first.name, count, share: only ? first.built_up_share : null, texts: only ? first.notes : [],
-    more: [of.created && day(of.created), !only && plural(of.images.length, "image"), first.comparison && "comparison", of.state === "running" && "still running"],
+    image: first.name, count, share: only ? first.built_up_share : null, reviewable: !first.comparison, texts: only ? first.notes : [],
+    more: [of.created && day(of.created), !only && plural(of.images.length, "image"), ...first.changes, of.state === "running" && "still running"],
     download: only ? `${address}/download` : `${FOLDERS}/${encodeURIComponent(id)}/results.zip`,
   });
 }
@@ -195,7 +194,7 @@ function show(id, state, key, parts) {
   return entry.row;
 }
 
-// Removal waits until nobody can undo it any more; a page that is left removes at once.
+// Removal can be undone for a while; a page that is left removes at once.
 function removeJob(job) {
   leaving.add(job.id);
   refresh();
