@@ -89,6 +89,7 @@ def main() -> dict[str, Any]:
         baseline_size_px=options.baseline_size, compress=options.compress,
         deep=DEEP in options.rows, on_gpu=any(name in ON_GPU for name in options.rows),
         tile_px=options.tile, overlap_px=options.overlap,
+        has_loops=any(name in LOOPS or name in PEERS for name in options.rows),
     ).report  # fmt: skip
     runs: dict[str, list[Measured]] = {}
     peers, unavailable = _probed(prepared, options)
@@ -294,7 +295,7 @@ def _agreement(path: Path, reference: Path) -> dict[str, float]:
 
 def prepare(
     *, work: str, model: str | None, size_px: int, baseline_size_px: int, compress: str,
-    deep: bool, on_gpu: bool, tile_px: int, overlap_px: int,
+    deep: bool, on_gpu: bool, tile_px: int, overlap_px: int, has_loops: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the scene, its crop, the loop's network with the bundle's weights, and the model in
     fp16 for a GPU.
@@ -308,7 +309,7 @@ def prepare(
     tile_px = spec.input_px or min(tile_px, baseline_size_px) // multiple * multiple
     overlap_px = min(overlap_px, tile_px // 2)
     network = Path(work) / "network"
-    difference = write_network(bundle, scene, tile_px, network)
+    difference = write_network(bundle, scene, tile_px, network) if has_loops else None
     return {
         "scene": str(scene),
         "plain_scene": str(crop),
