@@ -206,7 +206,8 @@ class Preview:
             return
         pixels, valid = self.thumbnail.pixels, self.thumbnail.valid
         if pixels.dtype == np.uint8:
-            picture = np.where(valid[..., None], pixels, np.array(_PAPER, np.uint8))
+            picture = np.broadcast_to(pixels, (*valid.shape, 3)).copy()
+            picture[~valid] = _PAPER
         else:
             picture = np.full((*valid.shape, 3), _PAPER, dtype=np.uint8)
             picture[valid] = _stretched(pixels[valid])

@@ -57,6 +57,26 @@ def test_seconds_of_an_image_are_its_own(bundle: Path, tmp_path: Path) -> None:
     assert all(output.seconds > 0 for output in report.outputs)
 
 
+def test_the_network_is_released_before_the_files_of_the_last_large_image(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TILE_PX", "BLOCK_PX", "_SMALL_TILE_PX"):
+        monkeypatch.setattr(f"rooftrace.predict.plan.{name}", 64)
+    written: list[list[str]] = []
+    monkeypatch.setattr(
+        "rooftrace.engines.openvino.OpenVinoEngine.release",
+        lambda _: written.append([path.name for path in tmp_path.glob("out/*_mask.tif")]),
+    )
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_geotiff(tmp_path / "in" / f"{name}.tif", np.full((3, 160, 160), 40, np.uint8))
+    run_predict(
+        find_inputs([tmp_path / "in"]), read_models(bundle), tmp_path / "out",
+        SceneOptions(outputs=("mask",), scale=1.0),
+    )  # fmt: skip
+    assert written == [["a_mask.tif"]]
+
+
 def test_notes_of_many_images_are_one_with_a_count(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(5):

@@ -173,6 +173,12 @@ class PredictRun:
     _ahead_px: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Pixels of the tiles that were run, by unfinished block."""
 
+    _in_work: int = 0
+    """Number of images that were planned and are not finished."""
+
+    _is_planned: bool = False
+    """True if no further image will be planned."""
+
     _lock: RLock = field(default_factory=RLock)
     _tile_count: int = 0
     _ended: float = 0.0
@@ -200,6 +206,7 @@ class PredictRun:
             finally:
                 self._ended = time.perf_counter()
                 with self._lock:
+                    self._in_work -= 1
                     for number in range(plan.block_count):
                         del self._ahead_px[scene.name, number]
                 self.notes += getattr(plan.source, "notes", ())
@@ -231,7 +238,10 @@ class PredictRun:
                 self.failed[scene.name] = error
                 scene.source.close()
                 continue
+            with self._lock:
+                self._in_work += 1
             yield SceneBlocks(plan, kept, (scene, stamp), self._add_tile)
+        self._is_planned = True
 
     def _made(self, blocks: SceneBlocks, scene: SceneInput, stamp: str) -> MadeImage:
         """Write the results of a scene, block by block."""
@@ -254,6 +264,9 @@ class PredictRun:
                     self._advance(block.window.area_px, buildings - before)
                 before = buildings
             scene.check_unchanged(stamp)
+            if plan.block_count > 1 and self._is_planned and self._in_work == 1:
+                # Writing the files of a large scene takes as much memory as the network.
+                getattr(self.predictor.engine, "release", lambda: None)()
             result = outputs.finish()
         summary = result.summary
         self.notes += summary.notes
