@@ -14,8 +14,7 @@ from rooftrace.io.side_by_side import draw_key, draw_polygon
 from rooftrace.vector.match import SpilledPolygons
 
 _SIDE_PX, _MARGIN_PX = 1400, 20
-_PAPER, _INK = (255, 255, 255), (30, 34, 40)
-_UNKNOWN = (205, 205, 205)
+_PAPER, _INK, _UNKNOWN = (255, 255, 255), (30, 34, 40), (205, 205, 205)
 
 _RAMP = (
     (253, 231, 76), (249, 173, 60), (224, 108, 82), (171, 62, 112), (106, 40, 120), (43, 24, 91)

@@ -40,7 +40,8 @@ _HIGH, _LOW = 0.97, 0.10
 """Quantiles of the samples on planes that are top and eaves of a complex roof."""
 
 _RISE_M = 0.5
-"""Minimum rise in metres of a roof that is looked at again, see `_hips`."""
+"""Minimum rise in metres of a roof that is looked at again, see `_hips`, and of samples that planes
+leave out."""
 
 _HIP_SAMPLES, _HIP_MISFIT, _TOLERATED_M = 64, 0.5, 0.25
 """Maximum number of samples of it; maximum misfit of a hipped roof as a share of that of the next
@@ -122,10 +123,13 @@ def measure_roofs(
     hipped, *figures = _hips(roof, outlines_m, np.flatnonzero(doubtful & (high - low >= _RISE_M)))
     shape[hipped] = _HIPPED
     top[hipped], eaves[hipped], direction[hipped] = figures
+    median, highest = quantiles(roof.z, roof.owner, count, 0.5, _HIGH)
+    # Where planes hold low parts alone, samples say how high the others are.
+    top = np.where(top < median - _RISE_M, highest, top)
     return Roofs(
         top,
         np.minimum(eaves, top),
-        quantiles(roof.z, roof.owner, count, 0.5)[0],
+        median,
         shape,
         direction,
         share.sum(axis=1),
@@ -242,7 +246,7 @@ def _levels(planes: Floats, share: Floats) -> tuple[Floats, Floats]:
     counts[:, 0] = True
     level = np.where(counts, planes[:, :, 2], np.nan)
     upper = np.fmax.reduce(level, axis=1)
-    order = np.argsort(np.where(np.isnan(level), np.inf, level), axis=1)
+    order = np.argsort(level, axis=1)
     ordered = np.take_along_axis(level, order, axis=1)
     held = np.take_along_axis(np.where(counts, share, 0.0), order, axis=1)
     gap = np.nan_to_num(np.diff(ordered, axis=1))
@@ -273,10 +277,8 @@ def level_line(roof: Samples, outlines_m: Polygons, roofs: Roofs) -> Floats:
     lines = np.full((len(outlines_m), 3), np.nan)
     edges = np.searchsorted(roof.owner, np.arange(len(outlines_m) + 1))
     two = np.flatnonzero(np.isfinite(roofs.lower))
-    if not len(two):
-        return lines
-    turn = minimum_rectangles(outlines_m[two])[2]
-    for index, angle in zip(two.tolist(), turn.tolist()):
+    turns = minimum_rectangles(outlines_m[two])[2]
+    for index, angle in zip(two.tolist(), turns.tolist()):
         some = slice(edges[index], edges[index + 1])
         high = roof.z[some] > (roofs.lower[index] + roofs.top[index]) / 2
         wrong = np.inf

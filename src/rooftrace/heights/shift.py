@@ -43,9 +43,9 @@ class RoofOffset:
         """Return the median of (2,) offsets; None of fewer than one."""
         if not offsets:
             return None
-        middle = np.median(offsets, axis=0)
-        spread = np.median(np.abs(np.array(offsets) - middle), axis=0).max()
-        return cls(float(middle[0]), float(middle[1]), float(spread), len(offsets))
+        east, north = np.median(offsets, axis=0).tolist()
+        spread = np.median(np.abs(np.array(offsets) - (east, north)), axis=0).max()
+        return cls(east, north, float(spread), len(offsets))
 
     @property
     def length_m(self) -> float:

@@ -24,8 +24,7 @@ _LEAST_INSIDE = 9
 """Number of pixels inside an outline below which those on its edge count, too."""
 
 _ENOUGH_AROUND, _HASHES = 250, 1 << 16
-"""About the number of pixels around a building that are used, and the number of hashes of places
-(Teschner et al. 2003) by which they are chosen."""
+"""About the number of pixels used around a building; hashes of places (Teschner et al. 2003)."""
 
 _LEAST_WIDTH_PX = 512
 """Least width of a window in pixels: that of the blocks of most tiled files."""

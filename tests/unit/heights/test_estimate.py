@@ -14,6 +14,8 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.heights.estimate import REASONS, Heights, level_parts
+from rooftrace.heights.roof import measure_roofs
+from rooftrace.heights.samples import Samples
 from rooftrace.heights.surface import Surface
 from rooftrace.heights.survey import Places, RasterSurvey
 from rooftrace.io.elevation import open_elevation
@@ -157,6 +159,17 @@ def test_two_levels_of_a_roof_are_parted_where_they_meet() -> None:
     assert high[1] == pytest.approx(59, abs=0.1)
     assert high[0].symmetric_difference(shapely.box(10, 10, 20, 20)).area < 5
     assert low[0].area + high[0].area == pytest.approx(200)
+
+
+def test_a_roof_is_no_lower_than_most_of_its_samples() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-10, 10, 1000), rng.uniform(-5, 5, 1000)
+    z = np.where(x > 2, 3.0, rng.uniform(7, 11, 1000))
+    owner = np.zeros(1000, np.int64)
+    roof = Samples.grouped(owner, np.column_stack([x, y, z]), np.zeros(1000))
+    outline = np.array([shapely.box(-10, -5, 10, 5)], np.object_)
+    roofs = measure_roofs(roof, outline, 0.3, np.array([0.17]))
+    assert roofs.top[0] == pytest.approx(10.8, abs=0.2)
 
 
 def test_neighbours_are_found_by_their_bounds_and_large_groups_are_parted() -> None:
