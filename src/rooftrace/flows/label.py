@@ -160,7 +160,8 @@ def run_push(
         footprints = made.outlines.of_class(spec.building_class)
         buildings += len(footprints)
         if root is None or entry.image is None:
-            picture = browser_image(scene.image, entry.image, _short_name(entry), images.bands)
+            name = image_name(entry.id)[-_LONGEST_NAME:]
+            picture = browser_image(scene.image, entry.image, name, images.bands)
             reference = server.upload(number, picture.name, picture.content, picture.media_type)
         else:
             below = entry.image.resolve().relative_to(root).as_posix()
@@ -302,10 +303,6 @@ def _served_folder(entries: Sequence[SceneEntry], root: Path) -> Path:
             remedy="Put them into a folder below it.",
         )
     return folder
-
-
-def _short_name(entry: SceneEntry) -> str:
-    return image_name(entry.id)[-_LONGEST_NAME:]
 
 
 def _path_below(image: Path, top: Path) -> str:

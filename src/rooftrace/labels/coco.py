@@ -109,10 +109,6 @@ def _is_coco(path: Path) -> bool:
     return bool(_BEGINS.match(head)) and (len(head) == _HEAD_BYTES or b'"images"' in head)
 
 
-def _recognises(path: Path) -> bool:
-    return bool(label_files(path, _is_coco))
-
-
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a file, or the files of a folder; see `_read_file` for the errors."""
     files = label_files(path, _is_coco) or [path]
@@ -431,7 +427,7 @@ def encode_regions(mask: BoolArray) -> list[Rle]:
 COCO = SourceKind(
     "coco",
     "COCO JSON: polygons and run lengths",
-    _recognises,
+    lambda path: bool(label_files(path, _is_coco)),
     _read,
     write_coco,
     frozenset({"images"}),

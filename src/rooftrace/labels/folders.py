@@ -283,10 +283,6 @@ def write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: boo
     write_atomically(out / CARD, ("\n".join(lines) + "\n").encode())
 
 
-def _is_images(path: Path) -> bool:
-    return has_images_under(path) if path.is_dir() else is_image_file(path)
-
-
 FOLDER = SourceKind(
     "folder",
     "images and masks, in pairs of files",
@@ -295,4 +291,9 @@ FOLDER = SourceKind(
     _write_folder,
     frozenset({"layout", "field"}),
 )
-IMAGES = SourceKind("images", "images without labels", _is_images, _read_images)
+IMAGES = SourceKind(
+    "images",
+    "images without labels",
+    lambda path: has_images_under(path) if path.is_dir() else is_image_file(path),
+    _read_images,
+)

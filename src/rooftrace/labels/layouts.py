@@ -16,6 +16,7 @@ from typing import Any
 
 from rooftrace.core.errors import LayoutError
 from rooftrace.core.text import list_first, plural
+from rooftrace.io.files import read_head
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.labels.image_files import is_image_file, is_named_as_image, matches_glob
 from rooftrace.labels.source import SceneEntry
@@ -350,7 +351,8 @@ class _BaseSearch:
                 path = self._folders.labels(folder).get(name.removesuffix(".*"))
             else:
                 path = folder / name if self._folders.has(folder, name) else None
-            if path is not None and (not self._layout.holds or _holds(path, self._layout.holds)):
+            holds = self._layout.holds
+            if path is not None and (not holds or holds in read_head(path, 1 << 16)):
                 return path
         return None
 
@@ -405,11 +407,6 @@ def _doubled(what: str, name: str, files: Iterable[Path | None]) -> LayoutError:
         f"Two {what} are called {name!r}: {' and '.join(map(str, files))}.",
         remedy="Keep one of them, or choose with --layout.",
     )
-
-
-def _holds(path: Path, wanted: bytes) -> bool:
-    with path.open("rb") as file:
-        return wanted in file.read(1 << 16)
 
 
 def has_reading(root: Path) -> bool:

@@ -62,15 +62,11 @@ def _write(
     return WriteResult(out, len(source), notes)
 
 
-def _recognises(path: Path) -> bool:
-    """Return False: a folder of YOLO is one of the layouts of the kind `folder`."""
-    return False
-
-
 YOLO = SourceKind(
     "yolo",
     "YOLO segmentation: polygons beside images",
-    _recognises,
+    # A folder of YOLO is one of the layouts of the kind `folder`.
+    lambda _: False,
     FOLDER.read,
     _write,
 )

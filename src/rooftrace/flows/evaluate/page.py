@@ -241,7 +241,7 @@ def evaluation_page(
     names = [report.name for report in reports]
     return render_page(
         "evaluation.html",
-        {"figure": _figure, "p_value": _p_value},
+        {"figure": _figure, "p_value": lambda p: "< 0.001" if p < 0.001 else _figure(p)},
         first=first,
         reports=reports,
         several=len(reports) > 1,
@@ -316,10 +316,6 @@ def _latex(names: Sequence[str], rows: Sequence[Row]) -> str:
         ]
         lines.append(" & ".join([plain(title), *cells]) + r" \\")
     return "\n".join([*lines, r"\hline", r"\end{tabular}"])
-
-
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else _figure(value)
 
 
 def _figure(value: float | None) -> str:

@@ -316,7 +316,7 @@ def run_export(
         notes.append(f"calibrated with only {len(given.images)} tiles: more images are better")
     with _staging_folder(out) as folder:
         notify(f"checked{_of(checked)}")
-        engines = _engines(to, wanted)
+        engines = READ_BY[to][:1] if wanted in _MAIN_ONLY else READ_BY[to]
         _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
         comparison = _ExportComparison(reference, read_model(folder / out.name), checked, labelled)
         parities, held, differences = comparison.on_engines(engines, contract, tolerance, out)
@@ -474,10 +474,6 @@ class _ExportComparison:
                 measure_parity(reference, loaded, spec, self._tiles.images, output, labelled)
             )
         return found
-
-
-def _engines(to: Target, precision: Precision) -> tuple[str, ...]:
-    return READ_BY[to][:1] if precision in _MAIN_ONLY else READ_BY[to]
 
 
 def _for_engines(contract: Contract, engines: dict[str, dict[str, float]]) -> Contract:

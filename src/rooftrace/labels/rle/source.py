@@ -173,10 +173,6 @@ def _label_of(entry: SceneEntry, image: RasterSource, order: Order, class_index:
     return RunsLabel(entry.key, order, class_index, image.grid)
 
 
-def _recognises(path: Path) -> bool:
-    return bool(_tables_in(path)) if path.is_dir() else is_table(path)
-
-
 def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     """Read a table, or a folder that holds one. Runs are decoded when their scene is read.
 
@@ -256,7 +252,7 @@ def _path_as_id(name: str) -> str:
 RLE = SourceKind(
     "rle",
     "tables of run lengths (CSV)",
-    _recognises,
+    lambda path: bool(_tables_in(path)) if path.is_dir() else is_table(path),
     _read,
     write_rle,
     frozenset({"images", "order", "columns"}),
