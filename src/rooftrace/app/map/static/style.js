@@ -122,10 +122,10 @@ function addBuildings(scene, view, sources, layers) {
   const from = { source: "buildings", "source-layer": "buildings", minzoom: first, layout };
   layers.push(
     { id: "fill", type: "fill", ...from },
-    ...(scene.buildings.heights ? [{ id: "tall", type: "fill-extrusion", ...from, layout: { visibility: view.tall ? layout.visibility : "none" } }] : []),
     { id: "outline", type: "line", ...from, paint: {
       "line-width": ["interpolate", ["linear"], ["zoom"], 14, 0.4, 17, 1.2, 20, 2],
     } },
+    ...(scene.buildings.heights ? [{ id: "tall", type: "fill-extrusion", ...from, layout: { visibility: view.tall ? layout.visibility : "none" } }] : []),
     { id: "chosen-halo", type: "line", ...from, paint: { "line-color": "#000000", "line-width": 6 } },
     { id: "chosen", type: "line", ...from, paint: { "line-color": "#ffffff", "line-width": 3 } },
   );
