@@ -141,7 +141,10 @@ class JobOut(ApiModel):
             "created": time_of(job.created_s),
             "started": time_of(job.started_s),
             "finished": time_of(job.finished_s),
-            "progress": _progress(job),
+            "progress": {
+                "pixels_done": job.pixels_done, "pixels": job.pixels, "share": share_of(job),
+                "buildings": job.buildings,
+            },
             "attempts": job.attempts,
             "options": job.options,
             "error": error,
@@ -212,15 +215,6 @@ def _tiles_of(job: Job, url: str) -> str | None:
         url: URL of the job.
     """
     return None if polygons_of(job) is None else f"{url}/buildings.pmtiles"
-
-
-def _progress(job: Job) -> dict[str, Any]:
-    return {
-        "pixels_done": job.pixels_done,
-        "pixels": job.pixels,
-        "share": share_of(job),
-        "buildings": job.buildings,
-    }
 
 
 def share_of(job: Job) -> float:

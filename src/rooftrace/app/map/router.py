@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -324,18 +325,12 @@ class _Store:
         self._scenes: LruCache[tuple[Path, str], tuple[str, LazyValue[MapScene]]] = LruCache(
             _SCENES
         )
-        self._models: LruCache[str, list[BundleSpec]] = LruCache(_FOLDERS)
         self._lock = threading.Lock()
 
     def model(self, results: ResultsFolder) -> BundleSpec | None:
         """Return the contract of the model that a run used, if the model is still there."""
         recorded = results.run.get("bundle") or {}
-        digest = str(recorded.get("sha256", ""))
-        described = self._models.get(digest)
-        if described is None:
-            described = _find_model(digest, str(recorded.get("file", "")))
-            self._models.put(digest, described)
-        return described[0] if described else None
+        return _find_model(str(recorded.get("sha256", "")), str(recorded.get("file", "")))
 
     def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
         """Return one image of a folder.
@@ -364,16 +359,16 @@ class _Store:
             return kind(files, results.run, None if model is None else model.legend)
 
 
-def _find_model(digest: str, file: str) -> list[BundleSpec]:
-    """Return the contract in a list, or an empty list."""
+@lru_cache(maxsize=_FOLDERS)
+def _find_model(digest: str, file: str) -> BundleSpec | None:
     for model in (*BUNDLED_MODELS, file):
         try:
             bundle = read_model(Path(model))
         except RooftraceError:
             continue
         if bundle.sha256 == digest:
-            return [bundle.spec]
-    return []
+            return bundle.spec
+    return None
 
 
 TileLayer = Literal["image", "old", "mask", "density", "buildings"]
