@@ -20,8 +20,6 @@ from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import Output, Precision
 
-__all__ = ["ENGINES", "PRECISIONS", "load_engine"]
-
 ENGINES: Registry[EngineKind] = Registry("engine")
 """Engines in the order in which they are tried if none is named."""
 for _kind in (openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, onnxruntime.TENSORRT):
