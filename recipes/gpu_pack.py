@@ -1,15 +1,18 @@
 """Pack the training and validation images of the bundled model into files that travel.
 
     python recipes/default_data.py work/default-data
-    python recipes/gpu_pack.py work/default-data work/packs --megabytes 30
+    python recipes/gpu_pack.py work/default-data work/packs --parts 3
 
-writes `work/packs/part-0.zip` and so on, each of about that size, and the ImageNet weights of the
-encoder as `encoder.safetensors`, for `gpu_train.py` on a machine that has a GPU and nothing else of
+writes `work/packs/part-0.zip` and so on, of about equal size and with images of every place each,
+the ImageNet weights of the encoder as `encoder.safetensors`, and what fits of the bundled model's
+weights as `bundled.safetensors`, for `gpu_train.py` on a machine that has a GPU and nothing else of
 this project. It needs the extra `pretrained`. An entry is one image as JPEG and its labels as PNG
 of 16 bits: 0 ground, 1 nodata, 2 not labelled, from 3 on a number for each building. Images finer
 than 0.2 m per pixel are averaged to 0.2 m. `index.json` of each part has, for each entry, place,
 metres per pixel, part (train or val), and whether its numbers are single buildings (from polygons,
 or masks of detached houses) or connected regions.
+
+`labels` holds outlines that we drew, see docs/default-model.md.
 
 Negatives: two classes of `ucm-empty` (`HELD_OUT`) are validation. The images of Dubai have coarse
 labels, so only what is labelled as road, land, water or vegetation counts, as ground.
@@ -38,8 +41,12 @@ from rasterio.features import rasterize
 from safetensors.torch import save_file
 from torch import nn
 
-from rooftrace.models.zoo import ModelConfig, build_model
+from rooftrace.core.config import load_config
+from rooftrace.models.start import load_matching, read_start
+from rooftrace.models.zoo import build_model
+from rooftrace.train.config import TrainConfig
 
+RECIPES = Path(__file__).parent
 ENCODER = "tu-efficientnet_lite2"
 
 FINEST_M = 0.2
@@ -82,6 +89,7 @@ def pairs(
     single: bool = False,
     white_is_nodata: bool = False,
     shift_px: tuple[int, int] = (0, 0),
+    finest_m: float = FINEST_M,
 ) -> Iterator[Entry]:
     """Yield the pairs of a folder with `images` and `masks`; part "" leaves an image out."""
     for index, path in enumerate(sorted((folder / "images").iterdir())):
@@ -105,7 +113,8 @@ def pairs(
             size = mask.shape[::-1]
             mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST)
             known = cv2.warpAffine(known.astype(np.uint8), matrix, size) > 0
-        yield resized(folder.name, path.stem, gsd_m, part, image, mask, shown, known, single)
+        yield resized(folder.name, path.stem, gsd_m, part, image, mask, shown, known, single,
+                      finest_m=finest_m)  # fmt: skip
 
 
 def large_white(image: Plane) -> Plane:
@@ -127,22 +136,41 @@ def resized(
     shown: Plane,
     known: Plane,
     single: bool,
+    narrow_gaps: bool = False,
+    finest_m: float = FINEST_M,
 ) -> Entry:
-    """Return a pair as an entry, averaged where it is finer than `FINEST_M`."""
-    if gsd_m < FINEST_M:
-        size = tuple(round(side * gsd_m / FINEST_M) for side in mask.shape[::-1])
+    """Return a pair as an entry, averaged where it is finer than `finest_m`.
+
+    With `narrow_gaps`, buildings are numbered before that, so that gaps of a pixel still part them.
+    """
+    regions: Plane | None = parted(mask > 127) if narrow_gaps else None
+    if gsd_m < finest_m:
+        size = tuple(round(side * gsd_m / finest_m) for side in mask.shape[::-1])
+        if regions is not None:
+            regions = cv2.resize(regions, size, interpolation=cv2.INTER_NEAREST)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         shown, known = (
             cv2.resize(one.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA) > 127
             for one in (shown, known)
         )
-        gsd_m = FINEST_M
-    _, regions = cv2.connectedComponents((mask > 127).astype(np.uint8))
-    numbers = np.where(regions > 0, regions + FIRST - 1, 0).astype(np.uint16)
+        gsd_m = finest_m
+    if regions is None:
+        regions = cv2.connectedComponents((mask > 127).astype(np.uint8))[1]
+    in_building = (mask > 127) & (regions > 0)
+    numbers = np.where(in_building, regions + (FIRST - 1), 0).astype(np.uint16)
     numbers[~known] = UNLABELLED
     numbers[~shown] = NODATA
     return Entry(place, name, gsd_m, part, image, numbers, single)
+
+
+def parted(mask: Plane) -> NDArray[np.float32]:
+    """Return the numbers (y, x) of buildings that at most a seam of two pixels joins, 0 outside."""
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    _, nearest = cv2.distanceTransformWithLabels(
+        1 - inner, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
+    )
+    return np.where(mask, nearest, 0).astype(np.float32)
 
 
 def scenes(folder: Path, place: str, labels: Path | None, part: str) -> Iterator[Entry]:
@@ -186,7 +214,9 @@ def metres_per_pixel(path: Path) -> float:
     return float(size * np.cos(np.radians(latitude)))
 
 
-def mosaic(found: Iterator[Entry], row_column: str) -> Iterator[Entry]:
+def mosaic(
+    found: Iterator[Entry], row_column: str, *, narrow_gaps: bool = False
+) -> Iterator[Entry]:
     """Yield the training tiles of one seamless area as one image, and the other tiles as they are.
 
     Args:
@@ -212,7 +242,7 @@ def mosaic(found: Iterator[Entry], row_column: str) -> Iterator[Entry]:
         image[area], shown[area] = entry.image, entry.numbers != NODATA
         mask[area] = np.where(entry.numbers >= FIRST, 255, 0)
     yield resized(tile.place, "mosaic", tile.gsd_m, "train", image, mask, shown,
-                  np.ones_like(shown), tile.single)  # fmt: skip
+                  np.ones_like(shown), tile.single, narrow_gaps)  # fmt: skip
 
 
 def dubai(folder: Path) -> Iterator[Entry]:
@@ -231,6 +261,34 @@ def dubai(folder: Path) -> Iterator[Entry]:
         numbers = np.where(is_ground, 0, UNLABELLED).astype(np.uint16)
         name = f"{path.parents[1].name}-{path.stem}".replace(" ", "")
         yield Entry("dubai", name, DUBAI_M, "train", image, numbers, single=False)
+
+
+def drawn(
+    place: str, images: Path, labels: Path, gsd_m: float, white_is_nodata: bool
+) -> Iterator[Entry]:
+    """Yield the images of a COCO file of polygons; regions of crowds are not labelled."""
+    coco = json.loads(labels.read_text())
+    outlines: dict[int, list[tuple[bool, list[list[float]]]]] = {}
+    for one in coco["annotations"]:
+        outlines.setdefault(one["image_id"], []).append((one["iscrowd"] == 1, one["segmentation"]))
+    for described in coco["images"]:
+        image = cv2.imread(str(images / described["file_name"]))
+        assert image is not None, described
+        numbers = np.zeros(image.shape[:2], dtype=np.uint16)
+        shapes = outlines.get(described["id"], [])
+        for number, (unlabelled, rings) in enumerate(shapes, FIRST):
+            value = UNLABELLED if unlabelled else number
+            corners = [np.reshape(ring, (-1, 1, 2)) for ring in rings]
+            # OpenCV counts from the centre of the first pixel, COCO from its corner.
+            steps = [np.round((ring - 0.5) * 16).astype(np.int32) for ring in corners]
+            cv2.fillPoly(numbers, steps, value, shift=4)
+        if white_is_nodata:
+            numbers[large_white(image) & (numbers < FIRST)] = NODATA
+        name = Path(described["file_name"]).stem
+        size = tuple(round(side * min(1, gsd_m / FINEST_M)) for side in numbers.shape[::-1])
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        numbers = cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST)
+        yield Entry(place, name, max(gsd_m, FINEST_M), "train", image, numbers, single=True)
 
 
 def entries(data: Path, cut: Path) -> Iterator[Entry]:
@@ -258,7 +316,8 @@ def entries(data: Path, cut: Path) -> Iterator[Entry]:
     yield from mosaic(
         pairs(data / "jonkoping", 0.15, jonkoping, single=True), r"barnarp_(\d+)_(\d+)"
     )
-    yield from mosaic(pairs(data / "accra", 0.1, all_train), r"r(\d+)_c(\d+)")
+    accra = pairs(data / "accra", 0.1, all_train, single=True, finest_m=0.1)
+    yield from mosaic(accra, r"r(\d+)_c(\d+)", narrow_gaps=True)
     yield from pairs(data / "vienna", 0.3, lambda *_: "val")
     for place, gsd_m, single in (
         ("khartoum", 0.39, False), ("khartoum-chip", 0.3, False), ("vegas", 0.39, True),
@@ -273,34 +332,44 @@ def entries(data: Path, cut: Path) -> Iterator[Entry]:
         lambda _, name: "val" if name.startswith(HELD_OUT) else "train", single=True,
     )  # fmt: skip
     yield from dubai(data / "dubai")
+    for place, images, gsd_m, white_is_nodata in (
+        ("ucm-drawn", data / "ucm-unlabelled" / "images", 0.3, False),
+        ("banepa-drawn", data / "banepa-chips" / "unlabelled", 0.132, True),
+    ):
+        labels = RECIPES / "labels" / f"{place}.json"
+        yield from drawn(place, images, labels, gsd_m, white_is_nodata)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cut", type=Path, help="Folder that default_data.py wrote")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--megabytes", type=float, default=30.0)
+    parser.add_argument("--parts", type=int, default=3)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    parts: list[Part] = [Part()]
+    parts = [Part() for _ in range(given.parts)]
     for entry in entries(Path(os.environ["ROOFTRACE_DATA"]), given.cut):
-        if parts[-1].size > given.megabytes * 1e6:
-            parts.append(Part())
-        parts[-1].add(entry)
-    write_encoder(given.out / "encoder.safetensors")
+        min(parts, key=lambda part: part.size).add(entry)
+    write_weights(given.out)
     for index, part in enumerate(parts):
         path = given.out / f"part-{index}.zip"
         path.write_bytes(part.finish())
         print(path, len(part.index), f"{path.stat().st_size / 1e6:.1f} MB")
 
 
-def write_encoder(path: Path) -> None:
-    """Write the weights of the encoder, trained on ImageNet, in half precision."""
-    config = ModelConfig(architecture="SubpixelUnet", encoder=ENCODER, encoder_weights="imagenet")
-    encoder = build_model(config, bands=3, channels=1).encoder
+def write_weights(out: Path) -> None:
+    """Write weights to start from, in half precision: of ImageNet, and of the bundled model."""
+    config = load_config(RECIPES / "sixth.toml", TrainConfig).model
+    encoder = build_model(
+        config.model_copy(update={"encoder_weights": "imagenet"}), bands=3, channels=2
+    ).encoder
     assert isinstance(encoder, nn.Module)
-    state = encoder.state_dict()
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, str(path))
+    net = build_model(config, bands=3, channels=2)
+    print(load_matching(net, read_start("default").weights, other_head=True).describe())
+    for module, name in ((encoder, "encoder"), (net, "bundled")):
+        state = module.state_dict()
+        half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        save_file(half, str(out / f"{name}.safetensors"))
 
 
 class Part:

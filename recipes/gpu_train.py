@@ -5,12 +5,13 @@
 
 needs torch, timm, segmentation-models-pytorch, safetensors and OpenCV, and of this project only
 `rooftrace.models.subpixel`. All images lie in the GPU's memory; crops, colours and targets of a
-batch are made there, so that the network never waits. The schedule goes by the clock: the rate of
-learning falls to zero at the end of `--seconds`, whatever the machine. It writes
+batch are made there, so that the network never waits. The schedule goes by the clock: the learning
+rate falls to `--end-rate` of its peak at the end of `--seconds`, whatever the machine. It writes
 
-- `mean.safetensors`: exponential mean of the weights, in half precision (10 MB);
+- `mean.safetensors`: exponential mean of the weights, in half precision (10 MB), so far;
 - `last.safetensors`: weights of the last step;
-- `log.jsonl`: losses, samples per second, and at the end the IoU of each validation place.
+- `log.jsonl`: losses, samples per second, and at the end the IoU of each validation place, with the
+  mean of the weights.
 
 `--start` trains on from such a file, on a CPU too (`--device cpu --batch 8`). `gpu_bundle.py` makes
 a bundle of it. The changes of colour are those of the policy `aerial` of `rooftrace train`, with
@@ -58,6 +59,7 @@ SHARES = {
     "jonkoping": 0.10, "geneva": 0.08, "chicago": 0.06, "kitsap": 0.01, "tyrol": 0.02,
     "nacala": 0.03, "generated": 0.02, "ucm-empty": 0.03, "cyl-farms": 0.015,
     "naip-california": 0.015, "drone-empty": 0.003, "dubai-coast-empty": 0.004, "dubai": 0.015,
+    "ucm-drawn": 0.13, "banepa-drawn": 0.04,
 }  # fmt: skip
 """Share of the samples of each place, before those left out."""
 
@@ -484,6 +486,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--crop", type=int, default=320)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--end-rate", type=float, default=0.0, help="Share of --lr at the end")
     parser.add_argument("--decay", type=float, default=0.999, help="Of the mean of the weights")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -515,8 +518,7 @@ def main() -> None:
         # The pixels of the training are no longer needed.
         del atlas
         places = Atlas(packs, "val", device)
-        for name, one in (("mean", mean), ("last", net)):
-            note(weights=name, figures=validate(one, places))
+        note(figures=validate(mean, places))
 
 
 def train(net: SubpixelUnet, atlas: Atlas, given: argparse.Namespace, note: Any) -> nn.Module:
@@ -538,7 +540,8 @@ def train(net: SubpixelUnet, atlas: Atlas, given: argparse.Namespace, note: Any)
     while (progress := (time.monotonic() - begun) / given.seconds) < 1:
         warm = min(1.0, (step + 1) / 100)
         for group, peak in zip(optimizer.param_groups, peaks):
-            group["lr"] = peak * warm * (0.5 + 0.5 * math.cos(math.pi * progress))
+            falling = 0.5 + 0.5 * math.cos(math.pi * progress)
+            group["lr"] = peak * warm * (given.end_rate + (1 - given.end_rate) * falling)
         batch = atlas.draw(given.batch, given.crop, generator)
         image = normalised(change_colours(batch, generator, rng))
         with torch.autocast(device.type, torch.bfloat16):
@@ -558,6 +561,7 @@ def train(net: SubpixelUnet, atlas: Atlas, given: argparse.Namespace, note: Any)
                  second=round(float(sums[1]) / every, 4),
                  samples_per_s=round(step * given.batch / elapsed, 1))  # fmt: skip
             sums.zero_()
+            save(mean, given.out / "mean.safetensors")
             note.step, noted = step, time.monotonic()
     return mean
 
