@@ -359,7 +359,7 @@ def main() -> None:
 
 def write_weights(out: Path) -> None:
     """Write weights to start from, in half precision: of ImageNet, and of the bundled model."""
-    config = load_config(RECIPES / "sixth.toml", TrainConfig).model
+    config = load_config(RECIPES / "default.toml", TrainConfig).model
     encoder = build_model(
         config.model_copy(update={"encoder_weights": "imagenet"}), bands=3, channels=2
     ).encoder

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config, read_config
-from rooftrace.models.bundle import GRAPH_NAME, bundled_model
 from rooftrace.models.start import fill_from_start
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
@@ -90,8 +87,6 @@ def test_there_is_a_recipe_for_each_method() -> None:
         "contest-psp-densenet161",
         "contest-unet-resnet50",
         "default",
-        "default-first",
-        "default-second",
         "density-unet",
         "encoder-resnet50",
         "heights",
@@ -99,34 +94,5 @@ def test_there_is_a_recipe_for_each_method() -> None:
         "pix2pix-20class",
         "rooftop-deeplabv3plus",
         "segformer-b0",
-        "sixth",
         "unet-256",
     }
-
-
-def test_a_mean_of_weights_averages_every_weight_whatever_its_type() -> None:
-    """The bundled graph stores weights in fp16 under other names than a fresh fp32 graph."""
-    import onnx
-
-    mean_of_weights = runpy.run_path(str(FOLDER / "mean_of_weights.py"))["mean_of_weights"]
-    before = bundled_model()
-    fresh = onnx.load_from_string(before.part(GRAPH_NAME))
-    for initializer in fresh.graph.initializer:
-        values = onnx.numpy_helper.to_array(initializer).astype(np.float32)
-        if initializer.name.startswith("net."):
-            values = values + np.float32(1)
-        name = initializer.name.removesuffix("_fp16")
-        initializer.CopyFrom(onnx.numpy_helper.from_array(values, name))
-    after = replace(before, parts={GRAPH_NAME: fresh.SerializeToString()}, source="fresh")
-    graph, averaged = mean_of_weights(after, before, 0.25)
-    first, second, mean = (
-        {
-            one.name.removesuffix("_fp16"): onnx.numpy_helper.to_array(one).astype(float)
-            for one in onnx.load_from_string(data).graph.initializer
-        }
-        for data in (after.part(GRAPH_NAME), before.part(GRAPH_NAME), graph)
-    )
-    assert averaged == sum(name.startswith("net.") for name in first) > 300
-    for name, values in mean.items():
-        share = 0.25 if name.startswith("net.") else 1
-        assert np.allclose(values, share * first[name] + (1 - share) * second[name], atol=1e-3)
