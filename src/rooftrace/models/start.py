@@ -38,6 +38,9 @@ from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
 _LISTED = 4
 """Maximum number of weights of each kind that a line of output names; the record has all."""
 
+_BRANCH = "branch_channels"
+"""Option of `SubpixelUnet`."""
+
 _COUNTER = "num_batches_tracked"
 """Ending of the names of counters, which are no weights: graphs leave them out."""
 
@@ -223,7 +226,7 @@ def fill_from_start(
     """Return a training configuration whose network is that of its start model.
 
     Keys of `[model]` that are given stay as they are. With another architecture only the encoder
-    is taken over.
+    is taken over; without `[separation]` the network has no branch for it.
 
     Args:
         raw: Plain data of the configuration; without `model.start` it is returned unchanged.
@@ -252,6 +255,9 @@ def fill_from_start(
         if (value := recorded.model_dump(mode="json")[key]) is not None
         and not (key == "encoder" and given.encoder is None)
     }
+    if raw.get("separation") is None and "options" in filled:
+        # The branch makes the output of the second head, which this network has not.
+        filled["options"].pop(_BRANCH, None)
     encoder = table.get("encoder", recorded.encoder)
     if encoder != recorded.encoder:
         raise ConfigError(

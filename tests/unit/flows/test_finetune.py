@@ -145,7 +145,8 @@ def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -
         overrides=["optimizer.lr=1e-4"],
     )  # fmt: skip
     assert (config.gsd_m, config.loss, config.crop_px) == (0.4, "0.6*ce + 0.4*dice", 64)
-    assert config.model.options == {"decoder_channels": [128, 64, 32, 16, 8]}
+    assert config.model.options == {"decoder_channels": [128, 64, 32, 16], "branch_channels": 16}
+    assert config.separation is not None
     assert config.optimizer.freeze_statistics
     assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
     assert config.stop.minutes == 3
@@ -221,8 +222,8 @@ def test_frozen_statistics_do_not_change() -> None:
     for frozen in (True, False):
         raw["optimizer"]["freeze_statistics"] = frozen
         config = parse_config(raw, TrainConfig, source="test")
-        net = build_model(start.config, bands=3, channels=1)
-        loaded = start.load_into(net, start.config).loaded
+        net = build_model(start.config, bands=3, channels=2)
+        loaded = start.load_into(net, start.config, separated=True).loaded
         given = tuple(name for name in loaded if name.startswith("encoder."))
         task = SegmentationTask(
             net, config, mean=[0.0] * 3, std=[1.0] * 3, val_names=["a"], total_steps=1,

@@ -26,6 +26,7 @@ from rooftrace.models.export import ExportableModel  # noqa: E402
 from rooftrace.models.start import (  # noqa: E402
     StartModel,
     fill_from_start,
+    load_matching,
     read_start,
 )
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
@@ -42,9 +43,10 @@ def difference(start: StartModel, side_px: int = 64) -> float:
     """Return the largest difference of probabilities between the network and its bundle."""
     spec = start.bundle.spec
     net = network(start, bands=len(spec.bands), channels=spec.outputs)
-    assert start.load_into(net, start.config).share == 1
+    separated = spec.separation is not None
+    assert start.load_into(net, start.config, separated=separated).share == 1
     tile = np.random.default_rng(0).integers(0, 256, (1, 3, side_px, side_px), np.uint8)
-    ours = ExportableModel(net, spec.mean, spec.std).eval().run(tile)
+    ours = ExportableModel(net, spec.mean, spec.std, separated=separated).eval().run(tile)
     theirs = load_engine(start.bundle, engine="openvino", precision="fp32").run(tile)
     assert np.ptp(theirs) > 0.01  # a constant answer would agree with anything
     return float(np.abs(ours - theirs).max())
@@ -81,8 +83,8 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
     result = start.load_into(net, start.config)
     assert result.adapted == ("encoder.model.conv_stem.weight",)
     assert result.of_another_shape == (
-        "segmentation_head.0.weight (1, 8, 3, 3) for (3, 8, 3, 3)",
-        "segmentation_head.0.bias (1,) for (3,)",
+        "segmentation_head.0.weight (4, 16, 3, 3) for (8, 16, 3, 3)",
+        "segmentation_head.0.bias (4,) for (8,)",
     )
     assert (result.missing, result.surplus) == ((), ())
     assert torch.equal(net.segmentation_head[0].weight, head)
@@ -93,25 +95,38 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
 
 
 def test_a_new_second_head_keeps_the_mask_of_the_start_model() -> None:
-    start = read_start("default")
-    assert start.bundle.spec.separation is None
-    net = network(start, channels=2)
+    config = ModelConfig(
+        architecture="Unet", encoder="tu-efficientnet_lite2", encoder_weights="none",
+        options={"decoder_channels": [128, 64, 32, 16, 8]},
+    )  # fmt: skip
+    before = build_model(config, bands=3, channels=1).state_dict()
+    net = build_model(config, bands=3, channels=2)
     second = net.segmentation_head[0].weight[1].detach().clone()
-    result = start.load_into(net, start.config, separated=True)
-    assert torch.equal(
-        net.segmentation_head[0].weight[:1], start.weights["segmentation_head.0.weight"]
-    )
+    result = load_matching(net, before, other_head=True)
+    assert torch.equal(net.segmentation_head[0].weight[:1], before["segmentation_head.0.weight"])
     assert torch.equal(net.segmentation_head[0].weight[1], second)
     assert result.of_another_shape == ()
     # Their second output is new, so the start model has no share in it.
     assert result.extended == ("segmentation_head.0.weight", "segmentation_head.0.bias")
 
 
+def test_a_network_without_separation_leaves_the_branch_out() -> None:
+    start = read_start("default")
+    raw = fill_from_start({"model": {"start": "default"}}, Path())
+    net = build_model(parse_config(raw["model"], ModelConfig, source="test"), bands=3, channels=1)
+    result = start.load_into(net, start.config)
+    assert (result.share, result.missing, result.of_another_shape) == (1, (), ())
+    assert all(name.startswith("branch.") for name in result.surplus)
+    assert torch.equal(net.segmentation_head[0].weight, start.weights["segmentation_head.0.weight"])
+
+
 def test_the_network_of_the_start_model_is_the_default() -> None:
     raw = fill_from_start({"model": {"start": "default"}}, Path())
     config = parse_config(raw["model"], ModelConfig, source="test")
-    assert (config.architecture, config.encoder) == ("Unet", "tu-efficientnet_lite2")
-    assert config.options == {"decoder_channels": [128, 64, 32, 16, 8]}
+    assert (config.architecture, config.encoder) == ("SubpixelUnet", "tu-efficientnet_lite2")
+    assert config.options == {"decoder_channels": [128, 64, 32, 16]}
+    raw = {"model": {"start": "default"}, "separation": {"kind": "distance"}}
+    assert fill_from_start(raw, Path())["model"]["options"]["branch_channels"] == 16
     assert config.encoder_weights == "none"
     other = fill_from_start({"model": {"start": "default", "architecture": "FPN"}}, Path())
     assert other["model"].get("options") is None

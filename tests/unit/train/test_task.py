@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,7 @@ def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
 
 def test_the_figures_have_the_announced_names() -> None:
     task = task_of()
+    task.trainer = SimpleNamespace(sanity_checking=False)  # type: ignore[assignment]
     task.on_validation_epoch_end()
     assert tuple(task.epoch_metrics) == task.metric_names
     assert {"train_loss", "val_iou", "val_iou/b"} <= set(task.metric_names)
