@@ -8,19 +8,24 @@ model would be downloaded after that, which is not counted.
     megabytes     files of the environment, without those of an empty one
     packages      distributions that were installed
 
-`--dry-run` only resolves, and counts the packages.
+`--dry-run` only resolves, by uv: packages, and the megabytes that would be downloaded. A pin of the
+peers, as a build of torch without CUDA, is given by `--constraint`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 from common import WORK, argument_parser, rounded, start
 
@@ -37,6 +42,7 @@ def main() -> dict[str, Any]:
     parser.add_argument("--rows", nargs="+", choices=["pip", "uvx", *_PEERS], default=rows)
     parser.add_argument("--dry-run", action="store_true", help="only resolve and count packages")
     parser.add_argument("--wheel", default=str(_ROOT), help="what is installed of rooftrace")
+    parser.add_argument("--constraint", help="a pin for the peers, as torch==2.13.0")
     options = parser.parse_args()
     results: dict[str, dict[str, Any]] = {}
     for name in options.rows:
@@ -46,29 +52,50 @@ def main() -> dict[str, Any]:
         package = _PEERS[name][0] if name in _PEERS else options.wheel
         print(f"{name}: {package}", file=sys.stderr)
         if options.dry_run:
-            results[name] = _resolve(folder, package)
+            results[name] = _resolve(folder, package, options.constraint)
         elif name == "uvx":
             results[name] = _by_uvx(folder, package)
         else:
-            results[name] = _by_pip(folder, package, _PEERS.get(name, ("", ""))[1])
+            results[name] = _by_pip(
+                folder, package, _PEERS.get(name, ("", ""))[1], options.constraint
+            )
     return {"rows": results, "ours/peer": _ratios(results)}
 
 
-def _resolve(folder: Path, package: str) -> dict[str, Any]:
-    report = folder / "report.json"
-    _run(sys.executable, "-m", "venv", folder / "env")
-    given = ["install", "--quiet", "--dry-run", "--report", report, package]
-    seconds = _run(folder / "env" / _BINARIES / "python", "-m", "pip", *given)
-    packages = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return {"packages": len(packages), "resolved_s": rounded(seconds)}
+def _resolve(folder: Path, package: str, constraint: str | None) -> dict[str, Any]:
+    wanted, lock = folder / "wanted.in", folder / "pylock.toml"
+    wanted.write_text(f"{package}\n{constraint or ''}\n", encoding="utf-8")
+    compile_ = ["pip", "compile", "--quiet", "--format", "pylock.toml", "-o", lock, wanted]
+    seconds = _run("uv", *compile_, UV_CACHE_DIR=str(folder / "cache"))
+    packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
+    return {
+        "packages": len(packages),
+        "download_mb": rounded(sum(map(_download, packages)) / 1e6),
+        "resolved_s": rounded(seconds),
+    }
 
 
-def _by_pip(folder: Path, package: str, module: str) -> dict[str, Any]:
+def _download(package: dict[str, Any]) -> int:
+    """Return the bytes of the wheel for this Python and system, or of the source without one."""
+    preferred = {tag: place for place, tag in enumerate(sys_tags())}
+    ranks: dict[int, int] = {}
+    for wheel in package.get("wheels", ()):
+        tags = parse_wheel_filename(unquote(wheel["url"].rsplit("/", 1)[-1]))[3]
+        rank = min((preferred[tag] for tag in tags if tag in preferred), default=None)
+        if rank is not None:
+            ranks[rank] = wheel["size"]
+    if ranks:
+        return ranks[min(ranks)]
+    return package.get("sdist", {}).get("size", 0)
+
+
+def _by_pip(folder: Path, package: str, module: str, constraint: str | None) -> dict[str, Any]:
     started = time.perf_counter()
     _run(sys.executable, "-m", "venv", folder / "env")
     binaries = folder / "env" / _BINARIES
     empty = _megabytes(folder / "env")
-    _run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-cache-dir", package)
+    wanted = [package, *([constraint] if constraint and module else [])]
+    _run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-cache-dir", *wanted)
     if module:
         _run(binaries / "python", "-c", f"import {module}")
     else:
@@ -114,7 +141,7 @@ def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {
         peer: {
             figure: rounded(ours[figure] / rows[peer][figure])
-            for figure in ("seconds", "megabytes", "packages")
+            for figure in ("seconds", "megabytes", "download_mb", "packages")
             if figure in ours and figure in rows[peer]
         }
         for peer in _PEERS
