@@ -52,7 +52,7 @@ def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, str], None] | None]:
+def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, int], None] | None]:
     """Show a progress bar of pixels, with their rate and the number of buildings found so far.
 
     If stderr is no terminal, lines take its place.
@@ -62,8 +62,8 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, 
         hidden: Whether no bar is shown.
 
     Yields:
-        Function that takes the pixels done, the pixels in total, the buildings found so far and the
-        stage; None if no bar is shown.
+        Function that takes the numbers of pixels done, of pixels in total, of buildings found so
+        far and of finished images; None if no bar is shown.
     """
     started = time.monotonic()
     with _progress(title, hidden=hidden) as update:
@@ -71,9 +71,13 @@ def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int, 
             yield None
             return
 
-        def update_bar(done_px: int, total_px: int, buildings: int, stage: str) -> None:
+        def update_bar(done_px: int, total_px: int, buildings: int, images: int) -> None:
             rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
-            text = f"{stage}, {done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+            text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+            if done_px == total_px:
+                text = f"writing files, {text}"
+            elif images:
+                text = f"{plural(images, 'image')} done, {text}"
             update(done_px, total_px, f"{text}, {plural(buildings, 'building')}")
 
         yield update_bar

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
 """Function called with each finished image and its record."""
 
-RunProgress = Callable[[int, int, int, str], None]
-"""Function called with the pixels done, the pixels in total, the buildings found so far, and the
-stage, such as `tile 3 of 16`."""
+RunProgress = Callable[[int, int, int, int], None]
+"""Function called with the numbers of pixels done, of pixels in total, of buildings found so far,
+and of finished images."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,6 @@ class PredictRun:
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         small_only: Whether images of several blocks are left out.
         total_px: Number of pixels of all images for progress; see `about_total_px`.
-        image_count: Number of images of the run, for progress.
         outputs: Results of finished images by name.
         failed: Errors of failed images by name.
         notes: Notes for the user.
@@ -161,7 +160,6 @@ class PredictRun:
     segmenter: PromptSegmenter | None = None
     small_only: bool = False
     total_px: int = 0
-    image_count: int = 0
     outputs: dict[str, SceneFiles] = field(default_factory=dict)
     failed: dict[str, RooftraceError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -180,7 +178,6 @@ class PredictRun:
     """True if no further image will be planned."""
 
     _lock: RLock = field(default_factory=RLock)
-    _tile_count: int = 0
     _ended: float = 0.0
     _buildings: int = 0
     _started: float = field(default_factory=time.perf_counter)
@@ -231,7 +228,6 @@ class PredictRun:
                     scene.source.close()
                     continue
                 self.notes += notes
-                self._tile_count = sum(len(plan.own_tiles(n)) for n in range(plan.block_count))
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
@@ -381,16 +377,10 @@ class PredictRun:
             self._buildings += buildings
             if self.run_options.progress is not None:
                 done_px = self._done_px + self._ahead_px.total()
-                total_px = max(done_px, self.total_px)
-                if done_px == total_px:
-                    stage = "writing files"
-                elif self.image_count > 1:
-                    ended = len(self.outputs) + len(self.failed)
-                    stage = f"image {min(ended + 1, self.image_count):,} of {self.image_count:,}"
-                else:
-                    tiles = round(done_px / total_px * self._tile_count)
-                    stage = f"tile {tiles:,} of {self._tile_count:,}"
-                self.run_options.progress(done_px, total_px, self._buildings, stage)
+                self.run_options.progress(
+                    done_px, max(done_px, self.total_px), self._buildings,
+                    len(self.outputs) + len(self.failed),
+                )  # fmt: skip
 
     def report(self, scenes: Sequence[SceneInput]) -> RunReport:
         """Return the report of the run, with all notes."""

@@ -229,7 +229,7 @@ def predict_inputs(
                 "Scores were calibrated for the model's own threshold and mirroring of tiles. "
                 "With these settings they only approximate probabilities."
             )
-        run.total_px, run.image_count = about_total_px(scenes), len(scenes)
+        run.total_px = about_total_px(scenes)
         run.predict(executor.predict_whole(run, scenes), executor.run_scenes)
         run.notes += _earlier_results(scenes, out, options.outputs)
         record = executor.record()
