@@ -8,8 +8,7 @@ model would be downloaded after that, which is not counted.
     megabytes     files of the environment, without those of an empty one
     packages      distributions that were installed
 
-`--dry-run` only resolves, by uv: packages, and the megabytes that would be downloaded. A pin of the
-peers, as a build of torch without CUDA, is given by `--constraint`.
+`--dry-run` only resolves, by uv: packages, and the megabytes that would be downloaded.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ def main() -> dict[str, Any]:
     parser.add_argument("--rows", nargs="+", choices=["pip", "uvx", *_PEERS], default=rows)
     parser.add_argument("--dry-run", action="store_true", help="only resolve and count packages")
     parser.add_argument("--wheel", default=str(_ROOT), help="what is installed of rooftrace")
-    parser.add_argument("--constraint", help="a pin for the peers, as torch==2.13.0")
     options = parser.parse_args()
     results: dict[str, dict[str, Any]] = {}
     for name in options.rows:
@@ -52,19 +50,17 @@ def main() -> dict[str, Any]:
         package = _PEERS[name][0] if name in _PEERS else options.wheel
         print(f"{name}: {package}", file=sys.stderr)
         if options.dry_run:
-            results[name] = _resolve(folder, package, options.constraint)
+            results[name] = _resolve(folder, package)
         elif name == "uvx":
             results[name] = _by_uvx(folder, package)
         else:
-            results[name] = _by_pip(
-                folder, package, _PEERS.get(name, ("", ""))[1], options.constraint
-            )
+            results[name] = _by_pip(folder, package, _PEERS.get(name, ("", ""))[1])
     return {"rows": results, "ours/peer": _ratios(results)}
 
 
-def _resolve(folder: Path, package: str, constraint: str | None) -> dict[str, Any]:
+def _resolve(folder: Path, package: str) -> dict[str, Any]:
     wanted, lock = folder / "wanted.in", folder / "pylock.toml"
-    wanted.write_text(f"{package}\n{constraint or ''}\n", encoding="utf-8")
+    wanted.write_text(f"{package}\n", encoding="utf-8")
     compile_ = ["pip", "compile", "--quiet", "--format", "pylock.toml", "-o", lock, wanted]
     seconds = _run("uv", *compile_, UV_CACHE_DIR=str(folder / "cache"))
     packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
@@ -89,13 +85,12 @@ def _download(package: dict[str, Any]) -> int:
     return package.get("sdist", {}).get("size", 0)
 
 
-def _by_pip(folder: Path, package: str, module: str, constraint: str | None) -> dict[str, Any]:
+def _by_pip(folder: Path, package: str, module: str) -> dict[str, Any]:
     started = time.perf_counter()
     _run(sys.executable, "-m", "venv", folder / "env")
     binaries = folder / "env" / _BINARIES
     empty = _megabytes(folder / "env")
-    wanted = [package, *([constraint] if constraint and module else [])]
-    _run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-cache-dir", *wanted)
+    _run(binaries / "python", "-m", "pip", "install", "--quiet", "--no-cache-dir", package)
     if module:
         _run(binaries / "python", "-c", f"import {module}")
     else:
