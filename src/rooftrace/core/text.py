@@ -81,10 +81,14 @@ def json_kind(value: object) -> str:
     return kinds.get(type(value), "null")
 
 
-def without_folders(text: str, paths: Iterable[Path]) -> str:
-    """Return a message in which files are named without the folders that some paths lie in."""
-    for folder in {path.parent for path in paths}:
-        text = text.replace(f"{folder}{os.sep}", "")
+def without_folders(text: str, paths: Iterable[Path | str]) -> str:
+    """Return a message without the folders of some paths and URLs, up to their last slash.
+
+    Clients of a server, and readers of a report, need not know where files lie.
+    """
+    folders = {f"{path}"[: f"{path}".rfind(os.sep) + 1] for path in paths} - {os.sep}
+    for folder in sorted(folders, key=len, reverse=True):
+        text = text.replace(folder, "")
     return text
 
 

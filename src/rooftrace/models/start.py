@@ -33,13 +33,10 @@ from rooftrace.models.bundle import (
     bundled_model,
 )
 from rooftrace.models.exported import part_names, read_model
-from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
+from rooftrace.models.zoo import ARCHITECTURES, ModelConfig, adapt_bands, recorded_network
 
 _LISTED = 4
 """Maximum number of weights of each kind that a line of output names; the record has all."""
-
-_BRANCH = "branch_channels"
-"""Option of `SubpixelUnet`."""
 
 _COUNTER = "num_batches_tracked"
 """Ending of the names of counters, which are no weights: graphs leave them out."""
@@ -256,8 +253,8 @@ def fill_from_start(
         and not (key == "encoder" and given.encoder is None)
     }
     if raw.get("separation") is None and "options" in filled:
-        # The branch makes the output of the second head, which this network has not.
-        filled["options"].pop(_BRANCH, None)
+        head_only = ARCHITECTURES[recorded.architecture].second_head_options
+        filled["options"] = {k: v for k, v in filled["options"].items() if k not in head_only}
     encoder = table.get("encoder", recorded.encoder)
     if encoder != recorded.encoder:
         raise ConfigError(

@@ -153,9 +153,11 @@ class Architecture(ABC):
 
     Args:
         defaults: Defaults of keys of `ModelConfig` that have none of their own.
+        second_head_options: Options that only a network with `[separation]` can have.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {}
+    second_head_options: tuple[str, ...] = ()
 
     def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return `ModelConfig.options` with defaults filled in, as far as we choose them.
@@ -363,6 +365,7 @@ class SmpArchitecture(Architecture):
     """One class of segmentation-models-pytorch."""
 
     kind: type[nn.Module]
+    second_head_options: tuple[str, ...] = ()
 
     defaults: ClassVar[dict[str, str]] = {"encoder": "mobilenet_v2", "encoder_weights": "imagenet"}
 
@@ -492,7 +495,7 @@ def _smp_architectures() -> Iterator[type[nn.Module]]:
 
 for _kind in _smp_architectures():
     ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
-ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet))
+ARCHITECTURES.add("SubpixelUnet", SmpArchitecture(SubpixelUnet, ("branch_channels",)))
 
 
 class _PlainUnetArchitecture(Architecture):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import plural, reason_of, without_folders
 from rooftrace.flows.predict.inputs import WORK_FOLDER, holds_results
 from rooftrace.predict.options import RESULT_FILES
 from rooftrace.rest.problems import ProblemError
@@ -254,22 +254,9 @@ def _failures(run: Mapping[str, Any]) -> str:
     return f"{len(failed)} images failed, the first: {first}"
 
 
-def without_folders(text: str, folder: Path, image: str | None = None) -> str:
-    """Remove folders from a text: clients need not know where files of the server lie.
-
-    Args:
-        text: Message about the files of a results folder.
-        folder: Results folder.
-        image: Path of the image, which may lie anywhere.
-    """
-    if image is not None:
-        text = text.replace(image, Path(image).name)
-    return text.replace(f"{folder}/", "")
-
-
 @contextmanager
-def hidden_folders(folder: Path, image: str | None = None) -> Iterator[None]:
-    """Remove folders from the errors of a block, see `without_folders`.
+def hidden_folders(folder: Path, *images: str) -> Iterator[None]:
+    """Remove the folders of results and of images from the errors of a block.
 
     Raises:
         DataError: The block raised it.
@@ -277,7 +264,7 @@ def hidden_folders(folder: Path, image: str | None = None) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        message = without_folders(error.message, folder, image)
+        message = without_folders(error.message, [f"{folder}/", *images])
         raise type(error)(message, remedy=error.remedy) from error
 
 

@@ -28,14 +28,13 @@ from rooftrace.app.map.results import (
     ResultsFolder,
     hidden_folders,
     read_results,
-    without_folders,
 )
 from rooftrace.app.map.scene import ComparisonScene, MapScene, preview_thumbnail
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.names import content_disposition
 from rooftrace.core.parallel import core_count
-from rooftrace.core.text import in_api_terms
+from rooftrace.core.text import in_api_terms, without_folders
 from rooftrace.flows.compare.outputs import MAP_WORDS
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
@@ -111,7 +110,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         return {
             "state": results.state,
             "title": entry.title,
-            "message": without_folders(results.message, results.path),
+            "message": without_folders(results.message, [f"{results.path}/"]),
             "created": results.run.get("created"),
             "images": [
                 {

@@ -23,9 +23,10 @@ from rooftrace.app.map.pyramid import (
     overviews,
     share_picture,
 )
-from rooftrace.app.map.results import ImageFiles, read_results, recorded_bands, without_folders
+from rooftrace.app.map.results import ImageFiles, hidden_folders, read_results, recorded_bands
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.core.text import without_folders
 from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.flows.compare.outputs import COLOURS
 from rooftrace.flows.predict.inputs import find_inputs
@@ -265,7 +266,7 @@ class MapScene:
             DataError: A file cannot be read.
         """
         pyramid: Pyramid | None = getattr(self, layer)
-        try:
+        with hidden_folders(self._folder, *([] if self._input is None else [self._input.name])):
             raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)
             if pyramid is None or raster is None or not raster.valid.any():
                 return None
@@ -274,8 +275,6 @@ class MapScene:
             if layer == "density":
                 return share_picture(raster)
             return colour_picture(raster, pyramid.stretch)
-        except RooftraceError as error:
-            raise DataError(self._without_folders(error.message), remedy=error.remedy) from error
 
     def describe(self) -> dict[str, Any]:
         """Return what a page needs to show the scene, as plain data."""
@@ -374,12 +373,8 @@ class MapScene:
                     pen.line(px.ravel().tolist(), fill=colour, width=2)
         return _webp(picture)
 
-    def _without_folders(self, text: str) -> str:
-        image = None if self._input is None else self._input.name
-        return without_folders(text, self._folder, image)
-
     def _note(self, note: str) -> None:
-        note = without_folders(note, self._folder)
+        note = without_folders(note, [f"{self._folder}/"])
         if note and note not in self.notes:
             self.notes.append(note)
 

@@ -19,7 +19,6 @@ from shapely import to_wkb
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import without_folders
 from rooftrace.core.types import RasterSource
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run_folder import MadeImage, RunFolder, WorkerStore
@@ -206,7 +205,7 @@ class PredictRun:
                     self._in_work -= 1
                     for number in range(plan.block_count):
                         del self._ahead_px[scene.name, number]
-                self.notes += getattr(plan.source, "notes", ())
+                self.notes += map(scene.without_folders, getattr(plan.source, "notes", ()))
                 close_source(plan.source)
 
     def _planned(self, scenes: Iterable[SceneInput]) -> Iterator[SceneBlocks]:
@@ -227,7 +226,7 @@ class PredictRun:
                 if self.small_only and plan.block_count > 1:
                     scene.source.close()
                     continue
-                self.notes += notes
+                self.notes += map(scene.without_folders, notes)
                 is_kept = plan.block_count > 1 or self.segmenter is not None
                 kept = self.store.checkpoints(scene, plan) if is_kept else None
             except RooftraceError as error:
@@ -265,7 +264,9 @@ class PredictRun:
                 getattr(self.predictor.engine, "release", lambda: None)()
             result = outputs.finish()
         summary = result.summary
-        self.notes += summary.notes
+        # Servers show the notes to others.
+        image_notes = [*map(scene.without_folders, summary.notes)]
+        self.notes += image_notes
         self.resumed_blocks += summary.blocks_resumed
         self.resumed_px += summary.pixels_resumed
         output = SceneFiles(
@@ -282,8 +283,7 @@ class PredictRun:
         )
         figures = summary.to_json() | {
             "input": scene.shown,
-            # Servers show these notes to others.
-            "notes": [without_folders(note, [scene.path]) for note in summary.notes],
+            "notes": image_notes,
             "provenance": asdict(plan.provenance),
             "failed_tiles": list(result.tiles.errors),
         }

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
-from rooftrace.core.text import list_and_count, plural
+from rooftrace.core.text import list_and_count, plural, without_folders
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.band_files import BandFiles
@@ -176,6 +176,10 @@ class SceneInput:
     def shown(self) -> str:
         """Path or URL, as the user knows it."""
         return self.url or str(self.path)
+
+    def without_folders(self, text: str) -> str:
+        """Return a message in which the image has its name alone."""
+        return without_folders(text, [self.shown])
 
 
 def _stamp_of(path: Path, names: Collection[str] | None = None) -> str:

@@ -19,7 +19,7 @@ import cv2
 from rooftrace.core.errors import ConfigError, PredictError, RooftraceError
 from rooftrace.core.machine import result_versions, versions
 from rooftrace.core.parallel import core_count, limit_cores
-from rooftrace.core.text import list_and_count, merge_notes, plural, without_folders
+from rooftrace.core.text import list_and_count, merge_notes, plural
 from rooftrace.engines.base import engine_processor
 from rooftrace.flows.predict.image_run import (
     OnDone,
@@ -263,7 +263,7 @@ def predict_inputs(
                 {
                     "input": scene.shown,
                     **error.to_json(),
-                    "message": without_folders(error.message, [scene.path]),
+                    "message": scene.without_folders(error.message),
                 }
                 for scene, error in report.failures
             ],
@@ -275,7 +275,7 @@ def predict_inputs(
         if not report.failures and not run_options.keep:
             folder.discard()
     # For the terminal, notes that many images cause are one.
-    names = {name for scene in scenes for name in (scene.shown, scene.source.name)}
+    names = {Path(name).name for scene in scenes for name in (scene.shown, scene.source.name)}
     merged = merge_notes(report.notes, names)
     if len(merged) > _MAX_NOTES:
         more = plural(len(merged) - _MAX_NOTES, "more note")
