@@ -41,11 +41,11 @@ def steps(out: Path) -> Iterator[Step]:
     yield PACKS / "part-0.zip", [RECIPES / "gpu_pack.py", DATA, PACKS]
     yield weights(first), [
         *train, first, "--start", RECIPES / "weights" / "start.safetensors", "--seed", "2",
-        "--lr", "8e-4", "--seconds", "140", "--end-rate", "1", "--without", "jonkoping",
+        "--lr", "8e-4", "--seconds", "140", "--end-rate", "1", "--parts", "2",
     ]  # fmt: skip
     yield weights(second), [
         *train, second, "--start", weights(first), "--seed", "12", "--lr", "8e-4",
-        "--seconds", "510", "--without", "jonkoping",
+        "--seconds", "510",
     ]  # fmt: skip
     yield plain, [RECIPES / "gpu_bundle.py", plain, weights(second)]
     yield quantised, [RECIPES / "bundled_int8.py", plain, quantised]

@@ -4,9 +4,10 @@
     python recipes/gpu_train.py work/packs runs/more --seconds 900 --start runs/gpu/mean.safetensors
 
 needs torch, timm, segmentation-models-pytorch, safetensors and OpenCV, and of this project only
-`rooftrace.models.subpixel`. All images lie in the GPU's memory; crops, colours and targets of a
-batch are made there, so that the network never waits. The schedule goes by the clock: the learning
-rate falls to `--end-rate` of its peak at the end of `--seconds`, whatever the machine. It writes
+`rooftrace.models.subpixel` and this folder. All images lie in the GPU's memory; crops, colours and
+targets of a batch are made there, so that the network never waits. The schedule goes by the clock:
+the learning rate falls to `--end-rate` of its peak at the end of `--seconds`, whatever the machine.
+It writes
 
 - `mean.safetensors`: exponential mean of the weights, in half precision (10 MB), so far;
 - `last.safetensors`: weights of the last step;
@@ -26,6 +27,7 @@ import json
 import math
 import sys
 import time
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,15 +55,12 @@ NODATA, UNLABELLED, FIRST = 1, 2, 3
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+RECIPE = Path(__file__).parent / "default.toml"
 SHARES = {
-    "zanzibar": 0.11, "nairobi": 0.10, "banepa": 0.05, "banepa-chips": 0.09, "massachusetts": 0.11,
-    "rotterdam": 0.07, "khartoum": 0.05, "khartoum-chip": 0.02, "vegas": 0.04, "accra": 0.09,
-    "jonkoping": 0.10, "geneva": 0.08, "chicago": 0.06, "kitsap": 0.01, "tyrol": 0.02,
-    "nacala": 0.03, "generated": 0.02, "ucm-empty": 0.03, "cyl-farms": 0.015,
-    "naip-california": 0.015, "drone-empty": 0.003, "dubai-coast-empty": 0.004, "dubai": 0.015,
-    "ucm-drawn": 0.13, "banepa-drawn": 0.04,
-}  # fmt: skip
-"""Share of the samples of each place, before those left out."""
+    given.get("name", Path(given["path"]).name): given["share"]
+    for given in tomllib.loads(RECIPE.read_text(encoding="utf-8"))["data"]["train"]
+} | {"dubai": 0.015}
+"""Weight of each place when samples are drawn. The labels of Dubai say only what is ground."""
 
 GSD_M = (0.2, 0.5)
 PREFER_BUILDINGS = 0.3
@@ -479,6 +478,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packs", type=Path, help="Folder of gpu_pack.py")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--parts", type=int, help="Number of files to train on; default: all")
     parser.add_argument("--seconds", type=float, default=500)
     parser.add_argument("--without", nargs="*", default=[], help="Places that are left out")
     parser.add_argument("--start", type=Path, help="Weights to train on from")
@@ -495,7 +495,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     device = torch.device(given.device)
     packs = sorted(given.packs.glob("*.zip"))
-    atlas = Atlas(packs, "train", device, given.without)
+    atlas = Atlas(packs[: given.parts], "train", device, given.without)
     net = SubpixelUnet("tu-efficientnet_lite2", None, 3, 2, branch_channels=16)
     if given.start is None:
         encoder = load_file(given.packs / "encoder.safetensors")
