@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from affine import Affine
@@ -39,101 +39,6 @@ def finite_array(values: object) -> Floats | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return array if np.isfinite(array).all() else None
-
-
-DENSITY_COLUMNS = (
-    "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
-)  # fmt: skip
-"""Names of the density figures that are written to files, in their order."""
-
-_M2_PER_HA = 10_000.0
-
-_LEAST_OBSERVED = 0.05
-"""Share of a place that must be observed for a class of its density."""
-
-SAME_WITHIN = 0.05
-"""Relative difference of metres per pixel up to which an image is not resampled: interpolation
-softens it, and costs more than the difference does. See docs/resolution.md for the measurement."""
-
-
-@dataclass(frozen=True)
-class DensityFigures:
-    """Figures of building density in places: the cells of a grid, or zones.
-
-    All arrays have one shape.
-
-    Args:
-        area_m2: float64 area of the place.
-        observed_m2: float64 area of the part that was observed: inside the image and not nodata.
-        built_m2: float64 area of the parts of buildings that lie in the place.
-        buildings: int64 number of buildings whose centroid lies in the place.
-        buildings_m2: float64 sum of the whole areas of these buildings.
-        nearest_m: float64 mean distance from the centroids of these buildings to the centroid of
-            the nearest other building, in any place (Clark & Evans 1954, Ecology 35); NaN if there
-            is none.
-    """
-
-    area_m2: Floats
-    observed_m2: Floats
-    built_m2: Floats
-    buildings: NDArray[np.int64]
-    buildings_m2: Floats
-    nearest_m: Floats
-
-    @property
-    def built_up_share(self) -> Floats:
-        """Share of the observed area that is built up, 0..1; NaN where nothing was observed."""
-        return np.minimum(_ratio(self.built_m2, self.observed_m2), 1.0)
-
-    @property
-    def observed_share(self) -> Floats:
-        """Share of the area that was observed, 0..1."""
-        return np.minimum(_ratio(self.observed_m2, self.area_m2), 1.0)
-
-    @property
-    def judged_share(self) -> Floats:
-        """`built_up_share`, NaN where too little was observed to call a place sparse or dense."""
-        return np.where(self.observed_share < _LEAST_OBSERVED, np.nan, self.built_up_share)
-
-    @property
-    def buildings_per_ha(self) -> Floats:
-        """Buildings per hectare of observed area; NaN where nothing was observed."""
-        return _ratio(self.buildings, self.observed_m2) * _M2_PER_HA
-
-    @property
-    def mean_area_m2(self) -> Floats:
-        """Mean area of a building; NaN where there is none."""
-        return _ratio(self.buildings_m2, self.buildings)
-
-    def total(self) -> DensityFigures:
-        """Return the figures of all places together, in arrays of shape (); none may overlap."""
-        measured = np.isfinite(self.nearest_m)
-        distances = (self.nearest_m[measured] * self.buildings[measured]).sum()
-        return DensityFigures(
-            np.asarray(self.area_m2.sum()),
-            np.asarray(self.observed_m2.sum()),
-            np.asarray(self.built_m2.sum()),
-            np.asarray(self.buildings.sum()),
-            np.asarray(self.buildings_m2.sum()),
-            _ratio(distances, self.buildings[measured].sum()),
-        )
-
-    def columns(self) -> dict[str, Floats]:
-        """Return the figures named in `DENSITY_COLUMNS`."""
-        return {name: getattr(self, name) for name in DENSITY_COLUMNS}
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """Return the figures and the number of buildings of one place; None if not known."""
-        figures = {name: float(value) for name, value in self.columns().items()}
-        known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
-        return known | {"buildings": int(self.buildings)}
-
-
-def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -> Floats:
-    """Divide; NaN where the divisor is not positive."""
-    over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
-    ratio = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
-    return np.asarray(np.divide(over, under, out=ratio, where=under > 0))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -329,70 +234,6 @@ class GeoGrid:
         """Return a grid from the same corner whose pixels are `scale_yx` times as large."""
         scaled = self.transform @ Affine.scale(scale_yx[1], scale_yx[0])
         return GeoGrid(shape, scaled, self.crs)
-
-
-LEAST_GSD_M, MOST_GSD_M = 1e-4, 1e6
-"""Range of metres per pixel that models, data cards and tasks may have, as the option `--gsd`."""
-
-
-def is_gsd_m(value: object) -> TypeGuard[float]:
-    """Return True for a number of metres per pixel in this range."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return LEAST_GSD_M <= value <= MOST_GSD_M
-
-
-@dataclass(frozen=True)
-class WorkingScales:
-    """Metres per pixel at which a model works; `BundleSpec` has the same fields.
-
-    Args:
-        gsd_m: Coarsest metres per pixel at which an image is predicted as it is.
-        finest_gsd_m: Finest such value; None for a model that works at one scale only.
-        interpolated_gsd_m: Metres per pixel to which coarser images are interpolated; None for
-            `gsd_m`.
-
-    Raises:
-        ValueError: Another value is above `gsd_m`.
-    """
-
-    gsd_m: float
-    finest_gsd_m: float | None = None
-    interpolated_gsd_m: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("finest_gsd_m", "interpolated_gsd_m"):
-            if (value := getattr(self, name)) is not None and value > self.gsd_m:
-                raise ValueError(f"{name} is {value:g}, above gsd_m, which is {self.gsd_m:g}")
-
-    @classmethod
-    def of(
-        cls, gsd_m: float | None, finest_gsd_m: float | None, interpolated_gsd_m: float | None
-    ) -> WorkingScales | None:
-        """Return the scales of a contract, or None for a model that works pixel by pixel.
-
-        Raises:
-            ValueError: There is another value without `gsd_m`, or above it; or a value is outside
-                of `LEAST_GSD_M` to `MOST_GSD_M`.
-        """
-        for value in (gsd_m, finest_gsd_m, interpolated_gsd_m):
-            if value is not None and not is_gsd_m(value):
-                expected = f"{LEAST_GSD_M:g} to {MOST_GSD_M:g}"
-                raise ValueError(f"{value:g} metres per pixel; expected {expected}")
-        if gsd_m is not None:
-            return cls(gsd_m, finest_gsd_m, interpolated_gsd_m)
-        if finest_gsd_m is None and interpolated_gsd_m is None:
-            return None
-        name = "interpolated_gsd_m" if finest_gsd_m is None else "finest_gsd_m"
-        raise ValueError(f"{name} needs a gsd_m, the coarsest metres per pixel of the model")
-
-    def for_image(self, own_m: float) -> float:
-        """Return the metres per pixel at which an image of `own_m` is predicted."""
-        if own_m > self.gsd_m * (1 + SAME_WITHIN):
-            return self.interpolated_gsd_m or self.gsd_m
-        if self.finest_gsd_m is None:
-            return self.gsd_m
-        return min(max(own_m, self.finest_gsd_m), self.gsd_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -697,21 +538,3 @@ class Footprints:
         import geopandas as gpd
 
         return gpd.GeoDataFrame(self.columns(), geometry=list(self.geometry), crs=self.crs)
-
-
-@dataclass(frozen=True)
-class DensityGrid:
-    """Building density of a scene, cell by cell.
-
-    Args:
-        grid: Grid with one pixel per cell, north up, in metres.
-        cell_m: Side of a cell in metres; cell edges lie at multiples of it.
-        figures: Figures of each cell, in arrays of the grid's shape.
-        outside: Number of buildings that are not counted, since their centroid lies on ground that
-            was not observed.
-    """
-
-    grid: GeoGrid
-    cell_m: float
-    figures: DensityFigures
-    outside: int = 0

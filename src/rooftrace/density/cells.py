@@ -19,7 +19,8 @@ from pyproj.exceptions import CRSError, ProjError
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import Bounds, DensityGrid, Floats, GeoGrid, Ints, Polygons
+from rooftrace.core.types import Bounds, Floats, GeoGrid, Ints, Polygons
+from rooftrace.density.figures import DensityGrid
 from rooftrace.io.reproject import reprojected
 
 _SCALE_ERROR = 0.01

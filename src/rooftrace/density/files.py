@@ -27,8 +27,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import json_kind, reason_of
-from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, Floats, GeoGrid
+from rooftrace.core.types import Floats, GeoGrid
 from rooftrace.density.cells import CellGrid
+from rooftrace.density.figures import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.gdal import QUIET, writing_errors
 from rooftrace.io.image_write import PRINT_DPI, round_length, write_png

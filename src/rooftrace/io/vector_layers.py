@@ -102,6 +102,12 @@ class GdalLayer:
     def fields(self) -> tuple[str, ...]:
         return tuple(map(str, self._info["fields"]))
 
+    @cached_property
+    def crs(self) -> CRS | None:
+        """CRS that the layer states."""
+        stated = self._info["crs"]
+        return None if stated is None else CRS.from_user_input(stated)
+
     @property
     def has_fids(self) -> bool:
         column = self._info["fid_column"]
@@ -175,7 +181,7 @@ class GdalLayer:
         if self._is_geojson:
             _check_all_read(self._path, wkb)
         geometry, closed = _closed(wkb)
-        crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
+        crs = self.crs
         # GDAL takes a .prj of the same name, which may belong to a Shapefile.
         unplaced = crs is None or crs.is_projected
         if unplaced and str(self.source.path).startswith("CSV:") and can_be_degrees(geometry):
@@ -208,18 +214,28 @@ class ParquetFile:
 
     def read(self, fields: Sequence[str]) -> Rows:
         """Read all rows."""
-        column = self._geometry_column["name"]
         import geopandas as gpd
         from pyarrow import parquet
 
+        column = self._geometry_column["name"]
         table = gpd.read_parquet(self._path, columns=[column])
         attributes = parquet.read_table(self._path, columns=list(fields))
         values = {name: arrow_column(attributes.column(name)) for name in fields}
         return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
 
+    @cached_property
+    def crs(self) -> CRS | None:
+        """CRS that the file states, as geopandas reads it from a table without rows."""
+        import geopandas as gpd
+        from pyarrow import parquet
+
+        nothing = io.BytesIO()
+        parquet.write_table(_parquet_schema(self._path).empty_table(), nothing)
+        found: CRS | None = gpd.read_parquet(nothing, columns=[self._geometry_column["name"]]).crs
+        return found
+
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:
         """Yield all rows in chunks."""
-        import geopandas as gpd
         from pyarrow import parquet
 
         column = self._geometry_column["name"]
@@ -227,18 +243,14 @@ class ParquetFile:
             yield self.read(fields)
             return
         with parquet.ParquetFile(self._path) as file:
-            # A table without rows gives the coordinate system as geopandas reads it.
-            nothing = io.BytesIO()
-            parquet.write_table(file.schema_arrow.empty_table(), nothing)
-            crs = gpd.read_parquet(nothing, columns=[column]).crs
             if not file.metadata.num_rows:
                 nothing_of = file.schema_arrow.empty_table()
                 values = {name: arrow_column(nothing_of.column(name)) for name in fields}
-                yield crs, np.zeros(0, np.object_), values, 0
+                yield self.crs, np.zeros(0, np.object_), values, 0
             for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
                 wkb = batch.column(column).to_numpy(zero_copy_only=False)
                 values = {name: arrow_column(batch.column(name)) for name in fields}
-                yield crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
+                yield self.crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
 
     @cached_property
     def _geometry_column(self) -> dict[str, str]:

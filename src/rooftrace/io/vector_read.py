@@ -217,6 +217,16 @@ class VectorFile:
         return tuple(name for name in first if all(name in others for others in names))
 
     @cached_property
+    def crs(self) -> CRS | None:
+        """CRS that the file, or the first of its layers, states.
+
+        Raises:
+            DataError: see `fields`.
+        """
+        with _explained(self.path):
+            return self._parts[0].crs if self._parts else None
+
+    @cached_property
     def has_fids(self) -> bool:
         """Whether records have ids that are no attribute: a GeoPackage's fid, a GeoJSON's `id`.
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from rooftrace.core.config import Config
-from rooftrace.core.types import BoolArray, WorkingScales
+from rooftrace.core.scales import WorkingScales
+from rooftrace.core.types import BoolArray
 from rooftrace.io.legend import Legend
 from rooftrace.models.fingerprint import Fingerprint
 

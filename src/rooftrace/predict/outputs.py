@@ -19,8 +19,9 @@ from shapely import MultiPolygon
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.parallel import Prefetcher, Workers
 from rooftrace.core.text import in_python_terms, plain_number, plural
-from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, ResultProvenance, Window
+from rooftrace.core.types import Footprints, GeoGrid, Mask, ResultProvenance, Window
 from rooftrace.density.accumulate import BuildingMeasure, DensityAccumulator, Measured
+from rooftrace.density.figures import DensityGrid
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
 from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend

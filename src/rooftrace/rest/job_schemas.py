@@ -37,7 +37,7 @@ class JobQuery(SceneQuery):
 
 
 class JobChanges(SceneOptions):
-    """Options of a job that differ from those of an earlier one."""
+    """Options in which a repeated job differs from the job that it repeats."""
 
     model_config = ConfigDict(defer_build=False)
 

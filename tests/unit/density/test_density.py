@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.types import DensityGrid, GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, nearest_neighbour
 from rooftrace.density.cells import CellGrid
+from rooftrace.density.figures import DensityGrid
 
 UTM = CRS.from_epsg(32737)
 PLACES = {

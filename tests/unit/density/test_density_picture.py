@@ -7,8 +7,8 @@ import pytest
 import shapely
 from PIL import Image
 
-from rooftrace.core.types import DensityFigures, DensityGrid
 from rooftrace.density.cells import CellGrid
+from rooftrace.density.figures import DensityFigures, DensityGrid
 from rooftrace.density.files import DARK, DensityThreshold, draw_cells, draw_zones
 
 NO_BUILDING, DARKEST, BRIGHTEST, PAPER, EDGE = (

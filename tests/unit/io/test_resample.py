@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
-from rooftrace.core.types import GeoGrid, Window, WorkingScales
+from rooftrace.core.scales import WorkingScales
+from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
 from rooftrace.io.sources import ArraySource
 

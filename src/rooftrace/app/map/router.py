@@ -100,10 +100,10 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         """List the folders of results, each with its id and its title."""
         return [{"id": entry.id, "title": entry.title} for entry in catalogue.entries()]
 
-    @router.get("/{id}", responses=missing)
-    def get_results(id: str) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{results_id}", responses=missing)
+    def get_results(results_id: str) -> dict[str, Any]:
         """Describe a folder of results: its state, its images and its model."""
-        entry = catalogue.open(id)
+        entry = catalogue.open(results_id)
         results = read_results(entry.path)
         model = store.model(results)
         recorded = results.run.get("bundle") or {}
@@ -135,14 +135,14 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         }
 
     @router.get(
-        "/{id}/results.zip",
+        "/{results_id}/results.zip",
         response_class=StreamingResponse,
         responses=binary_response("Zip of the files of all images", "application/zip")
         | problem_responses("not-found", "review-error", "file-locked"),
     )
-    def get_archive(id: str) -> StreamingResponse:  # noqa: A002
+    def get_archive(results_id: str) -> StreamingResponse:
         """Download a zip of the results of all images, with their reviews."""
-        entry = catalogue.open(id)
+        entry = catalogue.open(results_id)
         images = read_results(entry.path).images
         paths = [path for one in images.values() for path in one.downloads]
         if not paths:
@@ -153,25 +153,25 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
             headers={"Content-Disposition": content_disposition(name)},
         )  # fmt: skip
 
-    @router.get("/{id}/images/{name}", responses=missing)
-    def get_scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{results_id}/images/{name}", responses=missing)
+    def get_scene(results_id: str, name: str) -> dict[str, Any]:
         """Describe an image with results: its bounds, and the layers that it has."""
-        return store.scene(id, name, refresh=True).describe()
+        return store.scene(results_id, name, refresh=True).describe()
 
-    @router.get("/{id}/images/{name}/tiles.json", responses=missing)
+    @router.get("/{results_id}/images/{name}/tiles.json", responses=missing)
     def get_tilejson(
         request: Request,
-        id: str,  # noqa: A002
+        results_id: str,
         name: str,
         layer: TileLayer = "buildings",
     ) -> dict[str, Any]:
         """Return the TileJSON 3.0 of a layer, which web maps take as the URL of a source."""
-        described = store.scene(id, name, refresh=True).describe()
+        described = store.scene(results_id, name, refresh=True).describe()
         shown = described[layer]
         if shown is None:
             raise ProblemError("not-found", f"The image {name} has no layer {layer}.")
-        model = store.model(read_results(catalogue.open(id).path))
-        images = f"{server_url(request)}/map/folders/{quote(id, safe='')}/images"
+        model = store.model(read_results(catalogue.open(results_id).path))
+        images = f"{server_url(request)}/map/folders/{quote(results_id, safe='')}/images"
         tile = f"{images}/{quote(name, safe='')}/{layer}/{{z}}/{{x}}/{{y}}?v={described['stamp']}"
         is_vector = layer == "buildings"
         fields = {
@@ -190,33 +190,33 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         }
 
     @router.get(
-        "/{id}/images/{name}/thumbnail",
+        "/{results_id}/images/{name}/thumbnail",
         response_class=Response,
         responses=binary_response("The picture", "image/webp") | missing,
     )
-    def get_thumbnail(request: Request, id: str, name: str) -> Response:  # noqa: A002
+    def get_thumbnail(request: Request, results_id: str, name: str) -> Response:
         """Return a small picture of an image with its buildings."""
-        files = catalogue.image(id, name)[1]
+        files = catalogue.image(results_id, name)[1]
         headers = {"ETag": f'"{files.stamp}"', "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        key = (id, name, files.stamp, "thumbnail")
+        key = (results_id, name, files.stamp, "thumbnail")
         data = store.tiles.get(key)
         if data is None:
             with turn:
-                data = preview_thumbnail(files) or store.scene(id, name).thumbnail()
+                data = preview_thumbnail(files) or store.scene(results_id, name).thumbnail()
             store.tiles.put(key, data)
         return Response(data, media_type="image/webp", headers=headers)
 
     @router.get(
-        "/{id}/images/{name}/download",
+        "/{results_id}/images/{name}/download",
         response_class=Response,
         responses=binary_response("Buildings with their attributes", *VECTOR_TYPES)
         | missing
         | problem_responses("unfit-format"),
     )
     def download_buildings(
-        id: str,  # noqa: A002
+        results_id: str,
         name: str,
         chosen: Filter,
         format: Annotated[VectorFormat, Query()] = "gpkg",  # noqa: A002
@@ -224,13 +224,13 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         """Download the buildings that pass some filters, as they were predicted."""
         file = f"{name}_buildings.{format}"
         return Response(
-            store.scene(id, name).exported(file, chosen), media_type=media_type_of(file),
+            store.scene(results_id, name).exported(file, chosen), media_type=media_type_of(file),
             headers={"Content-Disposition": content_disposition(file)},
         )  # fmt: skip
 
-    @router.get("/{id}/images/{name}/count", responses=missing)
+    @router.get("/{results_id}/images/{name}/count", responses=missing)
     def count_buildings(
-        id: str,  # noqa: A002
+        results_id: str,
         name: str,
         west: Annotated[float, Query(ge=-720, le=720)],
         south: Annotated[float, Query(ge=-90, le=90)],
@@ -239,12 +239,12 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         chosen: Filter,
     ) -> dict[str, Any]:
         """Count the buildings that pass some filters, in an area and in all."""
-        return store.scene(id, name).counts((west, south, east, north), chosen)
+        return store.scene(results_id, name).counts((west, south, east, north), chosen)
 
-    @router.get("/{id}/images/{name}/buildings/{row}", responses=missing)
-    def get_building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
+    @router.get("/{results_id}/images/{name}/buildings/{row}", responses=missing)
+    def get_building(results_id: str, name: str, row: int) -> dict[str, Any]:
         """Return the attributes of a building; its row is its id in the vector tiles."""
-        vectors = store.scene(id, name).vectors
+        vectors = store.scene(results_id, name).vectors
         attributes = None if vectors is None else vectors.outlines.attributes(row)
         if attributes is None:
             raise ProblemError(
@@ -257,13 +257,13 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
     turn = threading.BoundedSemaphore(max(2, core_count()))
 
     @router.get(
-        "/{id}/images/{name}/{layer}/{zoom}/{col}/{row}",
+        "/{results_id}/images/{name}/{layer}/{zoom}/{col}/{row}",
         response_class=Response,
         responses=binary_response("The tile", _VECTOR, "image/webp", "image/png") | missing,
     )
     def get_tile(
         request: Request,
-        id: str,  # noqa: A002
+        results_id: str,
         name: str,
         layer: TileLayer,
         zoom: int,
@@ -277,8 +277,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
                 "not-found", f"There is no tile {zoom}/{col}/{row}.",
                 remedy="See the description of the image for the zooms that have tiles.",
             )  # fmt: skip
-        scene = store.scene(id, name)
-        key = (id, name, scene.stamp, layer, which)
+        scene = store.scene(results_id, name)
+        key = (results_id, name, scene.stamp, layer, which)
         headers = {
             "ETag": f'"{scene.stamp}-{layer}-{zoom}-{col}-{row}"',
             # The page puts the stamp into the URL, so a cached tile is never out of date.
@@ -331,7 +331,7 @@ class _Store:
         recorded = results.run.get("bundle") or {}
         return _find_model(str(recorded.get("sha256", "")), str(recorded.get("file", "")))
 
-    def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
+    def scene(self, results_id: str, name: str, *, refresh: bool = False) -> MapScene:
         """Return one image of a folder.
 
         Args:
@@ -341,11 +341,11 @@ class _Store:
             ProblemError: There is no such folder, or no such image in it.
             DataError: Neither the mask nor the image says where the pixels are.
         """
-        key = self.catalogue.open(id).path, name
+        key = self.catalogue.open(results_id).path, name
         with self._lock:
             opened = self._scenes.get(key)
             if opened is None or refresh:
-                results, files = self.catalogue.image(id, name)
+                results, files = self.catalogue.image(results_id, name)
                 if opened is None or opened[0] != files.stamp:
                     opened = files.stamp, LazyValue(lambda: self._opened(results, files))
                     self._scenes.put(key, opened)

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, RooftraceError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
 from rooftrace.flows.predict.image_run import OnDone, RunOptions, RunProgress, RunReport
@@ -45,6 +44,7 @@ from rooftrace.io.reproject import (
     split_at_180,
     transform_points,
 )
+from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator, measured
@@ -471,25 +471,21 @@ def _in_degrees(layer: SceneLayer) -> Any:
 
     Its longitudes may jump at 180.
     """
-    import pyogrio
-
     with _explained(layer):
-        crs = CRS.from_user_input(pyogrio.read_info(layer.polygons)["crs"])
+        crs = VectorFile(layer.polygons).crs
+    assert crs is not None
     bend_deg = crs_units(_BEND_PX * layer.gsd_m, CRS84)
     return reprojected(np.array([layer.outline], np.object_), crs, CRS84, bend_deg)[0]
 
 
 @contextmanager
 def _explained(layer: SceneLayer) -> Iterator[None]:
-    """Raise errors of reading a file as `DataError`."""
-    from pyogrio.errors import DataLayerError, DataSourceError
-
+    """Raise errors of reading a file with another remedy."""
     try:
         yield
-    except (DataSourceError, DataLayerError) as error:
+    except DataError as error:
         raise DataError(
-            f"{layer.polygons}, the buildings of {layer.scene}, cannot be read: "
-            f"{reason_of(error)}.",
+            error.message,
             remedy="Remove the file and run the same command again; it predicts the scene again.",
         ) from error
 
@@ -506,15 +502,12 @@ def _along_a_curve(outlines: NDArray[np.object_]) -> list[int]:
 
 def _read(layer: SceneLayer, index: int, first: float) -> CandidateDetections:
     """Return the polygons of a scene in degrees, whose longitudes are counted from `first`."""
-    import pyogrio
-
+    file = VectorFile(layer.polygons)
     with _explained(layer):
-        meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
-    columns = dict(zip(meta["fields"].tolist(), fields))
-    crs = CRS.from_user_input(meta["crs"])
-    degrees = shapely.transform(
-        shapely.from_wkb(geometry), lambda xy: transform_points(xy, crs, CRS84)
-    )
+        wanted = [name for name in (*_FIGURES, "class_id") if name in file.fields]
+        read = file.read(wanted, typed=True)
+    columns = read.values
+    degrees = shapely.transform(read.geometry, lambda xy: transform_points(xy, read.crs, CRS84))
     polygons = make_polygons_valid(counted_from(first, np.asarray(degrees, np.object_)))
     count = len(polygons)
 

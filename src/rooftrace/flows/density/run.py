@@ -17,16 +17,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import plain_number, plural
-from rooftrace.core.types import (
-    DENSITY_COLUMNS,
-    Bounds,
-    DensityFigures,
-    DensityGrid,
-    Floats,
-    Polygons,
-    Progress,
-    Window,
-)
+from rooftrace.core.types import Bounds, Floats, Polygons, Progress, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
     density_of_polygons,
@@ -34,6 +25,7 @@ from rooftrace.density.accumulate import (
     zones_of_points,
 )
 from rooftrace.density.cells import CellGrid, GroundPlane, metric_crs
+from rooftrace.density.figures import DENSITY_COLUMNS, DensityFigures, DensityGrid
 from rooftrace.density.files import (
     DEFAULT_THRESHOLD,
     LIGHT,
