@@ -214,10 +214,10 @@ class ParquetFile:
 
     def read(self, fields: Sequence[str]) -> Rows:
         """Read all rows."""
+        column = self._geometry_column["name"]
         import geopandas as gpd
         from pyarrow import parquet
 
-        column = self._geometry_column["name"]
         table = gpd.read_parquet(self._path, columns=[column])
         attributes = parquet.read_table(self._path, columns=list(fields))
         values = {name: arrow_column(attributes.column(name)) for name in fields}
@@ -226,12 +226,13 @@ class ParquetFile:
     @cached_property
     def crs(self) -> CRS | None:
         """CRS that the file states, as geopandas reads it from a table without rows."""
+        schema, column = _parquet_schema(self._path), self._geometry_column["name"]
         import geopandas as gpd
         from pyarrow import parquet
 
         nothing = io.BytesIO()
-        parquet.write_table(_parquet_schema(self._path).empty_table(), nothing)
-        found: CRS | None = gpd.read_parquet(nothing, columns=[self._geometry_column["name"]]).crs
+        parquet.write_table(schema.empty_table(), nothing)
+        found: CRS | None = gpd.read_parquet(nothing, columns=[column]).crs
         return found
 
     def chunks(self, fields: Sequence[str]) -> Iterator[Rows]:

@@ -27,7 +27,7 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.io.files import check_outputs, export_error
-from rooftrace.io.make_valid import polygon_parts, valid_geometry
+from rooftrace.io.make_valid import polygon_parts
 from rooftrace.io.raster import open_raster
 from rooftrace.io.remote_raster import open_image
 from rooftrace.io.reproject import (
@@ -99,11 +99,9 @@ class LayerBuilder:
         self._names = dict(enumerate(classes))
         self._geometry: list[Polygons] = [np.empty(0, np.object_)]
         self._classes: list[str] = []
-        self._scenes: list[str | None] = []
+        self._scenes: list[str] = []
 
-    def add(
-        self, scene: Scene, *, scene_id: str | None, within: shapely.Geometry | None = None
-    ) -> None:
+    def add(self, scene: Scene, scene_id: str) -> None:
         """Add the label of a scene.
 
         A label of shapes keeps its shapes, clipped at the edge of the image. For any other label,
@@ -111,8 +109,7 @@ class LayerBuilder:
 
         Args:
             scene: Labelled scene.
-            scene_id: Scene to which the outlines belong; None for every scene at that place.
-            within: Area in `crs` from which labels are taken; default all.
+            scene_id: Scene to which the outlines belong.
 
         Raises:
             GeoreferenceError: The scene has no CRS, or it cannot be transformed to the layer's.
@@ -130,8 +127,6 @@ class LayerBuilder:
         geometry = reprojected(_to_world(pixels, grid), crs, self.crs, self._tolerance(scene))
         if self.crs == LONLAT:
             geometry = split_at_180(geometry)
-        if within is not None:
-            geometry = shapely.intersection(valid_geometry(geometry), within)
         geometry, owner = polygon_parts(geometry)
         self._geometry.append(geometry)
         self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
@@ -409,7 +404,7 @@ def _write(
     outlines = LayerBuilder(source.classes, crs)
     gsds_m: set[float | None] = set()
     for entry, scene in source.opened(progress):
-        outlines.add(scene, scene_id=entry.id)
+        outlines.add(scene, entry.id)
         gsds_m.add(scene.stated_gsd_m)
         if copies is not None:
             write_image(scene.image, entry.image, copies, entry.id)
