@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,6 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import CHILD, JobRunner
 from rooftrace.service.jobs.store import JobStore
-
-__all__ = [
-    "GATED_CHILD",
-    "PATIENCE_S",
-    "JobGate",
-    "jobs_app",
-    "serving",
-    "wait_until",
-    "write_model",
-    "write_town",
-]
 
 PATIENCE_S = 300.0
 """Time after which a test fails; generous, because it must not depend on the machine's load."""
@@ -143,24 +131,6 @@ def jobs_app(
     install_problems(app)
     app.include_router(jobs_router(JobIntake(runner, load(model), limits)))
     return app
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an app in a thread, and yield its address."""
-    config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 if __name__ == "__main__":

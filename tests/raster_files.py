@@ -22,8 +22,9 @@ def write_geotiff(
     """Write (band, y, x) or (y, x) as a GeoTIFF at `PLACE`, or with other options of rasterio."""
     bands = data[None] if data.ndim == 2 else data
     count, height, width = bands.shape
-    profile = {"driver": "GTiff", "dtype": bands.dtype, **PLACE, **options}
-    with rasterio.open(path, "w", count=count, height=height, width=width, **profile) as file:
+    size = {"count": count, "height": height, "width": width}
+    profile = {"driver": "GTiff", "dtype": bands.dtype, **PLACE, **options, **size}
+    with rasterio.open(path, "w", **profile) as file:
         file.write(bands)
         if descriptions:
             file.descriptions = descriptions

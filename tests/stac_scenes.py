@@ -11,6 +11,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from raster_files import write_geotiff
 from rooftrace.io.raster import RasterFile
 from rooftrace.io.reproject import CRS84, transform_points
 
@@ -35,12 +36,10 @@ def write_scenes(folder: Path) -> list[Json]:
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, offset) in enumerate(offsets.items()):
         transform = Affine(1, 0, 5e5 + offset, 0, -1, 9e6)
-        with rasterio.open(
-            folder / f"{name}.tif", "w", driver="GTiff", count=3, height=200, width=200,
-            dtype="uint8", crs="EPSG:32737", transform=transform, tiled=True, blockxsize=128,
-            blockysize=128, compress="deflate",
-        ) as out:  # fmt: skip
-            out.write(data[:, :, 200 * number :][:, :, :200])
+        write_geotiff(
+            folder / f"{name}.tif", data[:, :, 200 * number :][:, :, :200], crs="EPSG:32737",
+            transform=transform, tiled=True, blockxsize=128, blockysize=128, compress="deflate",
+        )  # fmt: skip
         day = "2023-05-01" if name == "west" else "2024-06-01"
         items.append(stac_item(folder / f"{name}.tif", day))
     return items
@@ -88,8 +87,7 @@ def with_band_files(folder: Path, items: list[Json]) -> list[Json]:
             scale = data.shape[1] / len(pixels)
             shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
             placed = {"transform": profile["transform"] @ Affine.scale(scale)}
-            with rasterio.open(path, "w", **(profile | shape | placed)) as out:
-                out.write(pixels, 1)
+            write_geotiff(path, pixels, **profile | shape | placed)
             bands = (
                 {"eo:bands": [{"name": key, "common_name": name}]}
                 if number

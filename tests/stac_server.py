@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import attr
 import shapely
-import uvicorn
 from fastapi import FastAPI
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.api.models import create_get_request_model, create_post_request_model
@@ -118,18 +113,3 @@ def stac_app(client: MemoryClient) -> FastAPI:
         search_get_request_model=create_get_request_model([paging]),
         search_post_request_model=create_post_request_model([paging]),
     ).app  # fmt: skip
-
-
-@contextmanager
-def serving_app(app: FastAPI) -> Iterator[str]:
-    """Serve an app in a thread of its own, and yield its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()

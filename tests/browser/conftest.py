@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ import pytest
 import shapely
 from PIL import Image
 
+from local_server import serving_app
 from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.density.files import DEFAULT_THRESHOLD, write_density
@@ -54,36 +53,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """Run an ASGI application in a thread on a free port of this machine."""
-    import uvicorn
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        waited = time.monotonic()
-        while not server.started:
-            assert thread.is_alive(), "the server stopped while it started"
-            assert time.monotonic() - waited < PATIENCE_MS / 1000, "the server did not start"
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
-
-
 @pytest.fixture
 def serve_app() -> Iterator[Callable[[Any], str]]:
     """Return a function that runs an application during the test and returns its address."""
     with ExitStack() as stack:
-        yield lambda app: stack.enter_context(running(app))
+        yield lambda app: stack.enter_context(serving_app(app))
 
 
 @pytest.fixture
@@ -149,7 +123,7 @@ def site(
         stack.callback(runner.stop)
         stack.callback(cameras.close, 60)
         app = create_server(service, runner, results=[town, two_dates], cameras=cameras)
-        url = stack.enter_context(running(app))
+        url = stack.enter_context(serving_app(app))
         sent = httpx.post(
             f"{url}/v1/jobs?filename=field.png&gsd=0.5", content=field.read_bytes(),
             headers={"Content-Type": "application/octet-stream"}, timeout=60,

@@ -15,6 +15,7 @@ from affine import Affine
 from fastapi import FastAPI
 
 from browser_drop import drop_file
+from raster_files import write_geotiff
 from rooftrace.app.home.router import home_router
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -78,8 +79,7 @@ def images(tmp_path: Path) -> Path:
     """`town.tif` at 0.5 m, `flat.png` without a georeference, and the damaged `broken.tif`."""
     place = {"crs": "EPSG:32636", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 100_000)}
     shape = {"driver": "GTiff", "height": 150, "width": 240, "count": 3}
-    with rasterio.open(tmp_path / "town.tif", "w", dtype="uint8", **shape, **place) as file:
-        file.write(town())
+    write_geotiff(tmp_path / "town.tif", town(), **shape, **place)
     cv2.imwrite(str(tmp_path / "flat.png"), np.moveaxis(town(), 0, -1))
     (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 400)
     return tmp_path

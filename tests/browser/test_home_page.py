@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 
 from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
+from raster_files import write_geotiff
 from rooftrace.app.server import create_server
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.runner import JobRunner
@@ -72,11 +72,10 @@ def town(path: Path, side: int) -> Path:
         image[:, row : row + 40, 40 : side - 20 : 90] = 220
         for col in range(20, side - 40, 90):
             image[:, row : row + 40, col : col + 40] = 220
-    with rasterio.open(
-        path, "w", driver="GTiff", height=side, width=side, count=3, dtype="uint8", compress="zstd",
-        crs="EPSG:32636", transform=Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000),
-    ) as file:  # fmt: skip
-        file.write(image)
+    write_geotiff(
+        path, image, compress="zstd", crs="EPSG:32636",
+        transform=Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000),
+    )  # fmt: skip
     return path
 
 

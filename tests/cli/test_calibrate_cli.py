@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from command_line import call
-from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.models.bundle import read_bundle
 
 PIECES, SIDE = 5, 20
 
@@ -70,30 +70,6 @@ def test_the_bundle_is_the_same_but_for_its_calibration(
     assert "25 buildings were judged" in few["notes"][0]
     assert "the new model is without the one it had" in few["notes"][0]
     assert read_bundle(again).spec.calibration is None
-
-
-def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path) -> None:
-    split, out = tmp_path / "split.json", tmp_path / "a.rooftrace"
-    split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["7"]}}')
-    code, answer = fitted(bundle, data, out, "--split", f"{split}:val")
-    assert code == 0
-    assert (answer["data"][0]["split"], answer["data"][0]["scenes"]) == ("val", 3)
-    code, answer = fitted(bundle, data, out, "--split", f"{split}:no")
-    assert code == 2
-    assert "has no part 'no'" in answer["error"]["message"]
-
-
-def test_a_scale_that_is_assumed_is_said(bundle: Path, data: Path, tmp_path: Path) -> None:
-    old = read_bundle(bundle)
-    scaled, out = tmp_path / "scaled.rooftrace", tmp_path / "a.rooftrace"
-    write_bundle(scaled, old.spec.model_copy(update={"gsd_m": 0.4}), old.parts)
-    code, answer = fitted(scaled, data, out, "--part", "[:2]")
-    assert code == 0
-    assert "2 images without metres per pixel, assumed to have the model's 0.4 m" in " ".join(
-        answer["notes"]
-    )
-    code, answer = fitted(scaled, data, out, "--part", "[:2]", "--gsd", 0.4)
-    assert (code, any("Scale" in note for note in answer["notes"])) == (0, False)
 
 
 def test_options_that_do_not_fit_the_models(bundle: Path, data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 
 from command_line import Finished, command
+from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
 
 
@@ -25,11 +26,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, name in enumerate(("west", "east")):
         path = tmp_path / "scenes" / name / "s.tif"
         path.parent.mkdir(parents=True)
-        with rasterio.open(
-            path, "w", driver="GTiff", count=3, height=200, width=200, dtype="uint8",
-            crs="EPSG:32737", transform=Affine(1, 0, 5e5 + 200 * number, 0, -1, 9e6),
-        ) as out:  # fmt: skip
-            out.write(data[:, :, 200 * number :][:, :, :200])
+        write_geotiff(
+            path, data[:, :, 200 * number :][:, :, :200], crs="EPSG:32737",
+            transform=Affine(1, 0, 5e5 + 200 * number, 0, -1, 9e6),
+        )  # fmt: skip
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -72,22 +72,12 @@ def test_a_remedy_names_the_command_that_has_the_option(folder: Path) -> None:
     with rasterio.open("scenes/west/s.tif") as image:
         profile = image.profile | {"transform": Affine(30, 0, 500_000, 0, -30, 9_000_000)}
         data = image.read()
-    with rasterio.open("coarse/s.tif", "w", **profile) as image:
-        image.write(data)
+    write_geotiff("coarse/s.tif", data, **profile)
     done = catalogue("coarse", "--json")
     assert done.code == 4
     assert done.json["error"]["remedy"].endswith("with rooftrace predict --gsd.")
     done = catalogue("coarse", "--json", name="predict")
     assert done.json["error"]["remedy"].endswith("right one with --gsd.")
-
-
-@pytest.mark.campaign
-def test_a_flat_folder_is_a_catalogue(folder: Path) -> None:
-    done = catalogue("scenes/west", "--json")
-    assert done.code == 0
-    assert done.json["buildings"] == 2
-    assert catalogue("scenes/west", name="predict").code == 0
-    assert Path("out/s_mask.tif").exists()
 
 
 @pytest.mark.campaign

@@ -167,7 +167,7 @@ def test_statuses_do_not_depend_on_the_blocks(
     rng = np.random.default_rng(1)
     images = [ground(rng.uniform(0, 1, COLUMNS * ROWS).tolist()) for _ in range(2)]
     found = []
-    for px in (128, 19):
+    for px in (128, 47):
         monkeypatch.setattr(dates, "_BLOCK_PX", px)
         compared(*images, tmp_path)
         sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")

@@ -49,30 +49,6 @@ def test_files_of_a_model_and_the_model_itself(data: Path, bundle: Path, tmp_pat
     assert comparison["figures"]["pixel.iou"]["difference"]["value"] == 0
 
 
-@pytest.mark.campaign
-def test_a_submission(data: Path, bundle: Path, tmp_path: Path) -> None:
-    given = ("-m", bundle, "--outputs", "rle", "-o", tmp_path)
-    assert call("predict", data / "images", *given)[0] == 0
-    table = tmp_path / "submission.csv"
-    code, answer = call("evaluate", bundle, "--truth", data, "--predictions", table)
-    assert code == 0, answer
-    model, files = answer["reports"]
-    for key in PIXELS:
-        assert files[key] == model[key], key
-    # The same against labels as a table, without an image.
-    truth = tmp_path / "truth.csv"
-    assert call("convert", data, "--to", "rle", "-o", truth)[0] == 0
-    moved = tmp_path / "moved" / "truth.csv"
-    moved.parent.mkdir()
-    lines = [line.split(",") for line in truth.read_text().splitlines()]
-    moved.write_text("".join(f"{cells[0]},{cells[-1]}\n" for cells in lines))
-    given = ("--predictions", table, "--truth", moved)
-    code, answer = call("evaluate", *given, "--size", "96x128", "--only", "pixels")
-    assert code == 0, answer
-    for key in PIXELS:
-        assert answer[key] == files[key], key
-
-
 def yolo_of(folder: Path, *, scored: bool) -> Path:
     """Write what `yolo predict save_txt` writes: no file for an image without a building."""
     for name in filter(TRUTH.get, NAMES):

@@ -16,6 +16,7 @@ import shapely
 from affine import Affine
 
 from command_line import call, command
+from raster_files import write_geotiff
 from rooftrace.flows.heights import COLUMNS
 from town.roofs import RoofTown, make_roof_town
 
@@ -51,8 +52,7 @@ def write_raster(path: Path, town: RoofTown, heights: np.ndarray, **options: Any
         "driver": "GTiff", "height": rows, "width": cols, "count": 1, "dtype": "float32",
         "crs": CRS, "transform": Affine(town.pixel_m, 0, EAST, 0, -town.pixel_m, top),
     }  # fmt: skip
-    with rasterio.open(path, "w", **(profile | options)) as file:
-        file.write(heights.astype(np.float32), 1)
+    write_geotiff(path, heights.astype(np.float32), **profile | options)
     return path
 
 
@@ -264,8 +264,7 @@ def test_wrong_sources_are_named(town: RoofTown, folder: Path, tmp_path: Path) -
     elsewhere = error("--surface", folder / "surface.tif", "--terrain", far)
     assert f"lies on {far}" in elsewhere
     image = tmp_path / "image.tif"
-    with rasterio.open(image, "w", driver="GTiff", height=8, width=8, count=3, dtype="uint8") as f:
-        f.write(np.zeros((3, 8, 8), np.uint8))
+    write_geotiff(image, np.zeros((3, 8, 8), np.uint8), crs=None, transform=None)
     assert "has 3 bands; expected one band of heights" in error("--surface", image)
     (tmp_path / "broken.laz").write_bytes(b"LASF" + bytes(100))
     assert "cannot be read as LAS or LAZ" in error("--points", tmp_path / "broken.laz")
@@ -280,8 +279,7 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
             "driver": "GTiff", "crs": scene.crs, "transform": scene.transform, "height": shape[0],
             "width": shape[1],
         }  # fmt: skip
-        with rasterio.open(image, "w", count=3, dtype="uint8", **profile) as file:
-            file.write(scene.read(window=rasterio.windows.Window(0, 0, *shape)))
+        write_geotiff(image, scene.read(window=rasterio.windows.Window(0, 0, *shape)), **profile)
     out = tmp_path / "out"
     code, answer = call("predict", image, "-o", out)
     assert code == 0
@@ -292,8 +290,7 @@ def test_predict_measures_what_it_finds(tmp_path: Path) -> None:
         buildings.geometry.buffer(0.5), shape, profile["transform"], invert=True
     )
     heights[mask] = 27.0
-    with rasterio.open(surface, "w", count=1, dtype="float32", **profile) as file:
-        file.write(heights, 1)
+    write_geotiff(surface, heights, **profile)
     code, answer = call("predict", image, "-o", out, "--surface", surface)
     assert code == 0
     (measured,) = answer["heights"]

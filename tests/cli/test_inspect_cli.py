@@ -49,16 +49,6 @@ def findings(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {finding["key"]: finding for finding in audit["findings"]}
 
 
-def test_an_image_that_cannot_be_read_is_a_finding_of_the_page(tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    write_pairs(broken, range(3), shape_yx=(96, 96), gsd_m=0.4)
-    next(iter(sorted((broken / "images").iterdir()))).write_bytes(b"")
-    code, out, _ = command("inspect", broken, "-o", tmp_path / "page.html", "--json")
-    assert code == 0, out
-    assert "image.unreadable" in findings(json.loads(out))
-    assert "<html" in (tmp_path / "page.html").read_text()
-
-
 @pytest.mark.campaign
 def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) -> None:
     page = tmp_path / "new" / "audit.html"
@@ -85,18 +75,19 @@ def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) ->
         (["absent"], 3, "There is no data at absent"),
         (["DATA", "--against", "absent"], 3, "There is no data at absent"),
         (["DATA", "--against", "DATA", "--against-set", "gsd=1"], 2, "unknown key 'gsd'"),
-        (["DATA", "--part", "[99:]"], 3, "leaves none of the 12"),
+        (["DATA", "--part", "[99:]"], 3, "leaves none of the 2"),
     ],
 )
 def test_what_cannot_be_opened_is_an_error(
-    town: Path, arguments: list[str], code: int, message: str
+    tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    found, _, err = command("inspect", *(str(town) if a == "DATA" else a for a in arguments))
+    write_pairs(tmp_path, range(2), shape_yx=(64, 64))
+    found, _, err = command("inspect", *(str(tmp_path) if a == "DATA" else a for a in arguments))
     assert found == code
     assert message in err
 
 
-def test_broken_files_are_findings(town: Path, tmp_path: Path) -> None:
+def test_broken_files_are_findings(tmp_path: Path) -> None:
     write_pairs(tmp_path, range(3), shape_yx=(64, 64))
     sorted((tmp_path / "images").iterdir())[0].write_bytes(b"II*\0 no tiff")
     sorted((tmp_path / "masks").iterdir())[1].write_bytes(b"")

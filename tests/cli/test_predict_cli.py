@@ -30,11 +30,10 @@ def folder(tmp_path: Path) -> Path:
         for col in range(20, SIDE - 60, 130):
             data[:, row : row + 20, col : col + 30] = 220
     data[:, 48:50, 30:32] = 30
-    with rasterio.open(
-        tmp_path / "scene.tif", "w", driver="GTiff", count=3, height=SIDE, width=SIDE,
-        dtype="uint8", crs="EPSG:32737", transform=Affine(GSD_M, 0, LEFT, 0, -GSD_M, TOP),
-    ) as out:  # fmt: skip
-        out.write(data)
+    write_geotiff(
+        tmp_path / "scene.tif", data, crs="EPSG:32737",
+        transform=Affine(GSD_M, 0, LEFT, 0, -GSD_M, TOP),
+    )  # fmt: skip
     return tmp_path
 
 

@@ -23,23 +23,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.campaign
-def test_for_programs(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "split.json"
-    code, shown, _ = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25, "--json")
-    assert code == 0
-    report = json.loads(shown)
-    assert (report["split"], report["dropped"], report["copies"]) == (str(out), 0, 1)
-    assert report["train"] + report["val"] + report["test"] == 8
-    assert set(report["built_up"]) == {"train", "val", "test"}
-    # The scenes are all drawn at the same place.
-    assert "show ground that another part also shows" in report["notes"][0]
-    written = json.loads(out.read_text())
-    assert written["schema_version"] == 2
-    part_of = {i: part for part, ids in written["parts"].items() for i in ids}
-    assert part_of["copy_00000"] == part_of["synthetic_00003"]
-
-
 @pytest.mark.parametrize(("count", "parts"), [(60, (36, 12, 12)), (20, (12, 4, 4))])
 def test_small_sets_have_parts_that_say_something(
     count: int, parts: tuple[int, ...], tmp_path: Path

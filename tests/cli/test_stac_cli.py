@@ -16,7 +16,6 @@ from folder_server import FolderServer, serving_folder
 from stac_scenes import (
     PROVIDERS,
     collection,
-    stac_item,
     with_band_files,
     with_hrefs,
     write_area,
@@ -126,7 +125,8 @@ class Api(NamedTuple):
 def api(town: Town) -> Iterator[Api]:
     """Serve a STAC API with two collections and pages of one item."""
     pytest.importorskip("stac_fastapi.api")
-    from stac_server import MemoryClient, serving_app, stac_app
+    from local_server import serving_app
+    from stac_server import MemoryClient, stac_app
 
     collections = {"town": collection(town.items), "sea": collection(town.items, "sea")}
     client = MemoryClient(collections=collections, items=[*town.items], page=1)
@@ -299,35 +299,3 @@ def test_the_note_on_undated_scenes_of_a_catalogue(town: Town) -> None:
     done = catalogue("web", "--stac")
     assert "No STAC item" not in done.err
     assert len(list(Path("out/scenes").glob("*_item.json"))) == 3
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_real_scenes_of_a_search_equal_those_on_disk(
-    realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Predict two real scenes with the default model from a server and from a folder."""
-    monkeypatch.chdir(tmp_path)
-    items = [
-        stac_item(path, "2024-06-01") for path in sorted((realdata / "scenes").glob("*_z20.tif"))
-        if path.stem in ("kampala_z20", "nairobi_z20")
-    ]  # fmt: skip
-    assert len(items) == 2
-    write_catalog(tmp_path / "web", items)
-    for item in items:
-        name = item["assets"]["visual"]["href"]
-        (tmp_path / "web" / name).write_bytes((realdata / "scenes" / name).read_bytes())
-    with serving_folder(tmp_path / "web") as server:
-        done = command("catalogue", f"{server.url}/catalog.json", "-o", "searched", "--json")
-    assert done.code == 0, done.err
-    for path in list((tmp_path / "web").rglob("*.json")):
-        path.unlink()
-    assert command("catalogue", "web", "-o", "folder", "--json").code == 0
-    searched, folder = (
-        geopandas.read_parquet(f"{out}/buildings") for out in ("searched", "folder")
-    )
-    assert len(searched) > 100
-    assert searched["id"].tolist() == folder["id"].tolist()
-    assert searched.geometry.geom_equals(folder.geometry).all()
-    assert set(searched["imagery_date"]) == {"2024-06-01T10:00:00Z"}
-    assert set(searched["source"]) == {"Survey of Lindi"}

@@ -135,26 +135,6 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     assert call("evaluate", again, data, "--gsd", 0.3)[0] == 0
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("how", ["weighted", "vote"])
-def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "team.ensemble.json"
-    two = (bundles[0], bundles[0], bundles[1])
-    code, answer = call("fit", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
-    assert code == 0
-    figures = {one["name"]: one for one in answer["figures"]}
-    assert set(figures) >= {"eager (1)", "eager (2)", "strict"}
-    file = read_ensemble(out)
-    if how == "vote":
-        assert (file.weights, file.threshold) == (None, 0.5)
-        # Two of three are alike.
-        assert figures["vote"]["fitted"] == figures["eager (1)"]["at_own_threshold"]
-    else:
-        assert file.weights == tuple(answer["weights"])
-        assert len(file.members) == len(file.weights) == len(answer["members"])
-        assert figures["weighted"]["fitted"] >= figures["average"]["fitted"] - 1e-4
-
-
 def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     wrong = [

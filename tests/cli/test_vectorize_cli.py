@@ -9,17 +9,17 @@ import pytest
 import rasterio
 
 from command_line import call, command
+from raster_files import write_geotiff
 from town import SyntheticScene, generate_scene
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> SyntheticScene:
     made = generate_scene(3, (200, 240))
-    with rasterio.open(
-        tmp_path / "mask.tif", "w", driver="GTiff", dtype="uint8", count=1, height=200, width=240,
+    write_geotiff(
+        tmp_path / "mask.tif", made.mask() * 255,
         crs=made.grid.crs.to_wkt() if made.grid.crs else None, transform=made.grid.transform,
-    ) as file:  # fmt: skip
-        file.write(made.mask() * 255, 1)
+    )  # fmt: skip
     return made
 
 
@@ -48,8 +48,7 @@ def test_a_mask_without_a_crs_gets_the_one_that_is_given(
     assert "is in" in call("vectorize", mask, "-o", out, "--crs", 4326)[1]["error"]["message"]
     with rasterio.open(mask) as file:
         profile, pixels = file.profile | {"crs": None}, file.read()
-    with rasterio.open(tmp_path / "placed.tif", "w", **profile) as file:
-        file.write(pixels)
+    write_geotiff(tmp_path / "placed.tif", pixels, **profile)
     code, answer = call("vectorize", tmp_path / "placed.tif", "-o", out, "--crs", crs)
     assert (code, answer["notes"]) == (0, [])
     table = geopandas.read_file(out)

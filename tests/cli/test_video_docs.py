@@ -54,14 +54,3 @@ def test_the_columns_are_those_of_the_table() -> None:
     header = Path("frames.csv").read_text().splitlines()[0].split(",")
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name in re.findall(r"`(\w+)`", text) if name in header][:6] == header
-
-
-def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
-    import inspect
-
-    from rooftrace.cli.video import video as command
-    from rooftrace.predict.options import VideoOptions
-
-    default = VideoOptions().time_constant_s
-    assert inspect.signature(command).parameters["time_constant"].default == default
-    assert f"`--time-constant {default:g}` seconds" in PAGE.read_text(encoding="utf-8")

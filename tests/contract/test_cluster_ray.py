@@ -218,8 +218,7 @@ def scenes(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             window = Window((number % 3) * step, (number // 3) * step, side, side)
             moved = whole.transform @ Affine.translation(window.col_off, window.row_off)
             profile = whole.profile | {"width": side, "height": side, "transform": moved}
-            with rasterio.open(folder / f"{number}.tif", "w", **profile) as one:
-                one.write(whole.read(window=window))
+            write_geotiff(folder / f"{number}.tif", whole.read(window=window), **profile)
     return folder
 
 

@@ -6,8 +6,6 @@ The images are generated: training at 0.5 m per pixel, the test at 0.3 m, and no
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -221,27 +219,3 @@ def test_the_score_of_a_submission(contest: Contest, models: list[Path], submit:
     found = answer["intervals"]["per_image.dice"]
     assert (found["units"], found["count"]) == ("scene", TESTED)
     assert found["low"] < answer["per_image"]["dice"] < found["high"]
-
-
-@pytest.mark.realdata
-def test_real_imagery_in_the_contests_form(realdata: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, RECIPES / "contest_data.py", tmp_path], check=True)
-    train, solution = (RleTable.read(tmp_path / f"{name}.csv") for name in ("train", "solution"))
-    for table, kind, side in ((train, "train", 1024), (solution, "test", 224)):
-        empty = 0
-        for row in table.rows:
-            image = cv2.imread(str(tmp_path / f"{kind}_img" / f"{table.image_id(row)}.png"), -1)
-            assert image is not None
-            assert image.shape == (side, side, 3)
-            empty += not decode_runs(table.runs(row), (side, side), "row", where="").any()
-        assert (empty == 0) == (kind == "train")
-    asked = RleTable.read(tmp_path / "sample_submission.csv")
-    assert [row.cells for row in asked.rows] == [
-        (solution.image_id(row), "-1") for row in solution.rows
-    ]
-    found = call(
-        "inspect", tmp_path / "train.csv", "--gsd", 0.5, "--against", tmp_path / "near_img"
-    )
-    (estimate,) = found["comparison"]["scale"]["estimates"]
-    assert estimate["sure"]
-    assert estimate["factor"] == pytest.approx(0.3 / 0.5, rel=0.2)

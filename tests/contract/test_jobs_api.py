@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import httpx
 import numpy as np
 import pytest
-import rasterio
 from fastapi import FastAPI
 
 from jobs_server import (
@@ -22,17 +20,19 @@ from jobs_server import (
     PATIENCE_S,
     JobGate,
     jobs_app,
-    serving,
     wait_until,
     write_model,
     write_town,
 )
+from local_server import serving_app
 from rooftrace.core.types import ResultProvenance
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.decode import Limits
+
+pytestmark = pytest.mark.campaign
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def app(model: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def server(app: FastAPI) -> Iterator[httpx.Client]:
-    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with serving_app(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -63,7 +63,7 @@ def gated(model: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, FastAPI]]
     """Serve jobs that stop at a `JobGate`, of which two may wait."""
     command = (sys.executable, "-c", GATED_CHILD)
     app = jobs_app(tmp_path / "jobs", model, Limits(jobs_waiting=2), command=command)
-    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+    with serving_app(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client, app
 
 
@@ -138,27 +138,6 @@ def test_a_job_from_upload_to_files(
     assert str(tmp_path.parent) not in everything
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("ending", [".jpg", ".jp2"])
-def test_an_image_that_lies_nowhere(
-    server: httpx.Client, town: Path, model: Path, tmp_path: Path, ending: str
-) -> None:
-    with rasterio.open(town) as source:
-        pixels = np.ascontiguousarray(source.read()[::-1, :200, :300].transpose(1, 2, 0))
-    image = tmp_path / f"scene{ending}"
-    cv2.imwrite(str(image), pixels)
-    job = begin(server, image)
-    assert ended(server, job)["state"] == "done"
-    inputs = find_inputs([image], provenance=ResultProvenance(source="Häuser.tif"))
-    run_predict(inputs, read_models(model), tmp_path / "out", SceneOptions())
-    expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    del expected["run.json"]
-    assert set(expected) == {"scene_mask.png", "scene_buildings.geojson", "scene_preview.png"}
-    url = job["links"]["results"]
-    assert {name: server.get(f"{url}/{name}").content for name in expected} == expected
-
-
-@pytest.mark.campaign
 def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     job = begin(server, town, outputs=["mask"])
     ended(server, job)
@@ -174,7 +153,6 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     assert names == ["run.json", "scene_mask.qml", "scene_mask.tif"]
 
 
-@pytest.mark.campaign
 def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town: Path) -> None:
     folder = app.state.store.folder
     before = {path.name for path in folder.iterdir()}
@@ -214,24 +192,6 @@ def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town
     wait_until(lambda: {path.name for path in folder.iterdir()} == before, "uploads are removed")
 
 
-def test_the_list_in_pages(server: httpx.Client, app: FastAPI) -> None:
-    store, ids = app.state.store, []
-    for _ in range(3):
-        ids.append(store.reserve())
-        (store.folder_of(ids[-1]) / "scene.tif").touch()
-        store.add(ids[-1], "a.tif", "scene.tif", 1, SceneOptions())
-        store.cancel(ids[-1])
-    first = server.get("/v1/jobs", params={"limit": 2}).json()
-    assert [job["id"] for job in first["jobs"]] == [ids[2], ids[1]]
-    second = server.get(first["next"]).json()
-    assert second["jobs"][0]["id"] == ids[0]
-    everything = server.get("/v1/jobs", params={"limit": 100}).json()
-    assert everything["next"] is None
-    problem_of(server.get("/v1/jobs", params={"before": "nothing"}), 404)
-    problem_of(server.get("/v1/jobs", params={"limit": 0}), 422)
-
-
-@pytest.mark.campaign
 def test_progress_and_cancelling_of_a_running_job(
     gated: tuple[httpx.Client, FastAPI], town: Path
 ) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 
-from jobs_server import jobs_app, serving, write_model, write_town
+from jobs_server import jobs_app, write_model, write_town
+from local_server import serving_app
 
 pytestmark = pytest.mark.campaign
 
@@ -22,7 +23,7 @@ def test_the_client_of_the_page(
     write_town(tmp_path / "scene.tif", 300)
     monkeypatch.chdir(tmp_path)
     app = jobs_app(tmp_path / "jobs", write_model(tmp_path))
-    with serving(app) as url:
+    with serving_app(app) as url:
         assert 'SERVER = "http://127.0.0.1:8000"' in code
         exec(compile(code.replace("http://127.0.0.1:8000", url), PAGE.name, "exec"), {})
         printed = capsys.readouterr().out.splitlines()

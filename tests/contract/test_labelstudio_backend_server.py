@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import numpy as np
 import pytest
 from labelstudio_server import EMAIL, PASSWORD, TOKEN, Server, needs_server
 from PIL import Image
 
+from local_server import serving_app
 from overlap import mask_iou
 from rooftrace.core.types import GeoGrid
 from rooftrace.labels.labelstudio.client import LabelStudio
 from rooftrace.labels.labelstudio.export import ClassRegion, label_of
 from rooftrace.labels.labelstudio.regions import find_regions
-from rooftrace.labels.labelstudio.write import label_config
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
 from town import generate_scene
 
 SHAPE = (256, 320)
 GSD_M = 0.3
-GONE = "nothing.png"
 KEY = "a-key-for-the-backend"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VIEW = (
@@ -42,26 +34,6 @@ VIEW = (
 )
 
 pytestmark = [pytest.mark.campaign, needs_server]
-
-
-@contextmanager
-def listening(app: Any) -> Iterator[str]:
-    uvicorn = pytest.importorskip("uvicorn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server stopped while it started"
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +52,7 @@ def backend(_labelstudio: Server) -> Iterator[str]:
     service = Service.load()
     router = labelstudio_router(service, url=_labelstudio.url, token=TOKEN)
     app = create_api(service, security=Security(api_key=KEY, hosts=LOOPBACK), routers=[router])
-    with listening(app) as url:
+    with serving_app(app) as url:
         yield url
 
 
@@ -201,43 +173,6 @@ def test_predictions_are_those_of_the_model(
     fewer = shown(said["data"]["result"])
     assert fewer[int(inside.y), int(inside.x)]
     assert not fewer[rows[last], cols[last]]
-
-
-def test_many_tasks_and_one_without_an_image(
-    labelstudio: Server, backend: str, chips: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Label Studio requests each task alone if it sends more than are answered at once."""
-    monkeypatch.setattr(labeller, "MAX_TASKS", 2)
-    project, _ = connected(labelstudio, "Many", VIEW.replace("{tag}", "Polygon"), backend)
-    tasks = uploaded(labelstudio, project, chips)
-    client = LabelStudio(labelstudio.url, TOKEN)
-    elsewhere = ["http://169.254.169.254/latest/x.png", f"/data/local-files/?d={GONE}"]
-    client.import_tasks(project, [{"data": {"photo": one}} for one in elsewhere])
-    retrieve(labelstudio, project)
-    found = labelstudio.call(f"/api/predictions?project={project}")
-    assert sorted(one["task"] for one in found) == sorted(task["id"] for task in tasks)
-    # The server's log has the reason why the others have none.
-    log = labelstudio.log.read_text(errors="replace")
-    assert f"images are fetched only from {labelstudio.url}" in log
-    assert f"'error': '{labelstudio.url} has no /data/local-files/" in log
-
-
-@pytest.mark.parametrize(
-    ("config", "options", "said"),
-    [
-        ("<View></View>", {}, "might be incompatible with the current labeling configuration"),
-        (label_config(("none", "tree")), {}, "422"),
-        (VIEW.replace("{tag}", "Brush"), {"basic_auth_pass": "wrong"}, "incorrect"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_connected(
-    labelstudio: Server, backend: str, config: str, options: dict[str, str], said: str
-) -> None:
-    with pytest.raises(HTTPError) as raised:
-        connected(labelstudio, "Wrong", config, backend, **options)
-    with raised.value as answer:
-        assert answer.code == 400
-        assert said in json.dumps(json.load(answer))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")

@@ -184,18 +184,6 @@ def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_
     assert manifest["made_with"]["catalogue"]["name"] == given[0]
 
 
-def test_a_large_file_is_sent_in_parts(
-    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(objects, "_PART_BYTES", 5 * 2**20)
-    path = tmp_path / "large.bin"
-    path.write_bytes(np.random.default_rng(0).bytes(12 * 2**20))
-    upload(path, ObjectAddress(BUCKET, "large.bin"))
-    body = bucket.get_object(Bucket=BUCKET, Key="large.bin")
-    assert body["Body"].read() == path.read_bytes()
-    assert body["ETag"].strip('"').endswith("-3")
-
-
 def test_what_is_not_there(bucket: Any) -> None:
     with pytest.raises(DataError, match="the object or bucket does not exist"):
         _ = open_image(f"s3://{BUCKET}/none.tif").grid
@@ -280,24 +268,6 @@ def test_what_could_not_be_sent_is_sent_by_the_same_command(
     assert len(keys(bucket, "out/")) == len({*sent, *again})
 
 
-def test_credentials_come_from_shared_files_too(
-    bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str
-) -> None:
-    bucket.put_object(Bucket=BUCKET, Key="k", Body=b"v")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name)
-    (tmp_path / "credentials").write_text(
-        f"[work]\naws_access_key_id = a%b\naws_secret_access_key = {SECRET}\n"
-    )
-    (tmp_path / "config").write_text(
-        f"[profile work]\nregion = eu-central-1\nendpoint_url = {endpoint}\n"
-    )
-    monkeypatch.setenv("AWS_PROFILE", "work")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    assert read_object(f"s3://{BUCKET}/k") == b"v"
-
-
 def test_no_secret_is_reported_anywhere(
     bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any,
     caplog: pytest.LogCaptureFixture,
@@ -338,24 +308,3 @@ def test_no_secret_is_reported_anywhere(
     assert len(seen) > 4
     everything = "\n".join([*seen, *printed, out, err, caplog.text, left.decode("latin-1")])
     assert "canary" not in everything
-
-
-def test_a_static_stac_catalog(bucket: Any, model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pystac_client")
-    from stac_scenes import PROVIDERS, write_catalog, write_scenes
-
-    write_catalog(tmp_path / "web", write_scenes(tmp_path / "web"))
-    for path in (tmp_path / "web").rglob("*.*"):
-        key = path.relative_to(tmp_path / "web").as_posix()
-        bucket.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-    out = tmp_path / "out"
-    code, report = call(
-        "catalogue", f"s3://{BUCKET}/catalog.json", "--collection", "town", "-m", model, "-o", out
-    )
-    assert code == 0, report
-    assert (report["scenes"], report["failed"], report["buildings"]) == (3, [], 3)
-    west = json.loads((out / "manifest.json").read_text())["scenes"][-1]
-    assert west["location"] == f"s3://{BUCKET}/west.tif"
-    assert west["imagery"]["providers"] == PROVIDERS
-    assert west["imagery"]["href"] == f"s3://{BUCKET}/town/west/item.json"
-    assert (out / "collection.json").exists()

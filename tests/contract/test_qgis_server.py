@@ -9,7 +9,8 @@ from typing import Any
 import geopandas as gpd
 import pytest
 
-from jobs_server import jobs_app, serving, write_model, write_town
+from jobs_server import jobs_app, write_model, write_town
+from local_server import serving_app
 
 pytestmark = pytest.mark.campaign
 
@@ -27,7 +28,7 @@ def test_plugin_predicts_on_a_server(tmp_path: Path, modules: tuple[Any, Any]) -
     image = write_town(tmp_path / "town.tif", 300)
     app = jobs_app(tmp_path / "jobs", write_model(tmp_path))
     steps: list[str] = []
-    with serving(app) as url:
+    with serving_app(app) as url:
         client = server.Server(f"{url}/", {}, lambda: False)
         options = {"min_area": "20.0", "outputs": ["polygons", "mask"]}
         job = client.predict(image, tmp_path / "out", options, lambda one: steps.append(one.step))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 
+from local_server import serving_app  # noqa: E402
 from rooftrace.core.errors import BusyError  # noqa: E402
 from rooftrace.engines.base import PointwiseEngine  # noqa: E402
 from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
@@ -33,16 +32,9 @@ def served() -> Iterator[tuple[str, Service]]:
     """Start a server with a key, and yield its address and service."""
     service = Service(Predictor(tiny_bundle(), PointwiseEngine()))
     app = create_api(service, security=Security(api_key="a key"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not (server.started and service.ready) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", service
-    server.should_exit = True
-    thread.join(60)
+    service.warm()
+    with serving_app(app) as url:
+        yield url, service
 
 
 def test_the_client_of_the_page(

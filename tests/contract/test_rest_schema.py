@@ -26,6 +26,8 @@ from rooftrace.rest import create_api  # noqa: E402
 from rooftrace.service.decode import Limits  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
 
+pytestmark = pytest.mark.campaign
+
 
 @asynccontextmanager
 async def _kept(app: FastAPI) -> AsyncIterator[None]:

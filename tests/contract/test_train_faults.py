@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from command_line import call  # noqa: E402
-from rooftrace.io.files import locked  # noqa: E402
-from rooftrace.train import callbacks  # noqa: E402
-from tiny_training import write_tiny_training  # noqa: E402
+from command_line import call
+from rooftrace.train import callbacks
+from tiny_training import write_tiny_training
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -135,13 +134,3 @@ def test_images_that_vanish_while_it_trains_end_it_with_their_name(
     assert code == 3, answer
     assert "synthetic_0000" in answer["error"]["message"]
     assert not incomplete(run)
-
-
-@pytest.mark.campaign
-def test_a_second_finetuning_of_the_folder_is_refused(tiny_run: TinyRun, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    with locked(out / ".rooftrace.lock", str(out)):
-        code, answer = finetune(tiny_run, out)
-        assert code == 5, answer
-        assert "is being written to by process" in answer["error"]["message"]
-    assert not list(out.glob("*.rooftrace"))

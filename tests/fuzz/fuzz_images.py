@@ -74,10 +74,21 @@ def _tiffs() -> tuple[Files, Files]:
 
 
 def _pictures() -> tuple[Files, Files]:
-    from malformed import valid
+    import cv2
 
+    rng = np.random.default_rng(1)
+    colour = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    kinds = {f"a.{ending}": colour for ending in ("png", "jpg", "webp", "jp2")}
+    kinds["alpha.png"] = np.dstack([colour, colour[..., 0]])
+    made = {name: cv2.imencode(Path(name).suffix, one)[1].tobytes() for name, one in kinds.items()}
+    picture = Image.fromarray(colour)
+    palette, progressive = io.BytesIO(), io.BytesIO()
+    picture.quantize(16).save(palette, "PNG")
+    picture.save(progressive, "JPEG", progressive=True, quality=40)
     return {
-        one.name: one.data for one in valid() if not one.name.endswith((".tif", "deep.png"))
+        **made,
+        "palette.png": palette.getvalue(),
+        "progressive.jpg": progressive.getvalue(),
     }, {}
 
 

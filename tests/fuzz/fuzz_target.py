@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,13 +22,14 @@ from affine import Affine
 from fuzz_mutate import Mutator, mutate
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.types import Window
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 
 TESTS = Path(__file__).parents[1]
-for _folder in (TESTS, TESTS / "contract", TESTS / "unit/rest", TESTS / "unit/app"):
+for _folder in (TESTS, TESTS / "unit/rest", TESTS / "unit/app"):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
 
@@ -88,10 +91,11 @@ def png(shape_yx: tuple[int, int] = (HEIGHT, WIDTH)) -> bytes:
 
 
 def tif(bands: int = 3, **options: Any) -> bytes:
-    from malformed import _geotiff
-
     pixels = np.random.default_rng(1).integers(0, 256, (bands, 40, 40), dtype=np.uint8)
-    return _geotiff(pixels, crs="EPSG:32736", transform=GRID, **options)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        place = {"crs": "EPSG:32736", "transform": GRID}
+        return write_geotiff(Path(folder, "a.tif"), pixels, **place | options).read_bytes()
 
 
 def json_bytes(value: object) -> bytes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -18,7 +17,7 @@ from shapely import affinity, clip_by_rect
 from shapely.geometry import LineString, MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-from rooftrace.core.errors import DataError
+from raster_files import write_geotiff
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.files import demo_scene_path
 from rooftrace.io.gdal import pyogrio_options, rasterize
@@ -289,22 +288,10 @@ def write_tif(
     profile: dict[str, object] = {"compress": "deflate", "predictor": 2}
     if jpeg_quality is not None:
         profile = {"compress": "jpeg", "photometric": "YCBCR", "jpeg_quality": jpeg_quality}
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=data.shape[0],
-        height=grid.height,
-        width=grid.width,
-        dtype="uint8",
-        crs=grid.crs,
-        transform=grid.transform,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        **profile,
-    ) as target:
-        target.write(data)
+    write_geotiff(
+        path, data, crs=grid.crs, transform=grid.transform, tiled=True, blockxsize=256,
+        blockysize=256, **profile,
+    )  # fmt: skip
 
 
 def generate_scene(
@@ -327,28 +314,18 @@ def generate_scene(
         origin_xy: Upper left corner in `crs`.
         districts: Names of `DISTRICTS` to use, such as `rows` for touching houses alone; default
             all that fit a scene of this size.
-
-    Raises:
-        DataError: An argument is out of range, a district is unknown, or `crs` is not in metres.
     """
-    if unknown := set(districts) - set(DISTRICTS):
-        raise DataError(
-            f"Synthetic scene: received the districts {sorted(unknown)}; expected some of "
-            f"{sorted(DISTRICTS)}.",
-            remedy="Correct their names.",
-        )
-    crs = CRS.from_user_input(crs)
-    if seed < 0 or min(shape_yx) < 64 or not 0.05 <= gsd_m <= 2:
-        raise DataError(
-            f"Synthetic scene: received seed {seed}, shape {shape_yx} and {gsd_m} m per pixel; "
-            "expected seed >= 0, 64 pixels or more each way, and 0.05 to 2 m per pixel.",
-            remedy="Change the argument that is out of range.",
-        )
-    if not crs.is_projected or crs.axis_info[0].unit_conversion_factor != 1.0:
-        raise DataError(
-            f"Synthetic scene: received the CRS {crs.to_string()!r}, expected one in metres.",
-            remedy="Use a UTM zone, for example EPSG:32736.",
-        )
+    place = CRS.from_user_input(crs)
+    drawn = _drawn(seed, tuple(shape_yx), gsd_m, place, tuple(origin_xy), tuple(districts))
+    return replace(drawn, image=drawn.image.copy())
+
+
+@lru_cache(maxsize=64)
+def _drawn(
+    seed: int, shape_yx: tuple[int, int], gsd_m: float, crs: CRS, origin_xy: tuple[float, float],
+    districts: tuple[str, ...],
+) -> SyntheticScene:  # fmt: skip
+    """Draw a scene, once for all tests of a process that want it."""
     height_m, width_m = shape_yx[0] * gsd_m, shape_yx[1] * gsd_m
     for attempt in range(_ATTEMPTS):
         chosen = [DISTRICTS[name] for name in districts]

@@ -149,31 +149,6 @@ def test_only_listed_cameras_are_shown_and_only_to_own_pages(
     assert cameras.cameras[0].figures().state == "idle"
 
 
-def test_two_viewers_share_a_camera_which_stops_without_them(
-    app: FastAPI, cameras: LiveCameras
-) -> None:
-    camera = cameras.cameras[0]
-
-    async def watch() -> None:
-        async with viewing(app, **{"sec-fetch-site": "same-origin"}) as one:
-            picture = await one.picture()
-            assert dict(one.start["headers"])[b"content-type"].startswith(b"multipart/x-mixed")
-            assert picture.startswith(b"Content-Type: image/jpeg\r\n")
-            assert picture.endswith(b"\r\n--rooftrace-frame\r\n")
-            async with viewing(app) as other:
-                await other.picture()
-                assert camera.viewers == 2
-                async with viewing(app) as third:
-                    refusal = await third.read()
-                assert third.start["status"] == 429
-                assert b"2 viewers watch" in refusal
-            await until(lambda: camera.viewers == 1)
-            assert await one.picture() != picture
-        await until(lambda: camera.figures().state == "idle")
-
-    run(watch())
-
-
 def test_a_viewer_that_does_not_read_holds_one_picture_and_delays_no_other(
     app: FastAPI, cameras: LiveCameras, monkeypatch: pytest.MonkeyPatch
 ) -> None:

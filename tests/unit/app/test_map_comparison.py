@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,30 @@ def write_date(folder: Path, name: str, houses: list[Any]) -> Path:
     return folder / f"{name}_buildings.gpkg"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison in which two buildings are the same, one is new and two are gone."""
+    place = tmp_path_factory.mktemp("compared")
     south = [shapely.affinity.translate(house, 0, -20) for house in HOUSES[:2]]
-    new = write_date(tmp_path / "out", "today", HOUSES[:3])
-    old = write_date(tmp_path / "before", "then", [*HOUSES[:2], *south])
-    run_compare(new, old, tmp_path / "out" / "compared")
-    return tmp_path / "out"
+    new = write_date(place / "out", "today", HOUSES[:3])
+    old = write_date(place / "before", "then", [*HOUSES[:2], *south])
+    run_compare(new, old, place / "out" / "compared")
+    return place / "out"
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """The same comparison, for a test that changes it."""
+    shutil.copytree(folder.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "out"
 
 
 @pytest.fixture
 def client(folder: Path) -> TestClient:
+    return client_of(folder)
+
+
+def client_of(folder: Path) -> TestClient:
     app = FastAPI()
     install_problems(app)
     app.include_router(map_router(ResultsCatalogue([folder])))
@@ -133,8 +146,8 @@ def test_filters_by_status_and_layer(client: TestClient) -> None:
     assert client.get(f"{COMPARE}/count?{world}&kinds=a").status_code == 422
 
 
-def test_layers_whose_images_are_not_known(folder: Path, client: TestClient) -> None:
-    record = folder / "compared" / "compare.json"
+def test_layers_whose_images_are_not_known(copied: Path) -> None:
+    client, record = client_of(copied), copied / "compared" / "compare.json"
     record.write_text("{}")
     scene = client.get(COMPARE).json()
     assert (scene["image"], scene["old"]) == (None, None)
@@ -144,14 +157,14 @@ def test_layers_whose_images_are_not_known(folder: Path, client: TestClient) -> 
     assert 2e-4 < east - west < 2e-3
 
 
-def test_images_that_were_compared_themselves(folder: Path, client: TestClient) -> None:
-    record = folder / "compared" / "compare.json"
+def test_images_that_were_compared_themselves(copied: Path) -> None:
+    client, record = client_of(copied), copied / "compared" / "compare.json"
     record.write_text(json.dumps({"new": "today.tif", "old": "gone.tif"}))
     scene = client.get(COMPARE).json()
     assert scene["image"] is None
-    (folder / "today.tif").hardlink_to(folder.parent / "today.tif")
+    (copied / "today.tif").hardlink_to(copied.parent / "today.tif")
     record.write_text(json.dumps({"new": "today.tif", "old": "today_mask.tif"}))
-    (folder / "compared" / "compare.gpkg").touch()
+    (copied / "compared" / "compare.gpkg").touch()
     scene = client.get(COMPARE).json()
     assert scene["image"] is not None
     assert scene["old"] is not None
@@ -163,8 +176,8 @@ def test_a_comparison_is_not_reviewed_itself(client: TestClient) -> None:
     assert "no buildings" in answer.text
 
 
-def test_a_layer_of_another_tool(folder: Path, client: TestClient) -> None:
-    layer = folder / "compared" / "compare.gpkg"
+def test_a_layer_of_another_tool(copied: Path) -> None:
+    client, layer = client_of(copied), copied / "compared" / "compare.gpkg"
     layer.unlink()
     other = Footprints(np.array(HOUSES[:1]), np.ones(1, np.float32), np.full(1, 80.0), GRID.crs)
     write_footprints(layer, other)

@@ -12,6 +12,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.enums import Resampling
 
+from raster_files import write_geotiff
 from rooftrace.app.map import pyramid
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
@@ -69,12 +70,10 @@ def test_from_afar_pixels_are_averaged_and_nodata_is_left_out() -> None:
 
 def write_tiff(path: Path, data: np.ndarray, **options: object) -> None:
     grid = grid_of(*data.shape[1:])
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=data.dtype, count=len(data), height=data.shape[1],
-        width=data.shape[2], crs="EPSG:3857", transform=grid.transform, tiled=True,
-        blockxsize=256, blockysize=256, **options,
-    ) as out:  # fmt: skip
-        out.write(data)
+    write_geotiff(
+        path, data, crs="EPSG:3857", transform=grid.transform, tiled=True, blockxsize=256,
+        blockysize=256, **options,
+    )  # fmt: skip
 
 
 def test_overviews_are_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,8 @@ from raster_files import write_geotiff
 from rooftrace.app.map import router as routing
 from rooftrace.app.map.results import ResultsCatalogue, ResultsEntry, read_results
 from rooftrace.app.map.router import Basemap, map_router
-from rooftrace.app.page.results import RAMP
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.density.files import SCALE
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
@@ -189,12 +187,6 @@ def test_a_thumbnail_is_drawn_without_a_preview(client: TestClient) -> None:
 def test_addresses_that_are_no_basemap(address: str) -> None:
     with pytest.raises(ConfigError, match="basemap received"):
         Basemap(address)
-
-
-def test_ramps_are_those_of_the_other_pages(client: TestClient) -> None:
-    style = client.get("/map/static/style.js").text
-    assert json.dumps(list(RAMP)) in style
-    assert json.dumps([f"#{bytes(colour).hex()}" for colour in SCALE]) in style
 
 
 def _content(path: Path) -> bytes:

@@ -183,11 +183,6 @@ def test_crs_of_the_file_is_followed(tmp_path: Path) -> None:
     assert lat == pytest.approx(-6.33250, abs=2e-3)
 
 
-def test_nothing_is_no_bytes() -> None:
-    none = np.zeros(0, np.int64)
-    assert encode_tile("x", np.zeros(0, np.object_), none, none, {"a": none}) == b""
-
-
 triangles = st.lists(
     st.tuples(
         st.integers(-64, 4000), st.integers(-64, 4000), st.integers(1, 160), st.integers(1, 160)

@@ -91,8 +91,3 @@ def test_a_hole_is_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(outlines(kept.scores, replace(kept.prediction, outlines=made)))
     assert len(found) == 3
     assert found[0][1] == found[1][1] != found[2][1]
-
-
-def test_no_outlines_are_no_rings() -> None:
-    kept = kept_of()
-    assert outlines(kept.scores, kept.scores.redecide(1.0)) == bytes(4)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.audit.checks import findings_of
 from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
 from rooftrace.audit.measure import measure_set
@@ -169,11 +169,9 @@ def test_a_mask_whose_georeference_contradicts_its_image(
             ("images", np.moveaxis(picture(number), -1, 0), place),
             ("masks", houses()[None], moved),
         ):
-            with rasterio.open(
-                tmp_path / part / f"{number}.tif", "w", driver="GTiff", width=SIDE, height=SIDE,
-                count=len(data), dtype="uint8", crs="EPSG:32636", transform=where,
-            ) as file:  # fmt: skip
-                file.write(data)
+            write_geotiff(
+                tmp_path / part / f"{number}.tif", data, crs="EPSG:32636", transform=where
+            )
     found = folder.found(gsd_m=None)
     if not is_error:
         assert found == {}
@@ -192,11 +190,10 @@ def test_a_set_without_buildings_is_an_error(folder: Folder) -> None:
 def test_metres_known_of_some_images_or_of_none(folder: Folder) -> None:
     assert folder.found(gsd_m=None)["gsd.unknown"].severity == "note"
     folder.image(3).unlink()
-    with rasterio.open(
-        folder.image(3, "tif"), "w", driver="GTiff", width=SIDE, height=SIDE, count=3,
-        dtype="uint8", crs="EPSG:32636", transform=Affine(0.5, 0, 5e5, 0, -0.5, 1e6),
-    ) as file:  # fmt: skip
-        file.write(np.moveaxis(picture(3), -1, 0))
+    write_geotiff(
+        folder.image(3, "tif"), np.moveaxis(picture(3), -1, 0), crs="EPSG:32636",
+        transform=Affine(0.5, 0, 5e5, 0, -0.5, 1e6),
+    )  # fmt: skip
     found = folder.found(gsd_m=None)
     assert found["gsd.unknown"].severity == "warning"
     assert (found["gsd.unknown"].count, "0.5" in found["gsd.unknown"].detail) == (5, True)

@@ -235,13 +235,3 @@ def test_labels_that_cannot_be_read_have_the_reason(tmp_path: Path, image: np.nd
         assert one.image_error == ""
         assert one.brightness == pytest.approx(facts["good"].brightness)
         assert one.file_format == "PNG"
-
-
-def test_an_unreadable_image_is_reported(tmp_path: Path, image: np.ndarray) -> None:
-    picture = np.moveaxis(np.repeat(np.repeat(image, 4, 1), 4, 2), 0, -1)
-    write_pair(tmp_path, "cut", picture, picture[..., 0] // 128)
-    path = tmp_path / "images" / "cut.png"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    facts = measured(tmp_path)["cut"]
-    assert "cannot be read as an image" in facts.image_error
-    assert (facts.shape_yx, facts.label) == ((240, 320), None)

@@ -31,18 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_unreadable_files_do_not_stop_the_measurement(folder: Path) -> None:
-    source = open_source(SourceConfig(path=str(folder)))
-    seen = []
-    facts = measure_set(source, workers=1, progress=lambda done, of: seen.append((done, of)))
-    assert tuple(f.id for f in facts) == source.ids
-    assert seen == [(n, 70) for n in range(1, 71)]
-    assert [f.id for f in facts if f.image_error] == ["001"]
-    assert [f.id for f in facts if f.label_error] == ["002"]
-    assert all(f.label is not None for f in facts[3:])
-    assert facts[1].image.endswith("001.png")
-
-
 @pytest.mark.campaign
 def test_processes_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(SourceConfig(path=str(folder)))

@@ -77,7 +77,7 @@ def test_images_without_detail_give_no_estimate(images: list[Image]) -> None:
 
 
 def test_a_set_of_which_some_scenes_know_no_metres_knows_none() -> None:
-    images = town(0.6)
+    images = town(0.6, count=3)
     known, unknown = set_of(images, gsd_m=0.6), set_of(images)
 
     def open_scene(entry: SceneEntry) -> Scene:

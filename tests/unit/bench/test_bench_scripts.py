@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from shapely import affinity, box
 
-from rooftrace.models.bundle import bundled_model, write_bundle
 from town import write_pairs
 
 if TYPE_CHECKING:
@@ -115,6 +114,52 @@ def audit(answer: dict[str, Any]) -> None:
     assert {"audit/decode", "audit/imread"} == set(answer["ratios"])
 
 
+def predict(answer: dict[str, Any]) -> None:
+    ours, plain = answer["rows"]["ours_fp32"], answer["rows"]["plain"]
+    assert (ours["pixels"], plain["pixels"]) == (256**2, 192**2)
+    assert answer["model"]["largest_difference"] < 0.01
+    speed = ours["mpx_per_s"] / plain["mpx_per_s"]
+    assert answer["ratios"]["ours_fp32/plain"]["speed"] == pytest.approx(speed, rel=1e-3)
+    assert answer["unavailable"] == {"sahi": "ModuleNotFoundError: No module named 'sahi'"}
+
+
+def stages(answer: dict[str, Any]) -> None:
+    assert all(stage["mpx_per_s"] > 0 for stage in answer["stages"].values())
+    low, high = sorted(answer["by_turn"])
+    assert 0 < low <= answer["end_to_end_share_of_engine"] <= high
+
+
+def tiles(answer: dict[str, Any]) -> None:
+    assert set(answer["rows"]) == {"engine", "mask", "rle"}
+
+
+def serve(answer: dict[str, Any]) -> None:
+    # The same job: what differs is the arithmetic.
+    assert answer["agreement"]["plain"] > 0.9
+
+
+def engines(answer: dict[str, Any]) -> None:
+    assert answer["rows"]["openvino_fp32"]["iou_change"] == {"data": 0.0}
+    # Where there is a GPU it is a row as the others are.
+    gone = "onnxruntime_tensorrt_fp16"
+    assert (gone in answer["rows"]) != (gone in answer["unavailable"])
+
+
+def video(answer: dict[str, Any]) -> None:
+    still = answer["smoothing"]["still_stride1_none_0s"]["flicker_percent"]
+    assert answer["smoothing"]["still_stride1_flow_1s"]["flicker_percent"] < still
+
+
+def scale(answer: dict[str, Any]) -> None:
+    small, large = (answer["rows"][side] for side in ("512", "1100"))
+    assert large["buildings"] == pytest.approx(4 * small["buildings"], rel=0.1)
+
+
+def seams(answer: dict[str, Any]) -> None:
+    for row in answer["rows"]:
+        assert [shares["changed_share"] for shares in row["by_offset"].values()] == [0, 0]
+
+
 CASES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "start.py": (start, "--repeats 1 --work WORK"),
     "services.py": (services, "--cases plain half_missing page --work WORK"),
@@ -124,89 +169,59 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "rle.py": (rle, "--size 96 --masks 30 --loop-masks 10 --distinct 3 --work WORK"),
     "map.py": (map_, "--buildings 400 --work WORK"),
     "audit.py": (audit, "--tiles 40 --repeats 1 --work WORK"),
+    "predict.py": (
+        predict,
+        (
+            "--size 256 --baseline-size 192 --tile 128 --rows ours_fp32 plain sahi"
+            " --peers-python PYTHON --model TRAINED --work WORK"
+        ),
+    ),
+    "stages.py": (stages, "--size 256 --repeats 2 --model TRAINED --work WORK"),
+    "tiles.py": (tiles, "--tiles 12 --rows engine mask rle --model TRAINED --work WORK"),
+    "serve.py": (
+        serve,
+        (
+            "--sides 64 --images 2 --clients 2 --seconds 0.3 --rows ours plain"
+            " --model TRAINED --work WORK"
+        ),
+    ),
+    "engines.py": (
+        engines,
+        (
+            "--rows torch_eager openvino_fp32 onnxruntime_tensorrt_fp16 --data DATA"
+            " --calibration DATA --side 64 --seconds 0.01 --model TRAINED --work WORK"
+        ),
+    ),
+    "video.py": (
+        video,
+        (
+            "--sizes 360p --strides 2 --ways ours,plain_mask --seconds 0.4 --frames 3 --repeats 1"
+            " --model BRIGHT --work WORK"
+        ),
+    ),
+    "scale.py": (scale, "--sizes 512 1100 --cell 512 --model BRIGHT --work WORK --clean"),
+    "seams.py": (
+        seams,
+        "--size 500 --tile 128 --overlaps 0,0 32,8 --offsets 32 17 --model BRIGHT --work WORK",
+    ),
 }
-"""Check and arguments of each benchmark that makes its own data."""
+"""Check and arguments of each benchmark; words in capitals are filled in."""
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("script", CASES)
-def test_a_benchmark_of_its_own_data(script: str, tmp_path: Path) -> None:
+def test_a_benchmark_runs_at_a_tiny_size(
+    script: str, bundle: Path, tiny_run: TinyRun, tmp_path: Path
+) -> None:
     check, arguments = CASES[script]
-    given = [str(tmp_path) if one == "WORK" else one for one in arguments.split()]
+    values = {
+        "WORK": tmp_path, "BRIGHT": bundle, "TRAINED": tiny_run.bundle, "DATA": tiny_run.data,
+        "PYTHON": sys.executable,
+    }  # fmt: skip
+    given = [str(values.get(one, one)) for one in arguments.split()]
     if script == "map.py" and shutil.which("chromium") is None:
         given.append("--no-browser")
     check(answer_of(script, *given))
-
-
-@pytest.mark.campaign
-def test_predict_compares_the_same_job(tiny_run: TinyRun, tmp_path: Path) -> None:
-    answer = answer_of(
-        "predict.py", "--size", "256", "--baseline-size", "192", "--tile", "128", "--model",
-        tiny_run.bundle, "--work", tmp_path, "--rows", "ours_fp32", "ours_16bit", "plain",
-    )  # fmt: skip
-    ours, sixteen, plain = (answer["rows"][one] for one in ("ours_fp32", "ours_16bit", "plain"))
-    assert (ours["pixels"], sixteen["pixels"], plain["pixels"]) == (256**2, 256**2, 192**2)
-    assert answer["model"]["largest_difference"] < 0.01
-    assert answer["ratios"]["ours_fp32/plain"]["memory"] is None
-    speed = ours["mpx_per_s"] / plain["mpx_per_s"]
-    assert answer["ratios"]["ours_fp32/plain"]["speed"] == pytest.approx(speed, rel=1e-3)
-
-
-@pytest.mark.campaign
-def test_rows_of_packages_that_are_missing_are_left_out(tiny_run: TinyRun, tmp_path: Path) -> None:
-    answer = answer_of(
-        "predict.py", "--size", "128", "--model", tiny_run.bundle, "--work", tmp_path,
-        "--rows", "ours_fp32", "sahi", "--peers-python", sys.executable,
-    )  # fmt: skip
-    assert list(answer["rows"]) == ["ours_fp32"]
-    assert answer["unavailable"] == {"sahi": "ModuleNotFoundError: No module named 'sahi'"}
-    bundle = bundled_model()
-    path = tmp_path / "other.rooftrace"
-    write_bundle(path, bundle.spec.model_copy(update={"training": {}}), bundle.parts)
-    done = run("predict.py", "--size", "64", "--model", path, "--work", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-
-
-@pytest.mark.campaign
-def test_stages_and_tiles_have_rates(tiny_run: TinyRun, tmp_path: Path) -> None:
-    given = ("--model", tiny_run.bundle, "--work", tmp_path)
-    answer = answer_of("stages.py", "--size", "256", "--repeats", "2", *given)
-    stages = answer["stages"]
-    assert {"read", "engine", "blend", "trace", "polygon write", "end to end"} <= set(stages)
-    assert all(stage["mpx_per_s"] > 0 for stage in stages.values())
-    low, high = sorted(answer["by_turn"])
-    assert 0 < low <= answer["end_to_end_share_of_engine"] <= high
-    answer = answer_of("tiles.py", "--tiles", "12", "--rows", "engine", "mask", "rle", *given)
-    assert set(answer["rows"]) == {"engine", "mask", "rle"}
-
-
-@pytest.mark.campaign
-def test_serve_is_compared_with_the_engine_and_a_handler(tiny_run: TinyRun, tmp_path: Path) -> None:
-    pytest.importorskip("gradio")
-    answer = answer_of(
-        "serve.py", "--model", tiny_run.bundle, "--work", tmp_path, "--sides", "64",
-        "--images", "2", "--clients", "2", "--seconds", "0.3", "--rows", "ours", "plain",
-    )  # fmt: skip
-    for row in ("ours", "plain"):
-        figures = answer["rows"][row]["clients"]["2"]
-        assert 0 < figures["p50_ms"] <= figures["p99_ms"]
-    # The same job: what differs is the arithmetic.
-    assert answer["agreement"]["plain"] > 0.9
-
-
-@pytest.mark.campaign
-def test_engines_have_rows_and_what_is_unavailable(tiny_run: TinyRun, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    gone = "onnxruntime_tensorrt_fp16"
-    answer = answer_of(
-        "engines.py", "--model", tiny_run.bundle, "--rows", "torch_eager", "openvino_fp32", gone,
-        "--data", tiny_run.data, "--calibration", tiny_run.data, "--side", "64",
-        "--seconds", "0.01", "--work", tmp_path,
-    )  # fmt: skip
-    assert answer["rows"]["torch_eager"]["speed_to_eager"] == 1.0
-    assert answer["rows"]["openvino_fp32"]["iou_change"] == {"data": 0.0}
-    # Where there is a GPU it is a row as the others are.
-    assert (gone in answer["rows"]) != (gone in answer["unavailable"])
 
 
 @pytest.mark.campaign
@@ -270,43 +285,6 @@ def test_a_crop_and_a_building_are_measured(tmp_path: Path) -> None:
 
     (row,) = answer_of("sam.py", save_tiny(tmp_path / "sam2", "sam2"), "--prompts", "2")["rows"]
     assert all(0 < row[name] < 60 for name in ("crop_s", "crop_cpu_s", "building_s"))
-
-
-@pytest.mark.campaign
-def test_video(bundle: Path, tmp_path: Path) -> None:
-    pytest.importorskip("av")
-    given = "--sizes 360p --strides 2 --ways ours,plain_mask --seconds 0.4 --frames 3 --repeats 1"
-    answer = answer_of("video.py", *given.split(), "--model", bundle, "--work", tmp_path)
-    ours, plain = (answer["rows"][f"{way}_360p_stride2"] for way in ("ours", "plain_mask"))
-    # The same model on the same frames; one follows the ground between those that it is shown.
-    assert ours["built_up_share"] == pytest.approx(plain["built_up_share"], rel=0.1)
-    still = answer["smoothing"]["still_stride1_none_0s"]["flicker_percent"]
-    assert answer["smoothing"]["still_stride1_flow_1s"]["flicker_percent"] < still
-
-
-@pytest.mark.campaign
-def test_scale_compares_each_size_with_the_first(bundle: Path, tmp_path: Path) -> None:
-    answer = answer_of(
-        "scale.py", "--sizes", "512", "1100", "--cell", "512", "--model", bundle,
-        "--work", tmp_path, "--clean",
-    )  # fmt: skip
-    small, large = (answer["rows"][side] for side in ("512", "1100"))
-    assert large["buildings"] == pytest.approx(4 * small["buildings"], rel=0.1)
-    for name, figure in (("memory", "peak_rss_mb"), ("rate", "data_mpx_per_s")):
-        ratio = pytest.approx(large[figure] / small[figure], rel=1e-2)
-        assert answer[f"{name}_of_the_first"] == {"512": 1, "1100": ratio}
-    assert not [*tmp_path.glob("sparse_*")]
-
-
-@pytest.mark.campaign
-def test_seams_of_a_pointwise_model_do_not_show(bundle: Path, tmp_path: Path) -> None:
-    answer = answer_of(
-        "seams.py", "--size", "500", "--tile", "128", "--overlaps", "0,0", "32,8",
-        "--offsets", "32", "17", "--model", bundle, "--work", tmp_path,
-    )  # fmt: skip
-    assert [(row["overlap_px"], row["trim_px"]) for row in answer["rows"]] == [(0, 0), (32, 8)]
-    for row in answer["rows"]:
-        assert [shares["changed_share"] for shares in row["by_offset"].values()] == [0, 0]
 
 
 def test_changes_at_lines_differ_from_changes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

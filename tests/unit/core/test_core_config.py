@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import strategies as st
 from pydantic import Field
 
 from rooftrace.core.config import (
@@ -58,11 +57,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(TEXT)
     return path
-
-
-def test_reads_what_the_file_says(file: Path) -> None:
-    config = load_config(file, Outer)
-    assert config == Outer(seed=3, optimizer=Inner(lr=0.5), items=(Item(path="a"), Item(path="b")))
 
 
 @pytest.mark.parametrize(
@@ -175,13 +169,6 @@ def test_a_wrong_set_is_a_config_error(file: Path, override: str, problem: str) 
         load_config(file, Outer, [override])
     assert problem in caught.value.message
     assert caught.value.remedy
-
-
-KEYS = st.lists(
-    st.sampled_from(["seed", "name", "items", "0", "1", "-1", "9", "lr", "optimizer", "", "path"]),
-    min_size=1,
-    max_size=4,
-).map(".".join)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:

@@ -175,22 +175,6 @@ def test_resampling_covers_the_same_ground(transform: Affine, by_y: int, by_x: i
     np.testing.assert_allclose(coarse.bounds_xy, grid.bounds_xy, rtol=1e-12, atol=1e-6)
 
 
-def test_footprints_as_a_table() -> None:
-    from shapely import box
-
-    geometry = np.array([box(0, 0, 2, 1), box(3, 3, 4, 4)], dtype=object)
-    footprints = Footprints(
-        geometry, np.array([0.9, 0.5], np.float32), np.array([2.0, 1.0]), CRS("EPSG:32633")
-    )
-    assert len(footprints) == 2
-    table = footprints.to_geodataframe()
-    assert list(table.columns) == ["id", "score", "area_m2", "geometry"]
-    assert list(table["id"]) == [1, 2]
-    assert table.crs.to_epsg() == 32633
-    assert list(table.geometry.area) == [2.0, 1.0]
-    assert footprints.of_class(1) is footprints
-
-
 def test_footprints_are_chosen_and_joined_with_all_they_have() -> None:
     from shapely import box
 

@@ -20,8 +20,7 @@ def resident_mb():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6
 
-if sys.argv[1] == "returned":
-    limit_kept_memory()
+limit_kept_memory()
 del_first = np.ones(20_000_000, np.uint8)
 del del_first
 before = resident_mb()
@@ -36,14 +35,13 @@ print(resident_mb() - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a function of glibc")
-@pytest.mark.parametrize(("how", "is_returned"), [("returned", True), ("kept", False)])
-def test_freed_buffers_are_returned_to_the_system(how: str, is_returned: bool) -> None:
+def test_freed_buffers_are_returned_to_the_system() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FRAGMENTS, how], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FRAGMENTS], capture_output=True, text=True, check=True
     )
     peak, left = map(float, done.stdout.split())
     assert peak > 150
-    assert (left < 20) == is_returned
+    assert left < 20
 
 
 ARENAS = """
@@ -70,12 +68,12 @@ ctypes.CDLL(None).malloc_stats()
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a function of glibc")
 def test_there_is_an_arena_for_each_core() -> None:
     counts = {}
-    for how in ("limited", "started", "usual"):
+    for how in ("started", "usual"):
         done = subprocess.run(
             [sys.executable, "-c", ARENAS, how], capture_output=True, text=True, check=True
         )
         counts[how] = done.stderr.count("Arena ")
-    assert max(counts["limited"], counts["started"]) <= core_count() < counts["usual"]
+    assert counts["started"] <= core_count() < counts["usual"]
 
 
 HIDDEN = """
@@ -100,25 +98,6 @@ def test_packages_are_hidden_while_a_process_starts_and_no_longer() -> None:
         [sys.executable, "-c", HIDDEN], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["hidden", "True", "True", "True"]
-
-
-LEAN = """
-import sys
-import rooftrace.__main__ as program
-
-sys.argv[1:] = ["predict", "--help"]
-try:
-    program.main()
-except SystemExit:
-    pass
-heavy = {"boto3", "geopandas", "pandas", "pyarrow", "sqlite3"} & sys.modules.keys()
-print("pyogrio" in sys.modules, sorted(heavy), file=sys.stderr)
-"""
-
-
-def test_the_command_imports_no_package_that_it_does_not_use() -> None:
-    done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True)
-    assert done.stderr.split("\n")[-2] == "True []"
 
 
 def test_another_distribution_of_a_package_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from rasterio.windows import Window
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.names import scene_id
 from rooftrace.flows.catalogue.run import (
@@ -65,11 +66,7 @@ def write(path: Path, data: np.ndarray, offset_yx: tuple[int, int] = (0, 0), **m
     path.parent.mkdir(parents=True, exist_ok=True)
     place = Affine(0.5, 0, 5e5 + offset_yx[1] / 2, 0, -0.5, 9e6 - offset_yx[0] / 2)
     settings = {"crs": "EPSG:32737", "transform": place, **more}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=data.shape[0], height=data.shape[1], width=data.shape[2],
-        dtype="uint8", **settings,
-    ) as out:  # fmt: skip
-        out.write(data)
+    write_geotiff(path, data, **settings)
     return path
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pytest
-import rasterio
 import shapely
 from affine import Affine
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.flows.predict import inputs as inputs_module
@@ -26,11 +26,10 @@ URL = "https://example.org/maps/North%20end.tif?token=secret"
 
 
 def write(path: Path, row: int, col: int, shape: tuple[int, int], value: int) -> None:
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=shape[0], width=shape[1], dtype="uint8",
-        crs="EPSG:32633", transform=ORIGIN @ Affine.translation(col, row),
-    ) as out:  # fmt: skip
-        out.write(np.full((3, *shape), value, np.uint8))
+    write_geotiff(
+        path, np.full((3, *shape), value, np.uint8), crs="EPSG:32633",
+        transform=ORIGIN @ Affine.translation(col, row),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
+from raster_files import write_geotiff
 from rooftrace.flows.evaluate import leakage
 from rooftrace.flows.evaluate.leakage import LeakageReport, check_leakage
 from rooftrace.labels.config import SourceConfig
@@ -44,8 +45,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
             window = Window(101, 77, 256, 256)
             corner = file.transform @ Affine.translation(101, 77)
             profile = file.profile | {"width": 256, "height": 256, "transform": corner}
-            with rasterio.open(folder / "cut" / kind / "piece.tif", "w", **profile) as out:
-                out.write(file.read(window=window))
+            write_geotiff(folder / "cut" / kind / "piece.tif", file.read(window=window), **profile)
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +34,6 @@ def test_progress_moves_before_the_first_block_is_done(bundle: Path, tmp_path: P
     # The first of several tiles of the first block.
     assert 0 < seen[0] <= side**2 / 4
     assert len(seen) > 4
-
-
-@pytest.mark.campaign
-def test_seconds_of_an_image_are_its_own(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for number in range(8):
-        write_geotiff(tmp_path / "in" / f"{number}.tif", np.full((3, 64, 64), 40, np.uint8))
-    models = read_models(bundle)
-    started = time.perf_counter()
-    report = run_predict(
-        find_inputs([tmp_path / "in"]), models, tmp_path / "out", SceneOptions(scale=1.0)
-    )
-    passed = time.perf_counter() - started
-    # All are read before the first is finished. Together they cannot take longer than the run.
-    assert sum(output.seconds for output in report.outputs) <= passed
-    assert all(output.seconds > 0 for output in report.outputs)
 
 
 def test_the_network_is_released_before_the_files_of_the_last_large_image(

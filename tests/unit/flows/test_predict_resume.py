@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -16,13 +15,10 @@ import pytest
 import rasterio
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.types import Raster, Window
+from rooftrace.core.errors import DataError
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
-from rooftrace.io.files import locked
-from rooftrace.io.raster import RasterFile
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions
 
@@ -166,47 +162,6 @@ def test_another_option_begins_anew(wide_bundle: Path, town: Path, tmp_path: Pat
     assert any("starts from the beginning" in note for note in report.notes)
 
 
-def run_until_the_source_vanishes(wide_bundle: Path, town: Path, out: Path) -> None:
-    read = RasterFile.read
-    calls = 0
-
-    def vanishing(self: RasterFile, window: Window | None = None) -> Raster:
-        nonlocal calls
-        calls += window is None or window.height > 64  # smaller ones are the sample of the values
-        if calls > 8:
-            raise DataError(f"{self.path} cannot be read as an image: it is gone.")
-        return read(self, window)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RasterFile, "read", vanishing)
-        patch.setattr("rooftrace.io.pixels._HELD_PX", 0)  # else the scene is read once
-        with pytest.raises(DataError, match="it is gone"):
-            run_predict(find_inputs([town]), read_models(wide_bundle), out, OPTIONS)
-
-
-@pytest.mark.campaign
-def test_a_source_that_vanishes_costs_nothing_that_is_done(
-    wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
-) -> None:
-    run_until_the_source_vanishes(wide_bundle, town, tmp_path)
-    report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    assert report.resumed_blocks > 0
-    assert results(tmp_path) == undisturbed
-
-
-@pytest.mark.campaign
-def test_the_second_run_on_one_folder_is_refused(
-    wide_bundle: Path, town: Path, tmp_path: Path
-) -> None:
-    with (
-        locked(tmp_path / ".rooftrace.lock", str(tmp_path)),
-        pytest.raises(ExportError, match=rf"is being written to by process {os.getpid()}"),
-    ):
-        run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
-    assert not (tmp_path / ".rooftrace.lock").exists()
-
-
 @pytest.mark.campaign
 def test_only_leftovers_of_results_are_swept(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     mine = [tmp_path / ".notes.settings", tmp_path / ".plan.12.part.txt"]
@@ -240,32 +195,6 @@ def test_a_corrupt_block_of_the_source(wide_bundle: Path, town: Path, tmp_path: 
         SceneOptions(cell_m=50, forgiving=True),
     )
     assert any("tiles failed and became nodata" in note for note in report.notes)
-
-
-@pytest.mark.campaign
-def test_no_room_left(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    script = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, (3000, {limit[1]}))\n"
-        "from rooftrace.cli import main\nmain()\n"
-    )
-    done = _command([sys.executable, "-c", script], wide_bundle, town, tmp_path / "out")
-    assert done.returncode == 5, done.stderr
-    assert "could not be" in done.stdout
-    assert "space" in done.stdout or "room" in done.stdout
-    assert "Traceback" not in done.stderr
-
-
-def _command(
-    program: list[str], wide_bundle: Path, town: Path, out: Path
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*program, "predict", str(town), "-o", str(out), "-m", str(wide_bundle), "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 PROGRAM = """

@@ -16,7 +16,6 @@ import shapely
 from PIL import Image
 
 from map_servers import Answer, serving
-from quadkeys import tile_of
 from rooftrace.core.errors import ConfigError, DataError, ServiceError
 from rooftrace.flows.predict.cluster import share_limits
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
@@ -297,37 +296,6 @@ def test_too_many_tiles_name_the_option_before_any_request(tmp_path: Path) -> No
     ):
         found(server.url + "/{z}/{x}/{y}.png", tmp_path, max_tiles=5)
     assert server.paths == []
-
-
-@pytest.mark.campaign
-def test_tms_rows_and_quadkeys_give_the_same_pixels(
-    tiles: dict[str, bytes], tmp_path: Path
-) -> None:
-    by_name = {TileName.parse(Path(path)): data for path, data in tiles.items()}
-
-    def answer(path: str) -> Answer:
-        kind, name = path.strip("/").split("/", 1)
-        if kind == "q":
-            tile = tile_of(name)
-        else:
-            zoom, col, row = map(int, name.split("/"))
-            tile = TileName(zoom, row, col).flipped()
-        data = by_name.get(tile)
-        return (204, {}, b"") if data is None else (200, {}, data)
-
-    with serving(answer) as server:
-        read = [
-            found(server.url + template, tmp_path).services[0].read()
-            for template in ("/tms/{z}/{x}/{-y}", "/q/{q}")
-        ]
-    assert (read[0].data == read[1].data).all()
-    assert (read[0].valid == read[1].valid).all()
-    assert not read[0].valid[-SIDE:, -SIDE:].any()
-    assert read[0].valid[:-SIDE].all()
-    expected = np.asarray(
-        Image.open(io.BytesIO(tiles[f"/{FIRST.zoom}/{FIRST.col + 1}/{FIRST.row}.png"]))
-    )
-    assert (read[0].data[:, :SIDE, SIDE : 2 * SIDE] == expected.transpose(2, 0, 1)).all()
 
 
 def test_html_in_place_of_tiles(tmp_path: Path) -> None:

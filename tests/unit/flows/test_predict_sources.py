@@ -10,6 +10,7 @@ import rasterio
 from affine import Affine
 
 from range_server import serving
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
@@ -20,13 +21,10 @@ ORIGIN = Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)
 
 
 def write(path: Path, pixels: np.ndarray, row: int = 0, col: int = 0) -> None:
-    _, height, width = pixels.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8",
-        crs="EPSG:32633", transform=ORIGIN @ Affine.translation(col, row), compress="deflate",
-        tiled=True, blockxsize=128, blockysize=128,
-    ) as out:  # fmt: skip
-        out.write(pixels)
+    write_geotiff(
+        path, pixels, crs="EPSG:32633", transform=ORIGIN @ Affine.translation(col, row),
+        compress="deflate", tiled=True, blockxsize=128, blockysize=128,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
@@ -37,10 +38,8 @@ AREA_PX = 200 + 16 * 20 - 36
 
 def write(path: Path, data: np.ndarray, **more: object) -> Path:
     bands = data if data.ndim == 3 else data[None]
-    options = GRID | {"driver": "GTiff", "dtype": bands.dtype, "count": len(bands)} | more
-    height, width = bands.shape[1:]
-    with rasterio.open(path, "w", height=height, width=width, **options) as file:
-        file.write(bands)
+    options = GRID | more
+    write_geotiff(path, bands, **options)
     return path
 
 

@@ -79,25 +79,6 @@ def test_a_mask_in_a_png_has_the_same_polygons(bundle: Path, tmp_path: Path) -> 
     assert compared(tmp_path / "town.png", tmp_path / "out", SceneOptions(scale=0.5), bundle) > 10
 
 
-def check_cog(path: Path) -> None:
-    """Check that a GeoTIFF passes `rio cogeo validate --strict`, and has overviews."""
-    cogeo = pytest.importorskip("rio_cogeo.cogeo")
-    valid, errors, warnings = cogeo.cog_validate(path, strict=True)
-    assert (valid, list(errors), list(warnings)) == (True, [], []), path.name
-    with rasterio.open(path) as file:
-        assert max(file.shape) <= 512 or file.overviews(1), path.name
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-@pytest.mark.parametrize("name", ["catanduanes_z20", "kampala_z20", "kampala_z21"])
-def test_a_real_scene(name: str, realdata: Path, tmp_path: Path) -> None:
-    image = realdata / "scenes" / f"{name}.tif"
-    assert compared(image, tmp_path, SceneOptions(cell_m=1, separate=False), None) > 50
-    check_cog(tmp_path / f"{name}_mask.tif")
-    check_cog(tmp_path / f"{name}_density.tif")
-
-
 def test_what_probabilities_have_divided_is_said(bundle: Path, tmp_path: Path) -> None:
     """The model of the tests gives less certain answers for pixels that are less bright."""
     pixels = np.full((3, 64, 96), 40, np.uint8)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io import mosaic as adjacent
@@ -39,11 +40,7 @@ def scene() -> np.ndarray:
 def write(path: Path, data: np.ndarray, window: Window, **options: object) -> Path:
     profile: dict[str, object] = {"crs": "EPSG:32633", "transform": ORIGIN, "nodata": 0} | options
     profile["transform"] = profile["transform"] @ Affine.translation(window.col, window.row)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=len(data), height=window.height, width=window.width,
-        dtype=data.dtype, **profile,
-    ) as out:  # fmt: skip
-        out.write(data)
+    write_geotiff(path, data, **profile)
     return path
 
 

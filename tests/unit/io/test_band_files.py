@@ -11,6 +11,7 @@ import rasterio
 from affine import Affine
 
 from folder_server import serving_folder
+from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, DataError
 from rooftrace.core.types import Window
 from rooftrace.io.area import select_overview
@@ -23,11 +24,9 @@ RGB = ("red", "green", "blue")
 def write(path: Path, value: int, *, side: int = 60, px_m: float = 1, west: float = 5e5) -> str:
     data = np.full((1, side, side), value, np.uint16)
     data[:, :5] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=side, width=side, dtype="uint16", nodata=0,
-        crs="EPSG:32737", transform=Affine(px_m, 0, west, 0, -px_m, 9e6),
-    ) as out:  # fmt: skip
-        out.write(data)
+    write_geotiff(
+        path, data, nodata=0, crs="EPSG:32737", transform=Affine(px_m, 0, west, 0, -px_m, 9e6)
+    )
     return str(path)
 
 
@@ -87,10 +86,7 @@ def test_bands_on_different_grids_are_refused(
 
 def test_a_file_of_several_bands_is_refused(tmp_path: Path) -> None:
     files = bands(tmp_path, *RGB)
-    with rasterio.open(
-        tmp_path / "1.tif", "w", driver="GTiff", count=3, height=9, width=9, dtype="uint8"
-    ) as out:
-        out.write(np.zeros((3, 9, 9), np.uint8))
+    write_geotiff(tmp_path / "1.tif", np.zeros((3, 9, 9), np.uint8), crs=None, transform=None)
     with pytest.raises(DataError, match=r"band red, .*, has 3 bands; expected one"):
         _ = open_bands("scene", files, RGB, None).grid
 

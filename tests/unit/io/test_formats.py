@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 
+from raster_files import PLACE, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import gdal
@@ -19,79 +19,8 @@ from rooftrace.io.gdal import CACHE, MAX_CACHE_BYTES
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
 
-UTM = {"crs": "EPSG:32737", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)}
 SHAPE = (1100, 1000)
 TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}
-
-
-def smooth(dtype: str = "uint8", bands: int = 3, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Values from 1, so that 0 can be nodata, with the left third of them 0."""
-    rows, cols = np.indices(shape)
-    planes = [1 + (rows * (band + 2) + cols * 3 + rows * cols // 7) % 250 for band in range(bands)]
-    data = np.stack(planes).astype(dtype)
-    if dtype == "uint16":
-        data *= 200
-    data[:, :, : shape[1] // 3] = 0
-    return data
-
-
-def write(path: Path, data: np.ndarray, valid: np.ndarray | None = None, **options: Any) -> Path:
-    inside = options.pop("internal", True)
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
-        rasterio.open(
-            path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
-            dtype=data.dtype, **(UTM | options),
-        ) as out,
-    ):  # fmt: skip
-        out.write(data)
-        if valid is not None:
-            out.write_mask(valid)
-    return path
-
-
-STORED: dict[str, dict[str, Any]] = {
-    "striped": {"nodata": 0},
-    "striped lzw": {"nodata": 0, "compress": "lzw", "predictor": 2},
-    "tiled deflate": {**TILED, "nodata": 0, "compress": "deflate"},
-    "bigtiff zstd": {**TILED, "nodata": 0, "compress": "zstd", "bigtiff": "yes"},
-    "webp": {**TILED, "compress": "webp", "webp_lossless": True, "nodata": 0},
-    "planes": {**TILED, "nodata": 0, "interleave": "band", "compress": "deflate"},
-    "degrees": {**TILED, "nodata": 0, "crs": "EPSG:4326",
-                "transform": Affine(1e-6, 0, 39.2, 0, -1e-6, -6.1)},
-    "rotated": {"nodata": 0, "transform": UTM["transform"] @ Affine.rotation(20)},
-    "nowhere": {"nodata": 0, "crs": None, "transform": Affine.identity()},
-    "16 bit": {**TILED, "nodata": 0, "dtype": "uint16", "compress": "deflate"},
-    "float": {**TILED, "nodata": 0, "dtype": "float32", "compress": "deflate", "predictor": 3},
-    "mask": {**TILED, "compress": "deflate", "masked": True},
-    "mask beside": {**TILED, "compress": "deflate", "masked": True, "internal": False},
-    "alpha": {**TILED, "compress": "deflate", "bands": 4, "photometric": "rgb", "alpha": "yes"},
-}  # fmt: skip
-
-
-@pytest.mark.campaign
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("stored", STORED)
-def test_windows_are_those_of_the_whole(tmp_path: Path, stored: str) -> None:
-    options = dict(STORED[stored])
-    data = smooth(options.pop("dtype", "uint8"), options.pop("bands", 3))
-    valid = np.ones(SHAPE, bool)
-    valid[:, : SHAPE[1] // 3] = False
-    colours = data[:3]
-    if stored == "alpha":
-        data[3] = np.where(valid, 255, 0)
-    masked = options.pop("masked", False)
-    path = write(tmp_path / "a.tif", data, valid if masked else None, **options)
-    source = open_raster(path)
-    assert (source.dtype, source.bands, source.grid.shape) == (data.dtype, 3, SHAPE)
-    assert (source.grid.crs is None) == (stored == "nowhere")
-    for row in (0, 390, 780):
-        for col in (0, 290, 690):
-            window = Window(row, col, 320, 310)
-            raster = source.read(window)
-            np.testing.assert_array_equal(raster.data, colours[:, *window.slices()])
-            np.testing.assert_array_equal(raster.valid, valid[window.slices()])
-    source.close()
 
 
 # Sparse files.
@@ -105,7 +34,7 @@ def sparse(path: Path, **options: Any) -> tuple[Path, np.ndarray]:
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(
             path, "w", driver="GTiff", count=options.pop("bands", 3), height=2048, width=2048,
-            dtype="uint8", sparse_ok=True, compress="deflate", **(UTM | TILED | options),
+            dtype="uint8", sparse_ok=True, compress="deflate", **(PLACE | TILED | options),
         ) as out,
     ):  # fmt: skip
         for row, col in ((256, 512), (256, 768), (1536, 0)):
@@ -164,7 +93,7 @@ def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A strip that is removed from the file after it was read can only come from the cache."""
     monkeypatch.setattr(gdal, "_MIN_CACHE_BYTES", 2**20)
     data = np.random.default_rng(0).integers(1, 255, (3, 700, 6000), dtype=np.uint8)
-    path = write(tmp_path / "wide.tif", data, compress="deflate")
+    path = write_geotiff(tmp_path / "wide.tif", data, compress="deflate")
     source = open_raster(path)
     source.read(Window(0, 0, 600, 600))
     with path.open("r+b") as file:
@@ -181,7 +110,7 @@ def test_what_the_cache_cannot_hold_is_said(tmp_path: Path) -> None:
     path = tmp_path / "wider.tif"
     with rasterio.open(
         path, "w", driver="GTiff", count=3, height=2000, width=100_000, dtype="uint8",
-        sparse_ok=True, compress="deflate", **UTM,
+        sparse_ok=True, compress="deflate", **PLACE,
     ):  # fmt: skip
         pass
     source = open_raster(path)
@@ -215,7 +144,7 @@ def vrt(path: Path, *parts: str, size: int = 64, more: str = "") -> Path:
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
     for name in "ab":
-        write(tmp_path / f"{name}.tif", np.full((1, 64, 64), ord(name), np.uint8))
+        write_geotiff(tmp_path / f"{name}.tif", np.full((1, 64, 64), ord(name), np.uint8))
     return tmp_path
 
 
@@ -225,10 +154,7 @@ def test_bands_of_a_vrt_may_differ_in_type(tmp_path: Path) -> None:
     alpha = np.where(values[0] > 100, 255, 0)
     kinds = {"red": np.uint8, "green": np.uint16, "blue": np.int16, "alpha": np.uint8}
     for (name, kind), band in zip(kinds.items(), (*values, alpha)):
-        with rasterio.open(
-            tmp_path / f"{name}.tif", "w", driver="GTiff", height=20, width=30, count=1, dtype=kind
-        ) as file:
-            file.write(band.astype(kind), 1)
+        write_geotiff(tmp_path / f"{name}.tif", band.astype(kind), crs=None, transform=None)
     bands = [
         f'<VRTRasterBand dataType="{gdal}" band="{number}"><ColorInterp>{name}</ColorInterp>'
         f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename>'
@@ -352,7 +278,7 @@ def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, s
 @pytest.mark.parametrize("compress", ["none", "deflate"])
 def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, compress: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (3, *SHAPE), dtype=np.uint8)
-    path = write(tmp_path / "a.tif", pixels, compress=compress, **TILED)
+    path = write_geotiff(tmp_path / "a.tif", pixels, compress=compress, **TILED)
     source = open_raster(path)
     source.read(Window(0, 0, 100, 100))
     with path.open("r+b") as file:

@@ -54,20 +54,6 @@ def test_a_line_has_a_gap_where_a_value_is_unknown() -> None:
     assert "0.4, 0.300" in "".join(mark.itertext())
 
 
-def test_each_of_many_lines_looks_different() -> None:
-    lines = [Series(str(n), [0, 1], [n, n]) for n in range(30)]
-    page = parse(*lines, y_high=30, diagonal=True)
-    drawn = list(page.iter("polyline"))
-    styles = {(line.get("style"), line.get("stroke-dasharray")) for line in drawn}
-    assert len(drawn) == len(styles) == 30
-    # The first lies on top, that is, comes last.
-    groups = [int(g.attrib["data-series"]) for g in page.iter("g")]
-    assert groups == list(range(29, -1, -1))
-    assert sum(line.attrib["class"] == "axis" for line in page.iter("line")) == 2
-    sample = ElementTree.fromstring(draw_legend([str(n) for n in range(30)])).findall(".//line")[-1]
-    assert sample.get("style") == drawn[0].get("style")
-
-
 def test_a_file_holds_charts_their_titles_and_a_legend() -> None:
     lines = [Series(name, [0, 1], [0, 1]) for name in ("a & b", "c")]
     chart = draw_chart(lines, Axis.between("x"), Axis.between("y"))
@@ -115,17 +101,6 @@ def test_a_bar_for_each_bin_that_holds_something(counts: list[int], logarithmic:
     present = [count for count in counts if count]
     for (a, b), (p, q) in zip(pairwise(heights), pairwise(present)):
         assert a == pytest.approx(b, abs=0.11) or (a < b) == (p < q)
-
-
-@given(COUNTS)
-def test_two_sets_are_drawn_in_shares(counts: list[int]) -> None:
-    edges = np.arange(len(counts) + 1.0).tolist()
-    drawn = draw_histogram(edges, counts, [10 * count for count in counts], x="share")
-    (line,) = elements(drawn, "polyline", "other")
-    # The distribution is the same and only the size of the set differs: the outline follows the
-    # tops of the bars.
-    tops = {round(float(bar.get("y", "0")), 1) for bar in elements(drawn, "rect", "bar")}
-    assert tops <= {y for _, y in points(line)}
 
 
 def test_names_are_text_and_not_markup() -> None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import geopandas
 import numpy as np
 import pytest
 import shapely
 from pyproj import CRS
 
-from rooftrace.core.types import Footprints
 from rooftrace.io.make_valid import make_polygons_valid, rounded
-from rooftrace.io.vector_write import write_footprints
 
 HOUSE = shapely.box(0, 0, 20, 10)
 SPIKE = shapely.Polygon([(0, 0), (10, 0), (10, 10), (10, 15), (10, 10), (0, 10)])
 BOW = shapely.Polygon([(0, 0), (10, 0), (10, 10), (9.999, 10.001), (10.001, 10.001), (0, 10)])
-
-
-def test_valid_ones_stay_the_same_objects() -> None:
-    given = np.array([HOUSE, shapely.box(1, 1, 2, 2)])
-    assert make_polygons_valid(given) is given
 
 
 def test_of_the_others_the_largest_part_is_left() -> None:
@@ -106,12 +97,3 @@ def test_multipolygons_and_pixels_are_valid_with_few_digits_too() -> None:
     assert made[1].geom_type == "MultiPolygon"
     assert made[2].equals(shapely.box(0, 0, 10, 10))
     assert rounded(np.array([pair]), MERCATOR, 7)[0].is_valid
-
-
-def test_a_geojson_has_valid_polygons(tmp_path: Path) -> None:
-    houses = slits(60)
-    made = Footprints(houses, np.ones(len(houses), np.float32), shapely.area(houses), MERCATOR)
-    write_footprints(tmp_path / "houses.geojson", made)
-    frame = geopandas.read_file(tmp_path / "houses.geojson")
-    assert len(frame) == len(houses)
-    assert frame.geometry.is_valid.all()

@@ -128,11 +128,6 @@ def test_bands_without_names_in_the_model() -> None:
     assert "bands 3 Red, 2 Green, 1 Blue, 4 NIR are read as red" in found.note
 
 
-def test_a_model_with_names_reports_an_image_without() -> None:
-    found = find_bands(infos("", "", ""), ("nir", "red", "green"), None, "x.tif")
-    assert "bands 1, 2, 3 are read as nir, red, green" in found.note
-
-
 def test_colour_infrared_is_read_with_a_note() -> None:
     found = find_bands(infos("nir", "red", "green", colours=GDAL_RGBA[:3]), RGB, None, "cir.tif")
     assert found.indexes == (0, 1, 2)

@@ -10,6 +10,7 @@ import rasterio
 from pyproj import CRS
 from shapely import box
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Footprints, ResultProvenance
 from rooftrace.io.area import Area, AreaSource
@@ -50,10 +51,8 @@ def test_stated_dates() -> None:
 
 def test_file_states_its_name_and_date(tmp_path: Path) -> None:
     path = tmp_path / "town.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=8, width=8, crs="EPSG:32636"
-    ) as out:
-        out.write(np.ones((3, 8, 8), np.uint8))
+    write_geotiff(path, np.ones((3, 8, 8), np.uint8))
+    with rasterio.open(path, "r+") as out:
         out.update_tags(TIFFTAG_DATETIME="2024:05:17 10:31:00")
     found = provenance_of(open_raster(path))
     assert found == ResultProvenance("2024-05-17T10:31:00", "town.tif")
@@ -64,10 +63,7 @@ def test_file_states_its_name_and_date(tmp_path: Path) -> None:
 
 def test_metadata_file_beside_a_satellite_image(tmp_path: Path) -> None:
     path = tmp_path / "scene.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=8, width=8, crs="EPSG:32636"
-    ) as out:
-        out.write(np.ones((3, 8, 8), np.uint8))
+    write_geotiff(path, np.ones((3, 8, 8), np.uint8))
     # The metadata file of a DigitalGlobe product, which GDAL reads.
     (tmp_path / "scene.IMD").write_text(
         'version = "R";\nBEGIN_GROUP = IMAGE_1\n\tsatId = "WV02";\n'

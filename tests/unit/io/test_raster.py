@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,6 @@ from rooftrace.io.gdal import is_complete_png, is_raster, reading_errors
 from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
 from rooftrace.io.raster import open_raster
 
-UTM = "EPSG:32737"
 HALF_METRE = Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)
 
 
@@ -32,19 +30,8 @@ def rgb() -> np.ndarray:
     return np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)
 
 
-def write_tiff(path: Path, data: np.ndarray, **options: object) -> Path:
-    profile = {"crs": UTM, "transform": HALF_METRE} | options
-    count, height, width = data.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=data.dtype,
-        **profile,
-    ) as out:  # fmt: skip
-        out.write(data)
-    return path
-
-
 def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None:
-    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
+    source = open_raster(write_geotiff(tmp_path / "a.tif", rgb))
     assert isinstance(source, RasterSource)
     assert (source.bands, source.dtype, source.grid.shape) == (3, np.uint8, (60, 80))
     assert source.grid.crs is not None
@@ -68,7 +55,7 @@ def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None
 def test_a_position_that_no_image_has_is_not_used(
     tmp_path: Path, rgb: np.ndarray, transform: Affine, damage: str
 ) -> None:
-    source = open_raster(write_tiff(tmp_path / "a.tif", rgb, transform=transform))
+    source = open_raster(write_geotiff(tmp_path / "a.tif", rgb, transform=transform))
     assert source.grid.crs is None
     assert source.grid.transform.is_identity
     assert any(damage in note for note in source.notes)
@@ -79,7 +66,7 @@ def test_a_pixel_of_any_sensible_size_keeps_its_georeference(
     tmp_path: Path, rgb: np.ndarray, size_m: float
 ) -> None:
     transform = Affine(size_m, 0, 600_000, 0, -size_m, 9_000_000)
-    source = open_raster(write_tiff(tmp_path / "a.tif", rgb, transform=transform))
+    source = open_raster(write_geotiff(tmp_path / "a.tif", rgb, transform=transform))
     assert source.grid.transform == transform
 
 
@@ -131,14 +118,14 @@ def test_palette_is_looked_up_or_left(tmp_path: Path) -> None:
 def test_nodata_value_needs_every_band(tmp_path: Path, rgb: np.ndarray) -> None:
     rgb[:, :10] = 0
     rgb[0, 10:20] = 0
-    raster = open_raster(write_tiff(tmp_path / "a.tif", rgb, nodata=0)).read()
+    raster = open_raster(write_geotiff(tmp_path / "a.tif", rgb, nodata=0)).read()
     assert not raster.valid[:10].any()
     assert raster.valid[10:].all()
 
 
 def test_the_tag_nodata_values_is_a_mask(tmp_path: Path, rgb: np.ndarray) -> None:
     rgb[:, :10] = 0
-    path = write_tiff(tmp_path / "a.tif", rgb)
+    path = write_geotiff(tmp_path / "a.tif", rgb)
     with rasterio.open(path, "r+") as file:
         file.update_tags(NODATA_VALUES="0 0 0")
     raster = open_raster(path).read()
@@ -150,14 +137,8 @@ def test_internal_mask(tmp_path: Path, rgb: np.ndarray) -> None:
     path = tmp_path / "masked.tif"
     valid = np.zeros((60, 80), dtype=bool)
     valid[5:50, 7:70] = True
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            path, "w", driver="GTiff", count=3, height=60, width=80, dtype="uint8",
-            crs=UTM, transform=HALF_METRE,
-        ) as out,
-    ):  # fmt: skip
-        out.write(rgb)
+    write_geotiff(path, rgb)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as out:
         out.write_mask(valid)
     source = open_raster(path)
     np.testing.assert_array_equal(source.read().valid, valid)
@@ -167,7 +148,7 @@ def test_internal_mask(tmp_path: Path, rgb: np.ndarray) -> None:
 def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
     rgb[:, :, :9] = 255
     rgb[:, :, 70:] = 7
-    path = write_tiff(tmp_path / "a.tif", rgb)
+    path = write_geotiff(tmp_path / "a.tif", rgb)
     white = open_raster(path, nodata=NodataRule(colour=(255, 255, 255))).read().valid
     assert not white[:, :9].any()
     assert white[:, 9:].all()
@@ -184,13 +165,6 @@ def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
 )
 def test_a_nodata_rule_survives_json(rule: NodataRule | None) -> None:
     assert nodata_from_json(json.loads(json.dumps(nodata_to_json(rule)))) == rule
-
-
-def test_it_can_be_pickled_after_use(tmp_path: Path, rgb: np.ndarray) -> None:
-    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
-    source.read()
-    again = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(again.read().data, rgb)
 
 
 def test_absent_and_folder_are_named(tmp_path: Path) -> None:
@@ -284,7 +258,7 @@ def test_headers_of_many_files_leave_few_open(
 ) -> None:
     limit_open_files(monkeypatch, 3)
     for name, data, most_open in (("small.tif", rgb, 0), ("large.tif", LARGE, 3)):
-        path = write_tiff(tmp_path / name, data)
+        path = write_geotiff(tmp_path / name, data)
         kept = [open_raster(path) for _ in range(20)]
         for source in kept:
             assert source.grid.shape == data.shape[1:]
@@ -302,7 +276,7 @@ def test_a_file_that_is_read_at_the_moment_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_open_files(monkeypatch, 1)
-    path, other = write_tiff(tmp_path / "a.tif", LARGE), write_tiff(tmp_path / "b.tif", LARGE)
+    path, other = write_geotiff(tmp_path / "a.tif", LARGE), write_geotiff(tmp_path / "b.tif", LARGE)
     scene, others = open_raster(path), [open_raster(other) for _ in range(3)]
     scene.read(Window(0, 0, 10, 10))
     with scene._dataset("pixels") as dataset:
@@ -316,7 +290,7 @@ def test_a_file_that_is_read_at_the_moment_stays_open(
 
 @needs_descriptors
 def test_damaged_files_do_not_stay_open(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "a.tif", np.ones((1, 1100, 1100), np.uint8), compress="deflate")
+    path = write_geotiff(tmp_path / "a.tif", np.ones((1, 1100, 1100), np.uint8), compress="deflate")
     path.write_bytes(path.read_bytes()[:-200])
     kept = [open_raster(path) for _ in range(3)]
     for source in kept:
@@ -340,7 +314,7 @@ def test_a_child_reads_although_a_thread_of_its_parent_kept_a_file_open(tmp_path
         "    os._exit(0)\n"
         "sys.exit(os.waitpid(child, 0)[1])\n"
     )
-    path = write_tiff(tmp_path / "a.tif", LARGE)
+    path = write_geotiff(tmp_path / "a.tif", LARGE)
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == 0
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from affine import Affine
 from PIL import Image
 from pyproj import CRS
 from rasterio.enums import ColorInterp
@@ -42,11 +41,11 @@ def write_image(folder: Path, suffix: str = "jpg", world: str = "jgw", prj: str 
 
 
 @pytest.mark.parametrize(
-    ("suffix", "world"),
-    [("jpg", "jgw"), ("jpg", "JGW"), ("jpg", "jpgw"), ("jpg", "wld"), ("png", "pgw"),
-     ("tif", "tfw"), ("bmp", "bpw"), ("webp", "wld"), ("webp", "webpw")],
+    ("suffix", "world", "form"),
+    [("jpg", "jgw", "esri"), ("jpg", "JGW", "wkt2"), ("jpg", "jpgw", "code"),
+     ("jpg", "wld", "proj"), ("png", "pgw", "esri"), ("tif", "tfw", "wkt2"),
+     ("bmp", "bpw", "code"), ("webp", "wld", "proj"), ("webp", "webpw", "esri")],
 )  # fmt: skip
-@pytest.mark.parametrize("form", ["esri", "wkt2", "code", "proj"])
 def test_a_world_file_and_a_prj_place_an_image(
     tmp_path: Path, suffix: str, world: str, form: str
 ) -> None:
@@ -89,8 +88,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace")
 
 
-@pytest.mark.parametrize("crs", ["EPSG:32645", "32645", UTM.to_wkt()])
-@pytest.mark.parametrize("mosaic", [False, True])
+@pytest.mark.parametrize(
+    ("crs", "mosaic"), [("EPSG:32645", False), ("32645", True), (UTM.to_wkt(), False)]
+)
 def test_the_option_crs_places_an_image_that_states_none(
     tmp_path: Path, tiny: Path, crs: str, mosaic: bool
 ) -> None:
@@ -122,29 +122,6 @@ def test_the_option_crs_is_refused(
     assert message in " ".join(result.err.split())
 
 
-def rgbn(folder: Path, last: np.ndarray, suffix: str = "tif") -> Path:
-    rng = np.random.default_rng(1)
-    bands = np.concatenate([rng.integers(1, 255, (3, 96, 128), np.uint8), last[None]])
-    driver = {"tif": "GTiff", "png": "PNG"}[suffix]
-    path = folder / f"scene.{suffix}"
-    with rasterio.open(
-        path, "w", driver=driver, count=4, height=96, width=128, dtype="uint8",
-        transform=Affine(0.3, 0, 335000, 0, -0.3, 3055000), crs="EPSG:32645",
-    ) as file:  # fmt: skip
-        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
-        file.write(bands)
-    return path
-
-
-def test_infrared_that_is_marked_as_alpha_hides_nothing(tmp_path: Path) -> None:
-    infrared = np.random.default_rng(2).integers(3, 250, (96, 128), np.uint8)
-    infrared[10:40, 10:40] = 0
-    source = open_raster(rgbn(tmp_path, infrared))
-    assert source.bands == 4
-    assert source.read().valid.all()
-    assert any("near infrared" in note for note in source.notes)
-
-
 @pytest.mark.parametrize("suffix", ["tif", "png"])
 @pytest.mark.parametrize("is_smooth", [False, True])
 def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None:
@@ -152,7 +129,14 @@ def test_alpha_stays_alpha(tmp_path: Path, suffix: str, is_smooth: bool) -> None
     alpha[:, :20] = 0
     if is_smooth:
         alpha[:, 20:40] = np.linspace(1, 254, 20).astype(np.uint8)
-    source = open_raster(rgbn(tmp_path, alpha, suffix))
+    rng = np.random.default_rng(1)
+    bands = np.concatenate([rng.integers(1, 255, (3, 96, 128), np.uint8), alpha[None]])
+    driver = {"tif": "GTiff", "png": "PNG"}[suffix]
+    path = write_geotiff(tmp_path / f"scene.{suffix}", bands, driver=driver)
+    if suffix == "tif":
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = [*file.colorinterp[:3], ColorInterp.alpha]
+    source = open_raster(path)
     assert (source.bands, source.notes) == (3, ())
     assert (source.read().valid == (alpha > 0)).all()
 
@@ -192,16 +176,6 @@ def test_layers_of_netcdf_and_hdf5_are_to_be_exported(tmp_path: Path, name: str)
     with pytest.raises(DataError, match="no colour band: 3 subdatasets") as caught:
         open_raster(tmp_path / name).read()
     assert "Export the layer" in caught.value.remedy
-
-
-def test_a_photograph_with_the_place_of_its_camera_is_not_an_orthophoto(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif.get_ifd(0x8825).update({1: "N", 2: (27.0, 37.0, 12.0), 3: "E", 4: (85.0, 31.0, 1.0)})
-    path = tmp_path / "DJI_0001.JPG"
-    Image.new("RGB", (64, 48), (90, 80, 70)).save(path, exif=exif)
-    source = open_raster(path)
-    assert source.grid.crs is None
-    assert any("not an orthophoto" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("name", ["DIM_PHR.XML", "scene.TIL"])

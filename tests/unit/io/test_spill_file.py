@@ -38,17 +38,3 @@ def test_polygons_return_in_the_requested_order(
         read = spool.read(start[asked], stop[asked])
     spool.close()
     assert shapely.equals_exact(read, polygons[asked]).all()
-
-
-def test_adjacent_polygons_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = []
-    part = SpillFile._part
-    monkeypatch.setattr(
-        SpillFile, "_part", lambda self, *place: reads.append(place) or part(self, *place)
-    )
-    monkeypatch.setattr(module, "_GAP_BYTES", 0)
-    spool = SpillFile()
-    offsets = spool.append(squares(6))
-    asked = np.array([5, 0, 1, 4])
-    assert len(spool.read(offsets[asked], offsets[asked + 1])) == 4
-    assert reads == [(offsets[0], offsets[2]), (offsets[4], offsets[6])]

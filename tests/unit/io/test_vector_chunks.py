@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -81,17 +80,6 @@ def test_chunks_are_one_layer(
 
 
 @pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
-def test_the_same_polygons_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
-    files = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        write_footprints_chunks(tmp_path / name / f"out{suffix}", [chunk(40), chunk(30, 1)])
-        files.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
-    assert files[0] == files[1]
-    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
-
-
-@pytest.mark.parametrize("suffix", MAIN_SUFFIXES)
 def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) -> None:
     whole = chunk(50)
     parts = [whole.take(np.arange(0, 20)), whole.take(np.arange(20, 50))]
@@ -145,29 +133,6 @@ def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> No
     assert geopandas.read_file(path, bbox=(0, 0, 2, 2))["id"].tolist() == [0]
 
 
-def test_geoparquet_says_what_1_1_wants(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    path = tmp_path / "out.parquet"
-    chunks = [chunk(30), chunk(20, 1)]
-    write_footprints_chunks(path, chunks)
-    file = parquet.ParquetFile(path)
-    assert [file.metadata.row_group(i).num_rows for i in range(2)] == [30, 20]
-    metadata = json.loads(file.metadata.metadata[b"geo"])
-    assert (metadata["version"], metadata["primary_column"]) == ("1.1.0", "geometry")
-    column = metadata["columns"]["geometry"]
-    assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Polygon"])
-    assert CRS.from_json_dict(column["crs"]) == UTM
-    assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
-    # The bounds are right where a reader looks for them.
-    window = (500_100.0, 5_000_100.0, 501_000.0, 5_001_000.0)
-    whole = Footprints.joined(chunks)
-    inside = shapely.intersects(shapely.envelope(whole.geometry), shapely.box(*window))
-    assert (
-        sorted(geopandas.read_parquet(path, bbox=window)["id"])
-        == (np.flatnonzero(inside) + 1).tolist()
-    )
-
-
 def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
     (note,) = write_footprints_chunks(tmp_path / "out.shp", [chunk(2)])
     assert "perimeter_m is perim_m" in note
@@ -189,8 +154,3 @@ def test_what_a_shapefile_cannot_hold_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ExportError, match=message):
             write_polygons(tmp_path / "out.shp", square, columns, UTM)
     assert list(tmp_path.iterdir()) == []
-
-
-def several() -> Footprints:
-    both = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)])
-    return Footprints(np.array([both], object), np.ones(1, np.float32), np.ones(1), UTM)

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import geopandas
@@ -6,7 +5,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
@@ -32,20 +31,6 @@ def read(path: Path) -> geopandas.GeoDataFrame:
     return geopandas.read_file(path).sort_values("id").reset_index(drop=True)
 
 
-@pytest.mark.parametrize("crs", [UTM, CRS(4326), None])
-@pytest.mark.parametrize("suffix", EXACT_SUFFIXES)
-def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, crs: CRS | None) -> None:
-    given = footprints(crs)
-    write_footprints(tmp_path / f"out{suffix}", given)
-    table = read(tmp_path / f"out{suffix}")
-    assert list(table.columns) == ["id", "score", "area_m2", "geometry"]
-    assert table["id"].tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(table["score"], given.score)
-    np.testing.assert_array_equal(table["area_m2"], given.area_m2)
-    assert shapely.equals(table.geometry.to_numpy(), given.geometry).all()
-    assert table.crs == crs
-
-
 @pytest.mark.parametrize("suffix", EXACT_SUFFIXES)
 def test_no_buildings_are_a_valid_empty_layer(tmp_path: Path, suffix: str) -> None:
     write_footprints(tmp_path / f"out{suffix}", footprints(UTM, 0))
@@ -55,55 +40,6 @@ def test_no_buildings_are_a_valid_empty_layer(tmp_path: Path, suffix: str) -> No
     assert table.crs == UTM
     info = pyogrio.read_info(tmp_path / f"out{suffix}")
     assert info["geometry_type"] == "Polygon"
-
-
-def test_no_buildings_in_geojson(tmp_path: Path) -> None:
-    write_footprints(tmp_path / "out.geojson", footprints(UTM, 0))
-    assert json.loads((tmp_path / "out.geojson").read_text())["features"] == []
-
-
-def test_geojson_follows_rfc_7946(tmp_path: Path) -> None:
-    given = footprints(UTM)
-    # Given the wrong way round: the driver has to turn it.
-    turned = np.asarray(shapely.reverse(shapely.normalize(given.geometry)), object)
-    write_footprints(tmp_path / "out.geojson", Footprints(turned, given.score, given.area_m2, UTM))
-    written = json.loads((tmp_path / "out.geojson").read_text())
-    assert "crs" not in written
-    to_lonlat = Transformer.from_crs(UTM, 4326, always_xy=True)
-    for feature, polygon in zip(written["features"], given.geometry, strict=True):
-        shape = shapely.geometry.shape(feature["geometry"])
-        assert shape.exterior.is_ccw
-        assert not any(ring.is_ccw for ring in shape.interiors)
-        expected = shapely.transform(
-            polygon, lambda xy: np.stack(to_lonlat.transform(*xy.T), axis=1)
-        )
-        assert shapely.hausdorff_distance(shape, expected) < 2e-7
-    assert [f["properties"]["id"] for f in written["features"]] == [1, 2, 3]
-    assert [f["properties"]["area_m2"] for f in written["features"]] == [196, 196, 196]
-
-
-def test_geojson_in_pixels_claims_no_crs(tmp_path: Path) -> None:
-    given = footprints(None)
-    write_footprints(tmp_path / "out.geojson", given)
-    written = json.loads((tmp_path / "out.geojson").read_text())
-    assert "crs" not in written
-    assert "pixels" in written["description"]
-    assert [f["properties"]["area_m2"] for f in written["features"]] == [None] * 3
-    table = read(tmp_path / "out.geojson")
-    assert shapely.equals(table.geometry.to_numpy(), given.geometry).all()
-
-
-@pytest.mark.parametrize("crs", [UTM, None])
-@pytest.mark.parametrize("count", [3, 0])
-def test_parquet_is_read_back(tmp_path: Path, crs: CRS | None, count: int) -> None:
-    pytest.importorskip("pyarrow")
-    given = footprints(crs, count)
-    write_footprints(tmp_path / "out.parquet", given)
-    table = geopandas.read_parquet(tmp_path / "out.parquet")
-    assert table[["id", "score", "area_m2"]].dtypes.tolist() == [np.int64, np.float32, np.float64]
-    np.testing.assert_array_equal(table["area_m2"], given.area_m2)
-    assert shapely.equals(table.geometry.to_numpy(), given.geometry).all()
-    assert table.crs == crs
 
 
 @pytest.mark.parametrize("suffix", GDAL_SUFFIXES)

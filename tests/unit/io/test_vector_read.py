@@ -147,14 +147,6 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
     assert "ogr2ogr" in caught.value.remedy
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
-def test_no_crs_is_reported(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a{suffix}"
-    write_polygons(path, array(box(0, 0, 1, 1)), {"id": np.array([1])}, None)
-    with pytest.raises(GeoreferenceError, match=f"a{suffix} has no coordinate system"):
-        VectorFile(path).read()
-
-
 @pytest.mark.parametrize("side", [50, 500])
 def test_pixels_are_no_degrees(tmp_path: Path, side: int) -> None:
     path = tmp_path / "a.geojson"
@@ -194,14 +186,6 @@ def test_a_parquet_of_a_table_and_one_without_pyarrow(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match="pyarrow"):
         VectorFile(path).read()
-
-
-def test_a_json_is_known_by_how_it_begins(tmp_path: Path) -> None:
-    (tmp_path / "coco.json").write_text('{"images": [], "annotations": []}')
-    assert not is_vector_file(tmp_path / "coco.json")
-    assert is_vector_file(geojson(tmp_path / "a.json", box(0, 0, 1, 1)))
-    assert not is_vector_file(tmp_path / "absent.gpkg")
-    assert not is_vector_file(tmp_path)
 
 
 @given(
@@ -306,25 +290,6 @@ def test_a_damaged_projection_file_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"towns\.shp"):
         assert VectorFile(path).fields
-
-
-def test_typed_attributes_keep_numbers_and_nulls(tmp_path: Path) -> None:
-    path = tmp_path / "typed.geojson"
-    features = [
-        {"type": "Feature", "properties": {"n": 1, "x": 0.5, "t": "a", "b": True},
-         "geometry": box(0, 0, 1, 1).__geo_interface__},
-        {"type": "Feature", "properties": {"n": 2, "x": None, "t": None, "b": False},
-         "geometry": box(2, 0, 3, 1).__geo_interface__},
-    ]  # fmt: skip
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    values = VectorFile(path).read(["n", "x", "t", "b"], typed=True).values
-    assert values["n"].tolist() == [1, 2]
-    assert values["n"].dtype.kind == "i"
-    assert values["x"][0] == 0.5
-    assert np.isnan(values["x"][1])
-    assert values["t"].tolist() == ["a", None]
-    assert values["b"].tolist() == [True, False]
-    assert values["b"].dtype.kind == "b"
 
 
 def typed_columns() -> dict[str, list[object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,13 @@ COMMANDS: dict[str, Callable[[Path, str | None, Path], Found]] = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", [*SAMPLES, *LAYERED])
+NAMES = [*SAMPLES, *LAYERED]
+PAIRS = [(NAMES[0], command) for command in COMMANDS]
+PAIRS += list(zip(NAMES[1:], cycle(COMMANDS)))
+"""All commands read by `VectorFile`: the first format in each of them, the others by turns."""
+
+
+@pytest.mark.parametrize(("name", "command"), PAIRS)
 def test_a_format_gives_the_same_buildings_in_every_command(
     name: str, command: str, tmp_path: Path
 ) -> None:

@@ -57,16 +57,6 @@ def test_geoparquet_conforms(crs: CRS | None, count: int, tmp_path: Path) -> Non
     assert [one for one in found["pass"] if one.startswith("/conf/covering/")]
 
 
-def test_the_conformance_test_finds_a_damaged_file(tmp_path: Path) -> None:
-    pq = pytest.importorskip("pyarrow.parquet")
-    write_footprints(tmp_path / "a.parquet", houses(UTM))
-    table = pq.read_table(tmp_path / "a.parquet")
-    geo = json.loads(table.schema.metadata[b"geo"])
-    geo["columns"]["geometry"]["encoding"] = "text"
-    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), tmp_path / "b.parquet")
-    assert conformance(tmp_path / "b.parquet")["fail"]
-
-
 def test_the_files_of_a_catalogue_conform(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     corner = np.arange(40) * 2e-4

@@ -27,33 +27,6 @@ def label(scene: Scene) -> np.ndarray:
     return scene.label.read().data
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("chip_px", [16, 64, 70, 99, 100, 500])
-def test_the_chips_of_a_scene_are_the_scene(scenes: SceneSet, chip_px: int) -> None:
-    chips = list(cut_into_chips(scenes, chip_px))
-    assert len({chip.id for chip in chips}) == len(chips)
-    for scene in scenes:
-        image, mask = scene.image.read().data, label(scene)
-        seen = np.zeros(mask.shape, int)
-        found_image, found_mask = np.zeros_like(image), np.zeros_like(mask)
-        for chip in chips:
-            if chip.group != scene.id:
-                continue
-            height, width = chip.image.grid.shape
-            assert max(height, width) <= chip_px
-            row, col = 0, 0
-            if chip.id != scene.id:
-                row, col = map(int, chip.id.rpartition("@")[2].split("_"))
-            part = np.s_[row : row + height, col : col + width]
-            seen[part] += 1
-            found_image[:, *part], found_mask[part] = chip.image.read().data, label(chip)
-            assert chip.gsd_m == pytest.approx(scene.gsd_m, rel=1e-6)
-            assert chip.stated_gsd_m is None
-        assert (seen == 1).all()
-        np.testing.assert_array_equal(found_image, image)
-        np.testing.assert_array_equal(found_mask, mask)
-
-
 def test_a_scene_no_larger_than_a_chip_keeps_its_id_and_its_file(scenes: SceneSet) -> None:
     chips = cut_into_chips(scenes, 64)
     (small,) = (entry for entry in chips.entries if entry.id == "small_00002")

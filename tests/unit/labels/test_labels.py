@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pyproj import CRS
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Window
 from rooftrace.io.masks import mask_sink
@@ -175,11 +176,10 @@ def test_a_class_that_the_mask_calls_nodata_is_refused(
 ) -> None:
     # Left to itself it would take the whole background, or all buildings, out of the loss.
     path = tmp_path / "m.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=nodata,
-        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
-    ) as out:  # fmt: skip
-        out.write(truth[None])
+    write_geotiff(
+        path, truth[None], nodata=nodata, transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6),
+        crs="EPSG:32633",
+    )  # fmt: skip
     with pytest.raises(LabelError) as caught:
         label(path, BINARY, truth.shape).read()
     assert str(path) in caught.value.message
@@ -190,11 +190,10 @@ def test_a_class_that_the_mask_calls_nodata_is_refused(
 def test_nodata_that_is_no_class_is_not_valid(tmp_path: Path, truth: np.ndarray) -> None:
     path = tmp_path / "m.tif"
     truth[:, 40:] = 99
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=99,
-        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
-    ) as out:  # fmt: skip
-        out.write(truth[None])
+    write_geotiff(
+        path, truth[None], nodata=99, transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6),
+        crs="EPSG:32633",
+    )  # fmt: skip
     read = label(path, BINARY, truth.shape).read()
     np.testing.assert_array_equal(read.valid, truth != 99)
     np.testing.assert_array_equal(read.data, truth == 1)
@@ -213,11 +212,7 @@ UTM = {"transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), "crs": "EPSG:326
 
 
 def geotiff(path: Path, array: np.ndarray, nodata: float | None = None) -> Path:
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, height=array.shape[0], width=array.shape[1],
-        dtype=array.dtype.name, nodata=nodata, **UTM,
-    ) as out:  # fmt: skip
-        out.write(array[None])
+    write_geotiff(path, array[None], nodata=nodata, **UTM)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -46,33 +46,6 @@ def test_a_window_is_the_part_of_the_whole(
     drawn = draw_runs(bounds, mask.shape, order, window)
     assert drawn.flags.c_contiguous
     assert np.array_equal(drawn, mask[window.slices()])
-
-
-ALPHABET = st.sampled_from("0123456789 \t\n\r\x0b\x0c-+.,;eE\xa0\u0663\x1c\0na")
-
-
-@given(st.one_of(st.text(ALPHABET, max_size=60), st.text(max_size=20)), ORDERS)
-@example("1 " + "0" * 30 + "1", "row")
-@example("9" * 5000 + " 1", "row")
-@example("1 999999999999999999", "row")
-@example("1\xa01", "row")
-def test_any_text_is_a_mask_or_an_error(text: str, order: Order) -> None:
-    outcome = decoded_or_error(text, order)
-    if isinstance(outcome, LabelError):
-        assert outcome.message.startswith("t.csv, row 2")
-        assert outcome.remedy
-    else:
-        assert outcome.shape == (7, 9)
-        assert outcome.dtype == np.bool_
-        numbers = text.split()
-        assert outcome.sum() == (sum(map(int, numbers[1::2])) if len(numbers) > 1 else 0)
-
-
-def decoded_or_error(text: str, order: Order) -> np.ndarray | LabelError:
-    try:
-        return decode_runs(text, (7, 9), order, where="t.csv, row 2")
-    except LabelError as error:
-        return error
 
 
 @pytest.mark.parametrize(

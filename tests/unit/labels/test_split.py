@@ -247,16 +247,3 @@ def test_names_of_no_scene_are_listed_with_similar_scenes() -> None:
     assert "'zzz'" in note
     with pytest.raises(DataError, match=r"None of the ids in the part 'val'.*'img_1', 'img_2'"):
         _matched(["kampala"], SCENES).ids("val")
-
-
-@given(st.dictionaries(st.sampled_from(["train", "val", "test"]), IDS), IDS)
-def test_no_scene_is_in_two_parts(raw: dict[str, list[str]], scenes: list[str]) -> None:
-    try:
-        parts = _matched({"parts": raw}, scenes).parts
-    except (ConfigError, DataError):
-        return
-    placed = [scene for ids in parts.values() for scene in ids]
-    assert len(set(placed)) == len(placed)
-    assert set(placed) <= set(scenes)
-    for part, names in raw.items():
-        assert set(names) & set(scenes) <= set(parts[part])

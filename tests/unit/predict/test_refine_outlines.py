@@ -85,16 +85,16 @@ def everything(image: np.ndarray, prompt: Prompt) -> np.ndarray:
 def town_pixels() -> np.ndarray:
     """Houses with a corner cut off, a long one, and a corner of nodata: (3, y, x)."""
     rng = np.random.default_rng(3)
-    image = np.full((420, 800), 40, np.uint8)
+    image = np.full((420, 480), 40, np.uint8)
     for row in range(30, 390, 50):
-        for col in range(30, 760, 50):
+        for col in range(30, 440, 50):
             height, width = rng.integers(16, 44, 2)
             image[row : row + height, col : col + width] = 220
             image[row : row + height // 3, col : col + width // 3] = 40
-    image[300:330, 20:780] = 40
-    image[305:325, 40:600] = 220
+    image[300:330, 20:460] = 40
+    image[305:325, 40:420] = 220
     image[305:309, 40:90] = 40
-    image[330:, 700:] = 0
+    image[330:, 400:] = 0
     return np.stack([image] * 3)
 
 
@@ -117,13 +117,23 @@ def predicted(
     return geopandas.read_file(out / "town_buildings.gpkg")
 
 
+@pytest.fixture(scope="module")
+def unrefined(
+    small_blocks: None, town: Path, wide_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Results of the town without a refinement."""
+    out = tmp_path_factory.mktemp("own")
+    predicted(town, wide_bundle, out, None)
+    return out
+
+
 def test_answers_that_agree_become_the_outlines(
-    town: Path, wide_bundle: Path, tmp_path: Path
+    town: Path, wide_bundle: Path, unrefined: Path, tmp_path: Path
 ) -> None:
-    own = predicted(town, wide_bundle, tmp_path / "own", None)
+    own = geopandas.read_file(unrefined / "town_buildings.gpkg")
     segmenter = FakeSegmenter(boxes())
     refined = predicted(town, wide_bundle, tmp_path / "refined", segmenter)
-    assert len(own) == len(refined) == segmenter.prompts > 100
+    assert len(own) == len(refined) == segmenter.prompts > 40
     assert "refined" not in own.columns
     assert refined["refined"].dtype == bool
     assert refined["refined"].mean() > 0.95
@@ -165,15 +175,15 @@ def shared_areas(shapes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("answer", [nothing, everything])
 def test_outlines_stay_where_the_answer_disagrees(
-    town: Path, wide_bundle: Path, tmp_path: Path, answer: Answer
+    town: Path, wide_bundle: Path, unrefined: Path, tmp_path: Path, answer: Answer
 ) -> None:
-    own = predicted(town, wide_bundle, tmp_path / "own", None)
+    own = geopandas.read_file(unrefined / "town_buildings.gpkg")
     kept = predicted(town, wide_bundle, tmp_path / "kept", FakeSegmenter(answer))
     assert not kept["refined"].any()
     assert own.geometry.geom_equals_exact(kept.geometry, 0).all()
     figures = [
-        json.loads((tmp_path / name / "run.json").read_text())["figures"][0]
-        for name in ("own", "kept")
+        json.loads((out / "run.json").read_text())["figures"][0]
+        for out in (unrefined, tmp_path / "kept")
     ]
     assert figures[0]["regularized"] == figures[1]["regularized"]
 
@@ -197,14 +207,14 @@ def test_a_run_that_failed_is_resumed_with_the_same_bytes(
     predicted(town, wide_bundle, tmp_path / "whole", FakeSegmenter(boxes(grown_px=3)))
 
     def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
-        if broken.prompts > 100:
+        if broken.prompts > 40:
             raise RuntimeError("no kernel")
         return boxes(grown_px=3)(image, prompt)
 
     broken = FakeSegmenter(breaks)
     with pytest.raises(PredictError, match=r"failed at rows .*: no kernel"):
         predicted(town, wide_bundle, tmp_path / "broken", broken)
-    assert broken.prompts == 101
+    assert broken.prompts == 41
     parts = sorted((tmp_path / "broken").rglob("refined_*.part"))
     assert len(parts) == 2
     # A damaged file of answers counts as none.

@@ -59,12 +59,6 @@ def client() -> TestClient:
     return TestClient(app)
 
 
-def test_the_stylesheet_is_served(client: TestClient) -> None:
-    answer = client.get("/face.css")
-    assert answer.headers["content-type"].startswith("text/css")
-    assert answer.text == read_asset("face.css")
-
-
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
     [
@@ -82,9 +76,3 @@ def test_files_are_compressed_as_the_browser_reads_them(
     assert answer.text == read_asset("face.css")
     if encoding is not None:
         assert int(answer.headers["content-length"]) < len(read_asset("face.css")) / 2
-
-
-def test_the_script_is_served(client: TestClient) -> None:
-    answer = client.get("/face.js")
-    assert answer.headers["content-type"].startswith("text/javascript")
-    assert answer.text == read_asset("face.js")

@@ -22,7 +22,6 @@ from rooftrace.rest.ogc import ogc_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import Job, JobFile, JobStore
-from rooftrace.service.review import store as review_module
 from rooftrace.service.review.store import Edit, PredictedLayer, ReviewStore
 
 FIGURES: dict[str, Any] = {
@@ -99,20 +98,6 @@ def test_a_review_is_downloaded_with_the_results(
         assert archive.namelist() == ["run.json", "scene_review.gpkg"]
         assert statuses_of(archive.read("scene_review.gpkg"), tmp_path) == decided
     other.close()
-
-
-@pytest.mark.parametrize("address", ["results.zip", "results/scene_review.gpkg"])
-def test_a_review_that_another_program_holds_is_a_sentence(
-    client: TestClient, job: Job, review: ReviewStore, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
-    monkeypatch.setattr(review_module, "_WAIT_S", 0.05)
-    other = sqlite3.connect(review.path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    answer = client.get(f"/v1/jobs/{job.id}/{address}")
-    other.close()
-    assert answer.status_code == 423
-    assert "held by another program" in answer.json()["detail"]
-    assert client.get(f"/v1/jobs/{job.id}/{address}").status_code == 200
 
 
 @pytest.mark.parametrize("address", ["/v1/jobs", "/ogc/jobs"])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from fastapi import HTTPException, Request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import TooLargeError
@@ -51,6 +51,7 @@ def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
     return (data[a:b] for a, b in pairwise(edges) if b > a)
 
 
+@settings(max_examples=8)
 @given(
     data=st.binary(min_size=1, max_size=300) | st.just(b"\r\n--") | st.just(b"\r\n--boundary\r\n"),
     filename=st.text(
@@ -67,15 +68,6 @@ def test_a_form_is_read_alike_however_it_is_cut(
         name = asyncio.run(save_upload(request(kind, cut(body, places)), path, MOST))
         assert path.read_bytes() == data
     assert name == filename
-
-
-@given(body=st.binary(max_size=200), places=st.lists(st.integers(0, 10_000), max_size=5))
-def test_no_form_is_ever_worse_than_a_problem(body: bytes, places: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        kind = "multipart/form-data; boundary=a"
-        chunks = cut(b"--a\r\n" + body, places)
-        with pytest.raises(ProblemError):
-            asyncio.run(save_upload(request(kind, chunks), Path(folder) / "upload", MOST))
 
 
 @pytest.mark.parametrize("kind", ["image/tiff", "form"])

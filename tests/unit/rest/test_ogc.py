@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,27 +202,6 @@ def test_a_wrong_execution_is_refused(
     problem = refused(client.post(EXECUTION, json=body), 400, text)
     assert problem["title"] == "Invalid execution request"
     assert not store.newest(1)
-
-
-def test_other_refusals_are_those_of_jobs(client: TestClient, app: FastAPI) -> None:
-    refused(client.post(EXECUTION, content=b"{"), 400, "not valid JSON")
-    refused(client.post(EXECUTION, content=b"[" * 9000), 400, "not valid JSON")
-    refused(execute(client, inputs={"image": ""}), 422, "empty")
-    refused(execute(client, inputs={"image": base64.b64encode(b"a").decode()}), 422, "formats")
-    large = base64.b64encode(bytes(20_001)).decode()
-    refused(execute(client, inputs={"image": large}), 413, "POST /v1/jobs")
-    refused(client.post(EXECUTION, content=bytes(40_000)), 413, "at most")
-    refused(TestClient(app).get("/ogc/jobs"), 401, "key")
-    assert client.put("/ogc/jobs").status_code == 405
-    refused(client.get("/ogc/paint"), 404, "nothing at")
-
-
-def test_a_full_disk_is_reported(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    refused(execute(client, inputs={"image": IMAGE}), 507, "no room")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from starlette.testclient import TestClient
 
@@ -171,11 +170,10 @@ def test_a_drawing_that_lies_nowhere_is_in_pixels(client: TestClient, tmp_path: 
 
 
 def test_an_image_without_a_valid_pixel(client: TestClient, tmp_path: Path) -> None:
-    with rasterio.open(
-        tmp_path / "empty.tif", "w", driver="GTiff", height=20, width=20, count=3, dtype="uint8",
-        nodata=0, transform=Affine.scale(2),
-    ) as file:  # fmt: skip
-        file.write(np.zeros((3, 20, 20), np.uint8))
+    write_geotiff(
+        tmp_path / "empty.tif", np.zeros((3, 20, 20), np.uint8), crs=None, nodata=0,
+        transform=Affine.scale(2),
+    )  # fmt: skip
     data = (tmp_path / "empty.tif").read_bytes()
     figures = client.post("/v1/predict", content=data, headers=TIFF).json()["figures"]
     assert figures["valid_pixels"] == 0
@@ -241,28 +239,3 @@ def test_the_model_is_described(client: TestClient) -> None:
     assert [one["name"] for one in card["classes"]] == ["background", "building"]
     assert card["sha256"] == tiny_bundle().sha256
     assert card["engine"] == "pointwise"
-
-
-def wide(path: Path, order: tuple[int, ...] = (0, 1, 2, 2)) -> bytes:
-    """Four bands of 16 bits without names, of the town's colours in this order."""
-    pixels = np.moveaxis(roofs(), -1, 0)[list(order)].astype(np.uint16) * 9 + 200
-    return write_geotiff(path, pixels, crs=None, transform=None).read_bytes()
-
-
-def test_bands_and_stretch_are_parameters(client: TestClient, tmp_path: Path) -> None:
-    plain = client.post(
-        "/v1/predict?format=png&stretch=200,2495", content=wide(tmp_path / "a.tif"), headers=TIFF
-    )
-    turned = client.post(
-        "/v1/predict?format=png&stretch=200,2495&bands=3,2,1",
-        content=wide(tmp_path / "b.tif", (2, 1, 0, 0)), headers=TIFF,
-    )  # fmt: skip
-    assert plain.status_code == 200
-    assert plain.content == turned.content
-    for query, text in (("bands=9", "the band 9"), ("stretch=5,1", "stretch received '5,1'")):
-        refused = client.post(
-            f"/v1/predict?{query}", content=wide(tmp_path / "c.tif"), headers=TIFF
-        )
-        assert refused.status_code == 422
-        assert text in refused.json()["detail"]
-        assert "--" not in refused.text

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 
 from memory_sets import set_of
+from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.scales import WorkingScales
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
@@ -39,21 +39,16 @@ def write(
     folder: Path, name: str, image: np.ndarray, mask: np.ndarray, gsd_m: float | None = 0.5
 ) -> None:
     """Write one pair as GeoTIFFs, without georeference if `gsd_m` is None."""
-    place = {}
+    place: dict[str, object] = {"crs": None, "transform": None}
     if gsd_m is not None:
         # On the equator of a transverse Mercator without shrinkage a metre is a metre.
         crs = "+proj=tmerc +lat_0=0 +lon_0=9 +k=1 +datum=WGS84 +units=m"
         place = {"crs": crs, "transform": Affine(gsd_m, 0, 1, 0, -gsd_m, 1)}
     for part, data in (("images", image), ("masks", mask[None])):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        count, height, width = data.shape
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(
-                folder / part / f"{name}.tif", "w", driver="GTiff", count=count, height=height,
-                width=width, dtype=data.dtype, **place,
-            ) as out:  # fmt: skip
-                out.write(data)
+            write_geotiff(folder / part / f"{name}.tif", data, **place)
 
 
 def source_of(folder: Path, **options: object) -> SceneSet:
@@ -360,11 +355,7 @@ def write_disc_in_degrees(folder: Path) -> SceneSet:
     place = {"crs": "EPSG:4326", "transform": Affine(4e-6, 0, 10, 0, -4e-6, 60)}
     for part, data in (("images", np.stack([disc * 200 + 20] * 3)), ("masks", disc[None])):
         (folder / part).mkdir()
-        with rasterio.open(
-            folder / part / "a.tif", "w", driver="GTiff", count=len(data), height=120, width=240,
-            dtype=np.uint8, **place,
-        ) as out:  # fmt: skip
-            out.write(data)
+        write_geotiff(folder / part / "a.tif", data, **place)
     return source_of(folder)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -13,8 +12,6 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raster_files import TOO_LONG, png_of_rows, with_blocks, write_geotiff
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
@@ -45,28 +42,11 @@ def encoded(ending: str, pixels: np.ndarray) -> bytes:
 def geotiff(path: Path, *, dtype: str = "uint8", nodata: float | None = None) -> bytes:
     pixels = np.random.default_rng(1).integers(1, 200, (3, 50, 70)).astype(dtype)
     pixels[:, :10] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", height=50, width=70, count=3, dtype=dtype, nodata=nodata,
-        crs="EPSG:32636", transform=Affine(0.5, 0, 500_000, 0, -0.5, 100_000),
-    ) as file:  # fmt: skip
-        file.write(pixels)
+    write_geotiff(
+        path, pixels, nodata=nodata, crs="EPSG:32636",
+        transform=Affine(0.5, 0, 500_000, 0, -0.5, 100_000),
+    )  # fmt: skip
     return path.read_bytes()
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
-def test_pictures_are_read_as_from_disk(decoder: Decoder, tmp_path: Path, ending: str) -> None:
-    data = encoded(ending, image())
-    path = tmp_path / f"a{ending}"
-    path.write_bytes(data)
-    source = decoder.decode(data, f"my{ending}")
-    expected = open_raster(path).read()
-    found = source.read()
-    assert np.array_equal(found.data, expected.data)
-    assert found.data.dtype == np.uint8
-    assert found.valid.all()
-    assert source.grid.crs is None
-    assert source.name == f"my{ending}"
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint16", 0), ("float32", None)])
@@ -92,14 +72,6 @@ def test_a_rule_and_a_tile_name_count(decoder: Decoder) -> None:
     assert source.grid.crs is not None
     assert not source.read().valid[:5].any()
     assert source.read().valid[5:].mean() > 0.99
-
-
-def test_many_at_once_each_get_their_own(decoder: Decoder) -> None:
-    pixels = [image(seed, (30 + seed, 40)) for seed in range(12)]
-    with ThreadPoolExecutor(6) as pool:
-        found = pool.map(lambda one: decoder.decode(encoded(".png", one), "a.png"), pixels)
-        for one, source in zip(pixels, found):
-            assert np.array_equal(source.read().data, np.moveaxis(one[..., ::-1], -1, 0))
 
 
 @pytest.mark.parametrize(
@@ -156,27 +128,6 @@ def test_a_bomb_is_refused_by_its_header(decoder: Decoder, tmp_path: Path) -> No
     assert len(data) < 10_000_000
     with pytest.raises(TooLargeError, match=r"60,000 × 60,000 pixels.*1,000,000"):
         decoder.decode(data, "bomb.tif")
-
-
-@settings(max_examples=40)
-@given(
-    ending=st.sampled_from([".png", ".jpg", ".webp"]),
-    at=st.floats(0, 1),
-    junk=st.binary(min_size=1, max_size=8),
-    cut=st.floats(0.05, 1),
-)
-def test_damage_is_an_image_or_an_error(
-    decoder: Decoder, ending: str, at: float, junk: bytes, cut: float
-) -> None:
-    data = bytearray(encoded(ending, image()))
-    start = int(at * (len(data) - len(junk)))
-    data[start : start + len(junk)] = junk
-    try:
-        source = decoder.decode(bytes(data[: int(cut * len(data))]), "a")
-    except DataError as error:
-        assert error.remedy  # noqa: PT017
-    else:
-        assert source.read().data.shape[0] in (1, 3)
 
 
 @pytest.mark.campaign

@@ -17,14 +17,8 @@ from PIL import Image
 
 from raster_files import TOO_LONG, with_blocks, write_geotiff
 from rooftrace.core.errors import (
-    BandMismatch,
-    ConfigError,
     DataError,
-    GsdMismatch,
-    RooftraceError,
-    TooLargeError,
 )
-from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.files import locked
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
@@ -59,41 +53,6 @@ def test_an_image_is_called_by_its_content(tmp_path: Path, predictor: Predictor)
     Image.new("RGB", (30, 20)).save(tmp_path / "upload", format="PNG")
     path, pixels = admit(tmp_path / "upload", "b.tif", SceneOptions(), predictor, Limits())
     assert (path.name, pixels) == ("scene.png", 600)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (DataError, "holiday.tif has none of the supported image formats"),
-        (TooLargeError, r"holiday.tif has 80 × 60 pixels .* at most 4,799"),
-        (BandMismatch, "holiday.tif has 2 bands"),
-        (GsdMismatch, "holiday.tif"),
-        (ConfigError, "threshold"),
-    ],
-)
-def test_what_fails_for_sure_is_refused(
-    tmp_path: Path, predictor: Predictor, kind: type[RooftraceError], message: str
-) -> None:
-    path = draw(
-        tmp_path / "upload", 2 if kind is BandMismatch else 3, 0.5 if kind is not GsdMismatch else 9
-    )
-    if kind is DataError:
-        path.write_text(f"<VRTDataset><SourceFilename>{tmp_path}</SourceFilename></VRTDataset>")
-    limits = Limits(job_pixels=4799 if kind is TooLargeError else 4800)
-    options = SceneOptions(threshold=0.5 if kind is ConfigError else None)
-    if kind is ConfigError:
-        predictor = Predictor(_three_classes(), predictor.engine)
-    with pytest.raises(kind, match=message) as caught:
-        admit(path, "holiday.tif", options, predictor, limits)
-    assert str(tmp_path) not in str(caught.value)
-    assert path.exists()
-
-
-def _three_classes() -> object:
-    tiny = tiny_bundle()
-    spec = tiny.spec.model_copy(update={"classes": ("land", "building", "water")})
-    return type(tiny)(spec, tiny.parts, tiny.source)
 
 
 def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -156,20 +154,6 @@ def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
     assert most == 2
 
 
-def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> None:
-    start()
-    job = ended(store, add(store, "work"))
-    assert [file.name for file in job.files] == ["run.json", "scene_mask.tif"]
-    assert job.figures == {"pixels": 64, "buildings": 2, "input": "town.tif"}
-    assert (job.pixels_done, job.buildings, job.attempts) == (64, 2, 1)
-    record = (store.folder_of(job.id) / "run.json").read_text()
-    assert json.loads(record) == {"bundle": {"file": "a.rooftrace"}, "inputs": ["town.tif"]}
-    assert job.files[0].size == len(record)
-    # The record beside the results is complete, because the map finds the scene with it.
-    whole = json.loads((store.results(job.id) / "run.json").read_text())
-    assert whole["inputs"] == [str(store.folder_of(job.id) / "scene.tif")]
-
-
 def test_an_error_names_the_image(store: JobStore, start: Start) -> None:
     start()
     job = ended(store, add(store, "error"))
@@ -243,16 +227,6 @@ def test_a_stop_is_not_counted_as_a_crash(store: JobStore, start: Start) -> None
     start()
     assert ended(store, job_id).state == "done"
     assert ended(store, waiting).state == "done"
-
-
-def test_asked_to_end_by_others_is_no_crash(store: JobStore, start: Start) -> None:
-    start()
-    job_id = add(store, "hang")
-    half_done(store, job_id)
-    (store.folder_of(job_id) / "scene.tif").write_text("work")
-    os.kill(int(log(store)[0][2]), signal.SIGTERM)
-    job = ended(store, job_id)
-    assert (job.state, job.attempts, job.crashes) == ("done", 1, 0)
 
 
 def test_one_server_a_folder(store: JobStore, start: Start) -> None:

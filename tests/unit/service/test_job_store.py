@@ -13,7 +13,6 @@ from rooftrace.service.jobs.store import (
     STATE,
     Job,
     JobFile,
-    JobReviewedError,
     JobStateError,
     JobStore,
 )
@@ -200,16 +199,6 @@ def test_a_job_with_a_review_does_not_expire(tmp_path: Path) -> None:
     review.unlink()
     store.expire()
     assert store.get(reviewed.id) is None
-
-
-def test_a_review_is_removed_only_on_request(store: JobStore) -> None:
-    job = finished(store)
-    (store.results(job.id) / "scene_review.gpkg").touch()
-    with pytest.raises(JobReviewedError, match=r"a\.tif has a review, which would be deleted"):
-        store.remove(job.id)
-    assert store.get(job.id) is not None
-    assert store.remove(job.id, discard_review=True)
-    assert store.get(job.id) is None
 
 
 def test_the_files_of_a_job_are_its_own(tmp_path: Path) -> None:

@@ -32,12 +32,6 @@ def test_a_request_goes_before_the_server(
     assert (found.bands, found.stretch, found.gsd_m, found.scale) == expected
 
 
-def test_without_options_nothing_changes() -> None:
-    options = SceneOptions(threshold=0.3, gsd_m=0.2, outputs=("mask",))
-    assert RequestDefaults().filled(options) == options
-    assert RequestDefaults().filled(None) == SceneOptions()
-
-
 @pytest.mark.campaign
 def test_an_upload_is_read_with_them() -> None:
     pixels = np.full((64, 64, 3), 90, np.uint8)

@@ -86,12 +86,6 @@ def test_decisions_are_in_a_geopackage_that_gdal_reads(store: ReviewStore) -> No
     file.close()
 
 
-def test_pixels_without_a_coordinate_system(tmp_path: Path) -> None:
-    store = ReviewStore(tmp_path / "flat_review.gpkg", layer_of(crs=None))
-    accept(store, 1)
-    assert [one.id for one in store.touched()[0]] == [1]
-
-
 def test_an_accepted_building_keeps_its_own_outline(store: ReviewStore) -> None:
     first = store.change("Ada", "redraw", {1: 0}, [Edit(1, "keep", shapely.box(0, 0, 9, 9))])
     second = store.change("Ada", "reject", {1: first[0].revision}, [Edit(1, "reject")])
@@ -223,14 +217,6 @@ def test_the_review_of_other_polygons_is_refused(store: ReviewStore) -> None:
     accept(store, 1)
     with pytest.raises(ReviewFileError, match="predicted again"):
         ReviewStore(store.path, layer_of("b")).touched()
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    from rooftrace.core.errors import ExportError
-
-    store = ReviewStore(tmp_path / "gone" / "town_review.gpkg", layer_of())
-    with pytest.raises(ExportError, match=r"town_review\.gpkg could not be written"):
-        accept(store, 1)
 
 
 PROGRAM = """

@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from rest_service import Gate, fake_service, png, roofs
 from rooftrace.core.errors import (
     BusyError,
-    DataError,
     DeadlineError,
     PredictError,
     StoppingError,
-    TooLargeError,
 )  # fmt: skip
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -117,21 +115,6 @@ def test_a_cancelled_request_stops() -> None:
         assert one.figures().batches.tiles == 2
     finally:
         gate.go.set()
-        one.close()
-
-
-@pytest.mark.campaign
-def test_errors_are_those_of_the_image() -> None:
-    one = fake_service(Gate(), upload_bytes=10_000, pixels=20_000)
-    try:
-        with pytest.raises(TooLargeError, match="10,001 bytes"):
-            one.predict(bytes(10_001), "a.png")
-        with pytest.raises(TooLargeError, match="pixels"):
-            one.predict(png(np.zeros((200, 200, 3), np.uint8)), "a.png")
-        with pytest.raises(DataError, match="none of the supported image formats"):
-            one.predict(b"abc", "a.png")
-        assert one.figures().failed == 3
-    finally:
         one.close()
 
 

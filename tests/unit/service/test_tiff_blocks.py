@@ -55,22 +55,6 @@ def test_sound_files_with_masks_and_overviews(
         check_deflate_blocks(path)
 
 
-@pytest.mark.parametrize("nbits", [1, 2, 4])
-def test_pixels_of_a_few_bits_pass(nbits: int, tmp_path: Path) -> None:
-    data = np.random.default_rng(0).integers(0, 2, (1, 101, 67), np.uint8)
-    check_deflate_blocks(write(tmp_path / "a.tif", data, nbits=nbits))
-
-
-def test_absent_blocks_and_other_files_pass(tmp_path: Path) -> None:
-    empty = np.zeros((1, 300, 600), np.uint8)
-    check_deflate_blocks(write(tmp_path / "sparse.tif", empty, sparse_ok=True))
-    check_deflate_blocks(write(tmp_path / "lzw.tif", np.ones((1, 9, 9), np.uint8), compress="lzw"))
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (tmp_path / "empty").write_bytes(b"")
-    check_deflate_blocks(tmp_path / "a.png")
-    check_deflate_blocks(tmp_path / "empty")
-
-
 def one_block(path: Path, block: bytes) -> Path:
     """Write a TIFF with one block of 20 × 20 pixels, and replace the block."""
     data = np.random.default_rng(0).integers(0, 255, (1, 20, 20), np.uint8)

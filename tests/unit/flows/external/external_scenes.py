@@ -8,13 +8,13 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
+from raster_files import write_geotiff
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.rle.codec import encode_runs
@@ -47,15 +47,12 @@ def write_tiff(
     """(y, x) or (band, y, x); `place` None: without a georeference."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bands = data if data.ndim == 3 else data[None]
-    where = {} if place is None else {"transform": place, "crs": crs}
+    nowhere = {"crs": None, "transform": None}
+    where = nowhere if place is None else {"transform": place, "crs": crs}
     with warnings.catch_warnings():
         # A raster that lies nowhere is meant to.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(
-            path, "w", driver="GTiff", count=len(bands), height=bands.shape[1],
-            width=bands.shape[2], dtype=bands.dtype, nodata=nodata, **where,
-        ) as out:  # fmt: skip
-            out.write(bands)
+        write_geotiff(path, bands, nodata=nodata, **where)
     return path
 
 

@@ -22,22 +22,6 @@ def truth(tmp_path: Path) -> Path:
     return write_polygons(tmp_path / "data/labels.gpkg")
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("name", ["p.gpkg", "p.geojson", "p.fgb", "p.shp", "p.parquet"])
-@pytest.mark.parametrize("crs", ["EPSG:32736", "EPSG:4326", "EPSG:3857"])
-def test_the_truth_itself_is_right(truth: Path, tmp_path: Path, name: str, crs: str) -> None:
-    path = tmp_path / name
-    if name.endswith("parquet"):
-        gpd.read_file(truth).to_crs(crs).to_parquet(path)
-    else:
-        write_polygons(path, crs="EPSG:4326" if name.endswith("geojson") else crs)
-    plain = judged(path, truth).to_json()
-    assert plain["pixel"]["iou"] == plain["objects"]["f1"] == 1
-    assert plain["polygons"]["iou"] == pytest.approx(1, abs=1e-4)
-    assert plain["polygons"]["n_ratio"] == 1
-    assert plain["predictions"]["kind"] == "polygons"
-
-
 def test_polygons_are_not_traced_anew(truth: Path, tmp_path: Path) -> None:
     # A corner cut by a tenth of a pixel is seen, though it changes no pixel.
     left, top, right, bottom = HOUSES[0]

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from external_scenes import HOUSES, SHAPE, houses, judged, write_png, write_table
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.flows.evaluate.run import EvalOptions
 
 SIZED = EvalOptions(size_yx=SHAPE)
@@ -62,18 +60,6 @@ def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     write_png(tmp_path / "q/a.png", houses())
     with pytest.raises(ConfigError, match="no prediction is a table"):
         judged(tmp_path / "q", truth, EvalOptions(size_yx=SHAPE, order="row"))
-
-
-@pytest.mark.campaign
-@pytest.mark.realdata
-def test_tables_of_a_contest(realdata: Path) -> None:
-    tables = realdata / "contest-csv"
-    options = EvalOptions(size_yx=(224, 224))
-    same = judged(tables / "validation.csv", tables / "validation.csv", options).to_json()
-    assert same["per_image"]["dice"] == same["objects"]["f1"] == same["objects"]["mean_f1"] == 1
-    # Fifteen of the hundred images have no building.
-    nothing = judged(tables / "validation_sample.csv", tables / "validation.csv", options)
-    assert nothing.to_json()["per_image"]["dice"] == 0.15
 
 
 def results(*boxes: tuple[int, tuple[int, ...], float], name: str = "a") -> list[dict[str, Any]]:
@@ -128,45 +114,3 @@ def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
     path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
     with pytest.raises(LabelError, match="none of its images"):
         judged(path, truth, labels={"drop": ["road"]})
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 10**9) | st.floats() | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["image_id", "category_id", "score", "segmentation", "counts", "size"]),
-            inner,
-            max_size=6,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@pytest.mark.campaign
-@given(
-    st.lists(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "image_id": st.just("a") | JSON,
-                "category_id": JSON,
-                "score": st.just(0.5) | JSON,
-                "segmentation": JSON,
-            },
-        )
-        | JSON,
-        max_size=3,
-    )
-)
-def test_results_by_strangers(tmp_path_factory: pytest.TempPathFactory, records: Any) -> None:
-    pytest.importorskip("pycocotools")
-    folder = tmp_path_factory.mktemp("fuzz")
-    write_png(folder / "truth/a.png", houses())
-    (folder / "p.json").write_text(json.dumps(records))
-    try:
-        report = judged(folder / "p.json", folder / "truth", EvalOptions(pixels_only=True))
-    except RooftraceError:
-        return
-    assert report.pooled.pixels == SHAPE[0] * SHAPE[1]

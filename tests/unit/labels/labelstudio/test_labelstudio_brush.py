@@ -52,31 +52,6 @@ def test_runs_that_no_count_can_hold() -> None:
         assert decode_brush(encode_brush(full), full.shape).all()
 
 
-@given(st.data(), st.integers(1, 8))
-def test_any_stream_of_the_format(data: st.DataObject, word_bits: int) -> None:
-    """Streams may list or repeat words, use other sizes, and have runs that end inside pixels."""
-    words: list[int] = []
-    chunks: list[tuple[bool, int]] = []
-    word = st.integers(0, (1 << word_bits) - 1)
-    for _ in range(data.draw(st.integers(1, 12))):
-        repeated, count = data.draw(st.booleans()), data.draw(st.integers(1, 150))
-        if len(words) + count > 1000:
-            break
-        drawn = (
-            [data.draw(word)] * count
-            if repeated
-            else data.draw(st.lists(word, min_size=count, max_size=count))
-        )
-        words += drawn
-        chunks.append((repeated, count))
-    while len(words) % 4:
-        words.append(data.draw(word))
-        chunks.append((False, 1))
-    expected = np.array(words, dtype=np.uint8).reshape(-1, 4)[:, 3]
-    found = decode_alpha(pack(words, chunks, word_bits), (1, len(expected)))
-    assert np.array_equal(found[0], expected)
-
-
 def test_half_of_the_most_is_inside() -> None:
     alpha = [0, 100, 127, 128, 255]
     smooth = pack([a for a in alpha for _ in range(4)], [(False, 20)])

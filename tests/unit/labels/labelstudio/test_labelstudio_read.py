@@ -216,13 +216,6 @@ def test_an_annotator_who_is_not_there(disputed: Path, folder: Path) -> None:
         read(twice, annotator="1")
 
 
-def test_the_image_has_another_size(folder: Path) -> None:
-    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "a.png")
-    source = read(write(folder, task("a.png", annotation(box(0, 0, 3, 3)))))
-    with pytest.raises(LabelError, match=r"20 rows × 40 columns, but .*a.png has 21 rows × 40"):
-        next(iter(source))
-
-
 def test_a_brush_that_cannot_be_read_is_named(folder: Path) -> None:
     broken = brush(np.ones((HEIGHT, WIDTH), dtype=bool))
     broken["value"]["rle"] = broken["value"]["rle"][:9]
