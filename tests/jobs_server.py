@@ -12,6 +12,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
+from local_server import wait_until
 from raster_files import write_geotiff
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import write_bundle
@@ -21,9 +22,6 @@ from rooftrace.rest.problems import install_problems
 from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import CHILD, JobRunner
 from rooftrace.service.jobs.store import JobStore
-
-PATIENCE_S = 300.0
-"""Time after which a test fails; generous, because it must not depend on the machine's load."""
 
 GATED_CHILD = """
 import time
@@ -49,14 +47,6 @@ child._predict, OpenVinoEngine.run_quantised = predict_in, run_at_gate
 child.main()
 """
 """A child with small blocks that runs only as many tiles as the gate of its job allows."""
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Poll until a condition holds; fail after `PATIENCE_S`."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
-        time.sleep(0.02)
 
 
 class JobGate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
@@ -38,6 +38,19 @@ class LocalServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.server_port}"
+
+
+PATIENCE_S = 300.0
+"""Time after which a test fails; generous, because it must not depend on the machine's load."""
+
+
+def wait_until(condition: Callable[[], Any], what: str = "a condition") -> Any:
+    """Poll until a condition holds and return its value; fail after `PATIENCE_S`."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
+        time.sleep(0.005)
+    return value
 
 
 Server = TypeVar("Server", bound=LocalServer)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local_server import PATIENCE_S, wait_until
 from rooftrace.app.server import create_server
 from rooftrace.service.live import CameraSource, LiveCameras
 from rooftrace.service.service import Service
@@ -17,8 +17,6 @@ from tiny_models import write_tiny_bundle
 from video_files import town, write_video
 
 pytestmark = pytest.mark.campaign
-
-PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -60,13 +58,6 @@ def pixels(page: Any) -> str:
     return hashlib.sha256(data.encode()).hexdigest() if data else ""
 
 
-def until(fact: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not fact():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_the_picture_moves_and_the_figures_are_shown(
     page: Any, url: str, cameras: LiveCameras
 ) -> None:
@@ -77,19 +68,19 @@ def test_the_picture_moves_and_the_figures_are_shown(
     page.wait_for_function("() => parseFloat(document.getElementById('fps').textContent) > 0")
     assert page.locator("#viewers").inner_text() == "1"
     seen: set[str] = set()
-    until(lambda: len(seen.add(pixels(page)) or seen) > 3)  # type: ignore[func-returns-value]
+    wait_until(lambda: len(seen.add(pixels(page)) or seen) > 3)  # type: ignore[func-returns-value]
     # Paused, the last picture stays, and the camera stops.
     page.get_by_role("button", name="Pause").click()
-    until(lambda: yard.figures().state == "idle")
+    wait_until(lambda: yard.figures().state == "idle")
     still = pixels(page)
     assert still
     page.wait_for_timeout(300)
     assert pixels(page) == still
     page.get_by_role("button", name="Play").click()
-    until(lambda: yard.figures().state == "playing")
+    wait_until(lambda: yard.figures().state == "playing")
     # Leaving the page stops the camera, too.
     page.goto("about:blank")
-    until(lambda: yard.figures().state == "idle")
+    wait_until(lambda: yard.figures().state == "idle")
 
 
 def test_a_camera_that_cannot_be_opened_is_explained(
@@ -101,7 +92,7 @@ def test_a_camera_that_cannot_be_opened_is_explained(
     page.get_by_role("button", name="Gate").click()
     page.get_by_text("rtsp://127.0.0.1:9/x cannot be opened").wait_for(timeout=20_000)
     assert "s3cret" not in page.content()
-    until(lambda: yard.figures().state == "idle")
+    wait_until(lambda: yard.figures().state == "idle")
     assert gate.viewers == 1
     page.get_by_role("button", name="Yard <b>").click()
     page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
@@ -125,7 +116,7 @@ def test_a_viewer_too_many_waits_for_a_place(
     waiting.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
     waiting.locator("#message").wait_for(state="hidden")
     others.close()
-    until(lambda: yard.viewers == 0)
+    wait_until(lambda: yard.viewers == 0)
 
 
 def test_a_server_without_cameras_says_how_to_get_one(

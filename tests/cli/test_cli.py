@@ -152,13 +152,6 @@ def test_predict(bundle: Path, tmp_path: Path) -> None:
     assert f"next: rooftrace serve --results {out} --open" in shown
 
 
-@pytest.mark.campaign
-def test_doctor() -> None:
-    done = command("doctor", "--json")
-    assert done.code == 0, done.out
-    assert done.json
-
-
 # What it needs.
 
 

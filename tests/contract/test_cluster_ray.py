@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
+from local_server import wait_until
 from raster_files import write_geotiff
 from tiny_models import write_tiny_bundle
 
@@ -34,7 +34,6 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 psutil = pytest.importorskip("psutil")
 
 _SIDE_PX = 10_000
-_BEGINS_WITHIN_S = 120.0
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,7 +64,7 @@ class Nodes:
                 stderr=reported, start_new_session=True,
             )  # fmt: skip
         self.started.append(process)
-        _until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
+        wait_until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
 
     def kill(self, number: int) -> None:
         """Kill a node and its children, as a loss of power does."""
@@ -108,13 +107,6 @@ def cluster(*environments: dict[str, str]) -> Iterator[Nodes]:
 def nodes() -> Iterator[Nodes]:
     with cluster({}, {}) as made:
         yield made
-
-
-def _until(happens: object, otherwise: str, within_s: float = _BEGINS_WITHIN_S) -> None:
-    until = time.monotonic() + within_s
-    while not happens():  # type: ignore[operator]
-        assert time.monotonic() < until, otherwise
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +172,7 @@ def test_a_node_is_killed_in_mid_run(
     nodes: Nodes, town: Path, model: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     run = predict(town, model, tmp_path, *spread(nodes))
-    _until(lambda: len(parts_of(tmp_path)) >= 2 or run.poll() is not None, "no block comes")
+    wait_until(lambda: len(parts_of(tmp_path)) >= 2 or run.poll() is not None, "no block comes")
     nodes.kill(2)
     ended(run)
     assert results(tmp_path) == alone
@@ -196,7 +188,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     nodes: Nodes, town: Path, model: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     run = predict(town, model, tmp_path, *spread(nodes))
-    _until(lambda: len(parts_of(tmp_path)) >= 3 or run.poll() is not None, "no block comes")
+    wait_until(lambda: len(parts_of(tmp_path)) >= 3 or run.poll() is not None, "no block comes")
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert run.returncode == -signal.SIGKILL
@@ -240,9 +232,9 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     alone, out = tmp_path / "alone", tmp_path / "out"
     ended(predict(scenes, model, alone, command="catalogue"))
     run = predict(scenes, model, out, *spread(nodes), command="catalogue")
-    _until(lambda: noted(out) >= 1 or run.poll() is not None, "no scene comes")
+    wait_until(lambda: noted(out) >= 1 or run.poll() is not None, "no scene comes")
     nodes.kill(2)
-    _until(lambda: noted(out) >= 3 or run.poll() is not None, "no scene comes after the loss")
+    wait_until(lambda: noted(out) >= 3 or run.poll() is not None, "no scene comes after the loss")
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert run.returncode == -signal.SIGKILL

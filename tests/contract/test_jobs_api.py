@@ -17,14 +17,12 @@ from fastapi import FastAPI
 
 from jobs_server import (
     GATED_CHILD,
-    PATIENCE_S,
     JobGate,
     jobs_app,
-    wait_until,
     write_model,
     write_town,
 )
-from local_server import serving_app
+from local_server import PATIENCE_S, serving_app, wait_until
 from rooftrace.core.types import ResultProvenance
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict

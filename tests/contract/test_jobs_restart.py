@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 import jobs_server
-from jobs_server import PATIENCE_S, JobGate, wait_until
+from jobs_server import JobGate
+from local_server import PATIENCE_S, wait_until
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict import plan as scene_module

@@ -5,25 +5,21 @@ A kind joins by being in `KINDS` with a writer; what it asks for is in `CASES`.
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from PIL import Image
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
+from rooftrace.core.types import LabelReader, Mask, Scene, Window
 from rooftrace.flows.convert import ConvertReport, run_convert
-from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
@@ -80,59 +76,6 @@ NAMES = ("Haus Nr 5 äöü 東京", "b'; --", EMPTY)
 PLAIN = pairs(".png", NAMES, SHAPE)
 
 
-def many_written(kind: str, folder: Path, images: list[Path]) -> Path:
-    """Write labels of many images whose files are empty."""
-    entries = tuple(SceneEntry(image.stem, image) for image in images)
-    source = SceneSet("many", "fake", CLASSES[:2], 1, entries, fake_scene)
-    return written(source, kind, folder / Path(case(kind).out).name).path
-
-
-def fake_scene(entry: SceneEntry) -> Scene:
-    return Scene(entry.id, ArraySource(np.zeros((3, 8, 8), np.uint8)), FakeLabel())
-
-
-class FakeLabel:
-    def read(self, window: Window | None = None) -> Mask:
-        drawn = np.zeros((8, 8), np.uint8)
-        drawn[2:5, 3:6] = 1
-        return Mask(drawn, np.ones((8, 8), np.bool_), GeoGrid((8, 8)))
-
-
-def many_pairs(folder: Path, images: list[Path]) -> Path:
-    for part in ("images", "masks"):
-        (folder / part).symlink_to(images[0].parent, target_is_directory=True)
-    return folder
-
-
-def many_placed(folder: Path, images: list[Path]) -> Path:
-    """Write a footprint on the first image, which shows that they belong together."""
-    (folder / "images").symlink_to(images[0].parent, target_is_directory=True)
-    x = 301_000.3 / 2**19 * 360 - 180
-    y = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * 281_000.3 / 2**19))))
-    ring = [[x, y], [x + 1e-4, y], [x, y + 1e-4], [x, y]]
-    feature = (
-        '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, '
-        f'"geometry": {{"type": "Polygon", "coordinates": [{ring}]}}}}]}}'
-    )
-    (folder / "labels.geojson").write_text(feature)
-    return folder
-
-
-def many_footprints(folder: Path, images: list[Path]) -> Path:
-    return many_placed(folder, images) / "labels.geojson"
-
-
-@pytest.fixture(scope="module")
-def many_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Ten thousand tiles side by side; the first alone can be opened."""
-    folder = tmp_path_factory.mktemp("many")
-    paths = [folder / f"OAM-{x}-281000-19.png" for x in range(301_000, 311_000)]
-    for path in paths:
-        path.touch()
-    Image.fromarray(picture(0, (64, 64))).save(paths[0])
-    return paths
-
-
 @dataclass(frozen=True)
 class Case:
     """Requirements and capabilities of a kind.
@@ -140,32 +83,26 @@ class Case:
     Args:
         out: Name of the file or folder that is written.
         make: Function that writes the folder of pairs to convert.
-        many: Function that writes labels of many images; by default `write` does.
         classes: Whether the kind holds more than one class besides the background.
         least_iou: Minimum IoU of masks that are read back; 1 if they are equal.
         own_images: Whether its labels name the images, so that one can be missing or too large.
-        opens: Maximum number of images opened to create a set.
         reading: Options with which it must be read.
     """
 
     out: str = "out"
     make: Callable[[Path], Path] = PLAIN
-    many: Callable[[Path, list[Path]], Path] | None = None
     classes: bool = True
     least_iou: float = 1.0
     own_images: bool = True
-    opens: int = 0
     reading: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = {
-    "folder": Case(many=many_pairs),
     "rle": Case(out="out/m.csv", classes=False, reading={"order": "row"}),
     "coco": Case(out="out/c.json"),
     "labelstudio": Case(out="out/t.json"),
     "footprints": Case(
-        out="out/f.gpkg", make=pairs(".tif", NAMES, SHAPE), many=many_footprints, least_iou=0.99,
-        own_images=False, opens=1,
+        out="out/f.gpkg", make=pairs(".tif", NAMES, SHAPE), least_iou=0.99, own_images=False
     ),
 }  # fmt: skip
 
@@ -309,26 +246,6 @@ def test_a_missing_image_is_named(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         next(iter(open_source(config(path, kind)))).image.read()
     assert image.stem in caught.value.message
-
-
-@pytest.mark.campaign
-@each_kind
-def test_ten_thousand_entries_are_known_without_opening_an_image(
-    kind: str, tmp_path: Path, many_images: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = (case(kind).many or partial(many_written, kind))(tmp_path, many_images)
-    opened: list[Path] = []
-    real = rasterio.open
-    monkeypatch.setattr(
-        "rooftrace.io.gdal.rasterio.open",
-        lambda file, *rest, **more: opened.append(file) or real(file, *rest, **more),
-    )
-    source = open_source(config(path, kind, kind=kind))
-    assert len(source) == 10_000
-    assert source.ids == tuple(sorted(set(source.ids)))
-    images = {entry.image for entry in source.entries}
-    assert len(images) == 10_000
-    assert len([file for file in opened if file in images]) <= case(kind).opens
 
 
 @each_kind

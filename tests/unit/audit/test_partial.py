@@ -19,7 +19,7 @@ from town import generate_scene
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scene with all labels, those of its western half, and that half as an area."""
     folder = tmp_path_factory.mktemp("half")
-    drawn = generate_scene(5, shape_yx=(512, 768))
+    drawn = generate_scene(5, shape_yx=(768, 1024))
     drawn.write(folder, "scene")
     labels = gpd.read_file(folder / "scene_truth.gpkg")
     left, bottom, right, top = drawn.grid.bounds_xy

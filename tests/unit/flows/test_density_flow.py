@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
-from shapely import MultiPolygon, Polygon, box
+from shapely import Polygon, box
 
 from raster_files import write_geotiff
 from rooftrace.core.errors import (
@@ -189,21 +189,6 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     assert cells is not None
     assert float(cells.built_up_share) == pytest.approx(zone["built_up_share"])
     assert int(cells.buildings) == buildings
-
-
-@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".parquet", ".geojson"])
-def test_a_repeated_building_counts_once_in_each_format(suffix: str, tmp_path: Path) -> None:
-    house, other = box(500010, 5000010, 500020, 5000020), box(500100, 5000100, 500110, 5000110)
-    layer = gpd.GeoDataFrame(geometry=[house, other, MultiPolygon([house])], crs="EPSG:32633")
-    path = tmp_path / f"b{suffix}"
-    if suffix == ".parquet":
-        layer.to_parquet(path)
-    else:
-        layer.to_crs(4326 if suffix == ".geojson" else 32633).to_file(path)
-    report = run_density([path], tmp_path / "d", cell_m=50)
-    assert report.total is not None
-    assert int(report.total.buildings) == 2
-    assert any("1 polygon exactly on another one left out" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])

@@ -37,10 +37,7 @@ AREA_PX = 200 + 16 * 20 - 36
 
 
 def write(path: Path, data: np.ndarray, **more: object) -> Path:
-    bands = data if data.ndim == 3 else data[None]
-    options = GRID | more
-    write_geotiff(path, bands, **options)
-    return path
+    return write_geotiff(path, data, **GRID | more)
 
 
 def made(

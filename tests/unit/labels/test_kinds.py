@@ -181,41 +181,6 @@ def in_memory(images: SceneSet, classes: int, draw: np.ndarray, valid: np.ndarra
     return replace(images, classes=names, open_scene=open_scene)
 
 
-@pytest.mark.parametrize("georeferenced", [False, True])
-@pytest.mark.parametrize("classes", [2, 3, 256])
-@pytest.mark.parametrize("buildings", [False, True])
-@pytest.mark.parametrize("known", [False, True])
-def test_masks_with_unknown_pixels_are_read_again(
-    pairs: Path, tmp_path: Path, georeferenced: bool, classes: int, buildings: bool, known: bool
-) -> None:
-    if georeferenced:
-        images = source(pairs, part="[:1]")
-    else:
-        save_pair(tmp_path / "plain", "a", np.zeros((64, 72), np.uint8))
-        images = source(tmp_path / "plain", gsd_m=0.25)
-    draw = np.zeros((64, 72), np.uint8)
-    if buildings:
-        draw[3:9, 4:20] = 1
-        draw[30:] = classes - 1 if classes < 256 else 254
-    valid = np.ones((64, 72), np.bool_)
-    valid[:, 50:] = known
-    given = in_memory(images, classes, draw, valid)
-    write = KINDS["folder"].write
-    assert write is not None
-    out = tmp_path / "out"
-    assert write(given, out, WriteOptions(), None).scenes == 1
-    again = source(out)
-    assert again.classes == given.classes
-    (scene,) = again
-    assert scene.gsd_m == pytest.approx(0.4 if georeferenced else 0.25, rel=2e-3)
-    assert scene.label is not None
-    for window in (None, Window(40, 40, 20, 30)):
-        mask = scene.label.read(window)
-        part = (window or Window(0, 0, 64, 72)).slices()
-        np.testing.assert_array_equal(mask.valid, valid[part])
-        np.testing.assert_array_equal(mask.data, np.where(valid, draw, 0)[part])
-
-
 def test_a_class_of_the_index_that_means_unknown_cannot_be_written(
     pairs: Path, tmp_path: Path
 ) -> None:

@@ -211,27 +211,6 @@ class TestKind:
         with pytest.raises(LayoutError, match=r"found sample\.csv, t\.csv"):
             read(tmp_path)
 
-    @pytest.mark.parametrize("images", ["refer", "copy"])
-    @pytest.mark.parametrize("header", [ROW, COLUMN])
-    def test_what_is_written_is_read_again(
-        self, town, tmp_path: Path, images: str, header: str
-    ) -> None:
-        source = town((160, 224), 4)
-        out = tmp_path / "out/t.csv"
-        options = WriteOptions(images=images, columns=tuple(header.split(",")))
-        seen: list[tuple[int, int]] = []
-        written = KINDS["rle"].write(source, out, options, lambda *done: seen.append(done))
-        assert (written.path, written.scenes, seen[-1]) == (out, 4, (4, 4))
-        elsewhere = {}
-        if images == "refer" and header == COLUMN:
-            assert any("has no paths" in note for note in written.notes)
-            elsewhere = {"images": str(source.entries[0].image.parent)}
-        again = read(out, **elsewhere)
-        assert again.ids == source.ids
-        for before, after in zip(source, again):
-            assert np.array_equal(before.image.read().data, after.image.read().data)
-            assert np.array_equal(before.label.read().data, after.label.read().data)
-
     def test_losses_of_the_format_are_noted(self, tmp_path: Path) -> None:
         write_image(tmp_path / "in/images/a.png")
         mask = np.zeros((8, 10), dtype=np.uint8)

@@ -36,25 +36,6 @@ def test_bands_by_hand() -> None:
     assert both == moved_band
 
 
-def test_contours_by_hand() -> None:
-    """Twice as wide: the left half of the contour is matched, and what is 1, 2, 3 px beyond."""
-    wide = box(slice(10, 20), slice(10, 30))
-    counts = of(SQUARE, wide)
-    # The truth's right side is column 19, whose inner 8 pixels have their nearest partner in the
-    # rows 10 and 19 of the wide one: 1, 2, 3 px away are 2, 4, 6 of them.
-    assert counts.contours[:, :2].tolist() == [[36 - 8 + n, 36] for n in (2, 4, 6)]
-    # Of the wide contour of 56 the rows go on for 10 px each and end in a column of 8 more.
-    assert counts.contours[:, 2:].tolist() == [[56 - 20 - 8 + 2 * n, 56] for n in (1, 2, 3)]
-    recall, precision = 30 / 36, 30 / 56
-    assert counts.f1(1) == pytest.approx(2 * precision * recall / (precision + recall))
-    assert counts.figures() == {
-        "boundary_iou": counts.iou,
-        "boundary_f1_1px": counts.f1(1),
-        "boundary_f1_2px": counts.f1(2),
-        "boundary_f1_3px": counts.f1(3),
-    }
-
-
 def test_nothing_on_one_side_or_on_both() -> None:
     nothing = np.zeros_like(SQUARE)
     assert of(SQUARE, nothing).figures() == dict.fromkeys(of(SQUARE, SQUARE).figures(), 0.0)

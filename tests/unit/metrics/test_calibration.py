@@ -89,13 +89,6 @@ def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
     assert (made.scene.tolist(), made.scenes) == ([0, 0, 2], 3)
 
 
-def test_the_best_kind_is_taken() -> None:
-    smooth = fit_calibration([judged(*drawn(3000, 2.0, -1.5))])
-    assert smooth.calibration is not None
-    assert smooth.calibration.map.kind == "platt"
-    assert smooth.by_kind["platt"] < smooth.by_kind["none"] - 0.05
-
-
 def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
     folder = judged(*drawn(3000, 2.0, -1.5))
     fit = fit_calibration([folder])

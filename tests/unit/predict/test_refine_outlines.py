@@ -85,16 +85,16 @@ def everything(image: np.ndarray, prompt: Prompt) -> np.ndarray:
 def town_pixels() -> np.ndarray:
     """Houses with a corner cut off, a long one, and a corner of nodata: (3, y, x)."""
     rng = np.random.default_rng(3)
-    image = np.full((420, 480), 40, np.uint8)
+    image = np.full((420, 800), 40, np.uint8)
     for row in range(30, 390, 50):
-        for col in range(30, 440, 50):
+        for col in range(30, 760, 50):
             height, width = rng.integers(16, 44, 2)
             image[row : row + height, col : col + width] = 220
             image[row : row + height // 3, col : col + width // 3] = 40
-    image[300:330, 20:460] = 40
-    image[305:325, 40:420] = 220
+    image[300:330, 20:780] = 40
+    image[305:325, 40:600] = 220
     image[305:309, 40:90] = 40
-    image[330:, 400:] = 0
+    image[330:, 700:] = 0
     return np.stack([image] * 3)
 
 
@@ -133,7 +133,7 @@ def test_answers_that_agree_become_the_outlines(
     own = geopandas.read_file(unrefined / "town_buildings.gpkg")
     segmenter = FakeSegmenter(boxes())
     refined = predicted(town, wide_bundle, tmp_path / "refined", segmenter)
-    assert len(own) == len(refined) == segmenter.prompts > 40
+    assert len(own) == len(refined) == segmenter.prompts > 100
     assert "refined" not in own.columns
     assert refined["refined"].dtype == bool
     assert refined["refined"].mean() > 0.95
@@ -207,14 +207,14 @@ def test_a_run_that_failed_is_resumed_with_the_same_bytes(
     predicted(town, wide_bundle, tmp_path / "whole", FakeSegmenter(boxes(grown_px=3)))
 
     def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
-        if broken.prompts > 40:
+        if broken.prompts > 100:
             raise RuntimeError("no kernel")
         return boxes(grown_px=3)(image, prompt)
 
     broken = FakeSegmenter(breaks)
     with pytest.raises(PredictError, match=r"failed at rows .*: no kernel"):
         predicted(town, wide_bundle, tmp_path / "broken", broken)
-    assert broken.prompts == 41
+    assert broken.prompts == 101
     parts = sorted((tmp_path / "broken").rglob("refined_*.part"))
     assert len(parts) == 2
     # A damaged file of answers counts as none.

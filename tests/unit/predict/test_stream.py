@@ -153,7 +153,7 @@ def test_inside_an_area_the_prediction_is_that_of_the_whole_scene(
 ) -> None:
     """The network sees what lies around the area; the stretch is that of the whole image, too."""
     spec = SPEC.model_copy(update={"gsd_m": 0.4})
-    pixels = scene((400, 500), holes, gsd_m)
+    pixels = scene((700, 900) if gsd_m < 0.4 else (400, 500), holes, gsd_m)
     whole = pixels.read()
     source = ArraySource(whole.data.astype(dtype) * (255 if dtype == np.uint16 else 1), whole.grid,
                          whole.valid)  # fmt: skip

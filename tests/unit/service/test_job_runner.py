@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from local_server import wait_until
 from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs import runner as runner_module
@@ -129,13 +130,6 @@ def is_gone(pid: str) -> bool:
     return False
 
 
-def soon(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return is_so()
-
-
 @pytest.mark.campaign
 def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
     # The first two wait for each other, so both run at once on a busy machine, too.
@@ -161,7 +155,7 @@ def test_an_error_names_the_image(store: JobStore, start: Start) -> None:
     assert job.error == {
         "type": "DataError", "message": "town.tif is torn.", "remedy": "Mend it.",
     }  # fmt: skip
-    assert soon(lambda: left_of(store, job.id) == [STATE])
+    wait_until(lambda: left_of(store, job.id) == [STATE])
     # An error is not a crash, so the job is not repeated.
     assert job.attempts == 1
 
@@ -189,8 +183,8 @@ def test_cancelled_while_it_runs(
         cancelled = runner.cancel(job.id)
         assert cancelled is not None
         assert cancelled.state == "cancelled"
-        assert soon(lambda: is_gone(log(store)[-1][2]))
-        assert soon(lambda job=job: left_of(store, job.id) == [STATE])  # type: ignore[misc]
+        wait_until(lambda: is_gone(log(store)[-1][2]))
+        wait_until(lambda job=job: left_of(store, job.id) == [STATE])  # type: ignore[misc]
         with pytest.raises(JobStateError):
             runner.cancel(job.id)
     # The workers are free again.
@@ -209,8 +203,8 @@ def test_removed_with_all_files(store: JobStore, start: Start, task: str) -> Non
     assert runner.remove(job_id)
     assert not runner.remove(job_id)
     assert store.get(job_id) is None
-    assert soon(lambda: not store.folder_of(job_id).exists())
-    assert soon(lambda: is_gone(log(store)[0][2]))
+    wait_until(lambda: not store.folder_of(job_id).exists())
+    wait_until(lambda: is_gone(log(store)[0][2]))
 
 
 def test_a_stop_is_not_counted_as_a_crash(store: JobStore, start: Start) -> None:
@@ -262,7 +256,7 @@ def test_a_result_is_kept_while_the_list_cannot_be_written(
     # Another process of the kind ends the job; its result waits for space.
     with (store.folder / "log").open("a") as file:
         file.write("begin other 1\n")
-    assert soon(lambda: any(line[0] == "end" for line in log(store)))
+    wait_until(lambda: any(line[0] == "end" for line in log(store)))
     time.sleep(0.2)
     assert (now := store.get(job_id)) is not None
     assert now.state == "running"

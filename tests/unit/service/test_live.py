@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 
 pytest.importorskip("av")
 
+from local_server import PATIENCE_S, wait_until
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
@@ -23,8 +22,6 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.service import live
 from rooftrace.service.live import CameraSource, LiveCamera, LiveCameras
 from video_files import town, write_video
-
-PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +39,6 @@ def predictor(engine: PointwiseEngine | None = None) -> Predictor:
     return Predictor(tiny_bundle(), engine or PointwiseEngine())
 
 
-def until(fact: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (value := fact()):
-        assert time.monotonic() < end
-        time.sleep(0.002)
-    return value
-
-
 @contextmanager
 def camera_of(source: str | Path, engine: PointwiseEngine | None = None) -> Iterator[LiveCamera]:
     made = LiveCamera(CameraSource("here", str(source)), predictor(engine))
@@ -65,7 +54,7 @@ def nothing() -> None:
 
 
 def next_frame(camera: LiveCamera, before: bytes | None = None) -> bytes:
-    until(lambda: camera.frame is not None and camera.frame is not before)
+    wait_until(lambda: camera.frame is not None and camera.frame is not before)
     assert camera.frame is not None
     return camera.frame
 
@@ -120,11 +109,11 @@ def test_a_file_repeats_for_two_viewers_and_stops_when_both_have_left(clip: Path
                 reading = [t for t in threading.enumerate() if t.name == "camera here"]
                 assert len(reading) == 1
                 assert camera.figures().viewers == 2
-            until(lambda: camera.figures().fps > 0)
+            wait_until(lambda: camera.figures().fps > 0)
             figures = camera.figures()
             assert figures.state == "playing"
             assert figures.buildings > 0
-        until(lambda: camera.figures().state == "idle")
+        wait_until(lambda: camera.figures().state == "idle")
         assert camera.frame is None
         started = {*threading.enumerate()} - before
         assert not [t for t in started if t.name.startswith(("camera", "read"))]
@@ -148,7 +137,7 @@ def test_a_frame_that_was_not_taken_is_dropped() -> None:
 def test_a_source_that_breaks_is_opened_again(clip: Path, tmp_path: Path) -> None:
     path = tmp_path / "late.mp4"
     with camera_of(path) as camera, camera.watch(nothing):
-        until(lambda: camera.figures().state == "broken")
+        wait_until(lambda: camera.figures().state == "broken")
         assert "There is no video at" in camera.figures().message
         assert camera.figures().message.endswith("Check the path.")
         path.write_bytes(clip.read_bytes())
@@ -164,7 +153,7 @@ def test_a_failure_of_the_program_is_not_shown(
 
     monkeypatch.setattr(live, "_jpeg", fail)
     with camera_of(clip) as camera, camera.watch(nothing):
-        until(lambda: camera.figures().state == "broken")
+        wait_until(lambda: camera.figures().state == "broken")
         assert "The log of the server has the reason" in camera.figures().message
         assert "secret detail" in caplog.text
 
