@@ -117,7 +117,7 @@ def pairs(
         image = np.ascontiguousarray(image[..., :3])
         if white_is_nodata:
             shown &= ~large_white(image)
-        known = np.ones(mask.shape, dtype=np.uint8)
+        known: Plane = np.ones(mask.shape, dtype=np.uint8)
         if shift_px != (0, 0):
             down, right = shift_px
             matrix = np.array([[1, 0, right], [0, 1, down]], dtype=np.float32)
@@ -239,6 +239,7 @@ def drawn(
         assert isinstance(scene.label, InstanceReader)
         image = np.ascontiguousarray(scene.image.read().data[2::-1].transpose(1, 2, 0))
         outlines = scene.label.read_instances()
+        assert outlines is not None
         numbers = np.where(outlines > 0, outlines + (FIRST - 1), 0).astype(np.uint16)
         numbers[~scene.label.read().valid] = UNLABELLED
         if white_is_nodata:
