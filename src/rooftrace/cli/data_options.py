@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import GSD_HELP, GSD_LIMITS_M, NODATA_HELP, option, parse_nodata
+from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.labels.config import SourceConfig
 
 DATA = "How DATA is read"
@@ -100,7 +101,7 @@ _DATA_OPTIONS: dict[str, Any] = {
     ),
     "nodata": _data_option(str, metavar="VALUE", help=NODATA_HELP),
     "gsd": _data_option(
-        float, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP
+        float, "--gsd", min=LEAST_GSD_M, max=MOST_GSD_M, metavar="M", help=GSD_HELP
     ),
     "settings": _data_option(
         list[str],

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import GSD_LIMITS_M, Json, option
+from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, say
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.scales import is_gsd_m
 
 NETWORK, CONTRACT, INPUT = "Network", "Contract", "Input of the network"
 
@@ -236,7 +237,7 @@ def _gsd(text: str) -> float | None:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not GSD_LIMITS_M[0] <= value <= GSD_LIMITS_M[1]:
+    if not is_gsd_m(value):
         raise ConfigError(
             f"--gsd is {text!r}; expected metres per pixel, or none.", remedy="For example: 0.3"
         )

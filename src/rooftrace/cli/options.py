@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 from rooftrace.core.text import plural
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ NODATA_HELP = (
 )
 GSD_HELP = "Metres per pixel, for images whose files do not contain them."
 
-GSD_LIMITS_M = (1e-4, 1e6)
-"""Range of `--gsd`: that of `core.types`, which is not imported here since it imports NumPy."""
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 ModelFile = Annotated[
     Path | None,
@@ -66,7 +64,7 @@ ModelFiles = Annotated[
 Nodata = Annotated[str | None, option(IMAGES, metavar="VALUE", help=NODATA_HELP)]
 Gsd = Annotated[
     float | None,
-    option(IMAGES, "--gsd", min=GSD_LIMITS_M[0], max=GSD_LIMITS_M[1], metavar="M", help=GSD_HELP),
+    option(IMAGES, "--gsd", min=LEAST_GSD_M, max=MOST_GSD_M, metavar="M", help=GSD_HELP),
 ]
 Crs = Annotated[
     str | None,

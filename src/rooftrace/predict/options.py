@@ -15,6 +15,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, Options
 from rooftrace.core.errors import ConfigError
+from rooftrace.core.scales import LEAST_GSD_M, MOST_GSD_M
 
 OutlineStyle = Literal["pixel", "simplified", "regular"]
 """Outlines of buildings, see `vector.prepare.OutlineStyle`."""
@@ -49,7 +50,7 @@ class SceneParameters(Config):
     gsd_m: Annotated[
         float | None,
         Field(
-            ge=1e-4, le=1e6,
+            ge=LEAST_GSD_M, le=MOST_GSD_M,
             description="Metres per pixel, for images whose files do not contain them.",
         ),
     ] = None  # fmt: skip
