@@ -16,8 +16,8 @@ from rooftrace.core.types import LabelReader, Mask, Progress, RasterSource, Scen
 from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.io.raster import RasterFile
+from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.scene_extents import outline_of
-from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 

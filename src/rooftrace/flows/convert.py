@@ -12,10 +12,10 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, Scene
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.image_files import image_name
 from rooftrace.labels.kinds import KINDS, check_write_options, open_source
-from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import parse_reference, read_split
 

@@ -11,8 +11,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -20,10 +18,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import (
     UNKNOWN_PROVENANCE,
     GeoGrid,
-    InstanceReader,
-    LabelReader,
-    Mask,
-    OutlineReader,
     Raster,
     RasterSource,
     ResultProvenance,
@@ -181,47 +175,14 @@ class WindowSource(WrappedSource):
         return self.source.grid.crop(self._window)
 
     def read(self, window: Window | None = None) -> Raster:
-        return self.source.read(_shifted(window, self._window))
+        return self.source.read(in_scene(window, self._window))
 
     def is_empty(self, window: Window) -> bool:
-        return super().is_empty(_shifted(window, self._window))
+        return super().is_empty(in_scene(window, self._window))
 
 
-class WindowLabel:
-    """The `LabelReader` of a `WindowSource`.
-
-    Args:
-        label: Label of the scene.
-        window: Window inside the scene.
-    """
-
-    def __init__(self, label: LabelReader, window: Window) -> None:
-        self.label = label
-        self.window = window
-
-    def read(self, window: Window | None = None) -> Mask:
-        return self.label.read(_shifted(window, self.window))
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """Return the object numbers of the scene; None if its label does not separate objects."""
-        if not isinstance(self.label, InstanceReader):
-            return None
-        return self.label.read_instances(_shifted(window, self.window))
-
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
-        """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
-        outlines = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
-        if outlines is None:
-            return None
-        window, (geometry, classes) = self.window, outlines
-        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        inside = shapely.intersects(frame, geometry)
-        corner = np.array([window.col, window.row])
-        shifted = shapely.transform(geometry[inside], lambda xy: xy - corner)
-        return np.asarray(shifted, np.object_), classes[inside]
-
-
-def _shifted(window: Window | None, outer: Window) -> Window:
+def in_scene(window: Window | None, outer: Window) -> Window:
+    """Return a window of a chip, whose window in its scene is `outer`, as a window of the scene."""
     if window is None:
         return outer
     shifted = Window(window.row + outer.row, window.col + outer.col, window.height, window.width)

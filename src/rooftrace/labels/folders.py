@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import LabelReader, Progress, RasterSource, Window
 from rooftrace.io.files import write_atomically
@@ -163,13 +163,7 @@ class _PairLabels:
             return ShapesLabel(np.empty(0, np.object_), [], grid)
         suffix = path.suffix.lower()
         if suffix in VECTOR_SUFFIXES:
-            if grid.crs is None:
-                raise GeoreferenceError(
-                    f"The image {entry.image} has no coordinate system, so the outlines of {path} "
-                    "cannot be placed in it.",
-                    remedy="Assign it: gdal_edit.py -a_srs EPSG:… -a_ullr …",
-                )
-            return LayerFile.of(path, self.labels, self.field).label(grid)
+            return LayerFile.of(path, self.labels, self.field).label(grid, image.name)
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
         return LabelFile(path, self.labels.rule(), grid, image.name)

@@ -192,14 +192,7 @@ def _to_world(pixels: Polygons, grid: GeoGrid) -> Polygons:
 def _label_of(
     entry: SceneEntry, image: RasterSource, file: LayerFile, *, by_scene: bool
 ) -> ShapesLabel:
-    if image.grid.crs is None:
-        raise GeoreferenceError(
-            f"The image {entry.image} has no coordinate system, so the footprints of {file.path} "
-            "cannot be placed in it.",
-            remedy="Assign its coordinate system: gdal_edit.py -a_srs EPSG:… -a_ullr …; or choose "
-            "the images that have one with --glob.",
-        )
-    return file.label(image.grid, entry.id if by_scene else None)
+    return file.label(image.grid, image.name, entry.id if by_scene else None)
 
 
 def georeferenced_set(

@@ -35,6 +35,13 @@ def label_instances(label: LabelReader | None, window: Window | None = None) -> 
     return label.read_instances(window) if isinstance(label, InstanceReader) else None
 
 
+def label_outlines(
+    label: LabelReader | None,
+) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+    """Return the polygons of a label, see `OutlineReader`; None if it is not made of polygons."""
+    return label.read_outlines() if isinstance(label, OutlineReader) else None
+
+
 def building_instances(is_building: BoolArray, labelled: Instances | None) -> Instances:
     """Number the building that each pixel belongs to.
 
@@ -84,10 +91,10 @@ class GroundTruth:
         is_building = mask.data == building_class
         labelled = label_instances(scene.label)
         instances = building_instances(is_building, labelled)
-        found = scene.label.read_outlines() if isinstance(scene.label, OutlineReader) else None
-        if found is None:
+        outlines = label_outlines(scene.label)
+        if outlines is None:
             return cls(mask, instances, traced_outlines(instances), False, labelled is None)
-        return cls(mask, instances, found[0][found[1] == building_class], True)
+        return cls(mask, instances, outlines[0][outlines[1] == building_class], True)
 
 
 def traced_outlines(instances: Instances) -> NDArray[np.object_]:

@@ -1,40 +1,26 @@
 """Registry of the kinds of labelled data, and the function that opens data of any kind.
 
-Two options derive one scene set from another: scenes are cut into chips, and labels that are offset
-are shifted.
+`labels.derived` has what options make of a set: chips, shifted labels, an area.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import shapely
-from numpy.typing import NDArray
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import plural
 from rooftrace.core.types import (
-    GeoGrid,
-    InstanceReader,
-    LabelReader,
-    Mask,
-    OutlineReader,
     Scene,
-    Window,
 )
-from rooftrace.io.area import Area, AreaSource, limit_to_area, read_area
+from rooftrace.io.area import read_area
 from rooftrace.io.elevation import WithHeights
-from rooftrace.io.georeferenced import WindowLabel, WindowSource
-from rooftrace.io.make_valid import valid_geometry
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.derived import cut_into_chips, shift_labels, within_area
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.image_files import images_under, matches_glob
@@ -42,7 +28,6 @@ from rooftrace.labels.image_tables import IMAGE_TABLE
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.shape_exports import EXPORTS
-from rooftrace.labels.shapes import clip_outlines
 from rooftrace.labels.slippy_tiles import TILES
 from rooftrace.labels.source import (
     SceneEntry,
@@ -290,202 +275,3 @@ def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneS
     if config.chip_px is not None:
         source = cut_into_chips(source, config.chip_px)
     return source
-
-
-class _OpenChip:
-    """Opens the chip of an entry whose key is (entry of the scene, window).
-
-    A window of None means the whole scene. The last scene is kept, so that the data needed to draw
-    its labels is prepared once for all its chips.
-    """
-
-    def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
-        self._open_scene = open_scene
-        self._last: tuple[SceneEntry, Scene] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_open_scene": self._open_scene, "_last": None}
-
-    def __call__(self, entry: SceneEntry) -> Scene:
-        parent, window = entry.key
-        if window is None:
-            return replace(self._open_scene(parent), group=entry.group)
-        if self._last is None or self._last[0] is not parent:
-            self._last = (parent, self._open_scene(parent))
-        scene = self._last[1]
-        label = None if scene.label is None else WindowLabel(scene.label, window)
-        image = WindowSource(scene.image, window)
-        # Metres that the georeference gives are given for each axis, also of a chip.
-        gsd_m = image.grid.gsd_m if scene.stated_gsd_m is None else scene.gsd_m
-        return replace(scene, id=entry.id, image=image, label=label, group=entry.group, gsd_m=gsd_m)
-
-
-def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:
-    """Return a set in which every scene is cut into squares of `chip_px`, side by side.
-
-    Chips at the right and lower edge are smaller. A chip keeps the group of its scene; if the scene
-    has none, its id becomes the group, so that a split by group keeps the scene in one part. Only
-    the headers of images are read.
-
-    A scene that is not larger than a chip keeps its id and its file.
-    """
-
-    def cut(entry: SceneEntry) -> list[SceneEntry]:
-        height, width = source.open_scene(entry).image.grid.shape
-        if max(height, width) <= chip_px:
-            return [replace(entry, group=entry.group or entry.id, key=(entry, None))]
-        whole = Window.whole((height, width))
-        windows = [
-            Window(row, col, chip_px, chip_px).intersection(whole)
-            for row in range(0, height, chip_px)
-            for col in range(0, width, chip_px)
-        ]
-        return [
-            SceneEntry(f"{entry.id}@{w.row}_{w.col}", None, entry.group or entry.id, (entry, w))
-            for w in windows
-            if w is not None
-        ]
-
-    return replace(
-        source,
-        entries=tuple(chip for entry in source.entries for chip in cut(entry)),
-        unlabelled=tuple(chip for entry in source.unlabelled for chip in cut(entry)),
-        open_scene=_OpenChip(source.open_scene),
-    )
-
-
-@dataclass(frozen=True)
-class ShiftedLabel:
-    """A `LabelReader` that shows another label shifted by whole pixels.
-
-    Args:
-        label: Label of a scene.
-        grid: Grid of the scene's image.
-        rows, cols: Number of pixels to shift down and to the right; negative values shift up and
-            to the left. Pixels that come in from beyond the image are unknown.
-    """
-
-    label: LabelReader
-    grid: GeoGrid
-    rows: int
-    cols: int
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(self.grid.shape)
-        data = np.zeros(window.shape_yx, dtype=np.uint8)
-        valid = np.zeros(window.shape_yx, dtype=bool)
-        wanted, there = self._unshifted(window)
-        if there is not None:
-            mask = self.label.read(there)
-            into = there.slices(wanted)
-            data[into], valid[into] = mask.data, mask.valid
-        return Mask(data, valid, self.grid.crop(window))
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """Return the shifted object numbers; None if the label does not number its objects."""
-        window = window or Window.whole(self.grid.shape)
-        if not isinstance(self.label, InstanceReader):
-            return None
-        shifted = np.zeros(window.shape_yx, dtype=np.int32)
-        wanted, there = self._unshifted(window)
-        if there is not None:
-            ids = self.label.read_instances(there)
-            if ids is None:
-                return None
-            shifted[there.slices(wanted)] = ids
-        return shifted
-
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
-        """Return the shifted outlines; None if the label has none."""
-        label = self.label
-        found = label.read_outlines() if isinstance(label, OutlineReader) else None
-        if found is None:
-            return None
-        shift = np.array([self.cols, self.rows])
-        return np.asarray(shapely.transform(found[0], lambda xy: xy + shift), np.object_), found[1]
-
-    def _unshifted(self, window: Window) -> tuple[Window, Window | None]:
-        """Return the window before the shift, and its part inside the image."""
-        wanted = Window(window.row - self.rows, window.col - self.cols, *window.shape_yx)
-        return wanted, wanted.intersection(Window.whole(self.grid.shape))
-
-
-def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
-    """Return the set with all labels shifted by (rows down, columns to the right)."""
-    rows, cols = source.label_shift_px
-    return replace(
-        source,
-        open_scene=partial(_open_shifted, source.open_scene, shift_yx),
-        label_shift_px=(rows + shift_yx[0], cols + shift_yx[1]),
-    )
-
-
-def _open_shifted(
-    open_scene: Callable[[SceneEntry], Scene], shift_yx: tuple[int, int], entry: SceneEntry
-) -> Scene:
-    scene = open_scene(entry)
-    if scene.label is None:
-        return scene
-    return replace(scene, label=ShiftedLabel(scene.label, scene.image.grid, *shift_yx))
-
-
-@dataclass(frozen=True)
-class AreaLabel:
-    """A `LabelReader` that shows another label inside an area; pixels outside are unknown.
-
-    Args:
-        label: Label of a scene.
-        area: The scene's image, limited to the area.
-    """
-
-    label: LabelReader
-    area: AreaSource
-
-    def read(self, window: Window | None = None) -> Mask:
-        mask = self.label.read(window)
-        valid = mask.valid & self.area.inside(window)
-        return Mask(np.where(valid, mask.data, 0).astype(np.uint8), valid, mask.grid)
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """Return the object numbers inside; None if the label does not number its objects."""
-        ids = self.label.read_instances(window) if isinstance(self.label, InstanceReader) else None
-        return None if ids is None else np.where(self.area.inside(window), ids, 0)
-
-    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
-        """Return the parts of the outlines inside; None if the label has none."""
-        found = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
-        if found is None:
-            return None
-        return clip_outlines(*found, shapely.union_all(valid_geometry(self.area.polygons)))
-
-
-def within_area(source: SceneSet, area: Area) -> SceneSet:
-    """Return the set with labels inside an area only, without the scenes that the area misses.
-
-    Raises:
-        DataError: The area misses all scenes.
-        GeoreferenceError: A scene or the area has no georeference.
-    """
-    every = (*source.entries, *source.unlabelled)
-    limited = limit_to_area([source.open_scene(entry).image for entry in every], area)
-    kept = {entry.id for entry, image in zip(every, limited) if image is not None}
-    entries, unlabelled = (
-        tuple(entry for entry in some if entry.id in kept)
-        for some in (source.entries, source.unlabelled)
-    )
-    left_out = len(every) - len(kept)
-    note = f"Left out: {plural(left_out, 'image')} outside the area {area.name}."
-    return replace(
-        source,
-        entries=entries,
-        unlabelled=unlabelled,
-        open_scene=partial(_open_within, source.open_scene, area),
-        notes=(*source.notes, note) if left_out else source.notes,
-    )
-
-
-def _open_within(open_scene: Callable[[SceneEntry], Scene], area: Area, entry: SceneEntry) -> Scene:
-    scene = open_scene(entry)
-    if scene.label is None:
-        return scene
-    return replace(scene, label=AreaLabel(scene.label, AreaSource(scene.image, area)))

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, GeoreferenceError
-from rooftrace.core.types import GeoGrid, Ints, LabelReader, Mask, Polygons, Window
+from rooftrace.core.types import GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.gdal import rasterize
-from rooftrace.io.georeferenced import WindowLabel
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.io.reproject import outline_boxes, reprojected
 from rooftrace.io.vector_read import PolygonLayer, VectorFile
@@ -129,7 +128,7 @@ class ShapesLabel:
         return found
 
     @cached_property
-    def _vanished_xy(self) -> NDArray[np.float64]:
+    def vanished_xy(self) -> NDArray[np.float64]:
         """(n, 2) centres of the shapes that colour no pixel."""
         return shapely.get_coordinates(shapely.centroid(self.geometry[self.vanished()]))
 
@@ -151,20 +150,6 @@ def clip_outlines(
     valid[outside] = shapely.intersection(valid[outside], frame)
     parts, owner = polygon_parts(valid)
     return parts, values[owner]
-
-
-def count_vanished(label: LabelReader | None) -> int:
-    """Return how many shapes of a scene or window colour no pixel; 0 for labels without shapes."""
-    whole = label.label if isinstance(label, WindowLabel) else label
-    if not isinstance(whole, ShapesLabel):
-        return 0
-    x, y = whole._vanished_xy.T
-    if not isinstance(label, WindowLabel):
-        return len(x)
-    window = label.window
-    cols, rows = np.floor(x), np.floor(y)
-    inside = (cols >= window.col) & (cols < window.col_stop)
-    return int((inside & (rows >= window.row) & (rows < window.row_stop)).sum())
 
 
 def _colours_any(shape: shapely.Geometry) -> bool:
@@ -249,8 +234,24 @@ class LayerFile:
         """
         return _load(self)
 
-    def label(self, grid: GeoGrid, scene_id: str | None = None) -> ShapesLabel:
-        """Return `ShapeLayer.label`; the label of a scene is cached for all its chips."""
+    def label(self, grid: GeoGrid, name: str, scene_id: str | None = None) -> ShapesLabel:
+        """Return `ShapeLayer.label` of an image; that of a scene is cached for all its chips.
+
+        Args:
+            grid: Grid of the image.
+            name: Name of the image in messages.
+            scene_id: See `ShapeLayer.on`.
+
+        Raises:
+            GeoreferenceError: The image has no CRS.
+        """
+        if grid.crs is None:
+            raise GeoreferenceError(
+                f"The image {name} has no coordinate system, so the footprints of "
+                f"{self.path} cannot be placed in it.",
+                remedy="Assign its coordinate system: gdal_edit.py -a_srs EPSG:… -a_ullr …; or "
+                "choose the images that have one with --glob.",
+            )
         return _label(self, grid, scene_id)
 
 

@@ -26,7 +26,8 @@ from rooftrace.audit.report import run_audit
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import open_source, shift_labels
+from rooftrace.labels.derived import shift_labels
+from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 from town import generate_scene
 

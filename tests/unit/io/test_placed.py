@@ -13,10 +13,11 @@ from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
-from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
+from rooftrace.io.georeferenced import GeoreferencedSource, WindowSource
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileGeoreference, TileName
+from rooftrace.labels.derived import WindowLabel
 
 GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
 VALUES = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)

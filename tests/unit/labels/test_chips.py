@@ -9,7 +9,8 @@ import pytest
 
 from rooftrace.core.types import Scene
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import cut_into_chips, open_source
+from rooftrace.labels.derived import cut_into_chips
+from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 from town import write_pairs
 

@@ -28,9 +28,10 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.io.vector_writers import READABLE_SUFFIXES
 from rooftrace.labels import shapes as layer
 from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.derived import count_vanished
 from rooftrace.labels.footprints import FOOTPRINTS
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.shapes import ShapesLabel, count_vanished
+from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
 
 UTM = CRS.from_epsg(32736)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rooftrace.audit.measure import measure_set
 from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.kinds import ShiftedLabel, open_source
+from rooftrace.labels.derived import ShiftedLabel
+from rooftrace.labels.kinds import open_source
 from town import write_pairs
 
 SHAPE = (9, 13)

@@ -20,7 +20,8 @@ from rooftrace.core.scales import WorkingScales
 from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
 from rooftrace.io.resample import Resampler, scaling_for
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.kinds import cut_into_chips, open_source
+from rooftrace.labels.derived import cut_into_chips
+from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.dataset import (

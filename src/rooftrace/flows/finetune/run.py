@@ -48,7 +48,8 @@ from rooftrace.flows.labelled_predictions import labels_for, select_part
 from rooftrace.flows.train import TrainReport, export_run, locked_run
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig, absolute_text
-from rooftrace.labels.kinds import cut_into_chips, open_labelled
+from rooftrace.labels.derived import cut_into_chips
+from rooftrace.labels.kinds import open_labelled
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import SplitBy
 from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle
